@@ -1,0 +1,8 @@
+"""The split controller: it turns the state of each ModelDeployment into the share of traffic that goes where.
+
+The way of one datum through the folders::
+
+    store -> signals -> decision -> reconcile -> (status.route) -> xds_server
+
+`api` and `decision` are pure; `store` and `signals` read the world; `reconcile` writes it; `cli` is the composition root.
+"""

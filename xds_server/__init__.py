@@ -1,0 +1,6 @@
+"""The xDS control plane: it turns `status.route` and endpoints into Envoy configuration and streams it to every Envoy.
+
+The way of one datum through the folders::
+
+    (status.route) -> resources -> snapshot -> stream -> Envoy
+"""

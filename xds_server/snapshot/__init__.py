@@ -1,0 +1,1 @@
+"""What Envoy shall have: packed resources with content-hash versions, and what changed between two states."""
