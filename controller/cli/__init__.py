@@ -1,0 +1,1 @@
+"""The `beamlit` command, and the composition root: the only code that may import both programs."""

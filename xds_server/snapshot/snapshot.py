@@ -39,6 +39,14 @@ class Resource:
         return cls(ResourceKey(type_url, name), digest, body, frozenset(requires))
 
 
+def content_version(resources: Mapping[str, Resource]) -> str:
+    """Return the content hash of a set of resources by name, whatever their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, resource in sorted(resources.items()):
+        digest.update(f"{name}\0{resource.version}\0".encode())
+    return digest.hexdigest()
+
+
 class InconsistentSnapshotError(Exception):
     """Some resource requires another that the snapshot does not hold; the message names both."""
 
@@ -55,7 +63,7 @@ class Snapshot:
         return cls(MappingProxyType({t: MappingProxyType({}) for t in MAKE_BEFORE_BREAK})).with_changes(resources)
 
     def with_changes(self, upserts: Iterable[Resource] = (), removed: Iterable[ResourceKey] = ()) -> Self:
-        """Return the snapshot that has `upserts` and lacks `removed`; types nothing changed in are shared, not copied."""
+        """Return the snapshot that has `upserts` and lacks `removed`; untouched types are shared, not copied."""
         changed: dict[str, dict[str, Resource]] = {}
 
         def writable(type_url: str) -> dict[str, Resource]:
@@ -76,10 +84,7 @@ class Snapshot:
 
     def type_version(self, type_url: str) -> str:
         """Return the content hash of all resources of one type (`version_info` of state of the world)."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, resource in sorted(self.by_type.get(type_url, {}).items()):
-            digest.update(f"{name}\0{resource.version}\0".encode())
-        return digest.hexdigest()
+        return content_version(self.by_type.get(type_url, {}))
 
     def check(self) -> None:
         """Raise InconsistentSnapshotError unless everything required is there."""

@@ -1,0 +1,49 @@
+# Everything starts here: `make` shows what there is. The first call makes the virtual environment.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help venv demo test check golden bench requirements clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: .venv/.ready ## make the virtual environment with everything in it
+
+.venv/.ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@echo "making the virtual environment (once, about a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: venv ## run the main job: a real Envoy, real traffic, every local server killed, no failed request
+	@$(BIN)/python -m demo
+
+test: venv ## run every test (a real Envoy, real grpcurl)
+	@$(BIN)/pytest
+
+check: venv ## format, lint, types, import rules, pure tests: under a minute
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q tests/unit tests/timelines tests/golden
+
+golden: venv ## write the expectations of tests/golden anew; review them as a diff
+	@$(BIN)/pytest -q tests/golden --rewrite-golden
+
+bench: venv ## run a benchmark: make bench NAME=data_path
+	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }
+	@$(BIN)/python -m benchmarks.$(NAME)
+
+requirements: ## pin the newest versions of every dependency, with hashes
+	@$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv
+	@for set in runtime dev; do \
+	  .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --no-emit-index-url $$(test $$set = dev && echo --all-extras) pyproject.toml \
+	    -o requirements/$$set.txt; done
+
+clean: ## remove what the other targets made here
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo/output

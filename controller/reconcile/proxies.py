@@ -1,0 +1,29 @@
+"""What the Envoys say of a model's configuration, as the controller sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.api.route import ModelRoute
+from controller.store.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyReport:
+    """How many Envoys serve a model, how many of them acknowledged everything of it, and what the others refuse."""
+
+    connected: int
+    programmed: int
+    refusals: tuple[str, ...] = ()
+
+
+NO_PROXIES = ProxyReport(connected=0, programmed=0)
+
+
+class ProxyReports(Protocol):
+    """Where the reports come from: the xDS server of the same process, or every replica of it."""
+
+    def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport:
+        """Report on one model; an Envoy that still has an older route has not acknowledged this one."""
+        ...

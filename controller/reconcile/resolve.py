@@ -1,0 +1,133 @@
+"""Follow the references of a ModelDeployment to the objects they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from controller.api.core import EndpointSlice, Service, Workload
+from controller.api.endpoints import Replica, replicas_of
+from controller.api.model import ModelDeployment, RemoteBackend
+from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute
+from controller.reconcile.ports import PortNotFoundError, referred_port
+from controller.reconcile.remote import RemoteNotUsableError, remote_route
+from controller.store.objects import ObjectRef
+
+
+class Lookups(Protocol):
+    """How to find the objects that a model refers to."""
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """Find a Service."""
+
+    def workload(self, ref: ObjectRef) -> Workload | None:
+        """Find a Deployment or StatefulSet."""
+
+    def slices(self, namespace: str, service: str) -> Iterable[EndpointSlice]:
+        """List the EndpointSlices of a Service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why something that the object refers to cannot be used: a reason in CamelCase and a sentence."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What a model fronts: the port Envoy listens on, and the replicas behind it."""
+
+    port: int
+    local: LocalBackend
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the references of one model lead to.
+
+    `front` is None when the Service or its port cannot be found. `remote` is None when nothing may leave. `faults` say
+    why, in the order found.
+    """
+
+    front: Front | None
+    remote: RemoteRoute | None
+    faults: tuple[Fault, ...]
+
+
+def service_ref(model: ModelDeployment) -> ObjectRef | None:
+    """Name the Service that a model fronts."""
+    ref = model.spec.service_ref
+    return ObjectRef("Service", ref.namespace or model.metadata.namespace, ref.name) if ref else None
+
+
+def workload_ref(model: ModelDeployment) -> ObjectRef:
+    """Name the workload whose pods run the model."""
+    ref = model.spec.model_source_ref
+    return ObjectRef(ref.kind, ref.namespace or model.metadata.namespace, ref.name)
+
+
+def resolve(model: ModelDeployment, lookups: Lookups, default_remote: RemoteBackend | None) -> Resolved:
+    """Follow every reference of a model. What is missing becomes a fault; the rest is there all the same."""
+    faults: list[Fault] = []
+    try:
+        remote = remote_route(model, default_remote)
+        if remote is None and model.spec.offloading_config is not None:
+            faults.append(
+                Fault("NoRemoteBackend", "offloadingConfig.remoteBackend is not set, and there is no default to use")
+            )
+    except RemoteNotUsableError as error:
+        remote = None
+        faults.append(Fault("RemoteNotUsable", f"spec.offloadingConfig.{error}"))
+    front = _front(model, lookups)
+    if isinstance(front, Fault):
+        return Resolved(None, remote, (front, *faults))
+    return Resolved(front, remote, tuple(faults))
+
+
+def kept_front(route: ModelRoute, lookups: Lookups) -> Front:
+    """Return the front that a model has by its present route, with the replicas of now."""
+    local = route.local
+    return Front(route.port, local, replicas_of(lookups.slices(local.namespace, local.service), local.port_name))
+
+
+def _front(model: ModelDeployment, lookups: Lookups) -> Front | Fault:
+    reference, ref = model.spec.service_ref, service_ref(model)
+    if reference is None or ref is None:
+        return Fault("NoService", "spec.serviceRef is not set: there is no Service to front")
+    service = lookups.service(ref.namespace, ref.name)
+    if service is None:
+        return Fault("ServiceNotFound", f"spec.serviceRef: {ref} does not exist")
+    try:
+        port = referred_port(reference, service)
+    except PortNotFoundError as error:
+        return Fault("PortNotFound", f"spec.{error}")
+    local = LocalBackend(
+        namespace=ref.namespace,
+        service=ref.name,
+        port_name=port.name,
+        health_check=_readiness_check(lookups.workload(workload_ref(model)), port.target_port or port.port),
+    )
+    replicas = replicas_of(lookups.slices(ref.namespace, ref.name), port.name)
+    return Front(port.node_port or port.port, local, replicas)
+
+
+def _readiness_check(workload: Workload | None, serving: int | str) -> HttpCheck | None:
+    """Let Envoy ask what the kubelet asks: the HTTP readiness probe of the container that serves, on that very port.
+
+    It must not depend on the replicas there are: a change of a cluster costs a warming, one of endpoints does not.
+    """
+    if workload is None:
+        return None
+    for container in workload.spec.template.spec.containers:
+        numbers = {port.name: port.container_port for port in container.ports if port.name}
+        probe = container.readiness_probe.http_get if container.readiness_probe else None
+        if probe is None or probe.scheme != "HTTP":
+            continue
+        if numbers.get(str(probe.port), probe.port) == numbers.get(str(serving), serving):
+            return HttpCheck(path=f"/{probe.path.removeprefix('/')}", interval=timedelta(seconds=1))
+    return None

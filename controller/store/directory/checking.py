@@ -1,0 +1,147 @@
+"""From the text of one file to the objects it claims, or to what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.api.errors import FieldError
+from controller.store.manifest import Document, ManifestError, parse_json, parse_yaml
+from controller.store.objects import ObjectRef
+from controller.store.problem import Problem
+
+Validate = Callable[[Mapping[str, Any]], Sequence[FieldError]]
+Kinds = Mapping[tuple[str, str], Validate]
+"""By `apiVersion` and `kind`: what finds the faults of such an object."""
+
+_OUR_GROUPS = ".beamlit.com"
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
+# What only a server sets; a manifest that came out of `kubectl get -o yaml` has them.
+_SERVER_FIELDS = frozenset(
+    ("creationTimestamp", "deletionTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One object as its file gives it: no `status`, a namespace always, nothing that only a server sets."""
+
+    ref: ObjectRef
+    raw: Mapping[str, Any] = field(repr=False)
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What one file says. With problems, `manifests` are not those of this text but the last good ones.
+
+    `notes` are what a user may want to know and need not change, `line 3: ...`.
+    """
+
+    manifests: tuple[Manifest, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
+    """Read a file's text; with any problem there are no manifests."""
+    try:
+        documents = parse_json(text) if file.endswith(".json") else parse_yaml(text)
+    except ManifestError as error:
+        return FileContent(problems=(Problem(file, error.line, FieldError(error.path, "").dotted, error.message),))
+    manifests, notes = [], []
+    problems: list[Problem] = []
+    for document in documents:
+        errors = tuple(_identity_errors(document.raw, kinds))
+        validate = None if errors else kinds.get((document.raw["apiVersion"], document.raw["kind"]))
+        if validate is not None:
+            manifest = _manifest(document)
+            errors = tuple(_field_errors(manifest, validate))
+            manifests.append(manifest)
+            if "status" in document.raw:
+                notes.append(f"line {document.line_of(('status',))}: status is not read from files")
+        elif not errors:
+            notes.append(f"line {document.line_of(())}: {document.raw['kind']} is not a kind that is used here")
+        problems += (Problem(file, document.line_of(e.path), e.dotted, e.message) for e in errors)
+    return FileContent(() if problems else tuple(manifests), tuple(problems), tuple(notes))
+
+
+def still_valid(manifest: Manifest, kinds: Kinds) -> bool:
+    """Whether a manifest that was good once still is: the rules may have changed with the program."""
+    validate = kinds.get((manifest.raw["apiVersion"], manifest.raw["kind"]))
+    return validate is not None and not validate(manifest.raw)
+
+
+def _identity_errors(raw: Mapping[str, Any], kinds: Kinds) -> Iterator[FieldError]:
+    """Faults of what every object has. None for an object of somebody else's kind, of which no more is asked."""
+    version, kind = raw.get("apiVersion"), raw.get("kind")
+    wrong_type = [
+        FieldError((name,), "is required" if value is None else "must be a string")
+        for name, value in (("apiVersion", version), ("kind", kind))
+        if not isinstance(value, str) or not value
+    ]
+    if wrong_type:
+        yield from wrong_type
+    elif (version, kind) in kinds:
+        yield from _metadata_errors(raw.get("metadata"))
+    else:
+        yield from _kind_errors(str(version), str(kind), kinds)
+
+
+def _kind_errors(version: str, kind: str, kinds: Kinds) -> Iterator[FieldError]:
+    group = version.rpartition("/")[0]
+    same_kind = [known for known, name in kinds if name == kind and known.rpartition("/")[0] == group]
+    if same_kind:
+        yield FieldError(("apiVersion",), f"must be {same_kind[0]}, is {version}")
+    elif group.endswith(_OUR_GROUPS):
+        same_group = sorted({name for known, name in kinds if known.rpartition("/")[0] == group})
+        yield FieldError(
+            ("kind",),
+            f"must be one of {', '.join(same_group)}, is {kind}"
+            if same_group
+            else f"{version} {kind} is not known here",
+        )
+
+
+def _metadata_errors(metadata: object) -> Iterator[FieldError]:
+    if not isinstance(metadata, Mapping):
+        yield FieldError(("metadata",), "is required" if metadata is None else "must be an object")
+        return
+    if metadata.get("name") is None:
+        yield FieldError(("metadata", "name"), "is required")
+    elif not _matches(metadata["name"], _SUBDOMAIN, 253):
+        yield FieldError(
+            ("metadata", "name"), "must be lower case letters, digits, '-' and '.', at most 253 characters"
+        )
+    if metadata.get("namespace") is not None and not _matches(metadata["namespace"], _LABEL, 63):
+        yield FieldError(("metadata", "namespace"), "must be lower case letters, digits and '-', at most 63 characters")
+    for name in ("labels", "annotations"):
+        entries = metadata.get(name)
+        if entries is not None and not isinstance(entries, Mapping):
+            yield FieldError(("metadata", name), "must be an object")
+        for key, value in entries.items() if isinstance(entries, Mapping) else ():
+            if not isinstance(value, str):
+                yield FieldError(("metadata", name, key), "must be a string; quote it")
+
+
+def _matches(name: object, pattern: re.Pattern[str], longest: int) -> bool:
+    return isinstance(name, str) and len(name) <= longest and pattern.fullmatch(name) is not None
+
+
+def _manifest(document: Document) -> Manifest:
+    given = document.raw["metadata"]
+    metadata = {key: value for key, value in given.items() if key not in _SERVER_FIELDS}
+    metadata["namespace"] = given.get("namespace") or "default"
+    raw = {key: value for key, value in document.raw.items() if key != "status"} | {"metadata": metadata}
+    ref = ObjectRef(raw["kind"], metadata["namespace"], metadata["name"])
+    return Manifest(ref, raw, document.line_of(()))
+
+
+def _field_errors(manifest: Manifest, validate: Validate) -> Iterator[FieldError]:
+    for error in validate(manifest.raw):
+        # The words of an error may quote the value.
+        secret = manifest.ref.kind == "Secret" and error.path[:1] in {("data",), ("stringData",)}
+        yield FieldError(error.path, "is not valid") if secret else error

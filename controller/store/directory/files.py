@@ -1,0 +1,86 @@
+"""The manifest files of a folder: which there are, and what is in them. All calls block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+_LARGEST = 8 * 1024 * 1024  # Bytes. The API server takes 3 MiB per request; a file may hold many objects.
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file's content does, as far as `stat` can tell: times in nanoseconds, size in bytes."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+
+class UnreadableFileError(Exception):
+    """A file that is there but cannot be read as text; `line` from 1."""
+
+    def __init__(self, message: str, line: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def is_manifest(relative: Path) -> bool:
+    """Whether a path inside the folder is a manifest: no part hidden (`.git`, `..data`, `.x.swp`), no editor's backup."""
+    hidden = any(part.startswith(".") for part in relative.parts)
+    return not hidden and not relative.name.startswith("#") and relative.name.endswith(_SUFFIXES)
+
+
+def list_files(directory: Path) -> dict[str, Stamp]:
+    """Every manifest in the folder and below, links followed, by its path relative to the folder.
+
+    Raises OSError when the folder or a part of it cannot be listed: half a list would look like removed files.
+    """
+    return dict(_walk(directory, "", ()))
+
+
+def _walk(directory: Path, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Stamp]]:
+    status = directory.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in parents:  # A link to a folder above.
+        return
+    with os.scandir(directory) as found:
+        for entry in found:
+            relative = prefix + entry.name
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    yield from _walk(Path(entry.path), relative + "/", (*parents, here))
+                elif is_manifest(Path(relative)) and entry.is_file():
+                    yield relative, _stamp(entry.stat())
+            except FileNotFoundError:
+                continue  # Removed while we looked.
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def read_file(path: Path, expected: Stamp) -> str | None:
+    """The text of a file, or None when it is no longer what `expected` says. Raises UnreadableFileError."""
+    if expected.size > _LARGEST:
+        raise UnreadableFileError(f"must be at most {_LARGEST} bytes, has {expected.size}")
+    try:
+        content = path.read_bytes()
+        if _stamp(path.stat()) != expected:
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be read: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UnreadableFileError("is not UTF-8 text", line) from None  # The cause holds the content.

@@ -1,0 +1,189 @@
+"""The store itself: one task looks at the folder, believes what has settled, and tells the watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from controller.store.directory.checking import FileContent, Kinds
+from controller.store.directory.files import Stamp, is_manifest, list_files
+from controller.store.directory.folder import Birth, Folder
+from controller.store.directory.hints import Hints
+from controller.store.directory.reading import read_files
+from controller.store.directory.saving import Saving
+from controller.store.directory.settling import UNSEEN, Sighting, changed, next_look, settled, sight
+from controller.store.directory.state import State, load_state
+from controller.store.objects import ObjectRef
+from controller.store.problem import Problem
+from controller.store.watches import Watch, Watches
+
+_FIRST_LIST = 2.0  # Seconds after which the first batch no longer waits for files that never come to rest.
+
+_LIST_AGAIN = 0.5  # Seconds after which a folder that could not be listed is tried again.
+
+log = logging.getLogger(__name__)
+
+
+class DirectoryStore:
+    """An ObjectStore over a folder of manifests; `async with` runs it.
+
+    A change takes effect once its file is at rest (`settling`). A file with any problem keeps its last good objects and
+    is in `problems`, which `report` is called with at each change. Documents of kinds not in `kinds` are ignored.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        state_file: Path,
+        kinds: Kinds,
+        report: Callable[[tuple[Problem, ...]], None] = lambda problems: None,
+    ) -> None:
+        """Raises ValueError when the state file would be read as a manifest."""
+        inside = state_file.absolute().is_relative_to(directory.absolute())
+        if inside and is_manifest(state_file.absolute().relative_to(directory.absolute())):
+            raise ValueError(f"the state file {state_file} must be outside the folder {directory}")
+        self._directory = directory
+        self._state_file = state_file
+        self._kinds = kinds
+        self._report = report
+        self._folder = Folder(State(), 0, kinds)
+        self._watches = Watches(lambda: self._folder.objects)
+        self._hints = Hints(directory)
+        self._saving = Saving(state_file, lambda: self._folder.state)
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._sightings: Mapping[str, Sighting] = {}
+        self._believed: dict[str, Stamp] = {}
+        self._listed = False
+        self._problems: tuple[Problem, ...] = ()
+
+    async def __aenter__(self) -> DirectoryStore:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Begin to look at the folder. Raises OSError when it, or the state file, cannot be read. A store runs once."""
+        await asyncio.to_thread(list_files, self._directory)
+        state = await asyncio.to_thread(load_state, self._state_file)
+        # Versions given since the state was last written are lost in a crash; the clock is past them.
+        self._folder = Folder(state, time.time_ns() // 1_000_000, self._kinds)
+        self._believed = dict.fromkeys(self._folder.files, UNSEEN)
+        self._sightings = {file: Sighting(None, asyncio.get_running_loop().time()) for file in self._folder.files}
+        hints = asyncio.create_task(self._hints.run(), name="folder-hints")
+        saving = asyncio.create_task(self._saving.run(), name="state-saving")
+        owner = asyncio.create_task(self._own(), name="folder-store")
+        owner.add_done_callback(self._owner_ended)
+        self._tasks = (hints, saving, owner)
+
+    async def close(self) -> None:
+        """End every watch, write the state, stop all tasks."""
+        self._watches.close()
+        self._hints.stop()
+        for task in self._tasks[2:]:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._saving.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _owner_ended(self, owner: asyncio.Task[None]) -> None:
+        failure = None if owner.cancelled() else owner.exception()
+        if failure is not None:
+            # The words of the failure may quote a file.
+            log.error("folder store failed error=%s", type(failure).__name__)
+        self._watches.close(failure)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the files now, in the order of files and lines."""
+        return self._problems
+
+    def watch(self, kinds: Collection[str]) -> Watch:
+        """Watch some kinds; the first batch comes when the whole folder was read once."""
+        return self._watches.open(kinds)
+
+    async def patch_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> None:
+        """Replace a status. Raises Conflict or NotFound. It is on disk a moment later."""
+        written = self._folder.write_status(ref, status, resource_version)
+        if written is not None:
+            self._watches.publish((written,), ())
+            self._saving.mark()
+
+    async def _own(self) -> None:
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + _FIRST_LIST
+        while True:
+            wait = await self._look(clock())
+            if not self._listed and (wait is None or clock() >= give_up):
+                self._listed = True
+                self._update()
+            await self._hints.wait(wait)
+
+    async def _look(self, now: float) -> float | None:
+        """Look once at the whole folder. Seconds until the next look is due, None when nothing is in motion."""
+        try:
+            listing = await asyncio.to_thread(list_files, self._directory)
+        except OSError as error:
+            fault = Problem(str(error.filename or self._directory), 1, "", f"cannot be listed: {error.strerror}")
+            self._tell((fault, *self._folder.problems))
+            return _LIST_AGAIN
+        self._sightings = sight(self._sightings, listing, now)
+        ready = settled(changed(self._sightings, self._believed), now)
+        patience: Mapping[str, float] = {}
+        if ready:
+            stamps = {file: seen.stamp for file, seen in ready.items()}
+            contents = await asyncio.to_thread(read_files, self._directory, stamps, self._kinds)
+            patience = self._folder.patience(contents)
+            self._believe(
+                {file: content for file, content in contents.items() if now - ready[file].since >= patience[file]}
+            )
+        elif self._listed:
+            self._tell(self._folder.problems)
+        return next_look(changed(self._sightings, self._believed), patience, now)
+
+    def _believe(self, contents: Mapping[str, FileContent | None]) -> None:
+        sightings = dict(self._sightings)
+        for file, content in contents.items():
+            stamp = sightings[file].stamp
+            if content is None or stamp is None:
+                del sightings[file]
+                self._believed.pop(file, None)
+            else:
+                self._believed[file] = stamp
+                _log_notes(file, set(content.notes) - set(self._folder.content(file).notes))
+            self._folder.believe(file, content)
+        self._sightings = sightings
+        if self._listed and contents:
+            self._update()
+
+    def _update(self) -> None:
+        birth = Birth(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), lambda: str(uuid.uuid4()))
+        changes, deleted = self._folder.update(birth)
+        if self._watches.started:
+            self._watches.publish(changes, deleted)
+        else:
+            self._watches.start()
+        self._saving.mark()
+        self._tell(self._folder.problems)
+
+    def _tell(self, problems: tuple[Problem, ...]) -> None:
+        if problems == self._problems:
+            return
+        for problem in sorted(set(problems) - set(self._problems)):
+            log.warning("manifest refused %s", problem)
+        for file in sorted({p.file for p in self._problems} - {p.file for p in problems}):
+            log.info("manifest accepted file=%s", file)
+        self._problems = problems
+        self._report(problems)
+
+
+def _log_notes(file: str, notes: set[str]) -> None:
+    for note in sorted(notes):
+        log.info("manifest note file=%s note=%s", file, note)

@@ -1,0 +1,72 @@
+"""Decisions over time: each case is a YAML file whose name is a sentence.
+
+Every case runs twice: once in one go, and once with a restart before every step (timeline 9: the memory goes through the
+JSON that `status.memory` holds). Both must decide the same at the same times.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.api.base import parse, parse_duration
+from controller.api.model import ModelDeployment
+from controller.decision import Decision, Facts, Known, LocalFacts, Memory, RemoteFacts, Unknown, decide, terms_for
+
+CASES = sorted(Path(__file__).parent.glob("*.yaml"))
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def model_of(case: dict[str, Any], step: dict[str, Any]) -> ModelDeployment:
+    spec = {"model": "m", "modelSourceRef": {"kind": "Deployment", "name": "m"}, "serviceRef": {"name": "m"}}
+    metadata = {"name": "m", "annotations": step.get("annotations", {})}
+    return parse(ModelDeployment, {"metadata": metadata, "spec": {**spec, **case.get("spec", {}), **step.get("spec", {})}})
+
+
+def facts_of(step: dict[str, Any], now: datetime) -> Facts:
+    ready, total = map(int, step["local"].split("/"))
+    remote = step.get("remote")
+    health = Known(RemoteFacts(healthy=remote == "up"), now) if remote else Unknown("not measured")
+    return Facts(local=LocalFacts(ready=ready, total=total), remote=health)
+
+
+def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedelta, Decision]]:
+    memory = Memory()
+    for step in case["steps"]:
+        now = START + parse_duration(step["at"])
+        if restarts:
+            memory = Memory.model_validate_json(memory.model_dump_json(by_alias=True, exclude_none=True))
+        model = model_of(case, step)
+        terms, errors = terms_for(model, can_leave=model.spec.offloading_config is not None)
+        assert not errors
+        decision, memory = decide(terms, facts_of(step, now), memory, now)
+        yield now - START, decision
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("restarts", [False, True], ids=["in one go", "with a restart before every step"])
+def test_timeline(path: Path, restarts: bool) -> None:
+    case = yaml.safe_load(path.read_text())
+    made = list(decisions(case, restarts=restarts))
+    assert len(made) == len(case["steps"])
+    for step, (at, decision) in zip(case["steps"], made, strict=True):
+        assert f"{decision.split} {decision.reason}" == step["expect"], f"at {at}: {decision.message}"
+        if "wake" in step:
+            assert decision.wake_at == START + parse_duration(step["wake"]), f"at {at}"
+    if "changes" in case:
+        splits = [decision.split for _, decision in made]
+        assert sum(a != b for a, b in itertools.pairwise(splits)) == case["changes"]
+
+
+def test_every_decision_explains_itself() -> None:
+    for path in CASES:
+        for _, decision in decisions(yaml.safe_load(path.read_text()), restarts=False):
+            assert decision.message and decision.returns
+            assert [verdict.reason for verdict in decision.verdicts if verdict.matched][0] == decision.reason
+            assert all(verdict.message for verdict in decision.verdicts)

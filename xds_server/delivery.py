@@ -1,0 +1,140 @@
+"""From the store to the streams: watch routes and endpoints, translate what changed, publish the snapshot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.api.base import InvalidObjectError, parse
+from controller.api.core import EndpointSlice
+from controller.api.endpoints import Replica, replicas_of
+from controller.api.meta import SERVICE_NAME
+from controller.api.route import LocalBackend, ModelRoute
+from controller.store.cache import Cache
+from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import Batch, ObjectStore
+from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.assembly import Assembly
+from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
+
+logger = logging.getLogger(__name__)
+
+MODEL = "ModelDeployment"
+KINDS = (MODEL, "EndpointSlice")
+
+
+class Publisher(Protocol):
+    """Where a snapshot goes: the xDS server."""
+
+    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey]) -> None:
+        """Deliver a snapshot, and the keys of all that differs from the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What was last published for one model."""
+
+    route: ModelRoute
+    versions: tuple[tuple[ResourceKey, str], ...]
+
+
+class Delivery:
+    """Keeps the published snapshot equal to what the statuses and EndpointSlices say. One change costs one model."""
+
+    def __init__(self, store: ObjectStore, publisher: Publisher, gateway: Gateway) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._gateway = gateway
+        self._cache = Cache()
+        self._routes: dict[ModelKey, ModelRoute] = {}
+        self._models_of: dict[ObjectRef, set[ModelKey]] = {}
+        self._assembly: Assembly[ModelKey] = Assembly()
+
+    async def run(self) -> None:
+        """Publish every change, until cancelled or until the store ends its watch."""
+        async for batch in self._store.watch(KINDS):
+            self._publish(self._take_in(batch), first=batch.complete)
+
+    def delivered(self, model: ModelKey) -> Delivered | None:
+        """Say what was last published for a model."""
+        route = self._routes.get(model)
+        return Delivered(route, tuple(self._assembly.versions(model))) if route else None
+
+    def models_with(self, keys: Iterable[ResourceKey]) -> frozenset[ModelKey]:
+        """Find the models that these resources belong to."""
+        return self._assembly.owners_of(keys)
+
+    def _take_in(self, batch: Batch) -> frozenset[ModelKey]:
+        touched = (*(one.ref for one in batch.changed), *batch.deleted)
+        services = {ref: self._service_of(ref) for ref in touched}
+        due: set[ModelKey] = set()
+        for ref in self._cache.apply(batch):
+            if ref.kind == MODEL:
+                due |= self._take_in_route(ref)
+            else:
+                # A slice may have moved from one Service to another: the models of both are due.
+                for service in {services.get(ref), self._service_of(ref)} - {None}:
+                    due |= self._models_of.get(service, set())
+        return frozenset(due)
+
+    def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
+        model = ModelKey(ref.namespace, ref.name)
+        stored, before = self._cache.find(ref), self._routes.get(model)
+        if stored is None:
+            self._route(model, None)
+            return {model}
+        route = _route_of(stored)
+        if route is None or route == before:
+            # An object whose route vanished keeps its last good configuration.
+            return set()
+        self._route(model, route)
+        return {model}
+
+    def _route(self, model: ModelKey, route: ModelRoute | None) -> None:
+        before = self._routes.pop(model, None)
+        if before:
+            self._models_of[_service(before.local)].discard(model)
+        if route:
+            self._routes[model] = route
+            self._models_of.setdefault(_service(route.local), set()).add(model)
+
+    def _publish(self, due: Iterable[ModelKey], *, first: bool) -> None:
+        changed = self._assembly.replace([(model, self._resources(model)) for model in sorted(due)])
+        if changed or first:
+            self._publisher.publish(self._assembly.snapshot, changed)
+
+    def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
+        route = self._routes.get(model)
+        return resources_for(model, route, self._replicas(route.local), self._gateway) if route else ()
+
+    def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
+        slices = []
+        for stored in self._cache.slices_of(local.namespace, local.service):
+            try:
+                slices.append(parse(EndpointSlice, stored.raw))
+            except InvalidObjectError as error:
+                logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
+        return replicas_of(slices, local.port_name)
+
+    def _service_of(self, ref: ObjectRef) -> ObjectRef | None:
+        stored = self._cache.find(ref) if ref.kind == "EndpointSlice" else None
+        name = (stored.metadata.get("labels") or {}).get(SERVICE_NAME) if stored else None
+        return ObjectRef("Service", ref.namespace, name) if name else None
+
+
+def _service(local: LocalBackend) -> ObjectRef:
+    return ObjectRef("Service", local.namespace, local.service)
+
+
+def _route_of(stored: StoredObject) -> ModelRoute | None:
+    raw = stored.status.get("route")
+    if raw is None:
+        return None
+    try:
+        return parse(ModelRoute, raw)
+    except InvalidObjectError as error:
+        logger.warning("route not understood", extra={"object": str(stored.ref), "error": str(error)})
+        return None

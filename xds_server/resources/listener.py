@@ -1,0 +1,164 @@
+"""The listeners of one model: the front for its clients, and the internal one in front of its remote backend."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    CidrRange,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    SocketAddress,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerInternalListenerConfig
+from envoy_data_plane.envoy.config.route.v3 import (
+    Route,
+    RouteAction,
+    RouteActionUpgradeConfig,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerInternalAddressConfig,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from controller.api.route import Header, ModelRoute, RemoteRoute
+from xds_server.resources import names
+from xds_server.resources.cluster import BUFFER_LIMIT_BYTES
+from xds_server.resources.names import ModelKey
+from xds_server.resources.packing import ADS, NEVER, extension, packed
+
+# What a long silent generation may last before its stream is taken for abandoned.
+_IDLE = timedelta(hours=1)
+
+_ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))
+_WEBSOCKET = HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")
+
+# Trap 10: `x-envoy-*` steers the router (retries, timeouts) and `x-beamlit-*` is ours; a client's go before anything
+# reads them.
+_NO_SPOOFED_HEADERS = extension(
+    "spoofed_headers",
+    EarlyHeaderMutation(
+        mutations=[
+            HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(prefix=prefix)))
+            for prefix in ("x-envoy-", "x-beamlit-")
+        ]
+    ),
+)
+
+# Trap 10: an empty list would still trust loopback, so this names an address that no client has.
+_NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
+    cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
+)
+
+_STAYS_INSIDE = [
+    "authorization",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-request-id",
+    "x-envoy-external-address",
+]
+
+
+def front_listener(model: ModelKey, route: ModelRoute, address: str) -> Listener:
+    """Build the listener that clients connect to, on `address` and the route's port."""
+    return Listener(
+        name=names.front_listener(model),
+        address=Address(socket_address=SocketAddress(address=address, port_value=route.port)),
+        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+        filter_chains=[
+            _http(
+                HttpConnectionManager(
+                    stat_prefix=names.front_listener(model),
+                    rds=Rds(route_config_name=names.route_configuration(model), config_source=ADS),
+                    http_filters=[_ROUTER],
+                    use_remote_address=True,
+                    internal_address_config=_NOBODY_IS_INTERNAL,
+                    early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+                    generate_request_id=False,
+                    server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+                    stream_idle_timeout=_IDLE,
+                    # Trap 8: an answer cut off after its headers reaches the client at once.
+                    delayed_close_timeout=timedelta(milliseconds=100),
+                    upgrade_configs=[_WEBSOCKET],
+                )
+            )
+        ],
+    )
+
+
+def remote_listener(model: ModelKey, remote: RemoteRoute, backend: str) -> Listener:
+    """Build the internal listener that turns a request into one for the remote backend.
+
+    Path and host are rewritten here, since an upstream filter may not touch them (trap 3), and what belongs to the
+    client or the cluster is taken off.
+    """
+    return Listener(
+        name=names.remote_listener(model),
+        internal_listener=ListenerInternalListenerConfig(),
+        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+        filter_chains=[
+            _http(
+                HttpConnectionManager(
+                    stat_prefix=names.remote_listener(model),
+                    route_config=RouteConfiguration(
+                        name=names.remote_listener(model),
+                        virtual_hosts=[
+                            VirtualHost(name="remote", domains=["*"], routes=[_remote_route(remote, backend)])
+                        ],
+                    ),
+                    http_filters=[_ROUTER],
+                    use_remote_address=False,
+                    skip_xff_append=True,
+                    generate_request_id=False,
+                    server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+                    stream_idle_timeout=_IDLE,
+                    delayed_close_timeout=timedelta(milliseconds=100),
+                    upgrade_configs=[_WEBSOCKET],
+                )
+            )
+        ],
+    )
+
+
+def _remote_route(remote: RemoteRoute, backend: str) -> Route:
+    return Route(
+        match=RouteMatch(prefix="/"),
+        route=RouteAction(
+            cluster=backend,
+            prefix_rewrite=f"{remote.path_prefix.rstrip('/')}/",
+            host_rewrite_literal=remote.authority,
+            timeout=NEVER,
+            upgrade_configs=[RouteActionUpgradeConfig(upgrade_type="websocket")],
+        ),
+        request_headers_to_remove=_STAYS_INSIDE,
+        request_headers_to_add=[_literal(header) for header in remote.headers_to_add],
+    )
+
+
+def _literal(header: Header) -> HeaderValueOption:
+    return HeaderValueOption(
+        # "%" begins a substitution in Envoy; a user's text is never one.
+        header=HeaderValue(key=header.name, value=header.value.replace("%", "%%")),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _http(manager: HttpConnectionManager) -> FilterChain:
+    return FilterChain(
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))]
+    )

@@ -1,0 +1,54 @@
+"""Every name that Envoy, its statistics and its logs show."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ModelKey(NamedTuple):
+    """The namespace and name of a ModelDeployment."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+LOCAL = "local"
+REMOTE = "remote"
+
+# The endpoint metadata that says which side answered: `%UPSTREAM_METADATA(beamlit:route)%`.
+METADATA_NAMESPACE = "beamlit"
+METADATA_KEY = "route"
+ROUTE_HEADER = "x-beamlit-route"
+
+
+def front_listener(model: ModelKey) -> str:
+    """Name the listener that clients connect to."""
+    return str(model)
+
+
+def route_configuration(model: ModelKey) -> str:
+    """Name the route configuration of the front listener: the one resource that a change of weights touches."""
+    return str(model)
+
+
+def local_cluster(model: ModelKey) -> str:
+    """Name the cluster that prefers the replicas."""
+    return f"{model}/{LOCAL}"
+
+
+def remote_cluster(model: ModelKey) -> str:
+    """Name the cluster that prefers the remote backend."""
+    return f"{model}/{REMOTE}"
+
+
+def remote_listener(model: ModelKey) -> str:
+    """Name the internal listener that turns a request into one for the remote backend."""
+    return f"{REMOTE}/{model}"
+
+
+def backend_cluster(digest: str) -> str:
+    """Name the cluster of one distinct remote backend, shared by the models that use it."""
+    return f"backend/{digest}"

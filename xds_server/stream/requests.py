@@ -1,0 +1,132 @@
+"""What goes into a session and what comes out of it, free of protobuf and gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from xds_server.snapshot.snapshot import Resource, ResourceKey
+
+NOTHING_CLAIMED: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRequest:
+    """A DeltaDiscoveryRequest. `claimed` is `initial_resource_versions`; `error` is the NACK's message, None for no NACK."""
+
+    type_url: str
+    subscribe: tuple[str, ...] = ()
+    unsubscribe: tuple[str, ...] = ()
+    claimed: Mapping[str, str] = NOTHING_CLAIMED
+    nonce: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SotwRequest:
+    """A DiscoveryRequest of state of the world. `version` is the one the client last accepted."""
+
+    type_url: str
+    names: tuple[str, ...] = ()
+    version: str = ""
+    nonce: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response to be sent. `removed` exists in delta only, `missing` (resource_errors NOT_FOUND) in SotW only."""
+
+    type_url: str
+    nonce: str
+    version: str
+    resources: tuple[Resource, ...] = ()
+    removed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A resource version the client refused with a NACK; `at` is in seconds of the session's clock."""
+
+    key: ResourceKey
+    version: str
+    message: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A resource that was sent before the client had ACKed what it requires, since the wait for that ran out."""
+
+    key: ResourceKey
+    waited_for: tuple[ResourceKey, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a session wants done: send `responses` in order, and call `tick` no later than `wake_at` (None: never).
+
+    `acknowledged`, `rejected` and `overdue` say what became known by this step.
+    """
+
+    responses: tuple[Response, ...] = ()
+    wake_at: float | None = None
+    acknowledged: frozenset[ResourceKey] = frozenset()
+    rejected: tuple[Rejection, ...] = ()
+    overdue: tuple[Overdue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for one client.
+
+    `nonce_prefix` makes nonces unique across streams (X05). `secrets` lets it see secrets (X57). `ordered` is false for
+    debug readers, which carry no traffic and ACK nothing, so that nothing may wait for them. `wait_seconds` bounds make
+    before break (X44). `settle_seconds` is how long after a reconnect removals wait for the client to name the listeners
+    and routes it still has. `max_response_bytes` is the client's message limit (X50; gRPC's default is 4 MiB).
+    """
+
+    nonce_prefix: str = ""
+    secrets: bool = False
+    ordered: bool = True
+    wait_seconds: float = 5.0
+    settle_seconds: float = 1.0
+    max_response_bytes: int = 4_000_000
+
+
+class ProtocolError(Exception):
+    """The root of what a session raises; it ends that stream only.
+
+    ::
+
+        ProtocolError
+        `-- ResponseTooLargeError   a full set that cannot be split is above the client's message limit (X50)
+    """
+
+
+class ResponseTooLargeError(ProtocolError):
+    """A state-of-the-world response that must be complete would be larger than the client accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a client has of one resource.
+
+    `version` is what it acknowledged or claimed, empty when a NACK left that open (X42). `resource` is the last content
+    known to be there, None when the client came with a version that is not the current one.
+    """
+
+    version: str
+    resource: Resource | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A response that the client has neither ACKed nor NACKed: what it brings and what it takes away."""
+
+    nonce: str
+    sent: Mapping[str, Resource] = field(default_factory=dict)
+    removed: Mapping[str, Held | None] = field(default_factory=dict)
