@@ -2,7 +2,7 @@
 
 The way of one datum through the folders::
 
-    store -> signals -> decision -> reconcile -> (status.route) -> xds_server
+    store -> decision -> reconcile -> (status.route) -> xds_server
 
-`api` and `decision` are pure; `store` and `signals` read the world; `reconcile` writes it; `cli` is the composition root.
+`api` and `decision` are pure; `store` reads the world and `reconcile` writes it; `cli` is the composition root.
 """

@@ -25,9 +25,9 @@ class Console:
         """The titles of the columns of `second`."""
         click.secho(f"\n{_HEADER}", bold=True)
 
-    def second(self, at: float, summary: Summary, decision: str) -> None:
+    def second(self, second: int, summary: Summary, decision: str) -> None:
         """One second of load: the requests that ended in it."""
-        line = second_line(at, summary, decision)
+        line = second_line(second, summary, decision)
         click.secho(line, fg="red" if summary.failed else None)
 
     def event(self, at: float, text: str) -> None:
@@ -50,11 +50,11 @@ class Console:
             )
 
 
-def second_line(at: float, summary: Summary, decision: str) -> str:
+def second_line(second: int, summary: Summary, decision: str) -> str:
     """Return one line of the live table."""
     local = summary.local_share
     return (
-        f"{at:>5.0f} s{summary.requests:>10}{percent(local):>8}{percent(1 - local):>8}{summary.failed:>8}"
+        f"{second:>5} s{summary.requests:>10}{percent(local):>8}{percent(1 - local):>8}{summary.failed:>8}"
         f"{milliseconds(summary.p50):>10}{milliseconds(summary.p99):>10}  {decision}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Play:
                 telling.cancel()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        self._tell_second()
+        self._tell_second(math.ceil(self._now))
         return Outcome(report, killed, back, tuple(self._decisions))
 
     @property
@@ -103,15 +104,16 @@ class Play:
 
     async def _tell_seconds(self) -> None:
         while True:
-            await self._at(int(self._now) + 1)
+            second = int(self._now) + 1
+            await self._at(second)
             self._product.check()
-            self._tell_second()
+            self._tell_second(second)
 
-    def _tell_second(self) -> None:
+    def _tell_second(self, second: int) -> None:
         ended = tuple(self._ended)
         self._ended.clear()
         decision = self._decisions[-1][1] if self._decisions else ""
-        self._console.second(self._now, summary_of(ended), str(decision))
+        self._console.second(second, summary_of(ended), str(decision))
 
 
 def body_for(request: TracedRequest) -> bytes:

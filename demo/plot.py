@@ -28,7 +28,9 @@ def draw(outcome: Outcome, path: Path) -> None:
     _decisions(split, outcome)
     for axes in (rate, latency, split):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.axvspan(outcome.killed, outcome.back, color="#c62828", alpha=0.07, linewidth=0)
+        axes.axvspan(outcome.killed, outcome.back, color=_FAILED, alpha=0.08, linewidth=0, zorder=0)
+        for at, _ in _reasons(outcome)[1:]:
+            axes.axvline(at, color=_INK, linewidth=1, linestyle=":")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -54,18 +56,27 @@ def _requests(axes: Axes, outcome: Outcome) -> None:
         fontweight="bold",
     )
     axes.set_ylabel("requests/s, by arrival")
-    axes.set_ylim(0, max(bottom, default=1.0) * 1.25)
-    axes.legend(loc="upper right", ncols=3, frameon=False)
-    for moment, text in ((outcome.killed, "SIGKILL to all"), (outcome.back, "ready again")):
+    highest = max(bottom, default=1.0)
+    axes.set_ylim(0, highest * 1.4)
+    axes.legend(loc="upper left", frameon=False)
+    marks = (
+        (
+            outcome.killed,
+            "SIGKILL to all replicas:\nEnvoy alone up to the dotted line,\nthen the controller's decision",
+        ),
+        (outcome.back, "ready again"),
+    )
+    for moment, text in marks:
+        axes.axvline(moment, color=_FAILED, linewidth=1.2)
         axes.annotate(
             text,
-            (moment, max(bottom, default=1.0) * 1.08),
-            xytext=(4, 0),
+            (moment, highest * 1.37),
+            xytext=(6, 0),
             textcoords="offset points",
             color=_FAILED,
-            fontweight="bold",
+            va="top",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 2},
         )
-        axes.axvline(moment, color=_FAILED, linewidth=1.2)
 
 
 def _latencies(axes: Axes, outcome: Outcome) -> None:
@@ -74,7 +85,7 @@ def _latencies(axes: Axes, outcome: Outcome) -> None:
     axes.plot(middles, [one.p99 * 1000 for one in bins], ".-", color=_INK, linewidth=1, markersize=4, label="p99")
     axes.plot(middles, [one.p50 * 1000 for one in bins], ".-", color="#999999", linewidth=1, markersize=4, label="p50")
     axes.set_ylabel("latency, ms")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * max((one.p99 * 1000 for one in bins if one.p99 == one.p99), default=1.0))
     axes.legend(loc="upper right", ncols=2, frameon=False)
 
 
@@ -82,8 +93,8 @@ def _decisions(axes: Axes, outcome: Outcome) -> None:
     end = max(sample.end for sample in outcome.report.samples)
     moments = [at for at, _ in outcome.decisions]
     for (at, decision), until in zip(outcome.decisions, [*moments[1:], end], strict=False):
-        axes.bar(at, decision.local, width=until - at, align="edge", color=_LOCAL, alpha=0.8)
-        axes.bar(at, decision.remote, width=until - at, bottom=decision.local, align="edge", color=_REMOTE, alpha=0.8)
+        axes.bar(at, decision.local, width=until - at, align="edge", color=_LOCAL)
+        axes.bar(at, decision.remote, width=until - at, bottom=decision.local, align="edge", color=_REMOTE)
     for at, reason in _reasons(outcome):
         axes.annotate(reason, (at, 104), xytext=(2, 0), textcoords="offset points", fontsize=9, color=_INK)
     axes.set_ylabel("decided, %")

@@ -16,7 +16,7 @@ from demo.process import Process, Processes
 from demo.product import start_product
 from demo.timeline import kill_and_return
 
-_TRACE_START = 1140.0
+_TRACE_START = 1560.0
 """Seconds into the trace: from there on it has bursts and few pauses."""
 
 

@@ -52,6 +52,7 @@ class Delivery:
         self._routes: dict[ModelKey, ModelRoute] = {}
         self._models_of: dict[ObjectRef, set[ModelKey]] = {}
         self._assembly: Assembly[ModelKey] = Assembly()
+        self.published = False
 
     async def run(self) -> None:
         """Publish every change, until cancelled or until the store ends its watch."""
@@ -105,6 +106,7 @@ class Delivery:
         changed = self._assembly.replace([(model, self._resources(model)) for model in sorted(due)])
         if changed or first:
             self._publisher.publish(self._assembly.snapshot, changed)
+            self.published = True
 
     def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
         route = self._routes.get(model)

@@ -39,13 +39,14 @@ def azure_code_trace() -> tuple[TracedRequest, ...]:
 def replay(trace: Sequence[TracedRequest], start: float, count: int, seconds: float) -> tuple[TracedRequest, ...]:
     """Return the `count` requests from `start` (seconds into the trace) on, moved to 0 and compressed to `seconds`.
 
-    Bursts keep their place and their height relative to the mean. Raises ValueError when the trace ends before.
+    The request after them would arrive at `seconds`. Bursts keep their place and their height relative to the mean.
+    Raises ValueError when the trace ends before.
     """
     first = bisect_left(trace, start, key=lambda request: request.at)
     stretch = trace[first : first + count]
     if count < 1 or len(stretch) < count:
         raise ValueError(f"the trace has {len(stretch)} requests from {start:g} s on, not {count}")
-    length = stretch[-1].at - start
+    length = trace[min(first + count, len(trace) - 1)].at - start
     scale = seconds / length if length else 0.0
     return tuple(
         TracedRequest((request.at - start) * scale, request.context_tokens, request.generated_tokens)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from controller.api.base import ApiValue
+from controller.api.scalars import Time
 
 
 class Condition(ApiValue):
@@ -17,7 +18,7 @@ class Condition(ApiValue):
     reason: str
     message: str
     observed_generation: int
-    last_transition_time: datetime | None = None
+    last_transition_time: Time | None = None
 
 
 def with_transitions(

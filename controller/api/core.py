@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from controller.api.base import ForeignValue
+from controller.api.errors import FieldFaultError
 from controller.api.meta import ObjectMeta
-
-Port = Annotated[int, Field(ge=1, le=65535)]
+from controller.api.scalars import Flag, Port, PortReferred
 
 
 class ServicePort(ForeignValue):
@@ -19,7 +19,7 @@ class ServicePort(ForeignValue):
     name: str = ""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     port: Port
-    target_port: int | str | None = None
+    target_port: PortReferred | None = None
     node_port: Port | None = None
 
 
@@ -39,9 +39,9 @@ class Service(ForeignValue):
 class EndpointConditions(ForeignValue):
     """Whether an endpoint may be used. Absent `ready` means ready (API reference, EndpointConditions)."""
 
-    ready: bool | None = None
-    serving: bool | None = None
-    terminating: bool | None = None
+    ready: Flag | None = None
+    serving: Flag | None = None
+    terminating: Flag | None = None
 
 
 class Endpoint(ForeignValue):
@@ -82,19 +82,20 @@ class EndpointSlice(ForeignValue):
             return self
         version = 4 if self.address_type == "IPv4" else 6
         for index, endpoint in enumerate(self.endpoints):
-            for address in endpoint.addresses:
-                try:
-                    right = ipaddress.ip_address(address).version == version
-                except ValueError:
-                    right = False
-                if not right:
-                    raise ValueError(f"endpoints[{index}].addresses: {address!r} is not an {self.address_type} address")
+            for place, address in enumerate(endpoint.addresses):
+                if _version(address) != version:
+                    raise FieldFaultError(
+                        ("endpoints", index, "addresses", place),
+                        f"must be an {self.address_type} address, is {address!r}",
+                    )
         return self
 
-    @field_validator("endpoints", "ports", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return () if value is None else value
+
+def _version(address: str) -> int | None:
+    try:
+        return ipaddress.ip_address(address).version
+    except ValueError:
+        return None
 
 
 class Secret(ForeignValue):
@@ -110,7 +111,7 @@ class HttpGetAction(ForeignValue):
     """The HTTP request of a probe."""
 
     path: str = "/"
-    port: int | str
+    port: PortReferred
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
 
 

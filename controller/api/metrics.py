@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from controller.api.base import ApiValue
-
-Quantity = str | int | float
+from controller.api.errors import FieldFaultError
+from controller.api.scalars import PortReferred, Quantity, WholeNumber
 
 
 class MetricTarget(ApiValue):
     """What a metric is compared with."""
 
     type: Literal["Utilization", "Value", "AverageValue"]
-    average_utilization: Annotated[int, Field(ge=1)] | None = None
+    average_utilization: Annotated[WholeNumber, Field(ge=1)] | None = None
     average_value: Quantity | None = None
     value: Quantity | None = None
 
@@ -23,8 +24,7 @@ class MetricTarget(ApiValue):
     def _names_its_number(self) -> Self:
         wanted = {"Utilization": "average_utilization", "Value": "value", "AverageValue": "average_value"}[self.type]
         if getattr(self, wanted) is None:
-            camel = wanted.split("_")[0] + "".join(part.title() for part in wanted.split("_")[1:])
-            raise ValueError(f"type {self.type} needs {camel}")
+            raise FieldFaultError((to_camel(wanted),), f"is required when type is {self.type}")
         return self
 
 
@@ -104,7 +104,7 @@ class RequestsMetric(ApiValue):
 class ScrapeMetric(ApiValue):
     """A metric from the replicas' own Prometheus text, averaged over the replicas."""
 
-    port: int | str
+    port: PortReferred
     path: str = "/metrics"
     metric: MetricIdentifier
     target: MetricTarget
@@ -125,9 +125,9 @@ class MetricSpec(ApiValue):
     @model_validator(mode="after")
     def _gives_what_its_type_names(self) -> Self:
         wanted = self.type[0].lower() + self.type[1:]
-        given = sorted(self.model_dump(by_alias=True, exclude={"type"}, exclude_none=True))
-        if given != [wanted]:
-            raise ValueError(
-                f"type {self.type} needs the field {wanted} and no other, has {', '.join(given) or 'none'}"
-            )
+        given = self.model_dump(by_alias=True, exclude={"type"}, exclude_none=True)
+        if wanted not in given:
+            raise FieldFaultError((wanted,), f"is required when type is {self.type}")
+        if others := sorted(given.keys() - {wanted}):
+            raise FieldFaultError((others[0],), f"must be left out when type is {self.type}, which needs only {wanted}")
         return self

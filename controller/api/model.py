@@ -5,21 +5,40 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from controller.api.base import ApiValue, Duration
+from controller.api.errors import FieldFaultError
 from controller.api.meta import ObjectMeta
 from controller.api.metrics import MetricSpec
+from controller.api.scalars import Flag, Interval, Percent, PortReferred, Quantity, Shape, WholeNumber
 
 API_VERSION = "deployment.beamlit.com/v1alpha1"
 KIND = "ModelDeployment"
 
-Percent = Annotated[int, Field(ge=0, le=100)]
-HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
-HeaderValue = Annotated[str, Field(pattern=r"^[^\r\n\x00]*$")]
-# host or host:port; an IPv6 address stands in brackets
-Authority = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?$", max_length=260)]
-UrlPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?$", max_length=2048)]
+ModelName = Annotated[
+    str,
+    Field(max_length=253),
+    Shape(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "letters and digits, with '.', '_' or '-' between them"),
+]
+HeaderName = Annotated[
+    str, Field(max_length=256), Shape(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces or ':'")
+]
+HeaderValue = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
+Authority = Annotated[
+    str,
+    Field(max_length=260),
+    Shape(
+        r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?",
+        "a host or host:port, such as models.example.com:8080 or [::1]:80, without a scheme or a path",
+    ),
+]
+UrlPath = Annotated[
+    str, Field(max_length=2048), Shape(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?", "a path such as /v1, without a query")
+]
+CheckedPath = Annotated[
+    str, Field(max_length=2048), Shape(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*", "a path such as /healthz")
+]
 
 
 class Reference(ApiValue):
@@ -37,7 +56,7 @@ class Reference(ApiValue):
 class PortReference(Reference):
     """A reference to a Service and one port of it."""
 
-    target_port: int | str | None = None
+    target_port: PortReferred | None = None
 
 
 class PolicyReference(ApiValue):
@@ -51,11 +70,11 @@ class PolicyReference(ApiValue):
 class ServerlessConfig(ApiValue):
     """How the platform scales the remote deployment."""
 
-    min_num_replicas: Annotated[int, Field(ge=0)] = 0
-    max_num_replicas: Annotated[int, Field(ge=0)] = 10
+    min_num_replicas: Annotated[WholeNumber, Field(ge=0)] = 0
+    max_num_replicas: Annotated[WholeNumber, Field(ge=0)] = 10
     metric: str | None = None
-    target: str | int | float | None = None
-    scale_up_minimum: Annotated[int, Field(ge=2)] | None = None
+    target: Quantity | None = None
+    scale_up_minimum: Annotated[WholeNumber, Field(ge=2)] | None = None
     scale_down_delay: str | None = None
     stable_window: str | None = None
     last_pod_retention_period: str | None = None
@@ -66,21 +85,15 @@ class Behavior(ApiValue):
 
     percentage: Percent = 100
     mode: Literal["Threshold", "Proportional", "Shadow"] = "Threshold"
-    max_requests_per_replica: Annotated[int, Field(ge=1)] | None = None
+    max_requests_per_replica: Annotated[WholeNumber, Field(ge=1)] | None = None
     offload_after: Duration = timedelta(0)
     restore_after: Duration = timedelta(seconds=60)
     recover_after: Duration = timedelta(seconds=5)
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
     max_step: Percent | None = None
-    step_interval: Duration = timedelta(seconds=1)
+    step_interval: Interval = timedelta(seconds=1)
     on_unknown: Literal["Hold", "Local", "Remote"] = "Hold"
-    first_byte_timeout: Duration | None = None
-
-    @model_validator(mode="after")
-    def _moves_in_steps(self) -> Behavior:
-        if self.step_interval < timedelta(seconds=0.1):
-            raise ValueError("stepInterval must be at least 100ms")
-        return self
+    first_byte_timeout: Interval | None = None
 
 
 class SecretKeyReference(ApiValue):
@@ -126,8 +139,8 @@ class TlsConfig(ApiValue):
 class RemoteHealthCheck(ApiValue):
     """An active HTTP health check of the remote backend."""
 
-    path: Annotated[UrlPath, Field(min_length=1)]
-    interval: Duration = timedelta(seconds=5)
+    path: CheckedPath
+    interval: Interval = timedelta(seconds=5)
 
 
 class RemoteBackend(ApiValue):
@@ -153,7 +166,7 @@ class RemoteBackend(ApiValue):
     @classmethod
     def _leaves_the_host_alone(cls, headers: dict[str, str]) -> dict[str, str]:
         if reserved := [name for name in headers if name.lower() == "host"]:
-            raise ValueError(f"may not set {reserved[0]}: the Host sent is remoteBackend.host")
+            raise FieldFaultError((reserved[0],), "may not be set: the Host that is sent is remoteBackend.host")
         return headers
 
 
@@ -168,8 +181,8 @@ class OffloadingConfig(ApiValue):
 class ModelDeploymentSpec(ApiValue):
     """The spec of a ModelDeployment."""
 
-    model: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
-    enabled: bool = True
+    model: ModelName
+    enabled: Flag = True
     environment: str = "production"
     model_source_ref: Reference
     service_ref: PortReference | None = None

@@ -10,8 +10,9 @@ from typing import Self
 from pydantic import model_validator
 
 from controller.api.base import ApiValue, Duration
-from controller.api.core import Port
-from controller.api.model import HeaderName, HeaderValue, Percent
+from controller.api.errors import FieldFaultError
+from controller.api.model import HeaderName, HeaderValue
+from controller.api.scalars import Percent, Port
 
 
 class Split(ApiValue):
@@ -87,5 +88,5 @@ class ModelRoute(ApiValue):
     @model_validator(mode="after")
     def _sends_nothing_to_nowhere(self) -> Self:
         if self.remote is None and self.split.remote:
-            raise ValueError("split.remote must be 0 without a remote")
+            raise FieldFaultError(("split", "remote"), "must be 0 without a remote")
         return self

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from controller.api.base import ApiValue
 from controller.api.conditions import Condition
 from controller.api.route import ModelRoute, Split
+from controller.api.scalars import Time
 
 HISTORY_LENGTH = 10
 
@@ -17,7 +17,7 @@ class SplitStatus(Split):
 
     reason: str
     message: str
-    since: datetime
+    since: Time
 
 
 class LocalStatus(ApiValue):
@@ -37,7 +37,7 @@ class RemoteStatus(ApiValue):
 class HistoryEntry(ApiValue):
     """One past decision."""
 
-    at: datetime
+    at: Time
     split: str
     reason: str
     message: str

@@ -14,7 +14,7 @@ import os
 import signal
 from pathlib import Path
 
-from tenacity import AsyncRetrying, RetryCallState, retry_always, stop_never, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_never, wait_exponential
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,10 @@ class EnvoyProcess:
                 logger.info("took over the running envoy", extra={"pid": pid})
                 await _ended(pid)
             async for attempt in AsyncRetrying(
-                retry=retry_always, stop=stop_never, wait=wait_exponential(multiplier=0.5, max=10), before_sleep=_tell
+                retry=retry_if_exception_type(ChildProcessError),
+                stop=stop_never,
+                wait=wait_exponential(multiplier=0.5, max=10),
+                before_sleep=_tell,
             ):
                 with attempt:
                     await self._start_and_wait()

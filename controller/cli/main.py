@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from controller.cli.bootstrap import HostPort
 from controller.cli.state import State, default_state_directory
 
 
-class _HostPortType(click.ParamType):
+class _HostPortType(click.ParamType[HostPort]):
     name = "HOST:PORT"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
@@ -76,6 +77,8 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
     \b
     Exit codes: 0 stopped by SIGINT or SIGTERM; 1 could not start (the message says why); 2 wrong usage.
     """
+    # gRPC's core writes to standard error by itself; what matters is logged and said here.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from controller.cli.run import Options, serve  # noqa: PLC0415
 
     serve(Options(directory=directory, state=State(state_dir), **options))  # type: ignore[arg-type]
@@ -134,7 +137,7 @@ def status(name: str | None, namespace: str, output: str, server: str) -> None:
     """
     from controller.cli.status import show  # noqa: PLC0415
 
-    raise SystemExit(show(server, name and (namespace, name), output))
+    raise SystemExit(show(server, (namespace, name) if name else None, output))
 
 
 if __name__ == "__main__":

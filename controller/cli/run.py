@@ -17,7 +17,6 @@ import yaml
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
-from xds_server.stream.server import XdsServer
 
 from controller.api.base import InvalidObjectError, parse
 from controller.api.configuration import Configuration
@@ -37,6 +36,8 @@ from controller.store.problem import Problem
 from xds_server.delivery import Delivery
 from xds_server.resources.model import Gateway
 from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.stream.clients import ClientEvent
+from xds_server.stream.server import AddressInUseError, XdsServer
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +97,18 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         options.directory, options.state.objects_of(options.directory), VALIDATION, _teller(problems)
     )
     async with contextlib.AsyncExitStack() as stack:
-        server = XdsServer(str(options.xds_address), token, registry)
+
+        def look_again(event: ClientEvent) -> None:
+            """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
+            controller.look_again(_models(delivery, event.keys) if event.keys else frozenset(models.objects(_MODEL)))
+
+        server = XdsServer(str(options.xds_address), token, look_again, registry)
         try:
             xds_port = await server.start()
-        except OSError as error:
-            raise CannotStartError(f"--xds-address {options.xds_address}: {error}") from error
+        except AddressInUseError as error:
+            raise CannotStartError(f"--xds-address: {error}") from error
         stack.push_async_callback(server.stop, 1.0)
+        models = Cache()
         delivery = Delivery(store, server, Gateway())
         controller = Controller(
             store,
@@ -112,14 +119,12 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
                 default_remote=_configuration(options.config).default_remote_backend,
             ),
         )
-        server.observe(lambda keys: controller.look_again(_models(delivery, keys)))
-        models = Cache()
         admin = Admin(
             report=lambda: {
-                "items": [one.raw for one in sorted(models.objects(_MODEL), key=lambda one: one.ref)],
+                "items": [one.raw for _, one in sorted(models.objects(_MODEL).items())],
                 "problems": [str(problem) for problem in store.problems],
             },
-            not_ready=lambda: None if server.serving else "the folder has not been read yet",
+            not_ready=lambda: None if delivery.published else "the folder has not been read yet",
             metrics=registry,
         )
         try:

@@ -116,7 +116,8 @@ def recovering(s: Situation) -> Match | Miss:
         return Miss("local was not down")
     whole, step = s.terms.recover_after, s.terms.step_interval
     steps = -(-whole // step)
-    done = (s.now - back) // step
+    # A clock that was set back has not undone the first step.
+    done = max((s.now - back) // step, 0)
     if done >= steps or s.now - back >= whole:
         return Miss(f"local has been ready again for {format_duration(whole)}")
     share = round(100 * (done + 1) / (steps + 1))

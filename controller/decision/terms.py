@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from controller.api.errors import FieldError
 from controller.api.meta import OVERRIDE, PAUSED
@@ -70,14 +70,20 @@ def parse_override(text: str) -> Override:
     if unknown:
         raise ValueError(f"has the unknown word {unknown[0]!r}; write it as 'remote=30 until=2026-01-01T00:00:00Z'")
     remote = pairs.get("remote", "")
-    if not (remote.isascii() and remote.isdigit() and int(remote) <= 100):
+    if not (remote.isascii() and remote.isdigit() and len(remote) <= 3 and int(remote) <= 100):
         raise ValueError(f"remote must be a whole number from 0 to 100, is {remote!r}")
     until = None
     if "until" in pairs:
-        try:
-            until = datetime.fromisoformat(pairs["until"])
-        except ValueError:
-            until = None
-        if until is None or until.tzinfo is None:
+        until = _moment(pairs["until"])
+        if until is None:
             raise ValueError(f"until must be a time such as 2026-01-01T00:00:00Z, is {pairs['until']!r}")
     return Override(remote=int(remote), until=until)
+
+
+def _moment(text: str) -> datetime | None:
+    """Read a time that says its zone, as UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,68 +1,45 @@
 """What only one model may have: the port that Envoy listens on.
 
-The model that holds a claim keeps it, so that a mistake in a new object takes nothing from an old one; among models
-that ask for it at the same time the older object wins.
+The model that holds a port keeps it, so that a mistake in a new object takes nothing from an old one. Whoever asks
+first gets what is free; the caller asks in the order of who shall win.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import NamedTuple
-
 from controller.store.objects import ObjectRef
 
 
-class Claimant(NamedTuple):
-    """A model that asks, and when it was created (RFC 3339, so that text order is time order)."""
-
-    created: str
-    ref: ObjectRef
-
-
 class Claims:
-    """Who asks for what, and who has it. Changing one model's claim costs the same however many there are."""
+    """Which model holds which port, and which one each of the others waits for."""
 
     def __init__(self) -> None:
-        self._asking: dict[Hashable, set[Claimant]] = {}
-        self._holders: dict[Hashable, Claimant] = {}
-        self._asked: dict[ObjectRef, tuple[Hashable, Claimant]] = {}
+        self._holders: dict[int, ObjectRef] = {}
+        self._held: dict[ObjectRef, int] = {}
+        self._waiting: dict[ObjectRef, int] = {}
 
-    def ask(self, claimant: Claimant, wanted: Hashable, *, holding: bool = False) -> frozenset[ObjectRef]:
-        """Ask for `wanted` and give up whatever was asked for before; return the models this concerns.
+    def ask(self, model: ObjectRef, port: int) -> frozenset[ObjectRef]:
+        """Take a port, or wait for it if another model holds it; until then a model keeps the port it has.
 
-        `holding` says that the model had it already before this process began.
+        Returns the models for which a port became free: they ask again.
         """
-        if self._asked.get(claimant.ref) == (wanted, claimant):
+        if self._holders.setdefault(port, model) != model:
+            self._waiting[model] = port
             return frozenset()
-        concerned = self.give_up(claimant.ref)
-        self._asked[claimant.ref] = (wanted, claimant)
-        self._asking.setdefault(wanted, set()).add(claimant)
-        if holding and wanted not in self._holders:
-            self._holders[wanted] = claimant
-        return concerned | self._settle(wanted)
+        self._waiting.pop(model, None)
+        before, self._held[model] = self._held.get(model), port
+        return self._freed(before) if before not in (None, port) else frozenset()
 
-    def give_up(self, ref: ObjectRef) -> frozenset[ObjectRef]:
-        """Give up what a model asked for; return the models this concerns."""
-        if ref not in self._asked:
-            return frozenset()
-        wanted, claimant = self._asked.pop(ref)
-        self._asking[wanted].discard(claimant)
-        if self._holders.get(wanted) == claimant:
-            del self._holders[wanted]
-        return self._settle(wanted)
+    def give_up(self, model: ObjectRef) -> frozenset[ObjectRef]:
+        """Give up what a model holds and waits for; return the models for which a port became free."""
+        self._waiting.pop(model, None)
+        return self._freed(self._held.pop(model, None))
 
-    def holder(self, wanted: Hashable) -> ObjectRef | None:
-        """Say which model has it."""
-        holder = self._holders.get(wanted)
-        return holder and holder.ref
+    def holder(self, port: int) -> ObjectRef | None:
+        """Say which model holds a port."""
+        return self._holders.get(port)
 
-    def _settle(self, wanted: Hashable) -> frozenset[ObjectRef]:
-        asking = self._asking.get(wanted)
-        if not asking:
-            self._asking.pop(wanted, None)
+    def _freed(self, port: int | None) -> frozenset[ObjectRef]:
+        if port is None:
             return frozenset()
-        if wanted in self._holders:
-            return frozenset()
-        winner = min(asking)
-        self._holders[wanted] = winner
-        return frozenset({winner.ref})
+        del self._holders[port]
+        return frozenset(model for model, wanted in self._waiting.items() if wanted == port)

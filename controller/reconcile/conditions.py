@@ -97,7 +97,7 @@ def _local_healthy(facts: Facts) -> _Answer:
 
 
 def _remote_healthy(seen: Observation) -> _Answer:
-    if seen.resolved.remote is None:
+    if seen.resolved.remote is None or not seen.terms.enabled:
         return _Answer("Unknown", "NoRemote", "nothing may leave")
     match seen.facts.remote:
         case Known(RemoteFacts(healthy=healthy, detail=detail)):

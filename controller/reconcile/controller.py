@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.api.model import ModelDeployment, RemoteBackend
+from controller.api.route import ModelRoute
 from controller.decision import Decision
-from controller.reconcile.claims import Claimant, Claims
+from controller.reconcile.claims import Claims
 from controller.reconcile.model import Subject, previous_status, reconcile
 from controller.reconcile.proxies import ProxyReports
-from controller.reconcile.resolve import Resolved, kept_front, resolve, service_ref, workload_ref
+from controller.reconcile.resolve import kept_front, resolve, service_ref, workload_ref
 from controller.reconcile.world import KINDS, World
 from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import Batch, ConflictError, NotFoundError, ObjectStore, StoreError
+from controller.store.protocol import Batch, Conflict, NotFound, ObjectStore, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Controller:
             now = self._around.clock()
             woken = {ref for ref, at in self._wake_at.items() if at <= now}
             due, self._due = self._due | woken, set()
-            for ref in sorted(due):
+            for ref in sorted(due, key=self._seniority):
                 await self._reconcile(ref)
 
     async def _something_due(self) -> None:
@@ -90,6 +91,13 @@ class Controller:
             async with asyncio.timeout(wait):
                 await self._changed.wait()
         self._changed.clear()
+
+    def _seniority(self, ref: ObjectRef) -> tuple[bool, str, ObjectRef]:
+        """Order models by who wins a port that several ask for: who serves already, then the older object."""
+        stored = self._world.stored(ref)
+        if stored is None:
+            return (False, "", ref)
+        return ("route" not in stored.status, str(stored.metadata["creationTimestamp"]), ref)
 
     async def _reconcile(self, ref: ObjectRef) -> None:
         self._wake_at.pop(ref, None)
@@ -101,7 +109,7 @@ class Controller:
         self._around.observer(ref, outcome.decision)
         try:
             await self._store.patch_status(ref, outcome.status.as_object(), stored.resource_version)
-        except (ConflictError, NotFoundError):
+        except (Conflict, NotFound):
             # The newer object is on its way here, and brings this model back.
             return
         except StoreError:
@@ -126,18 +134,18 @@ class Controller:
         kept = kept_front(present, self._world) if present else None
         if resolved.front is None:
             return Subject(stored, model, replace(resolved, front=kept))
-        conflict = self._conflict(stored, resolved, holding=present is not None and present.port == resolved.front.port)
+        conflict = self._conflict(stored.ref, resolved.front.port, present)
         if conflict:
             return Subject(stored, model, replace(resolved, front=kept), conflict)
         return Subject(stored, model, resolved)
 
-    def _conflict(self, stored: StoredObject, resolved: Resolved, *, holding: bool) -> str | None:
-        assert resolved.front is not None
-        port = resolved.front.port
-        claimant = Claimant(str(stored.metadata["creationTimestamp"]), stored.ref)
-        self.look_again(self._claims.ask(claimant, port, holding=holding) - {stored.ref})
+    def _conflict(self, ref: ObjectRef, port: int, present: ModelRoute | None) -> str | None:
+        """Claim a port, and until it is free the one that the model serves; say whose it is, if it is not free."""
+        if present:
+            self.look_again(self._claims.ask(ref, present.port))
+        self.look_again(self._claims.ask(ref, port))
         holder = self._claims.holder(port)
-        return None if holder == stored.ref else f"port {port} is already that of {holder}"
+        return None if holder == ref else f"port {port} is already that of {holder}"
 
     def _forget(self, ref: ObjectRef) -> None:
         self._world.refers(ref, ())

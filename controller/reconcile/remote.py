@@ -39,7 +39,9 @@ def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remot
 
 
 def _refuse_unprotected(backend: RemoteBackend) -> None:
-    if backend.scheme == "https" or backend.tls is not None:
+    if backend.tls is not None:
+        raise RemoteNotUsableError("remoteBackend.tls: TLS is not served yet; nothing is sent without")
+    if backend.scheme == "https":
         raise RemoteNotUsableError("remoteBackend.scheme: https is not served yet; nothing is sent without TLS")
     if backend.auth_config is not None:
         raise RemoteNotUsableError("remoteBackend.authConfig: credentials are not served yet; nothing is sent without")

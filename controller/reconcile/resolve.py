@@ -78,7 +78,9 @@ def resolve(model: ModelDeployment, lookups: Lookups, default_remote: RemoteBack
         remote = remote_route(model, default_remote)
         if remote is None and model.spec.offloading_config is not None:
             faults.append(
-                Fault("NoRemoteBackend", "offloadingConfig.remoteBackend is not set, and there is no default to use")
+                Fault(
+                    "NoRemoteBackend", "spec.offloadingConfig.remoteBackend is not set, and there is no default to use"
+                )
             )
     except RemoteNotUsableError as error:
         remote = None

@@ -55,7 +55,9 @@ def resources_for(
 def _cluster(name: str, route: ModelRoute, assignment: bytes) -> tuple[Resource, Resource]:
     return (
         resource(name, cluster.model_cluster(name, route.local.health_check)),
-        Resource.of(ENDPOINT, name, assignment, [ResourceKey(CLUSTER, name)]),
+        # It requires nothing, not even its cluster: Envoy ACKs a cluster only once that is warm, for which it needs its
+        # assignment (envoyproxy/envoy#23321), and asks for the assignment when it has the cluster.
+        Resource.of(ENDPOINT, name, assignment),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import CLUSTER, LISTENER
 from xds_server.stream.ledger import Ledger
+from xds_server.stream.plan import Plan
 from xds_server.stream.requests import DeltaRequest, Held, Output, Response
-from xds_server.stream.session import Plan, Session
+from xds_server.stream.session import Session
 from xds_server.stream.subscription import EVERYTHING, WILDCARD
 
 

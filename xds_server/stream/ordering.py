@@ -64,21 +64,33 @@ def refused(ledgers: Ledgers, key: ResourceKey, visible: Lookup) -> bool:
     return resource is not None and ledger is not None and ledger.quarantined(resource)
 
 
-def still_required(ledgers: Ledgers) -> frozenset[ResourceKey]:
-    """Return all that is required by anything the client has or may have: ACKed, in flight, or leaving but not gone."""
-    return frozenset(key for resource in _present(ledgers) for key in (*resource.requires, *assignments_of(resource)))
+def still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) -> frozenset[str]:
+    """Return which of the `leaving` names of one type something requires that the client has, or may still have.
+
+    That is what it ACKed, what is in flight, and what was removed in a response that it has not answered yet.
+    """
+    keys = frozenset(ResourceKey(type_url, name) for name in leaving)
+    required: set[ResourceKey] = set()
+    for referrer in REFERRERS.get(type_url, ()):
+        for resource in _present(ledgers.get(referrer)):
+            if resource.requires and not resource.requires.isdisjoint(keys):
+                required |= resource.requires & keys
+            elif type_url == ENDPOINT and resource.key.name in leaving:
+                required.update(key for key in assignments_of(resource) if key in keys)
+    return frozenset(key.name for key in required)
 
 
-def _present(ledgers: Ledgers) -> Iterator[Resource]:
-    for ledger in ledgers.values():
-        for held in ledger.held.values():
-            if held.resource is not None:
-                yield held.resource
-        if ledger.flight is not None:
-            yield from ledger.flight.sent.values()
-            for leaving in ledger.flight.removed.values():
-                if leaving is not None and leaving.resource is not None:
-                    yield leaving.resource
+def _present(ledger: Ledger | None) -> Iterator[Resource]:
+    if ledger is None:
+        return
+    for held in ledger.held.values():
+        if held.resource is not None:
+            yield held.resource
+    if ledger.flight is not None:
+        yield from ledger.flight.sent.values()
+        for leaving in ledger.flight.removed.values():
+            if leaving is not None and leaving.resource is not None:
+                yield leaving.resource
 
 
 def may_be_required(ledgers: Ledgers, type_url: str) -> bool:

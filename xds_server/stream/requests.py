@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from xds_server.snapshot.snapshot import Resource, ResourceKey
-
-NOTHING_CLAIMED: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaRequest:
-    """A DeltaDiscoveryRequest. `claimed` is `initial_resource_versions`; `error` is the NACK's message, None for no NACK."""
+    """A DeltaDiscoveryRequest. `claimed` is `initial_resource_versions`; `error` is the message of a NACK or None."""
 
     type_url: str
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    claimed: Mapping[str, str] = NOTHING_CLAIMED
+    claimed: Mapping[str, str] = field(default_factory=dict)
     nonce: str = ""
     error: str | None = None
 
@@ -66,6 +63,14 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client said to the last response of a type: an ACK, or a NACK."""
+
+    type_url: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """What a session wants done: send `responses` in order, and call `tick` no later than `wake_at` (None: never).
 
@@ -74,6 +79,7 @@ class Output:
 
     responses: tuple[Response, ...] = ()
     wake_at: float | None = None
+    answer: Answer | None = None
     acknowledged: frozenset[ResourceKey] = frozenset()
     rejected: tuple[Rejection, ...] = ()
     overdue: tuple[Overdue, ...] = ()
@@ -85,8 +91,8 @@ class Terms:
 
     `nonce_prefix` makes nonces unique across streams (X05). `secrets` lets it see secrets (X57). `ordered` is false for
     debug readers, which carry no traffic and ACK nothing, so that nothing may wait for them. `wait_seconds` bounds make
-    before break (X44). `settle_seconds` is how long after a reconnect removals wait for the client to name the listeners
-    and routes it still has. `max_response_bytes` is the client's message limit (X50; gRPC's default is 4 MiB).
+    before break (X44). `settle_seconds` is how long after a reconnect removals wait for the client to name the
+    listeners and routes it still has. `max_response_bytes` is the client's message limit (X50; gRPC's default: 4 MiB).
     """
 
     nonce_prefix: str = ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from xds_server.snapshot.snapshot import Resource, ResourceKey, content_version
 from xds_server.snapshot.types import CLUSTER, LISTENER, SHORT
 from xds_server.stream.ledger import Ledger
+from xds_server.stream.plan import OVERHEAD_BYTES, Plan
 from xds_server.stream.requests import Held, Output, Response, ResponseTooLargeError, SotwRequest
-from xds_server.stream.session import OVERHEAD_BYTES, Plan, Session
+from xds_server.stream.session import Session
 
 COMPLETE = (CLUSTER, LISTENER)
 

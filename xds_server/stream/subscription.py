@@ -12,7 +12,7 @@ WILDCARD = "*"
 class Subscription:
     """Everything (`wildcard`), some `names`, both, or nothing.
 
-    `legacy` marks the wildcard of a client that never named anything: only then do empty names go on meaning everything.
+    `legacy` marks the wildcard of a client that never named anything: only for it do no names go on meaning everything.
     """
 
     wildcard: bool = False

@@ -17,6 +17,7 @@ Kinds = Mapping[tuple[str, str], Validate]
 """By `apiVersion` and `kind`: what finds the faults of such an object."""
 
 _OUR_GROUPS = ".beamlit.com"
+# RFC 1123, as the API server checks names.
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 # What only a server sets; a manifest that came out of `kubectl get -o yaml` has them.
@@ -27,7 +28,10 @@ _SERVER_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object as its file gives it: no `status`, a namespace always, nothing that only a server sets."""
+    """One object as its file gives it: no `status`, a namespace always, nothing that only a server sets.
+
+    `line` is where its name is.
+    """
 
     ref: ObjectRef
     raw: Mapping[str, Any] = field(repr=False)
@@ -112,12 +116,15 @@ def _metadata_errors(metadata: object) -> Iterator[FieldError]:
         return
     if metadata.get("name") is None:
         yield FieldError(("metadata", "name"), "is required")
-    elif not _matches(metadata["name"], _SUBDOMAIN, 253):
-        yield FieldError(
-            ("metadata", "name"), "must be lower case letters, digits, '-' and '.', at most 253 characters"
-        )
-    if metadata.get("namespace") is not None and not _matches(metadata["namespace"], _LABEL, 63):
-        yield FieldError(("metadata", "namespace"), "must be lower case letters, digits and '-', at most 63 characters")
+    for field_name, pattern, longest in (("name", _SUBDOMAIN, 253), ("namespace", _LABEL, 63)):
+        given = metadata.get(field_name)
+        path = ("metadata", field_name)
+        if given is not None and not isinstance(given, str):
+            yield FieldError(path, "must be a string; quote it")
+        elif given is not None and not (len(given) <= longest and pattern.fullmatch(given)):
+            dots = " and dots" if pattern is _SUBDOMAIN else ""
+            words = f"must be lower case letters, digits and dashes{dots}, at most {longest} characters"
+            yield FieldError(path, words)
     for name in ("labels", "annotations"):
         entries = metadata.get(name)
         if entries is not None and not isinstance(entries, Mapping):
@@ -127,17 +134,13 @@ def _metadata_errors(metadata: object) -> Iterator[FieldError]:
                 yield FieldError(("metadata", name, key), "must be a string; quote it")
 
 
-def _matches(name: object, pattern: re.Pattern[str], longest: int) -> bool:
-    return isinstance(name, str) and len(name) <= longest and pattern.fullmatch(name) is not None
-
-
 def _manifest(document: Document) -> Manifest:
     given = document.raw["metadata"]
     metadata = {key: value for key, value in given.items() if key not in _SERVER_FIELDS}
     metadata["namespace"] = given.get("namespace") or "default"
     raw = {key: value for key, value in document.raw.items() if key != "status"} | {"metadata": metadata}
     ref = ObjectRef(raw["kind"], metadata["namespace"], metadata["name"])
-    return Manifest(ref, raw, document.line_of(()))
+    return Manifest(ref, raw, document.line_of(("metadata", "name")))
 
 
 def _field_errors(manifest: Manifest, validate: Validate) -> Iterator[FieldError]:

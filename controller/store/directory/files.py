@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,20 +31,31 @@ class UnreadableFileError(Exception):
 
 
 def is_manifest(relative: Path) -> bool:
-    """Whether a path inside the folder is a manifest: no part hidden (`.git`, `..data`, `.x.swp`), no editor's backup."""
+    """Whether a path inside the folder is a manifest: no part hidden (`.git`, `..data`, `.x.swp`), no backup file."""
     hidden = any(part.startswith(".") for part in relative.parts)
     return not hidden and not relative.name.startswith("#") and relative.name.endswith(_SUFFIXES)
 
 
-def list_files(directory: Path) -> dict[str, Stamp]:
-    """Every manifest in the folder and below, links followed, by its path relative to the folder.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One look at the folder, paths relative to it.
 
-    Raises OSError when the folder or a part of it cannot be listed: half a list would look like removed files.
+    `unlisted` names what could not be looked into and why; nothing is known of the files at or below such a path.
     """
-    return dict(_walk(directory, "", ()))
+
+    files: Mapping[str, Stamp]
+    unlisted: Mapping[str, str]
 
 
-def _walk(directory: Path, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Stamp]]:
+def list_files(directory: Path) -> Listing:
+    """Every manifest in the folder and below, links followed. Raises OSError when the folder itself is not listed."""
+    unlisted: dict[str, str] = {}
+    return Listing(dict(_walk(directory, "", (), unlisted)), unlisted)
+
+
+def _walk(
+    directory: Path, prefix: str, parents: tuple[tuple[int, int], ...], unlisted: dict[str, str]
+) -> Iterator[tuple[str, Stamp]]:
     status = directory.stat()
     here = (status.st_dev, status.st_ino)
     if here in parents:  # A link to a folder above.
@@ -56,11 +67,13 @@ def _walk(directory: Path, prefix: str, parents: tuple[tuple[int, int], ...]) ->
                 continue
             try:
                 if entry.is_dir():
-                    yield from _walk(Path(entry.path), relative + "/", (*parents, here))
+                    yield from _walk(Path(entry.path), relative + "/", (*parents, here), unlisted)
                 elif is_manifest(Path(relative)) and entry.is_file():
                     yield relative, _stamp(entry.stat())
             except FileNotFoundError:
                 continue  # Removed while we looked.
+            except OSError as error:
+                unlisted[relative] = error.strerror or type(error).__name__
 
 
 def _stamp(status: os.stat_result) -> Stamp:

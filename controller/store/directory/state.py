@@ -1,4 +1,4 @@
-"""What must survive a restart, in one JSON file outside the folder: identities, statuses, each file's last good content.
+"""What must survive a restart, in one JSON file outside the folder: identities, statuses, files' last good content.
 
 The content of a Secret is never written; only its salted digest is, in its record. Calls block.
 """

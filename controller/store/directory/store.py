@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.store.directory.checking import FileContent, Kinds
-from controller.store.directory.files import Stamp, is_manifest, list_files
+from controller.store.directory.files import Listing, Stamp, is_manifest, list_files
 from controller.store.directory.folder import Birth, Folder
 from controller.store.directory.hints import Hints
 from controller.store.directory.reading import read_files
@@ -25,7 +25,6 @@ from controller.store.watches import Watch, Watches
 
 _FIRST_LIST = 2.0  # Seconds after which the first batch no longer waits for files that never come to rest.
 
-_LIST_AGAIN = 0.5  # Seconds after which a folder that could not be listed is tried again.
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +55,12 @@ class DirectoryStore:
         self._watches = Watches(lambda: self._folder.objects)
         self._hints = Hints(directory)
         self._saving = Saving(state_file, lambda: self._folder.state)
+        self._owner: asyncio.Task[None] | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._sightings: Mapping[str, Sighting] = {}
         self._believed: dict[str, Stamp] = {}
         self._listed = False
+        self._unlisted: tuple[Problem, ...] = ()
         self._problems: tuple[Problem, ...] = ()
 
     async def __aenter__(self) -> DirectoryStore:
@@ -77,19 +78,20 @@ class DirectoryStore:
         self._folder = Folder(state, time.time_ns() // 1_000_000, self._kinds)
         self._believed = dict.fromkeys(self._folder.files, UNSEEN)
         self._sightings = {file: Sighting(None, asyncio.get_running_loop().time()) for file in self._folder.files}
+        # In this order: what happens after the hints' first step is reported, what happened before is seen.
         hints = asyncio.create_task(self._hints.run(), name="folder-hints")
         saving = asyncio.create_task(self._saving.run(), name="state-saving")
-        owner = asyncio.create_task(self._own(), name="folder-store")
-        owner.add_done_callback(self._owner_ended)
-        self._tasks = (hints, saving, owner)
+        self._tasks = (hints, saving)
+        self._owner = asyncio.create_task(self._own(), name="folder-store")
+        self._owner.add_done_callback(self._owner_ended)
 
     async def close(self) -> None:
         """End every watch, write the state, stop all tasks."""
         self._watches.close()
         self._hints.stop()
-        for task in self._tasks[2:]:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.gather(self._owner, return_exceptions=True)
         self._saving.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -131,10 +133,12 @@ class DirectoryStore:
         try:
             listing = await asyncio.to_thread(list_files, self._directory)
         except OSError as error:
-            fault = Problem(str(error.filename or self._directory), 1, "", f"cannot be listed: {error.strerror}")
-            self._tell((fault, *self._folder.problems))
-            return _LIST_AGAIN
-        self._sightings = sight(self._sightings, listing, now)
+            listing = Listing({}, {"": error.strerror or type(error).__name__})
+        self._unlisted = tuple(
+            Problem(path or str(self._directory), 1, "", f"cannot be listed: {why}")
+            for path, why in sorted(listing.unlisted.items())
+        )
+        self._sightings = sight(self._sightings, dict(listing.files) | self._out_of_sight(listing), now)
         ready = settled(changed(self._sightings, self._believed), now)
         patience: Mapping[str, float] = {}
         if ready:
@@ -144,9 +148,18 @@ class DirectoryStore:
             self._believe(
                 {file: content for file, content in contents.items() if now - ready[file].since >= patience[file]}
             )
-        elif self._listed:
-            self._tell(self._folder.problems)
+        if self._listed:
+            self._tell((*self._unlisted, *self._folder.problems))
         return next_look(changed(self._sightings, self._believed), patience, now)
+
+    def _out_of_sight(self, listing: Listing) -> dict[str, Stamp]:
+        """The files that may still be there, though nobody can tell: they stay as they were believed."""
+        hidden = tuple(f"{path}/" if path else "" for path in listing.unlisted)
+        return {
+            file: stamp
+            for file, stamp in self._believed.items()
+            if file in listing.unlisted or (hidden and file.startswith(hidden))
+        }
 
     def _believe(self, contents: Mapping[str, FileContent | None]) -> None:
         sightings = dict(self._sightings)
@@ -171,7 +184,7 @@ class DirectoryStore:
         else:
             self._watches.start()
         self._saving.mark()
-        self._tell(self._folder.problems)
+        self._tell((*self._unlisted, *self._folder.problems))
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         if problems == self._problems:

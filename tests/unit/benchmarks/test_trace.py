@@ -22,7 +22,7 @@ def test_a_bad_line_is_refused(lines):
 
 def test_a_stretch_is_moved_to_zero_and_compressed():
     assert [request.at for request in replay(TRACE, 0.0, 6, 4.0)] == [0.0, 0.25, 0.5, 1.0, 2.0, 4.0]
-    assert [request.at for request in replay(TRACE, 2.0, 3, 3.0)] == [0.0, 1.0, 3.0]
+    assert [request.at for request in replay(TRACE, 2.0, 3, 7.0)] == [0.0, 1.0, 3.0]
     assert [request.generated_tokens for request in replay(TRACE, 1.5, 3, 1.0)] == [2, 4, 8]
 
 

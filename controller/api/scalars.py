@@ -1,0 +1,113 @@
+"""Single values that several objects have: durations, ports, quantities, text of a certain form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from controller.api.wording import type_name
+
+# Of a kind that YAML writes without quotes: "yes", 1 and "true" in quotes are mistakes, as for the API server.
+Flag = Annotated[bool, Field(strict=True)]
+WholeNumber = Annotated[int, Field(strict=True)]
+Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The form of a text, as an annotation: a regular expression for machines, and `words` for whoever got it wrong.
+
+    The text is not repeated: it may be a secret that got into the wrong field.
+    """
+
+    pattern: str
+    words: str
+
+    def checked(self, text: str) -> str:
+        """Return the text, or raise ValueError with the words."""
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"must be {self.words}")
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": f"^{self.pattern}$"}
+
+
+_DURATION = re.compile(
+    r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?", re.ASCII
+)
+# Longer is a slip of the keyboard, and sums of it with a date would leave the calendar.
+_LONGEST = timedelta(days=365)
+# Envoy and the controller do something once per interval.
+_SHORTEST_INTERVAL = timedelta(milliseconds=100)
+
+
+def parse_duration(text: object) -> timedelta:
+    """Parse what Kubernetes calls a Duration: `300ms`, `5s`, `1m30s`, `1.5h`; at most a year."""
+    if isinstance(text, timedelta):
+        return text
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError(f'must be a duration such as "30s", "1m30s" or "500ms", is {text!r}')
+    part = {unit: float(value or 0) for unit, value in match.groupdict().items()}
+    if sum(part[unit] * seconds for unit, seconds in _SECONDS.items()) > _LONGEST.total_seconds():
+        raise ValueError("must be at most a year (8760h)")
+    return timedelta(hours=part["h"], minutes=part["m"], seconds=part["s"], milliseconds=part["ms"])
+
+
+_SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration in the one form that `parse_duration` of any version reads: seconds, or milliseconds."""
+    milliseconds = round(duration / timedelta(milliseconds=1))
+    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+
+
+def _not_too_often(interval: timedelta) -> timedelta:
+    if interval < _SHORTEST_INTERVAL:
+        raise ValueError(f"must be at least {format_duration(_SHORTEST_INTERVAL)}, is {format_duration(interval)}")
+    return interval
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
+
+
+def _to_the_second(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+# What Kubernetes calls `metav1.Time`: UTC, to the second.
+Time = Annotated[datetime, PlainSerializer(_to_the_second, return_type=str)]
+Interval = Annotated[Duration, AfterValidator(_not_too_often)]
+
+
+def _number_or_name(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise ValueError(f"must be the number or the name of a port, is {type_name(value)}")
+    return value
+
+
+PortReferred = Annotated[int | str, BeforeValidator(_number_or_name)]
+
+# API reference, "Quantity".
+_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?", re.ASCII)
+
+
+def _quantity(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _QUANTITY.fullmatch(str(value)):
+        raise ValueError(f'must be a quantity such as 10, "500m" or "2Gi", is {value!r}')
+    return value
+
+
+Quantity = Annotated[str | int | float, BeforeValidator(_quantity)]

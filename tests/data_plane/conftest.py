@@ -1,0 +1,37 @@
+"""One Envoy per module, and a network of addresses that is its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.plane import Plane
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network.unused()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data_plane")
+
+
+@pytest.fixture(scope="module")
+def backends(network: Network, folder: Path) -> Iterator[Backends]:
+    with Backends(network, folder).running() as backends:
+        yield backends
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
+    """An xDS server and one Envoy."""
+    async with Plane(network, backends, folder).running() as plane:
+        await plane.join()
+        yield plane

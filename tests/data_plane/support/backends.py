@@ -1,0 +1,101 @@
+"""The replicas of a model and its remote backend: model servers that can be killed and come back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from controller.api.endpoints import Replica
+from tests.data_plane.support.children import Child
+from tests.data_plane.support.loopback import BACKEND_PORT, Network
+
+_PROGRAM = Path(__file__).with_name("model_server.py")
+
+
+class Backend:
+    """One model server at an address that stays its own while it is dead."""
+
+    def __init__(self, name: str, host: str, logs: Path) -> None:
+        self.name, self.host, self.port = name, host, BACKEND_PORT
+        self._log = logs / f"{name}.log"
+        self._child: Child | None = None
+
+    def start(self) -> None:
+        """Start it; it accepts connections when this returns."""
+        command = [sys.executable, "-I", "-S", _PROGRAM, self.name, self.host, self.port]
+        self._child = Child(command, self._log, says_ready=True)
+
+    def kill(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def revive(self) -> None:
+        if self._child is None:
+            self.start()
+
+    def count(self) -> int:
+        """How many requests it got since its start, health checks aside."""
+        return int(self._ask("count"))
+
+    def seen(self, probe: str) -> list[dict[str, Any]]:
+        """The requests that it got with this `probe` header."""
+        seen: list[dict[str, Any]] = json.loads(self._ask(f"seen/{probe}"))
+        return seen
+
+    def report_health(self, status: int) -> None:
+        """Set what its health check answers; requests are answered as before."""
+        self._ask("health", str(status).encode())
+
+    def _ask(self, what: str, body: bytes | None = None) -> bytes:
+        url = f"http://{self.host}:{self.port}/-/{what}"
+        request = urllib.request.Request(url, body, {"connection": "close"}, method="PUT" if body else "GET")
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return bytes(answer.read())
+
+
+class Backends:
+    """Three replicas and one remote backend."""
+
+    def __init__(self, network: Network, logs: Path) -> None:
+        self.local = tuple(Backend(f"local-{number}", network.host(number + 1), logs) for number in (1, 2, 3))
+        self.remote = Backend("remote", network.host(10), logs)
+
+    @property
+    def all(self) -> tuple[Backend, ...]:
+        return (*self.local, self.remote)
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The replicas as EndpointSlices would list them, all ready."""
+        return tuple(Replica(one.host, one.port, ready=True) for one in self.local)
+
+    def seen(self, probe: str) -> list[dict[str, Any]]:
+        """What reached any backend that is alive with this `probe` header."""
+        return [record for one in self.all if one._child is not None for record in one.seen(probe)]
+
+    @contextmanager
+    def running(self) -> Iterator[Backends]:
+        try:
+            for one in self.all:
+                one.start()
+            yield self
+        finally:
+            for one in self.all:
+                one.kill()
+
+    @contextmanager
+    def killed(self, *backends: Backend) -> Iterator[None]:
+        """SIGKILL some; they are back when the block ends."""
+        for one in backends:
+            one.kill()
+        try:
+            yield
+        finally:
+            for one in backends:
+                one.revive()

@@ -1,0 +1,158 @@
+"""A model server whose answers each request chooses: the program behind `backends`. Standard library only: starts fast.
+
+A request header `on-<side>: <behaviour>` is meant for the servers of that side ("local", "remote"), so that one request
+can fail on one side and succeed on the other. A behaviour is any of, joined with ";":
+
+* `status=503`            answer with this status
+* `delay=0.2`             wait that many seconds before anything else
+* `reset=before`          reset the connection instead of answering; `reset=after`: in the middle of the body
+* `size=1000000`          a body of that many bytes
+* `header=name:value`     one more header
+
+What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in all,
+and `PUT /-/health` with a status code in the body sets what `/healthz` answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import struct
+import sys
+from collections import defaultdict
+
+
+class Server:
+    """What one server knows: its name and side, what it was asked, and how healthy it says it is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.side = name.partition("-")[0]
+        self.health = 200
+        self.count = 0
+        self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
+
+
+class Request:
+    """One complete request; header names are in lower case."""
+
+    def __init__(self, head: bytes) -> None:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        self.method, self.target, _ = first.split(" ", 2)
+        self.pairs = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        self.headers = dict(self.pairs)
+        self.length = int(self.headers.get("content-length", 0))
+        self.body = b""
+
+    def record(self, name: str) -> dict[str, object]:
+        digest = hashlib.sha256(self.body).hexdigest()
+        return {
+            **{"servedBy": name, "method": self.method, "target": self.target, "headers": self.pairs},
+            **{"length": len(self.body), "sha256": digest},
+        }
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._buffer = bytearray()
+        self._request: Request | None = None
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._upgraded:
+            self._transport.write(data)
+            return
+        self._buffer += data
+        if self._request is None:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            self._request = Request(bytes(self._buffer[:end]))
+            del self._buffer[: end + 4]
+        if len(self._buffer) >= self._request.length:
+            request, self._request = self._request, None
+            request.body = bytes(self._buffer[: request.length])
+            del self._buffer[: request.length]
+            self._take(request)
+
+    def _take(self, request: Request) -> None:
+        path = request.target.partition("?")[0]
+        if path.endswith("/healthz"):
+            # Servers exist that refuse a Host with a "/", and only the path itself says anything about health.
+            refused = path != "/healthz" or "/" in request.headers.get("host", "")
+            self._answer(404 if refused else self._server.health, b"")
+        elif path.startswith("/-/"):
+            self._control(path, request)
+        else:
+            self._server.count += 1
+            self._behave(request)
+
+    def _control(self, path: str, request: Request) -> None:
+        if path == "/-/health":
+            self._server.health = int(request.body)
+            self._answer(200, b"")
+        elif path == "/-/count":
+            self._answer(200, b"%d" % self._server.count)
+        else:
+            self._answer(200, json.dumps(self._server.seen.get(path.rpartition("/")[2], [])).encode())
+
+    def _behave(self, request: Request) -> None:
+        server = self._server
+        body = b'{"servedBy": "%s"}' % server.name.encode()
+        if probe := request.headers.get("probe"):
+            record = request.record(server.name)
+            server.seen[probe].append(record)
+            body = json.dumps(record).encode()
+        if request.headers.get("upgrade") == "websocket":
+            self._upgraded = True
+            self._transport.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            return
+        chosen = request.headers.get(f"on-{server.side}", "")
+        does = dict(part.split("=", 1) for part in chosen.split(";") if part)
+        if "delay" in does:
+            asyncio.get_running_loop().call_later(float(does["delay"]), self._finish, does, body)
+        else:
+            self._finish(does, body)
+
+    def _finish(self, does: dict[str, str], body: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        if does.get("reset") == "before":
+            self._reset()
+        elif does.get("reset") == "after":
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nthe first bytes")
+            asyncio.get_running_loop().call_later(0.05, self._reset)
+        else:
+            body = b"x" * int(does["size"]) if "size" in does else body
+            self._answer(int(does.get("status", 200)), body, does.get("header", ""))
+
+    def _answer(self, status: int, body: bytes, header: str = "") -> None:
+        more = f"{header}\r\n" if header else ""
+        head = f"HTTP/1.1 {status} .\r\nx-served-by: {self._server.name}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+        self._transport.write(head.encode("latin-1") + body)
+
+    def _reset(self) -> None:
+        # Closing with SO_LINGER 0 sends RST instead of FIN.
+        raw = self._transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+
+async def serve(name: str, host: str, port: int) -> None:
+    server = Server(name)
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Connection(server), host, port, backlog=4096)
+    print("ready", flush=True)
+    await listening.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3])))

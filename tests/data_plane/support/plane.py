@@ -1,0 +1,236 @@
+"""An xDS server in this process, an Envoy, and models on them: each test publishes one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controller.api.endpoints import Replica
+from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.cli.bootstrap import HostPort
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.envoy import Bootstrap, Envoy, as_it_is
+from tests.data_plane.support.loopback import BACKEND_PORT, Network
+from tests.data_plane.support.mutation import Change, nothing
+from tests.data_plane.support.waiting import until
+from xds_server.resources import names
+from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.assembly import Assembly
+from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.stream.clients import ClientState
+from xds_server.stream.server import XdsServer
+
+TOKEN = "the-token-of-these-tests"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a test asks of its model. `change` edits its resources; `remote` False is `enabled: false`."""
+
+    away: int = 0
+    """Percent that goes to the remote."""
+    remote: bool = True
+    replicas: tuple[Replica, ...] | None = None
+    """None for all that the backends have."""
+    check: HttpCheck | None = None
+    path_prefix: str = "/ws/models/m"
+    headers_to_add: tuple[tuple[str, str], ...] = ()
+    change: Change = nothing
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model on the plane."""
+
+    key: ModelKey
+    url: str
+    wanted: Wanted
+
+    @property
+    def local_cluster(self) -> str:
+        return names.local_cluster(self.key)
+
+    @property
+    def remote_cluster(self) -> str:
+        return names.remote_cluster(self.key)
+
+    @property
+    def authority(self) -> str:
+        return f"{self.key.name}.remote.test"
+
+
+@dataclass
+class Reply:
+    """One answer. `upstream` is what the backend that answered says it was asked."""
+
+    status: int
+    route: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float
+    probe: str
+
+    def header(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+class Plane:
+    """Everything between the clients and the backends."""
+
+    def __init__(self, network: Network, backends: Backends, folder: Path) -> None:
+        self.network = network
+        self.backends = backends
+        self.envoys: list[Envoy] = []
+        self._folder = folder
+        self._assembly: Assembly[ModelKey] = Assembly()
+        self._server = XdsServer("127.0.0.1:0", TOKEN, lambda _: None)
+        self._xds = HostPort("127.0.0.1", 0)
+        self._numbers = itertools.count(1)
+        self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+    @property
+    def envoy(self) -> Envoy:
+        return self.envoys[0]
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Plane]:
+        self._xds = HostPort("127.0.0.1", await self._server.start())
+        self._server.publish(self._assembly.snapshot, frozenset())
+        try:
+            yield self
+        finally:
+            for envoy in self.envoys:
+                await envoy.stop()
+            await self._client.aclose()
+            await self._server.stop(0)
+
+    async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is) -> Envoy:
+        """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
+        envoy = Envoy(node_id, token, self._xds, self._folder, change)
+        self.envoys.append(envoy)
+        await envoy.started()
+
+        async def connected() -> bool:
+            return any(client.node_id == node_id and client.initialised for client in self.clients)
+
+        await until(connected, f"{node_id} joins")
+        return envoy
+
+    @property
+    def clients(self) -> tuple[ClientState, ...]:
+        return self._server.clients()
+
+    def refused(self) -> dict[ResourceKey, str]:
+        """What some Envoy rejects, and why."""
+        return {rejection.key: rejection.message for client in self.clients for rejection in client.rejections}
+
+    def versions(self, type_url: str) -> Mapping[str, str]:
+        """The resources of one type and their versions."""
+        return {name: resource.version for name, resource in self._assembly.snapshot.by_type[type_url].items()}
+
+    async def serve(self, wanted: Wanted, *, ready: bool = True) -> Model:
+        """Publish a model of its own for a test and wait until every Envoy serves it."""
+        number = next(self._numbers)
+        key = ModelKey("ns", f"m{number}")
+        model = Model(key, f"http://{self.network.host(1)}:{9000 + number}/", wanted)
+        await self.change(model, wanted, ready=ready)
+        return model
+
+    async def change(self, model: Model, wanted: Wanted, *, ready: bool = True) -> Model:
+        """Publish a model anew; `ready` waits until Envoy has it and finds the replicas it has healthy."""
+        self.publish(model, wanted)
+        if ready:
+            await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
+            await until(lambda: self._listening(model), f"Envoy listens for {model.key}")
+        return replace(model, wanted=wanted)
+
+    def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
+        """Publish a model without waiting for anything; return what changed."""
+        replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
+        resources = resources_for(model.key, self._route(model, wanted), replicas, Gateway(self.network.host(1)))
+        changed = self._assembly.replace([(model.key, wanted.change(resources))])
+        if changed:
+            self._server.publish(self._assembly.snapshot, changed)
+        return changed
+
+    async def withdraw(self, model: Model) -> None:
+        """Remove a model and wait until nobody listens for it."""
+        changed = self._assembly.replace([(model.key, ())])
+        self._server.publish(self._assembly.snapshot, changed)
+
+        async def gone() -> bool:
+            return not await self._listening(model)
+
+        await until(gone, f"{model.key} is gone")
+
+    def publish_also(self, *resources: Any) -> None:
+        """Publish resources that belong to no model."""
+        changed = self._assembly.replace([(ModelKey("", "also"), resources)])
+        self._server.publish(self._assembly.snapshot, changed)
+
+    async def acknowledged(self, model: Model) -> None:
+        await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
+
+    async def healthy(self, model: Model, count: int) -> None:
+        """Wait until Envoy takes so many endpoints of the cluster that prefers local for healthy."""
+
+        async def all_envoys_agree() -> bool:
+            for envoy in self.envoys:
+                hosts = await envoy.hosts(model.local_cluster)
+                if sum(not troubles for troubles in hosts.values()) != count:
+                    return False
+            return True
+
+        await until(all_envoys_agree, f"{count} healthy endpoints of {model.local_cluster}")
+
+    async def ask(self, model: Model, method: str = "GET", path: str = "", **more: Any) -> Reply:
+        """Send one request with a `probe` of its own, once, on a new connection. Raises httpx.HTTPError."""
+        probe = f"{model.key.name}-{next(self._numbers)}"
+        headers = [("probe", probe), *more.pop("headers", ())]
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        answer = await self._client.request(method, model.url + path, headers=headers, **more)
+        return Reply(
+            status=answer.status_code,
+            route=",".join(answer.headers.get_list(names.ROUTE_HEADER)),
+            headers=[(key.lower(), value) for key, value in answer.headers.multi_items()],
+            body=answer.content,
+            seconds=loop.time() - start,
+            probe=probe,
+        )
+
+    def _route(self, model: Model, wanted: Wanted) -> ModelRoute:
+        remote = RemoteRoute(
+            host=self.backends.remote.host,
+            port=BACKEND_PORT,
+            authority=model.authority,
+            path_prefix=wanted.path_prefix,
+            headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
+        )
+        return ModelRoute(
+            port=int(model.url.rpartition(":")[2].strip("/")),
+            split=Split.away(wanted.away),
+            local=LocalBackend(namespace="ns", service=model.key.name, health_check=wanted.check),
+            remote=remote if wanted.remote else None,
+        )
+
+    async def _acknowledged(self, model: Model) -> bool:
+        holdings = self._server.holds(self._assembly.versions(model.key))
+        return len(holdings) >= len(self.envoys) and all(holding.complete for holding in holdings)
+
+    async def _listening(self, model: Model) -> bool:
+        host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return False
+        writer.close()
+        return True

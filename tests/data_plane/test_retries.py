@@ -1,0 +1,111 @@
+"""What is sent again to the other side and what is not, and what both sides down looks like."""
+
+from __future__ import annotations
+
+import hashlib
+
+import httpx
+import pytest
+
+from tests.data_plane.support.plane import Plane, Wanted
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FAILS_OVER = ["status=502", "status=503", "status=504", "reset=before"]
+# Everything a client must see as it is: what is its own fault, what may have had an effect, and too many requests.
+PASSES_THROUGH = [400, 401, 403, 404, 409, 422, 429, 500, 501]
+SIDES = [("local", "remote", 0), ("remote", "local", 100)]
+
+
+@pytest.mark.parametrize("failure", FAILS_OVER)
+@pytest.mark.parametrize(("side", "other", "away"), SIDES)
+async def test_a_failure_is_sent_once_to_the_other_side(
+    plane: Plane, side: str, other: str, away: int, failure: str
+) -> None:
+    model = await plane.serve(Wanted(away=away))
+
+    reply = await plane.ask(model, headers=[(f"on-{side}", failure)])
+
+    reached = sorted(record["servedBy"].partition("-")[0] for record in plane.backends.seen(reply.probe))
+    assert (reply.status, reply.route, reached) == (200, other, ["local", "remote"])
+
+
+@pytest.mark.parametrize(("side", "away"), [("local", 0), ("remote", 100)])
+async def test_any_other_status_is_the_clients(plane: Plane, side: str, away: int) -> None:
+    model = await plane.serve(Wanted(away=away))
+
+    for status in PASSES_THROUGH:
+        reply = await plane.ask(model, headers=[(f"on-{side}", f"status={status};size=321;header=x-why: because")])
+
+        assert (reply.status, reply.route, reply.body) == (status, side, b"x" * 321)
+        assert reply.header("x-why") == ["because"]
+        assert len(plane.backends.seen(reply.probe)) == 1
+
+
+async def test_a_body_survives_the_retry_to_the_byte(plane: Plane) -> None:
+    model = await plane.serve(Wanted(away=0))
+    body = bytes(range(256)) * 4000
+
+    reply = await plane.ask(model, method="POST", headers=[("on-local", "status=503")], content=body)
+
+    digests = {record["sha256"] for record in plane.backends.seen(reply.probe)}
+    assert (reply.status, reply.route) == (200, "remote")
+    assert digests == {hashlib.sha256(body).hexdigest()}
+
+
+async def test_an_answer_that_began_is_not_sent_again(plane: Plane) -> None:
+    model = await plane.serve(Wanted(away=0))
+    before = sum(one.count() for one in plane.backends.all)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        await plane.ask(model, headers=[("on-local", "reset=after")])
+
+    assert sum(one.count() for one in plane.backends.all) - before == 1
+
+
+@pytest.mark.parametrize("away", [0, 50, 100])
+async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, away: int) -> None:
+    model = await plane.serve(Wanted(away=away))
+
+    for _ in range(20):
+        reply = await plane.ask(model, headers=[("on-local", "status=503"), ("on-remote", "status=503")])
+
+        assert reply.status == 503
+        assert reply.seconds < 1
+        assert len(plane.backends.seen(reply.probe)) <= 2
+
+
+@pytest.mark.parametrize("away", [0, 50, 100])
+async def test_both_sides_gone_is_a_quick_503(plane: Plane, away: int) -> None:
+    model = await plane.serve(Wanted(away=away))
+
+    with plane.backends.killed(*plane.backends.all):
+        replies = [await plane.ask(model) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == {503}
+    assert max(reply.seconds for reply in replies) < 1
+
+
+@pytest.mark.parametrize("trouble", ["gone", "failing"])
+async def test_nothing_leaves_without_a_remote(plane: Plane, trouble: str) -> None:
+    model = await plane.serve(Wanted(remote=False))
+    before = plane.backends.remote.count()
+
+    with plane.backends.killed(*(plane.backends.local if trouble == "gone" else ())):
+        replies = [await plane.ask(model, headers=[("on-local", "status=503")]) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == {503}
+    assert plane.backends.remote.count() == before
+
+
+async def test_with_no_replica_and_no_remote_the_answer_is_503(plane: Plane) -> None:
+    model = await plane.serve(Wanted(remote=False, replicas=()))
+
+    assert (await plane.ask(model)).status == 503
+
+
+@pytest.mark.parametrize("away", [0, 20])
+async def test_with_no_replica_from_the_start_everything_goes_remote(plane: Plane, away: int) -> None:
+    model = await plane.serve(Wanted(away=away, replicas=()))
+
+    assert {(await plane.ask(model)).route for _ in range(20)} == {"remote"}

@@ -1,0 +1,35 @@
+"""Where requests go: the weights, and the header that says which side answered."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.load import Answer, Traffic, closed_loop
+from tests.data_plane.support.plane import Plane, Wanted
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+
+def named_wrongly(answer: Answer) -> str:
+    """Tell whether `x-beamlit-route` is another side than the one whose server answered."""
+    side = answer.headers["x-served-by"].partition("-")[0]
+    return "" if answer.route == side else f"{answer.route} instead of {side}"
+
+
+# Where all goes one way there is nothing statistical: a tenth of the requests says as much.
+@pytest.mark.parametrize(
+    ("away", "requests"), [(0, 1_000), (1, 10_000), (20, 10_000), (50, 10_000), (80, 10_000), (100, 1_000)]
+)
+async def test_requests_are_split_as_the_weights_say(plane: Plane, away: int, requests: int) -> None:
+    model = await plane.serve(Wanted(away=away))
+
+    report = await closed_loop(model.url, clients=32, requests=requests, traffic=Traffic(fault=named_wrongly))
+
+    share = away / 100
+    bound = 4.5 * math.sqrt(share * (1 - share) / requests)
+    assert report.errors == {}
+    assert abs(report.summary.remote / requests - share) <= bound
+    assert report.summary.local + report.summary.remote == requests

@@ -1,0 +1,84 @@
+"""Trap 5: active health checks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+
+from controller.api.route import HttpCheck
+from tests.data_plane.support.mutation import Change, assignments, clusters
+from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.trap import with_and_without
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
+
+
+def usual_interval_without_traffic(cluster: Cluster) -> None:
+    for check in cluster.health_checks:
+        check.ClearField("no_traffic_interval")
+
+
+def host_of_its_own(cluster: Cluster) -> None:
+    for check in cluster.health_checks:
+        check.http_health_check.ClearField("host")
+
+
+def check_everything(assignment: ClusterLoadAssignment) -> None:
+    for side in assignment.endpoints:
+        for one in side.lb_endpoints:
+            one.endpoint.ClearField("health_check_config")
+
+
+@with_and_without(clusters(usual_interval_without_traffic))
+async def test_a_standby_without_traffic_is_checked_as_often(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(check=OFTEN, change=change))
+    await plane.healthy(model, 4)
+    dead = plane.backends.local[0]
+
+    with plane.backends.killed(dead):
+        if held:
+            await plane.healthy(model, 3)
+        else:
+            await asyncio.sleep(3)
+            assert (await plane.envoy.hosts(model.local_cluster))[dead.host] == {}
+
+
+@with_and_without(clusters(host_of_its_own))
+async def test_a_server_that_refuses_a_slash_in_the_host_is_healthy(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(check=OFTEN, change=change))
+
+    await plane.healthy(model, 4 if held else 1)
+
+    assert (await plane.ask(model)).route == ("local" if held else "remote")
+
+
+@with_and_without(assignments(check_everything))
+async def test_the_check_of_the_replicas_does_not_fail_the_remote(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(away=100, check=OFTEN, change=change))
+
+    await plane.healthy(model, 4 if held else 3)
+
+    assert {(await plane.ask(model)).route for _ in range(5)} == {"remote" if held else "local"}
+
+
+@with_and_without(clusters(lambda cluster: cluster.ClearField("ignore_health_on_host_removal")))
+async def test_a_removed_replica_gets_nothing_though_it_is_healthy(plane: Plane, change: Change, held: bool) -> None:
+    wanted = Wanted(check=OFTEN, change=change)
+    model = await plane.serve(wanted)
+    await plane.healthy(model, 4)
+    removed = plane.backends.local[0]
+
+    await plane.change(model, replace(wanted, replicas=plane.backends.replicas[1:]))
+    before = removed.count()
+    for _ in range(30):
+        assert (await plane.ask(model)).status == 200
+
+    got = removed.count() - before
+    assert got == 0 if held else got > 0

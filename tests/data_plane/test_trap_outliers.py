@@ -1,0 +1,86 @@
+"""Trap 4: replicas that fail are left alone, however few there are, and one that fails is not half of a failover."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+
+from benchmarks.load import Traffic, closed_loop
+from controller.api.route import HttpCheck
+from tests.data_plane.support.mutation import Change, assignments, clusters
+from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.trap import with_and_without
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+RARELY = HttpCheck(path="/healthz", interval=timedelta(seconds=60))
+OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
+
+
+def cleared(*fields: str):
+    def clear(cluster: Cluster) -> None:
+        for field in fields:
+            cluster.outlier_detection.ClearField(field)
+
+    return clusters(clear)
+
+
+@with_and_without(cleared("max_ejection_percent"))
+async def test_all_of_a_few_replicas_can_be_ejected(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(check=RARELY, change=change))
+    before = sum(one.count() for one in plane.backends.local)
+
+    report = await closed_loop(
+        model.url, clients=1, requests=100, traffic=Traffic(headers=lambda _: {"on-local": "status=503"})
+    )
+
+    tried = sum(one.count() for one in plane.backends.local) - before
+    assert report.errors == {}
+    assert report.summary.remote == 100
+    # Three failures of each of three, and some more should an ejection end meanwhile.
+    assert tried < 40 if held else tried == 100
+
+
+@with_and_without(cleared("consecutive_local_origin_failure", "split_external_local_origin_errors"))
+async def test_a_dead_replica_is_ejected_after_two_failures(plane: Plane, change: Change, held: bool) -> None:
+    dead, *_ = plane.backends.local
+    with plane.backends.killed(dead):
+        model = await plane.serve(Wanted(replicas=plane.backends.replicas[:1], check=None, change=change))
+        failures = f"cluster.{model.local_cluster}.upstream_cx_connect_fail"
+        replies = [await plane.ask(model) for _ in range(10)]
+        failed = await plane.envoy.stat(failures)
+
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
+    print(failed, await plane.envoy.hosts(model.local_cluster), held)
+
+
+@with_and_without(clusters(lambda cluster: cluster.common_lb_config.ClearField("healthy_panic_threshold")))
+async def test_replicas_that_say_they_are_unhealthy_get_nothing(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(remote=False, check=OFTEN, change=change))
+    for one in plane.backends.local:
+        one.report_health(503)
+    try:
+        await plane.healthy(model, 0)
+        before = sum(one.count() for one in plane.backends.local)
+        replies = [await plane.ask(model) for _ in range(20)]
+        got = sum(one.count() for one in plane.backends.local) - before
+    finally:
+        for one in plane.backends.local:
+            one.report_health(200)
+
+    assert {reply.status for reply in replies} == ({503} if held else {200})
+    assert got == (0 if held else 20)
+
+
+@with_and_without(assignments(lambda assignment: assignment.policy.ClearField("overprovisioning_factor")))
+async def test_one_bad_replica_of_three_sends_nothing_away(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(check=OFTEN, change=change))
+    bad = plane.backends.local[0]
+    with plane.backends.killed(bad):
+        await plane.healthy(model, 3)  # two replicas and the remote
+        report = await closed_loop(model.url, clients=16, requests=1_000)
+
+    assert report.errors == {}
+    assert report.summary.remote == 0 if held else report.summary.remote > 20

@@ -1,0 +1,104 @@
+"""From a folder of Kubernetes objects to what comes of them, through the code that serves in earnest.
+
+The store is in memory, the clock stands still, and one Envoy acknowledges everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.api.base import parse
+from controller.api.configuration import Configuration
+from controller.api.kinds import VALIDATION
+from controller.reconcile.controller import Controller, Surroundings
+from controller.store.objects import ObjectRef, StoredObject
+from tests.support.proxies import AllProgrammed
+from tests.support.resources import decoded
+from tests.support.store import MemoryStore, settled
+from xds_server.delivery import MODEL, Delivery
+from xds_server.resources.model import Gateway
+from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "routes": ROUTE}
+
+
+class LastSnapshot:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.snapshot: Snapshot = EMPTY
+
+    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey]) -> None:
+        self.snapshot = snapshot
+
+
+@dataclass(frozen=True)
+class Result:
+    """The status of every model, and the snapshot that an Envoy gets."""
+
+    statuses: dict[str, Any]
+    snapshot: Snapshot
+
+    def files(self) -> dict[str, str]:
+        """Render the files that a case expects, by name."""
+        resources = {
+            name: {one.key.name: decoded(one) for one in self.snapshot.by_type[type_url].values()}
+            for name, type_url in FILES.items()
+        }
+        return {
+            f"{name}.yaml": yaml.safe_dump(content, sort_keys=True, width=120)
+            for name, content in {"status": self.statuses, **resources}.items()
+        }
+
+
+async def result_of(case: Path) -> Result:
+    """Run one case: `given.yaml`, and `config.yaml` if there is one."""
+    objects = [
+        _stored(raw, index) for index, raw in enumerate(yaml.safe_load_all((case / "given.yaml").read_text()), start=1)
+    ]
+    config = case / "config.yaml"
+    configuration = parse(Configuration, yaml.safe_load(config.read_text())) if config.exists() else Configuration()
+    store, published = MemoryStore(objects), LastSnapshot()
+    controller = Controller(
+        store,
+        Surroundings(
+            proxies=AllProgrammed(),
+            clock=lambda: NOW,
+            observer=lambda model, decision: None,
+            default_remote=configuration.default_remote_backend,
+        ),
+    )
+    running = [
+        asyncio.create_task(controller.run()),
+        asyncio.create_task(Delivery(store, published, Gateway()).run()),
+    ]
+    await settled()
+    for task in running:
+        assert not task.done(), task.result()
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    models = [one.ref for one in objects if one.ref.kind == MODEL]
+    return Result({f"{ref.namespace}/{ref.name}": dict(store[ref].status) for ref in models}, published.snapshot)
+
+
+def _stored(raw: dict[str, Any], index: int) -> StoredObject:
+    """Add what a server adds; an object of a case must be one that a server would take."""
+    faults = VALIDATION[raw["apiVersion"], raw["kind"]](raw)
+    assert not faults, "; ".join(map(str, faults))
+    metadata = {
+        "namespace": "default",
+        "uid": f"00000000-0000-0000-0000-{index:012}",
+        "generation": 1,
+        "resourceVersion": str(index),
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        **raw["metadata"],
+    }
+    return StoredObject(ObjectRef(raw["kind"], metadata["namespace"], metadata["name"]), {**raw, "metadata": metadata})

@@ -1,0 +1,49 @@
+"""Objects in, status and Envoy configuration out. A case is a folder whose name is a sentence.
+
+`make golden` writes the expectations anew; the diff is what there is to review.
+"""
+
+import difflib
+from pathlib import Path
+
+import pytest
+
+from tests.golden.runner import FILES, result_of
+
+CASES = sorted(path for path in Path(__file__).parent.iterdir() if path.is_dir() and not path.name.startswith("__"))
+EXPECTED = {f"{name}.yaml" for name in ("status", *FILES)}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_golden(case: Path, request: pytest.FixtureRequest) -> None:
+    result = await result_of(case)
+    result.snapshot.check()
+    files, expect = result.files(), case / "expect"
+    if request.config.getoption("--rewrite-golden"):
+        rewrite(expect, files)
+    assert {path.name for path in expect.glob("*")} == EXPECTED, "write the expectations with: make golden"
+    differences = "".join(difference((expect / name).read_text(), text, name) for name, text in sorted(files.items()))
+    if differences:
+        pytest.fail(f"{case.name}: if this is what is meant, make golden\n{differences}", pytrace=False)
+
+
+def rewrite(expect: Path, files: dict[str, str]) -> None:
+    expect.mkdir(exist_ok=True)
+    for stale in expect.iterdir():
+        stale.unlink()
+    for name, text in files.items():
+        (expect / name).write_text(text)
+
+
+def difference(expected: str, found: str, name: str) -> str:
+    lines = difflib.unified_diff(
+        expected.splitlines(keepends=True), found.splitlines(keepends=True), f"expect/{name}", f"found/{name}"
+    )
+    return "".join(lines)
+
+
+def test_nothing_lies_about_in_a_case() -> None:
+    assert CASES
+    for case in CASES:
+        names = {path.name for path in case.iterdir()}
+        assert {"given.yaml", "expect"} <= names <= {"given.yaml", "config.yaml", "expect"}, case.name

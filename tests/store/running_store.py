@@ -1,0 +1,38 @@
+"""A store that a test can restart, and whose problems it can await."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from manifests import KINDS
+from reader import BOUND
+
+from controller.store.directory import DirectoryStore
+from controller.store.problem import Problem
+
+
+class Running:
+    """A store over `folder`, whose problems can be awaited."""
+
+    def __init__(self, folder: Path, state_file: Path) -> None:
+        self.folder = folder
+        self.state_file = state_file
+        self._told = asyncio.Event()
+        self.store = self._new()
+
+    def _new(self) -> DirectoryStore:
+        return DirectoryStore(self.folder, self.state_file, KINDS, lambda problems: self._told.set())
+
+    async def until_problems(self, condition: Callable[[tuple[Problem, ...]], object]) -> tuple[Problem, ...]:
+        async with asyncio.timeout(BOUND):
+            while not condition(self.store.problems):
+                await self._told.wait()
+                self._told.clear()
+        return self.store.problems
+
+    async def restart(self) -> None:
+        await self.store.close()
+        self.store = self._new()
+        await self.store.start()

@@ -1,0 +1,1 @@
+"""What several suites build their tests from: objects, a store in memory, decoded resources."""

@@ -1,0 +1,44 @@
+"""Which replicas EndpointSlices name."""
+
+from controller.api.endpoints import Replica, replicas_of
+from tests.support.objects import a_slice
+
+
+def replicas(*slices, port=""):
+    return replicas_of([one.parsed() for one in slices], port)
+
+
+def test_ready_not_ready_and_on_their_way_out():
+    found = replicas(a_slice().ready("10.0.0.3").not_ready("10.0.0.2").terminating("10.0.0.1"))
+    assert found == (Replica("10.0.0.2", 8080, False), Replica("10.0.0.3", 8080, True))
+
+
+def test_who_says_nothing_is_ready():
+    assert replicas(a_slice().saying_nothing("10.0.0.1")) == (Replica("10.0.0.1", 8080, True),)
+
+
+def test_a_pod_in_two_slices_counts_once_and_is_ready_if_either_says_so():
+    found = replicas(a_slice("a", "1").not_ready("10.0.0.1"), a_slice("a", "2").ready("10.0.0.1"))
+    assert found == (Replica("10.0.0.1", 8080, True),)
+
+
+def test_of_a_dual_stack_service_only_one_family_counts():
+    v4, v6 = a_slice("a", "4").ready("10.0.0.1"), a_slice("a", "6").of("IPv6").ready("fd00::1")
+    assert replicas(v6, v4) == (Replica("10.0.0.1", 8080, True),)
+    assert replicas(v6) == (Replica("fd00::1", 8080, True),)
+
+
+def test_names_are_no_addresses():
+    assert replicas(a_slice().of("FQDN").ready("pod.example")) == ()
+
+
+def test_only_the_port_asked_for():
+    slices = a_slice().ready("10.0.0.1").port(8000, "http").and_port(9000, "admin")
+    assert replicas(slices, port="admin") == (Replica("10.0.0.1", 9000, True),)
+    assert replicas(slices, port="other") == ()
+    assert replicas(a_slice().ready("10.0.0.1").port(None), port="") == ()
+
+
+def test_the_order_of_slices_does_not_matter():
+    first, second = a_slice("a", "1").ready("10.0.0.2"), a_slice("a", "2").ready("10.0.0.1")
+    assert replicas(first, second) == replicas(second, first)

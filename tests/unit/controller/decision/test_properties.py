@@ -1,0 +1,132 @@
+"""What holds of every decision, whatever happened before it."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.decision import (
+    Facts,
+    Known,
+    LocalFacts,
+    Memory,
+    Override,
+    Reason,
+    RemoteFacts,
+    Terms,
+    Unknown,
+    decide,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+seconds = st.integers(0, 60_000).map(lambda ms: timedelta(milliseconds=ms))
+overrides = st.none() | st.builds(
+    Override, remote=st.integers(0, 100), until=st.none() | seconds.map(lambda after: START + after)
+)
+terms = st.builds(
+    Terms,
+    enabled=st.booleans(),
+    offloading=st.booleans(),
+    paused=st.booleans(),
+    override=overrides,
+    recover_after=seconds,
+    step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
+)
+remotes = st.sampled_from([Unknown("?"), Known(RemoteFacts(True), START), Known(RemoteFacts(False, "503"), START)])
+facts = st.builds(
+    lambda ready, more, remote: Facts(LocalFacts(ready, ready + more), remote), *[st.integers(0, 3)] * 2, remotes
+)
+# What happened: what was known, and how long after the moment before. A clock may be set back.
+histories = st.lists(st.tuples(facts, st.integers(-2_000, 30_000)), max_size=8)
+
+RECOVERABLE = Terms(enabled=True, offloading=True)
+HEALTHY = Facts(LocalFacts(1, 1), Known(RemoteFacts(True), START))
+
+
+def lived_through(asked, history):
+    memory, now = Memory(), START
+    for known, milliseconds in history:
+        now += timedelta(milliseconds=milliseconds)
+        _, memory = decide(asked, known, memory, now)
+    return memory, now
+
+
+@given(terms, histories, facts)
+def test_a_split_is_a_hundred_and_explains_itself(asked, history, known):
+    memory, now = lived_through(asked, history)
+    decision, _ = decide(asked, known, memory, now)
+    assert decision.split.local + decision.split.remote == 100
+    assert decision.message and decision.returns
+    assert decision.reason == next(verdict.reason for verdict in decision.verdicts if verdict.matched)
+    assert [verdict.reason for verdict in decision.verdicts] == list(Reason)
+
+
+@given(terms, histories, facts)
+def test_the_same_is_decided_of_the_same(asked, history, known):
+    memory, now = lived_through(asked, history)
+    assert decide(asked, known, memory, now) == decide(asked, known, memory, now)
+
+
+@given(terms, histories, facts)
+def test_a_restart_changes_nothing(asked, history, known):
+    memory, now = lived_through(asked, history)
+    restarted = Memory.model_validate_json(memory.model_dump_json(by_alias=True, exclude_none=True))
+    assert decide(asked, known, restarted, now) == decide(asked, known, memory, now)
+
+
+@given(terms, histories, facts)
+def test_to_look_again_at_once_changes_nothing(asked, history, known):
+    memory, now = lived_through(asked, history)
+    decision, after = decide(asked, known, memory, now)
+    again, _ = decide(asked, known, after, now)
+    assert (again.split, again.reason, again.wake_at) == (decision.split, decision.reason, decision.wake_at)
+
+
+@given(terms, histories, facts, st.floats(0, 1, exclude_max=True))
+def test_nothing_changes_before_wake_at(asked, history, known, part):
+    memory, now = lived_through(asked, history)
+    decision, after = decide(asked, known, memory, now)
+    if decision.wake_at is None:
+        later = now + timedelta(days=365 * part)
+    else:
+        assert decision.wake_at > now
+        later = now + (decision.wake_at - now) * part
+        if later >= decision.wake_at:
+            return
+    again, _ = decide(asked, known, after, later)
+    assert (again.split, again.reason) == (decision.split, decision.reason)
+
+
+@given(histories, seconds, st.integers(100, 20_000))
+def test_prior_fault_1_traffic_returns_to_local_after_any_failure(history, recover_after, step):
+    asked = Terms(
+        enabled=True, offloading=True, recover_after=recover_after, step_interval=timedelta(milliseconds=step)
+    )
+    memory, now = lived_through(asked, [*history, (Facts(LocalFacts(0, 1)), 0)])
+    shares = []
+    while True:
+        decision, memory = decide(asked, HEALTHY, memory, now)
+        shares.append(decision.split.local)
+        if decision.wake_at is None:
+            break
+        now = decision.wake_at
+    assert (str(decision.split), decision.reason) == ("100/0", Reason.STEADY)
+    assert shares == sorted(shares), "it only ever rises"
+    assert memory.local_lost_at is None
+
+
+@given(terms, histories, facts)
+def test_prior_fault_12_what_is_not_enabled_or_may_not_leave_stays_local(asked, history, known):
+    memory, now = lived_through(asked, history)
+    decision, _ = decide(asked, known, memory, now)
+    if not (asked.enabled and asked.offloading):
+        assert (str(decision.split), decision.reason) == ("100/0", Reason.DISABLED)
+
+
+@given(facts, st.integers(1, 100_000))
+def test_a_memory_from_a_clock_that_is_ahead_is_understood(known, milliseconds):
+    ahead = START + timedelta(milliseconds=milliseconds)
+    memory = Memory(local_lost_at=ahead, local_back_at=ahead)
+    decision, _ = decide(RECOVERABLE, known, memory, START)
+    assert decision.split.local + decision.split.remote == 100

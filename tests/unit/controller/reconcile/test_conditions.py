@@ -1,0 +1,149 @@
+"""What each condition says, and when it last changed."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.api.conditions import Condition, with_transitions
+from controller.api.route import RemoteRoute, Split
+from controller.decision import Decision, Facts, Known, LocalFacts, Reason, RemoteFacts, Terms, Unknown
+from controller.reconcile.conditions import Observation, conditions_for
+from controller.reconcile.proxies import NO_PROXIES, ProxyReport
+from controller.reconcile.resolve import Fault, Resolved
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+REMOTE = RemoteRoute(host="r", port=80, authority="r")
+GOOD = Observation(
+    generation=3,
+    warnings=(),
+    conflict=None,
+    resolved=Resolved(None, REMOTE, ()),
+    terms=Terms(enabled=True, offloading=True),
+    facts=Facts(LocalFacts(2, 3), Known(RemoteFacts(healthy=True), NOW)),
+    decision=Decision(Split.away(0), Reason.STEADY, "all local", "", ()),
+    proxies=ProxyReport(connected=2, programmed=2),
+    programmed_before=False,
+)
+NO_REMOTE = Resolved(None, None, ())
+DOWN = Facts(LocalFacts(0, 3), Unknown("never measured"))
+
+
+def said(observation, type_):
+    (found,) = (one for one in conditions_for(observation) if one.type == type_)
+    return found.status, found.reason, found.message
+
+
+@pytest.mark.parametrize(
+    ("type_", "changes", "expected"),
+    [
+        ("Accepted", {}, ("True", "Accepted", "")),
+        ("Accepted", {"warnings": ("x: y", "z")}, ("True", "AcceptedWithWarnings", "x: y; z")),
+        ("Accepted", {"conflict": "port 80 is b's"}, ("False", "Conflict", "port 80 is b's")),
+        ("ResolvedRefs", {}, ("True", "Resolved", "")),
+        (
+            "ResolvedRefs",
+            {
+                "resolved": Resolved(
+                    None, None, (Fault("NoService", "no Service"), Fault("NoRemoteBackend", "no remote"))
+                )
+            },
+            ("False", "NoService", "no Service; no remote"),
+        ),
+        ("Programmed", {}, ("True", "Programmed", "every connected Envoy has acknowledged it")),
+        ("Programmed", {"proxies": NO_PROXIES}, ("False", "NoProxies", "no Envoy is connected")),
+        (
+            "Programmed",
+            {"proxies": ProxyReport(2, 1)},
+            ("False", "Pending", "not every connected Envoy has acknowledged it yet"),
+        ),
+        (
+            "Programmed",
+            {"proxies": ProxyReport(2, 0), "programmed_before": True},
+            ("True", "Programmed", "every connected Envoy has acknowledged it"),
+        ),
+        (
+            "Programmed",
+            {"proxies": ProxyReport(2, 1, ("n1 refuses CDS x: bad",)), "programmed_before": True},
+            ("False", "Refused", "n1 refuses CDS x: bad"),
+        ),
+        ("LocalHealthy", {}, ("True", "ReplicasReady", "2 of 3 replicas are ready")),
+        ("LocalHealthy", {"facts": DOWN}, ("False", "NoReadyReplica", "0 of 3 replicas are ready")),
+        ("RemoteHealthy", {}, ("True", "Answering", "")),
+        ("RemoteHealthy", {"facts": DOWN}, ("Unknown", "NotMeasured", "never measured")),
+        (
+            "RemoteHealthy",
+            {"facts": Facts(LocalFacts(1, 1), Known(RemoteFacts(healthy=False, detail="timeout"), NOW))},
+            ("False", "NotAnswering", "timeout"),
+        ),
+        ("RemoteHealthy", {"resolved": NO_REMOTE}, ("Unknown", "NoRemote", "nothing may leave")),
+        (
+            "RemoteHealthy",
+            {"terms": Terms(enabled=False, offloading=True)},
+            ("Unknown", "NoRemote", "nothing may leave"),
+        ),
+        ("Offloading", {}, ("False", "Steady", "all local")),
+        (
+            "Offloading",
+            {"decision": Decision(Split.away(30), Reason.OVERRIDE, "by hand", "", ())},
+            ("True", "Override", "by hand"),
+        ),
+        ("Offloading", {"decision": None}, ("Unknown", "NotServed", "there is nothing to decide on")),
+        ("Paused", {}, ("False", "NotPaused", "")),
+        (
+            "Paused",
+            {"terms": Terms(enabled=True, offloading=True, paused=True)},
+            ("True", "Paused", "the split is held"),
+        ),
+        ("Ready", {}, ("True", "Ready", "")),
+        ("Ready", {"facts": DOWN}, ("True", "Ready", "")),
+        ("Ready", {"conflict": "port 80 is b's"}, ("False", "NotAccepted", "port 80 is b's")),
+        ("Ready", {"proxies": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
+        (
+            "Ready",
+            {"resolved": Resolved(None, REMOTE, (Fault("ServiceNotFound", "no such Service"),))},
+            ("False", "UnresolvedRefs", "no such Service"),
+        ),
+        (
+            "Ready",
+            {"facts": DOWN, "resolved": NO_REMOTE},
+            ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
+        ),
+        (
+            "Ready",
+            {"facts": DOWN, "terms": Terms(enabled=False, offloading=True)},
+            ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
+        ),
+    ],
+)
+def test_a_condition(type_, changes, expected):
+    assert said(replace(GOOD, **changes), type_) == expected
+
+
+def test_each_condition_is_there_once_and_names_the_generation():
+    conditions = conditions_for(GOOD)
+    assert [one.type for one in conditions] == [
+        "Accepted",
+        "ResolvedRefs",
+        "Programmed",
+        "LocalHealthy",
+        "RemoteHealthy",
+        "Offloading",
+        "Paused",
+        "Ready",
+    ]
+    assert {one.observed_generation for one in conditions} == {3}
+
+
+def a_condition(status, message=""):
+    return Condition(type="Ready", status=status, reason="R", message=message, observed_generation=1)
+
+
+def test_a_transition_is_a_change_of_the_status_not_of_the_words():
+    (first,) = with_transitions([a_condition("True")], (), NOW)
+    assert first.last_transition_time == NOW
+    later = NOW + timedelta(minutes=1)
+    (second,) = with_transitions([a_condition("True", "other words")], [first], later)
+    assert second.last_transition_time == NOW
+    (third,) = with_transitions([a_condition("False")], [second], later)
+    assert third.last_transition_time == later

@@ -1,0 +1,156 @@
+"""One reconciliation: from what is known to the status."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.api.status import HISTORY_LENGTH, ModelDeploymentStatus
+from controller.reconcile.model import Subject, previous_status, reconcile
+from controller.reconcile.proxies import ProxyReport
+from controller.reconcile.resolve import resolve
+from tests.support.objects import AModel, a_model, a_service, a_slice
+from tests.support.proxies import AllProgrammed
+from tests.support.world import world_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+READY = a_slice().ready("10.0.0.1")
+GONE = a_slice().not_ready("10.0.0.1")
+
+
+def reconciled(model: AModel, *objects, status=None, at=NOW, generation=1) -> ModelDeploymentStatus:
+    resolved = resolve(model.parsed(), world_of(*objects), None)
+    stored = model.stored(status=status and status.as_object(), generation=generation)
+    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), at).status
+
+
+def test_the_route_carries_the_decision():
+    status = reconciled(a_model().with_remote("r"), a_service().port(80), READY)
+    assert str(status.route.split) == "100/0"
+    assert (status.route.port, status.serving_port) == (80, 80)
+    assert status.route.remote.host == "r"
+    assert (status.split.reason, status.split.since) == ("Steady", NOW)
+    assert (status.local.ready, status.local.total) == (1, 1)
+    assert status.remote.host == "r"
+
+
+def test_prior_fault_30_every_part_of_the_status_is_written():
+    written = reconciled(a_model().with_remote("r"), a_service().port(80), READY, generation=4).as_object()
+    assert written.keys() == {
+        "observedGeneration",
+        "conditions",
+        "servingPort",
+        "split",
+        "local",
+        "remote",
+        "route",
+        "memory",
+        "history",
+    }
+    assert written["observedGeneration"] == 4
+
+
+def test_what_is_not_enabled_has_no_remote_side():
+    status = reconciled(a_model().with_remote("r").disabled(), a_service().port(80), GONE)
+    assert (str(status.route.split), status.route.remote) == ("100/0", None)
+
+
+def test_a_model_that_fronts_nothing_has_no_route():
+    status = reconciled(a_model().with_remote("r"))
+    assert (status.route, status.split, status.serving_port) == (None, None, None)
+    assert {one.type: one.reason for one in status.conditions}["ResolvedRefs"] == "ServiceNotFound"
+
+
+def test_the_same_again_writes_the_same():
+    model, objects = a_model().with_remote("r"), (a_service().port(80), READY)
+    first = reconciled(model, *objects)
+    assert reconciled(model, *objects, status=first, at=NOW + timedelta(hours=1)) == first
+
+
+def test_prior_fault_10_a_restart_goes_on_where_it_was():
+    model, service = a_model().with_remote("r"), a_service().port(80)
+    down = reconciled(model, service, GONE)
+    back = reconciled(model, service, READY, status=down, at=NOW + timedelta(seconds=10))
+    assert str(back.split) == "17/83"
+    later = reconciled(model, service, READY, status=back, at=NOW + timedelta(seconds=12))
+    assert str(later.split) == "50/50"
+
+
+def test_a_new_split_is_no_new_generation():
+    class Pending:
+        def report(self, model, route):
+            return ProxyReport(connected=1, programmed=0)
+
+    model, service = a_model().with_remote("r"), a_service().port(80)
+    programmed = reconciled(model, service, READY)
+    resolved = resolve(model.parsed(), world_of(service, GONE), None)
+
+    def programmed_at(generation):
+        stored = model.stored(status=programmed.as_object(), generation=generation)
+        status = reconcile(Subject(stored, model.parsed(), resolved), Pending(), NOW).status
+        return {one.type: one.reason for one in status.conditions}["Programmed"]
+
+    assert programmed_at(1) == "Programmed"
+    assert programmed_at(2) == "Pending"
+
+
+def test_the_history_has_one_entry_for_the_steps_of_one_reason():
+    model, service = a_model().with_remote("r"), a_service().port(80)
+    status = reconciled(model, service, READY)
+    for second, slices in enumerate([GONE, GONE, READY, READY, READY, READY, READY, READY, READY], start=1):
+        status = reconciled(model, service, slices, status=status, at=NOW + timedelta(seconds=second))
+    assert [(one.split, one.reason) for one in status.history] == [
+        ("100/0", "Steady"),
+        ("83/17", "Recovering"),
+        ("0/100", "LocalDown"),
+        ("100/0", "Steady"),
+    ]
+
+
+def test_the_history_is_bounded_and_the_newest_comes_first():
+    model, service, status = a_model().with_remote("r").offloading(recoverAfter="0s"), a_service().port(80), None
+    model = model.with_remote("r")
+    for minute in range(2 * HISTORY_LENGTH):
+        slices = GONE if minute % 2 else READY
+        status = reconciled(model, service, slices, status=status, at=NOW + timedelta(minutes=minute))
+    assert len(status.history) == HISTORY_LENGTH
+    assert status.history[0].at == NOW + timedelta(minutes=2 * HISTORY_LENGTH - 1)
+    assert [one.at for one in status.history] == sorted((one.at for one in status.history), reverse=True)
+
+
+def test_a_status_that_is_not_ours_counts_as_none():
+    for status in ({"offloadingStatus": True}, {"split": "all of it"}, {"route": {"port": 0}}):
+        assert previous_status(a_model().stored(status=status)) == ModelDeploymentStatus()
+
+
+def test_a_memory_that_is_not_ours_counts_as_none():
+    model, objects = a_model().with_remote("r"), (a_service().port(80), READY)
+    strange = reconciled(model, *objects).model_copy(update={"memory": {"reason": "Because"}})
+    assert str(reconciled(model, *objects, status=strange).split) == "100/0"
+
+
+def test_an_annotation_that_cannot_be_read_is_told_and_has_no_effect():
+    status = reconciled(a_model().with_remote("r").overridden("half"), a_service().port(80), READY)
+    (accepted,) = (one for one in status.conditions if one.type == "Accepted")
+    assert accepted.reason == "AcceptedWithWarnings"
+    assert accepted.message.startswith("metadata.annotations.beamlit.com/override: has the unknown word 'half'")
+    assert str(status.split) == "100/0"
+
+
+@given(
+    ready=st.lists(st.booleans(), max_size=4),
+    remote=st.none() | st.sampled_from(["r", "r:81", "[::1]:80"]),
+    enabled=st.booleans(),
+    annotation=st.sampled_from(["", "remote=30", "remote=30 until=2026-01-01T00:00:01Z", "x"]),
+    found=st.booleans(),
+)
+def test_a_status_reads_back_as_it_was_written(ready, remote, enabled, annotation, found):
+    model = a_model().overridden(annotation)
+    model = model.with_remote(remote, headersToAdd={"x": "y"}) if remote else model
+    model = model if enabled else model.disabled()
+    slices = a_slice()
+    for index, one in enumerate(ready):
+        address = f"10.0.0.{index}"
+        slices = slices.ready(address) if one else slices.not_ready(address)
+    status = reconciled(model, *([a_service().port(80)] if found else []), slices)
+    assert previous_status(model.stored(status=status.as_object())) == status

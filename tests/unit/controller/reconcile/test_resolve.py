@@ -1,0 +1,125 @@
+"""Following references: what is found, and what is told when it is not."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.base import parse
+from controller.api.endpoints import Replica
+from controller.api.model import RemoteBackend
+from controller.api.route import HttpCheck, LocalBackend, ModelRoute, Split
+from controller.reconcile.resolve import kept_front, resolve, service_ref, workload_ref
+from controller.store.objects import ObjectRef
+from tests.support.objects import a_deployment, a_model, a_service, a_slice
+from tests.support.world import world_of
+
+DEFAULT = parse(RemoteBackend, {"host": "default.example"})
+
+
+def test_a_service_with_its_replicas():
+    world = world_of(a_service().port(80), a_slice().ready("10.0.0.2").not_ready("10.0.0.1"))
+    resolved = resolve(a_model().with_remote("r").parsed(), world, None)
+    assert resolved.faults == ()
+    assert resolved.remote.host == "r"
+    assert resolved.front.port == 80
+    assert resolved.front.local == LocalBackend(namespace="default", service="a")
+    assert resolved.front.replicas == (Replica("10.0.0.1", 8080, False), Replica("10.0.0.2", 8080, True))
+
+
+def test_a_node_port_is_where_envoy_listens():
+    world = world_of(a_service().port(80, nodePort=30080))
+    assert resolve(a_model().parsed(), world, None).front.port == 30080
+
+
+def test_the_replicas_of_a_named_port():
+    service = a_service().port(80, name="http", target="web").port(90, name="admin", target="adm")
+    slices = a_slice().ready("10.0.0.1").port(9000, "admin").and_port(8000, "http")
+    front = resolve(a_model().fronting("a", "web").parsed(), world_of(service, slices), None).front
+    assert front.local.port_name == "http"
+    assert front.replicas == (Replica("10.0.0.1", 8000, True),)
+
+
+def test_references_default_to_the_objects_own_namespace():
+    model = a_model().in_namespace("ml").parsed()
+    assert service_ref(model) == ObjectRef("Service", "ml", "a")
+    assert workload_ref(model) == ObjectRef("Deployment", "ml", "a")
+    assert service_ref(a_model().fronting("s", namespace="other").parsed()) == ObjectRef("Service", "other", "s")
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "words"),
+    [
+        (
+            a_model().fronting(None).with_remote(),
+            "NoService",
+            "spec.serviceRef is not set: there is no Service to front",
+        ),
+        (
+            a_model().fronting("b").with_remote(),
+            "ServiceNotFound",
+            "spec.serviceRef: Service default/b does not exist",
+        ),
+        (
+            a_model().fronting("a", 81).with_remote(),
+            "PortNotFound",
+            "spec.serviceRef.targetPort is 81, and no TCP port fits; the Service's TCP ports: 80",
+        ),
+        (
+            a_model().offloading(),
+            "NoRemoteBackend",
+            "spec.offloadingConfig.remoteBackend is not set, and there is no default to use",
+        ),
+        (
+            a_model().with_remote(scheme="https"),
+            "RemoteNotUsable",
+            "spec.offloadingConfig.remoteBackend.scheme: https is not served yet; nothing is sent without TLS",
+        ),
+    ],
+)
+def test_prior_fault_13_what_is_missing_is_told(model, reason, words):
+    (fault,) = resolve(model.parsed(), world_of(a_service().port(80)), None).faults
+    assert (fault.reason, fault.message) == (reason, words)
+
+
+def test_every_fault_is_told():
+    resolved = resolve(a_model().fronting("b").offloading().parsed(), world_of(), None)
+    assert [fault.reason for fault in resolved.faults] == ["ServiceNotFound", "NoRemoteBackend"]
+    assert (resolved.front, resolved.remote) == (None, None)
+
+
+def test_no_offloading_needs_no_remote_backend():
+    resolved = resolve(a_model().parsed(), world_of(a_service().port(80)), DEFAULT)
+    assert (resolved.faults, resolved.remote) == ((), None)
+
+
+def test_a_kept_front_has_the_replicas_of_now():
+    route = ModelRoute(port=80, split=Split.away(0), local=LocalBackend(namespace="default", service="a"))
+    front = kept_front(route, world_of(a_slice().ready("10.0.0.7")))
+    assert (front.port, front.local) == (80, route.local)
+    assert front.replicas == (Replica("10.0.0.7", 8080, True),)
+
+
+UP = HttpCheck(path="/up", interval=timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("target", "deployment", "check"),
+    [
+        (8080, a_deployment().probed("/up", 8080), UP),
+        (8080, a_deployment().probed("up", 8080), UP),
+        ("web", a_deployment().probed("/up", "web", ("web", 8080)), UP),
+        ("web", a_deployment().probed("/up", 8080, ("web", 8080)), UP),
+        (8080, a_deployment().probed("/up", "web", ("web", 8080)), UP),
+        (None, a_deployment().probed("/up", 80), UP),
+        (8080, a_deployment().container().probed("/up", 8080), UP),
+        (8080, a_deployment().probed("/other", 9090).probed("/up", 8080), UP),
+        (8080, a_deployment().probed("/up", 9090), None),
+        (8080, a_deployment().probed("/up", 8080, scheme="HTTPS"), None),
+        (8080, a_deployment().container(readinessProbe={"tcpSocket": {"port": 8080}}), None),
+        (8080, a_deployment().container(), None),
+        (8080, a_deployment("other").probed("/up", 8080), None),
+    ],
+)
+def test_envoy_asks_what_the_kubelet_asks(target, deployment, check):
+    world = world_of(a_service().port(80, target=target), deployment)
+    assert resolve(a_model().parsed(), world, None).front.local.health_check == check

@@ -1,0 +1,138 @@
+"""Whatever happens in whatever order: the client ends with the last snapshot and was never shown a gap on the way."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import DeltaScript, cluster, endpoints, listener, route
+
+from xds_server.snapshot.snapshot import Snapshot
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.stream.requests import Response
+
+NAMES = "abc"
+
+
+@st.composite
+def states(draw):
+    """A consistent set of resources: some clusters with endpoints, and routes over those; some content is bad."""
+    present = draw(st.sets(st.sampled_from(NAMES)))
+    content = st.sampled_from(["1", "2", "bad"])
+    resources = []
+    for name in sorted(present):
+        resources += [cluster(name, draw(content)), endpoints(name, draw(content))]
+    for name in sorted(draw(st.sets(st.sampled_from(NAMES)))):
+        targets = sorted(draw(st.sets(st.sampled_from(sorted(present)), min_size=1))) if present else []
+        resources += [listener(name, draw(content)), route(name, *targets, content=draw(content))]
+    return resources
+
+
+class EnvoyModel:
+    """A client that behaves like Envoy: it applies what is good, refuses what is bad, asks for what it refers to."""
+
+    def __init__(self, names_errors):
+        self.script = DeltaScript()
+        self.has = {t: {} for t in (CLUSTER, ENDPOINT, LISTENER, ROUTE)}
+        self.asked = {ENDPOINT: set(), ROUTE: set()}
+        self.inbox: list[Response] = []
+        self.names_errors = names_errors
+        self.expired = 0
+        for type_url in (CLUSTER, ENDPOINT, LISTENER, ROUTE):
+            more = {"unsubscribe": ("-",)} if type_url in self.asked else {}
+            self.take(self.script.ask(type_url, **more))
+
+    def take(self, responses):
+        self.inbox += responses
+        waiting = [r.type_url for r in self.inbox]
+        assert len(waiting) == len(set(waiting)), "two responses of one type are not answered"
+        self.expired += len(self.script.output.overdue)
+
+    def answer(self, index):
+        response = self.inbox.pop(index % len(self.inbox))
+        held = self.has[response.type_url]
+        bad = [r for r in response.resources if r.body.startswith(b"bad")]
+        for resource in response.resources:
+            if resource not in bad:
+                held[resource.key.name] = resource
+                self.check_requirements(resource)
+        for name in response.removed:
+            held.pop(name, None)
+            self.check_nothing_needs(response.type_url, name)
+        if bad:
+            message = "refused " + ", ".join(r.key.name for r in bad) if self.names_errors else "refused"
+            self.take(self.script.nack(response, message))
+        else:
+            self.take(self.script.ack(response))
+        for parent, child in ((CLUSTER, ENDPOINT), (LISTENER, ROUTE)):
+            self.follow(parent, child)
+
+    def follow(self, parent, child):
+        wanted = set(self.has[parent])
+        new, old = wanted - self.asked[child], self.asked[child] - wanted
+        if new or old:
+            self.asked[child] = wanted
+            for name in old:
+                self.has[child].pop(name, None)
+            self.take(self.script.ask(child, *sorted(new), unsubscribe=tuple(sorted(old))))
+
+    def check_requirements(self, resource):
+        if not self.expired and resource.key.type_url == ROUTE:
+            for key in resource.requires:
+                assert key.name in self.has[key.type_url], f"{resource.key} came before {key}"
+
+    def check_nothing_needs(self, type_url, name):
+        if type_url == CLUSTER and not self.expired:
+            needed = {key.name for r in self.has[ROUTE].values() for key in r.requires if key.type_url == CLUSTER}
+            assert name not in needed, f"{name} went while a route names it"
+
+    def settle(self):
+        for _ in range(500):
+            if self.inbox:
+                self.answer(0)
+            elif self.script.output.wake_at is not None:
+                self.script.now = max(self.script.now, self.script.output.wake_at)
+                self.take(self.script.after(0))
+            else:
+                return
+        raise AssertionError("does not come to rest")
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(states(), st.lists(st.integers(0, 3), max_size=6)), max_size=5), states(), st.booleans())
+def test_any_sequence_converges_in_order(history, last, names_errors):
+    envoy = EnvoyModel(names_errors)
+    for state, answers in history:
+        envoy.take(envoy.script.publish_only(*state))
+        for index in answers:
+            if envoy.inbox:
+                envoy.answer(index)
+    good = [r for r in last if not r.body.startswith(b"bad")]
+    good_keys = {r.key for r in good}
+    envoy.take(envoy.script.publish_only(*last))
+    envoy.settle()
+    final = Snapshot.of(last)
+    for name, resource in final.by_type[CLUSTER].items():
+        if resource in good:
+            assert envoy.has[CLUSTER].get(name) == resource
+    for type_url, parents in ((ENDPOINT, CLUSTER), (ROUTE, LISTENER)):
+        for name in envoy.has[parents]:
+            resource = final.by_type[type_url].get(name)
+            reachable = resource is not None and resource.requires <= good_keys
+            if resource in good and reachable:
+                assert envoy.has[type_url].get(name) == resource
+    rejected = {rejection.key for rejection in envoy.script.session.rejections}
+    assert rejected.isdisjoint(good_keys)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(states(), min_size=1, max_size=4), states())
+def test_good_states_end_with_nothing_left_over(history, last):
+    def mended(state):
+        return [r for r in state if not r.body.startswith(b"bad")]
+
+    envoy = EnvoyModel(True)
+    last = [r for r in mended(last) if r.key.type_url in (CLUSTER, LISTENER)]
+    for state in history:
+        envoy.take(envoy.script.publish_only(*state))
+    envoy.take(envoy.script.publish_only(*last))
+    envoy.settle()
+    for type_url in (CLUSTER, LISTENER):
+        assert envoy.has[type_url] == dict(Snapshot.of(last).by_type[type_url])

@@ -1,0 +1,155 @@
+"""X43 to X47: the order in which a delta client is given resources and loses them."""
+
+from scripted import DeltaScript, cluster, endpoints, listener, model, names, route
+
+from xds_server.snapshot.snapshot import Resource, ResourceKey
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.stream.requests import Terms
+
+
+def envoy(*resources, **more):
+    """A client of all clusters and listeners that has ACKed the model m."""
+    client = DeltaScript(*model("m"), *resources, **more)
+    client.settle(client.ask(CLUSTER))
+    client.settle(client.ask(ENDPOINT, "m"))
+    client.settle(client.ask(LISTENER))
+    client.settle(client.ask(ROUTE, "m"))
+    return client
+
+
+def test_x44_a_route_waits_for_the_ack_of_its_new_cluster_and_of_its_endpoints():
+    client = envoy()
+    (clusters,) = client.publish(cluster("n"), endpoints("n"), route("m", "m", "n"))
+    assert names([clusters]) == [("CDS", ["n"], [])]
+    assert client.ack(clusters) == ()
+    (assignment,) = client.ask(ENDPOINT, "n")
+    assert names(client.ack(assignment)) == [("RDS", ["m"], [])]
+
+
+def test_x44_the_wait_is_bounded_and_its_end_is_an_error():
+    client = envoy()
+    client.publish(cluster("n"), endpoints("n"), route("m", "m", "n"))
+    assert client.output.wake_at == 5.0
+    assert client.after(4.9) == ()
+    assert names(client.after(0.1)) == [("RDS", ["m"], [])]
+    (late,) = client.output.overdue
+    assert late.waited_for == (ResourceKey(CLUSTER, "n"), ResourceKey(ENDPOINT, "n"))
+    assert client.session.overdue == (late,)
+
+
+def test_x44_an_overdue_wait_is_over_when_the_client_catches_up():
+    client = envoy()
+    (clusters,) = client.publish(cluster("n"), endpoints("n"), route("m", "m", "n"))
+    client.after(5)
+    client.ack(clusters)
+    client.settle(client.ask(ENDPOINT, "n"))
+    assert client.session.overdue == ()
+
+
+def test_x43_a_cluster_goes_only_after_the_route_that_names_it_and_its_endpoints_last():
+    client = envoy(cluster("old"), endpoints("old"))
+    client.settle(client.publish(route("m", "m", "old")))
+    client.settle(client.ask(ENDPOINT, "old"))
+    client.settle(client.after(5))
+    gone = [ResourceKey(CLUSTER, "old"), ResourceKey(ENDPOINT, "old")]
+    seen = client.settle(client.publish(route("m", "m"), removed=gone))
+    assert names(seen) == [("RDS", ["m"], []), ("CDS", [], ["old"]), ("EDS", [], ["old"])]
+
+
+def test_x43_a_whole_model_goes_from_the_route_down():
+    client = envoy()
+    seen = names(client.settle(client.publish(removed=[*model("m")])))
+    assert [kind for kind, _, _ in seen][-2:] == ["CDS", "EDS"]
+    assert {kind for kind, _, _ in seen[:2]} == {"LDS", "RDS"}
+
+
+def test_x45_after_an_update_of_a_cluster_its_endpoints_are_sent_again():
+    client = envoy()
+    (update,) = client.publish(cluster("m", "2"))
+    assert names(client.ack(update)) == [("EDS", ["m"], [])]
+
+
+def test_x46_a_changed_weight_touches_routes_only():
+    client = envoy()
+    assert names(client.settle(client.publish(route("m", "m", content="2")))) == [("RDS", ["m"], [])]
+
+
+def test_x47_a_grpc_client_gets_its_route_before_it_asks_for_clusters():
+    client = DeltaScript(*model("m"))
+    assert names(client.ask(LISTENER, "m")) == [("LDS", ["m"], [])]
+    assert names(client.ask(ROUTE, "m")) == [("RDS", ["m"], [])]
+    assert names(client.ask(CLUSTER, "m")) == [("CDS", ["m"], [])]
+    assert names(client.ask(ENDPOINT, "m")) == [("EDS", ["m"], [])]
+
+
+def test_x47_a_grpc_client_is_not_kept_waiting_for_a_cluster_it_learns_of_from_the_route():
+    client = DeltaScript(*model("m"))
+    client.settle(client.ask(ROUTE, "m"))
+    client.settle(client.ask(CLUSTER, "m"))
+    assert names(client.publish(cluster("n"), endpoints("n"), route("m", "n"))) == [("RDS", ["m"], [])]
+
+
+def test_a_reader_of_routes_alone_is_not_kept_waiting():
+    assert names(DeltaScript(*model("m")).ask(ROUTE, "m")) == [("RDS", ["m"], [])]
+
+
+def test_a_debug_reader_is_not_kept_waiting():
+    client = DeltaScript(*model("m"), terms=Terms(ordered=False))
+    assert [names(client.ask(t))[0][0] for t in (CLUSTER, LISTENER)] == ["CDS", "LDS"]
+    assert names(client.ask(ROUTE, "m")) == [("RDS", ["m"], [])]
+
+
+def test_a_route_that_works_is_kept_while_the_cluster_of_the_next_one_is_refused():
+    client = envoy()
+    (clusters,) = client.publish(cluster("n"), endpoints("n"), route("m", "m", "n"))
+    assert client.nack(clusters, "no") == ()
+    assert client.after(1000) == ()
+    works = route("m", "m")
+    assert client.session.holds(works.key, works.version)
+    (mended,) = client.publish(cluster("n", "2"))
+    client.ack(mended)
+    assert names(client.settle(client.ask(ENDPOINT, "n")))[-1] == ("RDS", ["m"], [])
+
+
+def test_a_route_with_nothing_to_lose_is_sent_after_the_wait_though_a_cluster_is_refused():
+    client = envoy()
+    client.publish(cluster("n"), endpoints("n"), route("new", "m", "n"))
+    assert client.ask(ROUTE, "new") == ()
+    assert names(client.after(5)) == [("RDS", ["new"], [])]
+
+
+def test_a_cluster_stays_as_long_as_the_last_good_route_needs_it_if_the_next_route_is_refused():
+    client = envoy(cluster("n"))
+    removed = [ResourceKey(CLUSTER, "m"), ResourceKey(ENDPOINT, "m")]
+    (bad,) = client.publish(route("m", content="bad"), removed=removed)
+    assert client.nack(bad, "no") == ()
+    assert client.after(1000) == ()
+    (good,) = client.publish(route("m", content="good"))
+    assert names(client.ack(good)) == [("CDS", [], ["m"])]
+
+
+def test_other_models_go_on_while_one_is_refused():
+    client = envoy(*model("o"))
+    client.settle(client.ask(ENDPOINT, "o"))
+    client.settle(client.ask(ROUTE, "o"))
+    (bad,) = client.publish(listener("m", "2"))
+    client.nack(bad, "port taken")
+    assert names(client.publish(listener("o", "2"), route("o", "o", content="2"))) == [
+        ("LDS", ["o"], []),
+        ("RDS", ["o"], []),
+    ]
+
+
+def test_a_first_answer_waits_until_it_is_complete():
+    tunnel = Resource.of(LISTENER, "l", b"1", [ResourceKey(CLUSTER, "m")])
+    client = DeltaScript(cluster("m"), tunnel)
+    (clusters,) = client.ask(CLUSTER)
+    assert client.ask(LISTENER) == ()
+    assert names(client.ack(clusters)) == [("LDS", ["l"], [])]
+
+
+def test_a_secret_the_client_may_not_see_is_not_waited_for():
+    secured = Resource.of(CLUSTER, "c", b"1", [ResourceKey(SECRET, "s")])
+    client = DeltaScript(secured, Resource.of(SECRET, "s", b"1"))
+    client.settle(client.ask(SECRET, "s"))
+    assert names(client.ask(CLUSTER)) == [("CDS", ["c"], [])]

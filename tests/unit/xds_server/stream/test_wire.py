@@ -1,0 +1,51 @@
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+from scripted import cluster
+
+from xds_server.snapshot.types import CLUSTER
+from xds_server.stream.requests import DeltaRequest, Response, SotwRequest
+from xds_server.stream.wire import Node, pack_delta, pack_sotw, parse_delta, parse_sotw
+
+
+def test_a_delta_request_is_parsed():
+    message = discovery_pb2.DeltaDiscoveryRequest(
+        type_url=CLUSTER,
+        resource_names_subscribe=["a"],
+        resource_names_unsubscribe=["b"],
+        initial_resource_versions={"c": "1"},
+        response_nonce="n",
+        error_detail=status_pb2.Status(message="no"),
+    )
+    _, request = parse_delta(message.SerializeToString())
+    assert request == DeltaRequest(CLUSTER, ("a",), ("b",), {"c": "1"}, "n", "no")
+
+
+def test_an_error_without_words_is_still_a_nack():
+    message = discovery_pb2.DiscoveryRequest(type_url=CLUSTER, error_detail=status_pb2.Status(code=3))
+    assert parse_sotw(message.SerializeToString())[1] == SotwRequest(CLUSTER, error="")
+
+
+def test_a_node_is_known_and_its_token_is_not_printed():
+    message = discovery_pb2.DeltaDiscoveryRequest()
+    message.node.id = "gateway"
+    message.node.user_agent_name = "envoy"
+    message.node.user_agent_build_version.version.major_number = 1
+    message.node.user_agent_build_version.version.minor_number = 40
+    message.node.metadata["beamlit_token"] = "hush"
+    node, _ = parse_delta(message.SerializeToString())
+    assert node == Node("gateway", "", "envoy", "1.40.0", "hush")
+    assert "hush" not in repr(node)
+
+
+def test_x06_x07_a_delta_response_is_packed():
+    response = Response(CLUSTER, "n", "v", (cluster("a"),), removed=("b",))
+    message = discovery_pb2.DeltaDiscoveryResponse.FromString(pack_delta(response, "server"))
+    (entry,) = message.resources
+    assert (entry.name, entry.version, entry.resource.type_url) == ("a", cluster("a").version, CLUSTER)
+    assert (list(message.removed_resources), message.control_plane.identifier) == (["b"], "server")
+
+
+def test_x27_a_sotw_response_names_what_is_missing():
+    message = discovery_pb2.DiscoveryResponse.FromString(pack_sotw(Response(CLUSTER, "n", "v", missing=("b",)), "s"))
+    (error,) = message.resource_errors
+    assert (error.resource_name.name, error.error_detail.code) == ("b", 5)
