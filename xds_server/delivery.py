@@ -10,7 +10,6 @@ from typing import Protocol
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice
 from controller.api.endpoints import Replica, replicas_of
-from controller.api.meta import SERVICE_NAME
 from controller.api.route import LocalBackend, ModelRoute
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
@@ -69,16 +68,9 @@ class Delivery:
         return self._assembly.owners_of(keys)
 
     def _take_in(self, batch: Batch) -> frozenset[ModelKey]:
-        touched = (*(one.ref for one in batch.changed), *batch.deleted)
-        services = {ref: self._service_of(ref) for ref in touched}
         due: set[ModelKey] = set()
         for ref in self._cache.apply(batch):
-            if ref.kind == MODEL:
-                due |= self._take_in_route(ref)
-            else:
-                # A slice may have moved from one Service to another: the models of both are due.
-                for service in {services.get(ref), self._service_of(ref)} - {None}:
-                    due |= self._models_of.get(service, set())
+            due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
         return frozenset(due)
 
     def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
@@ -120,11 +112,6 @@ class Delivery:
             except InvalidObjectError as error:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
         return replicas_of(slices, local.port_name)
-
-    def _service_of(self, ref: ObjectRef) -> ObjectRef | None:
-        stored = self._cache.find(ref) if ref.kind == "EndpointSlice" else None
-        name = (stored.metadata.get("labels") or {}).get(SERVICE_NAME) if stored else None
-        return ObjectRef("Service", ref.namespace, name) if name else None
 
 
 def _service(local: LocalBackend) -> ObjectRef:

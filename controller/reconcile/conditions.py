@@ -80,6 +80,8 @@ def _resolved(faults: Iterable[Fault]) -> _Answer:
 
 def _programmed(seen: Observation) -> _Answer:
     proxies = seen.proxies
+    if seen.decision is None:
+        return _Answer("False", "NotServed", "there is no route to serve")
     if proxies.refusals:
         return _Answer("False", "Refused", "; ".join(proxies.refusals))
     if not proxies.connected:
@@ -114,12 +116,11 @@ def _offloading(decision: Decision | None) -> _Answer:
 
 def _ready(found: dict[str, _Answer]) -> _Answer:
     """A model is ready when Envoy serves the route asked for, and some side can answer."""
-    for type_ in ("Accepted", "Programmed"):
+    # In the order in which one is the cause of the next.
+    causes = {"Accepted": "NotAccepted", "ResolvedRefs": "UnresolvedRefs", "Programmed": "NotProgrammed"}
+    for type_, reason in causes.items():
         if found[type_].status != "True":
-            return _Answer("False", f"Not{type_}", found[type_].message)
-    refs = found["ResolvedRefs"]
-    if refs.status != "True":
-        return _Answer("False", "UnresolvedRefs", refs.message)
+            return _Answer("False", reason, found[type_].message)
     if found["LocalHealthy"].status != "True" and found["RemoteHealthy"].reason in ("NoRemote", "NotAnswering"):
         return _Answer("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to")
     return _Answer("True", "Ready")

@@ -18,7 +18,7 @@ from controller.reconcile.proxies import ProxyReports
 from controller.reconcile.resolve import kept_front, resolve, service_ref, workload_ref
 from controller.reconcile.world import KINDS, World
 from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import Batch, Conflict, NotFound, ObjectStore, StoreError
+from controller.store.protocol import Batch, ConflictError, NotFoundError, ObjectStore, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Controller:
         self._around.observer(ref, outcome.decision)
         try:
             await self._store.patch_status(ref, outcome.status.as_object(), stored.resource_version)
-        except (Conflict, NotFound):
+        except (ConflictError, NotFoundError):
             # The newer object is on its way here, and brings this model back.
             return
         except StoreError:

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice, Service, Workload
-from controller.api.meta import SERVICE_NAME
 from controller.api.model import ModelDeployment
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
@@ -32,16 +31,13 @@ class World:
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
         """Take in a batch and return the models to look at again."""
-        before = {ref: self._slice_owner(ref) for ref in (*(one.ref for one in batch.changed), *batch.deleted)}
         concerned: set[ObjectRef] = set()
         for ref in self._cache.apply(batch):
             if self._cache.find(ref) is None:
                 self._parsed.pop(ref, None)
             if ref.kind == MODEL:
                 concerned.add(ref)
-            # A slice may have moved from one Service to another: both are concerned.
-            for named in {ref, before.get(ref), self._slice_owner(ref)} - {None}:
-                concerned |= self._concerns.get(named, set())
+            concerned |= self._concerns.get(ref, set())
         return frozenset(concerned)
 
     def refers(self, model: ObjectRef, to: Iterable[ObjectRef]) -> None:
@@ -90,8 +86,3 @@ class World:
                 parsed = None
             self._parsed[ref] = (stored.resource_version, parsed)
         return parsed if isinstance(parsed, schema) else None
-
-    def _slice_owner(self, ref: ObjectRef) -> ObjectRef | None:
-        stored = self._cache.find(ref) if ref.kind == "EndpointSlice" else None
-        labels = stored.metadata.get("labels") or {} if stored else {}
-        return ObjectRef("Service", ref.namespace, labels[SERVICE_NAME]) if SERVICE_NAME in labels else None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from controller.api.meta import SERVICE_NAME
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
-
-_SERVICE_NAME = "kubernetes.io/service-name"
 
 
 class Cache:
@@ -32,38 +31,50 @@ class Cache:
         return tuple(found[ref] for ref in sorted(found))
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
-        """Take a batch; give the objects that are new, differ in resourceVersion, or are gone."""
+        """Take a batch; give the objects that are new, differ in resourceVersion, or are gone.
+
+        A Service also counts when one of its EndpointSlices does, before or after the change.
+        """
         gone = set(batch.deleted)
         if batch.complete:
             gone = {ref for held in self._objects.values() for ref in held} - {stored.ref for stored in batch.changed}
-        touched = {stored.ref for stored in batch.changed if self._put(stored)}
-        return frozenset(touched | {ref for ref in gone if self._drop(ref)})
+        touched: set[ObjectRef] = set()
+        for stored in batch.changed:
+            touched |= self._put(stored)
+        for ref in gone:
+            touched |= self._drop(ref)
+        return frozenset(touched)
 
-    def _put(self, stored: StoredObject) -> bool:
+    def _put(self, stored: StoredObject) -> set[ObjectRef]:
         held = self.find(stored.ref)
         if held is not None and held.resource_version == stored.resource_version:
-            return False
-        self._drop(stored.ref)
+            return set()
+        touched = self._drop(stored.ref) | _touched(stored)
         self._objects.setdefault(stored.ref.kind, {})[stored.ref] = stored
         service = _service_of(stored)
         if service is not None:
             self._slices.setdefault(service, {})[stored.ref] = stored
-        return True
+        return touched
 
-    def _drop(self, ref: ObjectRef) -> bool:
+    def _drop(self, ref: ObjectRef) -> set[ObjectRef]:
         stored = self._objects.get(ref.kind, {}).pop(ref, None)
         if stored is None:
-            return False
+            return set()
         service = _service_of(stored)
         if service is not None:
             del self._slices[service][ref]
             if not self._slices[service]:
                 del self._slices[service]
-        return True
+        return _touched(stored)
 
 
 def _service_of(stored: StoredObject) -> tuple[str, str] | None:
     """The Service, by namespace and name, that an EndpointSlice belongs to."""
     labels = stored.metadata.get("labels") or {}
-    name = labels.get(_SERVICE_NAME) if stored.ref.kind == "EndpointSlice" else None
+    name = labels.get(SERVICE_NAME) if stored.ref.kind == "EndpointSlice" else None
     return None if name is None else (stored.ref.namespace, str(name))
+
+
+def _touched(stored: StoredObject) -> set[ObjectRef]:
+    service = _service_of(stored)
+    return {stored.ref, ObjectRef("Service", *service)} if service else {stored.ref}

@@ -1,7 +1,7 @@
 """The object store as both programs see it: watch some kinds, patch a status.
 
-Two stores implement it: `directory` (a folder of YAML) and, later, `kube` (the API server). Both pass the contract tests
-in `tests/store`.
+Two stores implement it: `directory` (a folder of YAML) and, later, `kube` (the API server). Both pass the contract
+tests in `tests/store`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ class StoreError(Exception):
     ::
 
         StoreError
-        |-- Conflict   the object changed since it was read
-        `-- NotFound   the object is gone
+        |-- ConflictError   the object changed since it was read
+        `-- NotFoundError   the object is gone
     """
 
 
-class Conflict(StoreError):
+class ConflictError(StoreError):
     """The object's resourceVersion is no longer the one the writer read."""
 
 
-class NotFound(StoreError):
+class NotFoundError(StoreError):
     """No such object."""
 
 
@@ -36,8 +36,8 @@ class NotFound(StoreError):
 class Batch:
     """Changes that belong together, newest state of each object only.
 
-    `complete` marks a full list: an object that is not in `changed` does not exist. The first batch of a watch is always
-    complete; a later complete one follows a relist. Otherwise `changed` and `deleted` are disjoint.
+    `complete` marks a full list: an object that is not in `changed` does not exist. The first batch of a watch is
+    always complete; a later complete one follows a relist. Otherwise `changed` and `deleted` are disjoint.
     """
 
     changed: tuple[StoredObject, ...] = ()
@@ -51,14 +51,14 @@ class ObjectStore(Protocol):
     def watch(self, kinds: Collection[str]) -> AsyncIterator[Batch]:
         """Yield one complete batch at once, then every change of objects of these kinds, until it is closed.
 
-        Guarantees: every object's last state is delivered; states in between may be left out; a slow reader never delays
-        a writer or another reader. A write of one's own comes back like anybody's.
+        Guarantees: every object's last state is delivered; states in between may be left out; a slow reader never
+        delays a writer or another reader. A write of one's own comes back like anybody's.
         """
         ...
 
     async def patch_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> None:
         """Replace the status of one object, if it is still at `resource_version`.
 
-        Raises Conflict when it is not, NotFound when the object is gone. An equal status writes nothing.
+        Raises ConflictError when it is not, NotFoundError when the object is gone. An equal status writes nothing.
         """
         ...

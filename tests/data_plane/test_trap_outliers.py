@@ -43,17 +43,27 @@ async def test_all_of_a_few_replicas_can_be_ejected(plane: Plane, change: Change
     assert tried < 40 if held else tried == 100
 
 
-@with_and_without(cleared("consecutive_local_origin_failure", "split_external_local_origin_errors"))
-async def test_a_dead_replica_is_ejected_after_two_failures(plane: Plane, change: Change, held: bool) -> None:
-    dead, *_ = plane.backends.local
-    with plane.backends.killed(dead):
-        model = await plane.serve(Wanted(replicas=plane.backends.replicas[:1], check=None, change=change))
-        failures = f"cluster.{model.local_cluster}.upstream_cx_connect_fail"
-        replies = [await plane.ask(model) for _ in range(10)]
-        failed = await plane.envoy.stat(failures)
+@with_and_without(clusters(lambda cluster: cluster.common_lb_config.ClearField("update_merge_window")))
+async def test_an_ejection_counts_at_once(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(check=RARELY, change=change))
+    before = sum(one.count() for one in plane.backends.local)
+
+    await closed_loop(model.url, clients=1, requests=100, traffic=Traffic(headers=lambda _: {"on-local": "status=503"}))
+
+    tried = sum(one.count() for one in plane.backends.local) - before
+    assert tried < 40 if held else tried > 40
+
+
+@with_and_without(cleared("consecutive_local_origin_failure"))
+async def test_a_dead_replica_is_tried_twice(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(replicas=plane.backends.replicas[:1], check=RARELY, change=change))
+
+    with plane.backends.killed(plane.backends.local[0]):
+        replies = [await plane.ask(model) for _ in range(8)]
+        refused = await plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_cx_connect_fail")
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
-    print(failed, await plane.envoy.hosts(model.local_cluster), held)
+    assert refused == (2 if held else 5)
 
 
 @with_and_without(clusters(lambda cluster: cluster.common_lb_config.ClearField("healthy_panic_threshold")))

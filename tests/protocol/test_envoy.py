@@ -76,6 +76,7 @@ async def test_a_restarted_server_resends_nothing_and_then_goes_on(served, backe
         assert await answers(port)
         again = await Served.start(f"127.0.0.1:{served.port}")
         try:
+            assert await answers(port)
             again.publish(*served.snapshot_resources())
             wanted = [(r.key, r.version) for r in served.snapshot_resources()]
 

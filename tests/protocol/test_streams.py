@@ -112,6 +112,21 @@ async def test_x39_a_reconnecting_client_is_sent_nothing_it_has(served):
     await client.silence()
 
 
+async def test_x39_a_server_that_knows_nothing_yet_takes_nothing_away(served):
+    client = served.delta()
+    await client.subscribe(CLUSTER, "*", claims={"m": resource(CLUSTER, "m").version})
+    await client.silence()
+    served.publish(*model("m"))
+    await client.receive()
+    assert (len(client.last.resources), len(client.last.removed_resources)) == (0, 0)
+
+
+async def test_a_fetch_before_the_first_publish_is_unavailable(served):
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+            await channel.unary_unary("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")(b"")
+
+
 async def test_x49_a_stalled_reader_delays_nobody(served):
     served.publish(*(resource(CLUSTER, f"c{n}", "x" * 100_000) for n in range(100)))
     stalled, client = served.delta("debug/stalled"), served.delta("debug/reader")

@@ -10,7 +10,7 @@ import pytest
 from manifests import make_object, make_service, service
 from reader import Reader
 
-from controller.store.protocol import Conflict, NotFound, ObjectStore
+from controller.store.protocol import ConflictError, NotFoundError, ObjectStore
 
 
 class Stage(Protocol):
@@ -145,13 +145,13 @@ class StoreContract:
         reader = Reader(stage.store)
         stored = await reader.until_seen(service("a"))
         await stage.store.patch_status(service("a"), {"by": "first"}, stored.resource_version)
-        with pytest.raises(Conflict):
+        with pytest.raises(ConflictError):
             await stage.store.patch_status(service("a"), {"by": "second"}, stored.resource_version)
         assert (await reader.until_field(service("a"), "status", {"by": "first"})).status == {"by": "first"}
 
     async def test_the_status_of_an_object_that_is_gone_is_refused(self, stage: Stage) -> None:
         await Reader(stage.store).next()
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             await stage.store.patch_status(service("a"), {}, "1")
 
     async def test_an_equal_status_writes_nothing(self, stage: Stage) -> None:

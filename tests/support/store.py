@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any
 
 from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import Batch, Conflict, NotFound
+from controller.store.protocol import Batch, ConflictError, NotFoundError
 
 
 class MemoryStore:
@@ -44,10 +44,10 @@ class MemoryStore:
 
     async def patch_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> None:
         if ref not in self._objects:
-            raise NotFound(str(ref))
+            raise NotFoundError(str(ref))
         stored = self._objects[ref]
         if stored.resource_version != resource_version:
-            raise Conflict(str(ref))
+            raise ConflictError(str(ref))
         if stored.status == status:
             return
         self.status_writes += 1

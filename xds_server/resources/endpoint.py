@@ -9,16 +9,13 @@ from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from controller.api.endpoints import Replica
 from xds_server.resources import names
 from xds_server.resources.names import LOCAL, REMOTE
-
-
-# With the default of 140 one bad replica of three sends a third of the traffic to the next priority.
-_OVERPROVISIONING_FACTOR = 100_000
+from xds_server.resources.packing import OVERPROVISIONING_FACTOR
 
 
 def load_assignment(cluster: str, sides: tuple[LocalityLbEndpoints, ...]) -> bytes:
     """Serialise a ClusterLoadAssignment that tries the sides in the order given: the first is priority 0."""
     assignment = ClusterLoadAssignment(cluster_name=cluster)
-    assignment.policy.overprovisioning_factor.value = _OVERPROVISIONING_FACTOR
+    assignment.policy.overprovisioning_factor.value = OVERPROVISIONING_FACTOR
     for priority, side in enumerate(sides):
         added = assignment.endpoints.add()
         added.CopyFrom(side)

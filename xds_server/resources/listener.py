@@ -8,16 +8,11 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
     SocketAddress,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerInternalListenerConfig
 from envoy_data_plane.envoy.config.route.v3 import (
     Route,
-    RouteAction,
-    RouteActionUpgradeConfig,
     RouteConfiguration,
     RouteMatch,
     VirtualHost,
@@ -36,11 +31,13 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from controller.api.route import Header, ModelRoute, RemoteRoute
+from controller.api.route import ModelRoute, RemoteRoute
 from xds_server.resources import names
 from xds_server.resources.cluster import BUFFER_LIMIT_BYTES
 from xds_server.resources.names import ModelKey
-from xds_server.resources.packing import ADS, NEVER, extension, packed
+from xds_server.resources.packing import ADS, extension, packed
+from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, added_for, forwarding, rewritten_for
+from xds_server.resources.saved import HOST_HEADER, STAYS_INSIDE, original_host, reading_host, saving
 
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)
@@ -65,13 +62,8 @@ _NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
     cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
 )
 
-_STAYS_INSIDE = [
-    "authorization",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-request-id",
-    "x-envoy-external-address",
-]
+# Off until a route turns it on, with what that route takes off.
+_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(saving(STAYS_INSIDE)))
 
 
 def front_listener(model: ModelKey, route: ModelRoute, address: str) -> Listener:
@@ -85,7 +77,7 @@ def front_listener(model: ModelKey, route: ModelRoute, address: str) -> Listener
                 HttpConnectionManager(
                     stat_prefix=names.front_listener(model),
                     rds=Rds(route_config_name=names.route_configuration(model), config_source=ADS),
-                    http_filters=[_ROUTER],
+                    http_filters=[_SAVING, _ROUTER],
                     use_remote_address=True,
                     internal_address_config=_NOBODY_IS_INTERNAL,
                     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
@@ -104,24 +96,46 @@ def front_listener(model: ModelKey, route: ModelRoute, address: str) -> Listener
 def remote_listener(model: ModelKey, remote: RemoteRoute, backend: str) -> Listener:
     """Build the internal listener that turns a request into one for the remote backend.
 
-    Path and host are rewritten here, since an upstream filter may not touch them (trap 3), and what belongs to the
-    client or the cluster is taken off.
+    It is the second choice of a request that found no replica. Path and host are rewritten here, since an upstream
+    filter may not touch them (trap 3), and what belongs to the client or the cluster is taken off.
     """
+    route = Route(
+        match=RouteMatch(prefix="/"),
+        route=forwarding(backend, **rewritten_for(remote)),
+        request_headers_to_remove=list(STAYS_INSIDE),
+        request_headers_to_add=added_for(remote),
+    )
+    return _internal(names.remote_listener(model), route, [_ROUTER])
+
+
+def local_listener(model: ModelKey, remote: RemoteRoute) -> Listener:
+    """Build the internal listener that gives a request for the remote backend its own path and host back.
+
+    It is the second choice of a request that the remote backend did not answer; its headers are restored already.
+    """
+    route = Route(
+        match=RouteMatch(prefix=rewritten_for(remote)["prefix_rewrite"]),
+        route=forwarding(names.local_cluster(model), prefix_rewrite="/", host_rewrite=original_host()),
+        request_headers_to_remove=[HOST_HEADER],
+        response_headers_to_add=[SIDE_THAT_ANSWERED],
+    )
+    host = HttpFilter(name="host", typed_config=packed(reading_host()))
+    return _internal(names.local_listener(model), route, [host, _ROUTER])
+
+
+def _internal(name: str, route: Route, filters: list[HttpFilter]) -> Listener:
     return Listener(
-        name=names.remote_listener(model),
+        name=name,
         internal_listener=ListenerInternalListenerConfig(),
         per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
         filter_chains=[
             _http(
                 HttpConnectionManager(
-                    stat_prefix=names.remote_listener(model),
+                    stat_prefix=name,
                     route_config=RouteConfiguration(
-                        name=names.remote_listener(model),
-                        virtual_hosts=[
-                            VirtualHost(name="remote", domains=["*"], routes=[_remote_route(remote, backend)])
-                        ],
+                        name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])]
                     ),
-                    http_filters=[_ROUTER],
+                    http_filters=filters,
                     use_remote_address=False,
                     skip_xff_append=True,
                     generate_request_id=False,
@@ -132,29 +146,6 @@ def remote_listener(model: ModelKey, remote: RemoteRoute, backend: str) -> Liste
                 )
             )
         ],
-    )
-
-
-def _remote_route(remote: RemoteRoute, backend: str) -> Route:
-    return Route(
-        match=RouteMatch(prefix="/"),
-        route=RouteAction(
-            cluster=backend,
-            prefix_rewrite=f"{remote.path_prefix.rstrip('/')}/",
-            host_rewrite_literal=remote.authority,
-            timeout=NEVER,
-            upgrade_configs=[RouteActionUpgradeConfig(upgrade_type="websocket")],
-        ),
-        request_headers_to_remove=_STAYS_INSIDE,
-        request_headers_to_add=[_literal(header) for header in remote.headers_to_add],
-    )
-
-
-def _literal(header: Header) -> HeaderValueOption:
-    return HeaderValueOption(
-        # "%" begins a substitution in Envoy; a user's text is never one.
-        header=HeaderValue(key=header.name, value=header.value.replace("%", "%%")),
-        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
 
 

@@ -12,6 +12,7 @@ from xds_server.resources.endpoint import load_assignment, local_side, remote_si
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import resource
 from xds_server.resources.route import model_route
+from xds_server.resources.saved import saved_headers
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT
 
@@ -28,47 +29,42 @@ def resources_for(
 ) -> tuple[Resource, ...]:
     """Translate the route of one model and its replicas into everything an Envoy needs to serve it.
 
-    Without a remote the model keeps to its replicas: there is no second cluster and no second priority.
+    Without a remote the model keeps to its replicas: nothing stands behind them.
     """
-    local = local_side(replicas)
-    if route.remote is None:
-        clusters = _cluster(names.local_cluster(model), route, load_assignment(names.local_cluster(model), (local,)))
-        needed: list[Resource] = [*clusters]
-    else:
-        inner = _remote(model, route.remote)
-        remote = remote_side(names.remote_listener(model))
-        needed = [
-            *inner,
-            *_cluster(names.local_cluster(model), route, load_assignment(names.local_cluster(model), (local, remote))),
-            *_cluster(
-                names.remote_cluster(model), route, load_assignment(names.remote_cluster(model), (remote, local))
-            ),
-        ]
+    backend = names.backend_cluster(_digest(route.remote)) if route.remote else None
+    needed = _local(model, route, replicas)
+    if route.remote and backend:
+        needed = (*needed, *_remote(model, route.remote, backend))
     requires = [one.key for one in needed]
     return (
         *needed,
         resource(names.front_listener(model), listener.front_listener(model, route, gateway.address), requires),
-        resource(names.route_configuration(model), model_route(model, route), requires),
+        resource(names.route_configuration(model), model_route(model, route, backend), requires),
     )
 
 
-def _cluster(name: str, route: ModelRoute, assignment: bytes) -> tuple[Resource, Resource]:
+def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) -> tuple[Resource, ...]:
+    name = names.local_cluster(model)
+    behind = (remote_side(names.remote_listener(model)),) if route.remote else ()
     return (
-        resource(name, cluster.model_cluster(name, route.local.health_check)),
-        # It requires nothing, not even its cluster: Envoy ACKs a cluster only once that is warm, for which it needs its
-        # assignment (envoyproxy/envoy#23321), and asks for the assignment when it has the cluster.
-        Resource.of(ENDPOINT, name, assignment),
+        resource(name, cluster.local_cluster(name, route.local.health_check)),
+        # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
+        Resource.of(ENDPOINT, name, load_assignment(name, (local_side(replicas), *behind))),
     )
 
 
-def _remote(model: ModelKey, remote: RemoteRoute) -> tuple[Resource, Resource]:
-    backend = names.backend_cluster(_digest(remote))
+def _remote(model: ModelKey, remote: RemoteRoute, backend: str) -> tuple[Resource, ...]:
+    """Build the remote side, and the way back from it."""
+    to_backend, to_local = names.remote_listener(model), names.local_listener(model)
+    fallback = cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote))
     return (
         resource(backend, cluster.backend_cluster(backend, remote)),
+        resource(names.fallback_cluster(model), fallback),
+        resource(to_backend, listener.remote_listener(model, remote, backend), [ResourceKey(CLUSTER, backend)]),
         resource(
-            names.remote_listener(model),
-            listener.remote_listener(model, remote, backend),
-            [ResourceKey(CLUSTER, backend)],
+            to_local,
+            listener.local_listener(model, remote),
+            [ResourceKey(CLUSTER, names.local_cluster(model))],
         ),
     )
 

@@ -35,18 +35,23 @@ def route_configuration(model: ModelKey) -> str:
 
 
 def local_cluster(model: ModelKey) -> str:
-    """Name the cluster that prefers the replicas."""
+    """Name the cluster of the replicas, with the remote backend behind them."""
     return f"{model}/{LOCAL}"
 
 
-def remote_cluster(model: ModelKey) -> str:
-    """Name the cluster that prefers the remote backend."""
-    return f"{model}/{REMOTE}"
+def fallback_cluster(model: ModelKey) -> str:
+    """Name the cluster that a request goes to when the remote backend it was sent to did not answer."""
+    return f"{model}/fallback"
 
 
 def remote_listener(model: ModelKey) -> str:
     """Name the internal listener that turns a request into one for the remote backend."""
     return f"{REMOTE}/{model}"
+
+
+def local_listener(model: ModelKey) -> str:
+    """Name the internal listener that turns a request for the remote backend back into the client's own."""
+    return f"{LOCAL}/{model}"
 
 
 def backend_cluster(digest: str) -> str:

@@ -19,6 +19,9 @@ from xds_server.snapshot.snapshot import Resource, ResourceKey
 ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 NEVER = timedelta(0)
 
+# With the default of 140 one bad replica of three sends a third of the traffic to the next priority.
+OVERPROVISIONING_FACTOR = 100_000
+
 
 def packed(message: Message) -> Any:
     """Pack a message into an Any."""

@@ -1,11 +1,20 @@
-"""The route of one model: the split and the retries."""
+"""The routes of one model: the split and the retries."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    RuntimeFractionalPercent,
+    TypedExtensionConfig,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
+    ClusterSpecifierPlugin,
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
@@ -16,40 +25,54 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteConfiguration,
     RouteMatch,
     VirtualHost,
-    WeightedCluster,
-    WeightedClusterClusterWeight,
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import PreviousPrioritiesConfig
+from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
+from envoy_data_plane.google.protobuf import Any as PackedAny
 
-from controller.api.route import ModelRoute
+from controller.api.route import ModelRoute, RemoteRoute
+from xds_server.protos import priority_group
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import NEVER, packed
+from xds_server.resources.saved import STAYS_INSIDE, saved_headers, saving
 
-# One retry, on the other side: the retry skips the priority that was tried. A request that reached nobody (connect
-# failure, refused stream), was cut off before the answer began (reset), or met a gateway error may be sent again; any
-# other answer is the client's. Two upstream requests at the very worst.
-RETRY = RetryPolicy(
+# Sent again, once: a request that reached nobody (connect failure, refused stream), was cut off before the answer began
+# (reset), or met a gateway error. Any other answer is the client's. Two upstream requests at the very worst.
+_RETRIED = RetryPolicy(
     retry_on="connect-failure,refused-stream,reset,retriable-status-codes",
     retriable_status_codes=[502, 503, 504],
     num_retries=1,
+    retry_back_off=RetryPolicyRetryBackOff(
+        base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=50)
+    ),
+)
+
+# The retry skips the priority that was tried, so it goes to the other side.
+_ON_THE_OTHER_SIDE = replace(
+    _RETRIED,
     retry_priority=RetryPolicyRetryPriority(
         name="envoy.retry_priorities.previous_priorities",
         typed_config=packed(PreviousPrioritiesConfig(update_frequency=1)),
     ),
+)
+
+# The retry asks the cluster specifier again, which names the fallback cluster for it.
+_ON_THE_NEXT_CLUSTER = replace(_RETRIED, refresh_cluster_on_retry=True)
+
+# There is no other side: the retry goes to another replica.
+_ON_ANOTHER_REPLICA = replace(
+    _RETRIED,
     retry_host_predicate=[
         RetryPolicyRetryHostPredicate(
             name="envoy.retry_host_predicates.previous_hosts", typed_config=packed(PreviousHostsPredicate())
         )
     ],
     host_selection_retry_max_attempts=5,
-    retry_back_off=RetryPolicyRetryBackOff(
-        base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=50)
-    ),
 )
 
-_SIDE_THAT_ANSWERED = HeaderValueOption(
+SIDE_THAT_ANSWERED = HeaderValueOption(
     header=HeaderValue(
         key=names.ROUTE_HEADER, value=f"%UPSTREAM_METADATA({names.METADATA_NAMESPACE}:{names.METADATA_KEY})%"
     ),
@@ -57,35 +80,87 @@ _SIDE_THAT_ANSWERED = HeaderValueOption(
     append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
 )
 
+# The filter of the front listener that keeps what a request loses on its way out; only the remote route turns it on.
+SAVING_FILTER = "beamlit.saving"
 
-def model_route(model: ModelKey, route: ModelRoute) -> RouteConfiguration:
-    """Build the route configuration of one model."""
+
+def model_route(model: ModelKey, route: ModelRoute, backend: str | None) -> RouteConfiguration:
+    """Build the route configuration of one model: the split, and what becomes of a request that met no answer.
+
+    `backend` is the cluster of the remote backend, None when nothing may leave.
+    """
+    routes = [_local_route(model, route)] if route.split.local else []
+    if route.remote and backend and route.split.remote:
+        routes.append(_remote_route(model, route.remote, backend))
     return RouteConfiguration(
         name=names.route_configuration(model),
-        virtual_hosts=[
-            VirtualHost(
-                name="model",
-                domains=["*"],
-                routes=[
-                    Route(
-                        match=RouteMatch(prefix="/"),
-                        route=RouteAction(
-                            weighted_clusters=WeightedCluster(clusters=_weights(model, route)),
-                            retry_policy=RETRY,
-                            # Trap 8: the default ends every answer after 15 s, and generations take longer.
-                            timeout=NEVER,
-                            upgrade_configs=[RouteActionUpgradeConfig(upgrade_type="websocket")],
-                        ),
-                        response_headers_to_add=[_SIDE_THAT_ANSWERED],
-                    )
-                ],
-            )
-        ],
+        virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=routes)],
     )
 
 
-def _weights(model: ModelKey, route: ModelRoute) -> list[WeightedClusterClusterWeight]:
-    local = WeightedClusterClusterWeight(name=names.local_cluster(model), weight=route.split.local)
-    if route.remote is None:
-        return [local]
-    return [local, WeightedClusterClusterWeight(name=names.remote_cluster(model), weight=route.split.remote)]
+def forwarding(cluster: str | None, **more: Any) -> RouteAction:
+    """Build what every route has in common."""
+    return RouteAction(
+        cluster=cluster,
+        # Trap 8: the default ends every answer after 15 s, and generations take longer.
+        timeout=NEVER,
+        upgrade_configs=[RouteActionUpgradeConfig(upgrade_type="websocket")],
+        **more,
+    )
+
+
+def rewritten_for(remote: RemoteRoute) -> dict[str, Any]:
+    """Return how the path and the host of a request change on the way to a remote backend."""
+    return {"prefix_rewrite": f"{remote.path_prefix.rstrip('/')}/", "host_rewrite_literal": remote.authority}
+
+
+def added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
+    """Return the headers that a remote backend is sent."""
+    return [
+        HeaderValueOption(
+            # "%" begins a substitution in Envoy; a user's text is never one.
+            header=HeaderValue(key=header.name, value=header.value.replace("%", "%%")),
+            append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for header in remote.headers_to_add
+    ]
+
+
+def _local_route(model: ModelKey, route: ModelRoute) -> Route:
+    share = RuntimeFractionalPercent(
+        default_value=FractionalPercent(
+            numerator=route.split.local, denominator=FractionalPercentDenominatorType.HUNDRED
+        )
+    )
+    return Route(
+        name=names.LOCAL,
+        match=RouteMatch(prefix="/", runtime_fraction=share if route.split.remote else None),
+        route=forwarding(
+            names.local_cluster(model), retry_policy=_ON_THE_OTHER_SIDE if route.remote else _ON_ANOTHER_REPLICA
+        ),
+        response_headers_to_add=[SIDE_THAT_ANSWERED],
+    )
+
+
+def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
+    """Send a request straight to the remote backend; what would restore it costs something only when it is needed."""
+    specifier = priority_group.priority_groups([backend, names.fallback_cluster(model)])
+    return Route(
+        name=names.REMOTE,
+        match=RouteMatch(prefix="/"),
+        route=forwarding(
+            None,
+            inline_cluster_specifier_plugin=ClusterSpecifierPlugin(
+                extension=TypedExtensionConfig(
+                    name="remote_then_fallback",
+                    typed_config=PackedAny(type_url=priority_group.TYPE_URL, value=specifier),
+                )
+            ),
+            retry_policy=_ON_THE_NEXT_CLUSTER,
+            **rewritten_for(remote),
+        ),
+        typed_per_filter_config={SAVING_FILTER: packed(saving(saved_headers(remote)))},
+        request_headers_to_remove=list(STAYS_INSIDE),
+        request_headers_to_add=added_for(remote),
+        response_headers_to_add=[SIDE_THAT_ANSWERED],
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xds_server.snapshot.snapshot import Resource
 from xds_server.stream.rejections import halves, names_in
@@ -88,12 +88,13 @@ class Ledger:
             self.suspects[:0] = halves(spared)
         elif self.suspects and spared:
             self.suspects.insert(0, spared)
-        for name in flight.sent:
-            self._doubt(name)
+        for name, resource in flight.sent.items():
+            self._doubt(resource, applied=name in spared)
         self.dirty.update(name for name in spared if self.subscription.covers(name))
         for name, leaving in flight.removed.items():
             self._take_back(name, leaving)
-        refused = tuple(_rejection(flight.sent[name], message, now) for name in sorted(blamed))
+        wanted = sorted(name for name in blamed if self.subscription.covers(name))
+        refused = tuple(_rejection(flight.sent[name], message, now) for name in wanted)
         self.rejected.update((rejection.key.name, rejection) for rejection in refused)
         return refused
 
@@ -114,13 +115,21 @@ class Ledger:
         if leaving is None:
             self.force([name])
         else:
-            self.held[name] = Held("", leaving.resource)
+            self.held[name] = replace(leaving, version="")
             self.dirty.add(name)
 
-    def _doubt(self, name: str) -> None:
+    def _doubt(self, resource: Resource, applied: bool) -> None:
+        """Book that the client may have applied this content of a refused response, or surely has not."""
+        name = resource.key.name
         held = self.held.get(name)
-        if held is not None:
-            self.held[name] = Held("", held.resource)
+        if not self.subscription.covers(name) or (held is not None and held.unknown):
+            return  # what it came with stays unknown until it accepts something
+        others = tuple(other for other in held.maybe if other.version != resource.version) if held is not None else ()
+        doubtful = Held("", held.resource if held is not None else None, (*others, resource) if applied else others)
+        if doubtful.unknown:
+            self.held.pop(name, None)
+        else:
+            self.held[name] = doubtful
 
 
 def _rejection(resource: Resource, message: str, now: float) -> Rejection:

@@ -13,7 +13,7 @@ from grpc.aio import EOF, ServicerContext
 from xds_server.stream import wire
 from xds_server.stream.owner import Owner
 from xds_server.stream.requests import DeltaRequest, ProtocolError, Response, ResponseTooLargeError, SotwRequest
-from xds_server.stream.streams import End, InternalError, Stream, TooManyTypesError
+from xds_server.stream.streams import End, InternalError, NotReadyError, Stream, TooManyTypesError
 
 Request = DeltaRequest | SotwRequest
 AnyRequest = TypeVar("AnyRequest", DeltaRequest, SotwRequest, Request)
@@ -65,7 +65,7 @@ class StreamLoop:
                 if task.done():
                     task.result()
         except ProtocolError as error:
-            await context.abort(_status(error), str(error))
+            await context.abort(status_of(error), str(error))
         finally:
             self.owner.close(stream)
             await _cancel(reader, writer)
@@ -103,12 +103,15 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _status(error: ProtocolError) -> grpc.StatusCode:
+def status_of(error: ProtocolError) -> grpc.StatusCode:
+    """Return the gRPC status a stream or call ends with."""
     match error:
         case ResponseTooLargeError() | TooManyTypesError():
             return grpc.StatusCode.RESOURCE_EXHAUSTED
         case StalledError():
             return grpc.StatusCode.DEADLINE_EXCEEDED
+        case NotReadyError():
+            return grpc.StatusCode.UNAVAILABLE
         case InternalError():
             return grpc.StatusCode.INTERNAL
         case _:

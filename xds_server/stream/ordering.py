@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE, SECRET
 from xds_server.stream.ledger import Ledger
-from xds_server.stream.requests import Held
 
 Ledgers = Mapping[str, Ledger]
 Lookup = Callable[[ResourceKey], Resource | None]
@@ -55,7 +54,8 @@ def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, v
 
 def _held(ledgers: Ledgers, key: ResourceKey) -> bool:
     ledger = ledgers.get(key.type_url)
-    return ledger is not None and key.name in ledger.held
+    held = ledger.held.get(key.name) if ledger is not None else None
+    return held is not None and held.certain
 
 
 def refused(ledgers: Ledgers, key: ResourceKey, visible: Lookup) -> bool:
@@ -83,14 +83,14 @@ def still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) -> 
 def _present(ledger: Ledger | None) -> Iterator[Resource]:
     if ledger is None:
         return
-    for held in ledger.held.values():
-        if held.resource is not None:
-            yield held.resource
+    leaving = ledger.flight.removed.values() if ledger.flight is not None else ()
+    for held in (*ledger.held.values(), *leaving):
+        if held is not None:
+            if held.resource is not None:
+                yield held.resource
+            yield from held.maybe
     if ledger.flight is not None:
         yield from ledger.flight.sent.values()
-        for leaving in ledger.flight.removed.values():
-            if leaving is not None and leaving.resource is not None:
-                yield leaving.resource
 
 
 def may_be_required(ledgers: Ledgers, type_url: str) -> bool:
@@ -100,11 +100,7 @@ def may_be_required(ledgers: Ledgers, type_url: str) -> bool:
 
 def _has_unknown(ledger: Ledger) -> bool:
     leaving = ledger.flight.removed.values() if ledger.flight is not None else ()
-    return any(_is_unknown(held) for held in (*ledger.held.values(), *leaving))
-
-
-def _is_unknown(held: Held | None) -> bool:
-    return held is not None and held.resource is None
+    return any(held.unknown for held in (*ledger.held.values(), *leaving) if held is not None)
 
 
 def referrers_unseen(ledgers: Ledgers, type_url: str) -> bool:

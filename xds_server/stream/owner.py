@@ -18,7 +18,17 @@ from xds_server.stream.metrics import Metrics, label
 from xds_server.stream.requests import DeltaRequest, Output, ProtocolError, Response, SotwRequest, Terms
 from xds_server.stream.session import Session
 from xds_server.stream.sotw import SotwSession
-from xds_server.stream.streams import Asked, Due, End, InternalError, Published, Stream, TooManyTypesError, client_state
+from xds_server.stream.streams import (
+    Asked,
+    Due,
+    End,
+    InternalError,
+    NotReadyError,
+    Published,
+    Stream,
+    TooManyTypesError,
+    client_state,
+)
 from xds_server.stream.wire import Node
 
 log = logging.getLogger(__name__)
@@ -45,14 +55,11 @@ class Owner:
         self._ending = False
         self._snapshot = EMPTY
         self._next_snapshot: Snapshot | None = None
+        self._ready = False
+        self._early: list[Asked] = []
         self._changed: set[ResourceKey] = set()
 
     # From the outside, all of it without waiting.
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The newest snapshot."""
-        return self._next_snapshot or self._snapshot
 
     def publish(self, snapshot: Snapshot, changed: Iterable[ResourceKey]) -> None:
         """Hand over a new snapshot and the keys that differ from the one before."""
@@ -89,8 +96,10 @@ class Owner:
             self._tell(stream, "disconnected")
 
     def fetch(self, node: Node, request: SotwRequest) -> Response:
-        """Answer one request from the newest snapshot, with no stream (REST-like Fetch)."""
-        reader = SotwSession(self.snapshot, _fetching(self._authorises(node)), _now())
+        """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
+        if not self._ready:
+            raise NotReadyError("there is no snapshot yet")
+        reader = SotwSession(self._snapshot, _fetching(self._authorises(node)), _now())
         responses = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
         return responses[0] if responses else Response(request.type_url, "", "")
 
@@ -132,7 +141,10 @@ class Owner:
 
     async def _take_snapshot(self) -> None:
         assert self._next_snapshot is not None
-        self._snapshot, self._next_snapshot = self._next_snapshot, None
+        self._snapshot, self._next_snapshot, self._ready = self._next_snapshot, None, True
+        early, self._early = self._early, []
+        for asked in early:
+            self._take_request(asked)
         changed, self._changed = frozenset(self._changed), set()
         snapshot = self._snapshot
         for turn, stream in enumerate(tuple(self._streams.values())):
@@ -143,7 +155,11 @@ class Owner:
                 await asyncio.sleep(0)  # let the writers write meanwhile
 
     def _take_request(self, asked: Asked) -> None:
+        """Answer a request. Before the first snapshot it waits: nothing is taken from a client that reconnects."""
         stream, request = asked.stream, asked.request
+        if not self._ready:
+            self._early.append(asked)
+            return
         if not asked.taken.done():
             asked.taken.set_result(None)
         if stream.number not in self._streams:

@@ -135,7 +135,7 @@ class Planner:
     def _settled(self, type_url: str, held: Held, now: float) -> bool:
         """Whether a reconnected client had the time to name what else it has."""
         settled_at = self._opened_at + self._terms.settle_seconds
-        if held.resource is None and now < settled_at and ordering.referrers_unseen(self._ledgers, type_url):
+        if held.unknown and now < settled_at and ordering.referrers_unseen(self._ledgers, type_url):
             self._wake(settled_at)
             return False
         return True

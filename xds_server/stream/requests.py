@@ -104,12 +104,18 @@ class Terms:
 
 
 class ProtocolError(Exception):
-    """The root of what a session raises; it ends that stream only.
+    """The root of what ends one stream, and only that one.
 
     ::
 
         ProtocolError
-        `-- ResponseTooLargeError   a full set that cannot be split is above the client's message limit (X50)
+        |-- ResponseTooLargeError   a full set that cannot be split is above the client's message limit (X50)
+        |-- MalformedRequestError   the bytes are no discovery request (wire)
+        |-- WrongTypeError          no resource type, or another than the service's (X02; loop)
+        |-- StalledError            the client does not read (X49; loop)
+        |-- TooManyTypesError       more resource types than any client has (streams)
+        |-- NotReadyError           a Fetch before the first snapshot (streams)
+        `-- InternalError           a fault of ours (streams)
     """
 
 
@@ -122,11 +128,23 @@ class Held:
     """What a client has of one resource.
 
     `version` is what it acknowledged or claimed, empty when a NACK left that open (X42). `resource` is the last content
-    known to be there, None when the client came with a version that is not the current one.
+    known to be there, None when the client came with a version that is not the current one. `maybe` is content of
+    refused responses that may have been applied nevertheless, since another resource was the bad one.
     """
 
     version: str
     resource: Resource | None
+    maybe: tuple[Resource, ...] = ()
+
+    @property
+    def certain(self) -> bool:
+        """Whether the client has the resource for sure, in whatever version."""
+        return bool(self.version) or self.resource is not None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known of its content."""
+        return self.resource is None and not self.maybe
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import grpc
 from grpc.aio import ServicerContext
 
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
-from xds_server.stream.loop import DELTA, SOTW, StreamLoop, typed
+from xds_server.stream.loop import DELTA, SOTW, StreamLoop, status_of, typed
 from xds_server.stream.owner import Owner
 from xds_server.stream.requests import ProtocolError
 from xds_server.stream.wire import pack_sotw, parse_sotw
@@ -67,7 +67,7 @@ def _fetch(owner: Owner, identifier: str, type_url: str) -> grpc.RpcMethodHandle
             node, request = parse_sotw(raw)
             response = owner.fetch(node, typed(request, type_url))
         except ProtocolError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await context.abort(status_of(error), str(error))
         return pack_sotw(response, identifier)
 
     return grpc.unary_unary_rpc_method_handler(fetch)

@@ -15,7 +15,7 @@ from xds_server.snapshot.types import CLUSTER, MAKE_BEFORE_BREAK, SECRET, SHORT
 from xds_server.stream import ordering
 from xds_server.stream.ledger import Ledger
 from xds_server.stream.plan import Plan, Planner
-from xds_server.stream.requests import Answer, Flight, Output, Overdue, Rejection, Response, Terms
+from xds_server.stream.requests import Answer, Flight, Held, Output, Overdue, Rejection, Response, Terms
 from xds_server.stream.subscription import Subscription
 
 
@@ -124,13 +124,24 @@ class Session(ABC):
         if ledger.type_url == CLUSTER:
             for cluster in flight.sent.values():
                 self._send_endpoints_again(cluster)
+            for leaving in flight.removed.values():
+                self._drop_endpoints(leaving)
 
     def _send_endpoints_again(self, cluster: Resource) -> None:
         """Envoy warms a changed cluster until it gets its assignment once more, changed or not (X45)."""
         for key in ordering.assignments_of(cluster):
             endpoints = self._ledgers.get(key.type_url)
-            if endpoints is not None and key.name in endpoints.held:
+            if endpoints is not None and endpoints.subscription.covers(key.name):
                 endpoints.force([key.name])
+
+    def _drop_endpoints(self, cluster: Held | None) -> None:
+        """Envoy drops the assignment with its cluster; it is sent anew should the cluster come back."""
+        if cluster is None or cluster.resource is None:
+            return
+        for key in ordering.assignments_of(cluster.resource):
+            endpoints = self._ledgers.get(key.type_url)
+            if endpoints is not None:
+                endpoints.held.pop(key.name, None)
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""

@@ -17,6 +17,10 @@ class InternalError(ProtocolError):
     """A session failed in a way nobody foresaw; only its client is cut off, and connects again."""
 
 
+class NotReadyError(ProtocolError):
+    """The server has nothing to answer with yet."""
+
+
 class TooManyTypesError(ProtocolError):
     """A stream asked for more resource types than any client has."""
 

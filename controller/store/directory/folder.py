@@ -14,7 +14,7 @@ from controller.store.directory.settling import EMPTIED, LOSING, QUIET
 from controller.store.directory.state import State
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.problem import Problem
-from controller.store.protocol import Conflict, NotFound
+from controller.store.protocol import ConflictError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,12 @@ class Folder:
         return stored
 
     def write_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> StoredObject | None:
-        """Replace a status; give the object, or None when the status was equal. Raises NotFound, Conflict."""
+        """Replace a status; give the object, or None when the status was equal. Raises NotFoundError, ConflictError."""
         if ref not in self._objects:
-            raise NotFound(f"{ref} does not exist")
+            raise NotFoundError(f"{ref} does not exist")
         record = self._records[ref]
         if resource_version != str(record.version):
-            raise Conflict(f"{ref} is at resourceVersion {record.version}, not {resource_version}")
+            raise ConflictError(f"{ref} is at resourceVersion {record.version}, not {resource_version}")
         written = json.loads(json.dumps(status))  # As it will be read back, and nobody else's to change.
         if written == (record.status or {}):
             return None

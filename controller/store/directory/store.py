@@ -112,7 +112,7 @@ class DirectoryStore:
         return self._watches.open(kinds)
 
     async def patch_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> None:
-        """Replace a status. Raises Conflict or NotFound. It is on disk a moment later."""
+        """Replace a status. Raises ConflictError or NotFoundError. It is on disk a moment later."""
         written = self._folder.write_status(ref, status, resource_version)
         if written is not None:
             self._watches.publish((written,), ())

@@ -49,7 +49,7 @@ def managers(edit: Callable[[HttpConnectionManager], object]) -> Change:
     return partial(_edited, {LISTENER: partial(_edit_managers, edit)})
 
 
-def buffer_limits(edit: Callable[[Listener | Cluster], object]) -> Change:
+def limits(edit: Callable[[Listener | Cluster], object]) -> Change:
     """Edit every listener and every cluster."""
     return partial(_edited, {LISTENER: edit, CLUSTER: edit})
 

@@ -18,9 +18,11 @@ from tests.data_plane.support.children import Child
 from tests.data_plane.support.envoy import Envoy
 from tests.data_plane.support.loopback import unused_port
 from tests.data_plane.support.waiting import until
+from xds_server.resources import names
+from xds_server.resources.names import ModelKey
 
 MODEL = "chat"
-REMOTE_CLUSTER_PREFIX = f"default/{MODEL}"
+LOCAL_CLUSTER = names.local_cluster(ModelKey("default", MODEL))
 
 
 class Product:
@@ -70,7 +72,7 @@ class Product:
 
         async def serves() -> bool:
             listeners = await envoy.stats("^listener_manager.total_listeners_")
-            hosts = await envoy.hosts(f"{REMOTE_CLUSTER_PREFIX}/local")
+            hosts = await envoy.hosts(LOCAL_CLUSTER)
             healthy = sum(not troubles for troubles in hosts.values())
             return listeners.get("listener_manager.total_listeners_active", 0) >= 2 and healthy >= 1
 

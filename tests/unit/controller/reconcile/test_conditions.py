@@ -67,6 +67,7 @@ def said(observation, type_):
             {"proxies": ProxyReport(2, 1, ("n1 refuses CDS x: bad",)), "programmed_before": True},
             ("False", "Refused", "n1 refuses CDS x: bad"),
         ),
+        ("Programmed", {"decision": None}, ("False", "NotServed", "there is no route to serve")),
         ("LocalHealthy", {}, ("True", "ReplicasReady", "2 of 3 replicas are ready")),
         ("LocalHealthy", {"facts": DOWN}, ("False", "NoReadyReplica", "0 of 3 replicas are ready")),
         ("RemoteHealthy", {}, ("True", "Answering", "")),
@@ -101,7 +102,11 @@ def said(observation, type_):
         ("Ready", {"proxies": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
         (
             "Ready",
-            {"resolved": Resolved(None, REMOTE, (Fault("ServiceNotFound", "no such Service"),))},
+            {
+                "resolved": Resolved(None, REMOTE, (Fault("ServiceNotFound", "no such Service"),)),
+                "decision": None,
+                "proxies": NO_PROXIES,
+            },
             ("False", "UnresolvedRefs", "no such Service"),
         ),
         (

@@ -13,7 +13,7 @@ from controller.store.directory.settling import EMPTIED, LOSING, QUIET
 from controller.store.directory.state import State
 from controller.store.objects import ObjectRef
 from controller.store.problem import Problem
-from controller.store.protocol import Conflict
+from controller.store.protocol import ConflictError
 
 KINDS = {("v1", "Service"): lambda raw: ()}
 
@@ -137,7 +137,7 @@ def test_an_equal_status_of_an_older_version_is_still_a_conflict() -> None:
     folder = folder_of(a=saying("x"))
     (stored,) = folder.objects
     folder.write_status(ref("x"), {"n": 1}, stored.resource_version)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         folder.write_status(ref("x"), {"n": 1}, stored.resource_version)
 
 

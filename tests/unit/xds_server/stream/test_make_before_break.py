@@ -153,3 +153,13 @@ def test_a_secret_the_client_may_not_see_is_not_waited_for():
     client = DeltaScript(secured, Resource.of(SECRET, "s", b"1"))
     client.settle(client.ask(SECRET, "s"))
     assert names(client.ask(CLUSTER)) == [("CDS", ["c"], [])]
+
+
+def test_x43_a_cluster_stays_while_a_route_of_a_refused_response_may_have_been_applied():
+    client = DeltaScript(*model("m"), route("bad", "m"))
+    for type_url, wanted in ((CLUSTER, ()), (ENDPOINT, ("m",))):
+        client.settle(client.ask(type_url, *wanted))
+    (routes,) = client.ask(ROUTE, "m", "bad")
+    client.publish(route("m", content="2"), removed=[route("bad"), *model("m")[:2]])
+    seen = names(client.settle(client.nack(routes, "refused")))
+    assert [kind for kind, _, _ in seen] == ["RDS", "RDS", "CDS", "EDS"]

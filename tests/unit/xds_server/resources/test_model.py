@@ -1,0 +1,172 @@
+"""Which resources a model has, what a change of it touches, and that Envoy's own parser reads them."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.api.endpoints import Replica
+from controller.api.model import Authority, CheckedPath, HeaderName, HeaderValue, UrlPath
+from controller.api.scalars import Shape
+from controller.reconcile.remote import remote_route
+from tests.support.objects import a_model
+from tests.support.resources import by_key, message_of
+from tests.support.routes import A, B, a_remote, a_route, ready
+from xds_server.resources.model import Gateway, resources_for
+from xds_server.snapshot.snapshot import Snapshot
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT
+
+TWO = ready("10.0.0.1", "10.0.0.2")
+
+
+def resources(route, replicas=TWO, model=A):
+    return by_key(resources_for(model, route, replicas, Gateway()))
+
+
+def named(found):
+    return {(SHORT[key.type_url], key.name) for key in found}
+
+
+def touched(before, after):
+    """Say which resources differ, and which came or went."""
+    return named(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+REMOTE_SIDE = {
+    ("CDS", "default/a/remote"),
+    ("EDS", "default/a/remote"),
+    ("LDS", "remote/default/a"),
+}
+
+
+def test_a_model_with_a_remote():
+    found = named(resources(a_route(a_remote())))
+    (backend,) = (name for type_, name in found if name.startswith("backend/"))
+    assert found == REMOTE_SIDE | {
+        ("CDS", backend),
+        ("CDS", "default/a/local"),
+        ("EDS", "default/a/local"),
+        ("LDS", "default/a"),
+        ("RDS", "default/a"),
+    }
+
+
+def test_a_model_without_a_remote_has_nothing_that_could_leave():
+    found = resources(a_route())
+    assert named(found) == {
+        ("CDS", "default/a/local"),
+        ("EDS", "default/a/local"),
+        ("LDS", "default/a"),
+        ("RDS", "default/a"),
+    }
+    (assignment,) = (message_of(one) for key, one in found.items() if key.type_url == ENDPOINT)
+    assert [side.priority for side in assignment.endpoints] == [0]
+
+
+def test_a_weight_change_touches_rds_only():
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {("RDS", "default/a")}
+
+
+def test_replicas_that_come_and_go_touch_eds_only():
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), ())) == {
+        ("EDS", "default/a/local"),
+        ("EDS", "default/a/remote"),
+    }
+
+
+def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
+    unready = (*TWO, Replica("10.0.0.3", 8080, False))
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), unready)) == set()
+
+
+def test_a_path_or_a_header_touches_the_internal_listener_only():
+    other = a_remote(path_prefix="/v1", headers={"x-team": "ml"})
+    assert touched(resources(a_route(a_remote())), resources(a_route(other))) == {("LDS", "remote/default/a")}
+
+
+def test_a_remote_that_goes_takes_its_side_with_it_and_leaves_the_listener_alone():
+    before, after = resources(a_route(a_remote())), resources(a_route())
+    changed = touched(before, after)
+    assert changed > REMOTE_SIDE
+    assert ("LDS", "default/a") not in changed
+    assert ("CDS", "default/a/local") not in changed
+
+
+def test_prior_fault_21_models_share_a_backend_and_nothing_else():
+    one = resources(a_route(a_remote(path_prefix="/a")))
+    other = resources(a_route(a_remote(path_prefix="/b"), port=81), model=B)
+    (shared,) = one.keys() & other.keys()
+    assert shared.name.startswith("backend/")
+    assert one[shared] == other[shared]
+
+
+def test_backends_that_differ_in_anything_of_their_own_are_not_shared():
+    remotes = [
+        a_remote(),
+        a_remote("other.example"),
+        a_remote(port=81),
+        a_remote(authority="x"),
+        a_remote(health_check={"path": "/up", "interval": "1s"}),
+    ]
+    names = {key.name for remote in remotes for key in resources(a_route(remote)) if key.name.startswith("backend/")}
+    assert len(names) == len(remotes)
+
+
+def text_of(annotated, **kwargs):
+    """Draw texts that a field accepts."""
+    (shape,) = (one for one in annotated.__metadata__ if isinstance(one, Shape))
+    return st.from_regex(shape.pattern, fullmatch=True, **kwargs).filter(lambda text: len(text) < 200)
+
+
+headers = st.dictionaries(text_of(HeaderName), text_of(HeaderValue), max_size=3)
+backends = st.fixed_dictionaries(
+    {"host": text_of(Authority), "pathPrefix": text_of(UrlPath), "headersToAdd": headers},
+    optional={"healthCheck": st.fixed_dictionaries({"path": text_of(CheckedPath)})},
+)
+replicas = st.lists(
+    st.builds(Replica, st.ip_addresses().map(str), st.integers(1, 65535), st.booleans()), max_size=4, unique=True
+)
+routes = st.one_of(
+    st.builds(a_route, port=st.integers(1, 65535)),
+    st.builds(a_route, st.builds(a_remote, path_prefix=st.sampled_from(["", "/v1"])), away=st.integers(0, 100)),
+)
+
+
+@settings(max_examples=50)
+@given(backends, replicas, st.integers(0, 100))
+def test_every_accepted_backend_gives_a_consistent_snapshot_that_parses(backend, found, away):
+    host, _, port = backend["host"].rpartition(":")
+    if host and not backend["host"].endswith("]") and not 1 <= int(port) <= 65535:
+        backend = {**backend, "host": host}
+    if any(name.lower() == "host" for name in backend["headersToAdd"]):
+        backend = {**backend, "headersToAdd": {}}
+    spec = {name: value for name, value in backend.items() if name != "host"}
+    remote = remote_route(a_model().with_remote(backend["host"], **spec).parsed(), None)
+    built = resources_for(A, a_route(remote, away=away), tuple(found), Gateway())
+    Snapshot.of(built).check()
+    for one in built:
+        message = message_of(one)
+        assert (getattr(message, "name", None) or message.cluster_name) == one.key.name
+        assert message.SerializeToString(deterministic=True)
+
+
+@settings(max_examples=50)
+@given(routes, routes, replicas, replicas)
+def test_what_a_resource_requires_follows_from_its_content(one, other, found, later):
+    before = resources(one, tuple(found))
+    for key, resource in resources(other, tuple(later)).items():
+        if key in before and before[key].version == resource.version:
+            assert before[key].requires == resource.requires
+
+
+@settings(max_examples=25)
+@given(routes, replicas)
+def test_the_same_in_gives_the_same_bytes_out(route, found):
+    again = type(route).model_validate_json(route.model_dump_json(by_alias=True))
+    assert resources(route, tuple(found)) == resources(again, tuple(found))
+
+
+def test_what_is_required_comes_before_in_the_order_of_delivery():
+    found = resources(a_route(a_remote()))
+    order = [CLUSTER, ENDPOINT, LISTENER, ROUTE]
+    for key, resource in found.items():
+        for required in resource.requires:
+            assert order.index(required.type_url) < order.index(key.type_url)

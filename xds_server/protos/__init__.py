@@ -1,0 +1,1 @@
+"""Envoy messages that no package of generated ones has yet."""

@@ -1,0 +1,100 @@
+"""What a request loses on its way to the remote backend, and gets back if it is sent to the replicas after all.
+
+A request that the split sends away is rewritten before the first attempt (path, host, headers), and Envoy retries what
+it has already rewritten. So the front keeps the originals in the filter state of the request, where the upstream filter
+of the fallback cluster finds them (upstream filters see the state of the client's request, whichever attempt it is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    SubstitutionFormatString,
+)
+from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import FilterStateValue
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
+
+from controller.api.route import RemoteRoute
+
+# What belongs to the client or to the cluster.
+STAYS_INSIDE = (
+    "authorization",
+    "x-envoy-external-address",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-request-id",
+)
+
+# An upstream filter may not write the host (trap 3): it hands it on in this header, which no client can send.
+HOST_HEADER = "x-beamlit-host"
+_HOST = ":authority"
+
+
+def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
+    """List the headers that are taken off or overwritten for a remote backend, in a stable order."""
+    return tuple(sorted({*STAYS_INSIDE, *(header.name.lower() for header in remote.headers_to_add)}))
+
+
+def saving(headers: Iterable[str]) -> SetFilterState:
+    """Build the filter that keeps the host and these headers."""
+    return SetFilterState(on_request_headers=[_kept(header, f"%REQ({header})%") for header in (_HOST, *headers)])
+
+
+def restoring(headers: Iterable[str]) -> HeaderMutationFilter:
+    """Build the upstream filter that puts these headers back as the client sent them, and hands on the host."""
+    names = tuple(headers)
+    return HeaderMutationFilter(
+        mutations=Mutations(
+            request_mutations=[
+                *(HeaderMutation(remove=name) for name in names),
+                *(_set(name, _state(name)) for name in names),
+                _set(HOST_HEADER, _state(_HOST)),
+            ]
+        )
+    )
+
+
+def reading_host() -> SetFilterState:
+    """Build the filter that takes over the host that was handed on."""
+    return SetFilterState(on_request_headers=[_kept(_HOST, f"%REQ({HOST_HEADER})%")])
+
+
+def original_host() -> str:
+    """Write the format of the host that the client asked for."""
+    return _state(_HOST)
+
+
+def _key(header: str) -> str:
+    return f"beamlit.{header.removeprefix(':')}"
+
+
+def _state(header: str) -> str:
+    return f"%FILTER_STATE({_key(header)}:PLAIN)%"
+
+
+def _kept(header: str, value: str) -> FilterStateValue:
+    return FilterStateValue(
+        object_key=_key(header),
+        factory_key="envoy.string",
+        skip_if_empty=True,
+        format_string=SubstitutionFormatString(
+            text_format_source=DataSource(inline_string=value), omit_empty_values=True
+        ),
+    )
+
+
+def _set(header: str, value: str) -> HeaderMutation:
+    return HeaderMutation(
+        append=HeaderValueOption(
+            header=HeaderValue(key=header, value=value),
+            append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+    )
