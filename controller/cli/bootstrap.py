@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import yaml
 
 _TEMPLATE = "bootstrap.yaml"
+_HOST_PORT = re.compile(r"(\[(?P<bracketed>[^\[\]\s]+)\]|(?P<host>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,10 @@ class HostPort:
     @classmethod
     def parse(cls, text: str) -> HostPort:
         """Parse `127.0.0.1:18000`, `[::1]:18000` or `name:18000`; raise ValueError with what is wrong."""
-        host, colon, port = text.rpartition(":")
-        if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        match = _HOST_PORT.fullmatch(text)
+        if match is None or int(match["port"]) > 65535:
             raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:18000")
-        return cls(host.strip("[]"), int(port))
+        return cls(match["bracketed"] or match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -27,14 +27,16 @@ def show(server: str, wanted: tuple[str, str] | None, output: str) -> int:
         answer = httpx.get(f"{server.rstrip('/')}/status", timeout=5)
         answer.raise_for_status()
         report = answer.json()
+        problems, items = report["problems"], report["items"]
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         click.echo(f"beamlit: {server} does not answer as `beamlit run` does: {error}", err=True)
         return NO_ANSWER
-    for problem in report["problems"]:
+    except (KeyError, TypeError):
+        click.echo(f"beamlit: {server} does not answer as `beamlit run` does: it is another program", err=True)
+        return NO_ANSWER
+    for problem in problems:
         click.echo(f"beamlit: {problem}", err=True)
-    models = [
-        one for one in report["items"] if wanted in (None, (one["metadata"]["namespace"], one["metadata"]["name"]))
-    ]
+    models = [one for one in items if wanted in (None, (one["metadata"]["namespace"], one["metadata"]["name"]))]
     if wanted and not models:
         click.echo(f"beamlit: there is no ModelDeployment {'/'.join(wanted)}", err=True)
         return NOT_FOUND

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.api.model import ModelDeployment, RemoteBackend
-from controller.api.route import ModelRoute
 from controller.decision import Decision
 from controller.reconcile.claims import Claims
 from controller.reconcile.model import Subject, previous_status, reconcile
@@ -132,17 +131,18 @@ class Controller:
         )
         self._world.refers(stored.ref, [ref for ref in named if ref])
         kept = kept_front(present, self._world) if present else None
+        if present:
+            # Before anything else, and also when the references lead nowhere: what a model serves is its own.
+            self.look_again(self._claims.ask(stored.ref, present.port))
         if resolved.front is None:
             return Subject(stored, model, replace(resolved, front=kept))
-        conflict = self._conflict(stored.ref, resolved.front.port, present)
+        conflict = self._conflict(stored.ref, resolved.front.port)
         if conflict:
             return Subject(stored, model, replace(resolved, front=kept), conflict)
         return Subject(stored, model, resolved)
 
-    def _conflict(self, ref: ObjectRef, port: int, present: ModelRoute | None) -> str | None:
-        """Claim a port, and until it is free the one that the model serves; say whose it is, if it is not free."""
-        if present:
-            self.look_again(self._claims.ask(ref, present.port))
+    def _conflict(self, ref: ObjectRef, port: int) -> str | None:
+        """Claim a port; say whose it is, if it is not free."""
         self.look_again(self._claims.ask(ref, port))
         holder = self._claims.holder(port)
         return None if holder == ref else f"port {port} is already that of {holder}"

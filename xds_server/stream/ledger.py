@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from xds_server.snapshot.snapshot import Resource
 from xds_server.stream.rejections import halves, names_in
@@ -58,19 +58,20 @@ class Ledger:
             if not subscription.covers(name):
                 self.forget(name)
 
-    def accept(self) -> Flight | None:
-        """Book the response in flight as ACKed and return it."""
+    def accept(self) -> None:
+        """Book the response in flight as ACKed."""
         flight, self.flight = self.flight, None
         if flight is None:
-            return None
+            return
         self.acknowledged = True
         for name, resource in flight.sent.items():
-            if self.subscription.covers(name):
+            if name in self.forced and name not in self.held:
+                self.held[name] = Held("", None, (resource,))  # given up and asked for again meanwhile
+            elif self.subscription.covers(name):
                 self.held[name] = Held(resource.version, resource)
             self.rejected.pop(name, None)
         for name in flight.removed:
             self.rejected.pop(name, None)
-        return flight
 
     def refuse(self, message: str, now: float) -> tuple[Rejection, ...]:
         """Book the response in flight as NACKed; return which resources are to blame, if that is clear.
@@ -109,13 +110,14 @@ class Ledger:
         return held is not None and held.version == resource.version
 
     def _take_back(self, name: str, leaving: Held | None) -> None:
-        """Undo a removal that came with refused resources, so that it is told again."""
+        """Tell a removal again that came with refused resources; whether it was applied is open."""
         if not self.subscription.covers(name):
             return
         if leaving is None:
             self.force([name])
         else:
-            self.held[name] = replace(leaving, version="")
+            known = (leaving.resource,) if leaving.resource is not None else ()
+            self.held[name] = Held("", None, (*known, *leaving.maybe))
             self.dirty.add(name)
 
     def _doubt(self, resource: Resource, applied: bool) -> None:

@@ -114,18 +114,18 @@ class Session(ABC):
         if ledger.flight is None or nonce != ledger.flight.nonce:
             return
         self._answered = Answer(ledger.type_url, error is None)
+        flight = ledger.flight
+        if ledger.type_url == CLUSTER:
+            for leaving in flight.removed.values():
+                self._drop_endpoints(leaving)
         if error is not None:
             self._rejected += ledger.refuse(error, now)
             return
-        flight = ledger.accept()
-        if flight is None:
-            return
+        ledger.accept()
         self._acknowledged.update(ResourceKey(ledger.type_url, name) for name in (*flight.sent, *flight.removed))
         if ledger.type_url == CLUSTER:
             for cluster in flight.sent.values():
                 self._send_endpoints_again(cluster)
-            for leaving in flight.removed.values():
-                self._drop_endpoints(leaving)
 
     def _send_endpoints_again(self, cluster: Resource) -> None:
         """Envoy warms a changed cluster until it gets its assignment once more, changed or not (X45)."""
@@ -135,13 +135,14 @@ class Session(ABC):
                 endpoints.force([key.name])
 
     def _drop_endpoints(self, cluster: Held | None) -> None:
-        """Envoy drops the assignment with its cluster; it is sent anew should the cluster come back."""
+        """Envoy drops the assignment with its cluster; should the cluster come back, routes wait for a new one."""
         if cluster is None or cluster.resource is None:
             return
         for key in ordering.assignments_of(cluster.resource):
             endpoints = self._ledgers.get(key.type_url)
-            if endpoints is not None:
-                endpoints.held.pop(key.name, None)
+            held = endpoints.held.get(key.name) if endpoints is not None else None
+            if endpoints is not None and held is not None and held.resource is not None:
+                endpoints.held[key.name] = Held("", None, (held.resource, *held.maybe))
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""

@@ -59,10 +59,6 @@ class Model:
         return names.local_cluster(self.key)
 
     @property
-    def remote_cluster(self) -> str:
-        return names.remote_cluster(self.key)
-
-    @property
     def authority(self) -> str:
         return f"{self.key.name}.remote.test"
 

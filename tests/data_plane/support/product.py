@@ -71,6 +71,8 @@ class Product:
         await envoy.started()
 
         async def serves() -> bool:
+            assert self._process is not None
+            assert self._process.alive, f"beamlit run ended:\n{self._process.last_words()}"
             listeners = await envoy.stats("^listener_manager.total_listeners_")
             hosts = await envoy.hosts(LOCAL_CLUSTER)
             healthy = sum(not troubles for troubles in hosts.values())
