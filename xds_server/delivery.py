@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MODEL = "ModelDeployment"
 KINDS = (MODEL, "EndpointSlice")
+
+_FIRST_SNAPSHOT_SECONDS = 5.0
 
 
 class Publisher(Protocol):
@@ -51,12 +54,23 @@ class Delivery:
         self._routes: dict[ModelKey, ModelRoute] = {}
         self._models_of: dict[ObjectRef, set[ModelKey]] = {}
         self._assembly: Assembly[ModelKey] = Assembly()
+        self._due: set[ModelKey] = set()
         self.published = False
 
     async def run(self) -> None:
-        """Publish every change, until cancelled or until the store ends its watch."""
-        async for batch in self._store.watch(KINDS):
-            self._publish(self._take_in(batch), first=batch.complete)
+        """Publish every change, until cancelled or until the store ends its watch.
+
+        The first snapshot waits a moment for models that nobody has decided on yet. An Envoy that reconnects loses what
+        a snapshot lacks: without the wait, statuses lost with a disk would take down what still serves.
+        """
+        patience = asyncio.get_running_loop().call_later(_FIRST_SNAPSHOT_SECONDS, self._publish)
+        try:
+            async for batch in self._store.watch(KINDS):
+                self._due |= self._take_in(batch)
+                if self.published or self._all_decided():
+                    self._publish()
+        finally:
+            patience.cancel()
 
     def delivered(self, model: ModelKey) -> Delivered | None:
         """Say what was last published for a model."""
@@ -94,11 +108,15 @@ class Delivery:
             self._routes[model] = route
             self._models_of.setdefault(_service(route.local), set()).add(model)
 
-    def _publish(self, due: Iterable[ModelKey], *, first: bool) -> None:
+    def _all_decided(self) -> bool:
+        return all("observedGeneration" in stored.status for stored in self._cache.objects(MODEL).values())
+
+    def _publish(self) -> None:
+        due, self._due = self._due, set()
         changed = self._assembly.replace([(model, self._resources(model)) for model in sorted(due)])
-        if changed or first:
-            self._publisher.publish(self._assembly.snapshot, changed)
+        if changed or not self.published:
             self.published = True
+            self._publisher.publish(self._assembly.snapshot, changed)
 
     def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
         route = self._routes.get(model)

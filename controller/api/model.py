@@ -21,8 +21,9 @@ ModelName = Annotated[
     Field(max_length=253),
     Shape(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "letters and digits, with '.', '_' or '-' between them"),
 ]
+# What RFC 9110 calls a token, but without "%", which begins a substitution in Envoy.
 HeaderName = Annotated[
-    str, Field(max_length=256), Shape(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces or ':'")
+    str, Field(max_length=256), Shape(r"[!#$&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces, ':' or '%'")
 ]
 HeaderValue = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
 Authority = Annotated[

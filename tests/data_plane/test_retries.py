@@ -7,7 +7,9 @@ import hashlib
 import httpx
 import pytest
 
+from benchmarks.load import Traffic, closed_loop
 from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.traffic import named_wrongly
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -109,3 +111,31 @@ async def test_with_no_replica_from_the_start_everything_goes_remote(plane: Plan
     model = await plane.serve(Wanted(away=away, replicas=()))
 
     assert {(await plane.ask(model)).route for _ in range(20)} == {"remote"}
+
+
+async def test_a_remote_killed_under_load_fails_no_request(plane: Plane) -> None:
+    model = await plane.serve(Wanted(away=50))
+    answered = 0
+
+    def kill_and_revive(_: object) -> None:
+        nonlocal answered
+        answered += 1
+        if answered == 1_000:
+            plane.backends.remote.kill()
+        elif answered == 4_000:
+            plane.backends.remote.revive()
+
+    report = await closed_loop(
+        model.url, clients=50, requests=6_000, traffic=Traffic(fault=named_wrongly, on_sample=kill_and_revive)
+    )
+
+    assert report.errors == {}
+    assert report.summary.local > 3_000
+
+
+async def test_a_remote_whose_name_is_unknown_fails_no_request(plane: Plane) -> None:
+    model = await plane.serve(Wanted(away=100, host="no-such-host.invalid"))
+
+    replies = [await plane.ask(model) for _ in range(20)]
+
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}

@@ -6,17 +6,11 @@ import math
 
 import pytest
 
-from benchmarks.load import Answer, Traffic, closed_loop
+from benchmarks.load import Traffic, closed_loop
 from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.traffic import named_wrongly
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-
-def named_wrongly(answer: Answer) -> str:
-    """Tell whether `x-beamlit-route` is another side than the one whose server answered."""
-    side = answer.headers["x-served-by"].partition("-")[0]
-    return "" if answer.route == side else f"{answer.route} instead of {side}"
 
 
 # Where all goes one way there is nothing statistical: a tenth of the requests says as much.

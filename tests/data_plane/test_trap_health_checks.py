@@ -27,7 +27,8 @@ def usual_interval_without_traffic(cluster: Cluster) -> None:
 
 def host_of_its_own(cluster: Cluster) -> None:
     for check in cluster.health_checks:
-        check.http_health_check.ClearField("host")
+        if check.HasField("http_health_check"):
+            check.http_health_check.ClearField("host")
 
 
 def check_everything(assignment: ClusterLoadAssignment) -> None:
@@ -61,11 +62,14 @@ async def test_a_server_that_refuses_a_slash_in_the_host_is_healthy(plane: Plane
 
 @with_and_without(assignments(check_everything))
 async def test_the_check_of_the_replicas_does_not_fail_the_remote(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(away=100, check=OFTEN, change=change))
-
+    model = await plane.serve(Wanted(check=OFTEN, change=change))
     await plane.healthy(model, 4 if held else 3)
 
-    assert {(await plane.ask(model)).route for _ in range(5)} == {"remote" if held else "local"}
+    with plane.backends.killed(*plane.backends.local):
+        await plane.healthy(model, 1 if held else 0)
+        replies = [await plane.ask(model) for _ in range(5)]
+
+    assert {(reply.status, reply.route) for reply in replies} == ({(200, "remote")} if held else {(503, "")})
 
 
 @with_and_without(clusters(lambda cluster: cluster.ClearField("ignore_health_on_host_removal")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,6 +144,56 @@ async def test_a_request_that_falls_back_to_local_is_the_clients_own_again(plane
     assert "x-key" not in headers_of(local)
     assert "authorization" not in headers_of(remote)
     assert (local["length"], local["sha256"]) == (remote["length"], remote["sha256"])
+
+
+TRICKY = [
+    ("host", "chat.example:8080"),
+    ("authorization", "Bearer " + "x" * 60),
+    ("x-own", "of the client"),
+    ("x-own", "once more"),
+    ("x-request-id", "r-1"),
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-forwarded-proto", "https"),
+    ("x-empty", ""),
+    ("x-percent", "100% %REQ(:path)%"),
+    ("cookie", "a=1"),
+    ("accept", "text/event-stream"),
+]
+PATHS = ["", "v1/chat?stream=true&q=%20%2F", "ws/models/m/v1", "/double//slash/", "a%2Fb;c=1?x=/../y", "?only=query"]
+
+
+@pytest.mark.parametrize("failure", ["status=503", "reset=before"])
+@pytest.mark.parametrize("prefix", ["", "/ws/models/m", "/ws/models/m/"])
+@pytest.mark.parametrize(("side", "away"), SIDES)
+async def test_a_request_sent_again_is_what_it_would_have_been_at_once(
+    plane: Plane, side: str, away: int, prefix: str, failure: str
+) -> None:
+    wanted = Wanted(path_prefix=prefix, headers_to_add=(("x-own", "of the model"), ("x-key", "of the model")))
+    at_once = await plane.serve(replace(wanted, away=away))
+    second = await plane.serve(replace(wanted, away=100 - away))
+    other = {"local": "remote", "remote": "local"}[side]
+
+    for path in PATHS:
+        direct = only(plane, await plane.ask(at_once, "POST", path, headers=TRICKY, content=b"body"))
+        reply = await plane.ask(second, "POST", path, headers=[*TRICKY, (f"on-{other}", failure)], content=b"body")
+        again = [one for one in plane.backends.seen(reply.probe) if one["servedBy"].startswith(side)]
+
+        assert (reply.status, reply.route) == (200, side)
+        assert len(again) == 1
+        assert _headers(again[0], second) == _headers(direct, at_once)
+        assert [again[0][part] for part in _ELSE] == [direct[part] for part in _ELSE]
+
+
+_ELSE = ("method", "target", "length", "sha256")
+
+
+def _headers(record: dict[str, Any], model: Model) -> list[str]:
+    """All that must be equal: not the name of the test's model, nor what steers the backends."""
+    return sorted(
+        f"{name}: {value}".replace(model.authority, "<authority>")
+        for name, value in record["headers"]
+        if name != "probe" and not name.startswith("on-")
+    )
 
 
 @pytest.mark.parametrize(("side", "away"), SIDES)

@@ -1,7 +1,7 @@
 """Decisions over time: each case is a YAML file whose name is a sentence.
 
-Every case runs twice: once in one go, and once with a restart before every step (timeline 9: the memory goes through the
-JSON that `status.memory` holds). Both must decide the same at the same times.
+Every case runs twice: once in one go, and once with a restart before every step (timeline 9: the memory goes through
+the JSON that `status.memory` holds). Both must decide the same at the same times.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 def model_of(case: dict[str, Any], step: dict[str, Any]) -> ModelDeployment:
     spec = {"model": "m", "modelSourceRef": {"kind": "Deployment", "name": "m"}, "serviceRef": {"name": "m"}}
     metadata = {"name": "m", "annotations": step.get("annotations", {})}
-    return parse(ModelDeployment, {"metadata": metadata, "spec": {**spec, **case.get("spec", {}), **step.get("spec", {})}})
+    return parse(
+        ModelDeployment, {"metadata": metadata, "spec": {**spec, **case.get("spec", {}), **step.get("spec", {})}}
+    )
 
 
 def facts_of(step: dict[str, Any], now: datetime) -> Facts:
@@ -68,5 +70,5 @@ def test_every_decision_explains_itself() -> None:
     for path in CASES:
         for _, decision in decisions(yaml.safe_load(path.read_text()), restarts=False):
             assert decision.message and decision.returns
-            assert [verdict.reason for verdict in decision.verdicts if verdict.matched][0] == decision.reason
+            assert next(verdict.reason for verdict in decision.verdicts if verdict.matched) == decision.reason
             assert all(verdict.message for verdict in decision.verdicts)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
 _PACKAGE = "envoy.extensions.router.cluster_specifiers.priority_group.v3"
-_FILE = f"{_PACKAGE.replace('.', '/')}/priority_group.proto"
+FILE = f"{_PACKAGE.replace('.', '/')}/priority_group.proto"
 _Field = descriptor_pb2.FieldDescriptorProto
 
 TYPE_URL = f"type.googleapis.com/{_PACKAGE}.PriorityGroupClusterSpecifier"
@@ -19,7 +19,7 @@ TYPE_URL = f"type.googleapis.com/{_PACKAGE}.PriorityGroupClusterSpecifier"
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(
-        name=_FILE, package=_PACKAGE, syntax="proto3", dependency=[wrappers_pb2.DESCRIPTOR.name]
+        name=FILE, package=_PACKAGE, syntax="proto3", dependency=[wrappers_pb2.DESCRIPTOR.name]
     )
     weight = file.message_type.add(name="ClusterWeight")
     weight.field.add(name="cluster_name", number=1, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)

@@ -103,8 +103,8 @@ _LEAST_REQUEST = LoadBalancingPolicy(
     policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension("least_request", LeastRequest()))]
 )
 
-# Trap 4: with a panic threshold a pool whose hosts are mostly down is used as if all were up; and what becomes of a host
-# is otherwise held back for up to a second to be told in one go, which is as long as an ejection lasts.
+# Trap 4: with a panic threshold a pool whose hosts are mostly down is used as if all were up; and what becomes of a
+# host is otherwise held back for up to a second to be told in one go, which is as long as an ejection lasts.
 _HEALTH_COUNTS = ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0), update_merge_window=timedelta(0))
 
 

@@ -32,14 +32,17 @@ def resources_for(
     Without a remote the model keeps to its replicas: nothing stands behind them.
     """
     backend = names.backend_cluster(_digest(route.remote)) if route.remote else None
-    needed = _local(model, route, replicas)
-    if route.remote and backend:
-        needed = (*needed, *_remote(model, route.remote, backend))
-    requires = [one.key for one in needed]
+    local = _local(model, route, replicas)
+    remote = _remote(model, route.remote, backend) if route.remote and backend else ()
+    # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
+    # changes may not require that side: an Envoy that keeps it could never let go of the old one.
+    named = (*local, *remote) if route.split.remote else local
+    front = listener.front_listener(model, route, gateway.address)
     return (
-        *needed,
-        resource(names.front_listener(model), listener.front_listener(model, route, gateway.address), requires),
-        resource(names.route_configuration(model), model_route(model, route, backend), requires),
+        *local,
+        *remote,
+        resource(names.front_listener(model), front, [one.key for one in local]),
+        resource(names.route_configuration(model), model_route(model, route, backend), [one.key for one in named]),
     )
 
 

@@ -54,12 +54,12 @@ class XdsServer:
 
     async def start(self) -> int:
         """Bind and serve; return the port. Raises AddressInUseError."""
-        await asyncio.to_thread(_describe)
+        described = await asyncio.to_thread(reflection.described)
         server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers(services.handlers(self._owner, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
-        server.add_generic_rpc_handlers(reflection.handlers(names))
+        server.add_generic_rpc_handlers(reflection.handlers(names, described))
         try:
             port: int = server.add_insecure_port(self._address)
         except RuntimeError as error:
@@ -103,9 +103,3 @@ class XdsServer:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _describe() -> None:
-    services.import_descriptors()
-    reflection.import_payloads()
-    reflection.describe_v1()

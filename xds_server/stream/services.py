@@ -47,16 +47,6 @@ def handlers(owner: Owner, identifier: str) -> tuple[grpc.GenericRpcHandler, ...
     return (grpc.method_handlers_generic_handler(ADS, aggregated), *per_type)
 
 
-def import_descriptors() -> None:
-    """Import the modules of the services, so that reflection can describe them."""
-    from envoy.service.cluster.v3 import cds_pb2  # noqa: F401, PLC0415
-    from envoy.service.discovery.v3 import ads_pb2  # noqa: F401, PLC0415
-    from envoy.service.endpoint.v3 import eds_pb2  # noqa: F401, PLC0415
-    from envoy.service.listener.v3 import lds_pb2  # noqa: F401, PLC0415
-    from envoy.service.route.v3 import rds_pb2  # noqa: F401, PLC0415
-    from envoy.service.secret.v3 import sds_pb2  # noqa: F401, PLC0415
-
-
 def _stream(loop: StreamLoop) -> grpc.RpcMethodHandler:
     return grpc.stream_stream_rpc_method_handler(loop.serve)
 

@@ -113,7 +113,9 @@ class Connection(asyncio.Protocol):
             body = json.dumps(record).encode()
         if request.headers.get("upgrade") == "websocket":
             self._upgraded = True
-            self._transport.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            self._transport.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+            )
             return
         chosen = request.headers.get(f"on-{server.side}", "")
         does = dict(part.split("=", 1) for part in chosen.split(";") if part)

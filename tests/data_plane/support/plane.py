@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort
 from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.envoy import Bootstrap, Envoy, as_it_is
+from tests.data_plane.support.envoy import Envoy, as_it_is
 from tests.data_plane.support.loopback import BACKEND_PORT, Network
 from tests.data_plane.support.mutation import Change, nothing
 from tests.data_plane.support.waiting import until
@@ -41,6 +41,8 @@ class Wanted:
     replicas: tuple[Replica, ...] | None = None
     """None for all that the backends have."""
     check: HttpCheck | None = None
+    host: str = ""
+    """Where the remote is; empty for the one of the backends."""
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
     change: Change = nothing
@@ -205,7 +207,7 @@ class Plane:
 
     def _route(self, model: Model, wanted: Wanted) -> ModelRoute:
         remote = RemoteRoute(
-            host=self.backends.remote.host,
+            host=wanted.host or self.backends.remote.host,
             port=BACKEND_PORT,
             authority=model.authority,
             path_prefix=wanted.path_prefix,

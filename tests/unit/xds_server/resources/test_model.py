@@ -31,8 +31,8 @@ def touched(before, after):
 
 
 REMOTE_SIDE = {
-    ("CDS", "default/a/remote"),
-    ("EDS", "default/a/remote"),
+    ("CDS", "default/a/fallback"),
+    ("LDS", "local/default/a"),
     ("LDS", "remote/default/a"),
 }
 
@@ -66,10 +66,7 @@ def test_a_weight_change_touches_rds_only():
 
 
 def test_replicas_that_come_and_go_touch_eds_only():
-    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), ())) == {
-        ("EDS", "default/a/local"),
-        ("EDS", "default/a/remote"),
-    }
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), ())) == {("EDS", "default/a/local")}
 
 
 def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
@@ -77,9 +74,9 @@ def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
     assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), unready)) == set()
 
 
-def test_a_path_or_a_header_touches_the_internal_listener_only():
+def test_a_path_or_a_header_touches_the_remote_side_only():
     other = a_remote(path_prefix="/v1", headers={"x-team": "ml"})
-    assert touched(resources(a_route(a_remote())), resources(a_route(other))) == {("LDS", "remote/default/a")}
+    assert touched(resources(a_route(a_remote())), resources(a_route(other))) == REMOTE_SIDE
 
 
 def test_a_remote_that_goes_takes_its_side_with_it_and_leaves_the_listener_alone():
@@ -124,10 +121,8 @@ backends = st.fixed_dictionaries(
 replicas = st.lists(
     st.builds(Replica, st.ip_addresses().map(str), st.integers(1, 65535), st.booleans()), max_size=4, unique=True
 )
-routes = st.one_of(
-    st.builds(a_route, port=st.integers(1, 65535)),
-    st.builds(a_route, st.builds(a_remote, path_prefix=st.sampled_from(["", "/v1"])), away=st.integers(0, 100)),
-)
+remotes = st.builds(a_remote, st.sampled_from(["r", "s"]), path_prefix=st.sampled_from(["", "/v1"]))
+routes = st.one_of(st.just(a_route()), st.builds(a_route, remotes, away=st.sampled_from([0, 30, 100])))
 
 
 @settings(max_examples=50)
@@ -165,8 +160,16 @@ def test_the_same_in_gives_the_same_bytes_out(route, found):
 
 
 def test_what_is_required_comes_before_in_the_order_of_delivery():
-    found = resources(a_route(a_remote()))
     order = [CLUSTER, ENDPOINT, LISTENER, ROUTE]
-    for key, resource in found.items():
+    for key, resource in resources(a_route(a_remote(), away=30)).items():
         for required in resource.requires:
             assert order.index(required.type_url) < order.index(key.type_url)
+
+
+def test_a_route_requires_what_it_sends_requests_to():
+    def required(away):
+        (route,) = (one for key, one in resources(a_route(a_remote(), away=away)).items() if key.type_url == ROUTE)
+        return named(route.requires)
+
+    assert required(0) == {("CDS", "default/a/local"), ("EDS", "default/a/local")}
+    assert required(30) > required(0) | REMOTE_SIDE

@@ -1,6 +1,10 @@
 """A user's text stays text, and every name is what it says."""
 
 import pytest
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+from envoy.type.v3.percent_pb2 import FractionalPercent
 
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
@@ -14,22 +18,25 @@ def found(route, replicas=(), gateway=None):
     return by_key(resources_for(A, route, replicas, gateway or Gateway()))
 
 
-def inner_route(remote):
+def manager_of(listener):
+    (filter_,) = listener.filter_chains[0].filters
+    manager = HttpConnectionManager()
+    assert filter_.typed_config.Unpack(manager)
+    return manager
+
+
+def through_the_internal_listener(remote):
     listener = message_of(found(a_route(remote))[ResourceKey(LISTENER, names.remote_listener(A))])
-    (manager,) = listener.filter_chains[0].filters
-    (virtual_host,) = unpacked(manager.typed_config).route_config.virtual_hosts
-    (route,) = virtual_host.routes
-    return route
+    return manager_of(listener).route_config.virtual_hosts[0].routes[0]
 
 
-def unpacked(any_):
-    from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: PLC0415
-        http_connection_manager_pb2,
-    )
+def by_the_split(remote):
+    route = message_of(found(a_route(remote, away=100))[ResourceKey(ROUTE, "default/a")])
+    return route.virtual_hosts[0].routes[0]
 
-    message = http_connection_manager_pb2.HttpConnectionManager()
-    assert any_.Unpack(message)
-    return message
+
+# A request goes to the remote backend because the split says so, or because no replica took it.
+either_way = pytest.mark.parametrize("leaving", [by_the_split, through_the_internal_listener])
 
 
 @pytest.mark.parametrize(
@@ -42,18 +49,22 @@ def unpacked(any_):
         ("", ""),
     ],
 )
-def test_a_header_value_is_never_a_substitution(value, sent):
-    (header,) = inner_route(a_remote(headers={"x": value})).request_headers_to_add
+@either_way
+def test_a_header_value_is_never_a_substitution(leaving, value, sent):
+    (header,) = leaving(a_remote(headers={"x": value})).request_headers_to_add
     assert header.header.value == sent
 
 
 @pytest.mark.parametrize(("prefix", "rewrite"), [("", "/"), ("/", "/"), ("/v1", "/v1/"), ("/v1/", "/v1/")])
-def test_the_path_prefix_goes_in_front_of_the_path(prefix, rewrite):
-    assert inner_route(a_remote(path_prefix=prefix)).route.prefix_rewrite == rewrite
+@either_way
+def test_the_path_prefix_goes_in_front_of_the_path(leaving, prefix, rewrite):
+    route = leaving(a_remote("r:81", path_prefix=prefix)).route
+    assert (route.prefix_rewrite, route.host_rewrite_literal) == (rewrite, "r:81")
 
 
-def test_prior_fault_24_what_belongs_to_the_client_stays_inside():
-    removed = set(inner_route(a_remote()).request_headers_to_remove)
+@either_way
+def test_prior_fault_24_what_belongs_to_the_client_stays_inside(leaving):
+    removed = set(leaving(a_remote()).request_headers_to_remove)
     assert {"authorization", "x-forwarded-for", "x-envoy-external-address"} <= removed
 
 
@@ -63,25 +74,36 @@ def test_the_front_listens_where_the_gateway_says():
     assert (address.address, address.port_value) == ("10.1.2.3", 8443)
 
 
-@pytest.mark.parametrize("away", [0, 1, 50, 100])
-def test_the_weights_are_the_split(away):
-    route = message_of(found(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "default/a")])
-    clusters = route.virtual_hosts[0].routes[0].route.weighted_clusters.clusters
-    assert {one.name: one.weight.value for one in clusters} == {
-        "default/a/local": 100 - away,
-        "default/a/remote": away,
+@pytest.mark.parametrize(
+    ("away", "shares"),
+    [
+        (0, {"local": None}),
+        (1, {"local": 99, "remote": None}),
+        (50, {"local": 50, "remote": None}),
+        (100, {"remote": None}),
+    ],
+)
+def test_the_routes_are_the_split(away, shares):
+    routes = message_of(found(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
+    fractions = {
+        one.name: one.match.runtime_fraction.default_value if one.match.HasField("runtime_fraction") else None
+        for one in routes
     }
+    # A route without a fraction takes whatever is left.
+    assert {name: fraction and fraction.numerator for name, fraction in fractions.items()} == shares
+    assert all(fraction is None or fraction.denominator == FractionalPercent.HUNDRED for fraction in fractions.values())
 
 
-def test_each_cluster_tries_its_own_side_first():
-    built = found(a_route(a_remote()), ready("10.0.0.1", "fd00::1"))
-    for cluster, sides in (("local", ["local", "remote"]), ("remote", ["remote", "local"])):
-        assignment = message_of(built[ResourceKey(ENDPOINT, f"default/a/{cluster}")])
-        assert [side.locality.zone for side in assignment.endpoints] == sides
-        assert [side.priority for side in assignment.endpoints] == [0, 1]
-        (replicas,) = (side for side in assignment.endpoints if side.locality.zone == "local")
-        addresses = [one.endpoint.address.socket_address.address for one in replicas.lb_endpoints]
-        assert addresses == ["10.0.0.1", "fd00::1"]
+def test_the_remote_side_stands_behind_the_replicas():
+    assignment = message_of(
+        found(a_route(a_remote()), ready("10.0.0.1", "fd00::1"))[ResourceKey(ENDPOINT, "default/a/local")]
+    )
+    replicas, remote = assignment.endpoints
+    assert [(side.locality.zone, side.priority) for side in (replicas, remote)] == [("local", 0), ("remote", 1)]
+    addresses = [one.endpoint.address.socket_address.address for one in replicas.lb_endpoints]
+    assert addresses == ["10.0.0.1", "fd00::1"]
+    (behind,) = remote.lb_endpoints
+    assert behind.endpoint.address.envoy_internal_address.server_listener_name == "remote/default/a"
 
 
 def test_every_endpoint_says_which_side_it_is():
