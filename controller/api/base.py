@@ -49,7 +49,7 @@ class ApiValue(_Value):
 
 
 class ForeignValue(_Value):
-    """A part of an object that Kubernetes defines: we read what we need and leave the rest alone."""
+    """A part of what others write: Kubernetes, or another version of ours. What we do not know is left alone."""
 
     model_config = ConfigDict(extra="ignore")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
-from controller.api.base import ApiValue
+from controller.api.base import ForeignValue
 from controller.api.scalars import Time
 
 
-class Condition(ApiValue):
+class Condition(ForeignValue):
     """One observation of an object's state. `lastTransitionTime` is when `status` last changed, not the words."""
 
     type: str

@@ -23,7 +23,7 @@ def replicas_of(slices: Iterable[EndpointSlice], port_name: str) -> tuple[Replic
     Service only the IPv4 slices count, or every pod would count twice. Endpoints on their way out are no replicas.
     """
     usable = [one for one in slices if one.address_type != "FQDN"]
-    family = "IPv4" if any(one.address_type == "IPv4" for one in usable) else "IPv6"
+    family = "IPv4" if any(one.address_type == "IPv4" and one.endpoints for one in usable) else "IPv6"
     ready: dict[tuple[str, int], bool] = {}
     for one in usable:
         ports = [port.port for port in one.ports if (port.name or "") == port_name and port.port]

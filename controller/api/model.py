@@ -26,6 +26,11 @@ HeaderName = Annotated[
     str, Field(max_length=256), Shape(r"[!#$&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces, ':' or '%'")
 ]
 HeaderValue = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
+# RFC 9110, section 7.6.1, and what frames a message.
+_OF_THE_CONNECTION = frozenset(
+    ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+)
+
 Authority = Annotated[
     str,
     Field(max_length=260),
@@ -165,9 +170,12 @@ class RemoteBackend(ApiValue):
 
     @field_validator("headers_to_add")
     @classmethod
-    def _leaves_the_host_alone(cls, headers: dict[str, str]) -> dict[str, str]:
-        if reserved := [name for name in headers if name.lower() == "host"]:
-            raise FieldFaultError((reserved[0],), "may not be set: the Host that is sent is remoteBackend.host")
+    def _leaves_the_connection_alone(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name in headers:
+            if name.lower() == "host":
+                raise FieldFaultError((name,), "may not be set: the Host that is sent is remoteBackend.host")
+            if name.lower() in _OF_THE_CONNECTION:
+                raise FieldFaultError((name,), "may not be set: it belongs to the connection, which is Envoy's")
         return headers
 
 

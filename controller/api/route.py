@@ -9,13 +9,13 @@ from typing import Self
 
 from pydantic import model_validator
 
-from controller.api.base import ApiValue, Duration
+from controller.api.base import Duration, ForeignValue
 from controller.api.errors import FieldFaultError
 from controller.api.model import HeaderName, HeaderValue
 from controller.api.scalars import Percent, Port
 
 
-class Split(ApiValue):
+class Split(ForeignValue):
     """The share of traffic that goes where, in percent; the two always make a hundred."""
 
     local: Percent
@@ -36,14 +36,14 @@ class Split(ApiValue):
         return f"{self.local}/{self.remote}"
 
 
-class HttpCheck(ApiValue):
+class HttpCheck(ForeignValue):
     """An active HTTP health check."""
 
     path: str
     interval: Duration
 
 
-class LocalBackend(ApiValue):
+class LocalBackend(ForeignValue):
     """The replicas: the endpoints of one port of a Service.
 
     `portName` is the name that the Service and its EndpointSlices give the port, empty for an unnamed one. Without a
@@ -56,14 +56,14 @@ class LocalBackend(ApiValue):
     health_check: HttpCheck | None = None
 
 
-class Header(ApiValue):
+class Header(ForeignValue):
     """A header to add to each request."""
 
     name: HeaderName
     value: HeaderValue
 
 
-class RemoteRoute(ApiValue):
+class RemoteRoute(ForeignValue):
     """The remote backend as this model uses it: connect to `host` and `port`, send `authority` as the Host."""
 
     host: str
@@ -74,7 +74,7 @@ class RemoteRoute(ApiValue):
     health_check: HttpCheck | None = None
 
 
-class ModelRoute(ApiValue):
+class ModelRoute(ForeignValue):
     """Where the requests for one model go.
 
     `port` is the port Envoy listens on. Without `remote` nothing may leave: the split is 100/0, without failover.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.api.base import ApiValue
+from controller.api.base import ForeignValue
 from controller.api.conditions import Condition
 from controller.api.route import ModelRoute, Split
 from controller.api.scalars import Time
@@ -20,21 +20,21 @@ class SplitStatus(Split):
     since: Time
 
 
-class LocalStatus(ApiValue):
+class LocalStatus(ForeignValue):
     """The replicas of the local Service."""
 
     ready: int
     total: int
 
 
-class RemoteStatus(ApiValue):
+class RemoteStatus(ForeignValue):
     """The remote backend; `healthy` is absent while nothing knows."""
 
     host: str
     healthy: bool | None = None
 
 
-class HistoryEntry(ApiValue):
+class HistoryEntry(ForeignValue):
     """One past decision."""
 
     at: Time
@@ -43,7 +43,7 @@ class HistoryEntry(ApiValue):
     message: str
 
 
-class ModelDeploymentStatus(ApiValue):
+class ModelDeploymentStatus(ForeignValue):
     """The whole status. `memory` belongs to the decision, `route` to the xDS server."""
 
     observed_generation: int = 0

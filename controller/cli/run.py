@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import yaml
@@ -32,7 +31,6 @@ from controller.reconcile.controller import Controller, Surroundings
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
-from controller.store.problem import Problem
 from xds_server.delivery import Delivery
 from xds_server.resources.model import Gateway
 from xds_server.snapshot.snapshot import ResourceKey
@@ -94,7 +92,10 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
     store = DirectoryStore(
-        options.directory, options.state.objects_of(options.directory), VALIDATION, _teller(problems)
+        options.directory,
+        options.state.objects_of(options.directory),
+        VALIDATION,
+        lambda found: problems.set(len(found)),
     )
     async with contextlib.AsyncExitStack() as stack:
 
@@ -170,26 +171,6 @@ async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 def _models(delivery: Delivery, keys: frozenset[ResourceKey]) -> frozenset[ObjectRef]:
     return frozenset(ObjectRef(_MODEL, *model) for model in delivery.models_with(keys))
-
-
-def _teller(gauge: Gauge) -> Any:
-    """Build the callback that logs each problem once, when it appears, and says when all are gone."""
-    known: set[Problem] = set()
-
-    def tell(problems: tuple[Problem, ...]) -> None:
-        for problem in problems:
-            if problem not in known:
-                logger.error(
-                    "mistake in a file",
-                    extra={"at": f"{problem.file}:{problem.line}", "field": problem.field, "problem": problem.message},
-                )
-        if known and not problems:
-            logger.info("no mistake left")
-        known.clear()
-        known.update(problems)
-        gauge.set(len(problems))
-
-    return tell
 
 
 def _configuration(path: Path | None) -> Configuration:

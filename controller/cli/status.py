@@ -24,7 +24,7 @@ def show(server: str, wanted: tuple[str, str] | None, output: str) -> int:
     Problems in the watched files go to standard error.
     """
     try:
-        answer = httpx.get(f"{server.rstrip('/')}/status", timeout=5)
+        answer = httpx.get(f"{server.rstrip('/')}/status", timeout=5, trust_env=False)
         answer.raise_for_status()
         report = answer.json()
         problems, items = report["problems"], report["items"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controller.api.base import ApiValue
+from controller.api.base import ForeignValue
 from controller.api.route import Split
 from controller.decision.decision import Decision, Reason
 
 
-class Memory(ApiValue):
+class Memory(ForeignValue):
     """The state of one model's decision between two evaluations.
 
     `split`, `reason` and `splitSince` are the last decision. `localLostAt` is when the last ready replica went, until

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from controller.api.model import ModelDeployment, RemoteBackend
 from controller.decision import Decision
 from controller.reconcile.claims import Claims
-from controller.reconcile.model import Subject, previous_status, reconcile
+from controller.reconcile.model import Outcome, Subject, previous_status, reconcile
 from controller.reconcile.proxies import ProxyReports
 from controller.reconcile.resolve import kept_front, resolve, service_ref, workload_ref
 from controller.reconcile.world import KINDS, World
@@ -51,7 +51,7 @@ class Controller:
         self._claims = Claims()
         self._due: set[ObjectRef] = set()
         self._wake_at: dict[ObjectRef, datetime] = {}
-        self._splits: dict[ObjectRef, str] = {}
+        self._told: dict[ObjectRef, tuple[str, str, str]] = {}
         self._changed = asyncio.Event()
 
     def look_again(self, models: frozenset[ObjectRef]) -> None:
@@ -115,10 +115,9 @@ class Controller:
             logger.exception("status not written", extra={"object": str(ref)})
             self._wake_at[ref] = self._around.clock() + _RETRY_AFTER
             return
-        if outcome.decision:
-            self._tell(ref, outcome.decision)
-            if outcome.decision.wake_at:
-                self._wake_at[ref] = outcome.decision.wake_at
+        self._tell(ref, outcome)
+        if outcome.decision and outcome.decision.wake_at:
+            self._wake_at[ref] = outcome.decision.wake_at
 
     def _subject(self, stored: StoredObject, model: ModelDeployment) -> Subject:
         """Follow the references of a model; where they lead nowhere or to another's port, stay with what it has."""
@@ -150,23 +149,24 @@ class Controller:
     def _forget(self, ref: ObjectRef) -> None:
         self._world.refers(ref, ())
         self.look_again(self._claims.give_up(ref))
-        self._splits.pop(ref, None)
+        self._told.pop(ref, None)
         self._around.observer(ref, None)
 
-    def _tell(self, ref: ObjectRef, decision: Decision) -> None:
-        """Log a split that is new; what else changed is in the status."""
-        if self._splits.get(ref) == str(decision.split):
-            return
-        self._splits[ref] = str(decision.split)
-        logger.info(
-            "split changed",
-            extra={
-                "model": f"{ref.namespace}/{ref.name}",
-                "split": str(decision.split),
-                "reason": decision.reason.value,
-                "message_": decision.message,
-            },
-        )
+    def _tell(self, ref: ObjectRef, outcome: Outcome) -> None:
+        """Log what is new to somebody who watches: another split, ready or no longer. The rest is in the status."""
+        model, decision = f"{ref.namespace}/{ref.name}", outcome.decision
+        ready = next(one for one in outcome.status.conditions if one.type == "Ready")
+        told = self._told.get(ref, ("", "", ""))
+        self._told[ref] = new = (str(decision and decision.split), ready.status, ready.message)
+        if decision and new[0] != told[0]:
+            why = {"split": new[0], "reason": decision.reason.value, "because": decision.message}
+            logger.info("split changed", extra={"model": model, **why})
+        if new[1:] != told[1:]:
+            log = logger.info if ready.status == "True" else logger.warning
+            log(
+                "model ready" if ready.status == "True" else "model not ready",
+                extra={"model": model, "reason": ready.reason, "because": ready.message},
+            )
 
 
 def _service_of(namespace: str, name: str) -> ObjectRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,9 @@ from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRout
 from controller.reconcile.ports import PortNotFoundError, referred_port
 from controller.reconcile.remote import RemoteNotUsableError, remote_route
 from controller.store.objects import ObjectRef
+
+# What a request line can carry; a probe with anything else is the kubelet's alone.
+_PATH = re.compile(r"[!-~]*")
 
 
 class Lookups(Protocol):
@@ -128,7 +132,7 @@ def _readiness_check(workload: Workload | None, serving: int | str) -> HttpCheck
     for container in workload.spec.template.spec.containers:
         numbers = {port.name: port.container_port for port in container.ports if port.name}
         probe = container.readiness_probe.http_get if container.readiness_probe else None
-        if probe is None or probe.scheme != "HTTP":
+        if probe is None or probe.scheme != "HTTP" or not _PATH.fullmatch(probe.path):
             continue
         if numbers.get(str(probe.port), probe.port) == numbers.get(str(serving), serving):
             return HttpCheck(path=f"/{probe.path.removeprefix('/')}", interval=timedelta(seconds=1))

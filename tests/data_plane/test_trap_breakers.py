@@ -28,7 +28,7 @@ def sends(**headers: str) -> Callable[[int], Mapping[str, str]]:
 @with_and_without(clusters(default_retries))
 async def test_any_number_of_requests_may_fail_over_at_once(plane: Plane, change: Change, held: bool) -> None:
     model = await plane.serve(Wanted(change=change))
-    # All of them are waiting at a replica when it fails, and all of them are sent again while the remote takes its time.
+    # All of them wait at a replica when it fails, and all of them are sent again while the remote takes its time.
     traffic = Traffic(headers=sends(on_local="delay=0.5;status=503", on_remote="delay=0.5"))
 
     report = await closed_loop(model.url, clients=100, requests=100, traffic=traffic)

@@ -14,6 +14,7 @@ from controller.api.route import HttpCheck
 from tests.data_plane.support.mutation import Change, assignments, clusters
 from tests.data_plane.support.plane import Plane, Wanted
 from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -86,3 +87,24 @@ async def test_a_removed_replica_gets_nothing_though_it_is_healthy(plane: Plane,
 
     got = removed.count() - before
     assert got == 0 if held else got > 0
+
+
+async def test_a_remote_that_says_it_is_unhealthy_gets_nothing(plane: Plane) -> None:
+    model = await plane.serve(Wanted(away=100, remote_check=OFTEN))
+    assert (await plane.ask(model)).route == "remote"
+    plane.backends.remote.report_health(503)
+    try:
+
+        async def is_noticed() -> bool:
+            reply = await plane.ask(model)
+            assert reply.status == 200
+            return reply.route == "local"
+
+        await until(is_noticed, "the remote gets nothing")
+        before = plane.backends.remote.count()
+        replies = [await plane.ask(model) for _ in range(20)]
+    finally:
+        plane.backends.remote.report_health(200)
+
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}
+    assert plane.backends.remote.count() == before

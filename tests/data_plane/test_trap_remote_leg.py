@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2 import HeaderMutation
 
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.envoy import Bootstrap
 from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.mutation import Change, routes
+from tests.data_plane.support.mutation import Change, managers, routes
 from tests.data_plane.support.plane import Plane, Wanted
 from tests.data_plane.support.trap import with_and_without
 from tests.data_plane.support.waiting import until
@@ -53,6 +57,27 @@ async def test_the_remote_gets_its_host(plane: Plane, change: Change, held: bool
 
     (record,) = plane.backends.seen(reply.probe)
     assert dict(record["headers"])["host"] == (model.authority if held else "chat.example")
+
+
+def path_by_mutation(manager: HttpConnectionManager) -> None:
+    added = HeaderMutation()
+    append = added.mutations.add().append
+    append.header.key, append.header.value = ":path", "/rewritten"
+    extension = manager.early_header_mutation_extensions.add(name="path")
+    extension.typed_config.Pack(added)
+
+
+async def test_a_header_mutation_may_not_write_the_path(plane: Plane) -> None:
+    """Why the path is rewritten by routes."""
+    model = await plane.serve(Wanted(change=managers(path_by_mutation)), ready=False)
+
+    front = ResourceKey(LISTENER, names.front_listener(model.key))
+
+    async def is_refused() -> bool:
+        return front in plane.refused()
+
+    await until(is_refused, "the refusal of the mutation")
+    assert ":-prefixed or host headers may not be modified" in plane.refused()[front]
 
 
 @with_and_without(routes(client_headers), "request_headers_to_remove")

@@ -25,6 +25,7 @@ SPOOFED = [
     ("x-envoy-hedge-on-per-try-timeout", "true"),
     ("X-Envoy-Decorator-Operation", "forged"),
     ("x-beamlit-route", "forged"),
+    ("x-beamlit-host", "forged"),
     ("X-Beamlit-Anything", "forged"),
 ]
 SIDES = [("local", 0), ("remote", 100)]
@@ -149,8 +150,8 @@ async def test_a_request_that_falls_back_to_local_is_the_clients_own_again(plane
 TRICKY = [
     ("host", "chat.example:8080"),
     ("authorization", "Bearer " + "x" * 60),
-    ("x-own", "of the client"),
-    ("x-own", "once more"),
+    ("x-own", "100% of the client, %REQ(:path)%"),
+    ("x-beamlit-host", "forged"),
     ("x-request-id", "r-1"),
     ("x-forwarded-for", "203.0.113.7"),
     ("x-forwarded-proto", "https"),
@@ -159,6 +160,7 @@ TRICKY = [
     ("cookie", "a=1"),
     ("accept", "text/event-stream"),
 ]
+ADDED = (("x-own", "of the model"), ("x-key", "of the model"))
 PATHS = ["", "v1/chat?stream=true&q=%20%2F", "ws/models/m/v1", "/double//slash/", "a%2Fb;c=1?x=/../y", "?only=query"]
 
 
@@ -168,7 +170,7 @@ PATHS = ["", "v1/chat?stream=true&q=%20%2F", "ws/models/m/v1", "/double//slash/"
 async def test_a_request_sent_again_is_what_it_would_have_been_at_once(
     plane: Plane, side: str, away: int, prefix: str, failure: str
 ) -> None:
-    wanted = Wanted(path_prefix=prefix, headers_to_add=(("x-own", "of the model"), ("x-key", "of the model")))
+    wanted = Wanted(path_prefix=prefix, headers_to_add=ADDED)
     at_once = await plane.serve(replace(wanted, away=away))
     second = await plane.serve(replace(wanted, away=100 - away))
     other = {"local": "remote", "remote": "local"}[side]
@@ -182,6 +184,17 @@ async def test_a_request_sent_again_is_what_it_would_have_been_at_once(
         assert len(again) == 1
         assert _headers(again[0], second) == _headers(direct, at_once)
         assert [again[0][part] for part in _ELSE] == [direct[part] for part in _ELSE]
+
+
+@pytest.mark.xfail(strict=True, reason="the first value alone is kept, and an empty one is not")
+@pytest.mark.parametrize("values", [["first", "second"], [""]])
+async def test_a_header_that_the_model_overwrites_is_restored_whole(plane: Plane, values: list[str]) -> None:
+    model = await plane.serve(Wanted(away=100, headers_to_add=ADDED))
+
+    reply = await plane.ask(model, headers=[*(("x-own", value) for value in values), ("on-remote", "status=503")])
+
+    (local,) = (one for one in plane.backends.seen(reply.probe) if one["servedBy"].startswith("local"))
+    assert [value for name, value in local["headers"] if name == "x-own"] == values
 
 
 _ELSE = ("method", "target", "length", "sha256")

@@ -48,6 +48,6 @@ class Hints:
             ):
                 self._news.set()
         except (OSError, RuntimeError) as error:  # RuntimeError is the root of what watchfiles raises.
-            log.warning("no reports of changed files, looking more often error=%s", error)
+            log.warning("no reports of changed files, looking more often", extra={"error": error})
             self._relist = _RELIST_UNAIDED
             self._news.set()

@@ -43,7 +43,7 @@ class Saving:
             try:
                 await asyncio.to_thread(save_state, self._path, self._snapshot())
             except OSError as error:
-                log.warning("state file not written path=%s error=%s", self._path, error.strerror)
+                log.warning("state file not written", extra={"path": self._path, "error": error.strerror})
                 pause = _PAUSE_AFTER_FAILURE
                 if not self._closing.is_set():
                     self._marked.set()

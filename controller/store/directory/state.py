@@ -41,7 +41,7 @@ def load_state(path: Path) -> State:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         aside = path.with_name(path.name + ".corrupt")
         path.replace(aside)
-        log.warning("state file set aside, starting without it path=%s error=%s", aside, type(error).__name__)
+        log.warning("state file set aside, starting without it", extra={"path": aside, "error": type(error).__name__})
         return State()
 
 

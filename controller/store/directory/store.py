@@ -99,7 +99,7 @@ class DirectoryStore:
         failure = None if owner.cancelled() else owner.exception()
         if failure is not None:
             # The words of the failure may quote a file.
-            log.error("folder store failed error=%s", type(failure).__name__)
+            log.error("folder store failed", extra={"error": type(failure).__name__})
         self._watches.close(failure)
 
     @property
@@ -190,13 +190,17 @@ class DirectoryStore:
         if problems == self._problems:
             return
         for problem in sorted(set(problems) - set(self._problems)):
-            log.warning("manifest refused %s", problem)
+            log.error("mistake in a file", extra={"at": f"{problem.file}:{problem.line}", "problem": _words(problem)})
         for file in sorted({p.file for p in self._problems} - {p.file for p in problems}):
-            log.info("manifest accepted file=%s", file)
+            log.info("file accepted", extra={"file": file})
         self._problems = problems
         self._report(problems)
 
 
 def _log_notes(file: str, notes: set[str]) -> None:
     for note in sorted(notes):
-        log.info("manifest note file=%s note=%s", file, note)
+        log.info("note on a file", extra={"file": file, "note": note})
+
+
+def _words(problem: Problem) -> str:
+    return f"{problem.field}: {problem.message}" if problem.field else problem.message

@@ -47,9 +47,6 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
     def kill(self) -> None:
         """SIGKILL it, and whatever it started in its session, and wait until it is gone."""
         if self._process.returncode is None:

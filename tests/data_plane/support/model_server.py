@@ -9,8 +9,8 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `size=1000000`          a body of that many bytes
 * `header=name:value`     one more header
 
-What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in all,
-and `PUT /-/health` with a status code in the body sets what `/healthz` answers.
+What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
+all, and `PUT /-/health` with a status code in the body sets what `/healthz` answers.
 """
 
 from __future__ import annotations

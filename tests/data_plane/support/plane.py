@@ -41,6 +41,7 @@ class Wanted:
     replicas: tuple[Replica, ...] | None = None
     """None for all that the backends have."""
     check: HttpCheck | None = None
+    remote_check: HttpCheck | None = None
     host: str = ""
     """Where the remote is; empty for the one of the backends."""
     path_prefix: str = "/ws/models/m"
@@ -211,6 +212,7 @@ class Plane:
             port=BACKEND_PORT,
             authority=model.authority,
             path_prefix=wanted.path_prefix,
+            health_check=wanted.remote_check,
             headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
         )
         return ModelRoute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,8 +88,7 @@ class Product:
     async def stop(self) -> None:
         for envoy in self.envoys:
             await envoy.stop()
-        if self._process is not None and self._process.alive:
-            self._process.signal(signal.SIGTERM)
+        if self._process is not None:
             self._process.terminate()
 
     def _save(self, name: str, *documents: dict[str, Any]) -> None:

@@ -1,0 +1,143 @@
+"""Envoys with one worker, each on the CPUs it is given, and what CPU they used."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.cli.envoy_process import NoEnvoyError, envoy_binary
+
+_LAUNCHED = Path(__file__).with_name("launched.py")
+
+
+class CannotRunError(Exception):
+    """There is nothing to measure: an Envoy did not start, or does not do what it is to do. The message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cpus:
+    """The proxies run on one CPU, the load and the upstream on another, so that neither is measured with the other."""
+
+    proxies: frozenset[int]
+    rest: frozenset[int]
+
+    @classmethod
+    def of_this_process(cls) -> Cpus:
+        """Divide the CPUs that this process may use. With a single one everything shares it."""
+        first, *others = sorted(os.sched_getaffinity(0))
+        return cls(frozenset({first}), frozenset(others[:1] or (first,)))
+
+
+class Envoy:
+    """One running Envoy."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
+        self._clock = _cpu_clock(process.pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that all its threads have used, user and system, to the nanosecond."""
+        return time.clock_gettime(self._clock)
+
+    def check(self) -> None:
+        """Raise CannotRunError if it ended."""
+        if self._process.poll() is not None:
+            words = "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+            raise CannotRunError(f"the Envoy of {self.name} ended:\n{words}")
+
+    def stop(self) -> None:
+        """Kill it and wait until it is gone."""
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class Envoys:
+    """All Envoys of a run; leaving the context ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Envoy] = []
+
+    def start(self, name: str, config: str, cpus: frozenset[int]) -> Envoy:
+        """Start one from its configuration (YAML). Raises CannotRunError when there is no Envoy to start."""
+        try:
+            binary = envoy_binary()
+        except NoEnvoyError as error:
+            raise CannotRunError(str(error)) from error
+        file, log = (self._folder / f"{name.replace('/', '-').replace(' ', '-')}.{end}" for end in ("yaml", "log"))
+        file.touch(mode=0o600)
+        file.write_text(config)
+        launch = [sys.executable, "-I", "-S", _LAUNCHED, str(os.getpid()), ",".join(map(str, sorted(cpus)))]
+        flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*launch, binary, "--config-path", file, *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # Ctrl-C in a terminal goes to the benchmark alone, which ends them.
+                start_new_session=True,
+            )
+        envoy = Envoy(name, process, log)
+        self._started.append(envoy)
+        return envoy
+
+    def check(self) -> None:
+        """Raise CannotRunError if one ended."""
+        for envoy in self._started:
+            envoy.check()
+
+    def __enter__(self) -> Envoys:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for envoy in self._started:
+            envoy.stop()
+
+
+def free_network(port: int) -> str:
+    """Find a loopback network 127.x.y that nobody uses, judged by `port` of its first addresses; return its prefix."""
+    while True:
+        prefix = f"127.{random.randint(16, 254)}.{random.randint(1, 254)}"
+        if all(_is_free(f"{prefix}.{number}", port) for number in range(1, 20)):
+            return prefix
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind((host, port))
+        return True
+    return False
+
+
+def _cpu_clock(pid: int) -> int:
+    """Return the CPU-time clock of a process: clock_getcpuclockid(3)."""
+    clock = ctypes.c_int()
+    error = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
+    if error:
+        raise CannotRunError(f"no CPU clock of process {pid}: {os.strerror(error)}")
+    return clock.value
+
+
+@contextlib.contextmanager
+def on_cpus(cpus: frozenset[int]) -> Iterator[None]:
+    """Run this thread on some CPUs only, for a while."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

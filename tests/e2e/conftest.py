@@ -1,0 +1,16 @@
+"""The backends of a module's models, at addresses of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.loopback import Network
+
+
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
+    with Backends(Network.unused(), tmp_path_factory.mktemp("backends")).running() as backends:
+        yield backends

@@ -1,0 +1,338 @@
+"""`beamlit run DIR --envoy`: what saving, breaking and removing files does to the traffic, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import pytest_asyncio
+
+from benchmarks.load import Traffic, closed_loop
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.loopback import unused_port
+from tests.e2e.manifests import SEED, endpoints, model, service, text_of
+from tests.e2e.support import Product, Reply, ask, eventually, no_request_fails
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_NUMBERS = itertools.count(1)
+STEADY = "steady"
+
+
+class Model:
+    """A model of one test: a file of its own with all its objects, and a port of its own."""
+
+    def __init__(self, product: Product, backends: Backends) -> None:
+        self.name = f"m{next(_NUMBERS)}"
+        self.file = f"{self.name}.yaml"
+        self.port = unused_port()
+        self._product = product
+        self._backends = backends
+
+    def text(self, replicas: int = 1, port: int = 0, **annotations: str) -> str:
+        return text_of(
+            model(
+                self.name, self._backends.remote, {f"beamlit.com/{name}": text for name, text in annotations.items()}
+            ),
+            service(self.name, port or self.port),
+            endpoints(self.name, *self._backends.local[:replicas]),
+        )
+
+    def save(self, **wanted: int | str) -> None:
+        self._product.save(self.file, self.text(**wanted))
+
+    async def served(self) -> None:
+        await self._product.programmed(self.name)
+        await eventually(lambda: ask(self.port), lambda reply: reply.side)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
+    """The product without a default remote backend, and a model that all tests leave alone."""
+    product = Product(tmp_path_factory.mktemp("run"))
+    port = unused_port()
+    product.steady = port
+    product.save(
+        "steady.yaml",
+        text_of(model(STEADY, backends.remote), service(STEADY, port), endpoints(STEADY, backends.local[0])),
+    )
+    async with product.running("--envoy"):
+        await product.programmed(STEADY)
+        yield product
+
+
+@pytest.fixture
+def models(product: Product, backends: Backends) -> Iterator[Callable[[], Model]]:
+    """Builds models whose files are gone after the test."""
+    built = []
+
+    def build() -> Model:
+        built.append(Model(product, backends))
+        return built[-1]
+
+    yield build
+    for one in built:
+        (product.objects / one.file).unlink(missing_ok=True)
+
+
+async def sides(port: int, requests: int = 400) -> tuple[int, int]:
+    """How many of so many requests went local and remote; none fails."""
+    summary = (await closed_loop(f"http://127.0.0.1:{port}/", 8, requests)).summary
+    assert summary.failed == 0
+    return summary.local, summary.remote
+
+
+async def test_the_tutorial_model_is_served_and_says_that_it_has_no_remote(product, backends):
+    port = unused_port()
+    product.save("seed.yaml", SEED)
+    product.save("seed-service.yaml", text_of(service("php-apache", port)))
+    product.save("seed-endpoints.yaml", text_of(endpoints("php-apache", *backends.local[:2])))
+    await product.programmed("php-apache")
+    assert (await eventually(lambda: ask(port), lambda reply: reply.side)).side == "local"
+    status, reason, message = await product.condition("php-apache", "ResolvedRefs")
+    assert (status, reason) == ("False", "NoRemoteBackend")
+    assert "remoteBackend is not set" in message
+    assert await product.split("php-apache") == "100/0 Disabled"
+    for file in ("seed.yaml", "seed-service.yaml", "seed-endpoints.yaml"):
+        product.remove(file)
+    await eventually(lambda: ask(port), lambda reply: reply.error == "ConnectError")
+
+
+async def test_an_edited_override_moves_the_weights_at_once(product, models):
+    one = models()
+    one.save()
+    await one.served()
+    async with no_request_fails(one.port, product.steady):
+        for remote in (30, 100, 0):
+            one.save(override=f"remote={remote}")
+            began = asyncio.get_running_loop().time()
+            await eventually(lambda: product.split(one.name), lambda split: split.endswith("Override"))
+            await eventually(lambda: product.split(one.name), f"{100 - remote}/{remote} Override".__eq__)
+            # Well under a second when the machine is free.
+            assert asyncio.get_running_loop().time() - began < 3
+            if remote in (0, 100):
+                await eventually(lambda: ask(one.port), lambda reply: reply.side == ("remote" if remote else "local"))
+            else:
+                await product.programmed(one.name)
+                await eventually(lambda: sides(one.port, 40), lambda found: found[1])
+                _, away = await sides(one.port, 1000)
+                assert abs(away - 300) < 4.5 * (1000 * 0.3 * 0.7) ** 0.5
+        one.save()
+        await eventually(lambda: product.split(one.name), "100/0 Steady".__eq__)
+
+
+async def test_a_pause_holds_the_split_until_its_annotation_goes(product, models):
+    one = models()
+    one.save(override="remote=40")
+    await eventually(lambda: product.split(one.name), "60/40 Override".__eq__)
+    one.save(paused="true")
+    await eventually(lambda: product.split(one.name), "60/40 Paused".__eq__)
+    assert (await product.condition(one.name, "Paused"))[:2] == ("True", "Paused")
+    one.save()
+    await eventually(lambda: product.split(one.name), "100/0 Steady".__eq__)
+    assert (await product.condition(one.name, "Paused"))[:2] == ("False", "NotPaused")
+
+
+async def test_an_annotation_that_cannot_be_read_has_no_effect_and_says_why(product, models):
+    one = models()
+    one.save(override="remote=half")
+    _, reason, message = await eventually(lambda: product.condition(one.name, "Accepted"), any)
+    assert reason == "AcceptedWithWarnings"
+    assert "beamlit.com/override" in message
+    assert "'half'" in message
+    assert await product.split(one.name) == "100/0 Steady"
+
+
+async def test_a_new_model_and_a_new_replica_are_served_without_a_restart(product, models):
+    one = models()
+    async with no_request_fails(product.steady):
+        one.save()
+        await one.served()
+        async with no_request_fails(one.port):
+            one.save(replicas=3)
+            seen: set[str] = set()
+
+            async def servers() -> set[str]:
+                seen.add((await ask(one.port)).server)
+                return seen
+
+            await eventually(servers, {"local-1", "local-2", "local-3"}.__eq__)
+    assert (await product.status(one.name))["local"] == {"ready": 3, "total": 3}
+
+
+async def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(product, models):
+    one = models()
+    one.save()
+    await one.served()
+    text = one.text(replicas=2, override="remote=100")
+    async with no_request_fails(one.port, product.steady):
+        with (product.objects / one.file).open("w") as file:
+            for start in range(0, len(text), 150):
+                file.write(text[start : start + 150])
+                file.flush()
+                await asyncio.sleep(0.02)
+        await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
+    assert await product.problems() == []
+
+
+def cut(text: str) -> str:
+    """End in the middle of the first document, where the text is no YAML."""
+    return text[: text.index("kind: Deployment") + len("ki")]
+
+
+def line_with(text: str, words: str) -> int:
+    return next(number for number, line in enumerate(text.splitlines(), 1) if words in line)
+
+
+@pytest.mark.parametrize(
+    ("breaking", "where", "field", "words"),
+    [
+        (cut, "    ki", "", "could not find expected ':'"),
+        (lambda text: text.replace("spec:", "\tspec:", 1), "\tspec:", "", "is indented with a tab"),
+        (lambda text: text.replace("percentage: 50", "percentag: 50"), "percentag:", "behavior.percentag", "unknown"),
+        (lambda text: text.replace("percentage: 50", "percentage: 120"), "percentage:", "behavior.percentage", "100"),
+        (lambda text: text.replace("nodePort: ", "nodePort: 7"), "nodePort:", "spec.ports[0].nodePort", "65535"),
+        (lambda text: text.replace("- 127.", "- 300."), "- 300.", "endpoints[0].addresses[0]", "IPv4"),
+    ],
+    ids=["half", "tab", "wrong field", "out of range", "another object of the file", "not an address"],
+)
+async def test_a_mistake_changes_nothing_and_is_told_by_file_line_and_field(
+    product, models, breaking, where, field, words
+):
+    one = models()
+    one.save(override="remote=0")
+    await one.served()
+    async with no_request_fails(one.port, product.steady):
+        broken = breaking(one.text(replicas=2, override="remote=100"))
+        product.save(one.file, broken)
+        (problem,) = await eventually(product.problems, bool)
+        place, _, rest = problem.partition(": ")
+        assert place == f"{one.file}:{line_with(broken, where)}"
+        assert words in rest
+        assert rest.partition(": ")[0].endswith(field)
+        told = [line for line in product.log().splitlines() if f"at={place} " in line]
+        assert len(told) == 1
+        assert " error mistake in a file " in told[0]
+        assert re.search(rf"field=\S*{re.escape(field)}( |$)" if field else "field=''", told[0])
+        assert await product.split(one.name) == "100/0 Override"
+        assert (await ask(one.port)).side == "local"
+        one.save(replicas=2, override="remote=100")
+        await eventually(product.problems, lambda problems: not problems)
+        await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
+    assert "no mistake left" in product.log()
+
+
+async def test_an_object_in_two_files_counts_where_it_was_first(product, models):
+    one, other = models(), models()
+    one.save(override="remote=0")
+    await one.served()
+    async with no_request_fails(one.port, product.steady):
+        second = one.text(override="remote=100")
+        product.save(other.file, second)
+        problems = await eventually(product.problems, bool)
+        assert len(problems) == 3
+        line = line_with(second, f"name: {one.name}")
+        assert (
+            f"{other.file}:{line}: metadata.name: ModelDeployment default/{one.name} is already given in "
+            f"{one.file}:{line}, which counts"
+        ) in problems
+        assert await product.split(one.name) == "100/0 Override"
+        # The other file takes over as the first one goes.
+        product.remove(one.file)
+        await eventually(product.problems, lambda problems: not problems)
+        await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
+
+
+async def test_what_a_secret_holds_is_told_nowhere(product, models):
+    one = models()
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"key": "not-base64-0815"}}
+    product.save(one.file, text_of(secret))
+    (problem,) = await eventually(product.problems, bool)
+    assert problem.startswith(f"{one.file}:6: data.key: ")
+    assert "0815" not in problem + product.log() + (await product.look("/status")).text
+
+
+async def test_a_removed_object_is_served_no_more_and_nobody_else_notices(product, models):
+    one, other = models(), models()
+    one.save()
+    other.save()
+    await one.served()
+    await other.served()
+    async with no_request_fails(product.steady, other.port):
+        product.remove(one.file)
+        await eventually(lambda: ask(one.port), Reply(error="ConnectError").__eq__)
+        await eventually(lambda: product.status(one.name), {}.__eq__)
+    assert f'name="{one.name}"' not in "".join(
+        line for line in (await product.look("/metrics")).text.splitlines(True) if "split_ratio" in line
+    )
+
+
+@contextmanager
+def taken(port: int) -> Iterator[None]:
+    """Another program that listens on a port."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield
+
+
+async def test_a_taken_port_is_told_in_envoys_words_and_the_others_work(product, models):
+    one, other = models(), models()
+    async with no_request_fails(product.steady):
+        with taken(one.port):
+            one.save()
+            status, reason, message = await eventually(
+                lambda: product.condition(one.name, "Programmed"), lambda seen: seen[1] == "Refused"
+            )
+            assert status == "False"
+            assert f"default/{one.name}" in message
+            assert f"cannot bind '127.0.0.1:{one.port}': Address already in use" in message
+            assert (await product.condition(one.name, "Ready"))[:2] == ("False", "NotProgrammed")
+            other.save()
+            await other.served()
+            # Another port, and all is well.
+            port = unused_port()
+            one.save(port=port)
+            await product.programmed(one.name)
+            await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+
+
+async def test_of_two_models_for_one_port_the_first_has_it_and_the_other_takes_over(product, models):
+    one, other = models(), models()
+    one.save()
+    await one.served()
+    async with no_request_fails(one.port, product.steady):
+        other.save(port=one.port, override="remote=100")
+        status, reason, message = await eventually(
+            lambda: product.condition(other.name, "Accepted"), lambda seen: seen[0] == "False"
+        )
+        assert (status, reason) == ("False", "Conflict")
+        assert message == f"port {one.port} is already that of ModelDeployment default/{one.name}"
+        assert (await product.condition(one.name, "Accepted"))[:2] == ("True", "Accepted")
+        assert (await ask(one.port)).side == "local"
+    product.remove(one.file)
+    await eventually(lambda: ask(one.port), lambda reply: reply.side == "remote")
+    await product.programmed(other.name)
+    assert (await product.condition(other.name, "Accepted"))[:2] == ("True", "Accepted")
+
+
+async def test_an_envoy_that_is_killed_is_started_again(product):
+    before = product.envoy_pid()
+    os.kill(before, 9)
+
+    async def pid() -> int:
+        return product.envoy_pid()
+
+    await eventually(pid, lambda pid: pid not in (0, before))
+    await eventually(lambda: ask(product.steady), lambda reply: reply.side == "local")
+    assert "envoy ended, starting it again" in product.log()
+
+
+async def test_nothing_is_written_into_the_watched_folder(product):
+    assert [path.name for path in product.objects.iterdir()] == ["steady.yaml"]
