@@ -1,8 +1,8 @@
 """What a request pays in the product's data plane, against a static Envoy and against one written by hand.
 
 Nine Envoys with one worker each (three kinds, three splits) take turns of a fraction of a second with 32 clients on kept
-connections. What counts is the CPU that the Envoy used per request, compared within each round; the upstream is an Envoy
-that answers at once. Before that, the Envoy by hand and the product's show that they treat requests alike.
+connections. What counts is the CPU that an Envoy used per request, compared within each round; the upstream is an Envoy
+that answers at once. Before that, the product's Envoy and the one by hand show that they treat requests alike.
 """
 
 from __future__ import annotations
@@ -11,118 +11,127 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from benchmarks.proxies import configs
-from benchmarks.proxies.comparison import GOALS, VARIANTS, Kind, Round, Variant, failed, turns
-from benchmarks.proxies.configs import FRONT_PORT, Upstreams
-from benchmarks.proxies.duties import duties, wait_until_splitting
-from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoy, Envoys, free_network, on_cpus
-from benchmarks.proxies.product import ControlPlane
-from benchmarks.proxies.slots import Clients
-from benchmarks.proxies.table import table, unsettled, verdict, verdict_on_failures
+from benchmarks.proxies.comparison import GOALS, VARIANTS, Goal, Round, Variant, failed, turns
+from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoys, on_cpus
+from benchmarks.proxies.lineup import Proxy, lineup
+from benchmarks.proxies.table import table, verdict, verdict_on_failures
 
-CLIENTS = 32
-WARM_UP_ROUNDS = 4
-_BODY = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'
-REQUEST = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: chat.default\r\nauthorization: Bearer of-the-client\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
+INTERRUPTED = 130
+_WARM_UP = 6
+"""Rounds before those that count."""
+_AT_MOST = 3
+"""How many times the rounds asked for there are while a goal is unsettled."""
+_TOLD_EACH = 20
+"""Rounds."""
 
 EPILOG = """\b
 Exit codes:
   0    every goal is met
   1    a goal is missed
   2    could not run
-  130  interrupted; no process is left behind
+  130  interrupted (SIGINT, SIGTERM); no process is left behind
 
 \b
 Examples:
   make bench NAME=data_path
-  python -m benchmarks.data_path --rounds 60          quicker, less certain
-  python -m benchmarks.data_path --rounds 500         on a noisy machine
+  python -m benchmarks.data_path --rounds 60               quicker, less certain
+  python -m benchmarks.data_path --seconds-per-slot 0.1    longer turns
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How long it runs. While a goal is not settled there are more rounds, up to three times as many."""
+    """How long it runs."""
 
     rounds: int
     seconds_per_slot: float
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """One variant that runs, and its clients."""
-
-    envoy: Envoy
-    clients: Clients
-
-
 async def run(options: Options) -> int:
-    """Measure, print, and return the exit code. Raises CannotRunError."""
+    """Measure, print, and return the exit code. Raises CannotRunError and OSError."""
     cpus = Cpus.of_this_process()
+    click.echo(f"starting {len(VARIANTS)} Envoys and their upstream")
     with tempfile.TemporaryDirectory(prefix="data-path-") as folder, on_cpus(cpus.rest), Envoys(Path(folder)) as envoys:
-        click.echo(f"starting {len(VARIANTS)} Envoys and an upstream")
-        async with _proxies(envoys, cpus) as proxies:
-            rounds = await _measured(proxies, options)
+        async with lineup(envoys, cpus) as proxies:
+            click.echo("the product and the Envoy by hand treat requests alike")
+            warm_up, rounds = await _measured(proxies, options)
     click.echo(f"\n{table(rounds)}\n")
     for goal in GOALS:
         click.echo(verdict(goal, rounds))
-    click.echo(verdict_on_failures(rounds))
-    return 0 if all(goal.met(rounds) for goal in GOALS) and not failed(rounds) else 1
+    click.echo(verdict_on_failures([*warm_up, *rounds]))
+    return 0 if all(goal.met(rounds) for goal in GOALS) and not failed([*warm_up, *rounds]) else 1
 
 
-@asynccontextmanager
-async def _proxies(envoys: Envoys, cpus: Cpus) -> AsyncIterator[Mapping[Variant, Proxy]]:
-    """Start everything and wait until all of it does what it is to do."""
-    network = free_network(FRONT_PORT)
-    upstreams = Upstreams((f"{network}.101", f"{network}.102", f"{network}.103"), f"{network}.110")
-    fronts = {variant: f"{network}.{number}" for number, variant in enumerate(VARIANTS, 1)}
-    async with AsyncExitStack() as stack:
-        envoys.start("the upstream", configs.upstream(upstreams), cpus.rest)
-        started, planes = {}, []
-        for variant, front in fronts.items():
-            if variant.kind is Kind.PRODUCT:
-                plane = ControlPlane(front, upstreams, variant.local)
-                config = await plane.start()
-                stack.push_async_callback(plane.stop)
-                planes.append(plane)
-            else:
-                written = configs.static if variant.kind is Kind.STATIC else configs.by_hand
-                config = written(front, upstreams, variant.local)
-            started[variant] = envoys.start(str(variant), config, cpus.proxies)
-        for plane in planes:
-            await plane.wait_until_delivered()
-        for variant, front in fronts.items():
-            await wait_until_splitting(front, variant.local, envoys.check)
-        await _compare_duties(fronts)
-        yield {
-            variant: Proxy(envoy, Clients((fronts[variant], FRONT_PORT), REQUEST, CLIENTS))
-            for variant, envoy in started.items()
-        }
-
-
-async def _compare_duties(fronts: Mapping[Variant, str]) -> None:
-    for local in (100, 50, 0):
-        ours = await duties(fronts[Variant(Kind.PRODUCT, local)], local)
-        theirs = await duties(fronts[Variant(Kind.BY_HAND, local)], local)
-        if ours != theirs:
-            raise CannotRunError(f"at {local} % local the product and the Envoy by hand differ: {ours ^ theirs}")
-    click.echo("the product and the Envoy by hand treat requests alike")
-
-
-async def _measured(proxies: Mapping[Variant, Proxy], options: Options) -> list[Round]:
+async def _measured(proxies: Mapping[Variant, Proxy], options: Options) -> tuple[Sequence[Round], Sequence[Round]]:
+    """Return the rounds to warm up, and those that count: more than asked for while a goal is not settled."""
+    warm_up = [await _round(proxies, number, options.seconds_per_slot) for number in range(_WARM_UP)]
     rounds: list[Round] = []
-    for number in range(-WARM_UP_ROUNDS, 3 * options.rounds):
-        one: Round = {variant: proxies[variant] for variant in turns(number)}
-        if number >= 0:
-            rounds.append(one)
-    return rounds
+    while len(rounds) < options.rounds or (_unsettled(rounds) and len(rounds) < _AT_MOST * options.rounds):
+        rounds.append(await _round(proxies, len(rounds), options.seconds_per_slot))
+        if len(rounds) % _TOLD_EACH == 0:
+            open_ = "; ".join(f"{goal.text}: {goal.ratios(rounds).median:.3f}" for goal in _unsettled(rounds))
+            click.echo(f"{len(rounds):>5} rounds{f', not settled: {open_}' if open_ else ''}")
+    return warm_up, rounds
+
+
+async def _round(proxies: Mapping[Variant, Proxy], number: int, seconds: float) -> Round:
+    slots = {}
+    for variant in turns(number):
+        slots[variant] = proxies[variant].slot(seconds)
+        # The load blocks on purpose; between two slots the control planes have their turn.
+        await asyncio.sleep(0)
+    return slots
+
+
+def _unsettled(rounds: Sequence[Round]) -> tuple[Goal, ...]:
+    return tuple(goal for goal in GOALS if not goal.settled(rounds))
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--rounds",
+    type=click.IntRange(10, 5000),
+    default=120,
+    show_default=True,
+    help=f"One slot of each Envoy is a round. Up to {_AT_MOST} times as many while noise leaves a goal open.",
+)
+@click.option(
+    "--seconds-per-slot",
+    type=click.FloatRange(0.01, 10),
+    default=0.05,
+    show_default=True,
+    help="How long the turn of an Envoy lasts.",
+)
+def main(rounds: int, seconds_per_slot: float) -> None:
+    """Measure what a request pays in the product's data plane.
+
+    Compares, as CPU per request of the Envoy and in turns of a fraction of a second: the product; a static Envoy that
+    does nothing but split; and an Envoy whose file was written by hand for the product's duties. Prints a table, then
+    for each goal whether it is met.
+    """
+    sys.exit(asyncio.run(_until_signalled(Options(rounds, seconds_per_slot))))
+
+
+async def _until_signalled(options: Options) -> int:
+    """Run; SIGINT and SIGTERM cancel it, and it takes its processes down with it."""
+    benchmark = asyncio.create_task(run(options))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, benchmark.cancel)
+    try:
+        return await benchmark
+    except asyncio.CancelledError:
+        click.echo("\ninterrupted; every process of the benchmark is gone", err=True)
+        return INTERRUPTED
+    except (CannotRunError, OSError) as error:
+        click.secho(f"\ncould not run: {error}", fg="red", err=True)
+        return 2
+
+
+if __name__ == "__main__":
+    main()

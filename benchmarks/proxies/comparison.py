@@ -34,7 +34,8 @@ class Variant(NamedTuple):
         return f"{self.kind.value} {self.split}"
 
 
-VARIANTS = tuple(Variant(kind, local) for local in (100, 50, 0) for kind in Kind)
+SPLITS = (100, 50, 0)
+VARIANTS = tuple(Variant(kind, local) for local in SPLITS for kind in Kind)
 
 Round: TypeAlias = Mapping[Variant, Slot]
 """One slot of each variant, all within a second or two: noise that lasts longer is in all of them."""
@@ -85,7 +86,9 @@ class Goal(NamedTuple):
 GOALS = (
     Goal("local leg, of a static Envoy", Variant(Kind.PRODUCT, 100), Variant(Kind.STATIC, 100), 0.90),
     Goal("50/50, of a static Envoy", Variant(Kind.PRODUCT, 50), Variant(Kind.STATIC, 50), 0.75),
-    Goal("local leg, of one by hand with the same duties", Variant(Kind.PRODUCT, 100), Variant(Kind.BY_HAND, 100), 0.97),
+    Goal(
+        "local leg, of one by hand with the same duties", Variant(Kind.PRODUCT, 100), Variant(Kind.BY_HAND, 100), 0.97
+    ),
     Goal("50/50, of one by hand with the same duties", Variant(Kind.PRODUCT, 50), Variant(Kind.BY_HAND, 50), 0.97),
 )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from datetime import timedelta
 
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import Upstreams
-from benchmarks.proxies.envoys import CannotRunError
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort, bootstrap_for
@@ -18,7 +16,6 @@ from xds_server.snapshot.assembly import Assembly
 from xds_server.stream.server import XdsServer
 
 _MODEL = ModelKey("default", "chat")
-_ACKNOWLEDGED_WITHIN = 15.0
 
 
 class ControlPlane:
@@ -39,23 +36,9 @@ class ControlPlane:
         self._server.publish(snapshot, frozenset(key for key, _ in self._assembly.versions(_MODEL)))
         return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), HostPort("127.0.0.1", 0))
 
-    async def wait_until_delivered(self) -> None:
-        """Wait until an Envoy holds all of it. Raises CannotRunError with what it refused."""
-        try:
-            async with asyncio.timeout(_ACKNOWLEDGED_WITHIN):
-                while not self._delivered():
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            refused = [str(one) for client in self._server.clients() for one in client.rejections]
-            raise CannotRunError(f"Envoy did not acknowledge the product's resources: {refused}") from None
-
     async def stop(self) -> None:
         """End the streams and the server."""
         await self._server.stop(0)
-
-    def _delivered(self) -> bool:
-        holdings = self._server.holds(self._assembly.versions(_MODEL))
-        return bool(holdings) and all(holding.complete for holding in holdings)
 
 
 def model_route(upstreams: Upstreams, local: int) -> ModelRoute:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.proxies.comparison import (
-    GOALS,
     VARIANTS,
     Goal,
     Kind,
@@ -19,9 +18,10 @@ from benchmarks.proxies.comparison import (
 )
 
 _HEADER = (
-    f"{'Envoy':<9}{'split':>7}{'requests':>10}{'remote':>9}{'CPU us/request':>16}"
-    f"{'of static':>11} {'(quartiles)':<13}{'of by hand':>12} {'(quartiles)':<13}{'requests/s':>12}{'failed':>8}"
+    f"{'Envoy':<9}{'split':>7}{'requests':>10}{'remote':>8}{'CPU us/request':>16}"
+    f"{'of static':>11} {'(quartiles)':<14}{'of by hand':>11} {'(quartiles)':<14}{'requests/s':>12}{'failed':>8}"
 )
+_NOTHING = f"{'-':>11} {'':<14}"
 
 
 def table(rounds: Sequence[Round]) -> str:
@@ -48,28 +48,20 @@ def verdict_on_failures(rounds: Sequence[Round]) -> str:
     return f"{'missed' if count else 'met':<7}{'failed requests':<48}   {'0':>4}: {count} of {requests}"
 
 
-def unsettled(rounds: Sequence[Round]) -> tuple[str, ...]:
-    """Name the goals that more rounds could still decide."""
-    return tuple(goal.text for goal in GOALS if not goal.settled(rounds))
-
-
 def _row(rounds: Sequence[Round], variant: Variant) -> str:
     slots = [one[variant] for one in rounds]
     requests = sum(slot.requests for slot in slots)
     remote = sum(slot.remote for slot in slots) / requests
-    static, by_hand = Variant(Kind.STATIC, variant.local), Variant(Kind.BY_HAND, variant.local)
-    compared = [efficiency(rounds, variant, base) if variant.kind in kinds else None for base, kinds in (
-        (static, (Kind.BY_HAND, Kind.PRODUCT)), (by_hand, (Kind.PRODUCT,)),
-    )]
+    static, by_hand = (Variant(kind, variant.local) for kind in (Kind.STATIC, Kind.BY_HAND))
+    of_static = _shown(efficiency(rounds, variant, static)) if variant.kind is not Kind.STATIC else _NOTHING
+    of_by_hand = _shown(efficiency(rounds, variant, by_hand)) if variant.kind is Kind.PRODUCT else _NOTHING
     return (
-        f"{variant.kind.value:<9}{variant.split:>7}{requests:>10}{remote:>8.1%} "
-        f"{cpu_per_request(rounds, variant) * 1e6:>16.1f}{_shown(compared[0])}{_shown(compared[1])}"
-        f"{throughput(rounds, variant, static).median:>11.3f}{sum(slot.failed for slot in slots):>8}"
+        f"{variant.kind.value:<9}{variant.split:>7}{requests:>10}{remote:>8.1%}"
+        f"{cpu_per_request(rounds, variant) * 1e6:>16.1f}{of_static}{of_by_hand}"
+        f"{throughput(rounds, variant, static).median:>12.3f}{sum(slot.failed for slot in slots):>8}"
     )
 
 
-def _shown(ratios: Ratios | None) -> str:
-    if ratios is None:
-        return f"{'-':>11}{'':<14}"
+def _shown(ratios: Ratios) -> str:
     low, high = ratios.quartiles
-    return f"{ratios.median:>11.3f} ({low:.3f}-{high:.3f})"
+    return f"{ratios.median:>11.3f} {f'({low:.3f}-{high:.3f})':<14}"
