@@ -1,8 +1,8 @@
 """What a request pays in the product's data plane, against a static Envoy and against one written by hand.
 
-Nine Envoys with one worker each (three kinds, three splits) take turns of a fraction of a second with 32 clients on kept
-connections. What counts is the CPU that an Envoy used per request, compared within each round; the upstream is an Envoy
-that answers at once. Before that, the product's Envoy and the one by hand show that they treat requests alike.
+Nine Envoys with one worker each (three kinds, three splits) take turns of a fraction of a second with 32 clients on
+kept connections. What counts is the CPU that an Envoy used per request, compared within each round; the upstream is an
+Envoy that answers at once. Before that, the product's Envoy and the one by hand show that they treat requests alike.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Ratios(NamedTuple):
     def of(cls, values: Sequence[float]) -> Ratios:
         """Summarise at least two values.
 
-        The interval is the one between order statistics (binomial, normal approximation): no assumption about the noise.
+        The interval is one between order statistics (binomial, normal approximation): it assumes nothing of the noise.
         """
         ascending = sorted(values)
         low, median, high = statistics.quantiles(ascending, n=4, method="inclusive")

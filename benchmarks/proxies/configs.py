@@ -1,4 +1,4 @@
-"""The configurations that are files: the upstream, the static Envoy, the one written by hand. Pure but for reading them."""
+"""The configurations that are files here: the upstream, the static Envoy, the one written by hand."""
 
 from __future__ import annotations
 

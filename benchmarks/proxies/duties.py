@@ -1,4 +1,4 @@
-"""What an Envoy does with a request, seen from both of its ends: two that have the same duties must not differ in it."""
+"""What an Envoy does with a request, seen from both of its ends: the same duties must look the same."""
 
 from __future__ import annotations
 

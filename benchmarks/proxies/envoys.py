@@ -80,11 +80,12 @@ class Envoys:
         file, log = (self._folder / f"{name.replace('/', '-').replace(' ', '-')}.{end}" for end in ("yaml", "log"))
         file.touch(mode=0o600)
         file.write_text(config)
-        launch = [sys.executable, "-I", "-S", _LAUNCHED, str(os.getpid()), ",".join(map(str, sorted(cpus)))]
-        flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        where = [os.getpid(), ",".join(map(str, sorted(cpus)))]
+        flags = ["--concurrency", 1, "--disable-hot-restart", "--log-level", "warning"]
+        command = [sys.executable, "-I", "-S", _LAUNCHED, *where, binary, "--config-path", file, *flags]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*launch, binary, "--config-path", file, *flags],
+                list(map(str, command)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,7 +1,7 @@
 """Run as a program: become a command that runs on given CPUs only and does not outlive its parent.
 
-``python launched.py PARENT CPU,CPU COMMAND...`` A program of its own and not a function between fork and exec, since the
-parent has threads.
+``python launched.py PARENT CPU,CPU COMMAND...``. A program of its own and not a function between fork and exec, since
+the parent has threads.
 """
 
 import ctypes

@@ -111,7 +111,8 @@ class Product:
         """Signal `beamlit run` and return its exit code."""
         process = self._process
         assert process is not None
-        process.signal(number)
+        (pid,) = (pid for pid, command in processes_of(self.home).items() if f"{BEAMLIT} run " in command)
+        os.kill(pid, number)
 
         async def alive() -> bool:
             return process.alive
@@ -149,12 +150,13 @@ class Product:
 
     async def look(self, path: str) -> httpx.Response:
         """GET from the admin address."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(trust_env=False) as client:
             return await client.get(f"http://{self.admin}{path}", timeout=10)
 
-    async def problems(self) -> list[str]:
+    async def problems(self, file: str) -> list[str]:
+        """What is wrong with one file."""
         report: dict[str, Any] = (await self.look("/status")).json()
-        return report["problems"]
+        return [problem for problem in report["problems"] if problem.startswith(f"{file}:")]
 
     async def status(self, name: str) -> dict[str, Any]:
         """The status of one model; empty while it is unknown."""
@@ -201,7 +203,7 @@ class Reply:
 async def ask(port: int, **headers: str) -> Reply:
     """Send one request, once, on a connection of its own."""
     try:
-        async with httpx.AsyncClient(timeout=10) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
             answer = await client.get(f"http://127.0.0.1:{port}/", headers=headers)
     except httpx.TransportError as error:
         return Reply(error=type(error).__name__)

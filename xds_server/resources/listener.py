@@ -33,11 +33,11 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from controller.api.route import ModelRoute, RemoteRoute
 from xds_server.resources import names
-from xds_server.resources.cluster import BUFFER_LIMIT_BYTES
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, added_for, forwarding, rewritten_for
 from xds_server.resources.saved import HOST_HEADER, STAYS_INSIDE, original_host, reading_host, saving
+from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from controller.api.endpoints import Replica
 from controller.api.route import ModelRoute, RemoteRoute
 from xds_server.resources import cluster, listener, names
+from xds_server.resources.backend import backend_cluster
 from xds_server.resources.endpoint import load_assignment, local_side, remote_side
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import resource
@@ -61,7 +62,7 @@ def _remote(model: ModelKey, remote: RemoteRoute, backend: str) -> tuple[Resourc
     to_backend, to_local = names.remote_listener(model), names.local_listener(model)
     fallback = cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote))
     return (
-        resource(backend, cluster.backend_cluster(backend, remote)),
+        resource(backend, backend_cluster(backend, remote)),
         resource(names.fallback_cluster(model), fallback),
         resource(to_backend, listener.remote_listener(model, remote, backend), [ResourceKey(CLUSTER, backend)]),
         resource(

@@ -1,0 +1,91 @@
+"""What the clusters have in common."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    ClusterCommonLbConfig,
+    LoadBalancingPolicy,
+    LoadBalancingPolicyPolicy,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HealthCheck,
+    HealthCheckHttpHealthCheck,
+    HealthCheckTcpHealthCheck,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+)
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import LeastRequest
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsUseDownstreamHttpConfig,
+)
+from envoy_data_plane.envoy.type.v3 import Percent
+from envoy_data_plane.google.protobuf import Any
+
+from controller.api.route import HttpCheck
+from xds_server.resources.packing import extension, packed
+
+# Trap 8: a request larger than the buffer cannot be sent again.
+BUFFER_LIMIT_BYTES = 4 * 1024 * 1024
+
+# Trap 1: the default is three concurrent retries; what is above it fails under load without a word. Overload is the
+# business of the split, not of a circuit breaker (trap 9: a tripped one does not fail over).
+NO_BREAKER = CircuitBreakers(
+    thresholds=[
+        CircuitBreakersThresholds(
+            max_connections=1_000_000,
+            max_pending_requests=1_000_000,
+            max_requests=1_000_000,
+            max_retries=1_000_000,
+        )
+    ]
+)
+
+LEAST_REQUEST = LoadBalancingPolicy(
+    policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension("least_request", LeastRequest()))]
+)
+
+# Trap 4: with a panic threshold a pool whose hosts are mostly down is used as if all were up; and what becomes of a
+# host is otherwise held back for up to a second to be told in one go, which is as long as an ejection lasts.
+HEALTH_COUNTS = ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0), update_merge_window=timedelta(0))
+
+
+def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
+    """Build the options of a cluster that is spoken to as the client speaks, through some upstream filters.
+
+    Trap 13: gRPC needs HTTP/2 upstream where the client speaks it, or its status is lost.
+    """
+    codec = HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=packed(UpstreamCodec()))
+    return {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(
+            HttpProtocolOptions(
+                use_downstream_protocol_config=HttpProtocolOptionsUseDownstreamHttpConfig(
+                    http_protocol_options=Http1ProtocolOptions(), http2_protocol_options=Http2ProtocolOptions()
+                ),
+                http_filters=[*upstream_filters, codec] if upstream_filters else [],
+            )
+        )
+    }
+
+
+def health_check(check: HttpCheck) -> HealthCheck:
+    """Build a health check; without a path it connects, no more."""
+    http = HealthCheckHttpHealthCheck(path=check.path, host="localhost") if check.path else None
+    return HealthCheck(
+        timeout=min(check.interval, timedelta(seconds=1)) / 2,
+        interval=check.interval,
+        unhealthy_interval=check.interval,
+        # Trap 5: a standby that gets no traffic is otherwise checked once a minute.
+        no_traffic_interval=check.interval,
+        unhealthy_threshold=2,
+        healthy_threshold=1,
+        # Trap 5: the default host is the cluster's name, whose "/" some servers refuse. An endpoint's own goes first.
+        http_health_check=http,
+        tcp_health_check=None if http else HealthCheckTcpHealthCheck(),
+    )
