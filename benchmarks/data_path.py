@@ -20,7 +20,7 @@ import click
 from benchmarks.proxies.comparison import GOALS, VARIANTS, Goal, Round, Variant, failed, turns
 from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoys, on_cpus
 from benchmarks.proxies.lineup import Proxy, lineup
-from benchmarks.proxies.table import table, verdict, verdict_on_failures
+from benchmarks.proxies.table import LEGEND, table, verdict, verdict_on_failures
 
 INTERRUPTED = 130
 _WARM_UP = 6
@@ -61,7 +61,7 @@ async def run(options: Options) -> int:
         async with lineup(envoys, cpus) as proxies:
             click.echo("the product and the Envoy by hand treat requests alike")
             warm_up, rounds = await _measured(proxies, options)
-    click.echo(f"\n{table(rounds)}\n")
+    click.echo(f"\n{table(rounds)}\n\n{LEGEND}\n")
     for goal in GOALS:
         click.echo(verdict(goal, rounds))
     click.echo(verdict_on_failures([*warm_up, *rounds]))
@@ -75,8 +75,7 @@ async def _measured(proxies: Mapping[Variant, Proxy], options: Options) -> tuple
     while len(rounds) < options.rounds or (_unsettled(rounds) and len(rounds) < _AT_MOST * options.rounds):
         rounds.append(await _round(proxies, len(rounds), options.seconds_per_slot))
         if len(rounds) % _TOLD_EACH == 0:
-            open_ = "; ".join(f"{goal.text}: {goal.ratios(rounds).median:.3f}" for goal in _unsettled(rounds))
-            click.echo(f"{len(rounds):>5} rounds{f', not settled: {open_}' if open_ else ''}")
+            click.echo(f"{len(rounds):>5} rounds, {len(GOALS) - len(_unsettled(rounds))} of {len(GOALS)} goals settled")
     return warm_up, rounds
 
 

@@ -33,7 +33,9 @@ class Cpus:
 
     @classmethod
     def of_this_process(cls) -> Cpus:
-        """Divide the CPUs that this process may use. With a single one everything shares it."""
+        """Divide the CPUs that this process may use; a single one is shared by everything. Raises CannotRunError."""
+        if sys.platform != "linux":
+            raise CannotRunError("this measures CPU time as Linux tells it, and runs on nothing else")
         first, *others = sorted(os.sched_getaffinity(0))
         return cls(frozenset({first}), frozenset(others[:1] or (first,)))
 

@@ -21,15 +21,14 @@ _HEADER = (
     f"{'Envoy':<9}{'split':>7}{'requests':>10}{'remote':>8}{'CPU us/request':>16}"
     f"{'of static':>11} {'(quartiles)':<14}{'of by hand':>11} {'(quartiles)':<14}{'requests/s':>12}{'failed':>8}"
 )
+LEGEND = """\
+of static, of by hand: CPU per request of that Envoy divided by this one's, at the same split; 0.9 is a ninth more CPU.
+Medians of the rounds. requests/s: divided by the static Envoy's."""
 _NOTHING = f"{'-':>11} {'':<14}"
 
 
 def table(rounds: Sequence[Round]) -> str:
-    """Write a row for each variant.
-
-    Ratios are the CPU per request of the other by that of this one: 0.9 is a ninth more CPU. The last ratio is that of
-    requests per second to the static Envoy's.
-    """
+    """Write a row for each variant; LEGEND says how to read it."""
     return "\n".join([_HEADER, *(_row(rounds, variant) for variant in VARIANTS)])
 
 

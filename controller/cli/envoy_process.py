@@ -12,13 +12,29 @@ import importlib.metadata
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_never, wait_exponential
 
 logger = logging.getLogger(__name__)
 
 _STOPS_WITHIN_SECONDS = 5.0
+
+# Starts a program as nobody's child: Envoy has the kernel end it when its parent dies (prctl(2), PR_SET_PDEATHSIG), and
+# it shall outlive this one. Which process it is stands in a file before standard output is closed.
+_ORPHANED = """
+import os, sys, time
+parent = os.getpid()
+if not os.fork():
+    while os.getppid() == parent:
+        time.sleep(0.001)
+    with open("/proc/self/stat") as stat, open(sys.argv[1], "w") as file:
+        file.write(stat.read())
+    os.dup2(2, 1)
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class NoEnvoyError(Exception):
@@ -37,23 +53,20 @@ def envoy_binary() -> Path:
 
 
 class EnvoyProcess:
-    """One Envoy with its own folder (mode 0700) for bootstrap, log and process id."""
+    """One Envoy with its own folder (mode 0700) for bootstrap, log and what tells its process from others."""
 
     def __init__(self, binary: Path, directory: Path, bootstrap: str) -> None:
         self._binary = binary
         self._directory = directory
         self._bootstrap = bootstrap
         self._config = directory / "bootstrap.yaml"
-        self._pid_file = directory / "pid"
+        self._process = directory / "process"
 
     async def run(self) -> None:
         """Keep an Envoy running until cancelled, then stop it."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pid = self._running_pid()
         try:
-            if pid:
-                logger.info("took over the running envoy", extra={"pid": pid})
-                await _ended(pid)
+            await self._take_over()
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(ChildProcessError),
                 stop=stop_never,
@@ -65,31 +78,55 @@ class EnvoyProcess:
         finally:
             await self._stop()
 
+    async def _take_over(self) -> None:
+        """Watch over the Envoy that a killed control plane left, if it looks for this one, until it ends."""
+        pid = self._running_pid()
+        if pid is None:
+            return
+        if self._config.read_text() != self._bootstrap:
+            logger.warning("the running envoy was started with other addresses, replacing it", extra={"pid": pid})
+            await self._stop()
+            return
+        logger.info("took over the running envoy", extra={"pid": pid})
+        await _ended(pid)
+
     async def _start_and_wait(self) -> None:
+        starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.shield(starting)
+        finally:
+            await starting  # Also when cancelled: what was started is then stopped.
+        log, pid = self._directory / "envoy.log", self._running_pid()
+        if pid:
+            logger.info("started envoy", extra={"pid": pid, "log": log})
+            await _ended(pid)
+        raise ChildProcessError(f"envoy ended; see {log}")
+
+    async def _start(self) -> None:
+        """Start an Envoy; which process it is stands in its file when this returns."""
         self._config.touch(mode=0o600)
         self._config.write_text(self._bootstrap)
+        self._process.unlink(missing_ok=True)
         with (self._directory / "envoy.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                self._binary,
+            launcher = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _ORPHANED, self._process, self._binary),
                 *("--config-path", self._config, "--admin-address-path", self._directory / "admin-address"),
                 *("--use-dynamic-base-id", "--log-level", "warning", "--drain-time-s", "5"),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 # Ctrl-C in a terminal goes to this program alone, which stops its Envoy in order.
                 start_new_session=True,
             )
-        self._pid_file.write_text(f"{process.pid}\n")
-        logger.info("started envoy", extra={"pid": process.pid, "log": self._directory / "envoy.log"})
-        code = await process.wait()
-        raise ChildProcessError(f"envoy ended with {code}; see {self._directory / 'envoy.log'}")
+        await launcher.communicate()
 
     def _running_pid(self) -> int | None:
         """Return the process id of this folder's Envoy, if it runs: the id may have gone to another program since."""
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._pid_file.read_text())
-            if str(self._config).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return pid
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            written = _Stat.parse(self._process.read_text())
+            now = _Stat.parse(Path(f"/proc/{written.pid}/stat").read_text())
+            if now.started == written.started and now.state not in "ZX":
+                return now.pid
         return None
 
     async def _stop(self) -> None:
@@ -103,13 +140,31 @@ class EnvoyProcess:
                     await _ended(pid)
             except TimeoutError:
                 os.kill(pid, signal.SIGKILL)
-        self._pid_file.unlink(missing_ok=True)
+        self._process.unlink(missing_ok=True)
         logger.info("stopped envoy", extra={"pid": pid})
 
 
+class _Stat(NamedTuple):
+    """What proc(5) says in `/proc/PID/stat`: `started` tells a process from a later one with its id."""
+
+    pid: int
+    state: str
+    started: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Stat:
+        pid, _, _ = text.partition(" ")
+        # The name of the program, in brackets, may hold anything.
+        fields = text.rpartition(")")[2].split()
+        return cls(int(pid), fields[0], fields[19])
+
+
 async def _ended(pid: int) -> None:
-    """Wait for the end of a process that need not be a child of this one."""
-    descriptor = os.pidfd_open(pid)
+    """Wait for the end of a process that is no child of this one."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
     try:
         over = asyncio.Event()
         asyncio.get_running_loop().add_reader(descriptor, over.set)

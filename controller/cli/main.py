@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from controller.cli.bootstrap import HostPort
-from controller.cli.state import State, default_state_directory
+from controller.cli.state import State, StateError, default_state_directory
 
 
 class _HostPortType(click.ParamType[HostPort]):
@@ -105,12 +105,18 @@ def bootstrap(xds_address: HostPort, node_id: str, envoy_admin: HostPort, state_
     Examples:
       beamlit bootstrap > envoy.yaml && envoy -c envoy.yaml
       beamlit bootstrap --xds-address 10.0.0.5:18000 --node-id gateway-2 > envoy.yaml
+
+    \b
+    Exit codes: 0 printed; 1 the state folder cannot be used (the message says why); 2 wrong usage.
     """
     import socket  # noqa: PLC0415
 
     from controller.cli.bootstrap import bootstrap_for  # noqa: PLC0415
 
-    token = State(state_dir).node_token()
+    try:
+        token = State(state_dir).node_token()
+    except StateError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin), nl=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -12,21 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import yaml
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from controller.api.base import InvalidObjectError, parse
 from controller.api.configuration import Configuration
 from controller.api.kinds import VALIDATION
 from controller.cli.admin import Admin
 from controller.cli.bootstrap import HostPort, bootstrap_for
+from controller.cli.configuration import ConfigurationError, read_configuration
 from controller.cli.envoy_process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
 from controller.cli.reports import LocalReports
-from controller.cli.state import State
+from controller.cli.state import State, StateError
 from controller.reconcile.controller import Controller, Surroundings
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
@@ -63,9 +63,11 @@ class CannotStartError(Exception):
 def serve(options: Options) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level)
+    # What is kept, by this program and by its Envoy, is the user's alone.
+    os.umask(0o077)
     try:
         asyncio.run(_until_signalled(options))
-    except (CannotStartError, NoEnvoyError) as error:
+    except (CannotStartError, ConfigurationError, NoEnvoyError, StateError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -89,14 +91,14 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
+    configuration = read_configuration(options.config) if options.config else Configuration()
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
-    store = DirectoryStore(
-        options.directory,
-        options.state.objects_of(options.directory),
-        VALIDATION,
-        lambda found: problems.set(len(found)),
-    )
+    state = options.state.objects_of(options.directory)
+    try:
+        store = DirectoryStore(options.directory, state, VALIDATION, lambda found: problems.set(len(found)))
+    except ValueError as error:
+        raise CannotStartError(f"--state-dir {options.state.directory}: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
 
         def look_again(event: ClientEvent) -> None:
@@ -117,7 +119,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
                 proxies=LocalReports(delivery, server),
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
-                default_remote=_configuration(options.config).default_remote_backend,
+                default_remote=configuration.default_remote_backend,
             ),
         )
         admin = Admin(
@@ -132,7 +134,10 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
             admin_port = await stack.enter_async_context(admin.served(options.admin_address))
         except OSError as error:
             raise CannotStartError(f"--admin-address {options.admin_address}: {error.strerror or error}") from error
-        await stack.enter_async_context(store)
+        try:
+            await stack.enter_async_context(store)
+        except OSError as error:
+            raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
         work = [controller.run(), delivery.run(), _mirror(store, models)]
         if options.with_envoy:
             work.append(_envoy(options, token, xds_port).run())
@@ -171,14 +176,3 @@ async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 def _models(delivery: Delivery, keys: frozenset[ResourceKey]) -> frozenset[ObjectRef]:
     return frozenset(ObjectRef(_MODEL, *model) for model in delivery.models_with(keys))
-
-
-def _configuration(path: Path | None) -> Configuration:
-    if path is None:
-        return Configuration()
-    try:
-        return parse(Configuration, yaml.safe_load(path.read_text()) or {})
-    except InvalidObjectError as error:
-        raise CannotStartError("\n".join(f"{path}: {one}" for one in error.errors)) from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CannotStartError(f"{path}: {error}") from error

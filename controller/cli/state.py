@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class StateError(Exception):
+    """The state folder cannot be used; the message says which and why."""
+
+
 def default_state_directory() -> Path:
     """Return `$BEAMLIT_STATE_DIR`, or the place the XDG base directory specification gives to state."""
     if chosen := os.environ.get("BEAMLIT_STATE_DIR"):
@@ -33,7 +37,15 @@ class State:
         return self.directory / "envoy" / self.objects_of(watched).stem
 
     def node_token(self) -> str:
-        """Read the token by which the xDS server knows an Envoy of this user; make it if there is none (mode 0600)."""
+        """Read the token by which the xDS server knows an Envoy of this user; make it if there is none (mode 0600).
+
+        Raises StateError."""
+        try:
+            return self._node_token()
+        except OSError as error:
+            raise StateError(f"--state-dir {self.directory}: {error.strerror or error}") from error
+
+    def _node_token(self) -> str:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.directory / "node-token"
         try:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from benchmarks.load import Report, Traffic, closed_loop
-from tests.data_plane.support.plane import Model, Plane, Wanted
+from controller.api.route import HttpCheck
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.waiting import until
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE
 
@@ -76,6 +79,33 @@ async def test_equal_content_is_not_sent_again(plane: Plane) -> None:
     model = await plane.serve(wanted)
 
     assert plane.publish(model, replace(wanted)) == frozenset()
+
+
+async def test_nothing_waits_for_what_envoy_acknowledges_later(plane: Plane) -> None:
+    """Envoy acknowledges a cluster once it is warm, so that nothing it needs for that may wait for the cluster."""
+    before = len(plane.overdue)
+    for wanted in (Wanted(away=50), Wanted(remote=False), Wanted(away=100, replicas=())):
+        model = await plane.serve(wanted)
+        await plane.change(model, replace(wanted, check=HttpCheck(path="/healthz", interval=timedelta(seconds=1))))
+        await plane.change(model, replace(wanted, remote=not wanted.remote, away=0))
+        await plane.withdraw(model)
+
+    assert plane.overdue[before:] == []
+
+
+async def test_changes_of_clusters_and_listeners_fail_no_request(plane: Plane) -> None:
+    wanted = Wanted(away=50)
+    model = await plane.serve(wanted)
+    checked = replace(wanted, check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)))
+    elsewhere = replace(checked, path_prefix="/another", headers_to_add=(("x-key", "new"),))
+    load, stop = _load(model)
+
+    for change in (checked, elsewhere, replace(elsewhere, remote=False, away=0), wanted):
+        await plane.change(model, change)
+        await _some_more(model, load)
+    report = await _ended(load, stop)
+
+    assert report.errors == {}
 
 
 async def test_models_that_come_and_go_fail_no_request_of_the_others(plane: Plane) -> None:

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.model import Wanted
+from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.traffic import named_wrongly
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -11,8 +11,9 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
 from controller.api.route import HttpCheck
+from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, assignments, clusters
-from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
 from tests.data_plane.support.waiting import until
 

@@ -9,8 +9,9 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from benchmarks.load import Traffic, closed_loop
 from controller.api.route import HttpCheck
+from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, assignments, clusters
-from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

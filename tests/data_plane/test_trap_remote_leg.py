@@ -16,8 +16,9 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutat
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.envoy import Bootstrap
 from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, managers, routes
-from tests.data_plane.support.plane import Plane, Wanted
+from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
 from tests.data_plane.support.waiting import until
 from xds_server.resources import names

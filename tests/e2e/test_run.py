@@ -8,11 +8,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import Traffic, closed_loop
+from benchmarks.load import closed_loop
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.loopback import unused_port
 from tests.e2e.manifests import SEED, endpoints, model, service, text_of
@@ -120,7 +121,8 @@ async def test_an_edited_override_moves_the_weights_at_once(product, steady, mod
             # Well under a second when the machine is free.
             assert asyncio.get_running_loop().time() - began < 3
             if remote in (0, 100):
-                await eventually(lambda: ask(one.port), lambda reply: reply.side == ("remote" if remote else "local"))
+                side = "remote" if remote else "local"
+                await eventually(lambda: ask(one.port), lambda reply, side=side: reply.side == side)
             else:
                 await product.programmed(one.name)
                 await eventually(lambda: sides(one.port, 40), lambda found: found[1])
@@ -184,49 +186,73 @@ async def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(product, s
     assert await product.problems(one.file) == []
 
 
-def cut(text: str) -> str:
-    """End in the middle of a quoted string, where the text is no YAML."""
-    return text.replace("percentage: 50", 'percentage: "50')[: text.index("percentage: 50") + len('percentage: "5')]
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A change to a good text, words of the line it is on, and what is said of it."""
+
+    change: Callable[[str], str]
+    where: str
+    said: str
+
+    def line(self, text: str) -> int:
+        return line_with(text, self.where)
 
 
 def line_with(text: str, words: str) -> int:
     return next(number for number, line in enumerate(text.splitlines(), 1) if words in line)
 
 
-@pytest.mark.parametrize(
-    ("breaking", "where", "field", "words"),
-    [
-        (cut, "percentage:", "", "while scanning a quoted scalar"),
-        (lambda text: text.replace("spec:", "\tspec:", 1), "\tspec:", "", "is indented with a tab"),
-        (lambda text: text.replace("percentage: 50", "percentag: 50"), "percentag:", "behavior.percentag", "known"),
-        (lambda text: text.replace("percentage: 50", "percentage: 120"), "percentage:", "behavior.percentage", "100"),
-        (lambda text: text.replace("nodePort: ", "nodePort: 7"), "nodePort:", "spec.ports[0].nodePort", "65535"),
-        (lambda text: text.replace("- 127.", "- 300."), "- 300.", "endpoints[0].addresses[0]", "IPv4"),
-    ],
-    ids=["half", "tab", "wrong field", "out of range", "another object of the file", "not an address"],
-)
-async def test_a_mistake_changes_nothing_and_is_told_by_file_line_and_field(
-    product, steady, models, breaking, where, field, words
-):
+def replaced(old: str, new: str) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new, 1)
+
+
+def cut(text: str) -> str:
+    """End in the middle of a quoted string."""
+    return text.partition("percentage: 50")[0] + 'percentage: "5'
+
+
+MISTAKES = {
+    "half a file": Mistake(cut, "percentage:", "found unexpected end of stream"),
+    "a tab": Mistake(replaced("spec:", "\tspec:"), "\tspec:", "is indented with a tab; YAML wants spaces"),
+    "a wrong field": Mistake(
+        replaced("percentage: 50", "percentag: 50"),
+        "percentag:",
+        "spec.offloadingConfig.behavior.percentag: is not a known field; is percentage meant?",
+    ),
+    "a number out of range": Mistake(
+        replaced("percentage: 50", "percentage: 120"),
+        "percentage:",
+        "spec.offloadingConfig.behavior.percentage: must be at most 100, is 120",
+    ),
+    "another object of the file": Mistake(
+        replaced("nodePort: ", "nodePort: 7000000 # "),
+        "nodePort:",
+        "spec.ports[0].nodePort: must be at most 65535, is 7000000",
+    ),
+    "no address": Mistake(replaced("- 127.", "- here-127."), "- here-127.", "endpoints[0].addresses[0]: "),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+async def test_a_mistake_changes_nothing_and_is_told_by_file_line_and_field(product, steady, models, mistake):
     one = models()
     one.save(override="remote=0")
     await one.served()
     async with no_request_fails(one.port, steady):
-        broken = breaking(one.text(replicas=2, override="remote=100"))
+        broken = mistake.change(one.text(replicas=2, override="remote=100"))
         product.save(one.file, broken)
         (problem,) = await eventually(lambda: product.problems(one.file), bool)
-        place, _, words_of_it = problem.partition(": ")
-        assert place == f"{one.file}:{line_with(broken, where)}"
-        assert words_of_it.partition(": ")[0].endswith(field)
-        assert words in words_of_it
+        place = f"{one.file}:{mistake.line(broken)}"
+        assert problem.startswith(f"{place}: {mistake.said}")
         (told,) = (line for line in product.log().splitlines() if f"at={place} " in line)
-        assert " mistake in a file " in told
-        assert words_of_it.replace("'", "\\'") in told or words_of_it in told
+        assert f" error mistake in a file at={place} problem=" in told
+        assert mistake.said in told
         assert await product.split(one.name) == "100/0 Override"
         assert (await ask(one.port)).side == "local"
         one.save(replicas=2, override="remote=100")
         await eventually(lambda: product.problems(one.file), [].__eq__)
         await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
+    assert f"file accepted file={one.file}" in product.log()
 
 
 async def test_an_object_in_two_files_counts_where_it_was_first(product, steady, models):
@@ -288,7 +314,7 @@ async def test_a_taken_port_is_told_in_envoys_words_and_the_others_work(product,
     async with no_request_fails(steady):
         with taken(one.port):
             one.save()
-            status, reason, message = await eventually(
+            status, _, message = await eventually(
                 lambda: product.condition(one.name, "Programmed"), lambda seen: seen[1] == "Refused"
             )
             assert status == "False"

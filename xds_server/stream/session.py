@@ -123,9 +123,6 @@ class Session(ABC):
             return
         ledger.accept()
         self._acknowledged.update(ResourceKey(ledger.type_url, name) for name in (*flight.sent, *flight.removed))
-        if ledger.type_url == CLUSTER:
-            for cluster in flight.sent.values():
-                self._send_endpoints_again(cluster)
 
     def _send_endpoints_again(self, cluster: Resource) -> None:
         """Envoy warms a changed cluster until it gets its assignment once more, changed or not (X45)."""
@@ -190,6 +187,10 @@ class Session(ABC):
             ledger.reply_due = False
             removed = plan.remove if self._removes(ledger) else {}
             ledger.flight = Flight(response.nonce, plan.send, removed)
+            if ledger.type_url == CLUSTER:
+                # Now and not with the ACK: Envoy ACKs clusters once they are warm (envoyproxy/envoy#23321).
+                for cluster in plan.send.values():
+                    self._send_endpoints_again(cluster)
             for name in removed:
                 ledger.held.pop(name, None)
         return response

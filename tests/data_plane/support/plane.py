@@ -6,79 +6,27 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from controller.api.endpoints import Replica
-from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.envoy import Envoy, as_it_is
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.mutation import Change, nothing
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.model import Model, Reply, Wanted, route_of
 from tests.data_plane.support.waiting import until
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.clients import ClientState
+from xds_server.stream.clients import ClientEvent, ClientState
 from xds_server.stream.server import XdsServer
 
 TOKEN = "the-token-of-these-tests"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a test asks of its model. `change` edits its resources; `remote` False is `enabled: false`."""
-
-    away: int = 0
-    """Percent that goes to the remote."""
-    remote: bool = True
-    replicas: tuple[Replica, ...] | None = None
-    """None for all that the backends have."""
-    check: HttpCheck | None = None
-    remote_check: HttpCheck | None = None
-    host: str = ""
-    """Where the remote is; empty for the one of the backends."""
-    path_prefix: str = "/ws/models/m"
-    headers_to_add: tuple[tuple[str, str], ...] = ()
-    change: Change = nothing
-
-
-@dataclass(frozen=True)
-class Model:
-    """One model on the plane."""
-
-    key: ModelKey
-    url: str
-    wanted: Wanted
-
-    @property
-    def local_cluster(self) -> str:
-        return names.local_cluster(self.key)
-
-    @property
-    def authority(self) -> str:
-        return f"{self.key.name}.remote.test"
-
-
-@dataclass
-class Reply:
-    """One answer. `upstream` is what the backend that answered says it was asked."""
-
-    status: int
-    route: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    seconds: float
-    probe: str
-
-    def header(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key == name]
 
 
 class Plane:
@@ -90,7 +38,9 @@ class Plane:
         self.envoys: list[Envoy] = []
         self._folder = folder
         self._assembly: Assembly[ModelKey] = Assembly()
-        self._server = XdsServer("127.0.0.1:0", TOKEN, lambda _: None)
+        self.overdue: list[ResourceKey] = []
+        """What the server sent though something it requires was not acknowledged in time."""
+        self._server = XdsServer("127.0.0.1:0", TOKEN, self._observe)
         self._xds = HostPort("127.0.0.1", 0)
         self._numbers = itertools.count(1)
         self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
@@ -154,7 +104,9 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        resources = resources_for(model.key, self._route(model, wanted), replicas, Gateway(self.network.host(1)))
+        resources = resources_for(
+            model.key, route_of(model, wanted, self.backends.remote.host), replicas, Gateway(self.network.host(1))
+        )
         changed = self._assembly.replace([(model.key, wanted.change(resources))])
         if changed:
             self._server.publish(self._assembly.snapshot, changed)
@@ -206,21 +158,9 @@ class Plane:
             probe=probe,
         )
 
-    def _route(self, model: Model, wanted: Wanted) -> ModelRoute:
-        remote = RemoteRoute(
-            host=wanted.host or self.backends.remote.host,
-            port=BACKEND_PORT,
-            authority=model.authority,
-            path_prefix=wanted.path_prefix,
-            health_check=wanted.remote_check,
-            headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
-        )
-        return ModelRoute(
-            port=int(model.url.rpartition(":")[2].strip("/")),
-            split=Split.away(wanted.away),
-            local=LocalBackend(namespace="ns", service=model.key.name, health_check=wanted.check),
-            remote=remote if wanted.remote else None,
-        )
+    def _observe(self, event: ClientEvent) -> None:
+        if event.kind == "overdue":
+            self.overdue.extend(event.keys)
 
     async def _acknowledged(self, model: Model) -> bool:
         holdings = self._server.holds(self._assembly.versions(model.key))

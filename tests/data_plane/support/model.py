@@ -1,0 +1,80 @@
+"""What a test asks of its model, the model it gets, and an answer of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.api.endpoints import Replica
+from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from tests.data_plane.support.loopback import BACKEND_PORT
+from tests.data_plane.support.mutation import Change, nothing
+from xds_server.resources import names
+from xds_server.resources.names import ModelKey
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a test asks of its model. `change` edits its resources; `remote` False is `enabled: false`."""
+
+    away: int = 0
+    """Percent that goes to the remote."""
+    remote: bool = True
+    replicas: tuple[Replica, ...] | None = None
+    """None for all that the backends have."""
+    check: HttpCheck | None = None
+    remote_check: HttpCheck | None = None
+    host: str = ""
+    """Where the remote is; empty for the one of the backends."""
+    path_prefix: str = "/ws/models/m"
+    headers_to_add: tuple[tuple[str, str], ...] = ()
+    change: Change = nothing
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model on the plane."""
+
+    key: ModelKey
+    url: str
+    wanted: Wanted
+
+    @property
+    def local_cluster(self) -> str:
+        return names.local_cluster(self.key)
+
+    @property
+    def authority(self) -> str:
+        return f"{self.key.name}.remote.test"
+
+
+@dataclass
+class Reply:
+    """One answer. `upstream` is what the backend that answered says it was asked."""
+
+    status: int
+    route: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float
+    probe: str
+
+    def header(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
+    """Build the route that the controller would write into the status of this model."""
+    remote = RemoteRoute(
+        host=wanted.host or remote_host,
+        port=BACKEND_PORT,
+        authority=model.authority,
+        path_prefix=wanted.path_prefix,
+        health_check=wanted.remote_check,
+        headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
+    )
+    return ModelRoute(
+        port=int(model.url.rpartition(":")[2].strip("/")),
+        split=Split.away(wanted.away),
+        local=LocalBackend(namespace="ns", service=model.key.name, health_check=wanted.check),
+        remote=remote if wanted.remote else None,
+    )
