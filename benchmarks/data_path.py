@@ -60,7 +60,11 @@ async def run(options: Options) -> int:
     with tempfile.TemporaryDirectory(prefix="data-path-") as folder, on_cpus(cpus.rest), Envoys(Path(folder)) as envoys:
         async with lineup(envoys, cpus) as proxies:
             click.echo("the product and the Envoy by hand treat requests alike")
-            warm_up, rounds = await _measured(proxies, options)
+            try:
+                warm_up, rounds = await _measured(proxies, options)
+            except OSError:
+                envoys.check()  # says which one is gone, and its last words
+                raise
     click.echo(f"\n{table(rounds)}\n\n{LEGEND}\n")
     for goal in GOALS:
         click.echo(verdict(goal, rounds))
