@@ -30,7 +30,8 @@ class LocalReports:
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
             refusals=tuple(
-                f"{envoy.client.node_id} refuses {SHORT[refused.key.type_url]} {refused.key.name}: {refused.message}"
+                f"{envoy.client.node_id} refuses {SHORT[refused.key.type_url]} {refused.key.name}: "
+                f"{refused.message.strip()}"
                 for envoy in envoys
                 for refused in envoy.client.rejections
                 if refused.key in keys

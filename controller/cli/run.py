@@ -100,6 +100,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
     except ValueError as error:
         raise CannotStartError(f"--state-dir {options.state.directory}: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(options.state.held(options.directory))
 
         def look_again(event: ClientEvent) -> None:
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +39,26 @@ class State:
         """Name the folder of the Envoy that serves one watched folder."""
         return self.directory / "envoy" / self.objects_of(watched).stem
 
+    @contextlib.contextmanager
+    def held(self, watched: Path) -> Iterator[None]:
+        """Keep what belongs to one watched folder to this process during the block.
+
+        The lock ends with the process, however that ends. Raises StateError when another has it.
+        """
+        path = self.objects_of(watched).with_suffix(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StateError(f"--state-dir {self.directory}: another `beamlit run` serves {watched}") from None
+            yield
+
     def node_token(self) -> str:
         """Read the token by which the xDS server knows an Envoy of this user; make it if there is none (mode 0600).
 
-        Raises StateError."""
+        Raises StateError.
+        """
         try:
             return self._node_token()
         except OSError as error:

@@ -101,7 +101,7 @@ async def test_a_status_survives_a_restart(chat, number):
         chat.save(ready=False)
         await eventually(lambda: history_of(product), ["0/100", "100/0"].__eq__)
         (before,) = (await product.look("/status")).json()["items"]
-        (kept,) = (product.state / "folders").iterdir()
+        (kept,) = (product.state / "folders").glob("*.json")
 
         async def is_on_disk() -> bool:
             return before["status"]["split"]["since"] in kept.read_text()

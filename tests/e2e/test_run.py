@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -17,7 +18,7 @@ from benchmarks.load import closed_loop
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.loopback import unused_port
 from tests.e2e.manifests import SEED, endpoints, model, service, text_of
-from tests.e2e.support import Product, Reply, ask, eventually, no_request_fails
+from tests.e2e.support import Product, Reply, ask, beamlit, eventually, no_request_fails
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -130,6 +131,16 @@ async def test_an_edited_override_moves_the_weights_at_once(product, steady, mod
                 assert abs(away - 300) < 4.5 * (1000 * 0.3 * 0.7) ** 0.5
         one.save()
         await eventually(lambda: product.split(one.name), "100/0 Steady".__eq__)
+
+
+async def test_an_override_ends_by_itself(product, models):
+    one = models()
+    until = datetime.now(UTC) + timedelta(seconds=3)
+    one.save(override=f"remote=100 until={until:%Y-%m-%dT%H:%M:%SZ}")
+    await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
+    await eventually(lambda: product.split(one.name), "100/0 Steady".__eq__)
+    assert datetime.now(UTC) >= until.replace(microsecond=0)
+    assert [entry["split"] for entry in (await product.status(one.name))["history"]] == ["100/0", "0/100"]
 
 
 async def test_a_pause_holds_the_split_until_its_annotation_goes(product, models):
@@ -319,7 +330,7 @@ async def test_a_taken_port_is_told_in_envoys_words_and_the_others_work(product,
             )
             assert status == "False"
             assert f"default/{one.name}" in message
-            assert f"cannot bind '127.0.0.1:{one.port}': Address already in use" in message
+            assert message.endswith(f"cannot bind '127.0.0.1:{one.port}': Address already in use")
             assert (await product.condition(one.name, "Ready"))[:2] == ("False", "NotProgrammed")
             other.save()
             await other.served()
@@ -347,6 +358,15 @@ async def test_of_two_models_for_one_port_the_first_has_it_and_the_other_takes_o
     await eventually(lambda: ask(one.port), lambda reply: reply.side == "remote")
     await product.programmed(other.name)
     assert (await product.condition(other.name, "Accepted"))[:2] == ("True", "Accepted")
+
+
+async def test_a_second_run_over_the_folder_is_refused_and_the_first_does_not_notice(product, steady):
+    addresses = ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0")
+    async with no_request_fails(steady):
+        ended = await beamlit("run", product.objects, "--envoy", *addresses, "--state-dir", product.state)
+    assert ended.code == 1, ended
+    assert f"Error: --state-dir {product.state}: another `beamlit run` serves {product.objects}\n" in ended.errors
+    assert product.envoy_pid()
 
 
 async def test_an_envoy_that_is_killed_is_started_again(product, steady):
