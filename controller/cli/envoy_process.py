@@ -21,6 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 logger = logging.getLogger(__name__)
 
 _STOPS_WITHIN_SECONDS = 5.0
+_RAN_FOR_A_WHILE_SECONDS = 30.0
 
 # Starts a program as nobody's child: Envoy has the kernel end it when its parent dies (prctl(2), PR_SET_PDEATHSIG), and
 # it shall outlive this one. Which process it is stands in a file before standard output is closed.
@@ -61,22 +62,32 @@ class EnvoyProcess:
         self._bootstrap = bootstrap
         self._config = directory / "bootstrap.yaml"
         self._process = directory / "process"
+        self._log = directory / "envoy.log"
 
     async def run(self) -> None:
         """Keep an Envoy running until cancelled, then stop it."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             await self._take_over()
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(ChildProcessError),
-                stop=stop_never,
-                wait=wait_exponential(multiplier=0.5, max=10),
-                before_sleep=_tell,
-            ):
-                with attempt:
-                    await self._start_and_wait()
+            while True:
+                await self._keep_running()
         finally:
             await self._stop()
+
+    async def _keep_running(self) -> None:
+        """Start an Envoy, ever more slowly while it ends at once; return when one ended that had run for a while."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(ChildProcessError),
+            stop=stop_never,
+            wait=wait_exponential(multiplier=0.5, max=10),
+            before_sleep=_tell,
+        ):
+            with attempt:
+                started = asyncio.get_running_loop().time()
+                await self._start_and_wait()
+                if asyncio.get_running_loop().time() - started < _RAN_FOR_A_WHILE_SECONDS:
+                    raise ChildProcessError(f"envoy ended; see {self._log}")
+                logger.error("envoy ended, starting it again", extra={"log": self._log})
 
     async def _take_over(self) -> None:
         """Watch over the Envoy that a killed control plane left, if it looks for this one, until it ends."""
@@ -96,18 +107,17 @@ class EnvoyProcess:
             await asyncio.shield(starting)
         finally:
             await starting  # Also when cancelled: what was started is then stopped.
-        log, pid = self._directory / "envoy.log", self._running_pid()
+        pid = self._running_pid()
         if pid:
-            logger.info("started envoy", extra={"pid": pid, "log": log})
+            logger.info("started envoy", extra={"pid": pid, "log": self._log})
             await _ended(pid)
-        raise ChildProcessError(f"envoy ended; see {log}")
 
     async def _start(self) -> None:
         """Start an Envoy; which process it is stands in its file when this returns."""
         self._config.touch(mode=0o600)
         self._config.write_text(self._bootstrap)
         self._process.unlink(missing_ok=True)
-        with (self._directory / "envoy.log").open("ab") as log:
+        with self._log.open("ab") as log:
             launcher = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", _ORPHANED, self._process, self._binary),
                 *("--config-path", self._config, "--admin-address-path", self._directory / "admin-address"),
