@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,7 @@ MODEL = "ModelDeployment"
 KINDS = (MODEL, "EndpointSlice")
 
 _FIRST_SNAPSHOT_SECONDS = 5.0
+_MODELS_PER_TURN = 5
 
 
 class Publisher(Protocol):
@@ -63,14 +65,18 @@ class Delivery:
         The first snapshot waits a moment for models that nobody has decided on yet. An Envoy that reconnects loses what
         a snapshot lacks: without the wait, statuses lost with a disk would take down what still serves.
         """
-        patience = asyncio.get_running_loop().call_later(_FIRST_SNAPSHOT_SECONDS, self._publish)
-        try:
-            async for batch in self._store.watch(KINDS):
-                self._due |= self._take_in(batch)
-                if self.published or self._all_decided():
-                    self._publish()
-        finally:
-            patience.cancel()
+        batches = self._store.watch(KINDS)
+        async for batch in batches:
+            self._take_in(batch)
+            if not self.published:
+                await self._until_decided(batches)
+            await self._publish()
+
+    async def _until_decided(self, batches: AsyncIterator[Batch]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_SNAPSHOT_SECONDS):
+                while not self._all_decided() and (batch := await anext(batches, None)):
+                    self._take_in(batch)
 
     def delivered(self, model: ModelKey) -> Delivered | None:
         """Say what was last published for a model."""
@@ -81,11 +87,9 @@ class Delivery:
         """Find the models that these resources belong to."""
         return self._assembly.owners_of(keys)
 
-    def _take_in(self, batch: Batch) -> frozenset[ModelKey]:
-        due: set[ModelKey] = set()
+    def _take_in(self, batch: Batch) -> None:
         for ref in self._cache.apply(batch):
-            due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
-        return frozenset(due)
+            self._due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
 
     def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
         model = ModelKey(ref.namespace, ref.name)
@@ -111,9 +115,14 @@ class Delivery:
     def _all_decided(self) -> bool:
         return all("observedGeneration" in stored.status for stored in self._cache.objects(MODEL).values())
 
-    def _publish(self) -> None:
-        due, self._due = self._due, set()
-        changed = self._assembly.replace([(model, self._resources(model)) for model in sorted(due)])
+    async def _publish(self) -> None:
+        due, self._due = sorted(self._due), set()
+        changes: list[tuple[ModelKey, tuple[Resource, ...]]] = []
+        for model in due:
+            changes.append((model, self._resources(model)))
+            if len(changes) % _MODELS_PER_TURN == 0:
+                await asyncio.sleep(0)  # the streams and the health checks have their turn
+        changed = self._assembly.replace(changes)
         if changed or not self.published:
             self.published = True
             self._publisher.publish(self._assembly.snapshot, changed)

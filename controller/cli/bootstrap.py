@@ -32,12 +32,20 @@ class HostPort:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def bootstrap_for(node_id: str, token: str, xds: HostPort, admin: HostPort) -> str:
-    """Render the bootstrap of one Envoy as YAML. It holds the token: keep it from other users."""
+def bootstrap_for(node_id: str, token: str, xds: HostPort, admin: HostPort | Path | None) -> str:
+    """Render the bootstrap of one Envoy as YAML. It holds the token: keep it from other users.
+
+    So does what Envoy shows at its admin address (`/config_dump`): a socket file that only this user may open, an
+    address that everybody on the host can reach, or none.
+    """
     bootstrap = yaml.safe_load(_template().read_text())
     bootstrap["node"]["id"] = node_id
     bootstrap["node"]["metadata"]["beamlit_token"] = token
-    bootstrap["admin"]["address"]["socket_address"] = {"address": admin.host, "port_value": admin.port}
+    match admin:
+        case HostPort(host, port):
+            bootstrap["admin"] = {"address": {"socket_address": {"address": host, "port_value": port}}}
+        case Path():
+            bootstrap["admin"] = {"address": {"pipe": {"path": str(admin), "mode": 0o600}}}
     assignment = bootstrap["static_resources"]["clusters"][0]["load_assignment"]
     endpoint = assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     endpoint["address"]["socket_address"] = {"address": xds.host, "port_value": xds.port}

@@ -58,7 +58,7 @@ class EnvoyProcess:
 
     def __init__(self, binary: Path, directory: Path, bootstrap: str) -> None:
         self._binary = binary
-        self._directory = directory
+        self._directory = directory = directory.absolute()
         self._bootstrap = bootstrap
         self._config = directory / "bootstrap.yaml"
         self._process = directory / "process"
@@ -120,8 +120,9 @@ class EnvoyProcess:
         with self._log.open("ab") as log:
             launcher = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", _ORPHANED, self._process, self._binary),
-                *("--config-path", self._config, "--admin-address-path", self._directory / "admin-address"),
+                *("--config-path", self._config),
                 *("--use-dynamic-base-id", "--log-level", "warning", "--drain-time-s", "5"),
+                cwd=self._directory,  # where its admin socket is: the path of a socket may not be long
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -90,12 +90,10 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
 @click.option(
     "--envoy-admin",
     type=_HOST_PORT,
-    default="127.0.0.1:0",
-    show_default=True,
-    help="Envoy's admin address; 0: any port.",
+    help="Envoy's admin address, none by default: whoever reaches it can read the token.",
 )
 @_STATE
-def bootstrap(xds_address: HostPort, node_id: str, envoy_admin: HostPort, state_dir: Path) -> None:
+def bootstrap(xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, state_dir: Path) -> None:
     """Print the configuration with which an Envoy joins.
 
     It carries the token by which the xDS server knows the Envoys of this user and gives them secrets; the token is kept

@@ -158,9 +158,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
 def _envoy(options: Options, token: str, xds_port: int) -> EnvoyProcess:
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     host = options.xds_address.host
-    bootstrap = bootstrap_for(
-        _ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), HostPort("127.0.0.1", 0)
-    )
+    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), Path("admin.sock"))
     return EnvoyProcess(envoy_binary(), options.state.envoy_of(options.directory), bootstrap)
 
 

@@ -16,7 +16,7 @@ from controller.reconcile.resolve import Fault, Resolved
 class Observation:
     """Everything that the conditions of one model tell.
 
-    `programmed_before` says that every Envoy had acknowledged this generation once.
+    `programmed_before` says that every Envoy had acknowledged this generation and the same route but for the split.
     """
 
     generation: int
@@ -88,8 +88,8 @@ def _programmed(seen: Observation) -> _Answer:
         return _Answer("False", "NoProxies", "no Envoy is connected")
     # A change of the split is no new generation: it does not take back what was said of this one.
     if proxies.programmed < proxies.connected and not seen.programmed_before:
-        return _Answer("False", "Pending", "not every connected Envoy has acknowledged it yet")
-    return _Answer("True", "Programmed", "every connected Envoy has acknowledged it")
+        return _Answer("False", "Pending", "not every connected Envoy has acknowledged this generation yet")
+    return _Answer("True", "Programmed", "every connected Envoy has acknowledged this generation")
 
 
 def _local_healthy(facts: Facts) -> _Answer:

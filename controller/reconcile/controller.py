@@ -162,8 +162,7 @@ class Controller:
             why = {"split": new[0], "reason": decision.reason.value, "because": decision.message}
             logger.info("split changed", extra={"model": model, **why})
         if new[1:] != told[1:]:
-            log = logger.info if ready.status == "True" else logger.warning
-            log(
+            logger.info(
                 "model ready" if ready.status == "True" else "model not ready",
                 extra={"model": model, "reason": ready.reason, "because": ready.message},
             )

@@ -8,7 +8,7 @@ from datetime import datetime
 from controller.api.base import InvalidObjectError, parse
 from controller.api.conditions import with_transitions
 from controller.api.model import ModelDeployment
-from controller.api.route import ModelRoute
+from controller.api.route import ModelRoute, Split
 from controller.api.status import (
     HISTORY_LENGTH,
     HistoryEntry,
@@ -67,7 +67,8 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         facts=facts,
         decision=decision,
         proxies=proxies.report(stored.ref, route) if route else NO_PROXIES,
-        programmed_before=any(
+        programmed_before=_but_for_the_split(before.route) == _but_for_the_split(route)
+        and any(
             (one.type, one.status, one.observed_generation) == ("Programmed", "True", stored.generation)
             for one in before.conditions
         ),
@@ -92,6 +93,10 @@ def previous_status(stored: StoredObject) -> ModelDeploymentStatus:
         return parse(ModelDeploymentStatus, stored.status)
     except InvalidObjectError:
         return ModelDeploymentStatus()
+
+
+def _but_for_the_split(route: ModelRoute | None) -> ModelRoute | None:
+    return route and route.model_copy(update={"split": Split.away(0)})
 
 
 def _memory(before: ModelDeploymentStatus) -> Memory:

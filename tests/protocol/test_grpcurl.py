@@ -76,7 +76,7 @@ async def test_the_aggregated_stream_gives_every_type(curl, type_url):
     said = await curl(ADS_STREAM, data=json.dumps({"type_url": type_url}))
     (resource,) = json.loads(said)["resources"]
     assert resource["@type"] == type_url
-    assert resource.get("name", resource.get("cluster_name")) == "ns/m"
+    assert resource.get("name", resource.get("clusterName")) == "ns/m"
     assert_decoded(said)
 
 
@@ -94,7 +94,7 @@ async def test_the_delta_stream_answers_names(curl):
     said = await curl(f"{ADS}DeltaAggregatedResources".strip("/"), data=json.dumps(asked))
     answer = json.loads(said)
     assert [r["name"] for r in answer["resources"]] == ["ns/m"]
-    assert answer["removed_resources"] == ["nobody"]
+    assert answer["removedResources"] == ["nobody"]
     assert_decoded(said)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from google.protobuf import descriptor, descriptor_pb2, descriptor_pool
+from pydantic.alias_generators import to_camel
 
 _GENERATED = ("envoy.extensions", "envoy.config", "envoy.type", "envoy.data", "xds", "udpa")
 _SERVICES = (
@@ -75,12 +76,21 @@ def catalogue(*more: descriptor_pb2.FileDescriptorProto) -> descriptor_pool.Desc
 def _completed(file: descriptor.FileDescriptor) -> descriptor_pb2.FileDescriptorProto:
     proto = descriptor_pb2.FileDescriptorProto()
     file.CopyToProto(proto)
-    for message in proto.message_type:
+    for message in _messages(proto.message_type):
+        for field in message.field:
+            # The runtime leaves it out, and grpcurl would show names that are not those of protobuf's JSON.
+            field.json_name = field.json_name or to_camel(field.name)
         known = {field.number for field in message.field}
         for field in _NEWER.get((proto.name, message.name), ()):
             if field.number not in known:
                 message.field.append(field)
     return proto
+
+
+def _messages(declared: Iterable[descriptor_pb2.DescriptorProto]) -> Iterator[descriptor_pb2.DescriptorProto]:
+    for message in declared:
+        yield message
+        yield from _messages(message.nested_type)
 
 
 def _modules(package: ModuleType) -> Iterator[str]:

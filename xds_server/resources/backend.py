@@ -18,18 +18,12 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from controller.api.route import HttpCheck, RemoteRoute
 from xds_server.resources import names
-from xds_server.resources.packing import OVERPROVISIONING_FACTOR
-from xds_server.resources.upstream import (
-    BUFFER_LIMIT_BYTES,
-    HEALTH_COUNTS,
-    LEAST_REQUEST,
-    NO_BREAKER,
-    health_check,
-    same_protocol_as_client,
-)
+from xds_server.resources.packing import OVERPROVISIONING_FACTOR, resource
+from xds_server.resources.upstream import CHECKED, health_check
+from xds_server.snapshot.snapshot import Resource
 
 
-def backend_cluster(name: str, remote: RemoteRoute) -> Cluster:
+def backend_cluster(name: str, remote: RemoteRoute) -> Resource:
     """Build the cluster of a remote backend: found by DNS, one connection pool for all models that use it.
 
     Envoy does not retry what it could send to nobody ("no healthy upstream"). So behind the remote backend stands an
@@ -44,7 +38,7 @@ def backend_cluster(name: str, remote: RemoteRoute) -> Cluster:
     nowhere = Endpoint(
         address=_socket("127.0.0.1", 1), health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True)
     )
-    return Cluster(
+    cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STRICT_DNS,
         dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
@@ -61,14 +55,9 @@ def backend_cluster(name: str, remote: RemoteRoute) -> Cluster:
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
         ),
         connect_timeout=timedelta(seconds=2),
-        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
-        circuit_breakers=NO_BREAKER,
         health_checks=[health_check(remote.health_check or HttpCheck(path="", interval=timedelta(seconds=5)))],
-        ignore_health_on_host_removal=True,
-        common_lb_config=HEALTH_COUNTS,
-        load_balancing_policy=LEAST_REQUEST,
-        typed_extension_protocol_options=same_protocol_as_client(),
     )
+    return resource(name, cluster, common=CHECKED)
 
 
 def _socket(host: str, port: int) -> Address:

@@ -20,16 +20,15 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from controller.api.route import HttpCheck
-from xds_server.resources.packing import ADS, packed
+from xds_server.resources.packing import ADS, packed, resource
 from xds_server.resources.saved import restoring
 from xds_server.resources.upstream import (
-    BUFFER_LIMIT_BYTES,
-    HEALTH_COUNTS,
-    LEAST_REQUEST,
-    NO_BREAKER,
+    CHECKED,
+    EVERY,
     health_check,
     same_protocol_as_client,
 )
+from xds_server.snapshot.snapshot import Resource
 
 # Trap 4: by default a tenth of the hosts may be ejected, so pools under ten never eject. Only what cannot be a matter
 # of one request counts: connections that fail, and gateway errors one after another.
@@ -48,33 +47,30 @@ _OUTLIERS = OutlierDetection(
 )
 
 
-def local_cluster(name: str, check: HttpCheck | None) -> Cluster:
+_LOCAL = CHECKED + bytes(
+    Cluster(
+        type=ClusterDiscoveryType.EDS,
+        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
+        connect_timeout=timedelta(milliseconds=250),
+        outlier_detection=_OUTLIERS,
+    )
+)
+
+
+def local_cluster(name: str, check: HttpCheck | None) -> Resource:
     """Build the cluster of a model's replicas; they, and what comes after them, are told over EDS.
 
     Replicas are checked with `check`, or by connecting to them. The internal address of the remote side is not: its
     endpoint says so.
     """
-    return Cluster(
-        name=name,
-        type=ClusterDiscoveryType.EDS,
-        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
-        connect_timeout=timedelta(milliseconds=250),
-        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
-        circuit_breakers=NO_BREAKER,
-        outlier_detection=_OUTLIERS,
-        health_checks=[health_check(check or HttpCheck(path="", interval=timedelta(seconds=1)))],
-        # Trap 5: or a removed pod gets traffic until its health check fails.
-        ignore_health_on_host_removal=True,
-        common_lb_config=HEALTH_COUNTS,
-        load_balancing_policy=LEAST_REQUEST,
-        typed_extension_protocol_options=same_protocol_as_client(),
-    )
+    checked = health_check(check or HttpCheck(path="", interval=timedelta(seconds=1)))
+    return resource(name, Cluster(name=name, health_checks=[checked]), common=_LOCAL)
 
 
-def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Cluster:
+def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Resource:
     """Build the cluster that gives `headers` back to a request and hands it to the internal listener `listener`."""
     restored = HttpFilter(name="restored", typed_config=packed(restoring(headers)))
-    return Cluster(
+    cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
         load_assignment=ClusterLoadAssignment(
@@ -82,10 +78,9 @@ def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Clus
             endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=_internal(listener))])],
         ),
         connect_timeout=timedelta(milliseconds=250),
-        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
-        circuit_breakers=NO_BREAKER,
         typed_extension_protocol_options=same_protocol_as_client(restored),
     )
+    return resource(name, cluster, common=EVERY)
 
 
 def _internal(listener: str) -> Endpoint:

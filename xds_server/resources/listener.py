@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
@@ -31,7 +32,7 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.route import RemoteRoute
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
@@ -66,28 +67,50 @@ _NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
 _SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(saving(STAYS_INSIDE)))
 
 
-def front_listener(model: ModelKey, route: ModelRoute, address: str) -> Listener:
-    """Build the listener that clients connect to, on `address` and the route's port."""
+_EVERY = HttpConnectionManager(
+    generate_request_id=False,
+    server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+    stream_idle_timeout=_IDLE,
+    # Trap 8: an answer cut off after its headers reaches the client at once.
+    delayed_close_timeout=timedelta(milliseconds=100),
+    upgrade_configs=[_WEBSOCKET],
+)
+
+_FRONT = bytes(
+    replace(
+        _EVERY,
+        http_filters=[_SAVING, _ROUTER],
+        use_remote_address=True,
+        internal_address_config=_NOBODY_IS_INTERNAL,
+        early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+    )
+)
+
+_TO_REMOTE = bytes(replace(_EVERY, http_filters=[_ROUTER], use_remote_address=False, skip_xff_append=True))
+
+_TO_LOCAL = bytes(
+    replace(
+        _EVERY,
+        http_filters=[HttpFilter(name="host", typed_config=packed(reading_host())), _ROUTER],
+        use_remote_address=False,
+        skip_xff_append=True,
+    )
+)
+
+
+def front_listener(model: ModelKey, port: int, address: str) -> Listener:
+    """Build the listener that clients connect to."""
     return Listener(
         name=names.front_listener(model),
-        address=Address(socket_address=SocketAddress(address=address, port_value=route.port)),
+        address=Address(socket_address=SocketAddress(address=address, port_value=port)),
         per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
         filter_chains=[
             _http(
+                _FRONT,
                 HttpConnectionManager(
                     stat_prefix=names.front_listener(model),
                     rds=Rds(route_config_name=names.route_configuration(model), config_source=ADS),
-                    http_filters=[_SAVING, _ROUTER],
-                    use_remote_address=True,
-                    internal_address_config=_NOBODY_IS_INTERNAL,
-                    early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
-                    generate_request_id=False,
-                    server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-                    stream_idle_timeout=_IDLE,
-                    # Trap 8: an answer cut off after its headers reaches the client at once.
-                    delayed_close_timeout=timedelta(milliseconds=100),
-                    upgrade_configs=[_WEBSOCKET],
-                )
+                ),
             )
         ],
     )
@@ -105,7 +128,7 @@ def remote_listener(model: ModelKey, remote: RemoteRoute, backend: str) -> Liste
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=added_for(remote),
     )
-    return _internal(names.remote_listener(model), route, [_ROUTER])
+    return _internal(names.remote_listener(model), route, _TO_REMOTE)
 
 
 def local_listener(model: ModelKey, remote: RemoteRoute) -> Listener:
@@ -119,37 +142,29 @@ def local_listener(model: ModelKey, remote: RemoteRoute) -> Listener:
         request_headers_to_remove=[HOST_HEADER],
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
-    host = HttpFilter(name="host", typed_config=packed(reading_host()))
-    return _internal(names.local_listener(model), route, [host, _ROUTER])
+    return _internal(names.local_listener(model), route, _TO_LOCAL)
 
 
-def _internal(name: str, route: Route, filters: list[HttpFilter]) -> Listener:
+def _internal(name: str, route: Route, common: bytes) -> Listener:
     return Listener(
         name=name,
         internal_listener=ListenerInternalListenerConfig(),
         per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
         filter_chains=[
             _http(
+                common,
                 HttpConnectionManager(
                     stat_prefix=name,
                     route_config=RouteConfiguration(
                         name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])]
                     ),
-                    http_filters=filters,
-                    use_remote_address=False,
-                    skip_xff_append=True,
-                    generate_request_id=False,
-                    server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-                    stream_idle_timeout=_IDLE,
-                    delayed_close_timeout=timedelta(milliseconds=100),
-                    upgrade_configs=[_WEBSOCKET],
-                )
+                ),
             )
         ],
     )
 
 
-def _http(manager: HttpConnectionManager) -> FilterChain:
+def _http(common: bytes, manager: HttpConnectionManager) -> FilterChain:
     return FilterChain(
-        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))]
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager, common))]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from controller.api.endpoints import Replica
 from controller.api.route import ModelRoute, RemoteRoute
@@ -16,6 +17,9 @@ from xds_server.resources.route import model_route
 from xds_server.resources.saved import saved_headers
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT
+
+# How many models' parts are kept, each a few kilobytes.
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,10 @@ def resources_for(
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
     named = (*local, *remote) if route.split.remote else local
-    front = listener.front_listener(model, route, gateway.address)
     return (
         *local,
         *remote,
-        resource(names.front_listener(model), front, [one.key for one in local]),
+        _front(model, route.port, gateway.address),
         resource(names.route_configuration(model), model_route(model, route, backend), [one.key for one in named]),
     )
 
@@ -51,19 +54,34 @@ def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) ->
     name = names.local_cluster(model)
     behind = (remote_side(names.remote_listener(model)),) if route.remote else ()
     return (
-        resource(name, cluster.local_cluster(name, route.local.health_check)),
+        _local_cluster(name, route.local.health_check),
         # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
         Resource.of(ENDPOINT, name, load_assignment(name, (local_side(replicas), *behind))),
     )
 
 
+# A change of the split or of the replicas, the most frequent ones, leaves these as they are.
+_local_cluster = lru_cache(_REMEMBERED)(cluster.local_cluster)
+
+
+@lru_cache(_REMEMBERED)
+def _front(model: ModelKey, port: int, address: str) -> Resource:
+    name = names.local_cluster(model)
+    return resource(
+        names.front_listener(model),
+        listener.front_listener(model, port, address),
+        [ResourceKey(CLUSTER, name), ResourceKey(ENDPOINT, name)],
+    )
+
+
+@lru_cache(_REMEMBERED)
 def _remote(model: ModelKey, remote: RemoteRoute, backend: str) -> tuple[Resource, ...]:
     """Build the remote side, and the way back from it."""
     to_backend, to_local = names.remote_listener(model), names.local_listener(model)
     fallback = cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote))
     return (
-        resource(backend, backend_cluster(backend, remote)),
-        resource(names.fallback_cluster(model), fallback),
+        backend_cluster(backend, remote),
+        fallback,
         resource(to_backend, listener.remote_listener(model, remote, backend), [ResourceKey(CLUSTER, backend)]),
         resource(
             to_local,

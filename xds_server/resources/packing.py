@@ -23,9 +23,14 @@ NEVER = timedelta(0)
 OVERPROVISIONING_FACTOR = 100_000
 
 
-def packed(message: Message) -> Any:
-    """Pack a message into an Any."""
-    return Any.pack(message)
+def packed(message: Message, common: bytes = b"") -> Any:
+    """Pack a message into an Any.
+
+    `common` is what many messages of its type have in common, serialised once: one message after the other reads as
+    both merged (Protocol Buffers, "Encoding", "Last One Wins"). Serialising costs a thousand times what copying does.
+    """
+    any_ = Any.pack(message)
+    return Any(type_url=any_.type_url, value=common + any_.value) if common else any_
 
 
 def extension(name: str, message: Message) -> TypedExtensionConfig:
@@ -33,7 +38,7 @@ def extension(name: str, message: Message) -> TypedExtensionConfig:
     return TypedExtensionConfig(name=name, typed_config=Any.pack(message))
 
 
-def resource(name: str, message: Message, requires: Iterable[ResourceKey] = ()) -> Resource:
-    """Pack a top-level message as a resource of its type."""
-    packed_message = Any.pack(message)
-    return Resource.of(packed_message.type_url, name, packed_message.value, requires)
+def resource(name: str, message: Message, requires: Iterable[ResourceKey] = (), common: bytes = b"") -> Resource:
+    """Pack a top-level message as a resource of its type; `common` as in `packed`."""
+    any_ = packed(message, common)
+    return Resource.of(any_.type_url, name, any_.value, requires)

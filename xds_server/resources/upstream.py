@@ -7,6 +7,7 @@ from datetime import timedelta
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
+    Cluster,
     ClusterCommonLbConfig,
     LoadBalancingPolicy,
     LoadBalancingPolicyPolicy,
@@ -72,6 +73,21 @@ def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
             )
         )
     }
+
+
+# What every cluster has.
+EVERY = bytes(Cluster(per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES, circuit_breakers=NO_BREAKER))
+
+# What every cluster that is checked has.
+CHECKED = EVERY + bytes(
+    Cluster(
+        # Trap 5: or a removed host gets traffic until its health check fails.
+        ignore_health_on_host_removal=True,
+        common_lb_config=HEALTH_COUNTS,
+        load_balancing_policy=LEAST_REQUEST,
+        typed_extension_protocol_options=same_protocol_as_client(),
+    )
+)
 
 
 def health_check(check: HttpCheck) -> HealthCheck:

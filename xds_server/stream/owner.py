@@ -39,6 +39,7 @@ Observer = Callable[[ClientEvent], None]
 UNLIMITED_BYTES = 1 << 30
 MAX_TYPES_PER_STREAM = 32
 STREAMS_PER_TURN = 50
+_LONGEST_NAME = 256  # of a node, in logs and reports
 
 
 class Owner:
@@ -178,7 +179,7 @@ class Owner:
 
     def _introduce(self, stream: Stream, node: Node, request: DeltaRequest | SotwRequest) -> None:
         stream.authorised = self._authorises(node)
-        stream.node = replace(node, token="")
+        stream.node = replace(node, token="", id=node.id[:_LONGEST_NAME])
         own_limit = is_debug(node.id) or node.user_agent == "envoy"
         terms = Terms(
             nonce_prefix=f"{self._instance}-{stream.number}-",

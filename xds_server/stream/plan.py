@@ -103,9 +103,14 @@ class Planner:
         if not unmet:
             return Gate.OPEN
         key = resource.key
-        if key.name in ledger.held and any(ordering.refused(self._ledgers, k, self._visible) for k in unmet):
+        refused = [ordering.refused(self._ledgers, one, self._visible) for one in unmet]
+        if key.name in ledger.held and any(refused):
             self._waiting_since.pop(key, None)
             return Gate.WITHHELD
+        if all(refused):
+            # There is nothing to wait for, and what waits behind it may be another model's.
+            plan.late[key.name] = Overdue(key, tuple(sorted(unmet)), now)
+            return Gate.OPEN
         deadline = self._waiting_since.setdefault(key, now) + self._terms.wait_seconds
         if now < deadline:
             self._wake(deadline)

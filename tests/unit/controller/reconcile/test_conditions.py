@@ -50,17 +50,17 @@ def said(observation, type_):
             },
             ("False", "NoService", "no Service; no remote"),
         ),
-        ("Programmed", {}, ("True", "Programmed", "every connected Envoy has acknowledged it")),
+        ("Programmed", {}, ("True", "Programmed", "every connected Envoy has acknowledged this generation")),
         ("Programmed", {"proxies": NO_PROXIES}, ("False", "NoProxies", "no Envoy is connected")),
         (
             "Programmed",
             {"proxies": ProxyReport(2, 1)},
-            ("False", "Pending", "not every connected Envoy has acknowledged it yet"),
+            ("False", "Pending", "not every connected Envoy has acknowledged this generation yet"),
         ),
         (
             "Programmed",
             {"proxies": ProxyReport(2, 0), "programmed_before": True},
-            ("True", "Programmed", "every connected Envoy has acknowledged it"),
+            ("True", "Programmed", "every connected Envoy has acknowledged this generation"),
         ),
         (
             "Programmed",
