@@ -121,7 +121,7 @@ def test_a_route_with_nothing_to_lose_is_sent_after_the_wait_though_a_cluster_is
 def test_a_listener_with_nothing_to_lose_does_not_wait_for_endpoints_that_are_refused():
     needs = [ResourceKey(ENDPOINT, "bad")]
     client = envoy(cluster("bad"))
-    client.ask(ENDPOINT, "bad")
+    client.settle(client.ask(ENDPOINT, "bad"))
     (assignment,) = client.publish(endpoints("bad"), Resource.of(LISTENER, "new", b"1", needs))
     assert names(client.nack(assignment, "malformed IP address")) == [("LDS", ["new"], [])]
 
