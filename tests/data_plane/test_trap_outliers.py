@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -9,6 +11,7 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from benchmarks.load import Traffic, closed_loop
 from controller.api.route import HttpCheck
+from tests.data_plane.support.backends import Backend
 from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, assignments, clusters
 from tests.data_plane.support.plane import Plane
@@ -67,22 +70,53 @@ async def test_a_dead_replica_is_tried_twice(plane: Plane, change: Change, held:
     assert refused == (2 if held else 5)
 
 
-@with_and_without(clusters(lambda cluster: cluster.common_lb_config.ClearField("healthy_panic_threshold")))
-async def test_replicas_that_say_they_are_unhealthy_get_nothing(plane: Plane, change: Change, held: bool) -> None:
+async def test_unhealthy_replicas_get_nothing_while_another_is_healthy(plane: Plane) -> None:
+    model = await plane.serve(Wanted(remote=False, check=OFTEN))
+    unhealthy = plane.backends.local[:2]
+    with reporting_unhealthy(unhealthy):
+        await plane.healthy(model, 1)
+        before = sum(one.count() for one in unhealthy)
+        replies = [await plane.ask(model) for _ in range(30)]
+        got = sum(one.count() for one in unhealthy) - before
+
+    assert {reply.status for reply in replies} == {200}
+    assert got == 0
+
+
+def never_panic(cluster: Cluster) -> None:
+    cluster.common_lb_config.healthy_panic_threshold.value = 0
+
+
+@with_and_without(clusters(never_panic))
+async def test_when_nothing_is_believed_to_work_everything_is_tried(plane: Plane, change: Change, held: bool) -> None:
     model = await plane.serve(Wanted(remote=False, check=OFTEN, change=change))
-    for one in plane.backends.local:
+    with reporting_unhealthy(plane.backends.local):
+        await plane.healthy(model, 0)
+        replies = [await plane.ask(model) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == ({200} if held else {503})
+
+
+@with_and_without(clusters(never_panic))
+async def test_a_few_bad_answers_fail_nobody_elses_requests(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(replicas=(), change=change))
+    for _ in range(4):
+        await plane.ask(model, headers=[("on-remote", "status=503")])
+
+    replies = [await plane.ask(model) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == {200} if held else 503 in {reply.status for reply in replies}
+
+
+@contextlib.contextmanager
+def reporting_unhealthy(servers: Sequence[Backend]) -> Iterator[None]:
+    for one in servers:
         one.report_health(503)
     try:
-        await plane.healthy(model, 0)
-        before = sum(one.count() for one in plane.backends.local)
-        replies = [await plane.ask(model) for _ in range(20)]
-        got = sum(one.count() for one in plane.backends.local) - before
+        yield
     finally:
-        for one in plane.backends.local:
+        for one in servers:
             one.report_health(200)
-
-    assert {reply.status for reply in replies} == ({503} if held else {200})
-    assert got == (0 if held else 20)
 
 
 @with_and_without(assignments(lambda assignment: assignment.policy.ClearField("overprovisioning_factor")))

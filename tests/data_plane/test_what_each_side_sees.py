@@ -187,6 +187,20 @@ async def test_a_request_sent_again_is_what_it_would_have_been_at_once(
         assert [again[0][part] for part in _ELSE] == [direct[part] for part in _ELSE]
 
 
+@pytest.mark.parametrize("prefix", ["/other", "", "/ws/models"])
+async def test_a_request_that_met_an_older_backend_comes_back_as_it_was(plane: Plane, prefix: str) -> None:
+    wanted = Wanted(away=100, path_prefix="/ws")
+    model = await plane.serve(wanted)
+
+    asking = asyncio.create_task(plane.ask(model, "POST", "v1/chat?a=b", headers=[("on-remote", "delay=1;status=503")]))
+    await asyncio.sleep(0.2)
+    await plane.change(model, replace(wanted, path_prefix=prefix))
+    reply = await asking
+
+    (local,) = (one for one in plane.backends.seen(reply.probe) if one["servedBy"].startswith("local"))
+    assert (reply.status, reply.route, local["target"]) == (200, "local", "/v1/chat?a=b")
+
+
 # What docs/data-plane.md says of it: Envoy formats the first value of a header, and an empty one as if it were absent.
 @pytest.mark.parametrize(("values", "restored"), [(["first", "second"], ["first"]), ([""], [])])
 async def test_of_a_header_that_the_model_overwrites_the_first_value_is_restored(

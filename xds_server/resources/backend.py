@@ -30,13 +30,19 @@ def backend_cluster(name: str, remote: RemoteRoute) -> Resource:
     address that refuses at once, and a refused request is sent again: to the replicas. Outliers are not ejected here,
     since the address that refuses would be the first of them.
     """
-    there = Endpoint(
-        address=_socket(remote.host, remote.port),
-        hostname=remote.authority,
-        health_check_config=EndpointHealthCheckConfig(hostname=remote.authority),
+    there = LbEndpoint(
+        endpoint=Endpoint(
+            address=_socket(remote.host, remote.port),
+            hostname=remote.authority,
+            health_check_config=EndpointHealthCheckConfig(hostname=remote.authority),
+        ),
+        metadata=_answered_by_remote(),
     )
-    nowhere = Endpoint(
-        address=_socket("127.0.0.1", 1), health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True)
+    nowhere = LbEndpoint(
+        endpoint=Endpoint(
+            address=_socket("127.0.0.1", 1),
+            health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True),
+        )
     )
     cluster = Cluster(
         name=name,
@@ -48,7 +54,7 @@ def backend_cluster(name: str, remote: RemoteRoute) -> Resource:
                 LocalityLbEndpoints(
                     priority=priority,
                     locality=Locality(zone=names.REMOTE),
-                    lb_endpoints=[LbEndpoint(endpoint=endpoint, metadata=_answered_by_remote())],
+                    lb_endpoints=[endpoint],
                 )
                 for priority, endpoint in enumerate((there, nowhere))
             ],

@@ -9,6 +9,8 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
+    Http1ProtocolOptions,
+    HttpProtocolOptions,
     SocketAddress,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerInternalListenerConfig
@@ -37,7 +39,7 @@ from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, added_for, forwarding, rewritten_for
-from xds_server.resources.saved import HOST_HEADER, STAYS_INSIDE, original_host, reading_host, saving
+from xds_server.resources.saved import HANDED_ON, STAYS_INSIDE, reading_what_was_handed_on, saving, state_of
 from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 
 # What a long silent generation may last before its stream is taken for abandoned.
@@ -83,17 +85,25 @@ _FRONT = bytes(
         use_remote_address=True,
         internal_address_config=_NOBODY_IS_INTERNAL,
         early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+        http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
     )
 )
 
-_TO_REMOTE = bytes(replace(_EVERY, http_filters=[_ROUTER], use_remote_address=False, skip_xff_append=True))
+# The front has added headers and the path may be longer: what it let through may not be too much here.
+_BEHIND_THE_FRONT = replace(
+    _EVERY,
+    common_http_protocol_options=HttpProtocolOptions(max_headers_count=200),
+    max_request_headers_kb=96,
+    use_remote_address=False,
+    skip_xff_append=True,
+)
+
+_TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER]))
 
 _TO_LOCAL = bytes(
     replace(
-        _EVERY,
-        http_filters=[HttpFilter(name="host", typed_config=packed(reading_host())), _ROUTER],
-        use_remote_address=False,
-        skip_xff_append=True,
+        _BEHIND_THE_FRONT,
+        http_filters=[HttpFilter(name="handed_on", typed_config=packed(reading_what_was_handed_on())), _ROUTER],
     )
 )
 
@@ -131,15 +141,18 @@ def remote_listener(model: ModelKey, remote: RemoteRoute, backend: str) -> Liste
     return _internal(names.remote_listener(model), route, _TO_REMOTE)
 
 
-def local_listener(model: ModelKey, remote: RemoteRoute) -> Listener:
+def local_listener(model: ModelKey) -> Listener:
     """Build the internal listener that gives a request for the remote backend its own path and host back.
 
-    It is the second choice of a request that the remote backend did not answer; its headers are restored already.
+    It is the second choice of a request that the remote backend did not answer; its headers are restored already. It
+    knows nothing of the backend, so a request that met an older version of it comes back just as well.
     """
     route = Route(
-        match=RouteMatch(prefix=rewritten_for(remote)["prefix_rewrite"]),
-        route=forwarding(names.local_cluster(model), prefix_rewrite="/", host_rewrite=original_host()),
-        request_headers_to_remove=[HOST_HEADER],
+        match=RouteMatch(prefix="/"),
+        route=forwarding(
+            names.local_cluster(model), path_rewrite=state_of(":path"), host_rewrite=state_of(":authority")
+        ),
+        request_headers_to_remove=list(HANDED_ON.values()),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
     return _internal(names.local_listener(model), route, _TO_LOCAL)

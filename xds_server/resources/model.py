@@ -85,7 +85,7 @@ def _remote(model: ModelKey, remote: RemoteRoute, backend: str) -> tuple[Resourc
         resource(to_backend, listener.remote_listener(model, remote, backend), [ResourceKey(CLUSTER, backend)]),
         resource(
             to_local,
-            listener.local_listener(model, remote),
+            listener.local_listener(model),
             [ResourceKey(CLUSTER, names.local_cluster(model))],
         ),
     )

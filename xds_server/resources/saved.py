@@ -33,9 +33,11 @@ STAYS_INSIDE = (
     "x-request-id",
 )
 
-# An upstream filter may not write the host (trap 3): it hands it on in this header, which no client can send.
-HOST_HEADER = "x-beamlit-host"
-_HOST = ":authority"
+# An upstream filter may not write host and path (trap 3): it hands them on in headers, which no client can send.
+HANDED_ON = {":authority": "x-beamlit-host", ":path": "x-beamlit-path"}
+
+# The query stays with the path that is rewritten, so the path alone is kept.
+_ORIGINALS = {":authority": "%REQ(:authority)%", ":path": "%PATH(NQ:PATH)%"}
 
 
 def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
@@ -44,40 +46,39 @@ def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
 
 
 def saving(headers: Iterable[str]) -> SetFilterState:
-    """Build the filter that keeps the host and these headers."""
-    return SetFilterState(on_request_headers=[_kept(header, f"%REQ({header})%") for header in (_HOST, *headers)])
+    """Build the filter that keeps host, path and these headers."""
+    originals = {**_ORIGINALS, **{header: f"%REQ({header})%" for header in headers}}
+    return SetFilterState(on_request_headers=[_kept(header, value) for header, value in originals.items()])
 
 
 def restoring(headers: Iterable[str]) -> HeaderMutationFilter:
-    """Build the upstream filter that puts these headers back as the client sent them, and hands on the host."""
+    """Build the upstream filter that puts these headers back as the client sent them, and hands on host and path."""
     names = tuple(headers)
     return HeaderMutationFilter(
         mutations=Mutations(
             request_mutations=[
                 *(HeaderMutation(remove=name) for name in names),
-                *(_set(name, _state(name)) for name in names),
-                _set(HOST_HEADER, _state(_HOST)),
+                *(_set(name, state_of(name)) for name in names),
+                *(_set(header, state_of(original)) for original, header in HANDED_ON.items()),
             ]
         )
     )
 
 
-def reading_host() -> SetFilterState:
-    """Build the filter that takes over the host that was handed on."""
-    return SetFilterState(on_request_headers=[_kept(_HOST, f"%REQ({HOST_HEADER})%")])
+def reading_what_was_handed_on() -> SetFilterState:
+    """Build the filter that takes over the host and the path that were handed on."""
+    return SetFilterState(
+        on_request_headers=[_kept(original, f"%REQ({header})%") for original, header in HANDED_ON.items()]
+    )
 
 
-def original_host() -> str:
-    """Write the format of the host that the client asked for."""
-    return _state(_HOST)
+def state_of(header: str) -> str:
+    """Write the format of a header as the client sent it; `:authority` and `:path` are host and path."""
+    return f"%FILTER_STATE({_key(header)}:PLAIN)%"
 
 
 def _key(header: str) -> str:
     return f"beamlit.{header.removeprefix(':')}"
-
-
-def _state(header: str) -> str:
-    return f"%FILTER_STATE({_key(header)}:PLAIN)%"
 
 
 def _kept(header: str, value: str) -> FilterStateValue:

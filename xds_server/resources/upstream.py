@@ -26,7 +26,6 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsUseDownstreamHttpConfig,
 )
-from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
 from controller.api.route import HttpCheck
@@ -52,9 +51,10 @@ LEAST_REQUEST = LoadBalancingPolicy(
     policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension("least_request", LeastRequest()))]
 )
 
-# Trap 4: with a panic threshold a pool whose hosts are mostly down is used as if all were up; and what becomes of a
-# host is otherwise held back for up to a second to be told in one go, which is as long as an ejection lasts.
-HEALTH_COUNTS = ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0), update_merge_window=timedelta(0))
+# What becomes of a host is otherwise held back for up to a second to be told in one go: as long as an ejection lasts.
+# The panic threshold stays as it is: with the overprovisioning factor, Envoy panics only when nothing is believed to
+# work, and then it is right to try everything (docs/adr/0006).
+_TOLD_AT_ONCE = ClusterCommonLbConfig(update_merge_window=timedelta(0))
 
 
 def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
@@ -83,7 +83,7 @@ CHECKED = EVERY + bytes(
     Cluster(
         # Trap 5: or a removed host gets traffic until its health check fails.
         ignore_health_on_host_removal=True,
-        common_lb_config=HEALTH_COUNTS,
+        common_lb_config=_TOLD_AT_ONCE,
         load_balancing_policy=LEAST_REQUEST,
         typed_extension_protocol_options=same_protocol_as_client(),
     )
@@ -96,7 +96,8 @@ def health_check(check: HttpCheck) -> HealthCheck:
     return HealthCheck(
         timeout=min(check.interval, timedelta(seconds=1)) / 2,
         interval=check.interval,
-        unhealthy_interval=check.interval,
+        # One that came back is wanted soon, however rarely it is checked while it is well.
+        unhealthy_interval=min(check.interval, timedelta(seconds=1)),
         # Trap 5: a standby that gets no traffic is otherwise checked once a minute.
         no_traffic_interval=check.interval,
         unhealthy_threshold=2,

@@ -76,7 +76,9 @@ def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
 
 def test_a_path_or_a_header_touches_the_remote_side_only():
     other = a_remote(path_prefix="/v1", headers={"x-team": "ml"})
-    assert touched(resources(a_route(a_remote())), resources(a_route(other))) == REMOTE_SIDE
+    assert touched(resources(a_route(a_remote())), resources(a_route(other))) == REMOTE_SIDE - {
+        ("LDS", "local/default/a")
+    }
 
 
 def test_a_remote_that_goes_takes_its_side_with_it_and_leaves_the_listener_alone():
