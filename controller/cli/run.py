@@ -7,18 +7,22 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from controller.api.base import parse
 from controller.api.configuration import Configuration
-from controller.api.kinds import VALIDATION
+from controller.api.errors import FieldError
+from controller.api.kinds import VALIDATION, faults
+from controller.api.model import API_VERSION, KIND, ModelDeployment
 from controller.cli.admin import Admin
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.configuration import ConfigurationError, read_configuration
@@ -27,6 +31,7 @@ from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
 from controller.cli.reports import LocalReports
 from controller.cli.state import State, StateError
+from controller.decision import terms_for
 from controller.reconcile.controller import Controller, Surroundings
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
@@ -56,6 +61,14 @@ class Options:
     log_level: str
 
 
+def _faults_of_model(raw: Mapping[str, Any]) -> Sequence[FieldError]:
+    """In a folder a mistake in an annotation is a mistake in the file, and changes nothing either."""
+    return faults(ModelDeployment, raw) or terms_for(parse(ModelDeployment, raw), can_leave=True)[1]
+
+
+_VALIDATION = {**VALIDATION, (API_VERSION, KIND): _faults_of_model}
+
+
 class CannotStartError(Exception):
     """Something that the program needs cannot be had; the message says what and how to change it."""
 
@@ -73,7 +86,7 @@ def serve(options: Options) -> None:
 
 async def _until_signalled(options: Options) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _programs(options) as running:
         stopping = asyncio.ensure_future(stop.wait())
@@ -96,7 +109,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
     state = options.state.objects_of(options.directory)
     try:
-        store = DirectoryStore(options.directory, state, VALIDATION, lambda found: problems.set(len(found)))
+        store = DirectoryStore(options.directory, state, _VALIDATION, lambda found: problems.set(len(found)))
     except ValueError as error:
         raise CannotStartError(f"--state-dir {options.state.directory}: {error}") from error
     async with contextlib.AsyncExitStack() as stack:

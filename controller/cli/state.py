@@ -43,11 +43,17 @@ class State:
     def held(self, watched: Path) -> Iterator[None]:
         """Keep what belongs to one watched folder to this process during the block.
 
-        The lock ends with the process, however that ends. Raises StateError when another has it.
+        The lock ends with the process, however that ends. Raises StateError when another has it, or when a file or a
+        folder cannot be made.
         """
         path = self.objects_of(watched).with_suffix(".lock")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with path.open("a") as file:
+        try:
+            for folder in (path.parent, self.envoy_of(watched)):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = path.open("a")
+        except OSError as error:
+            raise StateError(f"--state-dir {self.directory}: {error.filename}: {error.strerror}") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -135,7 +135,7 @@ def steady(s: Situation) -> Match | Miss:
     local = s.facts.local
     return Match(
         ALL_LOCAL,
-        f"{local.ready} of {local.total} local replicas are ready and serve every request",
+        f"{local.ready} of {local.total} local replicas are ready; no request is sent away",
         "nothing has left",
     )
 

@@ -65,7 +65,10 @@ def terms_for(model: ModelDeployment, can_leave: bool) -> tuple[Terms, tuple[Fie
 
 def parse_override(text: str) -> Override:
     """Parse `remote=30` or `remote=30 until=2026-01-01T00:00:00Z`; raise ValueError with what is wrong."""
-    pairs = dict(word.partition("=")[::2] for word in text.split())
+    words = [word.partition("=")[::2] for word in text.split()]
+    pairs = dict(words)
+    if len(pairs) < len(words):
+        raise ValueError("names a word twice; write it as 'remote=30 until=2026-01-01T00:00:00Z'")
     unknown = sorted(pairs.keys() - {"remote", "until"})
     if unknown:
         raise ValueError(f"has the unknown word {unknown[0]!r}; write it as 'remote=30 until=2026-01-01T00:00:00Z'")

@@ -1,0 +1,36 @@
+"""X51: a client that pings an idle connection, as Envoy does, keeps it."""
+
+import asyncio
+from contextlib import suppress
+
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, PingAckReceived
+from prometheus_client import CollectorRegistry
+
+from xds_server.snapshot.snapshot import EMPTY
+from xds_server.stream.server import XdsServer
+
+PINGS = 8  # without data in between; gRPC's default is to send a client away after the third
+
+
+async def test_x51_a_client_that_pings_is_not_sent_away():
+    server = XdsServer("127.0.0.1:0", "token", lambda event: None, CollectorRegistry())
+    port = await server.start()
+    server.publish(EMPTY, frozenset())
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        client = H2Connection()
+        client.initiate_connection()
+        events = []
+        for number in range(PINGS):
+            client.ping(number.to_bytes(8, "big"))
+            writer.write(client.data_to_send())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    while len([one for one in events if isinstance(one, PingAckReceived)]) <= number:
+                        events += client.receive_data(await reader.read(4096))
+        writer.close()
+    finally:
+        await server.stop(0)
+    assert not [one for one in events if isinstance(one, ConnectionTerminated)]
+    assert len([one for one in events if isinstance(one, PingAckReceived)]) == PINGS
