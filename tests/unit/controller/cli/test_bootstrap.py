@@ -44,9 +44,8 @@ def test_it_says_who_the_node_is_and_where_the_server_is():
     (locality,) = cluster["load_assignment"]["endpoints"]
     (endpoint,) = locality["lb_endpoints"]
     assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 18000}
-    assert bootstrap["dynamic_resources"]["ads_config"]["grpc_services"] == [
-        {"envoy_grpc": {"cluster_name": cluster["name"]}}
-    ]
+    (service,) = bootstrap["dynamic_resources"]["ads_config"]["grpc_services"]
+    assert service["envoy_grpc"]["cluster_name"] == cluster["name"]
 
 
 def test_traps_6_and_7():
