@@ -219,7 +219,7 @@ async def test_a_taken_address_is_told_by_its_option(tmp_path, option):
     assert message.startswith(f"Error: {option}")
     assert address in message
     assert "Traceback" not in ended.errors
-    assert not (tmp_path / "state" / "envoy").exists()
+    assert not list((tmp_path / "state" / "envoy").glob("*/process")), "no Envoy was started"
 
 
 class Other(BaseHTTPRequestHandler):
