@@ -27,7 +27,7 @@ def packed(message: Message, common: bytes = b"") -> Any:
     """Pack a message into an Any.
 
     `common` is what many messages of its type have in common, serialised once: one message after the other reads as
-    both merged (Protocol Buffers, "Encoding", "Last One Wins"). Serialising costs a thousand times what copying does.
+    both merged (Protocol Buffers, "Encoding", "Last One Wins"). Most of what a translation costs is serialising.
     """
     any_ = Any.pack(message)
     return Any(type_url=any_.type_url, value=common + any_.value) if common else any_
@@ -35,7 +35,7 @@ def packed(message: Message, common: bytes = b"") -> Any:
 
 def extension(name: str, message: Message) -> TypedExtensionConfig:
     """Name and pack the configuration of an extension."""
-    return TypedExtensionConfig(name=name, typed_config=Any.pack(message))
+    return TypedExtensionConfig(name=name, typed_config=packed(message))
 
 
 def resource(name: str, message: Message, requires: Iterable[ResourceKey] = (), common: bytes = b"") -> Resource:

@@ -36,7 +36,7 @@ BUFFER_LIMIT_BYTES = 4 * 1024 * 1024
 
 # Trap 1: the default is three concurrent retries; what is above it fails under load without a word. Overload is the
 # business of the split, not of a circuit breaker (trap 9: a tripped one does not fail over).
-NO_BREAKER = CircuitBreakers(
+_NO_BREAKER = CircuitBreakers(
     thresholds=[
         CircuitBreakersThresholds(
             max_connections=1_000_000,
@@ -47,7 +47,7 @@ NO_BREAKER = CircuitBreakers(
     ]
 )
 
-LEAST_REQUEST = LoadBalancingPolicy(
+_LEAST_REQUEST = LoadBalancingPolicy(
     policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension("least_request", LeastRequest()))]
 )
 
@@ -76,7 +76,7 @@ def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
 
 
 # What every cluster has.
-EVERY = bytes(Cluster(per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES, circuit_breakers=NO_BREAKER))
+EVERY = bytes(Cluster(per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES, circuit_breakers=_NO_BREAKER))
 
 # What every cluster that is checked has.
 CHECKED = EVERY + bytes(
@@ -84,7 +84,7 @@ CHECKED = EVERY + bytes(
         # Trap 5: or a removed host gets traffic until its health check fails.
         ignore_health_on_host_removal=True,
         common_lb_config=_TOLD_AT_ONCE,
-        load_balancing_policy=LEAST_REQUEST,
+        load_balancing_policy=_LEAST_REQUEST,
         typed_extension_protocol_options=same_protocol_as_client(),
     )
 )
