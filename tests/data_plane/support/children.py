@@ -53,6 +53,10 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def send(self, number: signal.Signals) -> None:
+        """Signal it alone."""
+        self._process.send_signal(number)
+
     def terminate(self, within: float = 10.0) -> int:
         """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
         if self.alive:

@@ -1,0 +1,71 @@
+"""One API server for all tests here, or one of its own for a test that breaks it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kube.support.api_server import ApiServer
+from tests.kube.support.cluster import Cluster
+from tests.kube.support.crds import install_crds
+from tests.kube.support.existing import existing_cluster
+from tests.kube.support.namespaces import fresh_namespace
+from tests.kube.support.proxy import Proxy
+from tests.tools import binaries
+
+EXISTING = "BEAMLIT_TEST_KUBECONFIG"
+"""The variable that names the kubeconfig of a cluster to test on; tests that break one still start their own."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what the collected tests need before the first of them starts: it takes longer than a test may."""
+    used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly or not used & {"api_server", "own_api_server"}:
+        return
+    programs = [binaries.kubectl]
+    if "own_api_server" in used or not os.environ.get(EXISTING):
+        programs += [binaries.etcd, binaries.kube_apiserver]
+    with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        for program in programs:
+            program()
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server that all tests share: each keeps to its namespace."""
+    folder = tmp_path_factory.mktemp("api_server")
+    given = os.environ.get(EXISTING)
+    with existing_cluster(Path(given), folder) if given else ApiServer.running(folder) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
+    """An API server that a test may break."""
+    folder = tmp_path / "own_api_server"
+    folder.mkdir()
+    with ApiServer.running(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(api_server: Cluster) -> Iterator[str]:
+    """The name of a fresh namespace, deleted afterwards with all it holds."""
+    with fresh_namespace(api_server) as name:
+        yield name
+
+
+@pytest.fixture
+async def proxy(api_server: Cluster, tmp_path: Path) -> AsyncIterator[Proxy]:
+    """A proxy in front of the API server that all tests share, to fail on demand."""
+    async with Proxy(api_server, tmp_path).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def crds(api_server: Cluster) -> None:
+    """The custom resources of deploy/crds, served."""
+    install_crds(api_server)

@@ -1,0 +1,114 @@
+"""A Kubernetes API as a test sees it: where it is, whom to trust, who asks."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+from base64 import b64encode
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.tools import binaries
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may ask: a bearer token, and the kubeconfig that carries it."""
+
+    token: str
+    kubeconfig: Path
+
+
+class Cluster:
+    """An API server that answers somewhere. What it is told to keep goes into `folder`, its kubeconfig too."""
+
+    namespaces_end_by_themselves = True
+    """Whether a controller finalizes deleted namespaces; without one, whoever deletes a namespace has to."""
+
+    def __init__(self, folder: Path, url: str, ca: bytes, token: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.ca = ca
+        self.token = token
+        self.kubeconfig = self._kubeconfig("admin", token)
+
+    @cached_property
+    def trust(self) -> ssl.SSLContext:
+        """Trusts this server and no other."""
+        return ssl.create_default_context(cadata=self.ca.decode())
+
+    def client(self, timeout: float = 30.0) -> httpx.Client:
+        """An HTTP client of the administrator, for what kubectl would be too slow for."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, verify=self.trust, trust_env=False, timeout=timeout)
+
+    def kubectl(
+        self,
+        *arguments: object,
+        input: str | None = None,  # noqa: A002, as subprocess.run calls it
+        user: User | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as the administrator, or as somebody else; CalledProcessError with its words if it fails."""
+        kubeconfig = user.kubeconfig if user else self.kubeconfig
+        options = (f"--kubeconfig={kubeconfig}", f"--cache-dir={self.folder}/kubectl-cache")
+        command = [str(binaries.kubectl()), *options, *map(str, arguments)]
+        try:
+            return subprocess.run(command, check=True, input=input, capture_output=True, text=True, timeout=60)
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
+
+    def apply(self, *objects: dict[str, Any], namespace: str = "default") -> None:
+        """Apply objects as manifests."""
+        manifests = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", f"--namespace={namespace}", "--filename=-", input=json.dumps(manifests))
+
+    def user(self, namespace: str, name: str, *rules: dict[str, Any]) -> User:
+        """A service account that may do what the rules of a Role say, in its own namespace and nowhere else."""
+        metadata = {"name": name, "namespace": namespace}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+        rbac = "rbac.authorization.k8s.io/v1"
+        self.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+            {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": list(rules)},
+            {
+                "apiVersion": rbac,
+                "kind": "RoleBinding",
+                "metadata": metadata,
+                "roleRef": role,
+                "subjects": [{"kind": "ServiceAccount", **metadata}],
+            },
+            namespace=namespace,
+        )
+        return self.service_account(namespace, name)
+
+    def service_account(self, namespace: str, name: str) -> User:
+        """A service account that exists, with a token of an hour."""
+        token = self.kubectl("create", "token", name, f"--namespace={namespace}").stdout.strip()
+        return User(token, self._kubeconfig(f"{namespace}-{name}", token))
+
+    def _kubeconfig(self, name: str, token: str) -> Path:
+        file = self.folder / f"{name}.kubeconfig"
+        file.write_text(kubeconfig(self.url, self.ca, token))
+        return file
+
+
+def kubeconfig(url: str, ca: bytes, token: str) -> str:
+    """The text of a kubeconfig file. JSON is YAML."""
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": "test", "cluster": {"server": url, "certificate-authority-data": b64encode(ca).decode()}}
+            ],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        }
+    )
