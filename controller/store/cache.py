@@ -31,7 +31,7 @@ class Cache:
         return tuple(found[ref] for ref in sorted(found))
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
-        """Take a batch; give the objects that are new, differ in resourceVersion, or are gone.
+        """Take a batch; give the objects that are new, at another version, or gone.
 
         A Service also counts when one of its EndpointSlices does, before or after the change.
         """
@@ -47,7 +47,7 @@ class Cache:
 
     def _put(self, stored: StoredObject) -> set[ObjectRef]:
         held = self.find(stored.ref)
-        if held is not None and held.resource_version == stored.resource_version:
+        if held is not None and held.same_as(stored):
             return set()
         touched = self._drop(stored.ref) | _touched(stored)
         self._objects.setdefault(stored.ref.kind, {})[stored.ref] = stored

@@ -23,8 +23,8 @@ class ObjectRef:
 class StoredObject:
     """One object as the store holds it: `raw` is the whole Kubernetes object with `metadata` and `status`.
 
-    `raw` is shared and must not be changed. It always has `metadata.name`, `.namespace`, `.uid`, `.generation`,
-    `.resourceVersion` (a string) and `.creationTimestamp` (RFC 3339, UTC).
+    `raw` is shared and must not be changed. It always has `metadata.name`, `.namespace`, `.uid`, `.resourceVersion` (a
+    string) and `.creationTimestamp` (RFC 3339, UTC).
     """
 
     ref: ObjectRef
@@ -43,11 +43,19 @@ class StoredObject:
 
     @property
     def generation(self) -> int:
-        """The number that grows with every change of anything but `metadata` and `status`."""
-        return int(self.metadata["generation"])
+        """The number that grows with every change of anything but `metadata` and `status`.
+
+        0 for the kinds that the API server does not number, such as Service and Secret.
+        """
+        return int(self.metadata.get("generation", 0))
 
     @property
     def status(self) -> Mapping[str, Any]:
         """The `status` of the object, empty when it was never written."""
         status: Mapping[str, Any] = self.raw.get("status") or {}
         return status
+
+    def same_as(self, other: StoredObject) -> bool:
+        """Whether this is the other's object at the other's version."""
+        mine, others = self.metadata, other.metadata
+        return (mine.get("uid"), mine["resourceVersion"]) == (others.get("uid"), others["resourceVersion"])

@@ -1,7 +1,7 @@
 """The object store as both programs see it: watch some kinds, patch a status.
 
-Two stores implement it: `directory` (a folder of YAML) and, later, `kube` (the API server). Both pass the contract
-tests in `tests/store`.
+Two stores implement it: `directory` (a folder of YAML) and `kube` (the API server). Both pass the contract tests in
+`tests/store`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,52 @@ class StoreError(Exception):
     ::
 
         StoreError
-        |-- ConflictError   the object changed since it was read
-        `-- NotFoundError   the object is gone
+        |-- ConflictError        the object changed since it was read (or is there already)
+        |-- NotFoundError        the object is gone
+        |-- ExpiredError         what was asked for lies too far back; list again
+        |-- ForbiddenError       the store does not let us; says which verb on which resource
+        |-- RefusedError         the store does not take what was sent, nor would it the next time
+        |-- UnavailableError     no answer, or none for now; worth another try later
+        `-- ConfigurationError   where the store is, or who we are there, cannot be told
     """
 
 
 class ConflictError(StoreError):
-    """The object's resourceVersion is no longer the one the writer read."""
+    """The object's resourceVersion is no longer the one the writer read, or an object of that name exists."""
 
 
 class NotFoundError(StoreError):
     """No such object."""
+
+
+class ExpiredError(StoreError):
+    """The resourceVersion or the page asked for is no longer known (HTTP 410): list again."""
+
+
+class ForbiddenError(StoreError):
+    """The caller may not do this (HTTP 401 and 403); the message names the verb and the resource."""
+
+
+class RefusedError(StoreError):
+    """The request is at fault (other HTTP 4xx); the same one will be refused again."""
+
+
+class UnavailableError(StoreError):
+    """No answer in time, or one that says "not now".
+
+    `status` is the HTTP status, 0 without an answer. `after` are the seconds that the server asks us to wait, if it
+    does. `unsent` is true when the server certainly did nothing.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, after: float | None = None, unsent: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.after = after
+        self.unsent = unsent
+
+
+class ConfigurationError(StoreError):
+    """How to reach the store is not said, or not rightly; the message names the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)

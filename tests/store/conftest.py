@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from running_store import Running
+
+from tests.store.running_store import Running
 
 
 @pytest.fixture

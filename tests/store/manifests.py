@@ -27,6 +27,16 @@ def service(name: str, namespace: str = "default") -> ObjectRef:
     return ObjectRef("Service", namespace, name)
 
 
+def make_model(name: str, namespace: str, environment: str = "one") -> dict[str, Any]:
+    source = {"kind": "Deployment", "name": name}
+    spec = {"model": name, "modelSourceRef": source, "environment": environment}
+    return make_object("ModelDeployment", name, namespace, spec=spec)
+
+
+def model(name: str, namespace: str) -> ObjectRef:
+    return ObjectRef("ModelDeployment", namespace, name)
+
+
 def text_of(*objects: Mapping[str, Any]) -> str:
     return yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True)
 

@@ -44,6 +44,14 @@ class Reader:
         await self.until(at_value)
         return self.find(ref)
 
+    async def until_environment(self, ref: ObjectRef, environment: str) -> StoredObject:
+        def at_value(cache: Cache) -> bool:
+            found = cache.find(ref)
+            return found is not None and found.raw["spec"]["environment"] == environment
+
+        await self.until(at_value)
+        return self.find(ref)
+
     def find(self, ref: ObjectRef) -> StoredObject:
         found = self.cache.find(ref)
         assert found is not None, f"{ref} is not there"

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from manifests import KINDS
-from reader import BOUND
-
 from controller.store.directory import DirectoryStore
 from controller.store.problem import Problem
+from tests.store.manifests import KINDS
+from tests.store.reader import BOUND
 
 
 class Running:

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import StoreContract
-from manifests import KINDS, write
 
 from controller.store.directory import DirectoryStore
+from tests.store.contract import StoreContract
+from tests.store.manifests import KINDS, write
 
 
 class FolderStage:
+    home, away = "default", "team"
+
     def __init__(self, store: DirectoryStore, folder: Path) -> None:
         self.store = store
         self._folder = folder

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from manifests import make_object, make_service, service, text_of, write
-from reader import Reader
-from running_store import Running
 
 from controller.store.directory import DirectoryStore
 from controller.store.protocol import StoreError
+from tests.store.manifests import make_object, make_service, service, text_of, write
+from tests.store.reader import Reader
+from tests.store.running_store import Running
 
 
 async def reader_of(running: Running, *names: str) -> Reader:

@@ -7,11 +7,11 @@ import json
 import logging
 
 import pytest
-from manifests import make_object, make_service, service, write
-from reader import Reader
-from running_store import Running
 
 from controller.store.objects import ObjectRef
+from tests.store.manifests import make_object, make_service, service, write
+from tests.store.reader import Reader
+from tests.store.running_store import Running
 
 
 async def test_status_and_identity_survive(running: Running) -> None:

@@ -1,0 +1,17 @@
+"""The object store over the Kubernetes API server, and the only code that knows its client library.
+
+::
+
+    access -> client -> reflector -> collection -> store -> watches
+     I/O      I/O         I/O          pure       asyncio   asyncio
+
+`access` says where the API server is and who we are, `client` asks it (raw JSON, time limits, retries), `reflector`
+keeps one kind up to date by list and watch, `collection` decides what of all that is believed, `store` puts the kinds
+together and writes statuses. `resources` says where each kind lives. Importing this package does not import the client
+library, which takes more than a second: `access` does, when a client is opened.
+"""
+
+from controller.store.kube.client import KubeClient
+from controller.store.kube.store import KubeStore
+
+__all__ = ["KubeClient", "KubeStore"]

@@ -1,0 +1,122 @@
+"""Where the API server is and who we are there: from a kubeconfig or from the pod we run in.
+
+The client library reads all of it (TLS, tokens, exec plugins, proxies). It is imported here and at use only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from controller.store.protocol import ConfigurationError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_PLUGIN_TIME = 60.0  # Seconds that reading may take, an exec plugin that asks its cloud included.
+_IN_CLUSTER = "the service account of this pod"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where to read: kubeconfig files as `$KUBECONFIG` names them (None: the pod's service account), and a context."""
+
+    kubeconfig: str | None
+    context: str | None = None
+
+    def __str__(self) -> str:
+        return _IN_CLUSTER if self.kubeconfig is None else self.kubeconfig
+
+
+def find_source(kubeconfig: Path | None, context: str | None, environ: Mapping[str, str]) -> Source:
+    """The first there is of: the kubeconfig given, `$KUBECONFIG`, the pod's service account, `~/.kube/config`.
+
+    A context is only found in a kubeconfig. Raises ConfigurationError when there is nothing to read.
+    """
+    named = str(kubeconfig) if kubeconfig is not None else environ.get("KUBECONFIG", "")
+    if named:
+        if not any(Path(file).expanduser().is_file() for file in named.split(os.pathsep) if file):
+            raise ConfigurationError(f"{named}: no such file")
+        return Source(named, context)
+    if environ.get("KUBERNETES_SERVICE_HOST") and context is None:
+        return Source(None)
+    usual = Path(environ.get("HOME") or "/", ".kube", "config")
+    if usual.is_file():
+        return Source(str(usual), context)
+    raise ConfigurationError(f"no API server to talk to: $KUBECONFIG is not set, not in a pod, no file {usual}")
+
+
+class Access:
+    """The way to one API server with one set of credentials: a session of HTTP connections, TLS included."""
+
+    def __init__(self, configuration: Any, rest: Any) -> None:
+        self._configuration = configuration
+        self._rest = rest
+
+    @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return str(self._configuration.host)
+
+    async def open(
+        self, method: str, path: str, headers: dict[str, str], body: object, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """Send one request, its body as JSON; the answer's headers are there. Raises what aiohttp raises."""
+        auth = (await self._configuration.auth_settings()).get("BearerToken")
+        if auth and auth["value"]:
+            headers = {**headers, "Authorization": auth["value"].strip()}
+        opened = await self._rest.request(method, self.server + path, headers, body, _request_timeout=limits)
+        response: aiohttp.ClientResponse = opened.response
+        return response
+
+    async def close(self) -> None:
+        """End every connection."""
+        await self._rest.close()
+
+
+async def load_access(source: Source) -> Access:
+    """Read the configuration as it is now. Raises ConfigurationError that names the file and the reason."""
+    try:
+        async with asyncio.timeout(_PLUGIN_TIME):
+            return await _load(source)
+    except TimeoutError as error:
+        raise ConfigurationError(f"{source}: gives no credentials within {_PLUGIN_TIME:.0f} s") from error
+    except yaml.MarkedYAMLError as error:
+        # Its own words quote the file, which may hold a token.
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigurationError(f"{source}: is not YAML: line {line}: {error.problem}") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{source}: {error.filename or ''} {error.strerror or error}".replace(":  ", ": ")
+        ) from error
+    except (TypeError, AttributeError, LookupError, ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{source}: is not a kubeconfig ({type(error).__name__})") from None
+
+
+async def _load(source: Source) -> Access:
+    from kubernetes.aio.client.configuration import Configuration  # noqa: PLC0415 - takes more than a second
+    from kubernetes.aio.client.rest import RESTClientObject  # noqa: PLC0415
+    from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config  # noqa: PLC0415
+
+    configuration = Configuration()
+    try:
+        if source.kubeconfig is None:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            loader = await load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=source.kubeconfig,
+                context=source.context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+            if "exec" in (loader._user or {}) and not (configuration.api_key or configuration.cert_file):
+                raise ConfigurationError(f"{source}: its exec plugin gives no credentials; the log has its words")
+    except ConfigException as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+    return Access(configuration, RESTClientObject(configuration))

@@ -1,0 +1,213 @@
+"""The API server's client: raw JSON in and out, time limits, retries, credentials that are renewed when refused.
+
+What goes wrong comes as one of the errors of `controller.store.protocol`. Tries that are worth another one are made
+here and nowhere else: HTTP 429 and 5xx, and connections that fail. A write that may have happened is only sent again
+when it carries a precondition (`metadata.resourceVersion`), so it cannot happen twice: at worst it ends in a
+ConflictError though it was done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from controller.store.kube.access import Access, Source, find_source, load_access
+from controller.store.kube.answers import UnauthorizedError, error_for, split_lines
+from controller.store.protocol import UnavailableError
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"  # Server-side apply; JSON is YAML.
+MERGE = "application/merge-patch+json"
+
+_ANSWER = aiohttp.ClientTimeout(total=30, sock_connect=5)
+# The API server sends a bookmark about once a minute (KEP-956): a watch that is silent for longer is dead, though
+# nothing closed it. A needless end costs one request.
+SILENCE = 90.0  # Seconds.
+_TRIES = 5
+_PATIENCE = 20.0  # Seconds after which no further try begins.
+_BACKOFF = wait_random_exponential(multiplier=0.2, max=5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    content_type: str = JSON
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path.partition('?')[0]}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether doing it twice is doing it once."""
+        metadata = (self.body or {}).get("metadata") or {}
+        return self.method in ("GET", "HEAD") or bool(metadata.get("resourceVersion"))
+
+
+class KubeClient:
+    """A client of one API server; `async with` opens it. `answers` counts answers by method and status (0: none).
+
+    A stream that is silent for `silence` seconds is given up.
+    """
+
+    def __init__(self, source: Source, silence: float = SILENCE) -> None:
+        self._source = source
+        self._stream = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=silence)
+        self._access: Access | None = None
+        self._retired: Access | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self.answers: Counter[tuple[str, int]] = Counter()
+
+    @classmethod
+    def from_environment(cls, kubeconfig: Path | None = None, context: str | None = None) -> KubeClient:
+        """Take the kubeconfig given, `$KUBECONFIG`, the pod's service account or `~/.kube/config`, in this order.
+
+        Raises ConfigurationError, as opening the client does.
+        """
+        return cls(find_source(kubeconfig, context, os.environ))
+
+    async def __aenter__(self) -> KubeClient:
+        self._access = await load_access(self._source)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        for access in (self._access, self._retired):
+            if access is not None:
+                await access.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = JSON,
+    ) -> dict[str, Any]:
+        """Send a request, again if that is worth it and safe; give the object that the API server answers.
+
+        Takes at most 50 seconds; who has less time puts an `asyncio.timeout` around it. Raises StoreError.
+        """
+        call = _Call(method, _with_query(path, query), body, content_type)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(partial(_is_worth_another_try, call)),
+            wait=_wait,
+            stop=stop_after_attempt(_TRIES) | stop_after_delay(_PATIENCE),
+            reraise=True,
+        )
+        answer: dict[str, Any] = await retrying(self._answer, call)
+        return answer
+
+    async def fetch(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """GET once, for a caller that has its own way to wait. Raises StoreError."""
+        return await self._answer(_Call("GET", _with_query(path, query)))
+
+    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        """GET a stream and yield its lines; one that is cut off is left out. Raises StoreError, also in between."""
+        call = _Call("GET", _with_query(path, query))
+        response = await self._open(call, self._stream)
+        try:
+            rest = b""
+            async for data in response.content.iter_any():
+                found, rest = split_lines(rest, data)
+                for line in found:
+                    yield line
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unavailable(call, error) from error
+        finally:
+            response.close()  # What is left of a stream is of no use to the next request.
+
+    async def _answer(self, call: _Call) -> dict[str, Any]:
+        response = await self._open(call, _ANSWER)
+        try:
+            async with response:
+                answer: dict[str, Any] = json.loads(await response.read())
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _unavailable(call, error) from error
+        return answer
+
+    async def _open(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Send; give an answer that says yes. Credentials that are refused are read anew, once."""
+        access = self._opened
+        try:
+            return await self._send(access, call, limits)
+        except UnauthorizedError:
+            await self._renew(access)
+        return await self._send(self._opened, call, limits)
+
+    async def _send(self, access: Access, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        headers = {"Accept": JSON, "Content-Type": call.content_type, "User-Agent": "beamlit-controller"}
+        try:
+            response = await access.open(call.method, call.path, headers, call.body, limits)
+        except (aiohttp.ClientError, OSError) as error:
+            self.answers[call.method, 0] += 1
+            raise _unavailable(call, error) from error
+        self.answers[call.method, response.status] += 1
+        if response.status < 300:
+            return response
+        try:
+            async with response:
+                words = await response.read()
+        except (aiohttp.ClientError, OSError):
+            words = b""
+        raise error_for(str(call), response.status, response.headers, words)
+
+    @property
+    def _opened(self) -> Access:
+        if self._access is None:
+            raise RuntimeError("the client is not open")
+        return self._access
+
+    async def _renew(self, refused: Access) -> None:
+        """Read the credentials anew unless that was done since; requests that are refused together wait for one."""
+        if self._access is not refused:
+            return
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._reload(), name="kube-credentials")
+        await asyncio.shield(self._renewal)
+
+    async def _reload(self) -> None:
+        renewed = await load_access(self._source)
+        # Streams that run on the connections before stay: they end when this happens again.
+        before, self._retired, self._access = self._retired, self._access, renewed
+        if before is not None:
+            await before.close()
+
+
+def _with_query(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _unavailable(call: _Call, error: Exception) -> UnavailableError:
+    unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    return UnavailableError(f"{call}: {str(error) or type(error).__name__}", unsent=unsent)
+
+
+def _is_worth_another_try(call: _Call, error: BaseException) -> bool:
+    """HTTP 500 answers a write that went wrong, not one that came at a bad time."""
+    if not isinstance(error, UnavailableError) or (error.status == 500 and call.method != "GET"):
+        return False
+    return call.repeatable or error.unsent
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next try: what the server asks for, at least the backoff."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.after if isinstance(error, UnavailableError) else None
+    return max(_BACKOFF(state), asked or 0.0)

@@ -1,0 +1,165 @@
+"""Keeps the objects of one kind, in one namespace or in all, as the API server has them. Three guarantees:
+
+List
+    Everything there is becomes known by one consistent list, in pages. A page that came too late (410) lets the list
+    begin again, as a whole. Nothing is told before the list is complete. A list that would delete most of what is known
+    is doubted first (`collection`).
+
+Watch
+    From the list's version on every change is told, once and in order, whatever ends the watch: the server's time limit
+    or ours, a line cut in the middle, a connection that died without a word, an API server that is away. Bookmarks move
+    the version on without an event, so that a watch of a quiet kind can be resumed, too. While the API server is away
+    everything known stays known.
+
+Relist
+    When the version is too old for the API server (410, as a status or as an event), or lies ahead of it (etcd came
+    back from a backup: such a watch would stay silent for long), all is listed again and only what differs is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from controller.store.kube.client import KubeClient
+from controller.store.kube.collection import Changes, Collection
+from controller.store.kube.reading import read_event, read_list
+from controller.store.kube.resources import Resource
+from controller.store.protocol import ExpiredError, NotFoundError, StoreError, UnavailableError
+
+_PAGE = 500  # Objects.
+_WATCH = (240.0, 480.0)  # Seconds that a watch is asked for; spread, so that not all of them end together.
+_SHORT = 1.0  # Seconds; a watch that ends sooner and without an event is no better than none.
+_BACKOFF = (0.25, 10.0)  # Seconds: the first wait and the longest.
+
+log = logging.getLogger(__name__)
+
+
+class Reflector:
+    """One kind's list and watch, for as long as `run` runs. `tell` is called with every change, in order."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        namespace: str,
+        collection: Collection,
+        tell: Callable[[Changes], None],
+    ) -> None:
+        self.resource = resource
+        self.collection = collection
+        self._client = client
+        self._namespace = namespace
+        self._path = resource.collection(namespace)
+        self._selector = {"fieldSelector": resource.selector} if resource.selector else {}
+        self._tell = tell
+        self._current = False  # Whether the collection's version can be watched from.
+        self._paged = True
+        self._failures = 0
+        self.trouble = "not listed yet"  # Why the collection may be behind; empty when it is not.
+
+    def __str__(self) -> str:
+        return f"{self.resource.name} in {self._namespace}" if self._namespace else self.resource.name
+
+    async def run(self) -> None:
+        """List, watch, relist; never ends by itself."""
+        while True:
+            try:
+                await (self._resume() if self._current else self._list())
+                if self._current:
+                    await self._watch()
+                wait = 0.0 if self._current else self.collection.patience
+            except ExpiredError as error:
+                log.info("kind is listed again", extra={"kind": str(self), "why": str(error)})
+                self._current = False
+                wait = self._backoff() if self._failures else 0.0
+                self._failures += 1
+            except StoreError as error:
+                self._note(_words(error))
+                wait = max(self._backoff(), getattr(error, "after", None) or 0.0)
+                self._failures += 1
+            await asyncio.sleep(wait)
+
+    async def _list(self) -> None:
+        listing = read_list(self.resource, await self._pages())
+        suspected = self.collection.suspicion
+        changes = self.collection.replace(listing, asyncio.get_running_loop().time())
+        suspicion = self.collection.suspicion
+        if suspicion is not None:
+            log.warning("list not believed yet", extra={"kind": str(self), "why": suspicion.why})
+            return
+        if suspected is not None:
+            log.warning("list believed", extra={"kind": str(self), "deleted": len(changes.deleted)})
+        self._current = True
+        self._well()
+        self._tell(changes)
+
+    async def _pages(self) -> list[dict[str, Any]]:
+        pages: list[dict[str, Any]] = []
+        query = self._selector | ({"limit": str(_PAGE)} if self._paged else {})
+        following = ""
+        while following or not pages:
+            try:
+                page = await self._client.fetch(self._path, query | ({"continue": following} if following else {}))
+            except ExpiredError:
+                self._paged = False  # Pages take too long here; the API server gives all at once, too.
+                raise
+            pages.append(page)
+            following = str((page.get("metadata") or {}).get("continue") or "")
+        self._paged = True
+        return pages
+
+    async def _resume(self) -> None:
+        """Make sure that the version to resume from is not ahead of the API server's, which would say nothing then."""
+        page = await self._client.fetch(self._path, self._selector | {"limit": "1"})
+        version = read_list(self.resource, [page]).version
+        if version < self.collection.version:
+            raise ExpiredError(f"the API server is at {version}, behind {self.collection.version}")
+        self._well()
+
+    async def _watch(self) -> None:
+        """Follow one watch to its end."""
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        query = self._selector | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(self.collection.version),
+            "timeoutSeconds": str(int(random.uniform(*_WATCH))),
+        }
+        heard = False
+        async with aclosing(self._client.lines(self._path, query)) as lines:
+            async for line in lines:
+                event = read_event(self.resource, line)
+                heard, self._failures = True, 0
+                if event.stored is None:
+                    self.collection.bookmark(event.version)
+                else:
+                    self._tell(self.collection.hear(event.type, event.stored))
+        if not heard and clock() - begun < _SHORT:
+            raise UnavailableError(f"watch {self}: ends at once")
+        self._failures = 0
+
+    def _backoff(self) -> float:
+        longest = min(_BACKOFF[0] * 2**self._failures, _BACKOFF[1])
+        return random.uniform(longest / 2, longest)
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            log.warning("kind cannot be read", extra={"kind": str(self), "why": trouble})
+        self.trouble = trouble
+
+    def _well(self) -> None:
+        if self.trouble:
+            log.info("kind is read", extra={"kind": str(self), "objects": len(self.collection.objects)})
+        self.trouble = ""
+
+
+def _words(error: StoreError) -> str:
+    if isinstance(error, NotFoundError):
+        return "the API server does not know this kind: its CustomResourceDefinition is not applied"
+    return str(error)

@@ -1,0 +1,59 @@
+"""The store while its API server, a real one of its own, goes away, loses its data, or comes back in the past."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.kube.support.api_server import ApiServer
+from tests.kube.support.watched import Watched, becomes, make_secret, watched_secrets
+
+NAMESPACE = "default"
+
+
+def gone(watched: Watched) -> set[str]:
+    return {name for name in watched.told if name.startswith("-")}
+
+
+async def test_a_server_that_was_away_is_followed_again_and_nothing_was_deleted(own_api_server: ApiServer) -> None:
+    """Its watch cache begins anew, so the version to resume from may be too old for it (410)."""
+    async with watched_secrets(own_api_server, own_api_server.kubeconfig, NAMESPACE, 10.0) as watched:
+        own_api_server.stop()
+        await becomes(watched.store.troubles, "trouble")
+        assert watched.store.not_ready() is None
+        await asyncio.to_thread(own_api_server.start)
+        await watched.apply("d")
+        await watched.remove("a")
+        await watched.misses("a")
+        await becomes(lambda: not watched.store.troubles(), "no trouble")
+        assert sorted(watched.told) == ["-a", "a", "b", "c", "d"]
+
+
+async def test_of_an_etcd_that_came_back_empty_handed_nothing_is_believed_without_a_second_look(
+    own_api_server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watched_secrets(own_api_server, own_api_server.kubeconfig, NAMESPACE, 3.0) as watched:
+        for number in range(100):  # So that its versions lie behind for long: a watch from here would stay silent.
+            await watched.hand.apply(make_secret("a", NAMESPACE, stringData={"key": str(number)}))
+        own_api_server.stop()
+        await asyncio.to_thread(own_api_server.launch, empty=True)
+        await becomes(watched.store.suspects, "a suspicion")
+        assert "lies behind" in watched.store.suspects()[f"secrets in {NAMESPACE}"]
+        assert not gone(watched)
+        await watched.misses("a")
+        assert gone(watched) == {"-a", "-b", "-c"}
+        at = {record.message: record.created for record in caplog.records}
+        assert at["list believed"] - at["list not believed yet"] > 2.9
+        await watched.apply("a")  # Of the new history every change is heard.
+        await watched.sees("a")
+        assert watched.reader.find(watched.ref("a")).metadata["uid"] == (await watched.raw("a"))["metadata"]["uid"]
+
+
+async def test_what_is_applied_again_before_the_second_look_was_never_gone(own_api_server: ApiServer) -> None:
+    async with watched_secrets(own_api_server, own_api_server.kubeconfig, NAMESPACE, 10.0) as watched:
+        own_api_server.stop()
+        await asyncio.to_thread(own_api_server.start, empty=True)
+        await watched.apply("a", "b", "c")
+        await watched.reader.until(lambda cache: {"a", "b", "c"} <= {*watched.told[3:]})
+        assert not gone(watched)

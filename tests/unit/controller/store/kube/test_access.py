@@ -1,0 +1,110 @@
+"""Where the API server is: which source counts, and one clear error when it says nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from controller.store.kube.access import Source, find_source, load_access
+from controller.store.protocol import ConfigurationError
+
+IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_text("{}")
+    return tmp_path
+
+
+def kubeconfig(folder: Path, user: object, server: str = "http://127.0.0.1:1") -> Source:
+    file = folder / "given"
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "one",
+    }
+    file.write_text(json.dumps(document))
+    return Source(str(file))
+
+
+def test_the_file_given_comes_first(home: Path) -> None:
+    file = home / ".kube" / "config"
+    assert find_source(file, "one", IN_POD | {"KUBECONFIG": "/other"}) == Source(str(file), "one")
+
+
+def test_then_the_environment_where_files_may_be_missing(home: Path) -> None:
+    names = f"{home}/missing:{home}/.kube/config"
+    assert find_source(None, None, IN_POD | {"KUBECONFIG": names}) == Source(names)
+
+
+def test_then_the_pod_unless_a_context_is_asked_for(home: Path) -> None:
+    environ = IN_POD | {"HOME": str(home)}
+    assert find_source(None, None, environ) == Source(None)
+    assert find_source(None, "one", environ) == Source(f"{home}/.kube/config", "one")
+
+
+def test_then_the_file_of_the_user(home: Path) -> None:
+    assert find_source(None, None, {"HOME": str(home)}) == Source(f"{home}/.kube/config")
+
+
+def test_nothing_of_all_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no API server to talk to.*\.kube/config"):
+        find_source(None, None, {"HOME": str(tmp_path)})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="missing: no such file"):
+        find_source(tmp_path / "missing", None, {})
+    with pytest.raises(ConfigurationError, match="missing: no such file"):
+        find_source(None, None, {"KUBECONFIG": f"{tmp_path}/missing"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("users: [secret", "is not YAML: line 1"),
+        ("", "is not a kubeconfig"),
+        ("[]", "is not a kubeconfig"),
+        ("{}", "current-context"),
+        ("{current-context: one, contexts: []}", "one"),
+        ("{current-context: one, contexts: [{name: one, context: {cluster: c}}], clusters: []}", "name c"),
+        (
+            "{current-context: one, contexts: [{name: one, context: {cluster: c}}], clusters: [{name: c, cluster: "
+            "{server: 'https://x', certificate-authority: nowhere.pem}}]}",
+            "nowhere.pem",
+        ),
+    ],
+)
+async def test_a_file_at_fault_is_named_with_the_reason_and_without_its_secrets(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    file = tmp_path / "given"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=words) as raised:
+        await load_access(Source(str(file)))
+    assert str(file) in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_context_that_is_not_there_is_named(tmp_path: Path) -> None:
+    source = kubeconfig(tmp_path, {"token": "t"})
+    with pytest.raises(ConfigurationError, match="other"):
+        await load_access(Source(source.kubeconfig, "other"))
+
+
+async def test_an_exec_plugin_that_fails_is_an_error(tmp_path: Path) -> None:
+    plugin = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}
+    with pytest.raises(ConfigurationError, match="exec plugin"):
+        await load_access(kubeconfig(tmp_path, plugin))
+
+
+async def test_the_server_is_known(tmp_path: Path) -> None:
+    access = await load_access(kubeconfig(tmp_path, {"token": "t"}))
+    assert access.server == "http://127.0.0.1:1"
+    assert "Token" not in repr(access)
+    await access.close()
