@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test check golden bench requirements clean
+.PHONY: help venv demo test check golden crds bench requirements clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: venv ## format, lint, types, import rules, pure tests: under a minute
 
 golden: venv ## write the expectations of tests/golden anew; review them as a diff
 	@$(BIN)/pytest -q tests/golden --rewrite-golden
+
+crds: venv ## write deploy/crds anew from the models
+	@$(BIN)/python -m controller.cli.crds deploy/crds
 
 bench: venv ## run a benchmark: make bench NAME=data_path
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }

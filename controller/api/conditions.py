@@ -14,11 +14,17 @@ class Condition(ForeignValue):
     """One observation of an object's state. `lastTransitionTime` is when `status` last changed, not the words."""
 
     type: str
+    """What is observed, such as Ready."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: str
+    """Why, in one word."""
     message: str
+    """Why, in a sentence."""
     observed_generation: int
+    """The generation of the object that this is about."""
     last_transition_time: Time | None = None
+    """When status last changed."""
 
 
 def with_transitions(

@@ -24,9 +24,10 @@ class ServicePort(ForeignValue):
 
 
 class ServiceSpec(ForeignValue):
-    """The ports of a Service."""
+    """The ports of a Service, and which pods are behind it; without a selector its endpoints are written by others."""
 
     ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] = {}
 
 
 class Service(ForeignValue):

@@ -8,10 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from controller.api import policy, tool
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice, Secret, Service, Workload
 from controller.api.errors import FieldError
 from controller.api.model import API_VERSION, KIND, ModelDeployment
+from controller.api.policy import Policy
+from controller.api.tool import ToolDeployment
 
 Validate = Callable[[Mapping[str, Any]], Sequence[FieldError]]
 
@@ -27,6 +30,8 @@ def faults(schema: type[BaseModel], raw: Mapping[str, Any]) -> Sequence[FieldErr
 
 VALIDATION: Mapping[tuple[str, str], Validate] = {
     (API_VERSION, KIND): partial(faults, ModelDeployment),
+    (policy.API_VERSION, policy.KIND): partial(faults, Policy),
+    (tool.API_VERSION, tool.KIND): partial(faults, ToolDeployment),
     ("v1", "Service"): partial(faults, Service),
     ("v1", "Secret"): partial(faults, Secret),
     ("discovery.k8s.io/v1", "EndpointSlice"): partial(faults, EndpointSlice),

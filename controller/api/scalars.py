@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from controller.api.rules import Checked, Rule, matches, with_rules
 from controller.api.wording import type_name
 
 # Of a kind that YAML writes without quotes: "yes", 1 and "true" in quotes are mistakes, as for the API server.
 Flag = Annotated[bool, Field(strict=True)]
-WholeNumber = Annotated[int, Field(strict=True)]
+WholeNumber = Annotated[int, Field(strict=True, le=2**31 - 1)]
+Number = Annotated[float, Field(strict=True)]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
@@ -40,7 +50,8 @@ class Shape:
         return core_schema.no_info_after_validator_function(self.checked, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), "pattern": f"^{self.pattern}$"}
+        rule = Rule(matches(self.pattern), f"must be {self.words}")
+        return with_rules({**handler(schema), "pattern": f"^({self.pattern})$"}, (rule,))
 
 
 _DURATION = re.compile(
@@ -80,7 +91,22 @@ def _not_too_often(interval: timedelta) -> timedelta:
     return interval
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
+# As CEL's `duration()` takes it, with so few digits that no number overflows there.
+_WRITTEN_DURATION = (
+    r"([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?([0-9]{1,12}ms)?"
+)
+_DURATION_RULES = (
+    Rule(f"self != '' && {matches(_WRITTEN_DURATION)}", 'must be a duration such as "30s", "1m30s" or "500ms"'),
+    Rule(f"!{matches(_WRITTEN_DURATION)} || duration(self) <= duration('8760h')", "must be at most a year (8760h)"),
+)
+_AS_DURATION = with_rules({"type": "string", "pattern": f"^{_WRITTEN_DURATION}$", "maxLength": 64}, _DURATION_RULES)
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(_AS_DURATION),
+]
 
 
 def _to_the_second(time: datetime) -> str:
@@ -89,7 +115,13 @@ def _to_the_second(time: datetime) -> str:
 
 # What Kubernetes calls `metav1.Time`: UTC, to the second.
 Time = Annotated[datetime, PlainSerializer(_to_the_second, return_type=str)]
-Interval = Annotated[Duration, AfterValidator(_not_too_often)]
+Interval = Annotated[
+    Duration,
+    AfterValidator(_not_too_often),
+    Checked(
+        Rule(f"!{matches(_WRITTEN_DURATION)} || duration(self) >= duration('100ms')", "must be at least 100ms"),
+    ),
+]
 
 
 def _number_or_name(value: object) -> object:
@@ -98,10 +130,38 @@ def _number_or_name(value: object) -> object:
     return value
 
 
+def _port_there_may_be(port: int | str) -> int | str:
+    if isinstance(port, int) and not 1 <= port <= 65535:
+        raise ValueError(f"must be a port from 1 to 65535, is {port}")
+    if isinstance(port, str) and not _PORT_NAME.fullmatch(port):
+        raise ValueError("must be the name of a port: lower case letters, digits and '-', at most 63 of them")
+    return port
+
+
+_PORT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+# As others write it, and as we take it: a number of 1 to 65535, or a name.
 PortReferred = Annotated[int | str, BeforeValidator(_number_or_name)]
+PortNumberOrName = Annotated[
+    PortReferred,
+    AfterValidator(_port_there_may_be),
+    WithJsonSchema(
+        with_rules(
+            {"x-kubernetes-int-or-string": True, "maxLength": 63},
+            (
+                Rule("type(self) != int || self >= 1 && self <= 65535", "must be a port from 1 to 65535"),
+                Rule(
+                    f"type(self) != string || {matches(_PORT_NAME.pattern)}",
+                    "must be the name of a port: lower case letters, digits and '-', at most 63 of them",
+                ),
+            ),
+        )
+    ),
+]
 
 # API reference, "Quantity".
-_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?", re.ASCII)
+_WRITTEN_QUANTITY = r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
+_QUANTITY = re.compile(_WRITTEN_QUANTITY)
 
 
 def _quantity(value: object) -> object:
@@ -110,4 +170,18 @@ def _quantity(value: object) -> object:
     return value
 
 
-Quantity = Annotated[str | int | float, BeforeValidator(_quantity)]
+Quantity = Annotated[
+    str | int | float,
+    BeforeValidator(_quantity),
+    WithJsonSchema(
+        with_rules(
+            {"x-kubernetes-int-or-string": True, "maxLength": 64},
+            (
+                Rule(
+                    f"type(self) != string || {matches(_WRITTEN_QUANTITY)}",
+                    'must be a quantity such as 10, "500m" or "2Gi"',
+                ),
+            ),
+        )
+    ),
+]

@@ -85,6 +85,8 @@ def _words(details: ErrorDetails) -> str:
             return f"must have at most {limits['max_length']} characters, has {len(given)}"
         case "too_short":
             return f"must have at least {limits['min_length']} of them, has {limits['actual_length']}"
+        case "too_long":
+            return f"must have at most {limits['max_length']} of them, has {limits['actual_length'] or 'more'}"
         case _:
             message = details["msg"].removeprefix("Input ")
             return f"{message[0].lower()}{message[1:]}, is {type_name(given)}"

@@ -34,9 +34,12 @@ def in_metric(type_, **fields):
 VALUE = {"type": "Value", "value": 1}
 DURATION = 'must be a duration such as "30s", "1m30s" or "500ms", is '
 PATH = "must be a path such as /v1, without a query"
+VARIABLES = "may use the variables $workspace and $model, no others; write %24 for a dollar sign"
+OAUTH = {"clientId": "me", "clientSecretRef": {"name": "s"}, "tokenUrl": "https://t"}
 HOST = "must be a host or host:port, such as models.example.com:8080 or [::1]:80, without a scheme or a path"
 QUANTITY = 'must be a quantity such as 10, "500m" or "2Gi", is '
-MODEL_NAME = "must be letters and digits, with '.', '_' or '-' between them"
+SECRET_NAME = "must be the name of a Secret: lower case letters, digits, '-' and '.'"
+MODEL_NAME = "must be letters and digits, with '.', '_', '-', '/', ':', '@' or '+' between them"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,8 @@ MODEL_NAME = "must be letters and digits, with '.', '_' or '-' between them"
     [
         ({"model": ""}, f"model: {MODEL_NAME}"),
         ({"model": "-a"}, f"model: {MODEL_NAME}"),
-        ({"model": "a/b"}, f"model: {MODEL_NAME}"),
+        ({"model": "a b"}, f"model: {MODEL_NAME}"),
+        ({"model": "a/"}, f"model: {MODEL_NAME}"),
         ({"model": 3}, "model: must be a string, is a number, write it in quotes"),
         ({"model": True}, "model: must be a string, is a boolean, write it in quotes"),
         ({"model": "a" * 254}, "model: must have at most 253 characters, has 254"),
@@ -68,10 +72,9 @@ MODEL_NAME = "must be letters and digits, with '.', '_' or '-' between them"
         ({"enabled": 0}, "enabled: must be true or false, is a number"),
         ({"environment": 7}, "environment: must be a string, is a number, write it in quotes"),
         ({"policies": {}}, "policies: must be a list, is an object"),
-        ({"policies": [{"name": "a"}]}, "policies[0].refType: is required"),
         (
             {"policies": [{"name": "a", "refType": "local"}]},
-            "policies[0].refType: must be 'localPolicy' or 'remotePolicy', is 'local'",
+            "policies[0].refType: must be 'remotePolicy' or 'localPolicy', is 'local'",
         ),
         ({"policies": [{"refType": "localPolicy", "name": "a"}, 5]}, "policies[1]: must be an object, is a number"),
         ({"serverlessConfig": {"minNumReplicas": -1}}, "serverlessConfig.minNumReplicas: must be at least 0, is -1"),
@@ -87,10 +90,33 @@ MODEL_NAME = "must be letters and digits, with '.', '_' or '-' between them"
         ),
         (
             {"offloadingConfig": {"when": {}}},
-            "offloadingConfig.when: is not a known field; known are behavior, metrics, remoteBackend",
+            "offloadingConfig.when: is not a known field; known are behavior, metrics, remoteBackend, remoteBackends",
         ),
         ({"offloading_config": {}}, "offloading_config: is not a known field; is offloadingConfig meant?"),
         ({"modle": "x"}, "modle: is not a known field; is model meant?"),
+        ({"frontend": "gateway"}, "frontend: must be 'Takeover', 'Gateway' or 'Sidecar', is 'gateway'"),
+        ({"serviceRef": {"name": "s", "targetPort": 0}}, "serviceRef.targetPort: must be a port from 1 to 65535, is 0"),
+        (
+            {"serviceRef": {"name": "s", "targetPort": "HTTP"}},
+            "serviceRef.targetPort: must be the name of a port: lower case letters, digits and '-', at most 63 of them",
+        ),
+        (
+            {"offloadingConfig": {"remoteBackends": [{"host": "a"}], "remoteBackend": {"host": "b"}}},
+            "offloadingConfig.remoteBackends: must be left out when remoteBackend is given: write all backends in"
+            " remoteBackends",
+        ),
+        (
+            {"offloadingConfig": {"remoteBackends": []}},
+            "offloadingConfig.remoteBackends: must have at least 1 of them, has 0",
+        ),
+        (
+            {"offloadingConfig": {"remoteBackends": [{"host": "a"}] * 9}},
+            "offloadingConfig.remoteBackends: must have at most 8 of them, has 9",
+        ),
+        (
+            {"offloadingConfig": {"remoteBackends": [{"host": "a"}, {"host": "b", "authConfig": {"type": "oauth"}}]}},
+            "offloadingConfig.remoteBackends[1].authConfig.oauthConfig: is required when type is oauth",
+        ),
     ],
 )
 def test_the_spec(spec, fault):
@@ -144,6 +170,25 @@ def test_the_behavior(behavior, fault):
         ({"pathPrefix": "v1"}, f"pathPrefix: {PATH}"),
         ({"pathPrefix": "/a b"}, f"pathPrefix: {PATH}"),
         ({"pathPrefix": "/a?b"}, f"pathPrefix: {PATH}"),
+        ({"pathPrefix": "/$name"}, f"pathPrefix: {VARIABLES}"),
+        ({"tls": {"sni": "h:443"}}, "tls.sni: must be a host name, without a port"),
+        (
+            {"tls": {"clientCertRef": {"name": "c", "key": "k"}}},
+            "tls.clientCertRef.key: may not be set: a client certificate is tls.crt and tls.key",
+        ),
+        (
+            {"authConfig": {"type": "oauth", "oauthConfig": {**OAUTH, "tokenUrl": "https://t:0/"}}},
+            "authConfig.oauthConfig.tokenUrl: must have a port from 1 to 65535, has 0",
+        ),
+        (
+            {"authConfig": {"type": "oauth", "oauthConfig": {**OAUTH, "clientSecret": "x"}}},
+            "authConfig.oauthConfig.clientSecret: must be left out when clientSecretRef is given",
+        ),
+        (
+            {"authConfig": {"type": "apiKey", "apiKey": {"secretRef": {"name": "s"}, "header": "TE"}}},
+            "authConfig.apiKey.header: may not be set: it belongs to the connection, which is Envoy's",
+        ),
+        ({"retry": {"attempts": 11}}, "retry.attempts: must be at most 10, is 11"),
         ({"headersToAdd": {"a b": "x"}}, "headersToAdd.a b: must be the name of a header, without spaces, ':' or '%'"),
         (
             {"headersToAdd": {":path": "/"}},
@@ -161,7 +206,7 @@ def test_the_behavior(behavior, fault):
         ({"authConfig": {"type": "basic"}}, "authConfig.type: must be 'oauth' or 'apiKey', is 'basic'"),
         (
             {"authConfig": {"type": "oauth", "oauthConfig": {"clientSecretRef": {"name": ""}}}},
-            "authConfig.oauthConfig.clientSecretRef.name: must not be empty",
+            f"authConfig.oauthConfig.clientSecretRef.name: {SECRET_NAME}",
         ),
         ({"authConfig": {"type": "apiKey", "apiKey": {}}}, "authConfig.apiKey.secretRef: is required"),
         ({"tls": {"caRef": {}}}, "tls.caRef.name: is required"),
@@ -342,7 +387,7 @@ def test_what_kubernetes_leaves_null_is_no_fault():
 
 def test_an_error_carries_paths_and_words():
     with pytest.raises(InvalidObjectError) as caught:
-        parse(ModelDeployment, {"metadata": {"name": "a"}, "spec": {**SPEC, "policies": [{}]}})
+        parse(ModelDeployment, {"metadata": {"name": "a"}, "spec": {**SPEC, "policies": [{"refType": 1}]}})
     (first, *_) = caught.value.errors
     assert first.path == ("spec", "policies", 0, "refType")
-    assert str(caught.value).startswith("spec.policies[0].refType: is required; ")
+    assert str(caught.value).startswith("spec.policies[0].refType: must be ")

@@ -32,7 +32,7 @@ def test_not_in_a_secret_that_is_printed():
 
 
 def test_not_in_a_model_that_is_printed():
-    model = parse(ModelDeployment, oauth(clientId="me", clientSecret=HUSH))
+    model = parse(ModelDeployment, oauth(clientId="me", clientSecret=HUSH, tokenUrl="http://t"))
     for printed in (repr(model), str(model), model.model_dump_json()):
         assert HUSH not in printed
 

@@ -1,0 +1,257 @@
+"""Any object that the API server accepts becomes configuration that a real Envoy acknowledges.
+
+All parts are real: an API server, the store on it, the controller, the delivery, the xDS server and one Envoy. The
+objects are drawn from the schema of the custom resource, the same ones each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+import yaml
+
+from controller.api.base import parse
+from controller.api.model import API_VERSION, KIND, ModelDeployment
+from controller.cli.bootstrap import HostPort
+from controller.reconcile.controller import Controller
+from controller.reconcile.gateway_ports import AllocatedPorts
+from controller.reconcile.surroundings import Surroundings
+from controller.store.kube.client import KubeClient
+from controller.store.kube.store import KubeStore
+from tests.data_plane.support.children import ROOT
+from tests.data_plane.support.envoy import Envoy
+from tests.data_plane.support.loopback import Network, unused_port
+from tests.data_plane.support.waiting import until
+from tests.kube.support.addresses import own_address
+from tests.kube.support.cluster import Cluster
+from tests.kube.support.generated import objects_of
+from tests.support.proxies import AllProgrammed
+from xds_server.delivery import Delivery
+from xds_server.resources.model import Gateway
+from xds_server.resources.names import ModelKey
+from xds_server.stream.server import XdsServer
+
+COUNT = 300
+TOKEN = "the-token-of-these-tests"
+KINDS = (KIND, "Service", "EndpointSlice", "Deployment", "StatefulSet", "Secret")
+WITHIN = 60.0
+"""Seconds for all of them together; it takes a few."""
+
+
+def specs() -> list[dict[str, Any]]:
+    """Draw the specs, with a model and a Service of its own for each: of two that claim one, the younger is refused."""
+    definition = yaml.safe_load((ROOT / "deploy" / "crds" / "modeldeployment.yaml").read_text())
+    (version,) = definition["spec"]["versions"]
+    drawn = objects_of(version["schema"]["openAPIV3Schema"]["properties"]["spec"], COUNT)
+    return [own(index, spec) for index, spec in enumerate(drawn)]
+
+
+def own(index: int, spec: dict[str, Any]) -> dict[str, Any]:
+    """Give a spec its own names; now and then, leave out what all drawn ones have."""
+    left_out = {8: "offloadingConfig", 9: "serviceRef"}.get(index % 20)
+    kept = {field: value for field, value in spec.items() if field != left_out}
+    if "serviceRef" in kept:
+        kept["serviceRef"] = {**spec["serviceRef"], "name": f"m{index}"}
+    return {**kept, "model": f"{spec['model']}{index}"}
+
+
+def model(index: int, spec: dict[str, Any]) -> dict[str, Any]:
+    split = {"annotations": {"beamlit.com/override": f"remote={index % 101}"}} if index % 3 == 0 else {}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": f"m{index}", **split}, "spec": spec}
+
+
+def service(index: int) -> dict[str, Any]:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "metrics", "port": 9090}]
+    return {"metadata": {"name": f"m{index}"}, "spec": {"ports": ports if index % 4 == 0 else ports[:1]}}
+
+
+def endpoints(index: int) -> dict[str, Any]:
+    """Two replicas, at ports where nobody answers; of every fifth model none is ready."""
+    ports = [{"name": name, "port": unused_port()} for name in ("http", "metrics")]
+    endpoint = {"addresses": [own_address()], "conditions": {"ready": index % 5 > 0}}
+    return {
+        "metadata": {"name": f"m{index}-1", "labels": {"kubernetes.io/service-name": f"m{index}"}},
+        "addressType": "IPv4",
+        "endpoints": [endpoint],
+        "ports": ports,
+    }
+
+
+def secret() -> dict[str, Any]:
+    """A Secret with whatever a credential may be looked for."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("models.example.com")
+    data = {
+        "clientSecret": b"hush",
+        "apiKey": b"Bearer hush",
+        "ca.crt": authority.cert_pem.bytes(),
+        "tls.crt": certificate.cert_chain_pems[0].bytes(),
+        "tls.key": certificate.private_key_pem.bytes(),
+    }
+    return {"metadata": {"name": "present"}, "data": {key: b64encode(value).decode() for key, value in data.items()}}
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API server, as far as the objects of one namespace go."""
+
+    client: httpx.Client
+    namespace: str
+
+    def create(self, group: str, plural: str, raw: dict[str, Any]) -> httpx.Response:
+        return self.client.post(f"/{group}/namespaces/{self.namespace}/{plural}", json=raw)
+
+    def models(self) -> list[dict[str, Any]]:
+        listed = self.client.get(f"/apis/{API_VERSION}/namespaces/{self.namespace}/modeldeployments")
+        items: list[dict[str, Any]] = listed.raise_for_status().json()["items"]
+        return items
+
+
+@pytest.fixture
+def api(api_server: Cluster, namespace: str, crds: None) -> Iterator[Api]:
+    with api_server.client() as client:
+        yield Api(client, namespace)
+
+
+def create_everything(api: Api) -> int:
+    """Create all objects; return how many models the API server accepted."""
+    api.create("api/v1", "secrets", secret()).raise_for_status()
+    accepted = 0
+    for index, spec in enumerate(specs()):
+        answer = api.create(f"apis/{API_VERSION}", "modeldeployments", model(index, spec))
+        if answer.status_code == 422:
+            continue
+        answer.raise_for_status()
+        accepted += 1
+        # What the API server accepts, the program accepts.
+        parse(ModelDeployment, answer.json())
+        if "serviceRef" in spec:
+            api.create("api/v1", "services", service(index)).raise_for_status()
+            api.create("apis/discovery.k8s.io/v1", "endpointslices", endpoints(index)).raise_for_status()
+    return accepted
+
+
+@dataclass(frozen=True)
+class Running:
+    """The control plane, and the one Envoy that it serves."""
+
+    server: XdsServer
+    delivery: Delivery
+    address: str
+
+    def refused(self) -> dict[str, str]:
+        return {one.key.name: one.message for client in self.server.clients() for one in client.rejections}
+
+    def holds(self, name: str, namespace: str) -> bool:
+        """Whether Envoy acknowledged everything that a model has."""
+        holdings = self.server.holds(tuple(self.delivery.versions(ModelKey(namespace, name))))
+        return [holding.complete for holding in holdings] == [True]
+
+    async def listens(self, port: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(self.address, port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+@contextlib.asynccontextmanager
+async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIterator[Running]:
+    network = Network.unused()
+    server = XdsServer("127.0.0.1:0", TOKEN, lambda event: None)
+    async with (
+        KubeClient.from_environment(api_server.kubeconfig) as client,
+        KubeStore(client, KINDS, (namespace,)) as store,
+    ):
+        around = Surroundings(
+            proxies=AllProgrammed(),
+            clock=lambda: datetime.now(UTC),
+            observer=lambda model, decision: None,
+            ports=AllocatedPorts(),
+        )
+        delivery = Delivery(store, server, Gateway(network.host(1)))
+        tasks = [asyncio.create_task(Controller(store, around).run()), asyncio.create_task(delivery.run())]
+        xds = HostPort("127.0.0.1", await server.start())
+        envoy = Envoy("envoy", TOKEN, xds, folder, asks_nobody_for_names)
+        try:
+            await envoy.started()
+            yield Running(server, delivery, network.host(1))
+            assert [task.exception() for task in tasks if task.done()] == []
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await envoy.stop()
+            await server.stop(0)
+
+
+def asks_nobody_for_names(bootstrap: dict[str, Any]) -> None:
+    """Let Envoy ask a name server on loopback that does not exist: the names of backends are drawn at random."""
+    nobody = {"socket_address": {"address": "127.0.0.1", "port_value": unused_port(), "protocol": "UDP"}}
+    bootstrap["typed_dns_resolver_config"] = {
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [nobody],
+            "dns_resolver_options": {"no_default_search_domain": True},
+        },
+    }
+
+
+async def test_any_accepted_object_becomes_configuration_that_envoy_acknowledges(
+    api: Api, api_server: Cluster, tmp_path: Path
+) -> None:
+    accepted = await asyncio.to_thread(create_everything, api)
+    # The test is worth something only if most are accepted, and some refused.
+    assert COUNT * 0.7 < accepted < COUNT
+    async with running(api_server, api.namespace, tmp_path) as plane:
+        found: list[dict[str, Any]] = []
+
+        async def all_decided() -> bool:
+            found[:] = await asyncio.to_thread(api.models)
+            return all("observedGeneration" in one.get("status", {}) for one in found)
+
+        await until(all_decided, "every model has a status", WITHIN)
+        served = {one["metadata"]["name"]: one["status"]["route"] for one in found if "route" in one["status"]}
+
+        async def all_held() -> bool:
+            return bool(plane.refused()) or all(plane.holds(name, api.namespace) for name in served)
+
+        with contextlib.suppress(AssertionError):
+            await until(all_held, "Envoy acknowledges everything", WITHIN)
+        assert plane.refused() == {}
+        assert [name for name in served if not plane.holds(name, api.namespace)] == []
+        assert [name for name, route in served.items() if not await plane.listens(route["port"])] == []
+        check_variety(list(served.values()))
+        for one in found:
+            if one["metadata"]["name"] not in served:
+                assert says_why(one)
+
+
+def check_variety(routes: list[dict[str, Any]]) -> None:
+    """Fail if what was drawn is not worth the test: most are served, and of each kind there are some."""
+    remotes = [route["remote"] for route in routes if "remote" in route]
+    assert len(routes) >= COUNT / 2
+    assert len(remotes) >= COUNT / 4
+    for part in ("tls", "auth", "healthCheck", "pathPrefix", "headersToAdd"):
+        assert sum(bool(remote.get(part)) for remote in remotes) >= 5, part
+    assert len({route["split"]["remote"] for route in routes}) > 10
+
+
+def says_why(found: dict[str, Any]) -> bool:
+    """Whether a model that is not served says which reference leads nowhere."""
+    return any(
+        one["type"] == "ResolvedRefs" and one["status"] == "False" and one["message"]
+        for one in found["status"]["conditions"]
+    )

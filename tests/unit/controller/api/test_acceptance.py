@@ -1,0 +1,122 @@
+"""What is accepted but not served as it is written is said, with its field."""
+
+import pytest
+
+from controller.api.acceptance import warnings_of
+from controller.api.base import parse
+from controller.api.model import ModelDeployment
+
+TARGET = {"type": "Value", "value": 1}
+
+
+def warned(**spec):
+    whole = {"model": "a", "modelSourceRef": {"name": "a"}, **spec}
+    return [str(one) for one in warnings_of(parse(ModelDeployment, {"metadata": {"name": "a"}, "spec": whole}))]
+
+
+def warned_of_external(**external):
+    metric = {"type": "External", "external": external}
+    _, *rest = warned(offloadingConfig={"metrics": [metric]})
+    return rest
+
+
+def test_what_is_served_is_not_warned_of():
+    assert warned() == []
+    served = {
+        "serviceRef": {"name": "a", "targetPort": 80},
+        "offloadingConfig": {
+            "behavior": {"percentage": 50, "recoverAfter": "10s", "stepInterval": "2s"},
+            "remoteBackend": {
+                "host": "h",
+                "scheme": "https",
+                "tls": {"caRef": {"name": "ca"}},
+                "authConfig": {"type": "apiKey", "apiKey": {"secretRef": {"name": "s"}}},
+                "healthCheck": {"path": "/up"},
+            },
+        },
+    }
+    assert warned(**served) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"frontend": "Takeover"}, "spec.frontend: has no effect yet: clients reach the model on the gateway"),
+        ({"metricServiceRef": {"name": "a"}}, "spec.metricServiceRef: has no effect yet"),
+        ({"serverlessConfig": {}}, "spec.serverlessConfig: has no effect yet"),
+        ({"policies": [{"name": "eu"}]}, "spec.policies[0]: is not enforced yet: requests may go to the remote"),
+        ({"policies": [{"refType": "localPolicy"}]}, "spec.policies[0]: names no policy: requests may go"),
+    ],
+)
+def test_the_spec(spec, words):
+    (said,) = warned(**spec)
+    assert said.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "behavior",
+    [
+        {"mode": "Proportional"},
+        {"maxRequestsPerReplica": 8},
+        {"offloadAfter": "1s"},
+        {"restoreAfter": "1s"},
+        {"tolerance": 0.5},
+        {"maxStep": 10},
+        {"onUnknown": "Local"},
+        {"firstByteTimeout": "1s"},
+    ],
+)
+def test_the_behavior(behavior):
+    (field,) = behavior
+    (said,) = warned(offloadingConfig={"behavior": behavior})
+    assert said.startswith(f"spec.offloadingConfig.behavior.{field}: has no effect yet")
+
+
+def test_a_default_that_is_written_out_is_not_warned_of():
+    assert warned(offloadingConfig={"behavior": {"mode": "Threshold", "restoreAfter": "1m", "tolerance": 0.1}}) == []
+
+
+def test_metrics_are_not_measured_yet():
+    metric = {"type": "Requests", "requests": {"target": TARGET}}
+    first, second = warned(offloadingConfig={"metrics": [metric, metric]})
+    assert first.startswith("spec.offloadingConfig.metrics[0]: is not measured yet")
+    assert second.startswith("spec.offloadingConfig.metrics[1]: is not measured yet")
+
+
+def test_a_target_inside_its_metric_as_the_originals_documentation_has_it():
+    (said,) = warned_of_external(metric={"name": "q", "target": TARGET})
+    assert said == (
+        "spec.offloadingConfig.metrics[0].external.metric.target: belongs beside metric, not into it; "
+        "it is taken as if it stood there"
+    )
+
+
+def test_labels_beside_match_labels_as_the_originals_documentation_has_them():
+    selector = {"matchLabels": None, "my_label": "value", "other": 3}
+    label, other = warned_of_external(metric={"name": "q", "selector": selector}, target=TARGET)
+    assert label.endswith("metric.selector.my_label: belongs into matchLabels; it is taken as if it stood there")
+    assert other.endswith("metric.selector.other: belongs into matchLabels; it is left out")
+
+
+def test_a_secret_in_the_object_itself():
+    oauth = {"clientId": "me", "clientSecret": "hush", "tokenUrl": "https://t"}
+    backend = {"host": "h", "authConfig": {"type": "oauth", "oauthConfig": oauth}}
+    for offloading, at in (
+        ({"remoteBackend": backend}, "remoteBackend"),
+        ({"remoteBackends": [backend]}, "remoteBackends[0]"),
+    ):
+        (said,) = warned(offloadingConfig=offloading)
+        assert said.startswith(f"spec.offloadingConfig.{at}.authConfig.oauthConfig.clientSecret: everybody who may")
+        assert "hush" not in said
+
+
+def test_what_is_not_served_of_a_backend():
+    backend = {"host": "h", "timeouts": {"connect": "1s"}, "retry": {"attempts": 2}}
+    timeouts, retry = warned(offloadingConfig={"remoteBackend": backend})
+    assert timeouts == "spec.offloadingConfig.remoteBackend.timeouts: has no effect yet"
+    assert retry.startswith("spec.offloadingConfig.remoteBackend.retry: has no effect yet")
+
+
+def test_backends_after_the_first_are_not_used_yet():
+    (said,) = warned(offloadingConfig={"remoteBackends": [{"host": "a"}, {"host": "b", "retry": {}}]})
+    assert said == "spec.offloadingConfig.remoteBackends[1]: has no effect yet: only the first backend is used"

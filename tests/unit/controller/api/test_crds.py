@@ -1,0 +1,109 @@
+"""The custom resource definitions are those of the models, and fit for `kubectl explain` and the API server."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.api.crd.kinds import KINDS, files
+from tests.data_plane.support.children import ROOT
+
+FOLDER = ROOT / "deploy" / "crds"
+
+
+def schema_of(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def parts_of(schema: dict[str, Any], at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema in a schema, and where it stands."""
+    yield at, schema
+    for name, part in schema.get("properties", {}).items():
+        yield from parts_of(part, f"{at}.{name}")
+    for name in ("items", "additionalProperties"):
+        if name in schema:
+            yield from parts_of(schema[name], f"{at}[]")
+
+
+PARTS = {f"{name}{at}": part for name, text in files().items() for at, part in parts_of(schema_of(text))}
+
+
+def test_the_files_are_current():
+    written = {file.name: file.read_text() for file in FOLDER.iterdir()}
+    assert written == files(), "run `make crds` and review the diff"
+
+
+def test_one_file_for_each_kind():
+    assert sorted(files()) == sorted(f"{kind.name.lower()}.yaml" for kind in KINDS)
+
+
+def test_every_field_is_described_in_sentences():
+    fields = {at: part for at, part in PARTS.items() if not at.endswith(("[]", ".metadata", ".yaml"))}
+    assert len(fields) > 200
+    for at, part in fields.items():
+        text = part.get("description", "")
+        assert text.endswith("."), f"{at}: {text!r}"
+        assert "``" not in text, f"{at}: {text!r}"
+        assert "\n" not in text, f"{at}: {text!r}"
+
+
+def test_every_default_of_a_number_a_text_or_a_flag_is_in_its_description():
+    for at, part in PARTS.items():
+        default = part.get("default")
+        if isinstance(default, bool):
+            default = str(default).lower()
+        if default is not None and default != {}:
+            assert f"Default: {default}." in part["description"], at
+
+
+@pytest.mark.parametrize("word", ["$ref", "$defs", "anyOf", "allOf", "title", "const"])
+def test_structural(word):
+    assert all(word not in part for part in PARTS.values())
+
+
+def test_nothing_in_a_list_has_a_default_or_kubectl_would_find_a_change_at_every_apply():
+    assert [at for at, part in PARTS.items() if "[]" in at and "default" in part] == []
+
+
+def test_every_list_says_how_it_is_merged():
+    lists = {at: part for at, part in PARTS.items() if part.get("type") == "array"}
+    merged = {at for at, part in lists.items() if part["x-kubernetes-list-type"] == "map"}
+    assert {at.partition(".yaml")[2] for at in merged} == {".status.conditions"}
+    assert {part["x-kubernetes-list-type"] for at, part in lists.items() if at not in merged} == {"atomic"}
+
+
+def test_unknown_fields_are_kept_only_where_they_have_to_be():
+    kept = {at.partition(".yaml")[2] for at, part in PARTS.items() if "x-kubernetes-preserve-unknown-fields" in part}
+    assert {at for at in kept if not at.endswith(".selector")} == {".status.route", ".status.memory"}
+
+
+def test_a_status_is_never_refused_for_what_it_says():
+    for at, part in PARTS.items():
+        if ".status" in at:
+            assert not part.keys() & {"pattern", "enum", "minimum", "maximum", "maxLength", "x-kubernetes-validations"}
+            assert part.get("required") in (None, ["type"])
+
+
+def test_prior_fault_30_columns_names_and_a_status_of_its_own_without_the_broken_scale():
+    definition = yaml.safe_load(files()["modeldeployment.yaml"])["spec"]
+    (version,) = definition["versions"]
+    assert version["subresources"] == {"status": {}}
+    assert (version["name"], version["served"], version["storage"]) == ("v1alpha1", True, True)
+    assert (definition["names"]["shortNames"], definition["names"]["categories"]) == (["mdep"], ["beamlit"])
+    columns = version["additionalPrinterColumns"]
+    shown = [column["name"] for column in columns if not column.get("priority")]
+    wide = [column["name"] for column in columns if column.get("priority")]
+    assert shown == ["MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE"]
+    assert wide == ["REMOTE", "PROXIES"]
+
+
+def test_optional_fields_of_the_original_have_its_defaults():
+    spec = schema_of(files()["modeldeployment.yaml"])["properties"]["spec"]
+    assert spec["required"] == ["model", "modelSourceRef"]
+    fields = spec["properties"]
+    assert (fields["enabled"]["default"], fields["environment"]["default"]) == (True, "production")
+    behavior = fields["offloadingConfig"]["properties"]["behavior"]
+    assert (behavior["default"], behavior["properties"]["percentage"]["default"]) == ({}, 100)
+    scaling = fields["serverlessConfig"]["properties"]
+    assert (scaling["minNumReplicas"]["default"], scaling["maxNumReplicas"]["default"]) == (0, 10)

@@ -1,0 +1,92 @@
+"""Which endpoints of a cluster may be sent to."""
+
+import pytest
+
+from controller.api.endpoint_guard import admit_all, admit_pods, refused_address
+from controller.api.meta import MANAGED_BY
+from tests.support.objects import a_slice
+
+OURS = "endpointslice-controller.k8s.io"
+
+
+def a_slice_by(writer, *addresses):
+    return a_slice().ready(*addresses).written_by(writer).parsed()
+
+
+def addresses(admitted):
+    return [endpoint.addresses[0] for one in admitted.slices for endpoint in one.endpoints]
+
+
+@pytest.mark.parametrize("writer", [OURS, "endpointslicemirroring-controller.k8s.io"])
+def test_slices_of_the_services_own_controllers_count(writer):
+    admitted = admit_pods([a_slice_by(writer, "10.0.0.1")], custom=False)
+    assert addresses(admitted) == ["10.0.0.1"]
+    assert admitted.refused == ()
+
+
+def test_a_slice_that_somebody_else_wrote_is_left_out_and_said():
+    admitted = admit_pods([a_slice_by("somebody", "10.0.0.1"), a_slice_by(OURS, "10.0.0.2")], custom=False)
+    assert addresses(admitted) == ["10.0.0.2"]
+    (words,) = admitted.refused
+    assert "'somebody'" in words
+    assert MANAGED_BY in words
+
+
+def test_a_slice_without_a_writer_is_left_out():
+    assert admit_pods([a_slice().ready("10.0.0.1").parsed()], custom=False).slices == ()
+
+
+def test_a_service_without_a_selector_opts_in_to_slices_written_by_hand():
+    assert addresses(admit_pods([a_slice_by("somebody", "10.0.0.1")], custom=True)) == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_one_bad_address_takes_nothing_from_the_others(custom):
+    admitted = admit_pods([a_slice_by(OURS, "10.0.0.1", "169.254.169.254", "10.0.0.2")], custom=custom)
+    assert addresses(admitted) == ["10.0.0.1", "10.0.0.2"]
+    assert admitted.refused == ("EndpointSlice default/a-1: 169.254.169.254 is a link-local address",)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.8.8.8",
+        "::1",
+        "::ffff:127.0.0.1",
+        "169.254.0.1",
+        "::ffff:169.254.169.254",
+        "fe80::1",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+    ],
+)
+def test_addresses_that_no_pod_has(address):
+    assert refused_address(address)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "models.example.com", "8.8.8.8"])
+def test_addresses_that_a_pod_or_a_backend_may_have_and_names(host):
+    assert refused_address(host) is None
+
+
+def test_a_folder_is_trusted():
+    assert addresses(admit_all([a_slice().ready("127.0.0.1").parsed()], custom=False)) == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "a.localhost", "LOCALHOST.", "127.0.0.1", "metadata.google.internal", "169.254.169.254"]
+)
+def test_hosts_that_only_the_gateway_can_reach(host):
+    assert admit_pods.refused_host(host)
+    assert admit_all.refused_host(host) is None
+
+
+@pytest.mark.parametrize("host", ["models.example.com", "10.0.0.1", "localhost.example.com"])
+def test_hosts_that_a_model_may_send_to(host):
+    assert admit_pods.refused_host(host) is None
