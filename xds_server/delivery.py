@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice
+from controller.api.endpoint_guard import EndpointGuard, admit_all
 from controller.api.endpoints import Replica, replicas_of
 from controller.api.route import LocalBackend, ModelRoute
+from controller.api.status import is_withdrawn
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
+from xds_server.credentials.protection import is_inline, protected, referred_secrets
+from xds_server.credentials.sources import MODEL, SECRET, OwnSecrets
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
@@ -23,8 +27,10 @@ from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 
 logger = logging.getLogger(__name__)
 
-MODEL = "ModelDeployment"
-KINDS = (MODEL, "EndpointSlice")
+KINDS = (MODEL, "EndpointSlice", SECRET)
+
+# Of Helm's releases there are many, of up to a megabyte each; they are no credentials.
+_NOT_KEPT = "helm.sh/release.v1"
 
 _FIRST_SNAPSHOT_SECONDS = 5.0
 _MODELS_PER_TURN = 5
@@ -46,15 +52,31 @@ class Delivered:
 
 
 class Delivery:
-    """Keeps the published snapshot equal to what the statuses and EndpointSlices say. One change costs one model."""
+    """Keeps the published snapshot equal to what statuses, EndpointSlices and Secrets say. A change costs one model.
 
-    def __init__(self, store: ObjectStore, publisher: Publisher, gateway: Gateway) -> None:
+    `observer` is told of each model that was looked at again, whether or not anything of it was published.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        publisher: Publisher,
+        gateway: Gateway,
+        own: OwnSecrets | None = None,
+        guard: EndpointGuard = admit_all,
+    ) -> None:
+        self.observer: Callable[[Iterable[ModelKey]], None] = lambda models: None
         self._store = store
         self._publisher = publisher
         self._gateway = gateway
+        self._own = own or OwnSecrets()
+        self._guard = guard
         self._cache = Cache()
         self._routes: dict[ModelKey, ModelRoute] = {}
+        self._delivered: dict[ModelKey, ModelRoute] = {}
         self._models_of: dict[ObjectRef, set[ModelKey]] = {}
+        self._problems: dict[ModelKey, tuple[str, ...]] = {}
+        self._decided: dict[ObjectRef, StoredObject] = {}
         self._assembly: Assembly[ModelKey] = Assembly()
         self._due: set[ModelKey] = set()
         self.published = False
@@ -80,37 +102,75 @@ class Delivery:
 
     def delivered(self, model: ModelKey) -> Delivered | None:
         """Say what was last published for a model."""
-        route = self._routes.get(model)
+        route = self._delivered.get(model)
         return Delivered(route, tuple(self._assembly.versions(model))) if route else None
+
+    def models(self) -> Iterable[ModelKey]:
+        """List the models whose routes were published."""
+        return tuple(self._delivered)
+
+    def route(self, model: ModelKey) -> ModelRoute | None:
+        """Return the route that was last published for a model, as the controller wrote it."""
+        return self._delivered.get(model)
+
+    def versions(self, model: ModelKey) -> Iterable[tuple[ResourceKey, str]]:
+        """List what was last published for a model."""
+        return self._assembly.versions(model)
+
+    def problems(self, model: ModelKey) -> tuple[str, ...]:
+        """Say why requests for a model stay local though its route lets them leave: a credential that is not there."""
+        return self._problems.get(model, ())
 
     def models_with(self, keys: Iterable[ResourceKey]) -> frozenset[ModelKey]:
         """Find the models that these resources belong to."""
         return self._assembly.owners_of(keys)
 
     def _take_in(self, batch: Batch) -> None:
-        for ref in self._cache.apply(batch):
+        for ref in self._cache.apply(_without_releases(batch)):
             self._due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
 
     def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
         model = ModelKey(ref.namespace, ref.name)
         stored, before = self._cache.find(ref), self._routes.get(model)
-        if stored is None:
+        if stored is None or is_withdrawn(stored.status):
             self._route(model, None)
+            self._decided.pop(ref, None)
             return {model}
         route = _route_of(stored)
-        if route is None or route == before:
+        if route is None:
             # An object whose route vanished keeps its last good configuration.
+            return set()
+        inline = self._keep_if_decided(stored, route)
+        if route == before and not inline:
             return set()
         self._route(model, route)
         return {model}
 
+    def _keep_if_decided(self, stored: StoredObject, route: ModelRoute) -> bool:
+        """Keep an object that holds a credential of its route itself; tell whether it does.
+
+        It is read as it was when the route was decided on: a new credential is not for the token endpoint of before.
+        """
+        inline = route.remote is not None and is_inline(route.remote)
+        if not inline:
+            self._decided.pop(stored.ref, None)
+        elif stored.status.get("observedGeneration") == stored.generation:
+            self._decided[stored.ref] = stored
+        return inline
+
+    def _found(self, ref: ObjectRef) -> StoredObject | None:
+        return self._decided.get(ref) if ref.kind == MODEL else self._cache.find(ref)
+
     def _route(self, model: ModelKey, route: ModelRoute | None) -> None:
         before = self._routes.pop(model, None)
-        if before:
-            self._models_of[_service(before.local)].discard(model)
+        for ref in _referred(model, before):
+            self._models_of[ref].discard(model)
+            if not self._models_of[ref]:
+                del self._models_of[ref]
+        for ref in _referred(model, route):
+            self._models_of.setdefault(ref, set()).add(model)
         if route:
             self._routes[model] = route
-            self._models_of.setdefault(_service(route.local), set()).add(model)
 
     def _all_decided(self) -> bool:
         return all("observedGeneration" in stored.status for stored in self._cache.objects(MODEL).values())
@@ -123,13 +183,26 @@ class Delivery:
             if len(changes) % _MODELS_PER_TURN == 0:
                 await asyncio.sleep(0)  # the streams and the health checks have their turn
         changed = self._assembly.replace(changes)
+        for model in due:
+            if route := self._routes.get(model):
+                self._delivered[model] = route
+            else:
+                self._delivered.pop(model, None)
         if changed or not self.published:
             self.published = True
             self._publisher.publish(self._assembly.snapshot, changed)
+        if due:
+            self.observer(due)
 
     def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
         route = self._routes.get(model)
-        return resources_for(model, route, self._replicas(route.local), self._gateway) if route else ()
+        self._problems.pop(model, None)
+        if route is None:
+            return ()
+        found = protected(model, route, self._found, self._own)
+        if found.problems:
+            self._problems[model] = found.problems
+        return (*found.secrets, *resources_for(model, found.route, self._replicas(route.local), self._gateway))
 
     def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
         slices = []
@@ -138,11 +211,21 @@ class Delivery:
                 slices.append(parse(EndpointSlice, stored.raw))
             except InvalidObjectError as error:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
-        return replicas_of(slices, local.port_name)
+        admitted = self._guard(slices, custom=bool(local.custom_endpoints))
+        return replicas_of(admitted.slices, local.port_name)
 
 
-def _service(local: LocalBackend) -> ObjectRef:
-    return ObjectRef("Service", local.namespace, local.service)
+def _referred(model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]:
+    """Name what a route is read together with: a change of any of it is a change for the model."""
+    if route is None:
+        return frozenset()
+    service = ObjectRef("Service", route.local.namespace, route.local.service)
+    return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
+
+
+def _without_releases(batch: Batch) -> Batch:
+    kept = tuple(one for one in batch.changed if one.ref.kind != SECRET or one.raw.get("type") != _NOT_KEPT)
+    return replace(batch, changed=kept)
 
 
 def _route_of(stored: StoredObject) -> ModelRoute | None:

@@ -11,6 +11,7 @@ from controller.api.base import ForeignValue
 PAUSED = "beamlit.com/paused"
 OVERRIDE = "beamlit.com/override"
 SERVICE_NAME = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 
 
 class ObjectMeta(ForeignValue):

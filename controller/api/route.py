@@ -5,11 +5,13 @@ The effective route of one model, after defaults, substitution, policies and the
 
 from __future__ import annotations
 
-from typing import Self
+import hashlib
+from typing import Literal, Self
 
 from pydantic import model_validator
 
 from controller.api.base import Duration, ForeignValue
+from controller.api.credentials import RemoteAuth, RemoteTls
 from controller.api.errors import FieldFaultError
 from controller.api.model import HeaderName, HeaderValue
 from controller.api.scalars import Percent, Port
@@ -47,13 +49,15 @@ class LocalBackend(ForeignValue):
     """The replicas: the endpoints of one port of a Service.
 
     `portName` is the name that the Service and its EndpointSlices give the port, empty for an unnamed one. Without a
-    `healthCheck` a replica is checked by connecting to it.
+    `healthCheck` a replica is checked by connecting to it. `customEndpoints` is there when the Service has no selector,
+    so that its slices are written by hand on purpose.
     """
 
     namespace: str
     service: str
     port_name: str = ""
     health_check: HttpCheck | None = None
+    custom_endpoints: Literal[True] | None = None
 
 
 class Header(ForeignValue):
@@ -64,7 +68,10 @@ class Header(ForeignValue):
 
 
 class RemoteRoute(ForeignValue):
-    """The remote backend as this model uses it: connect to `host` and `port`, send `authority` as the Host."""
+    """The remote backend as this model uses it: connect to `host` and `port`, send `authority` as the Host.
+
+    Without `tls` it is spoken to in the clear; without `auth` it gets no credential.
+    """
 
     host: str
     port: Port
@@ -72,6 +79,8 @@ class RemoteRoute(ForeignValue):
     path_prefix: str = ""
     headers_to_add: tuple[Header, ...] = ()
     health_check: HttpCheck | None = None
+    tls: RemoteTls | None = None
+    auth: RemoteAuth | None = None
 
 
 class ModelRoute(ForeignValue):
@@ -84,6 +93,13 @@ class ModelRoute(ForeignValue):
     split: Split
     local: LocalBackend
     remote: RemoteRoute | None = None
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all of it: equal routes have equal digests, in every process."""
+        return hashlib.blake2b(
+            self.model_dump_json(by_alias=True, exclude_none=True).encode(), digest_size=8
+        ).hexdigest()
 
     @model_validator(mode="after")
     def _sends_nothing_to_nowhere(self) -> Self:

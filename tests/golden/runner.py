@@ -21,13 +21,16 @@ from controller.store.objects import ObjectRef, StoredObject
 from tests.support.proxies import AllProgrammed
 from tests.support.resources import decoded
 from tests.support.store import MemoryStore, settled
+from xds_server.credentials import OwnSecrets
 from xds_server.delivery import MODEL, Delivery
 from xds_server.resources.model import Gateway
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "routes": ROUTE}
+FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "routes": ROUTE, "secrets": SECRET}
+# What few cases have; the file is there when it would not be empty.
+RARE = frozenset({"secrets"})
 
 
 class LastSnapshot:
@@ -56,6 +59,7 @@ class Result:
         return {
             f"{name}.yaml": yaml.safe_dump(content, sort_keys=True, width=120)
             for name, content in {"status": self.statuses, **resources}.items()
+            if content or name not in RARE
         }
 
 
@@ -78,7 +82,9 @@ async def result_of(case: Path) -> Result:
     )
     running = [
         asyncio.create_task(controller.run()),
-        asyncio.create_task(Delivery(store, published, Gateway()).run()),
+        asyncio.create_task(
+            Delivery(store, published, Gateway(), OwnSecrets(configuration.default_remote_backend)).run()
+        ),
     ]
     await settled()
     for task in running:

@@ -6,6 +6,7 @@
     a_service("a").port(80, name="http", target="web")
     a_slice("a").ready("10.0.0.1").terminating("10.0.0.2")
     a_deployment("a").probed("/healthz", 8080)
+    a_secret("s").holding(apiKey="abc")
 
 Every word returns a new value; `.raw` is the object as YAML has it, `.parsed()` as the program reads it and `.stored()`
 as a store holds it. The name alone gives one whole: the model "a" fronts the only port of the Service "a".
@@ -19,7 +20,7 @@ from typing import Any, Self
 
 from controller.api.base import parse
 from controller.api.core import EndpointSlice, Service, Workload
-from controller.api.meta import SERVICE_NAME
+from controller.api.meta import MANAGED_BY, SERVICE_NAME
 from controller.api.model import API_VERSION, KIND, ModelDeployment
 from controller.store.objects import ObjectRef, StoredObject
 
@@ -85,6 +86,12 @@ class AModel(KubeObject):
     def disabled(self) -> Self:
         return self._with(False, "spec", "enabled")
 
+    def of_model(self, model: str) -> Self:
+        return self._with(model, "spec", "model")
+
+    def measuring(self, *metrics: dict[str, Any]) -> Self:
+        return self._with(list(metrics), "spec", "offloadingConfig", "metrics")
+
     def offloading(self, **behavior: Any) -> Self:
         return self._with(behavior, "spec", "offloadingConfig", "behavior")
 
@@ -112,6 +119,9 @@ class AService(KubeObject):
         port = {"name": name, "port": number, "targetPort": target, **more}
         return self._adding({key: value for key, value in port.items() if value}, "spec", "ports")
 
+    def selecting(self, **labels: str) -> Self:
+        return self._with(labels, "spec", "selector")
+
 
 class ASlice(KubeObject):
     def parsed(self) -> EndpointSlice:
@@ -119,6 +129,9 @@ class ASlice(KubeObject):
 
     def of(self, address_type: str) -> Self:
         return self._with(address_type, "addressType")
+
+    def written_by(self, controller: str) -> Self:
+        return self._with(controller, "metadata", "labels", MANAGED_BY)
 
     def ready(self, *addresses: str) -> Self:
         return self._endpoints(addresses, {"ready": True})
@@ -158,6 +171,18 @@ class ADeployment(KubeObject):
         return self.container(*ports, readinessProbe=probe)
 
 
+class ASecret(KubeObject):
+    def holding(self, **text: str) -> Self:
+        """Say what it holds; of a name that has no place in Python, "__" is a dot."""
+        return self._with({key.replace("__", "."): value for key, value in text.items()}, "stringData")
+
+    def encoded(self, **data: str) -> Self:
+        return self._with({key.replace("__", "."): value for key, value in data.items()}, "data")
+
+    def of_type(self, type_: str) -> Self:
+        return self._with(type_, "type")
+
+
 def a_model(name: str = "a") -> AModel:
     spec = {
         "model": name,
@@ -193,3 +218,7 @@ def a_deployment(name: str = "a") -> ADeployment:
             "spec": {"template": {"spec": {"containers": []}}},
         }
     )
+
+
+def a_secret(name: str = "s") -> ASecret:
+    return ASecret({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})

@@ -5,6 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from controller.api.credentials import (
+    ClientCertificate,
+    CredentialSource,
+    HeaderCredential,
+    OAuth,
+    RemoteAuth,
+    RemoteTls,
+)
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from xds_server.resources.names import ModelKey
@@ -28,3 +36,28 @@ def a_route(
 
 def ready(*addresses: str, port: int = 8080) -> tuple[Replica, ...]:
     return tuple(Replica(address, port, True) for address in addresses)
+
+
+def over_tls(*, ca: str = "", certificate: str = "", server_name: str = "remote.example") -> RemoteTls:
+    """TLS with the authorities and the client certificate of the Secrets of these names."""
+    of = CredentialSource.of_secret
+    return RemoteTls(
+        server_name=server_name,
+        ca=of(ca, "ca.crt") if ca else None,
+        client_certificate=(
+            ClientCertificate(certificate=of(certificate, "tls.crt"), private_key=of(certificate, "tls.key"))
+            if certificate
+            else None
+        ),
+    )
+
+
+def with_key(secret: str = "s", header: str = "x-key") -> RemoteAuth:
+    """A credential in a header, from the Secret of this name."""
+    return RemoteAuth(api_key=HeaderCredential(header=header, value=CredentialSource.of_secret(secret, "apiKey")))
+
+
+def with_token(source: CredentialSource | None = None, url: str = "https://auth.example/token") -> RemoteAuth:
+    """OAuth2 client credentials; the client secret is that of the Secret "s" unless something else is its source."""
+    source = source or CredentialSource.of_secret("s", "clientSecret")
+    return RemoteAuth(oauth=OAuth(client_id="me", client_secret=source, token_url=url))

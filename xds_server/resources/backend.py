@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
-from envoy_data_plane.envoy.config.core.v3 import Address, Locality, Metadata, SocketAddress
+from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTlsOptions, Locality
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     ClusterLoadAssignmentPolicy,
@@ -14,17 +15,23 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
-from envoy_data_plane.google.protobuf import Struct, Value
 
 from controller.api.route import HttpCheck, RemoteRoute
 from xds_server.resources import names
+from xds_server.resources.credential import injector
 from xds_server.resources.packing import OVERPROVISIONING_FACTOR, resource
-from xds_server.resources.upstream import CHECKED, health_check
+from xds_server.resources.secret import SecretNames
+from xds_server.resources.tls import upstream_tls
+from xds_server.resources.upstream import CHECKED, answered_by, health_check, same_protocol_as_client, socket_address
 from xds_server.snapshot.snapshot import Resource
 
+_CHECK = HttpCheck(path="", interval=timedelta(seconds=5))
 
-def backend_cluster(name: str, remote: RemoteRoute) -> Resource:
+
+def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system_authorities: str) -> Resource:
     """Build the cluster of a remote backend: found by DNS, one connection pool for all models that use it.
+
+    With TLS a host is healthy only if its certificate is as it should be, so a check that merely connects tells that.
 
     Envoy does not retry what it could send to nobody ("no healthy upstream"). So behind the remote backend stands an
     address that refuses at once, and a refused request is sent again: to the replicas. Outliers are not ejected here,
@@ -32,15 +39,15 @@ def backend_cluster(name: str, remote: RemoteRoute) -> Resource:
     """
     there = LbEndpoint(
         endpoint=Endpoint(
-            address=_socket(remote.host, remote.port),
+            address=socket_address(remote.host, remote.port),
             hostname=remote.authority,
             health_check_config=EndpointHealthCheckConfig(hostname=remote.authority),
         ),
-        metadata=_answered_by_remote(),
+        metadata=answered_by(names.REMOTE),
     )
     nowhere = LbEndpoint(
         endpoint=Endpoint(
-            address=_socket("127.0.0.1", 1),
+            address=socket_address("127.0.0.1", 1),
             health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True),
         )
     )
@@ -61,15 +68,22 @@ def backend_cluster(name: str, remote: RemoteRoute) -> Resource:
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
         ),
         connect_timeout=timedelta(seconds=2),
-        health_checks=[health_check(remote.health_check or HttpCheck(path="", interval=timedelta(seconds=5)))],
+        health_checks=[_check(remote)],
+        transport_socket=(
+            upstream_tls(remote.tls.server_name, system_authorities, secrets.authorities, secrets.certificate)
+            if remote.tls
+            else None
+        ),
+        typed_extension_protocol_options=(
+            same_protocol_as_client(injector(remote.auth, secrets.credential))
+            if remote.auth and secrets.credential
+            else {}
+        ),
     )
-    return resource(name, cluster, common=CHECKED)
+    return resource(name, cluster, secrets.keys, common=CHECKED)
 
 
-def _socket(host: str, port: int) -> Address:
-    return Address(socket_address=SocketAddress(address=host, port_value=port))
-
-
-def _answered_by_remote() -> Metadata:
-    said = Struct(fields={names.METADATA_KEY: Value(string_value=names.REMOTE)})
-    return Metadata(filter_metadata={names.METADATA_NAMESPACE: said})
+def _check(remote: RemoteRoute) -> HealthCheck:
+    check = health_check(remote.health_check or _CHECK)
+    # What is spoken to check it; a server that may choose could choose HTTP/2.
+    return replace(check, tls_options=HealthCheckTlsOptions(alpn_protocols=["http/1.1"])) if remote.tls else check

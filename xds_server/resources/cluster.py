@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
@@ -20,11 +21,14 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from controller.api.route import HttpCheck
+from xds_server.resources.encoding import encoded
+from xds_server.resources.names import REMOTE
 from xds_server.resources.packing import ADS, packed, resource
 from xds_server.resources.saved import restoring
 from xds_server.resources.upstream import (
     CHECKED,
     EVERY,
+    answered_by,
     health_check,
     same_protocol_as_client,
 )
@@ -46,6 +50,8 @@ _OUTLIERS = OutlierDetection(
     max_ejection_time=timedelta(seconds=2),
 )
 
+# How many sets of headers are remembered with what gives them back; most models take off the same.
+_REMEMBERED = 256
 
 _LOCAL = CHECKED + bytes(
     Cluster(
@@ -69,16 +75,37 @@ def local_cluster(name: str, check: HttpCheck | None) -> Resource:
 
 def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Resource:
     """Build the cluster that gives `headers` back to a request and hands it to the internal listener `listener`."""
-    restored = HttpFilter(name="restored", typed_config=packed(restoring(headers)))
     cluster = Cluster(
         name=name,
-        type=ClusterDiscoveryType.STATIC,
         load_assignment=ClusterLoadAssignment(
             cluster_name=name,
             endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=_internal(listener))])],
         ),
+    )
+    return resource(name, cluster, common=_giving_back(headers))
+
+
+@lru_cache(_REMEMBERED)
+def _giving_back(headers: tuple[str, ...]) -> bytes:
+    restored = HttpFilter(name="restored", typed_config=packed(restoring(headers)))
+    return EVERY + encoded(
+        Cluster(
+            type=ClusterDiscoveryType.STATIC,
+            connect_timeout=timedelta(milliseconds=250),
+            typed_extension_protocol_options=same_protocol_as_client(restored),
+        )
+    )
+
+
+def remote_cluster(name: str, listener: str) -> Resource:
+    """Build the cluster that hands a request as it is to the internal listener in front of a remote backend."""
+    there = LbEndpoint(endpoint=_internal(listener), metadata=answered_by(REMOTE))
+    cluster = Cluster(
+        name=name,
+        type=ClusterDiscoveryType.STATIC,
+        load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[there])]),
         connect_timeout=timedelta(milliseconds=250),
-        typed_extension_protocol_options=same_protocol_as_client(restored),
+        typed_extension_protocol_options=same_protocol_as_client(),
     )
     return resource(name, cluster, common=EVERY)
 

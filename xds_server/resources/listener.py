@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    StatusCodeFilter,
+)
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
     Http1ProtocolOptions,
     HttpProtocolOptions,
+    RuntimeUInt32,
     SocketAddress,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerInternalListenerConfig
@@ -27,18 +34,19 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpConnectionManagerServerHeaderTransformation,
     HttpConnectionManagerUpgradeConfig,
     HttpFilter,
+    LocalReplyConfig,
     Rds,
+    ResponseMapper,
 )
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
     HeaderMutation as EarlyHeaderMutation,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from controller.api.route import RemoteRoute
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
-from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, added_for, forwarding, rewritten_for
+from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
 from xds_server.resources.saved import HANDED_ON, STAYS_INSIDE, reading_what_was_handed_on, saving, state_of
 from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 
@@ -66,7 +74,7 @@ _NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
 )
 
 # Off until a route turns it on, with what that route takes off.
-_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(saving(STAYS_INSIDE)))
+_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=saving(STAYS_INSIDE))
 
 
 _EVERY = HttpConnectionManager(
@@ -98,7 +106,25 @@ _BEHIND_THE_FRONT = replace(
     skip_xff_append=True,
 )
 
-_TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER]))
+# Trap 11: the credential injector answers 401 itself when it has no credential, which nobody would send again. Only
+# answers of Envoy itself are mapped: a 401 of the remote backend stays one.
+_REFUSED_FOR_WANT_OF_A_CREDENTIAL = LocalReplyConfig(
+    mappers=[
+        ResponseMapper(
+            filter=AccessLogFilter(
+                status_code_filter=StatusCodeFilter(
+                    comparison=ComparisonFilter(
+                        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused")
+                    )
+                )
+            ),
+            status_code=503,
+        )
+    ]
+)
+_TO_REMOTE = bytes(
+    replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_REFUSED_FOR_WANT_OF_A_CREDENTIAL)
+)
 
 _TO_LOCAL = bytes(
     replace(
@@ -126,19 +152,15 @@ def front_listener(model: ModelKey, port: int, address: str) -> Listener:
     )
 
 
-def remote_listener(model: ModelKey, remote: RemoteRoute, backend: str) -> Listener:
-    """Build the internal listener that turns a request into one for the remote backend.
+def remote_listener(model: ModelKey) -> Listener:
+    """Build the internal listener that turns a request into one for the remote backend (see `to_backend`).
 
-    It is the second choice of a request that found no replica. Path and host are rewritten here, since an upstream
-    filter may not touch them (trap 3), and what belongs to the client or the cluster is taken off.
+    It is the second choice of a request that found no replica, and the only way to a backend that gets a credential of
+    ours: what the front sees never has it, and a request that lacks it is one that the front can send again. What it
+    does stands in a route configuration, since a listener that changes leaves connections to the old one for minutes.
     """
-    route = Route(
-        match=RouteMatch(prefix="/"),
-        route=forwarding(backend, **rewritten_for(remote)),
-        request_headers_to_remove=list(STAYS_INSIDE),
-        request_headers_to_add=added_for(remote),
-    )
-    return _internal(names.remote_listener(model), route, _TO_REMOTE)
+    routes = Rds(route_config_name=names.remote_route_configuration(model), config_source=ADS)
+    return _internal(names.remote_listener(model), HttpConnectionManager(rds=routes), _TO_REMOTE)
 
 
 def local_listener(model: ModelKey) -> Listener:
@@ -155,25 +177,17 @@ def local_listener(model: ModelKey) -> Listener:
         request_headers_to_remove=list(HANDED_ON.values()),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
-    return _internal(names.local_listener(model), route, _TO_LOCAL)
+    name = names.local_listener(model)
+    routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
+    return _internal(name, HttpConnectionManager(route_config=routes), _TO_LOCAL)
 
 
-def _internal(name: str, route: Route, common: bytes) -> Listener:
+def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:
     return Listener(
         name=name,
         internal_listener=ListenerInternalListenerConfig(),
         per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
-        filter_chains=[
-            _http(
-                common,
-                HttpConnectionManager(
-                    stat_prefix=name,
-                    route_config=RouteConfiguration(
-                        name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])]
-                    ),
-                ),
-            )
-        ],
+        filter_chains=[_http(common, replace(routes, stat_prefix=name))],
     )
 
 

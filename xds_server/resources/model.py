@@ -7,26 +7,39 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from controller.api.endpoints import Replica
-from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.route import ModelRoute, RemoteRoute, Split
 from xds_server.resources import cluster, listener, names
 from xds_server.resources.backend import backend_cluster
+from xds_server.resources.credential import token_cluster
+from xds_server.resources.encoding import encoded
 from xds_server.resources.endpoint import load_assignment, local_side, remote_side
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import resource
 from xds_server.resources.route import model_route
+from xds_server.resources.route import to_backend as to_backend_routes
 from xds_server.resources.saved import saved_headers
+from xds_server.resources.secret import secret_names
+from xds_server.resources.template import Template
+from xds_server.resources.tls import SYSTEM_AUTHORITIES
 from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 # How many models' parts are kept, each a few kilobytes.
 _REMEMBERED = 4096
 
+# What of a remote is the model's own: without it, models that share a backend share the resource.
+_NOT_OF_THE_BACKEND = {"path_prefix": "", "headers_to_add": ()}
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What all Envoys of one kind have in common: the address they listen on."""
+    """What all Envoys of one kind have in common.
+
+    `address` is where they listen, `authorities` the file where their system keeps the authorities that it trusts.
+    """
 
     address: str = "127.0.0.1"
+    authorities: str = SYSTEM_AUTHORITIES
 
 
 def resources_for(
@@ -34,19 +47,27 @@ def resources_for(
 ) -> tuple[Resource, ...]:
     """Translate the route of one model and its replicas into everything an Envoy needs to serve it.
 
-    Without a remote the model keeps to its replicas: nothing stands behind them.
+    Without a remote the model keeps to its replicas: nothing stands behind them. What is secret about a remote is named
+    and not brought: see `secret_resources`.
     """
-    backend = names.backend_cluster(_digest(route.remote)) if route.remote else None
+    backend = names.backend_cluster(_digest(model, route.remote)) if route.remote else None
     local = _local(model, route, replicas)
-    remote = _remote(model, route.remote, backend) if route.remote and backend else ()
+    remote = _remote(model, route.remote, backend, gateway.authorities) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
-    named = (*local, *remote) if route.split.remote else local
+    named = [one.key for one in local]
+    if route.remote and route.split.remote:
+        named += _named_by_route(model, route.remote, remote)
     return (
         *local,
         *remote,
         _front(model, route.port, gateway.address),
-        resource(names.route_configuration(model), model_route(model, route, backend), [one.key for one in named]),
+        Resource.of(
+            ROUTE,
+            names.route_configuration(model),
+            _route(model, route.split, route.remote, backend),
+            named,
+        ),
     )
 
 
@@ -60,7 +81,7 @@ def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) ->
     )
 
 
-# A change of the split or of the replicas, the most frequent ones, leaves these as they are.
+# A change of the split or of the replicas, the most frequent ones, leaves most of these as they are.
 _local_cluster = lru_cache(_REMEMBERED)(cluster.local_cluster)
 
 
@@ -74,15 +95,46 @@ def _front(model: ModelKey, port: int, address: str) -> Resource:
     )
 
 
+def _route(model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None) -> bytes:
+    if split.local and split.remote:
+        return _divided_route(model, remote, backend).filled(split.local)
+    return _whole_route(model, split, remote, backend)
+
+
 @lru_cache(_REMEMBERED)
-def _remote(model: ModelKey, remote: RemoteRoute, backend: str) -> tuple[Resource, ...]:
-    """Build the remote side, and the way back from it."""
-    to_backend, to_local = names.remote_listener(model), names.local_listener(model)
-    fallback = cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote))
+def _divided_route(model: ModelKey, remote: RemoteRoute | None, backend: str | None) -> Template:
+    return Template.of(lambda local: encoded(model_route(model, Split.away(100 - local), remote, backend)))
+
+
+@lru_cache(_REMEMBERED)
+def _whole_route(model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None) -> bytes:
+    return encoded(model_route(model, split, remote, backend))
+
+
+@lru_cache(_REMEMBERED)
+def _remote(model: ModelKey, remote: RemoteRoute, backend: str, authorities: str) -> tuple[Resource, ...]:
+    """Build the remote side, and the way there or the way back from it."""
+    to_backend = resource(
+        names.remote_route_configuration(model),
+        to_backend_routes(model, remote, backend),
+        [ResourceKey(CLUSTER, backend)],
+    )
+    listening = resource(names.remote_listener(model), listener.remote_listener(model))
+    shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
+    there = (shared, to_backend, listening)
+    if remote.auth is None:
+        return (*there, *_way_back(model, remote))
+    tokens = (token_cluster(remote.auth.oauth, authorities),) if remote.auth.oauth else ()
+    return (*there, *tokens, cluster.remote_cluster(names.remote_cluster(model), names.remote_listener(model)))
+
+
+_backend = lru_cache(_REMEMBERED)(backend_cluster)
+
+
+def _way_back(model: ModelKey, remote: RemoteRoute) -> tuple[Resource, ...]:
+    to_local = names.local_listener(model)
     return (
-        backend_cluster(backend, remote),
-        fallback,
-        resource(to_backend, listener.remote_listener(model, remote, backend), [ResourceKey(CLUSTER, backend)]),
+        cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote)),
         resource(
             to_local,
             listener.local_listener(model),
@@ -91,7 +143,20 @@ def _remote(model: ModelKey, remote: RemoteRoute, backend: str) -> tuple[Resourc
     )
 
 
-def _digest(remote: RemoteRoute) -> str:
-    """Hash what makes a backend distinct: everything but the path and the headers, which are the model's own."""
-    distinct = remote.model_dump_json(by_alias=True, exclude={"path_prefix", "headers_to_add"})
-    return hashlib.blake2b(distinct.encode(), digest_size=6).hexdigest()
+def _named_by_route(model: ModelKey, remote: RemoteRoute, side: tuple[Resource, ...]) -> list[ResourceKey]:
+    """List what of the remote side stands behind the names in the front's route; see `_guarded_route`."""
+    if remote.auth:
+        return [ResourceKey(CLUSTER, names.remote_cluster(model)), ResourceKey(LISTENER, names.remote_listener(model))]
+    return [one.key for one in side if one.key.type_url != ROUTE]
+
+
+def _digest(model: ModelKey, remote: RemoteRoute) -> str:
+    """Hash what makes a backend distinct: everything but the path and the headers, which are the model's own.
+
+    Where its secrets come from is a part of that: what is another namespace's is never shared.
+    """
+    # What a backend does without is left out, so that a newer server has no new name for what it always was.
+    without = {name for name in ("tls", "auth") if getattr(remote, name) is None}
+    distinct = remote.model_dump_json(by_alias=True, exclude={*_NOT_OF_THE_BACKEND, *without})
+    secrets = (key.name for key in secret_names(model, remote).keys)
+    return hashlib.blake2b("\n".join((distinct, *secrets)).encode(), digest_size=6).hexdigest()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from controller.api.credentials import CredentialSource
+
 
 class ModelKey(NamedTuple):
     """The namespace and name of a ModelDeployment."""
@@ -34,6 +36,11 @@ def route_configuration(model: ModelKey) -> str:
     return str(model)
 
 
+def remote_route_configuration(model: ModelKey) -> str:
+    """Name the route configuration of the internal listener in front of the remote backend."""
+    return f"{REMOTE}/{model}"
+
+
 def local_cluster(model: ModelKey) -> str:
     """Name the cluster of the replicas, with the remote backend behind them."""
     return f"{model}/{LOCAL}"
@@ -42,6 +49,11 @@ def local_cluster(model: ModelKey) -> str:
 def fallback_cluster(model: ModelKey) -> str:
     """Name the cluster that a request goes to when the remote backend it was sent to did not answer."""
     return f"{model}/fallback"
+
+
+def remote_cluster(model: ModelKey) -> str:
+    """Name the cluster of the internal listener that goes to a remote backend with a credential of ours."""
+    return f"{model}/{REMOTE}"
 
 
 def remote_listener(model: ModelKey) -> str:
@@ -57,3 +69,19 @@ def local_listener(model: ModelKey) -> str:
 def backend_cluster(digest: str) -> str:
     """Name the cluster of one distinct remote backend, shared by the models that use it."""
     return f"backend/{digest}"
+
+
+def token_cluster(digest: str) -> str:
+    """Name the cluster of a token endpoint. It comes before `backend/` in every order, so it is there when needed."""
+    return f"auth/{digest}"
+
+
+def secret(use: str, model: ModelKey, source: CredentialSource) -> str:
+    """Name a secret by what it is for and where it comes from, so that it is another one in another namespace."""
+    match source.source:
+        case "Secret":
+            return f"{use}/secret/{model.namespace}/{source.name}/{source.key}"
+        case "Spec":
+            return f"{use}/spec/{model}"
+        case "DefaultBackend":
+            return f"{use}/default-backend"

@@ -13,7 +13,9 @@ from envoy_data_plane.envoy.config.core.v3 import (
     TypedExtensionConfig,
 )
 from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.message_pool import default_message_pool
 
+from xds_server.resources.encoding import encoded
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 
 ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
@@ -27,10 +29,9 @@ def packed(message: Message, common: bytes = b"") -> Any:
     """Pack a message into an Any.
 
     `common` is what many messages of its type have in common, serialised once: one message after the other reads as
-    both merged (Protocol Buffers, "Encoding", "Last One Wins"). Most of what a translation costs is serialising.
+    both merged (Protocol Buffers, "Encoding", "Last One Wins").
     """
-    any_ = Any.pack(message)
-    return Any(type_url=any_.type_url, value=common + any_.value) if common else any_
+    return Any(type_url=default_message_pool.type_to_url[type(message)], value=common + encoded(message))
 
 
 def extension(name: str, message: Message) -> TypedExtensionConfig:

@@ -31,7 +31,7 @@ from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 imp
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
-from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.route import RemoteRoute, Split
 from xds_server.protos import priority_group
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
@@ -72,6 +72,8 @@ _ON_ANOTHER_REPLICA = replace(
     host_selection_retry_max_attempts=5,
 )
 
+_WEBSOCKET = RouteActionUpgradeConfig(upgrade_type="websocket")
+
 SIDE_THAT_ANSWERED = HeaderValueOption(
     header=HeaderValue(
         key=names.ROUTE_HEADER, value=f"%UPSTREAM_METADATA({names.METADATA_NAMESPACE}:{names.METADATA_KEY})%"
@@ -84,17 +86,35 @@ SIDE_THAT_ANSWERED = HeaderValueOption(
 SAVING_FILTER = "beamlit.saving"
 
 
-def model_route(model: ModelKey, route: ModelRoute, backend: str | None) -> RouteConfiguration:
+def model_route(model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None) -> RouteConfiguration:
     """Build the route configuration of one model: the split, and what becomes of a request that met no answer.
 
     `backend` is the cluster of the remote backend, None when nothing may leave.
     """
-    routes = [_local_route(model, route)] if route.split.local else []
-    if route.remote and backend and route.split.remote:
-        routes.append(_remote_route(model, route.remote, backend))
+    routes = [_local_route(model, split, remote)] if split.local else []
+    if remote and backend and split.remote:
+        routes.append(_guarded_route(model) if remote.auth else _remote_route(model, remote, backend))
     return RouteConfiguration(
         name=names.route_configuration(model),
         virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=routes)],
+    )
+
+
+def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfiguration:
+    """Build the route configuration of the internal listener in front of the remote backend.
+
+    Path and host are rewritten here, since an upstream filter may not touch them (trap 3), and what belongs to the
+    client or the cluster is taken off.
+    """
+    route = Route(
+        match=RouteMatch(prefix="/"),
+        route=forwarding(backend, **_rewritten_for(remote)),
+        request_headers_to_remove=list(STAYS_INSIDE),
+        request_headers_to_add=_added_for(remote),
+    )
+    return RouteConfiguration(
+        name=names.remote_route_configuration(model),
+        virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])],
     )
 
 
@@ -104,17 +124,17 @@ def forwarding(cluster: str | None, **more: Any) -> RouteAction:
         cluster=cluster,
         # Trap 8: the default ends every answer after 15 s, and generations take longer.
         timeout=NEVER,
-        upgrade_configs=[RouteActionUpgradeConfig(upgrade_type="websocket")],
+        upgrade_configs=[_WEBSOCKET],
         **more,
     )
 
 
-def rewritten_for(remote: RemoteRoute) -> dict[str, Any]:
+def _rewritten_for(remote: RemoteRoute) -> dict[str, Any]:
     """Return how the path and the host of a request change on the way to a remote backend."""
     return {"prefix_rewrite": f"{remote.path_prefix.rstrip('/')}/", "host_rewrite_literal": remote.authority}
 
 
-def added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
+def _added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
     """Return the headers that a remote backend is sent."""
     return [
         HeaderValueOption(
@@ -126,17 +146,15 @@ def added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
     ]
 
 
-def _local_route(model: ModelKey, route: ModelRoute) -> Route:
+def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None) -> Route:
     share = RuntimeFractionalPercent(
-        default_value=FractionalPercent(
-            numerator=route.split.local, denominator=FractionalPercentDenominatorType.HUNDRED
-        )
+        default_value=FractionalPercent(numerator=split.local, denominator=FractionalPercentDenominatorType.HUNDRED)
     )
     return Route(
         name=names.LOCAL,
-        match=RouteMatch(prefix="/", runtime_fraction=share if route.split.remote else None),
+        match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
         route=forwarding(
-            names.local_cluster(model), retry_policy=_ON_THE_OTHER_SIDE if route.remote else _ON_ANOTHER_REPLICA
+            names.local_cluster(model), retry_policy=_ON_THE_OTHER_SIDE if remote else _ON_ANOTHER_REPLICA
         ),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
@@ -144,23 +162,43 @@ def _local_route(model: ModelKey, route: ModelRoute) -> Route:
 
 def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
     """Send a request straight to the remote backend; what would restore it costs something only when it is needed."""
-    specifier = priority_group.priority_groups([backend, names.fallback_cluster(model)])
     return Route(
         name=names.REMOTE,
         match=RouteMatch(prefix="/"),
-        route=forwarding(
-            None,
-            inline_cluster_specifier_plugin=ClusterSpecifierPlugin(
-                extension=TypedExtensionConfig(
-                    name="remote_then_fallback",
-                    typed_config=PackedAny(type_url=priority_group.TYPE_URL, value=specifier),
-                )
-            ),
-            retry_policy=_ON_THE_NEXT_CLUSTER,
-            **rewritten_for(remote),
-        ),
-        typed_per_filter_config={SAVING_FILTER: packed(saving(saved_headers(remote)))},
+        route=_in_turn([backend, names.fallback_cluster(model)], **_rewritten_for(remote)),
+        typed_per_filter_config={SAVING_FILTER: saving(saved_headers(remote))},
         request_headers_to_remove=list(STAYS_INSIDE),
-        request_headers_to_add=added_for(remote),
+        request_headers_to_add=_added_for(remote),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+    )
+
+
+def _guarded_route(model: ModelKey) -> Route:
+    """Send a request, as it is, to the internal listener in front of a remote backend that gets a credential of ours.
+
+    An upstream filter's own answer, such as that there is no credential, is sent to the client by Envoy without asking
+    for a retry (envoy, `UpstreamFilterManager::sendLocalReply`). So the backend may not be the cluster of this route.
+    """
+    return Route(
+        name=names.REMOTE,
+        match=RouteMatch(prefix="/"),
+        route=_in_turn([names.remote_cluster(model), names.local_cluster(model)]),
+        response_headers_to_add=[SIDE_THAT_ANSWERED],
+    )
+
+
+def _in_turn(clusters: list[str], **more: Any) -> RouteAction:
+    """Build the action that goes to the first of these clusters, and with its retry to the second."""
+    return forwarding(
+        None,
+        inline_cluster_specifier_plugin=ClusterSpecifierPlugin(
+            extension=TypedExtensionConfig(
+                name="remote_then_fallback",
+                typed_config=PackedAny(
+                    type_url=priority_group.TYPE_URL, value=priority_group.priority_groups(clusters)
+                ),
+            )
+        ),
+        retry_policy=_ON_THE_NEXT_CLUSTER,
+        **more,
     )

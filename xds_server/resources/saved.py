@@ -7,7 +7,7 @@ of the fallback cluster finds them (upstream filters see the state of the client
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -21,8 +21,10 @@ from envoy_data_plane.envoy.extensions.filters.common.set_filter_state.v3 import
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
+from envoy_data_plane.google.protobuf import Any
 
 from controller.api.route import RemoteRoute
+from xds_server.resources.packing import packed
 
 # What belongs to the client or to the cluster.
 STAYS_INSIDE = (
@@ -39,26 +41,29 @@ HANDED_ON = {":authority": "x-beamlit-host", ":path": "x-beamlit-path"}
 # The query stays with the path that is rewritten, so the path alone is kept.
 _ORIGINALS = {":authority": "%REQ(:authority)%", ":path": "%PATH(NQ:PATH)%"}
 
+# How many sets of headers are remembered with their filter; most models save the same.
+_REMEMBERED = 256
+
 
 def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
     """List the headers that are taken off or overwritten for a remote backend, in a stable order."""
     return tuple(sorted({*STAYS_INSIDE, *(header.name.lower() for header in remote.headers_to_add)}))
 
 
-def saving(headers: Iterable[str]) -> SetFilterState:
-    """Build the filter that keeps host, path and these headers."""
+@lru_cache(_REMEMBERED)
+def saving(headers: tuple[str, ...]) -> Any:
+    """Build and pack the filter that keeps host, path and these headers."""
     originals = {**_ORIGINALS, **{header: f"%REQ({header})%" for header in headers}}
-    return SetFilterState(on_request_headers=[_kept(header, value) for header, value in originals.items()])
+    return packed(SetFilterState(on_request_headers=[_kept(header, value) for header, value in originals.items()]))
 
 
-def restoring(headers: Iterable[str]) -> HeaderMutationFilter:
+def restoring(headers: tuple[str, ...]) -> HeaderMutationFilter:
     """Build the upstream filter that puts these headers back as the client sent them, and hands on host and path."""
-    names = tuple(headers)
     return HeaderMutationFilter(
         mutations=Mutations(
             request_mutations=[
-                *(HeaderMutation(remove=name) for name in names),
-                *(_set(name, state_of(name)) for name in names),
+                *(HeaderMutation(remove=name) for name in headers),
+                *(_set(name, state_of(name)) for name in headers),
                 *(_set(header, state_of(original)) for original, header in HANDED_ON.items()),
             ]
         )

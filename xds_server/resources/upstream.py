@@ -13,11 +13,14 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     LoadBalancingPolicyPolicy,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
     HealthCheck,
     HealthCheckHttpHealthCheck,
     HealthCheckTcpHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
+    Metadata,
+    SocketAddress,
 )
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
@@ -26,9 +29,10 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsUseDownstreamHttpConfig,
 )
-from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.google.protobuf import Any, Struct, Value
 
 from controller.api.route import HttpCheck
+from xds_server.resources import names
 from xds_server.resources.packing import extension, packed
 
 # Trap 8: a request larger than the buffer cannot be sent again.
@@ -106,3 +110,14 @@ def health_check(check: HttpCheck) -> HealthCheck:
         http_health_check=http,
         tcp_health_check=None if http else HealthCheckTcpHealthCheck(),
     )
+
+
+def socket_address(host: str, port: int) -> Address:
+    """Build the address of a host, by its name or number."""
+    return Address(socket_address=SocketAddress(address=host, port_value=port))
+
+
+def answered_by(side: str) -> Metadata:
+    """Build the metadata of an endpoint by which an answer of it names its side."""
+    said = Struct(fields={names.METADATA_KEY: Value(string_value=side)})
+    return Metadata(filter_metadata={names.METADATA_NAMESPACE: said})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
+from xds_server.snapshot.layered import Layered
 from xds_server.snapshot.types import MAKE_BEFORE_BREAK
 
 
@@ -55,32 +56,27 @@ class InconsistentSnapshotError(Exception):
 class Snapshot:
     """All resources by type URL and name. Build one with `Snapshot.of`, the next one with `with_changes`."""
 
-    by_type: Mapping[str, Mapping[str, Resource]]
+    by_type: Mapping[str, Layered[Resource]]
 
     @classmethod
     def of(cls, resources: Iterable[Resource]) -> Self:
         """Build a snapshot from nothing."""
-        return cls(MappingProxyType({t: MappingProxyType({}) for t in MAKE_BEFORE_BREAK})).with_changes(resources)
+        return cls(MappingProxyType({t: Layered[Resource]() for t in MAKE_BEFORE_BREAK})).with_changes(resources)
 
     def with_changes(self, upserts: Iterable[Resource] = (), removed: Iterable[ResourceKey] = ()) -> Self:
-        """Return the snapshot that has `upserts` and lacks `removed`; untouched types are shared, not copied."""
-        changed: dict[str, dict[str, Resource]] = {}
-
-        def writable(type_url: str) -> dict[str, Resource]:
-            if type_url not in changed:
-                changed[type_url] = dict(self.by_type[type_url])
-            return changed[type_url]
-
+        """Return the snapshot that has `upserts` and lacks `removed`; what they do not touch is shared, not copied."""
+        changes: dict[str, dict[str, Resource | None]] = {}
         for key in removed:
-            writable(key.type_url).pop(key.name, None)
+            changes.setdefault(key.type_url, {})[key.name] = None
         for resource in upserts:
-            writable(resource.key.type_url)[resource.key.name] = resource
-        frozen = {t: MappingProxyType(resources) for t, resources in changed.items()}
-        return type(self)(MappingProxyType({**self.by_type, **frozen}))
+            changes.setdefault(resource.key.type_url, {})[resource.key.name] = resource
+        changed = {type_url: self.by_type[type_url].with_changes(names) for type_url, names in changes.items()}
+        return type(self)(MappingProxyType({**self.by_type, **changed}))
 
     def find(self, key: ResourceKey) -> Resource | None:
         """Return the resource of this key, if there is one."""
-        return self.by_type.get(key.type_url, {}).get(key.name)
+        resources = self.by_type.get(key.type_url)
+        return resources.get(key.name) if resources is not None else None
 
     def type_version(self, type_url: str) -> str:
         """Return the content hash of all resources of one type (`version_info` of state of the world)."""

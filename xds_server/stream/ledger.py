@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from xds_server.snapshot.snapshot import Resource
+from xds_server.stream.holdings import Holdings
 from xds_server.stream.rejections import halves, names_in
 from xds_server.stream.requests import Flight, Held, Rejection
 from xds_server.stream.subscription import NOTHING, Subscription
@@ -22,7 +23,7 @@ class Ledger:
 
     type_url: str
     subscription: Subscription = NOTHING
-    held: dict[str, Held] = field(default_factory=dict)
+    held: Holdings = field(default_factory=Holdings)
     flight: Flight | None = None
     dirty: set[str] = field(default_factory=set)
     forced: set[str] = field(default_factory=set)
@@ -42,6 +43,8 @@ class Ledger:
         """Take a name off the list of those to be looked at."""
         self.dirty.discard(name)
         self.forced.discard(name)
+        if not self.dirty:
+            self.dirty = set()  # to look through an emptied set costs as much as when it was full
 
     def forget(self, name: str) -> None:
         """Drop all that is known of a name the client no longer wants (X22, X37)."""
@@ -116,8 +119,7 @@ class Ledger:
         if leaving is None:
             self.force([name])
         else:
-            known = (leaving.resource,) if leaving.resource is not None else ()
-            self.held[name] = Held("", None, (*known, *leaving.maybe))
+            self.held[name] = Held("", None, leaving.contents)
             self.dirty.add(name)
 
     def _doubt(self, resource: Resource, applied: bool) -> None:

@@ -7,10 +7,11 @@ functions read the ledgers of one session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE, SECRET
+from xds_server.stream.holdings import Holdings
 from xds_server.stream.ledger import Ledger
 
 Ledgers = Mapping[str, Ledger]
@@ -69,28 +70,27 @@ def still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) -> 
 
     That is what it ACKed, what is in flight, and what was removed in a response that it has not answered yet.
     """
-    keys = frozenset(ResourceKey(type_url, name) for name in leaving)
-    required: set[ResourceKey] = set()
+    required: set[str] = set()
     for referrer in REFERRERS.get(type_url, ()):
-        for resource in _present(ledgers.get(referrer)):
-            if resource.requires and not resource.requires.isdisjoint(keys):
-                required |= resource.requires & keys
-            elif type_url == ENDPOINT and resource.key.name in leaving:
-                required.update(key for key in assignments_of(resource) if key in keys)
-    return frozenset(key.name for key in required)
+        if (ledger := ledgers.get(referrer)) is not None:
+            in_flight = _required_in_flight(ledger)
+            keys = (ResourceKey(type_url, name) for name in leaving)
+            required.update(key.name for key in keys if key in in_flight or _require(ledger.held, key))
+    return frozenset(required)
 
 
-def _present(ledger: Ledger | None) -> Iterator[Resource]:
-    if ledger is None:
-        return
-    leaving = ledger.flight.removed.values() if ledger.flight is not None else ()
-    for held in (*ledger.held.values(), *leaving):
-        if held is not None:
-            if held.resource is not None:
-                yield held.resource
-            yield from held.maybe
-    if ledger.flight is not None:
-        yield from ledger.flight.sent.values()
+def _required_in_flight(ledger: Ledger) -> frozenset[ResourceKey]:
+    if ledger.flight is None:
+        return frozenset()
+    taken = (resource for held in ledger.flight.removed.values() if held is not None for resource in held.contents)
+    resources = (*ledger.flight.sent.values(), *taken)
+    return frozenset(key for one in resources for key in (*one.requires, *assignments_of(one)))
+
+
+def _require(held: Holdings, key: ResourceKey) -> bool:
+    """Whether something held requires `key`; a cluster requires the endpoints of its name without saying so."""
+    namesake = held.get(key.name)
+    return held.require(key) or (namesake is not None and any(key in assignments_of(one) for one in namesake.contents))
 
 
 def may_be_required(ledgers: Ledgers, type_url: str) -> bool:
@@ -100,7 +100,7 @@ def may_be_required(ledgers: Ledgers, type_url: str) -> bool:
 
 def _has_unknown(ledger: Ledger) -> bool:
     leaving = ledger.flight.removed.values() if ledger.flight is not None else ()
-    return any(held.unknown for held in (*ledger.held.values(), *leaving) if held is not None)
+    return ledger.held.has_unknown or any(held.unknown for held in leaving if held is not None)
 
 
 def referrers_unseen(ledgers: Ledgers, type_url: str) -> bool:

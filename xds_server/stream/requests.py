@@ -142,6 +142,11 @@ class Held:
         return bool(self.version) or self.resource is not None
 
     @property
+    def contents(self) -> tuple[Resource, ...]:
+        """All content that may be there."""
+        return self.maybe if self.resource is None else (self.resource, *self.maybe)
+
+    @property
     def unknown(self) -> bool:
         """Whether nothing is known of its content."""
         return self.resource is None and not self.maybe

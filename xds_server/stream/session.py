@@ -139,7 +139,7 @@ class Session(ABC):
             endpoints = self._ledgers.get(key.type_url)
             held = endpoints.held.get(key.name) if endpoints is not None else None
             if endpoints is not None and held is not None and held.resource is not None:
-                endpoints.held[key.name] = Held("", None, (held.resource, *held.maybe))
+                endpoints.held[key.name] = Held("", None, held.contents)
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""

@@ -18,16 +18,17 @@ _PROGRAM = Path(__file__).with_name("model_server.py")
 
 
 class Backend:
-    """One model server at an address that stays its own while it is dead."""
+    """One model server at an address that stays its own while it is dead; with `tls` (see its program) over TLS."""
 
-    def __init__(self, name: str, host: str, logs: Path) -> None:
-        self.name, self.host, self.port = name, host, BACKEND_PORT
+    def __init__(self, name: str, host: str, logs: Path, tls: tuple[Path, ...] = (), port: int = BACKEND_PORT) -> None:
+        self.name, self.host, self.port = name, host, port
+        self._tls = tls
         self._log = logs / f"{name}.log"
         self._child: Child | None = None
 
     def start(self) -> None:
         """Start it; it accepts connections when this returns."""
-        command = [sys.executable, "-I", "-S", _PROGRAM, self.name, self.host, self.port]
+        command = [sys.executable, "-I", "-S", _PROGRAM, self.name, self.host, self.port, *self._tls]
         self._child = Child(command, self._log, says_ready=True)
 
     def kill(self) -> None:

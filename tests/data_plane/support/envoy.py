@@ -80,6 +80,14 @@ class Envoy:
         configs: list[dict[str, Any]] = dump.get("configs", [])
         return configs
 
+    async def dump(self) -> str:
+        """Its whole configuration, endpoints included, as it tells it to whoever may ask."""
+        return (await self._get("/config_dump", include_eds="")).text
+
+    async def all_stats(self) -> str:
+        """Every name and value of its statistics."""
+        return (await self._get("/stats")).text
+
     async def _get(self, path: str, **query: str) -> httpx.Response:
         assert self._admin is not None, "not started"
         return await self._admin.get(path, params=query)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from controller.api.credentials import RemoteTls
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from tests.data_plane.support.loopback import BACKEND_PORT
@@ -27,6 +29,9 @@ class Wanted:
     """Where the remote is; empty for the one of the backends."""
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
+    tls: RemoteTls | None = None
+    authorities: Path = Path("/no/such/file")
+    """What the system of Envoy trusts."""
     change: Change = nothing
 
 
@@ -71,6 +76,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
         path_prefix=wanted.path_prefix,
         health_check=wanted.remote_check,
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
+        tls=wanted.tls,
     )
     return ModelRoute(
         port=int(model.url.rpartition(":")[2].strip("/")),

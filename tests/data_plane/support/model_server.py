@@ -11,6 +11,9 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
 all, and `PUT /-/health` with a status code in the body sets what `/healthz` answers.
+
+With the file of a certificate and its key behind name, host and port it speaks TLS; with one of authorities behind
+that, only to clients who have a certificate of theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import asyncio
 import hashlib
 import json
 import socket
+import ssl
 import struct
 import sys
 from collections import defaultdict
@@ -148,13 +152,23 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-async def serve(name: str, host: str, port: int) -> None:
+async def serve(name: str, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     server = Server(name)
     loop = asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: Connection(server), host, port, backlog=4096)
+    listening = await loop.create_server(lambda: Connection(server), host, port, backlog=4096, ssl=tls)
     print("ready", flush=True)
     await listening.serve_forever()
 
 
+def tls_with(certificate: str, authorities: str = "") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(certificate)
+    if authorities:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authorities)
+    return context
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), tls_with(*sys.argv[4:]) if sys.argv[4:] else None))

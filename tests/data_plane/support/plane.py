@@ -104,9 +104,8 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        resources = resources_for(
-            model.key, route_of(model, wanted, self.backends.remote.host), replicas, Gateway(self.network.host(1))
-        )
+        gateway = Gateway(self.network.host(1), str(wanted.authorities))
+        resources = resources_for(model.key, route_of(model, wanted, self.backends.remote.host), replicas, gateway)
         changed = self._assembly.replace([(model.key, wanted.change(resources))])
         if changed:
             self._server.publish(self._assembly.snapshot, changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +26,12 @@ LOCAL_CLUSTER = names.local_cluster(ModelKey("default", MODEL))
 
 
 class Product:
-    """The control plane and the folder that it watches."""
+    """The control plane and the folder that it watches.
 
-    def __init__(self, backends: Backends, folder: Path) -> None:
+    `remote` is `spec.offloadingConfig.remoteBackend`, by default the one of the backends over plain HTTP.
+    """
+
+    def __init__(self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None) -> None:
         self.backends = backends
         self.front = unused_port()
         self.url = f"http://127.0.0.1:{self.front}/v1/chat"
@@ -39,16 +43,58 @@ class Product:
         self._xds = HostPort("127.0.0.1", unused_port())
         self._admin = HostPort("127.0.0.1", unused_port())
         self._process: Child | None = None
-        self._save("model", _model(f"{backends.remote.host}:{backends.remote.port}"), _service(self.front))
+        self._written: dict[str, Any] = {}
+        plain = {"host": f"{backends.remote.host}:{backends.remote.port}", "scheme": "http"}
+        self.offload_to(remote or plain)
+        self.save("service", _service(self.front))
         self.list_replicas(backends.local)
+
+    def offload_to(self, remote: dict[str, Any], away: int | None = None) -> None:
+        """Write the model with this remote backend; `away` sends so many percent there whatever happens."""
+        self._written = _model({"pathPrefix": "/$workspace/models/$model", **remote})
+        if away is not None:
+            self._written["metadata"]["annotations"] = {"beamlit.com/override": f"remote={away}"}
+        self.save("model", self._written)
+
+    async def model(self) -> dict[str, Any]:
+        """Return the model as the control plane reports it."""
+        (model,) = (await self.asked("/status")).json()["items"]
+        return dict(model)
+
+    async def says(self, **conditions: str) -> str:
+        """Wait until the model as it was written last has these reasons; return the message of the first."""
+        first, found = next(iter(conditions)), dict[str, Any]()
+
+        async def is_so() -> bool:
+            model = await self.model()
+            if model["metadata"].get("annotations") != self._written["metadata"].get("annotations"):
+                return False
+            now = model["metadata"]["generation"]
+            if _known(model["spec"]) != _known(self._written["spec"]) or model["status"]["observedGeneration"] != now:
+                return False
+            found.update({one["type"]: one for one in model["status"]["conditions"]})
+            return all(found[type_]["reason"] == reason for type_, reason in conditions.items())
+
+        await until(is_so, f"the model says {conditions}")
+        return str(found[first]["message"])
+
+    async def asked(self, path: str) -> httpx.Response:
+        """Ask the control plane at its admin address."""
+        async with httpx.AsyncClient() as client:
+            return await client.get(f"http://{self._admin}{path}")
+
+    @property
+    def log(self) -> str:
+        """What the control plane logged."""
+        return (self._folder / "control-plane.log").read_text()
 
     def list_replicas(self, replicas: Sequence[Backend], *, ready: bool = True) -> None:
         """Write the EndpointSlice, as the endpoint controller of a cluster would."""
-        self._save("endpoints", _slice(replicas, ready))
+        self.save("endpoints", _slice(replicas, ready))
 
-    async def start(self) -> None:
+    async def start(self, log_level: str = "warning") -> None:
         """Start the control plane and wait until it is ready."""
-        command = [sys.executable, "-m", "controller.cli.main", "run", self._objects, "--log-level", "warning"]
+        command = [sys.executable, "-m", "controller.cli.main", "run", self._objects, "--log-level", log_level]
         command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
         self._process = Child(command, self._folder / "control-plane.log")
 
@@ -63,9 +109,9 @@ class Product:
 
         await until(is_ready, "beamlit run is ready", within=20)
 
-    async def join(self, node_id: str) -> Envoy:
+    async def join(self, node_id: str, token: str | None = None) -> Envoy:
         """Start an Envoy that joins, and wait until it serves the model."""
-        envoy = Envoy(node_id, self._state.node_token(), self._xds, self._folder)
+        envoy = Envoy(node_id, token or self._state.node_token(), self._xds, self._folder)
         self.envoys.append(envoy)
         await envoy.started()
 
@@ -91,13 +137,22 @@ class Product:
         if self._process is not None:
             self._process.terminate()
 
-    def _save(self, name: str, *documents: dict[str, Any]) -> None:
+    def save(self, name: str, *documents: dict[str, Any]) -> None:
+        """Write a file of the folder, whole at once."""
         partial = self._objects / f".{name}.partial"
         partial.write_text(yaml.safe_dump_all(documents))
         partial.replace(self._objects / f"{name}.yaml")
 
 
-def _model(remote: str) -> dict[str, Any]:
+def _known(spec: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is never reported."""
+    known = copy.deepcopy(spec)
+    auth = known["offloadingConfig"]["remoteBackend"].get("authConfig", {})
+    auth.get("oauthConfig", {}).pop("clientSecret", None)
+    return known
+
+
+def _model(remote: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "deployment.beamlit.com/v1alpha1",
         "kind": "ModelDeployment",
@@ -109,7 +164,7 @@ def _model(remote: str) -> dict[str, Any]:
             "serviceRef": {"name": MODEL, "targetPort": 8000},
             "offloadingConfig": {
                 "behavior": {"percentage": 50},
-                "remoteBackend": {"host": remote, "scheme": "http", "pathPrefix": "/$workspace/models/$model"},
+                "remoteBackend": remote,
             },
         },
     }

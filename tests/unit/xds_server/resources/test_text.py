@@ -1,9 +1,6 @@
 """A user's text stays text, and every name is what it says."""
 
 import pytest
-from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
-    HttpConnectionManager,
-)
 from envoy.type.v3.percent_pb2 import FractionalPercent
 
 from tests.support.resources import by_key, message_of
@@ -18,16 +15,9 @@ def found(route, replicas=(), gateway=None):
     return by_key(resources_for(A, route, replicas, gateway or Gateway()))
 
 
-def manager_of(listener):
-    (filter_,) = listener.filter_chains[0].filters
-    manager = HttpConnectionManager()
-    assert filter_.typed_config.Unpack(manager)
-    return manager
-
-
 def through_the_internal_listener(remote):
-    listener = message_of(found(a_route(remote))[ResourceKey(LISTENER, names.remote_listener(A))])
-    return manager_of(listener).route_config.virtual_hosts[0].routes[0]
+    route = message_of(found(a_route(remote))[ResourceKey(ROUTE, names.remote_route_configuration(A))])
+    return route.virtual_hosts[0].routes[0]
 
 
 def by_the_split(remote):

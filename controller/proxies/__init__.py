@@ -1,0 +1,1 @@
+"""What all Envoys say, gathered from every replica of the xDS server."""

@@ -1,0 +1,93 @@
+"""Following the `/reports` stream of every replica of the xDS server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+
+from controller.api.base import InvalidObjectError, parse
+from controller.api.reports import ALIVE_EVERY, PATH, ModelReport, ReplicaReport
+from controller.proxies.fleet import Fleet
+from controller.store.objects import ObjectRef
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[frozenset[ObjectRef]], None]
+
+# How long the last word of a replica that cannot be reached counts. Its Envoys are with another one by then.
+FORGET_AFTER = 10.0
+_CONNECT_SECONDS = 2.0
+_PAUSE_SECONDS = 0.2
+
+
+class Feed:
+    """Keeps a `Fleet` current. `observer` is told which models something changed for; it must not wait."""
+
+    def __init__(self, fleet: Fleet, observer: Observer, forget_after: float = FORGET_AFTER) -> None:
+        self._fleet = fleet
+        self._observer = observer
+        self._forget_after = forget_after
+
+    async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
+        """Follow the replicas that the queue named last (`host:port` each), until cancelled."""
+        timeout = httpx.Timeout(_CONNECT_SECONDS, read=3 * ALIVE_EVERY)
+        # Replicas are in the cluster: a proxy of the environment is not for them.
+        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client, asyncio.TaskGroup() as following:
+            tasks: dict[str, asyncio.Task[None]] = {}
+            while True:
+                wanted = await replicas.get()
+                for replica in tasks.keys() - wanted:
+                    tasks.pop(replica).cancel()
+                    self._observer(self._fleet.drop(replica))
+                for replica in wanted - tasks.keys():
+                    tasks[replica] = following.create_task(self._one(replica, client))
+
+    async def _one(self, replica: str, client: httpx.AsyncClient) -> None:
+        """Follow one replica for ever; once it has been away for too long, it does not count."""
+        while True:
+            away = asyncio.get_running_loop().call_later(self._forget_after, self._forget, replica)
+            try:
+                # A fresh start after each stream that worked: the first attempt is at once.
+                async for attempt in AsyncRetrying(
+                    retry=retry_if_exception_type((httpx.HTTPError, InvalidObjectError, ValueError)),
+                    wait=wait_exponential_jitter(multiplier=0.2, max=3.0, jitter=0.2),
+                ):
+                    with attempt:
+                        await self._listen(replica, client, away)
+            finally:
+                away.cancel()
+            await asyncio.sleep(_PAUSE_SECONDS)  # a stream that ends as soon as it begins is no reason to spin
+
+    def _forget(self, replica: str) -> None:
+        logger.warning("replica of the xDS server not heard", extra={"replica": replica})
+        self._observer(self._fleet.drop(replica))
+
+    async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
+        """Read one stream to its end. Raises what httpx raises while nothing was heard yet."""
+        named: set[ObjectRef] = set()
+        synced = False
+        with contextlib.ExitStack() as quiet:
+            async with client.stream("GET", f"http://{replica}{PATH}") as response:
+                response.raise_for_status()
+                self._fleet.begin(replica)
+                async for line in response.aiter_lines():
+                    said = json.loads(line)
+                    if "name" in said:
+                        model = self._fleet.hear(replica, parse(ModelReport, said))
+                        named.add(model)
+                        if synced:
+                            self._observer(frozenset((model,)))
+                        continue
+                    self._fleet.count(replica, parse(ReplicaReport, said))
+                    if not synced:
+                        synced = True
+                        away.cancel()
+                        quiet.enter_context(contextlib.suppress(httpx.HTTPError))
+                        self._observer(self._fleet.complete(replica, frozenset(named)))
+                        logger.info("replica of the xDS server heard", extra={"replica": replica})

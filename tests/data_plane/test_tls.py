@@ -1,0 +1,206 @@
+"""TLS to the remote backend: verified, or nothing leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from benchmarks.load import Report, closed_loop
+from controller.api.credentials import RemoteTls
+from tests.data_plane.support.backends import Backend, Backends
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.model import Wanted
+from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.product import Product
+from tests.data_plane.support.protected import NAME, Pki, secret
+from tests.data_plane.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def pki(network: Network, folder: Path) -> Pki:
+    return Pki(folder, network.host(20))
+
+
+@pytest.fixture(scope="module")
+def remote(network: Network, folder: Path, pki: Pki) -> Iterator[Backend]:
+    """A remote backend over TLS whose certificate is for its address and for `NAME`."""
+    remote = Backend("remote-tls", network.host(20), folder, (pki.server_file,))
+    remote.start()
+    yield remote
+    remote.kill()
+
+
+@pytest.fixture(scope="module")
+def guarded(network: Network, folder: Path, pki: Pki) -> Iterator[Backend]:
+    """A remote backend over TLS that only those with a certificate may ask."""
+    remote = Backend("remote-guarded", network.host(21), folder, (pki.server_file, pki.authority_file))
+    remote.start()
+    yield remote
+    remote.kill()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(backends: Backends, folder: Path, pki: Pki) -> AsyncIterator[Product]:
+    product = Product(backends, folder)
+    product.save("authority", secret("authority", {"ca.crt": pki.authority}))
+    product.save("another", secret("another", {"ca.crt": pki.other_authority}))
+    product.save("mine", secret("mine", pki.certificate()))
+    product.save("mismatch", secret("mismatch", pki.certificate(of_another_key=True)))
+    try:
+        await product.start()
+        await product.join("envoy")
+        yield product
+    finally:
+        await product.stop()
+
+
+def over_tls(remote: Backend, authority: str = "authority", **tls: Any) -> dict[str, Any]:
+    return {"host": f"{remote.host}:{remote.port}", "scheme": "https", "tls": {"caRef": {"name": authority}, **tls}}
+
+
+async def load(product: Product, requests: int = 400) -> Report:
+    return await closed_loop(product.url, clients=8, requests=requests)
+
+
+async def offloads(product: Product) -> None:
+    """Wait until requests reach the remote backend; none may fail meanwhile."""
+
+    async def is_so() -> bool:
+        report = await load(product, 20)
+        assert report.errors == {}
+        return report.summary.remote > 0
+
+    await until(is_so, "requests reach the remote backend")
+
+
+async def nothing_arrives(product: Product) -> None:
+    """See that no request leaves and none fails; Envoy is given the time to find the remote backend well."""
+    for _ in range(4):
+        report = await load(product, 100)
+        assert (report.errors, report.summary.remote) == ({}, 0)
+        await asyncio.sleep(0.5)
+
+
+@pytest.mark.parametrize("tls", [{}, {"sni": NAME}], ids=["by its address", "by its name"])
+async def test_a_certificate_of_the_given_authority_is_accepted(
+    product: Product, remote: Backend, tls: dict[str, str]
+) -> None:
+    product.offload_to(over_tls(remote, **tls), away=50)
+    await product.says(Programmed="Programmed")
+
+    await offloads(product)
+    report = await load(product)
+
+    assert report.errors == {}
+    assert 100 < report.summary.remote < 300
+
+
+@pytest.mark.parametrize("credential", [False, True], ids=["without a credential", "with a credential"])
+@pytest.mark.parametrize(
+    ("authority", "tls"),
+    [("another", {}), ("authority", {"sni": "other.test"})],
+    ids=["of another authority", "for another name"],
+)
+async def test_nothing_leaves_for_a_certificate(
+    product: Product, remote: Backend, authority: str, tls: dict[str, str], credential: bool
+) -> None:
+    auth = {"authConfig": {"type": "apiKey", "apiKey": {"secretRef": {"name": "key"}}}} if credential else {}
+    product.save("key", secret("key", {"apiKey": "Bearer x"}))
+    product.offload_to({**over_tls(remote), **auth}, away=50)
+    await offloads(product)
+
+    product.offload_to({**over_tls(remote, authority, **tls), **auth}, away=50)
+    await product.says(Programmed="Programmed")
+    await stays_local(product)
+    await nothing_arrives(product)
+
+
+async def stays_local(product: Product) -> None:
+    """Wait until what was on its way by the configuration of before has arrived; none may fail meanwhile."""
+
+    async def is_so() -> bool:
+        report = await load(product, 40)
+        assert report.errors == {}
+        return report.summary.remote == 0
+
+    await until(is_so, "requests stay local", within=3)
+
+
+async def test_without_its_authority_nothing_leaves_and_the_status_says_why(product: Product, remote: Backend) -> None:
+    product.offload_to(over_tls(remote, "nowhere"), away=50)
+
+    assert await product.says(Programmed="Refused") == "Secret default/nowhere does not exist"
+    await nothing_arrives(product)
+
+
+async def test_a_client_certificate_is_shown_to_those_who_ask(product: Product, guarded: Backend) -> None:
+    product.offload_to(over_tls(guarded, sni=NAME), away=50)
+    await product.says(Programmed="Programmed")
+    await stays_local(product)
+
+    product.offload_to(over_tls(guarded, sni=NAME, clientCertRef={"name": "mine"}), away=50)
+    await product.says(Programmed="Programmed")
+    await offloads(product)
+    assert (await load(product)).errors == {}
+
+
+async def test_a_key_of_another_certificate_is_refused_and_everything_else_goes_on(
+    product: Product, remote: Backend, guarded: Backend
+) -> None:
+    product.offload_to(over_tls(guarded, sni=NAME, clientCertRef={"name": "mismatch"}), away=50)
+
+    said = await product.says(Programmed="Refused")
+    assert "KEY_VALUES_MISMATCH" in said
+    await nothing_arrives(product)
+
+    product.offload_to(over_tls(remote), away=50)
+    await product.says(Programmed="Programmed")
+    await offloads(product)
+
+
+async def test_a_new_authority_is_used_without_a_failed_request(product: Product, remote: Backend, pki: Pki) -> None:
+    product.save("rotated", secret("rotated", {"ca.crt": pki.other_authority}))
+    product.offload_to(over_tls(remote, "rotated"), away=50)
+    await product.says(Programmed="Programmed")
+    await stays_local(product)
+
+    product.save("rotated", secret("rotated", {"ca.crt": f"{pki.other_authority}\n{pki.authority}"}))
+
+    await offloads(product)
+    assert (await load(product)).errors == {}
+
+
+async def test_without_an_authority_of_its_own_those_of_the_system_are_trusted(
+    network: Network, backends: Backends, remote: Backend, pki: Pki, tmp_path: Path
+) -> None:
+    wanted = Wanted(away=100, host=remote.host, tls=RemoteTls(server_name=NAME), authorities=pki.authority_file)
+    async with Plane(network, backends, tmp_path).running() as plane:
+        await plane.join()
+        model = await plane.serve(wanted)
+
+        async def by_the_remote() -> bool:
+            return (await plane.ask(model)).route == "remote"
+
+        await until(by_the_remote, "the remote backend answers")
+
+
+async def test_the_health_check_goes_over_tls(product: Product, remote: Backend) -> None:
+    product.offload_to({**over_tls(remote), "healthCheck": {"path": "/healthz", "interval": "300ms"}}, away=50)
+    await product.says(Programmed="Programmed")
+    await offloads(product)
+
+    async with httpx.AsyncClient(verify=False) as client:
+        await client.put(f"https://{remote.host}:{remote.port}/-/health", content=b"503")
+        try:
+            await stays_local(product)
+        finally:
+            await client.put(f"https://{remote.host}:{remote.port}/-/health", content=b"200")
+    await offloads(product)

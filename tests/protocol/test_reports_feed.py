@@ -1,0 +1,192 @@
+"""The controller follows what every replica of the xDS server says, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from controller.api.route import ModelRoute
+from controller.cli.report_stream import report_routes
+from controller.proxies.feed import Feed
+from controller.proxies.fleet import Fleet
+from controller.store.objects import ObjectRef
+from tests.support.routes import A, a_route
+from xds_server.reports import Reports
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.stream.clients import Holding
+
+BOUND = 30.0
+MODEL = ObjectRef("ModelDeployment", *A)
+ROUTE = a_route()
+
+
+class Served:
+    """A replica that serves some models, to no Envoy."""
+
+    def __init__(self) -> None:
+        self.routes: dict[ModelKey, ModelRoute] = {A: ROUTE}
+        self.wrong: tuple[str, ...] = ()
+
+    def models(self) -> Iterable[ModelKey]:
+        return tuple(self.routes)
+
+    def route(self, model: ModelKey) -> ModelRoute | None:
+        return self.routes.get(model)
+
+    def versions(self, model: ModelKey) -> Iterable[tuple[ResourceKey, str]]:
+        return ()
+
+    def problems(self, model: ModelKey) -> tuple[str, ...]:
+        return self.wrong
+
+    def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
+        return ()
+
+
+class Replica:
+    """One replica on a port of its own, which can go away and come back."""
+
+    def __init__(self) -> None:
+        self.served = Served()
+        self.reports = Reports(self.served, self.served)
+        self.port = 0
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.add_routes(report_routes(self.reports))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+
+    def say(self, *words: str) -> None:
+        self.served.wrong = words
+        self.reports.look_again([A])
+
+
+class Following:
+    """A fleet that is kept current, and what its observer was told."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.replicas: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        self.told: list[frozenset[ObjectRef]] = []
+        self._news = asyncio.Event()
+
+    def observe(self, models: frozenset[ObjectRef]) -> None:
+        self.told.append(models)
+        self._news.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(BOUND):
+            while not condition():
+                await self._news.wait()
+                self._news.clear()
+
+    def refusals(self) -> tuple[str, ...] | None:
+        report = self.fleet.report(MODEL, ROUTE)
+        return None if report is None else report.refusals
+
+
+@asynccontextmanager
+async def following(*replicas: Replica, forget_after: float = 0.5) -> AsyncIterator[Following]:
+    this = Following()
+    this.replicas.put_nowait(frozenset(replica.address for replica in replicas))
+    task = asyncio.create_task(Feed(this.fleet, this.observe, forget_after).run(this.replicas))
+    try:
+        yield this
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def replica() -> AsyncIterator[Replica]:
+    replica = Replica()
+    await replica.start()
+    yield replica
+    await replica.stop()
+
+
+@pytest.fixture
+async def another() -> AsyncIterator[Replica]:
+    replica = Replica()
+    await replica.start()
+    yield replica
+    await replica.stop()
+
+
+async def test_everything_is_heard_first_and_then_every_change(replica: Replica) -> None:
+    async with following(replica) as this:
+        await this.until(lambda: this.refusals() == ())
+        replica.say("wrong")
+        await this.until(lambda: this.refusals() == ("wrong",))
+        assert this.told[-1] == {MODEL}
+
+
+async def test_a_replica_that_has_nothing_to_say_counts(replica: Replica) -> None:
+    replica.served.routes.clear()
+    async with following(replica) as this:
+        await this.until(lambda: this.fleet.report(MODEL, ROUTE) is not None)
+
+
+async def test_two_replicas_are_heard_together(replica: Replica, another: Replica) -> None:
+    replica.say("one")
+    another.say("two")
+    async with following(replica, another) as this:
+        await this.until(lambda: this.refusals() and set(this.refusals() or ()) == {"one", "two"})
+
+
+async def test_a_replica_that_came_back_is_heard_again(replica: Replica) -> None:
+    async with following(replica, forget_after=BOUND) as this:
+        await this.until(lambda: this.refusals() == ())
+        await replica.stop()
+        replica.served.wrong = ("after",)
+        await replica.start()
+        await this.until(lambda: this.refusals() == ("after",))
+
+
+async def test_the_last_word_of_a_replica_that_went_away_counts_for_a_while_only(replica: Replica) -> None:
+    async with following(replica) as this:
+        await this.until(lambda: this.refusals() == ())
+        await replica.stop()
+        assert this.refusals() == ()
+        await this.until(lambda: this.refusals() is None)
+        assert this.told[-1] == {MODEL}
+
+
+async def test_a_replica_that_is_no_longer_named_does_not_count(replica: Replica, another: Replica) -> None:
+    replica.say("one")
+    async with following(replica, another) as this:
+        await this.until(lambda: len(this.fleet.replicas) == 2)
+        this.replicas.put_nowait(frozenset((another.address,)))
+        await this.until(lambda: this.fleet.replicas == {another.address})
+        assert this.refusals() == ()
+
+
+async def test_a_replica_that_is_not_there_yet_is_heard_when_it_comes() -> None:
+    late = Replica()
+    await late.start()
+    await late.stop()  # its port is known, and nobody is there
+    async with following(late, forget_after=BOUND) as this:
+        await late.start()
+        try:
+            await this.until(lambda: this.refusals() == ())
+        finally:
+            await late.stop()

@@ -1,0 +1,64 @@
+"""When a model is served, and when it no longer is."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from controller.api.conditions import Condition
+from controller.api.status import ModelDeploymentStatus
+from tests.support.objects import a_model, a_slice
+from tests.support.routes import a_remote, a_route
+from tests.support.store import MemoryStore, settled
+from xds_server.delivery import Delivery
+from xds_server.resources.model import Gateway
+from xds_server.resources.names import ModelKey
+
+A = ModelKey("default", "a")
+
+
+class Nobody:
+    def publish(self, snapshot, changed):
+        """Takes the snapshot."""
+
+
+@asynccontextmanager
+async def delivering(store):
+    delivery = Delivery(store, Nobody(), Gateway())
+    task = asyncio.create_task(delivery.run())
+    try:
+        await settled()
+        yield delivery
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def stored(version="1", **status):
+    whole = ModelDeploymentStatus(observed_generation=1, **status).as_object() if status else {}
+    return a_model().stored(status=whole, version=version)
+
+
+def not_accepted(reason):
+    return (Condition(type="Accepted", status="False", reason=reason, message="", observed_generation=1),)
+
+
+async def test_a_route_that_vanished_is_served_as_it_was():
+    store = MemoryStore([stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()])
+    async with delivering(store) as delivery:
+        store.put(stored("2"))
+        store.put(stored("3", conditions=not_accepted("Invalid")))
+        await settled()
+        assert delivery.delivered(A).route == a_route(a_remote())
+
+
+async def test_a_route_that_was_taken_away_is_served_no_longer():
+    for reason in ("Conflict", "NoPort"):
+        store = MemoryStore([stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()])
+        async with delivering(store) as delivery:
+            assert delivery.delivered(A)
+            store.put(stored("2", conditions=not_accepted(reason)))
+            await settled()
+            assert delivery.delivered(A) is None
+            store.put(stored("3", route=a_route(a_remote()), conditions=not_accepted(reason)))
+            await settled()
+            assert delivery.delivered(A)

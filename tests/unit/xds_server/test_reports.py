@@ -1,0 +1,126 @@
+"""What one replica says of its models, and to whom."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tests.support.routes import a_route
+from xds_server.reports import Reports
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.snapshot.types import CLUSTER
+from xds_server.stream.clients import ClientState, Holding
+from xds_server.stream.requests import Rejection
+
+A, B = ModelKey("default", "a"), ModelKey("default", "b")
+KEY = ResourceKey(CLUSTER, "default/a/local")
+ENVOY = ClientState(
+    stream=1,
+    protocol="delta",
+    peer="",
+    node_id="gateway-1",
+    cluster="",
+    user_agent="envoy",
+    user_agent_version="",
+    connected_at=datetime(2026, 1, 1, tzinfo=UTC),
+    is_debug=False,
+    authorised=True,
+    initialised=True,
+)
+
+
+class Served:
+    def __init__(self, **routes):
+        self.routes = {ModelKey("default", name): route for name, route in routes.items()}
+        self.said = {}
+
+    def models(self):
+        return tuple(self.routes)
+
+    def route(self, model):
+        return self.routes.get(model)
+
+    def versions(self, model):
+        return ((KEY, "1"),)
+
+    def problems(self, model):
+        return self.said.get(model, ())
+
+
+class Clients:
+    def __init__(self, *holdings):
+        self.holdings = holdings
+
+    def holds(self, keys_and_versions):
+        return self.holdings
+
+
+def holding(complete=True, **changes):
+    return Holding(replace(ENVOY, **changes), frozenset() if complete else frozenset((KEY,)))
+
+
+def report_with(*holdings):
+    return Reports(Served(a=a_route()), Clients(*holdings)).report(A)
+
+
+def test_who_acknowledged_all_of_it_is_programmed():
+    report = report_with(holding(), holding(complete=False))
+    assert (report.connected, report.programmed, report.route) == (2, 1, a_route().digest)
+
+
+def test_readers_and_those_that_just_joined_do_not_count():
+    report = report_with(holding(is_debug=True), holding(initialised=False))
+    assert (report.connected, report.programmed) == (0, 0)
+
+
+def test_a_refusal_names_the_envoy_and_the_resource():
+    refusal = Rejection(key=KEY, version="1", message=" unknown field \n", at=0.0)
+    report = report_with(holding(complete=False, rejections=(refusal,)))
+    assert report.refusals == ("gateway-1 refuses CDS default/a/local: unknown field",)
+
+
+def test_what_could_not_be_resolved_is_said():
+    served = Served(a=a_route())
+    served.said[A] = ("Secret default/x: not there",)
+    assert Reports(served, Clients()).report(A).refusals == ("Secret default/x: not there",)
+
+
+async def test_a_reader_is_told_everything_first_and_then_what_changed():
+    served, clients = Served(a=a_route(), b=a_route()), Clients(holding())
+    reports = Reports(served, clients)
+    reader = reports.follow()
+    assert [one.name for one in await anext(reader)] == ["a", "b"]
+    served.said[B] = ("wrong",)
+    reports.look_again(None)
+    assert [one.name for one in await anext(reader)] == ["b"]
+
+
+async def test_a_reader_of_nothing_is_told_so():
+    assert await anext(Reports(Served(), Clients()).follow()) == ()
+
+
+async def test_a_model_that_is_no_longer_served_is_told_without_a_route():
+    served = Served(a=a_route())
+    reports = Reports(served, Clients())
+    reader = reports.follow()
+    await anext(reader)
+    del served.routes[A]
+    reports.look_again([A])
+    (told,) = await anext(reader)
+    assert (told.name, told.route) == ("a", "")
+
+
+async def test_many_changes_are_told_at_once_and_a_cancelled_read_loses_nothing():
+    served = Served(a=a_route())
+    reports = Reports(served, Clients())
+    reader = reports.follow()
+    await anext(reader)
+    for words in ("first", "last"):
+        served.said[A] = (words,)
+        reports.look_again([A])
+        read = asyncio.create_task(anext(reader))
+        await asyncio.sleep(0)
+        read.cancel()
+        await asyncio.gather(read, return_exceptions=True)
+    (told,) = await anext(reader)
+    assert told.refusals == ("last",)

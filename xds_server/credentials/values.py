@@ -1,0 +1,47 @@
+"""What the value of a credential must be. Each function returns it as it is used, or raises UnusableError."""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+from pydantic import SecretStr
+
+# What a header and RFC 6749 (appendix A) let through.
+_PRINTABLE = re.compile(r"[ -~]+")
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----",
+)
+
+
+class UnusableError(Exception):
+    """A credential is not there or cannot be one; the message says whose, and holds nothing of it."""
+
+
+def text(value: SecretStr, name: str) -> SecretStr:
+    """Take what can be sent in a header; an editor's line break at the end is no part of it."""
+    taken = value.get_secret_value().rstrip("\r\n")
+    if not taken:
+        raise UnusableError(f"{name} is empty")
+    if not _PRINTABLE.fullmatch(taken):
+        raise UnusableError(f"{name} has characters that are not printable ASCII")
+    return SecretStr(taken)
+
+
+def certificates(value: SecretStr, name: str) -> SecretStr:
+    """Take certificates in PEM, one or more; what stands between them is left out."""
+    taken = "\n".join(_CERTIFICATE.findall(value.get_secret_value()))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=taken)
+    except (ssl.SSLError, ValueError):
+        raise UnusableError(f"{name} is not a certificate in PEM") from None
+    return SecretStr(f"{taken}\n")
+
+
+def private_key(value: SecretStr, name: str) -> SecretStr:
+    """Take a private key in PEM. Whether it belongs to the certificate is for Envoy to say."""
+    taken = _PRIVATE_KEY.search(value.get_secret_value())
+    if taken is None:
+        raise UnusableError(f"{name} is not a private key in PEM, without a passphrase")
+    return SecretStr(f"{taken[0]}\n")

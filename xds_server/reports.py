@@ -1,0 +1,132 @@
+"""What this replica of the xDS server says of its models, and to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
+
+from controller.api.reports import ModelReport, ReplicaReport
+from controller.api.route import ModelRoute
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.snapshot.types import SHORT
+from xds_server.stream.clients import Holding
+
+# Acknowledgements come one by one from many Envoys; what they say is told together.
+_GATHERING_SECONDS = 0.05
+
+
+class Served(Protocol):
+    """What is served: see `Delivery`."""
+
+    def models(self) -> Iterable[ModelKey]:
+        """List the models that have a route."""
+
+    def route(self, model: ModelKey) -> ModelRoute | None:
+        """Return the route that was last published for a model."""
+
+    def versions(self, model: ModelKey) -> Iterable[tuple[ResourceKey, str]]:
+        """List what was last published for a model."""
+
+    def problems(self, model: ModelKey) -> tuple[str, ...]:
+        """Say what could not be resolved for a model."""
+
+
+class Clients(Protocol):
+    """Who was served what: see `XdsServer`."""
+
+    def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
+        """Return for each client which of these resource versions it has not ACKed."""
+
+
+class Reports:
+    """The reports of this replica, and the readers that follow them."""
+
+    def __init__(self, served: Served, clients: Clients) -> None:
+        self._served = served
+        self._clients = clients
+        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # One that nobody holds needs nothing.
+
+    def report(self, model: ModelKey) -> ModelReport:
+        """Report on one model as things are now; debug clients and those that just joined do not count."""
+        route = self._served.route(model)
+        if route is None:
+            return ModelReport(namespace=model.namespace, name=model.name, connected=len(self._envoys(())))
+        versions = tuple(self._served.versions(model))
+        envoys = self._envoys(versions)
+        keys = {key for key, _ in versions}
+        refused = (
+            f"{envoy.client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: "
+            f"{refusal.message.strip()}"
+            for envoy in envoys
+            for refusal in envoy.client.rejections
+            if refusal.key in keys
+        )
+        return ModelReport(
+            namespace=model.namespace,
+            name=model.name,
+            route=route.digest,
+            connected=len(envoys),
+            programmed=sum(envoy.complete for envoy in envoys),
+            refusals=(*self._served.problems(model), *refused),
+        )
+
+    def replica(self) -> ReplicaReport:
+        """Report on this replica as a whole."""
+        return ReplicaReport(envoys=len(self._envoys(())))
+
+    def _envoys(self, versions: Iterable[tuple[ResourceKey, str]]) -> list[Holding]:
+        return [one for one in self._clients.holds(versions) if one.client.initialised and not one.client.is_debug]
+
+    def follow(self) -> Reader:
+        """Begin to read: everything first, then what changes."""
+        reader = Reader(self)
+        self._readers.add(reader)
+        reader.look_at(self._served.models())
+        return reader
+
+    def look_again(self, models: Iterable[ModelKey] | None) -> None:
+        """Something changed for these models; None: for all of them."""
+        changed = frozenset(self._served.models() if models is None else models)
+        for reader in self._readers:
+            reader.look_at(changed)
+
+
+class Reader(AsyncIterator[tuple[ModelReport, ...]]):
+    """One reader: gets each report that differs from the one it got last, the newest state only."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._due: set[ModelKey] = set()
+        self._told: dict[ModelKey, ModelReport] = {}
+        self._news = asyncio.Event()
+        self._first = True
+
+    def look_at(self, models: Iterable[ModelKey]) -> None:
+        """Report on these models again, if there is anything new."""
+        self._due.update(models)
+        self._news.set()
+
+    async def __anext__(self) -> tuple[ModelReport, ...]:
+        while True:
+            await self._news.wait()
+            if not self._first:
+                await asyncio.sleep(_GATHERING_SECONDS)
+            self._news.clear()
+            due, self._due = self._due, set()
+            reports = tuple(report for model in sorted(due) if (report := self._changed(model)))
+            if reports or self._first:
+                self._first = False
+                return reports
+
+    def _changed(self, model: ModelKey) -> ModelReport | None:
+        report = self._reports.report(model)
+        if report == self._told.get(model):
+            return None
+        if report.route:
+            self._told[model] = report
+        else:
+            self._told.pop(model, None)
+        return report
