@@ -1,12 +1,94 @@
-"""The configuration file (`--config`)."""
+"""The configuration file (`--config`): the keys of the original, all optional. A key it does not know is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
 from controller.api.base import ApiValue
+from controller.api.errors import FieldFaultError
 from controller.api.model import RemoteBackend
+from controller.api.scalars import Flag, Port, Shape
+
+# As Go programs write it: `:8080` is every address of the host; "0" or nothing turns the address off.
+ListenAddress = Annotated[
+    str,
+    Shape(r"(0|((\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}))?", 'an address such as ":8080", or "0" for none'),
+]
+
+
+def _listed(value: object) -> object:
+    """Take `a, b` for a list, as the original's chart writes it."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+Namespaces = Annotated[
+    tuple[Annotated[str, Shape(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the name of a namespace")], ...],
+    BeforeValidator(_listed),
+]
+
+
+class PrometheusConfiguration(ApiValue):
+    """Where Prometheus answers; an address without a scheme means http."""
+
+    address: str = ""
+
+
+class MetricInformer(ApiValue):
+    """Where the numbers of `spec.offloadingConfig.metrics` come from."""
+
+    type: Literal["kubernetes", "prometheus"] = "kubernetes"
+    prometheus: PrometheusConfiguration | None = None
+
+
+class ProxyService(ApiValue):
+    """The Service of the gateway: the Envoys that clients reach."""
+
+    namespace: str = "default"
+    name: str
+    port: Port | None = None
+    admin_port: Port | None = None
+
+
+class DefaultRemoteBackend(RemoteBackend):
+    """The backend of models that name none. Its headers may also stand under `headers`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _headers_by_either_name(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "headers" not in given:
+            return given
+        if "headersToAdd" in given:
+            raise FieldFaultError(("headers",), "says the same as headersToAdd; keep one of them")
+        return {"headersToAdd" if name == "headers" else name: value for name, value in given.items()}
 
 
 class Configuration(ApiValue):
-    """What holds for all models. `defaultRemoteBackend` serves those that name no backend of their own."""
+    """What holds for all models.
 
-    default_remote_backend: RemoteBackend | None = None
+    `namespaces` (none: all) are those that are watched. `defaultRemoteBackend` serves models that name no backend.
+    """
+
+    metrics_addr: ListenAddress = ":8080"
+    probe_addr: ListenAddress = ":8081"
+    secure_metrics: Flag = False
+    enable_leader_election: Flag = True
+    enable_http2: Annotated[Flag, Field(alias="enableHTTP2")] = False
+    namespaces: Namespaces = ()
+    metric_informer: MetricInformer | None = None
+    proxy_service: ProxyService | None = None
+    default_remote_backend: DefaultRemoteBackend | None = None
+
+    def not_served(self) -> tuple[str, ...]:
+        """Say which of the keys that are set have no effect in this version."""
+        without_effect = {
+            "secureMetrics": self.secure_metrics,
+            "enableHTTP2": self.enable_http2,
+            "metricInformer": self.metric_informer is not None,
+            "proxyService": self.proxy_service is not None,
+        }
+        return tuple(f"{key}: has no effect yet" for key, given in without_effect.items() if given)

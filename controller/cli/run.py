@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import Gauge
 
 from controller.api.base import parse
 from controller.api.configuration import Configuration
+from controller.api.credentials import without_inline_credentials
 from controller.api.errors import FieldError
 from controller.api.kinds import VALIDATION, faults
 from controller.api.model import API_VERSION, KIND, ModelDeployment
-from controller.cli.admin import Admin
+from controller.cli.admin import Admin, report_route
 from controller.cli.bootstrap import HostPort, bootstrap_for
-from controller.cli.configuration import ConfigurationError, read_configuration
+from controller.cli.configuration import ConfigurationFileError, read_configuration
 from controller.cli.envoy_process import EnvoyProcess, NoEnvoyError, envoy_binary
+from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
 from controller.cli.reports import LocalReports
@@ -36,9 +35,11 @@ from controller.reconcile.controller import Controller, Surroundings
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
+from xds_server.credentials import OwnSecrets
 from xds_server.delivery import Delivery
+from xds_server.reports import Reports
 from xds_server.resources.model import Gateway
-from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.resources.names import ModelKey
 from xds_server.stream.clients import ClientEvent
 from xds_server.stream.server import AddressInUseError, XdsServer
 
@@ -69,41 +70,21 @@ def _faults_of_model(raw: Mapping[str, Any]) -> Sequence[FieldError]:
 _VALIDATION = {**VALIDATION, (API_VERSION, KIND): _faults_of_model}
 
 
-class CannotStartError(Exception):
-    """Something that the program needs cannot be had; the message says what and how to change it."""
-
-
 def serve(options: Options) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level)
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
     try:
-        asyncio.run(_until_signalled(options))
-    except (CannotStartError, ConfigurationError, NoEnvoyError, StateError) as error:
+        asyncio.run(until_signalled(_programs(options)))
+    except (CannotStartError, ConfigurationFileError, NoEnvoyError, StateError) as error:
         raise click.ClickException(str(error)) from error
-
-
-async def _until_signalled(options: Options) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _programs(options) as running:
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((stopping, *running), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        for task in running:
-            if task.done():
-                task.result()
-        logger.info("stopping")
 
 
 @contextlib.asynccontextmanager
 async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
+    registry = process_registry()
     configuration = read_configuration(options.config) if options.config else Configuration()
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
@@ -117,7 +98,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
 
         def look_again(event: ClientEvent) -> None:
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
-            controller.look_again(_models(delivery, event.keys) if event.keys else frozenset(models.objects(_MODEL)))
+            controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
 
         server = XdsServer(str(options.xds_address), token, look_again, registry)
         try:
@@ -126,28 +107,33 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
             raise CannotStartError(f"--xds-address: {error}") from error
         stack.push_async_callback(server.stop, 1.0)
         models = Cache()
-        delivery = Delivery(store, server, Gateway())
+        own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
+        delivery = Delivery(store, server, Gateway(), own)
         controller = Controller(
             store,
             Surroundings(
-                proxies=LocalReports(delivery, server),
+                proxies=LocalReports(Reports(delivery, server)),
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
             ),
         )
+        delivery.observer = lambda looked_at: controller.look_again(_models(looked_at))
         admin = Admin(
-            report=lambda: {
-                "items": [one.raw for _, one in sorted(models.objects(_MODEL).items())],
-                "problems": [str(problem) for problem in store.problems],
-            },
             not_ready=lambda: None if delivery.published else "the folder has not been read yet",
             metrics=registry,
+            routes=[
+                report_route(
+                    lambda: {
+                        "items": [
+                            without_inline_credentials(one.raw) for _, one in sorted(models.objects(_MODEL).items())
+                        ],
+                        "problems": [str(problem) for problem in store.problems],
+                    }
+                )
+            ],
         )
-        try:
-            admin_port = await stack.enter_async_context(admin.served(options.admin_address))
-        except OSError as error:
-            raise CannotStartError(f"--admin-address {options.admin_address}: {error.strerror or error}") from error
+        admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         try:
             await stack.enter_async_context(store)
         except OSError as error:
@@ -155,8 +141,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         work = [controller.run(), delivery.run(), _mirror(store, models)]
         if options.with_envoy:
             work.append(_envoy(options, token, xds_port).run())
-        tasks = tuple(asyncio.create_task(one) for one in work)
-        stack.push_async_callback(_cancelled, tasks)
+        tasks = started(stack, *work)
         logger.info(
             "serving",
             extra={
@@ -180,11 +165,5 @@ async def _mirror(store: DirectoryStore, models: Cache) -> None:
         models.apply(batch)
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _models(delivery: Delivery, keys: frozenset[ResourceKey]) -> frozenset[ObjectRef]:
-    return frozenset(ObjectRef(_MODEL, *model) for model in delivery.models_with(keys))
+def _models(models: Iterable[ModelKey]) -> frozenset[ObjectRef]:
+    return frozenset(ObjectRef(_MODEL, *model) for model in models)

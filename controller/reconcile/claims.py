@@ -1,45 +1,104 @@
-"""What only one model may have: the port that Envoy listens on.
+"""What only one model may have, whatever port it is served on: a port of a Service, and a name in its environment.
 
-The model that holds a port keeps it, so that a mistake in a new object takes nothing from an old one. Whoever asks
-first gets what is free; the caller asks in the order of who shall win.
+Of several that ask for one thing the oldest wins (`creationTimestamp`, then namespace and name), whoever had it before:
+so every controller, also one that just started, sees the same winner. A model asks for what its spec names, and also
+for what it serves, so that nothing is served twice while it moves.
+
+What becomes of who loses:
+
+* It says so in `Accepted=False/Conflict`, with the winner and the field. One that was never served is not served.
+* Who loses the port of a Service that it serves loses its route: the older one serves it from now on.
+* Who loses what it does not serve yet keeps what it serves: an edit that asks for what is another's, or an older
+  object that takes over a mere name, is a mistake to report, and no reason to fail requests.
+* Once the winner goes, or asks for something else, the next one wins at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
 from controller.store.objects import ObjectRef
 
 
+class Seniority(NamedTuple):
+    """The order of models by age: the smaller is the older, and wins."""
+
+    created: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePortClaim:
+    """One port of a Service, by the port's name (empty for an unnamed one, which is then the only one)."""
+
+    namespace: str
+    service: str
+    port_name: str
+    number: int | None = field(default=None, compare=False)
+
+    field_name = "spec.serviceRef"
+
+    def __str__(self) -> str:
+        port = f"port {self.number or self.port_name}" if self.number or self.port_name else "the port"
+        return f"{port} of Service {self.namespace}/{self.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelClaim:
+    """The name of a model in its environment, as the platform and the users of a namespace know it."""
+
+    namespace: str
+    environment: str
+    model: str
+
+    field_name = "spec.model"
+
+    def __str__(self) -> str:
+        return f'model "{self.model}" of environment "{self.environment}"'
+
+
+Claim = ServicePortClaim | ModelClaim
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an object is not accepted as it is: the reason of its condition `Accepted`, and a sentence."""
+
+    reason: Literal["Invalid", "Conflict", "NoPort"]
+    message: str
+
+
 class Claims:
-    """Which model holds which port, and which one each of the others waits for."""
+    """Which models ask for what, and who wins it."""
 
     def __init__(self) -> None:
-        self._holders: dict[int, ObjectRef] = {}
-        self._held: dict[ObjectRef, int] = {}
-        self._waiting: dict[ObjectRef, int] = {}
+        self._asking: dict[Claim, dict[ObjectRef, Seniority]] = {}
+        self._asked: dict[ObjectRef, frozenset[Claim]] = {}
 
-    def ask(self, model: ObjectRef, port: int) -> frozenset[ObjectRef]:
-        """Take a port, or wait for it if another model holds it; until then a model keeps the port it has.
+    def ask(self, model: ObjectRef, created: str, claims: Iterable[Claim]) -> frozenset[ObjectRef]:
+        """Ask for these, and no longer for what was asked for before.
 
-        Returns the models for which a port became free: they ask again.
+        Returns the other models to look at again: all that ask for something that has another winner now.
         """
-        if self._holders.setdefault(port, model) != model:
-            self._waiting[model] = port
-            return frozenset()
-        self._waiting.pop(model, None)
-        before, self._held[model] = self._held.get(model), port
-        return self._freed(before) if before not in (None, port) else frozenset()
+        wanted, before = frozenset(claims), self._asked.get(model, frozenset())
+        winners = {claim: self.winner(claim) for claim in wanted | before}
+        for claim in before - wanted:
+            del self._asking[claim][model]
+            if not self._asking[claim]:
+                del self._asking[claim]
+        for claim in wanted:
+            self._asking.setdefault(claim, {})[model] = Seniority(created, model.namespace, model.name)
+        if wanted:
+            self._asked[model] = wanted
+        else:
+            self._asked.pop(model, None)
+        moved = [claim for claim, winner in winners.items() if self.winner(claim) != winner]
+        return frozenset(other for claim in moved for other in self._asking.get(claim, ())) - {model}
 
-    def give_up(self, model: ObjectRef) -> frozenset[ObjectRef]:
-        """Give up what a model holds and waits for; return the models for which a port became free."""
-        self._waiting.pop(model, None)
-        return self._freed(self._held.pop(model, None))
-
-    def holder(self, port: int) -> ObjectRef | None:
-        """Say which model holds a port."""
-        return self._holders.get(port)
-
-    def _freed(self, port: int | None) -> frozenset[ObjectRef]:
-        if port is None:
-            return frozenset()
-        del self._holders[port]
-        return frozenset(model for model, wanted in self._waiting.items() if wanted == port)
+    def winner(self, claim: Claim) -> ObjectRef | None:
+        """Say who has a thing, if anybody asks for it."""
+        asking = self._asking.get(claim)
+        return min(asking, key=asking.__getitem__) if asking else None

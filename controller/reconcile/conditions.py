@@ -8,26 +8,42 @@ from typing import Literal
 
 from controller.api.conditions import Condition
 from controller.decision import Decision, Facts, Known, RemoteFacts, Terms
+from controller.reconcile.claims import Refusal
 from controller.reconcile.proxies import ProxyReport
 from controller.reconcile.resolve import Fault, Resolved
+
+TYPES = (
+    "Accepted",
+    "ResolvedRefs",
+    "Programmed",
+    "LocalHealthy",
+    "RemoteHealthy",
+    "Offloading",
+    "Paused",
+    "Ready",
+)
+
+# The most that is said in one condition; who has more mistakes than fit sees the others once these are gone.
+_LONGEST_MESSAGE = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """Everything that the conditions of one model tell.
 
-    `programmed_before` says that every Envoy had acknowledged this generation and the same route but for the split.
+    `proxies` is None while nothing was heard of the Envoys. `programmed_before` is what `Programmed` said last of this
+    generation and of the same route but for the split, if it said anything.
     """
 
     generation: int
     warnings: tuple[str, ...]
-    conflict: str | None
+    refusal: Refusal | None
     resolved: Resolved
     terms: Terms
     facts: Facts
     decision: Decision | None
-    proxies: ProxyReport
-    programmed_before: bool
+    proxies: ProxyReport | None
+    programmed_before: Condition | None
 
 
 def conditions_for(seen: Observation) -> tuple[Condition, ...]:
@@ -42,16 +58,16 @@ def conditions_for(seen: Observation) -> tuple[Condition, ...]:
         "Paused": _flag(seen.terms.paused, "Paused", "NotPaused", "the split is held" if seen.terms.paused else ""),
     }
     found["Ready"] = _ready(found)
-    return tuple(
-        Condition(
-            type=type_,
-            status=answer.status,
-            reason=answer.reason,
-            message=answer.message,
-            observed_generation=seen.generation,
-        )
-        for type_, answer in found.items()
-    )
+    return tuple(_condition(type_, answer, seen.generation) for type_, answer in found.items())
+
+
+def refused_conditions(before: Iterable[Condition], refusal: Refusal, generation: int) -> tuple[Condition, ...]:
+    """Build the conditions of an object that cannot be read: `Accepted` and `Ready` say so, the others stay."""
+    found = {one.type: one for one in before}
+    accepted = _Answer("False", refusal.reason, refusal.message)
+    found["Accepted"] = _condition("Accepted", accepted, generation)
+    found["Ready"] = _condition("Ready", _Answer("False", "NotAccepted", accepted.message), generation)
+    return tuple(found[type_] for type_ in TYPES if type_ in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +77,22 @@ class _Answer:
     message: str = ""
 
 
+def _condition(type_: str, answer: _Answer, generation: int) -> Condition:
+    message = answer.message
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}..."
+    return Condition(
+        type=type_, status=answer.status, reason=answer.reason, message=message, observed_generation=generation
+    )
+
+
 def _flag(value: bool, yes: str, no: str, message: str) -> _Answer:
     return _Answer("True", yes, message) if value else _Answer("False", no, message)
 
 
 def _accepted(seen: Observation) -> _Answer:
-    if seen.conflict:
-        return _Answer("False", "Conflict", seen.conflict)
+    if seen.refusal:
+        return _Answer("False", seen.refusal.reason, seen.refusal.message)
     return _Answer("True", "AcceptedWithWarnings" if seen.warnings else "Accepted", "; ".join(seen.warnings))
 
 
@@ -79,15 +104,20 @@ def _resolved(faults: Iterable[Fault]) -> _Answer:
 
 
 def _programmed(seen: Observation) -> _Answer:
-    proxies = seen.proxies
+    proxies, before = seen.proxies, seen.programmed_before
     if seen.decision is None:
         return _Answer("False", "NotServed", "there is no route to serve")
+    if proxies is None:
+        # A controller that just started has heard nothing yet: that takes nothing back.
+        if before:
+            return _Answer(before.status, before.reason, before.message)
+        return _Answer("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged")
     if proxies.refusals:
         return _Answer("False", "Refused", "; ".join(proxies.refusals))
     if not proxies.connected:
         return _Answer("False", "NoProxies", "no Envoy is connected")
     # A change of the split is no new generation: it does not take back what was said of this one.
-    if proxies.programmed < proxies.connected and not seen.programmed_before:
+    if proxies.programmed < proxies.connected and not (before and before.status == "True"):
         return _Answer("False", "Pending", "not every connected Envoy has acknowledged this generation yet")
     return _Answer("True", "Programmed", "every connected Envoy has acknowledged this generation")
 
@@ -120,7 +150,8 @@ def _ready(found: dict[str, _Answer]) -> _Answer:
     causes = {"Accepted": "NotAccepted", "ResolvedRefs": "UnresolvedRefs", "Programmed": "NotProgrammed"}
     for type_, reason in causes.items():
         if found[type_].status != "True":
-            return _Answer("False", reason, found[type_].message)
+            # What is not known of the cause is not known of the effect.
+            return _Answer("Unknown" if found[type_].status == "Unknown" else "False", reason, found[type_].message)
     if found["LocalHealthy"].status != "True" and found["RemoteHealthy"].reason in ("NoRemote", "NotAnswering"):
         return _Answer("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to")
     return _Answer("True", "Ready")

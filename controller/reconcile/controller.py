@@ -1,44 +1,40 @@
-"""The controller: one task that looks again at every model that something happened to."""
+"""The controller: one task that looks again at every model that something happened to.
+
+::
+
+    store -> World -> Queue -> Subjects -> reconcile -> StatusWriter -> store
+    watch             who is   who has     what shall   who writes      status
+                      due      what        be           when
+
+One task does all of it but the writes, so no state needs a lock. A model is computed as often as anything happens, for
+that costs a fraction of a millisecond; it is written when the status it shall have differs from the one it has.
+What must outlive this process is in the statuses: it may be cancelled at any moment, and another one started.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Coroutine
+from typing import Any
 
-from controller.api.model import ModelDeployment, RemoteBackend
-from controller.decision import Decision
-from controller.reconcile.claims import Claims
-from controller.reconcile.model import Outcome, Subject, previous_status, reconcile
-from controller.reconcile.proxies import ProxyReports
-from controller.reconcile.resolve import kept_front, resolve, service_ref, workload_ref
-from controller.reconcile.world import KINDS, World
-from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import Batch, ConflictError, NotFoundError, ObjectStore, StoreError
+from controller.reconcile.claims import Refusal
+from controller.reconcile.model import Outcome, reconcile, refused
+from controller.reconcile.queue import Queue
+from controller.reconcile.subjects import Defaults, Subjects, seniority
+from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.world import KINDS, Seen, World
+from controller.reconcile.writer import Start, StatusWriter, Wish
+from controller.store.objects import ObjectRef
+from controller.store.protocol import ObjectStore
+
+__all__ = ["Controller", "Surroundings"]
 
 logger = logging.getLogger(__name__)
 
-# After a write that failed for a reason that may pass.
-_RETRY_AFTER = timedelta(seconds=1)
-
-Clock = Callable[[], datetime]
-Observer = Callable[[ObjectRef, Decision | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the controller works with: the proxies' reports, the default remote backend, a clock (UTC), an observer.
-
-    The observer is told every decision made, and None for a model that is gone.
-    """
-
-    proxies: ProxyReports
-    clock: Clock
-    observer: Observer
-    default_remote: RemoteBackend | None = None
+# So many models are computed before whatever else this process does has its turn.
+_MODELS_PER_TURN = 5
 
 
 class Controller:
@@ -48,125 +44,113 @@ class Controller:
         self._store = store
         self._around = surroundings
         self._world = World()
-        self._claims = Claims()
-        self._due: set[ObjectRef] = set()
-        self._wake_at: dict[ObjectRef, datetime] = {}
-        self._told: dict[ObjectRef, tuple[str, str, str]] = {}
+        defaults = Defaults(surroundings.default_remote, surroundings.guard, surroundings.ports)
+        self._subjects = Subjects(self._world, defaults)
+        self._queue: Queue[ObjectRef] = Queue()
+        self._writer = StatusWriter(store, self._queue, surroundings)
+        # Models that changed themselves, or whose references did, and that were not observed since.
+        self._news: set[ObjectRef] = set()
         self._changed = asyncio.Event()
 
     def look_again(self, models: frozenset[ObjectRef]) -> None:
         """Reconcile these models soon: something that is not in the store changed for them."""
-        if models:
-            self._due |= models
-            self._changed.set()
+        for ref in sorted(models):
+            self._queue.add(ref, urgent=False)
+        self._changed.set()
 
     async def run(self) -> None:
         """Work until cancelled, or until the store ends its watch."""
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch())
-            work = group.create_task(self._work())
+            work = group.create_task(self._work(group))
             watch.add_done_callback(lambda _: work.cancel())
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(KINDS):
-            self._take_in(batch)
+            self._news |= self._world.apply(batch)
+            self._changed.set()
 
-    def _take_in(self, batch: Batch) -> None:
-        self.look_again(self._world.apply(batch))
+    async def _work(self, group: asyncio.TaskGroup) -> None:
+        def start(write: Coroutine[Any, Any, None]) -> None:
+            group.create_task(write).add_done_callback(lambda _: self._changed.set())
 
-    async def _work(self) -> None:
         while True:
             await self._something_due()
-            now = self._around.clock()
-            woken = {ref for ref, at in self._wake_at.items() if at <= now}
-            due, self._due = self._due | woken, set()
-            for ref in sorted(due, key=self._seniority):
-                await self._reconcile(ref)
+            await self._observe_news()
+            await self._look_at_due(start)
 
     async def _something_due(self) -> None:
-        earliest = min(self._wake_at.values(), default=None)
-        wait = None if earliest is None else max((earliest - self._around.clock()).total_seconds(), 0)
+        now = self._around.clock()
+        moments = (self._queue.wakes_at(), self._writer.next_turn(now))
+        earliest = min((at for at in moments if at), default=None)
+        wait = None if earliest is None else max((earliest - now).total_seconds(), 0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._changed.wait()
         self._changed.clear()
 
-    def _seniority(self, ref: ObjectRef) -> tuple[bool, str, ObjectRef]:
-        """Order models by who wins a port that several ask for: who serves already, then the older object."""
-        stored = self._world.stored(ref)
-        if stored is None:
-            return (False, "", ref)
-        return ("route" not in stored.status, str(stored.metadata["creationTimestamp"]), ref)
+    async def _observe_news(self) -> None:
+        """Take in all that changed before anything is decided: who has what is a matter of all models together."""
+        done = 0
+        while self._news:
+            news, self._news = self._news, set()
+            for ref in sorted(news, key=self._precedence):
+                self._queue.add(ref)
+                for other in sorted(self._subjects.observe(ref), key=self._precedence):
+                    self._queue.add(other)
+                done += 1
+                if done % _MODELS_PER_TURN == 0:
+                    await asyncio.sleep(0)
 
-    async def _reconcile(self, ref: ObjectRef) -> None:
-        self._wake_at.pop(ref, None)
-        stored, model = self._world.stored(ref), self._world.model(ref)
-        if stored is None or model is None:
-            self._forget(ref)
-            return
-        outcome = reconcile(self._subject(stored, model), self._around.proxies, self._around.clock())
+    async def _look_at_due(self, start: Start) -> None:
+        done = 0
+        for turn in self._writer.turns(self._around.clock()):
+            self._queue.add(turn)
+        while not self._news and (ref := self._queue.take(self._around.clock())) is not None:
+            try:
+                self._look_at(ref, start)
+            except Exception:
+                # A mistake of ours shows with one object; the others go on.
+                logger.exception("model not reconciled", extra={"object": str(ref)})
+                self._writer.pass_over(ref)
+                self._queue.failed(ref, self._around.clock())
+            done += 1
+            if done % _MODELS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        if self._news or len(self._queue):
+            self._changed.set()
+
+    def _look_at(self, ref: ObjectRef, start: Start) -> None:
+        seen, now = self._world.model(ref), self._around.clock()
+        if seen is None:
+            self._writer.forget(ref)
+            self._queue.succeeded(ref)
+            self._queue.forget(ref)
+            self._around.observer(ref, None)
+        elif self._writer.expects(seen, now):
+            self._writer.pass_over(ref)
+        else:
+            self._writer.write(Wish(seen, self._outcome(seen).status), start, now)
+
+    def _outcome(self, seen: Seen) -> Outcome:
+        now, ref = self._around.clock(), seen.stored.ref
+        if seen.model is None:
+            lost = self._subjects.lost_route(seen)
+            mistakes = "; ".join(map(str, seen.errors))
+            refusal = Refusal("Conflict", f"{lost.message}; {mistakes}") if lost else Refusal("Invalid", mistakes)
+            return refused(seen.stored, refusal, is_served=lost is None, now=now)
+        subject, again = self._subjects.subject(seen, seen.model)
+        for other in sorted(again, key=self._precedence):
+            self._queue.add(other)
+        outcome = reconcile(subject, self._around.proxies, now)
         self._around.observer(ref, outcome.decision)
-        try:
-            await self._store.patch_status(ref, outcome.status.as_object(), stored.resource_version)
-        except (ConflictError, NotFoundError):
-            # The newer object is on its way here, and brings this model back.
-            return
-        except StoreError:
-            logger.exception("status not written", extra={"object": str(ref)})
-            self._wake_at[ref] = self._around.clock() + _RETRY_AFTER
-            return
-        self._tell(ref, outcome)
         if outcome.decision and outcome.decision.wake_at:
-            self._wake_at[ref] = outcome.decision.wake_at
+            self._queue.add_at(ref, outcome.decision.wake_at)
+        return outcome
 
-    def _subject(self, stored: StoredObject, model: ModelDeployment) -> Subject:
-        """Follow the references of a model; where they lead nowhere or to another's port, stay with what it has."""
-        present = previous_status(stored).route
-        resolved = resolve(model, self._world, self._around.default_remote)
-        named = (
-            service_ref(model),
-            workload_ref(model),
-            present and _service_of(present.local.namespace, present.local.service),
-        )
-        self._world.refers(stored.ref, [ref for ref in named if ref])
-        kept = kept_front(present, self._world) if present else None
-        if present:
-            # Before anything else, and also when the references lead nowhere: what a model serves is its own.
-            self.look_again(self._claims.ask(stored.ref, present.port))
-        if resolved.front is None:
-            return Subject(stored, model, replace(resolved, front=kept))
-        conflict = self._conflict(stored.ref, resolved.front.port)
-        if conflict:
-            return Subject(stored, model, replace(resolved, front=kept), conflict)
-        return Subject(stored, model, resolved)
-
-    def _conflict(self, ref: ObjectRef, port: int) -> str | None:
-        """Claim a port; say whose it is, if it is not free."""
-        self.look_again(self._claims.ask(ref, port))
-        holder = self._claims.holder(port)
-        return None if holder == ref else f"port {port} is already that of {holder}"
-
-    def _forget(self, ref: ObjectRef) -> None:
-        self._world.refers(ref, ())
-        self.look_again(self._claims.give_up(ref))
-        self._told.pop(ref, None)
-        self._around.observer(ref, None)
-
-    def _tell(self, ref: ObjectRef, outcome: Outcome) -> None:
-        """Log what is new to somebody who watches: another split, ready or no longer. The rest is in the status."""
-        model, decision = f"{ref.namespace}/{ref.name}", outcome.decision
-        ready = next(one for one in outcome.status.conditions if one.type == "Ready")
-        told = self._told.get(ref, ("", "", ""))
-        self._told[ref] = new = (str(decision and decision.split), ready.status, ready.message)
-        if decision and new[0] != told[0]:
-            why = {"split": new[0], "reason": decision.reason.value, "because": decision.message}
-            logger.info("split changed", extra={"model": model, **why})
-        if new[1:] != told[1:]:
-            logger.info(
-                "model ready" if ready.status == "True" else "model not ready",
-                extra={"model": model, "reason": ready.reason, "because": ready.message},
-            )
-
-
-def _service_of(namespace: str, name: str) -> ObjectRef:
-    return ObjectRef("Service", namespace, name)
+    def _precedence(self, ref: ObjectRef) -> tuple[bool, str, str, str]:
+        """Order models by who asks first for what several want: who serves already, then the older object."""
+        seen = self._world.model(ref)
+        if seen is None:
+            return (False, "", ref.namespace, ref.name)
+        return (seen.status.route is None, *seniority(seen))

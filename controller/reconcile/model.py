@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.api.acceptance import warnings_of
 from controller.api.base import InvalidObjectError, parse
-from controller.api.conditions import with_transitions
+from controller.api.conditions import Condition, with_transitions
+from controller.api.errors import FieldError
 from controller.api.model import ModelDeployment
 from controller.api.route import ModelRoute, Split
-from controller.api.status import (
-    HISTORY_LENGTH,
-    HistoryEntry,
-    LocalStatus,
-    ModelDeploymentStatus,
-    RemoteStatus,
-    SplitStatus,
-)
+from controller.api.status import LocalStatus, ModelDeploymentStatus, RemoteStatus, SplitStatus
 from controller.decision import Decision, Facts, Known, LocalFacts, Memory, decide, terms_for
-from controller.reconcile.conditions import Observation, conditions_for
+from controller.reconcile.claims import Refusal
+from controller.reconcile.conditions import Observation, conditions_for, refused_conditions
+from controller.reconcile.history import with_decision
 from controller.reconcile.proxies import NO_PROXIES, ProxyReports
 from controller.reconcile.resolve import Resolved
+from controller.reconcile.world import previous_status
 from controller.store.objects import StoredObject
+
+__all__ = ["Outcome", "Subject", "previous_status", "reconcile", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One model at the moment of its reconciliation.
 
-    `resolved.front` is what it fronts now: what its references lead to or, when those cannot be followed or the port is
-    another's (`conflict` says whose), what it fronted before. A mistake is reported and breaks nothing.
+    `resolved.front` is what it fronts now: what its references lead to or, when those cannot be followed or it may not
+    have that (`refusal` says why), what it fronted before, if it may keep that. A mistake is reported and breaks
+    nothing. `reserved` is the port that it keeps while it fronts nothing.
     """
 
     stored: StoredObject
     model: ModelDeployment
     resolved: Resolved
-    conflict: str | None = None
+    refusal: Refusal | None = None
+    reserved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
     """Decide on one model and describe it; `now` is UTC."""
     stored, resolved, front = subject.stored, subject.resolved, subject.resolved.front
     before = previous_status(stored)
-    terms, warnings = terms_for(subject.model, can_leave=resolved.remote is not None)
+    terms, unread = terms_for(subject.model, can_leave=resolved.remote is not None)
     replicas = front.replicas if front else ()
     facts = Facts(local=LocalFacts(ready=sum(replica.ready for replica in replicas), total=len(replicas)))
     memory, decision, route = _memory(before), None, None
@@ -60,39 +63,57 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         route = ModelRoute(port=front.port, split=decision.split, local=front.local, remote=remote)
     seen = Observation(
         generation=stored.generation,
-        warnings=tuple(map(str, warnings)),
-        conflict=subject.conflict,
+        warnings=_warnings(subject.model, unread, resolved),
+        refusal=subject.refusal,
         resolved=resolved,
         terms=terms,
         facts=facts,
         decision=decision,
         proxies=proxies.report(stored.ref, route) if route else NO_PROXIES,
-        programmed_before=_but_for_the_split(before.route) == _but_for_the_split(route)
-        and any(
-            (one.type, one.status, one.observed_generation) == ("Programmed", "True", stored.generation)
-            for one in before.conditions
-        ),
+        programmed_before=_programmed_before(before, stored.generation, route),
     )
     status = ModelDeploymentStatus(
         observed_generation=stored.generation,
         conditions=with_transitions(conditions_for(seen), before.conditions, now),
-        serving_port=front.port if front else None,
+        serving_port=front.port if front else subject.reserved,
         split=_split_status(decision, memory, now) if decision else None,
         local=LocalStatus(ready=facts.local.ready, total=facts.local.total),
         remote=_remote_status(resolved, facts),
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
-        history=_history(before, decision, now) if decision else before.history,
+        history=with_decision(before.history, decision, now) if decision else before.history,
     )
     return Outcome(status, decision)
 
 
-def previous_status(stored: StoredObject) -> ModelDeploymentStatus:
-    """Read the status back; one that another version wrote, or somebody's hand, counts as none."""
-    try:
-        return parse(ModelDeploymentStatus, stored.status)
-    except InvalidObjectError:
-        return ModelDeploymentStatus()
+def refused(stored: StoredObject, refusal: Refusal, *, is_served: bool, now: datetime) -> Outcome:
+    """Describe an object that cannot be read: all that is known of it stays, and it says so.
+
+    Its last good route stays too, unless it may no longer be served (`is_served`).
+    """
+    before = previous_status(stored)
+    said = refused_conditions(before.conditions, refusal, stored.generation)
+    kept = before if is_served else before.model_copy(update={"route": None, "split": None})
+    status = kept.model_copy(
+        update={
+            "observed_generation": stored.generation,
+            "conditions": with_transitions(said, before.conditions, now),
+        }
+    )
+    return Outcome(status, None)
+
+
+def _warnings(model: ModelDeployment, unread: Iterable[FieldError], resolved: Resolved) -> tuple[str, ...]:
+    """Everything that is accepted and yet not as its author may think, each with its field."""
+    return (*map(str, (*unread, *warnings_of(model))), *resolved.refused)
+
+
+def _programmed_before(before: ModelDeploymentStatus, generation: int, route: ModelRoute | None) -> Condition | None:
+    """What was said of this generation and of this route; a change of the split makes no other route of it."""
+    if _but_for_the_split(before.route) != _but_for_the_split(route):
+        return None
+    said = (one for one in before.conditions if one.type == "Programmed" and one.observed_generation == generation)
+    return next(said, None)
 
 
 def _but_for_the_split(route: ModelRoute | None) -> ModelRoute | None:
@@ -121,13 +142,3 @@ def _remote_status(resolved: Resolved, facts: Facts) -> RemoteStatus | None:
         return None
     healthy = facts.remote.value.healthy if isinstance(facts.remote, Known) else None
     return RemoteStatus(host=resolved.remote.authority, healthy=healthy)
-
-
-def _history(before: ModelDeploymentStatus, decision: Decision, now: datetime) -> tuple[HistoryEntry, ...]:
-    """Add what was decided, newest first. Steps with one reason are one entry: the last of them."""
-    latest = before.history[0] if before.history else None
-    if latest and (latest.reason, latest.split) == (decision.reason, str(decision.split)):
-        return before.history
-    earlier = before.history[1:] if latest and latest.reason == decision.reason else before.history
-    entry = HistoryEntry(at=now, split=str(decision.split), reason=decision.reason, message=decision.message)
-    return (entry, *earlier)[:HISTORY_LENGTH]

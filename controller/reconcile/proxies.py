@@ -24,6 +24,9 @@ NO_PROXIES = ProxyReport(connected=0, programmed=0)
 class ProxyReports(Protocol):
     """Where the reports come from: the xDS server of the same process, or every replica of it."""
 
-    def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport:
-        """Report on one model; an Envoy that still has an older route has not acknowledged this one."""
+    def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport | None:
+        """Report on one model; an Envoy that still has an older route has not acknowledged this one.
+
+        None while nothing was heard of any Envoy, which is not the same as that there is none.
+        """
         ...

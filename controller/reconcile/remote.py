@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
 from controller.api.meta import ObjectMeta
 from controller.api.model import ModelDeployment, RemoteBackend
 from controller.api.route import Header, HttpCheck, RemoteRoute
+from controller.reconcile.protection import RemoteNotUsableError, auth_of, tls_of
+
+__all__ = ["RemoteNotUsableError", "asked_hosts", "remote_route"]
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
-
-
-class RemoteNotUsableError(Exception):
-    """The remote backend asks for what cannot be done; the message names the field."""
 
 
 def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> RemoteRoute | None:
@@ -22,10 +24,9 @@ def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remot
     offloading = model.spec.offloading_config
     if offloading is None:
         return None
-    backend = offloading.remote_backend or default
+    backend = next(iter(offloading.backends), default)
     if backend is None:
         return None
-    _refuse_unprotected(backend)
     host, port = _host_and_port(backend)
     check = backend.health_check
     return RemoteRoute(
@@ -35,16 +36,19 @@ def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remot
         path_prefix=_substituted(backend.path_prefix, model.metadata, model.spec.model),
         headers_to_add=tuple(Header(name=name, value=value) for name, value in sorted(backend.headers_to_add.items())),
         health_check=HttpCheck(path=check.path, interval=check.interval) if check else None,
+        tls=tls_of(backend, host),
+        auth=auth_of(backend, is_default=not offloading.backends),
     )
 
 
-def _refuse_unprotected(backend: RemoteBackend) -> None:
-    if backend.tls is not None:
-        raise RemoteNotUsableError("remoteBackend.tls: TLS is not served yet; nothing is sent without")
-    if backend.scheme == "https":
-        raise RemoteNotUsableError("remoteBackend.scheme: https is not served yet; nothing is sent without TLS")
-    if backend.auth_config is not None:
-        raise RemoteNotUsableError("remoteBackend.authConfig: credentials are not served yet; nothing is sent without")
+def asked_hosts(model: ModelDeployment) -> Iterator[tuple[str, str]]:
+    """Name the hosts that a model's own backend would have Envoy connect to, each with its field."""
+    offloading = model.spec.offloading_config
+    for backend in offloading.backends[:1] if offloading else ():
+        yield "remoteBackend.host", _host_and_port(backend)[0]
+        oauth = backend.auth_config.oauth_config if backend.auth_config else None
+        if oauth and oauth.token_url:
+            yield "remoteBackend.authConfig.oauthConfig.tokenUrl", urlsplit(oauth.token_url).hostname or ""
 
 
 def _host_and_port(backend: RemoteBackend) -> tuple[str, int]:

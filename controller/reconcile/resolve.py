@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from controller.api.core import EndpointSlice, Service, Workload
+from controller.api.core import EndpointSlice, Service, ServicePort, Workload
+from controller.api.endpoint_guard import EndpointGuard, admit_all
 from controller.api.endpoints import Replica, replicas_of
 from controller.api.model import ModelDeployment, RemoteBackend
 from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute
 from controller.reconcile.ports import PortNotFoundError, referred_port
-from controller.reconcile.remote import RemoteNotUsableError, remote_route
+from controller.reconcile.remote import RemoteNotUsableError, asked_hosts, remote_route
 from controller.store.objects import ObjectRef
 
 # What a request line can carry; a probe with anything else is the kubelet's alone.
@@ -43,11 +44,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What a model fronts: the port Envoy listens on, and the replicas behind it."""
+    """What a model fronts: the port Envoy listens on, and the replicas behind it.
+
+    `service_port` is the port's number in the Service, where that is known. `refused` are sentences on endpoints that
+    nothing may be sent to.
+    """
 
     port: int
     local: LocalBackend
     replicas: tuple[Replica, ...]
+    service_port: int | None = None
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,11 @@ class Resolved:
     remote: RemoteRoute | None
     faults: tuple[Fault, ...]
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What is said of endpoints that nothing may be sent to."""
+        return self.front.refused if self.front else ()
+
 
 def service_ref(model: ModelDeployment) -> ObjectRef | None:
     """Name the Service that a model fronts."""
@@ -75,10 +87,16 @@ def workload_ref(model: ModelDeployment) -> ObjectRef:
     return ObjectRef(ref.kind, ref.namespace or model.metadata.namespace, ref.name)
 
 
-def resolve(model: ModelDeployment, lookups: Lookups, default_remote: RemoteBackend | None) -> Resolved:
+def resolve(
+    model: ModelDeployment,
+    lookups: Lookups,
+    default_remote: RemoteBackend | None,
+    guard: EndpointGuard = admit_all,
+) -> Resolved:
     """Follow every reference of a model. What is missing becomes a fault; the rest is there all the same."""
     faults: list[Fault] = []
     try:
+        _refuse_hosts(model, guard)
         remote = remote_route(model, default_remote)
         if remote is None and model.spec.offloading_config is not None:
             faults.append(
@@ -89,19 +107,37 @@ def resolve(model: ModelDeployment, lookups: Lookups, default_remote: RemoteBack
     except RemoteNotUsableError as error:
         remote = None
         faults.append(Fault("RemoteNotUsable", f"spec.offloadingConfig.{error}"))
-    front = _front(model, lookups)
+    front = _front(model, lookups, guard)
     if isinstance(front, Fault):
         return Resolved(None, remote, (front, *faults))
     return Resolved(front, remote, tuple(faults))
 
 
-def kept_front(route: ModelRoute, lookups: Lookups) -> Front:
+def _refuse_hosts(model: ModelDeployment, guard: EndpointGuard) -> None:
+    """Let nobody who may write a ModelDeployment send requests where only the gateway can send any."""
+    for field, host in asked_hosts(model):
+        if reason := guard.refused_host(host):
+            raise RemoteNotUsableError(f"{field}: {host} is {reason}; nothing may be sent there")
+
+
+def kept_front(route: ModelRoute, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:
     """Return the front that a model has by its present route, with the replicas of now."""
-    local = route.local
-    return Front(route.port, local, replicas_of(lookups.slices(local.namespace, local.service), local.port_name))
+    return _fronting(route.port, route.local, lookups, guard)
 
 
-def _front(model: ModelDeployment, lookups: Lookups) -> Front | Fault:
+def claimed_port(model: ModelDeployment, lookups: Lookups) -> tuple[ObjectRef, ServicePort] | None:
+    """Find the Service and the port that a model asks for; None while its reference leads nowhere."""
+    reference, ref = model.spec.service_ref, service_ref(model)
+    service = lookups.service(ref.namespace, ref.name) if ref else None
+    if reference is None or ref is None or service is None:
+        return None
+    try:
+        return ref, referred_port(reference, service)
+    except PortNotFoundError:
+        return None
+
+
+def _front(model: ModelDeployment, lookups: Lookups, guard: EndpointGuard) -> Front | Fault:
     reference, ref = model.spec.service_ref, service_ref(model)
     if reference is None or ref is None:
         return Fault("NoService", "spec.serviceRef is not set: there is no Service to front")
@@ -117,9 +153,14 @@ def _front(model: ModelDeployment, lookups: Lookups) -> Front | Fault:
         service=ref.name,
         port_name=port.name,
         health_check=_readiness_check(lookups.workload(workload_ref(model)), port.target_port or port.port),
+        custom_endpoints=None if service.spec.selector else True,
     )
-    replicas = replicas_of(lookups.slices(ref.namespace, ref.name), port.name)
-    return Front(port.node_port or port.port, local, replicas)
+    return replace(_fronting(port.node_port or port.port, local, lookups, guard), service_port=port.port)
+
+
+def _fronting(port: int, local: LocalBackend, lookups: Lookups, guard: EndpointGuard) -> Front:
+    admitted = guard(lookups.slices(local.namespace, local.service), custom=bool(local.custom_endpoints))
+    return Front(port, local, replicas_of(admitted.slices, local.port_name), refused=admitted.refused)
 
 
 def _readiness_check(workload: Workload | None, serving: int | str) -> HttpCheck | None:

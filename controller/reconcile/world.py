@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice, Service, Workload
+from controller.api.errors import FieldError
 from controller.api.model import ModelDeployment
+from controller.api.status import ModelDeploymentStatus
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
@@ -20,12 +23,27 @@ KINDS = (MODEL, "Service", "EndpointSlice", "Deployment", "StatefulSet")
 Value = TypeVar("Value", bound=BaseModel)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One ModelDeployment at one version: as it is stored, what its spec says, and the status it has.
+
+    `model` is None when the store let in what does not fit the schema, and `errors` say why. Such an object is there
+    all the same: it is not a deleted one.
+    """
+
+    stored: StoredObject
+    model: ModelDeployment | None
+    errors: tuple[FieldError, ...]
+    status: ModelDeploymentStatus
+
+
 class World:
     """The objects as they are now, and an index from each to the models that refer to it."""
 
     def __init__(self) -> None:
         self._cache = Cache()
-        self._parsed: dict[ObjectRef, tuple[str, BaseModel | None]] = {}
+        self._parsed: dict[ObjectRef, tuple[StoredObject, BaseModel | None]] = {}
+        self._seen: dict[ObjectRef, Seen] = {}
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
         self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
 
@@ -35,6 +53,7 @@ class World:
         for ref in self._cache.apply(batch):
             if self._cache.find(ref) is None:
                 self._parsed.pop(ref, None)
+                self._seen.pop(ref, None)
             if ref.kind == MODEL:
                 concerned.add(ref)
             concerned |= self._concerns.get(ref, set())
@@ -42,23 +61,30 @@ class World:
 
     def refers(self, model: ObjectRef, to: Iterable[ObjectRef]) -> None:
         """Record what a model refers to, in place of what it referred to before."""
-        for ref in self._references.pop(model, frozenset()):
+        references = frozenset(to)
+        before = self._references.pop(model, frozenset())
+        for ref in before - references:
             self._concerns[ref].discard(model)
             if not self._concerns[ref]:
                 del self._concerns[ref]
-        references = frozenset(to)
         if references:
             self._references[model] = references
-        for ref in references:
+        for ref in references - before:
             self._concerns.setdefault(ref, set()).add(model)
 
     def stored(self, ref: ObjectRef) -> StoredObject | None:
         """Find an object as it is stored."""
         return self._cache.find(ref)
 
-    def model(self, ref: ObjectRef) -> ModelDeployment | None:
-        """Find a ModelDeployment."""
-        return self._find(ref, ModelDeployment)
+    def model(self, ref: ObjectRef) -> Seen | None:
+        """Find a ModelDeployment; None means that there is none."""
+        stored = self._cache.find(ref)
+        if stored is None:
+            return None
+        seen = self._seen.get(ref)
+        if seen is None or seen.stored is not stored:
+            self._seen[ref] = seen = seen_of(stored)
+        return seen
 
     def service(self, namespace: str, name: str) -> Service | None:
         """Find a Service."""
@@ -77,12 +103,34 @@ class World:
         stored = self._cache.find(ref)
         if stored is None:
             return None
-        version, parsed = self._parsed.get(ref, ("", None))
-        if version != stored.resource_version:
+        held, parsed = self._parsed.get(ref, (None, None))
+        if held is not stored:
             try:
                 parsed = parse(schema, stored.raw)
             except InvalidObjectError:
-                # A store lets nothing invalid in; what another writer forced in counts as absent.
+                # Of what models only refer to, a thing that cannot be read is a thing that is missing.
                 parsed = None
-            self._parsed[ref] = (stored.resource_version, parsed)
+            self._parsed[ref] = (stored, parsed)
         return parsed if isinstance(parsed, schema) else None
+
+
+def seen_of(stored: StoredObject) -> Seen:
+    """Read a ModelDeployment."""
+    try:
+        return Seen(stored, parse(ModelDeployment, stored.raw), (), previous_status(stored))
+    except InvalidObjectError as error:
+        return Seen(stored, None, error.errors, previous_status(stored))
+
+
+def previous_status(stored: StoredObject) -> ModelDeploymentStatus:
+    """Read the status back; what another version or somebody's hand wrote there, and cannot be read, counts as none."""
+    legible: dict[str, Any] = dict(stored.status)
+    try:
+        return parse(ModelDeploymentStatus, legible)
+    except InvalidObjectError as error:
+        for field in {fault.path[0] for fault in error.errors if fault.path}:
+            legible.pop(str(field), None)
+    try:
+        return parse(ModelDeploymentStatus, legible)
+    except InvalidObjectError:
+        return ModelDeploymentStatus()

@@ -200,11 +200,11 @@ class Reply:
     error: str = ""
 
 
-async def ask(port: int, **headers: str) -> Reply:
+async def ask(port: int, *, host: str = "127.0.0.1", **headers: str) -> Reply:
     """Send one request, once, on a connection of its own."""
     try:
         async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-            answer = await client.get(f"http://127.0.0.1:{port}/", headers=headers)
+            answer = await client.get(f"http://{host}:{port}/", headers=headers)
     except httpx.TransportError as error:
         return Reply(error=type(error).__name__)
     if answer.status_code != 200:
@@ -213,7 +213,7 @@ async def ask(port: int, **headers: str) -> Reply:
 
 
 @contextlib.asynccontextmanager
-async def no_request_fails(*ports: int, rate: float = 40.0) -> AsyncIterator[None]:
+async def no_request_fails(*ports: int, rate: float = 40.0, host: str = "127.0.0.1") -> AsyncIterator[None]:
     """Send `rate` requests a second, each on a connection of its own, while the block runs; all must be answered."""
     stop = asyncio.Event()
 
@@ -223,7 +223,7 @@ async def no_request_fails(*ports: int, rate: float = 40.0) -> AsyncIterator[Non
             yield number / rate
             number += 1
 
-    urls = [f"http://127.0.0.1:{port}/" for port in ports]
+    urls = [f"http://{host}:{port}/" for port in ports]
     load = asyncio.create_task(open_loop(urls, arrivals(), Traffic(keepalive=False)))
     try:
         yield

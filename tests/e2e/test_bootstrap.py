@@ -132,3 +132,22 @@ async def test_an_envoy_with_another_token_joins_without_being_trusted(fleet, tm
         await fleet.join("stranger", state_dir=tmp_path / "another-user")
         await fleet.connected("stranger", authorised=False)
         assert token_of(yaml.safe_load((tmp_path / "stranger.yaml").read_text())) not in fleet.product.log()
+
+
+async def test_a_token_from_a_file_goes_before_that_of_the_state_folder(tmp_path):
+    file = tmp_path / "node-token"
+    file.write_text("of-the-cluster\n")
+    assert token_of(await printed("--node-token-file", file, "--state-dir", tmp_path / "state")) == "of-the-cluster"
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file or directory"), (b" \n", "is empty"), (b"\xff", "is not text")]
+)
+async def test_a_token_file_that_cannot_be_used_is_named(tmp_path, content, reason):
+    file = tmp_path / "node-token"
+    if content is not None:
+        file.write_bytes(content)
+    ended = await beamlit("bootstrap", "--node-token-file", file)
+    assert (ended.code, ended.output) == (1, "")
+    assert ended.errors == f"Error: --node-token-file {file}: {reason}\n"

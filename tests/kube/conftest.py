@@ -14,6 +14,7 @@ from tests.kube.support.crds import install_crds
 from tests.kube.support.existing import existing_cluster
 from tests.kube.support.namespaces import fresh_namespace
 from tests.kube.support.proxy import Proxy
+from tests.kube.support.site import Site
 from tests.tools import binaries
 
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
@@ -69,3 +70,10 @@ async def proxy(api_server: Cluster, tmp_path: Path) -> AsyncIterator[Proxy]:
 def crds(api_server: Cluster) -> None:
     """The custom resources of deploy/crds, served."""
     install_crds(api_server)
+
+
+@pytest.fixture
+async def site(api_server: Cluster, crds: None, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """Our programs in a fresh namespace: none of them runs yet."""
+    async with Site(api_server, namespace, tmp_path).running() as site:
+        yield site

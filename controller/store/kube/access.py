@@ -10,14 +10,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import aiohttp
 import yaml
 
+from controller.store.kube.connections import Connections
 from controller.store.protocol import ConfigurationError
-
-if TYPE_CHECKING:
-    import aiohttp
 
 _PLUGIN_TIME = 60.0  # Seconds that reading may take, an exec plugin that asks its cloud included.
 _IN_CLUSTER = "the service account of this pod"
@@ -56,8 +55,11 @@ class Access:
     """The way to one API server with one set of credentials: a session of HTTP connections, TLS included."""
 
     def __init__(self, configuration: Any, rest: Any) -> None:
+        """Both are the client library's; the session that it opens at the first request is given our connections."""
         self._configuration = configuration
         self._rest = rest
+        self._connections = Connections(limit=0, ssl=rest.ssl_context)  # A watch holds one for as long as it lasts.
+        configuration.client_session_kwargs = {"connector": self._connections}
 
     @property
     def server(self) -> str:
@@ -67,7 +69,10 @@ class Access:
     async def open(
         self, method: str, path: str, headers: dict[str, str], body: object, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """Send one request, its body as JSON; the answer's headers are there. Raises what aiohttp raises."""
+        """Send one request, its body as JSON (bytes as they are); the answer's headers are there.
+
+        Raises what aiohttp raises.
+        """
         auth = (await self._configuration.auth_settings()).get("BearerToken")
         if auth and auth["value"]:
             headers = {**headers, "Authorization": auth["value"].strip()}
@@ -76,8 +81,9 @@ class Access:
         return response
 
     async def close(self) -> None:
-        """End every connection."""
+        """End every connection, at once."""
         await self._rest.close()
+        await self._connections.close()
 
 
 async def load_access(source: Source) -> Access:

@@ -25,6 +25,7 @@ from tenacity.wait import wait_random_exponential
 
 from controller.store.kube.access import Access, Source, find_source, load_access
 from controller.store.kube.answers import UnauthorizedError, error_for, split_lines
+from controller.store.kube.applied import applied
 from controller.store.protocol import UnavailableError
 
 JSON = "application/json"
@@ -153,8 +154,12 @@ class KubeClient:
 
     async def _send(self, access: Access, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         headers = {"Accept": JSON, "Content-Type": call.content_type, "User-Agent": "beamlit-controller"}
+        body: object = call.body
+        if call.content_type == APPLY and call.body is not None:
+            # With a charset, the library sends the body as it is given.
+            headers["Content-Type"], body = f"{APPLY}; charset=utf-8", applied(call.body)
         try:
-            response = await access.open(call.method, call.path, headers, call.body, limits)
+            response = await access.open(call.method, call.path, headers, body, limits)
         except (aiohttp.ClientError, OSError) as error:
             self.answers[call.method, 0] += 1
             raise _unavailable(call, error) from error

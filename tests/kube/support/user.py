@@ -22,6 +22,10 @@ class UserHand:
         """Apply objects as they are now to be, or only their status."""
         await asyncio.to_thread(self._apply, objects, "/status" if status else "")
 
+    def apply_now(self, *objects: Mapping[str, Any]) -> None:
+        """Apply objects where nothing else goes on."""
+        self._apply(objects, "")
+
     async def remove(self, *objects: Mapping[str, Any]) -> None:
         await asyncio.to_thread(self._remove, objects)
 

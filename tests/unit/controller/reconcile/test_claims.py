@@ -1,86 +1,79 @@
-"""Who may listen on a port."""
+"""What only one model may have goes to the oldest that asks."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.reconcile.claims import Claims
+from controller.reconcile.claims import Claims, ModelClaim, ServicePortClaim
 from tests.support.objects import a_model
 
 A, B, C = a_model("a").ref, a_model("b").ref, a_model("c").ref
+OLD, NEW, NEWER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
+HTTP = ServicePortClaim("default", "s", "http")
+NAME = ModelClaim("default", "production", "llama")
 
 
-def test_who_asks_first_gets_what_is_free():
+def test_the_older_wins_whoever_asks_first():
     claims = Claims()
-    assert claims.ask(A, 80) == frozenset()
-    assert claims.holder(80) == A
+    assert claims.ask(B, NEW, [HTTP]) == frozenset()
+    assert claims.winner(HTTP) == B
+    assert claims.ask(A, OLD, [HTTP]) == {B}
+    assert claims.winner(HTTP) == A
 
 
-def test_the_holder_keeps_it():
+def test_of_two_that_are_equally_old_the_name_decides():
     claims = Claims()
-    claims.ask(A, 80)
-    claims.ask(B, 80)
-    claims.ask(A, 80)
-    assert claims.holder(80) == A
+    claims.ask(B, OLD, [HTTP])
+    claims.ask(A, OLD, [HTTP])
+    assert claims.winner(HTTP) == A
 
 
-def test_what_is_given_up_goes_to_one_that_waits_once_it_asks_again():
+def test_who_asks_in_vain_changes_nothing_for_others():
     claims = Claims()
-    claims.ask(A, 80)
-    claims.ask(B, 80)
-    claims.ask(C, 80)
-    assert claims.give_up(A) == {B, C}
-    assert claims.holder(80) is None
-    claims.ask(C, 80)
-    claims.ask(B, 80)
-    assert claims.holder(80) == C
+    claims.ask(A, OLD, [HTTP])
+    assert claims.ask(B, NEW, [HTTP]) == frozenset()
 
 
-def test_who_moves_to_another_port_frees_the_one_it_had():
+def test_when_the_winner_goes_the_next_takes_over_and_the_others_hear_of_it():
     claims = Claims()
-    claims.ask(A, 80)
-    claims.ask(B, 80)
-    assert claims.ask(A, 81) == {B}
-    assert (claims.holder(80), claims.holder(81)) == (None, A)
+    for model, created in ((A, OLD), (B, NEW), (C, NEWER)):
+        claims.ask(model, created, [HTTP])
+    assert claims.ask(A, "", ()) == {B, C}
+    assert claims.winner(HTTP) == B
 
 
-def test_who_waits_for_a_port_keeps_the_one_it_has():
+def test_when_the_winner_asks_for_something_else_the_next_takes_over():
     claims = Claims()
-    claims.ask(A, 80)
-    claims.ask(B, 81)
-    assert claims.ask(B, 80) == frozenset()
-    assert (claims.holder(80), claims.holder(81)) == (A, B)
-    assert claims.give_up(A) == {B}
-    assert claims.ask(B, 80) == frozenset()
-    assert (claims.holder(80), claims.holder(81)) == (B, None)
+    claims.ask(A, OLD, [HTTP, NAME])
+    claims.ask(B, NEW, [HTTP])
+    assert claims.ask(A, OLD, [NAME]) == {B}
+    assert (claims.winner(HTTP), claims.winner(NAME)) == (B, A)
 
 
-def test_who_gives_up_no_longer_waits():
+def test_what_nobody_asks_for_has_no_winner():
     claims = Claims()
-    claims.ask(A, 80)
-    claims.ask(B, 80)
-    claims.give_up(B)
-    assert claims.give_up(A) == frozenset()
+    assert claims.winner(HTTP) is None
+    claims.ask(A, OLD, [HTTP])
+    claims.ask(A, OLD, ())
+    assert claims.winner(HTTP) is None
 
 
-def test_who_has_nothing_gives_up_nothing():
-    assert Claims().give_up(A) == frozenset()
+def test_a_port_is_one_thing_whether_its_number_is_known_or_not():
+    assert ServicePortClaim("default", "s", "http", 80) == HTTP
+    assert str(ServicePortClaim("default", "s", "http", 80)) == "port 80 of Service default/s"
+    assert str(HTTP) == "port http of Service default/s"
+    assert str(ServicePortClaim("default", "s", "")) == "the port of Service default/s"
 
 
-asking = st.tuples(st.sampled_from([A, B, C]), st.sampled_from([80, 81, None]))
-
-
-@given(st.lists(asking, max_size=30))
-def test_whoever_is_told_of_a_free_port_gets_one_and_nobody_holds_two(steps):
-    claims, wanted = Claims(), {}
-    for model, port in steps:
-        wanted[model] = port
-        due = [model]
-        while due:
-            one = due.pop()
-            port_of_one = wanted.get(one)
-            due += sorted(claims.ask(one, port_of_one) if port_of_one else claims.give_up(one))
-    for port in (80, 81):
-        asking = {model for model, wish in wanted.items() if wish == port}
-        assert (claims.holder(port) is not None) >= bool(asking)
-    holders = [claims.holder(port) for port in (80, 81)]
-    assert holders[0] is None or holders[0] != holders[1]
+@given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sets(st.sampled_from([HTTP, NAME]))), max_size=20))
+def test_the_winner_depends_only_on_who_asks_now(steps):
+    created = {A: NEWER, B: OLD, C: NEW}
+    claims, asked = Claims(), {}
+    for model, things in steps:
+        before = {thing: claims.winner(thing) for thing in (HTTP, NAME)}
+        told = claims.ask(model, created[model], things)
+        asked[model] = things
+        for thing in (HTTP, NAME):
+            asking = [one for one in asked if thing in asked[one]]
+            assert claims.winner(thing) == min(asking, key=created.__getitem__, default=None)
+            if claims.winner(thing) != before[thing]:
+                assert told >= set(asking) - {model}

@@ -8,6 +8,7 @@ import pytest
 from controller.api.conditions import Condition, with_transitions
 from controller.api.route import RemoteRoute, Split
 from controller.decision import Decision, Facts, Known, LocalFacts, Reason, RemoteFacts, Terms, Unknown
+from controller.reconcile.claims import Refusal
 from controller.reconcile.conditions import Observation, conditions_for
 from controller.reconcile.proxies import NO_PROXIES, ProxyReport
 from controller.reconcile.resolve import Fault, Resolved
@@ -17,14 +18,16 @@ REMOTE = RemoteRoute(host="r", port=80, authority="r")
 GOOD = Observation(
     generation=3,
     warnings=(),
-    conflict=None,
+    refusal=None,
     resolved=Resolved(None, REMOTE, ()),
     terms=Terms(enabled=True, offloading=True),
     facts=Facts(LocalFacts(2, 3), Known(RemoteFacts(healthy=True), NOW)),
     decision=Decision(Split.away(0), Reason.STEADY, "all local", "", ()),
     proxies=ProxyReport(connected=2, programmed=2),
-    programmed_before=False,
+    programmed_before=None,
 )
+PROGRAMMED = Condition(type="Programmed", status="True", reason="Programmed", message="said", observed_generation=3)
+PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
 NO_REMOTE = Resolved(None, None, ())
 DOWN = Facts(LocalFacts(0, 3), Unknown("never measured"))
 
@@ -39,7 +42,7 @@ def said(observation, type_):
     [
         ("Accepted", {}, ("True", "Accepted", "")),
         ("Accepted", {"warnings": ("x: y", "z")}, ("True", "AcceptedWithWarnings", "x: y; z")),
-        ("Accepted", {"conflict": "port 80 is b's"}, ("False", "Conflict", "port 80 is b's")),
+        ("Accepted", {"refusal": Refusal("Conflict", "port 80 is b's")}, ("False", "Conflict", "port 80 is b's")),
         ("ResolvedRefs", {}, ("True", "Resolved", "")),
         (
             "ResolvedRefs",
@@ -59,13 +62,25 @@ def said(observation, type_):
         ),
         (
             "Programmed",
-            {"proxies": ProxyReport(2, 0), "programmed_before": True},
+            {"proxies": ProxyReport(2, 0), "programmed_before": PROGRAMMED},
             ("True", "Programmed", "every connected Envoy has acknowledged this generation"),
         ),
         (
             "Programmed",
-            {"proxies": ProxyReport(2, 1, ("n1 refuses CDS x: bad",)), "programmed_before": True},
+            {"proxies": ProxyReport(2, 1, ("n1 refuses CDS x: bad",)), "programmed_before": PROGRAMMED},
             ("False", "Refused", "n1 refuses CDS x: bad"),
+        ),
+        (
+            "Programmed",
+            {"proxies": None},
+            ("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged"),
+        ),
+        ("Programmed", {"proxies": None, "programmed_before": PROGRAMMED}, ("True", "Programmed", "said")),
+        ("Programmed", {"proxies": None, "programmed_before": PENDING}, ("False", "Pending", "said")),
+        (
+            "Programmed",
+            {"proxies": ProxyReport(2, 1), "programmed_before": PENDING},
+            ("False", "Pending", "not every connected Envoy has acknowledged this generation yet"),
         ),
         ("Programmed", {"decision": None}, ("False", "NotServed", "there is no route to serve")),
         ("LocalHealthy", {}, ("True", "ReplicasReady", "2 of 3 replicas are ready")),
@@ -98,7 +113,12 @@ def said(observation, type_):
         ),
         ("Ready", {}, ("True", "Ready", "")),
         ("Ready", {"facts": DOWN}, ("True", "Ready", "")),
-        ("Ready", {"conflict": "port 80 is b's"}, ("False", "NotAccepted", "port 80 is b's")),
+        ("Ready", {"refusal": Refusal("Conflict", "port 80 is b's")}, ("False", "NotAccepted", "port 80 is b's")),
+        (
+            "Ready",
+            {"proxies": None},
+            ("Unknown", "NotProgrammed", "no xDS server has told yet what the Envoys acknowledged"),
+        ),
         ("Ready", {"proxies": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
         (
             "Ready",

@@ -46,6 +46,7 @@ def test_prior_fault_30_every_part_of_the_status_is_written():
         "route",
         "memory",
         "history",
+        "offloadingStatus",
     }
     assert written["observedGeneration"] == 4
 
@@ -110,11 +111,11 @@ def test_the_history_has_one_entry_for_the_steps_of_one_reason():
 def test_the_history_is_bounded_and_the_newest_comes_first():
     model, service, status = a_model().with_remote("r").offloading(recoverAfter="0s"), a_service().port(80), None
     model = model.with_remote("r")
-    for minute in range(2 * HISTORY_LENGTH):
-        slices = GONE if minute % 2 else READY
-        status = reconciled(model, service, slices, status=status, at=NOW + timedelta(minutes=minute))
+    for hour in range(2 * HISTORY_LENGTH):
+        slices = GONE if hour % 2 else READY
+        status = reconciled(model, service, slices, status=status, at=NOW + timedelta(hours=hour))
     assert len(status.history) == HISTORY_LENGTH
-    assert status.history[0].at == NOW + timedelta(minutes=2 * HISTORY_LENGTH - 1)
+    assert status.history[0].at == NOW + timedelta(hours=2 * HISTORY_LENGTH - 1)
     assert [one.at for one in status.history] == sorted((one.at for one in status.history), reverse=True)
 
 

@@ -7,7 +7,7 @@ import pytest
 from controller.api.base import parse
 from controller.api.model import RemoteBackend
 from controller.api.route import Header, HttpCheck
-from controller.reconcile.remote import RemoteNotUsableError, remote_route
+from controller.reconcile.remote import remote_route
 from tests.support.objects import a_model
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example:8080", "pathPrefix": "/$workspace/models/$model"})
@@ -36,7 +36,7 @@ def test_where_to_connect_and_what_to_send_as_the_host(host, address):
         ("/v1", "/v1"),
         ("/$workspace/models/$model", "/ml/models/llama"),
         ("/$model/$model", "/llama/llama"),
-        ("/$other", "/$other"),
+        ("/$models", "/llamas"),
     ],
 )
 def test_the_variables_of_a_path_prefix(prefix, filled_in):
@@ -72,16 +72,3 @@ def test_its_own_comes_before_the_default():
 
 def test_without_any_there_is_no_remote_side():
     assert remote_route(a_model().offloading().parsed(), None) is None
-
-
-@pytest.mark.parametrize(
-    ("asked", "field"),
-    [
-        ({"scheme": "https"}, "remoteBackend.scheme"),
-        ({"tls": {"sni": "x"}}, "remoteBackend.tls"),
-        ({"authConfig": {"type": "oauth"}}, "remoteBackend.authConfig"),
-    ],
-)
-def test_nothing_leaves_without_the_protection_asked_for(asked, field):
-    with pytest.raises(RemoteNotUsableError, match=f"^{field}: "):
-        remote_route(a_model().with_remote(**asked).parsed(), None)

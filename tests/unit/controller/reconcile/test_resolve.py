@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from controller.api.base import parse
+from controller.api.endpoint_guard import admit_pods
 from controller.api.endpoints import Replica
 from controller.api.model import RemoteBackend
 from controller.api.route import HttpCheck, LocalBackend, ModelRoute, Split
@@ -22,7 +23,7 @@ def test_a_service_with_its_replicas():
     assert resolved.faults == ()
     assert resolved.remote.host == "r"
     assert resolved.front.port == 80
-    assert resolved.front.local == LocalBackend(namespace="default", service="a")
+    assert resolved.front.local == LocalBackend(namespace="default", service="a", custom_endpoints=True)
     assert resolved.front.replicas == (Replica("10.0.0.1", 8080, False), Replica("10.0.0.2", 8080, True))
 
 
@@ -70,9 +71,9 @@ def test_references_default_to_the_objects_own_namespace():
             "spec.offloadingConfig.remoteBackend is not set, and there is no default to use",
         ),
         (
-            a_model().with_remote(scheme="https"),
+            a_model().with_remote(tls={"sni": "x"}),
             "RemoteNotUsable",
-            "spec.offloadingConfig.remoteBackend.scheme: https is not served yet; nothing is sent without TLS",
+            "spec.offloadingConfig.remoteBackend.tls: is set, but scheme is http; set scheme: https",
         ),
     ],
 )
@@ -123,3 +124,62 @@ UP = HttpCheck(path="/up", interval=timedelta(seconds=1))
 def test_envoy_asks_what_the_kubelet_asks(target, deployment, check):
     world = world_of(a_service().port(80, target=target), deployment)
     assert resolve(a_model().parsed(), world, None).front.local.health_check == check
+
+
+def test_a_service_with_a_selector_has_no_endpoints_of_others():
+    service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
+    front = resolve(a_model().parsed(), world_of(service), None).front
+    assert front.local.custom_endpoints is None
+
+
+def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
+    service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
+    of_its_own = a_slice().written_by("endpointslice-controller.k8s.io").ready("10.0.0.1", "127.0.0.1")
+    world = world_of(service, of_its_own, a_slice(suffix="2").ready("10.0.0.2"))
+    resolved = resolve(a_model().parsed(), world, None, admit_pods)
+    assert resolved.front.replicas == (Replica("10.0.0.1", 8080, True),)
+    assert [words.partition(":")[0] for words in resolved.refused] == [
+        "EndpointSlice default/a-1",
+        "EndpointSlice default/a-2 is not of the Service's own controllers",
+    ]
+    route = ModelRoute(port=80, split=Split.away(0), local=resolved.front.local)
+    kept = kept_front(route, world, admit_pods)
+    assert (kept.replicas, kept.refused) == (resolved.front.replicas, resolved.refused)
+
+
+@pytest.mark.parametrize(
+    ("backend", "field"),
+    [
+        ({"host": "169.254.169.254"}, "remoteBackend.host"),
+        ({"host": "localhost:8080"}, "remoteBackend.host"),
+        (
+            {
+                "host": "models.example.com",
+                "scheme": "https",
+                "authConfig": {
+                    "type": "oauth",
+                    "oauthConfig": {
+                        "clientId": "a",
+                        "clientSecretRef": {"name": "a"},
+                        "tokenUrl": "http://metadata.google.internal/token",
+                    },
+                },
+            },
+            "remoteBackend.authConfig.oauthConfig.tokenUrl",
+        ),
+    ],
+)
+def test_a_model_sends_nothing_where_only_the_gateway_can(backend, field):
+    model = a_model().with_remote(**backend)
+    world = world_of(a_service().port(80))
+    resolved = resolve(model.parsed(), world, None, admit_pods)
+    assert resolved.remote is None
+    assert resolved.front is not None
+    (fault,) = resolved.faults
+    assert fault.message.startswith(f"spec.offloadingConfig.{field}: ")
+    assert resolve(model.parsed(), world, None).remote is not None
+
+
+def test_the_default_backend_is_the_operators_and_may_be_anywhere():
+    model, default = a_model().offloading().parsed(), RemoteBackend(host="127.0.0.1:8080")
+    assert resolve(model, world_of(a_service().port(80)), default, admit_pods).remote is not None

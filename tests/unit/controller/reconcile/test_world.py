@@ -15,7 +15,7 @@ def changed(world: World, *objects, version="2"):
 def test_a_model_concerns_itself():
     world = World()
     assert changed(world, a_model()) == {MODEL}
-    assert world.model(MODEL) == a_model().parsed()
+    assert world.model(MODEL).model == a_model().parsed()
 
 
 def test_an_object_that_nobody_refers_to_concerns_nobody():
@@ -71,3 +71,19 @@ def test_what_another_writer_forced_in_counts_as_absent():
     assert world.service("default", "a") is None
     changed(world, a_service().port(80))
     assert world.service("default", "a").spec.ports[0].port == 80
+
+
+def test_a_model_that_cannot_be_read_is_not_one_that_is_gone():
+    world = world_of(a_model().fronting("a")._with("yes", "spec", "enabled"))
+    seen = world.model(MODEL)
+    assert seen.model is None
+    assert [str(error) for error in seen.errors] == ["spec.enabled: must be true or false, is a string"]
+    world.apply(Batch(deleted=(MODEL,)))
+    assert world.model(MODEL) is None
+
+
+def test_what_can_be_read_of_a_strange_status_is_kept():
+    world = World()
+    world.apply(Batch(changed=(a_model().stored(status={"servingPort": 10000, "history": "long", "split": {}}),)))
+    status = world.model(MODEL).status
+    assert (status.serving_port, status.history, status.split) == (10000, (), None)

@@ -1,0 +1,120 @@
+"""`beamlit controller` and `beamlit xds-server`: the two programs of a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from controller.cli.options import (
+    CONFIG,
+    CONTEXT,
+    HOST_PORT,
+    KUBECONFIG,
+    LOG_LEVEL,
+    NAMESPACED,
+    NAMESPACES,
+    NODE_TOKEN_FILE,
+)
+
+
+@click.command()
+@CONFIG
+@KUBECONFIG
+@CONTEXT
+@NAMESPACES
+@click.option("--metrics-addr", envvar="BEAMLIT_METRICS_ADDR", metavar="[HOST]:PORT", help='Metrics; "0" for none.')
+@click.option("--probe-addr", envvar="BEAMLIT_PROBE_ADDR", metavar="[HOST]:PORT", help='/livez, /readyz; "0": none.')
+@click.option(
+    "--leader-election/--no-leader-election",
+    "enable_leader_election",
+    default=None,
+    envvar="BEAMLIT_LEADER_ELECTION",
+    help="Let one of several replicas decide. Default: yes.",
+)
+@click.option("--lease", type=NAMESPACED, help="The Lease of the election. Default: beamlit-controller, where we run.")
+@click.option(
+    "--xds-service",
+    type=NAMESPACED,
+    envvar="BEAMLIT_XDS_SERVICE",
+    help="The Service of the xDS servers, whose port `admin` tells what the Envoys acknowledged.",
+)
+@click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by its admin address.")
+@LOG_LEVEL
+def controller(config: Path | None, log_level: str, **options: object) -> None:
+    """Decide for every ModelDeployment of a cluster, and write it into its status.
+
+    Any number of replicas may run: one is elected, the others are ready to take over. It needs the custom resources
+    of deploy/crds. The configuration file has the original's keys; a flag goes before its environment variable, that
+    before the file.
+
+    \b
+    Examples:
+      beamlit controller --xds-service beamlit-system/beamlit-xds
+      beamlit controller --config config.yaml --namespaces default,models
+      beamlit controller --kubeconfig ~/.kube/config --no-leader-election --xds-replica 127.0.0.1:19000
+
+    \b
+    Exit codes: 0 stopped by SIGINT or SIGTERM; 1 could not start (the message says why); 2 wrong usage.
+    """
+    from controller.cli.controller_program import ControllerOptions, serve  # noqa: PLC0415
+
+    overriding = ("namespaces", "metrics_addr", "probe_addr", "enable_leader_election")
+    serve(
+        ControllerOptions(
+            config=config,
+            overrides=_given(options, overriding),
+            log_level=log_level,
+            **{name: value for name, value in options.items() if name not in overriding},  # type: ignore[arg-type]
+        )
+    )
+
+
+@click.command(name="xds-server")
+@CONFIG
+@KUBECONFIG
+@CONTEXT
+@NAMESPACES
+@click.option("--xds-address", type=HOST_PORT, default="0.0.0.0:18000", show_default=True, help="Where Envoys join.")
+@click.option(
+    "--admin-address",
+    type=HOST_PORT,
+    default="0.0.0.0:19000",
+    show_default=True,
+    help="Metrics, health, and what the Envoys acknowledged.",
+)
+@click.option(
+    "--gateway-address",
+    default="0.0.0.0",
+    show_default=True,
+    metavar="HOST",
+    help="Where the Envoys shall listen for clients.",
+)
+@NODE_TOKEN_FILE
+@LOG_LEVEL
+def xds_server(namespaces: str | None, **options: object) -> None:
+    """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).
+
+    Any number of replicas may run: all serve the same bytes. An Envoy may join any of them at any time.
+
+    \b
+    Examples:
+      beamlit xds-server --node-token-file /etc/beamlit/node-token
+      beamlit xds-server --kubeconfig ~/.kube/config --xds-address 127.0.0.1:18000 --admin-address 127.0.0.1:19000
+      grpcurl -plaintext localhost:18000 list
+
+    \b
+    Exit codes: 0 stopped by SIGINT or SIGTERM; 1 could not start (the message says why); 2 wrong usage.
+    """
+    # gRPC's core writes to standard error by itself; what matters is logged and said here.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from controller.cli.xds_program import XdsOptions, serve  # noqa: PLC0415
+
+    overrides = _given({"namespaces": namespaces}, ("namespaces",))
+    serve(XdsOptions(overrides=overrides, **options))  # type: ignore[arg-type]
+
+
+def _given(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:
+    return {name: options[name] for name in names if options[name] is not None}

@@ -1,0 +1,62 @@
+"""From the start of a program to its end: what all three have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+logger = logging.getLogger(__name__)
+
+
+class CannotStartError(Exception):
+    """Something that the program needs cannot be had; the message says what and how to change it."""
+
+
+async def until_signalled(programs: AbstractAsyncContextManager[Iterable[asyncio.Task[None]]]) -> None:
+    """Run the tasks that `programs` yields until SIGINT, SIGTERM or SIGHUP; raise what ends one of them before."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with programs as running:
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopping, *running), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in running:
+            if task.done():
+                task.result()
+        logger.info("stopping")
+
+
+def started(stack: contextlib.AsyncExitStack, *work: Coroutine[Any, Any, None]) -> tuple[asyncio.Task[None], ...]:
+    """Start tasks that are cancelled, and waited for, when the stack unwinds."""
+    tasks = tuple(asyncio.create_task(one) for one in work)
+    stack.push_async_callback(_cancelled, tasks)
+    return tasks
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def process_registry() -> CollectorRegistry:
+    """Make a registry that tells of this process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def not_ready_any(*checks: Callable[[], str | None]) -> Callable[[], str | None]:
+    """Join readiness checks: the first that has something to say."""
+    return lambda: next((reason for check in checks if (reason := check())), None)

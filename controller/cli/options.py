@@ -1,0 +1,69 @@
+"""Types and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from controller.cli.bootstrap import HostPort
+
+
+class HostPortType(click.ParamType[HostPort]):
+    """`127.0.0.1:18000`."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
+        """Parse, or say what is wrong."""
+        if isinstance(value, HostPort):
+            return value
+        try:
+            return HostPort.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class NamespacedType(click.ParamType[tuple[str, str]]):
+    """`namespace/name`."""
+
+    name = "NAMESPACE/NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split, or say what is wrong."""
+        if isinstance(value, tuple):
+            return value
+        namespace, slash, name = str(value).partition("/")
+        if not (namespace and slash and name) or "/" in name:
+            self.fail(f"{value!r} is not NAMESPACE/NAME, such as default/beamlit-xds", param, ctx)
+        return namespace, name
+
+
+HOST_PORT = HostPortType()
+NAMESPACED = NamespacedType()
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Configuration file (YAML or JSON); flags and environment go before it.",
+)
+KUBECONFIG = click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="How to reach the API server. Default: $KUBECONFIG, else the pod's service account, else ~/.kube/config.",
+)
+CONTEXT = click.option("--context", help="The context of the kubeconfig, if not its current one.")
+NAMESPACES = click.option(
+    "--namespaces",
+    envvar="BEAMLIT_NAMESPACES",
+    metavar="NAME,...",
+    help="The namespaces to watch, separated by commas. Default: all.",
+)
+LOG_LEVEL = click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+NODE_TOKEN_FILE = click.option(
+    "--node-token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The token by which the xDS server knows its Envoys; without one none is given secrets.",
+)

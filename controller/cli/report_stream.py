@@ -1,0 +1,33 @@
+"""The `/reports` stream over HTTP: see `controller.api.reports`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from controller.api.reports import ALIVE_EVERY, PATH, ModelReport
+from xds_server.reports import Reader, Reports
+
+
+def report_routes(reports: Reports) -> tuple[web.RouteDef, ...]:
+    """Build the HTTP routes that serve the reports of this replica."""
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        reader = reports.follow()
+        while True:
+            said = (*await _read(reader), reports.replica())
+            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in said).encode())
+
+    return (web.get(PATH, stream),)
+
+
+async def _read(reader: Reader) -> tuple[ModelReport, ...]:
+    """Read what is new, nothing after a while."""
+    try:
+        async with asyncio.timeout(ALIVE_EVERY):
+            return await anext(reader)
+    except TimeoutError:
+        return ()

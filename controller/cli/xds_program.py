@@ -1,0 +1,111 @@
+"""`beamlit xds-server`: the routes of a cluster, told to its Envoys."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from controller.api.endpoint_guard import admit_pods
+from controller.cli.admin import Admin
+from controller.cli.bootstrap import HostPort
+from controller.cli.configuration import ConfigurationFileError, configured
+from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
+from controller.cli.logs import log_to_stderr
+from controller.cli.node_token import NodeTokenError, read_node_token
+from controller.cli.report_stream import report_routes
+from controller.cli.store_metrics import StoreMetrics
+from controller.store.kube.client import KubeClient
+from controller.store.kube.store import KubeStore
+from controller.store.protocol import ConfigurationError
+from xds_server.credentials import OwnSecrets
+from xds_server.delivery import KINDS, Delivery
+from xds_server.reports import Reports
+from xds_server.resources.model import Gateway
+from xds_server.stream.clients import ClientEvent
+from xds_server.stream.server import AddressInUseError, XdsServer
+
+logger = logging.getLogger(__name__)
+
+# How long streams have to end by themselves. Envoys join another replica at once.
+_GRACE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class XdsOptions:
+    """What the command line says; `overrides` go before the configuration file."""
+
+    config: Path | None
+    overrides: Mapping[str, object]
+    kubeconfig: Path | None
+    context: str | None
+    xds_address: HostPort
+    admin_address: HostPort
+    gateway_address: str
+    node_token_file: Path | None
+    log_level: str
+
+
+def serve(options: XdsOptions) -> None:
+    """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
+    log_to_stderr(options.log_level)
+    try:
+        asyncio.run(until_signalled(_programs(options)))
+    except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+    """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
+    configuration = configured(options.config, options.overrides)
+    registry = process_registry()
+    token = _node_token(options.node_token_file)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(KubeClient.from_environment(options.kubeconfig, options.context))
+        store = KubeStore(client, KINDS, configuration.namespaces)
+        StoreMetrics(registry, client, store)
+
+        def look_again(event: ClientEvent) -> None:
+            reports.look_again(delivery.models_with(event.keys) if event.keys else None)
+
+        server = XdsServer(str(options.xds_address), token, look_again, registry)
+        own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
+        delivery = Delivery(store, server, Gateway(options.gateway_address), own, admit_pods)
+        reports = Reports(delivery, server)
+        delivery.observer = reports.look_again
+        try:
+            xds_port = await server.start()
+        except AddressInUseError as error:
+            raise CannotStartError(f"--xds-address: {error}") from error
+        stack.push_async_callback(server.stop, _GRACE)
+        admin = Admin(
+            not_ready=lambda: store.not_ready() or (None if delivery.published else "nothing was published yet"),
+            metrics=registry,
+            routes=report_routes(reports),
+        )
+        admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
+        await stack.enter_async_context(store)
+        tasks = started(stack, delivery.run())
+        logger.info(
+            "serving",
+            extra={
+                "namespaces": ",".join(configuration.namespaces) or "all",
+                "xds": HostPort(options.xds_address.host, xds_port),
+                "admin": HostPort(options.admin_address.host, admin_port),
+            },
+        )
+        yield tasks
+
+
+def _node_token(path: Path | None) -> str:
+    """Read the token of the Envoys; empty when there is none: no Envoy is given secrets then."""
+    if path is None:
+        logger.warning("no Envoy will be given secrets", extra={"because": "--node-token-file is not set"})
+        return ""
+    return read_node_token(path)

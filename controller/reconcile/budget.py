@@ -1,0 +1,202 @@
+"""Who may write a status now: one budget for the whole controller, so that no storm of changes becomes one of writes.
+
+* A write that changes the route is what traffic waits for: it goes first, from a bucket of its own, and a few of the
+  writes under way at a time are kept free for it.
+* All other writes share one bucket, in turns: a model stands in line once, whatever happens to it meanwhile.
+* One model writes its route some times a second at most, all else once a second, and numbers that are merely newer
+  every 15 seconds. So a model that flaps takes nothing from the others.
+
+Nobody waits with a status in hand: a model whose turn comes is looked at again, and writes what is true by then. States
+in between are never written. Pure; moments come in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Urgency(IntEnum):
+    """What a write would change: nothing, only numbers, what is said in words, or where traffic goes."""
+
+    NOTHING = 0
+    NUMBERS = 1
+    WORDS = 2
+    ROUTE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many a second on average, and `burst` at once after a rest."""
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The budget: of all models together for routes and for all else, of one model, and of writes under way at once.
+
+    `kept_for_routes` of the writes under way may only be such of routes.
+    """
+
+    routes: Rate = Rate(200, 400)
+    others: Rate = Rate(50, 100)
+    route_of_one: Rate = Rate(10, 10)
+    words_of_one: timedelta = timedelta(seconds=1)
+    numbers_of_one: timedelta = timedelta(seconds=15)
+    at_once: int = 8
+    kept_for_routes: int = 2
+
+
+class Bucket:
+    """Tokens that come back with time. A clock that is set back brings none, and takes none."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._tokens = float(rate.burst)
+        self._at: datetime | None = None
+
+    def take(self, now: datetime) -> bool:
+        """Take a token, if there is one."""
+        self._refill(now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def put_back(self) -> None:
+        """Return a token that was not used."""
+        self._tokens = min(self._tokens + 1, self._rate.burst)
+
+    def next_at(self, now: datetime) -> datetime:
+        """Say when there is a token: now, or later."""
+        self._refill(now)
+        # Rounded up to the microsecond of a moment, or the token would just not be there yet.
+        missing = max(1 - self._tokens, 0.0)
+        return now + timedelta(seconds=missing / self._rate.per_second, microseconds=1) if missing else now
+
+    def _refill(self, now: datetime) -> None:
+        passed = max((now - self._at).total_seconds(), 0.0) if self._at else 0.0
+        self._tokens = min(self._tokens + passed * self._rate.per_second, self._rate.burst)
+        self._at = now
+
+
+class _Line(Generic[Key]):
+    """Models that wait for one bucket, in the order in which they came."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.bucket = Bucket(rate)
+        self.waiting: dict[Key, None] = {}
+
+
+class WriteBudget(Generic[Key]):
+    """Who writes, who has the next turn, and who stands in line for one."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._routes: _Line[Key] = _Line(limits.routes)
+        self._others: _Line[Key] = _Line(limits.others)
+        # Whose turn it is, or who writes, each by the line he came from.
+        self._turns: dict[Key, _Line[Key]] = {}
+        self._writing: dict[Key, _Line[Key]] = {}
+        self._own_routes: dict[Key, Bucket] = {}
+        self._last_words: dict[Key, datetime] = {}
+        self._last_numbers: dict[Key, datetime] = {}
+
+    def not_before(self, model: Key, urgency: Urgency, now: datetime) -> datetime:
+        """Say when a model may write again for all it wrote itself: now, or later."""
+        if urgency is Urgency.ROUTE:
+            own = self._own_routes.get(model)
+            return own.next_at(now) if own else now
+        at = _after(self._last_words.get(model), self._limits.words_of_one, now)
+        if urgency is Urgency.NUMBERS:
+            at = max(at, _after(self._last_numbers.get(model), self._limits.numbers_of_one, now))
+        return at
+
+    def ask(self, model: Key, urgency: Urgency, now: datetime) -> bool:
+        """Say whether a model may write now; it then does so, and says when it has `ended`. If not, it is in line."""
+        line = self._routes if urgency is Urgency.ROUTE else self._others
+        if self._turns.get(model) is line:
+            del self._turns[model]
+        else:
+            self._leave_all_but(line, model)
+            if line.waiting or not self._has_room(line) or not line.bucket.take(now):
+                line.waiting.setdefault(model)
+                return False
+        self._writing[model] = line
+        if urgency is Urgency.ROUTE:
+            self._own_routes.setdefault(model, Bucket(self._limits.route_of_one)).take(now)
+        else:
+            self._last_words[model] = now
+        if urgency is Urgency.NUMBERS:
+            self._last_numbers[model] = now
+        return True
+
+    def turns(self, now: datetime) -> list[Key]:
+        """Say whose turn has come: look at these models again, so that they ask, or leave."""
+        come: list[Key] = []
+        for line in (self._routes, self._others):
+            while line.waiting and self._has_room(line) and line.bucket.take(now):
+                model = next(iter(line.waiting))
+                del line.waiting[model]
+                self._turns[model] = line
+                come.append(model)
+        return come
+
+    def leave(self, model: Key) -> None:
+        """A model has nothing to write: it gives up its place in line, or its turn."""
+        self._leave_all_but(None, model)
+
+    def ended(self, model: Key) -> None:
+        """The write of a model came to its end, whichever."""
+        self._writing.pop(model, None)
+
+    def forget(self, model: Key) -> None:
+        """Forget a model that is gone. A write of it that is under way still has to end."""
+        self.leave(model)
+        for of_one in (self._own_routes, self._last_words, self._last_numbers):
+            of_one.pop(model, None)
+
+    def next_turn(self, now: datetime) -> datetime | None:
+        """Say when a turn comes by time alone; None while nobody waits, or all wait for a write to end."""
+        return min(
+            (
+                line.bucket.next_at(now)
+                for line in (self._routes, self._others)
+                if line.waiting and self._has_room(line)
+            ),
+            default=None,
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many models stand in line."""
+        return len(self._routes.waiting) + len(self._others.waiting)
+
+    def _has_room(self, line: _Line[Key]) -> bool:
+        under_way = [*self._writing.values(), *self._turns.values()]
+        if line is self._routes:
+            return len(under_way) < self._limits.at_once
+        return (
+            len(under_way) < self._limits.at_once
+            and under_way.count(self._others) < self._limits.at_once - self._limits.kept_for_routes
+        )
+
+    def _leave_all_but(self, kept: _Line[Key] | None, model: Key) -> None:
+        turn = self._turns.pop(model, None)
+        if turn:
+            turn.bucket.put_back()
+        for line in (self._routes, self._others):
+            if line is not kept:
+                line.waiting.pop(model, None)
+
+
+def _after(last: datetime | None, rest: timedelta, now: datetime) -> datetime:
+    # A moment that lies ahead is one of a clock that was set back since.
+    return max(min(last, now) + rest, now) if last else now

@@ -1,0 +1,36 @@
+"""What a write would change for those who read the status: that says how urgent it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.api.status import ModelDeploymentStatus
+from controller.reconcile.budget import Urgency
+
+# Conditions whose message tells numbers that change all the time; their reasons do not.
+_WITH_NUMBERS = ("LocalHealthy", "RemoteHealthy", "Offloading")
+
+
+def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urgency:
+    """Compare two statuses of one model as they are written.
+
+    Where traffic goes is a matter of the route. A decision, a verdict or a condition is a matter of words. What then
+    remains are numbers, which ride along with the next such write; alone they are written when they are old enough.
+    """
+    was, shall = before.as_object(), after.as_object()
+    if was == shall:
+        return Urgency.NOTHING
+    if was.get("route") != shall.get("route"):
+        return Urgency.ROUTE
+    return Urgency.NUMBERS if _in_words(was) == _in_words(shall) else Urgency.WORDS
+
+
+def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    words = {name: value for name, value in status.items() if name not in ("local", "split", "conditions")}
+    words["split"] = {name: value for name, value in (status.get("split") or {}).items() if name != "message"}
+    words["conditions"] = [
+        {name: value for name, value in one.items() if name != "message" or one["type"] not in _WITH_NUMBERS}
+        for one in status["conditions"]
+    ]
+    return words

@@ -1,0 +1,112 @@
+"""How a model's remote backend is protected: TLS and credentials, from the spec to what the route says of them.
+
+Only where a credential comes from is passed on. What is not as it should be keeps everything local: a request never
+leaves without the protection that the object asks for.
+"""
+
+from __future__ import annotations
+
+from controller.api.backend import AuthConfig, OAuthConfig, RemoteBackend
+from controller.api.credentials import (
+    INLINE_CLIENT_SECRET,
+    ClientCertificate,
+    CredentialSource,
+    HeaderCredential,
+    OAuth,
+    RemoteAuth,
+    RemoteTls,
+)
+from controller.api.model import ModelDeployment
+from controller.api.references import SecretKeyReference
+
+
+class RemoteNotUsableError(Exception):
+    """The remote backend asks for what cannot be done; the message names the field, from `remoteBackend` on."""
+
+
+def tls_of(backend: RemoteBackend, host: str) -> RemoteTls | None:
+    """Say how a backend is verified: by `tls.sni` or else by `host`, to which Envoy connects; None for `http`.
+
+    Raises RemoteNotUsableError.
+    """
+    tls = backend.tls
+    if backend.scheme == "http":
+        if tls is not None:
+            raise RemoteNotUsableError("remoteBackend.tls: is set, but scheme is http; set scheme: https")
+        return None
+    return RemoteTls(
+        server_name=(tls.sni if tls else None) or host,
+        ca=_from_secret(tls.ca_ref, "ca.crt") if tls and tls.ca_ref else None,
+        client_certificate=_client_certificate(tls.client_cert_ref) if tls and tls.client_cert_ref else None,
+    )
+
+
+def auth_of(backend: RemoteBackend, *, is_default: bool) -> RemoteAuth | None:
+    """Say which credential a backend is sent, if any; `is_default` for the one that the configuration brings.
+
+    Raises RemoteNotUsableError.
+    """
+    config = backend.auth_config
+    if config is None:
+        return None
+    if config.type == "oauth":
+        return RemoteAuth(oauth=_oauth(config, is_default=is_default))
+    if config.api_key is None:
+        raise RemoteNotUsableError("remoteBackend.authConfig.apiKey: is not set, but type is apiKey")
+    return RemoteAuth(
+        api_key=HeaderCredential(header=config.api_key.header, value=_from_secret(config.api_key.secret_ref, "apiKey"))
+    )
+
+
+def inline_credentials(model: ModelDeployment) -> tuple[str, ...]:
+    """Warn of credentials that stand in the object itself."""
+    offloading = model.spec.offloading_config
+    auths = [backend.auth_config for backend in offloading.backends] if offloading else []
+    if not any(auth and auth.oauth_config and auth.oauth_config.client_secret.get_secret_value() for auth in auths):
+        return ()
+    return (
+        f"{INLINE_CLIENT_SECRET}: everybody who may read this object can read it; "
+        "put it into a Secret and name that in clientSecretRef",
+    )
+
+
+def _oauth(config: AuthConfig, *, is_default: bool) -> OAuth:
+    at = "remoteBackend.authConfig.oauthConfig"
+    oauth = config.oauth_config
+    if oauth is None:
+        raise RemoteNotUsableError(f"{at}: is not set, but type is oauth")
+    if not oauth.client_id:
+        raise RemoteNotUsableError(f"{at}.clientId: is not set")
+    if not oauth.token_url:
+        raise RemoteNotUsableError(f"{at}.tokenUrl: is not set")
+    return OAuth(
+        client_id=oauth.client_id,
+        client_secret=_client_secret(oauth, at, is_default=is_default),
+        token_url=oauth.token_url,
+        scopes=oauth.scopes,
+    )
+
+
+def _client_secret(oauth: OAuthConfig, at: str, *, is_default: bool) -> CredentialSource:
+    given = bool(oauth.client_secret.get_secret_value())
+    if oauth.client_secret_ref is not None:
+        if given:
+            raise RemoteNotUsableError(f"{at}: has both clientSecret and clientSecretRef; keep the latter")
+        return _from_secret(oauth.client_secret_ref, "clientSecret")
+    if is_default:
+        # The xDS server has it; this program does not need to.
+        return CredentialSource(source="DefaultBackend")
+    if not given:
+        raise RemoteNotUsableError(f"{at}: has neither clientSecretRef nor clientSecret")
+    return CredentialSource(source="Spec")
+
+
+def _client_certificate(ref: SecretKeyReference) -> ClientCertificate:
+    return ClientCertificate(
+        certificate=CredentialSource.of_secret(ref.name, "tls.crt"),
+        private_key=CredentialSource.of_secret(ref.name, "tls.key"),
+    )
+
+
+def _from_secret(ref: SecretKeyReference, default_key: str) -> CredentialSource:
+    return CredentialSource.of_secret(ref.name, ref.key or default_key)

@@ -1,0 +1,37 @@
+"""What the controller works with, apart from the store: all of it protocols and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from controller.api.endpoint_guard import EndpointGuard, admit_all
+from controller.api.model import RemoteBackend
+from controller.decision import Decision
+from controller.reconcile.budget import Limits
+from controller.reconcile.events import Events, NoEvents
+from controller.reconcile.gateway_ports import PortRule, ServicePorts
+from controller.reconcile.proxies import ProxyReports
+from controller.store.objects import ObjectRef
+
+Clock = Callable[[], datetime]
+Observer = Callable[[ObjectRef, Decision | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The proxies' reports, a clock (UTC), an observer; then what has one sensible value for a folder of YAML.
+
+    The observer is told every decision made, and None for a model that is gone. `events` are told what happened,
+    `guard` says which endpoints count, `ports` how models get their ports on the gateway, `limits` how much is written.
+    """
+
+    proxies: ProxyReports
+    clock: Clock
+    observer: Observer
+    default_remote: RemoteBackend | None = None
+    events: Events = field(default_factory=NoEvents)
+    guard: EndpointGuard = admit_all
+    ports: PortRule = field(default_factory=ServicePorts)
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,51 @@
+"""How urgent a write is: what it would change."""
+
+from datetime import UTC, datetime
+
+from controller.api.status import ModelDeploymentStatus
+from controller.reconcile.budget import Urgency
+from controller.reconcile.changes import urgency
+from controller.reconcile.model import Subject, reconcile
+from controller.reconcile.resolve import resolve
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.proxies import AllProgrammed
+from tests.support.world import world_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MODEL = a_model().with_remote("r")
+TWO = a_slice().ready("10.0.0.1", "10.0.0.2")
+
+
+def status_with(slices, model=MODEL, *, port: int = 80, before=None) -> ModelDeploymentStatus:
+    stored = model.stored(status=before and before.as_object())
+    resolved = resolve(model.parsed(), world_of(a_service().port(port), slices), None)
+    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), NOW).status
+
+
+def urgency_of(slices, model=MODEL, *, port: int = 80) -> Urgency:
+    before = status_with(TWO)
+    return urgency(before, status_with(slices, model, port=port, before=before))
+
+
+def test_an_equal_status_is_nothing_to_write():
+    assert urgency_of(TWO) is Urgency.NOTHING
+
+
+def test_another_number_of_replicas_is_a_matter_of_numbers():
+    assert urgency_of(a_slice().ready("10.0.0.1").not_ready("10.0.0.2")) is Urgency.NUMBERS
+
+
+def test_a_condition_is_a_matter_of_words():
+    assert urgency_of(TWO, MODEL.paused()) is Urgency.WORDS
+    assert urgency_of(TWO, MODEL.overridden("remote=half")) is Urgency.WORDS
+
+
+def test_a_split_a_port_and_a_backend_are_matters_of_the_route():
+    assert urgency_of(a_slice().not_ready("10.0.0.1")) is Urgency.ROUTE
+    assert urgency_of(TWO, port=81) is Urgency.ROUTE
+    assert urgency_of(TWO, a_model().with_remote("other")) is Urgency.ROUTE
+
+
+def test_a_first_status_without_a_route_is_a_matter_of_words():
+    lost = ModelDeploymentStatus()
+    assert urgency(lost, status_with(TWO, MODEL.fronting("nothing"))) is Urgency.WORDS
