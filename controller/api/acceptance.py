@@ -10,8 +10,9 @@ from pydantic.alias_generators import to_camel
 
 from controller.api.backend import RemoteBackend
 from controller.api.errors import FieldError, Path
-from controller.api.metrics import LabelSelector, MetricByName, MetricSpec
+from controller.api.metrics import MetricByName, MetricSpec
 from controller.api.model import ModelDeployment, OffloadingConfig
+from controller.api.selectors import LabelSelector
 
 _NO_EFFECT = "has no effect yet"
 _NOT_MEASURED = "is not measured yet: requests leave only when no replica is ready"
@@ -47,8 +48,12 @@ def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
     spec, at = model.spec, ("spec",)
     yield from _not_default(spec, _SPEC, at)
     for index, policy in enumerate(spec.policies):
-        what = "names no policy" if not policy.name else "is not enforced yet"
-        yield FieldError((*at, "policies", index), f"{what}: requests may go to the remote backend whatever it says")
+        # One of this cluster, which is not enforced either, keeps everything local: that is told as a fault.
+        if policy.ref_type == "remotePolicy":
+            what = "names no policy" if not policy.name else "is not enforced yet"
+            yield FieldError(
+                (*at, "policies", index), f"{what}: requests may go to the remote backend whatever it says"
+            )
     if spec.offloading_config:
         yield from _in_offloading(spec.offloading_config, (*at, "offloadingConfig"))
 

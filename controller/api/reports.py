@@ -1,8 +1,8 @@
 """What one replica of the xDS server says of one model: the contract of its `/reports` stream.
 
-The stream is lines of JSON (`application/x-ndjson`), each a `ModelReport` or a `ReplicaReport`. First comes a report for
-each model there is, then one whenever something of it changed. A `ReplicaReport` ends what was told at once; it comes
-every `ALIVE_EVERY` seconds also when there is nothing to tell.
+The stream is lines of JSON (`application/x-ndjson`), each a `ModelReport` or a `ReplicaReport`. First comes a report
+for each model there is, then one whenever something of it changed. A `ReplicaReport` ends what was told at once; it
+comes every `ALIVE_EVERY` seconds also when there is nothing to tell.
 """
 
 from __future__ import annotations

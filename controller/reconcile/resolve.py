@@ -96,8 +96,9 @@ def resolve(
     """Follow every reference of a model. What is missing becomes a fault; the rest is there all the same."""
     faults: list[Fault] = []
     try:
-        _refuse_hosts(model, guard)
         remote = remote_route(model, default_remote)
+        if remote:
+            _refuse_hosts(model, guard)
         if remote is None and model.spec.offloading_config is not None:
             faults.append(
                 Fault(
@@ -107,6 +108,9 @@ def resolve(
     except RemoteNotUsableError as error:
         remote = None
         faults.append(Fault("RemoteNotUsable", f"spec.offloadingConfig.{error}"))
+    if remote and (policy := _policy_that_cannot_be_asked(model)):
+        remote = None
+        faults.append(policy)
     front = _front(model, lookups, guard)
     if isinstance(front, Fault):
         return Resolved(None, remote, (front, *faults))
@@ -118,6 +122,17 @@ def _refuse_hosts(model: ModelDeployment, guard: EndpointGuard) -> None:
     for field, host in asked_hosts(model):
         if reason := guard.refused_host(host):
             raise RemoteNotUsableError(f"{field}: {host} is {reason}; nothing may be sent there")
+
+
+def _policy_that_cannot_be_asked(model: ModelDeployment) -> Fault | None:
+    """Fail closed: whoever attached a policy of this cluster wants it to be asked, and nobody does yet."""
+    for index, policy in enumerate(model.spec.policies):
+        if policy.ref_type == "localPolicy":
+            return Fault(
+                "PolicyNotEnforced",
+                f"spec.policies[{index}]: local policies are not enforced yet; while one is named, nothing leaves",
+            )
+    return None
 
 
 def kept_front(route: ModelRoute, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:

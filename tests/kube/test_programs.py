@@ -146,7 +146,7 @@ async def test_nothing_that_a_user_writes_ends_the_controller(site: Site) -> Non
 async def test_a_restart_keeps_what_was_decided(site: Site) -> None:
     """Prior fault 10: all state is in memory."""
     replica, remote = site.backend("local-1"), site.backend("remote")
-    slow = site.served("slow", [replica], remote).offloading(recoverAfter="20s", stepInterval="20s")
+    slow = site.served("slow", [replica], remote).offloading(recoverAfter="12s", stepInterval="12s")
     held = site.served("held", [replica], remote).overridden("remote=40")
     site.write(slow, held, endpoints("slow", replica, ready=False))
     await site.start()

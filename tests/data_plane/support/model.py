@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.api.credentials import RemoteTls
+from controller.api.credentials import RemoteAuth, RemoteTls
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from tests.data_plane.support.loopback import BACKEND_PORT
@@ -30,6 +30,8 @@ class Wanted:
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
     tls: RemoteTls | None = None
+    auth: RemoteAuth | None = None
+    """Its secrets are named and not brought, so Envoy never gets them."""
     authorities: Path = Path("/no/such/file")
     """What the system of Envoy trusts."""
     change: Change = nothing
@@ -77,6 +79,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
         health_check=wanted.remote_check,
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
         tls=wanted.tls,
+        auth=wanted.auth,
     )
     return ModelRoute(
         port=int(model.url.rpartition(":")[2].strip("/")),

@@ -45,7 +45,7 @@ def test_what_is_served_is_not_warned_of():
         ({"metricServiceRef": {"name": "a"}}, "spec.metricServiceRef: has no effect yet"),
         ({"serverlessConfig": {}}, "spec.serverlessConfig: has no effect yet"),
         ({"policies": [{"name": "eu"}]}, "spec.policies[0]: is not enforced yet: requests may go to the remote"),
-        ({"policies": [{"refType": "localPolicy"}]}, "spec.policies[0]: names no policy: requests may go"),
+        ({"policies": [{"refType": "remotePolicy"}]}, "spec.policies[0]: names no policy: requests may go"),
     ],
 )
 def test_the_spec(spec, words):

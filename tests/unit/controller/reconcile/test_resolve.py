@@ -183,3 +183,16 @@ def test_a_model_sends_nothing_where_only_the_gateway_can(backend, field):
 def test_the_default_backend_is_the_operators_and_may_be_anywhere():
     model, default = a_model().offloading().parsed(), RemoteBackend(host="127.0.0.1:8080")
     assert resolve(model, world_of(a_service().port(80)), default, admit_pods).remote is not None
+
+
+def test_a_policy_that_nobody_asks_yet_keeps_everything_local():
+    model = a_model().with_remote()._with([{"refType": "localPolicy", "name": "eu"}], "spec", "policies")
+    resolved = resolve(model.parsed(), world_of(a_service().port(80)), None)
+    assert resolved.remote is None
+    assert resolved.front is not None
+    assert [fault.reason for fault in resolved.faults] == ["PolicyNotEnforced"]
+
+
+def test_a_policy_of_the_platform_is_the_platforms_to_enforce():
+    model = a_model().with_remote()._with([{"refType": "remotePolicy", "name": "gpu"}], "spec", "policies")
+    assert resolve(model.parsed(), world_of(a_service().port(80)), None).remote is not None
