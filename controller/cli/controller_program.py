@@ -135,8 +135,8 @@ class _Deciding:
         finally:
             self._controller = None
 
-    def look_again(self, models: frozenset[ObjectRef]) -> None:
-        """Something that is not in the store changed for these models."""
+    def look_again(self, models: frozenset[ObjectRef] | None) -> None:
+        """Something that is not in the store changed for these models; None: for all of them."""
         if self._controller:
             self._controller.look_again(models)
 

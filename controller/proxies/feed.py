@@ -18,7 +18,7 @@ from controller.store.objects import ObjectRef
 
 logger = logging.getLogger(__name__)
 
-Observer = Callable[[frozenset[ObjectRef]], None]
+Observer = Callable[[frozenset[ObjectRef] | None], None]
 
 # How long the last word of a replica that cannot be reached counts. Its Envoys are with another one by then.
 FORGET_AFTER = 10.0
@@ -27,7 +27,10 @@ _PAUSE_SECONDS = 0.2
 
 
 class Feed:
-    """Keeps a `Fleet` current. `observer` is told which models something changed for; it must not wait."""
+    """Keeps a `Fleet` current.
+
+    `observer` is told which models something changed for, None for all of them; it must not wait.
+    """
 
     def __init__(self, fleet: Fleet, observer: Observer, forget_after: float = FORGET_AFTER) -> None:
         self._fleet = fleet
@@ -44,8 +47,10 @@ class Feed:
                 wanted = await replicas.get()
                 for replica in tasks.keys() - wanted:
                     tasks.pop(replica).cancel()
-                    self._observer(self._fleet.drop(replica))
+                    self._fleet.drop(replica)
+                    self._observer(None)
                 for replica in wanted - tasks.keys():
+                    self._fleet.expect(replica)
                     tasks[replica] = following.create_task(self._one(replica, client))
 
     async def _one(self, replica: str, client: httpx.AsyncClient) -> None:
@@ -66,7 +71,8 @@ class Feed:
 
     def _forget(self, replica: str) -> None:
         logger.warning("replica of the xDS server not heard", extra={"replica": replica})
-        self._observer(self._fleet.drop(replica))
+        self._fleet.drop(replica)
+        self._observer(None)
 
     async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
         """Read one stream to its end. Raises what httpx raises while nothing was heard yet."""
@@ -75,7 +81,6 @@ class Feed:
         with contextlib.ExitStack() as quiet:
             async with client.stream("GET", f"http://{replica}{PATH}") as response:
                 response.raise_for_status()
-                self._fleet.begin(replica)
                 async for line in response.aiter_lines():
                     said = json.loads(line)
                     if "name" in said:
@@ -89,5 +94,6 @@ class Feed:
                         synced = True
                         away.cancel()
                         quiet.enter_context(contextlib.suppress(httpx.HTTPError))
-                        self._observer(self._fleet.complete(replica, frozenset(named)))
+                        self._fleet.complete(replica, frozenset(named))
+                        self._observer(None)
                         logger.info("replica of the xDS server heard", extra={"replica": replica})

@@ -11,16 +11,21 @@ MODEL = "ModelDeployment"
 
 
 class Fleet:
-    """The newest report of every replica on every model. A replica counts once it said everything it had to say."""
+    """The newest report of every replica on every model.
+
+    Nothing is reported before every replica that is expected said all it had to say, or was dropped: half of the truth
+    would take back what was said of models before a restart.
+    """
 
     def __init__(self) -> None:
         self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
+        self._awaited: set[str] = set()
 
-    def begin(self, replica: str) -> None:
-        """A replica begins anew; until it is `complete`, what it said before holds."""
-        self._said.setdefault(replica, {})
+    def expect(self, replica: str) -> None:
+        """There is a replica that was not heard yet."""
+        self._awaited.add(replica)
 
     def hear(self, replica: str, report: ModelReport) -> ObjectRef:
         """Take in a report; return the model it is about."""
@@ -36,20 +41,20 @@ class Fleet:
         """Take in how many Envoys a replica has."""
         self._envoys[replica] = report.envoys
 
-    def complete(self, replica: str, named: frozenset[ObjectRef]) -> frozenset[ObjectRef]:
-        """A replica named every model it has; return all models it concerns, also those it no longer has."""
+    def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:
+        """A replica, expected or heard before, named every model it has."""
         said = self._said.setdefault(replica, {})
-        gone = said.keys() - named
-        for model in gone:
+        for model in said.keys() - named:
             del said[model]
         self._complete.add(replica)
-        return frozenset(gone | said.keys())
+        self._awaited.discard(replica)
 
-    def drop(self, replica: str) -> frozenset[ObjectRef]:
-        """A replica is gone; return the models it had something to say about."""
+    def drop(self, replica: str) -> None:
+        """A replica is gone, or was not heard for too long."""
         self._complete.discard(replica)
+        self._awaited.discard(replica)
         self._envoys.pop(replica, None)
-        return frozenset(self._said.pop(replica, {}))
+        self._said.pop(replica, None)
 
     @property
     def replicas(self) -> frozenset[str]:
@@ -59,9 +64,9 @@ class Fleet:
     def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
 
-        None while no replica was heard.
+        None while a replica is awaited, or none was heard.
         """
-        if not self._complete:
+        if self._awaited or not self._complete:
             return None
         said = {replica: self._said[replica].get(model) for replica in sorted(self._complete)}
         current = [one for one in said.values() if one and one.route == route.digest]

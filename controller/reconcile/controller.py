@@ -52,9 +52,9 @@ class Controller:
         self._news: set[ObjectRef] = set()
         self._changed = asyncio.Event()
 
-    def look_again(self, models: frozenset[ObjectRef]) -> None:
-        """Reconcile these models soon: something that is not in the store changed for them."""
-        for ref in sorted(models):
+    def look_again(self, models: frozenset[ObjectRef] | None) -> None:
+        """Reconcile these models soon, or (None) all: something that is not in the store changed for them."""
+        for ref in sorted(self._world.models() if models is None else models):
             self._queue.add(ref, urgent=False)
         self._changed.set()
 

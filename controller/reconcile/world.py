@@ -76,6 +76,10 @@ class World:
         """Find an object as it is stored."""
         return self._cache.find(ref)
 
+    def models(self) -> Iterable[ObjectRef]:
+        """Name every ModelDeployment."""
+        return self._cache.objects(MODEL)
+
     def model(self, ref: ObjectRef) -> Seen | None:
         """Find a ModelDeployment; None means that there is none."""
         stored = self._cache.find(ref)

@@ -25,6 +25,7 @@ def said(route: ModelRoute | None = ROUTE, connected: int = 0, programmed: int =
 def heard(**replicas: ModelReport) -> Fleet:
     fleet = Fleet()
     for replica, report in replicas.items():
+        fleet.expect(replica)
         fleet.complete(replica, frozenset((fleet.hear(replica, report),)))
     return fleet
 
@@ -35,9 +36,17 @@ def test_nobody_was_heard():
 
 def test_a_replica_in_the_middle_of_its_first_list_does_not_count():
     fleet = Fleet()
-    fleet.begin("one")
+    fleet.expect("one")
     fleet.hear("one", said(ROUTE, 1, 1))
     assert fleet.report(MODEL, ROUTE) is None
+
+
+def test_while_a_replica_is_awaited_nothing_is_said():
+    fleet = heard(one=said(ROUTE, 1, 1))
+    fleet.expect("two")
+    assert fleet.report(MODEL, ROUTE) is None
+    fleet.drop("two")
+    assert fleet.report(MODEL, ROUTE).programmed == 1
 
 
 def test_envoys_of_all_replicas_add_up():
@@ -62,7 +71,7 @@ def test_a_replica_without_envoys_is_a_report_all_the_same():
 
 def test_a_replica_that_is_gone_does_not_count():
     fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE, 1, 0))
-    assert fleet.drop("two") == {MODEL}
+    fleet.drop("two")
     assert fleet.report(MODEL, ROUTE).connected == 1
     fleet.drop("one")
     assert fleet.report(MODEL, ROUTE) is None
@@ -70,9 +79,7 @@ def test_a_replica_that_is_gone_does_not_count():
 
 def test_a_replica_that_began_anew_without_a_model_no_longer_has_it():
     fleet = heard(one=said(ROUTE, 1, 1))
-    fleet.begin("one")
-    assert fleet.report(MODEL, ROUTE).connected == 1
-    assert fleet.complete("one", frozenset()) == {MODEL}
+    fleet.complete("one", frozenset())
     assert fleet.report(MODEL, ROUTE).connected == 0
 
 

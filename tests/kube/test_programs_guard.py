@@ -1,0 +1,68 @@
+"""Where requests never go, whoever writes what: the endpoint guard, seen from the replicas and the status."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.data_plane.support.backends import Backend
+from tests.kube.support.site import Site, endpoints, model
+from tests.support.objects import ASlice, a_service, a_slice
+
+
+async def servers(site: Site, port: int, requests: int = 60) -> set[str]:
+    """Who answers that many requests."""
+    replies = [await site.ask(port) for _ in range(requests)]
+    assert [one.error for one in replies if one.error] == []
+    return {one.server for one in replies}
+
+
+def by_hand(service: str, replica: Backend) -> ASlice:
+    """An EndpointSlice as anybody writes it who may."""
+    return a_slice(service, replica.name).port(replica.port).ready(replica.host)
+
+
+async def test_a_slice_that_the_services_controllers_did_not_write_gets_no_request(site: Site) -> None:
+    replica, intruder = site.backend("local-1"), site.backend("local-2")
+    site.write(site.served("chat", [replica], site.backend("remote")), by_hand("chat", intruder))
+    await site.start()
+    await site.until_condition("chat", "Ready", "True")
+    port = await site.port("chat")
+    await site.until_answered(port, "local-1")
+    assert await servers(site, port) == {"local-1"}
+    status, reason, message = await site.condition("chat", "Accepted")
+    assert (status, reason) == ("True", "AcceptedWithWarnings")
+    assert f"EndpointSlice {site.namespace}/chat-local-2" in message
+    assert (await site.status("chat"))["local"]["summary"] == "1/1"
+    # The last replica goes: the intruder is none.
+    await site.change(endpoints("chat", replica, ready=False))
+    await site.until_split("chat", "0/100 LocalDown")
+    await site.until_answered(port, "remote")
+    assert await servers(site, port) == {"remote"}
+    # It is the label that counts, and it counts at once.
+    await site.change(endpoints("chat", intruder))
+    await site.until_answered(port, "local-2")
+    assert (await site.condition("chat", "Accepted"))[:2] == ("True", "Accepted")
+
+
+async def test_the_owner_of_a_service_without_a_selector_writes_its_slices_by_hand(site: Site) -> None:
+    replica = site.backend("local-1")
+    site.write(a_service("chat").port(80), by_hand("chat", replica), model("chat", site.backend("remote")))
+    await site.start()
+    await site.until_condition("chat", "Ready", "True")
+    assert await servers(site, await site.port("chat")) == {"local-1"}
+    assert (await site.condition("chat", "Accepted"))[:2] == ("True", "Accepted")
+    # With a selector it is the Service's controllers that write them.
+    await site.change(a_service("chat").port(80).selecting(run="chat"))
+    await site.until_split("chat", "0/100 LocalDown")
+    assert f"{site.namespace}/chat-local-1" in (await site.condition("chat", "Accepted"))[2]
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1:9901", "[::1]:9901", "metadata.google.internal"])
+async def test_a_remote_backend_that_only_the_gateway_can_reach_is_refused(site: Site, host: str) -> None:
+    site.write(site.served("chat", [site.backend("local-1")]).with_remote(host).overridden("remote=100"))
+    await site.start()
+    message = await site.until_condition("chat", "ResolvedRefs", "False", "RemoteNotUsable")
+    assert "remoteBackend.host" in message
+    await site.until_condition("chat", "Programmed", "True")
+    assert await servers(site, await site.port("chat")) == {"local-1"}
+    assert "remote" not in (await site.status("chat"))["route"]

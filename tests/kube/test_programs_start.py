@@ -1,0 +1,87 @@
+"""How the programs start where something is missing: what they wait for they say, what they cannot do without, too."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.support import beamlit
+from tests.kube.support.api_server import ApiServer
+from tests.kube.support.cluster import Cluster
+from tests.kube.support.crds import install_crds
+from tests.kube.support.namespaces import fresh_namespace
+from tests.kube.support.site import Site
+
+PROGRAMS = ("controller", "xds-server")
+ANYWHERE = {
+    "controller": ("--metrics-addr", "0", "--probe-addr", "127.0.0.1:0", "--no-leader-election"),
+    "xds-server": ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"),
+}
+
+
+async def test_without_the_custom_resources_they_wait_and_say_so(own_api_server: ApiServer, tmp_path: Path) -> None:
+    with fresh_namespace(own_api_server) as namespace:
+        async with Site(own_api_server, namespace, tmp_path).running() as site:
+            xds_server, controller = site.xds_server(), site.controller()
+            for program in (xds_server, controller):
+                await program.unready("ModelDeployment", "CustomResourceDefinition is not applied")
+            install_crds(own_api_server)
+            for program in (xds_server, controller):
+                await program.ready()
+            site.write(site.served("chat", [site.backend("local-1")]))
+            await site.envoy()
+            await site.until_condition("chat", "Programmed", "True")
+
+
+async def test_what_they_may_not_read_they_name(site: Site) -> None:
+    nobody = site.cluster.user(site.namespace, "nobody")
+    for program, kind in ((site.xds_server(user=nobody), "secrets"), (site.controller(user=nobody), "services")):
+        await program.unready("forbidden", f'cannot list resource "{kind}"', f'in the namespace "{site.namespace}"')
+    # Somebody gives them the right: they go on by themselves.
+    site.user("controller")
+    rules = "beamlit-controller"
+    site.kubectl("create", "rolebinding", "late", f"--role={rules}", f"--serviceaccount={site.namespace}:nobody")
+    await site.controllers[0].ready()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_a_mistake_is_told_in_one_line(api_server: Cluster, tmp_path: Path, program: str) -> None:
+    missing, not_yaml, wrong_key = tmp_path / "missing", tmp_path / "not-yaml", tmp_path / "config.yaml"
+    not_yaml.write_text("clusters: [")
+    wrong_key.write_text("metricsAddr: 127.0.0.1:0\nnamespace: default\n")
+    wrong_value = tmp_path / "wrong.yaml"
+    wrong_value.write_text("namespaces: [Default]\n")
+    known = ("--kubeconfig", api_server.kubeconfig, *ANYWHERE[program])
+    cases = {
+        (f"{missing}",): ("--kubeconfig", missing),
+        (f"{not_yaml}", "line 1"): ("--kubeconfig", not_yaml),
+        (f"{api_server.kubeconfig}", "elsewhere"): (*known, "--context", "elsewhere"),
+        (f"{wrong_key}:2", "namespace", "namespaces"): (*known, "--config", wrong_key),
+        (f"{wrong_value}:1", "namespaces"): (*known, "--config", wrong_value),
+        ("--namespaces",): (*known, "--namespaces", "a,B"),
+    }
+    for words, options in cases.items():
+        ended = await beamlit(program, *options)
+        assert ended.code == 1, (options, ended)
+        said = [line for line in ended.errors.splitlines() if " warning " not in line and " info " not in line]
+        assert len(said) == 1, (options, ended)
+        assert said[0].startswith("Error: ")
+        assert all(word in said[0] for word in words), (options, said)
+
+
+@pytest.mark.parametrize(
+    ("program", "option"),
+    [("controller", "--probe-addr"), ("controller", "--metrics-addr"), ("xds-server", "--xds-address")]
+    + [("xds-server", "--admin-address")],
+)
+async def test_a_port_that_is_taken_is_named_with_its_option(api_server: Cluster, program: str, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = await beamlit(program, "--kubeconfig", api_server.kubeconfig, *ANYWHERE[program], option, address)
+    assert ended.code == 1, ended
+    assert ended.errors.splitlines()[-1].startswith("Error: ")
+    assert option in ended.errors.splitlines()[-1]
+    assert address in ended.errors.splitlines()[-1]
+    assert "Traceback" not in ended.errors
