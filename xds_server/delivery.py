@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.api.base import InvalidObjectError, parse
@@ -28,9 +28,6 @@ from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 logger = logging.getLogger(__name__)
 
 KINDS = (MODEL, "EndpointSlice", SECRET)
-
-# Of Helm's releases there are many, of up to a megabyte each; they are no credentials.
-_NOT_KEPT = "helm.sh/release.v1"
 
 _FIRST_SNAPSHOT_SECONDS = 5.0
 _MODELS_PER_TURN = 5
@@ -126,7 +123,7 @@ class Delivery:
         return self._assembly.owners_of(keys)
 
     def _take_in(self, batch: Batch) -> None:
-        for ref in self._cache.apply(_without_releases(batch)):
+        for ref in self._cache.apply(batch):
             self._due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
 
     def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
@@ -140,23 +137,24 @@ class Delivery:
         if route is None:
             # An object whose route vanished keeps its last good configuration.
             return set()
-        inline = self._keep_if_decided(stored, route)
-        if route == before and not inline:
+        if not self._keeps_anew(stored, route) and route == before:
             return set()
         self._route(model, route)
         return {model}
 
-    def _keep_if_decided(self, stored: StoredObject, route: ModelRoute) -> bool:
-        """Keep an object that holds a credential of its route itself; tell whether it does.
+    def _keeps_anew(self, stored: StoredObject, route: ModelRoute) -> bool:
+        """Keep an object that holds a credential of its route itself; tell whether there is a new one to read.
 
         It is read as it was when the route was decided on: a new credential is not for the token endpoint of before.
         """
-        inline = route.remote is not None and is_inline(route.remote)
-        if not inline:
+        if route.remote is None or not is_inline(route.remote):
             self._decided.pop(stored.ref, None)
-        elif stored.status.get("observedGeneration") == stored.generation:
-            self._decided[stored.ref] = stored
-        return inline
+            return False
+        kept = self._decided.get(stored.ref)
+        if stored.status.get("observedGeneration") != stored.generation:
+            return False
+        self._decided[stored.ref] = stored
+        return kept is None or (kept.generation, kept.metadata["uid"]) != (stored.generation, stored.metadata["uid"])
 
     def _found(self, ref: ObjectRef) -> StoredObject | None:
         return self._decided.get(ref) if ref.kind == MODEL else self._cache.find(ref)
@@ -221,11 +219,6 @@ def _referred(model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]
         return frozenset()
     service = ObjectRef("Service", route.local.namespace, route.local.service)
     return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
-
-
-def _without_releases(batch: Batch) -> Batch:
-    kept = tuple(one for one in batch.changed if one.ref.kind != SECRET or one.raw.get("type") != _NOT_KEPT)
-    return replace(batch, changed=kept)
 
 
 def _route_of(stored: StoredObject) -> ModelRoute | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from controller.api.backend import AuthConfig, OAuthConfig, RemoteBackend
 from controller.api.credentials import (
-    INLINE_CLIENT_SECRET,
     ClientCertificate,
     CredentialSource,
     HeaderCredential,
@@ -16,7 +15,6 @@ from controller.api.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.model import ModelDeployment
 from controller.api.references import SecretKeyReference
 
 
@@ -55,18 +53,6 @@ def auth_of(backend: RemoteBackend, *, is_default: bool) -> RemoteAuth | None:
         raise RemoteNotUsableError("remoteBackend.authConfig.apiKey: is not set, but type is apiKey")
     return RemoteAuth(
         api_key=HeaderCredential(header=config.api_key.header, value=_from_secret(config.api_key.secret_ref, "apiKey"))
-    )
-
-
-def inline_credentials(model: ModelDeployment) -> tuple[str, ...]:
-    """Warn of credentials that stand in the object itself."""
-    offloading = model.spec.offloading_config
-    auths = [backend.auth_config for backend in offloading.backends] if offloading else []
-    if not any(auth and auth.oauth_config and auth.oauth_config.client_secret.get_secret_value() for auth in auths):
-        return ()
-    return (
-        f"{INLINE_CLIENT_SECRET}: everybody who may read this object can read it; "
-        "put it into a Secret and name that in clientSecretRef",
     )
 
 

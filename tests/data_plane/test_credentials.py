@@ -156,7 +156,7 @@ async def test_without_its_key_every_request_stays_local_and_the_status_says_why
     assert (await load(product)).summary.remote == 0
 
 
-async def test_a_token_is_fetched_with_the_client_secret(product: Product, tokens: Tokens) -> None:
+async def test_prior_fault_25_one_token_serves_many_requests(product: Product, tokens: Tokens) -> None:
     product.save("client", secret("client", {"clientSecret": CLIENT_SECRET}))
     product.offload_to(with_token(product, tokens), away=100)
     of_client = ("authorization", "Bearer of-the-client")
@@ -165,7 +165,10 @@ async def test_a_token_is_fetched_with_the_client_secret(product: Product, token
     await has_token(product)
     (remote,) = await ask(product, of_client)
     local, also_remote = await ask(product, of_client, ("on-remote", "status=503"))
+    report = await load(product)
 
+    assert (report.errors, report.summary.remote) == ({}, 400)
+    assert len(tokens.issued) < 10
     assert set(tokens.asked) == {CLIENT_SECRET}
     assert values(remote, "authorization")[0].removeprefix("Bearer ") in tokens.issued
     assert values(also_remote, "authorization")[0].removeprefix("Bearer ") in tokens.issued
@@ -242,7 +245,7 @@ async def test_an_envoy_without_the_token_keeps_everything_local(
         await product.stop()
 
 
-async def test_no_secret_is_told_to_anybody(product: Product, tokens: Tokens) -> None:
+async def test_prior_fault_26_no_secret_is_told_to_anybody(product: Product, tokens: Tokens) -> None:
     """Whatever the tests of this module went through, nothing of their keys is in what anybody may read."""
     inline = f"{CLIENT_SECRET}-inline"
     tokens.accepts = inline

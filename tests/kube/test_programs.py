@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-
 from tests.e2e.support import eventually
 from tests.kube.support.site import Site, endpoints, model, service
-
-OVERRIDE = "remote=20"
 
 
 async def columns(site: Site, name: str, *options: str) -> dict[str, str]:
@@ -37,7 +31,7 @@ async def test_a_model_is_served_leaves_when_its_replicas_are_gone_and_comes_bac
 async def test_kubectl_shows_what_is_now(site: Site) -> None:
     """Prior fault 30: no conditions, printer columns or events; `offloadingStatus` never written."""
     replicas, remote = [site.backend(f"local-{number}") for number in (1, 2, 3)], site.backend("remote")
-    chat = site.served("chat", replicas, remote).overridden(OVERRIDE)
+    chat = site.served("chat", replicas, remote).overridden("remote=20")
     site.write(chat, endpoints("chat", replicas[2], ready=False))
     await site.start()
     site.kubectl("wait", "mdep/chat", "--for=condition=Ready", "--timeout=30s")
@@ -70,7 +64,7 @@ async def test_kubectl_shows_what_is_now(site: Site) -> None:
     site.kubectl("get", "beamlit")  # The category.
 
 
-async def test_a_write_of_ours_changes_nothing_that_a_user_wrote(site: Site, tmp_path: Path) -> None:
+async def test_a_write_of_ours_changes_nothing_that_a_user_wrote(site: Site) -> None:
     """Prior fault 12: `enabled: false` and `percentage: 0` are lost on the controller's own write."""
     replica, remote = site.backend("local-1"), site.backend("remote")
     off, zero = site.served("off", [replica], remote).disabled(), site.served("zero", [replica], remote)
@@ -162,7 +156,7 @@ async def test_a_restart_keeps_what_was_decided(site: Site) -> None:
     await controller.ready()
     await eventually(controller.leads, bool)
     await site.until_split("slow", "100/0 Steady", within=25)
-    back = json.loads(json.dumps((await site.status("slow"))["history"]))
+    back = (await site.status("slow"))["history"]
     assert [one["reason"] for one in back] == ["Steady", "Recovering", "LocalDown"]
     assert back[1:] == before["slow"]["history"]
     # A split that nobody measures any more is still held, since when it was.

@@ -7,7 +7,7 @@ import signal
 
 from tests.e2e.support import eventually
 from tests.kube.support.program import Program
-from tests.kube.support.reading_xds import Served, served_by
+from tests.kube.support.reading_xds import served_by, served_by_all
 from tests.kube.support.site import TOKEN, Site, endpoints, model
 from tests.kube.support.switchboard import Switchboard
 from tests.support.objects import a_secret
@@ -71,16 +71,6 @@ async def test_an_xds_server_that_goes_takes_its_envoys_out_of_the_count(site: S
     await site.until_condition("chat", "Programmed", "True", "Programmed", within=40)
 
 
-async def until_equal(site: Site) -> Served:
-    """Wait until both replicas serve the same; that is what they stay at."""
-
-    async def both() -> tuple[Served, Served]:
-        first, second = [await served_by(replica, TOKEN) for replica in site.replicas]
-        return first, second
-
-    return (await eventually(both, lambda seen: seen[0] == seen[1]))[0]
-
-
 async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None:
     replicas, remote = [site.backend("local-1"), site.backend("local-2")], site.backend("remote")
     key = {"type": "apiKey", "apiKey": {"secretRef": {"name": "key"}}}
@@ -91,7 +81,7 @@ async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None
     await site.start(xds_servers=2, envoys=1)
     await site.until_condition("keyed", "Ready", "True")
     await site.until_condition("m3", "Ready", "True")
-    before = await until_equal(site)
+    before = await served_by_all(site.replicas, TOKEN)
     assert {SHORT[type_url] for type_url, _ in before} == {"SDS", "CDS", "EDS", "LDS", "RDS"}
     # One of them learns everything at once, the other one thing after another.
     await site.change(site.served("late", replicas, remote).overridden("remote=30"))
@@ -99,7 +89,7 @@ async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None
     await site.remove(model("m2"))
     await site.until_condition("late", "Ready", "True")
     await eventually(lambda: served_by(site.replicas[0], TOKEN), lambda seen: not any("m2" in name for _, name in seen))
-    grown = await until_equal(site)
+    grown = await served_by_all(site.replicas, TOKEN)
     assert grown != before
     site.xds_servers[1].kill()
     site.xds_servers[1].start()
@@ -124,7 +114,9 @@ async def test_an_envoy_that_moves_to_another_replica_is_sent_nothing_again(site
             # What is new comes from the other replica now, and is all that comes.
             await site.change(model("m0", remote).overridden("remote=30"))
             rds = f"http.{site.namespace}/m0.rds.{site.namespace}/m0"
-            await eventually(lambda: envoy.stat(f"{rds}.config_reload"), lambda count: count > before[f"{rds}.config_reload"])
+            await eventually(
+                lambda: envoy.stat(f"{rds}.config_reload"), lambda count: count > before[f"{rds}.config_reload"]
+            )
         after = await envoy.stats(counters)
     assert {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name)} == {
         f"{rds}.config_reload": 1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.data_plane.support.backends import Backend
 from tests.kube.support.site import Site, endpoints, model
 from tests.support.objects import ASlice, a_service, a_slice
@@ -57,12 +55,18 @@ async def test_the_owner_of_a_service_without_a_selector_writes_its_slices_by_ha
     assert f"{site.namespace}/chat-local-1" in (await site.condition("chat", "Accepted"))[2]
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "127.0.0.1:9901", "[::1]:9901", "metadata.google.internal"])
-async def test_a_remote_backend_that_only_the_gateway_can_reach_is_refused(site: Site, host: str) -> None:
-    site.write(site.served("chat", [site.backend("local-1")]).with_remote(host).overridden("remote=100"))
+async def test_a_remote_backend_that_only_the_gateway_can_reach_is_refused(site: Site) -> None:
+    hosts = ["169.254.169.254", "127.0.0.1:9901", "[::1]:9901", "localhost", "metadata.google.internal"]
+    replica, hidden = site.backend("local-1"), site.backend("hidden", host="127.0.0.1")
+    for number, host in enumerate((*hosts, f"127.0.0.1:{hidden.port}")):
+        name = f"m{number}"
+        site.write(site.served(name, [replica]).with_remote(host).overridden("remote=100"))
     await site.start()
-    message = await site.until_condition("chat", "ResolvedRefs", "False", "RemoteNotUsable")
-    assert "remoteBackend.host" in message
-    await site.until_condition("chat", "Programmed", "True")
-    assert await servers(site, await site.port("chat")) == {"local-1"}
-    assert "remote" not in (await site.status("chat"))["route"]
+    for number, host in enumerate(hosts):
+        name = f"m{number}"
+        message = await site.until_condition(name, "ResolvedRefs", "False", "RemoteNotUsable")
+        assert "remoteBackend.host" in message, host
+        await site.until_condition(name, "Programmed", "True")
+        assert "remote" not in (await site.status(name))["route"]
+        assert await servers(site, await site.port(name), requests=10) == {"local-1"}
+    assert hidden.count() == 0

@@ -26,7 +26,9 @@ async def test_without_the_custom_resources_they_wait_and_say_so(own_api_server:
         async with Site(own_api_server, namespace, tmp_path).running() as site:
             xds_server, controller = site.xds_server(), site.controller()
             for program in (xds_server, controller):
-                await program.unready("ModelDeployment", "CustomResourceDefinition is not applied")
+                await program.unready(
+                    "modeldeployments.deployment.beamlit.com", "CustomResourceDefinition is not applied"
+                )
             install_crds(own_api_server)
             for program in (xds_server, controller):
                 await program.ready()
@@ -73,8 +75,12 @@ async def test_a_mistake_is_told_in_one_line(api_server: Cluster, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("program", "option"),
-    [("controller", "--probe-addr"), ("controller", "--metrics-addr"), ("xds-server", "--xds-address")]
-    + [("xds-server", "--admin-address")],
+    [
+        ("controller", "--probe-addr"),
+        ("controller", "--metrics-addr"),
+        ("xds-server", "--xds-address"),
+        ("xds-server", "--admin-address"),
+    ],
 )
 async def test_a_port_that_is_taken_is_named_with_its_option(api_server: Cluster, program: str, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

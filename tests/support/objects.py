@@ -179,9 +179,6 @@ class ASecret(KubeObject):
     def encoded(self, **data: str) -> Self:
         return self._with({key.replace("__", "."): value for key, value in data.items()}, "data")
 
-    def of_type(self, type_: str) -> Self:
-        return self._with(type_, "type")
-
 
 def a_model(name: str = "a") -> AModel:
     spec = {

@@ -88,6 +88,10 @@ class Envoy:
         """Every name and value of its statistics."""
         return (await self._get("/stats")).text
 
+    async def whole_config(self) -> str:
+        """All of its configuration, as it shows it to whoever may ask."""
+        return (await self._get("/config_dump", include_eds="")).text
+
     async def _get(self, path: str, **query: str) -> httpx.Response:
         assert self._admin is not None, "not started"
         return await self._admin.get(path, params=query)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.cli.bootstrap import HostPort
+from tests.e2e.support import eventually
 from xds_server.snapshot.types import MAKE_BEFORE_BREAK
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -41,3 +42,13 @@ async def served_by(replica: HostPort, token: str) -> Served:
             await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=answer.type_url, response_nonce=answer.nonce))
         call.cancel()
     return served
+
+
+async def served_by_all(replicas: Iterable[HostPort], token: str) -> Served:
+    """Wait until all replicas serve equal bytes at equal versions, which is what they stay at; return that."""
+
+    async def all_of_them() -> list[Served]:
+        return [await served_by(replica, token) for replica in replicas]
+
+    first, *_ = await eventually(all_of_them, lambda seen: all(one == seen[0] for one in seen), within=30)
+    return first

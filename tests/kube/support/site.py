@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,12 @@ class Site:
 
     # Its programs.
 
-    async def start(self, *, controllers: int = 1, xds_servers: int = 1, envoys: int = 1) -> None:
+    async def start(self, *options: object, controllers: int = 1, xds_servers: int = 1, envoys: int = 1) -> None:
         """Start so many replicas of everything; each Envoy joins another xDS server. Ready when this returns."""
         for _ in range(xds_servers):
-            self.xds_server()
+            self.xds_server(*options)
         for _ in range(controllers):
-            self.controller()
+            self.controller(*options)
         for number in range(envoys):
             await self.envoy(f"envoy-{number}", self.replicas[number % xds_servers])
         for program in (*self.xds_servers, *self.controllers):
@@ -124,9 +124,9 @@ class Site:
 
     # Its objects.
 
-    def backend(self, name: str, tls: tuple[Path, ...] = ()) -> Backend:
-        """Start a server that is a replica or a remote backend."""
-        backend = Backend(name, self.host, self.folder, tls, unused_port())
+    def backend(self, name: str, host: str = "") -> Backend:
+        """Start a server that is a replica or a remote backend, at this machine's own address unless one is said."""
+        backend = Backend(name, host or self.host, self.folder, port=unused_port())
         backend.start()
         self.backends.append(backend)
         return backend
@@ -189,6 +189,10 @@ class Site:
         )
         return seen[2]
 
+    async def until_status(self, name: str, good: Callable[[dict[str, Any]], object], within: float = 30) -> None:
+        """Wait until the status of a model is as it shall be."""
+        await eventually(lambda: self.status(name), good, within)
+
     async def until_split(self, name: str, expected: str, within: float = 30) -> None:
         """Wait until a model has this split for this reason, such as `100/0 Steady`."""
         await eventually(lambda: self.split(name), lambda seen: seen == expected, within)
@@ -212,14 +216,14 @@ class Site:
         """Wait until this server answers a request."""
         await eventually(lambda: self.ask(port), lambda reply: reply.server == server, within)
 
-    def no_request_fails(self, *ports: int, rate: float = 40.0) -> contextlib.AbstractAsyncContextManager[None]:
-        """Send `rate` requests a second to the gateway while the block runs, a minute at most; all are answered."""
-        return no_request_fails(*ports, rate=rate, host=self.gateway)
+    def no_request_fails(self, *ports: int, longest: float = 60.0) -> contextlib.AbstractAsyncContextManager[None]:
+        """Send 40 requests a second to the gateway while the block runs, so many seconds at most; all are answered."""
+        return no_request_fails(*ports, host=self.gateway, longest=longest)
 
     async def local_share(self, port: int, requests: int = 400) -> float:
         """Send requests; return the share of them that stayed, 0 to 1. None may fail."""
         report = await closed_loop(f"http://{self.gateway}:{port}/", 8, requests, Traffic(keepalive=False))
-        assert report.errors == {}
+        assert report.errors == {}, report.errors
         return report.summary.local_share
 
 

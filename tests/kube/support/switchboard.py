@@ -1,4 +1,4 @@
-"""The Service of the xDS servers, as far as an Envoy sees one: an address that leads to one replica, then to another."""
+"""The Service of the xDS servers, as an Envoy sees one: an address that leads to one replica, then to another."""
 
 from __future__ import annotations
 

@@ -158,9 +158,3 @@ async def test_a_credential_of_the_spec_is_read_as_it_was_when_the_route_was_dec
         await settled()
         assert HUSH in published.text_of(IN_SPEC)
         assert published.changes[1:] == [{("SDS", IN_SPEC)}]
-
-
-async def test_a_release_of_helm_is_no_credential():
-    release = a_secret().of_type("helm.sh/release.v1").holding(apiKey=HUSH)
-    async with delivering(decided(a_model(), PROTECTED), release.stored()) as (_, _, delivery):
-        assert delivery.problems(A) == ("Secret default/s does not exist",)

@@ -5,7 +5,7 @@ import pytest
 from controller.api.base import parse
 from controller.api.configuration import DefaultRemoteBackend
 from controller.api.credentials import CredentialSource
-from controller.reconcile.protection import RemoteNotUsableError, inline_credentials
+from controller.reconcile.protection import RemoteNotUsableError
 from controller.reconcile.remote import remote_route
 from tests.support.objects import a_model
 
@@ -105,11 +105,3 @@ def test_nothing_leaves_without_the_protection_asked_for(asked, field):
     with pytest.raises(RemoteNotUsableError, match=f"^remoteBackend.{field}: ") as caught:
         remote_route(a_model().offloading().parsed(), default)
     assert HUSH not in str(caught.value)
-
-
-def test_a_secret_in_the_object_is_warned_of():
-    (warning,) = inline_credentials(a_model().with_remote(authConfig=oauth(clientSecret=HUSH)).parsed())
-    assert "clientSecretRef" in warning
-    assert HUSH not in warning
-    assert inline_credentials(a_model().with_remote(authConfig=oauth(clientSecretRef={"name": "s"})).parsed()) == ()
-    assert inline_credentials(a_model().parsed()) == ()

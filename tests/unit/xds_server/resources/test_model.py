@@ -9,10 +9,10 @@ from controller.api.scalars import Shape
 from controller.reconcile.remote import remote_route
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
-from tests.support.routes import A, B, a_remote, a_route, ready
+from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.snapshot import ResourceKey, Snapshot
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT
 
 TWO = ready("10.0.0.1", "10.0.0.2")
 
@@ -127,7 +127,13 @@ backends = st.fixed_dictionaries(
 replicas = st.lists(
     st.builds(Replica, st.ip_addresses().map(str), st.integers(1, 65535), st.booleans()), max_size=4, unique=True
 )
-remotes = st.builds(a_remote, st.sampled_from(["r", "s"]), path_prefix=st.sampled_from(["", "/v1"]))
+remotes = st.builds(
+    a_remote,
+    st.sampled_from(["r", "s"]),
+    path_prefix=st.sampled_from(["", "/v1"]),
+    tls=st.sampled_from([None, over_tls(), over_tls(ca="c")]),
+    auth=st.sampled_from([None, with_key(), with_token()]),
+)
 routes = st.one_of(st.just(a_route()), st.builds(a_route, remotes, away=st.sampled_from([0, 30, 100])))
 
 
@@ -166,8 +172,10 @@ def test_the_same_in_gives_the_same_bytes_out(route, found):
 
 
 def test_what_is_required_comes_before_in_the_order_of_delivery():
-    order = [CLUSTER, ENDPOINT, LISTENER, ROUTE]
-    for key, resource in resources(a_route(a_remote(), away=30)).items():
+    order = [SECRET, CLUSTER, ENDPOINT, LISTENER, ROUTE]
+    remotes = a_remote(), a_remote(tls=over_tls(ca="c"), auth=with_token())
+    found = [resources(a_route(remote, away=30)) for remote in remotes]
+    for key, resource in (one for each in found for one in each.items()):
         for required in resource.requires:
             assert order.index(required.type_url) < order.index(key.type_url)
 
