@@ -47,7 +47,7 @@ class Envoy:
         self.name = name
         self._process = process
         self._log = log
-        self._clock = _cpu_clock(process.pid)
+        self._clock = cpu_clock(process.pid)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that all its threads have used, user and system, to the nanosecond."""
@@ -126,7 +126,7 @@ def _is_free(host: str, port: int) -> bool:
     return False
 
 
-def _cpu_clock(pid: int) -> int:
+def cpu_clock(pid: int) -> int:
     """Return the CPU-time clock of a process: clock_getcpuclockid(3)."""
     clock = ctypes.c_int()
     error = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))

@@ -1,0 +1,30 @@
+"""What a process has used so far, as Linux tells it."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.proxies.envoys import cpu_clock
+
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One running process, by its id."""
+
+    name: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that all its threads have used, user and system. Raises CannotRunError."""
+        return time.clock_gettime(cpu_clock(self.pid))
+
+    def resident_bytes(self) -> int:
+        """Return how much memory it holds now. Raises OSError when it is gone."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(found[1]) * _KIB if found else 0

@@ -1,0 +1,55 @@
+"""The servers behind all models: an Envoy that answers at once, so that 5,000 health checks a second cost little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from benchmarks.cluster.objects import Servers
+from controller.cli.bootstrap import HostPort
+from controller.cli.envoy_process import envoy_binary
+from tests.data_plane.support.children import Child
+from tests.data_plane.support.loopback import unused_port
+
+_HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+
+
+def unused_servers(host: str, replicas: int) -> Servers:
+    """Choose ports that nobody listens on."""
+    ports: dict[int, None] = {}
+    while len(ports) <= replicas:
+        ports[unused_port()] = None
+    remote, *local = (HostPort(host, port) for port in ports)
+    return Servers(tuple(local), remote)
+
+
+def start(servers: Servers, folder: Path) -> Child:
+    """Start the one process that listens at all of them."""
+    config = folder / "servers.yaml"
+    config.write_text(yaml.safe_dump(_config(servers)))
+    command = [envoy_binary(), "--config-path", config, "--use-dynamic-base-id", "--concurrency", 1]
+    return Child([*command, "--log-level", "warning"], folder / "servers.log")
+
+
+def _config(servers: Servers) -> dict[str, object]:
+    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "here"}}}
+    manager = {
+        "@type": _HTTP,
+        "stat_prefix": "servers",
+        "generate_request_id": False,
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [answer]}]},
+        "http_filters": [{"name": "router", "typed_config": {"@type": _ROUTER}}],
+    }
+    chain = {"filters": [{"name": "http", "typed_config": manager}]}
+    addresses = [
+        {"socket_address": {"address": one.host, "port_value": one.port}} for one in (servers.remote, *servers.replicas)
+    ]
+    listener = {
+        "name": "servers",
+        "address": addresses[0],
+        "additional_addresses": [{"address": one} for one in addresses[1:]],
+        "filter_chains": [chain],
+    }
+    return {"static_resources": {"listeners": [listener]}}
