@@ -4,7 +4,7 @@
   writes under way at a time are kept free for it.
 * All other writes share one bucket, in turns: a model stands in line once, whatever happens to it meanwhile.
 * One model writes its route some times a second at most, all else once a second, and numbers that are merely newer
-  every 15 seconds. So a model that flaps takes nothing from the others.
+  every 15 seconds, after a few that go at once. So a model that flaps takes nothing from the others.
 
 Nobody waits with a status in hand: a model whose turn comes is looked at again, and writes what is true by then. States
 in between are never written. Pure; moments come in as arguments.
@@ -49,7 +49,7 @@ class Limits:
     others: Rate = Rate(50, 100)
     route_of_one: Rate = Rate(10, 10)
     words_of_one: timedelta = timedelta(seconds=1)
-    numbers_of_one: timedelta = timedelta(seconds=15)
+    numbers_of_one: Rate = Rate(1 / 15, 4)
     at_once: int = 8
     kept_for_routes: int = 2
 
@@ -107,7 +107,7 @@ class WriteBudget(Generic[Key]):
         self._writing: dict[Key, _Line[Key]] = {}
         self._own_routes: dict[Key, Bucket] = {}
         self._last_words: dict[Key, datetime] = {}
-        self._last_numbers: dict[Key, datetime] = {}
+        self._own_numbers: dict[Key, Bucket] = {}
 
     def not_before(self, model: Key, urgency: Urgency, now: datetime) -> datetime:
         """Say when a model may write again for all it wrote itself: now, or later."""
@@ -116,7 +116,8 @@ class WriteBudget(Generic[Key]):
             return own.next_at(now) if own else now
         at = _after(self._last_words.get(model), self._limits.words_of_one, now)
         if urgency is Urgency.NUMBERS:
-            at = max(at, _after(self._last_numbers.get(model), self._limits.numbers_of_one, now))
+            own = self._own_numbers.get(model)
+            at = max(at, own.next_at(now) if own else now)
         return at
 
     def ask(self, model: Key, urgency: Urgency, now: datetime) -> bool:
@@ -135,7 +136,7 @@ class WriteBudget(Generic[Key]):
         else:
             self._last_words[model] = now
         if urgency is Urgency.NUMBERS:
-            self._last_numbers[model] = now
+            self._own_numbers.setdefault(model, Bucket(self._limits.numbers_of_one)).take(now)
         return True
 
     def turns(self, now: datetime) -> list[Key]:
@@ -160,7 +161,7 @@ class WriteBudget(Generic[Key]):
     def forget(self, model: Key) -> None:
         """Forget a model that is gone. A write of it that is under way still has to end."""
         self.leave(model)
-        for of_one in (self._own_routes, self._last_words, self._last_numbers):
+        for of_one in (self._own_routes, self._last_words, self._own_numbers):
             of_one.pop(model, None)
 
     def next_turn(self, now: datetime) -> datetime | None:

@@ -44,6 +44,10 @@ class Child:
                     raise AssertionError(f"{command[0]} did not start:\n{self.last_words()}")
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 

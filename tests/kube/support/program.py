@@ -59,6 +59,11 @@ class Program:
         return self._child.terminate()
 
     @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
+    @property
     def alive(self) -> bool:
         return self._child is not None and self._child.alive
 

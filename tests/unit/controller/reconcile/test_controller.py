@@ -394,18 +394,18 @@ async def test_a_model_that_flaps_is_written_once_a_second_and_others_at_once():
         assert condition(store, "LocalHealthy")[0] == "True"
 
 
-async def test_numbers_that_are_merely_newer_are_written_every_fifteen_seconds():
+async def test_numbers_that_are_merely_newer_are_written_a_few_times_and_then_every_fifteen_seconds():
     store = MemoryStore(stored(a_model("a"), *SERVICES, a_slice().ready("10.0.0.1")))
     async with controlled(store) as running:
         writes = store.status_writes
         for number in range(2, 12):
             store.put(a_slice().ready(*(f"10.0.0.{one}" for one in range(number))).stored(version=f"9{number}"))
             await running.pass_time(1)
-        assert store[a_model("a").ref].status["local"]["ready"] == 2
-        assert store.status_writes == writes + 1
-        await running.pass_time(6)
+        assert store[a_model("a").ref].status["local"]["ready"] == 5
+        assert store.status_writes == writes + 4
+        await running.pass_time(7)
         assert store[a_model("a").ref].status["local"]["ready"] == 11
-        assert store.status_writes == writes + 2
+        assert store.status_writes == writes + 5
 
 
 async def test_many_models_write_within_the_budget_and_the_route_of_one_goes_before():

@@ -1,0 +1,116 @@
+"""One change of one model, from the request that makes it until a request of a client feels it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+
+from benchmarks.cluster.crowd import Crowd
+from benchmarks.cluster.figures import Changes, Timing
+from benchmarks.cluster.objects import model_name, override, route_away
+from benchmarks.load.connection import Connections
+from benchmarks.proxies.envoys import CannotRunError
+from controller.store.kube.client import MERGE
+
+_WITHIN = 15.0
+"""Seconds that a change may take."""
+_PAUSE = 0.12
+"""Seconds between two changes: what follows a change, such as its event, is done by then."""
+_BETWEEN_REQUESTS = 0.0005
+
+
+class Changing:
+    """Makes changes of random models of one crowd: each leaves altogether, and comes back with the next one."""
+
+    def __init__(self, crowd: Crowd, *, by_hand: bool, seed: int) -> None:
+        self._crowd = crowd
+        self._by_hand = by_hand
+        self._chance = random.Random(seed)
+        self._number = 0
+        self._away = 0
+        self._timings: list[Timing] = []
+        self._rest: Mapping[str, float] = {}
+        self._begun = 0.0
+        self._before: Mapping[str, float] = {}
+
+    def begin(self, rest: Mapping[str, float]) -> None:
+        """Count CPU from here; `rest` is what each program uses when nothing happens (seconds a second)."""
+        self._rest, self._begun, self._before = rest, time.perf_counter(), self._crowd.cpu()
+
+    async def next(self) -> Timing:
+        """Make one change and wait until it is effective. Raises CannotRunError."""
+        if self._away == 0:
+            self._number = self._chance.randrange(self._crowd.models)
+        self._away = 100 - self._away
+        try:
+            async with asyncio.timeout(_WITHIN):
+                timing = await self._change()
+        except TimeoutError:
+            words = f"{model_name(self._number)} is not effective at {self._away} % after {_WITHIN} s"
+            raise CannotRunError(words) from None
+        self._timings.append(timing)
+        await asyncio.sleep(_PAUSE)
+        return timing
+
+    def end(self) -> Changes:
+        """Tell what was measured."""
+        passed, after = time.perf_counter() - self._begun, self._crowd.cpu()
+        cpu = {
+            name: (used - self._before[name] - self._rest.get(name, 0.0) * passed) / len(self._timings)
+            for name, used in after.items()
+        }
+        return Changes(tuple(self._timings), cpu)
+
+    async def _change(self) -> Timing:
+        crowd, name = self._crowd, model_name(self._number)
+        connections = Connections(crowd.site.gateway, crowd.seen.ports[name], keepalive=True)
+        try:
+            await _until_answered_by(connections, "local" if self._away else "remote")
+            routed = crowd.seen.split(name, self._away)
+            sent, answered = crowd.tap.next_routes()
+            begun = time.perf_counter()
+            path, body = self._request()
+            writing = asyncio.create_task(crowd.client.request("PATCH", path, body=body, content_type=MERGE))
+            writing_ended = asyncio.create_task(_moment_of(writing))
+            decided = await routed
+            effective = await _until_answered_by(connections, "remote" if self._away else "local")
+            return Timing(
+                written=await writing_ended - begun,
+                decided=decided - begun,
+                sent=await sent - begun,
+                acknowledged=await answered - begun,
+                effective=effective - begun,
+            )
+        finally:
+            connections.close()
+
+    def _request(self) -> tuple[str, Mapping[str, object]]:
+        path = self._crowd.path(self._number)
+        return (f"{path}/status", route_away(self._away)) if self._by_hand else (path, override(self._away))
+
+
+async def _moment_of(task: asyncio.Task[object]) -> float:
+    await task
+    return time.perf_counter()
+
+
+async def _until_answered_by(connections: Connections, side: str) -> float:
+    """Send one request after another until this side answers; return when it did. None may fail."""
+    request = b"GET / HTTP/1.1\r\nhost: benchmark\r\n\r\n"
+    while True:
+        answer = await connections.exchange(request)
+        if answer.status != 200:
+            raise CannotRunError(f"a request was answered with {answer.status}")
+        if answer.route == side:
+            return time.perf_counter()
+        await asyncio.sleep(_BETWEEN_REQUESTS)
+
+
+async def alternate(changing: Sequence[Changing], changes: int) -> Sequence[Changes]:
+    """Make so many changes with each, in turns: what disturbs the machine disturbs all of them."""
+    for turn in range(changes):
+        for one in changing if turn % 2 else reversed(changing):
+            await one.next()
+    return [one.end() for one in changing]

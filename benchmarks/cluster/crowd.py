@@ -1,0 +1,154 @@
+"""A namespace with many models, the programs that serve them, and an Envoy that is watched through a tap."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+from benchmarks.cluster.figures import Start
+from benchmarks.cluster.objects import Servers, model_name, objects_of
+from benchmarks.cluster.processes import Process
+from benchmarks.cluster.seen import Seen
+from benchmarks.cluster.tap import Tap
+from benchmarks.proxies.envoys import CannotRunError
+from controller.store.kube.client import KubeClient
+from controller.store.kube.resources import RESOURCES
+from controller.store.kube.store import KubeStore
+from tests.kube.support.api_server import ApiServer
+from tests.kube.support.site import Site
+from tests.support.objects import KubeObject
+
+CONTROLLER, XDS_SERVER, ENVOY = "controller", "xds-server", "Envoy"
+PROGRAMS = (CONTROLLER, XDS_SERVER, ENVOY)
+
+_AT_ONCE = 16
+_PROGRAMMED_WITHIN = 240.0
+"""Seconds."""
+
+Tell = Callable[[str], None]
+
+
+class Crowd:
+    """So many models, in a namespace of their own, and one replica of each program."""
+
+    def __init__(self, site: Site, client: KubeClient, models: int) -> None:
+        self.site = site
+        self.client = client
+        self.models = models
+        self._tap: Tap | None = None
+        self._seen: Seen | None = None
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def in_namespace(cls, api: ApiServer, client: KubeClient, models: int) -> AsyncIterator[Crowd]:
+        """Make the namespace; leaving ends the programs."""
+        name = f"models-{models}"
+        await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
+        folder = api.folder / name
+        folder.mkdir()
+        async with Site(api, name, folder).running() as site:
+            yield cls(site, client, models)
+
+    @property
+    def tap(self) -> Tap:
+        """What passes between Envoy and the xDS server, once they run."""
+        assert self._tap is not None, "not started"
+        return self._tap
+
+    @property
+    def seen(self) -> Seen:
+        """The models as anybody sees them, once the programs run."""
+        assert self._seen is not None, "not started"
+        return self._seen
+
+    async def write(self, servers: Servers, tell: Tell) -> None:
+        """Write all objects of all models."""
+        numbers = iter(range(self.models))
+        written = 0
+
+        async def writing() -> None:
+            nonlocal written
+            for number in numbers:
+                for one in objects_of(number, servers):
+                    await self._create(one)
+                written += 1
+                if written % 100 == 0:
+                    tell(f"{written} of {self.models} models written")
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(writing())
+
+    async def _create(self, one: KubeObject) -> None:
+        path = RESOURCES[one.ref.kind].collection(self.site.namespace)
+        await self.client.request("POST", path, body=one.in_namespace(self.site.namespace).raw)
+
+    @contextlib.asynccontextmanager
+    async def served(self, tell: Tell) -> AsyncIterator[Start]:
+        """Start the programs, all at once, and tell how that went once every model is programmed."""
+        site = self.site
+        # Their rights are made before the clock runs.
+        users = {program: site.user(program) for program in (CONTROLLER, XDS_SERVER)}
+        async with contextlib.AsyncExitStack() as stack:
+            store = await stack.enter_async_context(KubeStore(self.client, ["ModelDeployment"], (site.namespace,)))
+            self._seen = Seen(store, self.models)
+            stack.callback(asyncio.create_task(self._seen.run()).cancel)
+            begun = time.perf_counter()
+            xds_server = site.xds_server(user=users[XDS_SERVER])
+            controller = site.controller(user=users[CONTROLLER])
+            self._tap = await stack.enter_async_context(Tap(site.replicas[0]).running())
+            await site.envoy("envoy", self._tap.address)
+            await asyncio.gather(xds_server.ready(), controller.ready())
+            ready = time.perf_counter() - begun
+            await self._programmed(tell)
+            seen, tap = self._seen, self._tap
+            yield Start(
+                controller_ready=ready,
+                last_route=seen.last_route - begun,
+                last_sent=tap.sent - begun,
+                last_acknowledged=tap.answered - begun,
+                last_programmed=seen.last_programmed - begun,
+                cpu=self.cpu(),
+            )
+
+    async def _programmed(self, tell: Tell) -> None:
+        for _ in range(int(_PROGRAMMED_WITHIN / 2)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.seen.programmed.wait(), 2)
+                return
+            tell(f"{len(self.seen.ports)} of {self.models} have a route, {self.seen.count_programmed} are programmed")
+        raise CannotRunError(f"not every model is programmed after {_PROGRAMMED_WITHIN} s")
+
+    async def without_controller(self) -> None:
+        """Let the controller end by itself."""
+        (controller,) = self.site.controllers
+        await asyncio.to_thread(controller.end)
+
+    def processes(self) -> Mapping[str, Process]:
+        """The programs that run."""
+        (xds_server,), (envoy,) = self.site.xds_servers, self.site.envoys
+        found = {one.name: one for one in (Process(XDS_SERVER, xds_server.pid), Process(ENVOY, envoy.process.pid))}
+        (controller,) = self.site.controllers
+        if controller.alive:
+            found[CONTROLLER] = Process(CONTROLLER, controller.pid)
+        return {name: found[name] for name in PROGRAMS if name in found}
+
+    def cpu(self) -> Mapping[str, float]:
+        """What each program has used so far, in seconds."""
+        return {name: process.cpu_seconds() for name, process in self.processes().items()}
+
+    def memory(self) -> Mapping[str, int]:
+        """What each program holds, in bytes."""
+        return {name: process.resident_bytes() for name, process in self.processes().items()}
+
+    def path(self, number: int) -> str:
+        """The path of a model on the API server."""
+        return f"{RESOURCES['ModelDeployment'].collection(self.site.namespace)}/{model_name(number)}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the programs write their logs."""
+        return self.site.folder
