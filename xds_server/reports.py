@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
 from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import SHORT
+from xds_server.snapshot.types import SECRET, SHORT
 from xds_server.stream.clients import Holding
 
 # Acknowledgements come one by one from many Envoys; what they say is told together.
@@ -70,7 +70,7 @@ class Reports:
             route=route.digest,
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
-            refusals=(*self._served.problems(model), *refused),
+            refusals=(*self._served.problems(model), *_strangers(envoys, keys), *refused),
         )
 
     def replica(self) -> ReplicaReport:
@@ -92,6 +92,14 @@ class Reports:
         changed = frozenset(self._served.models() if models is None else models)
         for reader in self._readers:
             reader.look_at(changed)
+
+
+def _strangers(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterator[str]:
+    """Name the Envoys that wait for secrets they will not be given."""
+    if any(key.type_url == SECRET for key in keys):
+        for envoy in envoys:
+            if not envoy.client.authorised:
+                yield f"{envoy.client.node_id} is given no secrets: it does not carry the token of the xDS server's Envoys"
 
 
 class Reader(AsyncIterator[tuple[ModelReport, ...]]):

@@ -8,7 +8,7 @@ from tests.support.routes import a_route
 from xds_server.reports import Reports
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER
+from xds_server.snapshot.types import CLUSTER, SECRET
 from xds_server.stream.clients import ClientState, Holding
 from xds_server.stream.requests import Rejection
 
@@ -33,6 +33,7 @@ class Served:
     def __init__(self, **routes):
         self.routes = {ModelKey("default", name): route for name, route in routes.items()}
         self.said = {}
+        self.brought = ((KEY, "1"),)
 
     def models(self):
         return tuple(self.routes)
@@ -41,7 +42,7 @@ class Served:
         return self.routes.get(model)
 
     def versions(self, model):
-        return ((KEY, "1"),)
+        return self.brought
 
     def problems(self, model):
         return self.said.get(model, ())
@@ -83,6 +84,15 @@ def test_what_could_not_be_resolved_is_said():
     served = Served(a=a_route())
     served.said[A] = ("Secret default/x: not there",)
     assert Reports(served, Clients()).report(A).refusals == ("Secret default/x: not there",)
+
+
+def test_an_envoy_that_is_given_no_secrets_is_named_where_one_is_needed():
+    served = Served(a=a_route())
+    reports = Reports(served, Clients(holding(), holding(complete=False, authorised=False, node_id="stranger")))
+    assert reports.report(A).refusals == ()
+    served.brought = ((ResourceKey(SECRET, "secret/a"), "1"),)
+    (words,) = reports.report(A).refusals
+    assert words.startswith("stranger is given no secrets")
 
 
 async def test_a_reader_is_told_everything_first_and_then_what_changed():
