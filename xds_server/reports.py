@@ -99,7 +99,7 @@ def _strangers(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterat
     if any(key.type_url == SECRET for key in keys):
         for envoy in envoys:
             if not envoy.client.authorised:
-                yield f"{envoy.client.node_id} is given no secrets: it does not carry the token of the xDS server's Envoys"
+                yield f"{envoy.client.node_id} is given no secrets: it does not carry the node token"
 
 
 class Reader(AsyncIterator[tuple[ModelReport, ...]]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -48,7 +48,7 @@ class Traffic:
     """Called as each request ends."""
 
 
-async def open_loop(urls: str | Sequence[str], arrivals: Sequence[float], traffic: Traffic | None = None) -> Report:
+async def open_loop(urls: str | Sequence[str], arrivals: Iterable[float], traffic: Traffic | None = None) -> Report:
     """Send one request at each arrival time (seconds from the start, ascending), to the urls in turn.
 
     The latency of a request counts from its arrival time, so a late sender is part of it. Cancelling the loop gives up

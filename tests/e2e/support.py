@@ -61,6 +61,7 @@ async def beamlit(*arguments: object, **environment: str) -> Ended:
         process.kill()
         await process.wait()
         raise
+    assert process.returncode is not None
     return Ended(process.returncode, output.decode(), errors.decode())
 
 

@@ -85,7 +85,7 @@ class Site:
         """Start one more replica of the controller, without waiting."""
         probe = f"127.0.0.1:{unused_port()}"
         lease, service = f"{self.namespace}/beamlit-controller", f"{self.namespace}/{XDS_SERVICE}"
-        command = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
+        command: tuple[object, ...] = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
         command = (*command, "--xds-service", service, *self._where(user or self.user("controller")), *options)
         program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe)
         self.controllers.append(program)
@@ -98,7 +98,15 @@ class Site:
         xds, admin = HostPort(self.host, unused_port()), HostPort(self.host, unused_port())
         self.replicas.append(xds)
         self.write(_xds_slice(name, xds, admin))
-        command = ("xds-server", "--xds-address", xds, "--admin-address", admin, "--node-token-file", self._token)
+        command: tuple[object, ...] = (
+            "xds-server",
+            "--xds-address",
+            xds,
+            "--admin-address",
+            admin,
+            "--node-token-file",
+            self._token,
+        )
         where = self._where(user or self.user("xds-server"))
         command = (*command, "--gateway-address", self.gateway, *where, *options)
         program = Program(name, self.folder, command, str(admin))
