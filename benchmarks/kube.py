@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -23,7 +23,7 @@ import click
 from benchmarks.cluster import servers as model_servers
 from benchmarks.cluster.changes import Changing, alternate
 from benchmarks.cluster.crowd import CONTROLLER, XDS_SERVER, Crowd
-from benchmarks.cluster.figures import LEGEND, PEERS, Changes, Figures, table, verdicts
+from benchmarks.cluster.figures import LEGEND, PEERS, Changes, Figures, as_object, table, verdicts
 from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
 from tests.kube.support.addresses import own_address
@@ -129,7 +129,7 @@ async def _changed(
 def _told(figures: Sequence[Figures]) -> int:
     click.echo(f"\n{table(figures)}\n\n{LEGEND}\n{PEERS}\n")
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(one) for one in figures], indent=1))
+    OUTPUT.write_text(json.dumps(as_object(figures), indent=1))
     judged = list(verdicts(figures, (CONTROLLER, XDS_SERVER)))
     for good, text in judged:
         click.echo(f"{'met' if good else 'missed':<7}{text}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice
+from controller.api.credentials import inline_client_secret
 from controller.api.endpoint_guard import EndpointGuard, admit_all
 from controller.api.endpoints import Replica, replicas_of
 from controller.api.route import LocalBackend, ModelRoute
@@ -18,7 +20,7 @@ from controller.api.status import is_withdrawn
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
-from xds_server.credentials.protection import is_inline, protected, referred_secrets
+from xds_server.credentials.protection import has_inline, is_inline, protected, referred_secrets
 from xds_server.credentials.sources import MODEL, SECRET, OwnSecrets
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
@@ -70,6 +72,7 @@ class Delivery:
         self._guard = guard
         self._cache = Cache()
         self._routes: dict[ModelKey, ModelRoute] = {}
+        self._uids: dict[ModelKey, str] = {}
         self._delivered: dict[ModelKey, ModelRoute] = {}
         self._models_of: dict[ObjectRef, set[ModelKey]] = {}
         self._problems: dict[ModelKey, tuple[str, ...]] = {}
@@ -129,7 +132,7 @@ class Delivery:
     def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
         model = ModelKey(ref.namespace, ref.name)
         stored, before = self._cache.find(ref), self._routes.get(model)
-        if stored is None or is_withdrawn(stored.status):
+        if stored is None or is_withdrawn(stored.status) or self._is_successor_without_route(model, stored):
             self._route(model, None)
             self._decided.pop(ref, None)
             return {model}
@@ -137,30 +140,41 @@ class Delivery:
         if route is None:
             # An object whose route vanished keeps its last good configuration.
             return set()
+        self._uids[model] = str(stored.metadata["uid"])
         if not self._keeps_anew(stored, route) and route == before:
             return set()
         self._route(model, route)
         return {model}
 
+    def _is_successor_without_route(self, model: ModelKey, stored: StoredObject) -> bool:
+        """Tell whether an object was decided to have no route, and what is served is that of one before of its name.
+
+        Deleted and created at once may look like a change. What is not decided on yet keeps what there was.
+        """
+        followed = self._uids.get(model, stored.metadata["uid"]) != stored.metadata["uid"]
+        return followed and _is_decided(stored) and not stored.status.get("route")
+
     def _keeps_anew(self, stored: StoredObject, route: ModelRoute) -> bool:
         """Keep an object that holds a credential of its route itself; tell whether there is a new one to read.
 
-        It is read as it was when the route was decided on: a new credential is not for the token endpoint of before.
+        A credential is for the token endpoint that it stands beside. The spec may be newer than the route, also when
+        the status says otherwise: what is refused keeps the route of before. And the spec in between may never come.
         """
+        kept = self._decided.pop(stored.ref, None)
         if route.remote is None or not is_inline(route.remote):
-            self._decided.pop(stored.ref, None)
             return False
-        kept = self._decided.get(stored.ref)
-        if stored.status.get("observedGeneration") != stored.generation:
-            return False
-        self._decided[stored.ref] = stored
-        return kept is None or (kept.generation, kept.metadata["uid"]) != (stored.generation, stored.metadata["uid"])
+        fitting = next((one for one in (stored, kept) if one and has_inline(one.raw, route.remote)), None)
+        if fitting:
+            self._decided[stored.ref] = fitting
+        return (kept and inline_client_secret(kept.raw)) != (fitting and inline_client_secret(fitting.raw))
 
     def _found(self, ref: ObjectRef) -> StoredObject | None:
         return self._decided.get(ref) if ref.kind == MODEL else self._cache.find(ref)
 
     def _route(self, model: ModelKey, route: ModelRoute | None) -> None:
         before = self._routes.pop(model, None)
+        if route is None:
+            self._uids.pop(model, None)
         for ref in _referred(model, before):
             self._models_of[ref].discard(model)
             if not self._models_of[ref]:
@@ -171,13 +185,19 @@ class Delivery:
             self._routes[model] = route
 
     def _all_decided(self) -> bool:
-        return all("observedGeneration" in stored.status for stored in self._cache.objects(MODEL).values())
+        return all(map(_is_decided, self._cache.objects(MODEL).values()))
 
     async def _publish(self) -> None:
         due, self._due = sorted(self._due), set()
         changes: list[tuple[ModelKey, tuple[Resource, ...]]] = []
         for model in due:
-            changes.append((model, self._resources(model)))
+            try:
+                changes.append((model, self._resources(model)))
+            except Exception as error:
+                # A mistake of ours shows with one model, which keeps what it has; the others go on. The words of the
+                # exception may quote a secret.
+                self._problems[model] = (f"what is asked for cannot be translated ({type(error).__name__})",)
+                logger.error("model not translated", extra=_where(model, error))
             if len(changes) % _MODELS_PER_TURN == 0:
                 await asyncio.sleep(0)  # the streams and the health checks have their turn
         changed = self._assembly.replace(changes)
@@ -219,6 +239,15 @@ def _referred(model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]
         return frozenset()
     service = ObjectRef("Service", route.local.namespace, route.local.service)
     return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
+
+
+def _where(model: ModelKey, error: Exception) -> dict[str, str]:
+    frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return {"model": str(model), "error": type(error).__name__, "at": " ".join(frames[-3:])}
+
+
+def _is_decided(stored: StoredObject) -> bool:
+    return "observedGeneration" in stored.status
 
 
 def _route_of(stored: StoredObject) -> ModelRoute | None:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 
-from benchmarks.cluster.crowd import Crowd
+from benchmarks.cluster.crowd import ENVOY, Crowd
 from benchmarks.cluster.figures import Changes, Timing
 from benchmarks.cluster.objects import model_name, override, route_away
 from benchmarks.load.connection import Connections
@@ -60,6 +60,7 @@ class Changing:
         cpu = {
             name: (used - self._before[name] - self._rest.get(name, 0.0) * passed) / len(self._timings)
             for name, used in after.items()
+            if name != ENVOY
         }
         return Changes(tuple(self._timings), cpu)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.cluster.figures import Start
 from benchmarks.cluster.objects import Servers, model_name, objects_of
-from benchmarks.cluster.processes import Process
+from benchmarks.cluster.processes import Process, api_server_in
 from benchmarks.cluster.seen import Seen
 from benchmarks.cluster.tap import Tap
 from benchmarks.proxies.envoys import CannotRunError
@@ -21,7 +21,7 @@ from tests.kube.support.api_server import ApiServer
 from tests.kube.support.site import Site
 from tests.support.objects import KubeObject
 
-CONTROLLER, XDS_SERVER, ENVOY = "controller", "xds-server", "Envoy"
+CONTROLLER, XDS_SERVER, ENVOY, API_SERVER = "controller", "xds-server", "Envoy", "API server and etcd"
 PROGRAMS = (CONTROLLER, XDS_SERVER, ENVOY)
 
 _AT_ONCE = 16
@@ -38,6 +38,7 @@ class Crowd:
         self.site = site
         self.client = client
         self.models = models
+        self._api = api_server_in(site.cluster.folder)
         self._tap: Tap | None = None
         self._seen: Seen | None = None
 
@@ -96,7 +97,7 @@ class Crowd:
             store = await stack.enter_async_context(KubeStore(self.client, ["ModelDeployment"], (site.namespace,)))
             self._seen = Seen(store, self.models)
             stack.callback(asyncio.create_task(self._seen.run()).cancel)
-            begun = time.perf_counter()
+            begun, before = time.perf_counter(), self._api_cpu()
             xds_server = site.xds_server(user=users[XDS_SERVER])
             controller = site.controller(user=users[CONTROLLER])
             self._tap = await stack.enter_async_context(Tap(site.replicas[0]).running())
@@ -111,7 +112,7 @@ class Crowd:
                 last_sent=tap.sent - begun,
                 last_acknowledged=tap.answered - begun,
                 last_programmed=seen.last_programmed - begun,
-                cpu=self.cpu(),
+                cpu={**self.cpu(), API_SERVER: self._api_cpu() - before},
             )
 
     async def _programmed(self, tell: Tell) -> None:
@@ -139,6 +140,9 @@ class Crowd:
     def cpu(self) -> Mapping[str, float]:
         """What each program has used so far, in seconds."""
         return {name: process.cpu_seconds() for name, process in self.processes().items()}
+
+    def _api_cpu(self) -> float:
+        return sum(process.cpu_seconds() for process in self._api)
 
     def memory(self) -> Mapping[str, int]:
         """What each program holds, in bytes."""

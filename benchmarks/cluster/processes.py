@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.proxies.envoys import cpu_clock
+from tests.e2e.support import processes_of
+from tests.tools import binaries
 
 _KIB = 1024
 
@@ -28,3 +31,9 @@ class Process:
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
         return int(found[1]) * _KIB if found else 0
+
+
+def api_server_in(folder: Path) -> Sequence[Process]:
+    """Find the kube-apiserver and the etcd that keep their files in this folder."""
+    programs = tuple(f"{program()} " for program in (binaries.etcd, binaries.kube_apiserver))
+    return [Process("API server", pid) for pid, command in processes_of(folder).items() if command.startswith(programs)]

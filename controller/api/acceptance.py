@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from controller.api.backend import RemoteBackend
 from controller.api.errors import FieldError, Path
+from controller.api.http import is_of_credentials
 from controller.api.metrics import MetricByName, MetricSpec
 from controller.api.model import ModelDeployment, OffloadingConfig
 from controller.api.selectors import LabelSelector
@@ -95,6 +96,12 @@ def _in_backend(backend: RemoteBackend, at: Path) -> Iterator[FieldError]:
         yield FieldError(
             (*at, "authConfig", "oauthConfig", "clientSecret"),
             "everybody who may read this object can read it; put it into a Secret and name that in clientSecretRef",
+        )
+    for name in filter(is_of_credentials, backend.headers_to_add):
+        yield FieldError(
+            (*at, "headersToAdd", name),
+            "everybody who may read this object can read it, also in its status; put it into a Secret and name that in "
+            "authConfig.apiKey",
         )
     yield from _not_default(backend, _BACKEND, at)
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from controller.api.base import ApiValue
 from controller.api.errors import FieldFaultError
+from controller.api.http import is_of_credentials
 from controller.api.model import RemoteBackend
 from controller.api.scalars import Flag, Port, Shape
 
@@ -92,3 +93,12 @@ class Configuration(ApiValue):
             "proxyService": self.proxy_service is not None,
         }
         return tuple(f"{key}: has no effect yet" for key, given in without_effect.items() if given)
+
+    def shown(self) -> tuple[str, ...]:
+        """Say which of the keys seem to hold a credential that statuses show: a route has all headers in it."""
+        headers = self.default_remote_backend.headers_to_add if self.default_remote_backend else {}
+        return tuple(
+            f"defaultRemoteBackend.headersToAdd.{name}: stands in the status of every model that uses this backend; "
+            "a credential belongs into authConfig"
+            for name in filter(is_of_credentials, headers)
+        )

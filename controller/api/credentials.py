@@ -22,6 +22,12 @@ def inline_client_secret(raw: Mapping[str, Any]) -> object:
     return next((_at(backend, "authConfig", "oauthConfig", "clientSecret") for backend in _backends(raw)), None)
 
 
+def is_for_inline_secret(raw: Mapping[str, Any], oauth: OAuth) -> bool:
+    """Tell whether a ModelDeployment has its inline field for this client and this token endpoint, and for no other."""
+    config = next((_at(backend, "authConfig", "oauthConfig") for backend in _backends(raw)), None)
+    return (_at(config, "clientId"), _at(config, "tokenUrl")) == (oauth.client_id, oauth.token_url)
+
+
 def without_inline_credentials(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a ModelDeployment as it may be shown to those who may not read it."""
     shown = copy.deepcopy(dict(raw))

@@ -7,6 +7,7 @@ Whoever may write EndpointSlices could otherwise let the gateway send requests w
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +30,13 @@ _METADATA = frozenset(
 _METADATA_NAMES = frozenset(
     ("metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
 )
+
+# Translated to IPv4 by the network where it knows how (RFC 6052, section 2.1).
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+# Nothing but numbers is an address to many a resolver (inet_aton(3)); that of Envoy takes 127.0.0.01 for loopback.
+_NUMBER = r"([0-9]+|0[xX][0-9a-fA-F]*)"
+_NUMBERS = re.compile(rf"{_NUMBER}(\.{_NUMBER})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +111,10 @@ def refused_address(host: str) -> str | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
+        is_name = ":" not in host and not _NUMBERS.fullmatch(host)
+        return None if is_name else "no address in its usual form"
+    if isinstance(address, ipaddress.IPv6Address):
+        address = _within(address) or address
     if address in _METADATA:
         return "the address of a cloud's metadata server"
     for holds, reason in (
@@ -117,3 +126,10 @@ def refused_address(host: str) -> str | None:
         if holds:
             return reason
     return None
+
+
+def _within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that is reached by way of this one, if one is."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour

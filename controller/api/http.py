@@ -28,6 +28,8 @@ _OF_THE_CONNECTION = (
     "transfer-encoding",
     "upgrade",
 )
+# What is sent in these is a credential, whoever wrote it.
+_OF_CREDENTIALS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
 _HOST_IS_GIVEN = "may not be set: the Host that is sent is remoteBackend.host"
 _NOT_OURS = "may not be set: it belongs to the connection, which is Envoy's"
 
@@ -49,6 +51,11 @@ def _free_name(name: str) -> str:
     return name
 
 
+def is_of_credentials(name: str) -> bool:
+    """Tell whether the header of this name usually has a credential in it."""
+    return name.lower() in _OF_CREDENTIALS
+
+
 _RESERVED = f"[{', '.join(map(repr, _OF_THE_CONNECTION))}]"
 
 HeadersToAdd = Annotated[
@@ -56,6 +63,7 @@ HeadersToAdd = Annotated[
     Field(max_length=32),
     AfterValidator(_free),
     Checked(
+        Rule("self.all(name, size(name) <= 256)", "the name of a header must have at most 256 characters"),
         Rule("self.all(name, name.lowerAscii() != 'host')", f"Host {_HOST_IS_GIVEN}"),
         Rule(f"self.all(name, !(name.lowerAscii() in {_RESERVED}))", f"a header of the connection {_NOT_OURS}"),
     ),

@@ -73,7 +73,7 @@ def serve(options: ControllerOptions) -> None:
 async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything: the lease is given back last."""
     configuration = configured(options.config, options.overrides)
-    for words in configuration.not_served():
+    for words in (*configuration.not_served(), *configuration.shown()):
         logger.warning("configuration", extra={"because": words})
     registry, identity = process_registry(), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     async with contextlib.AsyncExitStack() as stack:

@@ -24,6 +24,8 @@ Observer = Callable[[frozenset[ObjectRef] | None], None]
 FORGET_AFTER = 10.0
 _CONNECT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2
+# What ends a stream before its time: the connection, or words that are no reports.
+_FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError)
 
 
 class Feed:
@@ -60,7 +62,7 @@ class Feed:
             try:
                 # A fresh start after each stream that worked: the first attempt is at once.
                 async for attempt in AsyncRetrying(
-                    retry=retry_if_exception_type((httpx.HTTPError, InvalidObjectError, ValueError)),
+                    retry=retry_if_exception_type(_FAILURES),
                     wait=wait_exponential_jitter(multiplier=0.2, max=3.0, jitter=0.2),
                 ):
                     with attempt:
@@ -75,25 +77,37 @@ class Feed:
         self._observer(None)
 
     async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
-        """Read one stream to its end. Raises what httpx raises while nothing was heard yet."""
-        named: set[ObjectRef] = set()
+        """Read one stream to its end. Raises one of `_FAILURES` while nothing was heard yet."""
+        first: list[ModelReport] = []
         synced = False
         with contextlib.ExitStack() as quiet:
             async with client.stream("GET", f"http://{replica}{PATH}") as response:
                 response.raise_for_status()
                 async for line in response.aiter_lines():
-                    said = json.loads(line)
-                    if "name" in said:
-                        model = self._fleet.hear(replica, parse(ModelReport, said))
-                        named.add(model)
-                        if synced:
-                            self._observer(frozenset((model,)))
+                    said = _read(line)
+                    if isinstance(said, ReplicaReport):
+                        news = self._fleet.count(replica, said, asyncio.get_running_loop().time())
+                        if news and synced:
+                            self._observer(None)
+                    elif synced:
+                        self._observer(frozenset((self._fleet.hear(replica, said),)))
+                    else:
+                        first.append(said)
                         continue
-                    self._fleet.count(replica, parse(ReplicaReport, said))
                     if not synced:
                         synced = True
                         away.cancel()
-                        quiet.enter_context(contextlib.suppress(httpx.HTTPError))
-                        self._fleet.complete(replica, frozenset(named))
+                        quiet.enter_context(contextlib.suppress(*_FAILURES))
+                        self._fleet.complete(replica, frozenset(self._fleet.hear(replica, one) for one in first))
                         self._observer(None)
                         logger.info("replica of the xDS server heard", extra={"replica": replica})
+        if not synced:
+            raise ValueError("ended before everything was said")
+
+
+def _read(line: str) -> ModelReport | ReplicaReport:
+    """Read one line. Raises ValueError or InvalidObjectError for what is no report."""
+    said = json.loads(line)
+    if not isinstance(said, dict):
+        raise ValueError("not a report")
+    return parse(ModelReport, said) if "name" in said else parse(ReplicaReport, said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
 from controller.reconcile.proxies import ProxyReport
@@ -9,12 +11,16 @@ from controller.store.objects import ObjectRef
 
 MODEL = "ModelDeployment"
 
+# Seconds until it is believed that no Envoy is left: those of a replica that ends are on their way to another one.
+ON_THEIR_WAY = 10.0
+
 
 class Fleet:
     """The newest report of every replica on every model.
 
     Nothing is reported before every replica that is expected said all it had to say, or was dropped: half of the truth
-    would take back what was said of models before a restart.
+    would take back what was said of models before a restart. So would the moments in which all Envoys change from one
+    replica to the next.
     """
 
     def __init__(self) -> None:
@@ -22,6 +28,8 @@ class Fleet:
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
+        self._envoy_at = -math.inf
+        self._nobody = True
 
     def expect(self, replica: str) -> None:
         """There is a replica that was not heard yet."""
@@ -37,9 +45,18 @@ class Fleet:
             said.pop(model, None)
         return model
 
-    def count(self, replica: str, report: ReplicaReport) -> None:
-        """Take in how many Envoys a replica has."""
+    def count(self, replica: str, report: ReplicaReport, now: float) -> bool:
+        """Take in how many Envoys a replica has; say whether it is news that there is none, or one again.
+
+        `now` are the seconds of a steady clock.
+        """
         self._envoys[replica] = report.envoys
+        before = self._nobody
+        if any(self._envoys.values()):
+            self._envoy_at, self._nobody = now, False
+        else:
+            self._nobody = now - self._envoy_at >= ON_THEIR_WAY
+        return self._nobody != before
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:
         """A replica, expected or heard before, named every model it has."""
@@ -64,15 +81,18 @@ class Fleet:
     def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
 
-        None while a replica is awaited, or none was heard.
+        None while a replica is awaited, none was heard, or all Envoys may be on their way to another one.
         """
         if self._awaited or not self._complete:
             return None
         said = {replica: self._said[replica].get(model) for replica in sorted(self._complete)}
+        # A replica that was not told of a model yet will serve it to all its Envoys.
+        connected = sum(one.connected if one else self._envoys.get(replica, 0) for replica, one in said.items())
+        if not connected and not self._nobody:
+            return None
         current = [one for one in said.values() if one and one.route == route.digest]
         return ProxyReport(
-            # A replica that was not told of a model yet will serve it to all its Envoys.
-            connected=sum(one.connected if one else self._envoys.get(replica, 0) for replica, one in said.items()),
+            connected=connected,
             programmed=sum(one.programmed for one in current),
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
         )

@@ -127,8 +127,10 @@ class Controller:
             self._queue.succeeded(ref)
             self._queue.forget(ref)
             self._around.observer(ref, None)
-        elif self._writer.expects(seen, now):
+        elif until := self._writer.expected_until(seen, now):
             self._writer.pass_over(ref)
+            # A write that changed nothing in the store never comes back.
+            self._queue.add_at(ref, until)
         else:
             self._writer.write(Wish(seen, self._outcome(seen).status), start, now)
 

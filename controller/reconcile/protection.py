@@ -6,6 +6,8 @@ leaves without the protection that the object asks for.
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from controller.api.backend import AuthConfig, OAuthConfig, RemoteBackend
 from controller.api.credentials import (
     ClientCertificate,
@@ -65,6 +67,11 @@ def _oauth(config: AuthConfig, *, is_default: bool) -> OAuth:
         raise RemoteNotUsableError(f"{at}.clientId: is not set")
     if not oauth.token_url:
         raise RemoteNotUsableError(f"{at}.tokenUrl: is not set")
+    try:
+        urlsplit(oauth.token_url)
+    except ValueError:
+        # What its form lets through, and the API server with it.
+        raise RemoteNotUsableError(f"{at}.tokenUrl: must have an IPv6 address between its brackets") from None
     return OAuth(
         client_id=oauth.client_id,
         client_secret=_client_secret(oauth, at, is_default=is_default),

@@ -158,7 +158,10 @@ def _front(model: ModelDeployment, lookups: Lookups, guard: EndpointGuard) -> Fr
         return Fault("NoService", "spec.serviceRef is not set: there is no Service to front")
     service = lookups.service(ref.namespace, ref.name)
     if service is None:
-        return Fault("ServiceNotFound", f"spec.serviceRef: {ref} does not exist")
+        elsewhere = ref.namespace != model.metadata.namespace
+        # The option `namespaces` may leave it out.
+        unseen = ", or its namespace is not watched" if elsewhere else ""
+        return Fault("ServiceNotFound", f"spec.serviceRef: {ref} does not exist{unseen}")
     try:
         port = referred_port(reference, service)
     except PortNotFoundError as error:

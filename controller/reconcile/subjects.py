@@ -103,7 +103,9 @@ class Subjects:
             yield _port_of(seen.status.route.local)
 
     def _reserved(self, seen: Seen) -> int | None:
-        return seen.status.serving_port if self._ports.for_life else None
+        # A status without a generation is none of ours: the original wrote the port of the model's container there.
+        is_ours = seen.status.observed_generation > 0
+        return seen.status.serving_port if is_ours and self._ports.for_life else None
 
 
 def seniority(seen: Seen) -> Seniority:

@@ -57,14 +57,15 @@ class StatusWriter:
         self._failed: dict[ObjectRef, ModelRoute | None] = {}
         self._away = False
 
-    def expects(self, seen: Seen, now: datetime) -> bool:
-        """Say whether a model was written and has not come back yet."""
+    def expected_until(self, seen: Seen, now: datetime) -> datetime | None:
+        """Say until when a model is waited for that was written and has not come back yet; None for any other."""
         ref = seen.stored.ref
         version, until = self._expected.get(ref, ("", now))
-        if version == seen.stored.resource_version and now < until:
-            return True
+        # A moment further ahead is one of a clock that was set back since.
+        if version == seen.stored.resource_version and now < until <= now + _COMES_BACK_WITHIN:
+            return until
         self._expected.pop(ref, None)
-        return False
+        return None
 
     def write(self, wish: Wish, start: Start, now: datetime) -> None:
         """Write a status if it is another one, now or when its turn comes; `start` is how a write becomes a task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import partial
 
 from tests.e2e.support import eventually
 from tests.kube.support.program import Program
@@ -18,6 +19,9 @@ async def test_programmed_counts_every_envoy_of_every_replica(site: Site) -> Non
     replica, first, second = site.backend("local-1"), site.backend("remote-1"), site.backend("remote-2")
     site.write(site.served("chat", [replica], first))
     await site.start(xds_servers=2, envoys=2)
+    for xds_server in site.xds_servers:
+        # Clusters, endpoints, listeners, routes.
+        await eventually(partial(xds_server.metric, "beamlit_xds_acks_total"), lambda count: count >= 4)
     await site.until_condition("chat", "Programmed", "True", "Programmed")
     silent = site.envoys[1].process
     silent.send(signal.SIGSTOP)

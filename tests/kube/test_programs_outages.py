@@ -59,7 +59,8 @@ async def test_an_api_server_that_is_away_costs_no_request(own_api_server: ApiSe
         await site.change(chat.overridden("remote=60"), endpoints("chat", replicas[1], ready=False))
         await site.until_split("chat", "40/60 Override", within=40)
         await site.until_condition("chat", "Ready", "True")
-    assert 0.25 < await site.local_share(port) < 0.55
+    # Who was away looks again every ten seconds at the latest.
+    await eventually(lambda: site.local_share(port), lambda share: 0.25 < share < 0.55)
     await served_by_all(site.replicas, TOKEN)
 
 
@@ -87,6 +88,7 @@ async def test_etcd_that_comes_back_empty_handed_takes_nothing_down_before_a_sec
                 await asyncio.to_thread(own_api_server.kubectl, "create", "namespace", "models")
                 await asyncio.to_thread(site.user, "controller")
                 await asyncio.to_thread(site.user, "xds-server")
+                await asyncio.to_thread(site.announce)
                 await eventually(lambda: xds_server.metric("beamlit_store_suspect_lists"), bool, within=40)
                 await asyncio.sleep(SECOND_LOOK / 2)
                 assert (await site.ask(ports["lost"])).server == "local-1"

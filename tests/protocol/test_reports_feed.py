@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from controller.api.reports import PATH, ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
 from controller.cli.report_stream import report_routes
 from controller.proxies.feed import Feed
@@ -24,6 +25,8 @@ from xds_server.stream.clients import Holding
 BOUND = 30.0
 MODEL = ObjectRef("ModelDeployment", *A)
 ROUTE = a_route()
+REPORT = ModelReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
+ONE_MODEL, END = REPORT.model_dump_json(by_alias=True), ReplicaReport(envoys=1).model_dump_json(by_alias=True)
 
 
 class Served:
@@ -79,6 +82,42 @@ class Replica:
         self.reports.look_again([A])
 
 
+class Saying:
+    """Something on a port of its own that says these lines to each who asks, and holds on at None until it may go."""
+
+    def __init__(self, *lines: str | None) -> None:
+        self.lines = lines
+        self.may_go = asyncio.Event()
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Saying]:
+        app = web.Application()
+        app.add_routes([web.get(PATH, self._answer)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            self.port = runner.addresses[0][1]
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in self.lines:
+            if line is None:
+                await self.may_go.wait()
+            else:
+                await response.write(f"{line}\n".encode())
+        return response
+
+
 class Following:
     """A fleet that is kept current, and what its observer was told."""
 
@@ -104,7 +143,7 @@ class Following:
 
 
 @asynccontextmanager
-async def following(*replicas: Replica, forget_after: float = 0.5) -> AsyncIterator[Following]:
+async def following(*replicas: Replica | Saying, forget_after: float = 0.5) -> AsyncIterator[Following]:
     this = Following()
     this.replicas.put_nowait(frozenset(replica.address for replica in replicas))
     task = asyncio.create_task(Feed(this.fleet, this.observe, forget_after).run(this.replicas))
@@ -190,3 +229,28 @@ async def test_a_replica_that_is_not_there_yet_is_heard_when_it_comes() -> None:
             await this.until(lambda: this.refusals() == ())
         finally:
             await late.stop()
+
+
+async def test_a_first_list_that_takes_long_counts_whole_when_it_ends() -> None:
+    async with Saying(ONE_MODEL, None, END).running() as slow, following(slow) as this:
+        this.fleet.complete("another", frozenset())
+        await this.until(lambda: this.told)  # it was given up
+        slow.may_go.set()
+        await this.until(lambda: slow.address in this.fleet.replicas)
+        report = this.fleet.report(MODEL, ROUTE)
+        assert report and report.programmed == 1
+
+
+@pytest.mark.parametrize("nonsense", ["null", "[1]", "{", '{"name": 1}'])
+async def test_who_says_what_is_no_report_does_not_count(nonsense: str) -> None:
+    async with Saying(nonsense, END).running() as strange, following(strange) as this:
+        await this.until(lambda: this.told)
+        assert not this.fleet.replicas
+
+
+async def test_who_went_away_after_nonsense_is_forgotten_too() -> None:
+    strange = Saying(ONE_MODEL, END, "nonsense")
+    async with strange.running(), following(strange) as this:
+        await this.until(lambda: this.fleet.replicas)
+        strange.lines = ()
+        await this.until(lambda: not this.fleet.replicas)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource
+from controller.api.credentials import CredentialSource, is_for_inline_secret
 from controller.api.route import ModelRoute, RemoteRoute, Split
 from controller.store.objects import ObjectRef
 from xds_server.credentials import values
@@ -53,6 +54,12 @@ def referred_secrets(model: ModelKey, remote: RemoteRoute) -> frozenset[ObjectRe
 def is_inline(remote: RemoteRoute) -> bool:
     """Tell whether a part of the spec is read beside the route."""
     return any(source.source == "Spec" for source, _ in _needed(remote))
+
+
+def has_inline(raw: Mapping[str, Any], remote: RemoteRoute) -> bool:
+    """Tell whether what a ModelDeployment itself holds is meant for this remote backend, as far as it is read."""
+    oauth = remote.auth.oauth if remote.auth else None
+    return oauth is not None and is_for_inline_secret(raw, oauth)
 
 
 def _taken(model: ModelKey, remote: RemoteRoute, find: Find, own: OwnSecrets) -> tuple[Values, list[str]]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 import yaml
@@ -51,6 +53,18 @@ def find_source(kubeconfig: Path | None, context: str | None, environ: Mapping[s
     raise ConfigurationError(f"no API server to talk to: $KUBECONFIG is not set, not in a pod, no file {usual}")
 
 
+def proxy_for(server: str, environ: Mapping[str, str]) -> str | None:
+    """Find the proxy for a server (a URL): `$HTTPS_PROXY` or `$HTTP_PROXY`, unless `$NO_PROXY` names the server.
+
+    Also in lower case, which goes first.
+    """
+    parts = urlsplit(server)
+    of = {name: environ.get(name) or environ.get(name.upper(), "") for name in (f"{parts.scheme}_proxy", "no_proxy")}
+    if proxy_bypass_environment(parts.netloc, {"no": of["no_proxy"]}):
+        return None
+    return of[f"{parts.scheme}_proxy"] or None
+
+
 class Access:
     """The way to one API server with one set of credentials: a session of HTTP connections, TLS included."""
 
@@ -59,7 +73,8 @@ class Access:
         self._configuration = configuration
         self._rest = rest
         self._connections = Connections(limit=0, ssl=rest.ssl_context)  # A watch holds one for as long as it lasts.
-        configuration.client_session_kwargs = {"connector": self._connections}
+        # The environment was read by then: for each request, it would be read anew in two other threads.
+        configuration.client_session_kwargs = {"connector": self._connections, "trust_env": False}
 
     @property
     def server(self) -> str:
@@ -125,4 +140,5 @@ async def _load(source: Source) -> Access:
                 raise ConfigurationError(f"{source}: its exec plugin gives no credentials; the log has its words")
     except ConfigException as error:
         raise ConfigurationError(f"{source}: {error}") from error
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host, os.environ)
     return Access(configuration, RESTClientObject(configuration))

@@ -17,6 +17,9 @@ from controller.store.protocol import (
 )
 
 _LONGEST = 500  # Characters of the API server's words that are kept.
+# Seconds: the longest wait that is granted. The API server asks for one or two; what stands before it may ask for an
+# hour, in which nothing would be read or written though all were well again.
+_LONGEST_WAIT = 10.0
 
 
 class UnauthorizedError(ForbiddenError):
@@ -70,6 +73,6 @@ def _wait_asked_for(headers: Mapping[str, str], answer: Mapping[str, Any]) -> fl
     """Seconds of `Retry-After` (RFC 9110, 10.2.3; the API server never sends a date) or of the Status object."""
     asked = headers.get("Retry-After") or (answer.get("details") or {}).get("retryAfterSeconds")
     try:
-        return None if asked is None else max(float(asked), 0.0)
+        return None if asked is None else min(max(0.0, float(asked)), _LONGEST_WAIT)
     except (TypeError, ValueError):
         return None

@@ -103,7 +103,7 @@ class KubeClient:
     ) -> dict[str, Any]:
         """Send a request, again if that is worth it and safe; give the object that the API server answers.
 
-        Takes at most 50 seconds; who has less time puts an `asyncio.timeout` around it. Raises StoreError.
+        Takes at most a minute; who has less time puts an `asyncio.timeout` around it. Raises StoreError.
         """
         call = _Call(method, _with_query(path, query), body, content_type)
         retrying = AsyncRetrying(

@@ -51,6 +51,8 @@ class Site:
         self.backends: list[Backend] = []
         self._token = folder / "node-token"
         self._token.write_text(TOKEN)
+        self._users: dict[str, User] = {}
+        self._slices: list[ASlice] = []
         self._hand = UserHand(cluster)
         self._client = cluster.client()
 
@@ -86,7 +88,7 @@ class Site:
         probe = f"127.0.0.1:{unused_port()}"
         lease, service = f"{self.namespace}/beamlit-controller", f"{self.namespace}/{XDS_SERVICE}"
         command: tuple[object, ...] = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
-        command = (*command, "--xds-service", service, *self._where(user or self.user("controller")), *options)
+        command = (*command, "--xds-service", service, *self._where(user or self._known("controller")), *options)
         program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe)
         self.controllers.append(program)
         program.start()
@@ -97,22 +99,19 @@ class Site:
         name = f"xds-server-{len(self.xds_servers)}"
         xds, admin = HostPort(self.host, unused_port()), HostPort(self.host, unused_port())
         self.replicas.append(xds)
-        self.write(_xds_slice(name, xds, admin))
-        command: tuple[object, ...] = (
-            "xds-server",
-            "--xds-address",
-            xds,
-            "--admin-address",
-            admin,
-            "--node-token-file",
-            self._token,
-        )
-        where = self._where(user or self.user("xds-server"))
-        command = (*command, "--gateway-address", self.gateway, *where, *options)
+        self._slices.append(_xds_slice(name, xds, admin))
+        self.announce()
+        command: tuple[object, ...] = ("xds-server", "--xds-address", xds, "--admin-address", admin)
+        where = self._where(user or self._known("xds-server"))
+        command = (*command, "--gateway-address", self.gateway, "--node-token-file", self._token, *where, *options)
         program = Program(name, self.folder, command, str(admin))
         self.xds_servers.append(program)
         program.start()
         return program
+
+    def announce(self) -> None:
+        """Write the EndpointSlices of the xDS servers' Service."""
+        self.write(*self._slices)
 
     async def envoy(self, name: str = "envoy", xds: HostPort | None = None) -> Envoy:
         """Start an Envoy that joins an xDS server, the first one if none is said."""
@@ -126,6 +125,11 @@ class Site:
         roles = yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{program}.yaml").read_text())
         rules = [rule for role in roles if role["kind"] == "ClusterRole" for rule in role["rules"]]
         return self.cluster.user(self.namespace, f"beamlit-{program}", *rules)
+
+    def _known(self, program: str) -> User:
+        if program not in self._users:
+            self._users[program] = self.user(program)
+        return self._users[program]
 
     def _where(self, user: User) -> tuple[object, ...]:
         return ("--kubeconfig", user.kubeconfig, "--namespaces", self.namespace)
@@ -212,9 +216,11 @@ class Site:
     # Its clients.
 
     async def port(self, name: str) -> int:
-        """Wait for the port of the gateway that serves a model."""
+        """Wait for the port of the gateway that serves a model, and until a request is answered there."""
         status = await eventually(lambda: self.status(name), lambda seen: seen.get("servingPort"))
-        return int(status["servingPort"])
+        port = int(status["servingPort"])
+        await eventually(lambda: self.ask(port), lambda reply: not reply.error, within=30)
+        return port
 
     async def ask(self, port: int, **headers: str) -> Reply:
         """Send one request to the gateway, once, on a connection of its own."""

@@ -62,3 +62,20 @@ async def test_a_route_that_was_taken_away_is_served_no_longer():
             store.put(stored("3", route=a_route(a_remote()), conditions=not_accepted(reason)))
             await settled()
             assert delivery.delivered(A)
+
+
+async def test_what_was_created_anew_under_a_name_keeps_the_route_of_before_until_it_is_decided_on():
+    anew = a_model()._with("another", "metadata", "uid")
+    store = MemoryStore([stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()])
+    async with delivering(store) as delivery:
+        # Deleted and created at once comes as one change.
+        store.put(anew.stored(version="2"))
+        await settled()
+        assert delivery.delivered(A)
+        store.put(anew.stored(version="3", status=stored(conditions=not_accepted("Invalid")).status))
+        await settled()
+        assert delivery.delivered(A) is None
+        store.put(anew.stored(version="4", status=stored(route=a_route()).status))
+        store.put(anew.stored(version="5", status=stored(conditions=not_accepted("Invalid")).status))
+        await settled()
+        assert delivery.delivered(A).route == a_route()

@@ -114,6 +114,26 @@ async def test_while_a_secret_is_missing_the_model_is_local_and_says_so():
         assert not any(HUSH.encode() in body for body in published.bodies)
 
 
+async def test_a_model_that_cannot_be_translated_keeps_what_it_has_and_the_others_go_on(caplog):
+    b, strange = ModelKey("default", "b"), a_route(a_remote(auth=with_token(url="gopher://h")), away=30, port=81)
+    secrets = a_secret().holding(apiKey="x", clientSecret=HUSH).stored()
+    rotated = a_secret().holding(apiKey=HUSH, clientSecret=HUSH).stored(version="2")
+    objects = decided(a_model("a"), PROTECTED), decided(a_model("b"), a_route(port=81)), secrets
+    async with delivering(*objects) as (store, published, delivery):
+        before = delivery.versions(b)
+        store.put(decided(a_model("b"), strange, version="2"), rotated)
+        await settled()
+        assert HUSH in published.text_of(CREDENTIAL[1])
+        assert delivery.versions(b) == before
+        assert "cannot be translated" in delivery.problems(b)[0]
+        store.put(decided(a_model("b"), a_route(port=82), version="3"))
+        await settled()
+        assert delivery.problems(b) == ()
+        assert delivery.versions(b) != before
+    assert "default/b" in str([vars(one) for one in caplog.records])
+    assert HUSH not in caplog.text
+
+
 async def test_a_secret_of_the_same_name_elsewhere_changes_nothing():
     elsewhere = a_secret().in_namespace("other").holding(apiKey=HUSH)
     async with delivering(decided(a_model(), PROTECTED)) as (store, published, delivery):
@@ -158,3 +178,27 @@ async def test_a_credential_of_the_spec_is_read_as_it_was_when_the_route_was_dec
         await settled()
         assert HUSH in published.text_of(IN_SPEC)
         assert published.changes[1:] == [{("SDS", IN_SPEC)}]
+
+
+async def test_a_spec_that_is_refused_gives_its_credential_to_nobody():
+    # Such an object keeps the route of before, and its status is about the new generation all the same.
+    refused = decided(with_inline(HUSH, "https://other.example"), INLINE, generation=2, version="2")
+    async with delivering(decided(with_inline("older"), INLINE)) as (store, published, _):
+        store.put(refused)
+        await settled()
+        assert "older" in published.text_of(IN_SPEC)
+        assert len(published.changes) == 1
+    async with delivering(refused) as (_, published, delivery):
+        assert delivery.problems(A)
+        assert not any(HUSH.encode() in body for body in published.bodies)
+
+
+async def test_a_credential_is_not_for_a_token_endpoint_that_came_with_another():
+    elsewhere = with_token(CredentialSource(source="Spec"), "https://other.example")
+    route = a_route(a_remote(auth=elsewhere), away=30)
+    async with delivering(decided(with_inline(HUSH), INLINE)) as (store, published, delivery):
+        # The object as it was when this route was decided on was left out: the next change is there already.
+        store.put(decided(with_inline("third", "https://third.example"), route, generation=3, observed=2, version="2"))
+        await settled()
+        assert "clientSecret is missing" in delivery.problems(A)[0]
+        assert not any(HUSH.encode() in body or b"third" in body for body in published.bodies)

@@ -110,6 +110,13 @@ def test_a_secret_in_the_object_itself():
         assert "hush" not in said
 
 
+def test_a_header_that_is_a_credential():
+    headers = {"AUTHORIZATION": "Bearer hush", "X-Team": "ml"}
+    (said,) = warned(offloadingConfig={"remoteBackend": {"host": "h", "headersToAdd": headers}})
+    assert said.startswith("spec.offloadingConfig.remoteBackend.headersToAdd.AUTHORIZATION: everybody who may")
+    assert "hush" not in said
+
+
 def test_what_is_not_served_of_a_backend():
     backend = {"host": "h", "timeouts": {"connect": "1s"}, "retry": {"attempts": 2}}
     timeouts, retry = warned(offloadingConfig={"remoteBackend": backend})

@@ -45,6 +45,14 @@ def test_what_has_no_effect_yet_is_said():
     assert parse(Configuration, {}).not_served() == ()
 
 
+def test_a_credential_among_the_headers_of_the_default_backend_is_said():
+    backend = {"host": "h", "headers": {"Authorization": "Bearer hush", "X-Team": "ml"}}
+    (said,) = parse(Configuration, {"defaultRemoteBackend": backend}).shown()
+    assert said.startswith("defaultRemoteBackend.headersToAdd.Authorization: stands in the status")
+    assert "hush" not in said
+    assert parse(Configuration, OF_THE_ORIGINAL).shown() == parse(Configuration, {}).shown() == ()
+
+
 def test_a_leader_is_elected_unless_the_file_says_otherwise():
     assert parse(Configuration, {}).enable_leader_election is True
     assert parse(Configuration, {"enableLeaderElection": False}).enable_leader_election is False

@@ -56,6 +56,8 @@ def test_one_bad_address_takes_nothing_from_the_others(custom):
         "::ffff:127.0.0.1",
         "169.254.0.1",
         "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
         "fe80::1",
         "fd00:ec2::254",
         "100.100.100.200",
@@ -70,7 +72,31 @@ def test_addresses_that_no_pod_has(address):
     assert refused_address(address)
 
 
-@pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "models.example.com", "8.8.8.8"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.01", "169.254.169.0254", "127.1", "127.0.0.1.", "0x7f000001", "0x7F.1", "2130706433", "00.0.0.0", "1:2"],
+)
+def test_an_address_in_another_form_is_no_way_around(host):
+    # Measured: Envoy 1.40 connects to 127.0.0.1 for 127.0.0.01.
+    assert admit_pods.refused_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "10.0.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "fd00::1",
+        "64:ff9b::808:808",
+        "models.example.com",
+        "8.8.8.8",
+        "llama3",
+        "a.svc.cluster1",
+        "service.1",
+        "0x7f.example.com",
+    ],
+)
 def test_addresses_that_a_pod_or_a_backend_may_have_and_names(host):
     assert refused_address(host) is None
 

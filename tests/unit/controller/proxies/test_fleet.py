@@ -2,7 +2,7 @@
 
 from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
-from controller.proxies.fleet import Fleet
+from controller.proxies.fleet import ON_THEIR_WAY, Fleet
 from controller.store.objects import ObjectRef
 from tests.support.routes import a_route
 
@@ -91,6 +91,28 @@ def test_a_model_that_is_no_longer_served_is_forgotten():
 
 def test_a_replica_that_was_not_told_of_a_model_yet_will_serve_it_to_all_its_envoys():
     fleet = heard(one=said(None))
-    fleet.count("one", ReplicaReport(envoys=2))
+    fleet.count("one", ReplicaReport(envoys=2), 0)
     report = fleet.report(MODEL, ROUTE)
     assert (report.connected, report.programmed) == (2, 0)
+
+
+def test_envoys_that_change_from_one_replica_to_another_take_nothing_back():
+    fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE))
+    assert fleet.count("one", ReplicaReport(envoys=1), 100)
+    fleet.drop("one")
+    assert fleet.report(MODEL, ROUTE) is None
+    assert not fleet.count("two", ReplicaReport(envoys=0), 102)
+    assert fleet.report(MODEL, ROUTE) is None
+    fleet.hear("two", said(ROUTE, 1, 1))
+    assert fleet.report(MODEL, ROUTE).programmed == 1
+
+
+def test_envoys_that_go_and_do_not_come_back_are_gone():
+    fleet = heard(one=said(ROUTE, 1, 1))
+    fleet.count("one", ReplicaReport(envoys=1), 100)
+    fleet.hear("one", said(ROUTE))
+    assert not fleet.count("one", ReplicaReport(envoys=0), 102)
+    assert fleet.report(MODEL, ROUTE) is None
+    assert fleet.count("one", ReplicaReport(envoys=0), 100 + ON_THEIR_WAY)
+    assert fleet.report(MODEL, ROUTE).connected == 0
+    assert fleet.count("one", ReplicaReport(envoys=1), 120)

@@ -548,3 +548,42 @@ async def test_a_controller_that_is_stopped_in_the_middle_of_a_write_leaves_the_
     store.answers.set()
     async with controlled(store):
         assert split(store) == "0/100 LocalDown"
+
+
+async def test_a_write_that_the_store_keeps_nothing_of_delays_what_comes_next_by_seconds_only():
+    class Pruning(MemoryStore):
+        """Keeps nothing of what it is sent, as an API server whose schema is older than ours, and says nothing."""
+
+        said = None
+
+        async def patch_status(self, ref, status, resource_version):
+            self.said = status
+
+    store = Pruning(stored(a_model().with_remote("r"), SERVICES[0], a_slice().ready("10.0.0.1")))
+    async with controlled(store) as running:
+        await running.pass_time(1)
+        store.put(a_slice().not_ready("10.0.0.1").stored(version="2"))
+        await running.pass_time(0.5)
+        await running.pass_time(0.5)
+        assert store.said["split"]["reason"] == "LocalDown"
+
+
+async def test_a_clock_that_is_set_back_after_a_write_does_not_stop_a_model():
+    class Silent(MemoryStore):
+        attempts = 0
+
+        async def patch_status(self, ref, status, resource_version):
+            self.attempts += 1
+
+    store = Silent(stored(a_model().with_remote("r"), SERVICES[0], a_slice().ready("10.0.0.1")))
+    async with controlled(store) as running:
+        assert store.attempts == 1
+        await running.pass_time(-3600)
+        await running.pass_time(1)
+        assert store.attempts == 2
+
+
+async def test_a_port_that_the_original_wrote_into_a_status_is_none_of_the_gateway():
+    store = MemoryStore([*stored(*SERVICES), a_model("a").stored(status={"servingPort": 8080})])
+    async with controlled(store, ports=IN_A_CLUSTER):
+        assert store[a_model("a").ref].status["servingPort"] == 10000

@@ -41,6 +41,12 @@ def test_https_is_verified_by_the_name_asked_for_or_else_by_the_host(host, tls, 
     assert (route.tls.ca, route.tls.client_certificate) == (None, None)
 
 
+@pytest.mark.parametrize("url", ["https://[1:2]/token", "http://[10.0.0.1]:80"])
+def test_a_token_endpoint_that_is_no_address_is_told_and_nothing_leaves(url):
+    with pytest.raises(RemoteNotUsableError, match=r"tokenUrl: must have an IPv6 address between its brackets"):
+        remote(authConfig=oauth(clientSecretRef={"name": "s"}, tokenUrl=url))
+
+
 def test_http_is_spoken_in_the_clear():
     assert remote(scheme="http").tls is None
 

@@ -61,6 +61,11 @@ def test_references_default_to_the_objects_own_namespace():
             "spec.serviceRef: Service default/b does not exist",
         ),
         (
+            a_model().fronting("b", namespace="elsewhere").with_remote(),
+            "ServiceNotFound",
+            "spec.serviceRef: Service elsewhere/b does not exist, or its namespace is not watched",
+        ),
+        (
             a_model().fronting("a", 81).with_remote(),
             "PortNotFound",
             "spec.serviceRef.targetPort is 81, and no TCP port fits; the Service's TCP ports: 80",

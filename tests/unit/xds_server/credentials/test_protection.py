@@ -129,6 +129,17 @@ def test_certificates_and_keys_are_looked_at(pki, broken):
     assert broken.replace("__", ".") in problem
 
 
+@pytest.mark.parametrize("name", ["ca__crt", "tls__crt", "tls__key"])
+@pytest.mark.parametrize("space", ["\u00a0", "\u2028", "\u3000"])
+def test_spaces_that_only_look_like_some_are_no_part_of_certificates_and_keys(pki, name, space):
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="c")), away=30)
+    pasted = {**pki, name: pki[name].replace("\n", f"{space}\n", 2)}
+
+    (problem,) = served(route, a_secret("c").holding(**pasted)).problems
+
+    assert "in PEM" in problem
+
+
 def test_what_stands_between_certificates_is_left_out(pki):
     commented = f"# Authority of Köln\n{pki['ca__crt']}\n# the same again\n{pki['ca__crt']}"
     route = a_route(a_remote(tls=over_tls(ca="c")), away=30)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.store.kube.access import Source, find_source, load_access
+from controller.store.kube.access import Source, find_source, load_access, proxy_for
 from controller.store.protocol import ConfigurationError
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
@@ -108,3 +108,13 @@ async def test_the_server_is_known(tmp_path: Path) -> None:
     assert access.server == "http://127.0.0.1:1"
     assert "Token" not in repr(access)
     await access.close()
+
+
+def test_the_environment_names_the_proxy_of_a_server() -> None:
+    environ = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "10.0.0.1,.cluster.local"}
+    assert proxy_for("https://api.example.com:6443", environ) == "http://proxy:3128"
+    assert proxy_for("http://api.example.com:6443", environ) is None
+    assert proxy_for("https://10.0.0.1:443", environ) is None
+    assert proxy_for("https://kubernetes.default.svc.cluster.local", environ) is None
+    assert proxy_for("https://api.example.com", environ | {"no_proxy": "*"}) is None
+    assert proxy_for("https://api.example.com", {}) is None

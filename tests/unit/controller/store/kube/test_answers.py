@@ -61,10 +61,14 @@ def test_a_proxy_that_answers_a_page_is_no_trouble() -> None:
         ({"Retry-After": "3"}, {}, 3.0),
         ({}, {"kind": "Status", "details": {"retryAfterSeconds": 2}}, 2.0),
         ({}, {"kind": "Status"}, None),
+        ({"Retry-After": "3600"}, {}, 10.0),
+        ({"Retry-After": "nan"}, {}, 0.0),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, {}, None),
     ],
 )
-def test_the_server_says_how_long_to_wait(headers: dict[str, str], body: object, after: float | None) -> None:
+def test_the_server_says_how_long_to_wait_within_reason(
+    headers: dict[str, str], body: object, after: float | None
+) -> None:
     error = error_for("GET /x", 429, headers, json.dumps(body).encode())
     assert isinstance(error, UnavailableError)
     assert error.after == after
