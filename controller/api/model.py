@@ -41,13 +41,15 @@ __all__ = [
 API_VERSION = "deployment.beamlit.com/v1alpha1"
 KIND = "ModelDeployment"
 
-# Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path.
+# Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path, and no
+# part of it leads out of one, as ".." does.
+_PART = "[A-Za-z0-9]([A-Za-z0-9._:@+-]*[A-Za-z0-9])?"
 ModelName = Annotated[
     str,
     Field(max_length=253),
     Shape(
-        r"[A-Za-z0-9]([A-Za-z0-9._:/@+-]*[A-Za-z0-9])?",
-        "letters and digits, with '.', '_', '-', '/', ':', '@' or '+' between them",
+        f"{_PART}(/{_PART})*",
+        "letters and digits, with '.', '_', '-', ':', '@' or '+' between them, in parts with '/' between them",
     ),
 ]
 

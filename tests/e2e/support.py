@@ -237,4 +237,4 @@ async def no_request_fails(
         stop.set()
         report = await load
     assert report.samples
-    assert report.errors == {}
+    assert report.errors == {}, report.errors

@@ -83,7 +83,7 @@ def _fixed(api_key: HeaderCredential | None, secret: str) -> Generic:
 
 def _cluster_name(oauth: OAuth) -> str:
     distinct = " ".join(map(str, _endpoint(oauth)))
-    return names.token_cluster(hashlib.blake2b(distinct.encode(), digest_size=6).hexdigest())
+    return names.token_cluster(hashlib.blake2b(distinct.encode(), digest_size=16).hexdigest())
 
 
 def _endpoint(oauth: OAuth) -> tuple[str, str, int]:

@@ -159,4 +159,4 @@ def _digest(model: ModelKey, remote: RemoteRoute) -> str:
     without = {name for name in ("tls", "auth") if getattr(remote, name) is None}
     distinct = remote.model_dump_json(by_alias=True, exclude={*_NOT_OF_THE_BACKEND, *without})
     secrets = (key.name for key in secret_names(model, remote).keys)
-    return hashlib.blake2b("\n".join((distinct, *secrets)).encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b("\n".join((distinct, *secrets)).encode(), digest_size=16).hexdigest()

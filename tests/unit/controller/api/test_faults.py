@@ -39,7 +39,9 @@ OAUTH = {"clientId": "me", "clientSecretRef": {"name": "s"}, "tokenUrl": "https:
 HOST = "must be a host or host:port, such as models.example.com:8080 or [::1]:80, without a scheme or a path"
 QUANTITY = 'must be a quantity such as 10, "500m" or "2Gi", is '
 SECRET_NAME = "must be the name of a Secret: lower case letters, digits, '-' and '.'"
-MODEL_NAME = "must be letters and digits, with '.', '_', '-', '/', ':', '@' or '+' between them"
+MODEL_NAME = (
+    "must be letters and digits, with '.', '_', '-', ':', '@' or '+' between them, in parts with '/' between them"
+)
 
 
 @pytest.mark.parametrize(
