@@ -41,8 +41,8 @@ __all__ = [
 API_VERSION = "deployment.beamlit.com/v1alpha1"
 KIND = "ModelDeployment"
 
-# Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path, and no
-# part of it leads out of one, as ".." does.
+# Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path, and
+# no part of it leads out of one, as ".." does.
 _PART = "[A-Za-z0-9]([A-Za-z0-9._:@+-]*[A-Za-z0-9])?"
 ModelName = Annotated[
     str,
