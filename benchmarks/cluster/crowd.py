@@ -121,7 +121,8 @@ class Crowd:
                 await asyncio.wait_for(self.seen.programmed.wait(), 2)
                 return
             tell(f"{len(self.seen.ports)} of {self.models} have a route, {self.seen.count_programmed} are programmed")
-        raise CannotRunError(f"not every model is programmed after {_PROGRAMMED_WITHIN} s")
+        name, words = next(iter(self.seen.unprogrammed.items()), ("", "there is no route"))
+        raise CannotRunError(f"not every model is programmed after {_PROGRAMMED_WITHIN} s: {name} {words[:500]}")
 
     async def without_controller(self) -> None:
         """Let the controller end by itself."""

@@ -21,7 +21,8 @@ class Seen:
         self.programmed = asyncio.Event()
         self.last_route = self.last_programmed = 0.0
         """When the last model had its first route, and when the last was programmed."""
-        self.count_programmed = 0
+        self.unprogrammed: dict[str, str] = {}
+        """What is said of each model that has a route and was never programmed."""
         self._programmed: set[str] = set()
         self._store = store
         self._models = models
@@ -49,16 +50,24 @@ class Seen:
             self.last_route = now
             if len(self.ports) == self._models:
                 self.routed.set()
-        if name not in self._programmed and _is_programmed(stored.status):
-            self._programmed.add(name)
-            self.count_programmed = len(self._programmed)
-            self.last_programmed = now
-            if len(self._programmed) == self._models:
-                self.programmed.set()
+        if name not in self._programmed:
+            self._look_at_programmed(name, stored.status, now)
         remote, moment = self._awaited.get(name, (-1, None))
         if moment and not moment.done() and route["split"]["remote"] == remote:
             moment.set_result(now)
 
+    @property
+    def count_programmed(self) -> int:
+        """How many models were programmed at some time."""
+        return len(self._programmed)
 
-def _is_programmed(status: Mapping[str, Any]) -> bool:
-    return any(one["type"] == "Programmed" and one["status"] == "True" for one in status.get("conditions", ()))
+    def _look_at_programmed(self, name: str, status: Mapping[str, Any], now: float) -> None:
+        for one in status.get("conditions", ()):
+            if one["type"] == "Programmed":
+                self.unprogrammed[name] = f"{one['reason']}: {one['message']}"
+                if one["status"] == "True":
+                    del self.unprogrammed[name]
+                    self._programmed.add(name)
+                    self.last_programmed = now
+        if len(self._programmed) == self._models:
+            self.programmed.set()

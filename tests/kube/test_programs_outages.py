@@ -47,7 +47,6 @@ async def test_an_api_server_that_is_away_costs_no_request(own_api_server: ApiSe
         for replica in replicas:
             replica.revive()
         await site.until_answered(port, "local-1")
-        await asyncio.sleep(OUTAGE / 3)
         own_api_server.resume()
         await site.change(chat.overridden("remote=30"))
         await site.until_split("chat", "70/30 Override", within=40)

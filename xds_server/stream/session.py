@@ -27,6 +27,7 @@ class Session(ABC):
         self._terms = terms
         self._ledgers: dict[str, Ledger] = {}
         self._overdue: dict[ResourceKey, Overdue] = {}
+        self._early: set[ResourceKey] = set()  # sent like that, and not taken yet
         self._planner = Planner(terms, self._ledgers, self._visible, now)
         self._answered: Answer | None = None
         self._acknowledged: set[ResourceKey] = set()
@@ -143,6 +144,7 @@ class Session(ABC):
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""
+        self._try_again()
         responses = []
         self._planner.wake_at = None
         for type_url in (*MAKE_BEFORE_BREAK, *(t for t in self._ledgers if t not in SHORT)):
@@ -182,6 +184,7 @@ class Session(ABC):
             self._planner.forget(ResourceKey(ledger.type_url, name))
         for late in plan.late.values():
             self._overdue[late.key] = late
+            self._early.add(late.key)
             self._expired.append(late)
         if response is not None:
             ledger.reply_due = False
@@ -199,6 +202,23 @@ class Session(ABC):
         ledger.responses += 1
         kind = SHORT.get(ledger.type_url, ledger.type_url)
         return f"{self._terms.nonce_prefix}{kind}-{ledger.responses}"
+
+    def _try_again(self) -> None:
+        """Send what was refused when it came before what it requires once more, as soon as all of that is there.
+
+        Elsewhere the same content is not sent again (X14); here the refusal was of the moment, and nothing else would
+        ever end it.
+        """
+        for key in tuple(self._early):
+            ledger, resource = self._ledgers[key.type_url], self._visible(key)
+            if ledger.flight is not None and key.name in ledger.flight.sent:
+                continue  # its answer is still to come
+            if resource is None or not ledger.quarantined(resource):
+                self._early.discard(key)
+            elif not ordering.unmet(self._ledgers, resource, self._visible):
+                self._early.discard(key)
+                del ledger.rejected[key.name]
+                ledger.dirty.add(key.name)
 
     def _drop_caught_up(self) -> None:
         for key in tuple(self._overdue):

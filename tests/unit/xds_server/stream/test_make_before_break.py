@@ -46,6 +46,32 @@ def test_x44_an_overdue_wait_is_over_when_the_client_catches_up():
     assert client.session.overdue == ()
 
 
+def test_x44_what_was_refused_since_it_came_too_early_is_sent_again_once_all_it_requires_is_there():
+    client = envoy()
+    (clusters,) = client.publish(cluster("n"), endpoints("n"), route("m", "m", "n"))
+    (early,) = client.after(5)
+    assert client.nack(early, "unknown cluster n") == ()
+    assert client.ack(clusters) == ()
+    (assignment,) = client.ask(ENDPOINT, "n")
+    (again,) = client.ack(assignment)
+    assert names([again]) == [("RDS", ["m"], [])]
+    assert client.ack(again) == ()
+    assert client.session.rejections == ()
+
+
+def test_x44_it_is_sent_again_at_once_if_the_refusal_comes_last_and_only_once():
+    client = envoy()
+    (clusters,) = client.publish(cluster("n"), endpoints("n"), route("m", "m", "n"))
+    (early,) = client.after(5)
+    client.ack(clusters)
+    client.settle(client.ask(ENDPOINT, "n"))
+    (again,) = client.nack(early, "unknown cluster n")
+    assert names([again]) == [("RDS", ["m"], [])]
+    assert client.nack(again, "no") == ()
+    assert client.publish(cluster("n", "2"))
+    assert [one.message for one in client.session.rejections] == ["no"]
+
+
 def test_x43_a_cluster_goes_only_after_the_route_that_names_it_and_its_endpoints_last():
     client = envoy(cluster("old"), endpoints("old"))
     client.settle(client.publish(route("m", "m", "old")))
