@@ -69,7 +69,8 @@ async def test_the_check_of_the_replicas_does_not_fail_the_remote(plane: Plane, 
 
     with plane.backends.killed(*plane.backends.local):
         await plane.healthy(model, 1 if held else 0)
-        replies = [await plane.ask(model) for _ in range(5)]
+        # Which side a request is sent to when none is believed healthy is a matter of chance.
+        replies = [await plane.ask(model) for _ in range(5 if held else 50)]
 
     # Without it the remote is believed down too, and a retry finds no better side than the one that failed.
     answers = {(reply.status, reply.route) for reply in replies}

@@ -17,7 +17,7 @@ from tests.kube.support.reading_xds import served_by_all
 from tests.kube.support.site import TOKEN, Site, endpoints
 
 OUTAGE = 10.0
-"""Seconds, twice: once it does not answer, once nobody listens."""
+"""Seconds for which nobody listens; before that it is silent for about as long."""
 
 
 @pytest.fixture
