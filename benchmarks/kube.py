@@ -22,8 +22,18 @@ import click
 
 from benchmarks.cluster import servers as model_servers
 from benchmarks.cluster.changes import Changing, alternate
-from benchmarks.cluster.crowd import CONTROLLER, XDS_SERVER, Crowd
-from benchmarks.cluster.figures import LEGEND, PEERS, Changes, Figures, as_object, table, verdicts
+from benchmarks.cluster.crowd import CONTROLLER, XDS_SERVER, Crowd, Tell
+from benchmarks.cluster.figures import (
+    LEGEND,
+    PEERS,
+    REPLICAS,
+    Changes,
+    Figures,
+    as_object,
+    growth_in_envoy,
+    table,
+    verdicts,
+)
 from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
 from tests.kube.support.addresses import own_address
@@ -33,7 +43,6 @@ from tests.tools import binaries
 
 INTERRUPTED = 130
 OUTPUT = Path(__file__).with_name("output") / "kube.json"
-_REPLICAS = 5
 _FEW = 10
 _WARM_UP = 10
 """Changes before those that count."""
@@ -72,7 +81,7 @@ async def run(options: Options, api: ApiServer) -> int:
         click.echo(f"{time.monotonic() - begun:>5.0f} s  {words}")
 
     install_crds(api)
-    servers = model_servers.unused_servers(own_address(), _REPLICAS)
+    servers = model_servers.unused_servers(own_address(), REPLICAS)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(model_servers.start(servers, api.folder).kill)
         client = await stack.enter_async_context(KubeClient.from_environment(api.kubeconfig))
@@ -101,8 +110,7 @@ async def run(options: Options, api: ApiServer) -> int:
     return _told(figures)
 
 
-async def _at_rest(crowds: Sequence[Crowd], figures: Sequence[Figures], tell: object) -> None:
-    assert callable(tell)
+async def _at_rest(crowds: Sequence[Crowd], figures: Sequence[Figures], tell: Tell) -> None:
     tell(f"at rest for {_SETTLES + _RESTS:.0f} s")
     await asyncio.sleep(_SETTLES)
     begun, before = time.perf_counter(), [crowd.cpu() for crowd in crowds]
@@ -133,6 +141,7 @@ def _told(figures: Sequence[Figures]) -> int:
     judged = list(verdicts(figures, (CONTROLLER, XDS_SERVER)))
     for good, text in judged:
         click.echo(f"{'met' if good else 'missed':<7}{text}")
+    click.echo(growth_in_envoy(figures))
     return 0 if all(good for good, _ in judged) else 1
 
 

@@ -8,6 +8,8 @@ from functools import partial
 
 from benchmarks.load import percentile
 
+REPLICAS = 5
+"""Of each model."""
 AT_MOST = 1.2
 """Times what it costs with few models."""
 
@@ -54,11 +56,6 @@ class Changes:
     def of(self, part: Callable[[Timing], float], percent: float) -> float:
         """Return a percentile of one part."""
         return percentile([part(one) for one in self.timings], percent)
-
-    @property
-    def effective(self) -> float:
-        """The median until effective."""
-        return self.of(lambda one: one.effective, 50)
 
 
 @dataclass(slots=True)
@@ -174,16 +171,37 @@ def _start_cpu(program: str, one: Figures) -> float:
 
 
 def verdicts(columns: Sequence[Figures], programs: Sequence[str]) -> Iterator[tuple[bool, str]]:
-    """Judge: does one change cost the same with many models as with few? `programs` are those whose CPU counts."""
+    """Judge: does one change cost the same with many models as with few? `programs` are those whose CPU counts.
+
+    Until it is sent to Envoy: what it takes from there on is told in `growth_in_envoy`.
+    """
     few, many = columns[0], columns[-1]
     for title, which in (("change", _decided), ("status by hand", _by_hand)):
         less, more = which(few), which(many)
         if not less or not more:
             continue
-        yield _verdict(f"{title}: median until effective", more.effective / less.effective)
+        yield _verdict(f"{title}: median until sent", more.of(_sent, 50) / less.of(_sent, 50))
         for program in programs:
             if program in less.cpu and less.cpu[program] > 0:
                 yield _verdict(f"{title}: CPU of {program}", more.cpu[program] / less.cpu[program])
+
+
+def growth_in_envoy(columns: Sequence[Figures]) -> str:
+    """Say how much longer Envoy takes with many models: not judged, since it is no program of ours."""
+    took = [one.by_hand.of(_in_envoy, 50) * 1000 for one in columns if one.by_hand]
+    checks = columns[-1].models * REPLICAS
+    return (
+        f"told   from sent until effective, by hand: {took[0]:.1f} ms with few models, {took[-1]:.1f} ms with many; "
+        f"Envoy's main thread also makes {checks:,} health checks a second"
+    )
+
+
+def _sent(one: Timing) -> float:
+    return one.sent
+
+
+def _in_envoy(one: Timing) -> float:
+    return one.effective - one.sent
 
 
 def _verdict(what: str, ratio: float) -> tuple[bool, str]:
