@@ -32,11 +32,6 @@ _BEHAVIOR = {
     "tolerance": f"{_NO_EFFECT}: metrics are not measured",
     "max_step": _NO_EFFECT,
     "on_unknown": f"{_NO_EFFECT}: metrics are not measured",
-    "first_byte_timeout": f"{_NO_EFFECT}: a replica may take as long as it likes",
-}
-_BACKEND = {
-    "timeouts": _NO_EFFECT,
-    "retry": f"{_NO_EFFECT}: a request that the backend does not answer goes to a replica",
 }
 
 
@@ -103,7 +98,6 @@ def _in_backend(backend: RemoteBackend, at: Path) -> Iterator[FieldError]:
             "everybody who may read this object can read it, also in its status; put it into a Secret and name that in "
             "authConfig.apiKey",
         )
-    yield from _not_default(backend, _BACKEND, at)
 
 
 def _not_default(value: BaseModel, words: Mapping[str, str], at: Path) -> Iterator[FieldError]:

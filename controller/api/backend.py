@@ -144,9 +144,10 @@ class Timeouts(ApiValue):
     """How long the remote backend may take."""
 
     connect: Interval | None = None
-    """How long a connection may take. Default: 1s."""
+    """How long a connection may take, TLS included. Default: 2s."""
     request: Interval | None = None
-    """How long a whole answer may take. Default: no limit, since answers may stream for minutes."""
+    """How long a whole answer may take. One that has not begun by then is asked of a replica, one that has is cut off.
+    Default: no limit, since answers may stream for minutes."""
 
 
 class Retry(ApiValue):

@@ -50,7 +50,8 @@ class LocalBackend(ForeignValue):
 
     `portName` is the name that the Service and its EndpointSlices give the port, empty for an unnamed one. Without a
     `healthCheck` a replica is checked by connecting to it. `customEndpoints` is there when the Service has no selector,
-    so that its slices are written by hand on purpose.
+    so that its slices are written by hand on purpose. A request whose answer has not begun within `firstByteTimeout` is
+    sent to the remote backend as well.
     """
 
     namespace: str
@@ -58,6 +59,7 @@ class LocalBackend(ForeignValue):
     port_name: str = ""
     health_check: HttpCheck | None = None
     custom_endpoints: Literal[True] | None = None
+    first_byte_timeout: Duration | None = None
 
 
 class Header(ForeignValue):
@@ -70,7 +72,8 @@ class Header(ForeignValue):
 class RemoteRoute(ForeignValue):
     """The remote backend as this model uses it: connect to `host` and `port`, send `authority` as the Host.
 
-    Without `tls` it is spoken to in the clear; without `auth` it gets no credential.
+    Without `tls` it is spoken to in the clear; without `auth` it gets no credential. It has `connectTimeout` for a
+    connection and `answerTimeout` for a whole answer, and is asked `retries` more times before a replica is.
     """
 
     host: str
@@ -81,6 +84,9 @@ class RemoteRoute(ForeignValue):
     health_check: HttpCheck | None = None
     tls: RemoteTls | None = None
     auth: RemoteAuth | None = None
+    connect_timeout: Duration | None = None
+    answer_timeout: Duration | None = None
+    retries: int | None = None
 
 
 class ModelRoute(ForeignValue):

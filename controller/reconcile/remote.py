@@ -28,7 +28,7 @@ def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remot
     if backend is None:
         return None
     host, port = _host_and_port(backend)
-    check = backend.health_check
+    check, timeouts, retry = backend.health_check, backend.timeouts, backend.retry
     return RemoteRoute(
         host=host,
         port=port,
@@ -38,6 +38,10 @@ def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remot
         health_check=HttpCheck(path=check.path, interval=check.interval) if check else None,
         tls=tls_of(backend, host),
         auth=auth_of(backend, is_default=not offloading.backends),
+        connect_timeout=timeouts.connect if timeouts else None,
+        answer_timeout=timeouts.request if timeouts else None,
+        # None at all is what there is without the field.
+        retries=(retry.attempts or None) if retry else None,
     )
 
 

@@ -166,12 +166,14 @@ def _front(model: ModelDeployment, lookups: Lookups, guard: EndpointGuard) -> Fr
         port = referred_port(reference, service)
     except PortNotFoundError as error:
         return Fault("PortNotFound", f"spec.{error}")
+    offloading = model.spec.offloading_config
     local = LocalBackend(
         namespace=ref.namespace,
         service=ref.name,
         port_name=port.name,
         health_check=_readiness_check(lookups.workload(workload_ref(model)), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
+        first_byte_timeout=offloading.behavior.first_byte_timeout if offloading else None,
     )
     return replace(_fronting(port.node_port or port.port, local, lookups, guard), service_port=port.port)
 

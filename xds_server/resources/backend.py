@@ -67,7 +67,7 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
             ],
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
         ),
-        connect_timeout=timedelta(seconds=2),
+        connect_timeout=remote.connect_timeout or timedelta(seconds=2),
         health_checks=[_check(remote)],
         transport_socket=(
             upstream_tls(remote.tls.server_name, system_authorities, secrets.authorities, secrets.certificate)

@@ -63,14 +63,20 @@ _LOCAL = CHECKED + bytes(
 )
 
 
-def local_cluster(name: str, check: HttpCheck | None) -> Resource:
+# An answer that does not begin in time counts like a connection that fails (Envoy, "Outlier detection", "Locally
+# originated failures"). One slow answer behind another is no outlier; a replica that hangs has more than that.
+_SLOW_ANSWERS_COUNT = OutlierDetection(consecutive_local_origin_failure=5)
+
+
+def local_cluster(name: str, check: HttpCheck | None, *, is_hedged: bool) -> Resource:
     """Build the cluster of a model's replicas; they, and what comes after them, are told over EDS.
 
     Replicas are checked with `check`, or by connecting to them. The internal address of the remote side is not: its
-    endpoint says so.
+    endpoint says so. `is_hedged` tells whether a late answer counts against a replica.
     """
     checked = health_check(check or HttpCheck(path="", interval=timedelta(seconds=1)))
-    return resource(name, Cluster(name=name, health_checks=[checked]), common=_LOCAL)
+    outliers = _SLOW_ANSWERS_COUNT if is_hedged else None
+    return resource(name, Cluster(name=name, health_checks=[checked], outlier_detection=outliers), common=_LOCAL)
 
 
 def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Resource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 
 from controller.api.endpoints import Replica
@@ -15,7 +16,7 @@ from xds_server.resources.encoding import encoded
 from xds_server.resources.endpoint import load_assignment, local_side, remote_side
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import resource
-from xds_server.resources.route import model_route
+from xds_server.resources.route import is_direct, model_route
 from xds_server.resources.route import to_backend as to_backend_routes
 from xds_server.resources.saved import saved_headers
 from xds_server.resources.secret import secret_names
@@ -28,7 +29,7 @@ from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 _REMEMBERED = 4096
 
 # What of a remote is the model's own: without it, models that share a backend share the resource.
-_NOT_OF_THE_BACKEND = {"path_prefix": "", "headers_to_add": ()}
+_NOT_OF_THE_BACKEND = {"path_prefix": "", "headers_to_add": (), "answer_timeout": None, "retries": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def resources_for(
         Resource.of(
             ROUTE,
             names.route_configuration(model),
-            _route(model, route.split, route.remote, backend),
+            _route(model, route, backend),
             named,
         ),
     )
@@ -75,7 +76,7 @@ def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) ->
     name = names.local_cluster(model)
     behind = (remote_side(names.remote_listener(model)),) if route.remote else ()
     return (
-        _local_cluster(name, route.local.health_check),
+        _local_cluster(name, route.local.health_check, is_hedged=bool(route.remote and route.local.first_byte_timeout)),
         # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
         Resource.of(ENDPOINT, name, load_assignment(name, (local_side(replicas), *behind))),
     )
@@ -95,20 +96,25 @@ def _front(model: ModelKey, port: int, address: str) -> Resource:
     )
 
 
-def _route(model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None) -> bytes:
+def _route(model: ModelKey, route: ModelRoute, backend: str | None) -> bytes:
+    split, patience = route.split, route.local.first_byte_timeout
     if split.local and split.remote:
-        return _divided_route(model, remote, backend).filled(split.local)
-    return _whole_route(model, split, remote, backend)
+        return _divided_route(model, route.remote, backend, patience).filled(split.local)
+    return _whole_route(model, split, route.remote, backend, patience)
 
 
 @lru_cache(_REMEMBERED)
-def _divided_route(model: ModelKey, remote: RemoteRoute | None, backend: str | None) -> Template:
-    return Template.of(lambda local: encoded(model_route(model, Split.away(100 - local), remote, backend)))
+def _divided_route(
+    model: ModelKey, remote: RemoteRoute | None, backend: str | None, patience: timedelta | None
+) -> Template:
+    return Template.of(lambda local: encoded(model_route(model, Split.away(100 - local), remote, backend, patience)))
 
 
 @lru_cache(_REMEMBERED)
-def _whole_route(model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None) -> bytes:
-    return encoded(model_route(model, split, remote, backend))
+def _whole_route(
+    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, patience: timedelta | None
+) -> bytes:
+    return encoded(model_route(model, split, remote, backend, patience))
 
 
 @lru_cache(_REMEMBERED)
@@ -122,9 +128,10 @@ def _remote(model: ModelKey, remote: RemoteRoute, backend: str, authorities: str
     listening = resource(names.remote_listener(model), listener.remote_listener(model))
     shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
     there = (shared, to_backend, listening)
-    if remote.auth is None:
+    if is_direct(remote):
         return (*there, *_way_back(model, remote))
-    tokens = (token_cluster(remote.auth.oauth, authorities),) if remote.auth.oauth else ()
+    oauth = remote.auth.oauth if remote.auth else None
+    tokens = (token_cluster(oauth, authorities),) if oauth else ()
     return (*there, *tokens, cluster.remote_cluster(names.remote_cluster(model), names.remote_listener(model)))
 
 
@@ -145,7 +152,7 @@ def _way_back(model: ModelKey, remote: RemoteRoute) -> tuple[Resource, ...]:
 
 def _named_by_route(model: ModelKey, remote: RemoteRoute, side: tuple[Resource, ...]) -> list[ResourceKey]:
     """List what of the remote side stands behind the names in the front's route; see `_guarded_route`."""
-    if remote.auth:
+    if not is_direct(remote):
         return [ResourceKey(CLUSTER, names.remote_cluster(model)), ResourceKey(LISTENER, names.remote_listener(model))]
     return [one.key for one in side if one.key.type_url != ROUTE]
 
@@ -156,7 +163,7 @@ def _digest(model: ModelKey, remote: RemoteRoute) -> str:
     Where its secrets come from is a part of that: what is another namespace's is never shared.
     """
     # What a backend does without is left out, so that a newer server has no new name for what it always was.
-    without = {name for name in ("tls", "auth") if getattr(remote, name) is None}
+    without = {name for name in ("tls", "auth", "connect_timeout") if getattr(remote, name) is None}
     distinct = remote.model_dump_json(by_alias=True, exclude={*_NOT_OF_THE_BACKEND, *without})
     secrets = (key.name for key in secret_names(model, remote).keys)
     return hashlib.blake2b("\n".join((distinct, *secrets)).encode(), digest_size=16).hexdigest()

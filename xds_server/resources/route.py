@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     ClusterSpecifierPlugin,
+    HedgePolicy,
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
@@ -62,15 +63,21 @@ _ON_THE_OTHER_SIDE = replace(
 _ON_THE_NEXT_CLUSTER = replace(_RETRIED, refresh_cluster_on_retry=True)
 
 # There is no other side: the retry goes to another replica.
-_ON_ANOTHER_REPLICA = replace(
-    _RETRIED,
-    retry_host_predicate=[
-        RetryPolicyRetryHostPredicate(
-            name="envoy.retry_host_predicates.previous_hosts", typed_config=packed(PreviousHostsPredicate())
-        )
-    ],
-    host_selection_retry_max_attempts=5,
-)
+_ALONE = {
+    "retry_policy": replace(
+        _RETRIED,
+        retry_host_predicate=[
+            RetryPolicyRetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=packed(PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=5,
+    )
+}
+
+# A request whose first try takes too long is sent to the other side as well, and the first good answer is the client's.
+# Without this a first try that took too long would be given up, and every slow answer with it.
+_HEDGED = HedgePolicy(hedge_on_per_try_timeout=True)
 
 _WEBSOCKET = RouteActionUpgradeConfig(upgrade_type="websocket")
 
@@ -86,14 +93,26 @@ SIDE_THAT_ANSWERED = HeaderValueOption(
 SAVING_FILTER = "beamlit.saving"
 
 
-def model_route(model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None) -> RouteConfiguration:
+def is_direct(remote: RemoteRoute) -> bool:
+    """Tell whether requests go straight from the front to this remote backend.
+
+    They go through the internal listener in front of it if there is something that the front could not take back:
+    a credential of ours, or the time and the tries that the remote backend has, which are not those of a replica.
+    """
+    return not (remote.auth or remote.answer_timeout or remote.retries)
+
+
+def model_route(
+    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, patience: timedelta | None
+) -> RouteConfiguration:
     """Build the route configuration of one model: the split, and what becomes of a request that met no answer.
 
-    `backend` is the cluster of the remote backend, None when nothing may leave.
+    `backend` is the cluster of the remote backend, None when nothing may leave. A replica that has not begun to answer
+    after `patience` is joined by the remote backend.
     """
-    routes = [_local_route(model, split, remote)] if split.local else []
+    routes = [_local_route(model, split, remote, patience)] if split.local else []
     if remote and backend and split.remote:
-        routes.append(_guarded_route(model) if remote.auth else _remote_route(model, remote, backend))
+        routes.append(_remote_route(model, remote, backend) if is_direct(remote) else _guarded_route(model))
     return RouteConfiguration(
         name=names.route_configuration(model),
         virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=routes)],
@@ -104,11 +123,12 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
     """Build the route configuration of the internal listener in front of the remote backend.
 
     Path and host are rewritten here, since an upstream filter may not touch them (trap 3), and what belongs to the
-    client or the cluster is taken off.
+    client or the cluster is taken off. An answer that takes too long becomes a 504, which the front sends again.
     """
+    again = {"retry_policy": replace(_RETRIED, num_retries=remote.retries)} if remote.retries else {}
     route = Route(
         match=RouteMatch(prefix="/"),
-        route=forwarding(backend, **_rewritten_for(remote)),
+        route=forwarding(backend, remote.answer_timeout or NEVER, **_rewritten_for(remote), **again),
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
     )
@@ -118,12 +138,14 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
     )
 
 
-def forwarding(cluster: str | None, **more: Any) -> RouteAction:
-    """Build what every route has in common."""
+def forwarding(cluster: str | None, timeout: timedelta = NEVER, **more: Any) -> RouteAction:
+    """Build what every route has in common.
+
+    Trap 8: Envoy's default `timeout` ends every answer after 15 s, and generations take longer.
+    """
     return RouteAction(
         cluster=cluster,
-        # Trap 8: the default ends every answer after 15 s, and generations take longer.
-        timeout=NEVER,
+        timeout=timeout,
         upgrade_configs=[_WEBSOCKET],
         **more,
     )
@@ -146,18 +168,23 @@ def _added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
     ]
 
 
-def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None) -> Route:
+def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, patience: timedelta | None) -> Route:
     share = RuntimeFractionalPercent(
         default_value=FractionalPercent(numerator=split.local, denominator=FractionalPercentDenominatorType.HUNDRED)
     )
     return Route(
         name=names.LOCAL,
         match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
-        route=forwarding(
-            names.local_cluster(model), retry_policy=_ON_THE_OTHER_SIDE if remote else _ON_ANOTHER_REPLICA
-        ),
+        route=forwarding(names.local_cluster(model), **(_helped(patience) if remote else _ALONE)),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
+
+
+def _helped(patience: timedelta | None) -> dict[str, Any]:
+    """Return what becomes of a request that a replica does not answer, or not within `patience`."""
+    if patience is None:
+        return {"retry_policy": _ON_THE_OTHER_SIDE}
+    return {"retry_policy": replace(_ON_THE_OTHER_SIDE, per_try_timeout=patience), "hedge_policy": _HEDGED}
 
 
 def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
@@ -174,7 +201,7 @@ def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
 
 
 def _guarded_route(model: ModelKey) -> Route:
-    """Send a request, as it is, to the internal listener in front of a remote backend that gets a credential of ours.
+    """Send a request, as it is, to the internal listener in front of a remote backend that is not reached directly.
 
     An upstream filter's own answer, such as that there is no credential, is sent to the client by Envoy without asking
     for a retry (envoy, `UpstreamFilterManager::sendLocalReply`). So the backend may not be the cluster of this route.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from controller.api.credentials import RemoteAuth, RemoteTls
@@ -30,6 +31,10 @@ class Wanted:
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
     tls: RemoteTls | None = None
+    first_byte_timeout: timedelta | None = None
+    answer_timeout: timedelta | None = None
+    """Of the remote; `retries` are its own too."""
+    retries: int | None = None
     auth: RemoteAuth | None = None
     """Its secrets are named and not brought, so Envoy never gets them."""
     authorities: Path = Path("/no/such/file")
@@ -80,10 +85,17 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
         tls=wanted.tls,
         auth=wanted.auth,
+        answer_timeout=wanted.answer_timeout,
+        retries=wanted.retries,
     )
     return ModelRoute(
         port=int(model.url.rpartition(":")[2].strip("/")),
         split=Split.away(wanted.away),
-        local=LocalBackend(namespace="ns", service=model.key.name, health_check=wanted.check),
+        local=LocalBackend(
+            namespace="ns",
+            service=model.key.name,
+            health_check=wanted.check,
+            first_byte_timeout=wanted.first_byte_timeout,
+        ),
         remote=remote if wanted.remote else None,
     )

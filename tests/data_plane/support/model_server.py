@@ -6,6 +6,7 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `status=503`            answer with this status
 * `delay=0.2`             wait that many seconds before anything else
 * `reset=before`          reset the connection instead of answering; `reset=after`: in the middle of the body
+* `stall=5`               begin to answer, and go on after that many seconds
 * `size=1000000`          a body of that many bytes
 * `header=name:value`     one more header
 
@@ -136,6 +137,9 @@ class Connection(asyncio.Protocol):
         elif does.get("reset") == "after":
             self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nthe first bytes")
             asyncio.get_running_loop().call_later(0.05, self._reset)
+        elif "stall" in does:
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 23\r\n\r\nthe first")
+            asyncio.get_running_loop().call_later(float(does["stall"]), self._transport.write, b" and the last.")
         else:
             body = b"x" * int(does["size"]) if "size" in does else body
             self._answer(int(does.get("status", 200)), body, does.get("header", ""))

@@ -25,13 +25,15 @@ def test_what_is_served_is_not_warned_of():
     served = {
         "serviceRef": {"name": "a", "targetPort": 80},
         "offloadingConfig": {
-            "behavior": {"percentage": 50, "recoverAfter": "10s", "stepInterval": "2s"},
+            "behavior": {"percentage": 50, "recoverAfter": "10s", "stepInterval": "2s", "firstByteTimeout": "5s"},
             "remoteBackend": {
                 "host": "h",
                 "scheme": "https",
                 "tls": {"caRef": {"name": "ca"}},
                 "authConfig": {"type": "apiKey", "apiKey": {"secretRef": {"name": "s"}}},
                 "healthCheck": {"path": "/up"},
+                "timeouts": {"connect": "1s", "request": "10m"},
+                "retry": {"attempts": 2},
             },
         },
     }
@@ -63,7 +65,6 @@ def test_the_spec(spec, words):
         {"tolerance": 0.5},
         {"maxStep": 10},
         {"onUnknown": "Local"},
-        {"firstByteTimeout": "1s"},
     ],
 )
 def test_the_behavior(behavior):
@@ -115,13 +116,6 @@ def test_a_header_that_is_a_credential():
     (said,) = warned(offloadingConfig={"remoteBackend": {"host": "h", "headersToAdd": headers}})
     assert said.startswith("spec.offloadingConfig.remoteBackend.headersToAdd.AUTHORIZATION: everybody who may")
     assert "hush" not in said
-
-
-def test_what_is_not_served_of_a_backend():
-    backend = {"host": "h", "timeouts": {"connect": "1s"}, "retry": {"attempts": 2}}
-    timeouts, retry = warned(offloadingConfig={"remoteBackend": backend})
-    assert timeouts == "spec.offloadingConfig.remoteBackend.timeouts: has no effect yet"
-    assert retry.startswith("spec.offloadingConfig.remoteBackend.retry: has no effect yet")
 
 
 def test_backends_after_the_first_are_not_used_yet():

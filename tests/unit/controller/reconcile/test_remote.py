@@ -72,3 +72,21 @@ def test_its_own_comes_before_the_default():
 
 def test_without_any_there_is_no_remote_side():
     assert remote_route(a_model().offloading().parsed(), None) is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "patience"),
+    [
+        ({}, (None, None, None)),
+        ({"timeouts": {}, "retry": {}}, (None, None, None)),
+        (
+            {"timeouts": {"connect": "500ms", "request": "2m"}},
+            (timedelta(milliseconds=500), timedelta(minutes=2), None),
+        ),
+        ({"retry": {"attempts": 2}}, (None, None, 2)),
+        ({"retry": {"attempts": 0}}, (None, None, None)),
+    ],
+)
+def test_how_long_and_how_often_it_is_asked(backend, patience):
+    remote = remote_route(a_model().with_remote(**backend).parsed(), None)
+    assert (remote.connect_timeout, remote.answer_timeout, remote.retries) == patience

@@ -201,3 +201,8 @@ def test_a_policy_that_nobody_asks_yet_keeps_everything_local():
 def test_a_policy_of_the_platform_is_the_platforms_to_enforce():
     model = a_model().with_remote()._with([{"refType": "remotePolicy", "name": "gpu"}], "spec", "policies")
     assert resolve(model.parsed(), world_of(a_service().port(80)), None).remote is not None
+
+
+def test_how_long_a_replica_may_take_is_said_beside_it():
+    model = a_model().with_remote().offloading(firstByteTimeout="5s").parsed()
+    assert resolve(model, world_of(a_service().port(80)), None).front.local.first_byte_timeout == timedelta(seconds=5)

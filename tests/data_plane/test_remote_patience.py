@@ -1,0 +1,77 @@
+"""`remoteBackend.timeouts` and `remoteBackend.retry`: how long and how often the remote backend is asked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import httpx
+import pytest
+from envoy.config.route.v3.route_components_pb2 import Route
+
+from benchmarks.load import Traffic, closed_loop
+from tests.data_plane.support.model import Wanted
+from tests.data_plane.support.mutation import Change, routes
+from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.trap import with_and_without
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PATIENCE = timedelta(milliseconds=300)
+
+
+def without_timeout(route: Route) -> None:
+    route.route.timeout.FromTimedelta(timedelta(0))
+
+
+def without_retries(route: Route) -> None:
+    if not route.response_headers_to_add:  # the one of the internal listener
+        route.route.ClearField("retry_policy")
+
+
+@with_and_without(routes(without_timeout))
+@pytest.mark.parametrize("away", [50, 100])
+async def test_a_remote_that_never_answers_fails_no_request(
+    plane: Plane, away: int, change: Change, held: bool
+) -> None:
+    model = await plane.serve(Wanted(away=away, answer_timeout=PATIENCE, change=change))
+
+    report = await closed_loop(
+        model.url, clients=50, requests=200, traffic=Traffic(headers=lambda _: {"on-remote": "delay=30"}, timeout=2)
+    )
+
+    assert (report.errors == {}) is held
+    assert (report.summary.local == 200) is held
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off(plane: Plane) -> None:
+    """What has begun cannot be asked of a replica any more."""
+    model = await plane.serve(Wanted(away=100, answer_timeout=PATIENCE))
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        await plane.ask(model, headers=[("on-remote", "stall=5")])
+
+
+@with_and_without(routes(without_retries))
+async def test_the_remote_is_asked_as_often_as_it_is_wanted(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(away=100, retries=2, change=change))
+
+    reply = await plane.ask(model, headers=[("on-remote", "status=503")])
+
+    sides = sorted(record["servedBy"].partition("-")[0] for record in plane.backends.seen(reply.probe))
+    assert (reply.status, reply.route) == (200, "local")
+    assert sides == ["local", *["remote"] * (3 if held else 1)]
+
+
+async def test_a_request_that_comes_back_in_the_end_is_the_clients_own(plane: Plane) -> None:
+    model = await plane.serve(Wanted(away=100, retries=1, headers_to_add=(("x-key", "of-the-remote"),)))
+
+    reply = await plane.ask(
+        model, "POST", "a?b=c", headers=[("on-remote", "status=503"), ("authorization", "of-the-client")]
+    )
+
+    seen = {record["servedBy"].partition("-")[0]: record for record in plane.backends.seen(reply.probe)}
+    local, remote = (dict(seen[side]["headers"]) for side in ("local", "remote"))
+    assert (seen["local"]["target"], local["authorization"]) == ("/a?b=c", "of-the-client")
+    assert (seen["remote"]["target"], remote["x-key"]) == ("/ws/models/m/a?b=c", "of-the-remote")
+    assert "x-key" not in local
+    assert "authorization" not in remote
