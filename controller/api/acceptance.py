@@ -26,7 +26,6 @@ _SPEC = {
 }
 _BEHAVIOR = {
     "mode": f"{_NO_EFFECT}: it is as if it were Threshold",
-    "max_requests_per_replica": f"{_NO_EFFECT}: requests are not counted",
     "offload_after": f"{_NO_EFFECT}: metrics are not measured",
     "restore_after": f"{_NO_EFFECT}: metrics are not measured",
     "tolerance": f"{_NO_EFFECT}: metrics are not measured",

@@ -11,7 +11,7 @@ from typing import Protocol
 from controller.api.core import EndpointSlice, Service, ServicePort, Workload
 from controller.api.endpoint_guard import EndpointGuard, admit_all
 from controller.api.endpoints import Replica, replicas_of
-from controller.api.model import ModelDeployment, RemoteBackend
+from controller.api.model import Behavior, ModelDeployment, RemoteBackend
 from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute
 from controller.reconcile.ports import PortNotFoundError, referred_port
 from controller.reconcile.remote import RemoteNotUsableError, asked_hosts, remote_route
@@ -166,14 +166,15 @@ def _front(model: ModelDeployment, lookups: Lookups, guard: EndpointGuard) -> Fr
         port = referred_port(reference, service)
     except PortNotFoundError as error:
         return Fault("PortNotFound", f"spec.{error}")
-    offloading = model.spec.offloading_config
+    behavior = model.spec.offloading_config.behavior if model.spec.offloading_config else Behavior()
     local = LocalBackend(
         namespace=ref.namespace,
         service=ref.name,
         port_name=port.name,
         health_check=_readiness_check(lookups.workload(workload_ref(model)), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
-        first_byte_timeout=offloading.behavior.first_byte_timeout if offloading else None,
+        first_byte_timeout=behavior.first_byte_timeout,
+        max_requests_per_replica=behavior.max_requests_per_replica,
     )
     return replace(_fronting(port.node_port or port.port, local, lookups, guard), service_port=port.port)
 

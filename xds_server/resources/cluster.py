@@ -27,6 +27,7 @@ from xds_server.resources.packing import ADS, packed, resource
 from xds_server.resources.saved import restoring
 from xds_server.resources.upstream import (
     CHECKED,
+    CHECKED_EVENLY,
     EVERY,
     answered_by,
     health_check,
@@ -53,7 +54,7 @@ _OUTLIERS = OutlierDetection(
 # How many sets of headers are remembered with what gives them back; most models take off the same.
 _REMEMBERED = 256
 
-_LOCAL = CHECKED + bytes(
+_LOCAL = bytes(
     Cluster(
         type=ClusterDiscoveryType.EDS,
         eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
@@ -68,15 +69,17 @@ _LOCAL = CHECKED + bytes(
 _SLOW_ANSWERS_COUNT = OutlierDetection(consecutive_local_origin_failure=5)
 
 
-def local_cluster(name: str, check: HttpCheck | None, *, is_hedged: bool) -> Resource:
+def local_cluster(name: str, check: HttpCheck | None, *, is_hedged: bool, is_limited: bool) -> Resource:
     """Build the cluster of a model's replicas; they, and what comes after them, are told over EDS.
 
     Replicas are checked with `check`, or by connecting to them. The internal address of the remote side is not: its
-    endpoint says so. `is_hedged` tells whether a late answer counts against a replica.
+    endpoint says so. `is_hedged` tells whether a late answer counts against a replica, `is_limited` whether each has a
+    limit.
     """
     checked = health_check(check or HttpCheck(path="", interval=timedelta(seconds=1)))
     outliers = _SLOW_ANSWERS_COUNT if is_hedged else None
-    return resource(name, Cluster(name=name, health_checks=[checked], outlier_detection=outliers), common=_LOCAL)
+    common = (CHECKED_EVENLY if is_limited else CHECKED) + _LOCAL
+    return resource(name, Cluster(name=name, health_checks=[checked], outlier_detection=outliers), common=common)
 
 
 def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Resource:
@@ -103,13 +106,23 @@ def _giving_back(headers: tuple[str, ...]) -> bytes:
     )
 
 
-def remote_cluster(name: str, listener: str) -> Resource:
-    """Build the cluster that hands a request as it is to the internal listener in front of a remote backend."""
-    there = LbEndpoint(endpoint=_internal(listener), metadata=answered_by(REMOTE))
+def remote_cluster(name: str, remote_listener: str, local_listener: str) -> Resource:
+    """Build the cluster that hands a request as it is to the internal listener in front of a remote backend.
+
+    A request that is not answered there is handed to the one in front of the replicas, whose answer says who gave it.
+    """
+    there = LbEndpoint(endpoint=_internal(remote_listener), metadata=answered_by(REMOTE))
+    back = LbEndpoint(endpoint=_internal(local_listener))
     cluster = Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC,
-        load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[there])]),
+        load_assignment=ClusterLoadAssignment(
+            cluster_name=name,
+            endpoints=[
+                LocalityLbEndpoints(priority=priority, lb_endpoints=[endpoint])
+                for priority, endpoint in enumerate((there, back))
+            ],
+        ),
         connect_timeout=timedelta(milliseconds=250),
         typed_extension_protocol_options=same_protocol_as_client(),
     )

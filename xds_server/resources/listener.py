@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
@@ -126,7 +127,9 @@ _TO_REMOTE = bytes(
     replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_REFUSED_FOR_WANT_OF_A_CREDENTIAL)
 )
 
-_TO_LOCAL = bytes(
+_TO_LOCAL = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER]))
+
+_BACK_TO_LOCAL = bytes(
     replace(
         _BEHIND_THE_FRONT,
         http_filters=[HttpFilter(name="handed_on", typed_config=packed(reading_what_was_handed_on())), _ROUTER],
@@ -155,31 +158,32 @@ def front_listener(model: ModelKey, port: int, address: str) -> Listener:
 def remote_listener(model: ModelKey) -> Listener:
     """Build the internal listener that turns a request into one for the remote backend (see `to_backend`).
 
-    It is the second choice of a request that found no replica, and the only way to a backend that gets a credential of
-    ours: what the front sees never has it, and a request that lacks it is one that the front can send again. What it
-    does stands in a route configuration, since a listener that changes leaves connections to the old one for minutes.
+    It is the second choice of a request that found no replica, and the only way to a backend that is not reached
+    directly (see `is_direct`): what the front sees never has a credential of ours, and a request that lacks it is one
+    that the front can send again. What it does stands in a route configuration, since a listener that changes leaves
+    connections to the old one for minutes.
     """
     routes = Rds(route_config_name=names.remote_route_configuration(model), config_source=ADS)
     return _internal(names.remote_listener(model), HttpConnectionManager(rds=routes), _TO_REMOTE)
 
 
-def local_listener(model: ModelKey) -> Listener:
-    """Build the internal listener that gives a request for the remote backend its own path and host back.
+def local_listener(model: ModelKey, *, is_restoring: bool) -> Listener:
+    """Build the internal listener that hands a request to the replicas after the remote backend did not answer it.
 
-    It is the second choice of a request that the remote backend did not answer; its headers are restored already. It
-    knows nothing of the backend, so a request that met an older version of it comes back just as well.
+    A request that was sent to the backend directly was made into one for it: then this listener `is_restoring` its path
+    and its host; its headers are restored already. It knows nothing of the backend, so a request that met an older
+    version of it comes back just as well.
     """
+    rewritten: dict[str, Any] = {"path_rewrite": state_of(":path"), "host_rewrite": state_of(":authority")} if is_restoring else {}
     route = Route(
         match=RouteMatch(prefix="/"),
-        route=forwarding(
-            names.local_cluster(model), path_rewrite=state_of(":path"), host_rewrite=state_of(":authority")
-        ),
-        request_headers_to_remove=list(HANDED_ON.values()),
+        route=forwarding(names.local_cluster(model), **rewritten),
+        request_headers_to_remove=list(HANDED_ON.values()) if is_restoring else [],
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
     name = names.local_listener(model)
     routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
-    return _internal(name, HttpConnectionManager(route_config=routes), _TO_LOCAL)
+    return _internal(name, HttpConnectionManager(route_config=routes), _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
 
 
 def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:

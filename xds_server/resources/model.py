@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
 
 from controller.api.endpoints import Replica
@@ -15,8 +14,9 @@ from xds_server.resources.credential import token_cluster
 from xds_server.resources.encoding import encoded
 from xds_server.resources.endpoint import load_assignment, local_side, remote_side
 from xds_server.resources.names import ModelKey
+from xds_server.resources.overflow import limit_of_one_envoy
 from xds_server.resources.packing import resource
-from xds_server.resources.route import is_direct, model_route
+from xds_server.resources.route import Bounds, is_direct, model_route
 from xds_server.resources.route import to_backend as to_backend_routes
 from xds_server.resources.saved import saved_headers
 from xds_server.resources.secret import secret_names
@@ -37,10 +37,12 @@ class Gateway:
     """What all Envoys of one kind have in common.
 
     `address` is where they listen, `authorities` the file where their system keeps the authorities that it trusts.
+    `envoys` of them share what the replicas take.
     """
 
     address: str = "127.0.0.1"
     authorities: str = SYSTEM_AUTHORITIES
+    envoys: int = 1
 
 
 def resources_for(
@@ -52,13 +54,15 @@ def resources_for(
     and not brought: see `secret_resources`.
     """
     backend = names.backend_cluster(_digest(model, route.remote)) if route.remote else None
-    local = _local(model, route, replicas)
-    remote = _remote(model, route.remote, backend, gateway.authorities) if route.remote and backend else ()
+    bounds = _bounds(route, replicas, gateway.envoys)
+    is_limited = bounds.limit is not None
+    local = _local(model, route, replicas, bounds)
+    remote = _remote(model, route.remote, backend, is_limited, gateway.authorities) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
     named = [one.key for one in local]
-    if route.remote and route.split.remote:
-        named += _named_by_route(model, route.remote, remote)
+    if route.remote and (route.split.remote or is_limited):
+        named += _named_by_route(model, remote, is_direct=is_direct(route.remote, is_limited=is_limited))
     return (
         *local,
         *remote,
@@ -66,17 +70,31 @@ def resources_for(
         Resource.of(
             ROUTE,
             names.route_configuration(model),
-            _route(model, route, backend),
+            _route(model, route, backend, bounds),
             named,
         ),
     )
 
 
-def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) -> tuple[Resource, ...]:
+def _bounds(route: ModelRoute, replicas: tuple[Replica, ...], envoys: int) -> Bounds:
+    """What is asked of the replicas at most; nothing is bounded where nothing may leave."""
+    if route.remote is None:
+        return Bounds()
+    each = route.local.max_requests_per_replica
+    ready = sum(replica.ready for replica in replicas)
+    return Bounds(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys) if each else None)
+
+
+def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], bounds: Bounds) -> tuple[Resource, ...]:
     name = names.local_cluster(model)
     behind = (remote_side(names.remote_listener(model)),) if route.remote else ()
     return (
-        _local_cluster(name, route.local.health_check, is_hedged=bool(route.remote and route.local.first_byte_timeout)),
+        _local_cluster(
+            name,
+            route.local.health_check,
+            is_hedged=bounds.patience is not None,
+            is_limited=bounds.limit is not None,
+        ),
         # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
         Resource.of(ENDPOINT, name, load_assignment(name, (local_side(replicas), *behind))),
     )
@@ -96,30 +114,30 @@ def _front(model: ModelKey, port: int, address: str) -> Resource:
     )
 
 
-def _route(model: ModelKey, route: ModelRoute, backend: str | None) -> bytes:
-    split, patience = route.split, route.local.first_byte_timeout
+def _route(model: ModelKey, route: ModelRoute, backend: str | None, bounds: Bounds) -> bytes:
+    split = route.split
     if split.local and split.remote:
-        return _divided_route(model, route.remote, backend, patience).filled(split.local)
-    return _whole_route(model, split, route.remote, backend, patience)
+        return _divided_route(model, route.remote, backend, bounds).filled(split.local)
+    return _whole_route(model, split, route.remote, backend, bounds)
 
 
 @lru_cache(_REMEMBERED)
-def _divided_route(
-    model: ModelKey, remote: RemoteRoute | None, backend: str | None, patience: timedelta | None
-) -> Template:
-    return Template.of(lambda local: encoded(model_route(model, Split.away(100 - local), remote, backend, patience)))
+def _divided_route(model: ModelKey, remote: RemoteRoute | None, backend: str | None, bounds: Bounds) -> Template:
+    return Template.of(lambda local: encoded(model_route(model, Split.away(100 - local), remote, backend, bounds)))
 
 
 @lru_cache(_REMEMBERED)
 def _whole_route(
-    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, patience: timedelta | None
+    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, bounds: Bounds
 ) -> bytes:
-    return encoded(model_route(model, split, remote, backend, patience))
+    return encoded(model_route(model, split, remote, backend, bounds))
 
 
 @lru_cache(_REMEMBERED)
-def _remote(model: ModelKey, remote: RemoteRoute, backend: str, authorities: str) -> tuple[Resource, ...]:
-    """Build the remote side, and the way there or the way back from it."""
+def _remote(
+    model: ModelKey, remote: RemoteRoute, backend: str, is_limited: bool, authorities: str
+) -> tuple[Resource, ...]:
+    """Build the remote side, and the way there and back."""
     to_backend = resource(
         names.remote_route_configuration(model),
         to_backend_routes(model, remote, backend),
@@ -127,34 +145,35 @@ def _remote(model: ModelKey, remote: RemoteRoute, backend: str, authorities: str
     )
     listening = resource(names.remote_listener(model), listener.remote_listener(model))
     shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
-    there = (shared, to_backend, listening)
-    if is_direct(remote):
-        return (*there, *_way_back(model, remote))
     oauth = remote.auth.oauth if remote.auth else None
     tokens = (token_cluster(oauth, authorities),) if oauth else ()
-    return (*there, *tokens, cluster.remote_cluster(names.remote_cluster(model), names.remote_listener(model)))
+    direct = is_direct(remote, is_limited=is_limited)
+    to_local = names.local_listener(model)
+    back = resource(
+        to_local,
+        listener.local_listener(model, is_restoring=direct),
+        [ResourceKey(CLUSTER, names.local_cluster(model))],
+    )
+    way = (
+        cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote))
+        if direct
+        else cluster.remote_cluster(names.remote_cluster(model), names.remote_listener(model), to_local)
+    )
+    return (shared, to_backend, listening, *tokens, way, back)
 
 
 _backend = lru_cache(_REMEMBERED)(backend_cluster)
 
 
-def _way_back(model: ModelKey, remote: RemoteRoute) -> tuple[Resource, ...]:
-    to_local = names.local_listener(model)
-    return (
-        cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote)),
-        resource(
-            to_local,
-            listener.local_listener(model),
-            [ResourceKey(CLUSTER, names.local_cluster(model))],
-        ),
-    )
-
-
-def _named_by_route(model: ModelKey, remote: RemoteRoute, side: tuple[Resource, ...]) -> list[ResourceKey]:
+def _named_by_route(model: ModelKey, side: tuple[Resource, ...], *, is_direct: bool) -> list[ResourceKey]:
     """List what of the remote side stands behind the names in the front's route; see `_guarded_route`."""
-    if not is_direct(remote):
-        return [ResourceKey(CLUSTER, names.remote_cluster(model)), ResourceKey(LISTENER, names.remote_listener(model))]
-    return [one.key for one in side if one.key.type_url != ROUTE]
+    if is_direct:
+        return [one.key for one in side if one.key.type_url != ROUTE]
+    return [
+        ResourceKey(CLUSTER, names.remote_cluster(model)),
+        ResourceKey(LISTENER, names.remote_listener(model)),
+        ResourceKey(LISTENER, names.local_listener(model)),
+    ]
 
 
 def _digest(model: ModelKey, remote: RemoteRoute) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
@@ -36,6 +36,7 @@ from controller.api.route import RemoteRoute, Split
 from xds_server.protos import priority_group
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
+from xds_server.resources.overflow import local_until_full
 from xds_server.resources.packing import NEVER, packed
 from xds_server.resources.saved import STAYS_INSIDE, saved_headers, saving
 
@@ -63,7 +64,7 @@ _ON_THE_OTHER_SIDE = replace(
 _ON_THE_NEXT_CLUSTER = replace(_RETRIED, refresh_cluster_on_retry=True)
 
 # There is no other side: the retry goes to another replica.
-_ALONE = {
+_ALONE: dict[str, Any] = {
     "retry_policy": replace(
         _RETRIED,
         retry_host_predicate=[
@@ -93,26 +94,37 @@ SIDE_THAT_ANSWERED = HeaderValueOption(
 SAVING_FILTER = "beamlit.saving"
 
 
-def is_direct(remote: RemoteRoute) -> bool:
+class Bounds(NamedTuple):
+    """What is asked of the replicas at most: how long they may take to begin an answer, and how many requests."""
+
+    patience: timedelta | None = None
+    limit: int | None = None
+    """Of one Envoy, for all replicas together."""
+
+
+def is_direct(remote: RemoteRoute, *, is_limited: bool) -> bool:
     """Tell whether requests go straight from the front to this remote backend.
 
     They go through the internal listener in front of it if there is something that the front could not take back:
-    a credential of ours, or the time and the tries that the remote backend has, which are not those of a replica.
+    a credential of ours, or the time and the tries that the remote backend has, which are not those of a replica. So
+    do all of a model whose replicas have a limit: who finds them full is not known before the request is made.
     """
-    return not (remote.auth or remote.answer_timeout or remote.retries)
+    return not (remote.auth or remote.answer_timeout or remote.retries or is_limited)
 
 
 def model_route(
-    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, patience: timedelta | None
+    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, bounds: Bounds
 ) -> RouteConfiguration:
     """Build the route configuration of one model: the split, and what becomes of a request that met no answer.
 
-    `backend` is the cluster of the remote backend, None when nothing may leave. A replica that has not begun to answer
-    after `patience` is joined by the remote backend.
+    `backend` is the cluster of the remote backend, None when nothing may leave: then `bounds` do not matter.
     """
-    routes = [_local_route(model, split, remote, patience)] if split.local else []
+    routes = [_local_route(model, split, remote, bounds)] if split.local else []
     if remote and backend and split.remote:
-        routes.append(_remote_route(model, remote, backend) if is_direct(remote) else _guarded_route(model))
+        is_limited = bounds.limit is not None
+        routes.append(
+            _remote_route(model, remote, backend) if is_direct(remote, is_limited=is_limited) else _guarded_route(model)
+        )
     return RouteConfiguration(
         name=names.route_configuration(model),
         virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=routes)],
@@ -168,16 +180,25 @@ def _added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
     ]
 
 
-def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, patience: timedelta | None) -> Route:
+def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, bounds: Bounds) -> Route:
     share = RuntimeFractionalPercent(
         default_value=FractionalPercent(numerator=split.local, denominator=FractionalPercentDenominatorType.HUNDRED)
     )
     return Route(
         name=names.LOCAL,
         match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
-        route=forwarding(names.local_cluster(model), **(_helped(patience) if remote else _ALONE)),
+        route=_to_replicas(model, bounds) if remote else forwarding(names.local_cluster(model), **_ALONE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
+
+
+def _to_replicas(model: ModelKey, bounds: Bounds) -> RouteAction:
+    """Build the action of a request that stays if the replicas answer it: within their bounds."""
+    local, helped = names.local_cluster(model), _helped(bounds.patience)
+    if bounds.limit is None:
+        return forwarding(local, **helped)
+    specifier = local_until_full(local, names.remote_cluster(model), bounds.limit)
+    return forwarding(None, inline_cluster_specifier_plugin=specifier, **helped)
 
 
 def _helped(patience: timedelta | None) -> dict[str, Any]:
@@ -209,7 +230,7 @@ def _guarded_route(model: ModelKey) -> Route:
     return Route(
         name=names.REMOTE,
         match=RouteMatch(prefix="/"),
-        route=_in_turn([names.remote_cluster(model), names.local_cluster(model)]),
+        route=forwarding(names.remote_cluster(model), retry_policy=_ON_THE_OTHER_SIDE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
 

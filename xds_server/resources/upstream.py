@@ -24,7 +24,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import LeastRequest
+from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request.v3 import (
+    LeastRequest,
+    LeastRequestSelectionMethod,
+)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsUseDownstreamHttpConfig,
@@ -51,9 +54,11 @@ _NO_BREAKER = CircuitBreakers(
     ]
 )
 
-_LEAST_REQUEST = LoadBalancingPolicy(
-    policies=[LoadBalancingPolicyPolicy(typed_extension_config=extension("least_request", LeastRequest()))]
-)
+
+def _least_request(method: LeastRequestSelectionMethod) -> LoadBalancingPolicy:
+    least = extension("least_request", LeastRequest(selection_method=method))
+    return LoadBalancingPolicy(policies=[LoadBalancingPolicyPolicy(typed_extension_config=least)])
+
 
 # What becomes of a host is otherwise held back for up to a second to be told in one go: as long as an ejection lasts.
 # The panic threshold stays as it is: with the overprovisioning factor, Envoy panics only when nothing is believed to
@@ -82,16 +87,24 @@ def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
 # What every cluster has.
 EVERY = bytes(Cluster(per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES, circuit_breakers=_NO_BREAKER))
 
-# What every cluster that is checked has.
-CHECKED = EVERY + bytes(
-    Cluster(
-        # Trap 5: or a removed host gets traffic until its health check fails.
-        ignore_health_on_host_removal=True,
-        common_lb_config=_TOLD_AT_ONCE,
-        load_balancing_policy=_LEAST_REQUEST,
-        typed_extension_protocol_options=same_protocol_as_client(),
+
+def _checked(method: LeastRequestSelectionMethod) -> bytes:
+    return EVERY + bytes(
+        Cluster(
+            # Trap 5: or a removed host gets traffic until its health check fails.
+            ignore_health_on_host_removal=True,
+            common_lb_config=_TOLD_AT_ONCE,
+            load_balancing_policy=_least_request(method),
+            typed_extension_protocol_options=same_protocol_as_client(),
+        )
     )
-)
+
+
+# What every cluster that is checked has: of two hosts by chance, the one with fewer requests is asked.
+CHECKED = _checked(LeastRequestSelectionMethod.N_CHOICES)
+
+# The same, but the one with the fewest of all: by chance alone one host gets more than its share of a limit.
+CHECKED_EVENLY = _checked(LeastRequestSelectionMethod.FULL_SCAN)
 
 
 def health_check(check: HttpCheck) -> HealthCheck:

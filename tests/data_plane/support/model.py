@@ -32,6 +32,8 @@ class Wanted:
     headers_to_add: tuple[tuple[str, str], ...] = ()
     tls: RemoteTls | None = None
     first_byte_timeout: timedelta | None = None
+    limit: int | None = None
+    """Requests in flight for each replica."""
     answer_timeout: timedelta | None = None
     """Of the remote; `retries` are its own too."""
     retries: int | None = None
@@ -96,6 +98,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
             service=model.key.name,
             health_check=wanted.check,
             first_byte_timeout=wanted.first_byte_timeout,
+            max_requests_per_replica=wanted.limit,
         ),
         remote=remote if wanted.remote else None,
     )

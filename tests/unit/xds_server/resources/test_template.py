@@ -8,7 +8,7 @@ from controller.api.route import Split
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.encoding import encoded
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.route import model_route
+from xds_server.resources.route import Bounds, model_route
 from xds_server.resources.template import Template
 from xds_server.snapshot.types import ROUTE
 
@@ -51,4 +51,4 @@ def test_the_route_of_every_split_is_as_it_is_authored(headers):
         built = resources_for(A, route, ready("10.0.0.1"), Gateway())
         (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "default/a"))
         (backend,) = (one.key.name for one in built if one.key.name.startswith("backend/"))
-        assert found.body == encoded(model_route(A, Split.away(away), remote, backend, None))
+        assert found.body == encoded(model_route(A, Split.away(away), remote, backend, Bounds()))
