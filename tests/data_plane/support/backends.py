@@ -44,6 +44,10 @@ class Backend:
         """How many requests it got since its start, health checks aside."""
         return int(self._ask("count"))
 
+    def spans(self) -> list[tuple[float, float]]:
+        """When each request since this was asked last began and ended, on the host's clock."""
+        return [(begin, end) for begin, end in json.loads(self._ask("spans"))]
+
     def seen(self, probe: str) -> list[dict[str, Any]]:
         """The requests that it got with this `probe` header."""
         seen: list[dict[str, Any]] = json.loads(self._ask(f"seen/{probe}"))
@@ -53,9 +57,13 @@ class Backend:
         """Set what its health check answers; requests are answered as before."""
         self._ask("health", str(status).encode())
 
+    def behave(self, behaviour: str) -> None:
+        """Set how it treats requests that choose nothing themselves; an empty text is well."""
+        self._ask("behaviour", behaviour.encode())
+
     def _ask(self, what: str, body: bytes | None = None) -> bytes:
         url = f"http://{self.host}:{self.port}/-/{what}"
-        request = urllib.request.Request(url, body, {"connection": "close"}, method="PUT" if body else "GET")
+        request = urllib.request.Request(url, body, {"connection": "close"}, method="GET" if body is None else "PUT")
         with urllib.request.urlopen(request, timeout=5) as answer:
             return bytes(answer.read())
 

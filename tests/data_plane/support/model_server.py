@@ -11,7 +11,8 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `header=name:value`     one more header
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
-all, and `PUT /-/health` with a status code in the body sets what `/healthz` answers.
+all, `GET /-/spans` when each of those since it was asked last began and ended (clock of the host). `PUT /-/health` with
+a status code in the body sets what `/healthz` answers, `PUT /-/behaviour` how requests are treated that choose nothing.
 
 With the file of a certificate and its key behind name, host and port it speaks TLS; with one of authorities behind
 that, only to clients who have a certificate of theirs.
@@ -26,6 +27,7 @@ import socket
 import ssl
 import struct
 import sys
+import time
 from collections import defaultdict
 
 
@@ -36,7 +38,9 @@ class Server:
         self.name = name
         self.side = name.partition("-")[0]
         self.health = 200
+        self.behaviour = ""
         self.count = 0
+        self.spans: list[tuple[float, float]] = []
         self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
 
 
@@ -67,9 +71,13 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._request: Request | None = None
         self._upgraded = False
+        self._began: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
 
     def data_received(self, data: bytes) -> None:
         if self._upgraded:
@@ -97,15 +105,30 @@ class Connection(asyncio.Protocol):
         elif path.startswith("/-/"):
             self._control(path, request)
         else:
-            self._server.count += 1
+            self._begin()
             self._behave(request)
+
+    def _begin(self) -> None:
+        self._began = time.monotonic()
+        self._server.count += 1
+
+    def _done(self) -> None:
+        if self._began is not None:
+            self._server.spans.append((self._began, time.monotonic()))
+            self._began = None
 
     def _control(self, path: str, request: Request) -> None:
         if path == "/-/health":
             self._server.health = int(request.body)
             self._answer(200, b"")
+        elif path == "/-/behaviour":
+            self._server.behaviour = request.body.decode()
+            self._answer(200, b"")
         elif path == "/-/count":
             self._answer(200, b"%d" % self._server.count)
+        elif path == "/-/spans":
+            spans, self._server.spans = self._server.spans, []
+            self._answer(200, json.dumps(spans).encode())
         else:
             self._answer(200, json.dumps(self._server.seen.get(path.rpartition("/")[2], [])).encode())
 
@@ -122,7 +145,7 @@ class Connection(asyncio.Protocol):
                 b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
             )
             return
-        chosen = request.headers.get(f"on-{server.side}", "")
+        chosen = request.headers.get(f"on-{server.side}", server.behaviour)
         does = dict(part.split("=", 1) for part in chosen.split(";") if part)
         if "delay" in does:
             asyncio.get_running_loop().call_later(float(does["delay"]), self._finish, does, body)
@@ -148,6 +171,7 @@ class Connection(asyncio.Protocol):
         more = f"{header}\r\n" if header else ""
         head = f"HTTP/1.1 {status} .\r\nx-served-by: {self._server.name}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
         self._transport.write(head.encode("latin-1") + body)
+        self._done()
 
     def _reset(self) -> None:
         # Closing with SO_LINGER 0 sends RST instead of FIN.
