@@ -28,7 +28,10 @@ def test_what_the_replicas_take_is_shared_by_the_envoys(each, ready, envoys, lim
     assert limit_of_one_envoy(each, ready, envoys) == limit
 
 
-def script_of(route, replicas=TWO, gateway=Gateway()):
+ONE_ENVOY = Gateway()
+
+
+def script_of(route, replicas=TWO, gateway=ONE_ENVOY):
     found = by_key(resources_for(A, route, replicas, gateway))
     routes = message_of(found[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
     config = LuaConfig()
