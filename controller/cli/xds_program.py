@@ -71,7 +71,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         client = await stack.enter_async_context(KubeClient.from_environment(options.kubeconfig, options.context))
         service = options.gateway_service or configuration.gateway
         also = [("EndpointSlice", service[0])] if service else []
-        store = KubeStore(client, KINDS, configuration.namespaces, also)
+        store = KubeStore(client, KINDS, configuration.namespaces, also=also)
         StoreMetrics(registry, client, store)
 
         def look_again(event: ClientEvent) -> None:

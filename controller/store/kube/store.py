@@ -36,8 +36,9 @@ class KubeStore:
         client: KubeClient,
         kinds: AnyCollection[str],
         namespaces: AnyCollection[str] = (),
-        also: AnyCollection[tuple[str, str]] = (),
         second_look: float = SECOND_LOOK,
+        *,
+        also: AnyCollection[tuple[str, str]] = (),
     ) -> None:
         """Raises KeyError for a kind that is not in `RESOURCES`."""
         self._client = client
