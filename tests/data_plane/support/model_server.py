@@ -170,8 +170,8 @@ class Connection(asyncio.Protocol):
     def _answer(self, status: int, body: bytes, header: str = "") -> None:
         more = f"{header}\r\n" if header else ""
         head = f"HTTP/1.1 {status} .\r\nx-served-by: {self._server.name}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+        self._done()  # before anybody can know of the answer and send the next request
         self._transport.write(head.encode("latin-1") + body)
-        self._done()
 
     def _reset(self) -> None:
         # Closing with SO_LINGER 0 sends RST instead of FIN.
