@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     ClusterSpecifierPlugin,
+    HeaderMatcher,
     HedgePolicy,
     RetryPolicy,
     RetryPolicyRetryBackOff,
@@ -42,9 +43,12 @@ from xds_server.resources.saved import STAYS_INSIDE, saved_headers, saving
 
 # Sent again, once: a request that reached nobody (connect failure, refused stream), was cut off before the answer began
 # (reset), or met a gateway error. Any other answer is the client's. Two upstream requests at the very worst.
+# What the internal listener itself has to say to a gRPC request is no gateway error but a 200 with a `grpc-status`, as
+# the remote backend's own word would be: it is known by its header.
 _RETRIED = RetryPolicy(
-    retry_on="connect-failure,refused-stream,reset,retriable-status-codes",
+    retry_on="connect-failure,refused-stream,reset,retriable-status-codes,retriable-headers",
     retriable_status_codes=[502, 503, 504],
+    retriable_headers=[HeaderMatcher(name=names.UNANSWERED_HEADER, present_match=True)],
     num_retries=1,
     retry_back_off=RetryPolicyRetryBackOff(
         base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=50)
@@ -189,6 +193,7 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, boun
         match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
         route=_to_replicas(model, bounds) if remote else forwarding(names.local_cluster(model), **_ALONE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -218,6 +223,7 @@ def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -232,6 +238,7 @@ def _guarded_route(model: ModelKey) -> Route:
         match=RouteMatch(prefix="/"),
         route=forwarding(names.remote_cluster(model), retry_policy=_ON_THE_OTHER_SIDE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
