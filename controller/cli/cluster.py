@@ -17,6 +17,7 @@ from controller.cli.options import (
     NAMESPACED,
     NAMESPACES,
     NODE_TOKEN_FILE,
+    REMOTE_CHECKS,
 )
 
 
@@ -93,6 +94,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     help="Where the Envoys shall listen for clients.",
 )
 @NODE_TOKEN_FILE
+@REMOTE_CHECKS
 @LOG_LEVEL
 def xds_server(namespaces: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).

@@ -50,7 +50,7 @@ def resources_for(
     Without a remote the model keeps to its replicas: nothing stands behind them. What is secret about a remote is named
     and not brought: see `secret_resources`.
     """
-    backend = names.backend_cluster(_digest(model, route.remote)) if route.remote else None
+    backend = backend_name(model, route.remote) if route.remote else None
     local = _local(model, route, replicas)
     remote = _remote(model, route.remote, backend, gateway.authorities) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
@@ -69,6 +69,11 @@ def resources_for(
             named,
         ),
     )
+
+
+def backend_name(model: ModelKey, remote: RemoteRoute) -> str:
+    """Name the cluster of a remote backend as this model uses it: the same for all that share it."""
+    return names.backend_cluster(_digest(model, remote))
 
 
 def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) -> tuple[Resource, ...]:

@@ -78,7 +78,7 @@ def test_prior_fault_10_a_restart_goes_on_where_it_was():
 
 
 def test_a_new_split_is_no_new_generation():
-    class Pending:
+    class Pending(AllProgrammed):
         def report(self, model, route):
             return ProxyReport(connected=1, programmed=0)
 
