@@ -10,7 +10,7 @@ from controller.api.configuration import Configuration
 from controller.api.endpoint_guard import EndpointGuard, admit_all
 from xds_server.checks.backend import own_hosts
 from xds_server.checks.checks import Checks
-from xds_server.checks.connection import Resolver, Way
+from xds_server.checks.connection import SystemResolver, Way
 from xds_server.checks.metrics import CheckMetrics
 from xds_server.delivery import Delivery
 
@@ -24,4 +24,4 @@ def checks_for(
     def refused(host: str, address: str) -> str | None:
         return None if host in own else guard.refused_host(address)
 
-    return Checks(delivery, Way(Resolver(), refused), lambda: datetime.now(UTC), CheckMetrics(registry))
+    return Checks(delivery, Way(SystemResolver(), refused), lambda: datetime.now(UTC), CheckMetrics(registry))

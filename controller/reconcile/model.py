@@ -57,9 +57,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
     replicas = front.replicas if front else ()
     facts = Facts(local=LocalFacts(ready=sum(replica.ready for replica in replicas), total=len(replicas)))
     if resolved.remote and terms.enabled:
-        known = proxies.remote(stored.ref, resolved.remote) or _remote_before(
-            before, stored.generation, resolved.remote
-        )
+        known = proxies.remote(stored.ref, resolved.remote) or _remote_before(before, resolved.remote)
         facts = replace(facts, remote=known or facts.remote)
     memory, decision, route = _memory(before), None, None
     if front:
@@ -121,14 +119,12 @@ def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Mo
     return next(said, None)
 
 
-def _remote_before(
-    before: ModelDeploymentStatus, generation: int, remote: RemoteRoute
-) -> Known[RemoteFacts] | Unknown | None:
+def _remote_before(before: ModelDeploymentStatus, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
     """What was known of this very backend: a restart of who checks it, or of who is told, takes nothing back."""
     if before.route is None or before.route.remote != remote:
         return None
     for one in before.conditions:
-        if one.type == "RemoteHealthy" and one.observed_generation == generation and one.last_transition_time:
+        if one.type == "RemoteHealthy" and one.last_transition_time:
             if one.status == "Unknown":
                 return Unknown(one.message)
             found = RemoteFacts(healthy=one.status == "True", detail=one.message, reason=one.reason)

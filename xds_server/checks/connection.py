@@ -12,11 +12,11 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from xds_server.checks import outcome
 from xds_server.checks.backend import Place, Trust
-from xds_server.checks.outcome import CheckError, NothingNewError
+from xds_server.checks.outcome import NothingNewError
 
 TIMED_OUT = "timed out"
 
@@ -39,7 +39,15 @@ class Stream:
     writer: asyncio.StreamWriter
 
 
-class Resolver:
+class Resolver(Protocol):
+    """Where addresses come from."""
+
+    async def addresses(self, place: Place) -> list[_Address]:
+        """Look up a name, the address to try first in front. Raises CheckError, or NothingNewError when too busy."""
+        ...
+
+
+class SystemResolver:
     """The system's resolver, which cannot be interrupted.
 
     Its threads are no executor's, so a look-up that hangs holds up nothing else, the end of the process neither. For
@@ -50,10 +58,10 @@ class Resolver:
         self._under_way: dict[Place, asyncio.Future[_Found]] = {}
 
     async def addresses(self, place: Place) -> list[_Address]:
-        """Look up a name; IPv4 first, as in Envoy's clusters. Raises CheckError, or NothingNewError when too busy."""
-        found = self._under_way.get(place)
+        """Look up a name; IPv4 first, as in Envoy's clusters."""
         if _is_address(place.host):
             return _looked_up(place)
+        found = self._under_way.get(place)
         if found is None:
             if len(self._under_way) >= _LOOK_UPS:
                 raise NothingNewError
@@ -216,6 +224,3 @@ def _show(context: ssl.SSLContext, pem: str) -> None:
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password="")
         except ssl.SSLError:
             raise outcome.own_certificate_unusable() from None
-
-
-__all__ = ["TIMED_OUT", "CheckError", "Resolver", "Stream", "Way"]

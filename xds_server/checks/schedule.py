@@ -27,4 +27,4 @@ def token_pause_after(failures: int) -> float:
 
 def token_pause_within(lifetime: float) -> float:
     """Return how long a token that lives `lifetime` seconds answers for the endpoint: half of that."""
-    return min(max(lifetime, 0.0), _LONGEST_TOKEN_LIFE) / 2
+    return min(max(0.0, lifetime), _LONGEST_TOKEN_LIFE) / 2

@@ -12,6 +12,9 @@ from xds_server.checks.exchange import Answer, Question, answered
 from xds_server.checks.outcome import CheckError, NothingNewError
 from xds_server.checks.schedule import token_pause_after, token_pause_within
 
+# In seconds; a number can be larger than any that Python calculates with.
+_LONGEST_LIFE = 1_000_000_000
+
 # RFC 6749, section 5.2, and those of section 4.1.2.1 that servers say here, too. Other words of a server are not told:
 # whoever writes a ModelDeployment could have any server's answer read to him.
 _ERRORS = frozenset(
@@ -69,7 +72,7 @@ def _lifetime(answer: Answer, host: str) -> float:
     """Read how many seconds the token lives; Envoy uses none whose life it does not know."""
     try:
         said = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     said = said if isinstance(said, dict) else {}
     if answer.status != 200:
@@ -80,4 +83,4 @@ def _lifetime(answer: Answer, host: str) -> float:
         raise outcome.no_token(f"{host} answers 200 without a token")
     if not isinstance(lifetime, int | float) or isinstance(lifetime, bool):
         raise outcome.no_token(f"{host} does not say how long it lives (expires_in)")
-    return float(lifetime)
+    return float(min(lifetime, _LONGEST_LIFE))
