@@ -50,7 +50,7 @@ async def answered(stream: Stream, question: Question, deadline: float) -> Answe
     except OSError:
         raise outcome.not_answered(what, "the connection breaks") from None
     except h11.ProtocolError:
-        raise outcome.not_answered(what, "what comes is not HTTP") from None
+        raise outcome.not_answered(what, "what comes is no HTTP") from None
 
 
 async def _answered(stream: Stream, question: Question) -> Answer:
@@ -69,8 +69,11 @@ async def _answered(stream: Stream, question: Question) -> Answer:
     while True:
         match connection.next_event():
             case h11.NEED_DATA:
+                data = await stream.reader.read(_LONGEST)
+                if not data and not status:
+                    raise ConnectionResetError
                 # The end is data too: h11 knows whether it may come now.
-                connection.receive_data(await stream.reader.read(_LONGEST))
+                connection.receive_data(data)
             case h11.Response(status_code=status) if not form:
                 return Answer(status)
             case h11.Response(status_code=status):

@@ -73,7 +73,7 @@ def certificate_not_accepted(place: object, server_name: str, code: int, words: 
 def no_tls(place: object, openssl_reason: str) -> CheckError:
     """TLS came to nothing; OpenSSL names the reason like `TLSV13_ALERT_CERTIFICATE_REQUIRED`."""
     words = openssl_reason.replace("_", " ").lower()
-    if "alert" in words and "certificate" in words:
+    if "alert" in words and ("certificate" in words or "unknown ca" in words):
         return CheckError("ClientCertificateNotAccepted", f"{place} asks for a client certificate, or refuses ours")
     if words in ("wrong version number", "record layer failure"):
         words = "it answers with something else"

@@ -17,18 +17,16 @@ _LONGEST_LIFE = 1_000_000_000
 
 # RFC 6749, section 5.2, and those of section 4.1.2.1 that servers say here, too. Other words of a server are not told:
 # whoever writes a ModelDeployment could have any server's answer read to him.
-_ERRORS = frozenset(
-    (
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "access_denied",
-        "server_error",
-        "temporarily_unavailable",
-    )
+_ERRORS = (
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
 )
 
 

@@ -57,6 +57,11 @@ PLACE = Place("models.example", 8443)
             "models.example:8443 asks for a client certificate, or refuses ours",
         ),
         (
+            outcome.no_tls(PLACE, "TLSV1_ALERT_UNKNOWN_CA"),
+            "ClientCertificateNotAccepted",
+            "models.example:8443 asks for a client certificate, or refuses ours",
+        ),
+        (
             outcome.no_tls(PLACE, "WRONG_VERSION_NUMBER"),
             "TlsNotAgreed",
             "models.example:8443 does not agree on TLS: it answers with something else",
