@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
@@ -19,9 +20,10 @@ def checks_for(
     delivery: Delivery, configuration: Configuration, registry: CollectorRegistry, guard: EndpointGuard = admit_all
 ) -> Checks:
     """Set up the checks of what is delivered. Nothing is connected to where the gateway may not be sent."""
-    own = own_hosts(configuration.default_remote_backend)
+    way = Way(SystemResolver(), refusal(guard, own_hosts(configuration.default_remote_backend)))
+    return Checks(delivery, way, lambda: datetime.now(UTC), CheckMetrics(registry))
 
-    def refused(host: str, address: str) -> str | None:
-        return None if host in own else guard.refused_host(address)
 
-    return Checks(delivery, Way(SystemResolver(), refused), lambda: datetime.now(UTC), CheckMetrics(registry))
+def refusal(guard: EndpointGuard, own: frozenset[str]) -> Callable[[str, str], str | None]:
+    """Say why nothing may be sent to an address that a host leads to; hosts of our own may lead anywhere."""
+    return lambda host, address: None if host in own else guard.refused_host(address)

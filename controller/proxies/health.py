@@ -8,7 +8,7 @@ from controller.api.reports import ModelReport, RemoteReport, digest_of
 from controller.api.route import RemoteRoute
 from controller.decision import Known, RemoteFacts, Unknown
 
-_UNCHECKED = Unknown("no xDS server checks remote backends")
+_UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
 
 
 def remote_facts(said: Iterable[ModelReport | None], remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:

@@ -38,21 +38,22 @@ def way_by(names: Names, **refused: str) -> Way:
 
 
 class Authority:
-    """Makes certificates for servers, good ones and others."""
+    """Makes certificates for servers, good ones and others; one below another one if it is given that."""
 
-    def __init__(self) -> None:
-        self._ca = trustme.CA()
+    def __init__(self, above: Authority | None = None) -> None:
+        self._ca = above._ca.create_child_ca() if above else trustme.CA()
         self.pem = self._ca.cert_pem.bytes().decode()
 
-    def server(self, *names: str, days: tuple[int, int] = (-1, 1), clients: str = "") -> ssl.SSLContext:
-        """Make a context with a certificate for names, valid between two days from now.
+    def server(self, *names: str, days: tuple[int, int] = (-1, 1), clients: str = "", cn: str = "") -> ssl.SSLContext:
+        """Make a context with a certificate for names, valid between two days from now; `cn` is its common name.
 
         With `clients`, authorities in PEM, it asks for a certificate of theirs.
         """
         now = datetime.now(UTC)
         start, end = (now + timedelta(days=one) for one in days)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(*names, not_before=start, not_after=end).configure_cert(context)
+        made = self._ca.issue_cert(*names, common_name=cn or None, not_before=start, not_after=end)
+        made.configure_cert(context)
         if clients:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(cadata=clients)

@@ -53,14 +53,14 @@ class Running:
         del self.served.remotes[model]
         self.look([model])
 
-    async def found(self, model, remote, reason):
+    async def found(self, model, remote, reason, within=10.0):
         """Wait until the backend of a model is judged so; its report."""
 
         async def is_so():
             report = self.checks.report(model, remote)
             return report is not None and report.reason == reason
 
-        await until(is_so, f"{reason}, not {self.checks.report(model, remote)}")
+        await until(is_so, f"{reason}, not {self.checks.report(model, remote)}", within)
         return self.checks.report(model, remote)
 
     def metric(self, name, **labels):
@@ -193,7 +193,8 @@ async def test_one_failure_of_a_healthy_backend_is_looked_at_again_soon_and_told
         await until(failed_once, "the next check", within=15)
         assert one.checks.report(A, remote).healthy
         assert len(one.told) == told
-        await one.found(A, remote, "ErrorAnswer")
+        # After a second, not after the five of the interval.
+        await one.found(A, remote, "ErrorAnswer", within=3.5)
         assert one.count == 3
 
 

@@ -161,6 +161,18 @@ async def test_a_certificate_of_another_authority(authority, another, of_the_sys
     assert outcome.message.endswith("leads to no authority that is trusted")
 
 
+async def test_an_authority_below_another_one_is_enough_as_for_envoy(authority):
+    below = Authority(above=authority)
+    async with Talker().listening(tls=below.server(NAME)) as port:
+        assert (await found(backend(port, trust=trusting(below)))).healthy
+
+
+async def test_a_common_name_proves_nothing_as_for_envoy(authority):
+    async with Talker().listening(tls=authority.server("somebody@models.test", cn=NAME)) as port:
+        outcome = await found(backend(port, trust=trusting(authority)))
+    assert outcome.message.endswith("is not for models.test")
+
+
 async def test_a_server_that_speaks_no_tls(authority):
     async with Talker(answer(400)).listening() as port:
         outcome = await found(backend(port, trust=trusting(authority)))

@@ -238,7 +238,7 @@ async def test_nobody_is_connected_to_when_checks_are_off(network: Network, back
     try:
         async with tokens.running():
             await product.start("warning", "--no-remote-checks")
-            assert await product.says(RemoteHealthy="NotMeasured") == "no xDS server checks remote backends"
+            assert "checks are turned off" in await product.says(RemoteHealthy="NotMeasured")
             await asyncio.sleep(1)
             assert tokens.asked == []
     finally:

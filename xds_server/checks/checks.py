@@ -17,7 +17,7 @@ from xds_server.checks.connection import Way
 from xds_server.checks.judgement import Checked, Told, judged, told
 from xds_server.checks.metrics import CheckMetrics
 from xds_server.checks.probe import Probe
-from xds_server.checks.schedule import pause_after
+from xds_server.checks.schedule import interval_among, pause_after
 from xds_server.checks.traffic import NO_TRAFFIC, Traffic
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
@@ -151,7 +151,8 @@ class Checks:
             async with self._turns:
                 in_doubt = await self._check(one)
             self._judge(one)
-            pause = pause_after(one.probe.backend.interval, in_doubt=in_doubt, chance=random.random())
+            interval = interval_among(one.probe.backend.interval, len(self._backends))
+            pause = pause_after(interval, in_doubt=in_doubt, chance=random.random())
             while pause > 0:
                 await asyncio.sleep(min(pause, _JUDGED_EVERY))
                 self._judge(one)

@@ -58,7 +58,7 @@ class SystemResolver:
         self._under_way: dict[Place, asyncio.Future[_Found]] = {}
 
     async def addresses(self, place: Place) -> list[_Address]:
-        """Look up a name; IPv4 first, as in Envoy's clusters."""
+        """Look up a name; IPv6 only where there is no IPv4, as in Envoy's clusters."""
         if _is_address(place.host):
             return _looked_up(place)
         found = self._under_way.get(place)
@@ -88,7 +88,8 @@ def _is_address(host: str) -> bool:
 
 def _looked_up(place: Place) -> list[_Address]:
     infos = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-    return [(info[0], info[4]) for info in sorted(infos, key=lambda one: one[0] != socket.AF_INET)]
+    found: list[_Address] = [(info[0], info[4]) for info in infos]
+    return [one for one in found if one[0] == socket.AF_INET] or found
 
 
 def _look_up(place: Place, found: asyncio.Future[_Found]) -> None:

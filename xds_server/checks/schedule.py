@@ -5,10 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 _IN_DOUBT = 1.0
+# All backends together: a check with TLS costs about 3 ms of CPU.
+_CHECKS_PER_SECOND = 50
 _JITTER = 0.1
 _FIRST_TOKEN_PAUSE, _LONGEST_TOKEN_PAUSE = 10.0, 300.0
 # What a token endpoint says of a token's life is not believed without end.
 _LONGEST_TOKEN_LIFE = 24 * 3600.0
+
+
+def interval_among(interval: timedelta, backends: int) -> timedelta:
+    """Return the interval of a backend where so many are checked: a longer one where there are very many."""
+    return max(interval, timedelta(seconds=backends / _CHECKS_PER_SECOND))
 
 
 def pause_after(interval: timedelta, *, in_doubt: bool, chance: float) -> float:

@@ -13,7 +13,7 @@ from tests.support.routes import a_remote, a_route
 
 REMOTE = a_remote()
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-UNCHECKED = Unknown("no xDS server checks remote backends")
+UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
 
 
 def said(healthy=None, words="", *, remote=REMOTE):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.checks.schedule import pause_after, token_pause_after, token_pause_within
+from xds_server.checks.schedule import interval_among, pause_after, token_pause_after, token_pause_within
 
 MINUTE = timedelta(minutes=1)
 
@@ -18,6 +18,12 @@ def test_checks_keep_about_to_their_interval(chance):
 
 def test_checks_that_began_together_do_not_stay_together():
     assert len({pause_after(MINUTE, in_doubt=False, chance=chance / 10) for chance in range(11)}) == 11
+
+
+def test_very_many_backends_are_checked_less_often_each():
+    five = timedelta(seconds=5)
+    assert [interval_among(five, count).total_seconds() for count in (1, 250, 1000)] == [5, 5, 20]
+    assert interval_among(MINUTE, 1000) == MINUTE
 
 
 def test_a_doubt_is_settled_soon():
