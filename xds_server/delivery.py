@@ -227,9 +227,10 @@ class Delivery:
         found = protected(model, route, self._found, self._own)
         if found.problems:
             self._problems[model] = found.problems
+        resources = resources_for(model, found.route, self._replicas(route.local), self._gateway)
         if found.route.remote:
             self._remotes[model] = (found.route.remote, found.values)
-        return (*found.secrets, *resources_for(model, found.route, self._replicas(route.local), self._gateway))
+        return (*found.secrets, *resources)
 
     def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
         slices = []

@@ -13,15 +13,20 @@ from xds_server.checks.backend import own_hosts
 from xds_server.checks.checks import Checks
 from xds_server.checks.connection import SystemResolver, Way
 from xds_server.checks.metrics import CheckMetrics
+from xds_server.checks.traffic import NO_TRAFFIC, Traffic
 from xds_server.delivery import Delivery
 
 
 def checks_for(
-    delivery: Delivery, configuration: Configuration, registry: CollectorRegistry, guard: EndpointGuard = admit_all
+    delivery: Delivery,
+    configuration: Configuration,
+    registry: CollectorRegistry,
+    guard: EndpointGuard = admit_all,
+    traffic: Traffic = NO_TRAFFIC,
 ) -> Checks:
     """Set up the checks of what is delivered. Nothing is connected to where the gateway may not be sent."""
     way = Way(SystemResolver(), refusal(guard, own_hosts(configuration.default_remote_backend)))
-    return Checks(delivery, way, lambda: datetime.now(UTC), CheckMetrics(registry))
+    return Checks(delivery, way, lambda: datetime.now(UTC), CheckMetrics(registry), traffic)
 
 
 def refusal(guard: EndpointGuard, own: frozenset[str]) -> Callable[[str, str], str | None]:

@@ -253,6 +253,19 @@ async def test_a_mistake_of_ours_says_nothing_of_the_backend_and_nothing_of_a_se
         assert HUSH not in caplog.text
 
 
+async def test_a_model_that_cannot_be_understood_keeps_nobody_else_from_being_checked(caplog):
+    source = CredentialSource.of_secret("s", "clientSecret")
+    async with Talker(answer(200)).listening() as port, running() as one:
+        strange = over(port, auth=with_token(source, "gopher://h"))
+        one.served.remotes[A] = (strange, {source: SecretStr(HUSH)})
+        one.served.remotes[B] = (over(port), {})
+        one.look([A, B])
+        await one.found(B, over(port), "Answering")
+        assert one.checks.report(A, strange) is None
+    assert "remote backend not checked" in caplog.text
+    assert HUSH not in caplog.text
+
+
 async def test_what_changes_is_logged_with_its_reason(caplog):
     caplog.set_level(logging.INFO, "xds_server.checks")
     async with running(way_by(Names())) as one:

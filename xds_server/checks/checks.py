@@ -84,8 +84,7 @@ class Checks:
     def look_again(self, models: Iterable[ModelKey]) -> None:
         """Something changed for these models: the backend that they use, a credential of it, or nothing of that."""
         for model in models:
-            found = self._served.remote(model)
-            backend = backend_for(model, *found) if found else None
+            backend = self._backend(model)
             before = self._backend_of.get(model)
             if before and (backend is None or backend.name != before):
                 self._leave(model, before)
@@ -117,6 +116,15 @@ class Checks:
             message=said.outcome.message,
             since=said.since,
         )
+
+    def _backend(self, model: ModelKey) -> Backend | None:
+        found = self._served.remote(model)
+        try:
+            return backend_for(model, *found) if found else None
+        except Exception as error:
+            # As for a check: one model is not checked, the others are, and delivered.
+            logger.error("remote backend not checked", extra={"model": str(model), "error": type(error).__name__})
+            return None
 
     def _join(self, model: ModelKey, backend: Backend) -> None:
         self._backend_of[model] = backend.name
