@@ -11,8 +11,9 @@ from controller.api.configuration import Configuration
 from controller.api.endpoint_guard import EndpointGuard, admit_all
 from xds_server.checks.backend import own_hosts
 from xds_server.checks.checks import Checks
-from xds_server.checks.connection import SystemResolver, Way
+from xds_server.checks.connection import Way
 from xds_server.checks.metrics import CheckMetrics
+from xds_server.checks.resolver import SystemResolver
 from xds_server.checks.traffic import NO_TRAFFIC, Traffic
 from xds_server.delivery import Delivery
 

@@ -17,9 +17,10 @@ from tests.checks.servers import Authority, Names, Talker, answer, refusing, way
 from tests.data_plane.support.loopback import unused_port
 from tests.data_plane.support.protected import Tokens
 from xds_server.checks.backend import Backend, Place, TokenRequest, Trust
-from xds_server.checks.connection import SystemResolver, Way
+from xds_server.checks.connection import Way
 from xds_server.checks.outcome import Outcome
 from xds_server.checks.probe import Probe
+from xds_server.checks.resolver import SystemResolver
 
 NAME = "models.test"
 LOOPBACK = Names(models__test="127.0.0.1")
