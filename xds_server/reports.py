@@ -7,8 +7,8 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from controller.api.reports import ModelReport, ReplicaReport
-from controller.api.route import ModelRoute
+from controller.api.reports import ModelReport, RemoteReport, ReplicaReport
+from controller.api.route import ModelRoute, RemoteRoute
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import SECRET, SHORT
@@ -41,12 +41,29 @@ class Clients(Protocol):
         """Return for each client which of these resource versions it has not ACKed."""
 
 
+class Remotes(Protocol):
+    """What remote backends are found to be: see `Checks`."""
+
+    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+        """Report on the backend of a model, by its route; None when nobody checks it."""
+
+
+class _Unchecked:
+    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+        return None
+
+
+UNCHECKED: Remotes = _Unchecked()
+"""No remote backend is checked."""
+
+
 class Reports:
     """The reports of this replica, and the readers that follow them."""
 
-    def __init__(self, served: Served, clients: Clients) -> None:
+    def __init__(self, served: Served, clients: Clients, remotes: Remotes = UNCHECKED) -> None:
         self._served = served
         self._clients = clients
+        self._remotes = remotes
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # One that nobody holds needs nothing.
 
     def report(self, model: ModelKey) -> ModelReport:
@@ -71,6 +88,7 @@ class Reports:
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
             refusals=(*self._served.problems(model), *_strangers(envoys, keys), *refused),
+            remote=self._remotes.report(model, route.remote) if route.remote else None,
         )
 
     def replica(self) -> ReplicaReport:

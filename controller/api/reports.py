@@ -7,16 +7,39 @@ comes every `ALIVE_EVERY` seconds also when there is nothing to tell.
 
 from __future__ import annotations
 
+import hashlib
+
 from controller.api.base import ForeignValue
+from controller.api.route import RemoteRoute
+from controller.api.scalars import Time
 
 PATH = "/reports"
 ALIVE_EVERY = 2.0
+
+
+class RemoteReport(ForeignValue):
+    """What this replica found out about a remote backend: in one word, in a sentence, and since when it is so.
+
+    `backend` is the digest of the remote side that it is about. `healthy` is absent until the first check has ended.
+    """
+
+    backend: str
+    healthy: bool | None = None
+    reason: str = ""
+    message: str = ""
+    since: Time | None = None
+
+
+def digest_of(remote: RemoteRoute) -> str:
+    """Hash a remote side: equal ones have equal digests, in every process."""
+    return hashlib.blake2b(remote.model_dump_json(by_alias=True, exclude_none=True).encode(), digest_size=8).hexdigest()
 
 
 class ModelReport(ForeignValue):
     """How many Envoys of this replica serve a model, how many of them acknowledged all of it, and what is wrong.
 
     `route` is the digest of the route they were given (`ModelRoute.digest`), empty when the model is not served.
+    `remote` is absent when this replica checks no remote backend of the model.
     """
 
     namespace: str
@@ -25,6 +48,7 @@ class ModelReport(ForeignValue):
     connected: int = 0
     programmed: int = 0
     refusals: tuple[str, ...] = ()
+    remote: RemoteReport | None = None
 
 
 class ReplicaReport(ForeignValue):

@@ -17,6 +17,7 @@ from controller.cli.options import (
     NAMESPACED,
     NAMESPACES,
     NODE_TOKEN_FILE,
+    REMOTE_CHECKS,
 )
 
 
@@ -100,6 +101,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     "configuration; without either, each Envoy lets all of it pass.",
 )
 @NODE_TOKEN_FILE
+@REMOTE_CHECKS
 @LOG_LEVEL
 def xds_server(namespaces: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).

@@ -9,7 +9,7 @@ import click
 
 from controller.cli.bootstrap import HostPort
 from controller.cli.cluster import controller, xds_server
-from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_TOKEN_FILE
+from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_TOKEN_FILE, REMOTE_CHECKS
 from controller.cli.state import State, StateError, default_state_directory
 
 _STATE = click.option(
@@ -56,6 +56,7 @@ def main() -> None:
     help="Configuration file (YAML); its defaultRemoteBackend serves models without a remoteBackend.",
 )
 @_STATE
+@REMOTE_CHECKS
 @LOG_LEVEL
 def run(directory: Path, state_dir: Path, **options: object) -> None:
     """Serve the models described by the YAML files in DIR.

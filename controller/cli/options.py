@@ -62,6 +62,12 @@ NAMESPACES = click.option(
 LOG_LEVEL = click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
+REMOTE_CHECKS = click.option(
+    "--remote-checks/--no-remote-checks",
+    default=True,
+    show_default=True,
+    help="Connect to the remote backends and token endpoints, to say in the status whether they answer.",
+)
 NODE_TOKEN_FILE = click.option(
     "--node-token-file",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -28,6 +28,7 @@ from controller.cli.envoy_process import EnvoyProcess, NoEnvoyError, envoy_binar
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
+from controller.cli.remote_checks import checks_for
 from controller.cli.reports import LocalReports
 from controller.cli.state import State, StateError
 from controller.decision import terms_for
@@ -37,7 +38,7 @@ from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import Delivery
-from xds_server.reports import Reports
+from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey
 from xds_server.stream.clients import ClientEvent
@@ -60,6 +61,7 @@ class Options:
     envoys: int
     admin_address: HostPort
     config: Path | None
+    remote_checks: bool
     log_level: str
 
 
@@ -110,16 +112,21 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         delivery = Delivery(store, server, Gateway(envoys=options.envoys), own)
+        checks = checks_for(delivery, configuration, registry) if options.remote_checks else None
         controller = Controller(
             store,
             Surroundings(
-                proxies=LocalReports(Reports(delivery, server)),
+                proxies=LocalReports(Reports(delivery, server, checks or UNCHECKED)),
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
             ),
         )
-        delivery.observer = lambda looked_at: controller.look_again(_models(looked_at))
+
+        def told(models: Iterable[ModelKey]) -> None:
+            controller.look_again(_models(models))
+
+        delivery.observer = checks.before(told) if checks else told
         admin = Admin(
             not_ready=lambda: None if delivery.published else "the folder has not been read yet",
             metrics=registry,
@@ -140,6 +147,8 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         except OSError as error:
             raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
         work = [controller.run(), delivery.run(), _mirror(store, models)]
+        if checks:
+            work.append(checks.run())
         if options.with_envoy:
             work.append(_envoy(options, token, xds_port).run())
         tasks = started(stack, *work)

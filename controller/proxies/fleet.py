@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from controller.api.reports import ModelReport, ReplicaReport
-from controller.api.route import ModelRoute
+from controller.api.route import ModelRoute, RemoteRoute
+from controller.decision import Known, RemoteFacts, Unknown
+from controller.proxies.health import remote_facts
 from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
@@ -85,7 +87,7 @@ class Fleet:
         """
         if self._awaited or not self._complete:
             return None
-        said = {replica: self._said[replica].get(model) for replica in sorted(self._complete)}
+        said = self._of(model)
         # A replica that was not told of a model yet will serve it to all its Envoys.
         connected = sum(one.connected if one else self._envoys.get(replica, 0) for replica, one in said.items())
         if not connected and not self._nobody:
@@ -96,3 +98,15 @@ class Fleet:
             programmed=sum(one.programmed for one in current),
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
         )
+
+    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+        """Say whether this remote backend of a model answers.
+
+        None while a replica is awaited, none was heard, or one of them is still finding out.
+        """
+        if self._awaited or not self._complete:
+            return None
+        return remote_facts(self._of(model).values(), remote)
+
+    def _of(self, model: ObjectRef) -> dict[str, ModelReport | None]:
+        return {replica: self._said[replica].get(model) for replica in sorted(self._complete)}

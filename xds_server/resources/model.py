@@ -53,7 +53,7 @@ def resources_for(
     Without a remote the model keeps to its replicas: nothing stands behind them. What is secret about a remote is named
     and not brought: see `secret_resources`.
     """
-    backend = names.backend_cluster(_digest(model, route.remote)) if route.remote else None
+    backend = backend_name(model, route.remote) if route.remote else None
     bounds = _bounds(route, replicas, gateway.envoys)
     is_limited = bounds.limit is not None
     local = _local(model, route, replicas, bounds)
@@ -83,6 +83,11 @@ def _bounds(route: ModelRoute, replicas: tuple[Replica, ...], envoys: int) -> Bo
     each = route.local.max_requests_per_replica
     ready = sum(replica.ready for replica in replicas)
     return Bounds(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys) if each else None)
+
+
+def backend_name(model: ModelKey, remote: RemoteRoute) -> str:
+    """Name the cluster of a remote backend as this model uses it: the same for all that share it."""
+    return names.backend_cluster(_digest(model, remote))
 
 
 def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], bounds: Bounds) -> tuple[Resource, ...]:

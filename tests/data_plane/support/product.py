@@ -92,9 +92,10 @@ class Product:
         """Write the EndpointSlice, as the endpoint controller of a cluster would."""
         self.save("endpoints", _slice(replicas, ready))
 
-    async def start(self, log_level: str = "warning") -> None:
+    async def start(self, log_level: str = "warning", *options: str) -> None:
         """Start the control plane and wait until it is ready."""
         command = [sys.executable, "-m", "controller.cli.main", "run", self._objects, "--log-level", log_level]
+        command += options
         command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
         self._process = Child(command, self._folder / "control-plane.log")
 

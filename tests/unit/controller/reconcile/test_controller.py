@@ -331,7 +331,7 @@ async def test_without_a_port_left_a_model_says_so_until_one_is_free():
 
 
 async def test_a_restart_with_everything_as_it_was_writes_nothing_and_tells_nothing():
-    class Silent:
+    class Silent(AllProgrammed):
         def report(self, model, route):
             return None
 
@@ -345,7 +345,7 @@ async def test_a_restart_with_everything_as_it_was_writes_nothing_and_tells_noth
 
 
 async def test_nothing_heard_of_any_envoy_is_not_that_there_is_none():
-    class Silent:
+    class Silent(AllProgrammed):
         def report(self, model, route):
             return None
 
@@ -356,7 +356,7 @@ async def test_nothing_heard_of_any_envoy_is_not_that_there_is_none():
 
 
 async def test_what_the_envoys_say_is_written_when_it_is_heard():
-    class Fleet:
+    class Fleet(AllProgrammed):
         said = ProxyReport(connected=2, programmed=1)
 
         def report(self, model, route):
