@@ -126,7 +126,7 @@ _UNANSWERED = HeaderValueOption(header=HeaderValue(key=names.UNANSWERED_HEADER, 
 _NOT_ANSWERED = LocalReplyConfig(
     mappers=[
         _said_by_envoy(ComparisonFilterOp.EQ, 401, becomes=503),
-        _said_by_envoy(ComparisonFilterOp.GE, 400),
+        _said_by_envoy(ComparisonFilterOp.GE, 500),
     ]
 )
 _TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_NOT_ANSWERED))
