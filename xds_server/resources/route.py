@@ -34,6 +34,7 @@ from envoy_data_plane.google.protobuf import Any as PackedAny
 from controller.api.route import RemoteRoute, Split
 from xds_server.protos import priority_group
 from xds_server.resources import names
+from xds_server.resources.confinement import refusals
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import NEVER, packed
 from xds_server.resources.saved import STAYS_INSIDE, saved_headers, saving
@@ -93,6 +94,7 @@ def model_route(model: ModelKey, split: Split, remote: RemoteRoute | None, backe
     """
     routes = [_local_route(model, split, remote)] if split.local else []
     if remote and backend and split.remote:
+        routes += refusals(remote)
         routes.append(_guarded_route(model) if remote.auth else _remote_route(model, remote, backend))
     return RouteConfiguration(
         name=names.route_configuration(model),
@@ -114,7 +116,7 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
     )
     return RouteConfiguration(
         name=names.remote_route_configuration(model),
-        virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])],
+        virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[*refusals(remote), route])],
     )
 
 
