@@ -53,8 +53,8 @@ def by_hand(front: str, upstreams: Upstreams, local: int) -> str:
 
 
 def _split(routes: list[dict[str, Any]], local: int) -> list[dict[str, Any]]:
-    """Set the fraction of the first of two routes. One that nothing would take is left out, as anyone would."""
-    to_local, to_remote = routes
+    """Set the fraction of the first route, the others are for what leaves. What nothing would take is left out."""
+    to_local, *to_remote = routes
     if local == 0:
         return [to_remote]
     if local == 100:
