@@ -31,6 +31,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerInternalAddressConfig,
@@ -50,7 +51,7 @@ from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
-from xds_server.resources.saved import HANDED_ON, STAYS_INSIDE, reading_what_was_handed_on, saving, state_of
+from xds_server.resources.saved import HANDED_ON, reading_what_was_handed_on, state_of
 from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 
 # What a long silent generation may last before its stream is taken for abandoned.
@@ -76,8 +77,8 @@ _NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
     cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
 )
 
-# Off until a route turns it on, with what that route takes off.
-_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=saving(STAYS_INSIDE))
+# Off until a route turns it on, with what that route takes off. What stands here would be kept besides, first.
+_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState()))
 
 
 _EVERY = HttpConnectionManager(
@@ -97,6 +98,8 @@ _FRONT = bytes(
         internal_address_config=_NOBODY_IS_INTERNAL,
         early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
         http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
+        # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
+        normalize_path=True,
     )
 )
 

@@ -23,16 +23,26 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.google.protobuf import Any
 
+from controller.api.http import CREDENTIAL_HEADERS
 from controller.api.route import RemoteRoute
 from xds_server.resources.packing import packed
 
-# What belongs to the client or to the cluster.
+# What belongs to the client or to the cluster. Browsers and HTTP libraries, too, drop a client's credentials when a
+# request goes on to another host (Go's `net/http`, "Clients": Authorization and Cookie).
 STAYS_INSIDE = (
-    "authorization",
+    *CREDENTIAL_HEADERS,
+    # Who asked, by way of whom.
+    "forwarded",
     "x-envoy-external-address",
     "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-proto",
+    "x-real-ip",
     "x-request-id",
+    # Servers exist that believe these more than the path, which is to stay behind the prefix.
+    "x-original-url",
+    "x-rewrite-url",
 )
 
 # An upstream filter may not write host and path (trap 3): it hands them on in headers, which no client can send.

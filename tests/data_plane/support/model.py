@@ -28,6 +28,8 @@ class Wanted:
     remote_check: HttpCheck | None = None
     host: str = ""
     """Where the remote is; empty for the one of the backends."""
+    authority: str = ""
+    """The Host that the remote is sent; empty for one that no other model has."""
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
     tls: RemoteTls | None = None
@@ -59,7 +61,7 @@ class Model:
 
     @property
     def authority(self) -> str:
-        return f"{self.key.name}.remote.test"
+        return self.wanted.authority or f"{self.key.name}.remote.test"
 
 
 @dataclass
