@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from controller.cli.options import (
+    ACCESS_LOG,
     CONFIG,
     CONTEXT,
     HOST_PORT,
@@ -92,6 +93,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     metavar="HOST",
     help="Where the Envoys shall listen for clients.",
 )
+@ACCESS_LOG
 @NODE_TOKEN_FILE
 @LOG_LEVEL
 def xds_server(namespaces: str | None, **options: object) -> None:

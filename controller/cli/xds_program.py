@@ -26,6 +26,7 @@ from controller.store.protocol import ConfigurationError
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import KINDS, Delivery
 from xds_server.reports import Reports
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 from xds_server.stream.clients import ClientEvent
 from xds_server.stream.server import AddressInUseError, XdsServer
@@ -47,6 +48,7 @@ class XdsOptions:
     xds_address: HostPort
     admin_address: HostPort
     gateway_address: str
+    access_log: str
     node_token_file: Path | None
     log_level: str
 
@@ -76,7 +78,9 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
 
         server = XdsServer(str(options.xds_address), token, look_again, registry)
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        delivery = Delivery(store, server, Gateway(options.gateway_address), own, admit_pods)
+        delivery = Delivery(
+            store, server, Gateway(options.gateway_address, access_log=AccessLog(options.access_log)), own, admit_pods
+        )
         reports = Reports(delivery, server)
         delivery.observer = reports.look_again
         try:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from controller.api.endpoints import Replica
 from controller.api.route import ModelRoute, RemoteRoute, Split
 from xds_server.resources import cluster, listener, names
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.backend import backend_cluster
 from xds_server.resources.credential import token_cluster
 from xds_server.resources.encoding import encoded
@@ -35,11 +36,13 @@ _NOT_OF_THE_BACKEND = {"path_prefix": "", "headers_to_add": ()}
 class Gateway:
     """What all Envoys of one kind have in common.
 
-    `address` is where they listen, `authorities` the file where their system keeps the authorities that it trusts.
+    `address` is where they listen, `authorities` the file where their system keeps the authorities that it trusts,
+    `access_log` which requests they tell of.
     """
 
     address: str = "127.0.0.1"
     authorities: str = SYSTEM_AUTHORITIES
+    access_log: AccessLog = AccessLog.OFF
 
 
 def resources_for(
@@ -52,7 +55,7 @@ def resources_for(
     """
     backend = names.backend_cluster(_digest(model, route.remote)) if route.remote else None
     local = _local(model, route, replicas)
-    remote = _remote(model, route.remote, backend, gateway.authorities) if route.remote and backend else ()
+    remote = _remote(model, route.remote, backend, gateway) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
     named = [one.key for one in local]
@@ -61,7 +64,7 @@ def resources_for(
     return (
         *local,
         *remote,
-        _front(model, route.port, gateway.address),
+        _front(model, route.port, gateway),
         Resource.of(
             ROUTE,
             names.route_configuration(model),
@@ -86,11 +89,11 @@ _local_cluster = lru_cache(_REMEMBERED)(cluster.local_cluster)
 
 
 @lru_cache(_REMEMBERED)
-def _front(model: ModelKey, port: int, address: str) -> Resource:
+def _front(model: ModelKey, port: int, gateway: Gateway) -> Resource:
     name = names.local_cluster(model)
     return resource(
         names.front_listener(model),
-        listener.front_listener(model, port, address),
+        listener.front_listener(model, port, gateway.address, gateway.access_log),
         [ResourceKey(CLUSTER, name), ResourceKey(ENDPOINT, name)],
     )
 
@@ -112,18 +115,19 @@ def _whole_route(model: ModelKey, split: Split, remote: RemoteRoute | None, back
 
 
 @lru_cache(_REMEMBERED)
-def _remote(model: ModelKey, remote: RemoteRoute, backend: str, authorities: str) -> tuple[Resource, ...]:
+def _remote(model: ModelKey, remote: RemoteRoute, backend: str, gateway: Gateway) -> tuple[Resource, ...]:
     """Build the remote side, and the way there or the way back from it."""
+    authorities, log = gateway.authorities, gateway.access_log
     to_backend = resource(
         names.remote_route_configuration(model),
         to_backend_routes(model, remote, backend),
         [ResourceKey(CLUSTER, backend)],
     )
-    listening = resource(names.remote_listener(model), listener.remote_listener(model))
+    listening = resource(names.remote_listener(model), listener.remote_listener(model, log))
     shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
     there = (shared, to_backend, listening)
     if remote.auth is None:
-        return (*there, *_way_back(model, remote))
+        return (*there, *_way_back(model, remote, log))
     tokens = (token_cluster(remote.auth.oauth, authorities),) if remote.auth.oauth else ()
     return (*there, *tokens, cluster.remote_cluster(names.remote_cluster(model), names.remote_listener(model)))
 
@@ -131,13 +135,13 @@ def _remote(model: ModelKey, remote: RemoteRoute, backend: str, authorities: str
 _backend = lru_cache(_REMEMBERED)(backend_cluster)
 
 
-def _way_back(model: ModelKey, remote: RemoteRoute) -> tuple[Resource, ...]:
+def _way_back(model: ModelKey, remote: RemoteRoute, log: AccessLog) -> tuple[Resource, ...]:
     to_local = names.local_listener(model)
     return (
         cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote)),
         resource(
             to_local,
-            listener.local_listener(model),
+            listener.local_listener(model, log),
             [ResourceKey(CLUSTER, names.local_cluster(model))],
         ),
     )
