@@ -23,7 +23,7 @@ async def answering(host: str) -> AsyncIterator[None]:
     """
     app = web.Application()
     app.add_routes([web.get("/events", _events), web.route("*", "/{any:.*}", _answer)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, host, HTTP_PORT, backlog=4096).start()
     server = grpc.aio.server()
