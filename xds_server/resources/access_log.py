@@ -61,7 +61,7 @@ _FIELDS = {
     "flags": "%RESPONSE_FLAGS%",
     "flags_long": "%RESPONSE_FLAGS_LONG%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "route": f"%UPSTREAM_METADATA({names.METADATA_NAMESPACE}:{names.METADATA_KEY})%",
+    "route": f"%RESP({names.ROUTE_HEADER})%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "host": "%UPSTREAM_HOST%",
     "transport_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
