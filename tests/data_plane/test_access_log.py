@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.data_plane.support.access_log import but, lines_of
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.model import Model, Wanted
 from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.waiting import until
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Line = dict[str, Any]
 ALL = Wanted(access_log=AccessLog.ALL)
 FIELDS = {
     *("leg", "namespace", "model", "start_time", "duration_ms", "first_byte_ms", "method", "protocol", "authority"),
     *("path", "request_id", "traceparent", "status", "details", "flags", "flags_long", "attempts", "route", "cluster"),
     *("host", "transport_failure", "bytes_received", "bytes_sent"),
 }
-
-
-def told(plane: Plane, model: Model) -> list[Line]:
-    """Every line about a model so far; each must be one object."""
-    lines = [json.loads(line) for line in plane.envoy.process.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["model"] == model.key.name]
-
-
-async def lines_of(plane: Plane, model: Model, count: int = 1) -> list[Line]:
-    """Wait for so many lines; there must be no more."""
-
-    async def are_there() -> bool:
-        return len(told(plane, model)) >= count
-
-    await until(are_there, f"{count} lines: {told(plane, model)}")
-    await asyncio.sleep(0.3)
-    lines = told(plane, model)
-    assert len(lines) == count, lines
-    return lines
-
-
-def but(line: Line, *names: str) -> Line:
-    return {name: line[name] for name in names}
 
 
 @pytest.mark.parametrize(("away", "side"), [(0, "local"), (100, "remote")])
