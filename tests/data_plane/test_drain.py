@@ -16,6 +16,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from benchmarks.load import closed_loop
 from benchmarks.load.answer import Answer, AnswerError
 from benchmarks.load.connection import Connection
 from controller.api.endpoints import Replica
@@ -45,6 +46,7 @@ class Site:
         self.models: list[Model] = []
         self._backends = backends
         self._folder = folder
+        self._planes: list[Plane] = []
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Site:
@@ -60,12 +62,18 @@ class Site:
         """Start one more gateway, on a control plane of its own since its address is."""
         plane = Plane(Network.unused(), self._backends, self._folder)
         await self._stack.enter_async_context(plane.running())
-        name = f"gateway-{len(self.gateways)}"
-        gateway = Gateway(name, plane.xds, TOKEN, self._folder, *(options or DRAIN))
-        self.gateways.append(gateway)
+        self._planes.append(plane)
+        gateway = self.join(len(self._planes) - 1, *options)
         model = await plane.serve(Wanted(remote=False, replicas=(Replica(self.replica, port, ready=True),)))
         self.models.append(model)
         await gateway.ready()
+        return gateway
+
+    def join(self, plane: int, *options: object) -> Gateway:
+        """Start one more gateway on one of the control planes."""
+        name = f"gateway-{len(self.gateways)}"
+        gateway = Gateway(name, self._planes[plane].xds, TOKEN, self._folder, *(options or DRAIN))
+        self.gateways.append(gateway)
         return gateway
 
     def address(self, number: int) -> tuple[str, int]:
@@ -153,6 +161,22 @@ async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool
 
     assert (not failed) == drained
     assert (streams == [30] * 8) == drained
+
+
+async def test_of_two_on_one_port_one_goes(site: Site) -> None:
+    """The kernel divides connections between them; clients that keep theirs notice nothing."""
+    leaving, staying, stop = await site.add(), site.join(0), asyncio.Event()
+    await staying.ready()
+    host, port = site.address(0)
+    load = asyncio.create_task(closed_loop(f"http://{host}:{port}/", 16, 100_000, stop=stop))
+    await asyncio.sleep(0.5)
+    leaving.process.send(signal.SIGTERM)
+    assert await leaving.ended() == 0
+    await asyncio.sleep(0.3)
+    stop.set()
+    report = await load
+    assert report.errors == {}
+    assert report.summary.local > 500
 
 
 async def test_it_says_that_it_goes_and_serves_who_has_not_noticed(site: Site) -> None:
