@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from controller.cli.options import (
+    ACCESS_LOG,
     CONFIG,
     CONTEXT,
     HOST_PORT,
@@ -100,6 +101,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     help="The Service of the Envoys, whose ready endpoints share maxRequestsPerReplica. Default: proxyService of the "
     "configuration; without either, each Envoy lets all of it pass.",
 )
+@ACCESS_LOG
 @NODE_TOKEN_FILE
 @REMOTE_CHECKS
 @LOG_LEVEL

@@ -24,7 +24,9 @@ from controller.api.model import API_VERSION, KIND, ModelDeployment
 from controller.cli.admin import Admin, report_route
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.configuration import ConfigurationFileError, read_configuration
-from controller.cli.envoy_process import EnvoyProcess, NoEnvoyError, envoy_binary
+from controller.cli.drain import Drain
+from controller.cli.envoy_admin import SOCKET
+from controller.cli.envoy_process import EnvoyProcess, Leaving, NoEnvoyError, envoy_binary
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
@@ -39,6 +41,7 @@ from controller.store.objects import ObjectRef
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import Delivery
 from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey
 from xds_server.stream.clients import ClientEvent
@@ -62,6 +65,8 @@ class Options:
     admin_address: HostPort
     config: Path | None
     remote_checks: bool
+    access_log: str
+    drain_seconds: float
     log_level: str
 
 
@@ -78,14 +83,15 @@ def serve(options: Options) -> None:
     log_to_stderr(options.log_level)
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
+    at_once = asyncio.Event()
     try:
-        asyncio.run(until_signalled(_programs(options)))
+        asyncio.run(until_signalled(_programs(options, at_once), at_once))
     except (CannotStartError, ConfigurationFileError, NoEnvoyError, StateError) as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextlib.asynccontextmanager
-async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     registry = process_registry()
     configuration = read_configuration(options.config) if options.config else Configuration()
@@ -111,7 +117,8 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         stack.push_async_callback(server.stop, 1.0)
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        delivery = Delivery(store, server, Gateway(envoys=options.envoys), own)
+        gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log))
+        delivery = Delivery(store, server, gateway, own)
         checks = checks_for(delivery, configuration, registry) if options.remote_checks else None
         controller = Controller(
             store,
@@ -146,12 +153,12 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
             await stack.enter_async_context(store)
         except OSError as error:
             raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
-        work = [controller.run(), delivery.run(), _mirror(store, models)]
+        tasks = started(stack, controller.run(), delivery.run(), _mirror(store, models))
         if checks:
-            work.append(checks.run())
+            tasks += started(stack, checks.run())
         if options.with_envoy:
-            work.append(_envoy(options, token, xds_port).run())
-        tasks = started(stack, *work)
+            # On its own, so that it is the first to stop: while it drains, the others still serve it.
+            tasks += started(stack, _envoy(options, token, xds_port, at_once).run())
         logger.info(
             "serving",
             extra={
@@ -163,11 +170,13 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         yield tasks
 
 
-def _envoy(options: Options, token: str, xds_port: int) -> EnvoyProcess:
+def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     host = options.xds_address.host
-    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), Path("admin.sock"))
-    return EnvoyProcess(envoy_binary(), options.state.envoy_of(options.directory), bootstrap)
+    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), SOCKET)
+    # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
+    leaving = Leaving(Drain(delay=0, seconds=options.drain_seconds), at_once)
+    return EnvoyProcess(envoy_binary(), options.state.envoy_of(options.directory), bootstrap, leaving)
 
 
 async def _mirror(store: DirectoryStore, models: Cache) -> None:

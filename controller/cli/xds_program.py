@@ -27,6 +27,7 @@ from controller.store.protocol import ConfigurationError
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import KINDS, Delivery
 from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 from xds_server.stream.clients import ClientEvent
 from xds_server.stream.server import AddressInUseError, XdsServer
@@ -49,6 +50,7 @@ class XdsOptions:
     admin_address: HostPort
     gateway_address: str
     gateway_service: tuple[str, str] | None
+    access_log: str
     node_token_file: Path | None
     remote_checks: bool
     log_level: str
@@ -81,7 +83,8 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
 
         server = XdsServer(str(options.xds_address), token, look_again, registry)
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        delivery = Delivery(store, server, Gateway(options.gateway_address), own, admit_pods)
+        gateway = Gateway(options.gateway_address, access_log=AccessLog(options.access_log))
+        delivery = Delivery(store, server, gateway, own, admit_pods)
         delivery.gateway_service = service
         checks = checks_for(delivery, configuration, registry, admit_pods) if options.remote_checks else None
         reports = Reports(delivery, server, checks or UNCHECKED)

@@ -47,7 +47,8 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from xds_server.resources import names
+from xds_server.resources import access_log, names
+from xds_server.resources.access_log import REMEMBERING_WHAT_WAS_SENT, AccessLog
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
@@ -90,18 +91,18 @@ _EVERY = HttpConnectionManager(
     upgrade_configs=[_WEBSOCKET],
 )
 
-_FRONT = bytes(
-    replace(
-        _EVERY,
-        http_filters=[_SAVING, _ROUTER],
-        use_remote_address=True,
-        internal_address_config=_NOBODY_IS_INTERNAL,
-        early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
-        http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
-        # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
-        normalize_path=True,
-    )
+_FRONT_MANAGER = replace(
+    _EVERY,
+    http_filters=[_SAVING, _ROUTER],
+    use_remote_address=True,
+    internal_address_config=_NOBODY_IS_INTERNAL,
+    early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+    http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
+    # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
+    normalize_path=True,
 )
+_FRONT = bytes(_FRONT_MANAGER)
+_FRONT_THAT_TELLS = bytes(replace(_FRONT_MANAGER, http_filters=[REMEMBERING_WHAT_WAS_SENT, _SAVING, _ROUTER]))
 
 # The front has added headers and the path may be longer: what it let through may not be too much here.
 _BEHIND_THE_FRONT = replace(
@@ -144,7 +145,7 @@ _BACK_TO_LOCAL = bytes(
 )
 
 
-def front_listener(model: ModelKey, port: int, address: str) -> Listener:
+def front_listener(model: ModelKey, port: int, address: str, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the listener that clients connect to."""
     return Listener(
         name=names.front_listener(model),
@@ -152,8 +153,9 @@ def front_listener(model: ModelKey, port: int, address: str) -> Listener:
         per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
         filter_chains=[
             _http(
-                _FRONT,
+                _FRONT if log is AccessLog.OFF else _FRONT_THAT_TELLS,
                 HttpConnectionManager(
+                    access_log=access_log.of_clients(model, log),
                     stat_prefix=names.front_listener(model),
                     rds=Rds(route_config_name=names.route_configuration(model), config_source=ADS),
                 ),
@@ -162,7 +164,7 @@ def front_listener(model: ModelKey, port: int, address: str) -> Listener:
     )
 
 
-def remote_listener(model: ModelKey) -> Listener:
+def remote_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that turns a request into one for the remote backend (see `to_backend`).
 
     It is the second choice of a request that found no replica, and the only way to a backend that is not reached
@@ -171,10 +173,11 @@ def remote_listener(model: ModelKey) -> Listener:
     connections to the old one for minutes.
     """
     routes = Rds(route_config_name=names.remote_route_configuration(model), config_source=ADS)
-    return _internal(names.remote_listener(model), HttpConnectionManager(rds=routes), _TO_REMOTE)
+    manager = HttpConnectionManager(rds=routes, access_log=access_log.of_leg(model, log, names.REMOTE))
+    return _internal(names.remote_listener(model), manager, _TO_REMOTE)
 
 
-def local_listener(model: ModelKey, *, is_restoring: bool) -> Listener:
+def local_listener(model: ModelKey, *, is_restoring: bool, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that hands a request to the replicas after the remote backend did not answer it.
 
     A request that was sent to the backend directly was made into one for it: then this listener `is_restoring` its path
@@ -190,7 +193,8 @@ def local_listener(model: ModelKey, *, is_restoring: bool) -> Listener:
     )
     name = names.local_listener(model)
     routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
-    return _internal(name, HttpConnectionManager(route_config=routes), _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
+    manager = HttpConnectionManager(route_config=routes, access_log=access_log.of_leg(model, log, names.LOCAL))
+    return _internal(name, manager, _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
 
 
 def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:

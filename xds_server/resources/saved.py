@@ -64,7 +64,7 @@ def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
 def saving(headers: tuple[str, ...]) -> Any:
     """Build and pack the filter that keeps host, path and these headers."""
     originals = {**_ORIGINALS, **{header: f"%REQ({header})%" for header in headers}}
-    return packed(SetFilterState(on_request_headers=[_kept(header, value) for header, value in originals.items()]))
+    return packed(SetFilterState(on_request_headers=[kept(_key(header), value) for header, value in originals.items()]))
 
 
 def restoring(headers: tuple[str, ...]) -> HeaderMutationFilter:
@@ -83,7 +83,7 @@ def restoring(headers: tuple[str, ...]) -> HeaderMutationFilter:
 def reading_what_was_handed_on() -> SetFilterState:
     """Build the filter that takes over the host and the path that were handed on."""
     return SetFilterState(
-        on_request_headers=[_kept(original, f"%REQ({header})%") for original, header in HANDED_ON.items()]
+        on_request_headers=[kept(_key(original), f"%REQ({header})%") for original, header in HANDED_ON.items()]
     )
 
 
@@ -96,9 +96,10 @@ def _key(header: str) -> str:
     return f"beamlit.{header.removeprefix(':')}"
 
 
-def _kept(header: str, value: str) -> FilterStateValue:
+def kept(key: str, value: str) -> FilterStateValue:
+    """Keep what a format yields in the filter state of the request; nothing if that is empty."""
     return FilterStateValue(
-        object_key=_key(header),
+        object_key=key,
         factory_key="envoy.string",
         skip_if_empty=True,
         format_string=SubstitutionFormatString(

@@ -12,6 +12,7 @@ from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, Re
 from tests.data_plane.support.loopback import BACKEND_PORT
 from tests.data_plane.support.mutation import Change, nothing
 from xds_server.resources import names
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.names import ModelKey
 
 
@@ -44,6 +45,7 @@ class Wanted:
     """Its secrets are named and not brought, so Envoy never gets them."""
     authorities: Path = Path("/no/such/file")
     """What the system of Envoy trusts."""
+    access_log: AccessLog = AccessLog.OFF
     change: Change = nothing
 
 

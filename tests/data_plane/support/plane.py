@@ -41,7 +41,7 @@ class Plane:
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
         self._server = XdsServer("127.0.0.1:0", TOKEN, self._observe)
-        self._xds = HostPort("127.0.0.1", 0)
+        self.xds = HostPort("127.0.0.1", 0)
         self._numbers = itertools.count(1)
         self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -51,7 +51,7 @@ class Plane:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Plane]:
-        self._xds = HostPort("127.0.0.1", await self._server.start())
+        self.xds = HostPort("127.0.0.1", await self._server.start())
         self._server.publish(self._assembly.snapshot, frozenset())
         try:
             yield self
@@ -63,7 +63,7 @@ class Plane:
 
     async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is, workers: int = 2) -> Envoy:
         """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
-        envoy = Envoy(node_id, token, self._xds, self._folder, change, workers=workers)
+        envoy = Envoy(node_id, token, self.xds, self._folder, change, workers=workers)
         self.envoys.append(envoy)
         await envoy.started()
 
@@ -104,7 +104,7 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys)
+        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log)
         resources = resources_for(model.key, route_of(model, wanted, self.backends.remote.host), replicas, gateway)
         changed = self._assembly.replace([(model.key, wanted.change(resources))])
         if changed:
