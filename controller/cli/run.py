@@ -37,6 +37,8 @@ from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import Delivery
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import Reports
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey
@@ -100,7 +102,9 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
             controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
 
-        server = XdsServer(str(options.xds_address), token, look_again, registry)
+        loads = Loads()
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
+        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
         try:
             xds_port = await server.start()
         except AddressInUseError as error:
@@ -109,16 +113,22 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         delivery = Delivery(store, server, Gateway(), own)
+        reports = Reports(delivery, server, loads)
         controller = Controller(
             store,
             Surroundings(
-                proxies=LocalReports(Reports(delivery, server)),
+                proxies=LocalReports(reports),
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
             ),
         )
-        delivery.observer = lambda looked_at: controller.look_again(_models(looked_at))
+
+        def delivered(looked_at: Iterable[ModelKey]) -> None:
+            reports.look_again(looked_at)
+            controller.look_again(_models(looked_at))
+
+        delivery.observer = delivered
         admin = Admin(
             not_ready=lambda: None if delivery.published else "the folder has not been read yet",
             metrics=registry,

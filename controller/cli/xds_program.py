@@ -25,6 +25,8 @@ from controller.store.kube.store import KubeStore
 from controller.store.protocol import ConfigurationError
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import KINDS, Delivery
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import Reports
 from xds_server.resources.model import Gateway
 from xds_server.stream.clients import ClientEvent
@@ -74,10 +76,12 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         def look_again(event: ClientEvent) -> None:
             reports.look_again(delivery.models_with(event.keys) if event.keys else None)
 
-        server = XdsServer(str(options.xds_address), token, look_again, registry)
+        loads = Loads()
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
+        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         delivery = Delivery(store, server, Gateway(options.gateway_address), own, admit_pods)
-        reports = Reports(delivery, server)
+        reports = Reports(delivery, server, loads)
         delivery.observer = reports.look_again
         try:
             xds_port = await server.start()

@@ -6,6 +6,7 @@ import math
 
 from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
+from controller.proxies.loads import FleetLoads
 from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
@@ -16,7 +17,7 @@ ON_THEIR_WAY = 10.0
 
 
 class Fleet:
-    """The newest report of every replica on every model.
+    """The newest report of every replica on every model, and in `loads` what load they have.
 
     Nothing is reported before every replica that is expected said all it had to say, or was dropped: half of the truth
     would take back what was said of models before a restart. So would the moments in which all Envoys change from one
@@ -24,6 +25,7 @@ class Fleet:
     """
 
     def __init__(self) -> None:
+        self.loads = FleetLoads()
         self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -51,6 +53,7 @@ class Fleet:
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
+        self.loads.silent(replica, report.silent)
         before = self._nobody
         if any(self._envoys.values()):
             self._envoy_at, self._nobody = now, False
@@ -70,6 +73,7 @@ class Fleet:
         """A replica is gone, or was not heard for too long."""
         self._complete.discard(replica)
         self._awaited.discard(replica)
+        self.loads.drop(replica)
         self._envoys.pop(replica, None)
         self._said.pop(replica, None)
 
