@@ -45,7 +45,10 @@ class Loads:
 
     def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
         """A client sent a report."""
-        added = self._streams.setdefault(stream, StreamCounts()).take(clusters, self._backends, now)
+        counts = self._streams.setdefault(stream, StreamCounts())
+        added = counts.take(clusters, self._backends, now)
+        for name in counts.counts.keys() - self._totals.keys() - counts.unknown:
+            self._totals[name] = ZERO
         for name, count in added.items():
             self._totals[name] = followed_by(self._totals.get(name, ZERO), count)
             if is_backend(name):

@@ -7,11 +7,6 @@ how often, and says it again only when that changes. `send_all_clusters` is for 
 from __future__ import annotations
 
 from xds_server.stream.load_wire import LoadTerms
-from xds_server.stream.requests import ProtocolError
-
-
-class NoNodeError(ProtocolError):
-    """The first message of a stream does not say whose it is."""
 
 
 class LoadSession:

@@ -14,7 +14,7 @@ import grpc
 from grpc.aio import EOF, ServicerContext
 
 from xds_server.stream.clients import is_debug
-from xds_server.stream.load_session import LoadSession, NoNodeError
+from xds_server.stream.load_session import LoadSession
 from xds_server.stream.load_wire import ClusterLoad, LoadRequest, pack_load_terms, parse_load_request
 from xds_server.stream.requests import ProtocolError
 from xds_server.stream.wire import Node
@@ -138,8 +138,6 @@ class LoadStreams:
     def _introduce(self, one: _Open, request: LoadRequest) -> None:
         """Learn who a client is from its first message; later ones need not say it (X01)."""
         node = request.node
-        if node == Node():
-            raise NoNodeError("the first message must carry the node")
         one.session = LoadSession(self._interval, request.supports_all, self._clusters)
         one.changed.set()
         if is_debug(node.id):
