@@ -28,7 +28,7 @@ from controller.cli.envoy_process import EnvoyProcess, NoEnvoyError, envoy_binar
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
-from controller.cli.reports import LocalReports
+from controller.cli.reports import LocalLoads, LocalReports
 from controller.cli.state import State, StateError
 from controller.decision import terms_for
 from controller.reconcile.controller import Controller, Surroundings
@@ -121,6 +121,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
+                loads=LocalLoads(reports, asyncio.get_running_loop().time),
             ),
         )
 

@@ -36,3 +36,14 @@ class LoadReports(Protocol):
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has (`now` is UTC); missing reports are Unknown, never zero."""
         ...
+
+
+NO_LOAD = Unknown("nothing reports load")
+
+
+class NoLoads:
+    """Nobody reports load."""
+
+    def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        """Say what load a model has."""
+        return NO_LOAD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.api.reports import LOADS_OLD_AFTER, Count
@@ -80,10 +80,15 @@ class Loads:
         return self._totals
 
     def in_flight(self, now: float) -> Mapping[str, int]:
-        """Say how many requests are in flight now, by NAMESPACE/NAME/SIDE; what is unknown is left out."""
+        """Say how many requests are in flight now, by NAMESPACE/NAME/SIDE; what is unknown is left out.
+
+        All of it is while an Envoy that is connected says nothing. One that left is with another replica, or gone.
+        """
         flying: dict[str, int] = defaultdict(int)
         unknown: set[str] = set()
-        for counts in self._fresh(now):
+        for counts in self._newest(self._streams.keys() - self._ended):
+            if _is_old(counts, now):
+                return {}
             unknown |= counts.unknown
             for name, count in counts.counts.items():
                 flying[name] += count.in_flight
@@ -91,23 +96,24 @@ class Loads:
 
     def answers(self, backend: str, now: float) -> Answers | None:
         """Say how the last ten seconds' requests to a backend cluster ended; None while no Envoy reports."""
-        if not any(self._fresh(now)):
+        if all(_is_old(counts, now) for counts in self._streams.values()):
             return None
         recent = [count for at, count in self._recent.get(backend, ()) if at > now - RECENT]
         return Answers(sum(one.succeeded for one in recent), sum(one.failed for one in recent))
 
     def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
         """Say which of these nodes have not reported of late."""
-        heard = {stream.node for stream, counts in self._streams.items() if now - counts.heard_at <= LOADS_OLD_AFTER}
+        heard = {stream.node for stream, counts in self._streams.items() if not _is_old(counts, now)}
         return tuple(sorted(frozenset(nodes) - heard))
 
-    def _fresh(self, now: float) -> Iterator[StreamCounts]:
-        """For each node the stream that was heard last, unless that is too long ago."""
+    def _newest(self, streams: Iterable[LoadStream]) -> Iterable[StreamCounts]:
+        """For each node the stream that was heard last."""
         last: dict[str, StreamCounts] = {}
-        for stream, counts in self._streams.items():
+        for stream in streams:
+            counts = self._streams[stream]
             if stream.node not in last or counts.heard_at >= last[stream.node].heard_at:
                 last[stream.node] = counts
-        return (counts for counts in last.values() if now - counts.heard_at <= LOADS_OLD_AFTER)
+        return last.values()
 
     def _drop_old(self, now: float) -> None:
         for stream in [one for one in self._ended if now - self._streams[one].heard_at > RECENT]:
@@ -116,3 +122,7 @@ class Loads:
         for recent in self._recent.values():
             while recent and recent[0][0] <= now - RECENT:
                 recent.popleft()
+
+
+def _is_old(counts: StreamCounts, now: float) -> bool:
+    return now - counts.heard_at > LOADS_OLD_AFTER

@@ -55,6 +55,13 @@ def test_a_report_older_than_three_intervals_says_nothing_of_now():
     assert of(loads) == Count(1, 0, 0, 1), "what was counted stays counted"
 
 
+def test_while_one_of_two_envoys_says_nothing_the_sum_is_unknown():
+    loads = heard([to_local(A, now=1)], [OTHER, to_local(A, now=2)])
+    assert loads.in_flight(1.1 + LOADS_OLD_AFTER) == {}
+    loads.ended(FIRST)
+    assert loads.in_flight(1.1 + LOADS_OLD_AFTER)["default/a/local"] == 2
+
+
 def test_two_envoys_add_up():
     loads = heard([to_local(A, sent=1, now=1)], [OTHER, to_local(A, sent=2, now=2)])
     assert (of(loads).issued, loads.in_flight(2.0)["default/a/local"]) == (3, 3)
