@@ -44,6 +44,8 @@ class Heard:
         self._news = asyncio.Event()
 
     def heard(self, stream, clusters, now):
+        if any(one.cluster == "trouble" for one in clusters):
+            raise RuntimeError("trouble")
         self.reports.append((stream, {one.cluster: one.localities[0].issued for one in clusters}))
         self._news.set()
 
@@ -191,3 +193,13 @@ async def test_a_server_that_goes_away_does_not_say_ok_or_envoy_reports_to_nobod
     await served.server.stop(1.0)
     assert await client.call.code() is grpc.StatusCode.UNAVAILABLE
     await served.heard.until(lambda: served.heard.over)
+
+
+async def test_a_report_that_nobody_can_take_ends_nothing(served):
+    served.publish()
+    client = served.loads(SUPPORTS_ALL)
+    await client.report()
+    await client.report(trouble=1)
+    await client.report(a=1)
+    await served.heard.until(lambda: len(served.heard.reports) == 2)
+    assert served.heard.reports[1][1] == {"a": 1}

@@ -125,7 +125,14 @@ class LoadStreams:
             if one.session is None:
                 self._introduce(one, request)
             if one.stream is not None:
-                self._observer.heard(one.stream, request.clusters, asyncio.get_running_loop().time())
+                self._tell(one.stream, request)
+
+    def _tell(self, stream: LoadStream, request: LoadRequest) -> None:
+        try:
+            self._observer.heard(stream, request.clusters, asyncio.get_running_loop().time())
+        except Exception:
+            # A mistake of ours costs a report; a stream that ended would be there again in five seconds, and as wrong.
+            log.exception("load report not taken", extra={"node": stream.node})
 
     async def _write(self, one: _Open) -> None:
         while True:
