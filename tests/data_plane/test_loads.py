@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from benchmarks.load import closed_loop
+from benchmarks.load import Traffic, closed_loop
 from controller.api.reports import Count
 from tests.data_plane.support.model import Model, Wanted
 from tests.data_plane.support.mutation import Change, assignments
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
 from tests.data_plane.support.waiting import until
+from xds_server.loads.loads import Loads
+from xds_server.resources.names import is_backend
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -120,7 +123,7 @@ async def test_answers_with_5xx_are_failures_of_the_backend(plane: Plane) -> Non
         return counted(plane, model, "remote") == Count(6, 1, 5)
 
     await until(is_counted, "5 of 6 failed")
-    (backend,) = (key.name for key in plane.keys(model) if key.name.startswith("backend/"))
+    (backend,) = (key.name for key in plane.keys(model) if is_backend(key.name))
     answers = plane.loads.answers(backend, asyncio.get_running_loop().time())
     assert answers and (answers.succeeded, answers.failed) == (1, 5)
 
@@ -145,17 +148,57 @@ async def test_what_is_in_flight_is_told_while_it_is_and_counts_when_it_ends(pla
     assert counted(plane, model, "local") == Count(7, 7)
 
 
-async def test_a_server_that_is_started_again_loses_and_doubles_nothing(plane: Plane) -> None:
+async def test_a_server_that_is_started_again_under_load_loses_and_doubles_nothing(plane: Plane) -> None:
     """Envoy asks again after five seconds; what it sent meanwhile is in its first report."""
     model = await serve(plane, Wanted(away=50))
-    await closed_loop(model.url, clients=4, requests=100)
-    await asyncio.sleep(2.5)
-    first = [counted(plane, model, side).succeeded for side in ("local", "remote")]
-    assert sum(first) == 100
+    slow = Traffic(headers=lambda _: {"on-local": "delay=0.02", "on-remote": "delay=0.02"})
+    sending = asyncio.create_task(closed_loop(model.url, clients=4, requests=600, traffic=slow))
+    old = plane.loads
+    for _ in range(2):
+        # Right after a report, so that none is on its way, and with some that are counted and not reported yet.
+        await until(partial(newly_heard, old, heard_at(old)), "a report")
+    await asyncio.sleep(0.3)
+    await plane.restart(pause=1)
+    assert plane.loads.in_flight(asyncio.get_running_loop().time()) == {}, "nothing was heard: unknown, not zero"
+    report = await sending
+    assert not report.errors
 
-    await plane.restart()
-    again = await closed_loop(model.url, clients=4, requests=300)
-    assert not again.errors
-    now = asyncio.get_running_loop().time()
-    assert plane.loads.in_flight(now) == {}, "nothing was heard: unknown, not zero"
-    await all_counted(plane, model, again.summary.local, again.summary.remote)
+    def both(side: str) -> int:
+        return sum(loads.totals().get(f"{model.key}/{side}", Count()).succeeded for loads in (old, plane.loads))
+
+    async def all_counted() -> bool:
+        return both("local") + both("remote") >= 600
+
+    await until(all_counted, f"600 are counted, not {both('local')} and {both('remote')}", within=20)
+    await asyncio.sleep(1.2)
+    assert (both("local"), both("remote")) == (report.summary.local, report.summary.remote)
+    assert old.totals()[f"{model.key}/local"].succeeded, "some were reported before"
+
+
+def heard_at(loads: Loads) -> float:
+    return max(counts.heard_at for counts in loads.streams().values())
+
+
+async def newly_heard(loads: Loads, before: float) -> bool:
+    return heard_at(loads) > before
+
+
+async def test_models_that_share_a_backend_are_told_apart_while_one_is_sent_there_directly(plane: Plane) -> None:
+    """The other one's requests pass a cluster of its own, since they find no replica."""
+    direct = await serve(plane, Wanted(away=100, authority="shared.test"))
+    failing_over = await serve(plane, Wanted(replicas=(), authority="shared.test"), hosts=1)
+    backend = {key.name for model in (direct, failing_over) for key in plane.keys(model) if is_backend(key.name)}
+    assert len(backend) == 1
+    reports = await asyncio.gather(
+        closed_loop(direct.url, clients=4, requests=600), closed_loop(failing_over.url, clients=4, requests=500)
+    )
+    assert [report.errors for report in reports] == [{}, {}]
+    await all_counted(plane, direct, 0, 600)
+    await all_counted(plane, failing_over, 0, 500)
+
+    # Now both are, and nobody can tell.
+    await plane.change(failing_over, Wanted(away=50, authority="shared.test"))
+    await asyncio.sleep(2.1)
+    known = plane.loads.in_flight(asyncio.get_running_loop().time())
+    assert f"{direct.key}/local" in known and f"{failing_over.key}/local" in known
+    assert f"{direct.key}/remote" not in known and f"{failing_over.key}/remote" not in known

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.load import Traffic, closed_loop
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.product import Product
+from tests.data_plane.support.protected import secret
 from tests.data_plane.support.waiting import until
 
 NEW_CONNECTIONS = Traffic(keepalive=False)
@@ -97,6 +98,19 @@ async def test_a_control_plane_that_was_killed_counts_nothing_twice_and_goes_on(
     after = await closed_loop(product.url, clients=8, requests=300, traffic=NEW_CONNECTIONS)
     assert not after.errors
     await counted(product, int(known) + 300)
+
+
+async def test_what_gets_a_credential_is_counted_by_model(product: Product) -> None:
+    remote = product.backends.remote
+    key = {"type": "apiKey", "apiKey": {"secretRef": {"name": "key"}, "header": "x-key"}}
+    product.save("secret", secret("key", {"apiKey": "abc"}))
+    product.offload_to({"host": f"{remote.host}:{remote.port}", "authConfig": key}, away=50)
+    await product.says(Programmed="Programmed")
+    await asyncio.sleep(2.1)  # a cluster that is new to Envoy is not counted before its next report
+    report = await closed_loop(product.url, clients=8, requests=400, traffic=NEW_CONNECTIONS)
+    assert not report.errors and report.summary.remote
+    await counted(product, 400)
+    assert (await samples(product))["issued_total", "remote"] == report.summary.remote
 
 
 async def test_an_envoy_that_says_nothing_makes_it_unknown_and_not_zero(product: Product) -> None:

@@ -27,6 +27,8 @@ class Wanted:
     remote_check: HttpCheck | None = None
     host: str = ""
     """Where the remote is; empty for the one of the backends."""
+    authority: str = ""
+    """What the remote calls itself: models of one authority share a backend. Empty for one of the model's own."""
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
     tls: RemoteTls | None = None
@@ -74,7 +76,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
     remote = RemoteRoute(
         host=wanted.host or remote_host,
         port=BACKEND_PORT,
-        authority=model.authority,
+        authority=wanted.authority or model.authority,
         path_prefix=wanted.path_prefix,
         health_check=wanted.remote_check,
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),

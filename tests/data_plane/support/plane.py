@@ -66,9 +66,10 @@ class Plane:
             await self._client.aclose()
             await self._server.stop(0)
 
-    async def restart(self) -> None:
-        """Stop the server, and start another one in its place, which knows nothing of before but what it serves."""
+    async def restart(self, pause: float = 0.0) -> None:
+        """Stop the server, and after a pause start another in its place, which knows of before only what it serves."""
         await self._server.stop(0.2)
+        await asyncio.sleep(pause)
         self.loads = Loads()
         for key in self._routes:
             self._tell_loads(key)
