@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import httpx
 import pytest
 
 from benchmarks.load import Traffic, closed_loop
@@ -126,6 +127,21 @@ async def test_answers_with_5xx_are_failures_of_the_backend(plane: Plane) -> Non
     (backend,) = (key.name for key in plane.keys(model) if is_backend(key.name))
     answers = plane.loads.answers(backend, asyncio.get_running_loop().time())
     assert answers and (answers.succeeded, answers.failed) == (1, 5)
+
+
+async def test_what_a_client_gave_up_is_neither_and_what_broke_off_had_begun_well(plane: Plane) -> None:
+    model = await serve(plane, Wanted())
+    with pytest.raises(httpx.TimeoutException):
+        await plane.ask(model, headers=[("on-local", "delay=3")], timeout=0.3)
+    with pytest.raises(httpx.HTTPError):
+        await plane.ask(model, headers=[("on-local", "reset=after")])
+
+    async def is_counted() -> bool:
+        return counted(plane, model, "local") == Count(issued=2, succeeded=1)
+
+    await until(is_counted, "two are issued, one of them ended well")
+    await asyncio.sleep(1.2)
+    assert await is_counted()
 
 
 async def test_what_is_in_flight_is_told_while_it_is_and_counts_when_it_ends(plane: Plane) -> None:
