@@ -9,6 +9,8 @@ from typing import Protocol
 
 from controller.api.reports import ModelReport, RemoteReport, ReplicaReport
 from controller.api.route import ModelRoute, RemoteRoute
+from xds_server.loads.loads import Loads
+from xds_server.loads.reading import LoadReader
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import SECRET, SHORT
@@ -60,9 +62,12 @@ UNCHECKED: Remotes = _Unchecked()
 class Reports:
     """The reports of this replica, and the readers that follow them."""
 
-    def __init__(self, served: Served, clients: Clients, remotes: Remotes = UNCHECKED) -> None:
+    def __init__(
+        self, served: Served, clients: Clients, loads: Loads | None = None, remotes: Remotes = UNCHECKED
+    ) -> None:
         self._served = served
         self._clients = clients
+        self._loads = loads or Loads()
         self._remotes = remotes
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # One that nobody holds needs nothing.
 
@@ -91,9 +96,14 @@ class Reports:
             remote=self._remotes.report(model, route.remote) if route.remote else None,
         )
 
-    def replica(self) -> ReplicaReport:
-        """Report on this replica as a whole."""
-        return ReplicaReport(envoys=len(self._envoys(())))
+    def replica(self, now: float) -> ReplicaReport:
+        """Report on this replica as a whole; `now` is of the steady clock of the loads."""
+        nodes = [one.client.node_id for one in self._envoys(())]
+        return ReplicaReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
+
+    def loads(self) -> LoadReader:
+        """Begin to read what load the Envoys report."""
+        return LoadReader(self._loads)
 
     def _envoys(self, versions: Iterable[tuple[ResourceKey, str]]) -> list[Holding]:
         return [one for one in self._clients.holds(versions) if one.client.initialised and not one.client.is_debug]
@@ -107,6 +117,8 @@ class Reports:
 
     def look_again(self, models: Iterable[ModelKey] | None) -> None:
         """Something changed for these models; None: for all of them."""
+        for model in models or ():
+            self._loads.take(model, self._served.route(model), (key for key, _ in self._served.versions(model)))
         changed = frozenset(self._served.models() if models is None else models)
         for reader in self._readers:
             reader.look_at(changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,8 +15,9 @@ from xds_server.checks.checks import Checks
 from xds_server.checks.connection import Way
 from xds_server.checks.metrics import CheckMetrics
 from xds_server.checks.resolver import SystemResolver
-from xds_server.checks.traffic import NO_TRAFFIC, Traffic
+from xds_server.checks.traffic import NO_TRAFFIC, Counts, Traffic
 from xds_server.delivery import Delivery
+from xds_server.loads.loads import Loads
 
 
 def checks_for(
@@ -33,3 +35,15 @@ def checks_for(
 def refusal(guard: EndpointGuard, own: frozenset[str]) -> Callable[[str, str], str | None]:
     """Say why nothing may be sent to an address that a host leads to; hosts of our own may lead anywhere."""
     return lambda host, address: None if host in own else guard.refused_host(address)
+
+
+class ReportedTraffic:
+    """What the Envoys of this replica report of a backend, by the clock of the event loop that runs."""
+
+    def __init__(self, loads: Loads) -> None:
+        self._loads = loads
+
+    def counts(self, backend: str) -> Counts | None:
+        """Count the recent requests of one backend; None while no Envoy reports any."""
+        found = self._loads.answers(backend, asyncio.get_running_loop().time())
+        return Counts(found.succeeded, found.failed) if found else None

@@ -30,8 +30,8 @@ from controller.cli.envoy_process import EnvoyProcess, Leaving, NoEnvoyError, en
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
-from controller.cli.remote_checks import checks_for
-from controller.cli.reports import LocalReports
+from controller.cli.remote_checks import ReportedTraffic, checks_for
+from controller.cli.reports import LocalLoads, LocalReports
 from controller.cli.state import State, StateError
 from controller.decision import terms_for
 from controller.reconcile.controller import Controller, Surroundings
@@ -40,6 +40,8 @@ from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import Delivery
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
@@ -109,7 +111,9 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
             controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
 
-        server = XdsServer(str(options.xds_address), token, look_again, registry)
+        loads = Loads()
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
+        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
         try:
             xds_port = await server.start()
         except AddressInUseError as error:
@@ -119,21 +123,25 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log))
         delivery = Delivery(store, server, gateway, own)
-        checks = checks_for(delivery, configuration, registry) if options.remote_checks else None
+        traffic = ReportedTraffic(loads)
+        checks = checks_for(delivery, configuration, registry, traffic=traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED)
         controller = Controller(
             store,
             Surroundings(
-                proxies=LocalReports(Reports(delivery, server, checks or UNCHECKED)),
+                proxies=LocalReports(reports),
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
+                loads=LocalLoads(reports, asyncio.get_running_loop().time),
             ),
         )
 
-        def told(models: Iterable[ModelKey]) -> None:
-            controller.look_again(_models(models))
+        def delivered(looked_at: Iterable[ModelKey]) -> None:
+            reports.look_again(looked_at)
+            controller.look_again(_models(looked_at))
 
-        delivery.observer = checks.before(told) if checks else told
+        delivery.observer = checks.before(delivered) if checks else delivered
         admin = Admin(
             not_ready=lambda: None if delivery.published else "the folder has not been read yet",
             metrics=registry,

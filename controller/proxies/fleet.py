@@ -8,6 +8,7 @@ from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute, RemoteRoute
 from controller.decision import Known, RemoteFacts, Unknown
 from controller.proxies.health import remote_facts
+from controller.proxies.loads import FleetLoads
 from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
@@ -18,7 +19,7 @@ ON_THEIR_WAY = 10.0
 
 
 class Fleet:
-    """The newest report of every replica on every model.
+    """The newest report of every replica on every model, and in `loads` what load they have.
 
     Nothing is reported before every replica that is expected said all it had to say, or was dropped: half of the truth
     would take back what was said of models before a restart. So would the moments in which all Envoys change from one
@@ -26,6 +27,7 @@ class Fleet:
     """
 
     def __init__(self) -> None:
+        self.loads = FleetLoads()
         self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -53,6 +55,7 @@ class Fleet:
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
+        self.loads.silent(replica, report.silent)
         before = self._nobody
         if any(self._envoys.values()):
             self._envoy_at, self._nobody = now, False
@@ -72,6 +75,7 @@ class Fleet:
         """A replica is gone, or was not heard for too long."""
         self._complete.discard(replica)
         self._awaited.discard(replica)
+        self.loads.drop(replica)
         self._envoys.pop(replica, None)
         self._said.pop(replica, None)
 

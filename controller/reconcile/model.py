@@ -28,8 +28,10 @@ from controller.decision import (
 from controller.reconcile.claims import Refusal
 from controller.reconcile.conditions import Observation, conditions_for, refused_conditions
 from controller.reconcile.history import with_decision
+from controller.reconcile.loads import NO_LOAD, Load
 from controller.reconcile.proxies import NO_PROXIES, ProxyReports
 from controller.reconcile.resolve import Resolved
+from controller.reconcile.signals import judged, requests_metrics
 from controller.reconcile.world import previous_status
 from controller.store.objects import StoredObject
 
@@ -60,7 +62,7 @@ class Outcome:
     decision: Decision | None
 
 
-def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome:
+def reconcile(subject: Subject, proxies: ProxyReports, now: datetime, load: Known[Load] | Unknown = NO_LOAD) -> Outcome:
     """Decide on one model and describe it; `now` is UTC."""
     stored, resolved, front = subject.stored, subject.resolved, subject.resolved.front
     before = previous_status(stored)
@@ -86,6 +88,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         proxies=proxies.report(stored.ref, route) if route else NO_PROXIES,
         programmed_before=_programmed_before(before, stored.generation, route),
     )
+    metrics = requests_metrics(subject.model)
     status = ModelDeploymentStatus(
         observed_generation=stored.generation,
         conditions=with_transitions(conditions_for(seen), before.conditions, now),
@@ -93,6 +96,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         split=_split_status(decision, memory, now) if decision else None,
         local=_local_status(facts, terms, resolved),
         remote=_remote_status(resolved, facts),
+        signals=judged(metrics, load, facts.local.ready, before.signals or (), now) if metrics else None,
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,

@@ -86,7 +86,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
     remote = RemoteRoute(
         host=wanted.host or remote_host,
         port=BACKEND_PORT,
-        authority=model.authority,
+        authority=wanted.authority or model.authority,
         path_prefix=wanted.path_prefix,
         health_check=wanted.remote_check,
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
