@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 
+from controller.api.credentials import RemoteTls
 from tests.data_plane.support.access_log import but, lines_of
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.model import Model, Wanted
 from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.protected import Pki
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = Wanted(access_log=AccessLog.ALL)
 FIELDS = {
-    *("leg", "namespace", "model", "start_time", "duration_ms", "first_byte_ms", "method", "protocol", "authority"),
+    *("kind", "namespace", "model", "start_time", "duration_ms", "first_byte_ms", "method", "protocol", "authority"),
     *("path", "request_id", "traceparent", "status", "details", "flags", "flags_long", "attempts", "route", "cluster"),
     *("host", "transport_failure", "bytes_received", "bytes_sent"),
+}
+OF_ATTEMPTS = FIELDS - {
+    *("protocol", "authority", "path", "request_id", "details", "attempts", "bytes_received", "bytes_sent")
 }
 
 
@@ -48,8 +55,8 @@ async def test_an_answer_is_told_as_the_client_asked_for_it(
         "traceparent": trace,
         "bytes_received": 5,
     }
-    assert but(line, "leg", "namespace", "model", "status", "flags", "details", "attempts", "route", "bytes_sent") == {
-        "leg": "client",
+    assert but(line, "kind", "namespace", "model", "status", "flags", "details", "attempts", "route", "bytes_sent") == {
+        "kind": "request",
         "namespace": "ns",
         "model": model.key.name,
         "status": 200,
@@ -73,10 +80,12 @@ async def test_a_failover_is_one_line_of_two_attempts(
     model = await plane.serve(Wanted(away=away, access_log=wanted))
     await plane.ask(model, path="v1?x=y", headers=[(f"on-{failing}", "status=503")])
     (line,) = await lines_of(plane, model)
-    assert but(line, "leg", "status", "flags", "attempts", "route", "path") == {
-        **{"leg": "client", "status": 200, "flags": "-"},
+    assert but(line, "status", "flags", "attempts", "route", "path") == {
+        **{"status": 200, "flags": "-"},
         **{"attempts": 2, "route": answering, "path": "/v1"},
     }
+    (attempt,) = await lines_of(plane, model, kind="attempt")
+    assert but(attempt, "status", "flags", "route") == {"status": 503, "flags": "-", "route": failing}
 
 
 async def test_failures_alone_are_told_of_if_so_wanted(plane: Plane) -> None:
@@ -94,22 +103,36 @@ async def test_by_default_nothing_is_told(plane: Plane) -> None:
     await lines_of(plane, model, 0)
 
 
-@pytest.mark.parametrize(("away", "last"), [(0, "remote"), (100, "local")])
-async def test_when_both_sides_fail_the_leg_says_why(plane: Plane, backends: Backends, away: int, last: str) -> None:
-    """To the client's own line the last side is an internal listener that answered 503."""
-    model = await plane.serve(Wanted(away=away, access_log=AccessLog.ALL))
+@pytest.mark.parametrize(("away", "order"), [(0, ["local", "remote"]), (100, ["remote", "local"])])
+async def test_when_both_sides_fail_the_attempts_say_why(
+    plane: Plane, backends: Backends, away: int, order: list[str]
+) -> None:
+    """To the line of the request the last side is an internal listener that answered 503."""
+    model = await plane.serve(Wanted(away=away, access_log=AccessLog.FAILURES))
     with backends.killed(*backends.all):
         reply = await plane.ask(model)
-        leg, client = sorted(await lines_of(plane, model, 2), key=lambda line: str(line["leg"]) == "client")
+        attempts = await lines_of(plane, model, 2, kind="attempt")
+        (request,) = await lines_of(plane, model)
     assert reply.status == 503
-    assert but(client, "leg", "status", "flags", "attempts") == {
-        **{"leg": "client", "status": 503, "flags": "URX", "attempts": 2},
-    }
-    assert but(leg, "leg", "status", "flags", "flags_long") == {
-        **{"leg": last, "status": 503, "flags": "UF", "flags_long": "UpstreamConnectionFailure"},
-    }
-    assert "Connection_refused" in leg["transport_failure"]
+    assert but(request, "status", "flags", "attempts") == {"status": 503, "flags": "URX", "attempts": 2}
+    assert [line["route"] for line in attempts] == order
+    for line in attempts:
+        assert set(line) == OF_ATTEMPTS
+        assert but(line, "flags", "flags_long") == {"flags": "UF", "flags_long": "UpstreamConnectionFailure"}
+        assert "Connection_refused" in line["transport_failure"]
     await recovered(plane, model)
+
+
+async def test_a_remote_backend_that_is_known_to_be_dead_is_told_by_the_address_that_refuses(
+    plane: Plane, folder: Path
+) -> None:
+    """Its health checks failed; here since it does not speak TLS."""
+    tls = Wanted(away=100, tls=RemoteTls(server_name="remote.test"), access_log=AccessLog.FAILURES)
+    model = await plane.serve(replace(tls, authorities=Pki(folder).authority_file))
+    reply = await plane.ask(model)
+    (attempt,) = await lines_of(plane, model, kind="attempt")
+    assert (reply.status, reply.route) == (200, "local")
+    assert but(attempt, "flags", "host") == {"flags": "UF", "host": "127.0.0.1:1"}
 
 
 async def recovered(plane: Plane, model: Model) -> None:

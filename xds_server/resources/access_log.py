@@ -12,6 +12,7 @@ from enum import Enum
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog as AccessLogMessage
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
+    AndFilter,
     ComparisonFilter,
     ComparisonFilterOp,
     ExtensionFilter,
@@ -49,25 +50,29 @@ _AS_SENT = {
     "request_id": "%REQ(X-REQUEST-ID):128%",
 }
 
-_FIELDS = {
+_OF_BOTH = {
     "start_time": "%START_TIME%",
     "duration_ms": "%DURATION%",
     "first_byte_ms": "%RESPONSE_DURATION%",
     "method": "%REQ(:METHOD)%",
-    "protocol": "%PROTOCOL%",
     "traceparent": "%REQ(TRACEPARENT):64%",
     "status": "%RESPONSE_CODE%",
-    "details": "%RESPONSE_CODE_DETAILS%",
     "flags": "%RESPONSE_FLAGS%",
     "flags_long": "%RESPONSE_FLAGS_LONG%",
-    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "route": f"%RESP({names.ROUTE_HEADER})%",
     "cluster": "%UPSTREAM_CLUSTER_RAW%",
     "host": "%UPSTREAM_HOST%",
     "transport_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+_OF_REQUEST = {
+    **_OF_BOTH,
+    "protocol": "%PROTOCOL%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "route": f"%RESP({names.ROUTE_HEADER})%",
     "bytes_received": "%BYTES_RECEIVED%",
     "bytes_sent": "%BYTES_SENT%",
 }
+_OF_ATTEMPT = {**_OF_BOTH, "route": f"%UPSTREAM_METADATA({names.METADATA_NAMESPACE}:{names.METADATA_KEY})%"}
 
 
 def _state(field: str) -> str:
@@ -90,31 +95,43 @@ _SERVER_ERROR = AccessLogFilter(
     )
 )
 _ANY_FLAG = AccessLogFilter(response_flag_filter=ResponseFlagFilter())
-_SENT_AGAIN = AccessLogFilter(
-    extension_filter=ExtensionFilter(
-        name="sent_again", typed_config=packed(ExpressionFilter(expression="upstream.request_attempt_count > 1"))
+
+
+def _expression(name: str, expression: str) -> AccessLogFilter:
+    """Build a filter from an expression of CEL over Envoy's attributes."""
+    typed_config = packed(ExpressionFilter(expression=expression))
+    return AccessLogFilter(extension_filter=ExtensionFilter(name=name, typed_config=typed_config))
+
+
+_SENT_AGAIN = _expression("sent_again", "upstream.request_attempt_count > 1")
+# Not at an internal listener, which has attempts of its own.
+_AT_A_SERVER = _expression("at_a_server", "!(has(upstream.address) && upstream.address.startsWith('envoy://'))")
+_FAILED_REQUEST = AccessLogFilter(or_filter=OrFilter(filters=[_SERVER_ERROR, _ANY_FLAG, _SENT_AGAIN]))
+_FAILED_ATTEMPT = AccessLogFilter(
+    and_filter=AndFilter(
+        filters=[AccessLogFilter(or_filter=OrFilter(filters=[_SERVER_ERROR, _ANY_FLAG])), _AT_A_SERVER]
     )
 )
-_FAILED = AccessLogFilter(or_filter=OrFilter(filters=[_SERVER_ERROR, _ANY_FLAG, _SENT_AGAIN]))
 
 
-def of_clients(model: ModelKey, wanted: AccessLog) -> list[AccessLogMessage]:
-    """Tell of the requests of clients: each at most once, at its end, whatever was tried for it."""
+def of_requests(model: ModelKey, wanted: AccessLog) -> list[AccessLogMessage]:
+    """Tell of the requests of clients: of each at most once, at its end, whatever was tried for it."""
     if wanted is AccessLog.OFF:
         return []
     as_sent = {field: f"%FILTER_STATE({_state(field)}:PLAIN)%" for field in _AS_SENT}
-    return [_log({**_said_of(model, "client"), **_FIELDS, **as_sent}, None if wanted is AccessLog.ALL else _FAILED)]
+    fields = {**_said_of(model, "request"), **_OF_REQUEST, **as_sent}
+    return [_log(fields, None if wanted is AccessLog.ALL else _FAILED_REQUEST)]
 
 
-def of_leg(model: ModelKey, wanted: AccessLog, leg: str) -> list[AccessLogMessage]:
-    """Tell of attempts that failed behind an internal listener, where alone it is known why."""
+def of_attempts(model: ModelKey, wanted: AccessLog) -> list[AccessLogMessage]:
+    """Tell why an attempt at a server failed: the request may have been answered by another, or seen by a leg alone."""
     if wanted is AccessLog.OFF:
         return []
-    return [_log({**_said_of(model, leg), **_FIELDS}, _FAILED)]
+    return [_log({**_said_of(model, "attempt"), **_OF_ATTEMPT}, _FAILED_ATTEMPT)]
 
 
-def _said_of(model: ModelKey, leg: str) -> Mapping[str, str]:
-    return {"leg": leg, "namespace": model.namespace, "model": model.name}
+def _said_of(model: ModelKey, kind: str) -> Mapping[str, str]:
+    return {"kind": kind, "namespace": model.namespace, "model": model.name}
 
 
 def _log(fields: Mapping[str, str], which: AccessLogFilter | None) -> AccessLogMessage:

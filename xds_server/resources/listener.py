@@ -58,7 +58,8 @@ from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)
 
-_ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))
+_SENDING_ON = Router(suppress_envoy_headers=True)
+_ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(_SENDING_ON))
 _WEBSOCKET = HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")
 
 # Trap 10: `x-envoy-*` steers the router (retries, timeouts) and `x-beamlit-*` is ours; a client's go before anything
@@ -93,7 +94,7 @@ _EVERY = HttpConnectionManager(
 
 _FRONT_MANAGER = replace(
     _EVERY,
-    http_filters=[_SAVING, _ROUTER],
+    http_filters=[_SAVING],
     use_remote_address=True,
     internal_address_config=_NOBODY_IS_INTERNAL,
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
@@ -102,7 +103,7 @@ _FRONT_MANAGER = replace(
     normalize_path=True,
 )
 _FRONT = bytes(_FRONT_MANAGER)
-_FRONT_THAT_TELLS = bytes(replace(_FRONT_MANAGER, http_filters=[REMEMBERING_WHAT_WAS_SENT, _SAVING, _ROUTER]))
+_FRONT_THAT_TELLS = bytes(replace(_FRONT_MANAGER, http_filters=[REMEMBERING_WHAT_WAS_SENT, _SAVING]))
 
 # The front has added headers and the path may be longer: what it let through may not be too much here.
 _BEHIND_THE_FRONT = replace(
@@ -133,14 +134,14 @@ _NOT_ANSWERED = LocalReplyConfig(
         _said_by_envoy(ComparisonFilterOp.GE, 500),
     ]
 )
-_TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_NOT_ANSWERED))
+_TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, local_reply_config=_NOT_ANSWERED))
 
-_TO_LOCAL = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER]))
+_TO_LOCAL = bytes(_BEHIND_THE_FRONT)
 
 _BACK_TO_LOCAL = bytes(
     replace(
         _BEHIND_THE_FRONT,
-        http_filters=[HttpFilter(name="handed_on", typed_config=packed(reading_what_was_handed_on())), _ROUTER],
+        http_filters=[HttpFilter(name="handed_on", typed_config=packed(reading_what_was_handed_on()))],
     )
 )
 
@@ -155,7 +156,8 @@ def front_listener(model: ModelKey, port: int, address: str, log: AccessLog = Ac
             _http(
                 _FRONT if log is AccessLog.OFF else _FRONT_THAT_TELLS,
                 HttpConnectionManager(
-                    access_log=access_log.of_clients(model, log),
+                    http_filters=[_router(model, log)],
+                    access_log=access_log.of_requests(model, log),
                     stat_prefix=names.front_listener(model),
                     rds=Rds(route_config_name=names.route_configuration(model), config_source=ADS),
                 ),
@@ -173,7 +175,7 @@ def remote_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener
     connections to the old one for minutes.
     """
     routes = Rds(route_config_name=names.remote_route_configuration(model), config_source=ADS)
-    manager = HttpConnectionManager(rds=routes, access_log=access_log.of_leg(model, log, names.REMOTE))
+    manager = HttpConnectionManager(rds=routes, http_filters=[_router(model, log)])
     return _internal(names.remote_listener(model), manager, _TO_REMOTE)
 
 
@@ -193,8 +195,15 @@ def local_listener(model: ModelKey, *, is_restoring: bool, log: AccessLog = Acce
     )
     name = names.local_listener(model)
     routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
-    manager = HttpConnectionManager(route_config=routes, access_log=access_log.of_leg(model, log, names.LOCAL))
+    manager = HttpConnectionManager(route_config=routes, http_filters=[_router(model, log)])
     return _internal(name, manager, _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
+
+
+def _router(model: ModelKey, log: AccessLog) -> HttpFilter:
+    """Build the last of the filters, which sends a request on."""
+    if log is AccessLog.OFF:
+        return _ROUTER
+    return replace(_ROUTER, typed_config=packed(replace(_SENDING_ON, upstream_log=access_log.of_attempts(model, log))))
 
 
 def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:

@@ -13,21 +13,21 @@ from tests.data_plane.support.waiting import until
 Line = dict[str, Any]
 
 
-def told(plane: Plane, model: Model) -> list[Line]:
-    """Every line about a model so far; each must be one object."""
+def told(plane: Plane, model: Model, kind: str = "request") -> list[Line]:
+    """Every line of this kind about a model so far; each must be one object."""
     lines = [json.loads(line) for line in plane.envoy.process.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["model"] == model.key.name]
+    return [line for line in lines if (line["model"], line["kind"]) == (model.key.name, kind)]
 
 
-async def lines_of(plane: Plane, model: Model, count: int = 1) -> list[Line]:
-    """Wait for so many lines; there must be no more."""
+async def lines_of(plane: Plane, model: Model, count: int = 1, kind: str = "request") -> list[Line]:
+    """Wait for so many lines of this kind; there must be no more."""
 
     async def are_there() -> bool:
-        return len(told(plane, model)) >= count
+        return len(told(plane, model, kind)) >= count
 
-    await until(are_there, f"{count} lines: {told(plane, model)}")
+    await until(are_there, f"{count} lines: {told(plane, model, kind)}")
     await asyncio.sleep(0.3)
-    lines = told(plane, model)
+    lines = told(plane, model, kind)
     assert len(lines) == count, lines
     return lines
 
