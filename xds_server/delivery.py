@@ -22,6 +22,7 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.credentials.protection import has_inline, is_inline, protected, referred_secrets
 from xds_server.credentials.sources import MODEL, SECRET, OwnSecrets
+from xds_server.departed import DepartedResources, Owner
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
@@ -82,7 +83,8 @@ class Delivery:
         self._problems: dict[ModelKey, tuple[str, ...]] = {}
         self._remotes: dict[ModelKey, tuple[RemoteRoute, Values]] = {}
         self._decided: dict[ObjectRef, StoredObject] = {}
-        self._assembly: Assembly[ModelKey] = Assembly()
+        self._assembly: Assembly[Owner] = Assembly()
+        self.departed = DepartedResources(self._assembly, self._tell)
         self._due: set[ModelKey] = set()
         self.published = False
 
@@ -93,11 +95,12 @@ class Delivery:
         a snapshot lacks: without the wait, statuses lost with a disk would take down what still serves.
         """
         batches = self._store.watch(KINDS)
-        async for batch in batches:
-            self._take_in(batch)
-            if not self.published:
-                await self._until_decided(batches)
-            await self._publish()
+        with contextlib.closing(self.departed):
+            async for batch in batches:
+                self._take_in(batch)
+                if not self.published:
+                    await self._until_decided(batches)
+                await self._publish()
 
     async def _until_decided(self, batches: AsyncIterator[Batch]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -132,7 +135,7 @@ class Delivery:
 
     def models_with(self, keys: Iterable[ResourceKey]) -> frozenset[ModelKey]:
         """Find the models that these resources belong to."""
-        return self._assembly.owners_of(keys)
+        return frozenset(one for one in self._assembly.owners_of(keys) if isinstance(one, ModelKey))
 
     def _take_in(self, batch: Batch) -> None:
         for ref in self._cache.apply(batch):
@@ -209,7 +212,7 @@ class Delivery:
                 logger.error("model not translated", extra=_where(model, error))
             if len(changes) % _MODELS_PER_TURN == 0:
                 await asyncio.sleep(0)  # the streams and the health checks have their turn
-        changed = self._assembly.replace(changes)
+        changed = self._assembly.replace([*self.departed.kept_after(changes), *changes])
         for model in due:
             if route := self._routes.get(model):
                 self._delivered[model] = route
@@ -217,9 +220,12 @@ class Delivery:
                 self._delivered.pop(model, None)
         if changed or not self.published:
             self.published = True
-            self._publisher.publish(self._assembly.snapshot, changed)
+            self._tell(changed)
         if due:
             self.observer(due)
+
+    def _tell(self, changed: frozenset[ResourceKey]) -> None:
+        self._publisher.publish(self._assembly.snapshot, changed)
 
     def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
         route = self._routes.get(model)

@@ -87,8 +87,9 @@ _EVERY = HttpConnectionManager(
     generate_request_id=False,
     server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     stream_idle_timeout=_IDLE,
-    # Trap 8: an answer cut off after its headers reaches the client at once.
-    delayed_close_timeout=timedelta(milliseconds=100),
+    # Trap 8: an answer cut off after its headers reaches the client soon. Not sooner, or a client that reads slowly and
+    # asked for the connection to be closed loses the rest: so long it may take nothing at all.
+    delayed_close_timeout=timedelta(milliseconds=500),
     upgrade_configs=[_WEBSOCKET],
 )
 
@@ -193,7 +194,7 @@ def local_listener(model: ModelKey, *, is_restoring: bool, log: AccessLog = Acce
         request_headers_to_remove=list(HANDED_ON.values()) if is_restoring else [],
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
-    name = names.local_listener(model)
+    name = names.local_listener(model) if is_restoring else names.replicas_listener(model)
     routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
     manager = HttpConnectionManager(route_config=routes, http_filters=[_router(model, log)])
     return _internal(name, manager, _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)

@@ -160,7 +160,8 @@ def _remote(
     oauth = remote.auth.oauth if remote.auth else None
     tokens = (token_cluster(oauth, authorities),) if oauth else ()
     direct = is_direct(remote, is_limited=is_limited)
-    to_local = names.local_listener(model)
+    # Two names: what is still on its way by the one is not treated as by the other.
+    to_local = names.local_listener(model) if direct else names.replicas_listener(model)
     back = resource(
         to_local,
         listener.local_listener(model, is_restoring=direct, log=log),
@@ -184,7 +185,7 @@ def _named_by_route(model: ModelKey, side: tuple[Resource, ...], *, is_direct: b
     return [
         ResourceKey(CLUSTER, names.remote_cluster(model)),
         ResourceKey(LISTENER, names.remote_listener(model)),
-        ResourceKey(LISTENER, names.local_listener(model)),
+        ResourceKey(LISTENER, names.replicas_listener(model)),
     ]
 
 

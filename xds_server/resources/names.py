@@ -69,6 +69,11 @@ def local_listener(model: ModelKey) -> str:
     return f"{LOCAL}/{model}"
 
 
+def replicas_listener(model: ModelKey) -> str:
+    """Name the internal listener that hands a request on to the replicas as it is."""
+    return f"replicas/{model}"
+
+
 def backend_cluster(digest: str) -> str:
     """Name the cluster of one distinct remote backend, shared by the models that use it."""
     return f"backend/{digest}"
