@@ -21,6 +21,7 @@ from tests.data_plane.support.waiting import until
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
+from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.clients import ClientEvent, ClientState
@@ -105,7 +106,10 @@ class Plane:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
         gateway = Gateway(self.network.host(1), str(wanted.authorities))
-        resources = resources_for(model.key, route_of(model, wanted, self.backends.remote.host), replicas, gateway)
+        route = route_of(model, wanted, self.backends.remote.host)
+        resources = resources_for(model.key, route, replicas, gateway)
+        if route.remote and wanted.secrets:
+            resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
         changed = self._assembly.replace([(model.key, wanted.change(resources))])
         if changed:
             self._server.publish(self._assembly.snapshot, changed)
