@@ -63,8 +63,8 @@ _ON_THE_OTHER_SIDE = replace(
 # The retry asks the cluster specifier again, which names the fallback cluster for it.
 _ON_THE_NEXT_CLUSTER = replace(_RETRIED, refresh_cluster_on_retry=True)
 
-# There is no other side: the retry goes to another replica. A replica that just died has the fewest requests in flight, so
-# it is picked again and again: with five attempts, 3 % of the retries went to it once more.
+# There is no other side: the retry goes to another replica. A replica that just died has the fewest requests in flight,
+# so it is picked again and again: with five attempts, 3 % of the retries went to it once more.
 _ALONE: dict[str, Any] = {
     "retry_policy": replace(
         _RETRIED,

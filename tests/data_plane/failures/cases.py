@@ -25,6 +25,9 @@ class Group(Enum):
     BOTH = "Both sides fail"
 
 
+_USUAL = Wanted()
+
+
 @dataclass(frozen=True)
 class Case:
     """One thing that fails. `name` ends a sentence that begins with the group's."""
@@ -37,7 +40,7 @@ class Case:
     kept: Promise | None = None
     """What is promised when nothing may leave; None for what that has no bearing on."""
     way: Way = Way.PLAIN
-    wanted: Wanted = Wanted()
+    wanted: Wanted = _USUAL
     good: frozenset[int] = frozenset({200})
     """The statuses that are no failure."""
     patience: float = 10.0
@@ -92,8 +95,8 @@ def _answering(status: int) -> Case:
     return Case(
         name=f"every replica answers {status}",
         group=Group.REPLICAS,
-        means="The request is sent once more, to the remote backend. After three in a row a replica is left alone for a "
-        "second or two, so that most requests go there at once.",
+        means="The request is sent once more, to the remote backend. After three in a row a replica is left alone for "
+        "a second or two, so that most requests go there at once.",
         trouble=behaving(all_replicas, f"status={status}"),
         promise=_ALL_REMOTE,
         kept=_failing(f"status {status}", asked=(1, 2)),
@@ -128,9 +131,9 @@ CASES: tuple[Case, ...] = (
     Case(
         name="every replica breaks off in the midst of its answer",
         group=Group.REPLICAS,
-        means="The client has a part of the answer already, so nothing can be sent again: it sees the break at once, and "
-        "each such request was asked once. Whether to ask anew is the client's to decide. After two in a row a replica "
-        "is left alone for a second or two, so that most requests go to the remote backend.",
+        means="The client has a part of the answer already, so nothing can be sent again: it sees the break at once, "
+        "and each such request was asked once. Whether to ask anew is the client's to decide. After two in a row a "
+        "replica is left alone for a second or two, so that most requests go to the remote backend.",
         trouble=behaving(all_replicas, "reset=after"),
         promise=Promise(
             remote=share.some, failed=share.at_most_of_replicas, errors=_TRUNCATED, asked=(1, 1), quick=2.0
@@ -170,9 +173,7 @@ CASES: tuple[Case, ...] = (
         "If nothing may leave, the second try is another replica, which may have died as well.",
         trouble=flapping(all_replicas),
         promise=Promise(remote=share.at_least_as_split),
-        kept=Promise(
-            remote=share.none, failed=share.some, errors=frozenset({"status 503"}), asked=(0, 2), quick=2.0
-        ),
+        kept=Promise(remote=share.none, failed=share.some, errors=frozenset({"status 503"}), asked=(0, 2), quick=2.0),
     ),
     Case(
         name="every replica is slow",
@@ -203,8 +204,8 @@ CASES: tuple[Case, ...] = (
     Case(
         name="every replica accepts and never answers, without firstByteTimeout",
         group=Group.REPLICAS,
-        means="What waits there goes on waiting: only the client's patience ends it, or the kubelet's liveness probe by "
-        "killing the replica. Later requests avoid it: within two seconds the health check has noticed. No client "
+        means="What waits there goes on waiting: only the client's patience ends it, or the kubelet's liveness probe "
+        "by killing the replica. Later requests avoid it: within two seconds the health check has noticed. No client "
         "waits in vain a second time.",
         trouble=behaving(all_replicas, "silent=1", health=0),
         promise=_LATE,
@@ -263,9 +264,7 @@ CASES: tuple[Case, ...] = (
         group=Group.REMOTE,
         means="As with the replicas: the client sees the break at once, and each such request was asked once.",
         trouble=behaving(the_remote, "reset=after"),
-        promise=Promise(
-            remote=share.none, failed=share.as_split, errors=_TRUNCATED, asked=(1, 1), quick=2.0
-        ),
+        promise=Promise(remote=share.none, failed=share.as_split, errors=_TRUNCATED, asked=(1, 1), quick=2.0),
     ),
     Case(
         name="it is slow",

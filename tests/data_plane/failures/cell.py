@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -99,9 +98,7 @@ class Load:
         self._stop = asyncio.Event()
         self._begun = asyncio.get_running_loop().time()
         self._longest = size.seconds
-        traffic = Traffic(
-            headers=self._number, timeout=patience, good=good, fault=named_wrongly, on_sample=self._count
-        )
+        traffic = Traffic(headers=self._number, timeout=patience, good=good, fault=named_wrongly, on_sample=self._count)
         requests = closed_loop(url, clients=size.clients, requests=REQUESTS, traffic=traffic, stop=self._stop)
         self._task = asyncio.create_task(requests)
 

@@ -124,7 +124,7 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
 
 
 def _within(count: int, of: int, promised: Range, away: float) -> bool:
-    """Tell whether a share is promised, give or take what chance makes of the split (4.5 sigma) and one in a hundred."""
+    """Tell whether a share is promised, give or take what chance makes of it (4.5 sigma) and one in a hundred."""
     if not of:
         return True
     noise = 4.5 * math.sqrt(away * (1 - away) / of) + 0.01

@@ -37,7 +37,7 @@ class Way(Enum):
 
 
 class Site:
-    """Three replicas, a remote backend for each way to one, a token endpoint, a name server; the plane and its Envoy."""
+    """Three replicas, a remote backend for each way to one, a token endpoint, a name server; the plane, its Envoy."""
 
     def __init__(self, network: Network, folder: Path) -> None:
         self.backends = Backends(network, folder)
