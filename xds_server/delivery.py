@@ -7,14 +7,14 @@ import contextlib
 import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controller.api.base import InvalidObjectError, parse
 from controller.api.core import EndpointSlice
 from controller.api.credentials import inline_client_secret
 from controller.api.endpoint_guard import EndpointGuard, admit_all
-from controller.api.endpoints import Replica, replicas_of
+from controller.api.endpoints import Replica, count_of_ready, replicas_of
 from controller.api.route import LocalBackend, ModelRoute
 from controller.api.status import is_withdrawn
 from controller.store.cache import Cache
@@ -54,6 +54,8 @@ class Delivery:
     """Keeps the published snapshot equal to what statuses, EndpointSlices and Secrets say. A change costs one model.
 
     `observer` is told of each model that was looked at again, whether or not anything of it was published.
+    `gateway_service` is the Service of the Envoys (namespace, name): its ready endpoints share what replicas take at
+    most. Without it they are as many as the gateway says.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Delivery:
         guard: EndpointGuard = admit_all,
     ) -> None:
         self.observer: Callable[[Iterable[ModelKey]], None] = lambda models: None
+        self.gateway_service: tuple[str, str] | None = None
         self._store = store
         self._publisher = publisher
         self._gateway = gateway
@@ -175,11 +178,11 @@ class Delivery:
         before = self._routes.pop(model, None)
         if route is None:
             self._uids.pop(model, None)
-        for ref in _referred(model, before):
+        for ref in self._referred(model, before):
             self._models_of[ref].discard(model)
             if not self._models_of[ref]:
                 del self._models_of[ref]
-        for ref in _referred(model, route):
+        for ref in self._referred(model, route):
             self._models_of.setdefault(ref, set()).add(model)
         if route:
             self._routes[model] = route
@@ -220,25 +223,37 @@ class Delivery:
         found = protected(model, route, self._found, self._own)
         if found.problems:
             self._problems[model] = found.problems
-        return (*found.secrets, *resources_for(model, found.route, self._replicas(route.local), self._gateway))
+        return (*found.secrets, *resources_for(model, found.route, self._replicas(route.local), self._sized()))
+
+    def _sized(self) -> Gateway:
+        """Return the gateway with as many Envoys as there are: none that is ready shares with none."""
+        if self.gateway_service is None:
+            return self._gateway
+        ready = count_of_ready(self._slices(*self.gateway_service))
+        return replace(self._gateway, envoys=max(1, ready))
 
     def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
+        admitted = self._guard(self._slices(local.namespace, local.service), custom=bool(local.custom_endpoints))
+        return replicas_of(admitted.slices, local.port_name)
+
+    def _slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
         slices = []
-        for stored in self._cache.slices_of(local.namespace, local.service):
+        for stored in self._cache.slices_of(namespace, service):
             try:
                 slices.append(parse(EndpointSlice, stored.raw))
             except InvalidObjectError as error:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
-        admitted = self._guard(slices, custom=bool(local.custom_endpoints))
-        return replicas_of(admitted.slices, local.port_name)
+        return tuple(slices)
 
-
-def _referred(model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]:
-    """Name what a route is read together with: a change of any of it is a change for the model."""
-    if route is None:
-        return frozenset()
-    service = ObjectRef("Service", route.local.namespace, route.local.service)
-    return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
+    def _referred(self, model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]:
+        """Name what a route is read together with: a change of any of it is a change for the model."""
+        if route is None:
+            return frozenset()
+        services = {(route.local.namespace, route.local.service)}
+        if self.gateway_service and route.local.max_requests_per_replica:
+            services.add(self.gateway_service)
+        secrets = referred_secrets(model, route.remote) if route.remote else ()
+        return frozenset((*(ObjectRef("Service", *one) for one in services), *secrets))
 
 
 def _where(model: ModelKey, error: Exception) -> dict[str, str]:

@@ -90,9 +90,13 @@ class Configuration(ApiValue):
             "secureMetrics": self.secure_metrics,
             "enableHTTP2": self.enable_http2,
             "metricInformer": self.metric_informer is not None,
-            "proxyService": self.proxy_service is not None,
         }
         return tuple(f"{key}: has no effect yet" for key, given in without_effect.items() if given)
+
+    @property
+    def gateway(self) -> tuple[str, str] | None:
+        """The namespace and the name of the Service of the gateway, if it is said."""
+        return (self.proxy_service.namespace, self.proxy_service.name) if self.proxy_service else None
 
     def shown(self) -> tuple[str, ...]:
         """Say which of the keys seem to hold a credential that statuses show: a route has all headers in it."""

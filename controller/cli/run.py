@@ -57,6 +57,7 @@ class Options:
     state: State
     with_envoy: bool
     xds_address: HostPort
+    envoys: int
     admin_address: HostPort
     config: Path | None
     log_level: str
@@ -108,7 +109,7 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         stack.push_async_callback(server.stop, 1.0)
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        delivery = Delivery(store, server, Gateway(), own)
+        delivery = Delivery(store, server, Gateway(envoys=options.envoys), own)
         controller = Controller(
             store,
             Surroundings(

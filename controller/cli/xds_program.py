@@ -47,6 +47,7 @@ class XdsOptions:
     xds_address: HostPort
     admin_address: HostPort
     gateway_address: str
+    gateway_service: tuple[str, str] | None
     node_token_file: Path | None
     log_level: str
 
@@ -68,7 +69,9 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
     token = _node_token(options.node_token_file)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(KubeClient.from_environment(options.kubeconfig, options.context))
-        store = KubeStore(client, KINDS, configuration.namespaces)
+        service = options.gateway_service or configuration.gateway
+        also = [("EndpointSlice", service[0])] if service else []
+        store = KubeStore(client, KINDS, configuration.namespaces, also=also)
         StoreMetrics(registry, client, store)
 
         def look_again(event: ClientEvent) -> None:
@@ -77,6 +80,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         server = XdsServer(str(options.xds_address), token, look_again, registry)
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         delivery = Delivery(store, server, Gateway(options.gateway_address), own, admit_pods)
+        delivery.gateway_service = service
         reports = Reports(delivery, server)
         delivery.observer = reports.look_again
         try:

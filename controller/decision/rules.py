@@ -132,11 +132,14 @@ def recovering(s: Situation) -> Match | Miss:
 
 def steady(s: Situation) -> Match | Miss:
     """Nothing asks for anything else."""
-    local = s.facts.local
+    local, each = s.facts.local, s.terms.max_requests_per_replica
+    ready = f"{local.ready} of {local.total} local replicas are ready"
+    if each is None:
+        return Match(ALL_LOCAL, f"{ready}; no request is sent away", "nothing has left")
     return Match(
         ALL_LOCAL,
-        f"{local.ready} of {local.total} local replicas are ready; no request is sent away",
-        "nothing has left",
+        f"{ready}; what is more than {each * local.ready} requests in flight ({each} for each) is sent away",
+        "what leaves is found anew for each request",
     )
 
 

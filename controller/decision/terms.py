@@ -32,6 +32,7 @@ class Terms:
     override: Override | None = None
     recover_after: timedelta = timedelta(seconds=5)
     step_interval: timedelta = timedelta(seconds=1)
+    max_requests_per_replica: int | None = None
 
 
 def terms_for(model: ModelDeployment, can_leave: bool) -> tuple[Terms, tuple[FieldError, ...]]:
@@ -59,6 +60,7 @@ def terms_for(model: ModelDeployment, can_leave: bool) -> tuple[Terms, tuple[Fie
         override=override,
         recover_after=behavior.recover_after,
         step_interval=behavior.step_interval,
+        max_requests_per_replica=behavior.max_requests_per_replica,
     )
     return terms, tuple(errors)
 

@@ -13,7 +13,7 @@ from controller.api.errors import FieldError
 from controller.api.model import ModelDeployment
 from controller.api.route import ModelRoute, Split
 from controller.api.status import LocalStatus, ModelDeploymentStatus, RemoteStatus, SplitStatus
-from controller.decision import Decision, Facts, Known, LocalFacts, Memory, decide, terms_for
+from controller.decision import Decision, Facts, Known, LocalFacts, Memory, Terms, decide, terms_for
 from controller.reconcile.claims import Refusal
 from controller.reconcile.conditions import Observation, conditions_for, refused_conditions
 from controller.reconcile.history import with_decision
@@ -77,7 +77,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         conditions=with_transitions(conditions_for(seen), before.conditions, now),
         serving_port=front.port if front else subject.reserved,
         split=_split_status(decision, memory, now) if decision else None,
-        local=LocalStatus(ready=facts.local.ready, total=facts.local.total),
+        local=_local_status(facts, terms, resolved),
         remote=_remote_status(resolved, facts),
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -135,6 +135,12 @@ def _split_status(decision: Decision, memory: Memory, now: datetime) -> SplitSta
         message=decision.message,
         since=memory.split_since or now,
     )
+
+
+def _local_status(facts: Facts, terms: Terms, resolved: Resolved) -> LocalStatus:
+    local, each = facts.local, terms.max_requests_per_replica
+    bounded = each is not None and terms.enabled and resolved.remote is not None
+    return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
 
 
 def _remote_status(resolved: Resolved, facts: Facts) -> RemoteStatus | None:

@@ -1,4 +1,4 @@
-"""Bodies up to the documented 4 MiB are sent again, also under load and in the midst of being sent; above it they are not."""
+"""Bodies up to the documented 4 MiB are sent again, also under load and half sent; above it they are not."""
 
 from __future__ import annotations
 

@@ -1,60 +1,264 @@
-"""`behavior.maxRequestsPerReplica`: what is more than the replicas take leaves at once, and nothing else does."""
+"""`behavior.maxRequestsPerReplica`: what is more than the replicas take leaves at once, and nothing else does.
+
+What a replica has in flight is measured there. `workers` of one Envoy, and several Envoys, look at the same moment at
+the same count, so each of them may let one more pass.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.extensions.load_balancing_policies.least_request.v3.least_request_pb2 import LeastRequest
+from envoy.extensions.router.cluster_specifiers.lua.v3.lua_pb2 import LuaConfig
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.model import Wanted
+from benchmarks.load import Report, Traffic, closed_loop, open_loop
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.flight import Flight
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.mutation import Change, clusters, routes
 from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.traffic import named_wrongly
+from tests.data_plane.support.trap import with_and_without
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SLOW = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0.2"})
+LIMIT, REPLICAS = 4, 3
+CAPACITY = LIMIT * REPLICAS
+SLOW = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0.2"}, fault=named_wrongly)
 
 
-async def test_below_the_limit_nothing_leaves(plane: Plane) -> None:
-    model = await plane.serve(Wanted(limit=4))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
+    """An xDS server and one Envoy of one worker."""
+    async with Plane(network, backends, folder).running() as plane:
+        await plane.join(workers=1)
+        yield plane
 
-    report = await closed_loop(model.url, clients=12, requests=600, traffic=SLOW)
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def three_planes(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sequence[Plane]]:
+    """Three Envoys of two workers each at addresses of their own, before the same replicas."""
+    async with contextlib.AsyncExitStack() as stack:
+        planes = []
+        for number in range(3):
+            plane = Plane(Network.unused(), backends, tmp_path_factory.mktemp(f"plane{number}"))
+            planes.append(await stack.enter_async_context(plane.running()))
+            await plane.join(f"envoy-{number}")
+        yield planes
+
+
+def without_pending(route: Route) -> None:
+    specifier = route.route.inline_cluster_specifier_plugin.extension.typed_config
+    config = LuaConfig()
+    if specifier.Unpack(config):
+        script = config.source_code.inline_string
+        config.source_code.inline_string = script.replace(" + replicas:numPendingRequests()", "")
+        specifier.Pack(config)
+
+
+def by_chance(cluster: Cluster) -> None:
+    for policy in cluster.load_balancing_policy.policies:
+        policy.typed_extension_config.typed_config.Pack(LeastRequest())
+
+
+async def test_below_the_limit_nothing_leaves_and_no_replica_has_more_than_its_limit(plane: Plane) -> None:
+    model = await plane.serve(Wanted(limit=LIMIT))
+    flight = Flight(plane.backends.local, settle=1)
+
+    report = await closed_loop(model.url, clients=CAPACITY, requests=400, traffic=SLOW)
 
     assert (report.errors, report.summary.remote) == ({}, 0)
+    assert flight.peaks() == (CAPACITY, [LIMIT] * REPLICAS)
 
 
-async def test_of_a_cold_burst_the_excess_leaves(plane: Plane) -> None:
-    model = await plane.serve(Wanted(limit=4))
+@with_and_without(clusters(by_chance))
+async def test_above_the_limit_only_the_excess_leaves(plane: Plane, change: Change, held: bool) -> None:
+    """Three times as many clients as there is room for: a third of the work stays, to the last place."""
+    model = await plane.serve(Wanted(limit=LIMIT, change=change))
+    flight = Flight(plane.backends.local, settle=1)
+
+    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_500, traffic=SLOW)
+
+    assert report.errors == {}
+    together, each = flight.peaks()
+    assert together <= CAPACITY
+    assert (max(each) <= LIMIT) is held
+    # Each place is taken again as soon as it is free: five answers a second for each.
+    assert report.summary.local >= 0.9 * CAPACITY * report.seconds / 0.2
+
+
+@with_and_without(routes(without_pending))
+async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane, change: Change, held: bool) -> None:
+    """A hundred first requests at once: no connection to a replica is there yet.
+
+    Which replica gets how many of those that stay is then a matter of chance: Envoy does not count for a replica what
+    still waits for a connection to it.
+    """
+    model = await plane.serve(Wanted(limit=LIMIT, change=change))
+    flight = Flight(plane.backends.local)
 
     report = await closed_loop(model.url, clients=100, requests=100, traffic=SLOW)
 
     assert report.errors == {}
-    assert 12 <= report.summary.local <= 13  # two workers
+    assert (report.summary.local == CAPACITY) is held
+    assert (flight.peaks()[0] == CAPACITY) is held
 
 
-async def test_above_the_limit_the_excess_leaves(plane: Plane) -> None:
-    model = await plane.serve(Wanted(limit=4))
+async def test_what_leaves_waits_for_nothing(plane: Plane) -> None:
+    """The replicas are full for half a minute; what comes then is answered by the remote backend at once."""
+    model = await plane.serve(Wanted(limit=LIMIT))
+    fillers = asyncio.create_task(
+        closed_loop(
+            model.url, clients=CAPACITY, requests=CAPACITY, traffic=Traffic(headers=lambda _: {"on-local": "delay=3"})
+        )
+    )
+    await plane.until_in_flight(model, CAPACITY)
 
-    report = await closed_loop(model.url, clients=36, requests=1_000, traffic=SLOW)
+    replies = [await plane.ask(model) for _ in range(50)]
 
-    print(report.summary)
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
+    assert max(reply.seconds for reply in replies) < 1
+    assert (await fillers).errors == {}
+
+
+async def test_requests_of_uneven_length_share_the_places(plane: Plane) -> None:
+    model = await plane.serve(Wanted(limit=LIMIT))
+    flight = Flight(plane.backends.local, settle=2)
+
+    def uneven(number: int) -> dict[str, str]:
+        return {"on-local": f"delay={(0.02, 0.05, 0.1, 1)[number % 4]}", "on-remote": "delay=0.05"}
+
+    report = await closed_loop(model.url, clients=2 * CAPACITY, requests=1_500, traffic=Traffic(headers=uneven))
+
+    assert report.errors == {}
+    assert flight.peaks() == (CAPACITY, [LIMIT] * REPLICAS)
+    assert report.summary.local and report.summary.remote
+
+
+async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
+    wanted = Wanted(limit=LIMIT)
+    model = await plane.serve(wanted)
+    stop = asyncio.Event()
+    load = asyncio.create_task(closed_loop(model.url, clients=20, requests=20_000, traffic=SLOW, stop=stop))
+
+    for count in (3, 2, 1, 0, 1, 2, 3):
+        await plane.change(model, replace(wanted, replicas=plane.backends.replicas[:count]))
+        flight = Flight(plane.backends.local, settle=0.5)  # what was in flight before has its answer
+        await asyncio.sleep(1)
+        assert flight.peaks()[0] == LIMIT * count
+    stop.set()
+    report = await load
+
     assert report.errors == {}
 
 
+async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane) -> None:
+    """Its place is always free, so it is asked first, until it is left alone."""
+    model = await plane.serve(Wanted(limit=100))
+    failing, *_ = plane.backends.local
+    failing.behave("status=503")
+    try:
+        report = await closed_loop(model.url, clients=20, requests=5_000)
+    finally:
+        failing.behave("")
+
+    assert report.errors == {}
+    assert report.summary.remote < 250
+
+
 async def test_with_the_remote_gone_everything_stays(plane: Plane) -> None:
-    model = await plane.serve(Wanted(limit=4))
+    model = await plane.serve(Wanted(limit=LIMIT))
 
     with plane.backends.killed(plane.backends.remote):
-        report = await closed_loop(model.url, clients=36, requests=500, traffic=SLOW)
+        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_000, traffic=SLOW)
+
+    assert (report.errors, report.summary.remote) == ({}, 0)
+
+
+async def test_with_a_failing_remote_everything_stays(plane: Plane) -> None:
+    model = await plane.serve(Wanted(limit=LIMIT))
+    traffic = replace(SLOW, headers=lambda _: {"on-local": "delay=0.2", "on-remote": "status=503"})
+
+    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_000, traffic=traffic)
 
     assert (report.errors, report.summary.remote) == ({}, 0)
 
 
 async def test_with_the_replicas_gone_everything_leaves(plane: Plane) -> None:
-    model = await plane.serve(Wanted(limit=4))
+    model = await plane.serve(Wanted(limit=LIMIT))
 
     with plane.backends.killed(*plane.backends.local):
-        report = await closed_loop(model.url, clients=36, requests=500, traffic=SLOW)
+        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_000, traffic=SLOW)
 
     assert (report.errors, report.summary.local) == ({}, 0)
+
+
+async def test_a_split_goes_before_the_limit(plane: Plane) -> None:
+    """Half leaves by the split; of the other half, what finds no place."""
+    model = await plane.serve(Wanted(limit=LIMIT, away=50))
+    flight = Flight(plane.backends.local)
+
+    below = await closed_loop(model.url, clients=CAPACITY, requests=400, traffic=SLOW)
+    above = await closed_loop(model.url, clients=6 * CAPACITY, requests=1_500, traffic=SLOW)
+
+    assert (below.errors, above.errors) == ({}, {})
+    assert 140 <= below.summary.local <= 260  # of 400, six sigma
+    assert flight.peaks()[0] <= CAPACITY
+    assert above.summary.local < 600
+
+
+async def test_without_a_remote_there_is_no_limit(plane: Plane) -> None:
+    model = await plane.serve(Wanted(limit=LIMIT, remote=False))
+    before = plane.backends.remote.count()
+
+    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=500, traffic=SLOW)
+
+    assert (report.errors, report.summary.local) == ({}, 500)
+    assert plane.backends.remote.count() == before
+
+
+@pytest.mark.parametrize("clients", [(12, 12, 12), (30, 4, 2)], ids=["even", "skewed"])
+async def test_three_envoys_share_the_limit(three_planes: Sequence[Plane], clients: Sequence[int]) -> None:
+    """Each has a third of it: what they let pass together is never more, however the load is spread."""
+    wanted = Wanted(limit=LIMIT, envoys=3)
+    models = [await plane.serve(wanted) for plane in three_planes]
+    backends = three_planes[0].backends
+    flight = Flight(backends.local)
+
+    async def load(model: Model, clients: int) -> Report:
+        return await closed_loop(model.url, clients=clients, requests=40 * clients, traffic=SLOW)
+
+    reports = await asyncio.gather(*map(load, models, clients))
+
+    workers = 2 * len(models)
+    assert [report.errors for report in reports] == [{}, {}, {}]
+    together, each = flight.peaks()
+    assert together <= CAPACITY + workers, f"of the replicas: {each}"
+    # An Envoy with less than its share sends nothing away.
+    for report, count in zip(reports, clients, strict=True):
+        assert (report.summary.remote == 0) == (count <= CAPACITY / 3)
+
+
+async def test_a_burst_of_a_trace_leaves_only_what_is_too_much(plane: Plane) -> None:
+    """Arrivals that double every second: below the limit nothing leaves, above it what is too much and no more."""
+    model = await plane.serve(Wanted(limit=LIMIT))
+    calm = [number / 20 for number in range(40)]
+    burst = [2 + number / 400 for number in range(400)]
+
+    report = await open_loop(model.url, [*calm, *burst], SLOW)
+
+    assert report.errors == {}
+    routes_of_calm = {sample.route for sample in report.samples if sample.start < 1.9}
+    assert routes_of_calm == {"local"}
+    # A second of 400 arrivals meets room for 60, and twelve places at its end.
+    local = sum(sample.route == "local" for sample in report.samples if sample.start >= 2)
+    assert 48 <= local <= 84

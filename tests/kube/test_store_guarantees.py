@@ -266,3 +266,24 @@ async def test_a_server_that_says_410_to_every_watch_is_not_listed_all_the_time(
     assert asyncio.get_running_loop().time() - begun > 1.5
     await traffic.is_watching()
     assert watched.told == ["a", "b", "c"]
+
+
+async def test_one_more_namespace_is_read_for_the_kinds_that_are_named(api_server: Cluster, namespace: str) -> None:
+    user = UserHand(api_server)
+    slices = [
+        make_object("EndpointSlice", "gateway", where, addressType="IPv4", endpoints=[])
+        for where in (namespace, "default")
+    ]
+    secrets = [make_secret("of-nobody", "default"), make_secret("a", namespace)]
+    await user.apply(*slices, *secrets)
+    client = KubeClient(find_source(api_server.kubeconfig, None, {}))
+    kinds, also = ("EndpointSlice", "Secret"), [("EndpointSlice", "default"), ("EndpointSlice", namespace)]
+    try:
+        async with client, KubeStore(client, kinds, (namespace,), also=also) as store:
+            reader = Reader(store, *kinds)
+            await reader.next()
+            found = {(ref.namespace, ref.name) for kind in kinds for ref in reader.cache.objects(kind)}
+        assert {(namespace, "gateway"), ("default", "gateway"), (namespace, "a")} <= found
+        assert ("default", "of-nobody") not in found
+    finally:
+        await user.remove(slices[1], secrets[0])

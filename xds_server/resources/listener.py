@@ -174,10 +174,10 @@ def local_listener(model: ModelKey, *, is_restoring: bool) -> Listener:
     and its host; its headers are restored already. It knows nothing of the backend, so a request that met an older
     version of it comes back just as well.
     """
-    rewritten: dict[str, Any] = {"path_rewrite": state_of(":path"), "host_rewrite": state_of(":authority")} if is_restoring else {}
+    restored: dict[str, Any] = {"path_rewrite": state_of(":path"), "host_rewrite": state_of(":authority")}
     route = Route(
         match=RouteMatch(prefix="/"),
-        route=forwarding(names.local_cluster(model), **rewritten),
+        route=forwarding(names.local_cluster(model), **(restored if is_restoring else {})),
         request_headers_to_remove=list(HANDED_ON.values()) if is_restoring else [],
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 class KubeStore:
     """An ObjectStore over the API server; `async with` runs it. The client must be open, and stays open.
 
-    Without `namespaces` all are read, which needs the right to list and watch in all of them. `writes` counts the
-    requests that wrote a status.
+    Without `namespaces` all are read, which needs the right to list and watch in all of them. `also` are kinds that are
+    read in one more namespace each. `writes` counts the requests that wrote a status.
     """
 
     def __init__(
@@ -37,13 +37,16 @@ class KubeStore:
         kinds: AnyCollection[str],
         namespaces: AnyCollection[str] = (),
         second_look: float = SECOND_LOOK,
+        *,
+        also: AnyCollection[tuple[str, str]] = (),
     ) -> None:
         """Raises KeyError for a kind that is not in `RESOURCES`."""
         self._client = client
+        where = [(kind, namespace) for kind in kinds for namespace in namespaces or ("",)]
+        more = [one for one in also if namespaces and one not in where]
         self._reflectors = {
             (kind, namespace): Reflector(client, RESOURCES[kind], namespace, Collection(second_look), self._tell)
-            for kind in kinds
-            for namespace in namespaces or ("",)
+            for kind, namespace in (*where, *more)
         }
         self._anywhere = not namespaces
         self._watches = Watches(self._objects)

@@ -167,6 +167,14 @@ CASES: tuple[Case, ...] = (
         kept=_NO_FAILURE,
     ),
     Case(
+        name="one replica of three breaks the connection before it answers",
+        group=Group.REPLICAS,
+        means="The same; it is left alone for a second or two after two of them.",
+        trouble=behaving(one_replica, "reset=before"),
+        promise=_NEARLY,
+        kept=_NO_FAILURE,
+    ),
+    Case(
         name="the replicas are killed and revived again and again",
         group=Group.REPLICAS,
         means="Each request goes to a replica that is believed well, and once more to the remote backend if it is not. "

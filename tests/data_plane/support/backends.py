@@ -47,6 +47,10 @@ class Backend:
         """How many requests it got since its start, health checks aside."""
         return int(self._ask("count"))
 
+    def spans(self) -> list[tuple[float, float]]:
+        """When each request since this was asked last began and ended, on the host's clock."""
+        return [(begin, end) for begin, end in json.loads(self._ask("spans"))]
+
     def seen(self, probe: str) -> list[dict[str, Any]]:
         """The requests that it got with this `probe` header."""
         seen: list[dict[str, Any]] = json.loads(self._ask(f"seen/{probe}"))

@@ -25,7 +25,14 @@ class Envoy:
     """A running Envoy. `change` edits its bootstrap before the start."""
 
     def __init__(
-        self, node_id: str, token: str, xds: HostPort, folder: Path, change: Callable[[Bootstrap], None] = as_it_is
+        self,
+        node_id: str,
+        token: str,
+        xds: HostPort,
+        folder: Path,
+        change: Callable[[Bootstrap], None] = as_it_is,
+        *,
+        workers: int = 2,
     ) -> None:
         self.node_id = node_id
         self._folder = folder
@@ -34,7 +41,7 @@ class Envoy:
         config = folder / f"{node_id}.yaml"
         config.write_text(yaml.safe_dump(bootstrap))
         self._admin_address = folder / f"{node_id}.admin"
-        flags = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", "2"]
+        flags = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", workers]
         command = [envoy_binary(), "--config-path", config, *flags, "--log-level", "warning"]
         self.process = Child(command, folder / f"{node_id}.log")
         self._admin: httpx.AsyncClient | None = None

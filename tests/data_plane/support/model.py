@@ -35,7 +35,8 @@ class Wanted:
     tls: RemoteTls | None = None
     first_byte_timeout: timedelta | None = None
     limit: int | None = None
-    """Requests in flight for each replica."""
+    """Requests in flight for each replica; shared by so many `envoys`."""
+    envoys: int = 1
     answer_timeout: timedelta | None = None
     """Of the remote; `retries` are its own too."""
     retries: int | None = None

@@ -12,8 +12,9 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `silent=1`              never answer
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
-all, `GET /-/received` how many bytes. `PUT /-/health` with a status code in the body sets what `/healthz`
-answers, 0 that it never does; `PUT /-/behaviour` how requests are answered that choose nothing themselves.
+all, `GET /-/received` how many bytes, `GET /-/spans` when each of those since it was asked last began and ended (clock
+of the host). `PUT /-/health` with a status code in the body sets what `/healthz` answers, 0 that it never does;
+`PUT /-/behaviour` how requests are treated that choose nothing.
 
 With a ledger (see `ledger`) behind name, host and port it notes there each request with a header `number: N` as it
 comes. With the file of a certificate and its key behind that it speaks TLS; with one of authorities behind that, only
@@ -30,7 +31,8 @@ import socket
 import ssl
 import struct
 import sys
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from pathlib import Path
 
 
@@ -45,6 +47,7 @@ class Server:
         self.count = 0
         self.received = 0
         self.ledger = ledger
+        self.spans: deque[tuple[float, float]] = deque(maxlen=100_000)
         self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
 
 
@@ -75,9 +78,13 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._request: Request | None = None
         self._upgraded = False
+        self._began: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
 
     def data_received(self, data: bytes) -> None:
         if self._upgraded:
@@ -107,10 +114,19 @@ class Connection(asyncio.Protocol):
         elif path.startswith("/-/"):
             self._control(path, request)
         else:
-            self._server.count += 1
             if number := request.headers.get("number"):
                 self._server.ledger[int(number)] += 1
+            self._begin()
             self._behave(request)
+
+    def _begin(self) -> None:
+        self._began = time.monotonic()
+        self._server.count += 1
+
+    def _done(self) -> None:
+        if self._began is not None:
+            self._server.spans.append((self._began, time.monotonic()))
+            self._began = None
 
     def _control(self, path: str, request: Request) -> None:
         if path == "/-/health":
@@ -123,6 +139,9 @@ class Connection(asyncio.Protocol):
             self._answer(200, b"%d" % self._server.count)
         elif path == "/-/received":
             self._answer(200, b"%d" % self._server.received)
+        elif path == "/-/spans":
+            self._answer(200, json.dumps(list(self._server.spans)).encode())
+            self._server.spans.clear()
         else:
             self._answer(200, json.dumps(self._server.seen.get(path.rpartition("/")[2], [])).encode())
 
@@ -166,6 +185,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, status: int, body: bytes, header: str = "") -> None:
         more = f"{header}\r\n" if header else ""
         head = f"HTTP/1.1 {status} .\r\nx-served-by: {self._server.name}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+        self._done()  # before anybody can know of the answer and send the next request
         self._transport.write(head.encode("latin-1") + body)
 
     def _reset(self) -> None:

@@ -62,9 +62,9 @@ class Plane:
             await self._client.aclose()
             await self._server.stop(0)
 
-    async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is) -> Envoy:
+    async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is, workers: int = 2) -> Envoy:
         """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
-        envoy = Envoy(node_id, token, self._xds, self._folder, change)
+        envoy = Envoy(node_id, token, self._xds, self._folder, change, workers=workers)
         self.envoys.append(envoy)
         await envoy.started()
 
@@ -105,7 +105,7 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        gateway = Gateway(self.network.host(1), str(wanted.authorities))
+        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys)
         route = route_of(model, wanted, self.backends.remote.host)
         resources = resources_for(model.key, route, replicas, gateway)
         if route.remote and wanted.secrets:
@@ -132,6 +132,15 @@ class Plane:
 
     async def acknowledged(self, model: Model) -> None:
         await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
+
+    async def until_in_flight(self, model: Model, count: int) -> None:
+        """Wait until the replicas of a model have so many requests in flight, as Envoy counts them."""
+
+        async def are_there() -> bool:
+            name = f"cluster.{model.local_cluster}.upstream_rq_active"
+            return sum([await envoy.stat(name) for envoy in self.envoys]) >= count
+
+        await until(are_there, f"{count} requests in flight for {model.key}")
 
     async def healthy(self, model: Model, count: int) -> None:
         """Wait until Envoy takes so many endpoints of the cluster that prefers local for healthy."""

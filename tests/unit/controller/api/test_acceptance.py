@@ -25,7 +25,13 @@ def test_what_is_served_is_not_warned_of():
     served = {
         "serviceRef": {"name": "a", "targetPort": 80},
         "offloadingConfig": {
-            "behavior": {"percentage": 50, "recoverAfter": "10s", "stepInterval": "2s", "firstByteTimeout": "5s"},
+            "behavior": {
+                "percentage": 50,
+                "recoverAfter": "10s",
+                "stepInterval": "2s",
+                "firstByteTimeout": "5s",
+                "maxRequestsPerReplica": 8,
+            },
             "remoteBackend": {
                 "host": "h",
                 "scheme": "https",
@@ -59,7 +65,6 @@ def test_the_spec(spec, words):
     "behavior",
     [
         {"mode": "Proportional"},
-        {"maxRequestsPerReplica": 8},
         {"offloadAfter": "1s"},
         {"restoreAfter": "1s"},
         {"tolerance": 0.5},

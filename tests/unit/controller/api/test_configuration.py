@@ -41,7 +41,8 @@ def test_every_key_of_the_original():
 
 def test_what_has_no_effect_yet_is_said():
     said = parse(Configuration, OF_THE_ORIGINAL).not_served()
-    assert said == ("metricInformer: has no effect yet", "proxyService: has no effect yet")
+    assert said == ("metricInformer: has no effect yet",)
+    assert parse(Configuration, OF_THE_ORIGINAL).gateway == ("default", "beamlit-gateway")
     assert parse(Configuration, {}).not_served() == ()
 
 

@@ -155,3 +155,23 @@ def test_a_status_reads_back_as_it_was_written(ready, remote, enabled, annotatio
         slices = slices.ready(address) if one else slices.not_ready(address)
     status = reconciled(model, *([a_service().port(80)] if found else []), slices)
     assert previous_status(model.stored(status=status.as_object())) == status
+
+
+def test_an_override_and_a_pause_hold_the_split_and_not_the_limit():
+    model = a_model().with_remote("r").offloading(maxRequestsPerReplica=4)
+    for held in (model, model.overridden("remote=30"), model.paused()):
+        status = reconciled(held, a_service().port(80), READY)
+        assert status.route.local.max_requests_per_replica == 4
+        assert status.local.capacity == 4
+
+
+def test_the_message_says_what_leaves():
+    status = reconciled(a_model().with_remote("r").offloading(maxRequestsPerReplica=4), a_service().port(80), READY)
+    assert status.split.message == (
+        "1 of 1 local replicas are ready; what is more than 4 requests in flight (4 for each) is sent away"
+    )
+
+
+def test_there_is_no_capacity_where_nothing_may_leave():
+    for model in (a_model().with_remote("r").disabled(), a_model()):
+        assert reconciled(model.offloading(maxRequestsPerReplica=4), a_service().port(80), READY).local.capacity is None

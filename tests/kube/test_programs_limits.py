@@ -1,0 +1,51 @@
+"""`maxRequestsPerReplica` in a cluster: shared by the ready Envoys of the gateway's Service."""
+
+from __future__ import annotations
+
+import re
+
+from benchmarks.load import Traffic, closed_loop
+from tests.data_plane.support.envoy import Envoy
+from tests.e2e.support import eventually
+from tests.kube.support.site import Site
+from tests.support.objects import ASlice, a_slice
+
+
+async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
+    first, second, remote = site.backend("local-1"), site.backend("local-2"), site.backend("remote")
+    site.write(site.served("chat", [first], remote).offloading(maxRequestsPerReplica=6), gateway("10.9.0.1"))
+    site.xds_server("--gateway-service", f"{site.namespace}/gateway")
+    site.controller()
+    envoy = await site.envoy()
+
+    await site.until_condition("chat", "Ready", "True")
+    await until_limit(envoy, 6)
+    assert (await site.status("chat"))["local"]["capacity"] == 6
+
+    await site.change(gateway("10.9.0.1", "10.9.0.2"))
+    await until_limit(envoy, 3)
+
+    site.served("chat", [first, second])
+    await until_limit(envoy, 6)
+    await site.until_status("chat", lambda status: status["local"].get("capacity") == 12)
+
+    url = f"http://{site.gateway}:{await site.port('chat')}/"
+    slow = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0.2"})
+    below = await closed_loop(url, clients=6, requests=60, traffic=slow)
+    assert (below.errors, below.summary.remote) == ({}, 0)
+    above = await closed_loop(url, clients=60, requests=60, traffic=slow)
+    assert above.errors == {}
+    assert 6 <= above.summary.local <= 7  # two workers
+
+
+def gateway(*ready: str) -> ASlice:
+    return a_slice("gateway").ready(*ready)
+
+
+async def until_limit(envoy: Envoy, limit: int) -> None:
+    """Wait until the only route of this Envoy that counts lets so many requests stay."""
+
+    async def found() -> list[int]:
+        return [int(number) for number in re.findall(r"numPendingRequests\(\) \S+ ([0-9]+)", await envoy.dump())]
+
+    await eventually(found, lambda seen: seen == [limit])

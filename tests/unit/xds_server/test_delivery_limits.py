@@ -1,0 +1,97 @@
+"""What the replicas take is shared by the Envoys that are ready: the routes follow both, and nothing else does."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from controller.api.route import ModelRoute
+from tests.support.objects import a_model, a_slice
+from tests.support.routes import a_remote, a_route
+from tests.support.store import MemoryStore, settled
+from xds_server.delivery import Delivery
+from xds_server.resources.model import Gateway
+from xds_server.snapshot.snapshot import EMPTY
+from xds_server.snapshot.types import ROUTE, SHORT
+
+
+class Published:
+    """A publisher that keeps the snapshot, and what each one changed."""
+
+    def __init__(self):
+        self.snapshot, self.changes = EMPTY, []
+
+    def publish(self, snapshot, changed):
+        self.snapshot = snapshot
+        self.changes.append({(SHORT[key.type_url], key.name) for key in changed})
+
+    def limit_of(self, model):
+        _, counted, rest = self.snapshot.by_type[ROUTE][model].body.partition(b"numPendingRequests() >= ")
+        return int(rest.partition(b" then")[0]) if counted else None
+
+
+def decided(name, route: ModelRoute):
+    raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return a_model(name).stored(status={"observedGeneration": 1, "route": raw})
+
+
+def limited(**more):
+    route = a_route(a_remote(), **more)
+    return route.model_copy(update={"local": route.local.model_copy(update={"max_requests_per_replica": 4})})
+
+
+def gateway_of(*ready, version="1"):
+    return a_slice("gateway").in_namespace("system").ready(*ready).not_ready("10.1.0.9").stored(version=version)
+
+
+THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
+
+
+@contextlib.asynccontextmanager
+async def delivering(*objects, gateway_service=("system", "gateway")):
+    store, published = MemoryStore(objects), Published()
+    delivery = Delivery(store, published, Gateway(envoys=2))
+    delivery.gateway_service = gateway_service
+    task = asyncio.create_task(delivery.run())
+    await settled()
+    try:
+        yield store, published
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
+async def test_the_ready_envoys_share_the_limit(envoys, limit):
+    async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published):
+        assert published.limit_of("default/a") == limit
+
+
+async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
+    async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published):
+        assert published.limit_of("default/a") == 6
+
+
+async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
+    objects = decided("a", limited()), decided("b", limited()), decided("c", a_route(a_remote()))
+    async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published):
+        store.put(gateway_of("10.1.0.1", "10.1.0.2", version="2"))
+        await settled()
+        assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}]
+        assert published.limit_of("default/b") == 6
+
+
+async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published):
+        store.put(a_slice().ready("10.0.0.1").stored(version="2"))
+        await settled()
+        assert published.changes[1:] == [{("EDS", "default/a/local"), ("RDS", "default/a")}]
+        assert published.limit_of("default/a") == 4
+
+
+async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published):
+        store.put(gateway_of("10.1.0.7", version="2"))
+        await settled()
+        assert published.changes[1:] == []
