@@ -45,6 +45,8 @@ class Case:
     """The statuses that are no failure."""
     patience: float = 10.0
     """Seconds that a client waits."""
+    settles: float = 0.0
+    """Seconds after its end in which requests may fail still."""
 
 
 @dataclass(frozen=True)
@@ -335,7 +337,9 @@ CASES: tuple[Case, ...] = (
     Case(
         name="every server is killed",
         group=Group.BOTH,
-        means="A quick 503 of Envoy. It goes on trying, so that the first server that is back is used.",
+        means="A quick 503 of Envoy. Some requests get it for a second or two more when the servers are back, until a health "
+        "check has found one of them.",
+        settles=3.0,
         trouble=killed(both_sides),
         promise=Promise(
             remote=share.none, failed=share.every, errors=frozenset({"status 503"}), asked=(0, 0), quick=2.0

@@ -10,10 +10,10 @@ from datetime import timedelta
 
 from benchmarks.load import Report, Sample, Traffic, closed_loop, percentile
 from controller.api.route import HttpCheck
-from tests.data_plane.failures.cases import Cell
+from tests.data_plane.failures.cases import Case, Cell
 from tests.data_plane.failures.promise import Outcome
 from tests.data_plane.failures.site import Site
-from tests.data_plane.failures.troubles import Scene, Trouble
+from tests.data_plane.failures.troubles import Scene
 from tests.data_plane.support.ledger import REQUESTS
 from tests.data_plane.support.model import Model
 from tests.data_plane.support.mutation import Change, nothing
@@ -49,39 +49,45 @@ async def come_of(site: Site, cell: Cell, size: Size, change: Change = nothing) 
     load = Load(model.url, size, case.patience, case.good)
     scene = Scene(site, model, load.latest)
     try:
-        stretch = await _played(load, scene, case.trouble, size.requests)
+        stretch = await _played(load, scene, case, size.requests)
     finally:
         report = await load.end()
     await plane.withdraw(model)
     return _outcome(site, cell, size, report, stretch)
 
 
-async def _played(load: Load, scene: Scene, trouble: Trouble, requests: int) -> Stretch:
-    begun = first = last = over = 0
-    until_when = 0.0
+async def _played(load: Load, scene: Scene, case: Case, requests: int) -> Stretch:
+    begun = there = ending = over = 0.0
     with suppress(TookTooLongError):
         await load.more(int(requests * _BEFORE))
-        begun = load.sent
-        async with trouble(scene):
-            first = load.sent
+        begun = load.seconds
+        async with case.trouble(scene):
+            there = load.seconds
             await load.more(int(requests * (1 - _BEFORE - _AFTER)))
-            last, until_when = load.sent, load.seconds
-        over = load.sent
+            ending = load.seconds
+        await asyncio.sleep(case.settles)
+        over = load.seconds
         await load.more(int(requests * _AFTER))
-        return Stretch(begun, range(first, last), until_when, over)
-    return Stretch(begun, range(first, last), until_when, over or load.sent, cut=True)
+        return Stretch(begun, there, ending, over)
+    return Stretch(begun, there, ending, over or load.seconds, cut=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """When the trouble was, in numbers of requests sent: until it had `begun`, while it was there, when it was over."""
+    """When the trouble was, in seconds from the start of the load."""
 
-    begun: int
-    sent: range
-    until: float
-    """Seconds from the start of the load. What was not answered by then may have met the end of the trouble."""
-    over: int
+    begun: float
+    there: float
+    ending: float
+    over: float
     cut: bool = False
+
+    def met(self, request: Sample) -> bool:
+        """Tell whether the trouble was there from the start of a request to its end."""
+        return self.there <= request.start and request.end <= self.ending
+
+    def may_have_met(self, request: Sample) -> bool:
+        return self.begun < request.end and request.start < self.over
 
 
 class TookTooLongError(Exception):
@@ -104,7 +110,7 @@ class Load:
 
     @property
     def seconds(self) -> float:
-        """How long ago it began, at most: a little before the first request was sent."""
+        """How long ago it began: when the first request was sent."""
         return asyncio.get_running_loop().time() - self._begun
 
     def latest(self, count: int) -> range:
@@ -126,6 +132,8 @@ class Load:
         return await self._task
 
     def _number(self, number: int) -> Mapping[str, str]:
+        if number == 0:
+            self._begun = asyncio.get_running_loop().time()
         self.sent = number + 1
         return {"number": str(number)}
 
@@ -144,17 +152,15 @@ async def _reaches_remote(plane: Plane, model: Model) -> None:
 
 def _outcome(site: Site, cell: Cell, size: Size, report: Report, stretch: Stretch) -> Outcome:
     # Requests are numbered in the order of their start, which is the report's.
-    lasting = [number for number in stretch.sent if report.samples[number].end <= stretch.until]
+    lasting = [number for number, sample in enumerate(report.samples) if stretch.met(sample)]
     samples = [report.samples[number] for number in lasting]
     failed = [one for one in samples if one.error]
     asked = [sum(times) for times in zip(*(one.ledger.times() for one in site.everyone), strict=True)]
     counts = [asked[number] for number in lasting]
-    # What is in flight when it begins and when it ends may meet it.
-    outside = (*report.samples[: max(0, stretch.begun - size.clients)], *report.samples[stretch.over :])
     return Outcome(
         requests=len(report.samples),
         failed=report.errors,
-        failed_outside=sum(bool(one.error) for one in outside),
+        failed_outside=sum(bool(one.error) and not stretch.may_have_met(one) for one in report.samples),
         clients=size.clients,
         away=cell.away,
         lasting=len(samples),
