@@ -8,7 +8,6 @@ Envoy that answers at once. Before that, the product's Envoy and the one by hand
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,11 @@ from pathlib import Path
 import click
 
 from benchmarks.proxies.comparison import GOALS, VARIANTS, Goal, Round, Variant, failed, turns
-from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoys, on_cpus
+from benchmarks.proxies.envoys import Cpus, Envoys, on_cpus
 from benchmarks.proxies.lineup import Proxy, lineup
+from benchmarks.proxies.signals import until_signalled
 from benchmarks.proxies.table import LEGEND, table, verdict, verdict_on_failures
 
-INTERRUPTED = 130
 _WARM_UP = 6
 """Rounds before those that count."""
 _AT_MOST = 3
@@ -118,22 +117,7 @@ def main(rounds: int, seconds_per_slot: float) -> None:
     does nothing but split; and an Envoy whose file was written by hand for the product's duties. Prints a table, then
     for each goal whether it is met.
     """
-    sys.exit(asyncio.run(_until_signalled(Options(rounds, seconds_per_slot))))
-
-
-async def _until_signalled(options: Options) -> int:
-    """Run; SIGINT and SIGTERM cancel it, and it takes its processes down with it."""
-    benchmark = asyncio.create_task(run(options))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, benchmark.cancel)
-    try:
-        return await benchmark
-    except asyncio.CancelledError:
-        click.echo("\ninterrupted; every process of the benchmark is gone", err=True)
-        return INTERRUPTED
-    except (CannotRunError, OSError) as error:
-        click.secho(f"\ncould not run: {error}", fg="red", err=True)
-        return 2
+    sys.exit(asyncio.run(until_signalled(run(Options(rounds, seconds_per_slot)))))
 
 
 if __name__ == "__main__":

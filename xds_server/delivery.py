@@ -15,7 +15,7 @@ from controller.api.core import EndpointSlice
 from controller.api.credentials import inline_client_secret
 from controller.api.endpoint_guard import EndpointGuard, admit_all
 from controller.api.endpoints import Replica, count_of_ready, replicas_of
-from controller.api.route import LocalBackend, ModelRoute
+from controller.api.route import LocalBackend, ModelRoute, RemoteRoute
 from controller.api.status import is_withdrawn
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
@@ -24,6 +24,7 @@ from xds_server.credentials.protection import has_inline, is_inline, protected, 
 from xds_server.credentials.sources import MODEL, SECRET, OwnSecrets
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
+from xds_server.resources.secret import Values
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 
@@ -79,6 +80,7 @@ class Delivery:
         self._delivered: dict[ModelKey, ModelRoute] = {}
         self._models_of: dict[ObjectRef, set[ModelKey]] = {}
         self._problems: dict[ModelKey, tuple[str, ...]] = {}
+        self._remotes: dict[ModelKey, tuple[RemoteRoute, Values]] = {}
         self._decided: dict[ObjectRef, StoredObject] = {}
         self._assembly: Assembly[ModelKey] = Assembly()
         self._due: set[ModelKey] = set()
@@ -123,6 +125,10 @@ class Delivery:
     def problems(self, model: ModelKey) -> tuple[str, ...]:
         """Say why requests for a model stay local though its route lets them leave: a credential that is not there."""
         return self._problems.get(model, ())
+
+    def remote(self, model: ModelKey) -> tuple[RemoteRoute, Values] | None:
+        """Return the remote side of a model with its credentials; None if there is none, or one is missing."""
+        return self._remotes.get(model)
 
     def models_with(self, keys: Iterable[ResourceKey]) -> frozenset[ModelKey]:
         """Find the models that these resources belong to."""
@@ -218,12 +224,16 @@ class Delivery:
     def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
         route = self._routes.get(model)
         self._problems.pop(model, None)
+        self._remotes.pop(model, None)
         if route is None:
             return ()
         found = protected(model, route, self._found, self._own)
         if found.problems:
             self._problems[model] = found.problems
-        return (*found.secrets, *resources_for(model, found.route, self._replicas(route.local), self._sized()))
+        resources = resources_for(model, found.route, self._replicas(route.local), self._sized())
+        if found.route.remote:
+            self._remotes[model] = (found.route.remote, found.values)
+        return (*found.secrets, *resources)
 
     def _sized(self) -> Gateway:
         """Return the gateway with as many Envoys as there are: none that is ready shares with none."""

@@ -7,8 +7,10 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from controller.api.reports import ModelReport, ReplicaReport
-from controller.api.route import ModelRoute
+from controller.api.reports import ModelReport, RemoteReport, ReplicaReport
+from controller.api.route import ModelRoute, RemoteRoute
+from xds_server.loads.loads import Loads
+from xds_server.loads.reading import LoadReader
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import SECRET, SHORT
@@ -41,12 +43,32 @@ class Clients(Protocol):
         """Return for each client which of these resource versions it has not ACKed."""
 
 
+class Remotes(Protocol):
+    """What remote backends are found to be: see `Checks`."""
+
+    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+        """Report on the backend of a model, by its route; None when nobody checks it."""
+
+
+class _Unchecked:
+    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+        return None
+
+
+UNCHECKED: Remotes = _Unchecked()
+"""No remote backend is checked."""
+
+
 class Reports:
     """The reports of this replica, and the readers that follow them."""
 
-    def __init__(self, served: Served, clients: Clients) -> None:
+    def __init__(
+        self, served: Served, clients: Clients, loads: Loads | None = None, remotes: Remotes = UNCHECKED
+    ) -> None:
         self._served = served
         self._clients = clients
+        self._loads = loads or Loads()
+        self._remotes = remotes
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # One that nobody holds needs nothing.
 
     def report(self, model: ModelKey) -> ModelReport:
@@ -71,11 +93,17 @@ class Reports:
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
             refusals=(*self._served.problems(model), *_strangers(envoys, keys), *refused),
+            remote=self._remotes.report(model, route.remote) if route.remote else None,
         )
 
-    def replica(self) -> ReplicaReport:
-        """Report on this replica as a whole."""
-        return ReplicaReport(envoys=len(self._envoys(())))
+    def replica(self, now: float) -> ReplicaReport:
+        """Report on this replica as a whole; `now` is of the steady clock of the loads."""
+        nodes = [one.client.node_id for one in self._envoys(())]
+        return ReplicaReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
+
+    def loads(self) -> LoadReader:
+        """Begin to read what load the Envoys report."""
+        return LoadReader(self._loads)
 
     def _envoys(self, versions: Iterable[tuple[ResourceKey, str]]) -> list[Holding]:
         return [one for one in self._clients.holds(versions) if one.client.initialised and not one.client.is_debug]
@@ -89,6 +117,8 @@ class Reports:
 
     def look_again(self, models: Iterable[ModelKey] | None) -> None:
         """Something changed for these models; None: for all of them."""
+        for model in models or ():
+            self._loads.take(model, self._served.route(model), (key for key, _ in self._served.versions(model)))
         changed = frozenset(self._served.models() if models is None else models)
         for reader in self._readers:
             reader.look_at(changed)

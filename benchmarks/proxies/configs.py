@@ -53,14 +53,14 @@ def by_hand(front: str, upstreams: Upstreams, local: int) -> str:
 
 
 def _split(routes: list[dict[str, Any]], local: int) -> list[dict[str, Any]]:
-    """Set the fraction of the first of two routes. One that nothing would take is left out, as anyone would."""
-    to_local, to_remote = routes
+    """Set the fraction of the first route, the others are for what leaves. What nothing would take is left out."""
+    to_local, *to_remote = routes
     if local == 0:
-        return [to_remote]
+        return to_remote
     if local == 100:
         return [{**to_local, "match": {"prefix": "/"}}]
     fraction = {"default_value": {"numerator": local, "denominator": "HUNDRED"}}
-    return [{**to_local, "match": {**to_local["match"], "runtime_fraction": fraction}}, to_remote]
+    return [{**to_local, "match": {**to_local["match"], "runtime_fraction": fraction}}, *to_remote]
 
 
 def _filled(name: str, **values: str) -> str:

@@ -51,10 +51,15 @@ async def lineup(envoys: Envoys, cpus: Cpus) -> AsyncIterator[Mapping[Variant, P
         await _compare_duties(fronts)
         proxies = {}
         for variant, envoy in started.items():
-            clients = Clients((fronts[variant], FRONT_PORT), _REQUEST, _CLIENTS)
-            stack.callback(clients.close)
-            proxies[variant] = Proxy(envoy, clients)
+            proxies[variant] = Proxy(envoy, clients_of(stack, fronts[variant]))
         yield proxies
+
+
+def clients_of(stack: AsyncExitStack, front: str) -> Clients:
+    """Connect the clients of one Envoy, until the stack unwinds."""
+    clients = Clients((front, FRONT_PORT), _REQUEST, _CLIENTS)
+    stack.callback(clients.close)
+    return clients
 
 
 async def _config(stack: AsyncExitStack, variant: Variant, front: str, upstreams: Upstreams) -> str:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import Upstreams
+from benchmarks.proxies.features import NONE, Feature
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort, bootstrap_for
@@ -21,11 +22,12 @@ _MODEL = ModelKey("default", "chat")
 class ControlPlane:
     """Serves one model that listens on `front` and keeps `local` percent to any Envoy with its bootstrap."""
 
-    def __init__(self, front: str, upstreams: Upstreams, local: int) -> None:
-        route = model_route(upstreams, local)
+    def __init__(self, front: str, upstreams: Upstreams, local: int, feature: Feature = NONE) -> None:
+        route, gateway = feature.route(model_route(upstreams, local)), feature.gateway(Gateway(front))
         replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in upstreams.replicas)
         self._assembly: Assembly[ModelKey] = Assembly()
-        self._assembly.replace([(_MODEL, resources_for(_MODEL, route, replicas, Gateway(front)))])
+        resources = resources_for(_MODEL, route, replicas, gateway)
+        self._assembly.replace([(_MODEL, (*resources, *feature.needs))])
         self._token = secrets.token_hex()
         self._server = XdsServer("127.0.0.1:0", self._token, lambda _: None)
 

@@ -11,12 +11,16 @@ from pydantic.alias_generators import to_camel
 from controller.api.backend import RemoteBackend
 from controller.api.errors import FieldError, Path
 from controller.api.http import is_of_credentials
-from controller.api.metrics import MetricByName, MetricSpec
+from controller.api.metrics import MetricByName, MetricSpec, RequestsMetric
 from controller.api.model import ModelDeployment, OffloadingConfig
 from controller.api.selectors import LabelSelector
 
 _NO_EFFECT = "has no effect yet"
 _NOT_MEASURED = "is not measured yet: requests leave only when no replica is ready"
+_ONLY_SHOWN = (
+    "is measured, shown in status.signals, and has no effect yet: requests leave only when no replica is ready"
+)
+_NO_SHARE = "requests are no share of anything: it stays unknown with type Utilization"
 
 # By field: what is not served in this version, and what happens instead.
 _SPEC = {
@@ -68,8 +72,10 @@ def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldErro
 
 
 def _in_metric(metric: MetricSpec, at: Path) -> Iterator[FieldError]:
-    yield FieldError(at, _NOT_MEASURED)
     source = metric.source
+    yield FieldError(at, _ONLY_SHOWN if isinstance(source, RequestsMetric) else _NOT_MEASURED)
+    if isinstance(source, RequestsMetric) and metric.target.type == "Utilization":
+        yield FieldError((*at, "requests", "target"), _NO_SHARE)
     if isinstance(source, MetricByName):
         field = (*at, to_camel(metric.field), "metric")
         if source.metric.target:

@@ -29,7 +29,7 @@ _OF_THE_CONNECTION = (
     "upgrade",
 )
 # What is sent in these is a credential, whoever wrote it.
-_OF_CREDENTIALS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
+CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
 _HOST_IS_GIVEN = "may not be set: the Host that is sent is remoteBackend.host"
 _NOT_OURS = "may not be set: it belongs to the connection, which is Envoy's"
 
@@ -53,7 +53,7 @@ def _free_name(name: str) -> str:
 
 def is_of_credentials(name: str) -> bool:
     """Tell whether the header of this name usually has a credential in it."""
-    return name.lower() in _OF_CREDENTIALS
+    return name.lower() in CREDENTIAL_HEADERS
 
 
 _RESERVED = f"[{', '.join(map(repr, _OF_THE_CONNECTION))}]"

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from controller.cli.options import (
+    ACCESS_LOG,
     CONFIG,
     CONTEXT,
     HOST_PORT,
@@ -17,6 +18,7 @@ from controller.cli.options import (
     NAMESPACED,
     NAMESPACES,
     NODE_TOKEN_FILE,
+    REMOTE_CHECKS,
 )
 
 
@@ -99,7 +101,9 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     help="The Service of the Envoys, whose ready endpoints share maxRequestsPerReplica. Default: proxyService of the "
     "configuration; without either, each Envoy lets all of it pass.",
 )
+@ACCESS_LOG
 @NODE_TOKEN_FILE
+@REMOTE_CHECKS
 @LOG_LEVEL
 def xds_server(namespaces: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).

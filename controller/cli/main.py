@@ -9,16 +9,18 @@ import click
 
 from controller.cli.bootstrap import HostPort
 from controller.cli.cluster import controller, xds_server
-from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_TOKEN_FILE
-from controller.cli.state import State, StateError, default_state_directory
-
-_STATE = click.option(
-    "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=default_state_directory,
-    show_default="$BEAMLIT_STATE_DIR or ~/.local/state/beamlit",
-    help="Where statuses and the token of the Envoys are kept.",
+from controller.cli.gateway import envoy
+from controller.cli.options import (
+    ACCESS_LOG,
+    HOST_PORT,
+    LOG_LEVEL,
+    NODE_ID,
+    NODE_TOKEN_FILE,
+    REMOTE_CHECKS,
+    STATE_DIR,
+    drain_seconds,
 )
+from controller.cli.state import State, StateError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +35,7 @@ def main() -> None:
       beamlit bootstrap > envoy.yaml      let an Envoy of your own join
       beamlit controller                  decide, for the models of a cluster
       beamlit xds-server                  tell the Envoys of a cluster what was decided
+      beamlit envoy                       be one of these Envoys, and drain before it ends
     """
 
 
@@ -55,7 +58,10 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Configuration file (YAML); its defaultRemoteBackend serves models without a remoteBackend.",
 )
-@_STATE
+@ACCESS_LOG
+@drain_seconds(25)
+@STATE_DIR
+@REMOTE_CHECKS
 @LOG_LEVEL
 def run(directory: Path, state_dir: Path, **options: object) -> None:
     """Serve the models described by the YAML files in DIR.
@@ -63,6 +69,7 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
     DIR holds ModelDeployment, Service, EndpointSlice and Secret objects (a Deployment lends its readiness probe), as
     Kubernetes writes them, in any number of files. Envoy listens on 127.0.0.1 at the Service port's nodePort or port.
     Saving a file takes effect at once; a file with a mistake changes nothing and is reported with its line and field.
+    What the Envoy of --envoy writes, its access log too, is in envoy.log in the state folder.
 
     \b
     Examples:
@@ -81,14 +88,14 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
 
 @main.command()
 @click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
-@click.option("--node-id", default="", show_default="the host's name", help="How this Envoy calls itself.")
+@NODE_ID
 @click.option(
     "--envoy-admin",
     type=HOST_PORT,
     help="Envoy's admin address, none by default: whoever reaches it can read the token.",
 )
 @NODE_TOKEN_FILE
-@_STATE
+@STATE_DIR
 def bootstrap(
     xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, node_token_file: Path | None, state_dir: Path
 ) -> None:
@@ -146,6 +153,7 @@ def status(name: str | None, namespace: str, output: str, server: str) -> None:
 
 main.add_command(controller)
 main.add_command(xds_server)
+main.add_command(envoy)
 
 
 if __name__ == "__main__":

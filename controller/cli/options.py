@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from controller.cli.bootstrap import HostPort
+from controller.cli.state import default_state_directory
 
 
 class HostPortType(click.ParamType[HostPort]):
@@ -62,8 +65,40 @@ NAMESPACES = click.option(
 LOG_LEVEL = click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
+REMOTE_CHECKS = click.option(
+    "--remote-checks/--no-remote-checks",
+    default=True,
+    show_default=True,
+    help="Connect to the remote backends and token endpoints, to say in the status whether they answer.",
+)
 NODE_TOKEN_FILE = click.option(
     "--node-token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The token by which the xDS server knows its Envoys; without one none is given secrets.",
 )
+NODE_ID = click.option("--node-id", default="", show_default="the host's name", help="How this Envoy calls itself.")
+STATE_DIR = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=default_state_directory,
+    show_default="$BEAMLIT_STATE_DIR or ~/.local/state/beamlit",
+    help="Where statuses and the token of the Envoys are kept.",
+)
+ACCESS_LOG = click.option(
+    "--access-log",
+    type=click.Choice(["off", "failures", "all"]),
+    default="off",
+    show_default=True,
+    help="Which requests the Envoys tell of on their standard output, as lines of JSON.",
+)
+
+
+def drain_seconds(default: float) -> Callable[[Any], Any]:
+    """Make the option for how long requests in flight may take when an Envoy is stopped."""
+    return click.option(
+        "--drain-seconds",
+        type=click.FloatRange(min=0),
+        default=default,
+        show_default=True,
+        help="How long requests in flight may take when it is stopped; a second signal ends it at once.",
+    )

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from controller.api.reports import ALIVE_EVERY, PATH, ModelReport
+from controller.api.reports import LOADS_EVERY, PATH, ModelReport
 from xds_server.reports import Reader, Reports
 
 
@@ -16,18 +16,19 @@ def report_routes(reports: Reports) -> tuple[web.RouteDef, ...]:
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         await response.prepare(request)
-        reader = reports.follow()
+        reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
         while True:
-            said = (*await _read(reader), reports.replica())
+            news = await _read(reader)
+            said = (*news, *loads.news(clock()), reports.replica(clock()))
             await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in said).encode())
 
     return (web.get(PATH, stream),)
 
 
 async def _read(reader: Reader) -> tuple[ModelReport, ...]:
-    """Read what is new, nothing after a while."""
+    """Read what is new of the models, nothing after a while: loads are looked at by then."""
     try:
-        async with asyncio.timeout(ALIVE_EVERY):
+        async with asyncio.timeout(LOADS_EVERY):
             return await anext(reader)
     except TimeoutError:
         return ()

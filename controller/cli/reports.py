@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from controller.api.route import ModelRoute
+from collections.abc import Callable
+from datetime import datetime
+
+from controller.api.route import ModelRoute, RemoteRoute
+from controller.decision import Known, RemoteFacts, Unknown
+from controller.proxies.health import remote_facts
+from controller.proxies.loads import FleetLoads
+from controller.reconcile.loads import Load
 from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 from xds_server.reports import Reports
@@ -21,3 +28,25 @@ class LocalReports:
         if said.route != route.digest:
             return ProxyReport(connected=said.connected, programmed=0)
         return ProxyReport(connected=said.connected, programmed=said.programmed, refusals=said.refusals)
+
+    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+        """Say whether this remote backend of a model answers. None while that is still being found out."""
+        said = self._reports.report(ModelKey(model.namespace, model.name))
+        return remote_facts([said if said.route else None], remote)
+
+
+class LocalLoads:
+    """Reads the loads where they are heard; `clock` is the steady one by which they were."""
+
+    def __init__(self, reports: Reports, clock: Callable[[], float]) -> None:
+        self._reports = reports
+        self._reader = reports.loads()
+        self._clock = clock
+        self._loads = FleetLoads()
+
+    def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        """Say what load a model has."""
+        for report in self._reader.news(self._clock()):
+            self._loads.hear(report, now)
+        self._loads.silent("", self._reports.replica(self._clock()).silent)
+        return self._loads.load(model, now)

@@ -24,11 +24,14 @@ from controller.api.model import API_VERSION, KIND, ModelDeployment
 from controller.cli.admin import Admin, report_route
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.configuration import ConfigurationFileError, read_configuration
-from controller.cli.envoy_process import EnvoyProcess, NoEnvoyError, envoy_binary
+from controller.cli.drain import Drain
+from controller.cli.envoy_admin import SOCKET
+from controller.cli.envoy_process import EnvoyProcess, Leaving, NoEnvoyError, envoy_binary
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
-from controller.cli.reports import LocalReports
+from controller.cli.remote_checks import ReportedTraffic, checks_for
+from controller.cli.reports import LocalLoads, LocalReports
 from controller.cli.state import State, StateError
 from controller.decision import terms_for
 from controller.reconcile.controller import Controller, Surroundings
@@ -37,7 +40,10 @@ from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import Delivery
-from xds_server.reports import Reports
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
+from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey
 from xds_server.stream.clients import ClientEvent
@@ -60,6 +66,9 @@ class Options:
     envoys: int
     admin_address: HostPort
     config: Path | None
+    remote_checks: bool
+    access_log: str
+    drain_seconds: float
     log_level: str
 
 
@@ -76,14 +85,15 @@ def serve(options: Options) -> None:
     log_to_stderr(options.log_level)
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
+    at_once = asyncio.Event()
     try:
-        asyncio.run(until_signalled(_programs(options)))
+        asyncio.run(until_signalled(_programs(options, at_once), at_once))
     except (CannotStartError, ConfigurationFileError, NoEnvoyError, StateError) as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextlib.asynccontextmanager
-async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     registry = process_registry()
     configuration = read_configuration(options.config) if options.config else Configuration()
@@ -101,7 +111,9 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
             controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
 
-        server = XdsServer(str(options.xds_address), token, look_again, registry)
+        loads = Loads()
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
+        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
         try:
             xds_port = await server.start()
         except AddressInUseError as error:
@@ -109,17 +121,27 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         stack.push_async_callback(server.stop, 1.0)
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        delivery = Delivery(store, server, Gateway(envoys=options.envoys), own)
+        gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log))
+        delivery = Delivery(store, server, gateway, own)
+        traffic = ReportedTraffic(loads)
+        checks = checks_for(delivery, configuration, registry, traffic=traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED)
         controller = Controller(
             store,
             Surroundings(
-                proxies=LocalReports(Reports(delivery, server)),
+                proxies=LocalReports(reports),
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
+                loads=LocalLoads(reports, asyncio.get_running_loop().time),
             ),
         )
-        delivery.observer = lambda looked_at: controller.look_again(_models(looked_at))
+
+        def delivered(looked_at: Iterable[ModelKey]) -> None:
+            reports.look_again(looked_at)
+            controller.look_again(_models(looked_at))
+
+        delivery.observer = checks.before(delivered) if checks else delivered
         admin = Admin(
             not_ready=lambda: None if delivery.published else "the folder has not been read yet",
             metrics=registry,
@@ -139,10 +161,12 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
             await stack.enter_async_context(store)
         except OSError as error:
             raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
-        work = [controller.run(), delivery.run(), _mirror(store, models)]
+        tasks = started(stack, controller.run(), delivery.run(), _mirror(store, models))
+        if checks:
+            tasks += started(stack, checks.run())
         if options.with_envoy:
-            work.append(_envoy(options, token, xds_port).run())
-        tasks = started(stack, *work)
+            # On its own, so that it is the first to stop: while it drains, the others still serve it.
+            tasks += started(stack, _envoy(options, token, xds_port, at_once).run())
         logger.info(
             "serving",
             extra={
@@ -154,11 +178,13 @@ async def _programs(options: Options) -> AsyncIterator[tuple[asyncio.Task[None],
         yield tasks
 
 
-def _envoy(options: Options, token: str, xds_port: int) -> EnvoyProcess:
+def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     host = options.xds_address.host
-    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), Path("admin.sock"))
-    return EnvoyProcess(envoy_binary(), options.state.envoy_of(options.directory), bootstrap)
+    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), SOCKET)
+    # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
+    leaving = Leaving(Drain(delay=0, seconds=options.drain_seconds), at_once)
+    return EnvoyProcess(envoy_binary(), options.state.envoy_of(options.directory), bootstrap, leaving)
 
 
 async def _mirror(store: DirectoryStore, models: Cache) -> None:

@@ -18,6 +18,7 @@ from controller.cli.configuration import ConfigurationFileError, configured
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.node_token import NodeTokenError, read_node_token
+from controller.cli.remote_checks import ReportedTraffic, checks_for
 from controller.cli.report_stream import report_routes
 from controller.cli.store_metrics import StoreMetrics
 from controller.store.kube.client import KubeClient
@@ -25,7 +26,10 @@ from controller.store.kube.store import KubeStore
 from controller.store.protocol import ConfigurationError
 from xds_server.credentials import OwnSecrets
 from xds_server.delivery import KINDS, Delivery
-from xds_server.reports import Reports
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
+from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 from xds_server.stream.clients import ClientEvent
 from xds_server.stream.server import AddressInUseError, XdsServer
@@ -48,7 +52,9 @@ class XdsOptions:
     admin_address: HostPort
     gateway_address: str
     gateway_service: tuple[str, str] | None
+    access_log: str
     node_token_file: Path | None
+    remote_checks: bool
     log_level: str
 
 
@@ -77,12 +83,17 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         def look_again(event: ClientEvent) -> None:
             reports.look_again(delivery.models_with(event.keys) if event.keys else None)
 
-        server = XdsServer(str(options.xds_address), token, look_again, registry)
+        loads = Loads()
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
+        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        delivery = Delivery(store, server, Gateway(options.gateway_address), own, admit_pods)
+        gateway = Gateway(options.gateway_address, access_log=AccessLog(options.access_log))
+        delivery = Delivery(store, server, gateway, own, admit_pods)
         delivery.gateway_service = service
-        reports = Reports(delivery, server)
-        delivery.observer = reports.look_again
+        traffic = ReportedTraffic(loads)
+        checks = checks_for(delivery, configuration, registry, admit_pods, traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED)
+        delivery.observer = checks.before(reports.look_again) if checks else reports.look_again
         try:
             xds_port = await server.start()
         except AddressInUseError as error:
@@ -95,7 +106,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         await stack.enter_async_context(store)
-        tasks = started(stack, delivery.run())
+        tasks = started(stack, delivery.run(), *([checks.run()] if checks else []))
         logger.info(
             "serving",
             extra={

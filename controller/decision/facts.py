@@ -34,10 +34,11 @@ class LocalFacts:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFacts:
-    """Whether the remote backend answers, as Envoy's health checks and load reports say."""
+    """Whether the remote backend answers, as the xDS servers find; why, in a sentence (`detail`) and in one word."""
 
     healthy: bool
     detail: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from controller.api.base import InvalidObjectError, parse
-from controller.api.reports import ALIVE_EVERY, PATH, ModelReport, ReplicaReport
+from controller.api.reports import ALIVE_EVERY, PATH, LoadReport, ModelReport, ReplicaReport
 from controller.proxies.fleet import Fleet
 from controller.store.objects import ObjectRef
 
@@ -89,6 +90,9 @@ class Feed:
                         news = self._fleet.count(replica, said, asyncio.get_running_loop().time())
                         if news and synced:
                             self._observer(None)
+                    elif isinstance(said, LoadReport):
+                        self._fleet.loads.hear(said, datetime.now(UTC))
+                        continue
                     elif synced:
                         self._observer(frozenset((self._fleet.hear(replica, said),)))
                     else:
@@ -105,9 +109,11 @@ class Feed:
             raise ValueError("ended before everything was said")
 
 
-def _read(line: str) -> ModelReport | ReplicaReport:
+def _read(line: str) -> ModelReport | LoadReport | ReplicaReport:
     """Read one line. Raises ValueError or InvalidObjectError for what is no report."""
     said = json.loads(line)
     if not isinstance(said, dict):
         raise ValueError("not a report")
-    return parse(ModelReport, said) if "name" in said else parse(ReplicaReport, said)
+    if "name" in said:
+        return parse(ModelReport, said)
+    return parse(LoadReport, said) if "node" in said else parse(ReplicaReport, said)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 from controller.api.reports import ModelReport, ReplicaReport
-from controller.api.route import ModelRoute
+from controller.api.route import ModelRoute, RemoteRoute
+from controller.decision import Known, RemoteFacts, Unknown
+from controller.proxies.health import remote_facts
+from controller.proxies.loads import FleetLoads
 from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
@@ -16,7 +19,7 @@ ON_THEIR_WAY = 10.0
 
 
 class Fleet:
-    """The newest report of every replica on every model.
+    """The newest report of every replica on every model, and in `loads` what load they have.
 
     Nothing is reported before every replica that is expected said all it had to say, or was dropped: half of the truth
     would take back what was said of models before a restart. So would the moments in which all Envoys change from one
@@ -24,6 +27,7 @@ class Fleet:
     """
 
     def __init__(self) -> None:
+        self.loads = FleetLoads()
         self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -51,6 +55,7 @@ class Fleet:
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
+        self.loads.silent(replica, report.silent)
         before = self._nobody
         if any(self._envoys.values()):
             self._envoy_at, self._nobody = now, False
@@ -70,6 +75,7 @@ class Fleet:
         """A replica is gone, or was not heard for too long."""
         self._complete.discard(replica)
         self._awaited.discard(replica)
+        self.loads.drop(replica)
         self._envoys.pop(replica, None)
         self._said.pop(replica, None)
 
@@ -85,7 +91,7 @@ class Fleet:
         """
         if self._awaited or not self._complete:
             return None
-        said = {replica: self._said[replica].get(model) for replica in sorted(self._complete)}
+        said = self._of(model)
         # A replica that was not told of a model yet will serve it to all its Envoys.
         connected = sum(one.connected if one else self._envoys.get(replica, 0) for replica, one in said.items())
         if not connected and not self._nobody:
@@ -96,3 +102,15 @@ class Fleet:
             programmed=sum(one.programmed for one in current),
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
         )
+
+    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+        """Say whether this remote backend of a model answers.
+
+        None while a replica is awaited, none was heard, or one of them is still finding out.
+        """
+        if self._awaited or not self._complete:
+            return None
+        return remote_facts(self._of(model).values(), remote)
+
+    def _of(self, model: ObjectRef) -> dict[str, ModelReport | None]:
+        return {replica: self._said[replica].get(model) for replica in sorted(self._complete)}

@@ -23,12 +23,21 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
         return Urgency.NOTHING
     if was.get("route") != shall.get("route"):
         return Urgency.ROUTE
-    return Urgency.NUMBERS if _in_words(was) == _in_words(shall) else Urgency.WORDS
+    if _in_words(was) != _in_words(shall):
+        return Urgency.WORDS
+    # A measured number that nobody acts on is not written for its own sake.
+    quiet = not after.offloading_status and all(one.state != "Breached" for one in after.signals or ())
+    only_signals = {**was, "signals": None} == {**shall, "signals": None}
+    return Urgency.NOTHING if quiet and only_signals else Urgency.NUMBERS
 
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
     words = {name: value for name, value in status.items() if name not in ("local", "split", "conditions")}
     words["split"] = {name: value for name, value in (status.get("split") or {}).items() if name != "message"}
+    words["signals"] = [
+        {name: value for name, value in one.items() if name not in ("current", "at")}
+        for one in status.get("signals") or ()
+    ]
     words["conditions"] = [
         {name: value for name, value in one.items() if name != "message" or one["type"] not in _WITH_NUMBERS}
         for one in status["conditions"]

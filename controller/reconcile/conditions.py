@@ -132,8 +132,8 @@ def _remote_healthy(seen: Observation) -> _Answer:
     if seen.resolved.remote is None or not seen.terms.enabled:
         return _Answer("Unknown", "NoRemote", "nothing may leave")
     match seen.facts.remote:
-        case Known(RemoteFacts(healthy=healthy, detail=detail)):
-            return _flag(healthy, "Answering", "NotAnswering", detail)
+        case Known(RemoteFacts(healthy=healthy, detail=detail, reason=reason)):
+            return _flag(healthy, reason or "Answering", reason or "NotAnswering", detail)
         case unknown:
             return _Answer("Unknown", "NotMeasured", unknown.why)
 
@@ -152,6 +152,12 @@ def _ready(found: dict[str, _Answer]) -> _Answer:
         if found[type_].status != "True":
             # What is not known of the cause is not known of the effect.
             return _Answer("Unknown" if found[type_].status == "Unknown" else "False", reason, found[type_].message)
-    if found["LocalHealthy"].status != "True" and found["RemoteHealthy"].reason in ("NoRemote", "NotAnswering"):
-        return _Answer("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to")
+    if found["LocalHealthy"].status != "True":
+        remote = found["RemoteHealthy"]
+        if remote.reason == "NoRemote":
+            words = "no local replica is ready, and there is no remote backend to go to"
+            return _Answer("False", "NothingAnswers", words)
+        if remote.status == "False":
+            words = f"no local replica is ready, and the remote backend does not answer: {remote.message}"
+            return _Answer("False", "NothingAnswers", words)
     return _Answer("True", "Ready")

@@ -17,11 +17,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from typing import Any
 
+from controller.api.model import ModelDeployment
+from controller.decision import Known, Unknown
 from controller.reconcile.claims import Refusal
+from controller.reconcile.loads import NO_LOAD, Load
 from controller.reconcile.model import Outcome, reconcile, refused
 from controller.reconcile.queue import Queue
+from controller.reconcile.signals import requests_metrics
 from controller.reconcile.subjects import Defaults, Subjects, seniority
 from controller.reconcile.surroundings import Surroundings
 from controller.reconcile.world import KINDS, Seen, World
@@ -35,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 # So many models are computed before whatever else this process does has its turn.
 _MODELS_PER_TURN = 5
+# As often as Envoys say how much is in flight. What of it is written is a matter of the budget.
+_LOADS_CHANGE_WITHIN = timedelta(seconds=1)
 
 
 class Controller:
@@ -144,11 +151,18 @@ class Controller:
         subject, again = self._subjects.subject(seen, seen.model)
         for other in sorted(again, key=self._precedence):
             self._queue.add(other)
-        outcome = reconcile(subject, self._around.proxies, now)
+        outcome = reconcile(subject, self._around.proxies, now, self._load(seen.model, ref, now))
         self._around.observer(ref, outcome.decision)
         if outcome.decision and outcome.decision.wake_at:
             self._queue.add_at(ref, outcome.decision.wake_at)
         return outcome
+
+    def _load(self, model: ModelDeployment, ref: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        """Say what load a model has, if one of its metrics asks for that, and look again soon."""
+        if not requests_metrics(model):
+            return NO_LOAD
+        self._queue.add_at(ref, now + _LOADS_CHANGE_WITHIN)
+        return self._around.loads.load(ref, now)
 
     def _precedence(self, ref: ObjectRef) -> tuple[bool, str, str, str]:
         """Order models by who asks first for what several want: who serves already, then the older object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controller.api.acceptance import warnings_of
@@ -11,14 +11,27 @@ from controller.api.base import InvalidObjectError, parse
 from controller.api.conditions import Condition, with_transitions
 from controller.api.errors import FieldError
 from controller.api.model import ModelDeployment
-from controller.api.route import ModelRoute, Split
+from controller.api.route import ModelRoute, RemoteRoute, Split
 from controller.api.status import LocalStatus, ModelDeploymentStatus, RemoteStatus, SplitStatus
-from controller.decision import Decision, Facts, Known, LocalFacts, Memory, Terms, decide, terms_for
+from controller.decision import (
+    Decision,
+    Facts,
+    Known,
+    LocalFacts,
+    Memory,
+    RemoteFacts,
+    Terms,
+    Unknown,
+    decide,
+    terms_for,
+)
 from controller.reconcile.claims import Refusal
 from controller.reconcile.conditions import Observation, conditions_for, refused_conditions
 from controller.reconcile.history import with_decision
+from controller.reconcile.loads import NO_LOAD, Load
 from controller.reconcile.proxies import NO_PROXIES, ProxyReports
 from controller.reconcile.resolve import Resolved
+from controller.reconcile.signals import judged, requests_metrics
 from controller.reconcile.world import previous_status
 from controller.store.objects import StoredObject
 
@@ -49,13 +62,16 @@ class Outcome:
     decision: Decision | None
 
 
-def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome:
+def reconcile(subject: Subject, proxies: ProxyReports, now: datetime, load: Known[Load] | Unknown = NO_LOAD) -> Outcome:
     """Decide on one model and describe it; `now` is UTC."""
     stored, resolved, front = subject.stored, subject.resolved, subject.resolved.front
     before = previous_status(stored)
     terms, unread = terms_for(subject.model, can_leave=resolved.remote is not None)
     replicas = front.replicas if front else ()
     facts = Facts(local=LocalFacts(ready=sum(replica.ready for replica in replicas), total=len(replicas)))
+    if resolved.remote and terms.enabled:
+        known = proxies.remote(stored.ref, resolved.remote) or _remote_before(before, resolved.remote)
+        facts = replace(facts, remote=known or facts.remote)
     memory, decision, route = _memory(before), None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
@@ -72,6 +88,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         proxies=proxies.report(stored.ref, route) if route else NO_PROXIES,
         programmed_before=_programmed_before(before, stored.generation, route),
     )
+    metrics = requests_metrics(subject.model)
     status = ModelDeploymentStatus(
         observed_generation=stored.generation,
         conditions=with_transitions(conditions_for(seen), before.conditions, now),
@@ -79,6 +96,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime) -> Outcome
         split=_split_status(decision, memory, now) if decision else None,
         local=_local_status(facts, terms, resolved),
         remote=_remote_status(resolved, facts),
+        signals=judged(metrics, load, facts.local.ready, before.signals or (), now) if metrics else None,
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,
@@ -114,6 +132,19 @@ def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Mo
         return None
     said = (one for one in before.conditions if one.type == "Programmed" and one.observed_generation == generation)
     return next(said, None)
+
+
+def _remote_before(before: ModelDeploymentStatus, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+    """What was known of this very backend: a restart of who checks it, or of who is told, takes nothing back."""
+    if before.route is None or before.route.remote != remote:
+        return None
+    for one in before.conditions:
+        if one.type == "RemoteHealthy" and one.last_transition_time:
+            if one.status == "Unknown":
+                return Unknown(one.message)
+            found = RemoteFacts(healthy=one.status == "True", detail=one.message, reason=one.reason)
+            return Known(found, one.last_transition_time)
+    return None
 
 
 def _but_for_the_split(route: ModelRoute | None) -> ModelRoute | None:

@@ -1,11 +1,12 @@
-"""What the Envoys say of a model's configuration, as the controller sees it."""
+"""What the xDS servers say of a model: of its Envoys, and of its remote backend."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.api.route import ModelRoute
+from controller.api.route import ModelRoute, RemoteRoute
+from controller.decision import Known, RemoteFacts, Unknown
 from controller.store.objects import ObjectRef
 
 
@@ -29,4 +30,8 @@ class ProxyReports(Protocol):
 
         None while nothing was heard of any Envoy, which is not the same as that there is none.
         """
+        ...
+
+    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+        """Say whether this remote backend of a model answers. None while that is still being found out."""
         ...

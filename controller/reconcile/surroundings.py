@@ -12,6 +12,7 @@ from controller.decision import Decision
 from controller.reconcile.budget import Limits
 from controller.reconcile.events import Events, NoEvents
 from controller.reconcile.gateway_ports import PortRule, ServicePorts
+from controller.reconcile.loads import LoadReports, NoLoads
 from controller.reconcile.proxies import ProxyReports
 from controller.store.objects import ObjectRef
 
@@ -24,7 +25,8 @@ class Surroundings:
     """The proxies' reports, a clock (UTC), an observer; then what has one sensible value for a folder of YAML.
 
     The observer is told every decision made, and None for a model that is gone. `events` are told what happened,
-    `guard` says which endpoints count, `ports` how models get their ports on the gateway, `limits` how much is written.
+    `guard` says which endpoints count, `loads` what load there is, `ports` how models get their ports on the gateway,
+    `limits` how much is written.
     """
 
     proxies: ProxyReports
@@ -33,5 +35,6 @@ class Surroundings:
     default_remote: RemoteBackend | None = None
     events: Events = field(default_factory=NoEvents)
     guard: EndpointGuard = admit_all
+    loads: LoadReports = field(default_factory=NoLoads)
     ports: PortRule = field(default_factory=ServicePorts)
     limits: Limits = field(default_factory=Limits)

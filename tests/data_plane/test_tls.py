@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest_asyncio
 from benchmarks.load import Report, closed_loop
 from controller.api.credentials import RemoteTls
 from tests.data_plane.support.backends import Backend, Backends
-from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.loopback import BACKEND_PORT, Network
 from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.product import Product
 from tests.data_plane.support.protected import NAME, Pki, secret
+from tests.data_plane.support.traffic import ENOUGH, meanwhile
 from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -178,18 +180,114 @@ async def test_a_new_authority_is_used_without_a_failed_request(product: Product
     assert (await load(product)).errors == {}
 
 
-async def test_without_an_authority_of_its_own_those_of_the_system_are_trusted(
-    network: Network, backends: Backends, remote: Backend, pki: Pki, tmp_path: Path
+async def test_authority_and_certificate_change_without_a_failed_request(
+    product: Product, remote: Backend, pki: Pki
 ) -> None:
-    wanted = Wanted(away=100, host=remote.host, tls=RemoteTls(server_name=NAME), authorities=pki.authority_file)
+    """As it is done: trust both, change the certificate, trust the new one alone."""
+
+    def trust(*authorities: str) -> None:
+        product.save("rotated", secret("rotated", {"ca.crt": "\n".join(authorities)}))
+
+    async def renewed() -> None:
+        trust(pki.authority, pki.other_authority)
+        await asyncio.sleep(0.5)
+        remote.show(pki.other_server_file)
+        await offloads(product)
+        trust(pki.other_authority)
+        # Connections that are open stay so; these are new.
+        remote.show(pki.other_server_file)
+        await offloads(product)
+
+    trust(pki.authority)
+    product.offload_to(over_tls(remote, "rotated"), away=50)
+    await product.says(Programmed="Programmed")
+    await offloads(product)
+    try:
+        report = await meanwhile(product.url, renewed)
+
+        assert report.errors == {}
+        assert report.summary.requests >= ENOUGH
+        assert report.summary.remote > ENOUGH // 10
+        # It is the new authority that is trusted, not any.
+        remote.show(pki.server_file)
+        await stays_local(product)
+        await nothing_arrives(product)
+    finally:
+        remote.show(pki.server_file)
+
+
+async def test_an_expired_certificate_is_not_accepted(product: Product, remote: Backend, pki: Pki) -> None:
+    product.offload_to(over_tls(remote), away=50)
+    await product.says(Programmed="Programmed")
+    await offloads(product)
+    try:
+        remote.show(pki.expired_file)
+        await stays_local(product)
+        await nothing_arrives(product)
+    finally:
+        remote.show(pki.server_file)
+    await offloads(product)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def plane(network: Network, backends: Backends, tmp_path: Path) -> AsyncIterator[Plane]:
     async with Plane(network, backends, tmp_path).running() as plane:
         await plane.join()
-        model = await plane.serve(wanted)
+        yield plane
 
-        async def by_the_remote() -> bool:
-            return (await plane.ask(model)).route == "remote"
 
-        await until(by_the_remote, "the remote backend answers")
+async def test_of_the_systems_authorities_no_other_is_trusted(
+    plane: Plane, remote: Backend, pki: Pki, tmp_path: Path
+) -> None:
+    system = tmp_path / "system.pem"
+    system.write_text(pki.other_authority)
+    model = await plane.serve(Wanted(away=100, host=remote.host, tls=RemoteTls(server_name=NAME), authorities=system))
+
+    replies = [await plane.ask(model) for _ in range(50)]
+
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}
+
+
+async def test_without_the_systems_authorities_envoy_refuses_the_backend(plane: Plane, remote: Backend) -> None:
+    wanted = Wanted(away=100, host=remote.host, tls=RemoteTls(server_name=NAME))
+    await plane.serve(wanted, ready=False)
+
+    async def is_refused() -> bool:
+        return any(str(wanted.authorities) in message for message in plane.refused().values())
+
+    await until(is_refused, "the refusal of the cluster")
+
+
+@pytest.mark.parametrize("by", ["name", "address"])
+async def test_a_name_is_asked_for_and_an_address_is_not(plane: Plane, pki: Pki, by: str) -> None:
+    asked: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.server_file)
+    context.sni_callback = lambda connection, name, _: asked.append(name)
+    address = plane.network.host(22)
+    tls = RemoteTls(server_name=NAME if by == "name" else address)
+    async with await asyncio.start_server(lambda _, writer: writer.close(), address, BACKEND_PORT, ssl=context):
+        model = await plane.serve(Wanted(host=address, tls=tls, authorities=pki.authority_file))
+
+        async def was_asked() -> bool:
+            return bool(asked)
+
+        await until(was_asked, "the server is asked")
+        await plane.withdraw(model)
+
+    assert set(asked) == {NAME if by == "name" else None}
+
+
+async def test_without_an_authority_of_its_own_those_of_the_system_are_trusted(
+    plane: Plane, remote: Backend, pki: Pki
+) -> None:
+    wanted = Wanted(away=100, host=remote.host, tls=RemoteTls(server_name=NAME), authorities=pki.authority_file)
+    model = await plane.serve(wanted)
+
+    async def by_the_remote() -> bool:
+        return (await plane.ask(model)).route == "remote"
+
+    await until(by_the_remote, "the remote backend answers")
 
 
 async def test_the_health_check_goes_over_tls(product: Product, remote: Backend) -> None:

@@ -1,4 +1,4 @@
-"""Traps 3 and 7: the leg to the remote backend."""
+"""Traps 3, 7 and 15: the leg to the remote backend."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.envoy import Bootstrap
 from tests.data_plane.support.loopback import Network
 from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, managers, routes
+from tests.data_plane.support.mutation import Change, answers, both, managers, routes
 from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.sealed import api_key, bring
 from tests.data_plane.support.trap import with_and_without
 from tests.data_plane.support.waiting import until
 from xds_server.resources import names
@@ -26,6 +27,8 @@ from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import LISTENER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY = api_key("key", "x-key")
 
 
 def same_path(route: Route) -> None:
@@ -58,6 +61,57 @@ async def test_the_remote_gets_its_host(plane: Plane, change: Change, held: bool
 
     (record,) = plane.backends.seen(reply.probe)
     assert dict(record["headers"])["host"] == (model.authority if held else "chat.example")
+
+
+def unresolved(manager: HttpConnectionManager) -> None:
+    manager.ClearField("normalize_path")
+
+
+def unrefused(route: Route) -> None:
+    route.match.safe_regex.regex = "nothing"
+
+
+@pytest.mark.parametrize("away", [0, 100])
+@with_and_without(managers(unresolved), "normalize_path")
+async def test_dot_segments_are_resolved_and_not_refused(plane: Plane, change: Change, held: bool, away: int) -> None:
+    model = await plane.serve(Wanted(away=away, path_prefix="/ws", change=change))
+
+    # Escaped, since the client library of these tests resolves dot segments itself.
+    reply = await plane.ask(model, path="a/%2e%2e/b")
+
+    seen = [record["target"] for record in plane.backends.seen(reply.probe)]
+    assert (reply.status, seen) == {
+        (True, 0): (200, ["/b"]),
+        (True, 100): (200, ["/ws/b"]),
+        (False, 0): (200, ["/a/%2e%2e/b"]),
+        (False, 100): (400, []),
+    }[held, away]
+
+
+@pytest.mark.parametrize("leg", ["direct", "after a replica", "with a credential"])
+@with_and_without(answers(unrefused), "refusal")
+async def test_what_may_be_read_as_dot_segments_does_not_leave(
+    plane: Plane, change: Change, held: bool, leg: str
+) -> None:
+    bring(plane, {KEY: "secret"})
+    auth = KEY if leg == "with a credential" else None
+    away = 0 if leg == "after a replica" else 100
+    model = await plane.serve(Wanted(away=away, path_prefix="/ws", auth=auth, change=change))
+
+    reply = await plane.ask(model, path="..%2fb", headers=[("on-local", "status=503")])
+
+    seen = [one["target"] for one in plane.backends.seen(reply.probe) if one["servedBy"] == "remote"]
+    assert (reply.status, seen) == ((400, []) if held else (200, ["/ws/..%2fb"]))
+
+
+@with_and_without(both(managers(unresolved), answers(unrefused)), "normalize_path and refusal")
+async def test_a_client_stays_behind_the_prefix(plane: Plane, change: Change, held: bool) -> None:
+    model = await plane.serve(Wanted(away=100, path_prefix="/ws", change=change))
+
+    reply = await plane.ask(model, path="%2e%2e/b")
+
+    (record,) = plane.backends.seen(reply.probe)
+    assert record["target"] == ("/ws/b" if held else "/ws/%2e%2e/b")
 
 
 def path_by_mutation(manager: HttpConnectionManager) -> None:

@@ -159,7 +159,7 @@ async def stopped_after(product: Product) -> AsyncIterator[None]:
         product.kill()
 
 
-@pytest.mark.parametrize("command", ["run", "status", "bootstrap"])
+@pytest.mark.parametrize("command", ["run", "status", "bootstrap", "envoy"])
 async def test_help_has_examples_and_exit_codes(command):
     ended = await beamlit(command, "--help")
     assert (ended.code, ended.errors) == (0, "")
@@ -172,7 +172,7 @@ async def test_help_of_the_program_names_the_commands():
     ended = await beamlit("--help")
     assert ended.code == 0
     assert "Examples:" in ended.output
-    for command in ("run", "status", "bootstrap"):
+    for command in ("run", "status", "bootstrap", "envoy"):
         assert re.search(rf"^  {command} ", ended.output, re.MULTILINE)
 
 
@@ -190,6 +190,9 @@ async def test_help_of_the_program_names_the_commands():
         (("status", "one", "two"), "unexpected extra argument"),
         (("bootstrap", "--xds-address", "nowhere"), "is not HOST:PORT"),
         (("bootstrap", "name"), "unexpected extra argument"),
+        (("envoy", "--envoy-binary", "/no/such/file"), "'/no/such/file' does not exist"),
+        (("envoy", "--drain-seconds", "-1"), "-1.0 is not in the range x>=0"),
+        (("run", "/tmp", "--access-log", "some"), "'some' is not one of"),
     ],
 )
 async def test_wrong_usage_exits_with_2(arguments, said):

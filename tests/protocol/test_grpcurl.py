@@ -38,6 +38,7 @@ async def test_list_names_every_service(curl):
         "envoy.service.discovery.v3.AggregatedDiscoveryService",
         "envoy.service.endpoint.v3.EndpointDiscoveryService",
         "envoy.service.listener.v3.ListenerDiscoveryService",
+        "envoy.service.load_stats.v3.LoadReportingService",
         "envoy.service.route.v3.RouteDiscoveryService",
         "envoy.service.secret.v3.SecretDiscoveryService",
         "grpc.health.v1.Health",
@@ -51,6 +52,8 @@ async def test_list_names_every_service(curl):
     [
         "envoy.service.discovery.v3.AggregatedDiscoveryService",
         "envoy.service.cluster.v3.ClusterDiscoveryService",
+        "envoy.service.load_stats.v3.LoadReportingService",
+        "envoy.service.load_stats.v3.LoadStatsRequest",
         "grpc.reflection.v1.ServerReflection",
         "grpc.health.v1.Health",
         "envoy.config.cluster.v3.Cluster",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -13,14 +14,20 @@ from aiohttp import web
 from controller.api.reports import PATH, ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
 from controller.cli.report_stream import report_routes
+from controller.decision import Known, Unknown
 from controller.proxies.feed import Feed
 from controller.proxies.fleet import Fleet
+from controller.reconcile.loads import Load, Rate
 from controller.store.objects import ObjectRef
+from tests.support.loads import to_local
 from tests.support.routes import A, a_route
+from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.clients import Holding
+from xds_server.stream.load_streams import LoadStream
+from xds_server.stream.load_wire import ClusterLoad
 
 BOUND = 30.0
 MODEL = ObjectRef("ModelDeployment", *A)
@@ -57,7 +64,9 @@ class Replica:
 
     def __init__(self) -> None:
         self.served = Served()
-        self.reports = Reports(self.served, self.served)
+        self.loads = Loads()
+        self.reports = Reports(self.served, self.served, self.loads)
+        self.reports.look_again([A])
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -254,3 +263,58 @@ async def test_who_went_away_after_nonsense_is_forgotten_too() -> None:
         await this.until(lambda: this.fleet.replicas)
         strange.lines = ()
         await this.until(lambda: not this.fleet.replicas)
+
+
+async def load_of(this: Following, condition: Callable[[Load], bool]) -> Load:
+    """The load of the model, once it is as expected."""
+    async with asyncio.timeout(BOUND):
+        while True:
+            load = this.fleet.loads.load(MODEL, datetime.now(UTC))
+            if isinstance(load, Known) and condition(load.value):
+                return load.value
+            await asyncio.sleep(0.02)
+
+
+async def unknown(this: Following) -> str:
+    async with asyncio.timeout(BOUND):
+        while True:
+            load = this.fleet.loads.load(MODEL, datetime.now(UTC))
+            if isinstance(load, Unknown):
+                return load.why
+            await asyncio.sleep(0.02)
+
+
+def hears(replica: Replica, stream: LoadStream, *clusters: ClusterLoad) -> None:
+    replica.loads.heard(stream, clusters, asyncio.get_running_loop().time())
+
+
+async def test_loads_are_followed_and_change_no_report(replica: Replica) -> None:
+    async with following(replica) as this:
+        assert await unknown(this) == "no Envoy reports load"
+        hears(replica, LoadStream("one", 1.0), to_local(A, sent=4, now=1))
+        load = await load_of(this, lambda load: load.in_flight == 1)
+        assert load.local == Rate(4.0, 0.0)
+        hears(replica, LoadStream("one", 1.0), to_local(A, ok=1))
+        await load_of(this, lambda load: load.in_flight == 0)
+        assert this.told in ([], [None]), "a load is no news of the model"
+        # Nothing more is heard, while the replica goes on talking.
+        assert await unknown(this) == "no Envoy reports load"
+
+
+async def test_an_envoy_that_changes_the_replica_is_neither_lost_nor_doubled(
+    replica: Replica, another: Replica
+) -> None:
+    async with following(replica, another) as this:
+        hears(replica, LoadStream("one", 1.0), to_local(A, sent=10, ok=6, now=4))
+        await load_of(this, lambda load: load.in_flight == 4)
+        hears(another, LoadStream("one", 2.0), to_local(A, sent=20, ok=21, now=3))
+        load = await load_of(this, lambda load: load.in_flight == 3)
+        assert load.local == Rate(15.0, 0.0)
+
+
+async def test_who_begins_to_follow_late_is_told_what_is_in_flight(replica: Replica) -> None:
+    for _ in range(20):
+        hears(replica, LoadStream("one", 1.0), to_local(A, sent=1, ok=1, now=7))
+    async with following(replica) as this:
+        load = await load_of(this, lambda load: load.in_flight == 7)
+        assert isinstance(load.local, Unknown)

@@ -1,6 +1,6 @@
 """What Envoys report, without any."""
 
-from controller.api.route import ModelRoute
+from controller.api.route import ModelRoute, RemoteRoute
 from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
@@ -10,3 +10,6 @@ class AllProgrammed:
 
     def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport:
         return ProxyReport(connected=1, programmed=1)
+
+    def remote(self, model: ObjectRef, remote: RemoteRoute) -> None:
+        """Nobody has found out anything about any remote backend."""

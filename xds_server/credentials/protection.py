@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import SecretStr
@@ -23,11 +23,15 @@ Check = Callable[[SecretStr, str], SecretStr]
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """What may be served of a route: all of it with its `secrets`, or what stays local for `problems`, in words."""
+    """What may be served of a route: all of it with its `secrets`, or what stays local for `problems`, in words.
+
+    `values` has the credentials that the remote side names, for who needs them in another form than Envoy.
+    """
 
     route: ModelRoute
     secrets: tuple[Resource, ...] = ()
     problems: tuple[str, ...] = ()
+    values: Values = field(default_factory=dict, repr=False)
 
 
 def protected(model: ModelKey, route: ModelRoute, find: Find, own: OwnSecrets) -> Protected:
@@ -42,7 +46,7 @@ def protected(model: ModelKey, route: ModelRoute, find: Find, own: OwnSecrets) -
     if problems:
         local = route.model_copy(update={"remote": None, "split": Split.away(0)})
         return Protected(local, problems=tuple(dict.fromkeys(problems)))
-    return Protected(route, secret_resources(model, route.remote, taken, own.version_key))
+    return Protected(route, secret_resources(model, route.remote, taken, own.version_key), values=taken)
 
 
 def referred_secrets(model: ModelKey, remote: RemoteRoute) -> frozenset[ObjectRef]:

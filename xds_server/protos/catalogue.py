@@ -20,6 +20,7 @@ _SERVICES = (
     "envoy.service.discovery.v3.ads_pb2",
     "envoy.service.endpoint.v3.eds_pb2",
     "envoy.service.listener.v3.lds_pb2",
+    "envoy.service.load_stats.v3.lrs_pb2",
     "envoy.service.route.v3.rds_pb2",
     "envoy.service.secret.v3.sds_pb2",
 )

@@ -16,6 +16,8 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
+    HeaderValue,
+    HeaderValueOption,
     Http1ProtocolOptions,
     HttpProtocolOptions,
     RuntimeUInt32,
@@ -29,6 +31,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     VirtualHost,
 )
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerInternalAddressConfig,
@@ -44,17 +47,19 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
-from xds_server.resources import names
+from xds_server.resources import access_log, names
+from xds_server.resources.access_log import REMEMBERING_WHAT_WAS_SENT, AccessLog
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
-from xds_server.resources.saved import HANDED_ON, STAYS_INSIDE, reading_what_was_handed_on, saving, state_of
+from xds_server.resources.saved import HANDED_ON, reading_what_was_handed_on, state_of
 from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)
 
-_ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))
+_SENDING_ON = Router(suppress_envoy_headers=True)
+_ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(_SENDING_ON))
 _WEBSOCKET = HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")
 
 # Trap 10: `x-envoy-*` steers the router (retries, timeouts) and `x-beamlit-*` is ours; a client's go before anything
@@ -74,8 +79,8 @@ _NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
     cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
 )
 
-# Off until a route turns it on, with what that route takes off.
-_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=saving(STAYS_INSIDE))
+# Off until a route turns it on, with what that route takes off. What stands here would be kept besides, first.
+_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState()))
 
 
 _EVERY = HttpConnectionManager(
@@ -87,16 +92,18 @@ _EVERY = HttpConnectionManager(
     upgrade_configs=[_WEBSOCKET],
 )
 
-_FRONT = bytes(
-    replace(
-        _EVERY,
-        http_filters=[_SAVING, _ROUTER],
-        use_remote_address=True,
-        internal_address_config=_NOBODY_IS_INTERNAL,
-        early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
-        http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
-    )
+_FRONT_MANAGER = replace(
+    _EVERY,
+    http_filters=[_SAVING],
+    use_remote_address=True,
+    internal_address_config=_NOBODY_IS_INTERNAL,
+    early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+    http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
+    # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
+    normalize_path=True,
 )
+_FRONT = bytes(_FRONT_MANAGER)
+_FRONT_THAT_TELLS = bytes(replace(_FRONT_MANAGER, http_filters=[REMEMBERING_WHAT_WAS_SENT, _SAVING]))
 
 # The front has added headers and the path may be longer: what it let through may not be too much here.
 _BEHIND_THE_FRONT = replace(
@@ -107,37 +114,39 @@ _BEHIND_THE_FRONT = replace(
     skip_xff_append=True,
 )
 
-# Trap 11: the credential injector answers 401 itself when it has no credential, which nobody would send again. Only
-# answers of Envoy itself are mapped: a 401 of the remote backend stays one.
-_REFUSED_FOR_WANT_OF_A_CREDENTIAL = LocalReplyConfig(
+
+def _said_by_envoy(op: ComparisonFilterOp, status: int, becomes: int | None = None) -> ResponseMapper:
+    compared = ComparisonFilter(op=op, value=RuntimeUInt32(default_value=status, runtime_key="unused"))
+    return ResponseMapper(
+        filter=AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=compared)),
+        status_code=becomes,
+        headers_to_add=[_UNANSWERED],
+    )
+
+
+_UNANSWERED = HeaderValueOption(header=HeaderValue(key=names.UNANSWERED_HEADER, value="true"))
+
+# Only answers of Envoy itself are mapped: those of the remote backend stay as they are. Trap 11: the credential
+# injector answers 401 itself when it has no credential.
+_NOT_ANSWERED = LocalReplyConfig(
     mappers=[
-        ResponseMapper(
-            filter=AccessLogFilter(
-                status_code_filter=StatusCodeFilter(
-                    comparison=ComparisonFilter(
-                        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused")
-                    )
-                )
-            ),
-            status_code=503,
-        )
+        _said_by_envoy(ComparisonFilterOp.EQ, 401, becomes=503),
+        _said_by_envoy(ComparisonFilterOp.GE, 500),
     ]
 )
-_TO_REMOTE = bytes(
-    replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_REFUSED_FOR_WANT_OF_A_CREDENTIAL)
-)
+_TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, local_reply_config=_NOT_ANSWERED))
 
-_TO_LOCAL = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER]))
+_TO_LOCAL = bytes(_BEHIND_THE_FRONT)
 
 _BACK_TO_LOCAL = bytes(
     replace(
         _BEHIND_THE_FRONT,
-        http_filters=[HttpFilter(name="handed_on", typed_config=packed(reading_what_was_handed_on())), _ROUTER],
+        http_filters=[HttpFilter(name="handed_on", typed_config=packed(reading_what_was_handed_on()))],
     )
 )
 
 
-def front_listener(model: ModelKey, port: int, address: str) -> Listener:
+def front_listener(model: ModelKey, port: int, address: str, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the listener that clients connect to."""
     return Listener(
         name=names.front_listener(model),
@@ -145,8 +154,10 @@ def front_listener(model: ModelKey, port: int, address: str) -> Listener:
         per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
         filter_chains=[
             _http(
-                _FRONT,
+                _FRONT if log is AccessLog.OFF else _FRONT_THAT_TELLS,
                 HttpConnectionManager(
+                    http_filters=[_router(model, log)],
+                    access_log=access_log.of_requests(model, log),
                     stat_prefix=names.front_listener(model),
                     rds=Rds(route_config_name=names.route_configuration(model), config_source=ADS),
                 ),
@@ -155,7 +166,7 @@ def front_listener(model: ModelKey, port: int, address: str) -> Listener:
     )
 
 
-def remote_listener(model: ModelKey) -> Listener:
+def remote_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that turns a request into one for the remote backend (see `to_backend`).
 
     It is the second choice of a request that found no replica, and the only way to a backend that is not reached
@@ -164,10 +175,11 @@ def remote_listener(model: ModelKey) -> Listener:
     connections to the old one for minutes.
     """
     routes = Rds(route_config_name=names.remote_route_configuration(model), config_source=ADS)
-    return _internal(names.remote_listener(model), HttpConnectionManager(rds=routes), _TO_REMOTE)
+    manager = HttpConnectionManager(rds=routes, http_filters=[_router(model, log)])
+    return _internal(names.remote_listener(model), manager, _TO_REMOTE)
 
 
-def local_listener(model: ModelKey, *, is_restoring: bool) -> Listener:
+def local_listener(model: ModelKey, *, is_restoring: bool, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that hands a request to the replicas after the remote backend did not answer it.
 
     A request that was sent to the backend directly was made into one for it: then this listener `is_restoring` its path
@@ -183,7 +195,15 @@ def local_listener(model: ModelKey, *, is_restoring: bool) -> Listener:
     )
     name = names.local_listener(model)
     routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
-    return _internal(name, HttpConnectionManager(route_config=routes), _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
+    manager = HttpConnectionManager(route_config=routes, http_filters=[_router(model, log)])
+    return _internal(name, manager, _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
+
+
+def _router(model: ModelKey, log: AccessLog) -> HttpFilter:
+    """Build the last of the filters, which sends a request on."""
+    if log is AccessLog.OFF:
+        return _ROUTER
+    return replace(_ROUTER, typed_config=packed(replace(_SENDING_ON, upstream_log=access_log.of_attempts(model, log))))
 
 
 def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from controller.api.endpoints import Replica
 from controller.api.route import ModelRoute, RemoteRoute, Split
 from xds_server.resources import cluster, listener, names
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.backend import backend_cluster
 from xds_server.resources.credential import token_cluster
 from xds_server.resources.encoding import encoded
@@ -37,12 +38,13 @@ class Gateway:
     """What all Envoys of one kind have in common.
 
     `address` is where they listen, `authorities` the file where their system keeps the authorities that it trusts.
-    `envoys` of them share what the replicas take.
+    `envoys` of them share what the replicas take, `access_log` is which requests they tell of.
     """
 
     address: str = "127.0.0.1"
     authorities: str = SYSTEM_AUTHORITIES
     envoys: int = 1
+    access_log: AccessLog = AccessLog.OFF
 
 
 def resources_for(
@@ -53,11 +55,15 @@ def resources_for(
     Without a remote the model keeps to its replicas: nothing stands behind them. What is secret about a remote is named
     and not brought: see `secret_resources`.
     """
-    backend = names.backend_cluster(_digest(model, route.remote)) if route.remote else None
+    backend = backend_name(model, route.remote) if route.remote else None
     bounds = _bounds(route, replicas, gateway.envoys)
     is_limited = bounds.limit is not None
     local = _local(model, route, replicas, bounds)
-    remote = _remote(model, route.remote, backend, is_limited, gateway.authorities) if route.remote and backend else ()
+    remote = (
+        _remote(model, route.remote, backend, is_limited, replace(gateway, envoys=1))
+        if route.remote and backend
+        else ()
+    )
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
     named = [one.key for one in local]
@@ -66,7 +72,7 @@ def resources_for(
     return (
         *local,
         *remote,
-        _front(model, route.port, gateway.address),
+        _front(model, route.port, gateway),
         Resource.of(
             ROUTE,
             names.route_configuration(model),
@@ -83,6 +89,11 @@ def _bounds(route: ModelRoute, replicas: tuple[Replica, ...], envoys: int) -> Bo
     each = route.local.max_requests_per_replica
     ready = sum(replica.ready for replica in replicas)
     return Bounds(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys) if each else None)
+
+
+def backend_name(model: ModelKey, remote: RemoteRoute) -> str:
+    """Name the cluster of a remote backend as this model uses it: the same for all that share it."""
+    return names.backend_cluster(_digest(model, remote))
 
 
 def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], bounds: Bounds) -> tuple[Resource, ...]:
@@ -105,11 +116,11 @@ _local_cluster = lru_cache(_REMEMBERED)(cluster.local_cluster)
 
 
 @lru_cache(_REMEMBERED)
-def _front(model: ModelKey, port: int, address: str) -> Resource:
+def _front(model: ModelKey, port: int, gateway: Gateway) -> Resource:
     name = names.local_cluster(model)
     return resource(
         names.front_listener(model),
-        listener.front_listener(model, port, address),
+        listener.front_listener(model, port, gateway.address, gateway.access_log),
         [ResourceKey(CLUSTER, name), ResourceKey(ENDPOINT, name)],
     )
 
@@ -135,15 +146,16 @@ def _whole_route(
 
 @lru_cache(_REMEMBERED)
 def _remote(
-    model: ModelKey, remote: RemoteRoute, backend: str, is_limited: bool, authorities: str
+    model: ModelKey, remote: RemoteRoute, backend: str, is_limited: bool, gateway: Gateway
 ) -> tuple[Resource, ...]:
-    """Build the remote side, and the way there and back."""
+    """Build the remote side, and the way there and back. How many Envoys there are does not matter to it."""
+    authorities, log = gateway.authorities, gateway.access_log
     to_backend = resource(
         names.remote_route_configuration(model),
         to_backend_routes(model, remote, backend),
         [ResourceKey(CLUSTER, backend)],
     )
-    listening = resource(names.remote_listener(model), listener.remote_listener(model))
+    listening = resource(names.remote_listener(model), listener.remote_listener(model, log))
     shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
     oauth = remote.auth.oauth if remote.auth else None
     tokens = (token_cluster(oauth, authorities),) if oauth else ()
@@ -151,7 +163,7 @@ def _remote(
     to_local = names.local_listener(model)
     back = resource(
         to_local,
-        listener.local_listener(model, is_restoring=direct),
+        listener.local_listener(model, is_restoring=direct, log=log),
         [ResourceKey(CLUSTER, names.local_cluster(model))],
     )
     way = (

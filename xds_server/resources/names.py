@@ -25,6 +25,9 @@ METADATA_NAMESPACE = "beamlit"
 METADATA_KEY = "route"
 ROUTE_HEADER = "x-beamlit-route"
 
+# What Envoy itself says in front of a remote backend has this header, which nobody outside ever sees.
+UNANSWERED_HEADER = "x-beamlit-unanswered"
+
 
 def front_listener(model: ModelKey) -> str:
     """Name the listener that clients connect to."""
@@ -85,3 +88,15 @@ def secret(use: str, model: ModelKey, source: CredentialSource) -> str:
             return f"{use}/spec/{model}"
         case "DefaultBackend":
             return f"{use}/default-backend"
+
+
+def is_backend(cluster: str) -> bool:
+    """Tell whether a cluster is that of a remote backend."""
+    return cluster.startswith("backend/") and cluster.count("/") == 1
+
+
+def model_of_cluster(cluster: str) -> tuple[ModelKey | None, str]:
+    """Read back whose cluster one is, and which: `local`, `remote` or `fallback`. None for those that are shared."""
+    namespace, _, rest = cluster.partition("/")
+    name, _, kind = rest.partition("/")
+    return (ModelKey(namespace, name), kind) if kind else (None, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -15,11 +14,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     ClusterSpecifierPlugin,
-    HedgePolicy,
-    RetryPolicy,
-    RetryPolicyRetryBackOff,
-    RetryPolicyRetryHostPredicate,
-    RetryPolicyRetryPriority,
     Route,
     RouteAction,
     RouteActionUpgradeConfig,
@@ -27,59 +21,24 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatch,
     VirtualHost,
 )
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import PreviousPrioritiesConfig
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
 from controller.api.route import RemoteRoute, Split
 from xds_server.protos import priority_group
 from xds_server.resources import names
+from xds_server.resources.confinement import refusals
 from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import local_until_full
-from xds_server.resources.packing import NEVER, packed
+from xds_server.resources.packing import NEVER
+from xds_server.resources.retries import (
+    ALONE,
+    ON_THE_NEXT_CLUSTER,
+    ON_THE_OTHER_SIDE,
+    asked_again,
+    helped_by_the_other_side,
+)
 from xds_server.resources.saved import STAYS_INSIDE, saved_headers, saving
-
-# Sent again, once: a request that reached nobody (connect failure, refused stream), was cut off before the answer began
-# (reset), or met a gateway error. Any other answer is the client's. Two upstream requests at the very worst.
-_RETRIED = RetryPolicy(
-    retry_on="connect-failure,refused-stream,reset,retriable-status-codes",
-    retriable_status_codes=[502, 503, 504],
-    num_retries=1,
-    retry_back_off=RetryPolicyRetryBackOff(
-        base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=50)
-    ),
-)
-
-# The retry skips the priority that was tried, so it goes to the other side.
-_ON_THE_OTHER_SIDE = replace(
-    _RETRIED,
-    retry_priority=RetryPolicyRetryPriority(
-        name="envoy.retry_priorities.previous_priorities",
-        typed_config=packed(PreviousPrioritiesConfig(update_frequency=1)),
-    ),
-)
-
-# The retry asks the cluster specifier again, which names the fallback cluster for it.
-_ON_THE_NEXT_CLUSTER = replace(_RETRIED, refresh_cluster_on_retry=True)
-
-# There is no other side: the retry goes to another replica. A replica that just died has the fewest requests in flight,
-# so it is picked again and again: with five attempts, 3 % of the retries went to it once more.
-_ALONE: dict[str, Any] = {
-    "retry_policy": replace(
-        _RETRIED,
-        retry_host_predicate=[
-            RetryPolicyRetryHostPredicate(
-                name="envoy.retry_host_predicates.previous_hosts", typed_config=packed(PreviousHostsPredicate())
-            )
-        ],
-        host_selection_retry_max_attempts=100,
-    )
-}
-
-# A request whose first try takes too long is sent to the other side as well, and the first good answer is the client's.
-# Without this a first try that took too long would be given up, and every slow answer with it.
-_HEDGED = HedgePolicy(hedge_on_per_try_timeout=True)
 
 _WEBSOCKET = RouteActionUpgradeConfig(upgrade_type="websocket")
 
@@ -122,6 +81,7 @@ def model_route(
     """
     routes = [_local_route(model, split, remote, bounds)] if split.local else []
     if remote and backend and split.remote:
+        routes += refusals(remote)
         is_limited = bounds.limit is not None
         routes.append(
             _remote_route(model, remote, backend) if is_direct(remote, is_limited=is_limited) else _guarded_route(model)
@@ -138,7 +98,7 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
     Path and host are rewritten here, since an upstream filter may not touch them (trap 3), and what belongs to the
     client or the cluster is taken off. An answer that takes too long becomes a 504, which the front sends again.
     """
-    again = {"retry_policy": replace(_RETRIED, num_retries=remote.retries)} if remote.retries else {}
+    again = {"retry_policy": asked_again(remote.retries)} if remote.retries else {}
     route = Route(
         match=RouteMatch(prefix="/"),
         route=forwarding(backend, remote.answer_timeout or NEVER, **_rewritten_for(remote), **again),
@@ -147,7 +107,7 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
     )
     return RouteConfiguration(
         name=names.remote_route_configuration(model),
-        virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])],
+        virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[*refusals(remote), route])],
     )
 
 
@@ -188,25 +148,19 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, boun
     return Route(
         name=names.LOCAL,
         match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
-        route=_to_replicas(model, bounds) if remote else forwarding(names.local_cluster(model), **_ALONE),
+        route=_to_replicas(model, bounds) if remote else forwarding(names.local_cluster(model), **ALONE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
 def _to_replicas(model: ModelKey, bounds: Bounds) -> RouteAction:
     """Build the action of a request that stays if the replicas answer it: within their bounds."""
-    local, helped = names.local_cluster(model), _helped(bounds.patience)
+    local, helped = names.local_cluster(model), helped_by_the_other_side(bounds.patience)
     if bounds.limit is None:
         return forwarding(local, **helped)
     specifier = local_until_full(local, names.remote_cluster(model), bounds.limit)
     return forwarding(None, inline_cluster_specifier_plugin=specifier, **helped)
-
-
-def _helped(patience: timedelta | None) -> dict[str, Any]:
-    """Return what becomes of a request that a replica does not answer, or not within `patience`."""
-    if patience is None:
-        return {"retry_policy": _ON_THE_OTHER_SIDE}
-    return {"retry_policy": replace(_ON_THE_OTHER_SIDE, per_try_timeout=patience), "hedge_policy": _HEDGED}
 
 
 def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
@@ -219,6 +173,7 @@ def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -231,8 +186,9 @@ def _guarded_route(model: ModelKey) -> Route:
     return Route(
         name=names.REMOTE,
         match=RouteMatch(prefix="/"),
-        route=forwarding(names.remote_cluster(model), retry_policy=_ON_THE_OTHER_SIDE),
+        route=forwarding(names.remote_cluster(model), retry_policy=ON_THE_OTHER_SIDE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -248,6 +204,6 @@ def _in_turn(clusters: list[str], **more: Any) -> RouteAction:
                 ),
             )
         ),
-        retry_policy=_ON_THE_NEXT_CLUSTER,
+        retry_policy=ON_THE_NEXT_CLUSTER,
         **more,
     )

@@ -23,16 +23,26 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.google.protobuf import Any
 
+from controller.api.http import CREDENTIAL_HEADERS
 from controller.api.route import RemoteRoute
 from xds_server.resources.packing import packed
 
-# What belongs to the client or to the cluster.
+# What belongs to the client or to the cluster. Browsers and HTTP libraries, too, drop a client's credentials when a
+# request goes on to another host (Go's `net/http`, "Clients": Authorization and Cookie).
 STAYS_INSIDE = (
-    "authorization",
+    *CREDENTIAL_HEADERS,
+    # Who asked, by way of whom.
+    "forwarded",
     "x-envoy-external-address",
     "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-proto",
+    "x-real-ip",
     "x-request-id",
+    # Servers exist that believe these more than the path, which is to stay behind the prefix.
+    "x-original-url",
+    "x-rewrite-url",
 )
 
 # An upstream filter may not write host and path (trap 3): it hands them on in headers, which no client can send.
@@ -54,7 +64,7 @@ def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
 def saving(headers: tuple[str, ...]) -> Any:
     """Build and pack the filter that keeps host, path and these headers."""
     originals = {**_ORIGINALS, **{header: f"%REQ({header})%" for header in headers}}
-    return packed(SetFilterState(on_request_headers=[_kept(header, value) for header, value in originals.items()]))
+    return packed(SetFilterState(on_request_headers=[kept(_key(header), value) for header, value in originals.items()]))
 
 
 def restoring(headers: tuple[str, ...]) -> HeaderMutationFilter:
@@ -73,7 +83,7 @@ def restoring(headers: tuple[str, ...]) -> HeaderMutationFilter:
 def reading_what_was_handed_on() -> SetFilterState:
     """Build the filter that takes over the host and the path that were handed on."""
     return SetFilterState(
-        on_request_headers=[_kept(original, f"%REQ({header})%") for original, header in HANDED_ON.items()]
+        on_request_headers=[kept(_key(original), f"%REQ({header})%") for original, header in HANDED_ON.items()]
     )
 
 
@@ -86,9 +96,10 @@ def _key(header: str) -> str:
     return f"beamlit.{header.removeprefix(':')}"
 
 
-def _kept(header: str, value: str) -> FilterStateValue:
+def kept(key: str, value: str) -> FilterStateValue:
+    """Keep what a format yields in the filter state of the request; nothing if that is empty."""
     return FilterStateValue(
-        object_key=_key(header),
+        object_key=key,
         factory_key="envoy.string",
         skip_if_empty=True,
         format_string=SubstitutionFormatString(

@@ -100,7 +100,7 @@ class Owner:
         """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
         if not self._ready:
             raise NotReadyError("there is no snapshot yet")
-        reader = SotwSession(self._snapshot, _fetching(self._authorises(node)), _now())
+        reader = SotwSession(self._snapshot, _fetching(self.authorises(node)), _now())
         responses = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
         return responses[0] if responses else Response(request.type_url, "", "")
 
@@ -178,7 +178,7 @@ class Owner:
             stream.outbox.put_nowait(End(TooManyTypesError(f"more than {MAX_TYPES_PER_STREAM} resource types")))
 
     def _introduce(self, stream: Stream, node: Node, request: DeltaRequest | SotwRequest) -> None:
-        stream.authorised = self._authorises(node)
+        stream.authorised = self.authorises(node)
         stream.node = replace(node, token="", id=node.id[:_LONGEST_NAME])
         own_limit = is_debug(node.id) or node.user_agent == "envoy"
         terms = Terms(
@@ -195,7 +195,8 @@ class Owner:
         )
         self._tell(stream, "connected")
 
-    def _authorises(self, node: Node) -> bool:
+    def authorises(self, node: Node) -> bool:
+        """Tell whether a client is one of ours: it carries the node token."""
         return bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)
 
     def _act(self, stream: Stream, step: Callable[[float], Output]) -> None:

@@ -11,8 +11,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from xds_server.snapshot.snapshot import ResourceKey, Snapshot
+from xds_server.snapshot.types import CLUSTER
 from xds_server.stream import reflection, services
 from xds_server.stream.clients import ClientState, Holding
+from xds_server.stream.load_streams import LoadObserver, LoadStreams, Unobserved
 from xds_server.stream.metrics import Metrics
 from xds_server.stream.owner import Observer, Owner
 
@@ -37,18 +39,26 @@ class AddressInUseError(Exception):
 
 
 class XdsServer:
-    """Serves the last published snapshot to any number of Envoys and readers.
+    """Serves the last published snapshot to any number of Envoys and readers, and hears what load they have.
 
     All methods are called from one event loop. `observer` is called there too, whenever a client comes, goes, ACKs,
     NACKs or is sent something overdue; it must not wait. A client whose node metadata has `node_token` sees secrets.
     """
 
     def __init__(
-        self, address: str, node_token: str, observer: Observer, registry: CollectorRegistry | None = None
+        self,
+        address: str,
+        node_token: str,
+        observer: Observer,
+        registry: CollectorRegistry | None = None,
+        loads: LoadObserver | None = None,
     ) -> None:
         self._address = address
         self._identifier = f"beamlit-{uuid.uuid4().hex[:8]}"
         self._owner = Owner(self._identifier, node_token, observer, Metrics(registry or CollectorRegistry()))
+        # Loads steer traffic: where there is a token, only of those that have it.
+        trusts = self._owner.authorises if node_token else lambda _: True
+        self._loads = LoadStreams(loads or Unobserved(), trusts)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,7 +68,7 @@ class XdsServer:
         """Bind and serve; return the port. Raises AddressInUseError."""
         described = await asyncio.to_thread(reflection.described)
         server = grpc.aio.server(options=OPTIONS)
-        server.add_generic_rpc_handlers(services.handlers(self._owner, self._identifier))
+        server.add_generic_rpc_handlers(services.handlers(self._owner, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
         server.add_generic_rpc_handlers(reflection.handlers(names, described))
@@ -76,6 +86,8 @@ class XdsServer:
         """Serve `snapshot` from now on; `changed` are all keys that differ from the one before, removed ones too."""
         self._owner.publish(snapshot, changed)
         first, self._published = not self._published, True
+        if first or any(key.type_url == CLUSTER for key in changed):
+            self._loads.publish(frozenset(snapshot.by_type.get(CLUSTER, {})))
         if first and self._server is not None:
             self._spawn(self._set_health(SERVING))
 
@@ -91,6 +103,7 @@ class XdsServer:
         """Drain: report NOT_SERVING, end every stream after what it was promised, give up after `grace` seconds."""
         await self._set_health(NOT_SERVING)
         self._owner.end_all()
+        self._loads.end_all()
         if self._server is not None:
             await self._server.stop(grace)
         for task in self._tasks:

@@ -8,6 +8,7 @@ import grpc
 from grpc.aio import ServicerContext
 
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.stream.load_streams import LRS, LoadStreams
 from xds_server.stream.loop import DELTA, SOTW, StreamLoop, status_of, typed
 from xds_server.stream.owner import Owner
 from xds_server.stream.requests import ProtocolError
@@ -24,11 +25,11 @@ PER_TYPE: Mapping[str, tuple[str, str]] = {
     SECRET: ("envoy.service.secret.v3.SecretDiscoveryService", "Secrets"),
 }
 
-NAMES = (ADS, *(service for service, _ in PER_TYPE.values()))
+NAMES = (ADS, *(service for service, _ in PER_TYPE.values()), LRS)
 
 
-def handlers(owner: Owner, identifier: str) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Return the handlers of all discovery services. They take and give bytes."""
+def handlers(owner: Owner, loads: LoadStreams, identifier: str) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the handlers of all discovery services, and of load reporting. They take and give bytes."""
     aggregated = {
         "StreamAggregatedResources": _stream(StreamLoop(owner, SOTW, identifier)),
         "DeltaAggregatedResources": _stream(StreamLoop(owner, DELTA, identifier)),
@@ -44,7 +45,12 @@ def handlers(owner: Owner, identifier: str) -> tuple[grpc.GenericRpcHandler, ...
         )
         for type_url, (service, plural) in PER_TYPE.items()
     ]
-    return (grpc.method_handlers_generic_handler(ADS, aggregated), *per_type)
+    reporting = {"StreamLoadStats": grpc.stream_stream_rpc_method_handler(loads.serve)}
+    return (
+        grpc.method_handlers_generic_handler(ADS, aggregated),
+        grpc.method_handlers_generic_handler(LRS, reporting),
+        *per_type,
+    )
 
 
 def _stream(loop: StreamLoop) -> grpc.RpcMethodHandler:

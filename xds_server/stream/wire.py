@@ -1,9 +1,10 @@
-"""Between the bytes of gRPC messages and the values of a session. The only module here that knows Envoy's messages."""
+"""Between the bytes of gRPC messages and the values of a session. Only this and `load_wire` know Envoy's messages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
@@ -32,7 +33,7 @@ class Node:
 def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
     """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError."""
     message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
-    return _node(message.node), DeltaRequest(
+    return node_of(message.node), DeltaRequest(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
@@ -45,7 +46,7 @@ def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
 def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
     """Parse a DiscoveryRequest. Raises MalformedRequestError."""
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
-    return _node(message.node), SotwRequest(
+    return node_of(message.node), SotwRequest(
         type_url=message.type_url,
         names=tuple(message.resource_names),
         version=message.version_info,
@@ -99,7 +100,8 @@ def _parsed(kind: type, raw: bytes) -> discovery_pb2.DeltaDiscoveryRequest | dis
         raise MalformedRequestError("the message is not a discovery request") from None
 
 
-def _node(node: discovery_pb2.DiscoveryRequest) -> Node:
+def node_of(node: base_pb2.Node) -> Node:
+    """Read who a client says it is."""
     token = node.metadata.fields[TOKEN_FIELD].string_value if TOKEN_FIELD in node.metadata.fields else ""
     version = node.user_agent_build_version.version
     numbers = f"{version.major_number}.{version.minor_number}.{version.patch}"

@@ -337,8 +337,8 @@ CASES: tuple[Case, ...] = (
     Case(
         name="every server is killed",
         group=Group.BOTH,
-        means="A quick 503 of Envoy. Some requests get it for a second or two more when the servers are back, until a health "
-        "check has found one of them.",
+        means="A quick 503 of Envoy. Some requests get it for a second or two more when the servers are back, "
+        "until a health check has found one of them.",
         settles=3.0,
         trouble=killed(both_sides),
         promise=Promise(

@@ -34,6 +34,12 @@ class Backend:
         command += [self.ledger.path, *self._tls]
         self._child = Child(command, self._log, says_ready=True)
 
+    def show(self, *tls: Path) -> None:
+        """SIGKILL it and start it with another certificate."""
+        self.kill()
+        self._tls = tls
+        self.start()
+
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()

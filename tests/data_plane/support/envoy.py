@@ -42,6 +42,7 @@ class Envoy:
         config.write_text(yaml.safe_dump(bootstrap))
         self._admin_address = folder / f"{node_id}.admin"
         flags = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", workers]
+        flags += ["--file-flush-interval-msec", "100"]
         command = [envoy_binary(), "--config-path", config, *flags, "--log-level", "warning"]
         self.process = Child(command, folder / f"{node_id}.log")
         self._admin: httpx.AsyncClient | None = None

@@ -14,6 +14,7 @@ from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, Re
 from tests.data_plane.support.loopback import BACKEND_PORT
 from tests.data_plane.support.mutation import Change, nothing
 from xds_server.resources import names
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.names import ModelKey
 
 
@@ -30,6 +31,8 @@ class Wanted:
     remote_check: HttpCheck | None = None
     host: str = ""
     """Where the remote is; empty for the one of the backends."""
+    authority: str = ""
+    """The Host that the remote is sent; empty for one that no other model has."""
     path_prefix: str = "/ws/models/m"
     headers_to_add: tuple[tuple[str, str], ...] = ()
     tls: RemoteTls | None = None
@@ -45,6 +48,7 @@ class Wanted:
     secrets: tuple[tuple[CredentialSource, SecretStr], ...] = ()
     authorities: Path = Path("/no/such/file")
     """What the system of Envoy trusts."""
+    access_log: AccessLog = AccessLog.OFF
     change: Change = nothing
 
 
@@ -62,7 +66,7 @@ class Model:
 
     @property
     def authority(self) -> str:
-        return f"{self.key.name}.remote.test"
+        return self.wanted.authority or f"{self.key.name}.remote.test"
 
 
 @dataclass
@@ -85,7 +89,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
     remote = RemoteRoute(
         host=wanted.host or remote_host,
         port=BACKEND_PORT,
-        authority=model.authority,
+        authority=wanted.authority or model.authority,
         path_prefix=wanted.path_prefix,
         health_check=wanted.remote_check,
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),

@@ -55,12 +55,21 @@ def limits(edit: Callable[[Listener | Cluster], object]) -> Change:
 
 
 def routes(edit: Callable[[Route], object]) -> Change:
-    """Edit every route, those that stand in a listener included."""
+    """Edit every route that leads somewhere, those that stand in a listener included."""
+    return _routes(edit, "route")
 
+
+def answers(edit: Callable[[Route], object]) -> Change:
+    """Edit every route that answers by itself."""
+    return _routes(edit, "direct_response")
+
+
+def _routes(edit: Callable[[Route], object], action: str) -> Change:
     def of_configuration(configuration: RouteConfiguration) -> None:
         for host in configuration.virtual_hosts:
             for route in host.routes:
-                edit(route)
+                if route.HasField(action):
+                    edit(route)
 
     def of_manager(manager: HttpConnectionManager) -> None:
         if manager.HasField("route_config"):

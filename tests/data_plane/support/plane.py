@@ -12,12 +12,14 @@ from typing import Any
 
 import httpx
 
+from controller.api.route import ModelRoute
 from controller.cli.bootstrap import HostPort
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.envoy import Envoy, as_it_is
 from tests.data_plane.support.loopback import Network
 from tests.data_plane.support.model import Model, Reply, Wanted, route_of
 from tests.data_plane.support.waiting import until
+from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
@@ -39,10 +41,13 @@ class Plane:
         self.envoys: list[Envoy] = []
         self._folder = folder
         self._assembly: Assembly[ModelKey] = Assembly()
+        self._routes: dict[ModelKey, ModelRoute] = {}
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
-        self._server = XdsServer("127.0.0.1:0", TOKEN, self._observe)
-        self._xds = HostPort("127.0.0.1", 0)
+        self.loads = Loads()
+        """What the Envoys reported."""
+        self._server = XdsServer("127.0.0.1:0", TOKEN, self._observe, None, self.loads)
+        self.xds = HostPort("127.0.0.1", 0)
         self._numbers = itertools.count(1)
         self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -52,7 +57,7 @@ class Plane:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Plane]:
-        self._xds = HostPort("127.0.0.1", await self._server.start())
+        self.xds = HostPort("127.0.0.1", await self._server.start())
         self._server.publish(self._assembly.snapshot, frozenset())
         try:
             yield self
@@ -62,9 +67,23 @@ class Plane:
             await self._client.aclose()
             await self._server.stop(0)
 
+    async def restart(self, pause: float = 0.0) -> None:
+        """Stop the server, and after a pause start another in its place, which knows of before only what it serves."""
+        await self._server.stop(0.2)
+        await asyncio.sleep(pause)
+        self.loads = Loads()
+        for key in self._routes:
+            self._tell_loads(key)
+        self._server = XdsServer(str(self.xds), TOKEN, self._observe, None, self.loads)
+        await self._server.start()
+        snapshot = self._assembly.snapshot
+        self._server.publish(
+            snapshot, frozenset(one.key for by_name in snapshot.by_type.values() for one in by_name.values())
+        )
+
     async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is, workers: int = 2) -> Envoy:
         """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
-        envoy = Envoy(node_id, token, self._xds, self._folder, change, workers=workers)
+        envoy = Envoy(node_id, token, self.xds, self._folder, change, workers=workers)
         self.envoys.append(envoy)
         await envoy.started()
 
@@ -86,6 +105,10 @@ class Plane:
         """The resources of one type and their versions."""
         return {name: resource.version for name, resource in self._assembly.snapshot.by_type[type_url].items()}
 
+    def keys(self, model: Model) -> tuple[ResourceKey, ...]:
+        """The resources of a model."""
+        return tuple(key for key, _ in self._assembly.versions(model.key))
+
     async def serve(self, wanted: Wanted, *, ready: bool = True) -> Model:
         """Publish a model of its own for a test and wait until every Envoy serves it."""
         number = next(self._numbers)
@@ -105,12 +128,13 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys)
-        route = route_of(model, wanted, self.backends.remote.host)
+        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log)
+        self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
         resources = resources_for(model.key, route, replicas, gateway)
         if route.remote and wanted.secrets:
             resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
         changed = self._assembly.replace([(model.key, wanted.change(resources))])
+        self._tell_loads(model.key)
         if changed:
             self._server.publish(self._assembly.snapshot, changed)
         return changed
@@ -118,6 +142,8 @@ class Plane:
     async def withdraw(self, model: Model) -> None:
         """Remove a model and wait until nobody listens for it."""
         changed = self._assembly.replace([(model.key, ())])
+        del self._routes[model.key]
+        self._tell_loads(model.key)
         self._server.publish(self._assembly.snapshot, changed)
 
         async def gone() -> bool:
@@ -169,6 +195,10 @@ class Plane:
             seconds=loop.time() - start,
             probe=probe,
         )
+
+    def _tell_loads(self, key: ModelKey) -> None:
+        versions = self._assembly.versions(key)
+        self.loads.take(key, self._routes.get(key), (one for one, _ in versions))
 
     def _observe(self, event: ClientEvent) -> None:
         if event.kind == "overdue":

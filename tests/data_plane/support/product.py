@@ -49,9 +49,13 @@ class Product:
         self.save("service", _service(self.front))
         self.list_replicas(backends.local)
 
-    def offload_to(self, remote: dict[str, Any], away: int | None = None) -> None:
-        """Write the model with this remote backend; `away` sends so many percent there whatever happens."""
+    def offload_to(self, remote: dict[str, Any], away: int | None = None, **spec: Any) -> None:
+        """Write the model with this remote backend, and more fields of its spec.
+
+        `away` sends so many percent there whatever happens.
+        """
         self._written = _model({"pathPrefix": "/$workspace/models/$model", **remote})
+        self._written["spec"].update(spec)
         if away is not None:
             self._written["metadata"]["annotations"] = {"beamlit.com/override": f"remote={away}"}
         self.save("model", self._written)
@@ -92,9 +96,10 @@ class Product:
         """Write the EndpointSlice, as the endpoint controller of a cluster would."""
         self.save("endpoints", _slice(replicas, ready))
 
-    async def start(self, log_level: str = "warning") -> None:
+    async def start(self, log_level: str = "warning", *options: str) -> None:
         """Start the control plane and wait until it is ready."""
         command = [sys.executable, "-m", "controller.cli.main", "run", self._objects, "--log-level", log_level]
+        command += options
         command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
         self._process = Child(command, self._folder / "control-plane.log")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -19,7 +20,8 @@ NAME = "models.test"
 
 
 class Pki:
-    """An authority, the certificate of a server of its, and one of a client; and another authority altogether."""
+    """An authority, the certificate of a server of its, an expired one, and one of a client; and another authority
+    altogether, with a certificate of the same server."""
 
     def __init__(self, folder: Path, *hosts: str) -> None:
         authority, self._other = trustme.CA(), trustme.CA()
@@ -29,6 +31,11 @@ class Pki:
         self.server_file, self.authority_file = folder / "server.pem", folder / "authority.pem"
         authority.issue_cert(NAME, *hosts).private_key_and_cert_chain_pem.write_to_path(str(self.server_file))
         authority.cert_pem.write_to_path(str(self.authority_file))
+        self.other_server_file, self.expired_file = folder / "other-server.pem", folder / "expired.pem"
+        self._other.issue_cert(NAME, *hosts).private_key_and_cert_chain_pem.write_to_path(str(self.other_server_file))
+        past = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
+        expired = authority.issue_cert(NAME, *hosts, not_before=past[0], not_after=past[1])
+        expired.private_key_and_cert_chain_pem.write_to_path(str(self.expired_file))
 
     def certificate(self, *, of_another_key: bool = False) -> dict[str, str]:
         """Give the client's certificate and its key as a Secret holds them."""

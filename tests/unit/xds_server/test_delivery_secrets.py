@@ -202,3 +202,24 @@ async def test_a_credential_is_not_for_a_token_endpoint_that_came_with_another()
         await settled()
         assert "clientSecret is missing" in delivery.problems(A)[0]
         assert not any(HUSH.encode() in body or b"third" in body for body in published.bodies)
+
+
+async def test_who_checks_a_remote_backend_is_given_its_credentials_while_it_is_served():
+    source = CredentialSource.of_secret("s", "apiKey")
+    async with delivering(decided(a_model(), PROTECTED)) as (store, _, delivery):
+        assert delivery.remote(A) is None
+        store.put(a_secret().holding(apiKey=HUSH).stored(version="2"))
+        await settled()
+        remote, values = delivery.remote(A)
+        assert (remote, values[source].get_secret_value()) == (PROTECTED.remote, HUSH)
+        assert HUSH not in repr(values)
+        store.delete(a_secret().ref)
+        await settled()
+        assert delivery.remote(A) is None
+
+
+async def test_what_cannot_be_translated_is_not_checked_either():
+    strange = a_route(a_remote(auth=with_token(url="gopher://h")), away=30)
+    secret = a_secret().holding(clientSecret=HUSH).stored()
+    async with delivering(decided(a_model(), strange), secret) as (_, _, delivery):
+        assert delivery.remote(A) is None

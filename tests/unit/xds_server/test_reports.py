@@ -4,12 +4,15 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from controller.api.reports import ReplicaReport
 from tests.support.routes import a_route
+from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import CLUSTER, SECRET
 from xds_server.stream.clients import ClientState, Holding
+from xds_server.stream.load_streams import LoadStream
 from xds_server.stream.requests import Rejection
 
 A, B = ModelKey("default", "a"), ModelKey("default", "b")
@@ -134,3 +137,11 @@ async def test_many_changes_are_told_at_once_and_a_cancelled_read_loses_nothing(
         await asyncio.gather(read, return_exceptions=True)
     (told,) = await anext(reader)
     assert told.refusals == ("last",)
+
+
+def test_which_envoys_report_no_load_is_said_of_the_replica():
+    loads = Loads()
+    reports = Reports(Served(a=a_route()), Clients(holding(), holding(node_id="other"), holding(is_debug=True)), loads)
+    assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("gateway-1", "other"))
+    loads.heard(LoadStream("gateway-1", 1.0), (), 1.0)
+    assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("other",))

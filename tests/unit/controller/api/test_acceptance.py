@@ -83,10 +83,22 @@ def test_a_default_that_is_written_out_is_not_warned_of():
 
 
 def test_metrics_are_not_measured_yet():
-    metric = {"type": "Requests", "requests": {"target": TARGET}}
+    metric = {"type": "Resource", "resource": {"name": "cpu", "target": TARGET}}
     first, second = warned(offloadingConfig={"metrics": [metric, metric]})
     assert first.startswith("spec.offloadingConfig.metrics[0]: is not measured yet")
     assert second.startswith("spec.offloadingConfig.metrics[1]: is not measured yet")
+
+
+def test_requests_are_measured_and_have_no_effect_yet():
+    metric = {"type": "Requests", "requests": {"target": TARGET}}
+    (said,) = warned(offloadingConfig={"metrics": [metric]})
+    assert said.startswith("spec.offloadingConfig.metrics[0]: is measured, shown in status.signals")
+
+
+def test_requests_are_no_share_of_anything():
+    target = {"type": "Utilization", "averageUtilization": 50}
+    _, said = warned(offloadingConfig={"metrics": [{"type": "Requests", "requests": {"target": target}}]})
+    assert said.startswith("spec.offloadingConfig.metrics[0].requests.target: requests are no share")
 
 
 def test_a_target_inside_its_metric_as_the_originals_documentation_has_it():

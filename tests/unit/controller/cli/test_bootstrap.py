@@ -48,6 +48,13 @@ def test_it_says_who_the_node_is_and_where_the_server_is():
     assert service["envoy_grpc"]["cluster_name"] == cluster["name"]
 
 
+def test_its_load_goes_to_the_same_server():
+    bootstrap = rendered()
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    (service,) = bootstrap["cluster_manager"]["load_stats_config"]["grpc_services"]
+    assert service["envoy_grpc"]["cluster_name"] == cluster["name"]
+
+
 def test_traps_6_and_7():
     bootstrap = rendered()
     assert bootstrap["dynamic_resources"]["ads_config"]["set_node_on_first_message_only"] is True

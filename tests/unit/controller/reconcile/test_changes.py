@@ -1,12 +1,14 @@
 """How urgent a write is: what it would change."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from controller.api.status import ModelDeploymentStatus
 from controller.reconcile.budget import Urgency
 from controller.reconcile.changes import urgency
+from controller.reconcile.loads import NO_LOAD
 from controller.reconcile.model import Subject, reconcile
 from controller.reconcile.resolve import resolve
+from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
 from tests.support.world import world_of
@@ -16,10 +18,10 @@ MODEL = a_model().with_remote("r")
 TWO = a_slice().ready("10.0.0.1", "10.0.0.2")
 
 
-def status_with(slices, model=MODEL, *, port: int = 80, before=None) -> ModelDeploymentStatus:
+def status_with(slices, model=MODEL, *, port: int = 80, before=None, load=NO_LOAD) -> ModelDeploymentStatus:
     stored = model.stored(status=before and before.as_object())
     resolved = resolve(model.parsed(), world_of(a_service().port(port), slices), None)
-    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), NOW).status
+    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), NOW, load).status
 
 
 def urgency_of(slices, model=MODEL, *, port: int = 80) -> Urgency:
@@ -49,3 +51,29 @@ def test_a_split_a_port_and_a_backend_are_matters_of_the_route():
 def test_a_first_status_without_a_route_is_a_matter_of_words():
     lost = ModelDeploymentStatus()
     assert urgency(lost, status_with(TWO, MODEL.fronting("nothing"))) is Urgency.WORDS
+
+
+MEASURING = MODEL.measuring(in_flight_each("4"))
+
+
+def urgency_of_loads(was: int | None, shall: int | None, model=MEASURING, at=NOW) -> Urgency:
+    """How urgent it is that so many requests are in flight at two replicas, and not as many as before."""
+    before = status_with(TWO, model, load=NO_LOAD if was is None else in_flight(was, NOW))
+    after = status_with(TWO, model, before=before, load=NO_LOAD if shall is None else in_flight(shall, at))
+    return urgency(before, after)
+
+
+def test_a_number_that_nobody_acts_on_is_not_written_for_its_own_sake():
+    assert urgency_of_loads(2, 3, at=NOW + timedelta(seconds=1)) is Urgency.NOTHING
+    assert urgency_of_loads(2, 2, at=NOW + timedelta(seconds=1)) is Urgency.NOTHING
+
+
+def test_a_number_over_its_target_or_while_requests_leave_is_a_matter_of_numbers():
+    assert urgency_of_loads(8, 9) is Urgency.NUMBERS
+    assert urgency_of_loads(2, 3, MEASURING.overridden("remote=10")) is Urgency.NUMBERS
+
+
+def test_a_target_that_is_reached_or_a_number_that_is_lost_is_a_matter_of_words():
+    assert urgency_of_loads(7, 8) is Urgency.WORDS
+    assert urgency_of_loads(8, 7) is Urgency.WORDS
+    assert urgency_of_loads(7, None) is Urgency.WORDS

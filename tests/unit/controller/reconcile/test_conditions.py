@@ -31,6 +31,10 @@ PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
 NO_REMOTE = Resolved(None, None, ())
 DOWN = Facts(LocalFacts(0, 3), Unknown("never measured"))
 
+REFUSED = Facts(
+    LocalFacts(1, 1), Known(RemoteFacts(healthy=False, detail="no token is issued: 401", reason="TokenNotIssued"), NOW)
+)
+
 
 def said(observation, type_):
     (found,) = (one for one in conditions_for(observation) if one.type == type_)
@@ -92,6 +96,7 @@ def said(observation, type_):
             {"facts": Facts(LocalFacts(1, 1), Known(RemoteFacts(healthy=False, detail="timeout"), NOW))},
             ("False", "NotAnswering", "timeout"),
         ),
+        ("RemoteHealthy", {"facts": REFUSED}, ("False", "TokenNotIssued", "no token is issued: 401")),
         ("RemoteHealthy", {"resolved": NO_REMOTE}, ("Unknown", "NoRemote", "nothing may leave")),
         (
             "RemoteHealthy",
@@ -134,6 +139,16 @@ def said(observation, type_):
             {"facts": DOWN, "resolved": NO_REMOTE},
             ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
         ),
+        (
+            "Ready",
+            {"facts": replace(REFUSED, local=LocalFacts(0, 3))},
+            (
+                "False",
+                "NothingAnswers",
+                "no local replica is ready, and the remote backend does not answer: no token is issued: 401",
+            ),
+        ),
+        ("Ready", {"facts": REFUSED}, ("True", "Ready", "")),
         (
             "Ready",
             {"facts": DOWN, "terms": Terms(enabled=False, offloading=True)},

@@ -10,9 +10,12 @@ from controller.reconcile.budget import Limits, Rate
 from controller.reconcile.controller import Controller, Surroundings
 from controller.reconcile.events import Event
 from controller.reconcile.gateway_ports import AllocatedPorts
+from controller.reconcile.loads import NO_LOAD
 from controller.reconcile.proxies import ProxyReport
+from controller.store.objects import ObjectRef
 from controller.store.protocol import RefusedError, UnavailableError
 from tests.support.clock import Clock
+from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
 from tests.support.store import MemoryStore, settled
@@ -331,7 +334,7 @@ async def test_without_a_port_left_a_model_says_so_until_one_is_free():
 
 
 async def test_a_restart_with_everything_as_it_was_writes_nothing_and_tells_nothing():
-    class Silent:
+    class Silent(AllProgrammed):
         def report(self, model, route):
             return None
 
@@ -345,7 +348,7 @@ async def test_a_restart_with_everything_as_it_was_writes_nothing_and_tells_noth
 
 
 async def test_nothing_heard_of_any_envoy_is_not_that_there_is_none():
-    class Silent:
+    class Silent(AllProgrammed):
         def report(self, model, route):
             return None
 
@@ -356,7 +359,7 @@ async def test_nothing_heard_of_any_envoy_is_not_that_there_is_none():
 
 
 async def test_what_the_envoys_say_is_written_when_it_is_heard():
-    class Fleet:
+    class Fleet(AllProgrammed):
         said = ProxyReport(connected=2, programmed=1)
 
         def report(self, model, route):
@@ -587,3 +590,51 @@ async def test_a_port_that_the_original_wrote_into_a_status_is_none_of_the_gatew
     store = MemoryStore([*stored(*SERVICES), a_model("a").stored(status={"servingPort": 8080})])
     async with controlled(store, ports=IN_A_CLUSTER):
         assert store[a_model("a").ref].status["servingPort"] == 10000
+
+
+class Loaded:
+    """As many requests in flight as was said last, or nobody who says so."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.asked: set[ObjectRef] = set()
+
+    def load(self, model, now):
+        self.asked.add(model)
+        return NO_LOAD if self.number is None else in_flight(self.number, now)
+
+
+def signal(store, name="a"):
+    (said,) = store[a_model(name).ref].status["signals"]
+    return said["state"], said.get("current")
+
+
+async def test_requests_in_flight_are_looked_at_every_second_and_written_when_they_mean_something():
+    model = a_model().with_remote("r").measuring(in_flight_each("4"))
+    store = MemoryStore(stored(model, a_model("b"), *SERVICES, a_slice().ready("10.0.0.1")))
+    loads = Loaded()
+    async with controlled(store, loads=loads) as running:
+        await running.pass_time(5)
+        assert signal(store) == ("Unknown", None)
+        assert loads.asked == {model.ref}, "nobody else has to know"
+        assert "signals" not in store[a_model("b").ref].status
+
+        loads.number = 1
+        await running.pass_time(2)
+        assert signal(store) == ("Clear", "1")
+        written = store.status_writes
+        for loads.number in (2, 3, 0):
+            await running.pass_time(2)
+        assert store.status_writes == written, "numbers that mean nothing are not written"
+
+        loads.number = 4
+        await running.pass_time(2)
+        assert signal(store) == ("Breached", "4")
+        for loads.number in range(5, 65):
+            await running.pass_time(1)
+        assert store.status_writes - written <= 1 + 4 + 60 / 15 + 1, "while it is breached, every 15 s"
+        assert store.status_writes - written >= 60 / 15
+
+        loads.number = None
+        await running.pass_time(2)
+        assert signal(store) == ("Unknown", None)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.status import HISTORY_LENGTH, ModelDeploymentStatus
+from controller.decision import Known, RemoteFacts, Unknown
 from controller.reconcile.model import Subject, previous_status, reconcile
 from controller.reconcile.proxies import ProxyReport
 from controller.reconcile.resolve import resolve
@@ -78,7 +79,7 @@ def test_prior_fault_10_a_restart_goes_on_where_it_was():
 
 
 def test_a_new_split_is_no_new_generation():
-    class Pending:
+    class Pending(AllProgrammed):
         def report(self, model, route):
             return ProxyReport(connected=1, programmed=0)
 
@@ -175,3 +176,72 @@ def test_the_message_says_what_leaves():
 def test_there_is_no_capacity_where_nothing_may_leave():
     for model in (a_model().with_remote("r").disabled(), a_model()):
         assert reconciled(model.offloading(maxRequestsPerReplica=4), a_service().port(80), READY).local.capacity is None
+
+
+class Finding(AllProgrammed):
+    """Somebody who checks remote backends and found this one so, or not yet."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def remote(self, model, remote):
+        return self.found
+
+
+BROKEN = Known(RemoteFacts(False, "GET /healthz answers 503", "ErrorAnswer"), NOW)
+
+
+def found(facts, *objects, model=None, before=None, generation=1, at=NOW):
+    """Reconcile a model of whose remote backend this is known."""
+    model = model or a_model().with_remote("r")
+    stored = model.stored(status=before.as_object() if before else None, generation=generation)
+    resolved = resolve(model.parsed(), world_of(a_service().port(80), *objects), None)
+    return reconcile(Subject(stored, model.parsed(), resolved), Finding(facts), at).status
+
+
+def remote_healthy(status):
+    (one,) = (one for one in status.conditions if one.type == "RemoteHealthy")
+    return one.status, one.reason, one.message
+
+
+def test_a_remote_that_does_not_answer_is_in_the_status_with_its_reason():
+    status = found(BROKEN, READY)
+    assert remote_healthy(status) == ("False", "ErrorAnswer", "GET /healthz answers 503")
+    assert status.remote.healthy is False
+    assert (str(status.split), status.split.reason) == ("100/0", "RemoteDown")
+    assert status.split.message == (
+        "the remote backend does not answer (GET /healthz answers 503), so every request stays local"
+    )
+
+
+def test_with_nothing_local_requests_go_to_the_remote_even_if_it_does_not_answer():
+    status = found(BROKEN, GONE)
+    assert (str(status.split), status.split.reason) == ("0/100", "LocalDown")
+    ready = {one.type: one for one in status.conditions}["Ready"]
+    assert (ready.status, ready.reason) == ("False", "NothingAnswers")
+
+
+def test_the_same_found_again_later_writes_the_same():
+    first = found(BROKEN, READY)
+    again = Known(BROKEN.value, NOW + timedelta(hours=1))
+    assert found(again, READY, before=first, at=NOW + timedelta(hours=1)) == first
+
+
+def test_while_it_is_being_found_out_what_was_known_of_the_same_backend_stays():
+    first = found(BROKEN, READY)
+    assert found(None, READY, before=first) == first
+    unknown = found(Unknown("nobody checks"), READY)
+    assert found(None, READY, before=unknown) == unknown
+    assert remote_healthy(found(None, READY, before=first, generation=2)) == remote_healthy(first)
+
+
+def test_of_another_backend_nothing_is_known():
+    first = found(BROKEN, READY)
+    another = a_model().with_remote("another")
+    assert remote_healthy(found(None, READY, before=first, model=another))[0] == "Unknown"
+
+
+def test_of_what_may_not_leave_nothing_is_asked():
+    status = found(BROKEN, READY, model=a_model().with_remote("r").disabled())
+    assert remote_healthy(status) == ("Unknown", "NoRemote", "nothing may leave")
+    assert status.remote.healthy is None

@@ -1,11 +1,14 @@
 """A user's text stays text, and every name is what it says."""
 
+import re
+
 import pytest
 from envoy.type.v3.percent_pb2 import FractionalPercent
 
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources import names
+from xds_server.resources.confinement import LEADS_OUT
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import ENDPOINT, LISTENER, ROUTE
@@ -17,12 +20,12 @@ def found(route, replicas=(), gateway=None):
 
 def through_the_internal_listener(remote):
     route = message_of(found(a_route(remote))[ResourceKey(ROUTE, names.remote_route_configuration(A))])
-    return route.virtual_hosts[0].routes[0]
+    return route.virtual_hosts[0].routes[-1]
 
 
 def by_the_split(remote):
     route = message_of(found(a_route(remote, away=100))[ResourceKey(ROUTE, "default/a")])
-    return route.virtual_hosts[0].routes[0]
+    return route.virtual_hosts[0].routes[-1]
 
 
 # A request goes to the remote backend because the split says so, or because no replica took it.
@@ -50,6 +53,26 @@ def test_a_header_value_is_never_a_substitution(leaving, value, sent):
 def test_the_path_prefix_goes_in_front_of_the_path(leaving, prefix, rewrite):
     route = leaving(a_remote("r:81", path_prefix=prefix)).route
     assert (route.prefix_rewrite, route.host_rewrite_literal) == (rewrite, "r:81")
+
+
+@pytest.mark.parametrize(("prefix", "refuses"), [("", False), ("/", False), ("/v1", True)])
+@pytest.mark.parametrize("name", ["default/a", "remote/default/a"])
+def test_only_where_there_is_a_prefix_paths_that_lead_out_of_it_are_refused(name, prefix, refuses):
+    route = a_route(a_remote(path_prefix=prefix), away=50)
+    routes = message_of(found(route)[ResourceKey(ROUTE, name)]).virtual_hosts[0].routes
+    # In front of the route that leaves, and behind the one that does not.
+    assert [one.direct_response.status for one in routes][-2:-1] == ([400] if refuses else [0] * (len(routes) > 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        *((path, True) for path in ("/a/../b", "/..", "/a%2F..%2f", "/a\\..", "/..;x", "/%252e%252E/")),
+        *((path, False) for path in ("/a/.../b", "/a..", "/..a", "/a%2Fb", "/.", "/a/%2e%2ex")),
+    ],
+)
+def test_a_path_that_leads_out_is_told_by_its_dots(path, refused):
+    assert (re.fullmatch(LEADS_OUT, path) is not None) is refused
 
 
 @either_way

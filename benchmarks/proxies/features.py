@@ -1,0 +1,100 @@
+"""The optional features of the product, each as a change of what a model is served by, and what they cost. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+from benchmarks.proxies.comparison import Ratios
+from benchmarks.proxies.slots import Slot
+from controller.api.route import ModelRoute
+from xds_server.resources.access_log import AccessLog
+from xds_server.resources.model import Gateway
+from xds_server.snapshot.snapshot import Resource
+
+
+def _same_route(route: ModelRoute) -> ModelRoute:
+    return route
+
+
+def _same_gateway(gateway: Gateway) -> Gateway:
+    return gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature: what it changes of the route, and of what all Envoys have in common; and what it needs beside them.
+
+    The upstream stays as it is (see upstream.yaml): a feature that needs another one has to be served there too.
+    """
+
+    name: str
+    route: Callable[[ModelRoute], ModelRoute] = _same_route
+    gateway: Callable[[Gateway], Gateway] = _same_gateway
+    needs: tuple[Resource, ...] = ()
+
+
+NONE = Feature("none")
+FEATURES = (
+    Feature("access log: failures", gateway=lambda gateway: replace(gateway, access_log=AccessLog.FAILURES)),
+    Feature("access log: all", gateway=lambda gateway: replace(gateway, access_log=AccessLog.ALL)),
+)
+
+
+class Case(NamedTuple):
+    """One Envoy: with one feature, and `local` percent to the replicas."""
+
+    feature: str
+    local: int
+
+    @property
+    def without(self) -> Case:
+        """What it is compared with."""
+        return Case(NONE.name, self.local)
+
+
+# Each leg by itself: at 50/50 a feature of one of them would seem to cost half.
+LEGS = (100, 0)
+CASES = tuple(Case(feature.name, local) for local in LEGS for feature in (NONE, *FEATURES))
+
+CasesRound: TypeAlias = Mapping[Case, Slot]
+"""One slot of each case."""
+
+_HEADER = (
+    f"{'feature':<24}{'split':>7}{'requests':>10}{'CPU us/request':>16}{'costs':>9} {'(quartiles)':<18}{'failed':>7}"
+)
+LEGEND = """\
+costs: CPU per request more than without any feature, at the same split and in the same round; medians of the rounds."""
+
+
+def turns(number: int) -> tuple[Case, ...]:
+    """Return the order of a round: each starts at another case, and every second one goes backwards."""
+    order = CASES[::-1] if number % 2 else CASES
+    first = number % len(order)
+    return order[first:] + order[:first]
+
+
+def cost(rounds: Sequence[CasesRound], case: Case) -> Ratios:
+    """Say how much more CPU a request needs, as a share: 0.1 is a tenth more."""
+    return Ratios.of([one[case].cpu_per_request / one[case.without].cpu_per_request - 1 for one in rounds])
+
+
+def table(rounds: Sequence[CasesRound]) -> str:
+    """Write a row for each case; LEGEND says how to read it."""
+    return "\n".join([_HEADER, *(_row(rounds, case) for case in CASES)])
+
+
+def _row(rounds: Sequence[CasesRound], case: Case) -> str:
+    slots = [one[case] for one in rounds]
+    microseconds = statistics.median(slot.cpu_per_request for slot in slots) * 1e6
+    shown = f"{'-':>9} {'':<18}"
+    if case != case.without:
+        ratios = cost(rounds, case)
+        low, high = ratios.quartiles
+        shown = f"{ratios.median:>+9.1%} {f'({low:+.1%} to {high:+.1%})':<18}"
+    return (
+        f"{case.feature:<24}{f'{case.local}/{100 - case.local}':>7}{sum(slot.requests for slot in slots):>10}"
+        f"{microseconds:>16.1f}{shown}{sum(slot.failed for slot in slots):>7}"
+    )

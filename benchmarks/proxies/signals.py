@@ -1,0 +1,29 @@
+"""A benchmark from its start to its end, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+
+from benchmarks.proxies.envoys import CannotRunError
+
+INTERRUPTED = 130
+
+
+async def until_signalled(work: Coroutine[Any, Any, int]) -> int:
+    """Run; SIGINT and SIGTERM cancel it, and it takes its processes down with it. Return the exit code."""
+    benchmark = asyncio.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, benchmark.cancel)
+    try:
+        return await benchmark
+    except asyncio.CancelledError:
+        click.echo("\ninterrupted; every process of the benchmark is gone", err=True)
+        return INTERRUPTED
+    except (CannotRunError, OSError) as error:
+        click.secho(f"\ncould not run: {error}", fg="red", err=True)
+        return 2

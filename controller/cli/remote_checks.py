@@ -1,0 +1,49 @@
+"""The checks of remote backends, as both programs that have an xDS server set them up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+
+from controller.api.configuration import Configuration
+from controller.api.endpoint_guard import EndpointGuard, admit_all
+from xds_server.checks.backend import own_hosts
+from xds_server.checks.checks import Checks
+from xds_server.checks.connection import Way
+from xds_server.checks.metrics import CheckMetrics
+from xds_server.checks.resolver import SystemResolver
+from xds_server.checks.traffic import NO_TRAFFIC, Counts, Traffic
+from xds_server.delivery import Delivery
+from xds_server.loads.loads import Loads
+
+
+def checks_for(
+    delivery: Delivery,
+    configuration: Configuration,
+    registry: CollectorRegistry,
+    guard: EndpointGuard = admit_all,
+    traffic: Traffic = NO_TRAFFIC,
+) -> Checks:
+    """Set up the checks of what is delivered. Nothing is connected to where the gateway may not be sent."""
+    way = Way(SystemResolver(), refusal(guard, own_hosts(configuration.default_remote_backend)))
+    return Checks(delivery, way, lambda: datetime.now(UTC), CheckMetrics(registry), traffic)
+
+
+def refusal(guard: EndpointGuard, own: frozenset[str]) -> Callable[[str, str], str | None]:
+    """Say why nothing may be sent to an address that a host leads to; hosts of our own may lead anywhere."""
+    return lambda host, address: None if host in own else guard.refused_host(address)
+
+
+class ReportedTraffic:
+    """What the Envoys of this replica report of a backend, by the clock of the event loop that runs."""
+
+    def __init__(self, loads: Loads) -> None:
+        self._loads = loads
+
+    def counts(self, backend: str) -> Counts | None:
+        """Count the recent requests of one backend; None while no Envoy reports any."""
+        found = self._loads.answers(backend, asyncio.get_running_loop().time())
+        return Counts(found.succeeded, found.failed) if found else None

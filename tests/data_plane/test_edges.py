@@ -1,0 +1,212 @@
+"""Requests that a client library would not write: what the replicas see of them, and what the remote backend.
+
+The remote backend always sees the Host and the headers that the model adds, once each, whatever the client says of
+them; a replica sees what was sent, less what HTTP has a proxy take off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from benchmarks.load.answer import Answer
+from benchmarks.load.connection import Connections
+from controller.api.endpoints import Replica
+from tests.data_plane.support.loopback import BACKEND_PORT, Network
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.sealed import api_key, bring
+from tests.data_plane.support.witness import Pairs, Seen, Witness
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY = api_key("key", "x-key")
+CHUNKED = "transfer-encoding: chunked"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`sent` are the lines behind the request line; what is seen of them, or the status if nobody sees anything."""
+
+    sent: list[str]
+    at_replica: list[str] | None = None
+    at_remote: list[str] | None = None
+    body: str = ""
+    status: int = 200
+    start: str = "GET /a HTTP/1.1"
+    host: str = "c.test"
+    """What a replica sees."""
+
+
+def passing(*lines: str) -> Row:
+    """Both sides see it."""
+    return Row([*lines], [*lines], [*lines])
+
+
+def staying(*lines: str) -> Row:
+    """The replicas alone see it."""
+    return Row([*lines], [*lines], [])
+
+
+def vanishing(*lines: str) -> Row:
+    """Nobody sees it."""
+    return Row([*lines], [], [])
+
+
+def refused(status: int, *lines: str, body: str = "", start: str = "POST /a HTTP/1.1") -> Row:
+    return Row([*lines], None, None, body, status, start)
+
+
+ROWS = {
+    # Whose request it is.
+    "authorization": staying("authorization: Bearer c"),
+    "proxy-authorization": staying("proxy-authorization: Basic c"),
+    "cookies": staying("cookie: a=1", "cookie: b=2"),
+    "keys of the client": staying("api-key: c", "x-api-key: c"),
+    "cookie-like": passing("cookie2: a", "x-cookie: a"),
+    # Where it comes from, and where it was for.
+    "x-forwarded-for": Row(["x-forwarded-for: 203.0.113.7"], [], []),
+    "x-forwarded-host": staying("x-forwarded-host: evil.test", "x-forwarded-port: 1"),
+    "forwarded": staying("forwarded: for=203.0.113.7;host=evil.test", "x-real-ip: 203.0.113.7"),
+    "x-original-url": staying("x-original-url: /admin", "x-rewrite-url: /admin"),
+    "client certificate": vanishing("x-forwarded-client-cert: By=x"),
+    "x-envoy-original-path": vanishing("x-envoy-original-path: /admin", "x-envoy-original-host: evil.test"),
+    "via": passing("via: 1.1 somewhere"),
+    # Headers that the model adds or Envoy injects.
+    "of the model's name": Row(["x-own: c", "X-Own: c2"], ["x-own: c", "x-own: c2"], []),
+    "of the key's name": Row(["X-KEY: c"], ["x-key: c"], []),
+    "of the model's name, dropped by Connection": vanishing("connection: close, x-own, x-key", "x-own: c", "x-key: c"),
+    # docs/data-plane.md, "What it does not do".
+    "underscores": passing("x_own: c", "x_forwarded_for: c"),
+    # Of the connection.
+    "connection": vanishing("connection: keep-alive, x-c, authorization", "x-c: 1", "authorization: c"),
+    "keep-alive": vanishing("keep-alive: timeout=5", "proxy-connection: keep-alive"),
+    "te": vanishing("te: gzip"),
+    "te: trailers": passing("te: trailers"),
+    "h2c": vanishing("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__"),
+    "another upgrade": refused(403, "connection: upgrade", "upgrade: foo", start="GET /a HTTP/1.1"),
+    "Connection names what is ours": refused(400, "connection: close, x-forwarded-for", start="GET /a HTTP/1.1"),
+    # The Host.
+    "absolute target": Row([], [], [], start="GET http://evil.test/a HTTP/1.1", host="evil.test"),
+    "a user in the target": Row([], [], [], start="GET http://u:p@evil.test/a HTTP/1.1", host="evil.test"),
+    "a second host": Row(["host: evil.test"], [], [], host="c.test,evil.test"),
+    "a path in the host": refused(400, "host: c.test/x"),
+    # Framing.
+    "length and chunks": refused(400, "content-length: 3", CHUNKED, body="3\r\nabc\r\n0\r\n\r\n"),
+    "two lengths": refused(400, "content-length: 3", "content-length: 4", body="abcd"),
+    "the same length twice": refused(400, "content-length: 3", "content-length: 3", body="abc"),
+    "no chunks after all": refused(501, "transfer-encoding: chunked, identity", body="0\r\n\r\n"),
+    "odd chunks": refused(501, "transfer-encoding: xchunked", body="0\r\n\r\n"),
+    "space before the colon": refused(400, "x-c : 1"),
+    "a NUL": refused(400, "x-c: \0"),
+    "a pseudo-header": refused(400, ":path: /admin"),
+    "trailers": Row(
+        ["trailer: authorization", CHUNKED],
+        ["trailer: authorization", CHUNKED],
+        ["trailer: authorization", CHUNKED],
+        "3;ext=1\r\nabc\r\n0\r\nauthorization: c\r\nx-own: c\r\n\r\n",
+        start="POST /a HTTP/1.1",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Sides:
+    replica: Witness
+    remote: Witness
+    local: Model
+    away: Model
+    guarded: Model
+
+    def forget(self) -> None:
+        self.replica.seen.clear()
+        self.remote.seen.clear()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sides(plane: Plane, network: Network) -> AsyncIterator[Sides]:
+    bring(plane, {KEY: "ours"})
+    replica, remote = Witness("local", network.host(40)), Witness("remote", network.host(41))
+    common = {
+        "host": remote.host,
+        "authority": "remote.test",
+        "replicas": (Replica(replica.host, BACKEND_PORT, True),),
+        "headers_to_add": (("x-own", "ours"),),
+    }
+    async with replica.running(), remote.running():
+        yield Sides(
+            replica,
+            remote,
+            await plane.serve(Wanted(away=0, **common)),
+            await plane.serve(Wanted(away=100, **{**common, "headers_to_add": (("x-own", "ours"), ("x-key", "ours"))})),
+            await plane.serve(Wanted(away=100, auth=KEY, **common)),
+        )
+
+
+async def ask(model: Model, row: Row, *more: str) -> Answer:
+    url = urlsplit(model.url)
+    connections = Connections(url.hostname or "", url.port or 80, keepalive=False)
+    head = "\r\n".join([row.start, "host: c.test", *row.sent, *more])
+    return await connections.exchange(f"{head}\r\n\r\n{row.body}".encode())
+
+
+def seen_of(seen: Seen, *known: str) -> list[str]:
+    """Return the headers that were seen, in order, but for these."""
+    return sorted(f"{name}: {value}" for name, value in seen.pairs if name not in known and not name.startswith("on-"))
+
+
+TOLD_TO_REPLICAS = ("host", "x-forwarded-for", "x-forwarded-proto", "x-envoy-external-address")
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_what_each_side_sees_of_it(sides: Sides, name: str) -> None:
+    row = ROWS[name]
+
+    sides.forget()
+    answer = await ask(sides.local, row)
+    assert answer.status == row.status
+    assert [seen_of(seen, *TOLD_TO_REPLICAS) for seen in sides.replica.seen] == _wanted(row.at_replica)
+    assert [seen.values("host") for seen in sides.replica.seen] == ([] if row.at_replica is None else [[row.host]])
+
+    for model in (sides.away, sides.guarded):
+        sides.forget()
+        assert (await ask(model, row)).status == row.status
+        assert [seen_of(seen, "host", "x-own", "x-key") for seen in sides.remote.seen] == _wanted(row.at_remote)
+        assert sides.replica.seen == []
+        for seen in sides.remote.seen:
+            ours = {name: seen.values(name) for name in ("host", "x-own", "x-key")}
+            assert ours == {"host": ["remote.test"], "x-own": ["ours"], "x-key": ["ours"]}
+        # What is behind the last chunk is dropped, and nothing hides in the body.
+        assert {seen.rest for seen in sides.remote.seen} <= {b"", b"3\r\nabc\r\n0\r\n\r\n"}
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.at_replica is not None])
+async def test_what_comes_back_from_the_remote_is_as_if_it_had_never_left(sides: Sides, name: str) -> None:
+    row = ROWS[name]
+
+    for model in (sides.away, sides.guarded):
+        sides.forget()
+        answer = await ask(model, row, "on-remote: 503")
+
+        assert (answer.status, len(sides.remote.seen)) == (200, 1)
+        (seen,) = sides.replica.seen
+        assert seen_of(seen, *TOLD_TO_REPLICAS) == _first(row, model is sides.away)
+        assert (seen.values("host"), seen.target) == ([row.host], "/a")
+
+
+def _wanted(lines: list[str] | None) -> list[list[str]]:
+    return [] if lines is None else [sorted(lines)]
+
+
+def _first(row: Row, direct: bool) -> list[str]:
+    """What a replica sees; of a header that is given back by itself, the first value (docs/data-plane.md)."""
+    assert row.at_replica is not None
+    pairs: Pairs = [(line.partition(": ")[0], line) for line in row.at_replica]
+    if not direct:
+        return sorted(line for _, line in pairs)
+    kept = dict(reversed(pairs))
+    return sorted(line for name, line in pairs if kept[name] == line)

@@ -1,0 +1,220 @@
+"""What Envoy reports of the requests it sent is what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import httpx
+import pytest
+
+from benchmarks.load import Traffic, closed_loop
+from controller.api.reports import Count
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.mutation import Change, assignments
+from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.waiting import until
+from xds_server.loads.loads import Loads
+from xds_server.resources.names import is_backend
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def no_zones(assignment):
+    for side in assignment.endpoints:
+        side.locality.zone = ""
+
+
+def counted(plane: Plane, model: Model, side: str) -> Count:
+    return plane.loads.totals().get(f"{model.key}/{side}", Count())
+
+
+async def all_counted(plane: Plane, model: Model, local: int, remote: int) -> None:
+    """Wait until so many requests ended on each side, and see that it stays so."""
+
+    async def is_so() -> bool:
+        ended = [counted(plane, model, side) for side in ("local", "remote")]
+        return [one.succeeded + one.failed for one in ended] == [local, remote]
+
+    def so_far() -> str:
+        return f"{counted(plane, model, 'local')} {counted(plane, model, 'remote')}"
+
+    await until(is_so, f"{local} and {remote} are counted; {so_far()}")
+    await asyncio.sleep(1.2)
+    assert await is_so(), so_far()
+
+
+async def reported(plane: Plane, model: Model) -> None:
+    """Wait until Envoy reports on the model: of a cluster that is new to it, the first second does not count."""
+
+    async def is_so() -> bool:
+        return f"{model.key}/local" in plane.loads.in_flight(asyncio.get_running_loop().time())
+
+    await until(is_so, "Envoy reports on the model")
+
+
+async def serve(plane: Plane, wanted: Wanted, hosts: int = 4) -> Model:
+    model = await plane.serve(wanted)
+    await plane.healthy(model, hosts)
+    await reported(plane, model)
+    return model
+
+
+async def test_every_request_is_counted_once_on_its_side(plane: Plane) -> None:
+    model = await serve(plane, Wanted(away=40))
+    report = await closed_loop(model.url, clients=8, requests=500)
+    assert not report.errors
+    await all_counted(plane, model, report.summary.local, report.summary.remote)
+    assert report.summary.local and report.summary.remote
+    for side, sent in (("local", report.summary.local), ("remote", report.summary.remote)):
+        assert counted(plane, model, side) == Count(issued=sent, succeeded=sent)
+
+
+@with_and_without(assignments(no_zones))
+async def test_what_failed_over_is_of_the_remote_side(plane: Plane, change: Change, held: bool) -> None:
+    model = await serve(plane, Wanted(change=change))
+    with plane.backends.killed(*plane.backends.local):
+        report = await closed_loop(model.url, clients=8, requests=300)
+        await all_counted_remote(plane, model, 300)
+    assert (report.summary.remote, report.errors) == (300, {})
+    before = counted(plane, model, "local")
+    assert before.succeeded == 0
+
+    await plane.healthy(model, 4)
+    back = await closed_loop(model.url, clients=8, requests=200)
+    assert back.summary.local == 200
+
+    async def all_are_counted() -> bool:
+        return counted(plane, model, "local").succeeded + counted(plane, model, "remote").succeeded == 500
+
+    await until(all_are_counted, "500 are counted")
+    assert (counted(plane, model, "local").succeeded == 200) is held
+
+
+async def all_counted_remote(plane: Plane, model: Model, sent: int) -> None:
+    async def is_so() -> bool:
+        return counted(plane, model, "remote").succeeded == sent
+
+    await until(is_so, f"{sent} are counted; {counted(plane, model, 'remote')}")
+
+
+async def test_what_came_back_from_the_remote_side_is_of_the_local_one(plane: Plane) -> None:
+    model = await serve(plane, Wanted(away=100))
+    with plane.backends.killed(plane.backends.remote):
+        report = await closed_loop(model.url, clients=8, requests=200)
+        assert (report.summary.local, report.errors) == (200, {})
+
+        async def is_counted() -> bool:
+            return counted(plane, model, "local").succeeded == 200 and counted(plane, model, "remote").failed >= 200
+
+        await until(is_counted, "200 tries on both sides are counted")
+    assert counted(plane, model, "local") == Count(200, 200)
+    assert counted(plane, model, "remote") == Count(failed=200), "nobody was reached, so nothing was issued"
+
+
+async def test_answers_with_5xx_are_failures_of_the_backend(plane: Plane) -> None:
+    model = await serve(plane, Wanted(away=100))
+    for _ in range(5):
+        reply = await plane.ask(model, headers=[("on-remote", "status=500")])
+        assert reply.status == 500
+    assert (await plane.ask(model, headers=[("on-remote", "status=404")])).status == 404
+
+    async def is_counted() -> bool:
+        return counted(plane, model, "remote") == Count(6, 1, 5)
+
+    await until(is_counted, "5 of 6 failed")
+    (backend,) = (key.name for key in plane.keys(model) if is_backend(key.name))
+    answers = plane.loads.answers(backend, asyncio.get_running_loop().time())
+    assert answers and (answers.succeeded, answers.failed) == (1, 5)
+
+
+async def test_what_a_client_gave_up_is_neither_and_what_broke_off_had_begun_well(plane: Plane) -> None:
+    model = await serve(plane, Wanted())
+    with pytest.raises(httpx.TimeoutException):
+        await plane.ask(model, headers=[("on-local", "delay=3")], timeout=0.3)
+    with pytest.raises(httpx.HTTPError):
+        await plane.ask(model, headers=[("on-local", "reset=after")])
+
+    async def is_counted() -> bool:
+        return counted(plane, model, "local") == Count(issued=2, succeeded=1)
+
+    await until(is_counted, "two are issued, one of them ended well")
+    await asyncio.sleep(1.2)
+    assert await is_counted()
+
+
+async def test_what_is_in_flight_is_told_while_it_is_and_counts_when_it_ends(plane: Plane) -> None:
+    model = await serve(plane, Wanted())
+
+    def in_flight() -> int | None:
+        return plane.loads.in_flight(asyncio.get_running_loop().time()).get(f"{model.key}/local")
+
+    async def seven() -> bool:
+        return in_flight() == 7
+
+    async def none() -> bool:
+        return in_flight() == 0
+
+    waiting = [asyncio.create_task(plane.ask(model, headers=[("on-local", "delay=4")])) for _ in range(7)]
+    await until(seven, "7 are in flight")
+    assert counted(plane, model, "local") == Count(7, 0, 0, 7)
+    await asyncio.gather(*waiting)
+    await until(none, "none is in flight")
+    assert counted(plane, model, "local") == Count(7, 7)
+
+
+async def test_a_server_that_is_started_again_under_load_loses_and_doubles_nothing(plane: Plane) -> None:
+    """Envoy asks again after five seconds; what it sent meanwhile is in its first report."""
+    model = await serve(plane, Wanted(away=50))
+    slow = Traffic(headers=lambda _: {"on-local": "delay=0.02", "on-remote": "delay=0.02"})
+    sending = asyncio.create_task(closed_loop(model.url, clients=4, requests=600, traffic=slow))
+    old = plane.loads
+    for _ in range(2):
+        # Right after a report, so that none is on its way, and with some that are counted and not reported yet.
+        await until(partial(newly_heard, old, heard_at(old)), "a report")
+    await asyncio.sleep(0.3)
+    await plane.restart(pause=1)
+    assert plane.loads.in_flight(asyncio.get_running_loop().time()) == {}, "nothing was heard: unknown, not zero"
+    report = await sending
+    assert not report.errors
+
+    def both(side: str) -> int:
+        return sum(loads.totals().get(f"{model.key}/{side}", Count()).succeeded for loads in (old, plane.loads))
+
+    async def all_counted() -> bool:
+        return both("local") + both("remote") >= 600
+
+    await until(all_counted, f"600 are counted, not {both('local')} and {both('remote')}", within=20)
+    await asyncio.sleep(1.2)
+    assert (both("local"), both("remote")) == (report.summary.local, report.summary.remote)
+    assert old.totals()[f"{model.key}/local"].succeeded, "some were reported before"
+
+
+def heard_at(loads: Loads) -> float:
+    return max(counts.heard_at for counts in loads.streams().values())
+
+
+async def newly_heard(loads: Loads, before: float) -> bool:
+    return heard_at(loads) > before
+
+
+async def test_models_that_share_a_backend_are_told_apart_while_one_is_sent_there_directly(plane: Plane) -> None:
+    """The other one's requests pass a cluster of its own, since they find no replica."""
+    direct = await serve(plane, Wanted(away=100, authority="shared.test"))
+    failing_over = await serve(plane, Wanted(replicas=(), authority="shared.test"), hosts=1)
+    backend = {key.name for model in (direct, failing_over) for key in plane.keys(model) if is_backend(key.name)}
+    assert len(backend) == 1
+    reports = await asyncio.gather(
+        closed_loop(direct.url, clients=4, requests=600), closed_loop(failing_over.url, clients=4, requests=500)
+    )
+    assert [report.errors for report in reports] == [{}, {}]
+    await all_counted(plane, direct, 0, 600)
+    await all_counted(plane, failing_over, 0, 500)
+
+    # Now both are, and nobody can tell.
+    await plane.change(failing_over, Wanted(away=50, authority="shared.test"))
+    await asyncio.sleep(2.1)
+    known = plane.loads.in_flight(asyncio.get_running_loop().time())
+    assert f"{direct.key}/local" in known and f"{failing_over.key}/local" in known
+    assert f"{direct.key}/remote" not in known and f"{failing_over.key}/remote" not in known

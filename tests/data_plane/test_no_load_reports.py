@@ -1,0 +1,72 @@
+"""An Envoy that reports its load, and a server that does not want to know, as one of before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.api.route import LocalBackend, ModelRoute, Split
+from controller.cli.bootstrap import HostPort
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.envoy import Envoy
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.plane import TOKEN
+from tests.data_plane.support.waiting import until
+from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.snapshot import Snapshot
+from xds_server.stream import services
+from xds_server.stream.load_streams import LoadStreams, Unobserved
+from xds_server.stream.metrics import Metrics
+from xds_server.stream.owner import Owner
+
+
+@pytest.fixture
+async def owner() -> AsyncIterator[Owner]:
+    owner = Owner("before", TOKEN, lambda event: None, Metrics(CollectorRegistry()))
+    task = asyncio.create_task(owner.run())
+    yield owner
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def xds(owner: Owner) -> AsyncIterator[HostPort]:
+    """The discovery services alone."""
+    handlers = services.handlers(owner, LoadStreams(Unobserved(), owner.authorises), "before")
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(tuple(one for one in handlers if one.service_name() != services.LRS))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield HostPort("127.0.0.1", port)
+    await server.stop(0)
+
+
+async def test_it_serves_all_the_same(
+    owner: Owner, xds: HostPort, network: Network, backends: Backends, tmp_path: Path
+) -> None:
+    gateway = network.host(1)
+    route = ModelRoute(port=9000, split=Split.away(0), local=LocalBackend(namespace="ns", service="m"))
+    resources = resources_for(ModelKey("ns", "m"), route, backends.replicas, Gateway(gateway))
+    owner.publish(Snapshot.of(resources), [one.key for one in resources])
+    envoy = Envoy("envoy", TOKEN, xds, tmp_path)
+    try:
+        await envoy.started()
+
+        async def refused() -> bool:
+            return await envoy.stat("load_reporter.errors") >= 2
+
+        await until(refused, "Envoy was refused, and tried again", within=20)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://{gateway}:9000/")).status_code == 200
+        (state,) = owner.clients()
+        assert state.initialised
+        assert await envoy.stat("control_plane.connected_state") == 1
+    finally:
+        await envoy.stop()

@@ -1,0 +1,58 @@
+"""`beamlit run --envoy` is stopped while requests are in flight, and what its Envoy wrote of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.loopback import unused_port
+from tests.e2e.manifests import endpoints, model, service, text_of
+from tests.e2e.support import Product, ask, eventually, processes_of
+
+
+@pytest.mark.parametrize("seconds", [20, 0], ids=["drained", "at-once"])
+async def test_a_stop_lets_requests_end(tmp_path: Path, backends: Backends, seconds: int) -> None:
+    product, port = Product(tmp_path), unused_port()
+    documents = model("chat", backends.remote), service("chat", port), endpoints("chat", *backends.local)
+    product.save("chat.yaml", text_of(*documents))
+    async with product.running("--envoy", "--access-log", "all", "--drain-seconds", seconds):
+        await product.programmed("chat")
+        await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+        requests = [asyncio.create_task(ask(port, **{"on-local": "delay=3"})) for _ in range(8)]
+        await asyncio.sleep(1)
+        assert await product.end(signal.SIGTERM) == 0
+        replies = await asyncio.gather(*requests)
+        assert processes_of(product.home) == {}
+
+    whole = [reply.side == "local" for reply in replies]
+    assert whole == [seconds > 0] * 8, replies
+    if seconds:
+        assert [line["status"] for line in told(product)].count(200) >= 9
+        assert {line["model"] for line in told(product)} == {"chat"}
+
+
+def told(product: Product) -> list[dict[str, Any]]:
+    (log,) = product.state.glob("envoy/*/envoy.log")
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+async def test_a_second_signal_does_not_wait_for_requests(tmp_path: Path, backends: Backends) -> None:
+    product, port = Product(tmp_path), unused_port()
+    documents = model("chat", backends.remote), service("chat", port), endpoints("chat", *backends.local)
+    product.save("chat.yaml", text_of(*documents))
+    async with product.running("--envoy", "--drain-seconds", 600):
+        await product.programmed("chat")
+        await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+        request = asyncio.create_task(ask(port, **{"on-local": "delay=60"}))
+        await asyncio.sleep(0.5)
+        ending = asyncio.create_task(product.end(signal.SIGTERM))
+        await asyncio.sleep(0.5)
+        assert await product.end(signal.SIGINT) == 0
+        await ending
+        assert (await request).error

@@ -1,0 +1,42 @@
+"""What Envoys report of their load reaches the status, through whichever replica of the xDS server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from benchmarks.load import Traffic, closed_loop
+from tests.e2e.support import eventually
+from tests.kube.support.site import Site
+from tests.kube.support.switchboard import Switchboard
+from tests.support.measured import in_flight_each
+
+
+async def test_requests_in_flight_are_in_the_status_and_move_with_their_envoy(site: Site) -> None:
+    replica, remote = site.backend("local-1"), site.backend("remote")
+    site.write(site.served("chat", [replica], remote).measuring(in_flight_each("3")))
+    await site.start(xds_servers=2, envoys=0)
+    async with Switchboard(site.replicas[0]).running() as service:
+        await site.envoy("envoy", service.address)
+        port = await site.port("chat")
+        await until_signal(site, "Clear")
+
+        slow = Traffic(headers=lambda _: {"on-local": "delay=16"})
+        waiting = asyncio.create_task(closed_loop(f"http://{site.gateway}:{port}/", 3, 3, slow))
+        assert (await until_signal(site, "Breached"))["current"] == "3"
+        await service.lead_to(site.replicas[1])
+        # Nobody hears of the Envoy for some seconds: that is not the same as that it has nothing to do.
+        assert "current" not in await until_signal(site, "Unknown")
+        assert (await until_signal(site, "Breached"))["current"] == "3"
+        assert (await waiting).errors == {}
+        await until_signal(site, "Clear")
+
+
+async def until_signal(site: Site, state: str) -> dict[str, Any]:
+    """Wait until the one signal of the model is in this state, and return it."""
+
+    async def signal() -> dict[str, Any]:
+        (said,) = (await site.status("chat")).get("signals") or [{}]
+        return dict(said)
+
+    return await eventually(signal, lambda said: said.get("state") == state, within=30)

@@ -1,0 +1,33 @@
+"""What the xDS servers find out about a remote backend, in the object: the condition RemoteHealthy."""
+
+from __future__ import annotations
+
+from tests.data_plane.support.loopback import unused_port
+from tests.kube.support.site import Site
+
+SEEN = "seen from the xDS server"
+
+
+async def test_a_remote_that_does_not_answer_is_in_the_object_with_its_reason(site: Site) -> None:
+    replica, remote = site.backend("local-1"), site.backend("remote")
+    remote.report_health(503)
+    check, host = {"path": "/healthz", "interval": "5s"}, f"{remote.host}:{remote.port}"
+    site.write(
+        site.served("chat", [replica]).with_remote(host, healthCheck=check),
+        site.served("gone", [replica]).with_remote(f"{remote.host}:{unused_port()}"),
+        site.served("named", [replica]).with_remote("models.invalid"),
+    )
+    await site.start(xds_servers=2)
+    said = await site.until_condition("chat", "RemoteHealthy", "False", "ErrorAnswer")
+    assert said == f"{SEEN}: GET /healthz answers 503"
+    await site.until_split("chat", "100/0 RemoteDown")
+    assert "cannot be connected to" in await site.until_condition("gone", "RemoteHealthy", "False", "NotConnected")
+    assert "cannot be resolved" in await site.until_condition("named", "RemoteHealthy", "False", "NameNotResolved")
+    assert (await site.status("chat"))["remote"]["healthy"] is False
+    # What changes is written; that it is found so again is not.
+    await site.until_condition("chat", "Ready", "True")
+    written = await site.writes()
+    remote.report_health(200)
+    await site.until_condition("chat", "RemoteHealthy", "True", "Answering")
+    await site.until_split("chat", "100/0 Steady")
+    assert await site.writes() - written <= 3

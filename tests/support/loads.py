@@ -1,0 +1,42 @@
+"""Reports of load, said in a few words."""
+
+from __future__ import annotations
+
+from tests.support.routes import a_remote, a_route, with_key
+from xds_server.loads.loads import Loads
+from xds_server.resources import names
+from xds_server.resources.names import ModelKey
+from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.snapshot.types import CLUSTER
+from xds_server.stream.load_wire import ClusterLoad, LocalityLoad
+
+BACKEND = names.backend_cluster("b")
+
+
+def load(cluster: str, zone: str = "", *, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+    """A cluster of which one locality did something; without a zone none did."""
+    return ClusterLoad(cluster, 1.0, (LocalityLoad(zone, sent, ok, bad, now),) if sent or ok or bad or now else ())
+
+
+def to_local(model: ModelKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+    """What went to the replicas of a model."""
+    return load(names.local_cluster(model), "local", sent=sent, ok=ok, bad=bad, now=now)
+
+
+def away(model: ModelKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+    """What found no replica, or failed there, and went to the remote backend."""
+    return load(names.local_cluster(model), "remote", sent=sent, ok=ok, bad=bad, now=now)
+
+
+def to_backend(sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+    """What went to the remote backend, by whichever way."""
+    return load(BACKEND, "remote", sent=sent, ok=ok, bad=bad, now=now)
+
+
+def serves(loads: Loads, model: ModelKey, *, away: int | None = None, credential: bool = False) -> None:
+    """Publish a model; `away` is the share of the backend, None for one that has none."""
+    if away is None:
+        loads.take(model, a_route(), ())
+    else:
+        remote = a_remote(auth=with_key() if credential else None)
+        loads.take(model, a_route(remote, away=away), [ResourceKey(CLUSTER, BACKEND)])

@@ -1,0 +1,54 @@
+"""What Prometheus is told of the loads."""
+
+from prometheus_client import CollectorRegistry
+
+from tests.support.loads import serves, to_backend, to_local
+from tests.support.routes import A, B
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
+from xds_server.stream.load_streams import LoadStream
+
+
+class Asked:
+    def __init__(self, now=1.0, **how):
+        self.loads = Loads()
+        for model in (A, B):
+            serves(self.loads, model, **how)
+        self.now = now
+        self.registry = CollectorRegistry()
+        LoadMetrics(self.registry, self.loads, lambda: self.now)
+
+    def heard(self, *clusters, at=1.0):
+        self.loads.heard(LoadStream("one", 1.0), clusters, at)
+
+    def value(self, name, side="local", **labels):
+        return self.registry.get_sample_value(name, {"namespace": "default", "name": "a", "side": side, **labels})
+
+
+def test_requests_by_side_and_by_how_they_ended():
+    asked = Asked()
+    asked.heard(to_local(A, sent=5, ok=3, bad=1, now=1))
+    asked.heard(to_local(A, sent=1, ok=1, now=1))
+    assert asked.value("beamlit_model_requests_issued_total") == 6
+    assert asked.value("beamlit_model_requests_total", outcome="succeeded") == 4
+    assert asked.value("beamlit_model_requests_total", outcome="failed") == 1
+    assert asked.value("beamlit_model_requests_in_flight") == 1
+    assert asked.value("beamlit_model_requests_issued_total", side="remote") == 0
+
+
+def test_what_is_unknown_has_no_sample():
+    asked = Asked()
+    assert asked.value("beamlit_model_requests_in_flight") is None
+    asked.heard(to_local(A))
+    assert asked.value("beamlit_model_requests_in_flight") == 0
+    asked.now = 100.0
+    assert asked.value("beamlit_model_requests_in_flight") is None
+
+
+def test_what_models_share_is_counted_for_their_backend():
+    asked = Asked(away=50)
+    asked.heard(to_local(A), to_local(B), to_backend(sent=3, ok=2, bad=1))
+    labels = {"backend": "b", "outcome": "failed"}
+    assert asked.registry.get_sample_value("beamlit_backend_requests_total", labels) == 1
+    assert asked.value("beamlit_model_requests_in_flight", side="remote") is None
+    assert asked.value("beamlit_model_requests_issued_total", side="remote") is None

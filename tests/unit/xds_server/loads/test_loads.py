@@ -1,0 +1,180 @@
+"""From what Envoys report to what is known of models."""
+
+import pytest
+
+from controller.api.reports import LOADS_OLD_AFTER, Count
+from tests.support.loads import BACKEND, away, load, serves, to_backend, to_local
+from tests.support.routes import A, B
+from xds_server.loads.loads import RECENT, Answers, Loads
+from xds_server.stream.load_streams import LoadStream
+
+FIRST, LATER, OTHER = LoadStream("one", 1.0), LoadStream("one", 2.0), LoadStream("two", 1.5)
+
+
+def heard(*reports, away=None, credential=False, models=(A,)):
+    """Loads after one report a second, from `FIRST` unless a stream goes before it."""
+    loads = Loads()
+    for model in models:
+        serves(loads, model, away=away, credential=credential)
+    for now, report in enumerate(reports, 1):
+        stream, *clusters = report if isinstance(report[0], LoadStream) else (FIRST, *report)
+        loads.heard(stream, tuple(clusters), float(now))
+    return loads
+
+
+def of(loads, name="default/a/local"):
+    return loads.totals().get(name)
+
+
+def test_reports_add_up_and_what_is_in_flight_is_the_last():
+    loads = heard([to_local(A, sent=5, ok=3, now=2)], [to_local(A, sent=1, ok=2, bad=1)])
+    assert of(loads) == Count(6, 5, 1, 0)
+    assert loads.in_flight(2.0)["default/a/local"] == 0
+
+
+def test_a_cluster_without_requests_is_reported_and_has_none():
+    loads = heard([to_local(A)])
+    assert loads.in_flight(1.0) == {"default/a/local": 0, "default/a/remote": 0}
+
+
+def test_a_cluster_that_is_not_reported_is_unknown():
+    loads = heard([to_local(A)], models=(A, B))
+    assert "default/b/local" not in loads.in_flight(1.0)
+    assert of(loads, "default/b/local") is None
+
+
+def test_what_was_in_flight_and_is_not_mentioned_has_ended():
+    loads = heard([to_local(A, sent=1, now=1)], [to_local(A)])
+    assert loads.in_flight(2.0)["default/a/local"] == 0
+
+
+def test_a_report_older_than_three_intervals_says_nothing_of_now():
+    loads = heard([to_local(A, sent=1, now=1)])
+    assert loads.in_flight(1 + LOADS_OLD_AFTER)["default/a/local"] == 1
+    assert loads.in_flight(1.1 + LOADS_OLD_AFTER) == {}
+    assert of(loads) == Count(1, 0, 0, 1), "what was counted stays counted"
+
+
+def test_while_one_of_two_envoys_says_nothing_the_sum_is_unknown():
+    loads = heard([to_local(A, now=1)], [OTHER, to_local(A, now=2)])
+    assert loads.in_flight(1.1 + LOADS_OLD_AFTER) == {}
+    loads.ended(FIRST)
+    assert loads.in_flight(1.1 + LOADS_OLD_AFTER)["default/a/local"] == 2
+
+
+def test_two_envoys_add_up():
+    loads = heard([to_local(A, sent=1, now=1)], [OTHER, to_local(A, sent=2, now=2)])
+    assert (of(loads).issued, loads.in_flight(2.0)["default/a/local"]) == (3, 3)
+
+
+def test_of_two_streams_of_an_envoy_the_newer_says_what_is_in_flight_and_both_count():
+    loads = heard([to_local(A, sent=2, now=2)], [LATER, to_local(A, sent=1, ok=2, now=1)])
+    assert (of(loads).issued, of(loads).succeeded) == (3, 2)
+    assert loads.in_flight(2.0)["default/a/local"] == 1
+
+
+def test_a_stream_that_ended_is_kept_a_while_and_its_counts_for_good():
+    loads = heard([to_local(A, sent=1)])
+    loads.ended(FIRST)
+    loads.heard(OTHER, (), 1 + RECENT)
+    assert FIRST in loads.streams()
+    loads.heard(OTHER, (), 1.1 + RECENT)
+    assert FIRST not in loads.streams()
+    assert of(loads).issued == 1
+
+
+def test_an_envoy_that_says_nothing_is_named():
+    loads = heard([to_local(A)])
+    assert loads.silent(["one", "two"], 2.0) == ("two",)
+    assert loads.silent(["one"], 1.1 + LOADS_OLD_AFTER) == ("one",)
+
+
+def test_a_model_that_is_gone_is_forgotten_and_its_last_report_too():
+    loads = heard([to_local(A, sent=1)])
+    loads.take(A, None, ())
+    loads.heard(FIRST, (to_local(A, sent=1),), 2.0)
+    assert loads.totals() == {}
+    serves(loads, A)
+    loads.heard(FIRST, (to_local(A, sent=1),), 3.0)
+    assert of(loads).issued == 1
+
+
+def test_what_is_no_cluster_of_a_model_does_not_count():
+    loads = heard([load("xds_server", "", sent=1), load("auth/x", "", sent=1), load("default/a/fallback", "", sent=1)])
+    assert loads.totals() == {}
+
+
+# From clusters to sides.
+
+
+def test_a_request_that_found_no_replica_is_of_the_remote_side():
+    loads = heard([away(A, sent=3, ok=3), to_backend(sent=3, ok=3)], away=0)
+    assert (of(loads), of(loads, "default/a/remote")) == (Count(), Count(3, 3))
+
+
+def test_what_gets_a_credential_has_a_cluster_of_its_own():
+    reported = [load("default/a/remote", "", sent=2, ok=2), away(A, sent=1, ok=1), to_backend(sent=3, ok=3)]
+    loads = heard(reported, away=50, credential=True, models=(A, B))
+    assert of(loads, "default/a/remote") == Count(3, 3)
+
+
+def test_the_only_model_of_a_backend_has_all_that_the_backend_counts():
+    loads = heard([away(A, sent=1, ok=1), to_backend(sent=5, ok=4, bad=1, now=2)], away=50)
+    assert of(loads, "default/a/remote") == Count(5, 4, 1, 2)
+
+
+def test_a_request_that_one_cluster_counts_in_this_report_and_the_other_in_the_next_is_one():
+    loads = heard([to_local(A), to_backend(sent=1, ok=1)], [away(A, sent=1, ok=1), to_backend()], away=50)
+    assert of(loads, "default/a/remote") == Count(1, 1)
+
+
+def test_of_models_that_share_a_backend_the_one_that_is_sent_there_has_what_is_not_the_others():
+    loads = Loads()
+    serves(loads, A, away=100)
+    serves(loads, B, away=0)
+    loads.heard(FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=7, ok=6, bad=1)), 1.0)
+    assert (of(loads, "default/a/remote"), of(loads, "default/b/remote")) == (Count(5, 4, 1), Count(2, 2))
+
+
+def test_what_one_cluster_counts_later_than_the_other_is_taken_off_then():
+    loads = Loads()
+    serves(loads, A, away=100)
+    serves(loads, B, away=0)
+    loads.heard(FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=1, ok=1)), 1.0)
+    loads.heard(FIRST, (to_local(A), away(B), to_backend(sent=4, ok=4)), 2.0)
+    assert (of(loads, "default/a/remote"), of(loads, "default/b/remote")) == (Count(3, 3), Count(2, 2))
+
+
+def test_of_two_that_are_sent_there_directly_nobody_knows_whose_is_what():
+    loads = heard([to_local(A), to_local(B), to_backend(sent=7, ok=7)], away=50, models=(A, B))
+    assert loads.in_flight(1.0) == {"default/a/local": 0, "default/b/local": 0}
+    assert of(loads, BACKEND) == Count(7, 7)
+    serves(loads, B, away=0)
+    loads.heard(FIRST, (to_local(A), to_local(B), to_backend(sent=1, ok=1)), 2.0)
+    assert of(loads, "default/a/remote") == Count(1, 1)
+
+
+def test_requests_that_are_still_there_after_traffic_returned_are_of_who_sent_them():
+    loads = heard([to_local(A), to_backend(sent=1, now=1)], away=50)
+    serves(loads, A, away=0)
+    loads.heard(FIRST, (to_local(A), to_backend(ok=1)), 2.0)
+    assert of(loads, "default/a/remote") == Count(1, 1)
+
+
+# What became of the requests to a backend.
+
+
+def test_the_answers_of_the_last_seconds():
+    loads = heard([to_backend(ok=3, bad=1)], [OTHER, to_backend(ok=1, bad=2)], away=50)
+    assert loads.answers(BACKEND, 2.0) == Answers(succeeded=4, failed=3)
+    loads.heard(FIRST, (to_backend(),), 1.5 + RECENT)
+    assert loads.answers(BACKEND, 1.5 + RECENT) == Answers(succeeded=1, failed=2)
+
+
+def test_a_backend_without_requests_had_no_answers():
+    assert heard([to_local(A)]).answers(BACKEND, 1.0) == Answers(0, 0)
+
+
+@pytest.mark.parametrize("loads", [Loads(), heard([to_backend(ok=1)], away=50)], ids=["never", "long ago"])
+def test_while_no_envoy_reports_nothing_is_known_of_a_backend(loads):
+    assert loads.answers(BACKEND, 1.1 + LOADS_OLD_AFTER) is None

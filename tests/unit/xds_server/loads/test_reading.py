@@ -1,0 +1,78 @@
+"""What those who follow the loads are told."""
+
+from controller.api.base import parse
+from controller.api.reports import Count, LoadReport
+from tests.support.loads import serves, to_backend, to_local
+from tests.support.routes import A, B
+from xds_server.loads.loads import RECENT, Loads
+from xds_server.loads.reading import LoadReader
+from xds_server.stream.load_streams import LoadStream
+
+STREAM = LoadStream("one", 1.0)
+
+
+def loads_of(*models, **how):
+    loads = Loads()
+    for model in models:
+        serves(loads, model, **how)
+    return loads
+
+
+def test_everything_is_told_first_and_then_what_changed():
+    loads = loads_of(A, B)
+    reader = LoadReader(loads)
+    assert reader.news(0.0) == ()
+    loads.heard(STREAM, (to_local(A, sent=1, now=1), to_local(B)), 1.0)
+    (told,) = reader.news(1.5)
+    assert (told.node, told.began, told.seconds, told.age) == ("one", 1.0, 1.0, 0.5)
+    assert told.counts == {
+        "default/a/local": Count(1, 0, 0, 1),
+        "default/a/remote": Count(),
+        "default/b/local": Count(),
+        "default/b/remote": Count(),
+    }
+    loads.heard(STREAM, (to_local(A, ok=1), to_local(B)), 2.0)
+    (told,) = reader.news(2.0)
+    assert (told.seconds, told.counts) == (2.0, {"default/a/local": Count(1, 1)})
+
+
+def test_an_envoy_that_has_nothing_new_is_told_to_be_there():
+    loads = loads_of(A)
+    reader = LoadReader(loads)
+    for now in (1.0, 2.0):
+        loads.heard(STREAM, (to_local(A),), now)
+        (told,) = reader.news(now)
+    assert told.counts == {}
+    assert reader.news(2.5) == ()
+
+
+def test_who_begins_later_is_told_the_sums():
+    loads = loads_of(A)
+    for now in (1.0, 2.0):
+        loads.heard(STREAM, (to_local(A, sent=1, ok=1),), now)
+    (told,) = LoadReader(loads).news(2.0)
+    assert (told.seconds, told.counts["default/a/local"]) == (2.0, Count(2, 2))
+
+
+def test_a_side_that_cannot_be_told_from_others_is_told_as_such_and_backends_are_not():
+    loads = loads_of(A, B, away=50)
+    loads.heard(STREAM, (to_local(A), to_local(B), to_backend(sent=1)), 1.0)
+    (told,) = LoadReader(loads).news(1.0)
+    assert told.counts == {
+        "default/a/local": Count(),
+        "default/a/remote": None,
+        "default/b/local": Count(),
+        "default/b/remote": None,
+    }
+    assert parse(LoadReport, told.model_dump(mode="json", by_alias=True)) == told
+
+
+def test_a_stream_that_is_over_is_forgotten():
+    loads = loads_of(A)
+    loads.heard(STREAM, (to_local(A),), 1.0)
+    reader = LoadReader(loads)
+    reader.news(1.0)
+    loads.ended(STREAM)
+    loads.heard(LoadStream("two", 2.0), (), 2 + RECENT)
+    (told,) = reader.news(2 + RECENT)
+    assert told.node == "two"

@@ -1,0 +1,85 @@
+"""X54: what a client is told to report, and when."""
+
+import pytest
+from envoy.service.load_stats.v3 import lrs_pb2
+
+from xds_server.stream.load_session import LoadSession
+from xds_server.stream.load_wire import SUPPORTS_ALL, LoadTerms, pack_load_terms, parse_load_request
+from xds_server.stream.wire import MalformedRequestError
+
+A, B = frozenset({"a"}), frozenset({"a", "b"})
+
+
+def test_x54_a_client_that_knows_all_clusters_is_asked_for_all_of_them():
+    assert LoadSession(1.0, True, A).news() == LoadTerms(1.0, None)
+
+
+def test_x54_another_one_is_told_them_by_name():
+    assert LoadSession(1.0, False, A).news() == LoadTerms(1.0, A)
+
+
+def test_x54_it_is_told_once():
+    for supports_all in (True, False):
+        session = LoadSession(1.0, supports_all, A)
+        assert session.news()
+        assert session.news() is None
+        session.publish(A)
+        assert session.news() is None
+
+
+def test_x54_it_is_told_again_when_the_clusters_change():
+    session = LoadSession(1.0, False, A)
+    session.news()
+    session.publish(B)
+    assert session.news() == LoadTerms(1.0, B)
+    session.publish(frozenset())
+    assert session.news() == LoadTerms(1.0, frozenset())
+
+
+def test_x54_all_clusters_stay_all_clusters():
+    session = LoadSession(1.0, True, A)
+    session.news()
+    session.publish(B)
+    assert session.news() is None
+
+
+def test_an_empty_list_would_end_reporting_before_it_began():
+    session = LoadSession(1.0, False, frozenset())
+    assert session.news() is None
+    session.publish(A)
+    assert session.news() == LoadTerms(1.0, A)
+
+
+@pytest.mark.parametrize("clusters", [None, B])
+def test_the_terms_on_the_wire(clusters):
+    message = lrs_pb2.LoadStatsResponse.FromString(pack_load_terms(LoadTerms(1.5, clusters)))
+    assert message.send_all_clusters is (clusters is None)
+    assert list(message.clusters) == sorted(clusters or ())
+    assert message.load_reporting_interval.ToTimedelta().total_seconds() == 1.5
+    assert not message.report_endpoint_granularity
+
+
+def test_a_report_on_the_wire():
+    message = lrs_pb2.LoadStatsRequest()
+    message.node.id = "me"
+    message.node.client_features.append(SUPPORTS_ALL)
+    stats = message.cluster_stats.add(cluster_name="c")
+    stats.load_report_interval.FromMilliseconds(1250)
+    locality = stats.upstream_locality_stats.add(
+        total_issued_requests=4, total_successful_requests=3, total_error_requests=2, total_requests_in_progress=1
+    )
+    locality.locality.zone = "local"
+    message.cluster_stats.add(cluster_name="idle")
+
+    request = parse_load_request(message.SerializeToString())
+    assert (request.node.id, request.supports_all) == ("me", True)
+    busy, idle = request.clusters
+    assert (busy.cluster, busy.seconds) == ("c", 1.25)
+    (one,) = busy.localities
+    assert (one.zone, one.issued, one.succeeded, one.failed, one.in_flight) == ("local", 4, 3, 2, 1)
+    assert (idle.cluster, idle.localities) == ("idle", ())
+
+
+def test_bytes_that_are_no_report():
+    with pytest.raises(MalformedRequestError):
+        parse_load_request(b"\xff\xff\xff")

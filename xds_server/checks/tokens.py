@@ -1,0 +1,84 @@
+"""Whether the token endpoint of a backend gives tokens. The tokens are Envoy's business: what comes is thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from xds_server.checks import outcome
+from xds_server.checks.backend import TokenRequest, Trust
+from xds_server.checks.connection import Way
+from xds_server.checks.exchange import Answer, Question, answered
+from xds_server.checks.outcome import CheckError, NothingNewError
+from xds_server.checks.schedule import token_pause_after, token_pause_within
+
+# In seconds; a number can be larger than any that Python calculates with.
+_LONGEST_LIFE = 1_000_000_000
+
+# RFC 6749, section 5.2, and those of section 4.1.2.1 that servers say here, too. Other words of a server are not told:
+# whoever writes a ModelDeployment could have any server's answer read to him.
+_ERRORS = (
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
+)
+
+
+class Tokens:
+    """One token endpoint as one backend uses it; it is asked no more often than a token is needed."""
+
+    def __init__(self, request: TokenRequest) -> None:
+        self.request = request
+        self._failures = 0
+        self._due = 0.0
+
+    async def check(self, way: Way, deadline: float) -> None:
+        """See that there are tokens. Raises CheckError; NothingNewError while the last failure is all there is."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            if self._failures:
+                raise NothingNewError
+            return
+        try:
+            lifetime = await self._issued(way, deadline)
+        except CheckError:
+            self._failures += 1
+            self._due = loop.time() + token_pause_after(self._failures)
+            raise
+        self._failures = 0
+        self._due = loop.time() + token_pause_within(lifetime)
+
+    async def _issued(self, way: Way, deadline: float) -> float:
+        asked = self.request
+        trust = Trust(server_name=asked.place.host) if asked.over_tls else None
+        question = Question(asked.authority, asked.target, asked.form.get_secret_value())
+        try:
+            async with way.connected(asked.place, trust, deadline) as stream:
+                answer = await answered(stream, question, deadline)
+        except CheckError as error:
+            raise outcome.no_token(error.message) from None
+        return _lifetime(answer, asked.place.host)
+
+
+def _lifetime(answer: Answer, host: str) -> float:
+    """Read how many seconds the token lives; Envoy uses none whose life it does not know."""
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        said = None
+    said = said if isinstance(said, dict) else {}
+    if answer.status != 200:
+        known = f" ({said['error']})" if said.get("error") in _ERRORS else ""
+        raise outcome.no_token(f"{host} answers {answer.status}{known}")
+    lifetime = said.get("expires_in")
+    if not said.get("access_token"):
+        raise outcome.no_token(f"{host} answers 200 without a token")
+    if not isinstance(lifetime, int | float) or isinstance(lifetime, bool):
+        raise outcome.no_token(f"{host} does not say how long it lives (expires_in)")
+    return float(min(lifetime, _LONGEST_LIFE))

@@ -1,0 +1,145 @@
+"""From the reports of one stream to running counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+from controller.api.reports import Count
+from xds_server.loads.backends import Backends
+from xds_server.resources.names import LOCAL, REMOTE, ModelKey, is_backend, model_of_cluster
+from xds_server.stream.load_wire import ClusterLoad, LocalityLoad
+
+ZERO = Count()
+
+
+def plus(one: Count, other: Count | LocalityLoad) -> Count:
+    """Add another count of the same moment."""
+    return Count(
+        one.issued + other.issued,
+        one.succeeded + other.succeeded,
+        one.failed + other.failed,
+        one.in_flight + other.in_flight,
+    )
+
+
+def followed_by(one: Count, later: Count) -> Count:
+    """Add what came later, and have in flight what is so by then."""
+    return plus(one, later)._replace(in_flight=later.in_flight)
+
+
+def side(model: ModelKey, name: str) -> str:
+    """Name what is counted of one side of a model: NAMESPACE/NAME/SIDE."""
+    return f"{model}/{name}"
+
+
+class StreamCounts:
+    """Running counts of one stream: by side of a model, and by backend cluster.
+
+    `seconds` is how long what was counted took, as Envoy measures it. `unknown` are the sides that cannot be told from
+    those of other models now.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.heard_at = 0.0
+        self.counts: dict[str, Count] = {}
+        self.unknown: frozenset[str] = frozenset()
+        self._tracked: set[str] = set()
+        self._backends: set[str] = set()
+        self._busy: set[str] = set()
+        self._owed: dict[str, Count] = {}
+
+    def take(self, clusters: Collection[ClusterLoad], backends: Backends, now: float) -> Mapping[str, Count]:
+        """Take in a report; return what it adds, by the same names as `counts`."""
+        added: dict[str, Count] = {}
+        self._track({load.cluster for load in clusters}, backends)
+        for load in clusters:
+            for locality in load.localities:
+                name = self._counted_as(load.cluster, locality.zone)
+                if name is not None:
+                    added[name] = plus(added.get(name, ZERO), locality)
+        self._share_out(added, backends)
+        for name in self._busy - added.keys():
+            added[name] = ZERO
+        self._busy = {name for name, count in added.items() if count.in_flight}
+        for name, count in added.items():
+            self.counts[name] = followed_by(self.counts.get(name, ZERO), count)
+        self.seconds += max((load.seconds for load in clusters), default=0.0)
+        self.heard_at = now
+        return added
+
+    def forget(self, model: ModelKey) -> None:
+        """Forget a model that is gone."""
+        for name in (LOCAL, REMOTE):
+            self.counts.pop(side(model, name), None)
+            self._busy.discard(side(model, name))
+        self._tracked = {name for name in self._tracked if model_of_cluster(name)[0] != model}
+
+    def _track(self, reported: set[str], backends: Backends) -> None:
+        """Begin to count for clusters that are new in a report: from now on, what is not said of them is zero."""
+        self._tracked &= reported
+        for cluster in reported - self._tracked:
+            model, kind = model_of_cluster(cluster)
+            if model is None or backends.has(model):
+                self._tracked.add(cluster)
+            if cluster in self._tracked and model is not None and kind == LOCAL:
+                self.counts.setdefault(side(model, LOCAL), ZERO)
+                self.counts.setdefault(side(model, REMOTE), ZERO)
+        self._backends = {cluster for cluster in self._tracked if is_backend(cluster)}
+
+    def _counted_as(self, cluster: str, zone: str) -> str | None:
+        """Say what a locality of a cluster counts for; None for what counts elsewhere, or is nothing of ours."""
+        if cluster not in self._tracked:
+            return None
+        if is_backend(cluster):
+            return cluster
+        model, kind = model_of_cluster(cluster)
+        match kind:
+            case "local" if model:
+                return side(model, LOCAL if zone == LOCAL else REMOTE)
+            case "remote" if model:
+                return side(model, REMOTE)
+        return None  # the way back, which ends at the replicas and counts there
+
+    def _share_out(self, added: dict[str, Count], backends: Backends) -> None:
+        """Give what backends count to the models that sent it.
+
+        What passed a cluster of its model first is that model's, the rest is of who is sent there directly: of one
+        model, or it cannot be told.
+        """
+        unknown: set[str] = set()
+        for backend in self._backends:
+            direct = backends.direct(backend)
+            if len(direct) > 1:
+                unknown.update(side(model, REMOTE) for model in direct)
+            elif direct:
+                (only,) = direct
+                self._give(side(only, REMOTE), backend, backends.users(backend), added)
+        self.unknown = frozenset(unknown)
+
+    def _give(self, name: str, backend: str, users: AbstractSet[ModelKey], added: dict[str, Count]) -> None:
+        """Give a side of a model all that it has of a backend's count: all of it if it is the only user."""
+        count = added.get(backend, ZERO)
+        if len(users) > 1:
+            passed = [added.get(side(user, REMOTE), ZERO) for user in users]
+            count = plus(added.get(name, ZERO), self._rest(backend, count, passed))
+        if count == ZERO:
+            added.pop(name, None)
+        else:
+            added[name] = count
+
+    def _rest(self, backend: str, count: Count, passed: Iterable[Count]) -> Count:
+        """Take what passed a cluster of its model off a backend's count.
+
+        A request on its way may be in the report of one cluster and not yet in that of the other: what is too much now
+        is taken off the next one, unless the backend has nothing to do by then.
+        """
+        total = ZERO
+        for one in passed:
+            total = plus(total, one)
+        owed = self._owed.pop(backend, ZERO)
+        rest = Count(*(a - b - c for a, b, c in zip(count, total, owed, strict=True)))
+        if count != ZERO and min(rest[:3]) < 0:
+            self._owed[backend] = Count(*(max(-one, 0) for one in rest[:3]))
+        return Count(*(max(one, 0) for one in rest))

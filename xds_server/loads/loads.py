@@ -1,0 +1,128 @@
+"""What all Envoys of this replica reported, and what became of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controller.api.reports import LOADS_OLD_AFTER, Count
+from controller.api.route import ModelRoute
+from xds_server.loads.backends import Backends
+from xds_server.loads.counts import ZERO, StreamCounts, followed_by, side
+from xds_server.resources.names import LOCAL, REMOTE, ModelKey, is_backend
+from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.stream.load_streams import LoadStream
+from xds_server.stream.load_wire import ClusterLoad
+
+RECENT = 10.0
+"""Seconds that `Loads.answers` looks back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How many requests ended well, and how many badly: with 5xx, a reset, or no connection."""
+
+    succeeded: int
+    failed: int
+
+
+class Loads:
+    """The counts of each stream, and their sums since this process began. All moments are those of one steady clock.
+
+    Envoy says what is new since its last report, once. So a sum over reports counts nothing twice, on whichever stream
+    and at whichever replica a report came. What is in flight is said by the stream of a node that was heard last.
+    """
+
+    def __init__(self) -> None:
+        self._backends = Backends()
+        self._streams: dict[LoadStream, StreamCounts] = {}
+        self._ended: set[LoadStream] = set()
+        self._totals: dict[str, Count] = {}
+        self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
+
+    # What is told to it.
+
+    def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+        """A client sent a report."""
+        counts = self._streams.setdefault(stream, StreamCounts())
+        added = counts.take(clusters, self._backends, now)
+        for name in counts.counts.keys() - self._totals.keys() - counts.unknown:
+            self._totals[name] = ZERO
+        for name, count in added.items():
+            self._totals[name] = followed_by(self._totals.get(name, ZERO), count)
+            if is_backend(name):
+                self._recent[name].append((now, count))
+        self._drop_old(now)
+
+    def ended(self, stream: LoadStream) -> None:
+        """A stream is over: what it said is kept a while, for those who have not read it yet."""
+        if stream in self._streams:
+            self._ended.add(stream)
+
+    def take(self, model: ModelKey, route: ModelRoute | None, keys: Iterable[ResourceKey]) -> None:
+        """Take in what was last published for a model; None: it is gone."""
+        self._backends.take(model, route, keys)
+        if route is None:
+            for name in (side(model, LOCAL), side(model, REMOTE)):
+                self._totals.pop(name, None)
+            for counts in self._streams.values():
+                counts.forget(model)
+
+    # What others ask.
+
+    def streams(self) -> Mapping[LoadStream, StreamCounts]:
+        """Return what each stream counts; those that ended, or fell silent, for a while longer."""
+        return self._streams
+
+    def totals(self) -> Mapping[str, Count]:
+        """Return what was counted since this process began, by NAMESPACE/NAME/SIDE and by backend cluster."""
+        return self._totals
+
+    def in_flight(self, now: float) -> Mapping[str, int]:
+        """Say how many requests are in flight now, by NAMESPACE/NAME/SIDE; what is unknown is left out.
+
+        All of it is while an Envoy that is connected says nothing. One that left is with another replica, or gone.
+        """
+        flying: dict[str, int] = defaultdict(int)
+        unknown: set[str] = set()
+        for counts in self._newest(self._streams.keys() - self._ended):
+            if _is_old(counts, now):
+                return {}
+            unknown |= counts.unknown
+            for name, count in counts.counts.items():
+                flying[name] += count.in_flight
+        return {name: number for name, number in flying.items() if name not in unknown and not is_backend(name)}
+
+    def answers(self, backend: str, now: float) -> Answers | None:
+        """Say how the last ten seconds' requests to a backend cluster ended; None while no Envoy reports."""
+        if all(_is_old(counts, now) for counts in self._streams.values()):
+            return None
+        recent = [count for at, count in self._recent.get(backend, ()) if at > now - RECENT]
+        return Answers(sum(one.succeeded for one in recent), sum(one.failed for one in recent))
+
+    def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
+        """Say which of these nodes have not reported of late."""
+        heard = {stream.node for stream, counts in self._streams.items() if not _is_old(counts, now)}
+        return tuple(sorted(frozenset(nodes) - heard))
+
+    def _newest(self, streams: Iterable[LoadStream]) -> Iterable[StreamCounts]:
+        """For each node the stream that was heard last."""
+        last: dict[str, StreamCounts] = {}
+        for stream in streams:
+            counts = self._streams[stream]
+            if stream.node not in last or counts.heard_at >= last[stream.node].heard_at:
+                last[stream.node] = counts
+        return last.values()
+
+    def _drop_old(self, now: float) -> None:
+        for stream in [one for one in self._ended if now - self._streams[one].heard_at > RECENT]:
+            self._ended.discard(stream)
+            del self._streams[stream]
+        for recent in self._recent.values():
+            while recent and recent[0][0] <= now - RECENT:
+                recent.popleft()
+
+
+def _is_old(counts: StreamCounts, now: float) -> bool:
+    return now - counts.heard_at > LOADS_OLD_AFTER

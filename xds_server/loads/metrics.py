@@ -1,0 +1,56 @@
+"""What Prometheus is told of the loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from xds_server.loads.loads import Loads
+from xds_server.resources.names import is_backend
+
+_ENDED = ("succeeded", "failed")
+
+
+class LoadMetrics(Collector):
+    """Reads the counts when Prometheus asks.
+
+    Counters are of what this replica heard, so the sum over replicas is what all Envoys reported. What is unknown has
+    no sample.
+    """
+
+    def __init__(self, registry: CollectorRegistry, loads: Loads, clock: Callable[[], float]) -> None:
+        self._loads = loads
+        self._clock = clock
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the metrics as they are now."""
+        labels = ("namespace", "name", "side")
+        issued = CounterMetricFamily(
+            "beamlit_model_requests_issued", "Requests sent upstream; a retry is one more.", labels=labels
+        )
+        ended = CounterMetricFamily(
+            "beamlit_model_requests", "Requests that ended, each try for itself.", labels=(*labels, "outcome")
+        )
+        flying = GaugeMetricFamily("beamlit_model_requests_in_flight", "Requests in flight now.", labels=labels)
+        backend = CounterMetricFamily(
+            "beamlit_backend_requests",
+            "Requests to a remote backend that ended, of all models that share it.",
+            labels=("backend", "outcome"),
+        )
+        in_flight = self._loads.in_flight(self._clock())
+        for name, count in sorted(self._loads.totals().items()):
+            if is_backend(name):
+                for outcome in _ENDED:
+                    backend.add_metric((name.removeprefix("backend/"), outcome), getattr(count, outcome))
+                continue
+            model = name.split("/")
+            issued.add_metric(model, count.issued)
+            for outcome in _ENDED:
+                ended.add_metric((*model, outcome), getattr(count, outcome))
+            if name in in_flight:
+                flying.add_metric(model, in_flight[name])
+        yield from (issued, ended, flying, backend)
