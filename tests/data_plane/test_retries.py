@@ -6,11 +6,15 @@ import hashlib
 
 import httpx
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.route.v3.route_components_pb2 import Route
 
 from benchmarks.load import Traffic, closed_loop
 from tests.data_plane.support.model import Wanted
+from tests.data_plane.support.mutation import Change, both, clusters, nothing, routes
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.traffic import named_wrongly
+from tests.data_plane.support.trap import with_and_without
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -140,3 +144,32 @@ async def test_a_remote_whose_name_is_unknown_fails_no_request(plane: Plane) -> 
     replies = [await plane.ask(model) for _ in range(20)]
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}
+
+
+def never_ejected(cluster: Cluster) -> None:
+    cluster.ClearField("outlier_detection")
+
+
+def few_attempts(route: Route) -> None:
+    if route.route.retry_policy.retry_host_predicate:
+        route.route.retry_policy.host_selection_retry_max_attempts = 5
+
+
+@with_and_without(routes(few_attempts))
+async def test_a_retry_that_may_not_leave_finds_the_replica_that_works(
+    plane: Plane, change: Change, held: bool
+) -> None:
+    """The one that fails has the fewest requests in flight, so that it is the first choice each time."""
+    without_ejections = clusters(never_ejected)
+    change = without_ejections if change is nothing else both(without_ejections, change)
+    model = await plane.serve(Wanted(remote=False, replicas=plane.backends.replicas[:2], change=change))
+    failing, working = plane.backends.local[:2]
+    failing.behave("delay=0.1;status=503")
+    working.behave("delay=0.5")
+    try:
+        report = await closed_loop(model.url, clients=200, requests=200)
+    finally:
+        for one in (failing, working):
+            one.behave("")
+
+    assert (report.errors == {}) is held

@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.api.endpoints import Replica
 from tests.data_plane.support.children import Child
+from tests.data_plane.support.ledger import Ledger
 from tests.data_plane.support.loopback import BACKEND_PORT, Network
 
 _PROGRAM = Path(__file__).with_name("model_server.py")
@@ -22,13 +23,15 @@ class Backend:
 
     def __init__(self, name: str, host: str, logs: Path, tls: tuple[Path, ...] = (), port: int = BACKEND_PORT) -> None:
         self.name, self.host, self.port = name, host, port
+        self.ledger = Ledger(logs / f"{name}.ledger")
         self._tls = tls
         self._log = logs / f"{name}.log"
         self._child: Child | None = None
 
     def start(self) -> None:
         """Start it; it accepts connections when this returns."""
-        command = [sys.executable, "-I", "-S", _PROGRAM, self.name, self.host, self.port, *self._tls]
+        command: list[object] = [sys.executable, "-I", "-S", _PROGRAM, self.name, self.host, self.port]
+        command += [self.ledger.path, *self._tls]
         self._child = Child(command, self._log, says_ready=True)
 
     def show(self, *tls: Path) -> None:
@@ -64,8 +67,16 @@ class Backend:
         self._ask("health", str(status).encode())
 
     def behave(self, behaviour: str) -> None:
-        """Set how it treats requests that choose nothing themselves; an empty text is well."""
+        """Set how requests are answered that choose nothing themselves, see its program; empty for as usual."""
         self._ask("behaviour", behaviour.encode())
+
+    def received(self) -> int:
+        """How many bytes it received since its start."""
+        return int(self._ask("received"))
+
+    @property
+    def alive(self) -> bool:
+        return self._child is not None
 
     def _ask(self, what: str, body: bytes | None = None) -> bytes:
         url = f"http://{self.host}:{self.port}/-/{what}"
@@ -92,7 +103,7 @@ class Backends:
 
     def seen(self, probe: str) -> list[dict[str, Any]]:
         """What reached any backend that is alive with this `probe` header."""
-        return [record for one in self.all if one._child is not None for record in one.seen(probe)]
+        return [record for one in self.all if one.alive for record in one.seen(probe)]
 
     @contextmanager
     def running(self) -> Iterator[Backends]:

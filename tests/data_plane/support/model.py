@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from controller.api.credentials import RemoteAuth, RemoteTls
+from pydantic import SecretStr
+
+from controller.api.credentials import CredentialSource, RemoteAuth, RemoteTls
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from tests.data_plane.support.loopback import BACKEND_PORT
@@ -42,7 +44,8 @@ class Wanted:
     """Of the remote; `retries` are its own too."""
     retries: int | None = None
     auth: RemoteAuth | None = None
-    """Its secrets are named and not brought, so Envoy never gets them."""
+    """Its secrets are named; Envoy gets those of `secrets`."""
+    secrets: tuple[tuple[CredentialSource, SecretStr], ...] = ()
     authorities: Path = Path("/no/such/file")
     """What the system of Envoy trusts."""
     access_log: AccessLog = AccessLog.OFF

@@ -9,13 +9,16 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `stall=5`               begin to answer, and go on after that many seconds
 * `size=1000000`          a body of that many bytes
 * `header=name:value`     one more header
+* `silent=1`              never answer
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
-all, `GET /-/spans` when each of those since it was asked last began and ended (clock of the host). `PUT /-/health` with
-a status code in the body sets what `/healthz` answers, `PUT /-/behaviour` how requests are treated that choose nothing.
+all, `GET /-/received` how many bytes, `GET /-/spans` when each of those since it was asked last began and ended (clock
+of the host). `PUT /-/health` with a status code in the body sets what `/healthz` answers, 0 that it never does;
+`PUT /-/behaviour` how requests are treated that choose nothing.
 
-With the file of a certificate and its key behind name, host and port it speaks TLS; with one of authorities behind
-that, only to clients who have a certificate of theirs.
+With a ledger (see `ledger`) behind name, host and port it notes there each request with a header `number: N` as it
+comes. With the file of a certificate and its key behind that it speaks TLS; with one of authorities behind that, only
+to clients who have a certificate of theirs.
 """
 
 from __future__ import annotations
@@ -23,24 +26,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import mmap
 import socket
 import ssl
 import struct
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
+from pathlib import Path
 
 
 class Server:
     """What one server knows: its name and side, what it was asked, and how healthy it says it is."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ledger: mmap.mmap) -> None:
         self.name = name
         self.side = name.partition("-")[0]
         self.health = 200
         self.behaviour = ""
         self.count = 0
-        self.spans: list[tuple[float, float]] = []
+        self.received = 0
+        self.ledger = ledger
+        self.spans: deque[tuple[float, float]] = deque(maxlen=100_000)
         self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
 
 
@@ -84,6 +91,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
             return
         self._buffer += data
+        self._server.received += len(data)
         if self._request is None:
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
@@ -101,10 +109,13 @@ class Connection(asyncio.Protocol):
         if path.endswith("/healthz"):
             # Servers exist that refuse a Host with a "/", and only the path itself says anything about health.
             refused = path != "/healthz" or "/" in request.headers.get("host", "")
-            self._answer(404 if refused else self._server.health, b"")
+            if refused or self._server.health:
+                self._answer(404 if refused else self._server.health, b"")
         elif path.startswith("/-/"):
             self._control(path, request)
         else:
+            if number := request.headers.get("number"):
+                self._server.ledger[int(number)] += 1
             self._begin()
             self._behave(request)
 
@@ -126,9 +137,11 @@ class Connection(asyncio.Protocol):
             self._answer(200, b"")
         elif path == "/-/count":
             self._answer(200, b"%d" % self._server.count)
+        elif path == "/-/received":
+            self._answer(200, b"%d" % self._server.received)
         elif path == "/-/spans":
-            spans, self._server.spans = self._server.spans, []
-            self._answer(200, json.dumps(spans).encode())
+            self._answer(200, json.dumps(list(self._server.spans)).encode())
+            self._server.spans.clear()
         else:
             self._answer(200, json.dumps(self._server.seen.get(path.rpartition("/")[2], [])).encode())
 
@@ -147,6 +160,8 @@ class Connection(asyncio.Protocol):
             return
         chosen = request.headers.get(f"on-{server.side}", server.behaviour)
         does = dict(part.split("=", 1) for part in chosen.split(";") if part)
+        if "silent" in does:
+            return
         if "delay" in does:
             asyncio.get_running_loop().call_later(float(does["delay"]), self._finish, does, body)
         else:
@@ -180,8 +195,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-async def serve(name: str, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-    server = Server(name)
+async def serve(server: Server, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Connection(server), host, port, backlog=4096, ssl=tls)
     print("ready", flush=True)
@@ -198,5 +212,12 @@ def tls_with(certificate: str, authorities: str = "") -> ssl.SSLContext:
     return context
 
 
+def ledger_in(path: Path) -> mmap.mmap:
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), 0)
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), tls_with(*sys.argv[4:]) if sys.argv[4:] else None))
+    _, its_name, its_host, its_port, its_ledger, *files = sys.argv
+    known = Server(its_name, ledger_in(Path(its_ledger)))
+    asyncio.run(serve(known, its_host, int(its_port), tls_with(*files) if files else None))

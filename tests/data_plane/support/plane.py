@@ -23,6 +23,7 @@ from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
+from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.clients import ClientEvent, ClientState
@@ -128,8 +129,10 @@ class Plane:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
         gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log)
-        self._routes[model.key] = route_of(model, wanted, self.backends.remote.host)
-        resources = resources_for(model.key, self._routes[model.key], replicas, gateway)
+        self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
+        resources = resources_for(model.key, route, replicas, gateway)
+        if route.remote and wanted.secrets:
+            resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
         changed = self._assembly.replace([(model.key, wanted.change(resources))])
         self._tell_loads(model.key)
         if changed:

@@ -1,0 +1,7 @@
+"""What the clients of a model see of each thing that can fail, with each split: one table, read by tests and benchmark.
+
+* `cases` is the table: what fails, what is promised, and what that means in words.
+* `troubles` makes it fail while requests come, `site` has everything that can; `names` is a name server that can.
+* `cell` is one case with one split: the load, the trouble in its midst, and what came of it.
+* `promise` judges that. Pure.
+"""

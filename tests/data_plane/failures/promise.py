@@ -1,0 +1,134 @@
+"""What is promised of a case, what came of it, and whether the one holds of the other. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+# From the share of requests that the split sends away, 0 to 1, to the least and the most of a share that is promised.
+Range = Callable[[float], tuple[float, float]]
+
+
+def none(_: float) -> tuple[float, float]:
+    return 0.0, 0.0
+
+
+def every(_: float) -> tuple[float, float]:
+    return 1.0, 1.0
+
+
+def some(_: float) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def as_split(away: float) -> tuple[float, float]:
+    return away, away
+
+
+def at_most_of_replicas(away: float) -> tuple[float, float]:
+    return 0, 1 - away
+
+
+def nearly_as_split(away: float) -> tuple[float, float]:
+    return away, away + 0.05
+
+
+def at_least_as_split(away: float) -> tuple[float, float]:
+    return away, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What holds while the trouble lasts, and that nothing fails before and after it."""
+
+    remote: Range
+    """Of the answers, how many are the remote backend's."""
+    failed: Range = none
+    """Of the requests, how many fail."""
+    errors: frozenset[str] = frozenset()
+    """How those fail that do."""
+    asked: tuple[int, int] = (1, 2)
+    """How often a server is asked any one request, at least and at most."""
+    once_each: bool = False
+    """In place of `failed`: each client meets at most one failure. Later requests avoid what failed."""
+    leaves: bool = True
+    """Whether the remote backend may be asked at all."""
+    quick: float = math.inf
+    """Seconds within which nearly all of the requests that fail do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of the requests of one cell. Seconds."""
+
+    requests: int
+    failed: Mapping[str, int]
+    """How often each error came."""
+    failed_outside: int
+    """How many of them had nothing to do with the trouble: they came before it or after it."""
+    clients: int
+    away: int
+    """Percent."""
+    lasting: int
+    """The requests while the trouble lasted, of which is what follows."""
+    failed_lasting: int
+    remote: int
+    """The answers of the remote backend."""
+    p99: float
+    """From a request to its answer, or to its failure."""
+    p99_failed: float
+    asked: int
+    """How often servers were asked."""
+    asked_range: tuple[int, int]
+    """How often for one request, at least and at most."""
+    left: int
+    """How often a remote backend was asked, from the first to the last request."""
+    cut: bool = False
+    """Whether it took too long."""
+
+    @property
+    def share_remote(self) -> float:
+        """Of the answers; 0 without any."""
+        return self.remote / max(1, self.lasting - self.failed_lasting)
+
+    @property
+    def asked_each(self) -> float:
+        """The mean of a request."""
+        return self.asked / max(1, self.lasting)
+
+
+def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
+    """Say in words what of a promise does not hold."""
+    if outcome.cut:
+        yield "it took too long"
+    away, failed = outcome.away / 100, sum(outcome.failed.values())
+    if unknown := {error: times for error, times in outcome.failed.items() if error not in promise.errors}:
+        yield f"failed: {unknown}"
+    if outcome.failed_outside:
+        yield f"{outcome.failed_outside} failed before or after it"
+    if promise.once_each:
+        if failed > outcome.clients:
+            yield f"{failed} of {outcome.clients} clients' requests failed"
+    elif not _within(outcome.failed_lasting, outcome.lasting, promise.failed, away):
+        yield f"{outcome.failed_lasting} of {outcome.lasting} failed while it lasted"
+    if outcome.failed_lasting and outcome.p99_failed > promise.quick:
+        yield f"failures took {outcome.p99_failed:.2f} s"
+    if not _within(outcome.remote, outcome.lasting - outcome.failed_lasting, promise.remote, away):
+        yield f"{outcome.share_remote:.1%} of the answers were the remote backend's"
+    if outcome.left and not promise.leaves:
+        yield f"a remote backend was asked {outcome.left} times"
+    least, most = outcome.asked_range
+    if least < promise.asked[0] or most > promise.asked[1]:
+        yield f"a server was asked {least} to {most} times for one request"
+
+
+def _within(count: int, of: int, promised: Range, away: float) -> bool:
+    """Tell whether a share is promised, give or take what chance makes of it (4.5 sigma) and one in a hundred."""
+    if not of:
+        return True
+    noise = 4.5 * math.sqrt(away * (1 - away) / of) + 0.01
+    least, most = promised(away)
+    # What is never to happen at all, and what is to be under a bound, is not given the one in a hundred.
+    above = 0.0 if most == 0 or away == 0 else noise
+    return least - noise <= count / of <= most + above
