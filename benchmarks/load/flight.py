@@ -9,31 +9,31 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """From `at` on, until the next step, `count` are in flight."""
+    """From `at` on, until the next step, `number` are in flight."""
 
     at: float
-    count: int
+    number: int
 
 
 def steps_of(spans: Iterable[tuple[float, float]]) -> tuple[Step, ...]:
     """Return how many of the spans (begin, end) overlap; one that ends as another begins does not overlap it."""
-    count = 0
+    number = 0
     steps = []
     for at, change in sorted(change for begin, end in spans for change in ((begin, 1), (end, -1))):
-        count += change
-        steps.append(Step(at, count))
+        number += change
+        steps.append(Step(at, number))
     return tuple(steps)
 
 
 def sum_of(flights: Iterable[Sequence[Step]]) -> tuple[Step, ...]:
     """Add up what several have in flight."""
-    changes = sorted((step.at, number, step.count) for number, steps in enumerate(flights) for step in steps)
-    counts: dict[int, int] = {}
+    changes = sorted((step.at, which, step.number) for which, steps in enumerate(flights) for step in steps)
+    numbers: dict[int, int] = {}
     total = 0
     steps = []
-    for at, number, count in changes:
-        total += count - counts.get(number, 0)
-        counts[number] = count
+    for at, which, number in changes:
+        total += number - numbers.get(which, 0)
+        numbers[which] = number
         steps.append(Step(at, total))
     return tuple(steps)
 
@@ -41,4 +41,4 @@ def sum_of(flights: Iterable[Sequence[Step]]) -> tuple[Step, ...]:
 def most(steps: Sequence[Step], start: float = -math.inf, end: float = math.inf) -> int:
     """Return the most in flight at any moment of [start, end], what was in flight at its start included."""
     first, last = (bisect_right(steps, moment, key=lambda step: step.at) for moment in (start, end))
-    return max((step.count for step in steps[max(first - 1, 0) : last]), default=0)
+    return max((step.number for step in steps[max(first - 1, 0) : last]), default=0)
