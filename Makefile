@@ -18,7 +18,7 @@ venv: .venv/.ready ## make the virtual environment with everything in it
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: venv ## run the main job: a real Envoy, real traffic, every local server killed, no failed request
+demo: venv ## the whole story in under two minutes: a burst, every server killed, no failed request
 	@$(BIN)/python -m demo
 
 test: venv ## run every test (a real Envoy, real grpcurl)

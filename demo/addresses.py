@@ -19,6 +19,7 @@ class Addresses:
     front: int
     """Where Envoy listens: the node port of the Service."""
     remote: int
+    tokens: int
     xds: int
     admin: int
     replicas: tuple[tuple[str, int], ...]
@@ -31,11 +32,11 @@ def free_addresses() -> Addresses:
     nothing is free.
     """
     free = (port for port in random.sample(_PORTS, len(_PORTS)) if _is_free("127.0.0.1", port))
-    front, remote, xds, admin, shared = (next(free) for _ in range(5))
+    front, remote, tokens, xds, admin, shared = (next(free) for _ in range(6))
     replicas = tuple((f"127.0.0.{number}", shared) for number in range(2, 2 + _REPLICAS))
     if not all(_is_free(host, port) for host, port in replicas):
         replicas = tuple(("127.0.0.1", next(free)) for _ in range(_REPLICAS))
-    return Addresses(front, remote, xds, admin, replicas)
+    return Addresses(front, remote, tokens, xds, admin, replicas)
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -17,46 +17,37 @@ INTERRUPTED = 130
 
 EPILOG = """\b
 Exit codes:
-  0    no request failed
-  1    some requests failed
+  0    no request failed, and every promise was kept
+  1    some requests failed, or a promise was broken
   2    could not start, or a process of the demo ended on its own
   130  interrupted (SIGINT, SIGTERM); no process is left behind
 
 \b
 Examples:
   python -m demo
-  python -m demo --rate 120                 more load
-  python -m demo --seconds 15               a shorter one
-  python -m demo --output /tmp/demo.png     the plot elsewhere
+  python -m demo --short                    half as long
+  python -m demo --output /tmp/demo.svg     the plot elsewhere, or as SVG
 """
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--seconds", type=click.FloatRange(9, 300), default=36.0, show_default=True, help="How long the load lasts."
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(1, 500),
-    default=80.0,
-    show_default=True,
-    help="Mean requests per second; the bursts of the trace are several times that.",
-)
+@click.option("--short", is_flag=True, help="Half a minute of load in place of a whole one.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("demo/output/demo.png"),
     show_default=True,
-    help="Where the plot goes (PNG).",
+    help="Where the plot goes; its ending says the form (PNG, SVG).",
 )
-def main(seconds: float, rate: float, output: Path) -> None:
+def main(short: bool, output: Path) -> None:
     """Show the whole path on this machine, without Kubernetes.
 
-    Starts three local model servers, a remote one, the control plane and a real Envoy; replays arrivals of a production
-    trace, which do not wait for answers; kills every local server with SIGKILL under load and brings them back. Tells
-    each second what happened and each change of the decision with its reason.
+    Starts three local model servers with four places each, a remote one behind TLS and OAuth2, the control plane and a
+    real Envoy; replays a production trace of requests, which do not wait for answers: a calm, a burst beyond what the
+    local servers take, the death of all of them, their return, and the death of the remote one while they are full.
+    Tells each half second what happened and each change of the decision with its reason.
     """
-    sys.exit(asyncio.run(_until_signalled(Options(seconds, rate, output))))
+    sys.exit(asyncio.run(_until_signalled(Options(short, output))))
 
 
 async def _until_signalled(options: Options) -> int:

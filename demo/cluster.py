@@ -4,65 +4,140 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.load import Step, sum_of
 from demo.addresses import Addresses
-from demo.manifests import REMOTE_PREFIX, Replica, model_yaml, service_yaml, slices_yaml
+from demo.completion import PATH
+from demo.credentials import SERVER_NAME, Credentials
+from demo.journal import end_journal, read_journal
+from demo.manifests import (
+    PLACES,
+    Replica,
+    deployment_yaml,
+    model_yaml,
+    secrets_yaml,
+    service_yaml,
+    slices_yaml,
+)
 from demo.probe import wait_for_answer
 from demo.process import Process, Processes
 
 READINESS_PERIOD = 1.0
 """Seconds until the readiness probe notices a dead server."""
+_REMOTE = "remote"
+_REMOTE_PLACES = 10_000
 
 
 class Cluster:
-    """Three replicas of one model, a remote backend, and the folder of YAML about them."""
+    """Three replicas of one model, a remote backend with its token endpoint, and the folder of YAML about them."""
 
-    def __init__(self, folder: Path, addresses: Addresses, processes: Processes) -> None:
-        self._folder = folder
+    def __init__(self, home: Path, addresses: Addresses, processes: Processes) -> None:
+        self._home = home
         self._processes = processes
         self._servers: dict[str, Process] = {}
+        self._credentials = Credentials.make(home / "credentials")
+        self.folder = home / "manifests"
+        self.folder.mkdir()
         self.addresses = addresses
         self.replicas = tuple(
             Replica(f"local-{number}", host, port) for number, (host, port) in enumerate(addresses.replicas, 1)
         )
+        self.capacity = PLACES * len(self.replicas)
+        """How many requests all replicas together work on at a time."""
+
+    @property
+    def front(self) -> str:
+        """Where clients find the model: Envoy, on the node port of the Service."""
+        return f"http://127.0.0.1:{self.addresses.front}"
 
     @property
     def url(self) -> str:
-        """Where clients send their requests: Envoy, on the node port of the Service."""
-        return f"http://127.0.0.1:{self.addresses.front}/v1/completions"
+        """Where clients send their requests."""
+        return f"{self.front}{PATH}"
 
     async def start(self) -> None:
-        """Start every model server and write every object. Raises DemoError when one does not answer."""
-        await asyncio.gather(
-            self.start_locals(), self._start_server("remote", "127.0.0.1", self.addresses.remote, REMOTE_PREFIX)
-        )
-        self._write("model.yaml", model_yaml(f"127.0.0.1:{self.addresses.remote}"))
+        """Start every server and write every object. Raises DemoError when one does not answer."""
+        await asyncio.gather(self.start_locals(), self._start_remote(), self._start_tokens())
+        tokens = f"http://127.0.0.1:{self.addresses.tokens}/token"
+        self._write("model.yaml", model_yaml(self._remote, tokens))
         self._write("service.yaml", service_yaml(self.addresses.front))
+        self._write("deployment.yaml", deployment_yaml(len(self.replicas)))
+        self._write("secrets.yaml", secrets_yaml(self._credentials))
         self.mark(ready=True)
 
     async def start_locals(self) -> None:
         """Start the local servers and wait until they answer. Raises DemoError."""
-        await asyncio.gather(*(self._start_server(r.name, r.host, r.port) for r in self.replicas))
+        await asyncio.gather(*map(self._start_local, self.replicas))
 
-    def kill_locals(self) -> None:
-        """SIGKILL every local server. The objects still say that they are ready, as they do at first in a cluster."""
-        for replica in self.replicas:
-            self._servers[replica.name].kill()
+    def kill_locals(self) -> tuple[float, int]:
+        """SIGKILL every local server; return when (`time.monotonic()`) they were dead, and what they had in flight.
+
+        The objects still say that they are ready, as they do at first in a cluster.
+        """
+        return self._kill([replica.name for replica in self.replicas])
+
+    def kill_remote(self) -> tuple[float, int]:
+        """SIGKILL the remote backend; return the same of it."""
+        return self._kill([_REMOTE])
 
     def mark(self, ready: bool) -> None:
         """Write what the readiness probes found into the EndpointSlices."""
         self._write("endpoints.yaml", slices_yaml([replace(replica, ready=ready) for replica in self.replicas]))
 
-    async def _start_server(self, name: str, host: str, port: int, prefix: str = "") -> None:
-        command = [sys.executable, "-m", "demo.model_server", "--name", name, "--host", host, "--port", str(port)]
-        server = self._processes.start(name, [*command, "--prefix", prefix])
-        self._servers[name] = server
-        await wait_for_answer(f"http://{host}:{port}/healthz", server)
+    def local_flight(self) -> tuple[Step, ...]:
+        """Return what all replicas had in flight together, as they wrote it down themselves."""
+        return sum_of(read_journal(self._journal(replica.name)) for replica in self.replicas)
+
+    def remote_flight(self) -> tuple[Step, ...]:
+        """Return the same of the remote backend."""
+        return read_journal(self._journal(_REMOTE))
+
+    @property
+    def _remote(self) -> str:
+        return f"127.0.0.1:{self.addresses.remote}"
+
+    def _kill(self, names: Sequence[str]) -> tuple[float, int]:
+        for name in names:
+            self._servers[name].kill()
+        for name in names:
+            self._servers[name].wait()
+        lost = sum(read_journal(self._journal(name))[-1].number for name in names)
+        at = round(time.monotonic(), 6)  # as exact as a journal is
+        for name in names:
+            end_journal(self._journal(name), at)
+        return at, lost
+
+    async def _start_local(self, replica: Replica) -> None:
+        address = f"{replica.host}:{replica.port}"
+        server = self._start_model(replica.name, address, PLACES)
+        await wait_for_answer(f"http://{address}/healthz", server)
+
+    async def _start_remote(self) -> None:
+        credentials = self._credentials
+        server = self._start_model(_REMOTE, self._remote, _REMOTE_PLACES, "--remote", str(credentials.folder))
+        tls = credentials.for_client()
+        await wait_for_answer(f"https://{self._remote}/healthz", server, tls=tls, server_name=SERVER_NAME)
+
+    async def _start_tokens(self) -> None:
+        command = ["--port", str(self.addresses.tokens), "--credentials", str(self._credentials.folder)]
+        server = self._processes.start("token-endpoint", [sys.executable, "-m", "demo.token_server", *command])
+        await wait_for_answer(f"http://127.0.0.1:{self.addresses.tokens}/healthz", server)
+
+    def _start_model(self, name: str, address: str, places: int, *more: str) -> Process:
+        command = [sys.executable, "-m", "demo.model_server", "--name", name, "--address", address]
+        command += ["--places", str(places), "--journal", str(self._journal(name)), *more]
+        self._servers[name] = self._processes.start(name, command)
+        return self._servers[name]
+
+    def _journal(self, name: str) -> Path:
+        return self._home / f"{name}.flight"
 
     def _write(self, name: str, text: str) -> None:
         """Write a file at once: nobody reads half of it."""
-        partial = self._folder / f".{name}.partial"
+        partial = self.folder / f".{name}.partial"
         partial.write_text(text, encoding="utf-8")
-        partial.replace(self._folder / name)
+        partial.replace(self.folder / name)

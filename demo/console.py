@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 import click
 
-from benchmarks.load import Summary
+from demo.outcome import Phase, Tally
+from demo.promises import Promise
 
-_WIDTH = 96
-_HEADER = "   time  requests   local  remote  failed       p50       p99  decision"
+_WIDTH = 110
+_MARGIN = 10
+_COUNTS = f"{'local':>7}{'remote':>8}{'cut':>5}{'failed':>8}"
+_WAITS = f"{'p50':>9}{'p99':>10}"
+_HEADER = f"{'time':>8}{'requests':>10}{'in flight':>11}{_COUNTS}{_WAITS}  decision"
 
 
 class Console:
@@ -22,13 +26,16 @@ class Console:
         click.echo(text)
 
     def header(self) -> None:
-        """The titles of the columns of `second`."""
-        click.secho(f"\n{_HEADER}", bold=True)
+        """The titles of the columns of `tick`."""
+        click.echo(
+            "\nRequests that ended in each half second; in flight: the most at the local replicas, and their places;\n"
+            "p50, p99: milliseconds to the first byte.\n"
+        )
+        click.secho(_HEADER, bold=True)
 
-    def second(self, second: int, summary: Summary, decision: str) -> None:
-        """One second of load: the requests that ended in it."""
-        line = second_line(second, summary, decision)
-        click.secho(line, fg="red" if summary.failed else None)
+    def tick(self, at: float, tally: Tally, flight: str, decision: str) -> None:
+        """A part of a second of load: the requests that ended in it."""
+        click.secho(tick_line(at, tally, flight, decision), fg="red" if tally.failed else None)
 
     def event(self, at: float, text: str) -> None:
         """Something the demo did to the servers."""
@@ -38,25 +45,38 @@ class Console:
         """The controller decided otherwise."""
         click.secho(_wrapped(at, text), fg="cyan")
 
-    def table(self, rows: Sequence[tuple[str, Summary]]) -> None:
-        """The summary at the end, one row per phase."""
-        click.secho(
-            f"\n{'phase':<22}{'requests':>9}{'local':>8}{'remote':>8}{'failed':>8}{'p50':>10}{'p99':>10}", bold=True
-        )
-        for name, row in rows:
-            line = f"{name:<22}{row.requests:>9}{row.local:>8}{row.remote:>8}{row.failed:>8}"
-            click.secho(
-                f"{line}{milliseconds(row.p50):>10}{milliseconds(row.p99):>10}", fg="red" if row.failed else None
-            )
+    def table(self, phases: Sequence[Phase], whole: Tally) -> None:
+        """The summary at the end, one row for each phase."""
+        click.secho(f"\n{'phase':<22}{'requests':>8}{_COUNTS}{'most in flight':>17}{_WAITS}", bold=True)
+        rows = [(one.name, one.tally, f"{one.most}/{one.capacity}") for one in phases]
+        for name, tally, flight in [*rows, ("all", whole, "")]:
+            line = f"{name:<22}{tally.requests:>8}{counts(tally)}{flight:>17}{waits(tally)}"
+            click.secho(line, fg="red" if tally.failed else None)
+
+    def promises(self, promises: Sequence[Promise]) -> None:
+        """What was promised, and whether it was kept."""
+        click.echo()
+        for one in promises:
+            word, colour = ("kept", "green") if one.kept else ("BROKEN", "red")
+            click.secho(f"{word:<7} {one.text}: {one.measured}", fg=colour)
 
 
-def second_line(second: int, summary: Summary, decision: str) -> str:
-    """Return one line of the live table."""
-    local = summary.local_share
-    return (
-        f"{second:>5} s{summary.requests:>10}{percent(local):>8}{percent(1 - local):>8}{summary.failed:>8}"
-        f"{milliseconds(summary.p50):>10}{milliseconds(summary.p99):>10}  {decision}"
-    )
+def tick_line(at: float, tally: Tally, flight: str, decision: str) -> str:
+    """Return one line of the live view."""
+    routed = tally.local + tally.remote
+    share = tally.local / routed if routed else math.nan
+    shares = f"{percent(share):>7}{percent(1 - share):>8}{tally.cut:>5}{tally.failed:>8}"
+    return f"{at:>6.1f} s{tally.requests:>10}{flight:>11}{shares}{waits(tally)}  {decision}"
+
+
+def counts(tally: Tally) -> str:
+    """Return the columns of a tally that say what became of the requests."""
+    return f"{tally.local:>7}{tally.remote:>8}{tally.cut:>5}{tally.failed:>8}"
+
+
+def waits(tally: Tally) -> str:
+    """Return the columns of a tally that say how long the first byte took."""
+    return f"{milliseconds(tally.p50):>9}{milliseconds(tally.p99):>10}"
 
 
 def percent(share: float) -> str:
@@ -73,4 +93,4 @@ def milliseconds(seconds: float) -> str:
 
 
 def _wrapped(at: float, text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent=f"{at:>7.1f} s  ", subsequent_indent=" " * 11)
+    return textwrap.fill(text, _WIDTH, initial_indent=f"{at:>6.1f} s  ", subsequent_indent=" " * _MARGIN)

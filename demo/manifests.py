@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,10 +10,15 @@ from typing import Any
 
 import yaml
 
+from demo.credentials import CLIENT_ID, SERVER_NAME, Credentials
+
 MODEL = "chat"
 NAMESPACE = "default"
 REMOTE_PREFIX = f"/{NAMESPACE}/models/{MODEL}"
 """What `/$workspace/models/$model` becomes."""
+PLACES = 4
+"""How many requests one replica works on at a time: the servers have so many places, the model says so."""
+_AUTHORITY, _CLIENT = "remote-authority", "remote-client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +31,9 @@ class Replica:
     ready: bool = True
 
 
-def model_yaml(remote: str) -> str:
+def model_yaml(remote: str, token_url: str) -> str:
     """Return the ModelDeployment; `remote` is the HOST:PORT of the remote backend."""
+    oauth = {"clientId": CLIENT_ID, "tokenUrl": token_url, "clientSecretRef": {"name": _CLIENT}}
     return _yaml(
         {
             "apiVersion": "deployment.beamlit.com/v1alpha1",
@@ -38,9 +45,45 @@ def model_yaml(remote: str) -> str:
                 "modelSourceRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": MODEL},
                 "serviceRef": {"name": MODEL, "targetPort": 8080},
                 "offloadingConfig": {
-                    "behavior": {"percentage": 50},
-                    "remoteBackend": {"host": remote, "scheme": "http", "pathPrefix": "/$workspace/models/$model"},
+                    "behavior": {"maxRequestsPerReplica": PLACES},
+                    "remoteBackend": {
+                        "host": remote,
+                        "scheme": "https",
+                        "pathPrefix": "/$workspace/models/$model",
+                        "tls": {"sni": SERVER_NAME, "caRef": {"name": _AUTHORITY}},
+                        "authConfig": {"type": "oauth", "oauthConfig": oauth},
+                    },
                 },
+            },
+        }
+    )
+
+
+def secrets_yaml(credentials: Credentials) -> str:
+    """Return the Secrets that the ModelDeployment names."""
+    return _yaml(
+        _secret(_AUTHORITY, "ca.crt", credentials.authority),
+        _secret(_CLIENT, "clientSecret", credentials.client_secret),
+    )
+
+
+def deployment_yaml(replicas: int) -> str:
+    """Return the Deployment, whose readiness probe the product lends."""
+    container = {
+        "name": "server",
+        "image": f"registry.example.com/{MODEL}:1",
+        "ports": [{"name": "http", "containerPort": 8000}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1},
+    }
+    return _yaml(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": MODEL, "namespace": NAMESPACE},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": MODEL}},
+                "template": {"metadata": {"labels": {"app": MODEL}}, "spec": {"containers": [container]}},
             },
         }
     )
@@ -89,6 +132,16 @@ def _slice(port: int, replicas: Sequence[Replica]) -> dict[str, Any]:
             }
             for replica in replicas
         ],
+    }
+
+
+def _secret(name: str, key: str, value: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "type": "Opaque",
+        "data": {key: base64.b64encode(value.encode()).decode()},
     }
 
 

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
+import itertools
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from benchmarks.load import Answer, Report, Sample, TracedRequest, Traffic, open_loop, summary_of
+from benchmarks.load import Sample, Step, TracedRequest, Traffic, most, open_loop
 from demo.cluster import READINESS_PERIOD, Cluster
+from demo.completion import fault_of, request_body
 from demo.console import Console
+from demo.outcome import Kill, Outcome, Tally
 from demo.process import Process
 from demo.product import Decision, decisions
+from demo.timeline import Plan
+
+_TICK = 0.5
+"""Seconds between two lines of the live view."""
+_LOOK = 0.02
+"""Seconds between two looks at how much is in flight."""
+_PATIENCE = 3.0
+"""Seconds to wait until it is enough for a kill to show something."""
+_EXCESS = 3
+"""Requests at the remote backend when it is killed, at least."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What happened. Times are seconds from the start of the load."""
-
-    report: Report
-    killed: float
-    """When the local servers were killed."""
+class _Events:
+    killed: Kill
     back: float
-    """When they were ready again."""
-    decisions: tuple[tuple[float, Decision], ...]
-    """The decision at the start, and each change of it."""
-
-    @property
-    def phases(self) -> tuple[tuple[str, Report], ...]:
-        """The load in its three parts, by the arrival of the requests."""
-        end = max((sample.start for sample in self.report.samples), default=0.0) + 1.0
-        return (
-            ("all replicas up", self.report.between(0.0, self.killed)),
-            ("all replicas killed", self.report.between(self.killed, self.back)),
-            ("replicas back", self.report.between(self.back, end)),
-        )
+    remote_killed: Kill
 
 
 class Play:
@@ -47,85 +42,118 @@ class Play:
         self._product = product
         self._console = console
         self._begin = 0.0
+        self._places = self._told_places = cluster.capacity
+        self._told_at = 0.0
         self._ended: list[Sample] = []
+        self._kills: list[Kill] = []
         self._decisions: list[tuple[float, Decision]] = []
 
-    async def load(self, requests: Sequence[TracedRequest], kill: float, revive: float) -> Outcome:
-        """Send the requests; kill the local servers and start them again meanwhile. Raises DemoError."""
-        traffic = Traffic(body=lambda number: body_for(requests[number]), fault=fault_of, on_sample=self._ended.append)
+    async def load(self, plan: Plan) -> Outcome:
+        """Send the requests; kill servers and start them again meanwhile. Raises DemoError."""
         self._console.header()
         self._begin = asyncio.get_running_loop().time()
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch_decisions())
-                telling = group.create_task(self._tell_seconds())
-                servers = group.create_task(self._kill_and_revive(kill, revive))
-                report = await open_loop(self._cluster.url, [request.at for request in requests], traffic)
-                killed, back = await servers
+                telling = group.create_task(self._tell())
+                happening = group.create_task(self._events(plan))
+                report = await open_loop(
+                    self._cluster.url, [one.at for one in plan.requests], self._traffic(plan.requests)
+                )
+                events = await happening
                 watching.cancel()
                 telling.cancel()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        self._tell_second(math.ceil(self._now))
-        return Outcome(report, killed, back, tuple(self._decisions))
+        self._tick()
+        return Outcome(
+            report=report,
+            capacity=self._cluster.capacity,
+            burst=plan.burst,
+            killed=events.killed,
+            back=events.back,
+            remote_killed=events.remote_killed,
+            decisions=tuple(self._decisions),
+            local_flight=self._local_flight(),
+        )
 
     @property
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._begin
 
+    @property
+    def _local_names(self) -> str:
+        return ", ".join(replica.name for replica in self._cluster.replicas)
+
     async def _at(self, moment: float) -> None:
         await asyncio.sleep(max(0.0, moment - self._now))
 
-    async def _kill_and_revive(self, kill: float, revive: float) -> tuple[float, float]:
-        """Play the failure and the kubelet that notices it; return when they were killed and ready again."""
-        names = ", ".join(replica.name for replica in self._cluster.replicas)
-        await self._at(kill)
-        killed = self._now
-        self._cluster.kill_locals()
-        self._console.event(killed, f"SIGKILL to {names}; Envoy alone keeps the requests going")
-        await self._at(killed + READINESS_PERIOD)
+    def _traffic(self, requests: Sequence[TracedRequest]) -> Traffic:
+        return Traffic(body=lambda number: request_body(requests[number]), fault=fault_of, on_sample=self._ended.append)
+
+    def _local_flight(self) -> tuple[Step, ...]:
+        """What the replicas wrote down, on the clock of the load."""
+        return tuple(Step(step.at - self._begin, step.number) for step in self._cluster.local_flight())
+
+    async def _events(self, plan: Plan) -> _Events:
+        """Play the failures, and the kubelet that notices them."""
+        await self._at(plan.burst)
+        self._console.event(self._now, "the busiest minute of the trace begins, three times as fast")
+        await self._at(plan.kill)
+        await self._until_in_flight(self._cluster.capacity // 2)
+        killed = self._killed("local", self._cluster.kill_locals(), "Envoy alone keeps the rest going")
+        self._places = 0
+        await self._at(killed.at + READINESS_PERIOD)
         self._cluster.mark(ready=False)
         self._console.event(self._now, "kubelet: the readiness probes fail, the EndpointSlice says ready: false")
-        await self._at(revive)
-        self._console.event(self._now, f"{names} start again")
+        await self._at(plan.revive)
+        self._console.event(self._now, f"{self._local_names} start again")
         await self._cluster.start_locals()
         self._cluster.mark(ready=True)
+        self._places = self._cluster.capacity
         back = self._now
         self._console.event(back, "kubelet: the readiness probes pass, the EndpointSlice says ready: true")
-        return killed, back
+        await self._at(plan.full)
+        await self._until_in_flight(self._cluster.capacity, _EXCESS)
+        gone = self._killed("remote", self._cluster.kill_remote(), "the replicas are full, and take the rest too")
+        return _Events(killed, back, gone)
+
+    def _killed(self, side: str, kill: tuple[float, int], and_now: str) -> Kill:
+        """Note what was killed, and tell it."""
+        at, in_flight = kill
+        known = Kill(side, at - self._begin, in_flight)
+        self._kills.append(known)
+        names = self._local_names if side == "local" else side
+        self._console.event(known.at, f"SIGKILL to {names} with {in_flight} requests in flight; {and_now}")
+        return known
+
+    async def _until_in_flight(self, local: int, remote: int = 0) -> None:
+        """Wait until the servers of both sides have so much in flight; not for ever: the outcome tells."""
+        for _ in range(round(_PATIENCE / _LOOK)):
+            both = self._cluster.local_flight(), self._cluster.remote_flight()
+            if both[0][-1].number >= local and both[1][-1].number >= remote:
+                return
+            await asyncio.sleep(_LOOK)
 
     async def _watch_decisions(self) -> None:
         async with aclosing(decisions(self._cluster.addresses.admin)) as changes:
             async for decision in changes:
-                before = f"{self._decisions[-1][1].split} -> " if self._decisions else ""
+                before = self._decisions[-1][1].split if self._decisions else decision.split
                 self._decisions.append((self._now, decision))
-                words = f"decision {before}{decision.split}, {decision.reason}: {decision.message}"
-                self._console.decision(self._now, words)
+                change = decision.split if before == decision.split else f"{before} -> {decision.split}"
+                self._console.decision(self._now, f"decision {change}, {decision.reason}: {decision.message}")
 
-    async def _tell_seconds(self) -> None:
-        while True:
-            second = int(self._now) + 1
-            await self._at(second)
+    async def _tell(self) -> None:
+        for number in itertools.count(1):
+            await self._at(number * _TICK)
             self._product.check()
-            self._tell_second(second)
+            self._tick()
 
-    def _tell_second(self, second: int) -> None:
-        ended = tuple(self._ended)
+    def _tick(self) -> None:
+        """Tell what ended since the last time."""
+        now, ended = self._now, tuple(self._ended)
         self._ended.clear()
-        decision = self._decisions[-1][1] if self._decisions else ""
-        self._console.second(second, summary_of(ended), str(decision))
-
-
-def body_for(request: TracedRequest) -> bytes:
-    """Return a completion request of the traced size: a character per token of the prompt."""
-    return json.dumps({"prompt": "x" * request.context_tokens, "max_tokens": request.generated_tokens}).encode()
-
-
-def fault_of(answer: Answer) -> str:
-    """Return what is wrong with a model server's answer: not its JSON, or not from where the route header says."""
-    try:
-        server = str(json.loads(answer.body)["servedBy"])
-    except (ValueError, KeyError, TypeError):
-        return "wrong body"
-    side = server.partition("-")[0]
-    return "" if side == answer.route else f"x-beamlit-route is {answer.route or 'absent'} but {side} answered"
+        flight = f"{most(self._local_flight(), self._told_at, now)}/{max(self._places, self._told_places)}"
+        decision = str(self._decisions[-1][1]) if self._decisions else ""
+        self._console.tick(now, Tally.of(ended, self._kills), flight, decision)
+        self._told_at, self._told_places = now, self._places

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
-from benchmarks.load import Traffic, closed_loop
+import aiohttp
+
 from demo.process import DemoError, Process
 
-_PROBE = Traffic(timeout=1.0)
 
+async def wait_for_answer(
+    url: str,
+    process: Process,
+    *,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+    within: float = 20.0,
+) -> None:
+    """Wait until a GET of `url` has 200; `tls` is what an https server is verified by, for the name `server_name`.
 
-async def wait_for_answer(url: str, process: Process, within: float = 20.0) -> None:
-    """Wait until `url` answers with 200. Raises DemoError when its process ends or `within` seconds have passed."""
+    Raises DemoError when its process ends or `within` seconds have passed.
+    """
     try:
-        async with asyncio.timeout(within):
-            while (await closed_loop(url, 1, 1, _PROBE)).summary.failed:
+        async with (
+            asyncio.timeout(within),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session,
+        ):
+            while not await _answers(session, url, tls, server_name):
                 process.check()
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise DemoError(f"{process.name}: no answer at {url} in {within:.0f} s\n{process.last_words()}") from None
+
+
+async def _answers(
+    session: aiohttp.ClientSession, url: str, tls: ssl.SSLContext | None, server_name: str | None
+) -> bool:
+    try:
+        async with session.get(url, ssl=tls or True, server_hostname=server_name) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -65,6 +65,10 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+
     def stop(self) -> None:
         """End it, wait a few seconds if need be, then kill what is left of its group. May be called again."""
         if self._popen.returncode is not None:

@@ -1,24 +1,61 @@
-"""When things happen in the demo. Pure; seconds from the start of the load."""
+"""What arrives when in the demo, and when what happens. Pure; seconds from the start of the load."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from benchmarks.load import Step, TracedRequest, steps_of, window
+from demo.completion import generation_time
 
 
-def busiest_moment(arrivals: Sequence[float], start: float, end: float) -> float:
-    """Return the moment in [start, end) that the most requests follow within half a second; `start` of a quiet time.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the trace, from `start` (seconds into it) on, replayed `speed` times as fast for `seconds`."""
 
-    `arrivals` ascend. The servers are killed there: a kill between two bursts would show nothing.
-    """
-    candidates = arrivals[bisect_left(arrivals, start) : bisect_left(arrivals, end)]
-    return max(candidates, key=lambda moment: _following(arrivals, moment), default=start)
-
-
-def kill_and_return(arrivals: Sequence[float], seconds: float) -> tuple[float, float]:
-    """Return when the local servers are killed, and when they are started again."""
-    return busiest_moment(arrivals, seconds * 0.3, seconds * 0.4), seconds * 0.65
+    start: float
+    speed: float
+    seconds: float
 
 
-def _following(arrivals: Sequence[float], moment: float) -> int:
-    return bisect_left(arrivals, moment + 0.5) - bisect_left(arrivals, moment)
+CALM = Stretch(2370, 1.5, 10)
+BUSIEST_MINUTE = Stretch(570, 3, 18)
+"""Its last six seconds, when less and less comes, are left out: the servers are killed under load."""
+DEAD = Stretch(605, 2, 11)
+RETURN = Stretch(605, 1.5, 10)
+FULL = Stretch(570, 1.3, 10)
+"""A little more than the local replicas take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The requests in the order of their arrival, and when what is to happen."""
+
+    requests: tuple[TracedRequest, ...]
+    burst: float
+    """When more arrives than the local replicas take."""
+    kill: float
+    """From when on every local server is killed, as soon as they are busy."""
+    revive: float
+    """When they are started again."""
+    full: float
+    """From when on the remote backend is killed, as soon as the local replicas are full and it serves the excess."""
+    end: float
+
+
+def plan(trace: Sequence[TracedRequest], scale: float = 1.0) -> Plan:
+    """Return the plan of the demo; with a `scale` below 1 each stretch is shorter by that, and as busy as ever."""
+    stretches = [replace(one, seconds=one.seconds * scale) for one in (CALM, BUSIEST_MINUTE, DEAD, RETURN, FULL)]
+    begins = list(accumulate((one.seconds for one in stretches), initial=0.0))
+    requests = tuple(
+        replace(request, at=request.at + begin)
+        for one, begin in zip(stretches, begins, strict=False)
+        for request in window(trace, one.start, one.seconds * one.speed, one.speed)
+    )
+    return Plan(requests, *begins[1:])
+
+
+def demand_of(requests: Sequence[TracedRequest]) -> tuple[Step, ...]:
+    """Return how many requests would be in flight if each were taken up as it arrives."""
+    return steps_of((one.at, one.at + generation_time(one.generated_tokens)) for one in requests)

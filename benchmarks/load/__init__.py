@@ -9,22 +9,28 @@ clients that each wait for their answer. Both return a `Report`. Nothing is ever
 """
 
 from benchmarks.load.answer import Answer
+from benchmarks.load.flight import Step, most, steps_of, sum_of
 from benchmarks.load.loops import Traffic, closed_loop, open_loop
 from benchmarks.load.report import Report, Sample, Summary, percentile, summary_of
-from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay
+from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay, window
 
 __all__ = [
     "Answer",
     "Report",
     "Sample",
+    "Step",
     "Summary",
     "TracedRequest",
     "Traffic",
     "azure_code_trace",
     "closed_loop",
+    "most",
     "open_loop",
     "parse_trace",
     "percentile",
     "replay",
+    "steps_of",
+    "sum_of",
     "summary_of",
+    "window",
 ]

@@ -8,6 +8,7 @@ takes half the CPU of aiohttp's client, enough to saturate an Envoy worker from 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from benchmarks.load.answer import Answer, AnswerError, AnswerReader
 
@@ -20,23 +21,27 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader: AnswerReader | None = None
         self._answer: asyncio.Future[Answer] | None = None
+        self._began: Callable[[], None] | None = None
 
     @property
     def open(self) -> bool:
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes) -> Answer:
-        """Send one encoded request and wait for its answer. Raises AnswerError and OSError."""
+    async def exchange(self, request: bytes, began: Callable[[], None] | None = None) -> Answer:
+        """Send one encoded request and wait for its answer; `began` is called as the first byte of it arrives.
+
+        Raises AnswerError and OSError.
+        """
         if self._transport is None or not self.open:
             raise AnswerError("closed")
-        self._reader = AnswerReader()
+        self._reader, self._began = AnswerReader(), began
         self._answer = self._loop.create_future()
         self._transport.write(request)
         try:
             return await self._answer
         finally:
-            self._reader = self._answer = None
+            self._reader = self._answer = self._began = None
 
     def close(self) -> None:
         """Drop the connection at once."""
@@ -53,6 +58,9 @@ class Connection(asyncio.Protocol):
         if self._reader is None or self._answer is None or self._answer.done():
             self.close()
             return
+        if self._began is not None:
+            self._began()
+            self._began = None
         try:
             answer = self._reader.feed(data)
         except AnswerError as error:
@@ -83,11 +91,14 @@ class Connections:
         self._keepalive = keepalive
         self._idle: list[Connection] = []
 
-    async def exchange(self, request: bytes) -> Answer:
-        """Send one encoded request, once, on an idle or a new connection. Raises AnswerError and OSError."""
+    async def exchange(self, request: bytes, began: Callable[[], None] | None = None) -> Answer:
+        """Send one encoded request, once, on an idle or a new connection; `began` as above.
+
+        Raises AnswerError and OSError.
+        """
         connection = await self._connection()
         try:
-            answer = await connection.exchange(request)
+            answer = await connection.exchange(request, began)
         except BaseException:
             connection.close()
             raise

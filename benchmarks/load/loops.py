@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -116,22 +117,30 @@ class _Sender:
 
     async def sample(self, number: int, begin: float, start: float) -> Sample:
         """Send request `number` and tell how it went; `begin` is loop time, `start` seconds after it."""
-        answer, error = await self._answer(number)
+        clock = asyncio.get_running_loop().time
+        first_byte = math.nan
+
+        def began() -> None:
+            nonlocal first_byte
+            first_byte = clock() - begin - start
+
+        answer, error = await self._answer(number, began)
         sample = Sample(
             start=start,
-            latency=asyncio.get_running_loop().time() - begin - start,
+            latency=clock() - begin - start,
             status=answer.status if answer else 0,
             route=answer.route if answer else "",
             size=len(answer.body) if answer else 0,
             error=error,
+            first_byte=first_byte,
         )
         self._traffic.on_sample(sample)
         return sample
 
-    async def _answer(self, number: int) -> tuple[Answer | None, str]:
+    async def _answer(self, number: int, began: Callable[[], None]) -> tuple[Answer | None, str]:
         try:
             async with asyncio.timeout(self._traffic.timeout):
-                answer = await self.connections.exchange(self._request(number))
+                answer = await self.connections.exchange(self._request(number), began)
         except TimeoutError:
             return None, "timeout"
         except AnswerError as error:

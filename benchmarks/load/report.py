@@ -23,6 +23,8 @@ class Sample:
     size: int
     """Bytes of the body."""
     error: str = ""
+    first_byte: float = math.nan
+    """Seconds from its arrival to the first byte of its answer, whatever became of the rest; NaN when none came."""
 
     @property
     def end(self) -> float:

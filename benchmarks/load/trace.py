@@ -52,3 +52,15 @@ def replay(trace: Sequence[TracedRequest], start: float, count: int, seconds: fl
         TracedRequest((request.at - start) * scale, request.context_tokens, request.generated_tokens)
         for request in stretch
     )
+
+
+def window(trace: Sequence[TracedRequest], start: float, length: float, speed: float) -> tuple[TracedRequest, ...]:
+    """Return `length` seconds of requests from `start` (seconds into the trace) on, moved to 0, `speed` times as fast.
+
+    Pauses at its beginning and end are part of it.
+    """
+    first, last = (bisect_left(trace, at, key=lambda request: request.at) for at in (start, start + length))
+    return tuple(
+        TracedRequest((request.at - start) / speed, request.context_tokens, request.generated_tokens)
+        for request in trace[first:last]
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+from benchmarks.load import most, steps_of
 from tests.data_plane.support.backends import Backend
 
 Span = tuple[float, float]
@@ -22,18 +23,8 @@ class Flight:
     def peaks(self) -> tuple[int, list[int]]:
         """The most of all together at one moment, and the most of each."""
         spans = [[span for span in one.spans() if span[1] >= self._from] for one in self._backends]
-        each = [most_at_once(self._cut(one)) for one in spans]
-        return most_at_once(self._cut(span for one in spans for span in one)), each
+        each = [most(steps_of(self._cut(one))) for one in spans]
+        return most(steps_of(self._cut(span for one in spans for span in one))), each
 
     def _cut(self, spans: Iterable[Span]) -> Iterable[Span]:
         return ((max(begin, self._from), end) for begin, end in spans)
-
-
-def most_at_once(spans: Iterable[Span]) -> int:
-    """Count the most spans that overlap; one that ends as another begins does not overlap it."""
-    changes = sorted(change for begin, end in spans for change in ((begin, 1), (end, -1)))
-    now = most = 0
-    for _, change in changes:
-        now += change
-        most = max(most, now)
-    return most

@@ -1,6 +1,7 @@
 """Every way a request can fail is seen, over real sockets to a small server in the test's own loop."""
 
 import asyncio
+import math
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -139,3 +140,23 @@ async def test_a_closed_loop_can_be_stopped():
 async def test_only_plain_http():
     with pytest.raises(ValueError, match="not an http"):
         await open_loop("https://127.0.0.1:1/", [0.0])
+
+
+async def test_the_first_byte_is_timed_apart_from_the_last():
+    async def streams(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GOOD[:-2])
+        await asyncio.sleep(0.2)
+        writer.write(GOOD[-2:])
+
+    async with serving(streams) as (url, _):
+        (sample,) = (await open_loop(url, [0.0])).samples
+    assert 0.2 <= sample.latency - sample.first_byte < sample.latency
+
+
+async def test_an_answer_that_broke_off_had_begun():
+    async with serving(writes(GOOD[:-1], then_close=True)) as (url, _):
+        (begun,) = (await open_loop(url, [0.0])).samples
+    async with serving(resets) as (url, _):
+        (nothing,) = (await open_loop(url, [0.0])).samples
+    assert (begun.error, begun.first_byte > 0) == ("truncated", True)
+    assert math.isnan(nothing.first_byte)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay
+from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay, window
 
 TRACE = tuple(TracedRequest(float(second), 100, second) for second in (0, 1, 2, 4, 8, 16))
 
@@ -35,6 +35,12 @@ def test_a_stretch_beyond_the_end_is_refused():
 
 def test_one_request_arrives_at_once():
     assert [request.at for request in replay(TRACE, 8.0, 1, 1.0)] == [0.0]
+
+
+def test_a_window_keeps_its_pauses():
+    assert [request.at for request in window(TRACE, 3.0, 6.0, 2.0)] == [0.5, 2.5]
+    assert [request.at for request in window(TRACE, 4.0, 4.0, 1.0)] == [0.0]
+    assert window(TRACE, 9.0, 5.0, 1.0) == ()
 
 
 def test_the_azure_trace_is_whole():

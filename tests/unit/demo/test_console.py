@@ -4,27 +4,21 @@ import math
 
 import pytest
 
-from benchmarks.load import Summary
-from demo.console import milliseconds, percent, second_line
+from demo.console import milliseconds, percent, tick_line
+from demo.outcome import Tally
 
 
-def test_one_second_of_load():
-    line = second_line(12, Summary(200, 150, 50, 0, 0.0271, 0.1544), "100/0 Steady")
-    assert line.split() == ["12", "s", "200", "75", "%", "25", "%", "0", "27", "ms", "154", "ms", "100/0", "Steady"]
-    assert len(line) <= 80
+def test_one_line_of_the_live_view():
+    line = tick_line(12.5, Tally(200, 150, 49, 1, 0, 0.0271, 0.1544), "12/12", "100/0 Steady")
+    assert line.split() == (
+        ["12.5", "s", "200", "12/12", "75", "%", "25", "%", "1", "0", "27", "ms", "154", "ms", "100/0", "Steady"]
+    )
+    assert len(line) <= 100
 
 
-def test_a_second_without_requests():
-    assert second_line(5, Summary(0, 0, 0, 0, math.nan, math.nan), "").split() == [
-        "5",
-        "s",
-        "0",
-        "-",
-        "-",
-        "0",
-        "-",
-        "-",
-    ]
+def test_a_time_without_requests():
+    line = tick_line(5.0, Tally(0, 0, 0, 0, 0, math.nan, math.nan), "0/12", "")
+    assert line.split() == ["5.0", "s", "0", "0/12", "-", "-", "0", "0", "-", "-"]
 
 
 @pytest.mark.parametrize(

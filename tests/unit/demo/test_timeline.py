@@ -1,21 +1,40 @@
-"""The servers are killed under load, not in a pause."""
+"""What arrives fits what is to be shown."""
 
-from benchmarks.load import azure_code_trace, replay
-from demo.timeline import busiest_moment, kill_and_return
+from itertools import pairwise
 
+import pytest
 
-def test_the_busiest_moment_is_the_one_before_the_burst():
-    arrivals = [1.0, 5.0, 6.0, 6.1, 6.2, 9.0, 9.1]
-    assert busiest_moment(arrivals, 0.0, 10.0) == 6.0
-    assert busiest_moment(arrivals, 7.0, 10.0) == 9.0
+from benchmarks.load import azure_code_trace, most
+from demo.manifests import PLACES
+from demo.timeline import Plan, demand_of, plan
 
-
-def test_nothing_arrives():
-    assert busiest_moment([1.0, 20.0], 5.0, 10.0) == 5.0
+CAPACITY = 3 * PLACES
 
 
-def test_the_order_of_events():
-    for seconds in (9.0, 36.0):
-        arrivals = [request.at for request in replay(azure_code_trace(), 1560.0, 700, seconds)]
-        kill, revive = kill_and_return(arrivals, seconds)
-        assert seconds * 0.3 <= kill < seconds * 0.4 < revive < seconds
+@pytest.fixture(scope="module", params=[1.0, 0.5])
+def planned(request: pytest.FixtureRequest) -> Plan:
+    return plan(azure_code_trace(), request.param)
+
+
+def test_the_order_of_events(planned):
+    assert 0 < planned.burst < planned.kill < planned.revive < planned.full < planned.end <= 60
+    assert all(earlier.at <= later.at for earlier, later in pairwise(planned.requests))
+    assert planned.requests[-1].at < planned.end
+
+
+def test_the_calm_is_well_below_capacity_and_the_burst_far_above(planned):
+    demand = demand_of(planned.requests)
+    assert most(demand, 0, planned.burst - 0.1) <= 0.6 * CAPACITY
+    assert most(demand, planned.burst, planned.kill) > 2 * CAPACITY
+
+
+def test_the_servers_are_killed_under_load(planned):
+    demand = demand_of(planned.requests)
+    assert most(demand, planned.kill, planned.kill + 3) >= CAPACITY / 2
+    assert most(demand, planned.full, planned.full + 3) > CAPACITY
+
+
+def test_a_shorter_plan_is_as_busy():
+    whole, half = plan(azure_code_trace()), plan(azure_code_trace(), 0.5)
+    assert half.end == whole.end / 2
+    assert half.requests[:30] == whole.requests[:30]

@@ -1,0 +1,22 @@
+"""What the demo reads from the status."""
+
+import pytest
+
+from demo.product import Decision, decision_of
+
+SPLIT = {"local": 17, "remote": 83, "reason": "Recovering", "message": "17 % now", "since": "2026-01-01T00:00:00Z"}
+
+
+def model(name: str, **status: object) -> dict[str, object]:
+    return {"metadata": {"name": name, "namespace": "default"}, "status": status}
+
+
+def test_a_decision_is_the_split_of_the_model():
+    decision = decision_of({"items": [model("other"), model("chat", split=SPLIT)], "problems": []})
+    assert decision == Decision(17, 83, "Recovering", "17 % now")
+    assert str(decision) == "17/83 Recovering"
+
+
+@pytest.mark.parametrize("items", [[], [model("chat")], [{"metadata": {"name": "chat"}}], [model("x", split=SPLIT)]])
+def test_there_may_be_no_decision_yet(items):
+    assert decision_of({"items": items}) is None
