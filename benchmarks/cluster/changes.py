@@ -101,7 +101,7 @@ async def _until_answered_by(connections: Connections, side: str) -> float:
     """Send one request after another until this side answers; return when it did. None may fail."""
     request = b"GET / HTTP/1.1\r\nhost: benchmark\r\n\r\n"
     while True:
-        answer = await connections.exchange(request)
+        answer, _ = await connections.exchange(request)
         if answer.status != 200:
             raise CannotRunError(f"a request was answered with {answer.status}")
         if answer.route == side:

@@ -11,7 +11,13 @@ clients that each wait for their answer. Both return a `Report`. Nothing is ever
 from benchmarks.load.answer import Answer
 from benchmarks.load.loops import Traffic, closed_loop, open_loop
 from benchmarks.load.report import Report, Sample, Summary, percentile, summary_of
-from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay
+from benchmarks.load.trace import (
+    TracedRequest,
+    azure_code_trace,
+    azure_conversation_trace,
+    parse_trace,
+    replay,
+)
 
 __all__ = [
     "Answer",
@@ -21,6 +27,7 @@ __all__ = [
     "TracedRequest",
     "Traffic",
     "azure_code_trace",
+    "azure_conversation_trace",
     "closed_loop",
     "open_loop",
     "parse_trace",

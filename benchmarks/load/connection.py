@@ -8,8 +8,17 @@ takes half the CPU of aiohttp's client, enough to saturate an Envoy worker from 
 from __future__ import annotations
 
 import asyncio
+import math
+from typing import NamedTuple
 
 from benchmarks.load.answer import Answer, AnswerError, AnswerReader
+
+
+class Exchange(NamedTuple):
+    """An answer, and when its first byte came: loop time."""
+
+    answer: Answer
+    first_byte: float
 
 
 class Connection(asyncio.Protocol):
@@ -20,21 +29,23 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader: AnswerReader | None = None
         self._answer: asyncio.Future[Answer] | None = None
+        self._first_byte = math.nan
 
     @property
     def open(self) -> bool:
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes) -> Answer:
+    async def exchange(self, request: bytes) -> Exchange:
         """Send one encoded request and wait for its answer. Raises AnswerError and OSError."""
         if self._transport is None or not self.open:
             raise AnswerError("closed")
         self._reader = AnswerReader()
         self._answer = self._loop.create_future()
+        self._first_byte = math.nan
         self._transport.write(request)
         try:
-            return await self._answer
+            return Exchange(await self._answer, self._first_byte)
         finally:
             self._reader = self._answer = None
 
@@ -53,6 +64,8 @@ class Connection(asyncio.Protocol):
         if self._reader is None or self._answer is None or self._answer.done():
             self.close()
             return
+        if math.isnan(self._first_byte):
+            self._first_byte = self._loop.time()
         try:
             answer = self._reader.feed(data)
         except AnswerError as error:
@@ -83,19 +96,19 @@ class Connections:
         self._keepalive = keepalive
         self._idle: list[Connection] = []
 
-    async def exchange(self, request: bytes) -> Answer:
+    async def exchange(self, request: bytes) -> Exchange:
         """Send one encoded request, once, on an idle or a new connection. Raises AnswerError and OSError."""
         connection = await self._connection()
         try:
-            answer = await connection.exchange(request)
+            exchange = await connection.exchange(request)
         except BaseException:
             connection.close()
             raise
-        if self._keepalive and answer.reusable:
+        if self._keepalive and exchange.answer.reusable:
             self._idle.append(connection)
         else:
             connection.close()
-        return answer
+        return exchange
 
     def close(self) -> None:
         """Drop the idle connections."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from benchmarks.load.answer import Answer, AnswerError
-from benchmarks.load.connection import Connections
+from benchmarks.load.connection import Connections, Exchange
 from benchmarks.load.report import Report, Sample
 
 
@@ -21,7 +22,7 @@ def _small_body(_: int) -> bytes:
     return b'{"prompt": "hello", "max_tokens": 1}'
 
 
-def _nothing_wrong(_: Answer) -> str:
+def _nothing(_: Answer) -> str:
     return ""
 
 
@@ -42,8 +43,10 @@ class Traffic:
     """Seconds, the connect included."""
     good: frozenset[int] = frozenset({200})
     """The status codes that are no failure."""
-    fault: Callable[[Answer], str] = _nothing_wrong
+    fault: Callable[[Answer], str] = _nothing
     """What is wrong with an answer of a good status, in a few words; empty when nothing is."""
+    note: Callable[[Answer], str] = _nothing
+    """What else to keep of an answer."""
     on_sample: Callable[[Sample], None] = _ignore
     """Called as each request ends."""
 
@@ -116,31 +119,38 @@ class _Sender:
 
     async def sample(self, number: int, begin: float, start: float) -> Sample:
         """Send request `number` and tell how it went; `begin` is loop time, `start` seconds after it."""
-        answer, error = await self._answer(number)
+        loop = asyncio.get_running_loop()
+        late = loop.time() - begin - start
+        exchange, error = await self._exchange(number)
+        answer = exchange.answer if exchange else None
         sample = Sample(
             start=start,
-            latency=asyncio.get_running_loop().time() - begin - start,
+            latency=loop.time() - begin - start,
             status=answer.status if answer else 0,
             route=answer.route if answer else "",
             size=len(answer.body) if answer else 0,
             error=error,
+            late=late,
+            first_byte=exchange.first_byte - begin - start if exchange else math.nan,
+            note=self._traffic.note(answer) if answer else "",
         )
         self._traffic.on_sample(sample)
         return sample
 
-    async def _answer(self, number: int) -> tuple[Answer | None, str]:
+    async def _exchange(self, number: int) -> tuple[Exchange | None, str]:
         try:
             async with asyncio.timeout(self._traffic.timeout):
-                answer = await self.connections.exchange(self._request(number))
+                exchange = await self.connections.exchange(self._request(number))
         except TimeoutError:
             return None, "timeout"
         except AnswerError as error:
             return None, str(error)
         except OSError as error:
             return None, type(error).__name__
-        if answer.status not in self._traffic.good:
-            return answer, f"status {answer.status}"
-        return answer, self._traffic.fault(answer)
+        status = exchange.answer.status
+        if status not in self._traffic.good:
+            return exchange, f"status {status}"
+        return exchange, self._traffic.fault(exchange.answer)
 
     def _request(self, number: int) -> bytes:
         body = self._traffic.body(number)

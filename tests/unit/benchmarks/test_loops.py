@@ -1,6 +1,7 @@
 """Every way a request can fail is seen, over real sockets to a small server in the test's own loop."""
 
 import asyncio
+import math
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -119,6 +120,27 @@ async def test_a_wrong_body_is_a_failure():
     async with serving(writes(GOOD)) as (url, _):
         report = await closed_loop(url, 1, 2, traffic)
     assert report.errors == {"wrong body": 2}
+
+
+async def test_the_first_byte_is_told_from_the_last_and_the_answer_is_noted():
+    async def in_two_parts(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GOOD[:-1])
+        await asyncio.sleep(0.2)
+        writer.write(GOOD[-1:])
+
+    traffic = Traffic(note=lambda answer: answer.body.decode())
+    async with serving(in_two_parts) as (url, _):
+        report = await open_loop(url, [0.0, 0.05], traffic)
+    for sample in report.samples:
+        assert sample.note == "ok"
+        assert 0 <= sample.late <= sample.first_byte <= sample.latency - 0.15
+
+
+async def test_of_what_failed_no_first_byte_is_told():
+    async with serving(writes(GOOD[:-1], then_close=True)) as (url, _):
+        (sample,) = (await open_loop(url, [0.0])).samples
+    assert (sample.error, sample.note) == ("truncated", "")
+    assert math.isnan(sample.first_byte)
 
 
 async def test_urls_take_turns_and_samples_are_handed_over_as_they_end():
