@@ -22,7 +22,7 @@ from benchmarks.proxies.duties import wait_until_splitting
 from benchmarks.proxies.envoys import Cpus, Envoys, free_network, on_cpus
 from benchmarks.proxies.features import CASES, FEATURES, LEGEND, NONE, Case, CasesRound, table, turns
 from benchmarks.proxies.lineup import Proxy, clients_of
-from benchmarks.proxies.product import ControlPlane
+from benchmarks.proxies.product import ControlPlane, model_route
 from benchmarks.proxies.signals import until_signalled
 
 _WARM_UP = 6
@@ -69,7 +69,8 @@ async def _lineup(envoys: Envoys, cpus: Cpus) -> AsyncIterator[Mapping[Case, Pro
     async with AsyncExitStack() as stack:
         started = {}
         for case, front in fronts.items():
-            plane = ControlPlane(front, upstreams, case.local, features[case.feature])
+            route = model_route(upstreams, case.local)
+            plane = ControlPlane(front, upstreams.replicas, route, features[case.feature])
             stack.push_async_callback(plane.stop)
             name = f"{case.feature} {case.local}".replace(":", "")
             started[case] = envoys.start(name, await plane.start(), cpus.proxies)

@@ -12,7 +12,14 @@ from benchmarks.load.answer import Answer
 from benchmarks.load.flight import Step, most, steps_of, sum_of
 from benchmarks.load.loops import Traffic, closed_loop, open_loop
 from benchmarks.load.report import Report, Sample, Summary, percentile, summary_of
-from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay, window
+from benchmarks.load.trace import (
+    TracedRequest,
+    azure_code_trace,
+    azure_conversation_trace,
+    parse_trace,
+    replay,
+    window,
+)
 
 __all__ = [
     "Answer",
@@ -23,6 +30,7 @@ __all__ = [
     "TracedRequest",
     "Traffic",
     "azure_code_trace",
+    "azure_conversation_trace",
     "closed_loop",
     "most",
     "open_loop",

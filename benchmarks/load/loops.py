@@ -22,7 +22,7 @@ def _small_body(_: int) -> bytes:
     return b'{"prompt": "hello", "max_tokens": 1}'
 
 
-def _nothing_wrong(_: Answer) -> str:
+def _nothing(_: Answer) -> str:
     return ""
 
 
@@ -43,8 +43,10 @@ class Traffic:
     """Seconds, the connect included."""
     good: frozenset[int] = frozenset({200})
     """The status codes that are no failure."""
-    fault: Callable[[Answer], str] = _nothing_wrong
+    fault: Callable[[Answer], str] = _nothing
     """What is wrong with an answer of a good status, in a few words; empty when nothing is."""
+    note: Callable[[Answer], str] = _nothing
+    """What else to keep of an answer."""
     on_sample: Callable[[Sample], None] = _ignore
     """Called as each request ends."""
 
@@ -124,6 +126,7 @@ class _Sender:
             nonlocal first_byte
             first_byte = clock() - begin - start
 
+        late = clock() - begin - start
         answer, error = await self._answer(number, began)
         sample = Sample(
             start=start,
@@ -132,7 +135,9 @@ class _Sender:
             route=answer.route if answer else "",
             size=len(answer.body) if answer else 0,
             error=error,
+            late=late,
             first_byte=first_byte,
+            note=self._traffic.note(answer) if answer else "",
         )
         self._traffic.on_sample(sample)
         return sample

@@ -23,13 +23,22 @@ class Sample:
     size: int
     """Bytes of the body."""
     error: str = ""
+    late: float = 0.0
+    """Seconds from its arrival until it was sent: the sender's own delay, part of every other time."""
     first_byte: float = math.nan
     """Seconds from its arrival to the first byte of its answer, whatever became of the rest; NaN when none came."""
+    note: str = ""
+    """What `Traffic.note` keeps of the answer."""
 
     @property
     def end(self) -> float:
         """Seconds from the start of the load to the end of this request."""
         return self.start + self.latency
+
+    @property
+    def sent(self) -> float:
+        """Seconds from the start of the load until it was really sent."""
+        return self.start + self.late
 
 
 @dataclass(frozen=True, slots=True)

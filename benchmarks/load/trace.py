@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+_TRACES = Path(__file__).parents[1] / "traces"
+
 
 @dataclass(frozen=True, slots=True)
 class TracedRequest:
@@ -32,8 +34,12 @@ def parse_trace(text: str) -> tuple[TracedRequest, ...]:
 
 def azure_code_trace() -> tuple[TracedRequest, ...]:
     """Return the Azure LLM inference trace 2023, code: an hour, 8,819 requests (see benchmarks/traces/README.md)."""
-    path = Path(__file__).parents[1] / "traces" / "azure-code-2023.csv"
-    return parse_trace(path.read_text(encoding="ascii"))
+    return parse_trace((_TRACES / "azure-code-2023.csv").read_text(encoding="ascii"))
+
+
+def azure_conversation_trace() -> tuple[TracedRequest, ...]:
+    """Return the Azure LLM inference trace 2023, conversation: an hour, 19,366 requests (see its README)."""
+    return parse_trace((_TRACES / "azure-conversation-2023.csv").read_text(encoding="ascii"))
 
 
 def replay(trace: Sequence[TracedRequest], start: float, count: int, seconds: float) -> tuple[TracedRequest, ...]:

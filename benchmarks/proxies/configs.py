@@ -9,8 +9,11 @@ from typing import Any
 
 import yaml
 
+from xds_server.resources.names import ModelKey
+
 _HERE = Path(__file__).parent
 
+MODEL = ModelKey("default", "chat")
 FRONT_PORT = 8080
 UPSTREAM_PORT = 8000
 AUTHORITY = "models.example"

@@ -1,4 +1,4 @@
-"""Envoys with one worker, each on the CPUs it is given, and what CPU they used."""
+"""Envoys, each on the CPUs it is given, and what CPU they used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Cpus:
 
 
 class Envoy:
-    """One running Envoy."""
+    """One running Envoy, or another program."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class Envoy:
         """Raise CannotRunError if it ended."""
         if self._process.poll() is not None:
             words = "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
-            raise CannotRunError(f"the Envoy of {self.name} ended:\n{words}")
+            raise CannotRunError(f"{self.name} ended:\n{words}")
 
     def stop(self) -> None:
         """Kill it and wait until it is gone."""
@@ -73,21 +73,25 @@ class Envoys:
         self._folder = folder
         self._started: list[Envoy] = []
 
-    def start(self, name: str, config: str, cpus: frozenset[int]) -> Envoy:
+    def start(self, name: str, config: str, cpus: frozenset[int], workers: int = 1) -> Envoy:
         """Start one from its configuration (YAML). Raises CannotRunError when there is no Envoy to start."""
         try:
             binary = envoy_binary()
         except NoEnvoyError as error:
             raise CannotRunError(str(error)) from error
-        file, log = (self._folder / f"{name.replace('/', '-').replace(' ', '-')}.{end}" for end in ("yaml", "log"))
+        file = self._file(name, "yaml")
         file.touch(mode=0o600)
         file.write_text(config)
+        flags = ["--concurrency", workers, "--disable-hot-restart", "--log-level", "warning"]
+        return self.launch(f"the Envoy of {name}", [binary, "--config-path", file, *flags], cpus)
+
+    def launch(self, name: str, command: Sequence[object], cpus: frozenset[int]) -> Envoy:
+        """Start a program that ends with the Envoys."""
+        log = self._file(name, "log")
         where = [os.getpid(), ",".join(map(str, sorted(cpus)))]
-        flags = ["--concurrency", 1, "--disable-hot-restart", "--log-level", "warning"]
-        command = [sys.executable, "-I", "-S", _LAUNCHED, *where, binary, "--config-path", file, *flags]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                list(map(str, command)),
+                list(map(str, [sys.executable, "-I", "-S", _LAUNCHED, *where, *command])),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -102,6 +106,9 @@ class Envoys:
         """Raise CannotRunError if one ended."""
         for envoy in self._started:
             envoy.check()
+
+    def _file(self, name: str, suffix: str) -> Path:
+        return self._folder / f"{name.replace('/', '-').replace(' ', '-')}.{suffix}"
 
     def __enter__(self) -> Envoys:
         return self

@@ -5,13 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import NamedTuple, TypeAlias
 
+from pydantic import SecretStr
+
 from benchmarks.proxies.comparison import Ratios
+from benchmarks.proxies.configs import MODEL
 from benchmarks.proxies.slots import Slot
-from controller.api.route import ModelRoute
+from controller.api.credentials import CredentialSource, HeaderCredential, RemoteAuth
+from controller.api.route import ModelRoute, RemoteRoute
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
+from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.snapshot import Resource
 
 
@@ -36,8 +42,34 @@ class Feature:
     needs: tuple[Resource, ...] = ()
 
 
+def _replicas(**known: object) -> Callable[[ModelRoute], ModelRoute]:
+    """Change what is asked of the replicas."""
+    return lambda route: route.model_copy(update={"local": route.local.model_copy(update=known)})
+
+
+def _remote(**known: object) -> Callable[[ModelRoute], ModelRoute]:
+    """Change what is asked of the remote backend."""
+
+    def changed(route: ModelRoute) -> ModelRoute:
+        assert route.remote
+        return route.model_copy(update={"remote": route.remote.model_copy(update=known)})
+
+    return changed
+
+
+_KEY = CredentialSource.of_secret("key", "apiKey")
+_WITH_KEY = RemoteAuth(api_key=HeaderCredential(header="x-api-key", value=_KEY))
+_SECRETS = secret_resources(
+    MODEL, RemoteRoute(host="h", port=80, authority="h", auth=_WITH_KEY), {_KEY: SecretStr("of-the-remote")}, b"key"
+)
+
 NONE = Feature("none")
 FEATURES = (
+    Feature("firstByteTimeout", _replicas(first_byte_timeout=timedelta(minutes=1))),
+    # A limit that is never reached: what counting costs, and the way by the internal listener.
+    Feature("maxRequestsPerReplica", _replicas(max_requests_per_replica=1_000)),
+    Feature("retry, timeouts.request", _remote(retries=1, answer_timeout=timedelta(minutes=1))),
+    Feature("an API key", _remote(auth=_WITH_KEY), needs=_SECRETS),
     Feature("access log: failures", gateway=lambda gateway: replace(gateway, access_log=AccessLog.FAILURES)),
     Feature("access log: all", gateway=lambda gateway: replace(gateway, access_log=AccessLog.ALL)),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 
 from benchmarks.proxies import configs
-from benchmarks.proxies.configs import Upstreams
+from benchmarks.proxies.configs import MODEL, Upstreams
 from benchmarks.proxies.features import NONE, Feature
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
@@ -16,27 +17,30 @@ from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
 from xds_server.stream.server import XdsServer
 
-_MODEL = ModelKey("default", "chat")
+_ANY_PORT = HostPort("127.0.0.1", 0)
 
 
 class ControlPlane:
-    """Serves one model that listens on `front` and keeps `local` percent to any Envoy with its bootstrap."""
+    """Serves one model that listens on `front`, to any Envoy with its bootstrap."""
 
-    def __init__(self, front: str, upstreams: Upstreams, local: int, feature: Feature = NONE) -> None:
-        route, gateway = feature.route(model_route(upstreams, local)), feature.gateway(Gateway(front))
-        replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in upstreams.replicas)
+    def __init__(self, front: str, hosts: Sequence[str], route: ModelRoute, feature: Feature = NONE) -> None:
+        self._gateway, self._feature = feature.gateway(Gateway(front)), feature
+        self._replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in hosts)
         self._assembly: Assembly[ModelKey] = Assembly()
-        resources = resources_for(_MODEL, route, replicas, gateway)
-        self._assembly.replace([(_MODEL, (*resources, *feature.needs))])
         self._token = secrets.token_hex()
         self._server = XdsServer("127.0.0.1:0", self._token, lambda _: None)
+        self.publish(route)
 
-    async def start(self) -> str:
+    async def start(self, admin: HostPort = _ANY_PORT) -> str:
         """Serve, and return the bootstrap of the Envoy that is to join."""
         port = await self._server.start()
-        snapshot = self._assembly.snapshot
-        self._server.publish(snapshot, frozenset(key for key, _ in self._assembly.versions(_MODEL)))
-        return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), HostPort("127.0.0.1", 0))
+        return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), admin)
+
+    def publish(self, route: ModelRoute) -> None:
+        """Serve this route of the model from now on."""
+        resources = resources_for(MODEL, self._feature.route(route), self._replicas, self._gateway)
+        changed = self._assembly.replace([(MODEL, (*resources, *self._feature.needs))])
+        self._server.publish(self._assembly.snapshot, changed)
 
     async def stop(self) -> None:
         """End the streams and the server."""
@@ -50,8 +54,8 @@ def model_route(upstreams: Upstreams, local: int) -> ModelRoute:
         port=configs.FRONT_PORT,
         split=Split.away(100 - local),
         local=LocalBackend(
-            namespace=_MODEL.namespace,
-            service=_MODEL.name,
+            namespace=MODEL.namespace,
+            service=MODEL.name,
             health_check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)),
         ),
         remote=RemoteRoute(

@@ -122,6 +122,20 @@ async def test_a_wrong_body_is_a_failure():
     assert report.errors == {"wrong body": 2}
 
 
+async def test_the_first_byte_is_told_from_the_last_and_the_answer_is_noted():
+    async def in_two_parts(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GOOD[:-1])
+        await asyncio.sleep(0.2)
+        writer.write(GOOD[-1:])
+
+    traffic = Traffic(note=lambda answer: answer.body.decode())
+    async with serving(in_two_parts) as (url, _):
+        report = await open_loop(url, [0.0, 0.05], traffic)
+    for sample in report.samples:
+        assert sample.note == "ok"
+        assert 0 <= sample.late <= sample.first_byte <= sample.latency - 0.15
+
+
 async def test_urls_take_turns_and_samples_are_handed_over_as_they_end():
     seen = []
     async with serving(writes(GOOD)) as (one, first), serving(writes(GOOD)) as (two, second):

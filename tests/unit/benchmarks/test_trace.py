@@ -1,8 +1,10 @@
 """Traces are replayed as they were, only faster."""
 
+from collections import Counter
+
 import pytest
 
-from benchmarks.load.trace import TracedRequest, azure_code_trace, parse_trace, replay, window
+from benchmarks.load.trace import TracedRequest, azure_code_trace, azure_conversation_trace, parse_trace, replay, window
 
 TRACE = tuple(TracedRequest(float(second), 100, second) for second in (0, 1, 2, 4, 8, 16))
 
@@ -43,9 +45,15 @@ def test_a_window_keeps_its_pauses():
     assert window(TRACE, 9.0, 5.0, 1.0) == ()
 
 
-def test_the_azure_trace_is_whole():
-    trace = azure_code_trace()
-    assert len(trace) == 8819
-    assert trace[0] == TracedRequest(0.0, 4808, 10)
-    busiest = max(sum(1 for request in trace if second <= request.at < second + 1) for second in range(855, 870))
-    assert busiest == 67
+@pytest.mark.parametrize(
+    ("trace", "rows", "first", "busiest"),
+    [
+        (azure_code_trace, 8_819, TracedRequest(0.0, 4808, 10), 67),
+        (azure_conversation_trace, 19_366, TracedRequest(0.0, 374, 44), 16),
+    ],
+)
+def test_the_azure_traces_are_whole(trace, rows, first, busiest):
+    requests = trace()
+    assert (len(requests), requests[0]) == (rows, first)
+    seconds = Counter(int(request.at) for request in requests)
+    assert max(seconds.values()) == busiest

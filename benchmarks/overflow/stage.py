@@ -1,0 +1,103 @@
+"""Everything one policy runs on: replicas and a remote backend, an Envoy, and the product's control plane for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+
+from benchmarks.overflow.plan import Plan
+from benchmarks.overflow.policies import Policy
+from benchmarks.proxies.configs import FRONT_PORT, MODEL, UPSTREAM_PORT
+from benchmarks.proxies.envoys import CannotRunError, Envoys, free_network
+from benchmarks.proxies.product import ControlPlane
+from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.cli.bootstrap import HostPort
+from xds_server.resources import names
+
+_PROGRAM = Path(__file__).with_name("replicas.py")
+_ADMIN_PORT = 9901
+_NEVER_REACHED = 1_000_000
+_STARTS_WITHIN = 30.0
+
+
+class Stage:
+    """One policy's own Envoy, ready for requests at `url`."""
+
+    def __init__(self, url: str, plane: ControlPlane, route: ModelRoute, admin: httpx.AsyncClient) -> None:
+        self.url = url
+        self._plane = plane
+        self._route = route
+        self._admin = admin
+
+    def split(self, away: int) -> None:
+        """Send this percent away from now on."""
+        self._plane.publish(self._route.model_copy(update={"split": Split.away(away)}))
+
+    async def arrived(self) -> int:
+        """Return how many requests Envoy has had, as it tells a metrics system."""
+        name = f"http.{names.front_listener(MODEL)}.downstream_rq_total"
+        answer = await self._admin.get("/stats", params={"filter": f"^{name}$".replace(".", "\\.")})
+        return int(answer.text.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Stage]:
+    """Start what a policy needs. Raises CannotRunError and OSError."""
+    pool = plan.pool
+    network = free_network(FRONT_PORT)
+    front, remote, *replicas = (f"{network}.{number}" for number in range(1, pool.replicas + 3))
+    cpus = frozenset(os.sched_getaffinity(0))
+    program = [sys.executable, "-I", "-S", _PROGRAM, plan.service, UPSTREAM_PORT, remote, pool.places, *replicas]
+    envoys.launch(f"the replicas of {policy.name}", program, cpus)
+    route = _route(remote, pool.places if policy.is_limited else _NEVER_REACHED)
+    plane = ControlPlane(front, replicas, route)
+    url = f"http://{front}:{FRONT_PORT}/v1/completions"
+    try:
+        envoys.start(policy.name, await plane.start(HostPort(front, _ADMIN_PORT)), cpus, policy.workers)
+        async with httpx.AsyncClient(base_url=f"http://{front}:{_ADMIN_PORT}") as admin:
+            await _until_served(url, policy, envoys)
+            yield Stage(url, plane, route, admin)
+    finally:
+        await plane.stop()
+
+
+def _route(remote: str, limit: int) -> ModelRoute:
+    """Build the route of every policy.
+
+    Without the limit of the product a limit is never reached, so that requests are spread over the replicas in the same
+    way and only the decision differs.
+    """
+    return ModelRoute(
+        port=FRONT_PORT,
+        split=Split.away(0),
+        local=LocalBackend(
+            namespace=MODEL.namespace,
+            service=MODEL.name,
+            health_check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)),
+            max_requests_per_replica=limit,
+        ),
+        remote=RemoteRoute(host=remote, port=UPSTREAM_PORT, authority="models.example"),
+    )
+
+
+async def _until_served(url: str, policy: Policy, envoys: Envoys) -> None:
+    last: object = "no answer"
+    try:
+        async with asyncio.timeout(_STARTS_WITHIN), httpx.AsyncClient() as client:
+            while last != (200, names.LOCAL):
+                envoys.check()
+                try:
+                    answer = await client.post(url)
+                    last = answer.status_code, answer.headers.get(names.ROUTE_HEADER)
+                except httpx.HTTPError as error:
+                    last = repr(error)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise CannotRunError(f"{policy.name} is not served in time: {last}") from None
