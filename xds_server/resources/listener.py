@@ -46,7 +46,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import ADS, extension, packed
-from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
+from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, UNANSWERED, forwarding
 from xds_server.resources.saved import HANDED_ON, STAYS_INSIDE, reading_what_was_handed_on, saving, state_of
 from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
 
@@ -106,25 +106,23 @@ _BEHIND_THE_FRONT = replace(
     skip_xff_append=True,
 )
 
-# Trap 11: the credential injector answers 401 itself when it has no credential, which nobody would send again. Only
-# answers of Envoy itself are mapped: a 401 of the remote backend stays one.
-_REFUSED_FOR_WANT_OF_A_CREDENTIAL = LocalReplyConfig(
+
+def _if_status(op: ComparisonFilterOp, status: int) -> AccessLogFilter:
+    value = RuntimeUInt32(default_value=status, runtime_key="unused")
+    return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=ComparisonFilter(op=op, value=value)))
+
+
+# Only answers of Envoy itself are mapped: a 401 or a 503 of the remote backend stays what it is.
+#
+# Trap 11: the credential injector answers 401 itself when it has no credential, which nobody would send again.
+# Trap 13: what Envoy itself answers to gRPC has the status 200; a header says that the remote backend did not answer.
+_UNANSWERED = LocalReplyConfig(
     mappers=[
-        ResponseMapper(
-            filter=AccessLogFilter(
-                status_code_filter=StatusCodeFilter(
-                    comparison=ComparisonFilter(
-                        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused")
-                    )
-                )
-            ),
-            status_code=503,
-        )
+        ResponseMapper(filter=_if_status(ComparisonFilterOp.EQ, 401), status_code=503, headers_to_add=[UNANSWERED]),
+        ResponseMapper(filter=_if_status(ComparisonFilterOp.GE, 502), headers_to_add=[UNANSWERED]),
     ]
 )
-_TO_REMOTE = bytes(
-    replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_REFUSED_FOR_WANT_OF_A_CREDENTIAL)
-)
+_TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, http_filters=[_ROUTER], local_reply_config=_UNANSWERED))
 
 _TO_LOCAL = bytes(
     replace(

@@ -25,6 +25,9 @@ METADATA_NAMESPACE = "beamlit"
 METADATA_KEY = "route"
 ROUTE_HEADER = "x-beamlit-route"
 
+# Says inside Envoy that the answer is no backend's: the remote one could not be asked.
+UNANSWERED_HEADER = "x-beamlit-unanswered"
+
 
 def front_listener(model: ModelKey) -> str:
     """Name the listener that clients connect to."""

@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     ClusterSpecifierPlugin,
+    HeaderMatcher,
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
@@ -49,9 +50,18 @@ _RETRIED = RetryPolicy(
     ),
 )
 
+# What comes through the internal listener in front of the remote backend may be an answer of that listener. To gRPC it
+# has the status 200 (trap 13), so it is known by its header.
+UNANSWERED = HeaderValueOption(header=HeaderValue(key=names.UNANSWERED_HEADER, value="1"))
+_RETRIED_IF_UNANSWERED = replace(
+    _RETRIED,
+    retry_on=f"{_RETRIED.retry_on},retriable-headers",
+    retriable_headers=[HeaderMatcher(name=names.UNANSWERED_HEADER, present_match=True)],
+)
+
 # The retry skips the priority that was tried, so it goes to the other side.
 _ON_THE_OTHER_SIDE = replace(
-    _RETRIED,
+    _RETRIED_IF_UNANSWERED,
     retry_priority=RetryPolicyRetryPriority(
         name="envoy.retry_priorities.previous_priorities",
         typed_config=packed(PreviousPrioritiesConfig(update_frequency=1)),
@@ -60,6 +70,7 @@ _ON_THE_OTHER_SIDE = replace(
 
 # The retry asks the cluster specifier again, which names the fallback cluster for it.
 _ON_THE_NEXT_CLUSTER = replace(_RETRIED, refresh_cluster_on_retry=True)
+_ON_THE_NEXT_CLUSTER_IF_UNANSWERED = replace(_RETRIED_IF_UNANSWERED, refresh_cluster_on_retry=True)
 
 # There is no other side: the retry goes to another replica.
 _ON_ANOTHER_REPLICA = replace(
@@ -111,6 +122,7 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
         route=forwarding(backend, **_rewritten_for(remote)),
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
+        response_headers_to_remove=[names.UNANSWERED_HEADER],  # nobody else may say so; Envoy itself adds it later
     )
     return RouteConfiguration(
         name=names.remote_route_configuration(model),
@@ -157,6 +169,7 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None) -> R
             names.local_cluster(model), retry_policy=_ON_THE_OTHER_SIDE if remote else _ON_ANOTHER_REPLICA
         ),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -182,8 +195,12 @@ def _guarded_route(model: ModelKey) -> Route:
     return Route(
         name=names.REMOTE,
         match=RouteMatch(prefix="/"),
-        route=_in_turn([names.remote_cluster(model), names.local_cluster(model)]),
+        route=_in_turn(
+            [names.remote_cluster(model), names.local_cluster(model)],
+            retry_policy=_ON_THE_NEXT_CLUSTER_IF_UNANSWERED,
+        ),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
+        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -199,6 +216,5 @@ def _in_turn(clusters: list[str], **more: Any) -> RouteAction:
                 ),
             )
         ),
-        retry_policy=_ON_THE_NEXT_CLUSTER,
-        **more,
+        **{"retry_policy": _ON_THE_NEXT_CLUSTER, **more},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,11 @@ class Plane:
             await self._client.aclose()
             await self._server.stop(0)
 
-    async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is) -> Envoy:
+    async def join(
+        self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is, flags: Sequence[str] = ()
+    ) -> Envoy:
         """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
-        envoy = Envoy(node_id, token, self._xds, self._folder, change)
+        envoy = Envoy(node_id, token, self._xds, self._folder, change, flags=flags)
         self.envoys.append(envoy)
         await envoy.started()
 

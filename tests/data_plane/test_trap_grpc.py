@@ -1,0 +1,121 @@
+"""Trap 13: gRPC says how it ended in trailers, and what Envoy itself answers to it has the status 200."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+
+from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
+from controller.api.endpoints import Replica
+from tests.data_plane.support.loopback import BACKEND_PORT
+from tests.data_plane.support.model import Model
+from tests.data_plane.support.mutation import Change, clusters, managers, routes
+from tests.data_plane.support.stage import Stage
+from tests.data_plane.support.trap import with_and_without
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MISSING = CredentialSource.of_secret("missing", "x")
+WITHOUT = {
+    "key": RemoteAuth(api_key=HeaderCredential(header="x-key", value=MISSING)),
+    "token": RemoteAuth(oauth=OAuth(client_id="me", client_secret=MISSING, token_url="http://127.0.0.1:1/token")),
+}
+
+
+async def side_of_a_call(stage: Stage, model: Model, method: str = "Echo") -> str:
+    """Make one call; return the side that answered. Raises grpc.aio.AioRpcError."""
+    async with stage.channel(model) as channel:
+        call = channel.unary_unary(f"/any.Service/{method}")(b"x", metadata=(("probe", stage.probe()),), timeout=10)
+        assert await call == b"x"
+        metadata = await call.initial_metadata()
+        assert "x-beamlit-unanswered" not in metadata
+        return str(metadata["x-beamlit-route"])
+
+
+def always_http1(cluster: Cluster) -> None:
+    cluster.typed_extension_protocol_options.clear()
+
+
+@with_and_without(clusters(always_http1), "use_downstream_protocol_config")
+async def test_grpc_reaches_servers_that_speak_http2_alone(stage: Stage, change: Change, held: bool) -> None:
+    for away, side in ((0, "local"), (100, "remote")):
+        model = await stage.plane.serve(stage.rpc.wanted(away=away, change=change))
+        if held:
+            assert await side_of_a_call(stage, model) == side
+        else:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await side_of_a_call(stage, model)
+
+
+def known_by_its_status_only(route: Route) -> None:
+    route.route.retry_policy.retry_on = route.route.retry_policy.retry_on.replace(",retriable-headers", "")
+
+
+def says_nothing_of_itself(manager: HttpConnectionManager) -> None:
+    for mapper in manager.local_reply_config.mappers:
+        mapper.ClearField("headers_to_add")
+
+
+@with_and_without(routes(known_by_its_status_only), "retriable_headers")
+async def test_a_call_that_the_remote_with_a_credential_did_not_answer_goes_to_a_replica(
+    stage: Stage, change: Change, held: bool
+) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted("guarded-fallback", change=change))
+
+    await _answered_by_a_replica(stage, model, held)
+
+
+@pytest.mark.parametrize("auth", WITHOUT.values(), ids=WITHOUT)
+@with_and_without(managers(says_nothing_of_itself), "headers_to_add")
+async def test_a_call_without_a_credential_goes_to_a_replica(
+    stage: Stage, auth: RemoteAuth, change: Change, held: bool
+) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted("remote", auth=auth, change=change))
+
+    await _answered_by_a_replica(stage, model, held)
+
+
+async def _answered_by_a_replica(stage: Stage, model: Model, held: bool) -> None:
+    if held:
+        assert [await side_of_a_call(stage, model) for _ in range(10)] == ["local"] * 10
+    else:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await side_of_a_call(stage, model)
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_what_neither_side_answers_is_unavailable_and_says_nothing_of_how(stage: Stage) -> None:
+    nobody = (Replica(stage.rpc.nobody, BACKEND_PORT, ready=True),)
+    for away in (0, 100):
+        model = await stage.plane.serve(stage.rpc.wanted("guarded-fallback", away=away, replicas=nobody))
+
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await side_of_a_call(stage, model)
+
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        told = (*raised.value.initial_metadata(), *raised.value.trailing_metadata())
+        assert [name for name, _ in told if name.startswith("x-beamlit-unanswered")] == []
+
+
+def believed(route: Route) -> None:
+    del route.response_headers_to_remove[:]
+
+
+@with_and_without(routes(believed), "response_headers_to_remove")
+async def test_a_backend_that_calls_itself_unanswered_is_not_believed(stage: Stage, change: Change, held: bool) -> None:
+    model = await stage.plane.serve(stage.http.wanted("guarded", change=change))
+    probe = stage.probe()
+    for _ in range(2):
+        stage.visits[probe].script.put_nowait("text")
+
+    headers = {"probe": probe, "answer-with": "x-beamlit-unanswered"}
+    async with stage.session.get(f"{model.url}poll", headers=headers) as answer:
+        assert (answer.status, await answer.text()) == (200, "text")
+        assert (answer.headers["x-beamlit-route"] == "remote") is held
+        assert ("x-beamlit-unanswered" not in answer.headers) is held
+    assert stage.visits.attempts[probe] == (1 if held else 2)
