@@ -3,9 +3,12 @@
 * `/events`     sends the lines of its visit as events, each when the test gives it; "break" breaks the answer off
 * `/ticks`      an event every tenth of a second, for ever
 * `/socket`     a WebSocket: `echo` what comes; with `?ticks` a number every tenth of a second, too
+                `close CODE` has the server close it
 * `/poll`       answers with the first line of its visit, when the test gives it, and the headers named in `answer-with`
 * `/upload`     reads the body and says what it was; with `?wait` only when the test lets it
 * `/download`   as many bytes as `?size=`, for ever without
+
+Anything else is answered with 403.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class StreamServer:
     def __init__(self, name: str, host: str, visits: Visits) -> None:
         self.name, self.host, self.port = name, host, BACKEND_PORT
         self.healthy = True
+        self._runner: web.AppRunner | None = None
         self._visits = visits
 
     @property
@@ -40,15 +44,24 @@ class StreamServer:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[StreamServer]:
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
         app = web.Application(client_max_size=1 << 40)
         app.router.add_get("/healthz", self._health)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        try:
-            await web.TCPSite(runner, self.host, self.port).start()
-            yield self
-        finally:
+        await web.TCPSite(runner, self.host, self.port).start()
+
+    async def stop(self) -> None:
+        """End everything at once; nobody listens when this returns."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
             await runner.cleanup()
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -64,7 +77,7 @@ class StreamServer:
             "download": self._download,
         }
         headers = [(name.lower(), value) for name, value in request.headers.items()]
-        serve = kinds[request.path.rpartition("/")[2]]
+        serve = kinds.get(request.path.rpartition("/")[2], self._refuse)
         with self._visits.visit(request.headers["probe"], self.name, headers) as visit:
             return await serve(request, visit)
 
@@ -86,7 +99,7 @@ class StreamServer:
             await asyncio.sleep(TICK_SECONDS)
 
     async def _socket(self, request: web.Request, visit: Visit) -> web.StreamResponse:
-        socket = web.WebSocketResponse(headers={"x-served-by": self.name})
+        socket = web.WebSocketResponse()
         await socket.prepare(request)
 
         async def tick() -> None:
@@ -99,16 +112,19 @@ class StreamServer:
         try:
             async for message in socket:
                 visit.received += 1
-                if message.type == WSMsgType.TEXT:
+                if message.type == WSMsgType.TEXT and message.data.startswith("close "):
+                    await socket.close(code=int(message.data.removeprefix("close ")), message=b"as you like")
+                elif message.type == WSMsgType.TEXT:
                     await socket.send_str(f"echo {message.data}")
                 elif message.type == WSMsgType.BINARY:
                     await socket.send_bytes(message.data)
         finally:
+            visit.closed_with = socket.close_code
             if ticking:
                 ticking.cancel()
                 await asyncio.gather(ticking, return_exceptions=True)
         # Without a closing frame of the client's (RFC 6455, section 7.1.5) the connection was lost.
-        if socket.close_code in (None, 1006):
+        if visit.closed_with in (None, 1006):
             raise ConnectionResetError
         return socket
 
@@ -138,6 +154,9 @@ class StreamServer:
         visit.digest = digest.hexdigest()
         await answer.write_eof()
         return answer
+
+    async def _refuse(self, request: web.Request, visit: Visit) -> web.StreamResponse:
+        return web.Response(status=403)
 
     async def _begun(self, request: web.Request, content_type: str) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"content-type": content_type, "x-served-by": self.name})

@@ -23,7 +23,10 @@ class Visit:
     """Bytes of the answer that the server's own operating system took."""
     ended: str = ""
     """How it ended for the server: "finished" or "aborted", empty while it lasts."""
+    closed_with: int | None = None
+    """The code of a WebSocket's closing frame."""
     digest: str = ""
+    """The SHA-256 of what it sent."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,12 +39,6 @@ class Visit:
     def take(self, body: hashlib._Hash, data: bytes) -> None:
         body.update(data)
         self.received += len(data)
-
-    async def aborted(self, within: float = 5.0) -> bool:
-        """Wait until the server sees the end of it; tell whether it was the client's."""
-        async with asyncio.timeout(within):
-            await self.over.wait()
-        return self.ended == "aborted"
 
 
 class Visits:
@@ -64,8 +61,11 @@ class Visits:
         try:
             yield visit
             visit.ended = "finished"
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, GeneratorExit, ConnectionError):
             visit.ended = "aborted"
+            raise
+        except Exception as error:
+            visit.ended = repr(error)
             raise
         finally:
             visit.over.set()
