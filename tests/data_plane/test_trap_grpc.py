@@ -1,6 +1,9 @@
-"""Trap 13: gRPC says how it ended in trailers, and what Envoy itself answers to it has the status 200."""
+"""Traps 13 and 15: gRPC ends in trailers, Envoy's own answers to it have the status 200, calls share connections."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
 
 import grpc
 import pytest
@@ -9,17 +12,20 @@ from envoy.config.route.v3.route_components_pb2 import Route
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
 from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
 from controller.api.endpoints import Replica
 from tests.data_plane.support.loopback import BACKEND_PORT
 from tests.data_plane.support.model import Model
-from tests.data_plane.support.mutation import Change, clusters, managers, routes
-from tests.data_plane.support.stage import Stage
+from tests.data_plane.support.mutation import Change, both, clusters, managers, routes
+from tests.data_plane.support.stage import SENT_ONCE, Stage
 from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.waiting import at_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 MISSING = CredentialSource.of_secret("missing", "x")
 WITHOUT = {
     "key": RemoteAuth(api_key=HeaderCredential(header="x-key", value=MISSING)),
@@ -119,3 +125,50 @@ async def test_a_backend_that_calls_itself_unanswered_is_not_believed(stage: Sta
         assert (answer.headers["x-beamlit-route"] == "remote") is held
         assert ("x-beamlit-unanswered" not in answer.headers) is held
     assert stage.visits.attempts[probe] == (1 if held else 2)
+
+
+def default_windows(resource: Cluster | HttpConnectionManager) -> None:
+    """Take the windows out of a cluster or a connection manager."""
+    if isinstance(resource, HttpConnectionManager):
+        resource.ClearField("http2_protocol_options")
+        return
+    options = HttpProtocolOptions()
+    packed = resource.typed_extension_protocol_options[OPTIONS]
+    assert packed.Unpack(options)
+    options.use_downstream_protocol_config.http2_protocol_options.Clear()
+    packed.Pack(options)
+
+
+@pytest.mark.parametrize("way", SENT_ONCE)
+@with_and_without(both(clusters(default_windows), managers(default_windows)), "windows")
+async def test_calls_that_nobody_reads_stop_no_other(stage: Stage, way: str, change: Change, held: bool) -> None:
+    one_replica = stage.rpc.replicas[:1]
+    model = await stage.plane.serve(stage.rpc.wanted(way, replicas=one_replica, change=change))
+
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            # A connection of its own; one of Envoy's two workers gets three or more.
+            channel = await stack.enter_async_context(stage.channel(model))
+            probe = stage.probe()
+            call = channel.unary_stream("/any.Service/Flood")(b"%d" % (1 << 40), metadata=(("probe", probe),))
+            stack.callback(call.cancel)
+            try:
+                await asyncio.wait_for(call.read(), 1)
+            except TimeoutError:
+                assert not held
+            visit = stage.visits[probe]
+            await at_rest(lambda visit=visit: visit.sent, 0.3)  # type: ignore[misc]
+
+        answered = await asyncio.gather(*(_is_answered(stage, model) for _ in range(12)))
+
+    assert all(answered) is held
+
+
+async def _is_answered(stage: Stage, model: Model) -> bool:
+    async with stage.channel(model) as channel:
+        call = channel.unary_unary("/any.Service/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=3)
+        try:
+            return bool(await call == b"x")
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return False

@@ -45,10 +45,10 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
-from xds_server.resources.packing import ADS, extension, packed
+from xds_server.resources.packing import ADS, NEVER, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, UNANSWERED, forwarding
 from xds_server.resources.saved import HANDED_ON, STAYS_INSIDE, reading_what_was_handed_on, saving, state_of
-from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
+from xds_server.resources.upstream import BUFFER_LIMIT_BYTES, HTTP2
 
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)
@@ -81,8 +81,10 @@ _EVERY = HttpConnectionManager(
     generate_request_id=False,
     server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     stream_idle_timeout=_IDLE,
-    # Trap 8: an answer cut off after its headers reaches the client at once.
-    delayed_close_timeout=timedelta(milliseconds=100),
+    # Trap 8: no delay. An answer cut off after its headers reaches the client at once, and a connection that is to be
+    # closed stays until its last answer is read, however slowly.
+    delayed_close_timeout=NEVER,
+    http2_protocol_options=HTTP2,
     upgrade_configs=[_WEBSOCKET],
 )
 

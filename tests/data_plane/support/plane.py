@@ -61,6 +61,18 @@ class Plane:
             await self._client.aclose()
             await self._server.stop(0)
 
+    async def restart(self) -> None:
+        """End the xDS server at once; start one that knows nothing of it on the same port, and wait for the Envoys."""
+        await self._server.stop(0)
+        self._server = XdsServer(str(self._xds), TOKEN, self._observe)
+        await self._server.start()
+        self._server.publish(self._assembly.snapshot, frozenset())
+
+        async def are_back() -> bool:
+            return len(self.clients) == len(self.envoys) and all(client.initialised for client in self.clients)
+
+        await until(are_back, "the Envoys are back", within=20)
+
     async def join(
         self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is, flags: Sequence[str] = ()
     ) -> Envoy:

@@ -6,7 +6,9 @@
 * `Lines`    the lines of its visit, each when the test gives it
 * `Ticks`    a number every tenth of a second, for ever
 * `Talk`     answers each message as it comes
-* `Upload`   any number of messages, one answer: how many bytes and their SHA-256
+* `Upload`   any number of messages, one answer: how many bytes and their SHA-256; with `wait` in the metadata the first
+             is read only when the test lets it
+* `Flood`    as many bytes as the message says
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import grpc
 
 from controller.api.endpoints import Replica
 from tests.data_plane.support.loopback import BACKEND_PORT
-from tests.data_plane.support.stream_http import TICK_SECONDS
+from tests.data_plane.support.stream_http import CHUNK, TICK_SECONDS
 from tests.data_plane.support.visits import Visit, Visits
 
 BINARY = bytes(range(256))
@@ -68,6 +70,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             "Lines": (grpc.unary_stream_rpc_method_handler, self._lines),
             "Ticks": (grpc.unary_stream_rpc_method_handler, self._ticks),
             "Talk": (grpc.stream_stream_rpc_method_handler, self._talk),
+            "Flood": (grpc.unary_stream_rpc_method_handler, self._flood),
             "Upload": (grpc.stream_unary_rpc_method_handler, self._upload),
         }
         handler, behaviour = kinds[details.method.rpartition("/")[2]]
@@ -120,9 +123,17 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 yield b"heard " + message
             await _not_cancelled()
 
+    async def _flood(self, size: bytes, context: Any) -> AsyncIterator[bytes]:
+        async with self._visited(context) as visit:
+            while visit.sent < int(size):
+                yield CHUNK[: int(size) - visit.sent]
+                visit.sent += len(CHUNK[: int(size) - visit.sent])
+
     async def _upload(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
         digest = hashlib.sha256()
         async with self._visited(context) as visit:
+            if "wait" in dict(context.invocation_metadata()):
+                await visit.go_on.wait()
             async for message in messages:
                 visit.take(digest, message)
             await _not_cancelled()
