@@ -1,4 +1,4 @@
-"""Many open streams of every kind, each of which gets a number every tenth of a second: none may end, none may skip one."""
+"""Many open streams of every kind. Each gets a number every tenth of a second; none may end, none may skip a number."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OpenStreams:
         goals = [len(one.numbers) + ticks for one in self.streams]
 
         async def reached() -> bool:
-            assert self.cut == []
+            assert not self.cut, self.cut
             return all(len(one.numbers) >= goal for one, goal in zip(self.streams, goals, strict=True))
 
         await until(reached, f"{ticks} more on each stream", within=15)
@@ -98,7 +98,7 @@ class OpenStreams:
 
 @contextlib.asynccontextmanager
 async def opened(stage: Stage, models: Mapping[str, Model], count: int = 50) -> AsyncIterator[OpenStreams]:
-    """Open so many streams, of each kind as many, to the model of each protocol; the kinds without a model are left out."""
+    """Open so many streams, of each kind as many, to the model of each protocol; kinds without a model are left out."""
     kinds = itertools.cycle(kind for kind in KINDS if KINDS[kind][0] in models)
     streams = [OpenStream(next(kinds)) for _ in range(count)]
     following = []

@@ -24,6 +24,7 @@ from tests.data_plane.support.stream_http import StreamServer
 from tests.data_plane.support.visits import Visits
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
+from xds_server.snapshot.snapshot import Resource, ResourceKey
 
 KEY_OF_SECRET = CredentialSource.of_secret("key", "apiKey")
 KEY = RemoteAuth(api_key=HeaderCredential(header="x-key", value=KEY_OF_SECRET))
@@ -79,10 +80,20 @@ class Stage:
 
     def __init__(self, plane: Plane, http: Servers, rpc: Servers, visits: Visits) -> None:
         self.plane, self.http, self.rpc, self.visits = plane, http, rpc, visits
+        self._secrets: dict[ResourceKey, Resource] = {}
         # Each request has a connection of its own, and its answer may take as long as it likes.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         self.session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(), read_bufsize=1 << 16)
         self._numbers = itertools.count(1)
+
+    def bring_secrets(self, wanted: Wanted, values: Mapping[CredentialSource, str]) -> None:
+        """Give Envoy the secrets that such a model names, or new values of them."""
+        any_model = Model(ModelKey("ns", "any"), "http://x:1/", wanted)
+        remote = route_of(any_model, wanted, self.http.nobody).remote
+        assert remote
+        secret = {source: SecretStr(value) for source, value in values.items()}
+        self._secrets |= {one.key: one for one in secret_resources(any_model.key, remote, secret, b"key")}
+        self.plane.publish_also(*self._secrets.values())
 
     def probe(self) -> str:
         return f"p{next(self._numbers)}"
@@ -109,11 +120,8 @@ async def stage_on(network: Network, folder: Path, *flags: str) -> AsyncIterator
         for server in (*web, *rpc):
             await stack.enter_async_context(server.running())
         plane = await stack.enter_async_context(Plane(network, backends, folder).running())
-        model = ModelKey("ns", "any")
-        any_remote = route_of(Model(model, "http://x:1/", Wanted()), Wanted(auth=KEY), nobody).remote
-        assert any_remote
-        plane.publish_also(*secret_resources(model, any_remote, {KEY_OF_SECRET: SecretStr("hush")}, b"key"))
         await plane.join(flags=flags)
         stage = Stage(plane, Servers(tuple(web[:2]), web[2], nobody), Servers(tuple(rpc[:2]), rpc[2], nobody), visits)
         stack.push_async_callback(stage.session.close)
+        stage.bring_secrets(Wanted(auth=KEY), {KEY_OF_SECRET: "hush"})
         yield stage

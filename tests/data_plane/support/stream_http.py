@@ -18,11 +18,13 @@ import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
 from controller.api.endpoints import Replica
 from tests.data_plane.support.loopback import BACKEND_PORT
+from tests.data_plane.support.model_server import tls_with
 from tests.data_plane.support.visits import Visit, Visits
 
 TICK_SECONDS = 0.1
@@ -30,11 +32,12 @@ CHUNK = bytes(range(256)) * 256
 
 
 class StreamServer:
-    """One server, in the loop of the test."""
+    """One server, in the loop of the test; with `tls`, the file of a certificate and its key, over TLS."""
 
-    def __init__(self, name: str, host: str, visits: Visits) -> None:
+    def __init__(self, name: str, host: str, visits: Visits, tls: Path | None = None) -> None:
         self.name, self.host, self.port = name, host, BACKEND_PORT
         self.healthy = True
+        self._tls = tls_with(str(tls)) if tls else None
         self._runner: web.AppRunner | None = None
         self._visits = visits
 
@@ -56,7 +59,7 @@ class StreamServer:
         app.router.add_route("*", "/{path:.*}", self._serve)
         runner = self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, self.host, self.port).start()
+        await web.TCPSite(runner, self.host, self.port, ssl_context=self._tls).start()
 
     async def stop(self) -> None:
         """End everything at once; nobody listens when this returns."""
