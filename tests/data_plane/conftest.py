@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests.data_plane.support.backends import Backends
 from tests.data_plane.support.loopback import Network
 from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.stage import Stage, stage_on
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +36,10 @@ async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIter
     async with Plane(network, backends, folder).running() as plane:
         await plane.join()
         yield plane
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(network: Network, folder: Path) -> AsyncIterator[Stage]:
+    """An xDS server, one Envoy, and servers of streams on both sides."""
+    async with stage_on(network, folder) as stage:
+        yield stage

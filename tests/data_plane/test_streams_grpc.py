@@ -1,164 +1,173 @@
-"""gRPC without TLS (h2c), with its trailers: on either side, directly and through the internal listener."""
+"""gRPC over HTTP/2 without TLS: messages, metadata, statuses and trailers, whichever way the call took."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from urllib.parse import urlsplit
+from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
-from envoy.config.route.v3.route_components_pb2 import Route
 
-from controller.api.endpoints import Replica
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.mutation import Change, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.streaming import SERVICE, GrpcServer
-from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.stage import SENT_ONCE, WAYS, Stage
+from tests.data_plane.support.stream_grpc import BINARY, STATUSES
 from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# The guarded way is the one through the internal listener, which any of several settings asks for.
-WAYS = {
-    "local": {"away": 0},
-    "remote": {"away": 100},
-    "remote, guarded": {"away": 100, "retries": 1},
-    "remote, overflowing": {"away": 100, "limit": 1},
-    "remote, since no replica is there": {"away": 0, "replicas": ()},
-}
+SERVICE = "/inference.GRPCInferenceService"
+ways = pytest.mark.parametrize("way", WAYS)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def servers(network: Network) -> AsyncIterator[dict[str, GrpcServer]]:
-    async with (
-        GrpcServer("local", network.host(21)).running() as local,
-        GrpcServer("remote", network.host(31)).running() as remote,
-    ):
-        yield {"local": local, "remote": remote}
+async def ended_well(call: Any, side: str) -> None:
+    """Check everything that came with the messages of a call."""
+    first, last = await call.initial_metadata(), await call.trailing_metadata()
+    assert await call.code() is grpc.StatusCode.OK
+    assert first["x-beamlit-route"] == side
+    assert first["x-served-by"].startswith(side)
+    assert first["x-bytes-bin"] == BINARY
+    assert last["x-cost"] == f"42 of {first['x-served-by']}"
+    assert last["x-detail-bin"] == BINARY
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@ways
+async def test_one_answer_with_its_trailers(stage: Stage, way: str) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted(way))
+
+    async with stage.channel(model) as channel:
+        for size in (0, 1, 100_000):
+            call = channel.unary_unary(f"{SERVICE}/Echo")(b"x" * size, metadata=(("probe", stage.probe()),), timeout=10)
+
+            assert await call == b"x" * size
+            await ended_well(call, WAYS[way])
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def channel(plane: Plane, servers: dict[str, GrpcServer], way: str) -> AsyncIterator[grpc.aio.Channel]:
-    replicas = (Replica(servers["local"].host, BACKEND_PORT, ready=True),)
-    wanted = Wanted(**{"replicas": replicas, "host": servers["remote"].host, "path_prefix": "", **WAYS[way]})
-    model = await plane.serve(wanted)
-    async with channel_to(model) as channel:
-        yield channel
+@ways
+async def test_a_stream_of_answers_arrives_one_by_one(stage: Stage, way: str) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted(way))
+    probe = stage.probe()
+    script = stage.visits[probe].script
+
+    async with stage.channel(model) as channel:
+        call = channel.unary_stream(f"{SERVICE}/Lines")(b"", metadata=(("probe", probe),), timeout=15)
+        for number in range(20):
+            script.put_nowait(f"token {number}")  # the server had nothing more to send before
+            assert await call.read() == b"token %d" % number
+        script.put_nowait(None)
+        assert await call.read() is grpc.aio.EOF
+        await ended_well(call, WAYS[way])
 
 
-def channel_to(model: Model) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(urlsplit(model.url).netloc, options=[("grpc.use_local_subchannel_pool", 1)])
+@ways
+async def test_both_sides_talk_in_turn(stage: Stage, way: str) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted(way))
+
+    async with stage.channel(model) as channel:
+        call = channel.stream_stream(f"{SERVICE}/Talk")(metadata=(("probe", stage.probe()),), timeout=15)
+        for number in range(20):
+            await call.write(b"%d" % number)
+            assert await call.read() == b"heard %d" % number
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        await ended_well(call, WAYS[way])
 
 
-def side_of(way: str) -> str:
-    return way.partition(",")[0]
+@pytest.mark.parametrize("way", SENT_ONCE)
+async def test_calls_of_one_connection_are_split(stage: Stage, way: str) -> None:
+    """A connection of gRPC stays; the split is of calls all the same, and each goes to the server that it should."""
+    model = await stage.plane.serve(stage.rpc.wanted(way, away=50))
+
+    async with stage.channel(model) as channel:
+
+        async def side() -> str:
+            call = channel.unary_unary(f"{SERVICE}/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=10)
+            await call
+            await ended_well(call, side := (await call.initial_metadata())["x-beamlit-route"])
+            return str(side)
+
+        sides = await asyncio.gather(*(side() for _ in range(100)))
+
+    # 4.5 sigma of 100 fair tosses.
+    assert abs(sides.count("local") - 50) <= 23
 
 
-async def test_an_answer_has_its_trailers(channel: grpc.aio.Channel, way: str) -> None:
-    call = channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=10)
+@pytest.mark.parametrize("method", ["Status", "Late"])
+@pytest.mark.parametrize("way", SENT_ONCE)
+async def test_errors_pass_as_they_are_and_are_not_sent_again(stage: Stage, way: str, method: str) -> None:
+    """With and without a message before: in the head of the answer ("Trailers-Only") or in its trailers."""
+    model = await stage.plane.serve(stage.rpc.wanted(way))
+    reason = {"Status": "for a reason: 100 % ü", "Late": "after one"}[method]
 
-    assert await call == f"{side_of(way)} hello".encode()
-    assert ("served-by", side_of(way)) in tuple(await call.trailing_metadata())
-    assert dict(await call.initial_metadata())["x-beamlit-route"] == side_of(way)
+    async with stage.channel(model) as channel:
+        for number in sorted(set(STATUSES) - {0}):
+            probe = stage.probe()
+            call = channel.unary_stream(f"{SERVICE}/{method}")(b"%d" % number, metadata=(("probe", probe),), timeout=10)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                messages = [message async for message in call]
+                assert messages == [b"one"] * (method == "Late")
 
-
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-async def test_a_status_of_the_server_is_the_clients(
-    channel: grpc.aio.Channel, way: str, code: grpc.StatusCode
-) -> None:
-    """HTTP says 200: such a request is not sent again, it may have had an effect."""
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await channel.unary_unary(f"/{SERVICE}/Echo")(str(code.value[0]).encode(), timeout=10)
-
-    assert (raised.value.code(), raised.value.details()) == (code, f"from {side_of(way)}")
-    assert ("served-by", side_of(way)) in tuple(raised.value.trailing_metadata())
-
-
-async def test_each_message_of_a_stream_arrives_as_it_is_sent(
-    channel: grpc.aio.Channel, way: str, servers: dict[str, GrpcServer]
-) -> None:
-    server = servers[side_of(way)]
-    call = channel.unary_stream(f"/{SERVICE}/Count")(b"", timeout=20)
-
-    for number in range(4):
-        assert await call.read() == f"{side_of(way)} {number}".encode()
-        await server.go_on()
-    call.cancel()
-
-    async def is_closed() -> bool:
-        return server.open == 0
-
-    await until(is_closed, "the server sees that the client is gone")
+            error = raised.value
+            assert (error.code(), error.details()) == (STATUSES[number], reason)
+            assert error.trailing_metadata()["x-cost"].startswith(f"42 of {WAYS[way]}")
+            assert error.trailing_metadata()["x-detail-bin"] == BINARY
+            assert stage.visits.attempts[probe] == 1
 
 
-async def test_both_talk_in_turn(channel: grpc.aio.Channel, way: str) -> None:
-    call = channel.stream_stream(f"/{SERVICE}/Talk")(timeout=20)
+async def test_replicas_that_die_with_calls_open_end_them_and_get_no_more(stage: Stage) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted())
 
-    for number in range(5):
-        await call.write(b"%d" % number)
-        assert await call.read() == f"{side_of(way)} {number}".encode()
-    await call.done_writing()
+    async with stage.channel(model) as channel:
+        talk = channel.stream_stream(f"{SERVICE}/Talk")(metadata=(("probe", stage.probe()),), timeout=15)
+        await talk.write(b"here")
+        assert await talk.read() == b"heard here"
+        for server in stage.rpc.local:
+            await server.stop()
+        try:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await talk.read()
+            # What began is the caller's to begin again: it may have had effects.
+            assert raised.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+            sides = [await _side_of(stage, channel) for _ in range(20)]
+        finally:
+            for server in stage.rpc.local:
+                await server.start()
+        assert sides == ["remote"] * 20
 
-    assert await call.read() == grpc.aio.EOF
-    assert await call.code() == grpc.StatusCode.OK
-    assert ("served-by", side_of(way)) in tuple(await call.trailing_metadata())
+        async def is_local() -> bool:
+            return await _side_of(stage, channel) == "local"
 
-
-def without_the_header(route: Route) -> None:
-    del route.route.retry_policy.retriable_headers[:]
-
-
-@with_and_without(routes(without_the_header))
-@pytest.mark.parametrize("wanted", [{"retries": 1}, {"limit": 1}], ids=["guarded", "overflowing"])
-async def test_what_envoy_itself_says_to_a_call_is_not_the_clients(
-    plane: Plane, servers: dict[str, GrpcServer], wanted: dict[str, int], change: Change, held: bool
-) -> None:
-    """The internal listener finds nobody and tells so as gRPC does, with HTTP's 200."""
-    replicas = (Replica(servers["local"].host, BACKEND_PORT, ready=True),)
-    nobody = Wanted(away=100, replicas=replicas, host=plane.network.host(40), path_prefix="", **wanted)
-    model = await plane.serve(replace(nobody, change=change))
-
-    async with channel_to(model) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=10)
-        if held:
-            assert await call == b"local hello"
-        else:
-            assert await call.code() == grpc.StatusCode.UNAVAILABLE
+        await until(is_local, "calls go to the replicas again")
 
 
-async def test_with_nobody_there_the_client_sees_a_status_and_nothing_of_ours(plane: Plane) -> None:
-    nobody = Wanted(away=100, replicas=(), host=plane.network.host(40), path_prefix="", retries=1)
+async def _side_of(stage: Stage, channel: grpc.aio.Channel) -> str:
+    """Make a call of each kind; all must be answered by one side."""
+    sides = set()
+    metadata = (("probe", stage.probe()),)
+    echo = channel.unary_unary(f"{SERVICE}/Echo")(b"x", metadata=metadata, timeout=5)
+    assert await echo == b"x"
+    ticks = channel.unary_stream(f"{SERVICE}/Ticks")(b"", metadata=metadata, timeout=5)
+    assert await ticks.read() == b"0"
+    talk = channel.stream_stream(f"{SERVICE}/Talk")(metadata=metadata, timeout=5)
+    await talk.write(b"x")
+    assert await talk.read() == b"heard x"
+    for call in (echo, ticks, talk):
+        sides.add((await call.initial_metadata())["x-beamlit-route"])
+        call.cancel()
+    return "/".join(sorted(sides))
 
-    async with channel_to(await plane.serve(nobody)) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=10)
-        assert await call.code() == grpc.StatusCode.UNAVAILABLE
-        seen = {name for name, _ in (*await call.initial_metadata(), *await call.trailing_metadata())}
-    assert not [name for name in seen if name.startswith(("x-beamlit-un", "x-envoy"))]
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_stream_of_requests_arrives_whole(stage: Stage, way: str) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted(way))
+    part = BINARY * 256
 
-@pytest.mark.parametrize(
-    ("dead", "wanted"),
-    [("local", {}), ("remote", {"away": 100}), ("remote", {"away": 100, "retries": 1})],
-    ids=["to remote", "to local", "to local, guarded"],
-)
-async def test_a_call_fails_over_to_the_side_that_is_there(
-    plane: Plane, servers: dict[str, GrpcServer], dead: str, wanted: dict[str, int]
-) -> None:
-    hosts = {side: plane.network.host(40) if side == dead else servers[side].host for side in servers}
-    replicas = (Replica(hosts["local"], BACKEND_PORT, ready=True),)
-    model = await plane.serve(Wanted(replicas=replicas, host=hosts["remote"], path_prefix="", **wanted))
-    (side,) = servers.keys() - {dead}
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(48):  # 3 MiB, which may be sent again
+            yield part
 
-    async with channel_to(model) as channel:
-        call = channel.unary_unary(f"/{SERVICE}/Echo")(b"hello", timeout=10)
-        assert await call == f"{side} hello".encode()
-        assert ("served-by", side) in tuple(await call.trailing_metadata())
+    async with stage.channel(model) as channel:
+        call = channel.stream_unary(f"{SERVICE}/Upload")(parts(), metadata=(("probe", stage.probe()),), timeout=15)
+        digest = hashlib.sha256(part * 48).hexdigest()
+        assert await call == f"{48 * len(part)} {digest}".encode()
+        await ended_well(call, WAYS[way])

@@ -50,10 +50,10 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from xds_server.resources import access_log, names
 from xds_server.resources.access_log import REMEMBERING_WHAT_WAS_SENT, AccessLog
 from xds_server.resources.names import ModelKey
-from xds_server.resources.packing import ADS, extension, packed
+from xds_server.resources.packing import ADS, NEVER, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
 from xds_server.resources.saved import HANDED_ON, reading_what_was_handed_on, state_of
-from xds_server.resources.upstream import BUFFER_LIMIT_BYTES
+from xds_server.resources.upstream import BUFFER_LIMIT_BYTES, HTTP2
 
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)
@@ -87,9 +87,10 @@ _EVERY = HttpConnectionManager(
     generate_request_id=False,
     server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
     stream_idle_timeout=_IDLE,
-    # Trap 8: an answer cut off after its headers reaches the client soon. Not sooner, or a client that reads slowly and
-    # asked for the connection to be closed loses the rest: so long it may take nothing at all.
-    delayed_close_timeout=timedelta(milliseconds=500),
+    # Trap 8: no delay. An answer cut off after its headers reaches the client at once, and a connection that is to be
+    # closed stays until its last answer is read, however slowly.
+    delayed_close_timeout=NEVER,
+    http2_protocol_options=HTTP2,
     upgrade_configs=[_WEBSOCKET],
 )
 
@@ -132,7 +133,7 @@ _UNANSWERED = HeaderValueOption(header=HeaderValue(key=names.UNANSWERED_HEADER, 
 _NOT_ANSWERED = LocalReplyConfig(
     mappers=[
         _said_by_envoy(ComparisonFilterOp.EQ, 401, becomes=503),
-        _said_by_envoy(ComparisonFilterOp.GE, 500),
+        _said_by_envoy(ComparisonFilterOp.GE, 502),
     ]
 )
 _TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, local_reply_config=_NOT_ANSWERED))

@@ -104,6 +104,7 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
         route=forwarding(backend, remote.answer_timeout or NEVER, **_rewritten_for(remote), **again),
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
+        response_headers_to_remove=[names.UNANSWERED_HEADER],  # nobody else may say so; Envoy itself adds it later
     )
     return RouteConfiguration(
         name=names.remote_route_configuration(model),

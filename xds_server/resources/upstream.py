@@ -41,6 +41,13 @@ from xds_server.resources.packing import extension, packed
 # Trap 8: a request larger than the buffer cannot be sent again.
 BUFFER_LIMIT_BYTES = 4 * 1024 * 1024
 
+# Trap 17: the calls of all clients share a few HTTP/2 connections, and what a stream whose reader rests has sent counts
+# against its connection. By default that is 16 of 24 MiB: two such streams stop everybody else's. A stream that is read
+# gets a new window as it goes. It is as large as the buffer: of a stream, Envoy keeps no more for its retry.
+HTTP2 = Http2ProtocolOptions(
+    initial_stream_window_size=BUFFER_LIMIT_BYTES, initial_connection_window_size=128 * BUFFER_LIMIT_BYTES
+)
+
 # Trap 1: the default is three concurrent retries; what is above it fails under load without a word. Overload is the
 # business of the split, not of a circuit breaker (trap 9: a tripped one does not fail over).
 _NO_BREAKER = CircuitBreakers(
@@ -76,7 +83,7 @@ def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(
             HttpProtocolOptions(
                 use_downstream_protocol_config=HttpProtocolOptionsUseDownstreamHttpConfig(
-                    http_protocol_options=Http1ProtocolOptions(), http2_protocol_options=Http2ProtocolOptions()
+                    http_protocol_options=Http1ProtocolOptions(), http2_protocol_options=HTTP2
                 ),
                 http_filters=[*upstream_filters, codec] if upstream_filters else [],
             )

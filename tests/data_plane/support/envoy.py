@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def as_it_is(_: Bootstrap) -> None:
 
 
 class Envoy:
-    """A running Envoy. `change` edits its bootstrap before the start."""
+    """A running Envoy. `change` edits its bootstrap before the start, `flags` go to its command line."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Envoy:
         change: Callable[[Bootstrap], None] = as_it_is,
         *,
         workers: int = 2,
+        flags: Sequence[str] = (),
     ) -> None:
         self.node_id = node_id
         self._folder = folder
@@ -41,9 +42,9 @@ class Envoy:
         config = folder / f"{node_id}.yaml"
         config.write_text(yaml.safe_dump(bootstrap))
         self._admin_address = folder / f"{node_id}.admin"
-        flags = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", workers]
-        flags += ["--file-flush-interval-msec", "100"]
-        command = [envoy_binary(), "--config-path", config, *flags, "--log-level", "warning"]
+        every = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", workers]
+        every += ["--file-flush-interval-msec", "100"]
+        command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
         self.process = Child(command, folder / f"{node_id}.log")
         self._admin: httpx.AsyncClient | None = None
 
@@ -99,6 +100,10 @@ class Envoy:
     async def whole_config(self) -> str:
         """All of its configuration, as it shows it to whoever may ask."""
         return (await self._get("/config_dump", include_eds="")).text
+
+    async def memory(self) -> int:
+        """How many bytes it has allocated."""
+        return int((await self._get("/memory")).json()["allocated"])
 
     async def _get(self, path: str, **query: str) -> httpx.Response:
         assert self._admin is not None, "not started"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,10 @@ class Plane:
             await self._server.stop(0)
 
     async def restart(self, pause: float = 0.0) -> None:
-        """Stop the server, and after a pause start another in its place, which knows of before only what it serves."""
+        """Stop the server, and after a pause start another in its place, which knows of before only what it serves.
+
+        Wait for the Envoys.
+        """
         await self._server.stop(0.2)
         await asyncio.sleep(pause)
         self.loads = Loads()
@@ -81,9 +84,22 @@ class Plane:
             snapshot, frozenset(one.key for by_name in snapshot.by_type.values() for one in by_name.values())
         )
 
-    async def join(self, node_id: str = "envoy", token: str = TOKEN, change: Any = as_it_is, workers: int = 2) -> Envoy:
+        async def are_back() -> bool:
+            return len(self.clients) == len(self.envoys) and all(client.initialised for client in self.clients)
+
+        await until(are_back, "the Envoys are back", within=20)
+
+    async def join(
+        self,
+        node_id: str = "envoy",
+        token: str = TOKEN,
+        change: Any = as_it_is,
+        *,
+        workers: int = 2,
+        flags: Sequence[str] = (),
+    ) -> Envoy:
         """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
-        envoy = Envoy(node_id, token, self.xds, self._folder, change, workers=workers)
+        envoy = Envoy(node_id, token, self.xds, self._folder, change, workers=workers, flags=flags)
         self.envoys.append(envoy)
         await envoy.started()
 

@@ -13,3 +13,18 @@ async def until(condition: Callable[[], Awaitable[object]], what: str, within: f
     while not await condition():
         assert loop.time() < deadline, f"not within {within} s: {what}"
         await asyncio.sleep(0.02)
+
+
+async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:
+    """Wait until a number that only grows has not grown for so many seconds; return it."""
+    loop = asyncio.get_running_loop()
+    last, since = value(), loop.time()
+
+    async def rests() -> bool:
+        nonlocal last, since
+        if value() != last:
+            last, since = value(), loop.time()
+        return loop.time() - since > seconds
+
+    await until(rests, "it comes to rest", within=20)
+    return last

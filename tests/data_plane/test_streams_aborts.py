@@ -1,0 +1,116 @@
+"""A client that goes away: the server that works for it sees that at once, whichever way the request took."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.data_plane.support.model import Model
+from tests.data_plane.support.stage import WAYS, Stage, address_of
+from tests.data_plane.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# What a client does until it goes away: on entering it is under way, on leaving the client is gone.
+Client = Callable[[Stage, Model, str], AbstractAsyncContextManager[None]]
+
+
+def over_http1(path: str, body: bool = False) -> Client:
+    """Send a request on a connection that is reset when the client goes, as the kernel does for a killed process."""
+
+    @contextlib.asynccontextmanager
+    async def client(stage: Stage, model: Model, probe: str) -> AsyncIterator[None]:
+        host, _, port = address_of(model).partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        method = "POST" if body else "GET"
+        more = "content-length: 1000000\r\n" if body else ""
+        writer.write(f"{method} /v1/{path} HTTP/1.1\r\nhost: x\r\nprobe: {probe}\r\n{more}\r\n".encode())
+        if body:
+            writer.write(b"the first part of it")
+        if path in ("ticks", "download"):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        await stage.visits[probe].begun.wait()
+        yield
+        writer.close()
+
+    return client
+
+
+@contextlib.asynccontextmanager
+async def websocket(stage: Stage, model: Model, probe: str) -> AsyncIterator[None]:
+    socket = await stage.session.ws_connect(f"{model.url}v1/socket?ticks", headers={"probe": probe})
+    assert (await socket.receive()).data == "0"
+    yield
+    assert socket._response.connection and socket._response.connection.transport
+    socket._response.connection.transport.abort()
+    await socket.close()
+
+
+def grpc_call(kind: str, method: str, reads: bool) -> Client:
+    @contextlib.asynccontextmanager
+    async def client(stage: Stage, model: Model, probe: str) -> AsyncIterator[None]:
+        async with stage.channel(model) as channel:
+            metadata = (("probe", probe),)
+            call: Any = getattr(channel, kind)(f"/any.Service/{method}")
+            call = call(metadata=metadata) if kind.startswith("stream") else call(b"x", metadata=metadata)
+            if kind == "stream_stream":
+                await call.write(b"x")
+            waiting = asyncio.ensure_future(call.read() if reads else call.wait_for_connection())
+            if reads:
+                await waiting
+            await stage.visits[probe].begun.wait()
+            yield
+            waiting.cancel()
+            call.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert await call.code() is grpc.StatusCode.CANCELLED
+
+    return client
+
+
+CLIENTS: dict[str, tuple[str, Client]] = {
+    "events": ("http", over_http1("ticks")),
+    "silent-events": ("http", over_http1("events")),
+    "long-poll": ("http", over_http1("poll")),
+    "unread-download": ("http", over_http1("download")),
+    "upload": ("http", over_http1("upload", body=True)),
+    "websocket": ("http", websocket),
+    "grpc-stream": ("rpc", grpc_call("unary_stream", "Ticks", reads=True)),
+    "silent-grpc-stream": ("rpc", grpc_call("unary_stream", "Lines", reads=False)),
+    "grpc-talk": ("rpc", grpc_call("stream_stream", "Talk", reads=True)),
+    "grpc-upload": ("rpc", grpc_call("stream_unary", "Upload", reads=False)),
+}
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_server_sees_that_the_client_went_away(stage: Stage, way: str, kind: str) -> None:
+    protocol, client = CLIENTS[kind]
+    model = await stage.plane.serve(getattr(stage, protocol).wanted(way))
+    probe = stage.probe()
+    visit = stage.visits[probe]
+
+    async with asyncio.timeout(10), client(stage, model, probe):
+        assert visit.served_by.startswith(WAYS[way])
+        await asyncio.sleep(0.3)
+        assert not visit.over.is_set()
+
+    async with asyncio.timeout(5):
+        await visit.over.wait()
+    assert visit.ended == "aborted"
+    assert visit.closed_with in (None, 1006)
+    assert stage.visits.attempts[probe] == 1
+
+    # Nor does Envoy go on with it.
+    async def nothing_is_left() -> bool:
+        active = await stage.plane.envoy.stats(rf"^(http|cluster)\..*{model.key}.*(rq_active|upgrades_active)$")
+        return sum(active.values()) == 0
+
+    await until(nothing_is_left, f"no request of {model.key} is under way")
+    await stage.plane.withdraw(model)

@@ -1,0 +1,190 @@
+"""Open streams of every kind stay open whatever changes around them.
+
+A listener that goes is drained for a second here, by default for ten minutes: what would be cut then is cut now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from controller.api.credentials import CredentialSource, RemoteTls
+from controller.api.route import HttpCheck
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.model import Model
+from tests.data_plane.support.open_streams import OpenStreams, opened
+from tests.data_plane.support.protected import NAME, Pki
+from tests.data_plane.support.stage import KEY, WAYS, Stage, stage_on
+from tests.data_plane.support.stream_http import StreamServer
+from tests.data_plane.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DRAINED_SECONDS = 1
+# So many ticks are well over the time that a listener is drained.
+TICKS_OF_A_DRAIN = 25
+CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(network: Network, folder: Path) -> AsyncIterator[Stage]:
+    async with stage_on(network, folder, "--drain-time-s", str(DRAINED_SECONDS)) as stage:
+        yield stage
+
+
+async def served(stage: Stage, way: str = "local", **more: Any) -> dict[str, Model]:
+    """Serve a model of each protocol."""
+    return {
+        "http": await stage.plane.serve(stage.http.wanted(way, **more)),
+        "rpc": await stage.plane.serve(stage.rpc.wanted(way, **more)),
+    }
+
+
+async def change(stage: Stage, models: Mapping[str, Model], **more: Any) -> None:
+    for model in models.values():
+        await stage.plane.change(model, replace(model.wanted, **more))
+
+
+@contextlib.asynccontextmanager
+async def fifty(stage: Stage, models: Mapping[str, Model]) -> AsyncIterator[OpenStreams]:
+    """Open fifty streams of both sides; they must still be open at the end."""
+    async with opened(stage, models, 50) as streams:
+        assert {side for _, side in streams.sides} == {"local", "remote"}
+        yield streams
+        await streams.go_on()
+        assert len(streams.streams) == 50
+
+
+async def test_changes_of_weights_cut_no_stream(stage: Stage) -> None:
+    models = await served(stage, away=50)
+
+    async with fifty(stage, models) as streams:
+        for away in (0, 100, 50, 100, 0, 50):
+            await change(stage, models, away=away)
+            await streams.go_on()
+
+
+async def test_replicas_that_are_drained_keep_the_streams_they_have(stage: Stage) -> None:
+    models = await served(stage, away=50, check=None)
+
+    async with fifty(stage, models) as streams:
+        for protocol, servers in (("http", stage.http), ("rpc", stage.rpc)):
+            all_of_them, model = servers.replicas, models[protocol]
+            not_ready = tuple(one._replace(ready=False) for one in all_of_them)
+            for replicas in (all_of_them[1:], not_ready, all_of_them, (), all_of_them):
+                await stage.plane.change(model, replace(model.wanted, replicas=replicas))
+                await streams.go_on()
+
+
+async def test_replicas_that_fail_their_checks_keep_the_streams_they_have(stage: Stage) -> None:
+    model = await stage.plane.serve(stage.http.wanted(away=50, check=CHECK))
+
+    async with fifty(stage, {"http": model}) as streams:
+        for server in stage.http.local:
+            server.healthy = False  # type: ignore[union-attr]
+        try:
+            await stage.plane.healthy(model, 1)  # the way to the remote backend
+            await streams.go_on()
+        finally:
+            for server in stage.http.local:
+                server.healthy = True  # type: ignore[union-attr]
+        await stage.plane.healthy(model, 3)
+
+
+async def test_an_xds_server_that_is_started_again_cuts_no_stream(stage: Stage) -> None:
+    models = await served(stage, away=50)
+
+    async with fifty(stage, models) as streams:
+        for away in (0, 100):
+            await stage.plane.restart()
+            await streams.go_on()
+            await change(stage, models, away=away)
+            await streams.go_on()
+
+
+EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    # Each with the ways whose streams end when the listener that they go through has been drained.
+    "path-prefix": ({"path_prefix": "/another"}, set()),
+    "headers-to-add": ({"headers_to_add": (("x-new", "1"), ("authorization", "mine"))}, set()),
+    "another-remote": ({"host": "127.0.0.1"}, set()),
+    "checks": ({"check": CHECK, "remote_check": CHECK}, set()),
+    "no-credential-any-more": ({"auth": None}, set()),
+    "a-credential": ({"auth": KEY}, {"fallback"}),
+    "enabled-false": ({"remote": False, "away": 0}, {"guarded", "failover", "fallback"}),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+async def test_an_edit_of_the_spec_cuts_those_streams_only_whose_way_it_takes_away(stage: Stage, edit: str) -> None:
+    changed, are_cut = EDITS[edit]
+    models = {way: await served(stage, way) for way in WAYS}
+
+    async with contextlib.AsyncExitStack() as stack:
+        streams = {way: await stack.enter_async_context(opened(stage, models[way], 6)) for way in WAYS}
+        for way in WAYS:
+            await change(stage, models[way], **changed)
+
+        await asyncio.gather(*(streams[way].go_on(TICKS_OF_A_DRAIN) for way in set(WAYS) - are_cut))
+        for way in are_cut:
+
+            async def all_are_cut(way: str = way) -> bool:
+                return len(streams[way].cut) == 6
+
+            await until(all_are_cut, f"streams that went the way {way} end")
+
+
+@pytest.mark.parametrize("what", ["port", "model"])
+async def test_a_listener_that_goes_lets_its_streams_end_for_a_while_and_then_ends_them(
+    stage: Stage, what: str
+) -> None:
+    models = await served(stage)
+
+    async with opened(stage, models, 6) as streams:
+        for model in models.values():
+            if what == "port":
+                elsewhere = replace(model, url=model.url.replace(":9", ":19"))
+                await stage.plane.change(elsewhere, model.wanted)
+            else:
+                await stage.plane.withdraw(model)
+        await streams.go_on(2)
+
+        async def all_are_cut() -> bool:
+            return len(streams.cut) == 6
+
+        await until(all_are_cut, "all have ended")
+
+
+async def test_new_authorities_cut_no_stream(stage: Stage, network: Network, tmp_path: Path) -> None:
+    pki = Pki(tmp_path)
+    one, another = CredentialSource.of_secret("one", "ca.crt"), CredentialSource.of_secret("another", "ca.crt")
+    wanted = stage.http.wanted("remote", host=network.host(60), tls=RemoteTls(server_name=NAME, ca=one))
+    differently = replace(wanted, tls=RemoteTls(server_name=NAME, ca=another))
+    stage.bring_secrets(wanted, {one: pki.authority})
+    stage.bring_secrets(differently, {another: pki.authority})
+
+    async with StreamServer("remote", network.host(60), stage.visits, pki.server_file).running():
+        model = await stage.plane.serve(wanted)
+        async with opened(stage, {"http": model}) as streams:
+            assert {side for _, side in streams.sides} == {"remote"}
+            stage.bring_secrets(wanted, {one: pki.other_authority})
+            await streams.go_on(TICKS_OF_A_DRAIN)
+            await _goes_to(stage, model, "local")  # what is new is by the new authority, which did not issue it
+            await stage.plane.change(model, differently)
+            await streams.go_on(TICKS_OF_A_DRAIN)
+            await _goes_to(stage, model, "remote")
+
+
+async def _goes_to(stage: Stage, model: Model, side: str) -> None:
+    async def is_so() -> bool:
+        async with stage.session.get(f"{model.url}x", headers={"probe": stage.probe()}) as answer:
+            return answer.headers["x-beamlit-route"] == side
+
+    await until(is_so, f"new requests go to the {side} side")

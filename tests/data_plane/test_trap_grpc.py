@@ -1,0 +1,174 @@
+"""Traps 13, 16 and 17: gRPC ends in trailers, Envoy answers it itself with 200, and calls share connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import grpc
+import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+
+from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
+from controller.api.endpoints import Replica
+from tests.data_plane.support.loopback import BACKEND_PORT
+from tests.data_plane.support.model import Model
+from tests.data_plane.support.mutation import Change, both, clusters, managers, routes
+from tests.data_plane.support.stage import SENT_ONCE, Stage
+from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.waiting import at_rest
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+MISSING = CredentialSource.of_secret("missing", "x")
+WITHOUT = {
+    "key": RemoteAuth(api_key=HeaderCredential(header="x-key", value=MISSING)),
+    "token": RemoteAuth(oauth=OAuth(client_id="me", client_secret=MISSING, token_url="http://127.0.0.1:1/token")),
+}
+
+
+async def side_of_a_call(stage: Stage, model: Model, method: str = "Echo") -> str:
+    """Make one call; return the side that answered. Raises grpc.aio.AioRpcError."""
+    async with stage.channel(model) as channel:
+        call = channel.unary_unary(f"/any.Service/{method}")(b"x", metadata=(("probe", stage.probe()),), timeout=10)
+        assert await call == b"x"
+        metadata = await call.initial_metadata()
+        assert "x-beamlit-unanswered" not in metadata
+        return str(metadata["x-beamlit-route"])
+
+
+def always_http1(cluster: Cluster) -> None:
+    cluster.typed_extension_protocol_options.clear()
+
+
+@with_and_without(clusters(always_http1), "use_downstream_protocol_config")
+async def test_grpc_reaches_servers_that_speak_http2_alone(stage: Stage, change: Change, held: bool) -> None:
+    for away, side in ((0, "local"), (100, "remote")):
+        model = await stage.plane.serve(stage.rpc.wanted(away=away, change=change))
+        if held:
+            assert await side_of_a_call(stage, model) == side
+        else:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await side_of_a_call(stage, model)
+
+
+def known_by_its_status_only(route: Route) -> None:
+    route.route.retry_policy.retry_on = route.route.retry_policy.retry_on.replace(",retriable-headers", "")
+
+
+def says_nothing_of_itself(manager: HttpConnectionManager) -> None:
+    for mapper in manager.local_reply_config.mappers:
+        mapper.ClearField("headers_to_add")
+
+
+@with_and_without(routes(known_by_its_status_only), "retriable_headers")
+async def test_a_call_that_the_remote_with_a_credential_did_not_answer_goes_to_a_replica(
+    stage: Stage, change: Change, held: bool
+) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted("guarded-fallback", change=change))
+
+    await _answered_by_a_replica(stage, model, held)
+
+
+@pytest.mark.parametrize("auth", WITHOUT.values(), ids=WITHOUT)
+@with_and_without(managers(says_nothing_of_itself), "headers_to_add")
+async def test_a_call_without_a_credential_goes_to_a_replica(
+    stage: Stage, auth: RemoteAuth, change: Change, held: bool
+) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted("remote", auth=auth, change=change))
+
+    await _answered_by_a_replica(stage, model, held)
+
+
+async def _answered_by_a_replica(stage: Stage, model: Model, held: bool) -> None:
+    if held:
+        assert [await side_of_a_call(stage, model) for _ in range(10)] == ["local"] * 10
+    else:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await side_of_a_call(stage, model)
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_what_neither_side_answers_is_unavailable_and_says_nothing_of_how(stage: Stage) -> None:
+    nobody = (Replica(stage.rpc.nobody, BACKEND_PORT, ready=True),)
+    for away in (0, 100):
+        model = await stage.plane.serve(stage.rpc.wanted("guarded-fallback", away=away, replicas=nobody))
+
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await side_of_a_call(stage, model)
+
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        told = (*raised.value.initial_metadata(), *raised.value.trailing_metadata())
+        assert [name for name, _ in told if name.startswith("x-beamlit-unanswered")] == []
+
+
+def believed(route: Route) -> None:
+    del route.response_headers_to_remove[:]
+
+
+@with_and_without(routes(believed), "response_headers_to_remove")
+async def test_a_backend_that_calls_itself_unanswered_is_not_believed(stage: Stage, change: Change, held: bool) -> None:
+    model = await stage.plane.serve(stage.http.wanted("guarded", change=change))
+    probe = stage.probe()
+    for _ in range(2):
+        stage.visits[probe].script.put_nowait("text")
+
+    headers = {"probe": probe, "answer-with": "x-beamlit-unanswered"}
+    async with stage.session.get(f"{model.url}poll", headers=headers) as answer:
+        assert (answer.status, await answer.text()) == (200, "text")
+        assert (answer.headers["x-beamlit-route"] == "remote") is held
+        assert ("x-beamlit-unanswered" not in answer.headers) is held
+    assert stage.visits.attempts[probe] == (1 if held else 2)
+
+
+def default_windows(resource: Cluster | HttpConnectionManager) -> None:
+    """Take the windows out of a cluster or a connection manager."""
+    if isinstance(resource, HttpConnectionManager):
+        resource.ClearField("http2_protocol_options")
+        return
+    options = HttpProtocolOptions()
+    packed = resource.typed_extension_protocol_options[OPTIONS]
+    assert packed.Unpack(options)
+    options.use_downstream_protocol_config.http2_protocol_options.Clear()
+    packed.Pack(options)
+
+
+@pytest.mark.parametrize("way", SENT_ONCE)
+@with_and_without(both(clusters(default_windows), managers(default_windows)), "windows")
+async def test_calls_that_nobody_reads_stop_no_other(stage: Stage, way: str, change: Change, held: bool) -> None:
+    one_replica = stage.rpc.replicas[:1]
+    model = await stage.plane.serve(stage.rpc.wanted(way, replicas=one_replica, change=change))
+
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            # A connection of its own; one of Envoy's two workers gets three or more.
+            channel = await stack.enter_async_context(stage.channel(model))
+            probe = stage.probe()
+            call = channel.unary_stream("/any.Service/Flood")(b"%d" % (1 << 40), metadata=(("probe", probe),))
+            stack.callback(call.cancel)
+            try:
+                await asyncio.wait_for(call.read(), 1)
+            except TimeoutError:
+                assert not held
+            visit = stage.visits[probe]
+            await at_rest(lambda visit=visit: visit.sent, 0.3)  # type: ignore[misc]
+
+        answered = await asyncio.gather(*(_is_answered(stage, model) for _ in range(12)))
+
+    assert all(answered) is held
+
+
+async def _is_answered(stage: Stage, model: Model) -> bool:
+    async with stage.channel(model) as channel:
+        call = channel.unary_unary("/any.Service/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=3)
+        try:
+            return bool(await call == b"x")
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return False
