@@ -27,6 +27,8 @@ class Gateway:
         secret.write_text(token)
         addresses = ("--xds-address", xds, "--admin-address", self.admin)
         command = (_BEAMLIT, "envoy", "--node-id", name, *addresses, "--node-token-file", secret, *options)
+        # What a killed one leaves behind is in the folder of the test.
+        command = ("/usr/bin/env", f"TMPDIR={folder}", *command)
         self.process = Child((*command, "--", "--concurrency", "2"), folder / f"{name}.log")
 
     async def ready(self) -> None:
