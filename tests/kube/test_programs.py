@@ -149,6 +149,7 @@ async def test_a_restart_keeps_what_was_decided(site: Site) -> None:
     # Half of it is back; the other half comes in its time, not anew after the restart.
     await site.until_split("slow", "50/50 Recovering")
     await site.until_split("held", "60/40 Paused")
+    await site.until_condition("held", "RemoteHealthy", "True")
     before = {name: await site.status(name) for name in ("slow", "held")}
     (controller,) = site.controllers
     assert controller.end() == 0
