@@ -52,13 +52,13 @@ class Told:
 def judged(check: Outcome | None, traffic: Counts | None) -> Outcome | None:
     """Judge a backend: what real requests met goes before the check, which may see another network than Envoys do.
 
-    None while nothing is known.
+    That requests fail is known of them, why is known of the check, if it failed too. None while nothing is known.
     """
     if traffic and traffic.succeeded:
         if check is None or check.healthy:
             return Outcome(True, ANSWERING, "requests are answered")
         return Outcome(True, ANSWERING, f"requests are answered, though {_seen(check)}")
-    if traffic and traffic.failed >= _REQUESTS:
+    if traffic and traffic.failed >= _REQUESTS and (check is None or check.healthy):
         words = f"none of the last {traffic.failed} requests was answered: 5xx or no answer"
         return Outcome(False, ERROR_ANSWERS, words)
     return check and Outcome(check.healthy, check.reason, _seen(check))
