@@ -116,9 +116,9 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "headers-to-add": ({"headers_to_add": (("x-new", "1"), ("authorization", "mine"))}, set()),
     "another-remote": ({"host": "127.0.0.1"}, set()),
     "checks": ({"check": CHECK, "remote_check": CHECK}, set()),
-    "no-credential-any-more": ({"auth": None}, set()),
+    "no-credential-any-more": ({"auth": None}, {"guarded-fallback"}),
     "a-credential": ({"auth": KEY}, {"fallback"}),
-    "enabled-false": ({"remote": False, "away": 0}, {"guarded", "failover", "fallback"}),
+    "enabled-false": ({"remote": False, "away": 0}, set(WAYS) - {"local", "limited", "remote"}),
 }
 
 
