@@ -90,8 +90,8 @@ async def test_nothing_that_envoy_has_taken_in_ends_a_long_stream(stage: Stage) 
 
     dump = json.loads(await stage.plane.envoy.dump())
 
-    routes = list(_all_of("route", dump, having="retry_policy"))
-    assert len(routes) > 2 * len(WAYS)
+    routes = list(_all_of("route", dump, having="upgrade_configs"))
+    assert len(routes) > 3 * len(WAYS)  # the two of the split, and those of the internal listeners
     assert {one.get("timeout") for one in routes} == {"0s"}
     found = {(name, str(value)) for name in ENDS_STREAMS for value in _values(name, dump)}
     assert found == {("stream_idle_timeout", "3600s")}
