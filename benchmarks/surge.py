@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import sys
 import tempfile
 from collections import Counter
@@ -29,8 +28,8 @@ from benchmarks.overflow.replay import replayed
 from benchmarks.overflow.stage import stage
 from benchmarks.overflow.table import GOALS, LEGEND, table, verdict
 from benchmarks.proxies.envoys import CannotRunError, Envoys
+from benchmarks.proxies.signals import until_signalled
 
-INTERRUPTED = 130
 _TRACES: Mapping[str, Callable[[], tuple[TracedRequest, ...]]] = {
     "code": azure_code_trace,
     "conversation": azure_conversation_trace,
@@ -130,22 +129,7 @@ def main(share: float) -> None:
     which share of the requests met a full replica and which was sent away beyond what had to be; then for each goal
     whether it is met. Takes about seven minutes.
     """
-    sys.exit(asyncio.run(_until_signalled(share)))
-
-
-async def _until_signalled(share: float) -> int:
-    """Run; SIGINT and SIGTERM cancel it, and it takes its processes down with it."""
-    benchmark = asyncio.create_task(run(share))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, benchmark.cancel)
-    try:
-        return await benchmark
-    except asyncio.CancelledError:
-        click.echo("\ninterrupted; every process of the benchmark is gone", err=True)
-        return INTERRUPTED
-    except (CannotRunError, OSError) as error:
-        click.secho(f"\ncould not run: {error}", fg="red", err=True)
-        return 2
+    sys.exit(asyncio.run(until_signalled(run(share))))
 
 
 if __name__ == "__main__":

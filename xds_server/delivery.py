@@ -236,13 +236,14 @@ class Delivery:
         found = protected(model, route, self._found, self._own)
         if found.problems:
             self._problems[model] = found.problems
-        resources = resources_for(model, found.route, self._replicas(route.local), self._sized())
+        gateway = self._sized() if route.local.max_requests_per_replica else self._gateway
+        resources = resources_for(model, found.route, self._replicas(route.local), gateway)
         if found.route.remote:
             self._remotes[model] = (found.route.remote, found.values)
         return (*found.secrets, *resources)
 
     def _sized(self) -> Gateway:
-        """Return the gateway with as many Envoys as there are: none that is ready shares with none."""
+        """Return the gateway with as many Envoys as there are, for who shares a limit. None that is ready is one."""
         if self.gateway_service is None:
             return self._gateway
         ready = count_of_ready(self._slices(*self.gateway_service))
