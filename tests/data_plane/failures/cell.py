@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -102,15 +103,15 @@ class Load:
         self._clients = size.clients
         self._answered = 0
         self._stop = asyncio.Event()
-        self._begun = asyncio.get_running_loop().time()
-        self._longest = size.seconds
+        self._begun = math.inf
+        self._deadline = asyncio.get_running_loop().time() + size.seconds
         traffic = Traffic(headers=self._number, timeout=patience, good=good, fault=named_wrongly, on_sample=self._count)
         requests = closed_loop(url, clients=size.clients, requests=REQUESTS, traffic=traffic, stop=self._stop)
         self._task = asyncio.create_task(requests)
 
     @property
     def seconds(self) -> float:
-        """How long ago it began: when the first request was sent."""
+        """How long ago it began, by the clock of its samples."""
         return asyncio.get_running_loop().time() - self._begun
 
     def latest(self, count: int) -> range:
@@ -122,7 +123,7 @@ class Load:
         """Wait for so many answers and failures. Raises TookTooLongError."""
         goal = self._answered + count
         while self._answered < goal:
-            if self.seconds > self._longest or self._task.done():
+            if asyncio.get_running_loop().time() > self._deadline or self._task.done():
                 raise TookTooLongError
             await asyncio.sleep(0.01)
 
@@ -132,13 +133,13 @@ class Load:
         return await self._task
 
     def _number(self, number: int) -> Mapping[str, str]:
-        if number == 0:
-            self._begun = asyncio.get_running_loop().time()
         self.sent = number + 1
         return {"number": str(number)}
 
-    def _count(self, _: Sample) -> None:
+    def _count(self, sample: Sample) -> None:
         self._answered += 1
+        # A sample is told as it ends, now and then a pause later: never earlier.
+        self._begun = min(self._begun, asyncio.get_running_loop().time() - sample.end)
 
 
 async def _reaches_remote(plane: Plane, model: Model) -> None:
