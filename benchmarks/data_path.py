@@ -19,6 +19,7 @@ import click
 from benchmarks.proxies.comparison import GOALS, VARIANTS, Goal, Round, Variant, failed, turns
 from benchmarks.proxies.envoys import Cpus, Envoys, on_cpus
 from benchmarks.proxies.lineup import Proxy, lineup
+from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.signals import until_signalled
 from benchmarks.proxies.table import LEGEND, table, verdict, verdict_on_failures
 
@@ -57,7 +58,7 @@ async def run(options: Options) -> int:
     cpus = Cpus.of_this_process()
     click.echo(f"starting {len(VARIANTS)} Envoys and their upstream")
     with tempfile.TemporaryDirectory(prefix="data-path-") as folder, on_cpus(cpus.rest), Envoys(Path(folder)) as envoys:
-        async with lineup(envoys, cpus) as proxies:
+        async with lineup(envoys, cpus, Protection.made_in(Path(folder))) as proxies:
             click.echo("the product and the Envoy by hand treat requests alike")
             try:
                 warm_up, rounds = await _measured(proxies, options)

@@ -23,7 +23,9 @@ from benchmarks.proxies.envoys import Cpus, Envoys, free_network, on_cpus
 from benchmarks.proxies.features import CASES, FEATURES, LEGEND, NONE, Case, CasesRound, table, turns
 from benchmarks.proxies.lineup import Proxy, clients_of
 from benchmarks.proxies.product import ControlPlane, model_route
+from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.signals import until_signalled
+from xds_server.resources.model import Gateway
 
 _WARM_UP = 6
 """Rounds before those that count."""
@@ -47,7 +49,8 @@ async def run(rounds: int, seconds_per_slot: float) -> int:
     cpus = Cpus.of_this_process()
     with tempfile.TemporaryDirectory(prefix="features-") as folder, on_cpus(cpus.rest), Envoys(Path(folder)) as envoys:
         click.echo(f"starting {len(CASES)} Envoys and their upstream")
-        async with _lineup(envoys, cpus) as proxies:
+        protection = Protection.made_in(Path(folder))
+        async with _lineup(envoys, cpus, protection) as proxies:
             try:
                 warm_up = [await _round(proxies, number, seconds_per_slot) for number in range(_WARM_UP)]
                 counted = [await _round(proxies, number, seconds_per_slot) for number in range(rounds)]
@@ -59,18 +62,19 @@ async def run(rounds: int, seconds_per_slot: float) -> int:
 
 
 @asynccontextmanager
-async def _lineup(envoys: Envoys, cpus: Cpus) -> AsyncIterator[Mapping[Case, Proxy]]:
+async def _lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIterator[Mapping[Case, Proxy]]:
     """Start one Envoy for each case, and one that is the upstream of all. Raises CannotRunError."""
     network = free_network(FRONT_PORT)
     upstreams = Upstreams((f"{network}.101", f"{network}.102", f"{network}.103"), f"{network}.110")
     fronts = {case: f"{network}.{number}" for number, case in enumerate(CASES, 1)}
     features = {feature.name: feature for feature in (NONE, *FEATURES)}
-    envoys.start("the upstream", configs.upstream(upstreams), cpus.rest)
+    envoys.start("the upstream", configs.upstream(upstreams, protection.certificate), cpus.rest)
     async with AsyncExitStack() as stack:
         started = {}
         for case, front in fronts.items():
-            route = model_route(upstreams, case.local)
-            plane = ControlPlane(front, upstreams.replicas, route, features[case.feature])
+            feature = features[case.feature]
+            route = feature.route(model_route(upstreams, case.local))
+            plane = ControlPlane(feature.gateway(Gateway(front)), upstreams.replicas, route, protection.secrets)
             stack.push_async_callback(plane.stop)
             name = f"{case.feature} {case.local}".replace(":", "")
             started[case] = envoys.start(name, await plane.start(), cpus.proxies)

@@ -20,6 +20,7 @@ from benchmarks.proxies.product import ControlPlane
 from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort
 from xds_server.resources import names
+from xds_server.resources.model import Gateway
 
 _PROGRAM = Path(__file__).with_name("replicas.py")
 _ADMIN_PORT = 9901
@@ -57,7 +58,7 @@ async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Sta
     program = [sys.executable, "-I", "-S", _PROGRAM, plan.service, UPSTREAM_PORT, remote, pool.places, *replicas]
     envoys.launch(f"the replicas of {policy.name}", program, cpus)
     route = _route(remote, pool.places if policy.is_limited else _NEVER_REACHED)
-    plane = ControlPlane(front, replicas, route)
+    plane = ControlPlane(Gateway(front), replicas, route)
     url = f"http://{front}:{FRONT_PORT}/v1/completions"
     try:
         envoys.start(policy.name, await plane.start(HostPort(front, _ADMIN_PORT)), cpus, policy.workers)

@@ -16,6 +16,8 @@ _HERE = Path(__file__).parent
 MODEL = ModelKey("default", "chat")
 FRONT_PORT = 8080
 UPSTREAM_PORT = 8000
+TLS_PORT = 8443
+"""Of the remote backend, which answers there as it does on UPSTREAM_PORT."""
 AUTHORITY = "models.example"
 PATH_PREFIX = "/workspace/models/chat"
 ADDED = ("x-added", "added")
@@ -35,9 +37,9 @@ class Upstreams:
         return {**{f"replica_{n}": host for n, host in enumerate(self.replicas, 1)}, "remote": self.remote}
 
 
-def upstream(upstreams: Upstreams) -> str:
-    """Write the Envoy that all others send to."""
-    return _filled("upstream.yaml", **upstreams.names)
+def upstream(upstreams: Upstreams, certificate: Path) -> str:
+    """Write the Envoy that all others send to; the file has the certificate and key of its remote backend."""
+    return _filled("upstream.yaml", certificate=str(certificate), **upstreams.names)
 
 
 def static(front: str, upstreams: Upstreams, local: int) -> str:

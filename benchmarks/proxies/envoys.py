@@ -119,10 +119,10 @@ class Envoys:
 
 
 def free_network(port: int) -> str:
-    """Find a loopback network 127.x.y that nobody uses, judged by `port` of its first addresses; return its prefix."""
+    """Find a loopback network 127.x.y that nobody uses, by `port` of its first 120 addresses; return its prefix."""
     while True:
         prefix = f"127.{random.randint(16, 254)}.{random.randint(1, 254)}"
-        if all(_is_free(f"{prefix}.{number}", port) for number in range(1, 20)):
+        if all(_is_free(f"{prefix}.{number}", port) for number in range(1, 121)):
             return prefix
 
 

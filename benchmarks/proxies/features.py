@@ -8,17 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple, TypeAlias
 
-from pydantic import SecretStr
-
+from benchmarks.proxies import configs, protection
 from benchmarks.proxies.comparison import Ratios
-from benchmarks.proxies.configs import MODEL
 from benchmarks.proxies.slots import Slot
-from controller.api.credentials import CredentialSource, HeaderCredential, RemoteAuth
-from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.route import ModelRoute
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
-from xds_server.resources.secret import secret_resources
-from xds_server.snapshot.snapshot import Resource
 
 
 def _same_route(route: ModelRoute) -> ModelRoute:
@@ -31,15 +26,15 @@ def _same_gateway(gateway: Gateway) -> Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature: what it changes of the route, and of what all Envoys have in common; and what it needs beside them.
+    """One feature: what it changes of the route, and of what all Envoys have in common.
 
-    The upstream stays as it is (see upstream.yaml): a feature that needs another one has to be served there too.
+    The upstream stays as it is (see upstream.yaml): a feature that needs another one has to be served there too. The
+    Secrets that a route names are those of `protection`.
     """
 
     name: str
     route: Callable[[ModelRoute], ModelRoute] = _same_route
     gateway: Callable[[Gateway], Gateway] = _same_gateway
-    needs: tuple[Resource, ...] = ()
 
 
 def _replicas(**known: object) -> Callable[[ModelRoute], ModelRoute]:
@@ -57,11 +52,11 @@ def _remote(**known: object) -> Callable[[ModelRoute], ModelRoute]:
     return changed
 
 
-_KEY = CredentialSource.of_secret("key", "apiKey")
-_WITH_KEY = RemoteAuth(api_key=HeaderCredential(header="x-api-key", value=_KEY))
-_SECRETS = secret_resources(
-    MODEL, RemoteRoute(host="h", port=80, authority="h", auth=_WITH_KEY), {_KEY: SecretStr("of-the-remote")}, b"key"
-)
+def _with_token(route: ModelRoute) -> ModelRoute:
+    """Have a token fetched at the remote backend."""
+    assert route.remote
+    return _remote(auth=protection.oauth(f"http://{route.remote.host}:{configs.UPSTREAM_PORT}/token"))(route)
+
 
 NONE = Feature("none")
 FEATURES = (
@@ -69,7 +64,10 @@ FEATURES = (
     # A limit that is never reached: what counting costs, and the way by the internal listener.
     Feature("maxRequestsPerReplica", _replicas(max_requests_per_replica=1_000)),
     Feature("retry, timeouts.request", _remote(retries=1, answer_timeout=timedelta(minutes=1))),
-    Feature("an API key", _remote(auth=_WITH_KEY), needs=_SECRETS),
+    Feature("TLS", _remote(port=configs.TLS_PORT, tls=protection.TLS)),
+    Feature("an API key", _remote(auth=protection.API_KEY)),
+    Feature("OAuth", _with_token),
+    Feature("TLS, an API key", _remote(port=configs.TLS_PORT, tls=protection.TLS, auth=protection.API_KEY)),
     Feature("access log: failures", gateway=lambda gateway: replace(gateway, access_log=AccessLog.FAILURES)),
     Feature("access log: all", gateway=lambda gateway: replace(gateway, access_log=AccessLog.ALL)),
 )

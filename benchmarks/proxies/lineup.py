@@ -12,7 +12,9 @@ from benchmarks.proxies.configs import FRONT_PORT, Upstreams
 from benchmarks.proxies.duties import duties, wait_until_splitting
 from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoy, Envoys, free_network
 from benchmarks.proxies.product import ControlPlane, model_route
+from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.slots import Clients, Slot
+from xds_server.resources.model import Gateway
 
 _CLIENTS = 32
 _BODY = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'
@@ -35,12 +37,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def lineup(envoys: Envoys, cpus: Cpus) -> AsyncIterator[Mapping[Variant, Proxy]]:
+async def lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIterator[Mapping[Variant, Proxy]]:
     """Start one Envoy for each variant, and one that is the upstream of all. Raises CannotRunError."""
     network = free_network(FRONT_PORT)
     upstreams = Upstreams((f"{network}.101", f"{network}.102", f"{network}.103"), f"{network}.110")
     fronts = {variant: f"{network}.{number}" for number, variant in enumerate(VARIANTS, 1)}
-    envoys.start("the upstream", configs.upstream(upstreams), cpus.rest)
+    envoys.start("the upstream", configs.upstream(upstreams, protection.certificate), cpus.rest)
     async with AsyncExitStack() as stack:
         started = {}
         for variant, front in fronts.items():
@@ -69,7 +71,7 @@ async def _config(stack: AsyncExitStack, variant: Variant, front: str, upstreams
         case Kind.BY_HAND:
             return configs.by_hand(front, upstreams, variant.local)
         case Kind.PRODUCT:
-            plane = ControlPlane(front, upstreams.replicas, model_route(upstreams, variant.local))
+            plane = ControlPlane(Gateway(front), upstreams.replicas, model_route(upstreams, variant.local))
             stack.push_async_callback(plane.stop)
             return await plane.start()
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from secrets import token_hex
 
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import MODEL, Upstreams
-from benchmarks.proxies.features import NONE, Feature
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
+from xds_server.resources.secret import Values, secret_resources
 from xds_server.snapshot.assembly import Assembly
 from xds_server.stream.server import XdsServer
 
+NO_SECRETS: Values = {}
 _ANY_PORT = HostPort("127.0.0.1", 0)
 
 
 class ControlPlane:
-    """Serves one model that listens on `front`, to any Envoy with its bootstrap."""
+    """Serves one model that listens on `front`, to any Envoy with its bootstrap. Secrets are given, not read."""
 
-    def __init__(self, front: str, hosts: Sequence[str], route: ModelRoute, feature: Feature = NONE) -> None:
-        self._gateway, self._feature = feature.gateway(Gateway(front)), feature
+    def __init__(self, gateway: Gateway, hosts: Sequence[str], route: ModelRoute, secrets: Values = NO_SECRETS) -> None:
+        self._gateway, self._secrets = gateway, secrets
         self._replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in hosts)
         self._assembly: Assembly[ModelKey] = Assembly()
-        self._token = secrets.token_hex()
+        self._token = token_hex()
         self._server = XdsServer("127.0.0.1:0", self._token, lambda _: None)
         self.publish(route)
 
@@ -38,8 +39,9 @@ class ControlPlane:
 
     def publish(self, route: ModelRoute) -> None:
         """Serve this route of the model from now on."""
-        resources = resources_for(MODEL, self._feature.route(route), self._replicas, self._gateway)
-        changed = self._assembly.replace([(MODEL, (*resources, *self._feature.needs))])
+        resources = resources_for(MODEL, route, self._replicas, self._gateway)
+        needed = secret_resources(MODEL, route.remote, self._secrets, b"key") if route.remote else ()
+        changed = self._assembly.replace([(MODEL, (*resources, *needed))])
         self._server.publish(self._assembly.snapshot, changed)
 
     async def stop(self) -> None:
