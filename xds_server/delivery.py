@@ -23,6 +23,7 @@ from controller.store.protocol import Batch, ObjectStore
 from xds_server.credentials.protection import has_inline, is_inline, protected, referred_secrets
 from xds_server.credentials.sources import MODEL, SECRET, OwnSecrets
 from xds_server.departed import DepartedResources, Owner
+from xds_server.gateway_size import GatewaySize
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
@@ -70,6 +71,7 @@ class Delivery:
     ) -> None:
         self.observer: Callable[[Iterable[ModelKey]], None] = lambda models: None
         self.gateway_service: tuple[str, str] | None = None
+        self.gateway_size = GatewaySize(gateway.envoys, self._publish_resized)
         self._store = store
         self._publisher = publisher
         self._gateway = gateway
@@ -86,6 +88,7 @@ class Delivery:
         self._assembly: Assembly[Owner] = Assembly()
         self.departed = DepartedResources(self._assembly, self._tell)
         self._due: set[ModelKey] = set()
+        self._turn = asyncio.Lock()
         self.published = False
 
     async def run(self) -> None:
@@ -95,12 +98,13 @@ class Delivery:
         a snapshot lacks: without the wait, statuses lost with a disk would take down what still serves.
         """
         batches = self._store.watch(KINDS)
-        with contextlib.closing(self.departed):
+        with contextlib.closing(self.departed), contextlib.closing(self.gateway_size):
             async for batch in batches:
-                self._take_in(batch)
-                if not self.published:
-                    await self._until_decided(batches)
-                await self._publish()
+                async with self._turn:
+                    self._take_in(batch)
+                    if not self.published:
+                        await self._until_decided(batches)
+                    await self._publish()
 
     async def _until_decided(self, batches: AsyncIterator[Batch]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -140,6 +144,12 @@ class Delivery:
     def _take_in(self, batch: Batch) -> None:
         for ref in self._cache.apply(batch):
             self._due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
+            if self.gateway_service and ref == ObjectRef("Service", *self.gateway_service):
+                ready = count_of_ready(self._slices(*self.gateway_service))
+                self._due |= self._limited() if self.gateway_size.follow(ready) else set()
+
+    def _limited(self) -> set[ModelKey]:
+        return {model for model, route in self._routes.items() if route.local.max_requests_per_replica}
 
     def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
         model = ModelKey(ref.namespace, ref.name)
@@ -224,6 +234,11 @@ class Delivery:
         if due:
             self.observer(due)
 
+    async def _publish_resized(self) -> None:
+        async with self._turn:
+            self._due |= self._limited()
+            await self._publish()
+
     def _tell(self, changed: frozenset[ResourceKey]) -> None:
         self._publisher.publish(self._assembly.snapshot, changed)
 
@@ -236,18 +251,11 @@ class Delivery:
         found = protected(model, route, self._found, self._own)
         if found.problems:
             self._problems[model] = found.problems
-        gateway = self._sized() if route.local.max_requests_per_replica else self._gateway
+        gateway = replace(self._gateway, envoys=self.gateway_size.envoys)
         resources = resources_for(model, found.route, self._replicas(route.local), gateway)
         if found.route.remote:
             self._remotes[model] = (found.route.remote, found.values)
         return (*found.secrets, *resources)
-
-    def _sized(self) -> Gateway:
-        """Return the gateway with as many Envoys as there are, for who shares a limit. None that is ready is one."""
-        if self.gateway_service is None:
-            return self._gateway
-        ready = count_of_ready(self._slices(*self.gateway_service))
-        return replace(self._gateway, envoys=max(1, ready))
 
     def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
         admitted = self._guard(self._slices(local.namespace, local.service), custom=bool(local.custom_endpoints))
@@ -262,15 +270,13 @@ class Delivery:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
         return tuple(slices)
 
-    def _referred(self, model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]:
+    @staticmethod
+    def _referred(model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]:
         """Name what a route is read together with: a change of any of it is a change for the model."""
         if route is None:
             return frozenset()
-        services = {(route.local.namespace, route.local.service)}
-        if self.gateway_service and route.local.max_requests_per_replica:
-            services.add(self.gateway_service)
-        secrets = referred_secrets(model, route.remote) if route.remote else ()
-        return frozenset((*(ObjectRef("Service", *one) for one in services), *secrets))
+        service = ObjectRef("Service", route.local.namespace, route.local.service)
+        return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
 
 
 def _where(model: ModelKey, error: Exception) -> dict[str, str]:

@@ -57,13 +57,11 @@ def resources_for(
     """
     backend = backend_name(model, route.remote) if route.remote else None
     bounds = _bounds(route, replicas, gateway.envoys)
+    # It is counted for the limit alone: a change of it leaves everything else as it is.
+    gateway = replace(gateway, envoys=1)
     is_limited = bounds.limit is not None
     local = _local(model, route, replicas, bounds)
-    remote = (
-        _remote(model, route.remote, backend, is_limited, replace(gateway, envoys=1))
-        if route.remote and backend
-        else ()
-    )
+    remote = _remote(model, route.remote, backend, is_limited, gateway) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
     named = [one.key for one in local]

@@ -20,14 +20,22 @@ class Published:
 
     def __init__(self):
         self.snapshot, self.changes = EMPTY, []
+        self._told = asyncio.Event()
 
     def publish(self, snapshot, changed):
+        self._told.set()
         self.snapshot = snapshot
         self.changes.append({(SHORT[key.type_url], key.name) for key in changed})
 
     def limit_of(self, model):
         _, counted, rest = self.snapshot.by_type[ROUTE][model].body.partition(b"numPendingRequests() >= ")
         return int(rest.partition(b" then")[0]) if counted else None
+
+    async def until_limit(self, model, limit):
+        async with asyncio.timeout(10):
+            while self.limit_of(model) != limit:
+                self._told.clear()
+                await self._told.wait()
 
 
 def decided(name, route: ModelRoute):
@@ -52,6 +60,7 @@ async def delivering(*objects, gateway_service=("system", "gateway")):
     store, published = MemoryStore(objects), Published()
     delivery = Delivery(store, published, Gateway(envoys=2))
     delivery.gateway_service = gateway_service
+    delivery.gateway_size.seconds = 0.5
     task = asyncio.create_task(delivery.run())
     await settled()
     try:
@@ -80,6 +89,33 @@ async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_noth
         await settled()
         assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}]
         assert published.limit_of("default/b") == 6
+
+
+async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_it_should():
+    one, two, three = (tuple(f"10.1.0.{number}" for number in range(1, count)) for count in (2, 3, 4))
+    async with delivering(decided("a", limited()), decided("b", limited()), THREE, gateway_of(*one)) as (
+        store,
+        published,
+    ):
+        for version, envoys in enumerate((two, three, two, three, two, three), start=2):
+            store.put(gateway_of(*envoys, version=str(version)))
+            await settled()
+        assert [published.limit_of("default/a"), published.limit_of("default/b")] == [6, 6]
+        await published.until_limit("default/b", 4)
+        assert published.limit_of("default/a") == 4
+        assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}] * 2
+        store.put(gateway_of(*one, version="9"))
+        await published.until_limit("default/b", 12)
+
+
+async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published):
+        for version, envoys in enumerate((("10.1.0.1", "10.1.0.2"), ("10.1.0.1",)), start=2):
+            store.put(gateway_of(*envoys, version=str(version)))
+            await settled()
+        store.put(a_slice().ready("10.0.0.1", "10.0.0.2").stored(version="2"))
+        await settled()
+        assert published.limit_of("default/a") == 4
 
 
 async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
