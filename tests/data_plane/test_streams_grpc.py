@@ -95,12 +95,15 @@ async def test_calls_of_one_connection_are_split(stage: Stage, way: str) -> None
 @pytest.mark.parametrize("method", ["Status", "Late"])
 @pytest.mark.parametrize("way", SENT_ONCE)
 async def test_errors_pass_as_they_are_and_are_not_sent_again(stage: Stage, way: str, method: str) -> None:
-    """With and without a message before: in the head of the answer ("Trailers-Only") or in its trailers."""
+    """With and without a message before: in the head of the answer ("Trailers-Only") or in its trailers.
+
+    But UNAVAILABLE in the head, which says what 503 does.
+    """
     model = await stage.plane.serve(stage.rpc.wanted(way))
     reason = {"Status": "for a reason: 100 % ü", "Late": "after one"}[method]
 
     async with stage.channel(model) as channel:
-        for number in sorted(set(STATUSES) - {0}):
+        for number in sorted(set(STATUSES) - {0} - ({14} if method == "Status" else set())):
             probe = stage.probe()
             call = channel.unary_stream(f"{SERVICE}/{method}")(b"%d" % number, metadata=(("probe", probe),), timeout=10)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -112,6 +115,26 @@ async def test_errors_pass_as_they_are_and_are_not_sent_again(stage: Stage, way:
             assert error.trailing_metadata()["x-cost"].startswith(f"42 of {WAYS[way]}")
             assert error.trailing_metadata()["x-detail-bin"] == BINARY
             assert stage.visits.attempts[probe] == 1
+
+
+@pytest.mark.parametrize("way", SENT_ONCE)
+async def test_a_call_to_a_server_that_says_unavailable_is_sent_once_more_to_the_other_side(
+    stage: Stage, way: str
+) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted(way))
+    side = WAYS[way]
+
+    async with stage.channel(model) as channel:
+        call, probe = channel.unary_unary(f"{SERVICE}/Status"), stage.probe()
+        answer = await call(f"14 {side}".encode(), metadata=(("probe", probe),), timeout=10)
+        assert answer.startswith(b"remote" if side == "local" else b"local")
+        assert stage.visits.attempts[probe] == 2
+
+        probe = stage.probe()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(b"14", metadata=(("probe", probe),), timeout=10)
+        assert (raised.value.code(), raised.value.details()) == (STATUSES[14], "for a reason: 100 % ü")
+        assert stage.visits.attempts[probe] == 2
 
 
 async def test_replicas_that_die_with_calls_open_end_them_and_get_no_more(stage: Stage) -> None:

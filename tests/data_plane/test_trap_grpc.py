@@ -62,6 +62,25 @@ def known_by_its_status_only(route: Route) -> None:
     route.route.retry_policy.retry_on = route.route.retry_policy.retry_on.replace(",retriable-headers", "")
 
 
+def http_statuses_only(route: Route) -> None:
+    route.route.retry_policy.retry_on = route.route.retry_policy.retry_on.replace(",unavailable", "")
+
+
+@with_and_without(routes(http_statuses_only), "unavailable")
+async def test_a_call_to_a_server_that_says_unavailable_goes_to_the_other_side(
+    stage: Stage, change: Change, held: bool
+) -> None:
+    model = await stage.plane.serve(stage.rpc.wanted(change=change))
+
+    async with stage.channel(model) as channel:
+        call = channel.unary_unary("/any.Service/Status")(b"14 local", metadata=(("probe", stage.probe()),), timeout=10)
+        if held:
+            assert await call == b"remote"
+        else:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call
+
+
 def says_nothing_of_itself(manager: HttpConnectionManager) -> None:
     for mapper in manager.local_reply_config.mappers:
         mapper.ClearField("headers_to_add")
