@@ -25,8 +25,10 @@ logger = logging.getLogger(__name__)
 
 ENVOY_FLAGS = (
     *("--use-dynamic-base-id", "--log-level", "warning"),
-    # How long a listener that is replaced asks its clients to connect anew; and how late an access log may be.
-    *("--drain-time-s", "5", "--file-flush-interval-msec", "1000"),
+    # A listener that goes has clients connect anew with their next answer; open streams have ten minutes to end.
+    *("--drain-strategy", "immediate", "--drain-time-s", "600"),
+    # How late an access log may be.
+    *("--file-flush-interval-msec", "1000"),
 )
 _STOPS_WITHIN_SECONDS = 5.0
 _RAN_FOR_A_WHILE_SECONDS = 30.0

@@ -39,7 +39,6 @@ async def side_of_a_call(stage: Stage, model: Model, method: str = "Echo") -> st
         call = channel.unary_unary(f"/any.Service/{method}")(b"x", metadata=(("probe", stage.probe()),), timeout=10)
         assert await call == b"x"
         metadata = await call.initial_metadata()
-        assert "x-beamlit-unanswered" not in metadata
         return str(metadata["x-beamlit-route"])
 
 
@@ -56,10 +55,6 @@ async def test_grpc_reaches_servers_that_speak_http2_alone(stage: Stage, change:
         else:
             with pytest.raises(grpc.aio.AioRpcError):
                 await side_of_a_call(stage, model)
-
-
-def known_by_its_status_only(route: Route) -> None:
-    route.route.retry_policy.retry_on = route.route.retry_policy.retry_on.replace(",retriable-headers", "")
 
 
 def http_statuses_only(route: Route) -> None:
@@ -81,12 +76,7 @@ async def test_a_call_to_a_server_that_says_unavailable_goes_to_the_other_side(
                 await call
 
 
-def says_nothing_of_itself(manager: HttpConnectionManager) -> None:
-    for mapper in manager.local_reply_config.mappers:
-        mapper.ClearField("headers_to_add")
-
-
-@with_and_without(routes(known_by_its_status_only), "retriable_headers")
+@with_and_without(routes(http_statuses_only), "unavailable")
 async def test_a_call_that_the_remote_with_a_credential_did_not_answer_goes_to_a_replica(
     stage: Stage, change: Change, held: bool
 ) -> None:
@@ -96,7 +86,7 @@ async def test_a_call_that_the_remote_with_a_credential_did_not_answer_goes_to_a
 
 
 @pytest.mark.parametrize("auth", WITHOUT.values(), ids=WITHOUT)
-@with_and_without(managers(says_nothing_of_itself), "headers_to_add")
+@with_and_without(routes(http_statuses_only), "unavailable")
 async def test_a_call_without_a_credential_goes_to_a_replica(
     stage: Stage, auth: RemoteAuth, change: Change, held: bool
 ) -> None:
@@ -114,7 +104,7 @@ async def _answered_by_a_replica(stage: Stage, model: Model, held: bool) -> None
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_what_neither_side_answers_is_unavailable_and_says_nothing_of_how(stage: Stage) -> None:
+async def test_what_neither_side_answers_is_unavailable(stage: Stage) -> None:
     nobody = (Replica(stage.rpc.nobody, BACKEND_PORT, ready=True),)
     for away in (0, 100):
         model = await stage.plane.serve(stage.rpc.wanted("guarded-fallback", away=away, replicas=nobody))
@@ -123,27 +113,6 @@ async def test_what_neither_side_answers_is_unavailable_and_says_nothing_of_how(
             await side_of_a_call(stage, model)
 
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        told = (*raised.value.initial_metadata(), *raised.value.trailing_metadata())
-        assert [name for name, _ in told if name.startswith("x-beamlit-unanswered")] == []
-
-
-def believed(route: Route) -> None:
-    del route.response_headers_to_remove[:]
-
-
-@with_and_without(routes(believed), "response_headers_to_remove")
-async def test_a_backend_that_calls_itself_unanswered_is_not_believed(stage: Stage, change: Change, held: bool) -> None:
-    model = await stage.plane.serve(stage.http.wanted("guarded", change=change))
-    probe = stage.probe()
-    for _ in range(2):
-        stage.visits[probe].script.put_nowait("text")
-
-    headers = {"probe": probe, "answer-with": "x-beamlit-unanswered"}
-    async with stage.session.get(f"{model.url}poll", headers=headers) as answer:
-        assert (answer.status, await answer.text()) == (200, "text")
-        assert (answer.headers["x-beamlit-route"] == "remote") is held
-        assert ("x-beamlit-unanswered" not in answer.headers) is held
-    assert stage.visits.attempts[probe] == (1 if held else 2)
 
 
 def default_windows(resource: Cluster | HttpConnectionManager) -> None:

@@ -317,6 +317,18 @@ async def test_a_removed_object_is_served_no_more_and_nobody_else_notices(produc
     )
 
 
+async def test_what_is_in_flight_ends_well_after_its_model_is_removed(product, steady, models):
+    """For minutes; here for longer than anything else of a removed model is kept."""
+    one = models()
+    one.save()
+    await one.served()
+    request = asyncio.create_task(ask(one.port, **{"on-local": "delay=8"}))
+    await asyncio.sleep(0.5)
+    product.remove(one.file)
+    await eventually(lambda: ask(one.port), Reply(error="ConnectError").__eq__)
+    assert (await request).side == "local"
+
+
 @contextmanager
 def taken(port: int) -> Iterator[None]:
     """Another program that listens on a port."""

@@ -16,8 +16,6 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     CidrRange,
-    HeaderValue,
-    HeaderValueOption,
     Http1ProtocolOptions,
     HttpProtocolOptions,
     RuntimeUInt32,
@@ -117,23 +115,20 @@ _BEHIND_THE_FRONT = replace(
 )
 
 
-def _said_by_envoy(op: ComparisonFilterOp, status: int, becomes: int | None = None) -> ResponseMapper:
-    compared = ComparisonFilter(op=op, value=RuntimeUInt32(default_value=status, runtime_key="unused"))
-    return ResponseMapper(
-        filter=AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=compared)),
-        status_code=becomes,
-        headers_to_add=[_UNANSWERED],
-    )
-
-
-_UNANSWERED = HeaderValueOption(header=HeaderValue(key=names.UNANSWERED_HEADER, value="true"))
-
 # Only answers of Envoy itself are mapped: those of the remote backend stay as they are. Trap 11: the credential
 # injector answers 401 itself when it has no credential.
 _NOT_ANSWERED = LocalReplyConfig(
     mappers=[
-        _said_by_envoy(ComparisonFilterOp.EQ, 401, becomes=503),
-        _said_by_envoy(ComparisonFilterOp.GE, 502),
+        ResponseMapper(
+            filter=AccessLogFilter(
+                status_code_filter=StatusCodeFilter(
+                    comparison=ComparisonFilter(
+                        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused")
+                    )
+                )
+            ),
+            status_code=503,
+        )
     ]
 )
 _TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, local_reply_config=_NOT_ANSWERED))

@@ -25,9 +25,6 @@ METADATA_NAMESPACE = "beamlit"
 METADATA_KEY = "route"
 ROUTE_HEADER = "x-beamlit-route"
 
-# What Envoy itself says in front of a remote backend has this header, which nobody outside ever sees.
-UNANSWERED_HEADER = "x-beamlit-unanswered"
-
 
 def front_listener(model: ModelKey) -> str:
     """Name the listener that clients connect to."""

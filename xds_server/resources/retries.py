@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from envoy_data_plane.envoy.config.route.v3 import (
-    HeaderMatcher,
     HedgePolicy,
     RetryPolicy,
     RetryPolicyRetryBackOff,
@@ -17,19 +16,16 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities.v3 import PreviousPrioritiesConfig
 
-from xds_server.resources import names
 from xds_server.resources.packing import packed
 
 # Sent again, once: a request that reached nobody (connect failure, refused stream), was cut off before the answer began
 # (reset), or met a gateway error. Any other answer is the client's. Two upstream requests at the very worst.
-# gRPC has one status for what 502, 503 and 504 say: UNAVAILABLE (gRPC, "HTTP to gRPC Status Code Mapping"). It is seen if
-# nothing came before it; after a message it is in the trailers of an answer that has begun.
-# What the internal listener itself has to say to a gRPC request is no gateway error but a 200 with a `grpc-status`, as
-# the remote backend's own word would be: it is known by its header.
+# gRPC has one status for what 502, 503 and 504 say, UNAVAILABLE (gRPC, "HTTP to gRPC Status Code Mapping"), and Envoy's
+# own answers have it too, those of the internal listeners above all. After a message it is in the trailers of an answer
+# that has begun.
 _RETRIED = RetryPolicy(
-    retry_on="connect-failure,refused-stream,reset,retriable-status-codes,retriable-headers,unavailable",
+    retry_on="connect-failure,refused-stream,reset,retriable-status-codes,unavailable",
     retriable_status_codes=[502, 503, 504],
-    retriable_headers=[HeaderMatcher(name=names.UNANSWERED_HEADER, present_match=True)],
     num_retries=1,
     retry_back_off=RetryPolicyRetryBackOff(
         base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=50)

@@ -104,7 +104,6 @@ def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfi
         route=forwarding(backend, remote.answer_timeout or NEVER, **_rewritten_for(remote), **again),
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
-        response_headers_to_remove=[names.UNANSWERED_HEADER],  # nobody else may say so; Envoy itself adds it later
     )
     return RouteConfiguration(
         name=names.remote_route_configuration(model),
@@ -151,7 +150,6 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, boun
         match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
         route=_to_replicas(model, bounds) if remote else forwarding(names.local_cluster(model), **ALONE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
-        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -174,7 +172,6 @@ def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
         request_headers_to_remove=list(STAYS_INSIDE),
         request_headers_to_add=_added_for(remote),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
-        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 
@@ -189,7 +186,6 @@ def _guarded_route(model: ModelKey) -> Route:
         match=RouteMatch(prefix="/"),
         route=forwarding(names.remote_cluster(model), retry_policy=ON_THE_OTHER_SIDE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
-        response_headers_to_remove=[names.UNANSWERED_HEADER],
     )
 
 

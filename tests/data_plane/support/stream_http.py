@@ -4,7 +4,7 @@
 * `/ticks`      an event every tenth of a second, for ever
 * `/socket`     a WebSocket: `echo` what comes; with `?ticks` a number every tenth of a second, too
                 `close CODE` has the server close it
-* `/poll`       answers with the first line of its visit, when the test gives it, and the headers named in `answer-with`
+* `/poll`       answers with the first line of its visit, when the test gives it
 * `/upload`     reads the body and says what it was; with `?wait` only when the test lets it
 * `/download`   as many bytes as `?size=`, for ever without
 
@@ -132,8 +132,7 @@ class StreamServer:
         return socket
 
     async def _poll(self, request: web.Request, visit: Visit) -> web.StreamResponse:
-        more = dict.fromkeys(request.headers.getall("answer-with", ()), "1")
-        return web.Response(text=await visit.script.get(), headers=more)
+        return web.Response(text=await visit.script.get())
 
     async def _upload(self, request: web.Request, visit: Visit) -> web.StreamResponse:
         digest = hashlib.sha256()
