@@ -77,6 +77,8 @@ class SignalStatus(ForeignValue):
     """What it is compared with."""
     state: Literal["Clear", "Breached", "Unknown"]
     """How the two compare."""
+    message: str | None = None
+    """Why it is unknown."""
     since: Time | None = None
     """Since when."""
     at: Time | None = None

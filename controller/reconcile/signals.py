@@ -48,16 +48,17 @@ def _judged(
     number, current = _target(target), _current(target, load, ready)
     text = text_of(number) if number is not None else f"{target.average_utilization}%"
     state: Literal["Clear", "Breached", "Unknown"] = "Unknown"
-    if current is not None and number is not None:
+    if isinstance(current, Decimal) and number is not None:
         state = "Breached" if current >= number else "Clear"
     before = said.get((REQUESTS, text))
     return SignalStatus(
         name=REQUESTS,
-        current=None if current is None else text_of(current),
+        current=text_of(current) if isinstance(current, Decimal) else None,
         target=text,
         state=state,
+        message=current.why if isinstance(current, Unknown) else None,
         since=before.since if before and before.state == state else now,
-        at=load.at if current is not None and isinstance(load, Known) else None,
+        at=load.at if isinstance(current, Decimal) and isinstance(load, Known) else None,
     )
 
 
@@ -70,10 +71,12 @@ def _target(target: MetricTarget) -> Decimal | None:
     return None  # requests are no share of anything
 
 
-def _current(target: MetricTarget, load: Known[Load] | Unknown, ready: int) -> Decimal | None:
-    """What is compared with the target; None while it is unknown: without a replica there is no average."""
-    if isinstance(load, Unknown) or target.type == "Utilization":
-        return None
+def _current(target: MetricTarget, load: Known[Load] | Unknown, ready: int) -> Decimal | Unknown:
+    """Say what is compared with the target."""
+    if target.type == "Utilization":
+        return Unknown("requests are no share of anything: give an averageValue or a value")
+    if isinstance(load, Unknown):
+        return load
     if target.type == "Value":
         return Decimal(load.value.in_flight)
-    return Decimal(load.value.in_flight) / ready if ready else None
+    return Decimal(load.value.in_flight) / ready if ready else Unknown("no replica is ready, so there is no average")

@@ -36,11 +36,12 @@ def test_it_is_reached_at_its_target_for_each_ready_replica(requests, ready, cur
 
 def test_missing_reports_are_unknown_and_not_zero():
     said = signal(SILENT)
-    assert (said.current, said.state, said.at) == (None, "Unknown", None)
+    assert (said.current, said.state, said.at, said.message) == (None, "Unknown", None, SILENT.why)
 
 
 def test_no_replica_is_unknown_and_not_zero():
-    assert signal(in_flight(0, NOW), ready=0).state == "Unknown"
+    said = signal(in_flight(0, NOW), ready=0)
+    assert (said.state, said.message) == ("Unknown", "no replica is ready, so there is no average")
 
 
 def test_since_is_when_the_state_began():
