@@ -15,7 +15,12 @@ from controller.api.scalars import Shape
 HeaderName = Annotated[
     str, Field(max_length=256), Shape(r"[!#$&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces, ':' or '%'")
 ]
-HeaderValue = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
+# RFC 9110, section 5.5: no control characters but the tab. Envoy fails each request that it should put others into.
+HeaderValue = Annotated[
+    str,
+    Field(max_length=8000),
+    Shape(r"[^\x00-\x08\x0a-\x1f\x7f]*", "the value of a header, on one line, without control characters"),
+]
 
 # RFC 9110, section 7.6.1, and what frames a message.
 _OF_THE_CONNECTION = (

@@ -197,7 +197,13 @@ def test_the_behavior(behavior, fault):
             "headersToAdd.:path: must be the name of a header, without spaces, ':' or '%'",
         ),
         ({"headersToAdd": {"a%b": "x"}}, "headersToAdd.a%b: must be the name of a header, without spaces, ':' or '%'"),
-        ({"headersToAdd": {"a": "x\ny"}}, "headersToAdd.a: must be the value of a header, on one line"),
+        *(
+            (
+                {"headersToAdd": {"a": f"x{control}y"}},
+                "headersToAdd.a: must be the value of a header, on one line, without control characters",
+            )
+            for control in "\n\x01\x1b\x7f"
+        ),
         ({"headersToAdd": {"a": 1}}, "headersToAdd.a: must be a string, is a number, write it in quotes"),
         ({"headersToAdd": [{"name": "a"}]}, "headersToAdd: must be an object, is a list"),
         (
