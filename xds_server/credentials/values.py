@@ -9,7 +9,9 @@ from pydantic import SecretStr
 
 # What a header and RFC 6749 (appendix A) let through.
 _PRINTABLE = re.compile(r"[ -~]+")
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\s*[A-Za-z0-9+/][A-Za-z0-9+/=\s]*-----END CERTIFICATE-----", re.ASCII
+)
 _PRIVATE_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----", re.ASCII)
 
 
@@ -20,7 +22,7 @@ class UnusableError(Exception):
 def text(value: SecretStr, name: str) -> SecretStr:
     """Take what can be sent in a header; an editor's line break at the end is no part of it."""
     taken = value.get_secret_value().rstrip("\r\n")
-    if not taken:
+    if not taken.strip():
         raise UnusableError(f"{name} is empty")
     if not _PRINTABLE.fullmatch(taken):
         raise UnusableError(f"{name} has characters that are not printable ASCII")

@@ -94,6 +94,7 @@ def test_how_a_secret_may_be_written(secret):
         (a_secret().holding(other=HUSH), 'Secret default/s: key "apiKey" is missing'),
         (a_secret().holding(apiKey=""), 'Secret default/s: key "apiKey" is empty'),
         (a_secret().holding(apiKey="\n"), 'Secret default/s: key "apiKey" is empty'),
+        (a_secret().holding(apiKey="  \n"), 'Secret default/s: key "apiKey" is empty'),
         (a_secret().holding(apiKey=f"a\n{HUSH}"), "not printable ASCII"),
         (a_secret().holding(apiKey=f"\x00{HUSH}"), "not printable ASCII"),
         (a_secret().holding(apiKey=f"ü{HUSH}"), "not printable ASCII"),
@@ -141,7 +142,8 @@ def test_spaces_that_only_look_like_some_are_no_part_of_certificates_and_keys(pk
 
 
 def test_what_stands_between_certificates_is_left_out(pki):
-    commented = f"# Authority of Köln\n{pki['ca__crt']}\n# the same again\n{pki['ca__crt']}"
+    empty = "-----BEGIN CERTIFICATE-----\n \n-----END CERTIFICATE-----\n"
+    commented = f"# Authority of Köln\n{pki['ca__crt']}\n# the same again\n{empty}{pki['ca__crt']}"
     route = a_route(a_remote(tls=over_tls(ca="c")), away=30)
 
     (authorities,) = secrets_of(served(route, a_secret("c").holding(ca__crt=commented)))
