@@ -15,6 +15,8 @@ from controller.api.scalars import Shape
 HeaderName = Annotated[
     str, Field(max_length=256), Shape(r"[!#$&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces, ':' or '%'")
 ]
+# What a route of an older version may have.
+HeaderLine = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
 # RFC 9110, section 5.5: no control characters but the tab. Envoy fails each request that it should put others into.
 HeaderValue = Annotated[
     str,
