@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -234,6 +235,14 @@ async def test_what_a_server_says_instead_of_an_answer_is_not_told(talker, words
     async with talker.listening() as port:
         outcome = await found(backend(port, "/healthz"))
     assert (outcome.reason, outcome.message) == ("NoAnswer", f"GET /healthz is not answered: {words}")
+
+
+async def test_a_server_that_envoy_would_not_wait_for_is_not_waited_for():
+    async with Talker(hang=True).listening() as port:
+        impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=0.2))
+        async with asyncio.timeout(2):
+            outcome = await found(impatient)
+    assert outcome.message == "GET /healthz is not answered: timed out"
 
 
 async def test_a_server_that_accepts_and_never_answers_costs_five_seconds():

@@ -31,6 +31,8 @@ from xds_server.resources.upstream import CHECKED, answered_by, health_check, sa
 from xds_server.snapshot.snapshot import Resource
 
 _CHECK = HttpCheck(path="", interval=timedelta(seconds=5))
+_CONNECT = timedelta(seconds=2)
+_LONGEST_CHECK = timedelta(seconds=5)
 
 # What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
 # dropped on all ways; gRPC has none in a request.
@@ -91,7 +93,7 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
             ],
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
         ),
-        connect_timeout=remote.connect_timeout or timedelta(seconds=2),
+        connect_timeout=remote.connect_timeout or _CONNECT,
         health_checks=[_check(remote)],
         transport_socket=(
             upstream_tls(remote.tls.server_name, system_authorities, secrets.authorities, secrets.certificate)
@@ -106,7 +108,15 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
     return resource(name, cluster, secrets.keys, common=CHECKED)
 
 
+def check_timeout(remote: RemoteRoute) -> timedelta:
+    """Return how long a check may take to connect, TLS included, and to get its answer: as long as a connection may.
+
+    A replica is near and has half a second. A backend that is far away needs that for TLS alone.
+    """
+    return min(remote.connect_timeout or _CONNECT, _LONGEST_CHECK)
+
+
 def _check(remote: RemoteRoute) -> HealthCheck:
-    check = health_check(remote.health_check or _CHECK)
+    check = replace(health_check(remote.health_check or _CHECK), timeout=check_timeout(remote))
     # What is spoken to check it; a server that may choose could choose HTTP/2.
     return replace(check, tls_options=HealthCheckTlsOptions(alpn_protocols=["http/1.1"])) if remote.tls else check
