@@ -15,7 +15,14 @@ from controller.api.scalars import Shape
 HeaderName = Annotated[
     str, Field(max_length=256), Shape(r"[!#$&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces, ':' or '%'")
 ]
-HeaderValue = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
+# What a route of an older version may have.
+HeaderLine = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
+# RFC 9110, section 5.5: no control characters but the tab. Envoy fails each request that it should put others into.
+HeaderValue = Annotated[
+    str,
+    Field(max_length=8000),
+    Shape(r"[^\x00-\x08\x0a-\x1f\x7f]*", "the value of a header, on one line, without control characters"),
+]
 
 # RFC 9110, section 7.6.1, and what frames a message.
 _OF_THE_CONNECTION = (
@@ -28,10 +35,22 @@ _OF_THE_CONNECTION = (
     "transfer-encoding",
     "upgrade",
 )
+# Envoy, "Router", "HTTP headers (consumed)": what says how often and how long a request is tried.
+_STEERING = (
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+)
 # What is sent in these is a credential, whoever wrote it.
 CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
 _HOST_IS_GIVEN = "may not be set: the Host that is sent is remoteBackend.host"
 _NOT_OURS = "may not be set: it belongs to the connection, which is Envoy's"
+_NOT_SENT = "may not be set: Envoy does as it says, and does not send it"
 
 
 def _free(headers: dict[str, str]) -> dict[str, str]:
@@ -40,6 +59,8 @@ def _free(headers: dict[str, str]) -> dict[str, str]:
             raise FieldFaultError((name,), _HOST_IS_GIVEN)
         if name.lower() in _OF_THE_CONNECTION:
             raise FieldFaultError((name,), _NOT_OURS)
+        if name.lower() in _STEERING:
+            raise FieldFaultError((name,), _NOT_SENT)
     return headers
 
 
@@ -56,7 +77,7 @@ def is_of_credentials(name: str) -> bool:
     return name.lower() in CREDENTIAL_HEADERS
 
 
-_RESERVED = f"[{', '.join(map(repr, _OF_THE_CONNECTION))}]"
+_RESERVED, _STEERS = (f"[{', '.join(map(repr, names))}]" for names in (_OF_THE_CONNECTION, _STEERING))
 
 HeadersToAdd = Annotated[
     dict[HeaderName, HeaderValue],
@@ -66,6 +87,7 @@ HeadersToAdd = Annotated[
         Rule("self.all(name, size(name) <= 256)", "the name of a header must have at most 256 characters"),
         Rule("self.all(name, name.lowerAscii() != 'host')", f"Host {_HOST_IS_GIVEN}"),
         Rule(f"self.all(name, !(name.lowerAscii() in {_RESERVED}))", f"a header of the connection {_NOT_OURS}"),
+        Rule(f"self.all(name, !(name.lowerAscii() in {_STEERS}))", f"what steers Envoy {_NOT_SENT}"),
     ),
 ]
 FreeHeaderName = Annotated[

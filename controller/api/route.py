@@ -13,7 +13,7 @@ from pydantic import model_validator
 from controller.api.base import Duration, ForeignValue
 from controller.api.credentials import RemoteAuth, RemoteTls
 from controller.api.errors import FieldFaultError
-from controller.api.model import HeaderName, HeaderValue
+from controller.api.http import HeaderLine, HeaderName
 from controller.api.scalars import Percent, Port
 
 
@@ -68,7 +68,7 @@ class Header(ForeignValue):
     """A header to add to each request."""
 
     name: HeaderName
-    value: HeaderValue
+    value: HeaderLine
 
 
 class RemoteRoute(ForeignValue):

@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -236,6 +237,14 @@ async def test_what_a_server_says_instead_of_an_answer_is_not_told(talker, words
     assert (outcome.reason, outcome.message) == ("NoAnswer", f"GET /healthz is not answered: {words}")
 
 
+async def test_a_server_that_envoy_would_not_wait_for_is_not_waited_for():
+    async with Talker(hang=True).listening() as port:
+        impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=0.2))
+        async with asyncio.timeout(2):
+            outcome = await found(impatient)
+    assert outcome.message == "GET /healthz is not answered: timed out"
+
+
 async def test_a_server_that_accepts_and_never_answers_costs_five_seconds():
     loop = asyncio.get_running_loop()
     async with Talker(hang=True).listening() as port:
@@ -319,7 +328,12 @@ async def test_a_token_endpoint_must_prove_who_it_is(another):
     ("status", "body", "words"),
     [
         (200, {"access_token": "t"}, "auth.test does not say how long it lives (expires_in)"),
+        *(
+            (200, {"access_token": "t", "expires_in": life}, "auth.test does not say how long it lives (expires_in)")
+            for life in (-1, 0.5, True, "", "-1", "soon", "0.5", None)
+        ),
         (200, {"expires_in": 60}, "auth.test answers 200 without a token"),
+        (200, {"access_token": 5, "expires_in": 60}, "auth.test answers 200 without a token"),
         (200, "[" * 60_000, "auth.test answers 200 without a token"),
         (200, [], "auth.test answers 200 without a token"),
         (400, {"error": HUSH, "error_description": HUSH}, "auth.test answers 400"),
@@ -334,6 +348,14 @@ async def test_of_what_a_token_endpoint_says_only_the_words_of_the_standard_are_
         asked = TokenRequest(Place("auth.test", tokens), False, "auth.test", "/token", SecretStr(f"secret={HUSH}"))
         outcome = await found(backend(port, token=asked), way_by(BOTH))
     assert outcome.message == f"no token is issued: {words}"
+
+
+@pytest.mark.parametrize("life", [60, 60.0, "60", 0, "0"])
+async def test_a_lifetime_that_envoy_takes_is_taken(life):
+    body = json.dumps({"access_token": "t", "expires_in": life})
+    async with Talker(answer(200)).listening() as port, Talker(answer(200, body)).listening("127.0.0.5") as tokens:
+        asked = TokenRequest(Place("auth.test", tokens), False, "auth.test", "/token", SecretStr("x=1"))
+        assert (await found(backend(port, token=asked), way_by(BOTH))).healthy
 
 
 async def test_an_absurd_lifetime_is_none_of_our_trouble():

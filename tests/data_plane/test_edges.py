@@ -26,6 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = api_key("key", "x-key")
 CHUNKED = "transfer-encoding: chunked"
+# The second is sent without a value.
+ADDED = (("x-own", "ours"), ("x-none", ""))
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ ROWS = {
     "via": passing("via: 1.1 somewhere"),
     # Headers that the model adds or Envoy injects.
     "of the model's name": Row(["x-own: c", "X-Own: c2"], ["x-own: c", "x-own: c2"], []),
+    "of the model's name, where the model has no value": Row(["x-none: c"], ["x-none: c"], []),
     "of the key's name": Row(["X-KEY: c"], ["x-key: c"], []),
     "of the model's name, dropped by Connection": vanishing("connection: close, x-own, x-key", "x-own: c", "x-key: c"),
     # docs/data-plane.md, "What it does not do".
@@ -135,14 +138,14 @@ async def sides(plane: Plane, network: Network) -> AsyncIterator[Sides]:
         "host": remote.host,
         "authority": "remote.test",
         "replicas": (Replica(replica.host, BACKEND_PORT, True),),
-        "headers_to_add": (("x-own", "ours"),),
+        "headers_to_add": ADDED,
     }
     async with replica.running(), remote.running():
         yield Sides(
             replica,
             remote,
             await plane.serve(Wanted(away=0, **common)),
-            await plane.serve(Wanted(away=100, **{**common, "headers_to_add": (("x-own", "ours"), ("x-key", "ours"))})),
+            await plane.serve(Wanted(away=100, **{**common, "headers_to_add": (*ADDED, ("x-key", "ours"))})),
             await plane.serve(Wanted(away=100, auth=KEY, **common)),
         )
 
@@ -175,11 +178,13 @@ async def test_what_each_side_sees_of_it(sides: Sides, name: str) -> None:
     for model in (sides.away, sides.guarded):
         sides.forget()
         assert (await ask(model, row)).status == row.status
-        assert [seen_of(seen, "host", "x-own", "x-key") for seen in sides.remote.seen] == _wanted(row.at_remote)
+        assert [seen_of(seen, "host", "x-own", "x-none", "x-key") for seen in sides.remote.seen] == _wanted(
+            row.at_remote
+        )
         assert sides.replica.seen == []
         for seen in sides.remote.seen:
-            ours = {name: seen.values(name) for name in ("host", "x-own", "x-key")}
-            assert ours == {"host": ["remote.test"], "x-own": ["ours"], "x-key": ["ours"]}
+            ours = {name: seen.values(name) for name in ("host", "x-own", "x-none", "x-key")}
+            assert ours == {"host": ["remote.test"], "x-own": ["ours"], "x-none": [""], "x-key": ["ours"]}
         # What is behind the last chunk is dropped, and nothing hides in the body.
         assert {seen.rest for seen in sides.remote.seen} <= {b"", b"3\r\nabc\r\n0\r\n\r\n"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import timedelta
 
 import httpx
@@ -9,6 +11,8 @@ import pytest
 from envoy.config.route.v3.route_components_pb2 import Route
 
 from benchmarks.load import Traffic, closed_loop
+from controller.api.route import HttpCheck
+from tests.data_plane.support.loopback import BACKEND_PORT, Network
 from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, routes
 from tests.data_plane.support.plane import Plane
@@ -75,3 +79,29 @@ async def test_a_request_that_comes_back_in_the_end_is_the_clients_own(plane: Pl
     assert (seen["remote"]["target"], remote["x-key"]) == ("/ws/models/m/a?b=c", "of-the-remote")
     assert "x-key" not in local
     assert "authorization" not in remote
+
+
+@pytest.mark.parametrize("wait", [None, timedelta(seconds=3)], ids=["by default", "with timeouts.connect"])
+async def test_a_remote_that_answers_its_check_from_far_away_is_used(
+    plane: Plane, network: Network, wait: timedelta | None
+) -> None:
+    """A replica has half a second for it."""
+    seconds = 1.0 if wait is None else 2.5
+    address = network.host(50)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(seconds if b"/healthz" in head else 0)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    check = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+    async with await asyncio.start_server(answer, address, BACKEND_PORT):
+        model = await plane.serve(Wanted(away=100, host=address, remote_check=check, connect_timeout=wait))
+        await asyncio.sleep(2 * seconds + 2)
+
+        replies = [await plane.ask(model) for _ in range(20)]
+        await plane.withdraw(model)
+
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}

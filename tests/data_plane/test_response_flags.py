@@ -86,6 +86,21 @@ async def resetting(host: str) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+async def test_a_replica_that_answers_with_no_http(plane: Plane, backends: Backends) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HELLO\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, backends.local[0].host, 0) as server:
+        replica = Replica(backends.local[0].host, server.sockets[0].getsockname()[1], ready=True)
+        model = await plane.serve(told(remote=False, replicas=(replica,)))
+        reply = await plane.ask(model)
+    assert (reply.status, reply.route) == (502, "local")
+    details = "upstream_reset_before_response_started{protocol_error}"
+    assert await said(plane, model) == {"status": 502, "flags": "URX,UPE", "details": details}
+
+
 async def test_what_no_route_is_for(plane: Plane) -> None:
     model = await plane.serve(told())
     assert b" 404 " in await raw(model, b"CONNECT other:80 HTTP/1.1\r\nhost: other\r\n\r\n")

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from controller.api.credentials import OAuth
 from controller.api.model import RemoteBackend
 from controller.api.route import RemoteRoute
+from xds_server.resources.backend import check_timeout
 from xds_server.resources.model import backend_name
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
@@ -67,6 +68,8 @@ class Backend:
     token: TokenRequest | None = None
     path: str = ""
     interval: timedelta = _INTERVAL
+    patience: timedelta = timedelta(seconds=5)
+    """How long Envoy gives it to be connected to, and to answer."""
 
 
 def backend_for(model: ModelKey, remote: RemoteRoute, values: Values) -> Backend:
@@ -80,6 +83,7 @@ def backend_for(model: ModelKey, remote: RemoteRoute, values: Values) -> Backend
         token=_token_request(oauth, values[oauth.client_secret]) if oauth else None,
         path=check.path if check else "",
         interval=max(check.interval if check else _INTERVAL, _INTERVAL),
+        patience=check_timeout(remote),
     )
 
 

@@ -34,12 +34,14 @@ class Probe:
             return None
 
     async def _steps(self, deadline: float) -> Outcome:
-        backend = self.backend
-        async with self._way.connected(backend.place, backend.trust, deadline) as stream:
+        backend, now = self.backend, asyncio.get_running_loop().time
+        patience = backend.patience.total_seconds()
+        async with self._way.connected(backend.place, backend.trust, min(deadline, now() + patience)) as stream:
             if self._tokens:
                 await self._tokens.check(self._way, deadline)
             if not backend.path:
                 return connected_to(backend.place, over_tls=backend.trust is not None)
             # Without the credential: Envoy's own health check has none either.
-            answer = await answered(stream, Question(backend.authority, backend.path), deadline)
+            question = Question(backend.authority, backend.path)
+            answer = await answered(stream, question, min(deadline, now() + patience))
             return answer_to(backend.path, answer.status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 from xds_server.checks import outcome
 from xds_server.checks.backend import TokenRequest, Trust
@@ -14,6 +15,8 @@ from xds_server.checks.schedule import token_pause_after, token_pause_within
 
 # In seconds; a number can be larger than any that Python calculates with.
 _LONGEST_LIFE = 1_000_000_000
+
+_DIGITS = re.compile(r"[0-9]{1,20}")
 
 # RFC 6749, section 5.2, and those of section 4.1.2.1 that servers say here, too. Other words of a server are not told:
 # whoever writes a ModelDeployment could have any server's answer read to him.
@@ -76,9 +79,19 @@ def _lifetime(answer: Answer, host: str) -> float:
     if answer.status != 200:
         known = f" ({said['error']})" if said.get("error") in _ERRORS else ""
         raise outcome.no_token(f"{host} answers {answer.status}{known}")
-    lifetime = said.get("expires_in")
-    if not said.get("access_token"):
+    if not said.get("access_token") or not isinstance(said["access_token"], str):
         raise outcome.no_token(f"{host} answers 200 without a token")
-    if not isinstance(lifetime, int | float) or isinstance(lifetime, bool):
+    lifetime = _whole_seconds(said.get("expires_in"))
+    if lifetime is None:
         raise outcome.no_token(f"{host} does not say how long it lives (expires_in)")
     return float(min(lifetime, _LONGEST_LIFE))
+
+
+def _whole_seconds(said: object) -> int | float | None:
+    """Take what Envoy takes, the JSON form of an unsigned integer of Protocol Buffers: also "3600", as some say it."""
+    if isinstance(said, str):
+        # A number of so many digits is one that Python reads.
+        return int(said) if _DIGITS.fullmatch(said) else None
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    return said if said >= 0 and (isinstance(said, int) or said.is_integer()) else None

@@ -81,7 +81,7 @@ def _needed(remote: RemoteRoute) -> tuple[tuple[CredentialSource, Check], ...]:
     """List the sources of a remote backend, each with what its value must be."""
     needed: list[tuple[CredentialSource, Check]] = []
     if remote.tls and remote.tls.ca:
-        needed.append((remote.tls.ca, values.certificates))
+        needed.append((remote.tls.ca, values.authorities))
     if remote.tls and remote.tls.client_certificate:
         needed.append((remote.tls.client_certificate.certificate, values.certificates))
         needed.append((remote.tls.client_certificate.private_key, values.private_key))

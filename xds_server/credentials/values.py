@@ -9,7 +9,9 @@ from pydantic import SecretStr
 
 # What a header and RFC 6749 (appendix A) let through.
 _PRINTABLE = re.compile(r"[ -~]+")
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\s*[A-Za-z0-9+/][A-Za-z0-9+/=\s]*-----END CERTIFICATE-----", re.ASCII
+)
 _PRIVATE_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----", re.ASCII)
 
 
@@ -20,7 +22,7 @@ class UnusableError(Exception):
 def text(value: SecretStr, name: str) -> SecretStr:
     """Take what can be sent in a header; an editor's line break at the end is no part of it."""
     taken = value.get_secret_value().rstrip("\r\n")
-    if not taken:
+    if not taken.strip():
         raise UnusableError(f"{name} is empty")
     if not _PRINTABLE.fullmatch(taken):
         raise UnusableError(f"{name} has characters that are not printable ASCII")
@@ -29,12 +31,41 @@ def text(value: SecretStr, name: str) -> SecretStr:
 
 def certificates(value: SecretStr, name: str) -> SecretStr:
     """Take certificates in PEM, one or more; what stands between them is left out."""
-    taken = "\n".join(_CERTIFICATE.findall(value.get_secret_value()))
+    return _written(_read(value, name)[0])
+
+
+def authorities(value: SecretStr, name: str) -> SecretStr:
+    """Take certificates of authorities, those that live longest in front.
+
+    Of two with one name and one key, Envoy takes the first, also if it has expired: a list that has a renewed authority
+    behind the old one would do until the old one expires, and not a second longer.
+    """
+    taken, context = _read(value, name)
+    listed = zip(context.get_ca_certs(binary_form=True), context.get_ca_certs(), strict=True)
+    ends = {der: _seconds(str(told["notAfter"])) for der, told in listed}
+    # What is no authority, a server's own certificate for example, is not listed there; its place does not matter.
+    return _written(sorted(taken, key=lambda pem: -ends.get(ssl.PEM_cert_to_DER_cert(pem), 0)))
+
+
+def _read(value: SecretStr, name: str) -> tuple[list[str], ssl.SSLContext]:
+    taken = _CERTIFICATE.findall(value.get_secret_value())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=taken)
+        context.load_verify_locations(cadata="\n".join(taken))
     except (ssl.SSLError, ValueError):
         raise UnusableError(f"{name} is not a certificate in PEM") from None
-    return SecretStr(f"{taken}\n")
+    return taken, context
+
+
+def _seconds(time: str) -> int:
+    try:
+        return ssl.cert_time_to_seconds(time)
+    except ValueError:  # a certificate may have anything there
+        return 0
+
+
+def _written(taken: list[str]) -> SecretStr:
+    return SecretStr("\n".join([*taken, ""]))
 
 
 def private_key(value: SecretStr, name: str) -> SecretStr:

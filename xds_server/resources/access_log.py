@@ -54,7 +54,7 @@ _OF_BOTH = {
     "start_time": "%START_TIME%",
     "duration_ms": "%DURATION%",
     "first_byte_ms": "%RESPONSE_DURATION%",
-    "method": "%REQ(:METHOD)%",
+    "method": "%REQ(:METHOD):32%",
     "traceparent": "%REQ(TRACEPARENT):64%",
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",

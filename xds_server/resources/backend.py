@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
 from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTlsOptions, Locality
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
@@ -15,17 +16,42 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from controller.api.route import HttpCheck, RemoteRoute
 from xds_server.resources import names
 from xds_server.resources.credential import injector
-from xds_server.resources.packing import OVERPROVISIONING_FACTOR, resource
+from xds_server.resources.packing import OVERPROVISIONING_FACTOR, packed, resource
 from xds_server.resources.secret import SecretNames
 from xds_server.resources.tls import upstream_tls
 from xds_server.resources.upstream import CHECKED, answered_by, health_check, same_protocol_as_client, socket_address
 from xds_server.snapshot.snapshot import Resource
 
 _CHECK = HttpCheck(path="", interval=timedelta(seconds=5))
+_CONNECT = timedelta(seconds=2)
+_LONGEST_CHECK = timedelta(seconds=5)
+
+# What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
+# dropped on all ways; gRPC has none in a request.
+_WITHOUT_TRAILERS = HttpFilter(
+    name="envoy.filters.http.header_mutation",
+    typed_config=packed(
+        HeaderMutationFilter(
+            mutations=Mutations(
+                request_trailers_mutations=[
+                    HeaderMutation(
+                        remove_on_match=HeaderMutationRemoveOnMatch(
+                            key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=".*"))
+                        )
+                    )
+                ]
+            )
+        )
+    ),
+)
 
 
 def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system_authorities: str) -> Resource:
@@ -67,23 +93,30 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
             ],
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
         ),
-        connect_timeout=remote.connect_timeout or timedelta(seconds=2),
+        connect_timeout=remote.connect_timeout or _CONNECT,
         health_checks=[_check(remote)],
         transport_socket=(
             upstream_tls(remote.tls.server_name, system_authorities, secrets.authorities, secrets.certificate)
             if remote.tls
             else None
         ),
-        typed_extension_protocol_options=(
-            same_protocol_as_client(injector(remote.auth, secrets.credential))
-            if remote.auth and secrets.credential
-            else {}
+        typed_extension_protocol_options=same_protocol_as_client(
+            *([injector(remote.auth, secrets.credential)] if remote.auth and secrets.credential else []),
+            _WITHOUT_TRAILERS,
         ),
     )
     return resource(name, cluster, secrets.keys, common=CHECKED)
 
 
+def check_timeout(remote: RemoteRoute) -> timedelta:
+    """Return how long a check may take to connect, TLS included, and to get its answer: as long as a connection may.
+
+    A replica is near and has half a second. A backend that is far away needs that for TLS alone.
+    """
+    return min(remote.connect_timeout or _CONNECT, _LONGEST_CHECK)
+
+
 def _check(remote: RemoteRoute) -> HealthCheck:
-    check = health_check(remote.health_check or _CHECK)
+    check = replace(health_check(remote.health_check or _CHECK), timeout=check_timeout(remote))
     # What is spoken to check it; a server that may choose could choose HTTP/2.
     return replace(check, tls_options=HealthCheckTlsOptions(alpn_protocols=["http/1.1"])) if remote.tls else check

@@ -1,4 +1,4 @@
-"""A client's path stays behind the path prefix of the remote backend, whatever it is made of.
+"""A client's path stays behind the path prefix of the remote backend, whatever it is made of; and no TRACE leaves.
 
 The front resolves dot segments as RFC 3986 (section 5.2.4) has it. It leaves an escaped slash alone, since it may be a
 part of a name (`meta-llama%2FLlama`). So `..%2f` is a name to Envoy, and may be a way out to a server behind it.
@@ -6,8 +6,8 @@ part of a name (`meta-llama%2FLlama`). So `..%2f` is a name to Envoy, and may be
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, Route, RouteMatch
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
+from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, HeaderMatcher, Route, RouteMatch
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from controller.api.route import RemoteRoute
 
@@ -23,9 +23,21 @@ _REFUSAL = Route(
 )
 
 
-def refusals(remote: RemoteRoute) -> list[Route]:
-    """List what stands in front of the route to a remote backend: an answer for what could leave its path prefix.
+# What answers TRACE shows the client what it got, headers and all (RFC 9110, section 9.3.8): our credential, too.
+_NO_TRACE = Route(
+    name="trace",
+    match=RouteMatch(
+        prefix="/",
+        headers=[HeaderMatcher(name=":method", string_match=StringMatcher(exact="TRACE", ignore_case=True))],
+    ),
+    direct_response=DirectResponseAction(status=405),
+)
 
-    Without a prefix there is nothing to leave. The answer is 400, which is not sent again: it is the client's mistake.
+
+def refusals(remote: RemoteRoute) -> list[Route]:
+    """List what stands in front of the route to a remote backend: answers for what may not get there.
+
+    That is a TRACE, and what could leave the path prefix; without a prefix there is nothing to leave. The answers are
+    405 and 400, which are not sent again: it is the client's mistake.
     """
-    return [_REFUSAL] if remote.path_prefix.strip("/") else []
+    return [_NO_TRACE, *([_REFUSAL] if remote.path_prefix.strip("/") else [])]

@@ -136,6 +136,8 @@ def _added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
             # "%" begins a substitution in Envoy; a user's text is never one.
             header=HeaderValue(key=header.name, value=header.value.replace("%", "%%")),
             append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            # An empty value is left out by default, and what the client says in the header would stay.
+            keep_empty_value=not header.value,
         )
         for header in remote.headers_to_add
     ]

@@ -63,8 +63,15 @@ def upstream_tls(
 
 
 def _for(server_name: str) -> SubjectAltNameMatcher:
-    kind = SubjectAltNameMatcherSanType.IP_ADDRESS if _is_address(server_name) else SubjectAltNameMatcherSanType.DNS
-    return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=server_name))
+    if not _is_address(server_name):
+        return SubjectAltNameMatcher(
+            san_type=SubjectAltNameMatcherSanType.DNS, matcher=StringMatcher(exact=server_name)
+        )
+    # Envoy compares texts, and that of the certificate's address is in the one usual form.
+    address = ipaddress.ip_address(server_name)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    usual = f"::ffff:{mapped}" if mapped else str(address)
+    return SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.IP_ADDRESS, matcher=StringMatcher(exact=usual))
 
 
 def _is_address(name: str) -> bool:

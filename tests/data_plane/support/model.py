@@ -40,6 +40,7 @@ class Wanted:
     limit: int | None = None
     """Requests in flight for each replica; shared by so many `envoys`."""
     envoys: int = 1
+    connect_timeout: timedelta | None = None
     answer_timeout: timedelta | None = None
     """Of the remote; `retries` are its own too."""
     retries: int | None = None
@@ -95,6 +96,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
         headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
         tls=wanted.tls,
         auth=wanted.auth,
+        connect_timeout=wanted.connect_timeout,
         answer_timeout=wanted.answer_timeout,
         retries=wanted.retries,
     )

@@ -190,6 +190,10 @@ def test_the_behavior(behavior, fault):
             {"authConfig": {"type": "apiKey", "apiKey": {"secretRef": {"name": "s"}, "header": "TE"}}},
             "authConfig.apiKey.header: may not be set: it belongs to the connection, which is Envoy's",
         ),
+        (
+            {"headersToAdd": {"X-Envoy-Max-Retries": "5"}},
+            "headersToAdd.X-Envoy-Max-Retries: may not be set: Envoy does as it says, and does not send it",
+        ),
         ({"retry": {"attempts": 11}}, "retry.attempts: must be at most 10, is 11"),
         ({"headersToAdd": {"a b": "x"}}, "headersToAdd.a b: must be the name of a header, without spaces, ':' or '%'"),
         (
@@ -197,7 +201,13 @@ def test_the_behavior(behavior, fault):
             "headersToAdd.:path: must be the name of a header, without spaces, ':' or '%'",
         ),
         ({"headersToAdd": {"a%b": "x"}}, "headersToAdd.a%b: must be the name of a header, without spaces, ':' or '%'"),
-        ({"headersToAdd": {"a": "x\ny"}}, "headersToAdd.a: must be the value of a header, on one line"),
+        *(
+            (
+                {"headersToAdd": {"a": f"x{control}y"}},
+                "headersToAdd.a: must be the value of a header, on one line, without control characters",
+            )
+            for control in "\n\x01\x1b\x7f"
+        ),
         ({"headersToAdd": {"a": 1}}, "headersToAdd.a: must be a string, is a number, write it in quotes"),
         ({"headersToAdd": [{"name": "a"}]}, "headersToAdd: must be an object, is a list"),
         (

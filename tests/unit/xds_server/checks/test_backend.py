@@ -23,7 +23,9 @@ def source(secret, key):
 
 def test_a_plain_backend_is_connected_to_every_five_seconds():
     backend = backend_for(A, a_remote(port=8080), {})
-    assert backend == Backend(backend.name, Place("remote.example", 8080), "remote.example")
+    assert backend == Backend(
+        backend.name, Place("remote.example", 8080), "remote.example", patience=timedelta(seconds=2)
+    )
     assert backend.interval == timedelta(seconds=5)
 
 

@@ -2,9 +2,13 @@
 
 import base64
 import traceback
+from datetime import datetime
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from controller.api.base import parse
@@ -94,6 +98,7 @@ def test_how_a_secret_may_be_written(secret):
         (a_secret().holding(other=HUSH), 'Secret default/s: key "apiKey" is missing'),
         (a_secret().holding(apiKey=""), 'Secret default/s: key "apiKey" is empty'),
         (a_secret().holding(apiKey="\n"), 'Secret default/s: key "apiKey" is empty'),
+        (a_secret().holding(apiKey="  \n"), 'Secret default/s: key "apiKey" is empty'),
         (a_secret().holding(apiKey=f"a\n{HUSH}"), "not printable ASCII"),
         (a_secret().holding(apiKey=f"\x00{HUSH}"), "not printable ASCII"),
         (a_secret().holding(apiKey=f"ü{HUSH}"), "not printable ASCII"),
@@ -140,8 +145,33 @@ def test_spaces_that_only_look_like_some_are_no_part_of_certificates_and_keys(pk
     assert "in PEM" in problem
 
 
+def test_of_the_authorities_a_renewed_one_is_in_front_of_the_one_that_expires(pki):
+    """Envoy takes the first of those with one name and one key, also if it has expired."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    old, new = an_authority(key, 2020), an_authority(key, 2040)
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="d")), away=30)
+    leaf, *_ = values.certificates(SecretStr(pki["tls__crt"]), "it").get_secret_value().split("-----END")
+    shown = a_secret("d").holding(tls__crt=pki["tls__crt"] + old + new, tls__key=pki["tls__key"])
+
+    authorities, certificate = secrets_of(served(route, a_secret("c").holding(ca__crt=old + new), shown))
+
+    assert authorities.validation_context.trusted_ca.inline_string == new + old
+    # Of our own certificate the order is what it is.
+    assert certificate.tls_certificate.certificate_chain.inline_string.startswith(leaf)
+    assert certificate.tls_certificate.certificate_chain.inline_string.endswith(old + new)
+
+
+def an_authority(key, until):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(datetime(2019, 1, 1)).not_valid_after(datetime(until, 1, 1))
+    certificate = builder.add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def test_what_stands_between_certificates_is_left_out(pki):
-    commented = f"# Authority of Köln\n{pki['ca__crt']}\n# the same again\n{pki['ca__crt']}"
+    empty = "-----BEGIN CERTIFICATE-----\n \n-----END CERTIFICATE-----\n"
+    commented = f"# Authority of Köln\n{pki['ca__crt']}\n# the same again\n{empty}{pki['ca__crt']}"
     route = a_route(a_remote(tls=over_tls(ca="c")), away=30)
 
     (authorities,) = secrets_of(served(route, a_secret("c").holding(ca__crt=commented)))

@@ -54,9 +54,11 @@ def test_a_certificate_must_be_for_the_server_and_lead_to_an_authority_of_the_sy
     assert validation.trusted_ca.filename == "/authorities"
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
-def test_an_address_is_verified_and_not_sent_as_a_name(address):
-    context = tls_of(a_remote(tls=over_tls(server_name=address)))
+@pytest.mark.parametrize(
+    ("given", "address"), [("10.0.0.1", "10.0.0.1"), ("fd00::1", "fd00::1"), ("FD00:0:0:0:0:0:0:01", "fd00::1")]
+)
+def test_an_address_is_verified_in_its_usual_form_and_not_sent_as_a_name(given, address):
+    context = tls_of(a_remote(tls=over_tls(server_name=given)))
     (name,) = context.common_tls_context.validation_context.match_typed_subject_alt_names
     assert (name.san_type, name.matcher.exact, context.sni) == (name.IP_ADDRESS, address, "")
 
@@ -82,7 +84,7 @@ def test_it_is_checked_over_tls_with_what_the_checker_speaks():
 def credential_of(remote, kind):
     options = HttpProtocolOptions()
     assert message_of(backend_of(remote)).typed_extension_protocol_options[OPTIONS].Unpack(options)
-    injecting, codec = options.http_filters
+    injecting, *_, codec = options.http_filters
     assert codec.name == "envoy.filters.http.upstream_codec"
     injector, credential = CredentialInjector(), kind()
     assert injecting.typed_config.Unpack(injector)
@@ -130,7 +132,7 @@ def test_backends_with_one_token_endpoint_share_its_cluster():
 @pytest.mark.parametrize("auth", [with_key(), with_token()])
 def test_what_gets_a_credential_goes_through_the_internal_listener(auth):
     found = resources(a_remote(auth=auth), away=100)
-    (route,) = message_of(found[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
+    _, route = message_of(found[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
     clusters = {name for type_, name in named(found) if type_ == "CDS"}
     # The front neither rewrites the request nor names the backend.
     assert not route.request_headers_to_remove

@@ -61,7 +61,7 @@ def test_only_where_there_is_a_prefix_paths_that_lead_out_of_it_are_refused(name
     route = a_route(a_remote(path_prefix=prefix), away=50)
     routes = message_of(found(route)[ResourceKey(ROUTE, name)]).virtual_hosts[0].routes
     # In front of the route that leaves, and behind the one that does not.
-    assert [one.direct_response.status for one in routes][-2:-1] == ([400] if refuses else [0] * (len(routes) > 1))
+    assert [one.direct_response.status for one in routes][-2:-1] == ([400] if refuses else [405])
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_the_front_listens_where_the_gateway_says():
     ("away", "shares"),
     [
         (0, {"local": None}),
-        (1, {"local": 99, "remote": None}),
-        (50, {"local": 50, "remote": None}),
-        (100, {"remote": None}),
+        (1, {"local": 99, "trace": None, "remote": None}),
+        (50, {"local": 50, "trace": None, "remote": None}),
+        (100, {"trace": None, "remote": None}),
     ],
 )
 def test_the_routes_are_the_split(away, shares):

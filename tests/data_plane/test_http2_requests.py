@@ -1,0 +1,165 @@
+"""What only a client of HTTP/2 can send: trailers, methods of any name and length, and the end of one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import RequestReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+
+from controller.api.endpoints import Replica
+from tests.data_plane.support.access_log import but, lines_of
+from tests.data_plane.support.loopback import BACKEND_PORT, Network
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.sealed import api_key, bring
+from xds_server.resources.access_log import AccessLog
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY = api_key("key", "x-key")
+Pairs = list[tuple[str, str]]
+TRAILERS = [("authorization", "Bearer c"), ("cookie", "a=1"), ("x-key", "c"), ("x-own", "c"), ("checksum", "1")]
+
+
+@dataclass
+class Server:
+    """It answers each request that does not ask it to be `silent`, and keeps headers and trailers."""
+
+    host: str
+    headers: list[dict[str, str]] = field(default_factory=list)
+    trailers: list[Pairs] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Server]:
+        async with await asyncio.start_server(self._serve, self.host, BACKEND_PORT):
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        connection.initiate_connection()
+        silent = set[int]()
+        with contextlib.suppress(ConnectionError):
+            writer.write(connection.data_to_send())
+            while data := await reader.read(65536):
+                for event in connection.receive_data(data):
+                    match event:
+                        case RequestReceived(headers=headers, stream_id=stream):
+                            self.headers.append({str(name): str(value) for name, value in headers or ()})
+                            silent |= {stream} if "silent" in self.headers[-1] else set()
+                        case TrailersReceived(headers=trailers):
+                            self.trailers.append([(str(name), str(value)) for name, value in trailers or ()])
+                        case StreamEnded(stream_id=stream) if stream not in silent:
+                            connection.send_headers(stream, [(":status", "200")], end_stream=True)
+                writer.write(connection.data_to_send())
+        writer.close()
+
+
+@dataclass(frozen=True)
+class Sides:
+    replica: Server
+    remote: Server
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sides(network: Network) -> AsyncIterator[Sides]:
+    async with Server(network.host(40)).running() as replica, Server(network.host(41)).running() as remote:
+        yield Sides(replica, remote)
+
+
+async def serve(plane: Plane, sides: Sides, *, guarded: bool, away: int = 100) -> Model:
+    bring(plane, {KEY: "ours"})
+    return await plane.serve(
+        Wanted(
+            away=away,
+            host=sides.remote.host,
+            replicas=(Replica(sides.replica.host, BACKEND_PORT, ready=True),),
+            headers_to_add=(("x-own", "ours"),),
+            auth=KEY if guarded else None,
+            access_log=AccessLog.ALL,
+        )
+    )
+
+
+async def ask(model: Model, *more: tuple[str, str], method: str = "POST", trailers: Pairs | None = None) -> str:
+    """Send one request; return the status. One with the header `silent` is reset after a moment."""
+    host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    connection = H2Connection(H2Configuration(header_encoding="utf-8"))
+    connection.initiate_connection()
+    start = [(":method", method), (":scheme", "http"), (":authority", "c.test"), (":path", "/a"), *more]
+    connection.send_headers(1, start, end_stream=trailers is None)
+    if trailers is not None:
+        connection.send_headers(1, trailers, end_stream=True)
+    writer.write(connection.data_to_send())
+    if ("silent", "1") in more:
+        await asyncio.sleep(0.3)
+        connection.reset_stream(1, ErrorCodes.CANCEL)
+        writer.write(connection.data_to_send())
+        writer.close()
+        return ""
+    try:
+        async with asyncio.timeout(5):
+            while data := await reader.read(65536):
+                for event in connection.receive_data(data):
+                    match event:
+                        case ResponseReceived(headers=headers):
+                            return str(dict(headers or ())[":status"])
+                        case StreamReset(error_code=code):
+                            return f"reset {code}"
+    finally:
+        writer.close()
+    return "closed"
+
+
+@pytest.mark.parametrize("guarded", [False, True], ids=["direct", "guarded"])
+async def test_what_stays_inside_does_not_leave_in_a_trailer(plane: Plane, sides: Sides, guarded: bool) -> None:
+    model = await serve(plane, sides, guarded=guarded)
+
+    assert await ask(model, trailers=TRAILERS) == "200"
+
+    assert (len(sides.remote.headers), sides.remote.trailers, sides.replica.headers) == (1, [], [])
+
+
+async def test_a_replica_gets_the_trailers(plane: Plane, sides: Sides) -> None:
+    model = await serve(plane, sides, guarded=False, away=0)
+
+    assert await ask(model, trailers=TRAILERS) == "200"
+
+    (trailers,) = sides.replica.trailers
+    assert sorted(trailers) == sorted(TRAILERS)
+
+
+@pytest.mark.parametrize("method", ["TRACE", "trace"])
+@pytest.mark.parametrize("guarded", [False, True], ids=["direct", "guarded"])
+async def test_no_trace_leaves(plane: Plane, sides: Sides, guarded: bool, method: str) -> None:
+    model = await serve(plane, sides, guarded=guarded)
+
+    assert await ask(model, method=method) == "405"
+
+    assert (sides.remote.headers, sides.replica.headers) == ([], [])
+
+
+async def test_a_line_of_the_access_log_stays_short_whatever_the_method(plane: Plane, sides: Sides) -> None:
+    model = await serve(plane, sides, guarded=False)
+
+    assert await ask(model, method="M" * 5_000) == "200"
+
+    (line,) = await lines_of(plane, model)
+    assert line["method"] == "M" * 32
+
+
+async def test_a_client_that_resets_a_stream(plane: Plane, sides: Sides) -> None:
+    model = await serve(plane, sides, guarded=False)
+
+    await ask(model, ("silent", "1"))
+
+    (line,) = await lines_of(plane, model)
+    assert but(line, "status", "flags", "details") == {"status": 0, "flags": "DR", "details": "http2.remote_reset"}
