@@ -46,6 +46,11 @@ def without_ejections(cluster: Cluster) -> None:
     cluster.ClearField("outlier_detection")
 
 
+def with_many_checks(cluster: Cluster) -> None:
+    for check in cluster.health_checks:
+        check.healthy_threshold.value = 60
+
+
 def with_another_retry(route: Route) -> None:
     if route.route.HasField("retry_policy"):
         route.route.retry_policy.num_retries.value = 2
@@ -64,6 +69,8 @@ def with_retries_of_429(route: Route) -> None:
         ("one replica of three is killed, nothing may leave", routes(without_retries), "failed: "),
         ("it is killed, 0/100", routes(without_retries), "failed: "),
         ("one replica of three answers 503, 100/0", clusters(without_ejections), "the remote backend's"),
+        ("one replica of three is killed, nothing may leave", clusters(with_many_checks), "nothing came to local-1"),
+        ("every replica is killed, 50/50", clusters(with_many_checks), "nothing came to local-1"),
         ("every server answers 503, 100/0", routes(with_another_retry), " to 3 times"),
         ("every replica answers 429, 100/0", routes(with_retries_of_429), " to 2 times"),
     ],

@@ -70,6 +70,20 @@ async def test_an_answer_that_began_is_not_sent_again(plane: Plane) -> None:
     assert sum(one.count() for one in plane.backends.all) - before == 1
 
 
+@pytest.mark.parametrize("early", [100, 102, 103])
+@pytest.mark.parametrize(("side", "other", "away"), SIDES)
+async def test_behind_an_early_status_nothing_is_sent_again(
+    plane: Plane, side: str, other: str, away: int, early: int
+) -> None:
+    """Envoy takes it for the beginning of the answer (docs/data-plane.md)."""
+    model = await plane.serve(Wanted(away=away))
+
+    reply = await plane.ask(model, headers=[(f"on-{side}", f"early={early};status=503")])
+
+    assert (reply.status, reply.route) == (503, side)
+    assert len(plane.backends.seen(reply.probe)) == 1
+
+
 @pytest.mark.parametrize("away", [0, 50, 100])
 async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, away: int) -> None:
     model = await plane.serve(Wanted(away=away))

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from benchmarks.load import Traffic, closed_loop
+from benchmarks.load import Traffic, closed_loop, open_loop
 from controller.api.route import HttpCheck
 from tests.data_plane.support.backends import Backend
 from tests.data_plane.support.model import Wanted
@@ -68,6 +68,25 @@ async def test_a_dead_replica_is_tried_twice(plane: Plane, change: Change, held:
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
     assert refused == (2 if held else 5)
+
+
+@with_and_without(cleared("successful_active_health_check_uneject_host"))
+async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_time(
+    plane: Plane, change: Change, held: bool
+) -> None:
+    model = await plane.serve(Wanted(check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)), change=change))
+    await plane.healthy(model, 4)
+    bad = plane.backends.local[0]
+    bad.behave("status=503")
+    try:
+        report = await open_loop(model.url, [number / 50 for number in range(400)], Traffic())
+    finally:
+        bad.behave("")
+    ejections = await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
+
+    assert report.errors == {}
+    # For a second, then for two: four or five in these eight seconds.
+    assert (ejections <= 5) is held
 
 
 async def test_unhealthy_replicas_get_nothing_while_another_is_healthy(plane: Plane) -> None:

@@ -49,6 +49,8 @@ _OUTLIERS = OutlierDetection(
     interval=timedelta(milliseconds=500),
     base_ejection_time=timedelta(seconds=1),
     max_ejection_time=timedelta(seconds=2),
+    # Or the next health check takes an ejection back, which knows nothing of requests: within a second, each time.
+    successful_active_health_check_uneject_host=False,
 )
 
 # How many sets of headers are remembered with what gives them back; most models take off the same.

@@ -45,6 +45,8 @@ class Case:
     """The statuses that are no failure."""
     patience: float = 10.0
     """Seconds that a client waits."""
+    lasts: float = 0.0
+    """Seconds of the trouble at least, however quickly the requests are answered."""
     settles: float = 0.0
     """Seconds after its end in which requests may fail still."""
 
@@ -105,6 +107,8 @@ def _answering(status: int) -> Case:
     )
 
 
+# Two failed health checks of the replicas, one a second.
+_NOTICED = 3.0
 _PATIENCE = timedelta(milliseconds=200)
 _TRUNCATED = frozenset({"truncated"})
 _LATE = Promise(remote=share.at_least_as_split, failed=share.some, errors=frozenset({"timeout"}), once_each=True)
@@ -115,6 +119,7 @@ CASES: tuple[Case, ...] = (
         group=Group.REPLICAS,
         means="What was in flight and what meets a dead replica is sent once more, to the remote backend, which gets "
         "everything at once as soon as Envoy knows. The control plane has no part in it.",
+        lasts=_NOTICED,
         trouble=killed(all_replicas),
         promise=_ALL_REMOTE,
         kept=_failing("status 503"),
@@ -164,6 +169,7 @@ CASES: tuple[Case, ...] = (
         name="one replica of three is killed",
         group=Group.REPLICAS,
         means="The same, and its health check keeps requests away from it until it is back.",
+        lasts=_NOTICED,
         trouble=killed(one_replica),
         promise=_NEARLY,
         kept=_NO_FAILURE,

@@ -28,6 +28,9 @@ _CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
 # The parts of the requests that come before the trouble and after it.
 _BEFORE = _AFTER = 0.15
 
+# Seconds until whoever has a share of the requests gets some again: a name is asked for every five.
+_BACK_WITHIN = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -51,10 +54,11 @@ async def come_of(site: Site, cell: Cell, size: Size, change: Change = nothing) 
     scene = Scene(site, model, load.latest)
     try:
         stretch = await _played(load, scene, case, size.requests)
+        not_back = () if stretch.cut else await _not_back(site, cell, load)
     finally:
         report = await load.end()
     await plane.withdraw(model)
-    return _outcome(site, cell, size, report, stretch)
+    return replace(_outcome(site, cell, size, report, stretch), not_back=not_back)
 
 
 async def _played(load: Load, scene: Scene, case: Case, requests: int) -> Stretch:
@@ -65,6 +69,7 @@ async def _played(load: Load, scene: Scene, case: Case, requests: int) -> Stretc
         async with case.trouble(scene):
             there = load.seconds
             await load.more(int(requests * (1 - _BEFORE - _AFTER)))
+            await asyncio.sleep(there + case.lasts - load.seconds)
             ending = load.seconds
         await asyncio.sleep(case.settles)
         over = load.seconds
@@ -140,6 +145,21 @@ class Load:
         self._answered += 1
         # A sample is told as it ends, now and then a pause later: never earlier.
         self._begun = min(self._begun, asyncio.get_running_loop().time() - sample.end)
+
+
+async def _not_back(site: Site, cell: Cell, load: Load) -> tuple[str, ...]:
+    """Wait until the requests go on as the split has it; name the servers to which none came again."""
+    since, deadline = load.sent, load.seconds + _BACK_WITHIN
+    waiting = {one.name: (one,) for one in site.replicas} if cell.away < 100 else {}
+    if cell.away:
+        waiting["the remote backend"] = site.remotes
+    while waiting and load.seconds < deadline:
+        await asyncio.sleep(0.01)
+        lately = range(since, load.sent)
+        waiting = {
+            name: of_it for name, of_it in waiting.items() if not any(any(o.ledger.times(lately)) for o in of_it)
+        }
+    return tuple(waiting)
 
 
 async def _reaches_remote(plane: Plane, model: Model) -> None:

@@ -86,6 +86,8 @@ class Outcome:
     """How often a remote backend was asked, from the first to the last request."""
     cut: bool = False
     """Whether it took too long."""
+    not_back: tuple[str, ...] = ()
+    """The servers that got nothing any more when the trouble was over."""
 
     @property
     def share_remote(self) -> float:
@@ -102,6 +104,8 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
     """Say in words what of a promise does not hold."""
     if outcome.cut:
         yield "it took too long"
+    if outcome.not_back:
+        yield f"nothing came to {', '.join(outcome.not_back)} any more"
     away, failed = outcome.away / 100, sum(outcome.failed.values())
     if unknown := {error: times for error, times in outcome.failed.items() if error not in promise.errors}:
         yield f"failed: {unknown}"

@@ -10,6 +10,7 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `size=1000000`          a body of that many bytes
 * `header=name:value`     one more header
 * `silent=1`              never answer
+* `early=103`             say so, and then answer
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
 all, `GET /-/received` how many bytes, `GET /-/spans` when each of those since it was asked last began and ended (clock
@@ -170,6 +171,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, does: dict[str, str], body: bytes) -> None:
         if self._transport.is_closing():
             return
+        if "early" in does:
+            self._transport.write(f"HTTP/1.1 {does['early']} .\r\nlink: </a>\r\n\r\n".encode())
         if does.get("reset") == "before":
             self._reset()
         elif does.get("reset") == "after":

@@ -63,6 +63,7 @@ def test_a_promise_that_is_kept_has_no_breach() -> None:
             "33 of 32 clients' requests failed",
         ),
         (replace(GOOD, cut=True), AS_SPLIT, "it took too long"),
+        (replace(GOOD, not_back=("local-1",)), AS_SPLIT, "nothing came to local-1 any more"),
     ],
 )
 def test_each_breach_is_said_in_words(outcome: Outcome, promise: Promise, words: str) -> None:
