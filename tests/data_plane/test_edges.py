@@ -6,6 +6,7 @@ them; a replica sees what was sent, less what HTTP has a proxy take off.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -201,6 +202,20 @@ async def test_what_comes_back_from_the_remote_is_as_if_it_had_never_left(sides:
         (seen,) = sides.replica.seen
         assert seen_of(seen, *TOLD_TO_REPLICAS) == _first(row, model is sides.away)
         assert (seen.values("host"), seen.target) == ([row.host], "/a")
+
+
+async def test_a_client_of_http_1_0_need_not_say_whom_it_asks(sides: Sides) -> None:
+    sides.forget()
+    for model in (sides.local, sides.away, sides.guarded):
+        url = urlsplit(model.url)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(b"GET /a HTTP/1.0\r\n\r\n")
+        head, _, _ = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n")
+        writer.close()
+        assert head.split()[1] == b"200"
+
+    assert [seen.values("host") for seen in sides.replica.seen] == [["localhost"]]
+    assert [seen.values("host") for seen in sides.remote.seen] == [["remote.test"]] * 2
 
 
 def _wanted(lines: list[str] | None) -> list[list[str]]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
 import pytest
+from aiohttp import web
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
 from benchmarks.load import Traffic, closed_loop
 from controller.api.route import HttpCheck
 from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, routes
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.mutation import Change, clusters, routes
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -105,3 +110,80 @@ async def test_a_remote_that_answers_its_check_from_far_away_is_used(
         await plane.withdraw(model)
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
+
+
+@contextlib.asynccontextmanager
+async def silence(address: str) -> AsyncIterator[None]:
+    """Have connections to an address neither accepted nor refused: a listener whose queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, BACKEND_PORT))
+        listener.listen(0)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                waiting = stack.enter_context(socket.socket())
+                waiting.settimeout(0.2)
+                waiting.connect((address, BACKEND_PORT))
+        yield
+
+
+async def goes_silent(plane: Plane, address: str, change: Change) -> Model:
+    """Serve a model whose remote backend answers, until it does not."""
+    answer = web.Server(lambda _: asyncio.sleep(0, web.Response()))
+    runner = web.ServerRunner(answer, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, address, BACKEND_PORT).start()
+    check = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+    wanted = Wanted(away=100, host=address, remote_check=check, connect_timeout=PATIENCE, change=change)
+    model = await plane.serve(wanted)
+
+    async def is_used() -> bool:
+        return (await plane.ask(model)).route == "remote"
+
+    try:
+        await until(is_used, "the remote backend is used")
+    finally:
+        await runner.cleanup()
+    return model
+
+
+def patient(cluster: Cluster) -> None:
+    cluster.connect_timeout.FromSeconds(30)
+
+
+@with_and_without(clusters(patient), "connect_timeout")
+async def test_a_remote_that_takes_no_connection_fails_no_request(
+    plane: Plane, network: Network, change: Change, held: bool
+) -> None:
+    address = network.host(51)
+    model = await goes_silent(plane, address, change)
+    async with silence(address):
+        report = await closed_loop(model.url, clients=20, requests=20, traffic=Traffic(timeout=3))
+    await plane.withdraw(model)
+
+    assert (report.errors == {}) is held
+    assert (report.summary.local == 20) is held
+
+
+def without_checks(cluster: Cluster) -> None:
+    if cluster.name.startswith("backend/"):
+        cluster.ClearField("health_checks")
+
+
+@with_and_without(clusters(without_checks), "health_checks")
+async def test_a_remote_that_takes_no_connection_is_waited_for_no_longer_than_it_takes_to_know_it(
+    plane: Plane, network: Network, change: Change, held: bool
+) -> None:
+    address = network.host(52)
+    model = await goes_silent(plane, address, change)
+    async with silence(address):
+        await asyncio.sleep(4)
+        began = asyncio.get_running_loop().time()
+        replies = [await plane.ask(model) for _ in range(20)]
+        seconds = asyncio.get_running_loop().time() - began
+    await plane.withdraw(model)
+
+    assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}
+    # Or each of them waits for a connection.
+    assert (seconds < 20 * PATIENCE.total_seconds() / 2) is held

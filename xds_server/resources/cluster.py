@@ -48,7 +48,8 @@ _OUTLIERS = OutlierDetection(
     enforcing_local_origin_success_rate=0,
     interval=timedelta(milliseconds=500),
     base_ejection_time=timedelta(seconds=1),
-    max_ejection_time=timedelta(seconds=2),
+    # A second, then one more each time: soon enough for a mishap, and seldom enough for what goes on failing.
+    max_ejection_time=timedelta(seconds=10),
     # Or the next health check takes an ejection back, which knows nothing of requests: within a second, each time.
     successful_active_health_check_uneject_host=False,
 )

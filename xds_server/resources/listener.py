@@ -98,7 +98,7 @@ _FRONT_MANAGER = replace(
     use_remote_address=True,
     internal_address_config=_NOBODY_IS_INTERNAL,
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
-    http_protocol_options=Http1ProtocolOptions(accept_http_10=True),
+    http_protocol_options=Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="localhost"),
     # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
     normalize_path=True,
 )

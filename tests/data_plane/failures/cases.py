@@ -100,7 +100,7 @@ def _answering(status: int) -> Case:
         name=f"every replica answers {status}",
         group=Group.REPLICAS,
         means="The request is sent once more, to the remote backend. After three in a row a replica is left alone for "
-        "a second or two, so that most requests go there at once.",
+        "a second, and longer each time, so that most requests go there at once.",
         trouble=behaving(all_replicas, f"status={status}"),
         promise=_ALL_REMOTE,
         kept=_failing(f"status {status}", asked=(1, 2)),
@@ -140,7 +140,7 @@ CASES: tuple[Case, ...] = (
         group=Group.REPLICAS,
         means="The client has a part of the answer already, so nothing can be sent again: it sees the break at once, "
         "and each such request was asked once. Whether to ask anew is the client's to decide. After two in a row a "
-        "replica is left alone for a second or two, so that most requests go to the remote backend.",
+        "replica is left alone for a second, and longer each time, so that most requests go to the remote backend.",
         trouble=behaving(all_replicas, "reset=after"),
         promise=Promise(
             remote=share.some, failed=share.at_most_of_replicas, errors=_TRUNCATED, asked=(1, 1), quick=2.0
@@ -160,7 +160,7 @@ CASES: tuple[Case, ...] = (
         name="one replica of three answers 503",
         group=Group.REPLICAS,
         means="The requests that meet it are sent once more, to the remote backend (to another replica if nothing may "
-        "leave). It is left alone for a second or two after three of them, so nearly nothing leaves.",
+        "leave). It is left alone for a second, and longer each time, after three of them, so nearly nothing leaves.",
         trouble=behaving(one_replica, "status=503"),
         promise=_NEARLY,
         kept=_NO_FAILURE,
@@ -177,7 +177,7 @@ CASES: tuple[Case, ...] = (
     Case(
         name="one replica of three breaks the connection before it answers",
         group=Group.REPLICAS,
-        means="The same; it is left alone for a second or two after two of them.",
+        means="The same; it is left alone for a second, and longer each time, after two of them.",
         trouble=behaving(one_replica, "reset=before"),
         promise=_NEARLY,
         kept=_NO_FAILURE,

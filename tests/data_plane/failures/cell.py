@@ -15,6 +15,7 @@ from tests.data_plane.failures.cases import Case, Cell
 from tests.data_plane.failures.promise import Outcome
 from tests.data_plane.failures.site import Site
 from tests.data_plane.failures.troubles import Scene
+from tests.data_plane.support.backends import Backend
 from tests.data_plane.support.ledger import REQUESTS
 from tests.data_plane.support.model import Model
 from tests.data_plane.support.mutation import Change, nothing
@@ -150,7 +151,9 @@ class Load:
 async def _not_back(site: Site, cell: Cell, load: Load) -> tuple[str, ...]:
     """Wait until the requests go on as the split has it; name the servers to which none came again."""
     since, deadline = load.sent, load.seconds + _BACK_WITHIN
-    waiting = {one.name: (one,) for one in site.replicas} if cell.away < 100 else {}
+    waiting: dict[str, tuple[Backend, ...]] = {}
+    if cell.away < 100:
+        waiting = {one.name: (one,) for one in site.replicas}
     if cell.away:
         waiting["the remote backend"] = site.remotes
     while waiting and load.seconds < deadline:
