@@ -26,23 +26,24 @@ def test_the_static_one_has_the_weights(local):
 
 
 def test_the_one_by_hand_has_the_split_as_a_fraction():
-    to_local, refusal, to_remote = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 30))
+    to_local, *refusals, to_remote = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 30))
     assert to_local["match"]["runtime_fraction"]["default_value"] == {"numerator": 30, "denominator": "HUNDRED"}
-    assert "direct_response" in refusal
+    assert ["direct_response" in one for one in refusals] == [True, True]
     assert to_remote["match"] == {"prefix": "/"}
 
 
 def test_the_one_by_hand_has_no_route_that_nothing_takes():
     (to_local,) = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 100))
-    _, to_remote = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 0))
+    *_, to_remote = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 0))
     assert (to_local["match"], to_local["route"]["cluster"]) == ({"prefix": "/"}, "local")
     assert to_remote["route"]["prefix_rewrite"] == f"{configs.PATH_PREFIX}/"
 
 
 def test_the_file_by_hand_and_the_route_of_the_product_say_the_same():
-    refusal, to_remote = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 0))
+    no_trace, leads_out, to_remote = routes_of(configs.by_hand("127.0.0.1", UPSTREAMS, 0))
     remote = model_route(UPSTREAMS, 0).remote
-    assert refusal["match"]["safe_regex"]["regex"] == LEADS_OUT
+    assert no_trace["direct_response"] == {"status": 405}
+    assert leads_out["match"]["safe_regex"]["regex"] == LEADS_OUT
     assert {*to_remote["request_headers_to_remove"]} == {*STAYS_INSIDE}
     added = [(one["header"]["key"], one["header"]["value"]) for one in to_remote["request_headers_to_add"]]
     assert added == [(one.name, one.value) for one in remote.headers_to_add]
