@@ -26,10 +26,12 @@ POLICIES = (
 )
 
 
-def share_away(demand: float, capacity: float) -> int:
+def share_away(demand: float, capacity: float, waiting: int = 0) -> int:
     """Return the percent that a metric loop sends away after an interval of `demand` (requests per second).
 
-    It knows the capacity, measures what arrived and not what was served, has no delay and no damping: as good as a loop
-    can be that knows no more than the last interval.
+    It knows the capacity, measures what arrived and not what was served, has no delay and no damping. While some are
+    `waiting` for a place everything leaves: what stays would wait behind them.
     """
+    if waiting > 0:
+        return 100
     return 0 if demand <= capacity else round(100 * (1 - capacity / demand))

@@ -19,7 +19,7 @@ async def replayed(stage: Stage, policy: Policy, plan: Plan, on_sample: Callable
     traffic = Traffic(timeout=_PATIENCE, note=_on_arrival, on_sample=on_sample)
     if policy.interval is None:
         return await open_loop(stage.url, plan.arrivals, traffic)
-    deciding = asyncio.create_task(_metric_loop(stage, policy.interval * plan.scale, plan.capacity))
+    deciding = asyncio.create_task(_metric_loop(stage, policy.interval * plan.scale, plan))
     try:
         return await open_loop(stage.url, plan.arrivals, traffic)
     finally:
@@ -29,14 +29,14 @@ async def replayed(stage: Stage, policy: Policy, plan: Plan, on_sample: Callable
             deciding.result()  # it never ends by itself: this says why it did
 
 
-async def _metric_loop(stage: Stage, interval: float, capacity: float) -> None:
-    """Set the split by what arrived since it was last set; times are those of the load."""
+async def _metric_loop(stage: Stage, interval: float, plan: Plan) -> None:
+    """Set the split by what arrived since it was last set, and what waits; times are those of the load."""
     clock = asyncio.get_running_loop().time
-    then, before = clock(), await stage.arrived()
+    then, (before, _) = clock(), await stage.arrived()
     while True:
         await asyncio.sleep(max(0.0, then + interval - clock()))
-        now, count = clock(), await stage.arrived()
-        stage.split(share_away((count - before) / (now - then), capacity))
+        now, (count, in_flight) = clock(), await stage.arrived()
+        stage.split(share_away((count - before) / (now - then), plan.capacity, in_flight - plan.pool.size))
         then, before = now, count
 
 

@@ -41,11 +41,13 @@ class Stage:
         """Send this percent away from now on."""
         self._plane.publish(self._route.model_copy(update={"split": Split.away(away)}))
 
-    async def arrived(self) -> int:
-        """Return how many requests Envoy has had, as it tells a metrics system."""
-        name = f"http.{names.front_listener(MODEL)}.downstream_rq_total"
-        answer = await self._admin.get("/stats", params={"filter": f"^{name}$".replace(".", "\\.")})
-        return int(answer.text.rpartition(":")[2])
+    async def arrived(self) -> tuple[int, int]:
+        """Return how many requests Envoy has had, and how many the replicas have now, as it tells a metrics system."""
+        total = f"http.{names.front_listener(MODEL)}.downstream_rq_total"
+        active = f"cluster.{names.local_cluster(MODEL)}.upstream_rq_active"
+        answer = await self._admin.get("/stats", params={"filter": f"^({total}|{active})$".replace(".", "\\.")})
+        counts = dict(line.rsplit(": ", 1) for line in answer.text.splitlines())
+        return int(counts[total]), int(counts[active])
 
 
 @asynccontextmanager

@@ -83,6 +83,11 @@ def test_a_metric_loop_sends_away_what_was_too_much(demand, percent):
     assert share_away(demand, capacity=5.0) == percent
 
 
+@pytest.mark.parametrize(("waiting", "percent"), [(-12, 50), (0, 50), (1, 100)])
+def test_a_metric_loop_sends_everything_away_while_some_wait(waiting, percent):
+    assert share_away(10.0, 5.0, waiting) == percent
+
+
 def test_a_request_is_full_however_many_replicas_are():
     one = outcome(sample(0), sample(1, "full"), sample(2, "none"), sample(3, route="remote"))
     assert (one.met_full, one.away) == (0.5, 0.25)
