@@ -32,7 +32,7 @@ def promises_of(outcome: Outcome, workers: int) -> tuple[Promise, ...]:
         ),
         Promise("below capacity nothing leaves", calm.tally.remote == 0, f"{calm.tally.remote} left in the calm"),
         Promise(
-            "the replicas never get more than they take",
+            "together the replicas never get more than they take",
             burst.most <= capacity + workers,
             f"at most {burst.most} in flight there in the burst, of {capacity}",
         ),

