@@ -32,10 +32,10 @@ async def replayed(stage: Stage, policy: Policy, plan: Plan, on_sample: Callable
 async def _metric_loop(stage: Stage, interval: float, plan: Plan) -> None:
     """Set the split by what arrived since it was last set, and what waits; times are those of the load."""
     clock = asyncio.get_running_loop().time
-    then, (before, _) = clock(), await stage.arrived()
+    then, (before, _) = clock(), await stage.counts()
     while True:
         await asyncio.sleep(max(0.0, then + interval - clock()))
-        now, (count, in_flight) = clock(), await stage.arrived()
+        now, (count, in_flight) = clock(), await stage.counts()
         stage.split(share_away((count - before) / (now - then), plan.capacity, in_flight - plan.pool.size))
         then, before = now, count
 

@@ -41,7 +41,7 @@ class Stage:
         """Send this percent away from now on."""
         self._plane.publish(self._route.model_copy(update={"split": Split.away(away)}))
 
-    async def arrived(self) -> tuple[int, int]:
+    async def counts(self) -> tuple[int, int]:
         """Return how many requests Envoy has had, and how many the replicas have now, as it tells a metrics system."""
         total = f"http.{names.front_listener(MODEL)}.downstream_rq_total"
         active = f"cluster.{names.local_cluster(MODEL)}.upstream_rq_active"

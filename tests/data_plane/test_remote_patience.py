@@ -128,8 +128,9 @@ async def silence(address: str) -> AsyncIterator[None]:
         yield
 
 
-async def goes_silent(plane: Plane, address: str, change: Change) -> Model:
-    """Serve a model whose remote backend answers, until it does not."""
+@contextlib.asynccontextmanager
+async def gone_silent(plane: Plane, address: str, change: Change) -> AsyncIterator[Model]:
+    """Serve a model whose remote backend answered, and now takes no connection."""
     answer = web.Server(lambda _: asyncio.sleep(0, web.Response()))
     runner = web.ServerRunner(answer, shutdown_timeout=0)
     await runner.setup()
@@ -145,7 +146,9 @@ async def goes_silent(plane: Plane, address: str, change: Change) -> Model:
         await until(is_used, "the remote backend is used")
     finally:
         await runner.cleanup()
-    return model
+    async with silence(address):
+        yield model
+    await plane.withdraw(model)
 
 
 def patient(cluster: Cluster) -> None:
@@ -156,11 +159,8 @@ def patient(cluster: Cluster) -> None:
 async def test_a_remote_that_takes_no_connection_fails_no_request(
     plane: Plane, network: Network, change: Change, held: bool
 ) -> None:
-    address = network.host(51)
-    model = await goes_silent(plane, address, change)
-    async with silence(address):
+    async with gone_silent(plane, network.host(51), change) as model:
         report = await closed_loop(model.url, clients=20, requests=20, traffic=Traffic(timeout=3))
-    await plane.withdraw(model)
 
     assert (report.errors == {}) is held
     assert (report.summary.local == 20) is held
@@ -175,14 +175,11 @@ def without_checks(cluster: Cluster) -> None:
 async def test_a_remote_that_takes_no_connection_is_waited_for_no_longer_than_it_takes_to_know_it(
     plane: Plane, network: Network, change: Change, held: bool
 ) -> None:
-    address = network.host(52)
-    model = await goes_silent(plane, address, change)
-    async with silence(address):
+    async with gone_silent(plane, network.host(52), change) as model:
         await asyncio.sleep(4)
         began = asyncio.get_running_loop().time()
         replies = [await plane.ask(model) for _ in range(20)]
         seconds = asyncio.get_running_loop().time() - began
-    await plane.withdraw(model)
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}
     # Or each of them waits for a connection.

@@ -74,19 +74,33 @@ async def test_a_dead_replica_is_tried_twice(plane: Plane, change: Change, held:
 async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_time(
     plane: Plane, change: Change, held: bool
 ) -> None:
+    # For a second, then for two and three: three or four times.
+    assert (await ejections_of_a_bad_one(plane, change, seconds=8) <= 5) is held
+
+
+def for_two_seconds_at_most(cluster: Cluster) -> None:
+    if cluster.HasField("outlier_detection"):
+        cluster.outlier_detection.max_ejection_time.FromSeconds(2)
+
+
+@with_and_without(clusters(for_two_seconds_at_most), "max_ejection_time")
+async def test_what_goes_on_failing_is_tried_seldom(plane: Plane, change: Change, held: bool) -> None:
+    # One, two, three, four and five seconds; or one, and then two each time.
+    assert (await ejections_of_a_bad_one(plane, change, seconds=16) <= 5) is held
+
+
+async def ejections_of_a_bad_one(plane: Plane, change: Change, seconds: int) -> int:
+    """Ask replicas of which one fails requests but not its check; return how often it was ejected."""
     model = await plane.serve(Wanted(check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)), change=change))
     await plane.healthy(model, 4)
     bad = plane.backends.local[0]
     bad.behave("status=503")
     try:
-        report = await open_loop(model.url, [number / 50 for number in range(400)], Traffic())
+        report = await open_loop(model.url, [number / 50 for number in range(50 * seconds)], Traffic())
     finally:
         bad.behave("")
-    ejections = await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
-
     assert report.errors == {}
-    # For a second, then for two: four or five in these eight seconds.
-    assert (ejections <= 5) is held
+    return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
 
 
 async def test_unhealthy_replicas_get_nothing_while_another_is_healthy(plane: Plane) -> None:

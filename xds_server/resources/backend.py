@@ -36,21 +36,10 @@ _LONGEST_CHECK = timedelta(seconds=5)
 
 # What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
 # dropped on all ways; gRPC has none in a request.
+_ALL = HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=".*")))
+_NO_TRAILERS = Mutations(request_trailers_mutations=[HeaderMutation(remove_on_match=_ALL)])
 _WITHOUT_TRAILERS = HttpFilter(
-    name="envoy.filters.http.header_mutation",
-    typed_config=packed(
-        HeaderMutationFilter(
-            mutations=Mutations(
-                request_trailers_mutations=[
-                    HeaderMutation(
-                        remove_on_match=HeaderMutationRemoveOnMatch(
-                            key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=".*"))
-                        )
-                    )
-                ]
-            )
-        )
-    ),
+    name="envoy.filters.http.header_mutation", typed_config=packed(HeaderMutationFilter(mutations=_NO_TRAILERS))
 )
 
 

@@ -117,20 +117,9 @@ _BEHIND_THE_FRONT = replace(
 
 # Only answers of Envoy itself are mapped: those of the remote backend stay as they are. Trap 11: the credential
 # injector answers 401 itself when it has no credential.
-_NOT_ANSWERED = LocalReplyConfig(
-    mappers=[
-        ResponseMapper(
-            filter=AccessLogFilter(
-                status_code_filter=StatusCodeFilter(
-                    comparison=ComparisonFilter(
-                        op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused")
-                    )
-                )
-            ),
-            status_code=503,
-        )
-    ]
-)
+_IS_401 = ComparisonFilter(op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused"))
+_WITHOUT_CREDENTIAL = AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=_IS_401))
+_NOT_ANSWERED = LocalReplyConfig(mappers=[ResponseMapper(filter=_WITHOUT_CREDENTIAL, status_code=503)])
 _TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, local_reply_config=_NOT_ANSWERED))
 
 _TO_LOCAL = bytes(_BEHIND_THE_FRONT)

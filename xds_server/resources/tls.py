@@ -51,7 +51,7 @@ def upstream_tls(
     )
     context = UpstreamTlsContext(
         # RFC 6066, section 3: an address is not sent.
-        sni="" if _is_address(server_name) else server_name,
+        sni="" if _address(server_name) else server_name,
         common_tls_context=CommonTlsContext(
             tls_params=_VERSIONS,
             combined_validation_context=given or None,
@@ -63,20 +63,16 @@ def upstream_tls(
 
 
 def _for(server_name: str) -> SubjectAltNameMatcher:
-    if not _is_address(server_name):
-        return SubjectAltNameMatcher(
-            san_type=SubjectAltNameMatcherSanType.DNS, matcher=StringMatcher(exact=server_name)
-        )
-    # Envoy compares texts, and that of the certificate's address is in the one usual form.
-    address = ipaddress.ip_address(server_name)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    usual = f"::ffff:{mapped}" if mapped else str(address)
-    return SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.IP_ADDRESS, matcher=StringMatcher(exact=usual))
+    address = _address(server_name)
+    kind = SubjectAltNameMatcherSanType.IP_ADDRESS if address else SubjectAltNameMatcherSanType.DNS
+    return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=address or server_name))
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> str | None:
+    """Write an address in the usual form, None for a name: Envoy compares texts, and a certificate has that one."""
     try:
-        ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return f"::ffff:{mapped}" if mapped else str(address)
