@@ -192,7 +192,9 @@ async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
     for xds_server in site.xds_servers:
         shown[f"{xds_server.name} reports"] = (await reports(xds_server.probe), "keyed")
     for envoy in site.envoys:
-        shown[f"{envoy.node_id} config"] = (await envoy.whole_config(), "redacted")
+        # Envoys join one after another.
+        config = await eventually(envoy.whole_config, lambda config: "redacted" in config)
+        shown[f"{envoy.node_id} config"] = (config, "redacted")
         shown[f"{envoy.node_id} log"] = (envoy.process.log.read_text(), "")
     return shown
 

@@ -31,11 +31,11 @@ BACKEND_PORT = 8000
 
 
 def unused_port() -> int:
-    """Return a port that is free on 127.0.0.1 and that the kernel does not give to outgoing connections."""
+    """Return a port that is free on every address and that the kernel does not give to outgoing connections."""
     for port in random.sample(range(20000, 32000), 1000):
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("", port))  # refused if anybody listens on any address
             except OSError:
                 continue
             return port
