@@ -97,19 +97,17 @@ def _report(busy: int) -> bytes:
     for number in range(516):
         message.node.extensions.add(name=f"envoy.extension.{number:03}", category="c" * 40, type_urls=["t" * 40])
     for number, model in enumerate(MODELS):
-        for cluster in (names.local_cluster(model), names.fallback_cluster(model), _backend(model)):
+        sides = names.local_cluster(model), names.remote_cluster(model), _backend(model)
+        for cluster in (*sides, names.local_first_cluster(model), names.fallback_cluster(model)):
             stats = message.cluster_stats.add(cluster_name=cluster)
             stats.load_report_interval.FromMicroseconds(1_000_123)
-            for zone in ("local", "remote") if number < busy and cluster == names.local_cluster(model) else ():
-                locality = stats.upstream_locality_stats.add(
+            if number < busy and cluster in sides:
+                stats.upstream_locality_stats.add(
                     total_issued_requests=10,
                     total_successful_requests=9,
                     total_error_requests=1,
                     total_requests_in_progress=3,
                 )
-                locality.locality.zone = zone
-            if number < busy and names.is_backend(cluster):
-                stats.upstream_locality_stats.add(total_issued_requests=10).locality.zone = "remote"
     packed: bytes = message.SerializeToString()
     return packed
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger(__name__)
 
 SECONDS = 1.0
 """Between two changes. A gateway that rolls is two changes for each of its pods, and each is a route for each model."""
@@ -15,12 +18,17 @@ class GatewaySize:
     It follows the ready ones at once, and again `seconds` later at the earliest, with the last of what came in between.
     The first that it hears of is how many there are, and no change. So what a limit lets pass is wrong for that long at
     most, while any number of changes costs one route each second. `later` is awaited when it changes by itself.
+
+    Where nothing tells how many are ready, it stays as it was set. Then it says so, once, if it is too few for those
+    that are there: each of them lets pass what is meant for fewer.
     """
 
     def __init__(self, envoys: int, later: Callable[[], Awaitable[None]]) -> None:
         self.seconds = SECONDS
         self.envoys = envoys
         self._ready: int | None = None
+        self._connected = 0
+        self._is_used = self._was_told = False
         self._later = later
         self._task: asyncio.Task[None] | None = None
 
@@ -33,6 +41,29 @@ class GatewaySize:
         if not is_first:
             self._task = asyncio.create_task(self._rest())
         return True
+
+    def shared_by(self) -> int:
+        """Return `envoys`, for a limit that is to be shared."""
+        self._is_used = True
+        self._compare()
+        return self.envoys
+
+    def connected(self, envoys: int) -> None:
+        """Take in how many Envoys are connected."""
+        self._connected = envoys
+        self._compare()
+
+    def _compare(self) -> None:
+        if self._is_used and self._ready is None and self._connected > self.envoys and not self._was_told:
+            self._was_told = True
+            logger.warning(
+                "more Envoys are connected than share what replicas take",
+                extra={
+                    "connected": self._connected,
+                    "share": self.envoys,
+                    "remedy": "say how many: --gateway-service or proxyService, beamlit run --envoys",
+                },
+            )
 
     def close(self) -> None:
         """Follow no more."""

@@ -31,7 +31,7 @@ from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
-from xds_server.stream.clients import ClientEvent
+from xds_server.stream.clients import ClientEvent, count_of_carrying
 from xds_server.stream.server import AddressInUseError, XdsServer
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         StoreMetrics(registry, client, store)
 
         def look_again(event: ClientEvent) -> None:
+            if event.kind == "connected":
+                delivery.gateway_size.connected(count_of_carrying(server.clients()))
             reports.look_again(delivery.models_with(event.keys) if event.keys else None)
 
         loads = Loads()

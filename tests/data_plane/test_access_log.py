@@ -69,7 +69,7 @@ async def test_an_answer_is_told_as_the_client_asked_for_it(
     assert 0 <= line["first_byte_ms"] <= line["duration_ms"]
     hosts = {f"{one.host}:{one.port}" for one in (backends.local if side == "local" else [backends.remote])}
     assert line["host"] in hosts
-    assert line["cluster"] == model.local_cluster or line["cluster"].startswith("backend/")
+    assert line["cluster"] == f"{model.local_cluster}-first" or line["cluster"].startswith("backend/")
 
 
 @pytest.mark.parametrize("wanted", [AccessLog.ALL, AccessLog.FAILURES])
@@ -137,7 +137,7 @@ async def test_a_remote_backend_that_is_known_to_be_dead_is_told_by_the_address_
 
 async def recovered(plane: Plane, model: Model) -> None:
     """Leave no replica ejected to the next test."""
-    await plane.healthy(model, 4)
+    await plane.healthy(model, 3)
 
 
 async def test_with_no_other_side_the_clients_line_says_why(plane: Plane, backends: Backends) -> None:

@@ -103,14 +103,17 @@ async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane, change: Chan
     Which replica gets how many of those that stay is then a matter of chance: Envoy does not count for a replica what
     still waits for a connection to it.
     """
-    model = await plane.serve(Wanted(limit=LIMIT, change=change))
-    flight = Flight(plane.backends.local)
+    stayed, most = [], []
+    for _ in range(5):
+        model = await plane.serve(Wanted(limit=LIMIT, change=change))
+        flight = Flight(plane.backends.local)
+        report = await closed_loop(model.url, clients=100, requests=100, traffic=SLOW)
+        assert report.errors == {}
+        stayed.append(report.summary.local)
+        most.append(flight.peaks()[0])
 
-    report = await closed_loop(model.url, clients=100, requests=100, traffic=SLOW)
-
-    assert report.errors == {}
-    assert (report.summary.local == CAPACITY) is held
-    assert (flight.peaks()[0] == CAPACITY) is held
+    assert (stayed == [CAPACITY] * 5) is held
+    assert (most == [CAPACITY] * 5) is held
 
 
 async def test_what_leaves_waits_for_nothing(plane: Plane) -> None:
@@ -162,17 +165,23 @@ async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
 
 
 async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane) -> None:
-    """Its place is always free, so it is asked first, until it is left alone."""
-    model = await plane.serve(Wanted(limit=100))
-    failing, *_ = plane.backends.local
-    failing.behave("status=503")
+    """Its place is always free, so it is asked first, until it is left alone: the others have its places then."""
+    model = await plane.serve(Wanted(limit=LIMIT))
+    failing, *others = plane.backends.local
+    flight = Flight(others, settle=1)
+    for one in plane.backends.local:
+        one.behave("status=503" if one is failing else "delay=0.1")
     try:
-        report = await closed_loop(model.url, clients=20, requests=5_000)
+        report = await closed_loop(model.url, clients=CAPACITY, requests=1_200)
     finally:
-        failing.behave("")
+        for one in plane.backends.local:
+            one.behave("")
 
     assert report.errors == {}
-    assert report.summary.remote < 250
+    together, each = flight.peaks()
+    assert together <= CAPACITY
+    assert max(each) <= CAPACITY / len(others)
+    assert report.summary.remote < 60
 
 
 async def test_with_the_remote_gone_everything_stays(plane: Plane) -> None:

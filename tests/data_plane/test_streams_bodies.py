@@ -75,7 +75,7 @@ async def test_a_large_upload_arrives_whole(stage: Stage, way: str, framing: str
     model = await stage.plane.serve(stage.http.wanted(way))
     if way == "failover":
         # What is above the buffer is sent once only, so the dead replica must be known.
-        await stage.plane.healthy(model, 1)
+        await stage.plane.healthy(model, 0)
     body, headers = Sent(LARGE), {"probe": stage.probe()}
     if framing == "content-length":
         headers["content-length"] = str(LARGE)

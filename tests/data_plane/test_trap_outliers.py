@@ -58,8 +58,13 @@ async def test_an_ejection_counts_at_once(plane: Plane, change: Change, held: bo
     assert tried < 40 if held else tried > 40
 
 
-@with_and_without(cleared("consecutive_local_origin_failure"))
-async def test_a_dead_replica_is_tried_twice(plane: Plane, change: Change, held: bool) -> None:
+def whoever_cannot_be_reached(cluster: Cluster) -> None:
+    if cluster.HasField("outlier_detection"):
+        cluster.outlier_detection.enforcing_consecutive_local_origin_failure.value = 0
+
+
+@with_and_without(clusters(whoever_cannot_be_reached))
+async def test_a_dead_replica_is_tried_five_times(plane: Plane, change: Change, held: bool) -> None:
     model = await plane.serve(Wanted(replicas=plane.backends.replicas[:1], check=RARELY, change=change))
 
     with plane.backends.killed(plane.backends.local[0]):
@@ -67,7 +72,7 @@ async def test_a_dead_replica_is_tried_twice(plane: Plane, change: Change, held:
         refused = await plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_cx_connect_fail")
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
-    assert refused == (2 if held else 5)
+    assert refused == (5 if held else 8)
 
 
 @with_and_without(cleared("successful_active_health_check_uneject_host"))
@@ -92,7 +97,7 @@ async def test_what_goes_on_failing_is_tried_seldom(plane: Plane, change: Change
 async def ejections_of_a_bad_one(plane: Plane, change: Change, seconds: int) -> int:
     """Ask replicas of which one fails requests but not its check; return how often it was ejected."""
     model = await plane.serve(Wanted(check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)), change=change))
-    await plane.healthy(model, 4)
+    await plane.healthy(model, 3)
     bad = plane.backends.local[0]
     bad.behave("status=503")
     try:
@@ -130,7 +135,15 @@ async def test_when_nothing_is_believed_to_work_everything_is_tried(plane: Plane
     assert {reply.status for reply in replies} == ({200} if held else {503})
 
 
-@with_and_without(clusters(never_panic))
+def ejecting_the_remote(cluster: Cluster) -> None:
+    if cluster.type == Cluster.STATIC:
+        cluster.outlier_detection.consecutive_gateway_failure.value = 3
+        cluster.outlier_detection.enforcing_consecutive_gateway_failure.value = 100
+        cluster.outlier_detection.max_ejection_percent.value = 100
+        never_panic(cluster)
+
+
+@with_and_without(clusters(ejecting_the_remote))
 async def test_a_few_bad_answers_fail_nobody_elses_requests(plane: Plane, change: Change, held: bool) -> None:
     model = await plane.serve(Wanted(replicas=(), change=change))
     for _ in range(4):
@@ -157,7 +170,7 @@ async def test_one_bad_replica_of_three_sends_nothing_away(plane: Plane, change:
     model = await plane.serve(Wanted(check=OFTEN, change=change))
     bad = plane.backends.local[0]
     with plane.backends.killed(bad):
-        await plane.healthy(model, 3)  # two replicas and the remote
+        await plane.healthy(model, 2)
         report = await closed_loop(model.url, clients=16, requests=1_000)
 
     assert report.errors == {}

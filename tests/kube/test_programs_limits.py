@@ -38,6 +38,22 @@ async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
     assert 6 <= above.summary.local <= 7  # two workers
 
 
+async def test_more_envoys_than_share_the_limit_are_told_of(site: Site) -> None:
+    """Nobody said how many there are, so each lets pass what is meant for one."""
+    site.write(
+        site.served("chat", [site.backend("local-1")], site.backend("remote")).offloading(maxRequestsPerReplica=6)
+    )
+    server = site.xds_server()
+    site.controller()
+    await until_limit(await site.envoy("one"), 6)
+    assert "more Envoys are connected" not in server.log
+
+    await until_limit(await site.envoy("two"), 6)
+    (line,) = [line for line in server.log.splitlines() if "more Envoys are connected" in line]
+    assert "connected=2" in line
+    assert "share=1" in line
+
+
 def gateway(*ready: str) -> ASlice:
     return a_slice("gateway").ready(*ready)
 

@@ -13,24 +13,24 @@ from xds_server.stream.load_wire import ClusterLoad, LocalityLoad
 BACKEND = names.backend_cluster("b")
 
 
-def load(cluster: str, zone: str = "", *, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
-    """A cluster of which one locality did something; without a zone none did."""
-    return ClusterLoad(cluster, 1.0, (LocalityLoad(zone, sent, ok, bad, now),) if sent or ok or bad or now else ())
+def load(cluster: str, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+    """A cluster, of which one locality did something if anything was done."""
+    return ClusterLoad(cluster, 1.0, (LocalityLoad(sent, ok, bad, now),) if sent or ok or bad or now else ())
 
 
 def to_local(model: ModelKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
     """What went to the replicas of a model."""
-    return load(names.local_cluster(model), "local", sent=sent, ok=ok, bad=bad, now=now)
+    return load(names.local_cluster(model), sent, ok, bad, now)
 
 
 def away(model: ModelKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
-    """What found no replica, or failed there, and went to the remote backend."""
-    return load(names.local_cluster(model), "remote", sent=sent, ok=ok, bad=bad, now=now)
+    """What went to the remote backend by the internal listener: found no replica, failed there, or is guarded."""
+    return load(names.remote_cluster(model), sent, ok, bad, now)
 
 
 def to_backend(sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
     """What went to the remote backend, by whichever way."""
-    return load(BACKEND, "remote", sent=sent, ok=ok, bad=bad, now=now)
+    return load(BACKEND, sent, ok, bad, now)
 
 
 def serves(loads: Loads, model: ModelKey, *, away: int | None = None, credential: bool = False) -> None:

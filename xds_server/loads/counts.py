@@ -56,7 +56,7 @@ class StreamCounts:
         self._track({load.cluster for load in clusters}, backends)
         for load in clusters:
             for locality in load.localities:
-                name = self._counted_as(load.cluster, locality.zone)
+                name = self._counted_as(load.cluster)
                 if name is not None:
                     added[name] = plus(added.get(name, ZERO), locality)
         self._share_out(added, backends)
@@ -88,19 +88,15 @@ class StreamCounts:
                 self.counts.setdefault(side(model, REMOTE), ZERO)
         self._backends = {cluster for cluster in self._tracked if is_backend(cluster)}
 
-    def _counted_as(self, cluster: str, zone: str) -> str | None:
-        """Say what a locality of a cluster counts for; None for what counts elsewhere, or is nothing of ours."""
+    def _counted_as(self, cluster: str) -> str | None:
+        """Say what a cluster counts for; None for what counts elsewhere, or is nothing of ours."""
         if cluster not in self._tracked:
             return None
         if is_backend(cluster):
             return cluster
         model, kind = model_of_cluster(cluster)
-        match kind:
-            case "local" if model:
-                return side(model, LOCAL if zone == LOCAL else REMOTE)
-            case "remote" if model:
-                return side(model, REMOTE)
-        return None  # the way back, which ends at the replicas and counts there
+        # The others are ways: what goes by them ends at one of the two sides, and counts there.
+        return side(model, kind) if model and kind in (LOCAL, REMOTE) else None
 
     def _share_out(self, added: dict[str, Count], backends: Backends) -> None:
         """Give what backends count to the models that sent it.

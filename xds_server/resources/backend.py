@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
-from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTlsOptions, Locality
+from envoy_data_plane.envoy.config.core.v3 import HealthCheck, HealthCheckTlsOptions
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     ClusterLoadAssignmentPolicy,
@@ -75,7 +75,6 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
             endpoints=[
                 LocalityLbEndpoints(
                     priority=priority,
-                    locality=Locality(zone=names.REMOTE),
                     lb_endpoints=[endpoint],
                 )
                 for priority, endpoint in enumerate((there, nowhere))

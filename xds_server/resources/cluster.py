@@ -7,8 +7,10 @@ from functools import lru_cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
+    ClusterCustomClusterType,
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
+    ClusterLbPolicy,
     OutlierDetection,
 )
 from envoy_data_plane.envoy.config.core.v3 import Address, EnvoyInternalAddress
@@ -18,6 +20,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
+from envoy_data_plane.envoy.extensions.clusters.aggregate.v3 import ClusterConfig
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from controller.api.route import HttpCheck
@@ -35,12 +38,18 @@ from xds_server.resources.upstream import (
 )
 from xds_server.snapshot.snapshot import Resource
 
+# Replicas are near.
+_CONNECT = timedelta(milliseconds=250)
+
 # Trap 4: by default a tenth of the hosts may be ejected, so pools under ten never eject. Only what cannot be a matter
 # of one request counts: connections that fail, and gateway errors one after another.
 _OUTLIERS = OutlierDetection(
     max_ejection_percent=100,
     split_external_local_origin_errors=True,
-    consecutive_local_origin_failure=2,
+    # With `firstByteTimeout`, an answer that does not begin in time counts like a connection that fails (Envoy,
+    # "Outlier detection", "Locally originated failures"). Two slow answers in a row are no outlier; a replica that
+    # hangs has more than that. It is so without it too, or a change of it would be one of the cluster.
+    consecutive_local_origin_failure=5,
     consecutive_gateway_failure=3,
     enforcing_consecutive_gateway_failure=100,
     enforcing_consecutive_5xx=0,
@@ -61,75 +70,77 @@ _LOCAL = bytes(
     Cluster(
         type=ClusterDiscoveryType.EDS,
         eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
-        connect_timeout=timedelta(milliseconds=250),
+        connect_timeout=_CONNECT,
         outlier_detection=_OUTLIERS,
     )
 )
 
+_IN_TURN = EVERY + bytes(
+    Cluster(
+        lb_policy=ClusterLbPolicy.CLUSTER_PROVIDED,
+        connect_timeout=_CONNECT,
+        typed_extension_protocol_options=same_protocol_as_client(),
+    )
+)
 
-# An answer that does not begin in time counts like a connection that fails (Envoy, "Outlier detection", "Locally
-# originated failures"). One slow answer behind another is no outlier; a replica that hangs has more than that.
-_SLOW_ANSWERS_COUNT = OutlierDetection(consecutive_local_origin_failure=5)
 
+def local_cluster(name: str, check: HttpCheck | None, *, is_alone: bool) -> Resource:
+    """Build the cluster of a model's replicas, told over EDS, and checked with `check` or by connecting to them.
 
-def local_cluster(name: str, check: HttpCheck | None, *, is_hedged: bool, is_limited: bool) -> Resource:
-    """Build the cluster of a model's replicas; they, and what comes after them, are told over EDS.
-
-    Replicas are checked with `check`, or by connecting to them. The internal address of the remote side is not: its
-    endpoint says so. `is_hedged` tells whether a late answer counts against a replica, `is_limited` whether each has a
-    limit.
+    It is the same whatever else is asked of the model: a cluster that changes has nothing in flight again, as Envoy
+    counts it. But one that has no remote behind it is alone, and then a retry has to find another replica: the one with
+    the fewest requests may be the one that fails them, and it would be that one each time.
     """
     checked = health_check(check or HttpCheck(path="", interval=timedelta(seconds=1)))
-    outliers = _SLOW_ANSWERS_COUNT if is_hedged else None
-    common = (CHECKED_EVENLY if is_limited else CHECKED) + _LOCAL
-    return resource(name, Cluster(name=name, health_checks=[checked], outlier_detection=outliers), common=common)
+    common = _LOCAL + (CHECKED if is_alone else CHECKED_EVENLY)
+    return resource(name, Cluster(name=name, health_checks=[checked]), common=common)
+
+
+def one_after_the_other(name: str, first: str, second: str) -> Resource:
+    """Build the cluster that goes to the first of two, and to the second if that has nobody, or for a retry.
+
+    What is in flight is counted by the one that has it (Envoy, "Aggregate cluster"). What upstream filters and limits
+    there are is by this one.
+    """
+    in_turn = ClusterCustomClusterType(
+        name="envoy.clusters.aggregate", typed_config=packed(ClusterConfig(clusters=[first, second]))
+    )
+    return resource(name, Cluster(name=name, cluster_type=in_turn), common=_IN_TURN)
+
+
+def remote_cluster(name: str, listener: str) -> Resource:
+    """Build the cluster that hands a request as it is to the internal listener in front of a remote backend."""
+    endpoint = LbEndpoint(endpoint=_internal(listener), metadata=answered_by(REMOTE))
+    return resource(name, _static(name, endpoint), common=_HANDING_ON)
 
 
 def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Resource:
     """Build the cluster that gives `headers` back to a request and hands it to the internal listener `listener`."""
-    cluster = Cluster(
-        name=name,
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=_internal(listener))])],
-        ),
-    )
-    return resource(name, cluster, common=_giving_back(headers))
+    return resource(name, _static(name, LbEndpoint(endpoint=_internal(listener))), common=_giving_back(headers))
 
 
 @lru_cache(_REMEMBERED)
 def _giving_back(headers: tuple[str, ...]) -> bytes:
     restored = HttpFilter(name="restored", typed_config=packed(restoring(headers)))
+    return _handing_on(restored)
+
+
+def _handing_on(*upstream_filters: HttpFilter) -> bytes:
     return EVERY + encoded(
         Cluster(
             type=ClusterDiscoveryType.STATIC,
-            connect_timeout=timedelta(milliseconds=250),
-            typed_extension_protocol_options=same_protocol_as_client(restored),
+            connect_timeout=_CONNECT,
+            typed_extension_protocol_options=same_protocol_as_client(*upstream_filters),
         )
     )
 
 
-def remote_cluster(name: str, remote_listener: str, local_listener: str) -> Resource:
-    """Build the cluster that hands a request as it is to the internal listener in front of a remote backend.
+_HANDING_ON = _handing_on()
 
-    A request that is not answered there is handed to the one in front of the replicas, whose answer says who gave it.
-    """
-    there = LbEndpoint(endpoint=_internal(remote_listener), metadata=answered_by(REMOTE))
-    back = LbEndpoint(endpoint=_internal(local_listener))
-    cluster = Cluster(
-        name=name,
-        type=ClusterDiscoveryType.STATIC,
-        load_assignment=ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[
-                LocalityLbEndpoints(priority=priority, lb_endpoints=[endpoint])
-                for priority, endpoint in enumerate((there, back))
-            ],
-        ),
-        connect_timeout=timedelta(milliseconds=250),
-        typed_extension_protocol_options=same_protocol_as_client(),
-    )
-    return resource(name, cluster, common=EVERY)
+
+def _static(name: str, endpoint: LbEndpoint) -> Cluster:
+    sides = [LocalityLbEndpoints(lb_endpoints=[endpoint])]
+    return Cluster(name=name, load_assignment=ClusterLoadAssignment(cluster_name=name, endpoints=sides))
 
 
 def _internal(listener: str) -> Endpoint:

@@ -122,8 +122,6 @@ _WITHOUT_CREDENTIAL = AccessLogFilter(status_code_filter=StatusCodeFilter(compar
 _NOT_ANSWERED = LocalReplyConfig(mappers=[ResponseMapper(filter=_WITHOUT_CREDENTIAL, status_code=503)])
 _TO_REMOTE = bytes(replace(_BEHIND_THE_FRONT, local_reply_config=_NOT_ANSWERED))
 
-_TO_LOCAL = bytes(_BEHIND_THE_FRONT)
-
 _BACK_TO_LOCAL = bytes(
     replace(
         _BEHIND_THE_FRONT,
@@ -165,24 +163,24 @@ def remote_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener
     return _internal(names.remote_listener(model), manager, _TO_REMOTE)
 
 
-def local_listener(model: ModelKey, *, is_restoring: bool, log: AccessLog = AccessLog.OFF) -> Listener:
+def local_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that hands a request to the replicas after the remote backend did not answer it.
 
-    A request that was sent to the backend directly was made into one for it: then this listener `is_restoring` its path
-    and its host; its headers are restored already. It knows nothing of the backend, so a request that met an older
-    version of it comes back just as well.
+    It was sent to the backend directly, made into one for it: its path and its host are restored here, its headers are
+    already. The listener knows nothing of the backend, so a request that met an older version of it comes back just as
+    well.
     """
     restored: dict[str, Any] = {"path_rewrite": state_of(":path"), "host_rewrite": state_of(":authority")}
     route = Route(
         match=RouteMatch(prefix="/"),
-        route=forwarding(names.local_cluster(model), **(restored if is_restoring else {})),
-        request_headers_to_remove=list(HANDED_ON.values()) if is_restoring else [],
+        route=forwarding(names.local_first_cluster(model), **restored),
+        request_headers_to_remove=list(HANDED_ON.values()),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
-    name = names.local_listener(model) if is_restoring else names.replicas_listener(model)
+    name = names.local_listener(model)
     routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
     manager = HttpConnectionManager(route_config=routes, http_filters=[_router(model, log)])
-    return _internal(name, manager, _BACK_TO_LOCAL if is_restoring else _TO_LOCAL)
+    return _internal(name, manager, _BACK_TO_LOCAL)
 
 
 def _router(model: ModelKey, log: AccessLog) -> HttpFilter:

@@ -13,7 +13,7 @@ from xds_server.resources.access_log import AccessLog
 from xds_server.resources.backend import backend_cluster
 from xds_server.resources.credential import token_cluster
 from xds_server.resources.encoding import encoded
-from xds_server.resources.endpoint import load_assignment, local_side, remote_side
+from xds_server.resources.endpoint import load_assignment
 from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import limit_of_one_envoy
 from xds_server.resources.packing import resource
@@ -60,13 +60,14 @@ def resources_for(
     # It is counted for the limit alone: a change of it leaves everything else as it is.
     gateway = replace(gateway, envoys=1)
     is_limited = bounds.limit is not None
-    local = _local(model, route, replicas, bounds)
+    local = _local(model, route, replicas)
     remote = _remote(model, route.remote, backend, is_limited, gateway) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
     named = [one.key for one in local]
-    if route.remote and (route.split.remote or is_limited):
-        named += _named_by_route(model, remote, is_direct=is_direct(route.remote, is_limited=is_limited))
+    if route.remote:
+        leaves, direct = bool(route.split.remote) or is_limited, is_direct(route.remote, is_limited=is_limited)
+        named += _named_by_route(model, remote, leaves=leaves, is_direct=direct)
     return (
         *local,
         *remote,
@@ -94,18 +95,12 @@ def backend_name(model: ModelKey, remote: RemoteRoute) -> str:
     return names.backend_cluster(_digest(model, remote))
 
 
-def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], bounds: Bounds) -> tuple[Resource, ...]:
+def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) -> tuple[Resource, ...]:
     name = names.local_cluster(model)
-    behind = (remote_side(names.remote_listener(model)),) if route.remote else ()
     return (
-        _local_cluster(
-            name,
-            route.local.health_check,
-            is_hedged=bounds.patience is not None,
-            is_limited=bounds.limit is not None,
-        ),
+        _local_cluster(name, route.local.health_check, is_alone=route.remote is None),
         # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
-        Resource.of(ENDPOINT, name, load_assignment(name, (local_side(replicas), *behind))),
+        Resource.of(ENDPOINT, name, load_assignment(name, replicas)),
     )
 
 
@@ -157,33 +152,47 @@ def _remote(
     shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
     oauth = remote.auth.oauth if remote.auth else None
     tokens = (token_cluster(oauth, authorities),) if oauth else ()
-    direct = is_direct(remote, is_limited=is_limited)
-    # Two names: what is still on its way by the one is not treated as by the other.
-    to_local = names.local_listener(model) if direct else names.replicas_listener(model)
-    back = resource(
-        to_local,
-        listener.local_listener(model, is_restoring=direct, log=log),
-        [ResourceKey(CLUSTER, names.local_cluster(model))],
+    local, away = names.local_cluster(model), names.remote_cluster(model)
+    local_first = names.local_first_cluster(model)
+    return (
+        shared,
+        to_backend,
+        listening,
+        *tokens,
+        cluster.remote_cluster(away, names.remote_listener(model)),
+        cluster.one_after_the_other(local_first, local, away),
+        *(
+            _way_back(model, remote, log)
+            if is_direct(remote, is_limited=is_limited)
+            else (cluster.one_after_the_other(names.remote_first_cluster(model), away, local),)
+        ),
     )
-    way = (
-        cluster.fallback_cluster(names.fallback_cluster(model), to_local, saved_headers(remote))
-        if direct
-        else cluster.remote_cluster(names.remote_cluster(model), names.remote_listener(model), to_local)
+
+
+def _way_back(model: ModelKey, remote: RemoteRoute, log: AccessLog) -> tuple[Resource, ...]:
+    """Build the way of a request that was sent to a backend directly, and is to be the client's own again."""
+    back = names.local_listener(model)
+    return (
+        cluster.fallback_cluster(names.fallback_cluster(model), back, saved_headers(remote)),
+        resource(back, listener.local_listener(model, log), [ResourceKey(CLUSTER, names.local_first_cluster(model))]),
     )
-    return (shared, to_backend, listening, *tokens, way, back)
 
 
 _backend = lru_cache(_REMEMBERED)(backend_cluster)
 
 
-def _named_by_route(model: ModelKey, side: tuple[Resource, ...], *, is_direct: bool) -> list[ResourceKey]:
-    """List what of the remote side stands behind the names in the front's route; see `_guarded_route`."""
-    if is_direct:
+def _named_by_route(model: ModelKey, side: tuple[Resource, ...], *, leaves: bool, is_direct: bool) -> list[ResourceKey]:
+    """List what of the remote side stands behind the names in the front's route; `leaves` if it has a way of its own.
+
+    A guarded backend is not named by it: see `_guarded_route`.
+    """
+    if leaves and is_direct:
         return [one.key for one in side if one.key.type_url != ROUTE]
     return [
         ResourceKey(CLUSTER, names.remote_cluster(model)),
+        ResourceKey(CLUSTER, names.local_first_cluster(model)),
         ResourceKey(LISTENER, names.remote_listener(model)),
-        ResourceKey(LISTENER, names.replicas_listener(model)),
+        *([ResourceKey(CLUSTER, names.remote_first_cluster(model))] if leaves else []),
     ]
 
 

@@ -42,7 +42,7 @@ def remote_route_configuration(model: ModelKey) -> str:
 
 
 def local_cluster(model: ModelKey) -> str:
-    """Name the cluster of the replicas, with the remote backend behind them."""
+    """Name the cluster of the replicas, and of nothing else: what it has in flight, they have."""
     return f"{model}/{LOCAL}"
 
 
@@ -52,8 +52,18 @@ def fallback_cluster(model: ModelKey) -> str:
 
 
 def remote_cluster(model: ModelKey) -> str:
-    """Name the cluster of the internal listener that goes to a remote backend with a credential of ours."""
+    """Name the cluster of the internal listener in front of the remote backend."""
     return f"{model}/{REMOTE}"
+
+
+def local_first_cluster(model: ModelKey) -> str:
+    """Name the cluster that goes to the replicas, and to the remote backend if they do not answer."""
+    return f"{model}/{LOCAL}-first"
+
+
+def remote_first_cluster(model: ModelKey) -> str:
+    """Name the cluster that goes to the remote backend, and to the replicas if it does not answer."""
+    return f"{model}/{REMOTE}-first"
 
 
 def remote_listener(model: ModelKey) -> str:
@@ -64,11 +74,6 @@ def remote_listener(model: ModelKey) -> str:
 def local_listener(model: ModelKey) -> str:
     """Name the internal listener that turns a request for the remote backend back into the client's own."""
     return f"{LOCAL}/{model}"
-
-
-def replicas_listener(model: ModelKey) -> str:
-    """Name the internal listener that hands a request on to the replicas as it is."""
-    return f"replicas/{model}"
 
 
 def backend_cluster(digest: str) -> str:
@@ -98,7 +103,7 @@ def is_backend(cluster: str) -> bool:
 
 
 def model_of_cluster(cluster: str) -> tuple[ModelKey | None, str]:
-    """Read back whose cluster one is, and which: `local`, `remote` or `fallback`. None for those that are shared."""
+    """Read back whose cluster one is, and which: `local`, `remote`, `fallback`... None for those that are shared."""
     namespace, _, rest = cluster.partition("/")
     name, _, kind = rest.partition("/")
     return (ModelKey(namespace, name), kind) if kind else (None, "")

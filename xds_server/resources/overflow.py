@@ -12,6 +12,8 @@ from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import ClusterSpecifierPlugin
 from envoy_data_plane.envoy.extensions.router.cluster_specifiers.lua.v3 import LuaConfig
 
+from xds_server.resources import names
+from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import extension
 
 # Those that wait for a connection count too: without them every one of a hundred first requests finds nobody in flight.
@@ -19,9 +21,9 @@ _CHOICE = """\
 function envoy_on_route(handle)
   local replicas = handle:getCluster({local_cluster})
   if replicas ~= nil and replicas:numRequests() + replicas:numPendingRequests() >= {limit} then
-    return {remote_cluster}
+    return {remote_first}
   end
-  return {local_cluster}
+  return {local_first}
 end
 """
 
@@ -36,19 +38,22 @@ def limit_of_one_envoy(each: int, ready: int, envoys: int) -> int:
     return max(1, -(-each * ready // max(1, envoys)))
 
 
-def local_until_full(local_cluster: str, remote_cluster: str, limit: int) -> ClusterSpecifierPlugin:
-    """Build the specifier that names the remote cluster for a request that finds `limit` others in flight.
+def local_until_full(model: ModelKey, limit: int) -> ClusterSpecifierPlugin:
+    """Build the specifier that sends a request to the remote side if it finds `limit` others at the replicas.
 
     What an Envoy counts, it counts over all of its workers. Two that look in the same instant see the same number, so
     the limit is passed by the number of workers less one at the most.
     """
     script = _CHOICE.format(
-        local_cluster=_quoted(local_cluster), remote_cluster=_quoted(remote_cluster), limit=int(limit)
+        local_cluster=_quoted(names.local_cluster(model)),
+        local_first=_quoted(names.local_first_cluster(model)),
+        remote_first=_quoted(names.remote_first_cluster(model)),
+        limit=int(limit),
     )
     return ClusterSpecifierPlugin(
         extension=extension(
             "local_until_full",
-            LuaConfig(source_code=DataSource(inline_string=script), default_cluster=local_cluster),
+            LuaConfig(source_code=DataSource(inline_string=script), default_cluster=names.local_first_cluster(model)),
         )
     )
 

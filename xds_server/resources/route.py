@@ -157,11 +157,10 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, boun
 
 def _to_replicas(model: ModelKey, bounds: Bounds) -> RouteAction:
     """Build the action of a request that stays if the replicas answer it: within their bounds."""
-    local, helped = names.local_cluster(model), helped_by_the_other_side(bounds.patience)
+    helped = helped_by_the_other_side(bounds.patience)
     if bounds.limit is None:
-        return forwarding(local, **helped)
-    specifier = local_until_full(local, names.remote_cluster(model), bounds.limit)
-    return forwarding(None, inline_cluster_specifier_plugin=specifier, **helped)
+        return forwarding(names.local_first_cluster(model), **helped)
+    return forwarding(None, inline_cluster_specifier_plugin=local_until_full(model, bounds.limit), **helped)
 
 
 def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
@@ -186,7 +185,7 @@ def _guarded_route(model: ModelKey) -> Route:
     return Route(
         name=names.REMOTE,
         match=RouteMatch(prefix="/"),
-        route=forwarding(names.remote_cluster(model), retry_policy=ON_THE_OTHER_SIDE),
+        route=forwarding(names.remote_first_cluster(model), retry_policy=ON_THE_OTHER_SIDE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
 

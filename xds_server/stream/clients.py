@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -57,6 +58,11 @@ class ClientEvent:
     node_id: str
     is_debug: bool
     keys: frozenset[ResourceKey] = frozenset()
+
+
+def count_of_carrying(clients: Iterable[ClientState]) -> int:
+    """Count the Envoys that carry traffic; one that has not noticed yet that its last stream is over counts once."""
+    return len({one.node_id for one in clients if not one.is_debug})
 
 
 def is_debug(node_id: str) -> bool:

@@ -20,7 +20,6 @@ class LocalityLoad:
     Envoy counts what it sends: a request that is tried twice is two. What ended need not have begun in the same report.
     """
 
-    zone: str
     issued: int
     succeeded: int
     failed: int
@@ -82,7 +81,6 @@ def _clusters(message: lrs_pb2.LoadStatsRequest) -> Iterator[ClusterLoad]:
             interval.seconds + interval.nanos / 1e9,
             tuple(
                 LocalityLoad(
-                    one.locality.zone,
                     one.total_issued_requests,
                     one.total_successful_requests,
                     one.total_error_requests,

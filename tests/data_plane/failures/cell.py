@@ -47,7 +47,7 @@ async def come_of(site: Site, cell: Cell, size: Size, change: Change = nothing) 
     case, plane = cell.case, site.plane
     wanted = replace(case.wanted, away=cell.away, remote=not cell.is_kept, check=_CHECK, change=change)
     model = await plane.serve(site.wanted(case.way, wanted))
-    await plane.healthy(model, len(site.replicas) + wanted.remote)
+    await plane.healthy(model, len(site.replicas))
     await _reaches_remote(plane, model)
     for one in site.everyone:
         one.ledger.clear()

@@ -70,6 +70,10 @@ class Backend:
         """Set how requests are answered that choose nothing themselves, see its program; empty for as usual."""
         self._ask("behaviour", behaviour.encode())
 
+    def release(self, name: str) -> None:
+        """Answer the requests that it holds by this name, see its program."""
+        self._ask("release", name.encode())
+
     def received(self) -> int:
         """How many bytes it received since its start."""
         return int(self._ask("received"))

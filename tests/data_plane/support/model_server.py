@@ -10,6 +10,7 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 * `size=1000000`          a body of that many bytes
 * `header=name:value`     one more header
 * `silent=1`              never answer
+* `held=NAME`             wait for `PUT /-/release` with this name in the body
 * `early=103`             say so, and then answer
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
@@ -34,6 +35,8 @@ import struct
 import sys
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
@@ -48,6 +51,7 @@ class Server:
         self.count = 0
         self.received = 0
         self.ledger = ledger
+        self.held: dict[str, list[Callable[[], None]]] = defaultdict(list)
         self.spans: deque[tuple[float, float]] = deque(maxlen=100_000)
         self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
 
@@ -136,6 +140,10 @@ class Connection(asyncio.Protocol):
         elif path == "/-/behaviour":
             self._server.behaviour = request.body.decode()
             self._answer(200, b"")
+        elif path == "/-/release":
+            for finish in self._server.held.pop(request.body.decode(), ()):
+                finish()
+            self._answer(200, b"")
         elif path == "/-/count":
             self._answer(200, b"%d" % self._server.count)
         elif path == "/-/received":
@@ -163,7 +171,9 @@ class Connection(asyncio.Protocol):
         does = dict(part.split("=", 1) for part in chosen.split(";") if part)
         if "silent" in does:
             return
-        if "delay" in does:
+        if "held" in does:
+            server.held[does["held"]].append(partial(self._finish, does, body))
+        elif "delay" in does:
             asyncio.get_running_loop().call_later(float(does["delay"]), self._finish, does, body)
         else:
             self._finish(does, body)

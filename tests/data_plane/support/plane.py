@@ -185,7 +185,7 @@ class Plane:
         await until(are_there, f"{count} requests in flight for {model.key}")
 
     async def healthy(self, model: Model, count: int) -> None:
-        """Wait until Envoy takes so many endpoints of the cluster that prefers local for healthy."""
+        """Wait until Envoy takes so many replicas for healthy."""
 
         async def all_envoys_agree() -> bool:
             for envoy in self.envoys:
@@ -194,7 +194,7 @@ class Plane:
                     return False
             return True
 
-        await until(all_envoys_agree, f"{count} healthy endpoints of {model.local_cluster}")
+        await until(all_envoys_agree, f"{count} healthy replicas of {model.key}")
 
     async def ask(self, model: Model, method: str = "GET", path: str = "", **more: Any) -> Reply:
         """Send one request with a `probe` of its own, once, on a new connection. Raises httpx.HTTPError."""

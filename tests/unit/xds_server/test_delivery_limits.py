@@ -64,7 +64,7 @@ async def delivering(*objects, gateway_service=("system", "gateway")):
     task = asyncio.create_task(delivery.run())
     await settled()
     try:
-        yield store, published
+        yield store, published, delivery
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -73,18 +73,18 @@ async def delivering(*objects, gateway_service=("system", "gateway")):
 
 @pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
 async def test_the_ready_envoys_share_the_limit(envoys, limit):
-    async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published):
+    async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published, _):
         assert published.limit_of("default/a") == limit
 
 
 async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
-    async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published):
+    async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published, _):
         assert published.limit_of("default/a") == 6
 
 
 async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
     objects = decided("a", limited()), decided("b", limited()), decided("c", a_route(a_remote()))
-    async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published):
+    async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(gateway_of("10.1.0.1", "10.1.0.2", version="2"))
         await settled()
         assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}]
@@ -96,6 +96,7 @@ async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_
     async with delivering(decided("a", limited()), decided("b", limited()), THREE, gateway_of(*one)) as (
         store,
         published,
+        _,
     ):
         for version, envoys in enumerate((two, three, two, three, two, three), start=2):
             store.put(gateway_of(*envoys, version=str(version)))
@@ -109,7 +110,7 @@ async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_
 
 
 async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
-    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published):
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
         for version, envoys in enumerate((("10.1.0.1", "10.1.0.2"), ("10.1.0.1",)), start=2):
             store.put(gateway_of(*envoys, version=str(version)))
             await settled()
@@ -119,7 +120,7 @@ async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
 
 
 async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
-    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published):
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(a_slice().ready("10.0.0.1").stored(version="2"))
         await settled()
         assert published.changes[1:] == [{("EDS", "default/a/local"), ("RDS", "default/a")}]
@@ -127,7 +128,38 @@ async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
 
 
 async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():
-    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published):
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(gateway_of("10.1.0.7", version="2"))
         await settled()
         assert published.changes[1:] == []
+
+
+@pytest.mark.parametrize("limit_first", [True, False])
+async def test_more_envoys_than_share_the_limit_are_told_of_once(limit_first, caplog):
+    nothing_limited = () if not limit_first else (decided("a", limited()),)
+    async with delivering(*nothing_limited, THREE, gateway_service=None) as (store, _, delivery):
+        for connected in (2, 3, 4, 3):
+            delivery.gateway_size.connected(connected)
+        store.put(decided("a", limited()))
+        await settled()
+        (record,) = caplog.records
+        assert record.message == "more Envoys are connected than share what replicas take"
+        assert (record.connected, record.share) == (3, 2)
+
+
+async def test_more_envoys_than_are_ready_are_nothing_to_tell_of(caplog):
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (_, _, delivery):
+        delivery.gateway_size.connected(3)
+        assert caplog.records == []
+
+
+async def test_without_a_limit_it_does_not_matter_how_many_there_are(caplog):
+    async with delivering(decided("a", a_route(a_remote())), THREE, gateway_service=None) as (_, _, delivery):
+        delivery.gateway_size.connected(3)
+        assert caplog.records == []
+
+
+async def test_a_followed_service_that_is_not_there_does_not_hide_them(caplog):
+    async with delivering(decided("a", limited()), THREE) as (_, _, delivery):
+        delivery.gateway_size.connected(3)
+        assert len(caplog.records) == 1

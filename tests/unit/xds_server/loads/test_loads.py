@@ -100,7 +100,8 @@ def test_a_model_that_is_gone_is_forgotten_and_its_last_report_too():
 
 
 def test_what_is_no_cluster_of_a_model_does_not_count():
-    loads = heard([load("xds_server", "", sent=1), load("auth/x", "", sent=1), load("default/a/fallback", "", sent=1)])
+    ways = [load(f"default/a/{way}", sent=1) for way in ("fallback", "local-first", "remote-first")]
+    loads = heard([load("xds_server", sent=1), load("auth/x", sent=1), *ways])
     assert loads.totals() == {}
 
 
@@ -108,12 +109,12 @@ def test_what_is_no_cluster_of_a_model_does_not_count():
 
 
 def test_a_request_that_found_no_replica_is_of_the_remote_side():
-    loads = heard([away(A, sent=3, ok=3), to_backend(sent=3, ok=3)], away=0)
+    loads = heard([to_local(A), away(A, sent=3, ok=3), to_backend(sent=3, ok=3)], away=0)
     assert (of(loads), of(loads, "default/a/remote")) == (Count(), Count(3, 3))
 
 
-def test_what_gets_a_credential_has_a_cluster_of_its_own():
-    reported = [load("default/a/remote", "", sent=2, ok=2), away(A, sent=1, ok=1), to_backend(sent=3, ok=3)]
+def test_what_gets_a_credential_passes_the_cluster_of_its_model():
+    reported = [to_local(A), away(A, sent=3, ok=3), to_backend(sent=3, ok=3)]
     loads = heard(reported, away=50, credential=True, models=(A, B))
     assert of(loads, "default/a/remote") == Count(3, 3)
 

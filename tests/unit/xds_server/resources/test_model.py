@@ -31,6 +31,8 @@ def touched(before, after):
 
 
 REMOTE_SIDE = {
+    ("CDS", "default/a/remote"),
+    ("CDS", "default/a/local-first"),
     ("CDS", "default/a/fallback"),
     ("LDS", "local/default/a"),
     ("LDS", "remote/default/a"),
@@ -88,7 +90,7 @@ def test_a_remote_that_goes_takes_its_side_with_it_and_leaves_the_listener_alone
     changed = touched(before, after)
     assert changed > REMOTE_SIDE
     assert ("LDS", "default/a") not in changed
-    assert ("CDS", "default/a/local") not in changed
+    assert ("EDS", "default/a/local") not in changed
 
 
 def test_prior_fault_21_models_share_a_backend_and_nothing_else():
@@ -184,5 +186,11 @@ def test_a_route_requires_what_it_sends_requests_to():
     def required(away):
         return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "default/a")].requires)
 
-    assert required(0) == {("CDS", "default/a/local"), ("EDS", "default/a/local")}
+    assert required(0) == {
+        ("CDS", "default/a/local"),
+        ("EDS", "default/a/local"),
+        ("CDS", "default/a/local-first"),
+        ("CDS", "default/a/remote"),
+        ("LDS", "remote/default/a"),
+    }
     assert required(30) > required(0) | REMOTE_SIDE - {("RDS", "remote/default/a")}

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from envoy.extensions.clusters.aggregate.v3.cluster_pb2 import ClusterConfig
 from envoy.type.v3.percent_pb2 import FractionalPercent
 
 from tests.support.resources import by_key, message_of
@@ -11,7 +12,7 @@ from xds_server.resources import names
 from xds_server.resources.confinement import LEADS_OUT
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 
 def found(route, replicas=(), gateway=None):
@@ -107,20 +108,25 @@ def test_the_routes_are_the_split(away, shares):
     assert all(fraction is None or fraction.denominator == FractionalPercent.HUNDRED for fraction in fractions.values())
 
 
-def test_the_remote_side_stands_behind_the_replicas():
-    assignment = message_of(
-        found(a_route(a_remote()), ready("10.0.0.1", "fd00::1"))[ResourceKey(ENDPOINT, "default/a/local")]
-    )
-    replicas, remote = assignment.endpoints
-    assert [(side.locality.zone, side.priority) for side in (replicas, remote)] == [("local", 0), ("remote", 1)]
+def test_the_replicas_are_their_cluster_and_the_remote_side_is_behind_it():
+    resources = found(a_route(a_remote()), ready("10.0.0.1", "fd00::1"))
+    (replicas,) = message_of(resources[ResourceKey(ENDPOINT, "default/a/local")]).endpoints
     addresses = [one.endpoint.address.socket_address.address for one in replicas.lb_endpoints]
     assert addresses == ["10.0.0.1", "fd00::1"]
-    (behind,) = remote.lb_endpoints
-    assert behind.endpoint.address.envoy_internal_address.server_listener_name == "remote/default/a"
+    (behind,) = message_of(resources[ResourceKey(CLUSTER, "default/a/remote")]).load_assignment.endpoints
+    (listener,) = behind.lb_endpoints
+    assert listener.endpoint.address.envoy_internal_address.server_listener_name == "remote/default/a"
+    in_turn = ClusterConfig()
+    assert message_of(resources[ResourceKey(CLUSTER, "default/a/local-first")]).cluster_type.typed_config.Unpack(
+        in_turn
+    )
+    assert list(in_turn.clusters) == ["default/a/local", "default/a/remote"]
 
 
 def test_every_endpoint_says_which_side_it_is():
-    assignment = message_of(found(a_route(a_remote()), ready("10.0.0.1"))[ResourceKey(ENDPOINT, "default/a/local")])
-    for side in assignment.endpoints:
-        for endpoint in side.lb_endpoints:
-            assert endpoint.metadata.filter_metadata["beamlit"]["route"] == side.locality.zone
+    resources = found(a_route(a_remote()), ready("10.0.0.1"))
+    replicas = message_of(resources[ResourceKey(ENDPOINT, "default/a/local")])
+    behind = message_of(resources[ResourceKey(CLUSTER, "default/a/remote")]).load_assignment
+    for assignment, side in ((replicas, "local"), (behind, "remote")):
+        ((endpoint,),) = (one.lb_endpoints for one in assignment.endpoints)
+        assert endpoint.metadata.filter_metadata["beamlit"]["route"] == side

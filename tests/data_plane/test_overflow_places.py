@@ -1,0 +1,159 @@
+"""`behavior.maxRequestsPerReplica`: who has a place at the replicas, and for how long.
+
+A place is held by what a replica has in flight, and by nothing else: not by what has left, however it left. And nothing
+that changes around a request makes Envoy forget that it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from controller.api.credentials import RemoteAuth
+from controller.api.route import HttpCheck
+from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.plane import Plane
+from tests.data_plane.support.sealed import api_key, bring
+from tests.data_plane.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIMIT, REPLICAS = 4, 3
+CAPACITY = LIMIT * REPLICAS
+NUMBERS = itertools.count(1)
+PATIENCE = timedelta(milliseconds=200)
+KEY = api_key("key", "x-key")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
+    """An xDS server and one Envoy of one worker."""
+    async with Plane(network, backends, folder).running() as plane:
+        await plane.join(workers=1)
+        yield plane
+
+
+@contextlib.asynccontextmanager
+async def in_flight(plane: Plane, model: Model, count: int, side: str = "local") -> AsyncIterator[None]:
+    """Have so many requests at one side, from before until after the block, and all of them answered.
+
+    Those of one side that reach the other are held there, too.
+    """
+    servers = plane.backends.local if side == "local" else (plane.backends.remote,)
+    before = sum(one.count() for one in servers)
+    name = f"held-{next(NUMBERS)}"
+    headers = [("on-local", f"held={name}"), ("on-remote", f"held={name}")]
+    asked = [asyncio.create_task(plane.ask(model, headers=headers)) for _ in range(count)]
+
+    async def are_there() -> bool:
+        return sum(one.count() for one in servers) - before == count
+
+    try:
+        await until(are_there, f"{count} requests are at the {side} side")
+        yield
+        assert not any(one.done() for one in asked)
+    finally:
+        for one in plane.backends.all:
+            one.release(name)
+    assert {reply.status for reply in await asyncio.gather(*asked)} == {200}
+
+
+async def asked_side(plane: Plane, model: Model) -> str:
+    """Ask once, and tell which side was asked: only one may be, and it answers at once."""
+    reply = await plane.ask(model)
+    (seen,) = plane.backends.seen(reply.probe)
+    assert (reply.status, reply.seconds < 1) == (200, True)
+    assert seen["servedBy"].startswith(reply.route)
+    return reply.route
+
+
+async def test_what_is_asked_of_both_sides_holds_one_place(plane: Plane) -> None:
+    """A request that waits for the first byte of its answer is at the remote backend as well, and counts once."""
+    model = await plane.serve(Wanted(limit=LIMIT, first_byte_timeout=PATIENCE))
+    before = plane.backends.remote.count()
+
+    async def are_at_both(count: int) -> bool:
+        return plane.backends.remote.count() - before == count
+
+    async with in_flight(plane, model, CAPACITY // 2):
+        await until(lambda: are_at_both(CAPACITY // 2), "half of what there is room for is asked of both sides")
+        async with in_flight(plane, model, CAPACITY - CAPACITY // 2):
+            await until(lambda: are_at_both(CAPACITY), "all is asked of both sides")
+            assert [await asked_side(plane, model) for _ in range(3)] == ["remote"] * 3
+
+
+@pytest.mark.parametrize("auth", [None, KEY], ids=["", "guarded"])
+@pytest.mark.parametrize("how", ["no-replicas", "dead-replicas", "by-the-split"])
+async def test_what_is_at_the_remote_backend_holds_no_place(plane: Plane, how: str, auth: RemoteAuth | None) -> None:
+    """However it got there: its replicas are back, and every place is free."""
+    wanted = Wanted(limit=LIMIT, auth=auth)
+    changed: dict[str, Any] = {"no-replicas": {"replicas": ()}, "dead-replicas": {}, "by-the-split": {"away": 100}}[how]
+    bring(plane, {KEY: "hush"})
+    model = await plane.serve(replace(wanted, **changed))
+
+    async with contextlib.AsyncExitStack() as stack:
+        with plane.backends.killed(*(plane.backends.local if how == "dead-replicas" else ())):
+            await stack.enter_async_context(in_flight(plane, model, CAPACITY, "remote"))
+        await plane.change(model, wanted)
+        await plane.healthy(model, REPLICAS)
+
+        async with in_flight(plane, model, CAPACITY):
+            assert [await asked_side(plane, model) for _ in range(3)] == ["remote"] * 3
+
+
+CHANGES: Mapping[str, dict[str, Any]] = {
+    "no-limit": {"limit": None},
+    "a-higher-limit": {"limit": 2 * LIMIT},
+    "a-lower-limit": {"limit": 1},
+    "a-first-byte-timeout": {"first_byte_timeout": timedelta(seconds=30)},
+    "a-split": {"away": 50},
+    "everything-away": {"away": 100},
+    "another-remote-backend": {"authority": "another.remote.test", "path_prefix": "/another"},
+    "a-guarded-remote-backend": {"auth": KEY},
+    "a-check-of-the-remote-backend": {"remote_check": HttpCheck(path="/healthz", interval=timedelta(seconds=1))},
+    "more-gateways": {"envoys": 3},
+    "a-replica-less": {"replicas": 2},
+    "no-replicas": {"replicas": 0},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_a_change_forgets_nobody(plane: Plane, what: str) -> None:
+    """Changed with every place taken, and changed back: whoever comes then finds them taken."""
+    wanted = Wanted(limit=LIMIT)
+    changed = dict(CHANGES[what])
+    if "replicas" in changed:
+        changed["replicas"] = plane.backends.replicas[: changed["replicas"]]
+    bring(plane, {KEY: "hush"})
+    model = await plane.serve(wanted)
+
+    async with in_flight(plane, model, CAPACITY):
+        await plane.change(model, replace(wanted, **changed))
+        await plane.change(model, wanted)
+        assert [await asked_side(plane, model) for _ in range(3)] == ["remote"] * 3
+    assert await asked_side(plane, model) == "local"
+
+
+async def test_a_control_plane_that_is_started_again_forgets_nobody(plane: Plane) -> None:
+    """Nor does anything change while it is away."""
+    model = await plane.serve(Wanted(limit=LIMIT))
+
+    async with in_flight(plane, model, CAPACITY):
+        restarting = asyncio.create_task(plane.restart(pause=1))
+        while not restarting.done():
+            assert await asked_side(plane, model) == "remote"
+            await asyncio.sleep(0.1)
+        await restarting
+        assert await asked_side(plane, model) == "remote"
+    assert await asked_side(plane, model) == "local"

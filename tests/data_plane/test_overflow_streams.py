@@ -1,0 +1,49 @@
+"""`behavior.maxRequestsPerReplica` counts an open stream of any kind as one request, for as long as it is open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.data_plane.support.loopback import Network
+from tests.data_plane.support.open_streams import OpenStreams, opened
+from tests.data_plane.support.stage import Stage, stage_on
+from tests.data_plane.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIMIT, REPLICAS = 2, 2
+CAPACITY = LIMIT * REPLICAS
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(network: Network, folder: Path) -> AsyncIterator[Stage]:
+    async with stage_on(network, folder) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("protocol", ["http", "rpc"])
+async def test_a_stream_holds_its_place_until_it_ends(stage: Stage, protocol: str) -> None:
+    """Events and WebSockets of HTTP, and calls of gRPC: who finds no place stays at the remote backend."""
+    servers = {"http": stage.http, "rpc": stage.rpc}[protocol]
+    model = await stage.plane.serve(servers.wanted("limited", limit=LIMIT))
+    models = {protocol: model}
+
+    async with opened(stage, models, CAPACITY) as first, opened(stage, models, 6) as then:
+        assert (sides(first), sides(then)) == ({"local"}, {"remote"})
+        await first.go_on()
+        await then.go_on()
+
+    async def is_empty() -> bool:
+        return await stage.plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_rq_active") == 0
+
+    await until(is_empty, "every place is free")
+    async with opened(stage, models, CAPACITY) as again:
+        assert sides(again) == {"local"}
+
+
+def sides(streams: OpenStreams) -> set[str]:
+    return {side for _, side in streams.sides}
