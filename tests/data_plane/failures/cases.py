@@ -139,7 +139,7 @@ CASES: tuple[Case, ...] = (
         name="every replica breaks off in the midst of its answer",
         group=Group.REPLICAS,
         means="The client has a part of the answer already, so nothing can be sent again: it sees the break at once, "
-        "and each such request was asked once. Whether to ask anew is the client's to decide. After two in a row a "
+        "and each such request was asked once. Whether to ask anew is the client's to decide. After five in a row a "
         "replica is left alone for a second, and longer each time, so that most requests go to the remote backend.",
         trouble=behaving(all_replicas, "reset=after"),
         promise=Promise(
@@ -177,7 +177,7 @@ CASES: tuple[Case, ...] = (
     Case(
         name="one replica of three breaks the connection before it answers",
         group=Group.REPLICAS,
-        means="The same; it is left alone for a second, and longer each time, after two of them.",
+        means="The same; it is left alone for a second, and longer each time, after five of them.",
         trouble=behaving(one_replica, "reset=before"),
         promise=_NEARLY,
         kept=_NO_FAILURE,
