@@ -1,7 +1,7 @@
 """What a report of load costs the xDS server and the controller: `make bench NAME=load_reports`.
 
 An Envoy reports every second on every cluster it has, busy or not, with its whole node (61 KB) each time. Here it has
-1,000 models with a remote backend each: three clusters for a model.
+1,000 models with a remote backend each, and all the clusters of a model.
 """
 
 from __future__ import annotations

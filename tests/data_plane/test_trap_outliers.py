@@ -135,6 +135,30 @@ async def test_when_nothing_is_believed_to_work_everything_is_tried(plane: Plane
     assert {reply.status for reply in replies} == ({200} if held else {503})
 
 
+def always_believing_the_remote(cluster: Cluster) -> None:
+    if cluster.type == Cluster.STATIC and not cluster.name.endswith("/fallback"):
+        cluster.ClearField("outlier_detection")
+
+
+@pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
+@with_and_without(clusters(always_believing_the_remote))
+async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(
+    plane: Plane, change: Change, held: bool, limit: int | None
+) -> None:
+    """They are left alone, and well again by now: better than a remote backend that answers nobody."""
+    model = await plane.serve(Wanted(limit=limit, change=change))
+    plane.backends.remote.behave("status=503")
+    try:
+        for _ in range(30):
+            await plane.ask(model, headers=[("on-local", "status=503")])
+        replies = [await plane.ask(model) for _ in range(30)]
+    finally:
+        plane.backends.remote.behave("")
+
+    failed = sum(reply.status == 503 for reply in replies)
+    assert (failed <= 5) is held, f"{failed} failed"
+
+
 def ejecting_the_remote(cluster: Cluster) -> None:
     if cluster.type == Cluster.STATIC:
         cluster.outlier_detection.consecutive_gateway_failure.value = 3

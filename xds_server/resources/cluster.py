@@ -1,7 +1,8 @@
-"""The clusters of one model: its replicas, and the way back from its remote backend."""
+"""The clusters of one model: its replicas, the ways to its remote backend and back, and one side behind the other."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 
@@ -32,6 +33,7 @@ from xds_server.resources.upstream import (
     CHECKED,
     CHECKED_EVENLY,
     EVERY,
+    TOLD_AT_ONCE,
     answered_by,
     health_check,
     same_protocol_as_client,
@@ -61,6 +63,16 @@ _OUTLIERS = OutlierDetection(
     max_ejection_time=timedelta(seconds=10),
     # Or the next health check takes an ejection back, which knows nothing of requests: within a second, each time.
     successful_active_health_check_uneject_host=False,
+)
+
+# The remote side is believed well as long as nothing says otherwise, and Envoy tries everything only when nothing is
+# believed to work (docs/adr/0006). Five failures in a row say otherwise, for a second: a remote backend that fails now
+# and then is asked all the same for what leaves, and so is one that takes longer than `firstByteTimeout`.
+_REMOTE_OUTLIERS = replace(
+    _OUTLIERS,
+    consecutive_gateway_failure=5,
+    enforcing_consecutive_local_origin_failure=0,
+    max_ejection_time=timedelta(seconds=1),
 )
 
 # How many sets of headers are remembered with what gives them back; most models take off the same.
@@ -135,7 +147,9 @@ def _handing_on(*upstream_filters: HttpFilter) -> bytes:
     )
 
 
-_HANDING_ON = _handing_on()
+_HANDING_ON = _handing_on() + bytes(
+    Cluster(common_lb_config=TOLD_AT_ONCE, outlier_detection=_REMOTE_OUTLIERS),
+)
 
 
 def _static(name: str, endpoint: LbEndpoint) -> Cluster:

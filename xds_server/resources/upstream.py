@@ -70,7 +70,7 @@ def _least_request(method: LeastRequestSelectionMethod) -> LoadBalancingPolicy:
 # What becomes of a host is otherwise held back for up to a second to be told in one go: as long as an ejection lasts.
 # The panic threshold stays as it is: with the overprovisioning factor, Envoy panics only when nothing is believed to
 # work, and then it is right to try everything (docs/adr/0006).
-_TOLD_AT_ONCE = ClusterCommonLbConfig(update_merge_window=timedelta(0))
+TOLD_AT_ONCE = ClusterCommonLbConfig(update_merge_window=timedelta(0))
 
 
 def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _checked(method: LeastRequestSelectionMethod) -> bytes:
         Cluster(
             # Trap 5: or a removed host gets traffic until its health check fails.
             ignore_health_on_host_removal=True,
-            common_lb_config=_TOLD_AT_ONCE,
+            common_lb_config=TOLD_AT_ONCE,
             load_balancing_policy=_least_request(method),
             typed_extension_protocol_options=same_protocol_as_client(),
         )
