@@ -251,7 +251,7 @@ class Delivery:
         found = protected(model, route, self._found, self._own)
         if found.problems:
             self._problems[model] = found.problems
-        is_limited = bool(route.local.max_requests_per_replica)
+        is_limited = bool(found.route.remote and route.local.max_requests_per_replica)
         gateway = replace(self._gateway, envoys=self.gateway_size.shared_by() if is_limited else 1)
         resources = resources_for(model, found.route, self._replicas(route.local), gateway)
         if found.route.remote:

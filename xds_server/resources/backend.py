@@ -73,10 +73,7 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
         load_assignment=ClusterLoadAssignment(
             cluster_name=name,
             endpoints=[
-                LocalityLbEndpoints(
-                    priority=priority,
-                    lb_endpoints=[endpoint],
-                )
+                LocalityLbEndpoints(priority=priority, lb_endpoints=[endpoint])
                 for priority, endpoint in enumerate((there, nowhere))
             ],
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),

@@ -136,8 +136,8 @@ async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():
 
 @pytest.mark.parametrize("limit_first", [True, False])
 async def test_more_envoys_than_share_the_limit_are_told_of_once(limit_first, caplog):
-    nothing_limited = () if not limit_first else (decided("a", limited()),)
-    async with delivering(*nothing_limited, THREE, gateway_service=None) as (store, _, delivery):
+    at_first = (decided("a", limited()),) if limit_first else ()
+    async with delivering(*at_first, THREE, gateway_service=None) as (store, _, delivery):
         for connected in (2, 3, 4, 3):
             delivery.gateway_size.connected(connected)
         store.put(decided("a", limited()))
