@@ -76,7 +76,9 @@ NODE_TOKEN_FILE = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="The token by which the xDS server knows its Envoys; without one none is given secrets.",
 )
-NODE_ID = click.option("--node-id", default="", show_default="the host's name", help="How this Envoy calls itself.")
+NODE_ID = click.option(
+    "--node-id", default="", show_default="the host's name", help="How this Envoy calls itself; no two alike."
+)
 STATE_DIR = click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),

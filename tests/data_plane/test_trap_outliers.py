@@ -16,6 +16,7 @@ from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, assignments, clusters
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
+from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -157,6 +158,25 @@ async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(
 
     failed = sum(reply.status == 503 for reply in replies)
     assert (failed <= 5) is held, f"{failed} failed"
+
+
+@pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
+@with_and_without(clusters(always_believing_the_remote))
+async def test_replicas_are_tried_when_neither_side_says_it_is_well(
+    plane: Plane, change: Change, held: bool, limit: int | None
+) -> None:
+    """Though both would answer: their health checks alone fail."""
+    model = await plane.serve(Wanted(check=OFTEN, remote_check=OFTEN, limit=limit, change=change))
+    with reporting_unhealthy(plane.backends.all):
+        await plane.healthy(model, 0)
+
+        async def is_noticed() -> bool:
+            return (await plane.ask(model)).status == 503
+
+        await until(is_noticed, "the remote backend gets nothing")
+        replies = [await plane.ask(model) for _ in range(30)]
+
+    assert {reply.route for reply in replies if reply.status == 200} == ({"local"} if held else set())
 
 
 def ejecting_the_remote(cluster: Cluster) -> None:

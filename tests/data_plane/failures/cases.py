@@ -255,15 +255,15 @@ CASES: tuple[Case, ...] = (
     Case(
         name="it answers 503",
         group=Group.REMOTE,
-        means="Each request is tried there first and answered by a replica. It is asked for as long as it has weight: "
-        "outliers are not ejected there, only its health check keeps requests away.",
+        means="Each request is tried there first and answered by a replica. One that is reached directly is asked for "
+        "as long as it has weight: only its health check keeps requests away.",
         trouble=behaving(the_remote, "status=503"),
         promise=_ALL_LOCAL,
     ),
     Case(
         name="it answers 503, and gets a credential",
         group=Group.REMOTE,
-        means="The same on the other way there.",
+        means="On the way through the internal listener it is left alone for a second after five in a row, and again.",
         trouble=behaving(the_remote, "status=503"),
         promise=_ALL_LOCAL,
         way=Way.WITH_KEY,
@@ -271,7 +271,7 @@ CASES: tuple[Case, ...] = (
     Case(
         name="it breaks the connection before it answers",
         group=Group.REMOTE,
-        means="The same.",
+        means="As when it answers 503.",
         trouble=behaving(the_remote, "reset=before"),
         promise=_ALL_LOCAL,
     ),

@@ -19,13 +19,14 @@ from tests.data_plane.support.envoy import Envoy, as_it_is
 from tests.data_plane.support.loopback import Network
 from tests.data_plane.support.model import Model, Reply, Wanted, route_of
 from tests.data_plane.support.waiting import until
+from xds_server.departed import DepartedResources, Owner
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.stream.clients import ClientEvent, ClientState
 from xds_server.stream.server import XdsServer
 
@@ -40,7 +41,8 @@ class Plane:
         self.backends = backends
         self.envoys: list[Envoy] = []
         self._folder = folder
-        self._assembly: Assembly[ModelKey] = Assembly()
+        self._assembly: Assembly[Owner] = Assembly()
+        self.departed = DepartedResources(self._assembly, self._send)
         self._routes: dict[ModelKey, ModelRoute] = {}
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
@@ -65,6 +67,7 @@ class Plane:
             for envoy in self.envoys:
                 await envoy.stop()
             await self._client.aclose()
+            self.departed.close()
             await self._server.stop(0)
 
     async def restart(self, pause: float = 0.0) -> None:
@@ -149,18 +152,12 @@ class Plane:
         resources = resources_for(model.key, route, replicas, gateway)
         if route.remote and wanted.secrets:
             resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
-        changed = self._assembly.replace([(model.key, wanted.change(resources))])
-        self._tell_loads(model.key)
-        if changed:
-            self._server.publish(self._assembly.snapshot, changed)
-        return changed
+        return self._replace(model.key, wanted.change(resources))
 
     async def withdraw(self, model: Model) -> None:
         """Remove a model and wait until nobody listens for it."""
-        changed = self._assembly.replace([(model.key, ())])
         del self._routes[model.key]
-        self._tell_loads(model.key)
-        self._server.publish(self._assembly.snapshot, changed)
+        self._replace(model.key, ())
 
         async def gone() -> bool:
             return not await self._listening(model)
@@ -169,8 +166,7 @@ class Plane:
 
     def publish_also(self, *resources: Any) -> None:
         """Publish resources that belong to no model."""
-        changed = self._assembly.replace([(ModelKey("", "also"), resources)])
-        self._server.publish(self._assembly.snapshot, changed)
+        self._send(self._assembly.replace([(ModelKey("", "also"), resources)]))
 
     async def acknowledged(self, model: Model) -> None:
         await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
@@ -211,6 +207,18 @@ class Plane:
             seconds=loop.time() - start,
             probe=probe,
         )
+
+    def _replace(self, key: ModelKey, resources: tuple[Resource, ...]) -> frozenset[ResourceKey]:
+        """Give a model other resources; what it lets go of is kept as long as the product keeps it."""
+        changes = [(key, resources)]
+        changed = self._assembly.replace([*self.departed.kept_after(changes), *changes])
+        self._tell_loads(key)
+        self._send(changed)
+        return changed
+
+    def _send(self, changed: frozenset[ResourceKey]) -> None:
+        if changed:
+            self._server.publish(self._assembly.snapshot, changed)
 
     def _tell_loads(self, key: ModelKey) -> None:
         versions = self._assembly.versions(key)
