@@ -1,0 +1,159 @@
+"""The controller at work over a store: who gets a port, a Service and the name of a model, and keeps it."""
+
+from controller.api.status import is_withdrawn
+from controller.reconcile.gateway_ports import AllocatedPorts
+from tests.support.controlled import IN_A_CLUSTER, SERVICES, accepted, condition, controlled, stored
+from tests.support.objects import a_model, a_service
+from tests.support.store import MemoryStore, settled
+
+
+async def test_the_older_of_two_newcomers_wins():
+    younger = a_model("a").created("2026-01-02T00:00:00Z")
+    store = MemoryStore(stored(younger, a_model("b"), *SERVICES))
+    async with controlled(store):
+        assert (accepted(store, "a"), accepted(store, "b")) == ("Conflict", "Accepted")
+
+
+async def test_who_serves_already_keeps_its_port_against_an_older_object():
+    store = MemoryStore(stored(a_model("a"), *SERVICES))
+    async with controlled(store):
+        store.put(*stored(a_model("b").created("2020-01-01T00:00:00Z")))
+        await settled()
+        assert (accepted(store, "a"), accepted(store, "b")) == ("Accepted", "Conflict")
+    async with controlled(store):
+        assert (accepted(store, "a"), accepted(store, "b")) == ("Accepted", "Conflict")
+
+
+async def test_a_port_that_becomes_free_goes_to_whoever_waits():
+    store = MemoryStore(stored(a_model("a"), *SERVICES, a_model("b")))
+    async with controlled(store):
+        store.delete(a_model("a").ref)
+        await settled()
+        assert accepted(store, "b") == "Accepted"
+        assert store[a_model("b").ref].status["servingPort"] == 80
+
+
+async def test_who_moves_to_a_taken_port_keeps_the_one_it_has():
+    store = MemoryStore(stored(a_model("a"), a_service("a").port(80), a_model("b"), a_service("b").port(81)))
+    async with controlled(store):
+        store.put(a_service("b").port(80).stored(version="2"))
+        await settled()
+        assert accepted(store, "b") == "Conflict"
+        assert store[a_model("b").ref].status["servingPort"] == 81
+        store.delete(a_model("a").ref)
+        await settled()
+        assert accepted(store, "b") == "Accepted"
+        assert store[a_model("b").ref].status["servingPort"] == 80
+
+
+async def test_a_model_whose_service_is_missing_keeps_its_port_through_a_restart():
+    store = MemoryStore(stored(a_model("a"), *SERVICES))
+    async with controlled(store):
+        store.delete(SERVICES[0].ref)
+        await settled()
+    store.put(*stored(a_model("b").created("2020-01-01T00:00:00Z")))
+    async with controlled(store):
+        assert store[a_model("a").ref].status["servingPort"] == 80
+        assert accepted(store, "b") == "Conflict"
+
+
+def sharing(name, **more):
+    """A model that fronts the Service "a"."""
+    return a_model(name).fronting("a", **more)
+
+
+async def test_two_that_claim_one_service_the_older_wins_and_the_other_says_so():
+    younger = sharing("b").created("2026-01-02T00:00:00Z")
+    store = MemoryStore(stored(younger, sharing("a"), SERVICES[0]))
+    async with controlled(store, ports=IN_A_CLUSTER) as running:
+        assert condition(store, "Accepted")[:2] == ("True", "Accepted")
+        assert condition(store, "Accepted", "b") == (
+            "False",
+            "Conflict",
+            "spec.serviceRef: port 80 of Service default/a is that of ModelDeployment default/a, which is older",
+        )
+        assert "route" not in store[younger.ref].status
+        assert [event.reason for event in running.events if event.object == younger.ref] == ["Conflict"]
+        store.delete(a_model("a").ref)
+        await settled()
+        assert condition(store, "Accepted", "b")[1] == "Accepted"
+        assert store[younger.ref].status["route"]["local"]["service"] == "a"
+
+
+async def test_prior_fault_16_two_that_claim_one_model_the_older_wins_and_the_other_says_so():
+    one, other = a_model("a"), a_model("b").created("2026-01-02T00:00:00Z")._with("a", "spec", "model")
+    elsewhere = other.in_namespace("team").named("c").fronting("a", namespace="default")
+    store = MemoryStore(stored(one, other, elsewhere._with("staging", "spec", "environment"), *SERVICES))
+    async with controlled(store, ports=IN_A_CLUSTER):
+        assert condition(store, "Accepted", "b") == (
+            "False",
+            "Conflict",
+            'spec.model: model "a" of environment "production" is that of ModelDeployment default/a, which is older',
+        )
+        assert "route" not in store[other.ref].status
+        store.put(a_model("a")._with("another", "spec", "model").stored(version="9", generation=2))
+        await settled()
+        assert condition(store, "Accepted", "b")[1] == "Accepted"
+
+
+async def test_an_older_object_that_takes_over_a_service_ends_the_route_of_the_younger():
+    younger, older = sharing("b").created("2026-01-02T00:00:00Z"), sharing("a")
+    store = MemoryStore(stored(younger, SERVICES[0]))
+    async with controlled(store, ports=IN_A_CLUSTER):
+        assert store[younger.ref].status["servingPort"] == 10000
+        store.put(older.stored())
+        await settled()
+        assert condition(store, "Accepted", "b")[1] == "Conflict"
+        status = store[younger.ref].status
+        assert is_withdrawn(status)
+        assert status["servingPort"] == 10000
+        assert store[older.ref].status["servingPort"] == 10001
+        store.delete(older.ref)
+        await settled()
+        assert store[younger.ref].status["route"]["port"] == 10000
+
+
+async def test_who_asks_for_another_s_service_keeps_what_it_serves():
+    younger = a_model("b").created("2026-01-02T00:00:00Z")
+    store = MemoryStore(stored(a_model("a"), younger, *SERVICES))
+    async with controlled(store, ports=IN_A_CLUSTER):
+        store.put(younger.fronting("a").stored(version="9", generation=2, status=store[younger.ref].status))
+        await settled()
+        assert condition(store, "Accepted", "b")[1] == "Conflict"
+        assert store[younger.ref].status["route"]["local"]["service"] == "b"
+
+
+async def test_a_port_is_kept_through_a_restart_and_not_given_to_a_new_model():
+    a, b = a_model("a").created("2026-01-02T00:00:00Z"), a_model("b").created("2026-01-01T00:00:00Z")
+    store = MemoryStore(stored(a, SERVICES[0]))
+    async with controlled(store, ports=IN_A_CLUSTER):
+        assert store[a.ref].status["servingPort"] == 10000
+    store.put(*stored(b, SERVICES[1]))
+    async with controlled(store, ports=IN_A_CLUSTER):
+        assert store[a.ref].status["servingPort"] == 10000
+        assert store[b.ref].status["servingPort"] == 10001
+
+
+async def test_two_statuses_that_say_one_port_are_told_apart():
+    a, b = a_model("a"), a_model("b").created("2026-01-02T00:00:00Z")
+    store = MemoryStore(stored(a, b, *SERVICES))
+    async with controlled(store, ports=IN_A_CLUSTER):
+        written = store[b.ref].status
+    other = MemoryStore([*stored(*SERVICES), a.stored(status=written), b.stored(status=written)])
+    async with controlled(other, ports=IN_A_CLUSTER):
+        assert [other[model.ref].status["servingPort"] for model in (a, b)] == [10001, 10000]
+
+
+async def test_without_a_port_left_a_model_says_so_until_one_is_free():
+    store = MemoryStore(stored(a_model("a"), a_model("b"), *SERVICES))
+    async with controlled(store, ports=AllocatedPorts(10000, 10000)):
+        assert condition(store, "Accepted", "b")[:2] == ("False", "NoPort")
+        store.delete(a_model("a").ref)
+        await settled()
+        assert store[a_model("b").ref].status["servingPort"] == 10000
+
+
+async def test_a_port_that_the_original_wrote_into_a_status_is_none_of_the_gateway():
+    store = MemoryStore([*stored(*SERVICES), a_model("a").stored(status={"servingPort": 8080})])
+    async with controlled(store, ports=IN_A_CLUSTER):
+        assert store[a_model("a").ref].status["servingPort"] == 10000

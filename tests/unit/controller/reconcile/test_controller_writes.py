@@ -1,0 +1,236 @@
+"""The controller at work over a store: how often it writes a status, and what becomes of a write that fails."""
+
+import asyncio
+
+from controller.reconcile.budget import Limits, Rate
+from controller.reconcile.gateway_ports import AllocatedPorts
+from controller.store.protocol import RefusedError, UnavailableError
+from tests.support.clock import Clock
+from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.proxies import AllProgrammed
+from tests.support.store import MemoryStore, settled
+
+
+async def test_its_own_writes_lead_to_no_more_writes():
+    store = MemoryStore(stored(a_model().with_remote("r"), *SERVICES, a_model("b")))
+    async with controlled(store):
+        assert store.status_writes <= 3
+        written = store.status_writes
+        store.put(SERVICES[0].stored(version="9"))
+        await settled()
+        assert store.status_writes == written
+
+
+class Counting(MemoryStore):
+    """A store that tells how many writes were under way at once, and fails when it shall."""
+
+    def __init__(self, objects=()):
+        super().__init__(objects)
+        self.under_way = self.most_at_once = self.attempts = 0
+        self.trouble = None
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def patch_status(self, ref, status, resource_version):
+        self.attempts += 1
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            await self.answers.wait()
+            if self.trouble:
+                raise self.trouble
+            await super().patch_status(ref, status, resource_version)
+        finally:
+            self.under_way -= 1
+
+
+async def test_a_restart_with_everything_as_it_was_writes_nothing_and_tells_nothing():
+    class Silent(AllProgrammed):
+        def report(self, model, route):
+            return None
+
+    store = MemoryStore(stored(a_model("a").with_remote("r"), a_model("b"), *SERVICES, a_slice().ready("10.0.0.1")))
+    async with controlled(store):
+        pass
+    writes = store.status_writes
+    async with controlled(store, proxies=Silent()) as running:
+        assert store.status_writes == writes
+        assert running.events == []
+
+
+async def test_a_model_that_flaps_is_written_once_a_second_and_others_at_once():
+    store = MemoryStore(stored(a_model("a"), a_model("b"), *SERVICES))
+    async with controlled(store, ports=IN_A_CLUSTER) as running:
+        writes = store.status_writes
+        for tick in range(100):
+            slices = a_slice().ready("10.0.0.1") if tick % 2 else a_slice().not_ready("10.0.0.1")
+            store.put(slices.stored(version=f"9{tick}"))
+            await running.pass_time(0.1)
+        assert 9 <= store.status_writes - writes <= 11
+        store.put(a_slice("b").ready("10.0.0.2").stored())
+        await settled()
+        assert condition(store, "LocalHealthy", "b")[0] == "True"
+        await running.pass_time(1)
+        assert condition(store, "LocalHealthy")[0] == "True"
+
+
+async def test_numbers_that_are_merely_newer_are_written_a_few_times_and_then_every_fifteen_seconds():
+    store = MemoryStore(stored(a_model("a"), *SERVICES, a_slice().ready("10.0.0.1")))
+    async with controlled(store) as running:
+        writes = store.status_writes
+        for number in range(2, 12):
+            store.put(a_slice().ready(*(f"10.0.0.{one}" for one in range(number))).stored(version=f"9{number}"))
+            await running.pass_time(1)
+        assert store[a_model("a").ref].status["local"]["ready"] == 5
+        assert store.status_writes == writes + 4
+        await running.pass_time(7)
+        assert store[a_model("a").ref].status["local"]["ready"] == 11
+        assert store.status_writes == writes + 5
+
+
+async def test_many_models_write_within_the_budget_and_the_route_of_one_goes_before():
+    names = [f"m{number}" for number in range(30)]
+    objects = [one for name in names for one in (a_model(name).with_remote("r"), a_service(name).port(80))]
+    ready = [a_slice(name).ready("10.0.0.1") for name in names]
+    limits = Limits(others=Rate(5, 5))
+    store = Counting(stored(*objects, *ready))
+    async with controlled(store, ports=AllocatedPorts(), limits=limits) as running:
+        writes = store.status_writes
+        assert writes == 30
+        paused = [a_model(name).with_remote("r").paused() for name in names]
+        for model in paused:
+            store.put(model.stored(version="9", status=store[model.ref].status))
+        await settled()
+        assert store.status_writes == writes + 5
+        store.put(a_model("m29").with_remote("r").overridden("remote=30").stored(version="99"))
+        await settled()
+        assert split(store, "m29") == "70/30 Override"
+        for _ in range(5):
+            await running.pass_time(1)
+        assert all(condition(store, "Paused", name)[0] == "True" for name in names[:29])
+        assert store.status_writes <= writes + 31
+
+
+async def test_at_most_eight_writes_are_under_way_and_one_of_each_model():
+    names = [f"m{number}" for number in range(20)]
+    store = Counting(stored(*(one for name in names for one in (a_model(name), a_service(name).port(80)))))
+    store.answers.clear()
+    async with controlled(store, ports=AllocatedPorts()):
+        assert store.under_way == 8
+        for name in names:
+            store.put(a_slice(name).ready("10.0.0.1").stored())
+        await settled()
+        assert store.under_way == 8
+        store.answers.set()
+        await settled(200)
+        assert store.most_at_once == 8
+        assert all(condition(store, "LocalHealthy", name)[0] == "True" for name in names)
+
+
+async def test_a_model_whose_write_is_refused_is_tried_less_and_less_often_and_the_others_go_on():
+    store = Counting(stored(a_model("a"), *SERVICES))
+    store.trouble = RefusedError("too long")
+    async with controlled(store) as running:
+        for _ in range(100):
+            await running.pass_time(1)
+        assert 6 <= store.attempts <= 8
+        store.trouble = None
+        store.put(a_model("b").fronting("b").stored())
+        await settled()
+        assert "conditions" in store[a_model("b").ref].status
+        for _ in range(80):
+            await running.pass_time(1)
+        assert "conditions" in store[a_model("a").ref].status
+
+
+async def test_what_was_refused_is_not_tried_again_by_a_change_that_leaves_the_route():
+    store = Counting(stored(a_model("a").with_remote("r"), *SERVICES, a_slice().ready("10.0.0.1")))
+    store.trouble = RefusedError("too long")
+    async with controlled(store):
+        store.put(a_slice().ready("10.0.0.1").not_ready("10.0.0.2").stored(version="2"))
+        await settled()
+        assert store.attempts == 1
+        store.trouble = None
+        store.put(a_slice().not_ready("10.0.0.1").stored(version="3"))
+        await settled()
+        assert split(store) == "0/100 LocalDown"
+
+
+async def test_when_the_store_was_away_everything_is_written_soon_after_it_is_back():
+    store = Counting(stored(a_model("a"), *SERVICES))
+    store.trouble = UnavailableError("no answer")
+    async with controlled(store) as running:
+        for _ in range(600):
+            await running.pass_time(1)
+        store.trouble = None
+        for _ in range(18):
+            await running.pass_time(1)
+        assert "conditions" in store[a_model("a").ref].status
+
+
+async def test_a_model_that_breaks_when_its_turn_to_write_comes_gives_it_to_the_next():
+    class Breaking(AllProgrammed):
+        broken = False
+
+        def report(self, model, route):
+            if self.broken and model.name == "m1":
+                raise RuntimeError("a mistake of ours")
+            return super().report(model, route)
+
+    names = [f"m{number}" for number in range(4)]
+    objects = stored(*(one for name in names for one in (a_model(name), a_service(name).port(80))))
+    store, proxies = MemoryStore(objects), Breaking()
+    limits = Limits(others=Rate(1, 1), at_once=2, kept_for_routes=1)
+    async with controlled(store, proxies=proxies, ports=AllocatedPorts(), limits=limits) as running:
+        for name in names:
+            store.put(a_model(name).paused().stored(version="9", status=store[a_model(name).ref].status))
+        await settled()
+        proxies.broken = True
+        for _ in range(4):
+            await running.pass_time(1)
+        assert [condition(store, "Paused", name)[0] for name in names] == ["True", "False", "True", "True"]
+
+
+async def test_a_controller_that_is_stopped_in_the_middle_of_a_write_leaves_the_rest_to_the_next():
+    store = Counting(stored(a_model("a").with_remote("r"), *SERVICES))
+    store.answers.clear()
+    async with controlled(store, Clock()):
+        assert store.under_way == 1
+    assert store.under_way == 0
+    store.answers.set()
+    async with controlled(store):
+        assert split(store) == "0/100 LocalDown"
+
+
+async def test_a_write_that_the_store_keeps_nothing_of_delays_what_comes_next_by_seconds_only():
+    class Pruning(MemoryStore):
+        """Keeps nothing of what it is sent, as an API server whose schema is older than ours, and says nothing."""
+
+        said = None
+
+        async def patch_status(self, ref, status, resource_version):
+            self.said = status
+
+    store = Pruning(stored(a_model().with_remote("r"), SERVICES[0], a_slice().ready("10.0.0.1")))
+    async with controlled(store) as running:
+        await running.pass_time(1)
+        store.put(a_slice().not_ready("10.0.0.1").stored(version="2"))
+        await running.pass_time(0.5)
+        await running.pass_time(0.5)
+        assert store.said["split"]["reason"] == "LocalDown"
+
+
+async def test_a_clock_that_is_set_back_after_a_write_does_not_stop_a_model():
+    class Silent(MemoryStore):
+        attempts = 0
+
+        async def patch_status(self, ref, status, resource_version):
+            self.attempts += 1
+
+    store = Silent(stored(a_model().with_remote("r"), SERVICES[0], a_slice().ready("10.0.0.1")))
+    async with controlled(store) as running:
+        assert store.attempts == 1
+        await running.pass_time(-3600)
+        await running.pass_time(1)
+        assert store.attempts == 2
