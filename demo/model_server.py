@@ -40,20 +40,24 @@ class Model:
             tokens = length_of(tokens_asked_for(await request.read()))
         except ValueError as error:
             return web.json_response({"error": {"message": str(error)}}, status=400)
+        number = next(self._numbers)
         with self._journal.one_more():
             async with self._places:
-                return await self._stream(request, tokens)
+                answer = await self._stream(request, number, tokens)
+        # The place is free before anybody can know of it and send the next request.
+        await answer.write_eof(last_event(self._name, number, tokens))
+        return answer
 
-    async def _stream(self, request: web.Request, tokens: int) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, number: int, tokens: int) -> web.StreamResponse:
+        """Send everything but the last event."""
         clock = asyncio.get_running_loop().time
-        begin, number = clock(), next(self._numbers)
+        begin = clock()
         answer = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-cache"})
         for token, event in enumerate(token_events(self._name, number, tokens)):
             await asyncio.sleep(max(0.0, begin + time_of_token(token) - clock()))
             if not answer.prepared:
                 await answer.prepare(request)
             await answer.write(event)
-        await answer.write_eof(last_event(self._name, number, tokens))
         return answer
 
 

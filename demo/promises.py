@@ -32,9 +32,9 @@ def promises_of(outcome: Outcome, workers: int) -> tuple[Promise, ...]:
         ),
         Promise("below capacity nothing leaves", calm.tally.remote == 0, f"{calm.tally.remote} left in the calm"),
         Promise(
-            "together the replicas never get more than they take",
-            burst.most <= capacity + workers,
-            f"at most {burst.most} in flight there in the burst, of {capacity}",
+            "together the replicas get what they take, and one request for each further worker of Envoy at most",
+            burst.most <= capacity + workers - 1,
+            f"up to {burst.most} in the burst, at {capacity} places and with {workers} workers",
         ),
         Promise(
             "only the excess leaves",

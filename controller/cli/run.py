@@ -46,7 +46,7 @@ from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey
-from xds_server.stream.clients import ClientEvent, count_of_carrying
+from xds_server.stream.clients import ClientEvent, carrying
 from xds_server.stream.server import AddressInUseError, XdsServer
 
 logger = logging.getLogger(__name__)
@@ -110,12 +110,12 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         def look_again(event: ClientEvent) -> None:
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
             if event.kind == "connected":
-                delivery.gateway_size.connected(count_of_carrying(server.clients()))
+                delivery.gateway_size.connected(len(carrying(server.clients())))
             controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
 
         loads = Loads()
-        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
         server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
         try:
             xds_port = await server.start()
         except AddressInUseError as error:

@@ -31,7 +31,7 @@ from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
-from xds_server.stream.clients import ClientEvent, count_of_carrying
+from xds_server.stream.clients import ClientEvent, carrying
 from xds_server.stream.server import AddressInUseError, XdsServer
 
 logger = logging.getLogger(__name__)
@@ -82,12 +82,12 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
 
         def look_again(event: ClientEvent) -> None:
             if event.kind == "connected":
-                delivery.gateway_size.connected(count_of_carrying(server.clients()))
+                delivery.gateway_size.connected(len(carrying(server.clients())))
             reports.look_again(delivery.models_with(event.keys) if event.keys else None)
 
         loads = Loads()
-        LoadMetrics(registry, loads, asyncio.get_running_loop().time)
         server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         gateway = Gateway(options.gateway_address, access_log=AccessLog(options.access_log))
         delivery = Delivery(store, server, gateway, own, admit_pods)

@@ -248,10 +248,10 @@ async def test_three_envoys_share_the_limit(three_planes: Sequence[Plane], clien
 
     reports = await asyncio.gather(*map(load, models, clients))
 
-    workers = 2 * len(models)
     assert [report.errors for report in reports] == [{}, {}, {}]
     together, each = flight.peaks()
-    assert together <= CAPACITY + workers, f"of the replicas: {each}"
+    # Of the two workers of each, one may not have seen what the other lets pass.
+    assert together <= CAPACITY + len(models), f"of the replicas: {each}"
     # An Envoy with less than its share sends nothing away.
     for report, count in zip(reports, clients, strict=True):
         assert (report.summary.remote == 0) == (count <= CAPACITY / 3)

@@ -18,13 +18,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from benchmarks.load import Traffic, closed_loop
 from controller.api.credentials import RemoteAuth
 from controller.api.route import HttpCheck
 from tests.data_plane.support.backends import Backends
+from tests.data_plane.support.flight import Flight
 from tests.data_plane.support.loopback import Network
 from tests.data_plane.support.model import Model, Wanted
+from tests.data_plane.support.mutation import Change, routes
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.sealed import api_key, bring
+from tests.data_plane.support.trap import with_and_without
 from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -91,6 +95,48 @@ async def test_what_is_asked_of_both_sides_holds_one_place(plane: Plane) -> None
         async with in_flight(plane, model, CAPACITY - CAPACITY // 2):
             await until(lambda: are_at_both(CAPACITY), "all is asked of both sides")
             assert [await asked_side(plane, model) for _ in range(3)] == ["remote"] * 3
+
+
+@with_and_without(routes(lambda route: route.typed_per_filter_config.clear()))
+async def test_what_has_left_waits_for_the_remote_backend(plane: Plane, change: Change, held: bool) -> None:
+    """`firstByteTimeout` is the replicas': it brings nothing back to them that found them full."""
+    model = await plane.serve(Wanted(limit=LIMIT, first_byte_timeout=PATIENCE, change=change))
+    servers = plane.backends.local
+    before, remote_before = sum(one.count() for one in servers), plane.backends.remote.count()
+
+    async def are_at_both() -> bool:
+        return plane.backends.remote.count() - remote_before == CAPACITY
+
+    async with in_flight(plane, model, CAPACITY):
+        await until(are_at_both, "what waits for the replicas is asked of the remote backend as well")
+        async with in_flight(plane, model, CAPACITY, "remote"):
+            await asyncio.sleep(3 * PATIENCE.total_seconds())
+            assert sum(one.count() for one in servers) - before == (CAPACITY if held else 2 * CAPACITY)
+
+
+async def test_with_a_limit_no_more_than_it_is_ever_there_however_slow_the_remote_backend_is(plane: Plane) -> None:
+    model = await plane.serve(Wanted(limit=LIMIT, first_byte_timeout=PATIENCE))
+    flight = Flight(plane.backends.local)
+    traffic = Traffic(headers=lambda _: {"on-local": "delay=0.1", "on-remote": "delay=0.4"})
+
+    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=25 * CAPACITY, traffic=traffic)
+
+    assert report.errors == {}
+    assert report.summary.remote > 0
+    assert flight.peaks()[0] == CAPACITY
+
+
+async def test_what_steers_the_way_of_a_request_reaches_no_server(plane: Plane) -> None:
+    model = await plane.serve(Wanted(limit=LIMIT, first_byte_timeout=PATIENCE))
+
+    replies = [await plane.ask(model)]
+    async with in_flight(plane, model, CAPACITY):
+        replies.append(await plane.ask(model))
+
+    assert [reply.route for reply in replies] == ["local", "remote"]
+    for reply in replies:
+        (seen,) = plane.backends.seen(reply.probe)
+        assert not [name for name, _ in seen["headers"] if "timeout" in name or "retry" in name]
 
 
 @pytest.mark.parametrize("auth", [None, KEY], ids=["", "guarded"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -11,12 +9,11 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from benchmarks.load import Traffic, closed_loop, open_loop
 from controller.api.route import HttpCheck
-from tests.data_plane.support.backends import Backend
+from tests.data_plane.support.backends import reporting_unhealthy
 from tests.data_plane.support.model import Wanted
 from tests.data_plane.support.mutation import Change, assignments, clusters
 from tests.data_plane.support.plane import Plane
 from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -134,79 +131,6 @@ async def test_when_nothing_is_believed_to_work_everything_is_tried(plane: Plane
         replies = [await plane.ask(model) for _ in range(20)]
 
     assert {reply.status for reply in replies} == ({200} if held else {503})
-
-
-def always_believing_the_remote(cluster: Cluster) -> None:
-    if cluster.type == Cluster.STATIC and not cluster.name.endswith("/fallback"):
-        cluster.ClearField("outlier_detection")
-
-
-@pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
-@with_and_without(clusters(always_believing_the_remote))
-async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(
-    plane: Plane, change: Change, held: bool, limit: int | None
-) -> None:
-    """They are left alone, and well again by now: better than a remote backend that answers nobody."""
-    model = await plane.serve(Wanted(limit=limit, change=change))
-    plane.backends.remote.behave("status=503")
-    try:
-        for _ in range(30):
-            await plane.ask(model, headers=[("on-local", "status=503")])
-        replies = [await plane.ask(model) for _ in range(30)]
-    finally:
-        plane.backends.remote.behave("")
-
-    failed = sum(reply.status == 503 for reply in replies)
-    assert (failed <= 5) is held, f"{failed} failed"
-
-
-@pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
-@with_and_without(clusters(always_believing_the_remote))
-async def test_replicas_are_tried_when_neither_side_says_it_is_well(
-    plane: Plane, change: Change, held: bool, limit: int | None
-) -> None:
-    """Though both would answer: their health checks alone fail."""
-    model = await plane.serve(Wanted(check=OFTEN, remote_check=OFTEN, limit=limit, change=change))
-    with reporting_unhealthy(plane.backends.all):
-        await plane.healthy(model, 0)
-
-        async def is_noticed() -> bool:
-            return (await plane.ask(model)).status == 503
-
-        await until(is_noticed, "the remote backend gets nothing")
-        replies = [await plane.ask(model) for _ in range(30)]
-
-    assert {reply.route for reply in replies if reply.status == 200} == ({"local"} if held else set())
-
-
-def ejecting_the_remote(cluster: Cluster) -> None:
-    if cluster.type == Cluster.STATIC:
-        cluster.outlier_detection.consecutive_gateway_failure.value = 3
-        cluster.outlier_detection.enforcing_consecutive_gateway_failure.value = 100
-        cluster.outlier_detection.max_ejection_percent.value = 100
-        never_panic(cluster)
-
-
-@with_and_without(clusters(ejecting_the_remote))
-async def test_a_few_bad_answers_fail_nobody_elses_requests(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(replicas=(), change=change))
-    for _ in range(4):
-        await plane.ask(model, headers=[("on-remote", "status=503")])
-
-    replies = [await plane.ask(model) for _ in range(20)]
-
-    assert {reply.status for reply in replies} == {200} if held else 503 in {reply.status for reply in replies}
-
-
-@contextlib.contextmanager
-def reporting_unhealthy(servers: Sequence[Backend]) -> Iterator[None]:
-    for one in servers:
-        one.report_health(503)
-    try:
-        yield
-    finally:
-        for one in servers:
-            one.report_health(200)
 
 
 @with_and_without(assignments(lambda assignment: assignment.policy.ClearField("overprovisioning_factor")))

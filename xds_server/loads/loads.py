@@ -82,7 +82,8 @@ class Loads:
     def in_flight(self, now: float) -> Mapping[str, int]:
         """Say how many requests are in flight now, by NAMESPACE/NAME/SIDE; what is unknown is left out.
 
-        All of it is while an Envoy that is connected says nothing. One that left is with another replica, or gone.
+        All of it is while an Envoy that reported once says nothing; for one that never did, see `silent`. One that left
+        is with another replica, or gone.
         """
         flying: dict[str, int] = defaultdict(int)
         unknown: set[str] = set()

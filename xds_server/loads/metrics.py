@@ -18,12 +18,19 @@ class LoadMetrics(Collector):
     """Reads the counts when Prometheus asks.
 
     Counters are of what this replica heard, so the sum over replicas is what all Envoys reported. What is unknown has
-    no sample.
+    no sample, such as all that is in flight while one of those that are `connected` (their node ids) says nothing.
     """
 
-    def __init__(self, registry: CollectorRegistry, loads: Loads, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        loads: Loads,
+        clock: Callable[[], float],
+        connected: Callable[[], Iterable[str]],
+    ) -> None:
         self._loads = loads
         self._clock = clock
+        self._connected = connected
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
@@ -41,7 +48,8 @@ class LoadMetrics(Collector):
             "Requests to a remote backend that ended, of all models that share it.",
             labels=("backend", "outcome"),
         )
-        in_flight = self._loads.in_flight(self._clock())
+        now = self._clock()
+        in_flight = {} if self._loads.silent(self._connected(), now) else self._loads.in_flight(now)
         for name, count in sorted(self._loads.totals().items()):
             if is_backend(name):
                 for outcome in _ENDED:

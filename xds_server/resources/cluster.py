@@ -14,7 +14,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterLbPolicy,
     OutlierDetection,
 )
-from envoy_data_plane.envoy.config.core.v3 import Address, EnvoyInternalAddress
+from envoy_data_plane.envoy.config.core.v3 import Address, EnvoyInternalAddress, Metadata
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     Endpoint,
@@ -66,13 +66,16 @@ _OUTLIERS = OutlierDetection(
 )
 
 # The remote side is believed well as long as nothing says otherwise, and Envoy tries everything only when nothing is
-# believed to work (docs/adr/0006). Five failures in a row say otherwise, for a second: a remote backend that fails now
-# and then is asked all the same for what leaves, and so is one that takes longer than `firstByteTimeout`.
+# believed to work (docs/adr/0006). Five failures in a row say otherwise, for half a second: a remote backend that fails
+# now and then is asked all the same for what leaves, and so is one that takes longer than `firstByteTimeout`. No longer
+# than that: if the replicas are dead and still listed, a quarter of the requests fail meanwhile.
+_NOT_BELIEVED = timedelta(milliseconds=250)  # And on to the next `interval`.
 _REMOTE_OUTLIERS = replace(
     _OUTLIERS,
     consecutive_gateway_failure=5,
     enforcing_consecutive_local_origin_failure=0,
-    max_ejection_time=timedelta(seconds=1),
+    base_ejection_time=_NOT_BELIEVED,
+    max_ejection_time=_NOT_BELIEVED,
 )
 
 # How many sets of headers are remembered with what gives them back; most models take off the same.
@@ -108,7 +111,7 @@ def local_cluster(name: str, check: HttpCheck | None, *, is_alone: bool) -> Reso
     return resource(name, Cluster(name=name, health_checks=[checked]), common=common)
 
 
-def one_after_the_other(name: str, first: str, second: str) -> Resource:
+def one_after_the_other(name: str, first: str, second: str, metadata: Metadata | None = None) -> Resource:
     """Build the cluster that goes to the first of two, and to the second if that has nobody, or for a retry.
 
     What is in flight is counted by the one that has it (Envoy, "Aggregate cluster"). What upstream filters and limits
@@ -117,7 +120,7 @@ def one_after_the_other(name: str, first: str, second: str) -> Resource:
     in_turn = ClusterCustomClusterType(
         name="envoy.clusters.aggregate", typed_config=packed(ClusterConfig(clusters=[first, second]))
     )
-    return resource(name, Cluster(name=name, cluster_type=in_turn), common=_IN_TURN)
+    return resource(name, Cluster(name=name, cluster_type=in_turn, metadata=metadata), common=_IN_TURN)
 
 
 def remote_cluster(name: str, listener: str) -> Resource:

@@ -28,6 +28,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatch,
     VirtualHost,
 )
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -48,6 +49,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from xds_server.resources import access_log, names
 from xds_server.resources.access_log import REMEMBERING_WHAT_WAS_SENT, AccessLog
 from xds_server.resources.names import ModelKey
+from xds_server.resources.overflow import PATIENCE_FILTER
 from xds_server.resources.packing import ADS, NEVER, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
 from xds_server.resources.saved import HANDED_ON, reading_what_was_handed_on, state_of
@@ -77,9 +79,11 @@ _NOBODY_IS_INTERNAL = HttpConnectionManagerInternalAddressConfig(
     cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
 )
 
-# Off until a route turns it on, with what that route takes off. What stands here would be kept besides, first.
-_SAVING = HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState()))
-
+# Off until a route turns one on, with what it is to do there. What stands here would be done besides, first.
+_OF_ROUTES = [
+    HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState())),
+    HttpFilter(name=PATIENCE_FILTER, disabled=True, typed_config=packed(HeaderMutationFilter())),
+]
 
 _EVERY = HttpConnectionManager(
     generate_request_id=False,
@@ -94,7 +98,7 @@ _EVERY = HttpConnectionManager(
 
 _FRONT_MANAGER = replace(
     _EVERY,
-    http_filters=[_SAVING],
+    http_filters=_OF_ROUTES,
     use_remote_address=True,
     internal_address_config=_NOBODY_IS_INTERNAL,
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
@@ -103,7 +107,7 @@ _FRONT_MANAGER = replace(
     normalize_path=True,
 )
 _FRONT = bytes(_FRONT_MANAGER)
-_FRONT_THAT_TELLS = bytes(replace(_FRONT_MANAGER, http_filters=[REMEMBERING_WHAT_WAS_SENT, _SAVING]))
+_FRONT_THAT_TELLS = bytes(replace(_FRONT_MANAGER, http_filters=[REMEMBERING_WHAT_WAS_SENT, *_OF_ROUTES]))
 
 # The front has added headers and the path may be longer: what it let through may not be too much here.
 _BEHIND_THE_FRONT = replace(

@@ -15,7 +15,7 @@ from xds_server.resources.credential import token_cluster
 from xds_server.resources.encoding import encoded
 from xds_server.resources.endpoint import load_assignment
 from xds_server.resources.names import ModelKey
-from xds_server.resources.overflow import limit_of_one_envoy
+from xds_server.resources.overflow import WITHOUT_END, limit_of_one_envoy
 from xds_server.resources.packing import resource
 from xds_server.resources.route import Bounds, is_direct, model_route
 from xds_server.resources.route import to_backend as to_backend_routes
@@ -164,7 +164,7 @@ def _remote(
         *(
             _way_back(model, remote, log)
             if is_direct(remote, is_limited=is_limited)
-            else (cluster.one_after_the_other(names.remote_first_cluster(model), away, local),)
+            else (cluster.one_after_the_other(names.remote_first_cluster(model), away, local, WITHOUT_END),)
         ),
     )
 

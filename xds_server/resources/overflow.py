@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import string
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import DataSource, HeaderValue, HeaderValueOption, Metadata
 from envoy_data_plane.envoy.config.route.v3 import ClusterSpecifierPlugin
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutationPerRoute, Mutations
 from envoy_data_plane.envoy.extensions.router.cluster_specifiers.lua.v3 import LuaConfig
+from envoy_data_plane.google.protobuf import Struct, Value
 
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
-from xds_server.resources.packing import extension
+from xds_server.resources.packing import extension, packed
 
 # Those that wait for a connection count too: without them every one of a hundred first requests finds nobody in flight.
 _CHOICE = """\
@@ -26,6 +29,32 @@ function envoy_on_route(handle)
   return {local_first}
 end
 """
+
+# `firstByteTimeout` is how long the replicas may take. What found them full waits for the remote backend: back at the
+# replicas it would be above the limit. Both have one route, and so one time for a try, but that may also stand in a
+# header, 0 for no end (Envoy, "Router", x-envoy-upstream-rq-per-try-timeout-ms, which goes no further). This filter of
+# the front listener takes it from the cluster that was chosen; only a route with both a limit and a time turns it on.
+PATIENCE_FILTER = "beamlit.patience"
+_PATIENCE_KEY = "per-try-timeout-ms"
+WITHOUT_END = Metadata(
+    filter_metadata={names.METADATA_NAMESPACE: Struct(fields={_PATIENCE_KEY: Value(string_value="0")})}
+)
+PATIENCE_OF_CLUSTER = packed(
+    HeaderMutationPerRoute(
+        mutations=Mutations(
+            request_mutations=[
+                HeaderMutation(
+                    append=HeaderValueOption(
+                        header=HeaderValue(
+                            key="x-envoy-upstream-rq-per-try-timeout-ms",
+                            value=f"%CLUSTER_METADATA({names.METADATA_NAMESPACE}:{_PATIENCE_KEY})%",
+                        )
+                    )
+                )
+            ]
+        )
+    )
+)
 
 _PLAIN = (string.ascii_letters + string.digits + "-./_").encode()
 

@@ -29,7 +29,7 @@ from xds_server.protos import priority_group
 from xds_server.resources import names
 from xds_server.resources.confinement import refusals
 from xds_server.resources.names import ModelKey
-from xds_server.resources.overflow import local_until_full
+from xds_server.resources.overflow import PATIENCE_FILTER, PATIENCE_OF_CLUSTER, local_until_full
 from xds_server.resources.packing import NEVER
 from xds_server.resources.retries import (
     ALONE,
@@ -151,6 +151,7 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, boun
         name=names.LOCAL,
         match=RouteMatch(prefix="/", runtime_fraction=share if split.remote else None),
         route=_to_replicas(model, bounds) if remote else forwarding(names.local_cluster(model), **ALONE),
+        typed_per_filter_config={PATIENCE_FILTER: PATIENCE_OF_CLUSTER} if bounds.patience and bounds.limit else {},
         response_headers_to_add=[SIDE_THAT_ANSWERED],
     )
 

@@ -60,9 +60,9 @@ class ClientEvent:
     keys: frozenset[ResourceKey] = frozenset()
 
 
-def count_of_carrying(clients: Iterable[ClientState]) -> int:
-    """Count the Envoys that carry traffic; one that has not noticed yet that its last stream is over counts once."""
-    return len({one.node_id for one in clients if not one.is_debug})
+def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
+    """Name the Envoys that carry traffic; one whose last stream is not yet known to be over is one all the same."""
+    return frozenset(one.node_id for one in clients if not one.is_debug)
 
 
 def is_debug(node_id: str) -> bool:

@@ -263,7 +263,8 @@ CASES: tuple[Case, ...] = (
     Case(
         name="it answers 503, and gets a credential",
         group=Group.REMOTE,
-        means="On the way through the internal listener it is left alone for a second after five in a row, and again.",
+        means="On the way through the internal listener it is left alone for half a second after five in a row, and "
+        "again.",
         trouble=behaving(the_remote, "status=503"),
         promise=_ALL_LOCAL,
         way=Way.WITH_KEY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,3 +129,15 @@ class Backends:
         finally:
             for one in backends:
                 one.revive()
+
+
+@contextmanager
+def reporting_unhealthy(servers: Sequence[Backend]) -> Iterator[None]:
+    """Let the health checks of these servers fail in the block; requests are answered as before."""
+    for one in servers:
+        one.report_health(503)
+    try:
+        yield
+    finally:
+        for one in servers:
+            one.report_health(200)

@@ -16,7 +16,8 @@ class Asked:
             serves(self.loads, model, **how)
         self.now = now
         self.registry = CollectorRegistry()
-        LoadMetrics(self.registry, self.loads, lambda: self.now)
+        self.connected = {"one"}
+        LoadMetrics(self.registry, self.loads, lambda: self.now, lambda: self.connected)
 
     def heard(self, *clusters, at=1.0):
         self.loads.heard(LoadStream("one", 1.0), clusters, at)
@@ -43,6 +44,16 @@ def test_what_is_unknown_has_no_sample():
     assert asked.value("beamlit_model_requests_in_flight") == 0
     asked.now = 100.0
     assert asked.value("beamlit_model_requests_in_flight") is None
+
+
+def test_while_one_that_is_connected_never_said_anything_what_is_in_flight_is_unknown():
+    asked = Asked()
+    asked.heard(to_local(A, sent=1, now=1))
+    asked.connected = {"one", "two"}
+    assert asked.value("beamlit_model_requests_in_flight") is None
+    assert asked.value("beamlit_model_requests_issued_total") == 1
+    asked.connected = {"one"}
+    assert asked.value("beamlit_model_requests_in_flight") == 1
 
 
 def test_what_models_share_is_counted_for_their_backend():
