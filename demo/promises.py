@@ -32,9 +32,9 @@ def promises_of(outcome: Outcome, workers: int) -> tuple[Promise, ...]:
         ),
         Promise("below capacity nothing leaves", calm.tally.remote == 0, f"{calm.tally.remote} left in the calm"),
         Promise(
-            "together the replicas get what they take, and one request for each further worker of Envoy at most",
+            "the replicas get what they take, and one request for each further worker of Envoy",
             burst.most <= capacity + workers - 1,
-            f"up to {burst.most} in the burst, at {capacity} places and with {workers} workers",
+            f"up to {burst.most} at {capacity} places, {workers} workers",
         ),
         Promise(
             "only the excess leaves",

@@ -66,7 +66,7 @@ def test_the_replicas_got_too_much():
     most = CAPACITY + WORKERS - 1
     assert broken(*GOOD, flight=(*FLIGHT[:3], Step(15.5, most), *FLIGHT[4:])) == []
     assert broken(*GOOD, flight=(*FLIGHT[:3], Step(15.5, most + 1), *FLIGHT[4:])) == [
-        "together the replicas get what they take, and one request for each further worker of Envoy at most"
+        "the replicas get what they take, and one request for each further worker of Envoy"
     ]
 
 
