@@ -1,6 +1,6 @@
 """What clients see of each thing that can fail: the failure matrix with many requests, written into docs/failures.md.
 
-The cells are those of tests/data_plane/test_failure_matrix.py; see tests/data_plane/failures.
+The cells are those of tests/data_plane/test_failure_matrix.py; see tests/support/failures.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 
 from benchmarks.matrix.document import Row, as_markdown, row_of, spliced
-from tests.data_plane.failures.cases import Cell, cells
-from tests.data_plane.failures.cell import Size, come_of
-from tests.data_plane.failures.site import Site
-from tests.data_plane.support.loopback import Network
+from tests.support.failures.cases import Cell, cells
+from tests.support.failures.cell import Size, come_of
+from tests.support.failures.site import Site
+from tests.support.network import Network
 
 INTERRUPTED = 130
 DOCUMENT = Path(__file__).parents[1] / "docs" / "failures.md"

@@ -36,9 +36,9 @@ from benchmarks.cluster.figures import (
 )
 from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
-from tests.kube.support.addresses import own_address
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.crds import install_crds
+from tests.support.kube.addresses import own_address
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.crds import install_crds
 from tests.tools import binaries
 
 INTERRUPTED = 130

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import click
 
-from benchmarks.load import Sample, TracedRequest, azure_code_trace, azure_conversation_trace
 from benchmarks.overflow.outcome import Outcome
 from benchmarks.overflow.plan import plan_for
 from benchmarks.overflow.policies import POLICIES, Policy
@@ -29,6 +28,7 @@ from benchmarks.overflow.stage import stage
 from benchmarks.overflow.table import GOALS, LEGEND, table, verdict
 from benchmarks.proxies.envoys import CannotRunError, Envoys
 from benchmarks.proxies.signals import until_signalled
+from tests.support.load import Sample, TracedRequest, azure_code_trace, azure_conversation_trace
 
 _TRACES: Mapping[str, Callable[[], tuple[TracedRequest, ...]]] = {
     "code": azure_code_trace,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.load import Step, sum_of
 from demo.addresses import Addresses
 from demo.completion import PATH
 from demo.credentials import SERVER_NAME, Credentials
@@ -25,6 +24,7 @@ from demo.manifests import (
 )
 from demo.probe import wait_for_answer
 from demo.process import Process, Processes
+from tests.support.load import Step, sum_of
 
 READINESS_PERIOD = 1.0
 """Seconds until the readiness probe notices a dead server."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.load import Answer, TracedRequest
+from tests.support.load import Answer, TracedRequest
 
 PATH = "/v1/chat/completions"
 _MODEL = "chat"

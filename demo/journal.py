@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.load import Step
+from tests.support.load import Step
 
 
 class Journal:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.load import Report, Sample, Step, most, percentile, summary_of
 from demo.product import Decision
+from tests.support.load import Report, Sample, Step, most, percentile, summary_of
 
 
 @dataclass(frozen=True, slots=True)

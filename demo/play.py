@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from benchmarks.load import Sample, Step, TracedRequest, Traffic, most, open_loop
 from demo.cluster import READINESS_PERIOD, Cluster
 from demo.completion import fault_of, request_body
 from demo.console import Console
@@ -16,6 +15,7 @@ from demo.outcome import Kill, Outcome, Tally
 from demo.process import Process
 from demo.product import Decision, decisions
 from demo.timeline import Plan
+from tests.support.load import Sample, Step, TracedRequest, Traffic, most, open_loop
 
 _TICK = 0.5
 """Seconds between two lines of the live view."""

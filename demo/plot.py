@@ -14,9 +14,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.load import Sample, Step, percentile, steps_of
 from demo.outcome import Outcome
 from demo.timeline import Plan, demand_of
+from tests.support.load import Sample, Step, percentile, steps_of
 
 _BIN = 0.25
 """Seconds over which is averaged what is in flight."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.load import most, steps_of
 from demo.outcome import Outcome, Phase
+from tests.support.load import most, steps_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import azure_code_trace
 from demo.addresses import free_addresses
 from demo.cluster import Cluster
 from demo.console import Console
@@ -18,6 +17,7 @@ from demo.process import Process, Processes
 from demo.product import start_product
 from demo.promises import promises_of
 from demo.timeline import Plan, plan
+from tests.support.load import azure_code_trace
 
 _SHORT = 0.5
 

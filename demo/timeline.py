@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from benchmarks.load import Step, TracedRequest, steps_of, window
 from demo.completion import generation_time
+from tests.support.load import Step, TracedRequest, steps_of, window
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from benchmarks.cluster.crowd import ENVOY, Crowd
 from benchmarks.cluster.figures import Changes, Timing
 from benchmarks.cluster.objects import model_name, override, route_away
-from benchmarks.load.connection import Connections
 from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import MERGE
+from tests.support.load.connection import Connections
 
 _WITHIN = 15.0
 """Seconds that a change may take."""

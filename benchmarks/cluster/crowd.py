@@ -17,8 +17,8 @@ from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
 from controller.store.kube.resources import RESOURCES
 from controller.store.kube.store import KubeStore
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.site import Site
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.site import Site
 from tests.support.objects import KubeObject
 
 CONTROLLER, XDS_SERVER, ENVOY, API_SERVER = "controller", "xds-server", "Envoy", "API server and etcd"

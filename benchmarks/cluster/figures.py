@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks.load import percentile
+from tests.support.load import percentile
 
 REPLICAS = 5
 """Of each model."""

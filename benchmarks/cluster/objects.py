@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.api.meta import OVERRIDE
 from controller.cli.bootstrap import HostPort
-from tests.kube.support.site import CONTROLLER_OF_SLICES
+from tests.support.kube.site import CONTROLLER_OF_SLICES
 from tests.support.objects import KubeObject, a_model, a_service, a_slice
 
 _TARGET_PORT = 8000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.proxies.envoys import cpu_clock
-from tests.e2e.support import processes_of
+from tests.support.beamlit import processes_of
 from tests.tools import binaries
 
 _KIB = 1024

@@ -9,8 +9,8 @@ import yaml
 from benchmarks.cluster.objects import Servers
 from controller.cli.bootstrap import HostPort
 from controller.cli.envoy_process import envoy_binary
-from tests.data_plane.support.children import Child
-from tests.data_plane.support.loopback import unused_port
+from tests.support.network import unused_port
+from tests.support.processes import Child
 
 _HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 from controller.cli.bootstrap import HostPort
-from tests.data_plane.support.loopback import unused_port
+from tests.support.network import unused_port
 
 _CHUNK = 1 << 18
 # What a response and its acknowledgement have in them, whatever they are about; other frames of HTTP/2 do not.

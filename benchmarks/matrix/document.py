@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tests.data_plane.failures.cases import Case, Cell, Group
-from tests.data_plane.failures.promise import Outcome, breaches
+from tests.support.failures.cases import Case, Cell, Group
+from tests.support.failures.promise import Outcome, breaches
 
 BEGIN = "<!-- begin: written by make bench NAME=failures -->"
 END = "<!-- end -->"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.load import Report, Sample, percentile
 from benchmarks.overflow.oracle import must_leave
 from benchmarks.overflow.pool import Pool
+from tests.support.load import Report, Sample, percentile
 
 FULL = "full"
 """The note of a sample whose request found every place of its replica taken, but not of all."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.load import TracedRequest, replay
 from benchmarks.overflow.pool import Pool, pool_for
+from tests.support.load import TracedRequest, replay
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.load import TracedRequest
+from tests.support.load import TracedRequest
 
 TIMES_THE_MEAN = 2.0
 """The capacity of the replicas, as a multiple of the mean rate of the trace."""

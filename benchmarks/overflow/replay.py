@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from benchmarks.load import Answer, Report, Sample, Traffic, open_loop
 from benchmarks.overflow.plan import Plan
 from benchmarks.overflow.policies import Policy, share_away
 from benchmarks.overflow.stage import Stage
+from tests.support.load import Answer, Report, Sample, Traffic, open_loop
 
 _PATIENCE = 120.0
 """Seconds that a client waits: longer than any queue here, so that waiting is seen as waiting."""

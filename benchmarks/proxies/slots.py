@@ -1,7 +1,7 @@
 """Load in slots: for a short time, a number of clients on kept connections that each wait for their answer.
 
-Why not `benchmarks.load.closed_loop`: it opens its connections anew for each load, and it takes as much CPU per request
-as an Envoy does, so the Envoy would wait for its clients and wake up for every single request.
+Why not `tests.support.load.closed_loop`: it opens its connections anew for each load, and it takes as much CPU per
+request as an Envoy does, so the Envoy would wait for its clients and wake up for every single request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.load.answer import AnswerError, AnswerReader
+from tests.support.load.answer import AnswerError, AnswerReader
 
 _STALLED_AFTER = 5.0
 """Seconds without any answer after which what is in flight has failed."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import trustme
 
-from tests.data_plane.support.loopback import unused_port
+from tests.support.network import unused_port
 from xds_server.checks import outcome
 from xds_server.checks.backend import Place
 from xds_server.checks.connection import Way

@@ -14,8 +14,8 @@ from controller.api.credentials import CredentialSource
 from controller.api.reports import digest_of
 from controller.api.route import HttpCheck
 from tests.checks.servers import Names, Talker, answer, way_by
-from tests.data_plane.support.waiting import until
 from tests.support.routes import A, B, a_remote, with_token
+from tests.support.waiting import until
 from xds_server.checks.checks import Checks
 from xds_server.checks.metrics import CheckMetrics
 from xds_server.checks.traffic import NO_TRAFFIC, Counts

@@ -13,7 +13,7 @@ import pytest
 from controller.api.endpoint_guard import admit_pods
 from tests.checks.checked import LOOPBACK, NAME, backend, found, trusting
 from tests.checks.servers import Authority, Names, Talker, answer, refusing, way_by
-from tests.data_plane.support.loopback import unused_port
+from tests.support.network import unused_port
 from xds_server.checks.backend import Place, Trust
 from xds_server.checks.connection import Way
 from xds_server.checks.outcome import Outcome

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from tests.checks.checked import LOOPBACK, NAME, backend, found, trusting
 from tests.checks.servers import Names, Talker, answer, way_by
-from tests.data_plane.support.loopback import unused_port
-from tests.data_plane.support.protected import Tokens
+from tests.support.data_plane.protected import Tokens
+from tests.support.network import unused_port
 from xds_server.checks.backend import Place, TokenRequest
 from xds_server.checks.outcome import Outcome
 from xds_server.checks.probe import Probe

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.stage import Stage, stage_on
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.stage import Stage, stage_on
+from tests.support.network import Network
 
 
 @pytest.fixture(scope="module")

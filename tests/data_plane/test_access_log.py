@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from controller.api.credentials import RemoteTls
-from tests.data_plane.support.access_log import but, lines_of
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.protected import Pki
+from tests.support.data_plane.access_log import but, lines_of
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.protected import Pki
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

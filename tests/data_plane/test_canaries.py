@@ -21,15 +21,15 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 
 from controller.api.credentials import RemoteAuth
 from controller.api.endpoints import Replica
-from tests.data_plane.support.canaries import Canary, Outcome, Site, sent
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.mutation import Change, both, clusters, nothing, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.protected import Tokens
-from tests.data_plane.support.sealed import api_key, bring, token
-from tests.data_plane.support.waiting import until
-from tests.data_plane.support.witness import Witness
+from tests.support.data_plane.canaries import Canary, Outcome, Site, sent
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import Change, both, clusters, nothing, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.protected import Tokens
+from tests.support.data_plane.sealed import api_key, bring, token
+from tests.support.data_plane.witness import Witness
+from tests.support.network import BACKEND_PORT, Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

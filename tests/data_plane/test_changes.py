@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from benchmarks.load import Report, Traffic, closed_loop
 from controller.api.route import HttpCheck
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.load import Report, Traffic, closed_loop
+from tests.support.waiting import until
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

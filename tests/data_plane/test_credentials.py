@@ -12,13 +12,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import Report, Traffic, closed_loop
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.product import Product
-from tests.data_plane.support.protected import Tokens, secret
-from tests.data_plane.support.traffic import ENOUGH, meanwhile
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.product import Product
+from tests.support.data_plane.protected import Tokens, secret
+from tests.support.data_plane.traffic import ENOUGH, meanwhile
+from tests.support.load import Report, Traffic, closed_loop
+from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,21 +16,21 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import closed_loop
-from benchmarks.load.answer import Answer, AnswerError
-from benchmarks.load.connection import Connection
 from controller.api.endpoints import Replica
 from controller.cli.envoy_admin import SOCKET, EnvoyAdmin, EnvoyAdminError
 from controller.cli.envoy_process import ENVOY_FLAGS, envoy_binary
-from tests.data_plane.support.answering import CALL, GRPC_PORT, HTTP_PORT, STREAM, answering
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.children import Child
-from tests.data_plane.support.client_list import ClientList
-from tests.data_plane.support.gateway import Gateway
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import TOKEN, Plane
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.answering import CALL, GRPC_PORT, HTTP_PORT, STREAM, answering
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.client_list import ClientList
+from tests.support.data_plane.gateway import Gateway
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import TOKEN, Plane
+from tests.support.load import closed_loop
+from tests.support.load.answer import Answer, AnswerError
+from tests.support.load.connection import Connection
+from tests.support.network import Network
+from tests.support.processes import Child
+from tests.support.waiting import until
 
 Entered = TypeVar("Entered")
 

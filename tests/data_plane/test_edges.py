@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from benchmarks.load.answer import Answer
-from benchmarks.load.connection import Connections
 from controller.api.endpoints import Replica
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.sealed import api_key, bring
-from tests.data_plane.support.witness import Pairs, Seen, Witness
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.sealed import api_key, bring
+from tests.support.data_plane.witness import Pairs, Seen, Witness
+from tests.support.load.answer import Answer
+from tests.support.load.connection import Connections
+from tests.support.network import BACKEND_PORT, Network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

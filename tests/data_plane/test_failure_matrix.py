@@ -13,12 +13,12 @@ import pytest_asyncio
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from tests.data_plane.failures.cases import Cell, cells
-from tests.data_plane.failures.cell import Size, come_of
-from tests.data_plane.failures.promise import breaches
-from tests.data_plane.failures.site import Site
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.mutation import Change, clusters, routes
+from tests.support.data_plane.mutation import Change, clusters, routes
+from tests.support.failures.cases import Cell, cells
+from tests.support.failures.cell import Size, come_of
+from tests.support.failures.promise import breaches
+from tests.support.failures.site import Site
+from tests.support.network import Network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

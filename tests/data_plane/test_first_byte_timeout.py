@@ -12,11 +12,11 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from benchmarks.load import Traffic, closed_loop, open_loop
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, clusters, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, clusters, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Traffic, closed_loop, open_loop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

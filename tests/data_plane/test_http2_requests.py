@@ -15,11 +15,11 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
 from controller.api.endpoints import Replica
-from tests.data_plane.support.access_log import but, lines_of
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.sealed import api_key, bring
+from tests.support.data_plane.access_log import but, lines_of
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.sealed import api_key, bring
+from tests.support.network import BACKEND_PORT, Network
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

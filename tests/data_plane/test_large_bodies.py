@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.load import Answer, Sample, Traffic, closed_loop
-from benchmarks.load.answer import AnswerReader
-from tests.data_plane.support.backends import Backend
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backend
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.load import Answer, Sample, Traffic, closed_loop
+from tests.support.load.answer import AnswerReader
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,11 +8,11 @@ from functools import partial
 import httpx
 import pytest
 
-from benchmarks.load import Traffic, closed_loop
 from controller.api.reports import Count
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.load import Traffic, closed_loop
+from tests.support.waiting import until
 from xds_server.loads.loads import Loads
 from xds_server.resources.names import is_backend
 

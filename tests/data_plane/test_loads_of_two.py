@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.product import Product
-from tests.data_plane.support.protected import secret
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.product import Product
+from tests.support.data_plane.protected import secret
+from tests.support.load import Traffic, closed_loop
+from tests.support.waiting import until
 
 NEW_CONNECTIONS = Traffic(keepalive=False)
 

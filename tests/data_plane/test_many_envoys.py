@@ -10,13 +10,13 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.envoy import Envoy
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.product import LOCAL_CLUSTER, Product
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.product import LOCAL_CLUSTER, Product
+from tests.support.envoy import Envoy
+from tests.support.load import Traffic, closed_loop
+from tests.support.network import Network
+from tests.support.waiting import until
 from xds_server.snapshot.snapshot import Resource
 from xds_server.snapshot.types import CLUSTER, SECRET
 

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.route import LocalBackend, ModelRoute, Split
 from controller.cli.bootstrap import HostPort
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.envoy import Envoy
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.plane import TOKEN
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.plane import TOKEN
+from tests.support.envoy import Envoy
+from tests.support.network import Network
+from tests.support.waiting import until
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import Snapshot

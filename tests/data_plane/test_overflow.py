@@ -19,15 +19,15 @@ from envoy.config.route.v3.route_components_pb2 import Route
 from envoy.extensions.load_balancing_policies.least_request.v3.least_request_pb2 import LeastRequest
 from envoy.extensions.router.cluster_specifiers.lua.v3.lua_pb2 import LuaConfig
 
-from benchmarks.load import Report, Traffic, closed_loop, open_loop
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.flight import Flight
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.mutation import Change, clusters, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.traffic import named_wrongly
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.flight import Flight
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import Change, clusters, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.traffic import named_wrongly
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Report, Traffic, closed_loop, open_loop
+from tests.support.network import Network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -18,18 +18,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import Traffic, closed_loop
 from controller.api.credentials import RemoteAuth
 from controller.api.route import HttpCheck
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.flight import Flight
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.mutation import Change, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.sealed import api_key, bring
-from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.flight import Flight
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import Change, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.sealed import api_key, bring
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Traffic, closed_loop
+from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

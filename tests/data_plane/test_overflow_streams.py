@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.open_streams import OpenStreams, opened
-from tests.data_plane.support.stage import Stage, stage_on
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.open_streams import OpenStreams, opened
+from tests.support.data_plane.stage import Stage, stage_on
+from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

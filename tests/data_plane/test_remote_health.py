@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import Report, closed_loop
-from tests.data_plane.support.backends import Backend, Backends
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.product import Product
-from tests.data_plane.support.protected import NAME, Pki, Tokens, secret
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backend, Backends
+from tests.support.data_plane.product import Product
+from tests.support.data_plane.protected import NAME, Pki, Tokens, secret
+from tests.support.load import Report, closed_loop
+from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,14 +14,14 @@ from aiohttp import web
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from benchmarks.load import Traffic, closed_loop
 from controller.api.route import HttpCheck
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.mutation import Change, clusters, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import Change, clusters, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Traffic, closed_loop
+from tests.support.network import BACKEND_PORT, Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,11 +15,11 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 
 from controller.api.endpoints import Replica
-from tests.data_plane.support.access_log import Line, but, lines_of
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.mutation import Change, managers, routes
-from tests.data_plane.support.plane import Plane
+from tests.support.data_plane.access_log import Line, but, lines_of
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import Change, managers, routes
+from tests.support.data_plane.plane import Plane
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -9,12 +9,12 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, both, clusters, nothing, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.traffic import named_wrongly
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, both, clusters, nothing, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.traffic import named_wrongly
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Traffic, closed_loop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.data_plane.support.model import Model
-from tests.data_plane.support.stage import WAYS, Stage, address_of
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model
+from tests.support.data_plane.stage import WAYS, Stage, address_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

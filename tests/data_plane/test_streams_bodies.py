@@ -17,11 +17,11 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
 )
 
-from tests.data_plane.support.mutation import Change, limits, managers
-from tests.data_plane.support.stage import SENT_ONCE, WAYS, Stage, address_of
-from tests.data_plane.support.stream_http import CHUNK
-from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import at_rest
+from tests.support.data_plane.mutation import Change, limits, managers
+from tests.support.data_plane.stage import SENT_ONCE, WAYS, Stage, address_of
+from tests.support.data_plane.stream_http import CHUNK
+from tests.support.data_plane.trap import with_and_without
+from tests.support.waiting import at_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from controller.api.credentials import OAuth, RemoteAuth
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.model import Model
-from tests.data_plane.support.protected import Tokens
-from tests.data_plane.support.stage import KEY_OF_SECRET, SENT_ONCE, WAYS, Stage
-from tests.data_plane.support.visits import Visit
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model
+from tests.support.data_plane.protected import Tokens
+from tests.support.data_plane.stage import KEY_OF_SECRET, SENT_ONCE, WAYS, Stage
+from tests.support.data_plane.visits import Visit
+from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.data_plane.support.stage import SENT_ONCE, WAYS, Stage
-from tests.data_plane.support.stream_grpc import BINARY, STATUSES
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.stage import SENT_ONCE, WAYS, Stage
+from tests.support.data_plane.stream_grpc import BINARY, STATUSES
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.data_plane.support.model import Model, Wanted
-from tests.data_plane.support.open_streams import opened
-from tests.data_plane.support.product import MODEL, Product
-from tests.data_plane.support.stage import Servers, Stage
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.open_streams import opened
+from tests.support.data_plane.product import MODEL, Product
+from tests.support.data_plane.stage import Servers, Stage
+from tests.support.waiting import until
 from xds_server.resources.names import ModelKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

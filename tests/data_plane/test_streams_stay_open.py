@@ -18,13 +18,13 @@ import pytest_asyncio
 
 from controller.api.credentials import CredentialSource, RemoteTls
 from controller.api.route import HttpCheck
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.model import Model
-from tests.data_plane.support.open_streams import OpenStreams, opened
-from tests.data_plane.support.protected import NAME, Pki
-from tests.data_plane.support.stage import KEY, WAYS, Stage, stage_on
-from tests.data_plane.support.stream_http import StreamServer
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model
+from tests.support.data_plane.open_streams import OpenStreams, opened
+from tests.support.data_plane.protected import NAME, Pki
+from tests.support.data_plane.stage import KEY, WAYS, Stage, stage_on
+from tests.support.data_plane.stream_http import StreamServer
+from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

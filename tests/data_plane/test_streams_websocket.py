@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from tests.data_plane.support.model import Model
-from tests.data_plane.support.stage import SENT_ONCE, WAYS, Stage
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Model
+from tests.support.data_plane.stage import SENT_ONCE, WAYS, Stage
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.traffic import named_wrongly
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.traffic import named_wrongly
+from tests.support.load import Traffic, closed_loop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,16 +12,16 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import Report, closed_loop
 from controller.api.credentials import RemoteTls
-from tests.data_plane.support.backends import Backend, Backends
-from tests.data_plane.support.loopback import BACKEND_PORT, Network
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.product import Product
-from tests.data_plane.support.protected import NAME, Pki, secret
-from tests.data_plane.support.traffic import ENOUGH, meanwhile
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backend, Backends
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.product import Product
+from tests.support.data_plane.protected import NAME, Pki, secret
+from tests.support.data_plane.traffic import ENOUGH, meanwhile
+from tests.support.load import Report, closed_loop
+from tests.support.network import BACKEND_PORT, Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import Report, Traffic, closed_loop
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.product import Product
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.product import Product
+from tests.support.load import Report, Traffic, closed_loop
+from tests.support.waiting import until
 
 CLIENTS = 200
 

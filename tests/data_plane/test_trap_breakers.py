@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, clusters
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, clusters
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Traffic, closed_loop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

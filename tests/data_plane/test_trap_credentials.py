@@ -11,10 +11,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
 from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, clusters, managers
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, clusters, managers
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,12 +16,12 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 
 from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
 from controller.api.endpoints import Replica
-from tests.data_plane.support.loopback import BACKEND_PORT
-from tests.data_plane.support.model import Model
-from tests.data_plane.support.mutation import Change, both, clusters, managers, routes
-from tests.data_plane.support.stage import SENT_ONCE, Stage
-from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import at_rest
+from tests.support.data_plane.model import Model
+from tests.support.data_plane.mutation import Change, both, clusters, managers, routes
+from tests.support.data_plane.stage import SENT_ONCE, Stage
+from tests.support.data_plane.trap import with_and_without
+from tests.support.network import BACKEND_PORT
+from tests.support.waiting import at_rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

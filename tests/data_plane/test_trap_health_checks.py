@@ -10,11 +10,11 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from controller.api.route import HttpCheck
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, clusters
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, clusters
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

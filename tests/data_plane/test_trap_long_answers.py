@@ -14,10 +14,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
 )
 
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, limits, managers, nothing, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, limits, managers, nothing, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from benchmarks.load import Traffic, closed_loop, open_loop
 from controller.api.route import HttpCheck
-from tests.data_plane.support.backends import reporting_unhealthy
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, assignments, clusters
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.trap import with_and_without
+from tests.support.data_plane.backends import reporting_unhealthy
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, assignments, clusters
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.trap import with_and_without
+from tests.support.load import Traffic, closed_loop, open_loop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

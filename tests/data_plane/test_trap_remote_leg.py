@@ -13,15 +13,15 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2 import HeaderMutation
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.envoy import Bootstrap
-from tests.data_plane.support.loopback import Network
-from tests.data_plane.support.model import Wanted
-from tests.data_plane.support.mutation import Change, answers, both, managers, routes
-from tests.data_plane.support.plane import Plane
-from tests.data_plane.support.sealed import api_key, bring
-from tests.data_plane.support.trap import with_and_without
-from tests.data_plane.support.waiting import until
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.mutation import Change, answers, both, managers, routes
+from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.sealed import api_key, bring
+from tests.support.data_plane.trap import with_and_without
+from tests.support.envoy import Bootstrap
+from tests.support.network import Network
+from tests.support.waiting import until
 from xds_server.resources import names
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import LISTENER

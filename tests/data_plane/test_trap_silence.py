@@ -17,8 +17,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
 )
 
-from tests.data_plane.support.mutation import Change, managers
-from tests.data_plane.support.stage import WAYS, Stage
+from tests.support.data_plane.mutation import Change, managers
+from tests.support.data_plane.stage import WAYS, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

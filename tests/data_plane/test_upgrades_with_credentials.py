@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.product import Product
-from tests.data_plane.support.protected import secret
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.product import Product
+from tests.support.data_plane.protected import secret
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

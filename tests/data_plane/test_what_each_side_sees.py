@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.data_plane.support.model import Model, Reply, Wanted
-from tests.data_plane.support.plane import Plane
+from tests.support.data_plane.model import Model, Reply, Wanted
+from tests.support.data_plane.plane import Plane
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

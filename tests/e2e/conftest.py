@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import Network
+from tests.support.data_plane.backends import Backends
+from tests.support.network import Network
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from controller.cli.envoy_process import envoy_binary
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.children import Child
-from tests.data_plane.support.loopback import unused_port
-from tests.e2e.manifests import endpoints, model, service, text_of
-from tests.e2e.support import Product, ask, beamlit, eventually, no_request_fails
+from tests.support.beamlit import Product, ask, beamlit, eventually, no_request_fails
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.network import unused_port
+from tests.support.processes import Child
 
 
 async def printed(*arguments: object, **environment: str) -> dict:

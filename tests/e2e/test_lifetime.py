@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import unused_port
-from tests.e2e.manifests import SEED, endpoints, model, service, text_of
-from tests.e2e.support import Product, ask, beamlit, eventually, no_request_fails, processes_of
+from tests.support.beamlit import Product, ask, beamlit, eventually, no_request_fails, processes_of
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
+from tests.support.network import unused_port
 
 ANYWHERE = ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0")
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
-from benchmarks.load import closed_loop
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import unused_port
-from tests.e2e.manifests import SEED, endpoints, model, service, text_of
-from tests.e2e.support import Product, Reply, ask, beamlit, eventually, no_request_fails
+from tests.support.beamlit import Product, Reply, ask, beamlit, eventually, no_request_fails
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
+from tests.support.load import closed_loop
+from tests.support.network import unused_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,10 +16,10 @@ import pytest_asyncio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import unused_port
-from tests.e2e.manifests import endpoints, model, service, text_of
-from tests.e2e.support import Product, beamlit, eventually
+from tests.support.beamlit import Product, beamlit, eventually
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.network import unused_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

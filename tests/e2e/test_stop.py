@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.data_plane.support.backends import Backends
-from tests.data_plane.support.loopback import unused_port
-from tests.e2e.manifests import endpoints, model, service, text_of
-from tests.e2e.support import Product, ask, eventually, processes_of
+from tests.support.beamlit import Product, ask, eventually, processes_of
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.network import unused_port
 
 
 @pytest.mark.parametrize("seconds", [20, 0], ids=["drained", "at-once"])

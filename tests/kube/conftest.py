@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.crds import install_crds
-from tests.kube.support.existing import existing_cluster
-from tests.kube.support.namespaces import fresh_namespace
-from tests.kube.support.proxy import Proxy
-from tests.kube.support.site import Site
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import install_crds
+from tests.support.kube.existing import existing_cluster
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.kube.proxy import Proxy
+from tests.support.kube.site import Site
 from tests.tools import binaries
 
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"

@@ -28,14 +28,14 @@ from controller.reconcile.gateway_ports import AllocatedPorts
 from controller.reconcile.surroundings import Surroundings
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
-from tests.data_plane.support.children import ROOT
-from tests.data_plane.support.envoy import Envoy
-from tests.data_plane.support.loopback import Network, unused_port
-from tests.data_plane.support.waiting import until
-from tests.kube.support.addresses import own_address
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.generated import objects_of
+from tests.support.envoy import Envoy
+from tests.support.kube.addresses import own_address
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.generated import objects_of
+from tests.support.network import Network, unused_port
+from tests.support.processes import ROOT
 from tests.support.proxies import AllProgrammed
+from tests.support.waiting import until
 from xds_server.delivery import Delivery
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey

@@ -16,10 +16,10 @@ from controller.reconcile.world import KINDS
 from controller.store.cache import Cache
 from controller.store.kube import KubeStore
 from controller.store.objects import ObjectRef
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.user import UserHand
-from tests.kube.support.watched import BOUND, running_store
 from tests.store.reader import Reader
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.user import UserHand
+from tests.support.kube.watched import BOUND, running_store
 from tests.support.objects import AModel, KubeObject, a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
 

@@ -14,7 +14,7 @@ import yaml
 
 from controller.api import model, policy, tool
 from controller.api.base import InvalidObjectError, parse
-from tests.kube.support.cluster import Cluster
+from tests.support.kube.cluster import Cluster
 
 FOLDER = Path(__file__).parent / "crd_cases"
 KINDS = {one.KIND: one for one in (model, policy, tool)}

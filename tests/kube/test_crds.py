@@ -23,7 +23,7 @@ from controller.api.status import (
     SignalStatus,
     SplitStatus,
 )
-from tests.kube.support.cluster import Cluster
+from tests.support.kube.cluster import Cluster
 from tests.support.routes import a_remote, a_route
 
 MANIFESTS = Path(__file__).parent / "manifests"

@@ -13,10 +13,10 @@ from controller.reconcile.events import Event, EventRecorder
 from controller.store.kube import KubeClient
 from controller.store.kube.events import KubeEventSink
 from controller.store.objects import ObjectRef
-from tests.data_plane.support.waiting import until
-from tests.kube.support.request import writing
-from tests.kube.support.user import UserHand, path_of
+from tests.support.kube.request import writing
+from tests.support.kube.user import UserHand, path_of
 from tests.support.objects import a_model
+from tests.support.waiting import until
 
 EVENTS = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}
 NAME = "a"

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.data_plane.support.backends import Backend
-from tests.data_plane.support.waiting import until
-from tests.kube.support.program import Program
-from tests.kube.support.reading_xds import served_by_all
-from tests.kube.support.site import TOKEN, Site, endpoints, model, service
+from tests.support.data_plane.backends import Backend
+from tests.support.kube.program import Program
+from tests.support.kube.reading_xds import served_by_all
+from tests.support.kube.site import TOKEN, Site, endpoints, model, service
 from tests.support.objects import AModel
+from tests.support.waiting import until
 
 SECONDS = float(os.environ.get("BEAMLIT_TEST_KILLS", "25"))
 SEED = int(os.environ.get("BEAMLIT_TEST_SEED", "0")) or random.randrange(1, 2**31)

@@ -7,10 +7,10 @@ import json
 import time
 from contextlib import AsyncExitStack
 
-from tests.data_plane.support.waiting import until
-from tests.kube.support.elected import LEASE
-from tests.kube.support.request import every, writing
-from tests.kube.support.standing import SHORT, standing
+from tests.support.kube.elected import LEASE
+from tests.support.kube.request import every, writing
+from tests.support.kube.standing import SHORT, standing
+from tests.support.waiting import until
 
 LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
 

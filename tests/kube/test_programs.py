@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.e2e.support import eventually
-from tests.kube.support.site import Site, endpoints, model, service
+from tests.support.beamlit import eventually
+from tests.support.kube.site import Site, endpoints, model, service
 
 
 async def columns(site: Site, name: str, *options: str) -> dict[str, str]:

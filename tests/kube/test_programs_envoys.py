@@ -6,11 +6,11 @@ import asyncio
 import signal
 from functools import partial
 
-from tests.e2e.support import eventually
-from tests.kube.support.program import Program
-from tests.kube.support.reading_xds import served_by, served_by_all
-from tests.kube.support.site import TOKEN, Site, endpoints, model
-from tests.kube.support.switchboard import Switchboard
+from tests.support.beamlit import eventually
+from tests.support.kube.program import Program
+from tests.support.kube.reading_xds import served_by, served_by_all
+from tests.support.kube.site import TOKEN, Site, endpoints, model
+from tests.support.kube.switchboard import Switchboard
 from tests.support.objects import a_secret
 from xds_server.snapshot.types import SHORT
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.data_plane.support.backends import Backend
-from tests.kube.support.site import Site, endpoints, model
+from tests.support.data_plane.backends import Backend
+from tests.support.kube.site import Site, endpoints, model
 from tests.support.objects import ASlice, a_service, a_slice
 
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.e2e.support import eventually
-from tests.kube.support.program import Program
-from tests.kube.support.site import Site
+from tests.support.beamlit import eventually
+from tests.support.kube.program import Program
+from tests.support.kube.site import Site
 from tests.support.objects import AModel
 
 LEASE = 15.0

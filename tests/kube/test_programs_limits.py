@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from benchmarks.load import Traffic, closed_loop
-from tests.data_plane.support.envoy import Envoy
-from tests.e2e.support import eventually
-from tests.kube.support.site import Site
+from tests.support.beamlit import eventually
+from tests.support.envoy import Envoy
+from tests.support.kube.site import Site
+from tests.support.load import Traffic, closed_loop
 from tests.support.objects import ASlice, a_slice
 
 

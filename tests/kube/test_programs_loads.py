@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from benchmarks.load import Traffic, closed_loop
-from tests.e2e.support import eventually
-from tests.kube.support.site import Site
-from tests.kube.support.switchboard import Switchboard
+from tests.support.beamlit import eventually
+from tests.support.kube.site import Site
+from tests.support.kube.switchboard import Switchboard
+from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from controller.store.kube.store import SECOND_LOOK
-from tests.e2e.support import eventually
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.crds import install_crds
-from tests.kube.support.namespaces import fresh_namespace
-from tests.kube.support.reading_xds import served_by_all
-from tests.kube.support.site import TOKEN, Site, endpoints
+from tests.support.beamlit import eventually
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.crds import install_crds
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.kube.reading_xds import served_by_all
+from tests.support.kube.site import TOKEN, Site, endpoints
 
 OUTAGE = 10.0
 """Seconds for which nobody listens; before that it is silent for about as long."""

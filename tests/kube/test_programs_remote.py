@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.data_plane.support.loopback import unused_port
-from tests.kube.support.site import Site
+from tests.support.kube.site import Site
+from tests.support.network import unused_port
 
 SEEN = "seen from the xDS server"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import beamlit
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.crds import install_crds
-from tests.kube.support.namespaces import fresh_namespace
-from tests.kube.support.site import Site
+from tests.support.beamlit import beamlit
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import install_crds
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.kube.site import Site
 
 PROGRAMS = ("controller", "xds-server")
 ANYWHERE = {

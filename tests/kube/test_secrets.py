@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.data_plane.support.backends import Backend
-from tests.data_plane.support.loopback import unused_port
-from tests.data_plane.support.protected import Tokens
-from tests.e2e.support import eventually
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.namespaces import fresh_namespace
-from tests.kube.support.site import Site, model
+from tests.support.beamlit import eventually
+from tests.support.data_plane.backends import Backend
+from tests.support.data_plane.protected import Tokens
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.kube.site import Site, model
+from tests.support.network import unused_port
 from tests.support.objects import AModel, a_secret
 
 REPORTS = "/reports"

@@ -10,10 +10,10 @@ import pytest
 
 from controller.store.kube import KubeClient
 from controller.store.protocol import ConflictError, ForbiddenError, NotFoundError, RefusedError, UnavailableError
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.proxy import Proxy
-from tests.kube.support.request import every, listing, writing
-from tests.kube.support.watched import becomes
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.proxy import Proxy
+from tests.support.kube.request import every, listing, writing
+from tests.support.kube.watched import becomes
 
 WHO_AM_I = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 EXEC = "client.authentication.k8s.io/v1"

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from controller.store.kube import KubeClient, KubeStore
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.namespaces import fresh_namespace
-from tests.kube.support.user import UserHand
 from tests.store.contract import StoreContract
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.kube.user import UserHand
 
 
 class ServerStage(UserHand):

@@ -11,13 +11,13 @@ import pytest
 from controller.store.kube.access import find_source
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
-from tests.kube.support.cluster import Cluster
-from tests.kube.support.proxy import EXPIRED, Proxy
-from tests.kube.support.request import listing, watch
-from tests.kube.support.user import UserHand
-from tests.kube.support.watched import Traffic, Watched, becomes, make_secret, running_store, watched_secrets
 from tests.store.manifests import make_object
 from tests.store.reader import Reader
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.proxy import EXPIRED, Proxy
+from tests.support.kube.request import listing, watch
+from tests.support.kube.user import UserHand
+from tests.support.kube.watched import Traffic, Watched, becomes, make_secret, running_store, watched_secrets
 
 SECRETS = watch("secrets")
 MANY = [f"s{number:03}" for number in range(501)]

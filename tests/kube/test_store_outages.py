@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.watched import Watched, becomes, make_secret, watched_secrets
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.watched import Watched, becomes, make_secret, watched_secrets
 
 NAMESPACE = "default"
 

@@ -14,12 +14,12 @@ import pytest
 from controller.reconcile.leadership import Fenced, NotLeaderError
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.objects import ObjectRef
-from tests.data_plane.support.waiting import until
-from tests.kube.support.elected import MODEL, Elected, Writer
-from tests.kube.support.request import every, writing
-from tests.kube.support.standing import SHORT, standing
-from tests.kube.support.user import UserHand, path_of
+from tests.support.kube.elected import MODEL, Elected, Writer
+from tests.support.kube.request import every, writing
+from tests.support.kube.standing import SHORT, standing
+from tests.support.kube.user import UserHand, path_of
 from tests.support.objects import a_model
+from tests.support.waiting import until
 
 STARTED_WITHIN = 30.0
 

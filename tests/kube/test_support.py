@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_plane.support.children import Child
-from tests.data_plane.support.waiting import until
-from tests.kube.support.addresses import own_address
-from tests.kube.support.api_server import ApiServer
-from tests.kube.support.existing import existing_cluster
-from tests.kube.support.namespaces import fresh_namespace
+from tests.support.kube.addresses import own_address
+from tests.support.kube.api_server import ApiServer
+from tests.support.kube.existing import existing_cluster
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.processes import Child
+from tests.support.waiting import until
 
 READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
 

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.data_plane.support.waiting import until
-from tests.kube.support.proxy import EXPIRED, Proxy
-from tests.kube.support.request import every, watch, writing
+from tests.support.kube.proxy import EXPIRED, Proxy
+from tests.support.kube.request import every, watch, writing
+from tests.support.waiting import until
 
 
 class Client:

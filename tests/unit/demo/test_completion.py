@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from benchmarks.load import Answer, TracedRequest
 from demo.completion import (
     fault_of,
     generation_time,
@@ -15,6 +14,7 @@ from demo.completion import (
     token_events,
     tokens_asked_for,
 )
+from tests.support.load import Answer, TracedRequest
 
 
 def events(server: str = "local-2", number: int = 7, tokens: int = 3) -> list[bytes]:

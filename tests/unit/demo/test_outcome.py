@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from benchmarks.load import Report, Sample, Step
 from demo.outcome import Kill, Outcome, Tally
+from tests.support.load import Report, Sample, Step
 
 KILLED, REMOTE_KILLED = Kill("local", 20.0, 3), Kill("remote", 40.0, 1)
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.load import Report, Sample, Step
 from demo.outcome import Kill, Outcome
 from demo.promises import promises_of
+from tests.support.load import Report, Sample, Step
 
 CAPACITY, WORKERS = 2, 2
 

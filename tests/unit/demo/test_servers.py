@@ -14,7 +14,6 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from benchmarks.load import Answer, TracedRequest
 from demo import model_server, token_server
 from demo.bearer import is_good, token_until
 from demo.completion import PATH, fault_of, request_body
@@ -22,6 +21,7 @@ from demo.credentials import CLIENT_ID, SERVER_NAME, Credentials
 from demo.journal import Journal, read_journal
 from demo.manifests import REMOTE_PREFIX
 from demo.model_server import Model
+from tests.support.load import Answer, TracedRequest
 
 BODY = request_body(TracedRequest(0.0, 5, 3))
 

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.load import azure_code_trace, most
 from demo.manifests import PLACES
 from demo.timeline import Plan, demand_of, plan
+from tests.support.load import azure_code_trace, most
 
 CAPACITY = 3 * PLACES
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from controller.api.crd.kinds import KINDS, files
-from tests.data_plane.support.children import ROOT
+from tests.support.processes import ROOT
 
 FOLDER = ROOT / "deploy" / "crds"
 

@@ -1,0 +1,114 @@
+"""What a test asks of its model, the model it gets, and an answer of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from controller.api.credentials import CredentialSource, RemoteAuth, RemoteTls
+from controller.api.endpoints import Replica
+from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from tests.support.data_plane.mutation import Change, nothing
+from tests.support.network import BACKEND_PORT
+from xds_server.resources import names
+from xds_server.resources.access_log import AccessLog
+from xds_server.resources.names import ModelKey
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a test asks of its model. `change` edits its resources; `remote` False is `enabled: false`."""
+
+    away: int = 0
+    """Percent that goes to the remote."""
+    remote: bool = True
+    replicas: tuple[Replica, ...] | None = None
+    """None for all that the backends have."""
+    check: HttpCheck | None = None
+    remote_check: HttpCheck | None = None
+    host: str = ""
+    """Where the remote is; empty for the one of the backends."""
+    authority: str = ""
+    """The Host that the remote is sent; empty for one that no other model has."""
+    path_prefix: str = "/ws/models/m"
+    headers_to_add: tuple[tuple[str, str], ...] = ()
+    tls: RemoteTls | None = None
+    first_byte_timeout: timedelta | None = None
+    limit: int | None = None
+    """Requests in flight for each replica; shared by so many `envoys`."""
+    envoys: int = 1
+    connect_timeout: timedelta | None = None
+    answer_timeout: timedelta | None = None
+    """Of the remote; `retries` are its own too."""
+    retries: int | None = None
+    auth: RemoteAuth | None = None
+    """Its secrets are named; Envoy gets those of `secrets`."""
+    secrets: tuple[tuple[CredentialSource, SecretStr], ...] = ()
+    authorities: Path = Path("/no/such/file")
+    """What the system of Envoy trusts."""
+    access_log: AccessLog = AccessLog.OFF
+    change: Change = nothing
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model on the plane."""
+
+    key: ModelKey
+    url: str
+    wanted: Wanted
+
+    @property
+    def local_cluster(self) -> str:
+        return names.local_cluster(self.key)
+
+    @property
+    def authority(self) -> str:
+        return self.wanted.authority or f"{self.key.name}.remote.test"
+
+
+@dataclass
+class Reply:
+    """One answer. `upstream` is what the backend that answered says it was asked."""
+
+    status: int
+    route: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float
+    probe: str
+
+    def header(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
+    """Build the route that the controller would write into the status of this model."""
+    remote = RemoteRoute(
+        host=wanted.host or remote_host,
+        port=BACKEND_PORT,
+        authority=wanted.authority or model.authority,
+        path_prefix=wanted.path_prefix,
+        health_check=wanted.remote_check,
+        headers_to_add=tuple(Header(name=name, value=value) for name, value in wanted.headers_to_add),
+        tls=wanted.tls,
+        auth=wanted.auth,
+        connect_timeout=wanted.connect_timeout,
+        answer_timeout=wanted.answer_timeout,
+        retries=wanted.retries,
+    )
+    return ModelRoute(
+        port=int(model.url.rpartition(":")[2].strip("/")),
+        split=Split.away(wanted.away),
+        local=LocalBackend(
+            namespace="ns",
+            service=model.key.name,
+            health_check=wanted.check,
+            first_byte_timeout=wanted.first_byte_timeout,
+            max_requests_per_replica=wanted.limit,
+        ),
+        remote=remote if wanted.remote else None,
+    )

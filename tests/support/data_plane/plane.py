@@ -1,0 +1,242 @@
+"""An xDS server in this process, an Envoy, and models on them: each test publishes one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controller.api.route import ModelRoute
+from controller.cli.bootstrap import HostPort
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.model import Model, Reply, Wanted, route_of
+from tests.support.envoy import Envoy, as_it_is
+from tests.support.network import Network
+from tests.support.waiting import until
+from xds_server.departed import DepartedResources, Owner
+from xds_server.loads.loads import Loads
+from xds_server.resources import names
+from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.names import ModelKey
+from xds_server.resources.secret import secret_resources
+from xds_server.snapshot.assembly import Assembly
+from xds_server.snapshot.snapshot import Resource, ResourceKey
+from xds_server.stream.clients import ClientEvent, ClientState
+from xds_server.stream.server import XdsServer
+
+TOKEN = "the-token-of-these-tests"
+
+
+class Plane:
+    """Everything between the clients and the backends."""
+
+    def __init__(self, network: Network, backends: Backends, folder: Path) -> None:
+        self.network = network
+        self.backends = backends
+        self.envoys: list[Envoy] = []
+        self._folder = folder
+        self._assembly: Assembly[Owner] = Assembly()
+        self.departed = DepartedResources(self._assembly, self._send)
+        self._routes: dict[ModelKey, ModelRoute] = {}
+        self.overdue: list[ResourceKey] = []
+        """What the server sent though something it requires was not acknowledged in time."""
+        self.loads = Loads()
+        """What the Envoys reported."""
+        self._server = XdsServer("127.0.0.1:0", TOKEN, self._observe, None, self.loads)
+        self.xds = HostPort("127.0.0.1", 0)
+        self._numbers = itertools.count(1)
+        self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+    @property
+    def envoy(self) -> Envoy:
+        return self.envoys[0]
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Plane]:
+        self.xds = HostPort("127.0.0.1", await self._server.start())
+        self._server.publish(self._assembly.snapshot, frozenset())
+        try:
+            yield self
+        finally:
+            for envoy in self.envoys:
+                await envoy.stop()
+            await self._client.aclose()
+            self.departed.close()
+            await self._server.stop(0)
+
+    async def restart(self, pause: float = 0.0) -> None:
+        """Stop the server, and after a pause start another in its place, which knows of before only what it serves.
+
+        Wait for the Envoys.
+        """
+        await self._server.stop(0.2)
+        await asyncio.sleep(pause)
+        self.loads = Loads()
+        for key in self._routes:
+            self._tell_loads(key)
+        self._server = XdsServer(str(self.xds), TOKEN, self._observe, None, self.loads)
+        await self._server.start()
+        snapshot = self._assembly.snapshot
+        self._server.publish(
+            snapshot, frozenset(one.key for by_name in snapshot.by_type.values() for one in by_name.values())
+        )
+
+        async def are_back() -> bool:
+            return len(self.clients) == len(self.envoys) and all(client.initialised for client in self.clients)
+
+        await until(are_back, "the Envoys are back", within=20)
+
+    async def join(
+        self,
+        node_id: str = "envoy",
+        token: str = TOKEN,
+        change: Any = as_it_is,
+        *,
+        workers: int = 2,
+        flags: Sequence[str] = (),
+    ) -> Envoy:
+        """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
+        envoy = Envoy(node_id, token, self.xds, self._folder, change, workers=workers, flags=flags)
+        self.envoys.append(envoy)
+        await envoy.started()
+
+        async def connected() -> bool:
+            return any(client.node_id == node_id and client.initialised for client in self.clients)
+
+        await until(connected, f"{node_id} joins")
+        return envoy
+
+    @property
+    def clients(self) -> tuple[ClientState, ...]:
+        return self._server.clients()
+
+    def refused(self) -> dict[ResourceKey, str]:
+        """What some Envoy rejects, and why."""
+        return {rejection.key: rejection.message for client in self.clients for rejection in client.rejections}
+
+    def versions(self, type_url: str) -> Mapping[str, str]:
+        """The resources of one type and their versions."""
+        return {name: resource.version for name, resource in self._assembly.snapshot.by_type[type_url].items()}
+
+    def keys(self, model: Model) -> tuple[ResourceKey, ...]:
+        """The resources of a model."""
+        return tuple(key for key, _ in self._assembly.versions(model.key))
+
+    async def serve(self, wanted: Wanted, *, ready: bool = True) -> Model:
+        """Publish a model of its own for a test and wait until every Envoy serves it."""
+        number = next(self._numbers)
+        key = ModelKey("ns", f"m{number}")
+        model = Model(key, f"http://{self.network.host(1)}:{9000 + number}/", wanted)
+        await self.change(model, wanted, ready=ready)
+        return model
+
+    async def change(self, model: Model, wanted: Wanted, *, ready: bool = True) -> Model:
+        """Publish a model anew; `ready` waits until Envoy has it and finds the replicas it has healthy."""
+        self.publish(model, wanted)
+        if ready:
+            await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
+            await until(lambda: self._listening(model), f"Envoy listens for {model.key}")
+        return replace(model, wanted=wanted)
+
+    def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
+        """Publish a model without waiting for anything; return what changed."""
+        replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
+        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log)
+        self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
+        resources = resources_for(model.key, route, replicas, gateway)
+        if route.remote and wanted.secrets:
+            resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
+        return self._replace(model.key, wanted.change(resources))
+
+    async def withdraw(self, model: Model) -> None:
+        """Remove a model and wait until nobody listens for it."""
+        del self._routes[model.key]
+        self._replace(model.key, ())
+
+        async def gone() -> bool:
+            return not await self._listening(model)
+
+        await until(gone, f"{model.key} is gone")
+
+    def publish_also(self, *resources: Any) -> None:
+        """Publish resources that belong to no model."""
+        self._send(self._assembly.replace([(ModelKey("", "also"), resources)]))
+
+    async def acknowledged(self, model: Model) -> None:
+        await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
+
+    async def until_in_flight(self, model: Model, count: int) -> None:
+        """Wait until the replicas of a model have so many requests in flight, as Envoy counts them."""
+
+        async def are_there() -> bool:
+            name = f"cluster.{model.local_cluster}.upstream_rq_active"
+            return sum([await envoy.stat(name) for envoy in self.envoys]) >= count
+
+        await until(are_there, f"{count} requests in flight for {model.key}")
+
+    async def healthy(self, model: Model, count: int) -> None:
+        """Wait until Envoy takes so many replicas for healthy."""
+
+        async def all_envoys_agree() -> bool:
+            for envoy in self.envoys:
+                hosts = await envoy.hosts(model.local_cluster)
+                if sum(not troubles for troubles in hosts.values()) != count:
+                    return False
+            return True
+
+        await until(all_envoys_agree, f"{count} healthy replicas of {model.key}")
+
+    async def ask(self, model: Model, method: str = "GET", path: str = "", **more: Any) -> Reply:
+        """Send one request with a `probe` of its own, once, on a new connection. Raises httpx.HTTPError."""
+        probe = f"{model.key.name}-{next(self._numbers)}"
+        headers = [("probe", probe), *more.pop("headers", ())]
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        answer = await self._client.request(method, model.url + path, headers=headers, **more)
+        return Reply(
+            status=answer.status_code,
+            route=",".join(answer.headers.get_list(names.ROUTE_HEADER)),
+            headers=[(key.lower(), value) for key, value in answer.headers.multi_items()],
+            body=answer.content,
+            seconds=loop.time() - start,
+            probe=probe,
+        )
+
+    def _replace(self, key: ModelKey, resources: tuple[Resource, ...]) -> frozenset[ResourceKey]:
+        """Give a model other resources; what it lets go of is kept as long as the product keeps it."""
+        changes = [(key, resources)]
+        changed = self._assembly.replace([*self.departed.kept_after(changes), *changes])
+        self._tell_loads(key)
+        self._send(changed)
+        return changed
+
+    def _send(self, changed: frozenset[ResourceKey]) -> None:
+        if changed:
+            self._server.publish(self._assembly.snapshot, changed)
+
+    def _tell_loads(self, key: ModelKey) -> None:
+        versions = self._assembly.versions(key)
+        self.loads.take(key, self._routes.get(key), (one for one, _ in versions))
+
+    def _observe(self, event: ClientEvent) -> None:
+        if event.kind == "overdue":
+            self.overdue.extend(event.keys)
+
+    async def _acknowledged(self, model: Model) -> bool:
+        holdings = self._server.holds(self._assembly.versions(model.key))
+        return len(holdings) >= len(self.envoys) and all(holding.complete for holding in holdings)
+
+    async def _listening(self, model: Model) -> bool:
+        host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            return False
+        writer.close()
+        return True

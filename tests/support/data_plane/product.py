@@ -1,0 +1,200 @@
+"""`beamlit run DIR` as a process of its own, over a folder of YAML that says what the backends are."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from controller.cli.bootstrap import HostPort
+from controller.cli.state import State
+from tests.support.data_plane.backends import Backend, Backends
+from tests.support.envoy import Envoy
+from tests.support.network import unused_port
+from tests.support.processes import Child
+from tests.support.waiting import until
+from xds_server.resources import names
+from xds_server.resources.names import ModelKey
+
+MODEL = "chat"
+LOCAL_CLUSTER = names.local_cluster(ModelKey("default", MODEL))
+
+
+class Product:
+    """The control plane and the folder that it watches.
+
+    `remote` is `spec.offloadingConfig.remoteBackend`, by default the one of the backends over plain HTTP.
+    """
+
+    def __init__(self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None) -> None:
+        self.backends = backends
+        self.front = unused_port()
+        self.url = f"http://127.0.0.1:{self.front}/v1/chat"
+        self.envoys: list[Envoy] = []
+        self._folder = folder
+        self._objects = folder / "objects"
+        self._objects.mkdir()
+        self._state = State(folder / "state")
+        self._xds = HostPort("127.0.0.1", unused_port())
+        self._admin = HostPort("127.0.0.1", unused_port())
+        self._process: Child | None = None
+        self._written: dict[str, Any] = {}
+        plain = {"host": f"{backends.remote.host}:{backends.remote.port}", "scheme": "http"}
+        self.offload_to(remote or plain)
+        self.save("service", _service(self.front))
+        self.list_replicas(backends.local)
+
+    def offload_to(self, remote: dict[str, Any], away: int | None = None, **spec: Any) -> None:
+        """Write the model with this remote backend, and more fields of its spec.
+
+        `away` sends so many percent there whatever happens.
+        """
+        self._written = _model({"pathPrefix": "/$workspace/models/$model", **remote})
+        self._written["spec"].update(spec)
+        if away is not None:
+            self._written["metadata"]["annotations"] = {"beamlit.com/override": f"remote={away}"}
+        self.save("model", self._written)
+
+    async def model(self) -> dict[str, Any]:
+        """Return the model as the control plane reports it."""
+        (model,) = (await self.asked("/status")).json()["items"]
+        return dict(model)
+
+    async def says(self, **conditions: str) -> str:
+        """Wait until the model as it was written last has these reasons; return the message of the first."""
+        first, found = next(iter(conditions)), dict[str, Any]()
+
+        async def is_so() -> bool:
+            model = await self.model()
+            if model["metadata"].get("annotations") != self._written["metadata"].get("annotations"):
+                return False
+            now = model["metadata"]["generation"]
+            if _known(model["spec"]) != _known(self._written["spec"]) or model["status"]["observedGeneration"] != now:
+                return False
+            found.update({one["type"]: one for one in model["status"]["conditions"]})
+            return all(found[type_]["reason"] == reason for type_, reason in conditions.items())
+
+        await until(is_so, f"the model says {conditions}")
+        return str(found[first]["message"])
+
+    async def asked(self, path: str) -> httpx.Response:
+        """Ask the control plane at its admin address."""
+        async with httpx.AsyncClient() as client:
+            return await client.get(f"http://{self._admin}{path}")
+
+    @property
+    def log(self) -> str:
+        """What the control plane logged."""
+        return (self._folder / "control-plane.log").read_text()
+
+    def list_replicas(self, replicas: Sequence[Backend], *, ready: bool = True) -> None:
+        """Write the EndpointSlice, as the endpoint controller of a cluster would."""
+        self.save("endpoints", _slice(replicas, ready))
+
+    async def start(self, log_level: str = "warning", *options: str) -> None:
+        """Start the control plane and wait until it is ready."""
+        command = [sys.executable, "-m", "controller.cli.main", "run", self._objects, "--log-level", log_level]
+        command += options
+        command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
+        self._process = Child(command, self._folder / "control-plane.log")
+
+        async def is_ready() -> bool:
+            assert self._process is not None
+            assert self._process.alive, f"beamlit run ended:\n{self._process.last_words()}"
+            try:
+                async with httpx.AsyncClient() as client:
+                    return (await client.get(f"http://{self._admin}/readyz")).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        await until(is_ready, "beamlit run is ready", within=20)
+
+    async def join(self, node_id: str, token: str | None = None) -> Envoy:
+        """Start an Envoy that joins, and wait until it serves the model."""
+        envoy = Envoy(node_id, token or self._state.node_token(), self._xds, self._folder)
+        self.envoys.append(envoy)
+        await envoy.started()
+
+        async def serves() -> bool:
+            assert self._process is not None
+            assert self._process.alive, f"beamlit run ended:\n{self._process.last_words()}"
+            listeners = await envoy.stats("^listener_manager.total_listeners_")
+            hosts = await envoy.hosts(LOCAL_CLUSTER)
+            healthy = sum(not troubles for troubles in hosts.values())
+            return listeners.get("listener_manager.total_listeners_active", 0) >= 2 and healthy >= 1
+
+        await until(serves, f"{node_id} serves the model", within=20)
+        return envoy
+
+    def kill(self) -> None:
+        """SIGKILL the control plane."""
+        assert self._process is not None
+        self._process.kill()
+
+    async def stop(self) -> None:
+        for envoy in self.envoys:
+            await envoy.stop()
+        if self._process is not None:
+            self._process.terminate()
+
+    def save(self, name: str, *documents: dict[str, Any]) -> None:
+        """Write a file of the folder, whole at once."""
+        partial = self._objects / f".{name}.partial"
+        partial.write_text(yaml.safe_dump_all(documents))
+        partial.replace(self._objects / f"{name}.yaml")
+
+
+def _known(spec: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is never reported."""
+    known = copy.deepcopy(spec)
+    auth = known["offloadingConfig"]["remoteBackend"].get("authConfig", {})
+    auth.get("oauthConfig", {}).pop("clientSecret", None)
+    return known
+
+
+def _model(remote: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "deployment.beamlit.com/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": MODEL, "namespace": "default"},
+        "spec": {
+            "model": MODEL,
+            "environment": "production",
+            "modelSourceRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": MODEL},
+            "serviceRef": {"name": MODEL, "targetPort": 8000},
+            "offloadingConfig": {
+                "behavior": {"percentage": 50},
+                "remoteBackend": remote,
+            },
+        },
+    }
+
+
+def _service(port: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": MODEL, "namespace": "default"},
+        "spec": {"ports": [{"name": "http", "port": 8000, "targetPort": 8000, "nodePort": port}]},
+    }
+
+
+def _slice(replicas: Sequence[Backend], ready: bool) -> dict[str, Any]:
+    conditions = {"ready": ready, "serving": ready, "terminating": False}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{MODEL}-1",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": MODEL},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8000}],
+        "endpoints": [{"addresses": [one.host], "conditions": conditions} for one in replicas],
+    }

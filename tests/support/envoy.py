@@ -1,0 +1,116 @@
+"""One real Envoy, started from the bootstrap that `beamlit bootstrap` prints, and its admin interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from controller.cli.bootstrap import HostPort, bootstrap_for
+from controller.cli.envoy_process import envoy_binary
+from tests.support.processes import Child
+from tests.support.waiting import until
+
+Bootstrap = dict[str, Any]
+
+
+def as_it_is(_: Bootstrap) -> None:
+    """Leave the bootstrap alone."""
+
+
+class Envoy:
+    """A running Envoy. `change` edits its bootstrap before the start, `flags` go to its command line."""
+
+    def __init__(
+        self,
+        node_id: str,
+        token: str,
+        xds: HostPort,
+        folder: Path,
+        change: Callable[[Bootstrap], None] = as_it_is,
+        *,
+        workers: int = 2,
+        flags: Sequence[str] = (),
+    ) -> None:
+        self.node_id = node_id
+        self._folder = folder
+        bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, HostPort("127.0.0.1", 0)))
+        change(bootstrap)
+        config = folder / f"{node_id}.yaml"
+        config.write_text(yaml.safe_dump(bootstrap))
+        self._admin_address = folder / f"{node_id}.admin"
+        every = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", workers]
+        every += ["--file-flush-interval-msec", "100"]
+        command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
+        self.process = Child(command, folder / f"{node_id}.log")
+        self._admin: httpx.AsyncClient | None = None
+
+    async def started(self) -> None:
+        """Wait for its admin interface."""
+
+        async def knows_its_address() -> bool:
+            assert self.process.alive, f"envoy ended:\n{self.process.last_words()}"
+            return self._admin_address.exists() and ":" in self._admin_address.read_text()
+
+        await until(knows_its_address, "envoy says where its admin interface is")
+        self._admin = httpx.AsyncClient(base_url=f"http://{self._admin_address.read_text().strip()}", timeout=10)
+
+    async def stop(self) -> None:
+        if self._admin is not None:
+            await self._admin.aclose()
+        self.process.kill()
+
+    async def stats(self, pattern: str = "") -> Mapping[str, int]:
+        """Counters and gauges whose names match a regular expression, those never touched included."""
+        text = (await self._get("/stats", filter=pattern)).text
+        pairs = (line.rpartition(": ") for line in text.splitlines())
+        return {name: int(value) for name, _, value in pairs if value.lstrip("-").isdigit()}
+
+    async def stat(self, name: str) -> int:
+        """One counter or gauge; 0 while Envoy does not have it."""
+        return (await self.stats(f"^{name}$".replace(".", "\\."))).get(name, 0)
+
+    async def hosts(self, cluster: str) -> Mapping[str, Mapping[str, Any]]:
+        """The health of the endpoints of a cluster by address; an empty mapping is a healthy one."""
+        clusters = (await self._get("/clusters", format="json", filter=f"^{cluster}$")).json()
+        return {
+            _address_of(host["address"]): {key: value for key, value in host["health_status"].items() if value is True}
+            for one in clusters.get("cluster_statuses", ())
+            for host in one.get("host_statuses", ())
+            if one["name"] == cluster
+        }
+
+    async def config(self, resource: str) -> list[dict[str, Any]]:
+        """A part of its configuration, such as `dynamic_active_secrets`."""
+        dump = (await self._get("/config_dump", resource=resource)).json()
+        configs: list[dict[str, Any]] = dump.get("configs", [])
+        return configs
+
+    async def dump(self) -> str:
+        """Its whole configuration, endpoints included, as it tells it to whoever may ask."""
+        return (await self._get("/config_dump", include_eds="")).text
+
+    async def all_stats(self) -> str:
+        """Every name and value of its statistics."""
+        return (await self._get("/stats")).text
+
+    async def whole_config(self) -> str:
+        """All of its configuration, as it shows it to whoever may ask."""
+        return (await self._get("/config_dump", include_eds="")).text
+
+    async def memory(self) -> int:
+        """How many bytes it has allocated."""
+        return int((await self._get("/memory")).json()["allocated"])
+
+    async def _get(self, path: str, **query: str) -> httpx.Response:
+        assert self._admin is not None, "not started"
+        return await self._admin.get(path, params=query)
+
+
+def _address_of(address: Mapping[str, Any]) -> str:
+    if "socket_address" in address:
+        return str(address["socket_address"]["address"])
+    return str(address.get("envoy_internal_address", {}).get("server_listener_name", address))

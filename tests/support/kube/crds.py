@@ -1,0 +1,35 @@
+"""The custom resources this project ships, on a cluster of the tests."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+
+from tests.support.kube.cluster import Cluster
+from tests.support.processes import ROOT
+
+FOLDER = ROOT / "deploy" / "crds"
+ESTABLISHED_WITHIN = 30.0
+"""Seconds; it takes a tenth of one."""
+
+
+def install_crds(cluster: Cluster) -> None:
+    """Apply every file of deploy/crds, and wait until what it defines is served."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={FOLDER}")
+    names = cluster.kubectl("get", f"--filename={FOLDER}", "--output=name").stdout.split()
+    resources = [name.partition("/")[2] for name in names]
+    deadline = time.monotonic() + ESTABLISHED_WITHIN
+    with cluster.client() as client:
+        # `kubectl wait` gives up on a definition that is too new to have any conditions.
+        while not all(_established(client, resource) for resource in resources):
+            assert time.monotonic() < deadline, f"not established after {ESTABLISHED_WITHIN} s: {resources}"
+            time.sleep(0.05)
+    # Established is not yet served: at first every list is answered with 429, until which kubectl waits.
+    cluster.kubectl("get", ",".join(resources), "--all-namespaces")
+
+
+def _established(client: httpx.Client, resource: str) -> bool:
+    answer = client.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{resource}")
+    conditions = answer.raise_for_status().json().get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)

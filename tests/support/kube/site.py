@@ -1,0 +1,263 @@
+"""A namespace of a cluster with our programs in it, as an operator would install them: each is a process of its own,
+with the rights of deploy/rbac and no others. Replicas and remote backends answer at this machine's own address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.cli.bootstrap import HostPort
+from controller.store.kube.resources import RESOURCES
+from tests.support.beamlit import Reply, ask, eventually, no_request_fails
+from tests.support.data_plane.backends import Backend
+from tests.support.envoy import Envoy
+from tests.support.kube.addresses import own_address
+from tests.support.kube.cluster import Cluster, User
+from tests.support.kube.program import Program
+from tests.support.kube.user import UserHand
+from tests.support.load import Traffic, closed_loop
+from tests.support.network import Network, unused_port
+from tests.support.objects import AModel, AService, ASlice, KubeObject, a_model, a_service, a_slice
+from tests.support.processes import ROOT
+
+TOKEN = "the-token-of-these-tests"
+XDS_SERVICE = "beamlit-xds"
+CONTROLLER_OF_SLICES = "endpointslice-controller.k8s.io"
+
+
+class Site:
+    """The programs of one namespace. Everything it started ends with `running`.
+
+    The gateway's ports are at a loopback address of this site alone: every site gives the same ones.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, folder: Path) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.host = own_address()
+        self.gateway = Network.unused().host(1)
+        self.folder = folder
+        self.controllers: list[Program] = []
+        self.xds_servers: list[Program] = []
+        self.replicas: list[HostPort] = []
+        """Where the xDS servers answer Envoys."""
+        self.envoys: list[Envoy] = []
+        self.backends: list[Backend] = []
+        self._token = folder / "node-token"
+        self._token.write_text(TOKEN)
+        self._users: dict[str, User] = {}
+        self._slices: list[ASlice] = []
+        self._hand = UserHand(cluster)
+        self._client = cluster.client()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Site]:
+        """Stop all processes afterwards."""
+        try:
+            yield self
+        finally:
+            for program in (*self.controllers, *self.xds_servers):
+                program.kill()
+            for envoy in self.envoys:
+                await envoy.stop()
+            for backend in self.backends:
+                backend.kill()
+            self._client.close()
+
+    # Its programs.
+
+    async def start(self, *options: object, controllers: int = 1, xds_servers: int = 1, envoys: int = 1) -> None:
+        """Start so many replicas of everything; each Envoy joins another xDS server. Ready when this returns."""
+        for _ in range(xds_servers):
+            self.xds_server(*options)
+        for _ in range(controllers):
+            self.controller(*options)
+        for number in range(envoys):
+            await self.envoy(f"envoy-{number}", self.replicas[number % xds_servers])
+        for program in (*self.xds_servers, *self.controllers):
+            await program.ready()
+
+    def controller(self, *options: object, user: User | None = None) -> Program:
+        """Start one more replica of the controller, without waiting."""
+        probe = f"127.0.0.1:{unused_port()}"
+        lease, service = f"{self.namespace}/beamlit-controller", f"{self.namespace}/{XDS_SERVICE}"
+        command: tuple[object, ...] = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
+        command = (*command, "--xds-service", service, *self._where(user or self._known("controller")), *options)
+        program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe)
+        self.controllers.append(program)
+        program.start()
+        return program
+
+    def xds_server(self, *options: object, user: User | None = None) -> Program:
+        """Start one more replica of the xDS server, without waiting; an EndpointSlice of its Service names it."""
+        name = f"xds-server-{len(self.xds_servers)}"
+        xds, admin = HostPort(self.host, unused_port()), HostPort(self.host, unused_port())
+        self.replicas.append(xds)
+        self._slices.append(_xds_slice(name, xds, admin))
+        self.announce()
+        command: tuple[object, ...] = ("xds-server", "--xds-address", xds, "--admin-address", admin)
+        where = self._where(user or self._known("xds-server"))
+        command = (*command, "--gateway-address", self.gateway, "--node-token-file", self._token, *where, *options)
+        program = Program(name, self.folder, command, str(admin))
+        self.xds_servers.append(program)
+        program.start()
+        return program
+
+    def announce(self) -> None:
+        """Write the EndpointSlices of the xDS servers' Service."""
+        self.write(*self._slices)
+
+    async def envoy(self, name: str = "envoy", xds: HostPort | None = None) -> Envoy:
+        """Start an Envoy that joins an xDS server, the first one if none is said."""
+        envoy = Envoy(name, TOKEN, xds or self.replicas[0], self.folder)
+        self.envoys.append(envoy)
+        await envoy.started()
+        return envoy
+
+    def user(self, program: str) -> User:
+        """Somebody who may do what deploy/rbac says of a program, in this namespace."""
+        roles = yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{program}.yaml").read_text())
+        rules = [rule for role in roles if role["kind"] == "ClusterRole" for rule in role["rules"]]
+        return self.cluster.user(self.namespace, f"beamlit-{program}", *rules)
+
+    def _known(self, program: str) -> User:
+        if program not in self._users:
+            self._users[program] = self.user(program)
+        return self._users[program]
+
+    def _where(self, user: User) -> tuple[object, ...]:
+        return ("--kubeconfig", user.kubeconfig, "--namespaces", self.namespace)
+
+    # Its objects.
+
+    def backend(self, name: str, host: str = "") -> Backend:
+        """Start a server that is a replica or a remote backend, at this machine's own address unless one is said."""
+        backend = Backend(name, host or self.host, self.folder, port=unused_port())
+        backend.start()
+        self.backends.append(backend)
+        return backend
+
+    def served(self, name: str, replicas: Iterable[Backend], remote: Backend | None = None) -> AModel:
+        """Write the Service and the endpoints of a model; return the model, which is still to be written."""
+        self.write(service(name), *(endpoints(name, replica) for replica in replicas))
+        return model(name, remote)
+
+    def write(self, *objects: KubeObject) -> None:
+        """Apply objects to the namespace, as the only user of them."""
+        self._hand.apply_now(*self._here(objects))
+
+    async def change(self, *objects: KubeObject) -> None:
+        """Apply objects while requests go on."""
+        await self._hand.apply(*self._here(objects))
+
+    async def remove(self, *objects: KubeObject) -> None:
+        await self._hand.remove(*self._here(objects))
+
+    def _here(self, objects: Iterable[KubeObject]) -> list[dict[str, Any]]:
+        return [one.in_namespace(self.namespace).raw for one in objects]
+
+    def kubectl(self, *arguments: object) -> str:
+        """Run kubectl in the namespace and return what it prints."""
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments).stdout
+
+    # What can be seen of it.
+
+    async def read(self, name: str, kind: str = "ModelDeployment") -> dict[str, Any]:
+        """Read one object; kubectl would be too slow for looking often."""
+        path = f"{RESOURCES[kind].collection(self.namespace)}/{name}"
+        answer = await asyncio.to_thread(self._client.get, path)
+        answer.raise_for_status()
+        read: dict[str, Any] = answer.json()
+        return read
+
+    async def status(self, name: str) -> dict[str, Any]:
+        """The status of one model."""
+        status: dict[str, Any] = (await self.read(name)).get("status", {})
+        return status
+
+    async def split(self, name: str) -> str:
+        """The split of one model and its reason, such as `100/0 Steady`."""
+        split = (await self.status(name)).get("split")
+        return f"{split['summary']} {split['reason']}" if split else ""
+
+    async def condition(self, name: str, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message of one condition of this generation; empty while there is none."""
+        read = await self.read(name)
+        for one in read.get("status", {}).get("conditions", ()):
+            if one["type"] == kind and one["observedGeneration"] == read["metadata"]["generation"]:
+                return one["status"], one["reason"], one["message"]
+        return "", "", ""
+
+    async def until_condition(self, name: str, kind: str, *expected: str, within: float = 30) -> str:
+        """Wait until a condition has this status, and this reason if one is given; return its message."""
+        seen = await eventually(
+            lambda: self.condition(name, kind), lambda seen: seen[: len(expected)] == expected, within
+        )
+        return seen[2]
+
+    async def until_status(self, name: str, good: Callable[[dict[str, Any]], object], within: float = 30) -> None:
+        """Wait until the status of a model is as it shall be."""
+        await eventually(lambda: self.status(name), good, within)
+
+    async def until_split(self, name: str, expected: str, within: float = 30) -> None:
+        """Wait until a model has this split for this reason, such as `100/0 Steady`."""
+        await eventually(lambda: self.split(name), lambda seen: seen == expected, within)
+
+    async def writes(self) -> float:
+        """How often all controllers that run wrote a status."""
+        return sum([await one.metric("beamlit_status_writes_total") for one in self.controllers if one.alive])
+
+    # Its clients.
+
+    async def port(self, name: str) -> int:
+        """Wait for the port of the gateway that serves a model, and until a request is answered there."""
+        status = await eventually(lambda: self.status(name), lambda seen: seen.get("servingPort"))
+        port = int(status["servingPort"])
+        await eventually(lambda: self.ask(port), lambda reply: not reply.error, within=30)
+        return port
+
+    async def ask(self, port: int, **headers: str) -> Reply:
+        """Send one request to the gateway, once, on a connection of its own."""
+        return await ask(port, host=self.gateway, **headers)
+
+    async def until_answered(self, port: int, server: str, within: float = 30) -> None:
+        """Wait until this server answers a request."""
+        await eventually(lambda: self.ask(port), lambda reply: reply.server == server, within)
+
+    def no_request_fails(self, *ports: int, longest: float = 60.0) -> contextlib.AbstractAsyncContextManager[None]:
+        """Send 40 requests a second to the gateway while the block runs, so many seconds at most; all are answered."""
+        return no_request_fails(*ports, host=self.gateway, longest=longest)
+
+    async def local_share(self, port: int, requests: int = 400) -> float:
+        """Send requests; return the share of them that stayed, 0 to 1. None may fail."""
+        report = await closed_loop(f"http://{self.gateway}:{port}/", 8, requests, Traffic(keepalive=False))
+        assert report.errors == {}, report.errors
+        return report.summary.local_share
+
+
+def _xds_slice(name: str, xds: HostPort, admin: HostPort) -> ASlice:
+    """The EndpointSlice that names one replica of the xDS server."""
+    return a_slice(XDS_SERVICE, name).port(xds.port, "xds").and_port(admin.port, "admin").ready(admin.host)
+
+
+def service(name: str) -> AService:
+    """A Service with one port, 80, and a selector."""
+    return a_service(name).port(80).selecting(run=name)
+
+
+def endpoints(name: str, replica: Backend, *, ready: bool = True) -> ASlice:
+    """The EndpointSlice with one replica of a Service, as the endpoint controller writes it."""
+    one = a_slice(name, replica.name).port(replica.port).written_by(CONTROLLER_OF_SLICES)
+    return one.ready(replica.host) if ready else one.not_ready(replica.host)
+
+
+def model(name: str, remote: Backend | None = None) -> AModel:
+    """A ModelDeployment in front of the Service of the same name."""
+    named = a_model(name).fronting(name, 80).offloading(percentage=50)
+    return named.with_remote(f"{remote.host}:{remote.port}") if remote else named

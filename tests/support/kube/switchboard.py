@@ -1,0 +1,65 @@
+"""The Service of the xDS servers, as an Envoy sees one: an address that leads to one replica, then to another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from controller.cli.bootstrap import HostPort
+from tests.support.network import unused_port
+
+
+class Switchboard:
+    """Passes TCP connections on to one replica. `received` counts the bytes that came back from it."""
+
+    def __init__(self, replica: HostPort) -> None:
+        self.address = HostPort("127.0.0.1", unused_port())
+        self.received = 0
+        self._replica = replica
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Switchboard]:
+        server = await asyncio.start_server(self._connect, self.address.host, self.address.port)
+        try:
+            yield self
+        finally:
+            server.close()
+            await self._cut()
+
+    async def lead_to(self, replica: HostPort) -> None:
+        """Cut every connection; those that follow go to another replica. Counts anew."""
+        self._replica, self.received = replica, 0
+        await self._cut()
+
+    async def _cut(self) -> None:
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass_on(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_connection(self._replica.host, self._replica.port)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._copy(reader, back))
+                    group.create_task(self._copy(there, writer, count=True))
+            finally:
+                back.close()
+        except* OSError:
+            pass  # One of the two is gone: so is the connection.
+        finally:
+            writer.close()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool = False) -> None:
+        while data := await reader.read(65536):
+            self.received += len(data) if count else 0
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
