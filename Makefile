@@ -21,15 +21,15 @@ venv: .venv/.ready ## make the virtual environment with everything in it
 demo: venv ## the whole story in under two minutes: a burst, every server killed, no failed request
 	@$(BIN)/python -m demo
 
-test: venv ## run every test (a real Envoy, real grpcurl)
-	@$(BIN)/pytest
+test: venv ## run every test (a real Envoy, API server and grpcurl): make test ARGS=--help
+	@$(BIN)/python -m tests $(ARGS)
 
 check: venv ## format, lint, types, import rules, pure tests: under a minute
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/unit tests/timelines tests/golden
+	@$(BIN)/pytest -q --numprocesses=2 tests/unit benchmarks/tests tests/timelines tests/golden
 
 golden: venv ## write the expectations of tests/golden anew; review them as a diff
 	@$(BIN)/pytest -q tests/golden --rewrite-golden

@@ -1,4 +1,6 @@
-"""Options of the whole suite."""
+"""Options and order of the whole suite."""
+
+import random
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -7,8 +9,24 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+LONG_SUITES = ("tests/data_plane/", "tests/kube/", "tests/e2e/")
+"""Whose files take long. They come first, so that short ones fill what is left at the end of a run."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-golden", action="store_true", help="write the expectations of tests/golden anew (make golden)"
     )
+    parser.addoption("--shuffle-files", type=int, metavar="SEED", help="take the test files in the order of this seed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put whole files in order; the tests of a file stay in theirs."""
+    files = list(dict.fromkeys(item.nodeid.partition("::")[0] for item in items))
+    seed = config.getoption("--shuffle-files")
+    if seed is None:
+        files.sort(key=lambda file: not file.startswith(LONG_SUITES))
+    else:
+        random.Random(seed).shuffle(files)
+    place = {file: number for number, file in enumerate(files)}
+    items.sort(key=lambda item: place[item.nodeid.partition("::")[0]])

@@ -156,6 +156,8 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
+PROGRAMS = grpcurl, etcd, kubectl, kube_apiserver
+
 if __name__ == "__main__":
-    for program in grpcurl, etcd, kubectl, kube_apiserver:
+    for program in PROGRAMS:
         print(program())

@@ -1,0 +1,155 @@
+"""Run the tests in two lanes and sum them up: `make test`.
+
+What can stand company runs first, spread over several processes file by file. What needs the machine for itself (marked
+`alone`) runs afterwards, one test after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tests.support.processes import ROOT
+from tests.support.progress import Record, clock, read_records, suite_of
+from tests.tools import binaries
+
+INTERRUPTED, NO_TESTS = 2, 5
+"""Exit codes of pytest, https://docs.pytest.org/en/stable/reference/exit-codes.html. The second is that of a lane that
+has none of the tests that were asked for."""
+SLOWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Tests that run in the same way."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A lane that has run."""
+
+    lane: Lane
+    code: int
+    seconds: float
+    records: tuple[Record, ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.code in (0, NO_TESTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything random of a run, so that it can be run again."""
+
+    seed: int
+    shuffled: bool
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        shuffle = ("--shuffle-files", str(self.seed)) if self.shuffled else ()
+        return (f"--hypothesis-seed={self.seed}", *shuffle)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"BEAMLIT_TEST_SEED": str(self.seed)}
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--jobs", type=click.IntRange(1), help="Processes of the first lane. Default: two for each core.")
+@click.option("--seed", type=click.IntRange(1), help="Of everything random. Default: another one each time.")
+@click.option("--shuffle", is_flag=True, help="Take the files in a random order, that of the seed.")
+@click.argument("arguments", metavar="[PYTEST ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED)
+def main(jobs: int | None, seed: int | None, shuffle: bool, arguments: tuple[str, ...]) -> None:
+    """Run all tests, or those that pytest's arguments name.
+
+    \b
+    Examples:
+      python -m tests                        everything
+      python -m tests tests/kube -x          one suite, until a test fails
+      python -m tests --shuffle --seed 7     the files in that order again
+
+    \b
+    Exit codes: 0 when all passed, 1 when a test failed, 2 when interrupted; others are pytest's.
+    """
+    for program in binaries.PROGRAMS:
+        program()
+    order = Order(seed or random.randrange(1, 2**31), shuffle)
+    together = ("-m", "not alone", "--dist=loadfile", "--no-loadscope-reorder")
+    workers = jobs or 2 * len(os.sched_getaffinity(0))
+    lanes = (Lane("together", (*together, f"--numprocesses={workers}")), Lane("alone", ("-m", "alone")))
+    # Ctrl-C reaches every process of the terminal: pytest cleans up, and this one waits for it.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    folder = Path(tempfile.mkdtemp(prefix="beamlit-tests-"))
+    runs = list(_run_all(lanes, folder, order, arguments))
+    failed = next((run.code for run in runs if not run.passed), 0)
+    if failed in (0, INTERRUPTED):
+        shutil.rmtree(folder, ignore_errors=True)
+    print("\n".join(summary(runs, order)))
+    if folder.exists():
+        print(f"\nwhat the programs wrote is kept: {folder}")
+    sys.exit(failed)
+
+
+def _run_all(lanes: Iterable[Lane], folder: Path, order: Order, arguments: tuple[str, ...]) -> Iterator[Run]:
+    """Run one lane after the other; none after an interruption."""
+    for lane in lanes:
+        record = folder / f"{lane.name}.json"
+        own = ("-p", "tests.support.progress", f"--record={record}", f"--basetemp={folder / lane.name}")
+        print(f"\nlane {lane.name}: {' '.join(lane.options)} (seed {order.seed})", flush=True)
+        began = time.monotonic()
+        command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
+        code = subprocess.Popen(command, cwd=ROOT, env=os.environ | order.environment).wait()
+        yield Run(lane, code, time.monotonic() - began, read_records(record))
+        if code == INTERRUPTED:
+            return
+
+
+def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
+    """Say what ran where and for how long, what was slow, what was skipped and why, and how to repeat what failed."""
+    runs = list(runs)
+    records = [record for run in runs for record in run.records]
+    yield f"\n{'suite':<12} {'tests':>6} {'seconds':>8}   in all processes together"
+    for suite in sorted({suite_of(record.nodeid) for record in records}):
+        of_it = [record for record in records if suite_of(record.nodeid) == suite]
+        yield f"{suite:<12} {len(of_it):>6,} {sum(record.seconds for record in of_it):>8.1f}"
+    yield f"\nthe {SLOWEST} slowest tests, with their fixtures"
+    for record in sorted(records, key=lambda record: -record.seconds)[:SLOWEST]:
+        yield f"{record.seconds:>8.1f} s  {record.nodeid}"
+    skipped = [record for record in records if record.outcome == "skipped"]
+    yield f"\nskipped: {len(skipped) or 'none'}"
+    yield from (f"  {record.nodeid}: {record.reason}" for record in skipped)
+    for run in runs:
+        for record in run.records:
+            if record.outcome == "failed":
+                yield f"\nFAILED in the lane {run.lane.name}: {record.nodeid}"
+                yield f"  repeat: {_repeat(record, run.lane, order)}"
+    counts = ", ".join(f"{run.lane.name} {len(run.records):,} in {clock(run.seconds)}" for run in runs)
+    verdict = "passed" if all(run.passed for run in runs) else "FAILED"
+    if any(run.code == INTERRUPTED for run in runs):
+        verdict = "interrupted"
+    yield f"\n{verdict}: {counts}; {clock(sum(run.seconds for run in runs))} in all (seed {order.seed})"
+
+
+def _repeat(record: Record, lane: Lane, order: Order) -> str:
+    """Give the command that runs one test as it ran, with the same seed."""
+    environment = " ".join(f"{name}={value}" for name, value in order.environment.items())
+    return f"{environment} .venv/bin/pytest --hypothesis-seed={order.seed} '{record.nodeid}'"
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tests")

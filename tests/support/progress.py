@@ -1,0 +1,146 @@
+"""A pytest plugin: how far a run is while it goes on, and a record of every test for whoever sums it up.
+
+Dots say neither what is left nor what takes so long. With `-p tests.support.progress` a line every ten seconds does,
+and with `--record FILE` the outcome and the seconds of each test are written there when the run ends, however it ends.
+With pytest-xdist it works in the process that distributes the tests, which every worker reports to.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EVERY_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Record:
+    """What became of one test. `seconds` are those of its fixtures too; `reason` says why it was skipped."""
+
+    nodeid: str
+    outcome: str = "passed"
+    seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def file(self) -> str:
+        return self.nodeid.partition("::")[0]
+
+
+def read_records(file: Path) -> tuple[Record, ...]:
+    """Return what a run wrote; nothing if it wrote nothing."""
+    return tuple(Record(**one) for one in json.loads(file.read_text())) if file.exists() else ()
+
+
+def suite_of(nodeid: str) -> str:
+    """The suite that a test belongs to: the first folder below `tests`, or the folder beside it."""
+    first, second, *_ = nodeid.split("/")
+    return second if first == "tests" else first
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+class Progress:
+    """Counts tests as they begin and end."""
+
+    def __init__(self, config: pytest.Config, record: Path | None) -> None:
+        self._config = config
+        self._record = record
+        self._records: dict[str, Record] = {}
+        self._running: dict[str, float] = {}
+        self._left: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._ticking = threading.Thread(target=self._tick, daemon=True)
+
+    # What pytest says to this process. See "Reference" in its documentation for each hook.
+
+    def pytest_sessionstart(self) -> None:
+        self._ticking.start()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._expect(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Every worker collects the same tests: the first that says so is believed."""
+        if not self._left and not self._records:
+            self._expect(iter(ids))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._running[nodeid] = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        record = self._records.setdefault(report.nodeid, Record(report.nodeid))
+        record.seconds += report.duration
+        if report.skipped:
+            record.outcome = "skipped"
+            record.reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        elif report.failed:
+            record.outcome = "failed"
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._running.pop(nodeid, None)
+        self._left[suite_of(nodeid)] -= 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
+        """Print no dot for what passes: the lines say how many did."""
+        return ("passed", "", "") if report.passed and report.when == "call" else None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        self._over.set()
+        if self._record:
+            self._record.write_text(json.dumps([asdict(one) for one in self._records.values()]))
+
+    # The line.
+
+    def _expect(self, nodeids: Iterator[str]) -> None:
+        self._left = Counter(map(suite_of, nodeids))
+
+    def _tick(self) -> None:
+        while not self._over.wait(EVERY_SECONDS):
+            self._write(self.line(time.monotonic()))
+
+    def line(self, now: float) -> str:
+        """How many tests have passed, how many are left and where, and which one has run for longest."""
+        outcomes = Counter(one.outcome for nodeid, one in self._records.items() if nodeid not in self._running)
+        failed = f"{outcomes['failed']} FAILED" if outcomes["failed"] else "none failed"
+        words = [f"{clock(now - self._began):>6}  {outcomes['passed']:,} passed, {failed}", f"left: {left(self._left)}"]
+        if self._running:
+            slowest = min(dict(self._running).items(), key=lambda item: item[1])
+            words.append(f"for {now - slowest[1]:.0f} s {slowest[0]}")
+        return "; ".join(words)
+
+    def _write(self, line: str) -> None:
+        reporter: Any = self._config.pluginmanager.getplugin("terminalreporter")
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+            reporter.flush()
+
+
+def left(counts: Mapping[str, int]) -> str:
+    """Say how many tests of each suite are left."""
+    return ", ".join(f"{count:,} {suite}" for suite, count in counts.items() if count) or "nothing"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", type=Path, metavar="FILE", help="write the outcome and seconds of each test there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config, config.getoption("--record")), "progress")
