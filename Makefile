@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Bytecode is kept, whatever the shell says: else every process, of which the tests start many, compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo test check golden crds bench requirements clean
 
