@@ -42,8 +42,8 @@ def read_records(file: Path) -> tuple[Record, ...]:
 
 def suite_of(nodeid: str) -> str:
     """The suite that a test belongs to: the first folder below `tests`, or the folder beside it."""
-    first, second, *_ = nodeid.split("/")
-    return second if first == "tests" else first
+    folders = nodeid.partition("::")[0].split("/")
+    return folders[1] if folders[0] == "tests" else folders[0]
 
 
 def clock(seconds: float) -> str:
@@ -102,9 +102,12 @@ class Progress:
     def pytest_sessionfinish(self) -> None:
         self._over.set()
         if self._record:
-            self._record.write_text(json.dumps([asdict(one) for one in self._records.values()]))
+            self._record.write_text(json.dumps([asdict(one) for one in self._ended()]))
 
     # The line.
+
+    def _ended(self) -> list[Record]:
+        return [one for nodeid, one in self._records.items() if nodeid not in self._running]
 
     def _expect(self, nodeids: Iterator[str]) -> None:
         self._left = Counter(map(suite_of, nodeids))
@@ -115,8 +118,10 @@ class Progress:
 
     def line(self, now: float) -> str:
         """How many tests have passed, how many are left and where, and which one has run for longest."""
-        outcomes = Counter(one.outcome for nodeid, one in self._records.items() if nodeid not in self._running)
+        outcomes = Counter(one.outcome for one in self._ended())
         failed = f"{outcomes['failed']} FAILED" if outcomes["failed"] else "none failed"
+        if not self._left:
+            return f"{clock(now - self._began):>6}  collecting"
         words = [f"{clock(now - self._began):>6}  {outcomes['passed']:,} passed, {failed}", f"left: {left(self._left)}"]
         if self._running:
             slowest = min(dict(self._running).items(), key=lambda item: item[1])

@@ -1,0 +1,32 @@
+import pytest
+
+from tests.support.progress import Record, clock, left, read_records, suite_of
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "suite"),
+    [
+        ("tests/unit/controller/api/test_status.py::test_a[1/2]", "unit"),
+        ("tests/kube/test_kills.py::test_b", "kube"),
+        ("benchmarks/tests/test_slots.py::test_c", "benchmarks"),
+    ],
+)
+def test_a_suite_is_a_folder(nodeid, suite):
+    assert suite_of(nodeid) == suite
+
+
+def test_what_is_left_is_said_by_suite():
+    assert left({"kube": 1_200, "unit": 0, "e2e": 1}) == "1,200 kube, 1 e2e"
+    assert left({"kube": 0}) == "nothing"
+
+
+def test_seconds_are_said_as_a_clock():
+    assert [clock(seconds) for seconds in (0, 59.9, 61, 3600)] == ["0:00", "0:59", "1:01", "60:00"]
+
+
+def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
+    assert read_records(tmp_path / "none.json") == ()
+
+
+def test_a_record_knows_its_file():
+    assert Record("tests/a/test_b.py::test_c[x::y]").file == "tests/a/test_b.py"
