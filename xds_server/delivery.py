@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 KINDS = (MODEL, "EndpointSlice", SECRET)
 
-_FIRST_SNAPSHOT_SECONDS = 5.0
 _MODELS_PER_TURN = 5
 
 
@@ -71,7 +70,7 @@ class Delivery:
     ) -> None:
         self.observer: Callable[[Iterable[ModelKey]], None] = lambda models: None
         self.gateway_service: tuple[str, str] | None = None
-        self.gateway_size = GatewaySize(gateway.envoys, self._publish_resized)
+        self.gateway_size = GatewaySize(gateway.envoys, self._publish_resized, gateway.timing.resized_every)
         self._store = store
         self._publisher = publisher
         self._gateway = gateway
@@ -86,7 +85,7 @@ class Delivery:
         self._remotes: dict[ModelKey, tuple[RemoteRoute, Values]] = {}
         self._decided: dict[ObjectRef, StoredObject] = {}
         self._assembly: Assembly[Owner] = Assembly()
-        self.departed = DepartedResources(self._assembly, self._tell)
+        self.departed = DepartedResources(self._assembly, self._tell, gateway.timing.departed)
         self._due: set[ModelKey] = set()
         self._turn = asyncio.Lock()
         self.published = False
@@ -108,7 +107,7 @@ class Delivery:
 
     async def _until_decided(self, batches: AsyncIterator[Batch]) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_SNAPSHOT_SECONDS):
+            async with asyncio.timeout(self._gateway.timing.first_snapshot):
                 while not self._all_decided() and (batch := await anext(batches, None)):
                     self._take_in(batch)
 

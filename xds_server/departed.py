@@ -17,9 +17,6 @@ from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import LISTENER, ROUTE, SECRET
 
-# A request that meets a backend which does not accept learns that within the time for a connection, 2 s by default.
-SECONDS = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class Departed:
@@ -39,8 +36,10 @@ class DepartedResources:
     `publish` is told of what has changed when they go.
     """
 
-    def __init__(self, assembly: Assembly[Owner], publish: Callable[[frozenset[ResourceKey]], None]) -> None:
-        self.seconds = SECONDS
+    def __init__(
+        self, assembly: Assembly[Owner], publish: Callable[[frozenset[ResourceKey]], None], seconds: float
+    ) -> None:
+        self._seconds = seconds
         self._assembly = assembly
         self._publish = publish
         self._numbers = itertools.count(1)
@@ -54,7 +53,7 @@ class DepartedResources:
             if left:
                 owner = Departed(model, next(self._numbers))
                 kept.append((owner, left))
-                self._timers[owner] = asyncio.get_running_loop().call_later(self.seconds, self._let_go, owner)
+                self._timers[owner] = asyncio.get_running_loop().call_later(self._seconds, self._let_go, owner)
         return kept
 
     def close(self) -> None:

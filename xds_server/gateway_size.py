@@ -8,9 +8,6 @@ from collections.abc import Awaitable, Callable
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 1.0
-"""Between two changes. A gateway that rolls is two changes for each of its pods, and each is a route for each model."""
-
 
 class GatewaySize:
     """The number of Envoys that limits are shared by: `envoys`.
@@ -23,8 +20,8 @@ class GatewaySize:
     that are there: each of them lets pass what is meant for fewer.
     """
 
-    def __init__(self, envoys: int, later: Callable[[], Awaitable[None]]) -> None:
-        self.seconds = SECONDS
+    def __init__(self, envoys: int, later: Callable[[], Awaitable[None]], seconds: float) -> None:
+        self._seconds = seconds
         self.envoys = envoys
         self._ready: int | None = None
         self._connected = 0
@@ -75,8 +72,8 @@ class GatewaySize:
         return self._task is not None and not self._task.done()
 
     async def _rest(self) -> None:
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(self._seconds)
         while self._ready not in (None, self.envoys):
             self.envoys = self._ready
             await self._later()
-            await asyncio.sleep(self.seconds)
+            await asyncio.sleep(self._seconds)

@@ -9,15 +9,13 @@ from typing import Protocol
 
 from controller.api.reports import ModelReport, RemoteReport, ReplicaReport
 from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import Loads
 from xds_server.loads.reading import LoadReader
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.snapshot.types import SECRET, SHORT
 from xds_server.stream.clients import Holding
-
-# Acknowledgements come one by one from many Envoys; what they say is told together.
-_GATHERING_SECONDS = 0.05
 
 
 class Served(Protocol):
@@ -63,8 +61,14 @@ class Reports:
     """The reports of this replica, and the readers that follow them."""
 
     def __init__(
-        self, served: Served, clients: Clients, loads: Loads | None = None, remotes: Remotes = UNCHECKED
+        self,
+        served: Served,
+        clients: Clients,
+        loads: Loads | None = None,
+        remotes: Remotes = UNCHECKED,
+        timing: ReportTiming = REAL.reports,
     ) -> None:
+        self.timing = timing
         self._served = served
         self._clients = clients
         self._loads = loads or Loads()
@@ -151,7 +155,7 @@ class Reader(AsyncIterator[tuple[ModelReport, ...]]):
         while True:
             await self._news.wait()
             if not self._first:
-                await asyncio.sleep(_GATHERING_SECONDS)
+                await asyncio.sleep(self._reports.timing.gathering)
             self._news.clear()
             due, self._due = self._due, set()
             reports = tuple(report for model in sorted(due) if (report := self._changed(model)))

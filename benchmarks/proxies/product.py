@@ -29,12 +29,12 @@ class ControlPlane:
         self._replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in hosts)
         self._assembly: Assembly[ModelKey] = Assembly()
         self._token = token_hex()
-        self._server = XdsServer("127.0.0.1:0", self._token, lambda _: None)
+        self._server = XdsServer(self._token, lambda _: None)
         self.publish(route)
 
     async def start(self, admin: HostPort = _ANY_PORT) -> str:
         """Serve, and return the bootstrap of the Envoy that is to join."""
-        port = await self._server.start()
+        port = await self._server.start("127.0.0.1:0")
         return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), admin)
 
     def publish(self, route: ModelRoute) -> None:

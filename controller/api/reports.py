@@ -2,8 +2,8 @@
 
 The stream is lines of JSON (`application/x-ndjson`), each a `ModelReport`, a `LoadReport` or a `ReplicaReport`. First
 comes a report for each model there is, then one whenever something of it changed. A `LoadReport` comes whenever an
-Envoy reported its load. A `ReplicaReport` ends what was told at once; it comes every `ALIVE_EVERY` seconds also when
-there is nothing to tell.
+Envoy reported its load. A `ReplicaReport` ends what was told at once; it comes again and again also when there is
+nothing to tell (`ReportTiming`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ from controller.api.route import RemoteRoute
 from controller.api.scalars import Time
 
 PATH = "/reports"
-ALIVE_EVERY = 2.0
-LOADS_EVERY = 0.5
-"""Seconds until what an Envoy reported is told."""
-LOADS_OLD_AFTER = 3.0
-"""Seconds until what an Envoy reported says nothing of now: three of the intervals in which it does."""
 
 
 class RemoteReport(ForeignValue):

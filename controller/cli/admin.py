@@ -11,17 +11,22 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from controller.api.timing import REAL
 from controller.cli.bootstrap import HostPort
 from controller.cli.lifetime import CannotStartError
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What the admin address shows: whether we are ready (or why not), the metrics, and routes of the program's own."""
+    """What the admin address shows: whether we are ready (or why not), the metrics, and routes of the program's own.
+
+    When the program ends, requests have `shutdown` seconds to end.
+    """
 
     not_ready: Callable[[], str | None]
     metrics: CollectorRegistry
     routes: Sequence[web.RouteDef] = ()
+    shutdown: float = REAL.farewell
 
     @contextlib.asynccontextmanager
     async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:
@@ -37,7 +42,7 @@ class Admin:
                 web.get("/healthz", self._livez),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.shutdown)
         await runner.setup()
         try:
             try:

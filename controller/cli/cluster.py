@@ -19,6 +19,7 @@ from controller.cli.options import (
     NAMESPACES,
     NODE_TOKEN_FILE,
     REMOTE_CHECKS,
+    timed,
 )
 
 
@@ -45,6 +46,7 @@ from controller.cli.options import (
 )
 @click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by its admin address.")
 @LOG_LEVEL
+@timed
 def controller(config: Path | None, log_level: str, **options: object) -> None:
     """Decide for every ModelDeployment of a cluster, and write it into its status.
 
@@ -105,6 +107,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 @NODE_TOKEN_FILE
 @REMOTE_CHECKS
 @LOG_LEVEL
+@timed
 def xds_server(namespaces: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).
 

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from controller.api.configuration import Configuration
 from controller.api.endpoint_guard import admit_pods
+from controller.api.timing import Timing
 from controller.cli.admin import Admin
 from controller.cli.bootstrap import HostPort
 from controller.cli.configuration import ConfigurationFileError, configured
@@ -29,7 +30,7 @@ from controller.proxies.feed import Feed
 from controller.proxies.fleet import Fleet
 from controller.proxies.replicas import ReplicaWatch
 from controller.reconcile.controller import Controller, Surroundings
-from controller.reconcile.events import EventRecorder, Events
+from controller.reconcile.events import EventRecorder
 from controller.reconcile.gateway_ports import AllocatedPorts
 from controller.reconcile.leadership import Clocks, Election, Fenced, Leadership, Leading, Unopposed
 from controller.reconcile.world import KINDS
@@ -58,6 +59,7 @@ class ControllerOptions:
     xds_service: tuple[str, str] | None
     xds_replicas: tuple[HostPort, ...]
     log_level: str
+    timing: Timing
 
 
 def serve(options: ControllerOptions) -> None:
@@ -72,25 +74,44 @@ def serve(options: ControllerOptions) -> None:
 @contextlib.asynccontextmanager
 async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything: the lease is given back last."""
-    configuration = configured(options.config, options.overrides)
+    configuration, timing = configured(options.config, options.overrides), options.timing
     for words in (*configuration.not_served(), *configuration.shown()):
         logger.warning("configuration", extra={"because": words})
     registry, identity = process_registry(), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(KubeClient.from_environment(options.kubeconfig, options.context))
+        client = await stack.enter_async_context(
+            KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
+        )
         store = KubeStore(client, KINDS, configuration.namespaces)
         StoreMetrics(registry, client, store)
-        leading = _leading(client, configuration, options.lease, identity)
-        admin = Admin(not_ready=store.not_ready, metrics=registry)
+        leading: Leading = Unopposed()
+        if configuration.enable_leader_election:
+            namespace, name = options.lease or (_own_namespace(), _LEASE)
+            leading = Election(KubeLease(client, namespace, name), identity, _clocks(), timing.lease)
+        admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.farewell)
         addresses = await _served(stack, admin, configuration)
         await stack.enter_async_context(store)
-        events = EventRecorder(KubeEventSink(client, identity), _now)
+        events = EventRecorder(KubeEventSink(client, identity), _now, timing.events)
         _tell(registry, leading, events)
-        fleet, replicas = Fleet(), asyncio.Queue[frozenset[str]]()
-        deciding = _Deciding(store, configuration, fleet, events, registry)
+        fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
+        deciding = _Deciding(
+            store,
+            Surroundings(
+                proxies=fleet,
+                clock=_now,
+                observer=DecisionMetrics(registry).observe,
+                default_remote=configuration.default_remote_backend,
+                events=events,
+                guard=admit_pods,
+                ports=AllocatedPorts(),
+                loads=fleet.loads,
+                limits=timing.writes,
+                timing=timing.statuses,
+            ),
+        )
         # The recorder is stopped last: what the last decisions tell is written, too.
         started(stack, events.run())
-        work = [leading.run(deciding.decide), Feed(fleet, deciding.look_again).run(replicas)]
+        work = [leading.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
         if options.xds_service:
             watched = KubeStore(client, ["EndpointSlice"], [options.xds_service[0]])
             await stack.enter_async_context(watched)
@@ -107,25 +128,9 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
 class _Deciding:
     """The controller while this replica leads, none otherwise."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        configuration: Configuration,
-        fleet: Fleet,
-        events: Events,
-        registry: CollectorRegistry,
-    ) -> None:
+    def __init__(self, store: ObjectStore, surroundings: Surroundings) -> None:
         self._store = store
-        self._surroundings = Surroundings(
-            proxies=fleet,
-            clock=_now,
-            observer=DecisionMetrics(registry).observe,
-            default_remote=configuration.default_remote_backend,
-            events=events,
-            guard=admit_pods,
-            ports=AllocatedPorts(),
-            loads=fleet.loads,
-        )
+        self._surroundings = surroundings
         self._controller: Controller | None = None
 
     async def decide(self, leadership: Leadership) -> None:
@@ -149,14 +154,10 @@ def _tell(registry: CollectorRegistry, leading: Leading, events: EventRecorder) 
     dropped.set_function(lambda: float(events.dropped))
 
 
-def _leading(client: KubeClient, configuration: Configuration, lease: tuple[str, str] | None, identity: str) -> Leading:
-    if not configuration.enable_leader_election:
-        return Unopposed()
-    namespace, name = lease or (_own_namespace(), _LEASE)
+def _clocks() -> Clocks:
     # Where there is a clock that also runs while the machine sleeps, it is the one: asleep is when leaders are deposed.
     steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    clocks = Clocks(steady=lambda: time.clock_gettime(steady), utc=_now)
-    return Election(KubeLease(client, namespace, name), identity, clocks)
+    return Clocks(steady=lambda: time.clock_gettime(steady), utc=_now)
 
 
 def _now() -> datetime:

@@ -15,13 +15,12 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from controller.api.timing import EnvoyTiming
 from controller.cli.envoy_admin import EnvoyAdmin, Load
 
 logger = logging.getLogger(__name__)
 
-_LOOKS_EVERY_SECONDS = 0.25
 _QUIET_AFTER_LOOKS = 3
-_TELLS_EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +31,9 @@ class Drain:
     seconds: float
 
 
-async def drain(admin: EnvoyAdmin, wanted: Drain, at_once: asyncio.Event) -> None:
+async def drain(admin: EnvoyAdmin, wanted: Drain, at_once: asyncio.Event, timing: EnvoyTiming) -> None:
     """Take an Envoy out of service; it may be ended when this returns. `at_once` makes it return, whatever is left."""
-    draining = asyncio.create_task(_drain(admin, wanted))
+    draining = asyncio.create_task(_drain(admin, wanted, timing))
     impatient = asyncio.create_task(at_once.wait())
     try:
         await asyncio.wait((draining, impatient), return_when=asyncio.FIRST_COMPLETED)
@@ -48,15 +47,15 @@ async def drain(admin: EnvoyAdmin, wanted: Drain, at_once: asyncio.Event) -> Non
         await asyncio.gather(draining, impatient, return_exceptions=True)
 
 
-async def _drain(admin: EnvoyAdmin, wanted: Drain) -> None:
+async def _drain(admin: EnvoyAdmin, wanted: Drain, timing: EnvoyTiming) -> None:
     """Raises EnvoyAdminError."""
-    seen = _Seen(wanted.seconds)
+    seen = _Seen(wanted.seconds, timing.drain_told_every)
     try:
         async with asyncio.timeout(wanted.seconds):
             await admin.fail_health_checks()
             await _serve_new_connections(admin, wanted.delay, seen)
             await admin.stop_listening()
-            await _wait_until_quiet(admin, seen)
+            await _wait_until_quiet(admin, seen, timing.drain_looks_every)
     except TimeoutError:
         in_flight = seen.last.in_flight if seen.last else "unknown"
         logger.warning("envoy ends with requests in flight: the time is up", extra={"in_flight": in_flight})
@@ -68,23 +67,24 @@ async def _serve_new_connections(admin: EnvoyAdmin, seconds: float, seen: _Seen)
     over = seen.now() + seconds
     while (left := over - seen.now()) > 0:
         seen.load(await admin.load())
-        await asyncio.sleep(min(left, _TELLS_EVERY_SECONDS))
+        await asyncio.sleep(min(left, seen.tells_every))
 
 
-async def _wait_until_quiet(admin: EnvoyAdmin, seen: _Seen) -> None:
+async def _wait_until_quiet(admin: EnvoyAdmin, seen: _Seen, looks_every: float) -> None:
     """Wait until nothing is in flight and nothing comes: a client that has just connected may be about to ask."""
     quiet = 0
     while quiet < _QUIET_AFTER_LOOKS:
         before, now = seen.last, await admin.load()
         seen.load(now)
         quiet = quiet + 1 if now.idle and before and now.requests == before.requests else 0
-        await asyncio.sleep(_LOOKS_EVERY_SECONDS)
+        await asyncio.sleep(looks_every)
 
 
 class _Seen:
     """What was seen of a drain so far; it tells of it every few seconds."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, tells_every: float) -> None:
+        self.tells_every = tells_every
         self.now = asyncio.get_running_loop().time
         self.last: Load | None = None
         self._end = self.now() + seconds
@@ -94,6 +94,6 @@ class _Seen:
         self.last = load
         if self.now() < self._tells_next:
             return
-        self._tells_next = self.now() + _TELLS_EVERY_SECONDS
+        self._tells_next = self.now() + self.tells_every
         left = round(max(0.0, self._end - self.now()), 1)
         logger.info("draining envoy", extra={"in_flight": load.in_flight, "seconds_left": left})

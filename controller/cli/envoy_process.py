@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_never, wait_exponential
 
+from controller.api.timing import EnvoyTiming
 from controller.cli.drain import Drain, drain
 from controller.cli.envoy_admin import EnvoyAdmin
 
@@ -30,8 +31,6 @@ ENVOY_FLAGS = (
     # How late an access log may be.
     *("--file-flush-interval-msec", "1000"),
 )
-_STOPS_WITHIN_SECONDS = 5.0
-_RAN_FOR_A_WHILE_SECONDS = 30.0
 
 # Starts a program as nobody's child: Envoy has the kernel end it when its parent dies (prctl(2), PR_SET_PDEATHSIG), and
 # it shall outlive this one. Which process it is stands in a file before standard output is closed.
@@ -73,9 +72,10 @@ def envoy_binary() -> Path:
 class EnvoyProcess:
     """One Envoy with its own folder (mode 0700) for bootstrap, log and what tells its process from others."""
 
-    def __init__(self, binary: Path, directory: Path, bootstrap: str, leaving: Leaving) -> None:
+    def __init__(self, binary: Path, directory: Path, bootstrap: str, leaving: Leaving, timing: EnvoyTiming) -> None:
         self._binary = binary
         self._leaving = leaving
+        self._timing = timing
         self._directory = directory = directory.absolute()
         self._bootstrap = bootstrap
         self._config = directory / "bootstrap.yaml"
@@ -98,13 +98,13 @@ class EnvoyProcess:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(ChildProcessError),
             stop=stop_never,
-            wait=wait_exponential(multiplier=0.5, max=10),
+            wait=wait_exponential(multiplier=self._timing.first_restart, max=self._timing.longest_restart),
             before_sleep=_tell,
         ):
             with attempt:
                 started = asyncio.get_running_loop().time()
                 await self._start_and_wait()
-                if asyncio.get_running_loop().time() - started < _RAN_FOR_A_WHILE_SECONDS:
+                if asyncio.get_running_loop().time() - started < self._timing.ran_for_a_while:
                     raise ChildProcessError(f"envoy ended; see {self._log}")
                 logger.error("envoy ended, starting it again", extra={"log": self._log})
 
@@ -162,7 +162,7 @@ class EnvoyProcess:
     async def _drain(self) -> None:
         if self._running_pid() is not None:
             async with EnvoyAdmin.of(self._directory) as admin:
-                await drain(admin, *self._leaving)
+                await drain(admin, *self._leaving, self._timing)
 
     async def _stop(self) -> None:
         pid = self._running_pid()
@@ -171,7 +171,7 @@ class EnvoyProcess:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
             try:
-                async with asyncio.timeout(_STOPS_WITHIN_SECONDS):
+                async with asyncio.timeout(self._timing.ends_within):
                     await _ended(pid)
             except TimeoutError:
                 os.kill(pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FILE, STATE_DIR, drain_seconds
+from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FILE, STATE_DIR, drain_seconds, timed
 
 
 @click.command()
@@ -39,6 +39,7 @@ from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FIL
 @NODE_TOKEN_FILE
 @STATE_DIR
 @LOG_LEVEL
+@timed
 def envoy(**options: object) -> None:
     """Run an Envoy that joins an xDS server, and drain it before it ends.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from controller.api.timing import EnvoyTiming, Timing
 from controller.cli.admin import Admin
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.drain import Drain, drain
@@ -25,10 +26,6 @@ from controller.cli.node_token import NodeTokenError, read_node_token
 from controller.cli.state import State, StateError
 
 logger = logging.getLogger(__name__)
-
-_ENDS_WITHIN_SECONDS = 5.0
-_LOOKS_EVERY_SECONDS = 0.5
-_ANSWERS_WITHIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,7 @@ class GatewayOptions:
     node_token_file: Path | None
     state_dir: Path
     log_level: str
+    timing: Timing
 
 
 def serve(options: GatewayOptions) -> int:
@@ -58,22 +56,23 @@ def serve(options: GatewayOptions) -> int:
 
 async def _run(options: GatewayOptions) -> int:
     at_once = asyncio.Event()
-    stop = signalled(at_once)
+    stop, timing = signalled(at_once), options.timing.envoy
     readiness = _Readiness()
     async with contextlib.AsyncExitStack() as stack:
-        health = Admin(not_ready=lambda: readiness.reason, metrics=process_registry())
+        reason, farewell = (lambda: readiness.reason), options.timing.farewell
+        health = Admin(not_ready=reason, metrics=process_registry(), shutdown=farewell)
         port = await stack.enter_async_context(health.served("--admin-address", options.admin_address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-envoy-")))
         process = await stack.enter_async_context(_envoy(options, folder))
         admin = await stack.enter_async_context(EnvoyAdmin.of(folder))
-        started(stack, readiness.follow(admin))
+        started(stack, readiness.follow(admin, timing))
         shown = HostPort(options.admin_address.host, port)
         logger.info("started envoy", extra={"pid": process.pid, "admin": shown, "envoy_admin": folder / SOCKET})
         if await _ended_before(process, stop.wait()):
             return _exit_code(process)
         readiness.draining = True
         wanted = Drain(options.drain_delay, options.drain_seconds)
-        return _exit_code(process) if await _ended_before(process, drain(admin, wanted, at_once)) else 0
+        return _exit_code(process) if await _ended_before(process, drain(admin, wanted, at_once, timing)) else 0
 
 
 async def _ended_before(process: asyncio.subprocess.Process, other: Coroutine[Any, Any, object]) -> bool:
@@ -107,15 +106,15 @@ class _Readiness:
         """Why it should not, None if it should."""
         return "draining" if self.draining else self._said
 
-    async def follow(self, admin: EnvoyAdmin) -> None:
+    async def follow(self, admin: EnvoyAdmin, timing: EnvoyTiming) -> None:
         """Ask it again and again."""
         while True:
             try:
-                async with asyncio.timeout(_ANSWERS_WITHIN_SECONDS):
+                async with asyncio.timeout(timing.answers_within):
                     self._said = await admin.not_ready()
             except (EnvoyAdminError, TimeoutError) as error:
                 self._said = f"Envoy does not answer at its admin interface: {error or 'it takes too long'}"
-            await asyncio.sleep(_LOOKS_EVERY_SECONDS)
+            await asyncio.sleep(timing.asked_every)
 
 
 @contextlib.asynccontextmanager
@@ -138,14 +137,14 @@ async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio
     try:
         yield process
     finally:
-        await _end(process)
+        await _end(process, options.timing.envoy.ends_within)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, within: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        async with asyncio.timeout(_ENDS_WITHIN_SECONDS):
+        async with asyncio.timeout(within):
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from controller.api.timing import Timing
 from controller.cli.bootstrap import HostPort
 from controller.cli.cluster import controller, xds_server
 from controller.cli.gateway import envoy
@@ -19,6 +20,7 @@ from controller.cli.options import (
     REMOTE_CHECKS,
     STATE_DIR,
     drain_seconds,
+    timed,
 )
 from controller.cli.state import State, StateError
 
@@ -63,6 +65,7 @@ def main() -> None:
 @STATE_DIR
 @REMOTE_CHECKS
 @LOG_LEVEL
+@timed
 def run(directory: Path, state_dir: Path, **options: object) -> None:
     """Serve the models described by the YAML files in DIR.
 
@@ -134,7 +137,8 @@ def bootstrap(
 @click.option(
     "--server", default="http://127.0.0.1:19000", show_default=True, help="The admin address of `beamlit run`."
 )
-def status(name: str | None, namespace: str, output: str, server: str) -> None:
+@timed
+def status(name: str | None, namespace: str, output: str, server: str, timing: Timing) -> None:
     """Show every model, or the one called NAME: where its requests go, and why.
 
     \b
@@ -148,7 +152,7 @@ def status(name: str | None, namespace: str, output: str, server: str) -> None:
     """
     from controller.cli.status import show  # noqa: PLC0415
 
-    raise SystemExit(show(server, (namespace, name) if name else None, output))
+    raise SystemExit(show(server, (namespace, name) if name else None, output, timing.status_answer))
 
 
 main.add_command(controller)

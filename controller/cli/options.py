@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from controller.api.timing import REAL, Timing
 from controller.cli.bootstrap import HostPort
 from controller.cli.state import default_state_directory
 
@@ -93,6 +95,17 @@ ACCESS_LOG = click.option(
     show_default=True,
     help="Which requests the Envoys tell of on their standard output, as lines of JSON.",
 )
+
+
+def timed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the product's times as `timing`: those that `main` was given as `obj`, else the real ones."""
+
+    @click.pass_obj
+    @functools.wraps(command)
+    def with_times(given: Timing | None, *args: Any, **options: Any) -> Any:
+        return command(*args, timing=given or REAL, **options)
+
+    return with_times
 
 
 def drain_seconds(default: float) -> Callable[[Any], Any]:

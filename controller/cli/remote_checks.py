@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.configuration import Configuration
 from controller.api.endpoint_guard import EndpointGuard, admit_all
+from controller.api.timing import CheckTiming
 from xds_server.checks.backend import own_hosts
 from xds_server.checks.checks import Checks
 from xds_server.checks.connection import Way
@@ -22,14 +23,17 @@ from xds_server.loads.loads import Loads
 
 def checks_for(
     delivery: Delivery,
-    configuration: Configuration,
+    way: Way,
     registry: CollectorRegistry,
-    guard: EndpointGuard = admit_all,
     traffic: Traffic = NO_TRAFFIC,
 ) -> Checks:
-    """Set up the checks of what is delivered. Nothing is connected to where the gateway may not be sent."""
-    way = Way(SystemResolver(), refusal(guard, own_hosts(configuration.default_remote_backend)))
+    """Set up the checks of what is delivered."""
     return Checks(delivery, way, lambda: datetime.now(UTC), CheckMetrics(registry), traffic)
+
+
+def way_for(configuration: Configuration, timing: CheckTiming, guard: EndpointGuard = admit_all) -> Way:
+    """Say how backends are connected to: not where the gateway may not be sent."""
+    return Way(SystemResolver(), refusal(guard, own_hosts(configuration.default_remote_backend)), timing)
 
 
 def refusal(guard: EndpointGuard, own: frozenset[str]) -> Callable[[str, str], str | None]:

@@ -6,11 +6,12 @@ import asyncio
 
 from aiohttp import web
 
-from controller.api.reports import LOADS_EVERY, PATH, ModelReport
+from controller.api.reports import PATH, ModelReport
+from controller.api.timing import REAL, ReportTiming
 from xds_server.reports import Reader, Reports
 
 
-def report_routes(reports: Reports) -> tuple[web.RouteDef, ...]:
+def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tuple[web.RouteDef, ...]:
     """Build the HTTP routes that serve the reports of this replica."""
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -18,17 +19,17 @@ def report_routes(reports: Reports) -> tuple[web.RouteDef, ...]:
         await response.prepare(request)
         reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
         while True:
-            news = await _read(reader)
+            news = await _read(reader, timing.told_every)
             said = (*news, *loads.news(clock()), reports.replica(clock()))
             await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in said).encode())
 
     return (web.get(PATH, stream),)
 
 
-async def _read(reader: Reader) -> tuple[ModelReport, ...]:
-    """Read what is new of the models, nothing after a while: loads are looked at by then."""
+async def _read(reader: Reader, longest: float) -> tuple[ModelReport, ...]:
+    """Read what is new of the models, nothing after the longest wait: loads are looked at by then."""
     try:
-        async with asyncio.timeout(LOADS_EVERY):
+        async with asyncio.timeout(longest):
             return await anext(reader)
     except TimeoutError:
         return ()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.timing import ReportTiming
 from controller.decision import Known, RemoteFacts, Unknown
 from controller.proxies.health import remote_facts
 from controller.proxies.loads import FleetLoads
@@ -38,11 +39,11 @@ class LocalReports:
 class LocalLoads:
     """Reads the loads where they are heard; `clock` is the steady one by which they were."""
 
-    def __init__(self, reports: Reports, clock: Callable[[], float]) -> None:
+    def __init__(self, reports: Reports, clock: Callable[[], float], timing: ReportTiming) -> None:
         self._reports = reports
         self._reader = reports.loads()
         self._clock = clock
-        self._loads = FleetLoads()
+        self._loads = FleetLoads(timing)
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has."""

@@ -21,6 +21,7 @@ from controller.api.credentials import without_inline_credentials
 from controller.api.errors import FieldError
 from controller.api.kinds import VALIDATION, faults
 from controller.api.model import API_VERSION, KIND, ModelDeployment
+from controller.api.timing import Timing
 from controller.cli.admin import Admin, report_route
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.configuration import ConfigurationFileError, read_configuration
@@ -30,7 +31,7 @@ from controller.cli.envoy_process import EnvoyProcess, Leaving, NoEnvoyError, en
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.metrics import DecisionMetrics
-from controller.cli.remote_checks import ReportedTraffic, checks_for
+from controller.cli.remote_checks import ReportedTraffic, checks_for, way_for
 from controller.cli.reports import LocalLoads, LocalReports
 from controller.cli.state import State, StateError
 from controller.decision import terms_for
@@ -70,6 +71,7 @@ class Options:
     access_log: str
     drain_seconds: float
     log_level: str
+    timing: Timing
 
 
 def _faults_of_model(raw: Mapping[str, Any]) -> Sequence[FieldError]:
@@ -95,13 +97,15 @@ def serve(options: Options) -> None:
 @contextlib.asynccontextmanager
 async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
-    registry = process_registry()
+    registry, timing = process_registry(), options.timing
     configuration = read_configuration(options.config) if options.config else Configuration()
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
     state = options.state.objects_of(options.directory)
     try:
-        store = DirectoryStore(options.directory, state, _VALIDATION, lambda found: problems.set(len(found)))
+        store = DirectoryStore(
+            options.directory, state, _VALIDATION, lambda found: problems.set(len(found)), timing.folder
+        )
     except ValueError as error:
         raise CannotStartError(f"--state-dir {options.state.directory}: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
@@ -113,21 +117,21 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 delivery.gateway_size.connected(len(carrying(server.clients())))
             controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
 
-        loads = Loads()
-        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
+        loads = Loads(timing.reports)
+        server = XdsServer(token, look_again, registry, loads, timing.streams)
         LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
         try:
-            xds_port = await server.start()
+            xds_port = await server.start(str(options.xds_address))
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
-        stack.push_async_callback(server.stop, 1.0)
+        stack.push_async_callback(server.stop, timing.farewell)
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log))
+        gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log), timing=timing.gateway)
         delivery = Delivery(store, server, gateway, own)
-        traffic = ReportedTraffic(loads)
-        checks = checks_for(delivery, configuration, registry, traffic=traffic) if options.remote_checks else None
-        reports = Reports(delivery, server, loads, checks or UNCHECKED)
+        way, traffic = way_for(configuration, timing.checks), ReportedTraffic(loads)
+        checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
         controller = Controller(
             store,
             Surroundings(
@@ -135,7 +139,9 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 clock=lambda: datetime.now(UTC),
                 observer=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
-                loads=LocalLoads(reports, asyncio.get_running_loop().time),
+                loads=LocalLoads(reports, asyncio.get_running_loop().time, timing.reports),
+                limits=timing.writes,
+                timing=timing.statuses,
             ),
         )
 
@@ -157,6 +163,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                     }
                 )
             ],
+            shutdown=timing.farewell,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         try:
@@ -186,7 +193,8 @@ def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) 
     bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), SOCKET)
     # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
     leaving = Leaving(Drain(delay=0, seconds=options.drain_seconds), at_once)
-    return EnvoyProcess(envoy_binary(), options.state.envoy_of(options.directory), bootstrap, leaving)
+    directory, timing = options.state.envoy_of(options.directory), options.timing.envoy
+    return EnvoyProcess(envoy_binary(), directory, bootstrap, leaving, timing)
 
 
 async def _mirror(store: DirectoryStore, models: Cache) -> None:

@@ -11,6 +11,8 @@ import click
 import httpx
 import yaml
 
+from controller.api.timing import REAL
+
 NOT_FOUND = 1
 NO_ANSWER = 3
 
@@ -18,13 +20,13 @@ _NONE = "<none>"
 _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE")
 
 
-def show(server: str, wanted: tuple[str, str] | None, output: str) -> int:
+def show(server: str, wanted: tuple[str, str] | None, output: str, longest: float = REAL.status_answer) -> int:
     """Print the models that `server` knows, or the one that is wanted; return the exit code.
 
-    Problems in the watched files go to standard error.
+    Problems in the watched files go to standard error. The answer is waited for `longest` seconds.
     """
     try:
-        answer = httpx.get(f"{server.rstrip('/')}/status", timeout=5, trust_env=False)
+        answer = httpx.get(f"{server.rstrip('/')}/status", timeout=longest, trust_env=False)
         answer.raise_for_status()
         report = answer.json()
         problems, items = report["problems"], report["items"]

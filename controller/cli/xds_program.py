@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 
 from controller.api.endpoint_guard import admit_pods
+from controller.api.timing import Timing
 from controller.cli.admin import Admin
 from controller.cli.bootstrap import HostPort
 from controller.cli.configuration import ConfigurationFileError, configured
 from controller.cli.lifetime import CannotStartError, process_registry, started, until_signalled
 from controller.cli.logs import log_to_stderr
 from controller.cli.node_token import NodeTokenError, read_node_token
-from controller.cli.remote_checks import ReportedTraffic, checks_for
+from controller.cli.remote_checks import ReportedTraffic, checks_for, way_for
 from controller.cli.report_stream import report_routes
 from controller.cli.store_metrics import StoreMetrics
 from controller.store.kube.client import KubeClient
@@ -35,9 +36,6 @@ from xds_server.stream.clients import ClientEvent, carrying
 from xds_server.stream.server import AddressInUseError, XdsServer
 
 logger = logging.getLogger(__name__)
-
-# How long streams have to end by themselves. Envoys join another replica at once.
-_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,7 @@ class XdsOptions:
     node_token_file: Path | None
     remote_checks: bool
     log_level: str
+    timing: Timing
 
 
 def serve(options: XdsOptions) -> None:
@@ -71,10 +70,12 @@ def serve(options: XdsOptions) -> None:
 async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     configuration = configured(options.config, options.overrides)
-    registry = process_registry()
+    registry, timing = process_registry(), options.timing
     token = _node_token(options.node_token_file)
     async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(KubeClient.from_environment(options.kubeconfig, options.context))
+        client = await stack.enter_async_context(
+            KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
+        )
         service = options.gateway_service or configuration.gateway
         also = [("EndpointSlice", service[0])] if service else []
         store = KubeStore(client, KINDS, configuration.namespaces, also=also)
@@ -85,26 +86,29 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 delivery.gateway_size.connected(len(carrying(server.clients())))
             reports.look_again(delivery.models_with(event.keys) if event.keys else None)
 
-        loads = Loads()
-        server = XdsServer(str(options.xds_address), token, look_again, registry, loads)
+        loads = Loads(timing.reports)
+        server = XdsServer(token, look_again, registry, loads, timing.streams)
         LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        gateway = Gateway(options.gateway_address, access_log=AccessLog(options.access_log))
+        log = AccessLog(options.access_log)
+        gateway = Gateway(options.gateway_address, access_log=log, timing=timing.gateway)
         delivery = Delivery(store, server, gateway, own, admit_pods)
         delivery.gateway_service = service
         traffic = ReportedTraffic(loads)
-        checks = checks_for(delivery, configuration, registry, admit_pods, traffic) if options.remote_checks else None
-        reports = Reports(delivery, server, loads, checks or UNCHECKED)
+        way = way_for(configuration, timing.checks, admit_pods)
+        checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
         delivery.observer = checks.before(reports.look_again) if checks else reports.look_again
         try:
-            xds_port = await server.start()
+            xds_port = await server.start(str(options.xds_address))
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
-        stack.push_async_callback(server.stop, _GRACE)
+        stack.push_async_callback(server.stop, timing.farewell)
         admin = Admin(
             not_ready=lambda: store.not_ready() or (None if delivery.published else "nothing was published yet"),
             metrics=registry,
-            routes=report_routes(reports),
+            routes=report_routes(reports, timing.reports),
+            shutdown=timing.farewell,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         await stack.enter_async_context(store)

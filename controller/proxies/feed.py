@@ -13,7 +13,8 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from controller.api.base import InvalidObjectError, parse
-from controller.api.reports import ALIVE_EVERY, PATH, LoadReport, ModelReport, ReplicaReport
+from controller.api.reports import PATH, LoadReport, ModelReport, ReplicaReport
+from controller.api.timing import REAL, ReportTiming
 from controller.proxies.fleet import Fleet
 from controller.store.objects import ObjectRef
 
@@ -21,10 +22,6 @@ logger = logging.getLogger(__name__)
 
 Observer = Callable[[frozenset[ObjectRef] | None], None]
 
-# How long the last word of a replica that cannot be reached counts. Its Envoys are with another one by then.
-FORGET_AFTER = 10.0
-_CONNECT_SECONDS = 2.0
-_PAUSE_SECONDS = 0.2
 # What ends a stream before its time: the connection, or words that are no reports.
 _FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError)
 
@@ -35,14 +32,14 @@ class Feed:
     `observer` is told which models something changed for, None for all of them; it must not wait.
     """
 
-    def __init__(self, fleet: Fleet, observer: Observer, forget_after: float = FORGET_AFTER) -> None:
+    def __init__(self, fleet: Fleet, observer: Observer, timing: ReportTiming = REAL.reports) -> None:
         self._fleet = fleet
         self._observer = observer
-        self._forget_after = forget_after
+        self._timing = timing
 
     async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
         """Follow the replicas that the queue named last (`host:port` each), until cancelled."""
-        timeout = httpx.Timeout(_CONNECT_SECONDS, read=3 * ALIVE_EVERY)
+        timeout = httpx.Timeout(self._timing.connect, read=self._timing.alive_within)
         # Replicas are in the cluster: a proxy of the environment is not for them.
         async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client, asyncio.TaskGroup() as following:
             tasks: dict[str, asyncio.Task[None]] = {}
@@ -58,19 +55,20 @@ class Feed:
 
     async def _one(self, replica: str, client: httpx.AsyncClient) -> None:
         """Follow one replica for ever; once it has been away for too long, it does not count."""
+        first, longest = self._timing.first_retry, self._timing.longest_retry
         while True:
-            away = asyncio.get_running_loop().call_later(self._forget_after, self._forget, replica)
+            away = asyncio.get_running_loop().call_later(self._timing.forget_after, self._forget, replica)
             try:
                 # A fresh start after each stream that worked: the first attempt is at once.
                 async for attempt in AsyncRetrying(
                     retry=retry_if_exception_type(_FAILURES),
-                    wait=wait_exponential_jitter(multiplier=0.2, max=3.0, jitter=0.2),
+                    wait=wait_exponential_jitter(multiplier=first, max=longest, jitter=first),
                 ):
                     with attempt:
                         await self._listen(replica, client, away)
             finally:
                 away.cancel()
-            await asyncio.sleep(_PAUSE_SECONDS)  # a stream that ends as soon as it begins is no reason to spin
+            await asyncio.sleep(self._timing.pause)  # a stream that ends as soon as it begins is no reason to spin
 
     def _forget(self, replica: str) -> None:
         logger.warning("replica of the xDS server not heard", extra={"replica": replica})

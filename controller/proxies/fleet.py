@@ -6,6 +6,7 @@ import math
 
 from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, RemoteFacts, Unknown
 from controller.proxies.health import remote_facts
 from controller.proxies.loads import FleetLoads
@@ -13,9 +14,6 @@ from controller.reconcile.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
 MODEL = "ModelDeployment"
-
-# Seconds until it is believed that no Envoy is left: those of a replica that ends are on their way to another one.
-ON_THEIR_WAY = 10.0
 
 
 class Fleet:
@@ -26,8 +24,9 @@ class Fleet:
     replica to the next.
     """
 
-    def __init__(self) -> None:
-        self.loads = FleetLoads()
+    def __init__(self, timing: ReportTiming = REAL.reports) -> None:
+        self.loads = FleetLoads(timing)
+        self._envoys_away = timing.envoys_away
         self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -60,7 +59,7 @@ class Fleet:
         if any(self._envoys.values()):
             self._envoy_at, self._nobody = now, False
         else:
-            self._nobody = now - self._envoy_at >= ON_THEIR_WAY
+            self._nobody = now - self._envoy_at >= self._envoys_away
         return self._nobody != before
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:

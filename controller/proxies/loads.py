@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from controller.api.reports import LOADS_OLD_AFTER, Count, LoadReport
+from controller.api.reports import Count, LoadReport
+from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
 from controller.reconcile.loads import Load, Rate
 from controller.store.objects import ObjectRef
 
-OLD_AFTER = timedelta(seconds=LOADS_OLD_AFTER)
-WINDOW = timedelta(seconds=10)
-"""What rates are averages of."""
 _ZERO = Count()
 _SHARED = "its requests to the remote backend cannot be told from those of other models, which are sent there directly"
 
@@ -59,7 +57,9 @@ class FleetLoads:
     doubled. `now` is UTC.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: ReportTiming = REAL.reports) -> None:
+        self._old_after = timedelta(seconds=timing.old_after)
+        self._window = timedelta(seconds=timing.window)
         self._nodes: dict[str, _Node] = {}
         self._silent: dict[str, frozenset[str]] = {}
 
@@ -78,7 +78,7 @@ class FleetLoads:
         stream.counts.update(report.counts)
         stream.seconds, stream.at = report.seconds, at
         # A stream that others heard for long before us: what it counted says nothing of the last seconds.
-        if 0 < seconds <= WINDOW.total_seconds():
+        if 0 < seconds <= self._window.total_seconds():
             node.steps.append(_Step(at, seconds, added))
         if node.newest.at is None or at >= node.newest.at:
             node.newest = stream
@@ -94,7 +94,7 @@ class FleetLoads:
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Add up what every Envoy says of a model; Unknown if any that is connected says nothing."""
-        fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= OLD_AFTER}
+        fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= self._old_after}
         for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
             return Unknown(f"Envoy {silent} reports no load")
         local, remote = (f"{model.namespace}/{model.name}/{side}" for side in ("local", "remote"))
@@ -105,16 +105,17 @@ class FleetLoads:
                 return Unknown(f"Envoy {name} reports no load of the model yet")
         nodes = fresh.values()
         flying = sum((node.newest.counts[local] or _ZERO).in_flight for node in nodes)
-        load = Load(in_flight=flying, local=_rate(local, nodes, now), remote=_rate(remote, nodes, now))
+        since = now - self._window
+        load = Load(in_flight=flying, local=_rate(local, nodes, since), remote=_rate(remote, nodes, since))
         return Known(load, min(node.heard_at() for node in nodes))
 
     def _forget_old(self, node: _Node, now: datetime) -> None:
-        while node.steps and node.steps[0].at < now - WINDOW:
+        while node.steps and node.steps[0].at < now - self._window:
             node.steps.popleft()
-        for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * WINDOW]:
+        for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * self._window]:
             if node.streams[began] is not node.newest:
                 del node.streams[began]
-        for name in [one for one, other in self._nodes.items() if other.heard_at() < now - 6 * WINDOW]:
+        for name in [one for one, other in self._nodes.items() if other.heard_at() < now - 6 * self._window]:
             del self._nodes[name]
 
 
@@ -124,13 +125,13 @@ def _difference(count: Count, before: Count) -> Count:
     return count if reset else Count(*(now - then for now, then in zip(count, before, strict=True)))
 
 
-def _rate(name: str, nodes: Iterable[_Node], now: datetime) -> Rate | Unknown:
-    """Add up the rates through all Envoys, each over the last ten seconds that it reported."""
+def _rate(name: str, nodes: Iterable[_Node], since: datetime) -> Rate | Unknown:
+    """Add up the rates through all Envoys, each over what it reported since a moment."""
     issued = failed = 0.0
     for node in nodes:
         if node.newest.counts.get(name, _ZERO) is None:
             return Unknown(_SHARED)
-        steps = [step for step in node.steps if step.at >= now - WINDOW]
+        steps = [step for step in node.steps if step.at >= since]
         seconds = sum(step.seconds for step in steps)
         if not seconds:
             return Unknown("the rate of requests is not known yet")

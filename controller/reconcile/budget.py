@@ -13,10 +13,11 @@ in between are never written. Pure; moments come in as arguments.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Generic, TypeVar
+
+from controller.api.timing import Limits, Rate
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -28,30 +29,6 @@ class Urgency(IntEnum):
     NUMBERS = 1
     WORDS = 2
     ROUTE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many a second on average, and `burst` at once after a rest."""
-
-    per_second: float
-    burst: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The budget: of all models together for routes and for all else, of one model, and of writes under way at once.
-
-    `kept_for_routes` of the writes under way may only be such of routes.
-    """
-
-    routes: Rate = Rate(200, 400)
-    others: Rate = Rate(50, 100)
-    route_of_one: Rate = Rate(10, 10)
-    words_of_one: timedelta = timedelta(seconds=1)
-    numbers_of_one: Rate = Rate(1 / 15, 4)
-    at_once: int = 8
-    kept_for_routes: int = 2
 
 
 class Bucket:
@@ -114,7 +91,7 @@ class WriteBudget(Generic[Key]):
         if urgency is Urgency.ROUTE:
             own = self._own_routes.get(model)
             return own.next_at(now) if own else now
-        at = _after(self._last_words.get(model), self._limits.words_of_one, now)
+        at = _after(self._last_words.get(model), timedelta(seconds=self._limits.words_of_one), now)
         if urgency is Urgency.NUMBERS:
             own = self._own_numbers.get(model)
             at = max(at, own.next_at(now) if own else now)

@@ -16,26 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from controller.api.timing import LeaseTiming
 from controller.store.lease import LeaseRecord
 
 _RELEASED_SECONDS = 1  # A Lease must last for something; client-go writes the same.
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds: how long the lease lasts, when a leader that cannot renew gives up, how often it renews, and how often
-    one looks again who does not hold the lease or whose last attempt failed. No request takes longer than `request`.
-    """
-
-    lease: int = 15
-    renew_deadline: float = 10.0
-    renew_every: float = 2.0
-    look_every: float = 0.5
-    request: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not self.lease > self.renew_deadline > max(self.renew_every, self.look_every) > 0:
-            raise ValueError(f"a lease must last longer than its deadline, that longer than the steps to it: {self}")
 
 
 class Step(Enum):
@@ -55,7 +39,7 @@ class Candidacy:
     """
 
     identity: str
-    timing: Timing
+    timing: LeaseTiming
     record: LeaseRecord | None = None
     changed_at: float = -math.inf
     entitled: bool = False

@@ -25,7 +25,7 @@ from controller.decision import Known, Unknown
 from controller.reconcile.claims import Refusal
 from controller.reconcile.loads import NO_LOAD, Load
 from controller.reconcile.model import Outcome, reconcile, refused
-from controller.reconcile.queue import Queue
+from controller.reconcile.queue import Backoff, Queue
 from controller.reconcile.signals import requests_metrics
 from controller.reconcile.subjects import Defaults, Subjects, seniority
 from controller.reconcile.surroundings import Surroundings
@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 # So many models are computed before whatever else this process does has its turn.
 _MODELS_PER_TURN = 5
-# As often as Envoys say how much is in flight. What of it is written is a matter of the budget.
-_LOADS_CHANGE_WITHIN = timedelta(seconds=1)
 
 
 class Controller:
@@ -53,7 +51,9 @@ class Controller:
         self._world = World()
         defaults = Defaults(surroundings.default_remote, surroundings.guard, surroundings.ports)
         self._subjects = Subjects(self._world, defaults)
-        self._queue: Queue[ObjectRef] = Queue()
+        timing = surroundings.timing
+        rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
+        self._queue: Queue[ObjectRef] = Queue(rests)
         self._writer = StatusWriter(store, self._queue, surroundings)
         # Models that changed themselves, or whose references did, and that were not observed since.
         self._news: set[ObjectRef] = set()
@@ -161,7 +161,8 @@ class Controller:
         """Say what load a model has, if one of its metrics asks for that, and look again soon."""
         if not requests_metrics(model):
             return NO_LOAD
-        self._queue.add_at(ref, now + _LOADS_CHANGE_WITHIN)
+        # What of it is written is a matter of the budget.
+        self._queue.add_at(ref, now + timedelta(seconds=self._around.timing.loads_looked_at_every))
         return self._around.loads.load(ref, now)
 
     def _precedence(self, ref: ObjectRef) -> tuple[bool, str, str, str]:

@@ -11,13 +11,12 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controller.api.timing import EventTiming
 from controller.store.events import Event, EventSeries
 from controller.store.objects import ObjectRef
 
-_WINDOW = timedelta(minutes=10)  # Events that are equal, or similar, count as such when they are no further apart.
 _SIMILAR = 10  # Different messages for one reason; those that follow are combined.
-_UPDATE_EVERY = timedelta(seconds=10)
-_BURST, _REFILL = 25, timedelta(minutes=5)  # Writes for one object at once, and the time for one more.
+_BURST = 25  # Writes for one object at once.
 _CAPACITY = 4096  # Series, and objects, that are remembered.
 _ATTEMPTS = 5
 _LONGEST_NAME = 200  # The API allows 253, to the object as to its event, whose name is longer.
@@ -53,7 +52,11 @@ class _Entry:
 class SeriesOfEvents:
     """All series of the last minutes, and what of them is to be written when."""
 
-    def __init__(self) -> None:
+    def __init__(self, timing: EventTiming) -> None:
+        self._window = timedelta(seconds=timing.window)
+        self._update_every = timedelta(seconds=timing.update_every)
+        self._refill = timedelta(seconds=timing.refill)
+        self._first_retry = timedelta(seconds=timing.first_retry)
         self._entries: OrderedDict[SeriesKey, _Entry] = OrderedDict()  # The one that happened last is last.
         self._messages: Counter[Topic] = Counter()
         self._due: dict[SeriesKey, datetime] = {}
@@ -69,7 +72,7 @@ class SeriesOfEvents:
         entry.series = replace(entry.series, count=entry.series.count + 1, last_at=event.at)
         self._entries.move_to_end(key)
         if key not in self._due:
-            self._due[key] = max(now, (entry.written_at or now) + _UPDATE_EVERY)
+            self._due[key] = max(now, (entry.written_at or now) + self._update_every)
         return True
 
     def due_at(self) -> datetime | None:
@@ -86,7 +89,7 @@ class SeriesOfEvents:
             # A new one paid when it began.
             if new or entry.failures or self._pay(key.topic[0], now):
                 return Write(key, entry.series, new)
-            self._due[key] = now + _REFILL
+            self._due[key] = now + self._refill
         return None
 
     def wrote(self, write: Write, now: datetime) -> None:
@@ -94,7 +97,7 @@ class SeriesOfEvents:
         entry = self._entries[write.key]
         entry.written, entry.written_at, entry.failures = write.series.count, now, 0
         if entry.series.count > write.series.count:
-            self._due[write.key] = now + _UPDATE_EVERY
+            self._due[write.key] = now + self._update_every
         else:
             del self._due[write.key]
 
@@ -110,7 +113,7 @@ class SeriesOfEvents:
         if for_good or entry.failures >= _ATTEMPTS:
             self._forget(write.key)
             return entry.series.count - entry.written
-        self._due[write.key] = now + timedelta(seconds=2**entry.failures)
+        self._due[write.key] = now + self._first_retry * 2 ** (entry.failures - 1)
         return 0
 
     def _begin(self, key: SeriesKey, event: Event, now: datetime) -> bool:
@@ -138,7 +141,7 @@ class SeriesOfEvents:
     def _pay(self, ref: ObjectRef, now: datetime) -> bool:
         """Take a token of this object's, if it has one."""
         tokens, since = self._allowances.pop(ref, (float(_BURST), now))
-        tokens = min(tokens + max(now - since, timedelta()) / _REFILL, float(_BURST))
+        tokens = min(tokens + max(now - since, timedelta()) / self._refill, float(_BURST))
         self._allowances[ref] = (tokens - 1 if tokens >= 1 else tokens, now)
         if len(self._allowances) > _CAPACITY:
             self._allowances.popitem(last=False)
@@ -147,7 +150,7 @@ class SeriesOfEvents:
     def _forget_old(self, now: datetime) -> None:
         while self._entries:
             key, entry = next(iter(self._entries.items()))
-            if key in self._due or now - entry.series.last_at <= _WINDOW:
+            if key in self._due or now - entry.series.last_at <= self._window:
                 return
             self._forget(key)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from controller.api.timing import REAL, EventTiming
 from controller.reconcile.event_series import SeriesOfEvents, Write
 from controller.store.events import Event, EventSink
 from controller.store.protocol import ConflictError, ForbiddenError, NotFoundError, RefusedError, StoreError
@@ -22,9 +23,6 @@ from controller.store.protocol import ConflictError, ForbiddenError, NotFoundErr
 __all__ = ["Event", "EventRecorder", "Events", "NoEvents"]
 
 logger = logging.getLogger(__name__)
-
-_WRITE_SECONDS = 5.0
-_FLUSH_SECONDS = 1.0
 
 
 class Events(Protocol):
@@ -45,10 +43,11 @@ class NoEvents:
 class EventRecorder:
     """Writes events to a sink in the background, while `run` runs. `dropped` counts those that nobody will see."""
 
-    def __init__(self, sink: EventSink, clock: Callable[[], datetime]) -> None:
+    def __init__(self, sink: EventSink, clock: Callable[[], datetime], timing: EventTiming = REAL.events) -> None:
         self._sink = sink
         self._clock = clock
-        self._series = SeriesOfEvents()
+        self._timing = timing
+        self._series = SeriesOfEvents(timing)
         self._news = asyncio.Event()
         self._trouble = ""
         self.dropped = 0
@@ -61,7 +60,7 @@ class EventRecorder:
             self.dropped += 1
 
     async def run(self) -> None:
-        """Write until cancelled; then what is left, within a second."""
+        """Write until cancelled; then what is left, within a moment."""
         try:
             while True:
                 self._news.clear()
@@ -71,7 +70,7 @@ class EventRecorder:
                     await self._something_due()
         finally:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FLUSH_SECONDS):
+                async with asyncio.timeout(self._timing.flush):
                     while write := self._series.next(self._clock(), hurry=True):
                         await self._write(write)
 
@@ -84,7 +83,7 @@ class EventRecorder:
 
     async def _write(self, write: Write) -> None:
         try:
-            async with asyncio.timeout(_WRITE_SECONDS):
+            async with asyncio.timeout(self._timing.write):
                 await (self._sink.create if write.new else self._sink.update)(write.series)
         except NotFoundError as error:
             if write.new:  # The namespace is gone, and with it who might read this.

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from controller.reconcile.candidacy import Candidacy, Step, Timing, released
+from controller.api.timing import REAL, LeaseTiming
+from controller.reconcile.candidacy import Candidacy, Step, released
 from controller.store.lease import Lease
 from controller.store.objects import ObjectRef
 from controller.store.protocol import Batch, ConflictError, ObjectStore, StoreError
 
 logger = logging.getLogger(__name__)
-
-_RELEASE_SECONDS = 1.0
 
 
 class NotLeaderError(StoreError):
@@ -78,10 +77,10 @@ class Unopposed:
 class Election:
     """One candidate. `identity` must be of this process alone: who finds its own name in the lease takes it."""
 
-    def __init__(self, lease: Lease, identity: str, clocks: Clocks, timing: Timing | None = None) -> None:
+    def __init__(self, lease: Lease, identity: str, clocks: Clocks, timing: LeaseTiming = REAL.lease) -> None:
         self._lease = lease
         self._clocks = clocks
-        self._state = Candidacy(identity, timing or Timing())
+        self._state = Candidacy(identity, timing)
         self._at_work = False
         self._told = ("", "")
 
@@ -178,7 +177,7 @@ class Election:
         if self._state.renewed_at is None:
             return
         try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
+            async with asyncio.timeout(self._state.timing.release):
                 # A renewal that was cut off may still come through and change the lease once.
                 while (record := await self._lease.read()) and record.holder == self._state.identity:
                     try:

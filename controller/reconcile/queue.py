@@ -25,8 +25,8 @@ _URGENT_IN_A_ROW = 10
 class Backoff:
     """How long a key rests that failed: `first`, then twice as long each time up to `longest`, within +-20 %."""
 
-    first: timedelta = timedelta(seconds=1)
-    longest: timedelta = timedelta(minutes=5)
+    first: timedelta
+    longest: timedelta
 
     def after(self, failures: int, chance: float, longest: timedelta | None = None) -> timedelta:
         """Return the rest after so many failures (from 1); `chance` is from 0 to 1, so that not all return at once."""
@@ -41,8 +41,8 @@ class Queue(Generic[Key]):
     What is urgent goes first; otherwise the order is the one in which keys were added.
     """
 
-    def __init__(self, backoff: Backoff | None = None, chance: Callable[[], float] = random.random) -> None:
-        self._backoff = backoff or Backoff()
+    def __init__(self, backoff: Backoff, chance: Callable[[], float] = random.random) -> None:
+        self._backoff = backoff
         self._chance = chance
         self._urgent: dict[Key, None] = {}
         self._plain: dict[Key, None] = {}

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from controller.api.endpoint_guard import EndpointGuard, admit_all
 from controller.api.model import RemoteBackend
+from controller.api.timing import REAL, Limits, StatusTiming
 from controller.decision import Decision
-from controller.reconcile.budget import Limits
 from controller.reconcile.events import Events, NoEvents
 from controller.reconcile.gateway_ports import PortRule, ServicePorts
 from controller.reconcile.loads import LoadReports, NoLoads
@@ -26,7 +26,7 @@ class Surroundings:
 
     The observer is told every decision made, and None for a model that is gone. `events` are told what happened,
     `guard` says which endpoints count, `loads` what load there is, `ports` how models get their ports on the gateway,
-    `limits` how much is written.
+    `limits` how much is written, `timing` when a model is looked at again.
     """
 
     proxies: ProxyReports
@@ -37,4 +37,5 @@ class Surroundings:
     guard: EndpointGuard = admit_all
     loads: LoadReports = field(default_factory=NoLoads)
     ports: PortRule = field(default_factory=ServicePorts)
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = REAL.writes
+    timing: StatusTiming = REAL.statuses

@@ -21,11 +21,6 @@ from controller.store.protocol import ConflictError, NotFoundError, ObjectStore,
 
 logger = logging.getLogger(__name__)
 
-# A write comes back through the watch, as anybody's does. After this long it is not waited for any more.
-_COMES_BACK_WITHIN = timedelta(seconds=2)
-# The longest rest of a model while the store does not answer: when it is back, nobody shall wait for minutes.
-_LONGEST_REST_WHILE_AWAY = timedelta(seconds=15)
-
 Start = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -53,6 +48,8 @@ class StatusWriter:
         self._queue = queue
         self._around = around
         self._budget: WriteBudget[ObjectRef] = WriteBudget(around.limits)
+        self._comes_back_within = timedelta(seconds=around.timing.comes_back_within)
+        self._longest_rest_while_away = timedelta(seconds=around.timing.longest_rest_while_away)
         self._expected: dict[ObjectRef, tuple[str, datetime]] = {}
         self._failed: dict[ObjectRef, ModelRoute | None] = {}
         self._away = False
@@ -62,7 +59,7 @@ class StatusWriter:
         ref = seen.stored.ref
         version, until = self._expected.get(ref, ("", now))
         # A moment further ahead is one of a clock that was set back since.
-        if version == seen.stored.resource_version and now < until <= now + _COMES_BACK_WITHIN:
+        if version == seen.stored.resource_version and now < until <= now + self._comes_back_within:
             return until
         self._expected.pop(ref, None)
         return None
@@ -115,7 +112,7 @@ class StatusWriter:
             await self._store.patch_status(stored.ref, wish.status.as_object(), stored.resource_version)
         except (ConflictError, NotFoundError):
             # The newer object is on its way here, and brings this model back; if not, it is looked at all the same.
-            self._queue.add_at(stored.ref, self._around.clock() + _COMES_BACK_WITHIN)
+            self._queue.add_at(stored.ref, self._around.clock() + self._comes_back_within)
             self._queue.release(stored.ref)
         except Exception as error:
             # Whatever is wrong with one object, or one write, the others go on.
@@ -131,8 +128,8 @@ class StatusWriter:
             self._away = False
             logger.info("statuses are written again")
         self._failed.pop(wish.ref, None)
-        self._expected[wish.ref] = (stored.resource_version, now + _COMES_BACK_WITHIN)
-        self._queue.add_at(wish.ref, now + _COMES_BACK_WITHIN)
+        self._expected[wish.ref] = (stored.resource_version, now + self._comes_back_within)
+        self._queue.add_at(wish.ref, now + self._comes_back_within)
         self._queue.succeeded(wish.ref)
         log_transitions(stored, wish.seen.status, wish.status)
         for event in transitions(stored, wish.seen.status, wish.status, now):
@@ -141,7 +138,8 @@ class StatusWriter:
     def _not_written(self, wish: Wish, error: Exception) -> None:
         away = isinstance(error, UnavailableError)
         self._failed[wish.ref] = wish.status.route
-        at = self._queue.failed(wish.ref, self._around.clock(), _LONGEST_REST_WHILE_AWAY if away else None)
+        longest = self._longest_rest_while_away if away else None
+        at = self._queue.failed(wish.ref, self._around.clock(), longest)
         if not (away and self._away):
             # While nothing answers one line says it for all.
             trace = None if isinstance(error, StoreError) else error

@@ -39,7 +39,7 @@ async def owner() -> AsyncIterator[Owner]:
 @pytest.fixture
 async def xds(owner: Owner) -> AsyncIterator[HostPort]:
     """The discovery services alone."""
-    handlers = services.handlers(owner, LoadStreams(Unobserved(), owner.authorises), "before")
+    handlers = services.handlers(owner, LoadStreams(Unobserved(), owner.authorises, 1.0), "before")
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(tuple(one for one in handlers if one.service_name() != services.LRS))
     port = server.add_insecure_port("127.0.0.1:0")

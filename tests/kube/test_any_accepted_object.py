@@ -169,7 +169,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIterator[Running]:
     network = Network.unused()
-    server = XdsServer("127.0.0.1:0", TOKEN, lambda event: None)
+    server = XdsServer(TOKEN, lambda event: None)
     async with (
         KubeClient.from_environment(api_server.kubeconfig) as client,
         KubeStore(client, KINDS, (namespace,)) as store,
@@ -182,7 +182,7 @@ async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIte
         )
         delivery = Delivery(store, server, Gateway(network.host(1)))
         tasks = [asyncio.create_task(Controller(store, around).run()), asyncio.create_task(delivery.run())]
-        xds = HostPort("127.0.0.1", await server.start())
+        xds = HostPort("127.0.0.1", await server.start("127.0.0.1:0"))
         envoy = Envoy("envoy", TOKEN, xds, folder, asks_nobody_for_names)
         try:
             await envoy.started()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.store.kube.store import SECOND_LOOK
+from controller.api.timing import REAL
 from tests.support.beamlit import eventually
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
@@ -89,7 +89,7 @@ async def test_etcd_that_comes_back_empty_handed_takes_nothing_down_before_a_sec
                 await asyncio.to_thread(site.user, "xds-server")
                 await asyncio.to_thread(site.announce)
                 await eventually(lambda: xds_server.metric("beamlit_store_suspect_lists"), bool, within=40)
-                await asyncio.sleep(SECOND_LOOK / 2)
+                await asyncio.sleep(REAL.kube.second_look / 2)
                 assert (await site.ask(ports["lost"])).server == "local-1"
                 await site.change(site.served("kept", [replica], remote))
             # The second look says the same: what is not there any more goes, and the rest is as it was.

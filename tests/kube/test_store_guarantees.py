@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.timing import KubeTiming
 from controller.store.kube.access import find_source
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
@@ -175,7 +176,7 @@ async def test_a_server_that_ends_every_watch_at_once_is_not_asked_all_the_time(
 async def test_a_connection_that_died_without_a_word_is_given_up(
     proxy: Proxy, api_server: Cluster, namespace: str, traffic: Traffic
 ) -> None:
-    client = KubeClient(find_source(proxy.kubeconfig, None, {}), silence=0.3)
+    client = KubeClient(find_source(proxy.kubeconfig, None, {}), KubeTiming(silence=0.3))
     async with client, KubeStore(client, ("Secret",), (namespace,)) as store:
         reader = Reader(store, "Secret")
         await reader.next()

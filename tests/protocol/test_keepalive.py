@@ -14,8 +14,8 @@ PINGS = 8  # without data in between; gRPC's default is to send a client away af
 
 
 async def test_x51_a_client_that_pings_is_not_sent_away():
-    server = XdsServer("127.0.0.1:0", "token", lambda event: None, CollectorRegistry())
-    port = await server.start()
+    server = XdsServer("token", lambda event: None, CollectorRegistry())
+    port = await server.start("127.0.0.1:0")
     server.publish(EMPTY, frozenset())
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -64,7 +64,7 @@ class ServedLoads(Served):
     def __init__(self, token=TOKEN):
         super().__init__()
         self.heard = Heard()
-        self.server = XdsServer("127.0.0.1:0", token, self.events.append, None, self.heard)
+        self.server = XdsServer(token, self.events.append, None, self.heard)
 
     def loads(self, *features, **who) -> LoadClient:
         client = LoadClient(self.port, who.get("node_id", "envoy-1"), who.get("token", TOKEN), *features)
@@ -74,7 +74,7 @@ class ServedLoads(Served):
 @pytest.fixture
 async def served():
     served = ServedLoads()
-    served.port = await served.server.start()
+    served.port = await served.server.start("127.0.0.1:0")
     yield served
     await served.stop()
 
@@ -148,7 +148,7 @@ async def test_readers_and_strangers_are_answered_and_do_not_count(served):
 
 async def test_where_no_token_is_everybody_counts():
     served = ServedLoads(token="")
-    served.port = await served.server.start()
+    served.port = await served.server.start("127.0.0.1:0")
     try:
         served.publish()
         await served.loads(SUPPORTS_ALL, token="").report()

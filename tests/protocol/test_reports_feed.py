@@ -13,6 +13,7 @@ from aiohttp import web
 
 from controller.api.reports import PATH, ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
+from controller.api.timing import ReportTiming
 from controller.cli.report_stream import report_routes
 from controller.decision import Known, Unknown
 from controller.proxies.feed import Feed
@@ -155,7 +156,9 @@ class Following:
 async def following(*replicas: Replica | Saying, forget_after: float = 0.5) -> AsyncIterator[Following]:
     this = Following()
     this.replicas.put_nowait(frozenset(replica.address for replica in replicas))
-    task = asyncio.create_task(Feed(this.fleet, this.observe, forget_after).run(this.replicas))
+    task = asyncio.create_task(
+        Feed(this.fleet, this.observe, ReportTiming(forget_after=forget_after)).run(this.replicas)
+    )
     try:
         yield this
     finally:

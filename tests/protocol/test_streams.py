@@ -204,16 +204,16 @@ async def test_a_client_that_says_no_more_is_answered_and_the_stream_ends_well(s
 
 
 async def test_a_taken_address_is_a_clear_error(served):
-    second = XdsServer(f"127.0.0.1:{served.port}", TOKEN, lambda _: None)
+    second = XdsServer(TOKEN, lambda _: None)
     with pytest.raises(AddressInUseError, match=f"127.0.0.1:{served.port}"):
-        await second.start()
+        await second.start(f"127.0.0.1:{served.port}")
 
 
 async def test_comings_and_goings_are_told_and_counted():
     registry, events = CollectorRegistry(), []
-    server = XdsServer("127.0.0.1:0", TOKEN, events.append, registry)
+    server = XdsServer(TOKEN, events.append, registry)
     served = Served()
-    served.server, served.port = server, await server.start()
+    served.server, served.port = server, await server.start("127.0.0.1:0")
     served.publish(*model("m"))
     client = served.delta("debug/me")
     await follow_a_model(client)
@@ -232,8 +232,8 @@ async def test_an_observer_that_fails_harms_nobody(caplog):
         raise ZeroDivisionError
 
     served = Served()
-    served.server = XdsServer("127.0.0.1:0", TOKEN, fail)
-    served.port = await served.server.start()
+    served.server = XdsServer(TOKEN, fail)
+    served.port = await served.server.start("127.0.0.1:0")
     served.publish(*model("m"))
     await follow_a_model(served.delta())
     await served.stop()

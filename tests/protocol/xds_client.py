@@ -27,7 +27,7 @@ class Served:
 
     def __init__(self) -> None:
         self.events: list[ClientEvent] = []
-        self.server = XdsServer("127.0.0.1:0", TOKEN, self.events.append)
+        self.server = XdsServer(TOKEN, self.events.append)
         self.port = 0
         self.snapshot = Snapshot.of(())
         self._clients: list[Client] = []
@@ -35,8 +35,7 @@ class Served:
     @classmethod
     async def start(cls, address: str = "127.0.0.1:0") -> "Served":
         served = cls()
-        served.server = XdsServer(address, TOKEN, served.events.append)
-        served.port = await served.server.start()
+        served.port = await served.server.start(address)
         return served
 
     def publish(self, *upserts: Resource, removed: Iterable[ResourceKey] = ()) -> None:

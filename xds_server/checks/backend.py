@@ -12,13 +12,13 @@ from pydantic import SecretStr
 from controller.api.credentials import OAuth
 from controller.api.model import RemoteBackend
 from controller.api.route import RemoteRoute
+from controller.api.timing import REAL, CheckTiming
 from xds_server.resources.backend import check_timeout
 from xds_server.resources.model import backend_name
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
-_INTERVAL = timedelta(seconds=5)
 
 
 class Place(NamedTuple):
@@ -67,14 +67,15 @@ class Backend:
     trust: Trust | None = None
     token: TokenRequest | None = None
     path: str = ""
-    interval: timedelta = _INTERVAL
-    patience: timedelta = timedelta(seconds=5)
+    interval: timedelta = timedelta(seconds=REAL.checks.least_interval)
+    patience: timedelta = timedelta(seconds=REAL.checks.longest)
     """How long Envoy gives it to be connected to, and to answer."""
 
 
-def backend_for(model: ModelKey, remote: RemoteRoute, values: Values) -> Backend:
+def backend_for(model: ModelKey, remote: RemoteRoute, values: Values, timing: CheckTiming = REAL.checks) -> Backend:
     """Build the backend of a model; `values` has the value of each credential that `remote` names."""
     check, oauth = remote.health_check, remote.auth.oauth if remote.auth else None
+    least = timedelta(seconds=timing.least_interval)
     return Backend(
         name=backend_name(model, remote),
         place=Place(remote.host, remote.port),
@@ -82,8 +83,8 @@ def backend_for(model: ModelKey, remote: RemoteRoute, values: Values) -> Backend
         trust=_trust(remote, values),
         token=_token_request(oauth, values[oauth.client_secret]) if oauth else None,
         path=check.path if check else "",
-        interval=max(check.interval if check else _INTERVAL, _INTERVAL),
-        patience=check_timeout(remote),
+        interval=max(check.interval if check else least, least),
+        patience=check_timeout(remote, timing.connect, timing.longest),
     )
 
 

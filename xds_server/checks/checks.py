@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[Iterable[ModelKey]], None]
 
 _AT_ONCE = 16
-# How old a judgement of the traffic may be while a backend is checked rarely.
-_JUDGED_EVERY = 5.0
 
 
 class Served(Protocol):
@@ -120,7 +118,7 @@ class Checks:
     def _backend(self, model: ModelKey) -> Backend | None:
         found = self._served.remote(model)
         try:
-            return backend_for(model, *found) if found else None
+            return backend_for(model, *found, self._way.timing) if found else None
         except Exception as error:
             # As for a check: one model is not checked, the others are, and delivered.
             logger.error("remote backend not checked", extra={"model": str(model), "error": type(error).__name__})
@@ -160,11 +158,12 @@ class Checks:
                 in_doubt = await self._check(one)
             self._judge(one)
             interval = interval_among(one.probe.backend.interval, len(self._backends))
-            pause = pause_after(interval, in_doubt=in_doubt, chance=random.random())
+            timing = self._way.timing
+            pause = pause_after(interval, timing.in_doubt if in_doubt else None, random.random())
             while pause > 0:
-                await asyncio.sleep(min(pause, _JUDGED_EVERY))
+                await asyncio.sleep(min(pause, timing.judged_every))
                 self._judge(one)
-                pause -= _JUDGED_EVERY
+                pause -= timing.judged_every
 
     async def _check(self, one: _Followed) -> bool:
         """Check once; say whether the next check decides."""

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from controller.api.timing import REAL, CheckTiming
 from xds_server.checks import outcome
 from xds_server.checks.backend import Place, Trust
 from xds_server.checks.resolver import Resolver
 
 TIMED_OUT = "timed out"
 
-# As long as Envoy's clusters wait.
-_CONNECT_SECONDS = 2.0
 # A name may have many addresses; a few are tried.
 _ADDRESSES = 3
 
@@ -34,13 +33,14 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How connections are made: by which resolver, and where to.
+    """How connections are made: by which resolver, where to, and how long it may take.
 
     `refused` says why nothing may be sent to an address that a name leads to; both are its arguments.
     """
 
     resolver: Resolver
     refused: Callable[[str, str], str | None]
+    timing: CheckTiming = REAL.checks
 
     @contextlib.asynccontextmanager
     async def connected(self, place: Place, trust: Trust | None, deadline: float) -> AsyncIterator[Stream]:
@@ -65,10 +65,10 @@ class Way:
         for _, address in addresses:
             if reason := self.refused(place.host, address[0]):
                 raise outcome.host_refused(place.host, reason)
-        failures = []
+        loop, failures = asyncio.get_running_loop(), []
         for family, address in addresses[:_ADDRESSES]:
             try:
-                return await _connection(family, address, deadline)
+                return await _connection(family, address, min(deadline, loop.time() + self.timing.connect))
             except TimeoutError:
                 failures.append(TIMED_OUT)
             except OSError as error:
@@ -82,7 +82,7 @@ async def _connection(family: socket.AddressFamily, address: Any, deadline: floa
     plain = socket.socket(family, socket.SOCK_STREAM)
     plain.setblocking(False)
     try:
-        async with asyncio.timeout_at(min(deadline, loop.time() + _CONNECT_SECONDS)):
+        async with asyncio.timeout_at(deadline):
             await loop.sock_connect(plain, address)
     except BaseException:
         plain.close()

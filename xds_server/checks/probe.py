@@ -10,9 +10,6 @@ from xds_server.checks.exchange import Question, answered
 from xds_server.checks.outcome import CheckError, NothingNewError, Outcome, answer_to, connected_to
 from xds_server.checks.tokens import Tokens
 
-# Whatever a check meets, it has ended by then.
-LONGEST_SECONDS = 5.0
-
 
 class Probe:
     """Checks a backend; `before` is the probe of the same backend before it changed."""
@@ -27,7 +24,7 @@ class Probe:
     async def check(self) -> Outcome | None:
         """Check once; None when that taught nothing new."""
         try:
-            return await self._steps(asyncio.get_running_loop().time() + LONGEST_SECONDS)
+            return await self._steps(asyncio.get_running_loop().time() + self._way.timing.longest)
         except CheckError as error:
             return error.outcome
         except NothingNewError:

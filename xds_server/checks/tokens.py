@@ -52,10 +52,10 @@ class Tokens:
             lifetime = await self._issued(way, deadline)
         except CheckError:
             self._failures += 1
-            self._due = loop.time() + token_pause_after(self._failures)
+            self._due = loop.time() + token_pause_after(self._failures, way.timing)
             raise
         self._failures = 0
-        self._due = loop.time() + token_pause_within(lifetime)
+        self._due = loop.time() + token_pause_within(lifetime, way.timing)
 
     async def _issued(self, way: Way, deadline: float) -> float:
         asked = self.request

@@ -6,17 +6,15 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from controller.api.reports import LOADS_OLD_AFTER, Count
+from controller.api.reports import Count
 from controller.api.route import ModelRoute
+from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.backends import Backends
 from xds_server.loads.counts import ZERO, StreamCounts, followed_by, side
 from xds_server.resources.names import LOCAL, REMOTE, ModelKey, is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_streams import LoadStream
 from xds_server.stream.load_wire import ClusterLoad
-
-RECENT = 10.0
-"""Seconds that `Loads.answers` looks back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,8 @@ class Loads:
     and at whichever replica a report came. What is in flight is said by the stream of a node that was heard last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timing: ReportTiming = REAL.reports) -> None:
+        self._timing = timing
         self._backends = Backends()
         self._streams: dict[LoadStream, StreamCounts] = {}
         self._ended: set[LoadStream] = set()
@@ -88,7 +87,7 @@ class Loads:
         flying: dict[str, int] = defaultdict(int)
         unknown: set[str] = set()
         for counts in self._newest(self._streams.keys() - self._ended):
-            if _is_old(counts, now):
+            if self._is_old(counts, now):
                 return {}
             unknown |= counts.unknown
             for name, count in counts.counts.items():
@@ -96,15 +95,15 @@ class Loads:
         return {name: number for name, number in flying.items() if name not in unknown and not is_backend(name)}
 
     def answers(self, backend: str, now: float) -> Answers | None:
-        """Say how the last ten seconds' requests to a backend cluster ended; None while no Envoy reports."""
-        if all(_is_old(counts, now) for counts in self._streams.values()):
+        """Say how the recent requests to a backend cluster ended; None while no Envoy reports."""
+        if all(self._is_old(counts, now) for counts in self._streams.values()):
             return None
-        recent = [count for at, count in self._recent.get(backend, ()) if at > now - RECENT]
+        recent = [count for at, count in self._recent.get(backend, ()) if at > now - self._timing.window]
         return Answers(sum(one.succeeded for one in recent), sum(one.failed for one in recent))
 
     def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
         """Say which of these nodes have not reported of late."""
-        heard = {stream.node for stream, counts in self._streams.items() if not _is_old(counts, now)}
+        heard = {stream.node for stream, counts in self._streams.items() if not self._is_old(counts, now)}
         return tuple(sorted(frozenset(nodes) - heard))
 
     def _newest(self, streams: Iterable[LoadStream]) -> Iterable[StreamCounts]:
@@ -117,13 +116,12 @@ class Loads:
         return last.values()
 
     def _drop_old(self, now: float) -> None:
-        for stream in [one for one in self._ended if now - self._streams[one].heard_at > RECENT]:
+        for stream in [one for one in self._ended if now - self._streams[one].heard_at > self._timing.window]:
             self._ended.discard(stream)
             del self._streams[stream]
         for recent in self._recent.values():
-            while recent and recent[0][0] <= now - RECENT:
+            while recent and recent[0][0] <= now - self._timing.window:
                 recent.popleft()
 
-
-def _is_old(counts: StreamCounts, now: float) -> bool:
-    return now - counts.heard_at > LOADS_OLD_AFTER
+    def _is_old(self, counts: StreamCounts, now: float) -> bool:
+        return now - counts.heard_at > self._timing.old_after

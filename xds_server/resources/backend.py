@@ -22,6 +22,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from controller.api.route import HttpCheck, RemoteRoute
+from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.credential import injector
 from xds_server.resources.packing import OVERPROVISIONING_FACTOR, packed, resource
@@ -29,10 +30,6 @@ from xds_server.resources.secret import SecretNames
 from xds_server.resources.tls import upstream_tls
 from xds_server.resources.upstream import CHECKED, answered_by, health_check, same_protocol_as_client, socket_address
 from xds_server.snapshot.snapshot import Resource
-
-_CHECK = HttpCheck(path="", interval=timedelta(seconds=5))
-_CONNECT = timedelta(seconds=2)
-_LONGEST_CHECK = timedelta(seconds=5)
 
 # What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
 # dropped on all ways; gRPC has none in a request.
@@ -43,7 +40,9 @@ _WITHOUT_TRAILERS = HttpFilter(
 )
 
 
-def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system_authorities: str) -> Resource:
+def backend_cluster(
+    name: str, remote: RemoteRoute, secrets: SecretNames, system_authorities: str, timing: GatewayTiming
+) -> Resource:
     """Build the cluster of a remote backend: found by DNS, one connection pool for all models that use it.
 
     With TLS a host is healthy only if its certificate is as it should be, so a check that merely connects tells that.
@@ -78,30 +77,34 @@ def backend_cluster(name: str, remote: RemoteRoute, secrets: SecretNames, system
             ],
             policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
         ),
-        connect_timeout=remote.connect_timeout or _CONNECT,
-        health_checks=[_check(remote)],
+        connect_timeout=remote.connect_timeout or timedelta(seconds=timing.connect_far),
+        health_checks=[_check(remote, timing)],
         transport_socket=(
             upstream_tls(remote.tls.server_name, system_authorities, secrets.authorities, secrets.certificate)
             if remote.tls
             else None
         ),
         typed_extension_protocol_options=same_protocol_as_client(
-            *([injector(remote.auth, secrets.credential)] if remote.auth and secrets.credential else []),
+            *([injector(remote.auth, secrets.credential, timing)] if remote.auth and secrets.credential else []),
             _WITHOUT_TRAILERS,
         ),
     )
     return resource(name, cluster, secrets.keys, common=CHECKED)
 
 
-def check_timeout(remote: RemoteRoute) -> timedelta:
+def check_timeout(remote: RemoteRoute, connect: float, longest: float) -> timedelta:
     """Return how long a check may take to connect, TLS included, and to get its answer: as long as a connection may.
 
     A replica is near and has half a second. A backend that is far away needs that for TLS alone.
     """
-    return min(remote.connect_timeout or _CONNECT, _LONGEST_CHECK)
+    return min(remote.connect_timeout or timedelta(seconds=connect), timedelta(seconds=longest))
 
 
-def _check(remote: RemoteRoute) -> HealthCheck:
-    check = replace(health_check(remote.health_check or _CHECK), timeout=check_timeout(remote))
+def _check(remote: RemoteRoute, timing: GatewayTiming) -> HealthCheck:
+    usual = HttpCheck(path="", interval=timedelta(seconds=timing.check_far_every))
+    check = replace(
+        health_check(remote.health_check or usual, timedelta(seconds=timing.check_again_within)),
+        timeout=check_timeout(remote, timing.connect_far, timing.longest_check),
+    )
     # What is spoken to check it; a server that may choose could choose HTTP/2.
     return replace(check, tls_options=HealthCheckTlsOptions(alpn_protocols=["http/1.1"])) if remote.tls else check

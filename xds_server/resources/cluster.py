@@ -25,6 +25,7 @@ from envoy_data_plane.envoy.extensions.clusters.aggregate.v3 import ClusterConfi
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
 from controller.api.route import HttpCheck
+from controller.api.timing import GatewayTiming
 from xds_server.resources.encoding import encoded
 from xds_server.resources.names import REMOTE
 from xds_server.resources.packing import ADS, packed, resource
@@ -40,11 +41,11 @@ from xds_server.resources.upstream import (
 )
 from xds_server.snapshot.snapshot import Resource
 
-# Replicas are near.
-_CONNECT = timedelta(milliseconds=250)
+# Nothing is connected to: the next hop is in the same Envoy.
+_AT_ONCE = timedelta(milliseconds=250)
 
 # Trap 4: by default a tenth of the hosts may be ejected, so pools under ten never eject. Only what cannot be a matter
-# of one request counts: connections that fail, and gateway errors one after another.
+# of one request counts: connections that fail, and gateway errors one after another. How long is in `GatewayTiming`.
 _OUTLIERS = OutlierDetection(
     max_ejection_percent=100,
     split_external_local_origin_errors=True,
@@ -57,58 +58,56 @@ _OUTLIERS = OutlierDetection(
     enforcing_consecutive_5xx=0,
     enforcing_success_rate=0,
     enforcing_local_origin_success_rate=0,
-    interval=timedelta(milliseconds=500),
-    base_ejection_time=timedelta(seconds=1),
-    # A second, then one more each time: soon enough for a mishap, and seldom enough for what goes on failing.
-    max_ejection_time=timedelta(seconds=10),
     # Or the next health check takes an ejection back, which knows nothing of requests: within a second, each time.
     successful_active_health_check_uneject_host=False,
 )
 
 # The remote side is believed well as long as nothing says otherwise, and Envoy tries everything only when nothing is
-# believed to work (docs/adr/0006). Five failures in a row say otherwise, for half a second: a remote backend that fails
-# now and then is asked all the same for what leaves, and so is one that takes longer than `firstByteTimeout`. No longer
-# than that: if the replicas are dead and still listed, a quarter of the requests fail meanwhile.
-_NOT_BELIEVED = timedelta(milliseconds=250)  # And on to the next `interval`.
-_REMOTE_OUTLIERS = replace(
-    _OUTLIERS,
-    consecutive_gateway_failure=5,
-    enforcing_consecutive_local_origin_failure=0,
-    base_ejection_time=_NOT_BELIEVED,
-    max_ejection_time=_NOT_BELIEVED,
-)
+# believed to work (docs/adr/0006). Five failures in a row say otherwise, for a moment: a remote backend that fails now
+# and then is asked all the same for what leaves, and so is one that takes longer than `firstByteTimeout`.
+_REMOTE_OUTLIERS = replace(_OUTLIERS, consecutive_gateway_failure=5, enforcing_consecutive_local_origin_failure=0)
 
 # How many sets of headers are remembered with what gives them back; most models take off the same.
 _REMEMBERED = 256
 
-_LOCAL = bytes(
-    Cluster(
-        type=ClusterDiscoveryType.EDS,
-        eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
-        connect_timeout=_CONNECT,
-        outlier_detection=_OUTLIERS,
-    )
-)
-
 _IN_TURN = EVERY + bytes(
     Cluster(
         lb_policy=ClusterLbPolicy.CLUSTER_PROVIDED,
-        connect_timeout=_CONNECT,
+        connect_timeout=_AT_ONCE,
         typed_extension_protocol_options=same_protocol_as_client(),
     )
 )
 
 
-def local_cluster(name: str, check: HttpCheck | None, *, is_alone: bool) -> Resource:
+def local_cluster(name: str, check: HttpCheck | None, timing: GatewayTiming, *, is_alone: bool) -> Resource:
     """Build the cluster of a model's replicas, told over EDS, and checked with `check` or by connecting to them.
 
     It is the same whatever else is asked of the model: a cluster that changes has nothing in flight again, as Envoy
     counts it. But one that has no remote behind it is alone, and then a retry has to find another replica: the one with
     the fewest requests may be the one that fails them, and it would be that one each time.
     """
-    checked = health_check(check or HttpCheck(path="", interval=timedelta(seconds=1)))
-    common = _LOCAL + (CHECKED if is_alone else CHECKED_EVENLY)
+    usual = HttpCheck(path="", interval=timedelta(seconds=timing.check_near_every))
+    checked = health_check(check or usual, timedelta(seconds=timing.check_again_within))
+    common = _local(timing) + (CHECKED if is_alone else CHECKED_EVENLY)
     return resource(name, Cluster(name=name, health_checks=[checked]), common=common)
+
+
+@lru_cache(1)
+def _local(timing: GatewayTiming) -> bytes:
+    outliers = replace(
+        _OUTLIERS,
+        interval=timedelta(seconds=timing.outliers_every),
+        base_ejection_time=timedelta(seconds=timing.first_ejection),
+        max_ejection_time=timedelta(seconds=timing.longest_ejection),
+    )
+    return bytes(
+        Cluster(
+            type=ClusterDiscoveryType.EDS,
+            eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
+            connect_timeout=timedelta(seconds=timing.connect_near),
+            outlier_detection=outliers,
+        )
+    )
 
 
 def one_after_the_other(name: str, first: str, second: str, metadata: Metadata | None = None) -> Resource:
@@ -123,10 +122,10 @@ def one_after_the_other(name: str, first: str, second: str, metadata: Metadata |
     return resource(name, Cluster(name=name, cluster_type=in_turn, metadata=metadata), common=_IN_TURN)
 
 
-def remote_cluster(name: str, listener: str) -> Resource:
+def remote_cluster(name: str, listener: str, timing: GatewayTiming) -> Resource:
     """Build the cluster that hands a request as it is to the internal listener in front of a remote backend."""
     endpoint = LbEndpoint(endpoint=_internal(listener), metadata=answered_by(REMOTE))
-    return resource(name, _static(name, endpoint), common=_HANDING_ON)
+    return resource(name, _static(name, endpoint), common=_HANDING_ON + _watched(timing))
 
 
 def fallback_cluster(name: str, listener: str, headers: tuple[str, ...]) -> Resource:
@@ -144,15 +143,25 @@ def _handing_on(*upstream_filters: HttpFilter) -> bytes:
     return EVERY + encoded(
         Cluster(
             type=ClusterDiscoveryType.STATIC,
-            connect_timeout=_CONNECT,
+            connect_timeout=_AT_ONCE,
             typed_extension_protocol_options=same_protocol_as_client(*upstream_filters),
         )
     )
 
 
-_HANDING_ON = _handing_on() + bytes(
-    Cluster(common_lb_config=TOLD_AT_ONCE, outlier_detection=_REMOTE_OUTLIERS),
-)
+_HANDING_ON = _handing_on()
+
+
+@lru_cache(1)
+def _watched(timing: GatewayTiming) -> bytes:
+    not_believed = timedelta(seconds=timing.remote_not_believed)
+    outliers = replace(
+        _REMOTE_OUTLIERS,
+        interval=timedelta(seconds=timing.outliers_every),
+        base_ejection_time=not_believed,
+        max_ejection_time=not_believed,
+    )
+    return bytes(Cluster(common_lb_config=TOLD_AT_ONCE, outlier_detection=outliers))
 
 
 def _static(name: str, endpoint: LbEndpoint) -> Cluster:

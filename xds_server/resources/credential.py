@@ -20,6 +20,7 @@ from envoy_data_plane.envoy.extensions.http.injected_credentials.generic.v3 impo
 from envoy_data_plane.envoy.extensions.http.injected_credentials.oauth2.v3 import OAuth2, OAuth2ClientCredentials
 
 from controller.api.credentials import HeaderCredential, OAuth, RemoteAuth
+from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.packing import extension, packed, resource
 from xds_server.resources.tls import over_sds, upstream_tls
@@ -29,14 +30,14 @@ from xds_server.snapshot.snapshot import Resource
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-def injector(auth: RemoteAuth, secret: str) -> HttpFilter:
+def injector(auth: RemoteAuth, secret: str, timing: GatewayTiming) -> HttpFilter:
     """Build the upstream filter that adds the credential, made from the secret `secret`, or refuses the request.
 
     It replaces what the request has in the header. A request for which there is no credential (yet) never leaves: the
     filter answers it with 401 itself, which the internal listener in front of the backend turns into a 503 (trap 11).
     """
     credential = (
-        extension("envoy.http.injected_credentials.oauth2", _token(auth.oauth, secret))
+        extension("envoy.http.injected_credentials.oauth2", _token(auth.oauth, secret, timing))
         if auth.oauth
         else extension("envoy.http.injected_credentials.generic", _fixed(auth.api_key, secret))
     )
@@ -46,7 +47,7 @@ def injector(auth: RemoteAuth, secret: str) -> HttpFilter:
     )
 
 
-def token_cluster(oauth: OAuth, system_authorities: str) -> Resource:
+def token_cluster(oauth: OAuth, system_authorities: str, timing: GatewayTiming) -> Resource:
     """Build the cluster of a token endpoint, shared by the backends whose tokens come from the same host and port."""
     scheme, host, port = _endpoint(oauth)
     name = _cluster_name(oauth)
@@ -60,19 +61,19 @@ def token_cluster(oauth: OAuth, system_authorities: str) -> Resource:
                 LocalityLbEndpoints(lb_endpoints=[LbEndpoint(endpoint=Endpoint(address=socket_address(host, port)))])
             ],
         ),
-        connect_timeout=timedelta(seconds=2),
+        connect_timeout=timedelta(seconds=timing.connect_far),
         transport_socket=upstream_tls(host, system_authorities) if scheme == "https" else None,
     )
     return resource(name, cluster, common=EVERY)
 
 
-def _token(oauth: OAuth, secret: str) -> OAuth2:
+def _token(oauth: OAuth, secret: str, timing: GatewayTiming) -> OAuth2:
+    answer = timedelta(seconds=timing.token_answer)
     return OAuth2(
-        token_endpoint=HttpUri(uri=oauth.token_url, cluster=_cluster_name(oauth), timeout=timedelta(seconds=5)),
+        token_endpoint=HttpUri(uri=oauth.token_url, cluster=_cluster_name(oauth), timeout=answer),
         scopes=list(oauth.scopes),
         client_credentials=OAuth2ClientCredentials(client_id=oauth.client_id, client_secret=over_sds(secret)),
-        # The least that Envoy takes. Until there is a token everything is answered locally.
-        token_fetch_retry_interval=timedelta(seconds=1),
+        token_fetch_retry_interval=timedelta(seconds=timing.token_retry),
     )
 
 

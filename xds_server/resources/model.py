@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from controller.api.endpoints import Replica
 from controller.api.route import ModelRoute, RemoteRoute, Split
+from controller.api.timing import REAL, GatewayTiming
 from xds_server.resources import cluster, listener, names
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.backend import backend_cluster
@@ -38,13 +39,15 @@ class Gateway:
     """What all Envoys of one kind have in common.
 
     `address` is where they listen, `authorities` the file where their system keeps the authorities that it trusts.
-    `envoys` of them share what the replicas take, `access_log` is which requests they tell of.
+    `envoys` of them share what the replicas take, `access_log` is which requests they tell of. `timing` has the times
+    of their settings, and those by which the settings follow what happens.
     """
 
     address: str = "127.0.0.1"
     authorities: str = SYSTEM_AUTHORITIES
     envoys: int = 1
     access_log: AccessLog = AccessLog.OFF
+    timing: GatewayTiming = REAL.gateway
 
 
 def resources_for(
@@ -60,7 +63,7 @@ def resources_for(
     # It is counted for the limit alone: a change of it leaves everything else as it is.
     gateway = replace(gateway, envoys=1)
     is_limited = bounds.limit is not None
-    local = _local(model, route, replicas)
+    local = _local(model, route, replicas, gateway.timing)
     remote = _remote(model, route.remote, backend, is_limited, gateway) if route.remote and backend else ()
     # What a resource requires follows from its content. A listener or a route that stays the same while the remote side
     # changes may not require that side: an Envoy that keeps it could never let go of the old one.
@@ -95,10 +98,12 @@ def backend_name(model: ModelKey, remote: RemoteRoute) -> str:
     return names.backend_cluster(_digest(model, remote))
 
 
-def _local(model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...]) -> tuple[Resource, ...]:
+def _local(
+    model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], timing: GatewayTiming
+) -> tuple[Resource, ...]:
     name = names.local_cluster(model)
     return (
-        _local_cluster(name, route.local.health_check, is_alone=route.remote is None),
+        _local_cluster(name, route.local.health_check, timing, is_alone=route.remote is None),
         # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
         Resource.of(ENDPOINT, name, load_assignment(name, replicas)),
     )
@@ -142,16 +147,17 @@ def _remote(
     model: ModelKey, remote: RemoteRoute, backend: str, is_limited: bool, gateway: Gateway
 ) -> tuple[Resource, ...]:
     """Build the remote side, and the way there and back. How many Envoys there are does not matter to it."""
-    authorities, log = gateway.authorities, gateway.access_log
+    authorities, log, timing = gateway.authorities, gateway.access_log, gateway.timing
     to_backend = resource(
         names.remote_route_configuration(model),
         to_backend_routes(model, remote, backend),
         [ResourceKey(CLUSTER, backend)],
     )
     listening = resource(names.remote_listener(model), listener.remote_listener(model, log))
-    shared = _backend(backend, remote.model_copy(update=_NOT_OF_THE_BACKEND), secret_names(model, remote), authorities)
+    common = remote.model_copy(update=_NOT_OF_THE_BACKEND)
+    shared = _backend(backend, common, secret_names(model, remote), authorities, timing)
     oauth = remote.auth.oauth if remote.auth else None
-    tokens = (token_cluster(oauth, authorities),) if oauth else ()
+    tokens = (token_cluster(oauth, authorities, timing),) if oauth else ()
     local, away = names.local_cluster(model), names.remote_cluster(model)
     local_first = names.local_first_cluster(model)
     return (
@@ -159,7 +165,7 @@ def _remote(
         to_backend,
         listening,
         *tokens,
-        cluster.remote_cluster(away, names.remote_listener(model)),
+        cluster.remote_cluster(away, names.remote_listener(model), timing),
         cluster.one_after_the_other(local_first, local, away),
         *(
             _way_back(model, remote, log)

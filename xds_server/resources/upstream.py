@@ -114,14 +114,14 @@ CHECKED = _checked(LeastRequestSelectionMethod.N_CHOICES)
 CHECKED_EVENLY = _checked(LeastRequestSelectionMethod.FULL_SCAN)
 
 
-def health_check(check: HttpCheck) -> HealthCheck:
-    """Build a health check; without a path it connects, no more."""
+def health_check(check: HttpCheck, again_within: timedelta) -> HealthCheck:
+    """Build a health check; without a path it connects, no more. What is down is checked again in `again_within`."""
     http = HealthCheckHttpHealthCheck(path=check.path, host="localhost") if check.path else None
     return HealthCheck(
-        timeout=min(check.interval, timedelta(seconds=1)) / 2,
+        timeout=min(check.interval, again_within) / 2,
         interval=check.interval,
         # One that came back is wanted soon, however rarely it is checked while it is well.
-        unhealthy_interval=min(check.interval, timedelta(seconds=1)),
+        unhealthy_interval=min(check.interval, again_within),
         # Trap 5: a standby that gets no traffic is otherwise checked once a minute.
         no_traffic_interval=check.interval,
         unhealthy_threshold=2,

@@ -22,8 +22,6 @@ from xds_server.stream.wire import Node
 log = logging.getLogger(__name__)
 
 LRS = "envoy.service.load_stats.v3.LoadReportingService"
-INTERVAL = 1.0
-"""Seconds between two reports of a client."""
 _LONGEST_NAME = 256  # of a node, in logs and reports
 
 
@@ -69,9 +67,12 @@ class _Open:
 
 
 class LoadStreams:
-    """All load reporting streams. `trusts` says whether what a node reports counts, for it steers traffic."""
+    """All load reporting streams. `trusts` says whether what a node reports counts, for it steers traffic.
 
-    def __init__(self, observer: LoadObserver, trusts: Callable[[Node], bool], interval: float = INTERVAL) -> None:
+    `interval` are the seconds between two reports of a client.
+    """
+
+    def __init__(self, observer: LoadObserver, trusts: Callable[[Node], bool], interval: float) -> None:
         self._observer = observer
         self._trusts = trusts
         self._interval = interval

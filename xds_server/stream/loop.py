@@ -18,9 +18,6 @@ from xds_server.stream.streams import End, InternalError, NotReadyError, Stream,
 Request = DeltaRequest | SotwRequest
 AnyRequest = TypeVar("AnyRequest", DeltaRequest, SotwRequest, Request)
 
-# A client that does not read for this long is cut off; it connects again and loses nothing (X49).
-STALL_SECONDS = 30.0
-
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -50,7 +47,6 @@ class StreamLoop:
     dialect: Dialect
     identifier: str
     type_url: str | None = None
-    stall_seconds: float = STALL_SECONDS
 
     async def serve(self, _requests: object, context: ServicerContext) -> None:
         """Serve until the client closes its side, either side fails, or the server drains."""
@@ -77,12 +73,13 @@ class StreamLoop:
         stream.outbox.put_nowait(End())
 
     async def _write(self, stream: Stream, context: ServicerContext) -> None:
+        stall = self.owner.timing.stall
         while not isinstance(item := await stream.outbox.get(), End):
             try:
-                async with asyncio.timeout(self.stall_seconds):
+                async with asyncio.timeout(stall):
                     await context.write(self.dialect.pack(item, self.identifier))
             except TimeoutError:
-                raise StalledError(f"the client read nothing for {self.stall_seconds:g} s") from None
+                raise StalledError(f"the client read nothing for {stall:g} s") from None
         if item.error is not None:
             raise item.error
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
 from xds_server.stream.clients import ClientEvent, ClientState, Holding, is_debug
 from xds_server.stream.delta import DeltaSession
@@ -45,7 +46,15 @@ _LONGEST_NAME = 256  # of a node, in logs and reports
 class Owner:
     """All streams, the snapshot they are at, and the one place where both change."""
 
-    def __init__(self, instance: str, node_token: str, observer: Observer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        instance: str,
+        node_token: str,
+        observer: Observer,
+        metrics: Metrics,
+        timing: StreamTiming = REAL.streams,
+    ) -> None:
+        self.timing = timing
         self._instance = instance
         self._node_token = node_token.encode()
         self._observer = observer
@@ -185,6 +194,7 @@ class Owner:
             nonce_prefix=f"{self._instance}-{stream.number}-",
             secrets=stream.authorised,
             ordered=not is_debug(node.id),
+            timing=self.timing,
             max_response_bytes=UNLIMITED_BYTES if own_limit else Terms().max_response_bytes,
         )
         kind = DeltaSession if isinstance(request, DeltaRequest) else SotwSession

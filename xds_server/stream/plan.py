@@ -111,7 +111,7 @@ class Planner:
             # There is nothing to wait for, and what waits behind it may be another model's.
             plan.late[key.name] = Overdue(key, tuple(sorted(unmet)), now)
             return Gate.OPEN
-        deadline = self._waiting_since.setdefault(key, now) + self._terms.wait_seconds
+        deadline = self._waiting_since.setdefault(key, now) + self._terms.timing.make_before_break
         if now < deadline:
             self._wake(deadline)
             return Gate.WAITING
@@ -139,7 +139,7 @@ class Planner:
 
     def _settled(self, type_url: str, held: Held, now: float) -> bool:
         """Whether a reconnected client had the time to name what else it has."""
-        settled_at = self._opened_at + self._terms.settle_seconds
+        settled_at = self._opened_at + self._terms.timing.settle
         if held.unknown and now < settled_at and ordering.referrers_unseen(self._ledgers, type_url):
             self._wake(settled_at)
             return False

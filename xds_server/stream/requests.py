@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 
 
@@ -90,16 +91,15 @@ class Terms:
     """What holds for one client.
 
     `nonce_prefix` makes nonces unique across streams (X05). `secrets` lets it see secrets (X57). `ordered` is false for
-    debug readers, which carry no traffic and ACK nothing, so that nothing may wait for them. `wait_seconds` bounds make
-    before break (X44). `settle_seconds` is how long after a reconnect removals wait for the client to name the
-    listeners and routes it still has. `max_response_bytes` is the client's message limit (X50; gRPC's default: 4 MiB).
+    debug readers, which carry no traffic and ACK nothing, so that nothing may wait for them. `timing` bounds make
+    before break (X44), and how long removals wait after a reconnect. `max_response_bytes` is the client's message limit
+    (X50; gRPC's default: 4 MiB).
     """
 
     nonce_prefix: str = ""
     secrets: bool = False
     ordered: bool = True
-    wait_seconds: float = 5.0
-    settle_seconds: float = 1.0
+    timing: StreamTiming = REAL.streams
     max_response_bytes: int = 4_000_000
 
 

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import ResourceKey, Snapshot
 from xds_server.snapshot.types import CLUSTER
 from xds_server.stream import reflection, services
@@ -22,8 +23,6 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the same port shall fail, not share it
     ("grpc.max_receive_message_length", 16 << 20),  # a reconnecting client lists all its versions
     ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Envoy pings an idle connection every few seconds; by default that is taken for abuse, and ends it.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
@@ -47,35 +46,36 @@ class XdsServer:
 
     def __init__(
         self,
-        address: str,
         node_token: str,
         observer: Observer,
         registry: CollectorRegistry | None = None,
         loads: LoadObserver | None = None,
+        timing: StreamTiming = REAL.streams,
     ) -> None:
-        self._address = address
+        self._timing = timing
         self._identifier = f"beamlit-{uuid.uuid4().hex[:8]}"
-        self._owner = Owner(self._identifier, node_token, observer, Metrics(registry or CollectorRegistry()))
+        metrics = Metrics(registry or CollectorRegistry())
+        self._owner = Owner(self._identifier, node_token, observer, metrics, timing)
         # Loads steer traffic: where there is a token, only of those that have it.
         trusts = self._owner.authorises if node_token else lambda _: True
-        self._loads = LoadStreams(loads or Unobserved(), trusts)
+        self._loads = LoadStreams(loads or Unobserved(), trusts, timing.loads_every)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._published = False
 
-    async def start(self) -> int:
-        """Bind and serve; return the port. Raises AddressInUseError."""
+    async def start(self, address: str) -> int:
+        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError."""
         described = await asyncio.to_thread(reflection.described)
-        server = grpc.aio.server(options=OPTIONS)
+        server = grpc.aio.server(options=(*OPTIONS, *_keepalive(self._timing)))
         server.add_generic_rpc_handlers(services.handlers(self._owner, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
         server.add_generic_rpc_handlers(reflection.handlers(names, described))
         try:
-            port: int = server.add_insecure_port(self._address)
+            port: int = server.add_insecure_port(address)
         except RuntimeError as error:
-            raise AddressInUseError(f"cannot listen on {self._address}: it is taken or not of this host") from error
+            raise AddressInUseError(f"cannot listen on {address}: it is taken or not of this host") from error
         self._server = server
         await self._set_health(SERVING if self._published else NOT_SERVING)
         await server.start()
@@ -118,3 +118,10 @@ class XdsServer:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _keepalive(timing: StreamTiming) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.keepalive_time_ms", round(timing.keepalive_every * 1000)),
+        ("grpc.keepalive_timeout_ms", round(timing.keepalive_answer * 1000)),
+    )

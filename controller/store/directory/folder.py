@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controller.api.timing import FolderTiming
 from controller.store.directory.arrangement import arrange
 from controller.store.directory.checking import FileContent, Kinds, Manifest, still_valid
 from controller.store.directory.identity import Record, first_record, next_record, stored_object
-from controller.store.directory.settling import EMPTIED, LOSING, QUIET
 from controller.store.directory.state import State
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.problem import Problem
@@ -28,8 +28,9 @@ class Birth:
 class Folder:
     """Owned by one task; no I/O. Begins with what the last run remembered."""
 
-    def __init__(self, state: State, least_version: int, kinds: Kinds) -> None:
+    def __init__(self, state: State, least_version: int, kinds: Kinds, timing: FolderTiming) -> None:
         """`least_version` keeps resourceVersions growing even if the last ones were not written down."""
+        self._timing = timing
         self._version = max(state.version, least_version)
         self._records = dict(state.records)
         self._contents = {
@@ -77,9 +78,11 @@ class Folder:
         needed = {}
         for file, content in contents.items():
             if all(manifest.ref in left for manifest in self.content(file).manifests):
-                needed[file] = QUIET
+                needed[file] = self._timing.quiet
+            elif content == FileContent():
+                needed[file] = self._timing.emptied
             else:
-                needed[file] = EMPTIED if content == FileContent() else LOSING
+                needed[file] = self._timing.losing
         return needed
 
     def believe(self, file: str, content: FileContent | None) -> None:

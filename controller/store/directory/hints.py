@@ -9,8 +9,7 @@ from pathlib import Path
 
 import watchfiles
 
-_RELIST = 2.0  # Seconds between looks when all is quiet: reports may be missed (links, network file systems).
-_RELIST_UNAIDED = 0.3  # The same when the system reports nothing at all.
+from controller.api.timing import FolderTiming
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +17,11 @@ log = logging.getLogger(__name__)
 class Hints:
     """Reports of changes, carrying no meaning: whoever is woken looks at the whole folder."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, timing: FolderTiming) -> None:
         self._directory = directory
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
-        self._relist = _RELIST
+        self._relist, self._unaided = timing.relist, timing.relist_unaided
 
     async def wait(self, longest: float | None) -> None:
         """Return at the next report, or after `longest` seconds (None: when it is time to look again)."""
@@ -49,5 +48,5 @@ class Hints:
                 self._news.set()
         except (OSError, RuntimeError) as error:  # RuntimeError is the root of what watchfiles raises.
             log.warning("no reports of changed files, looking more often", extra={"error": error})
-            self._relist = _RELIST_UNAIDED
+            self._relist = self._unaided
             self._news.set()

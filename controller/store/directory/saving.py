@@ -8,10 +8,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from controller.api.timing import FolderTiming
 from controller.store.directory.state import State, save_state
-
-_PAUSE = 0.2  # Seconds between two writes.
-_PAUSE_AFTER_FAILURE = 5.0  # Seconds. A full disk does not get better by trying at once.
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +17,10 @@ log = logging.getLogger(__name__)
 class Saving:
     """Writes `snapshot()` to a file after each `mark`, and once more at the end."""
 
-    def __init__(self, path: Path, snapshot: Callable[[], State]) -> None:
+    def __init__(self, path: Path, snapshot: Callable[[], State], timing: FolderTiming) -> None:
         self._path = path
         self._snapshot = snapshot
+        self._timing = timing
         self._marked = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -39,12 +38,12 @@ class Saving:
         while not self._closing.is_set() or self._marked.is_set():
             await self._marked.wait()
             self._marked.clear()
-            pause = _PAUSE
+            pause = self._timing.save_pause
             try:
                 await asyncio.to_thread(save_state, self._path, self._snapshot())
             except OSError as error:
                 log.warning("state file not written", extra={"path": self._path, "error": error.strerror})
-                pause = _PAUSE_AFTER_FAILURE
+                pause = self._timing.save_pause_after_failure
                 if not self._closing.is_set():
                     self._marked.set()
             with contextlib.suppress(TimeoutError):

@@ -8,13 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller.api.timing import FolderTiming
 from controller.store.directory.files import Stamp
-
-QUIET = 0.1  # A file that looks the same for so long is taken as written.
-TOGETHER = 0.5  # Files at rest wait for others, so that what moves between files is seen at once; at most so long.
-LOSING = 0.4  # A file that lost an object, or is gone, is believed after so long: it may be half saved.
-EMPTIED = 1.0  # A file that lost all its documents is believed after so long: editors truncate before they write.
-LOOK_AGAIN = 0.03  # Two looks are at least so far apart.
 
 UNSEEN = Stamp(size=-1, modified=0, changed=0, inode=0)  # Of a file that an earlier run read; equal to no real one.
 
@@ -41,15 +36,17 @@ def changed(sightings: Mapping[str, Sighting], believed: Mapping[str, Stamp]) ->
     return {file: seen for file, seen in sightings.items() if seen.stamp != believed.get(file)}
 
 
-def settled(changes: Mapping[str, Sighting], now: float) -> dict[str, Sighting]:
+def settled(changes: Mapping[str, Sighting], now: float, timing: FolderTiming) -> dict[str, Sighting]:
     """The changes worth reading: each file at rest, and nothing else in motion or not waited for any longer."""
-    moving = any(now - seen.since < QUIET for seen in changes.values())
-    wait = TOGETHER if moving else QUIET
+    moving = any(now - seen.since < timing.quiet for seen in changes.values())
+    wait = timing.together if moving else timing.quiet
     return {file: seen for file, seen in changes.items() if now - seen.since >= wait}
 
 
-def next_look(changes: Mapping[str, Sighting], patience: Mapping[str, float], now: float) -> float | None:
+def next_look(
+    changes: Mapping[str, Sighting], patience: Mapping[str, float], now: float, timing: FolderTiming
+) -> float | None:
     """Seconds until one of the changes may be believed, given how long each must rest; None without changes."""
-    due = (seen.since + patience.get(file, QUIET) - now for file, seen in changes.items())
+    due = (seen.since + patience.get(file, timing.quiet) - now for file, seen in changes.items())
     soonest = min(due, default=None)
-    return None if soonest is None else max(soonest, LOOK_AGAIN)
+    return None if soonest is None else max(soonest, timing.look_again)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from controller.api.timing import REAL, FolderTiming
 from controller.store.directory.checking import FileContent, Kinds
 from controller.store.directory.files import Listing, Stamp, is_manifest, list_files
 from controller.store.directory.folder import Birth, Folder
@@ -22,9 +23,6 @@ from controller.store.directory.state import State, load_state
 from controller.store.objects import ObjectRef
 from controller.store.problem import Problem
 from controller.store.watches import Watch, Watches
-
-_FIRST_LIST = 2.0  # Seconds after which the first batch no longer waits for files that never come to rest.
-
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +40,7 @@ class DirectoryStore:
         state_file: Path,
         kinds: Kinds,
         report: Callable[[tuple[Problem, ...]], None] = lambda problems: None,
+        timing: FolderTiming = REAL.folder,
     ) -> None:
         """Raises ValueError when the state file would be read as a manifest."""
         inside = state_file.absolute().is_relative_to(directory.absolute())
@@ -51,10 +50,11 @@ class DirectoryStore:
         self._state_file = state_file
         self._kinds = kinds
         self._report = report
-        self._folder = Folder(State(), 0, kinds)
+        self._timing = timing
+        self._folder = Folder(State(), 0, kinds, timing)
         self._watches = Watches(lambda: self._folder.objects)
-        self._hints = Hints(directory)
-        self._saving = Saving(state_file, lambda: self._folder.state)
+        self._hints = Hints(directory, timing)
+        self._saving = Saving(state_file, lambda: self._folder.state, timing)
         self._owner: asyncio.Task[None] | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._sightings: Mapping[str, Sighting] = {}
@@ -75,7 +75,7 @@ class DirectoryStore:
         await asyncio.to_thread(list_files, self._directory)
         state = await asyncio.to_thread(load_state, self._state_file)
         # Versions given since the state was last written are lost in a crash; the clock is past them.
-        self._folder = Folder(state, time.time_ns() // 1_000_000, self._kinds)
+        self._folder = Folder(state, time.time_ns() // 1_000_000, self._kinds, self._timing)
         self._believed = dict.fromkeys(self._folder.files, UNSEEN)
         self._sightings = {file: Sighting(None, asyncio.get_running_loop().time()) for file in self._folder.files}
         # In this order: what happens after the hints' first step is reported, what happened before is seen.
@@ -120,7 +120,7 @@ class DirectoryStore:
 
     async def _own(self) -> None:
         clock = asyncio.get_running_loop().time
-        give_up = clock() + _FIRST_LIST
+        give_up = clock() + self._timing.first_list
         while True:
             wait = await self._look(clock())
             if not self._listed and (wait is None or clock() >= give_up):
@@ -139,7 +139,7 @@ class DirectoryStore:
             for path, why in sorted(listing.unlisted.items())
         )
         self._sightings = sight(self._sightings, dict(listing.files) | self._out_of_sight(listing), now)
-        ready = settled(changed(self._sightings, self._believed), now)
+        ready = settled(changed(self._sightings, self._believed), now, self._timing)
         patience: Mapping[str, float] = {}
         if ready:
             stamps = {file: seen.stamp for file, seen in ready.items()}
@@ -150,7 +150,7 @@ class DirectoryStore:
             )
         if self._listed:
             self._tell((*self._unlisted, *self._folder.problems))
-        return next_look(changed(self._sightings, self._believed), patience, now)
+        return next_look(changed(self._sightings, self._believed), patience, now, self._timing)
 
     def _out_of_sight(self, listing: Listing) -> dict[str, Stamp]:
         """The files that may still be there, though nobody can tell: they stay as they were believed."""

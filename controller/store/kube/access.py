@@ -17,10 +17,10 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 import aiohttp
 import yaml
 
+from controller.api.timing import REAL
 from controller.store.kube.connections import Connections
 from controller.store.protocol import ConfigurationError
 
-_PLUGIN_TIME = 60.0  # Seconds that reading may take, an exec plugin that asks its cloud included.
 _IN_CLUSTER = "the service account of this pod"
 
 
@@ -101,13 +101,16 @@ class Access:
         await self._connections.close()
 
 
-async def load_access(source: Source) -> Access:
-    """Read the configuration as it is now. Raises ConfigurationError that names the file and the reason."""
+async def load_access(source: Source, longest: float = REAL.kube.credentials) -> Access:
+    """Read the configuration as it is now. Raises ConfigurationError that names the file and the reason.
+
+    An exec plugin that takes longer than `longest` seconds is such a reason.
+    """
     try:
-        async with asyncio.timeout(_PLUGIN_TIME):
+        async with asyncio.timeout(longest):
             return await _load(source)
     except TimeoutError as error:
-        raise ConfigurationError(f"{source}: gives no credentials within {_PLUGIN_TIME:.0f} s") from error
+        raise ConfigurationError(f"{source}: gives no credentials within {longest:.0f} s") from error
     except yaml.MarkedYAMLError as error:
         # Its own words quote the file, which may hold a token.
         line = error.problem_mark.line + 1 if error.problem_mark else 1

@@ -23,6 +23,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
+from controller.api.timing import REAL, KubeTiming
 from controller.store.kube.access import Access, Source, find_source, load_access
 from controller.store.kube.answers import UnauthorizedError, error_for, split_lines
 from controller.store.kube.applied import applied
@@ -32,13 +33,7 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # Server-side apply; JSON is YAML.
 MERGE = "application/merge-patch+json"
 
-_ANSWER = aiohttp.ClientTimeout(total=30, sock_connect=5)
-# The API server sends a bookmark about once a minute (KEP-956): a watch that is silent for longer is dead, though
-# nothing closed it. A needless end costs one request.
-SILENCE = 90.0  # Seconds.
 _TRIES = 5
-_PATIENCE = 20.0  # Seconds after which no further try begins.
-_BACKOFF = wait_random_exponential(multiplier=0.2, max=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +56,32 @@ class _Call:
 class KubeClient:
     """A client of one API server; `async with` opens it. `answers` counts answers by method and status (0: none).
 
-    A stream that is silent for `silence` seconds is given up.
+    `timing` is how long it waits, and its store with it.
     """
 
-    def __init__(self, source: Source, silence: float = SILENCE) -> None:
+    def __init__(self, source: Source, timing: KubeTiming = REAL.kube) -> None:
+        self.timing = timing
         self._source = source
-        self._stream = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=silence)
+        self._limits = aiohttp.ClientTimeout(total=timing.answer, sock_connect=timing.connect)
+        self._stream = aiohttp.ClientTimeout(total=None, sock_connect=timing.connect, sock_read=timing.silence)
+        self._backoff = wait_random_exponential(multiplier=timing.first_retry, max=timing.longest_retry)
         self._access: Access | None = None
         self._retired: Access | None = None
         self._renewal: asyncio.Task[None] | None = None
         self.answers: Counter[tuple[str, int]] = Counter()
 
     @classmethod
-    def from_environment(cls, kubeconfig: Path | None = None, context: str | None = None) -> KubeClient:
+    def from_environment(
+        cls, kubeconfig: Path | None = None, context: str | None = None, timing: KubeTiming = REAL.kube
+    ) -> KubeClient:
         """Take the kubeconfig given, `$KUBECONFIG`, the pod's service account or `~/.kube/config`, in this order.
 
         Raises ConfigurationError, as opening the client does.
         """
-        return cls(find_source(kubeconfig, context, os.environ))
+        return cls(find_source(kubeconfig, context, os.environ), timing)
 
     async def __aenter__(self) -> KubeClient:
-        self._access = await load_access(self._source)
+        self._access = await load_access(self._source, self.timing.credentials)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,8 +108,8 @@ class KubeClient:
         call = _Call(method, _with_query(path, query), body, content_type)
         retrying = AsyncRetrying(
             retry=retry_if_exception(partial(_is_worth_another_try, call)),
-            wait=_wait,
-            stop=stop_after_attempt(_TRIES) | stop_after_delay(_PATIENCE),
+            wait=self._wait,
+            stop=stop_after_attempt(_TRIES) | stop_after_delay(self.timing.patience),
             reraise=True,
         )
         answer: dict[str, Any] = await retrying(self._answer, call)
@@ -135,7 +135,7 @@ class KubeClient:
             response.close()  # What is left of a stream is of no use to the next request.
 
     async def _answer(self, call: _Call) -> dict[str, Any]:
-        response = await self._open(call, _ANSWER)
+        response = await self._open(call, self._limits)
         try:
             async with response:
                 answer: dict[str, Any] = json.loads(await response.read())
@@ -187,8 +187,14 @@ class KubeClient:
             self._renewal = asyncio.create_task(self._reload(), name="kube-credentials")
         await asyncio.shield(self._renewal)
 
+    def _wait(self, state: RetryCallState) -> float:
+        """Seconds until the next try: what the server asks for, at least the backoff."""
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.after if isinstance(error, UnavailableError) else None
+        return max(self._backoff(state), asked or 0.0)
+
     async def _reload(self) -> None:
-        renewed = await load_access(self._source)
+        renewed = await load_access(self._source, self.timing.credentials)
         # Streams that run on the connections before stay: they end when this happens again.
         before, self._retired, self._access = self._retired, self._access, renewed
         if before is not None:
@@ -209,10 +215,3 @@ def _is_worth_another_try(call: _Call, error: BaseException) -> bool:
     if not isinstance(error, UnavailableError) or (error.status == 500 and call.method != "GET"):
         return False
     return call.repeatable or error.unsent
-
-
-def _wait(state: RetryCallState) -> float:
-    """Seconds until the next try: what the server asks for, at least the backoff."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.after if isinstance(error, UnavailableError) else None
-    return max(_BACKOFF(state), asked or 0.0)

@@ -32,9 +32,6 @@ from controller.store.kube.resources import Resource
 from controller.store.protocol import ExpiredError, NotFoundError, StoreError, UnavailableError
 
 _PAGE = 500  # Objects.
-_WATCH = (240.0, 480.0)  # Seconds that a watch is asked for; spread, so that not all of them end together.
-_SHORT = 1.0  # Seconds; a watch that ends sooner and without an event is no better than none.
-_BACKOFF = (0.25, 10.0)  # Seconds: the first wait and the longest.
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +50,7 @@ class Reflector:
         self.resource = resource
         self.collection = collection
         self._client = client
+        self._timing = client.timing
         self._namespace = namespace
         self._path = resource.collection(namespace)
         self._selector = {"fieldSelector": resource.selector} if resource.selector else {}
@@ -129,7 +127,7 @@ class Reflector:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": str(self.collection.version),
-            "timeoutSeconds": str(int(random.uniform(*_WATCH))),
+            "timeoutSeconds": str(int(random.uniform(self._timing.shortest_watch, self._timing.longest_watch))),
         }
         heard = False
         async with aclosing(self._client.lines(self._path, query)) as lines:
@@ -140,12 +138,12 @@ class Reflector:
                     self.collection.bookmark(event.version)
                 else:
                     self._tell(self.collection.hear(event.type, event.stored))
-        if not heard and clock() - begun < _SHORT:
+        if not heard and clock() - begun < self._timing.no_watch:
             raise UnavailableError(f"watch {self}: ends at once")
         self._failures = 0
 
     def _backoff(self) -> float:
-        longest = min(_BACKOFF[0] * 2**self._failures, _BACKOFF[1])
+        longest = min(self._timing.first_relist * 2**self._failures, self._timing.longest_relist)
         return random.uniform(longest / 2, longest)
 
     def _note(self, trouble: str) -> None:

@@ -19,7 +19,6 @@ from controller.store.protocol import ConflictError, NotFoundError, UnavailableE
 from controller.store.watches import Watch, Watches
 
 FIELD_MANAGER = "beamlit-controller"
-SECOND_LOOK = 10.0  # Seconds until a list that would delete most of what is known is looked at again.
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +35,13 @@ class KubeStore:
         client: KubeClient,
         kinds: AnyCollection[str],
         namespaces: AnyCollection[str] = (),
-        second_look: float = SECOND_LOOK,
         *,
         also: AnyCollection[tuple[str, str]] = (),
     ) -> None:
         """Raises KeyError for a kind that is not in `RESOURCES`."""
         self._client = client
         where = [(kind, namespace) for kind in kinds for namespace in namespaces or ("",)]
+        second_look = client.timing.second_look
         more = [one for one in also if namespaces and one not in where]
         self._reflectors = {
             (kind, namespace): Reflector(client, RESOURCES[kind], namespace, Collection(second_look), self._tell)

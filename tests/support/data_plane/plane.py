@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from controller.api.route import ModelRoute
+from controller.api.timing import REAL, Timing
 from controller.cli.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Reply, Wanted, route_of
@@ -36,19 +37,20 @@ TOKEN = "the-token-of-these-tests"
 class Plane:
     """Everything between the clients and the backends."""
 
-    def __init__(self, network: Network, backends: Backends, folder: Path) -> None:
+    def __init__(self, network: Network, backends: Backends, folder: Path, timing: Timing = REAL) -> None:
         self.network = network
+        self.timing = timing
         self.backends = backends
         self.envoys: list[Envoy] = []
         self._folder = folder
         self._assembly: Assembly[Owner] = Assembly()
-        self.departed = DepartedResources(self._assembly, self._send)
+        self.departed = DepartedResources(self._assembly, self._send, timing.gateway.departed)
         self._routes: dict[ModelKey, ModelRoute] = {}
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
-        self.loads = Loads()
+        self.loads = Loads(timing.reports)
         """What the Envoys reported."""
-        self._server = XdsServer("127.0.0.1:0", TOKEN, self._observe, None, self.loads)
+        self._server = XdsServer(TOKEN, self._observe, None, self.loads, timing.streams)
         self.xds = HostPort("127.0.0.1", 0)
         self._numbers = itertools.count(1)
         self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
@@ -59,7 +61,7 @@ class Plane:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Plane]:
-        self.xds = HostPort("127.0.0.1", await self._server.start())
+        self.xds = HostPort("127.0.0.1", await self._server.start(str(self.xds)))
         self._server.publish(self._assembly.snapshot, frozenset())
         try:
             yield self
@@ -77,11 +79,11 @@ class Plane:
         """
         await self._server.stop(0.2)
         await asyncio.sleep(pause)
-        self.loads = Loads()
+        self.loads = Loads(self.timing.reports)
         for key in self._routes:
             self._tell_loads(key)
-        self._server = XdsServer(str(self.xds), TOKEN, self._observe, None, self.loads)
-        await self._server.start()
+        self._server = XdsServer(TOKEN, self._observe, None, self.loads, self.timing.streams)
+        await self._server.start(str(self.xds))
         snapshot = self._assembly.snapshot
         self._server.publish(
             snapshot, frozenset(one.key for by_name in snapshot.by_type.values() for one in by_name.values())
@@ -147,7 +149,9 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        gateway = Gateway(self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log)
+        gateway = Gateway(
+            self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log, self.timing.gateway
+        )
         self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
         resources = resources_for(model.key, route, replicas, gateway)
         if route.remote and wanted.secrets:

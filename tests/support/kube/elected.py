@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controller.reconcile.candidacy import Timing
+from controller.api.timing import LeaseTiming
 from controller.reconcile.leadership import Clocks, Election, Fenced, Leadership
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.kube.leases import KubeLease
@@ -35,11 +35,11 @@ PAUSE = 0.02
 CLOCKS = Clocks(time.monotonic, lambda: datetime.now(UTC))
 
 
-def timing(lease: int) -> Timing:
+def timing(lease: int) -> LeaseTiming:
     """The default, scaled to how long the lease lasts."""
-    usual = Timing()
+    usual = LeaseTiming()
     scale = lease / usual.lease
-    return Timing(
+    return LeaseTiming(
         lease, usual.renew_deadline * scale, usual.renew_every * scale, usual.look_every * scale, usual.request * scale
     )
 

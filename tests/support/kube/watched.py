@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from controller.api.timing import KubeTiming
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.objects import ObjectRef
 from tests.store.manifests import make_object
@@ -27,8 +28,8 @@ async def running_store(
     kubeconfig: Path, kinds: Collection[str], namespace: str, second_look: float = 10.0
 ) -> AsyncIterator[KubeStore]:
     async with (
-        KubeClient.from_environment(kubeconfig) as client,
-        KubeStore(client, kinds, (namespace,), second_look) as store,
+        KubeClient.from_environment(kubeconfig, timing=KubeTiming(second_look=second_look)) as client,
+        KubeStore(client, kinds, (namespace,)) as store,
     ):
         yield store
 

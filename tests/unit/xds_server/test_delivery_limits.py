@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from controller.api.route import ModelRoute
+from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_slice
 from tests.support.routes import a_remote, a_route
 from tests.support.store import MemoryStore, settled
@@ -58,9 +59,8 @@ THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
 @contextlib.asynccontextmanager
 async def delivering(*objects, gateway_service=("system", "gateway")):
     store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, Gateway(envoys=2))
+    delivery = Delivery(store, published, Gateway(envoys=2, timing=GatewayTiming(resized_every=0.5)))
     delivery.gateway_service = gateway_service
-    delivery.gateway_size.seconds = 0.5
     task = asyncio.create_task(delivery.run())
     await settled()
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_secret
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import MemoryStore, settled
@@ -34,8 +35,7 @@ def decided(model, route, version="1"):
 @contextlib.asynccontextmanager
 async def delivering(*objects, seconds=60.0):
     store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, Gateway())
-    delivery.departed.seconds = seconds
+    delivery = Delivery(store, published, Gateway(timing=GatewayTiming(departed=seconds)))
     task = asyncio.create_task(delivery.run())
     await settled()
     try:

@@ -2,7 +2,8 @@
 
 from controller.api.reports import ModelReport, ReplicaReport
 from controller.api.route import ModelRoute
-from controller.proxies.fleet import ON_THEIR_WAY, Fleet
+from controller.api.timing import REAL
+from controller.proxies.fleet import Fleet
 from controller.store.objects import ObjectRef
 from tests.support.routes import a_route
 
@@ -113,6 +114,6 @@ def test_envoys_that_go_and_do_not_come_back_are_gone():
     fleet.hear("one", said(ROUTE))
     assert not fleet.count("one", ReplicaReport(envoys=0), 102)
     assert fleet.report(MODEL, ROUTE) is None
-    assert fleet.count("one", ReplicaReport(envoys=0), 100 + ON_THEIR_WAY)
+    assert fleet.count("one", ReplicaReport(envoys=0), 100 + REAL.reports.envoys_away)
     assert fleet.report(MODEL, ROUTE).connected == 0
     assert fleet.count("one", ReplicaReport(envoys=1), 120)

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.api.reports import LOADS_OLD_AFTER, Count, LoadReport
+from controller.api.reports import Count, LoadReport
+from controller.api.timing import REAL
 from controller.decision import Known, Unknown
 from controller.proxies.loads import FleetLoads
 from controller.reconcile.loads import Load, Rate
@@ -12,7 +13,7 @@ from controller.store.objects import ObjectRef
 
 MODEL = ObjectRef("ModelDeployment", "default", "a")
 START = datetime(2026, 1, 1, tzinfo=UTC)
-OLD = LOADS_OLD_AFTER + 0.1
+OLD = REAL.reports.old_after + 0.1
 
 
 def at(seconds):
@@ -59,7 +60,7 @@ def test_what_was_long_ago_does_not_count():
 
 def test_a_report_that_is_old_is_unknown_and_not_zero():
     told = Told().hear(1, issued=1, flying=1)
-    assert isinstance(told.load(1 + LOADS_OLD_AFTER), Known)
+    assert isinstance(told.load(1 + REAL.reports.old_after), Known)
     assert told.load(1 + OLD) == Unknown("no Envoy reports load")
 
 

@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.reconcile.candidacy import Candidacy, Step, Timing, released
+from controller.api.timing import LeaseTiming
+from controller.reconcile.candidacy import Candidacy, Step, released
 from controller.store.lease import LeaseRecord
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAR_AWAY = NOON + timedelta(days=400)
-TIMING = Timing(lease=15, renew_deadline=10, renew_every=2, look_every=1, request=5)
+TIMING = LeaseTiming(lease=15, renew_deadline=10, renew_every=2, look_every=1, request=5)
 OTHERS = LeaseRecord("other", 15, NOON, NOON, transitions=3, version="7")
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from controller.api.timing import EventTiming
 from controller.reconcile.event_series import SeriesOfEvents
 from controller.store.events import Event
 from controller.store.objects import ObjectRef
@@ -21,7 +22,7 @@ class Told:
     """A series of events, and what was written of it."""
 
     def __init__(self):
-        self.series = SeriesOfEvents()
+        self.series = SeriesOfEvents(EventTiming())
         self.dropped = 0
 
     def say(self, event):

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller.reconcile.candidacy import Timing
+from controller.api.timing import LeaseTiming
 from controller.reconcile.leadership import Clocks, Election, Fenced, Leadership, NotLeaderError, Unopposed
 from controller.store.protocol import ConflictError, NotFoundError, UnavailableError
 from tests.support.objects import a_model
 from tests.support.store import MemoryStore, settled
 
 CLOCKS = Clocks(time.monotonic, lambda: datetime(2026, 1, 1, tzinfo=UTC))
-HURRIED = Timing(lease=2, renew_deadline=1.0, renew_every=0.02, look_every=0.01, request=0.5)
+HURRIED = LeaseTiming(lease=2, renew_deadline=1.0, renew_every=0.02, look_every=0.01, request=0.5)
 MODEL = a_model().ref
 
 

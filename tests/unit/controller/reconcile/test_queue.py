@@ -10,10 +10,11 @@ from controller.reconcile.queue import Backoff, Queue
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+RESTS = Backoff(first=SECOND, longest=timedelta(minutes=5))
 
 
 def a_queue() -> Queue[str]:
-    return Queue(chance=lambda: 0.5)
+    return Queue(RESTS, chance=lambda: 0.5)
 
 
 def taken(queue: Queue[str], now: datetime = NOW) -> list[str]:
@@ -146,7 +147,7 @@ def test_a_rest_may_have_a_bound_of_its_own():
 
 @pytest.mark.parametrize(("chance", "seconds"), [(0.0, 0.8), (1.0, 1.2)])
 def test_rests_differ_so_that_not_all_return_at_once(chance, seconds):
-    assert Backoff().after(1, chance) == timedelta(seconds=seconds)
+    assert RESTS.after(1, chance) == timedelta(seconds=seconds)
 
 
 def test_a_key_that_rests_may_be_looked_at_before():

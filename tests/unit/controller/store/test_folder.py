@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.timing import FolderTiming
 from controller.store.directory.checking import FileContent, Manifest
 from controller.store.directory.folder import Birth, Folder
-from controller.store.directory.settling import EMPTIED, LOSING, QUIET
 from controller.store.directory.state import State
 from controller.store.objects import ObjectRef
 from controller.store.problem import Problem
 from controller.store.protocol import ConflictError
+
+TIMING = FolderTiming(quiet=0.1, together=0.5, losing=0.4, emptied=1.0, look_again=0.03)
 
 KINDS = {("v1", "Service"): lambda raw: ()}
 
@@ -42,7 +44,7 @@ def birth() -> Birth:
 
 
 def folder_of(**files: FileContent) -> Folder:
-    folder = Folder(State(), 0, KINDS)
+    folder = Folder(State(), 0, KINDS, TIMING)
     for file, content in files.items():
         folder.believe(file, content)
     folder.update(birth())
@@ -55,18 +57,18 @@ def names_of(folder: Folder) -> set[str]:
 
 def test_a_loss_must_rest_longer_and_an_empty_file_the_longest() -> None:
     folder = folder_of(a=saying("x", "y"))
-    assert folder.patience({"a": saying("x", "y", "z")}) == {"a": QUIET}
-    assert folder.patience({"a": saying("x")}) == {"a": LOSING}
-    assert folder.patience({"a": None}) == {"a": LOSING}
-    assert folder.patience({"a": FileContent()}) == {"a": EMPTIED}
-    assert folder.patience({"a": broken("a")}) == {"a": QUIET}
+    assert folder.patience({"a": saying("x", "y", "z")}) == {"a": TIMING.quiet}
+    assert folder.patience({"a": saying("x")}) == {"a": TIMING.losing}
+    assert folder.patience({"a": None}) == {"a": TIMING.losing}
+    assert folder.patience({"a": FileContent()}) == {"a": TIMING.emptied}
+    assert folder.patience({"a": broken("a")}) == {"a": TIMING.quiet}
 
 
 def test_what_another_file_holds_is_not_lost() -> None:
     folder = folder_of(a=saying("x", "y"), b=saying("y"))
-    assert folder.patience({"a": saying("x")}) == {"a": QUIET}
-    assert folder.patience({"a": None, "c": saying("x")}) == {"a": QUIET, "c": QUIET}
-    assert folder.patience({"a": None, "b": None}) == {"a": LOSING, "b": LOSING}
+    assert folder.patience({"a": saying("x")}) == {"a": TIMING.quiet}
+    assert folder.patience({"a": None, "c": saying("x")}) == {"a": TIMING.quiet, "c": TIMING.quiet}
+    assert folder.patience({"a": None, "b": None}) == {"a": TIMING.losing, "b": TIMING.losing}
 
 
 def test_a_broken_file_keeps_its_manifests_and_a_fixed_one_loses_its_problems() -> None:
@@ -107,7 +109,7 @@ def test_an_object_given_twice_in_one_file_is_the_first() -> None:
 
 def test_versions_grow_beyond_what_was_remembered_and_beyond_the_clock() -> None:
     for remembered, clock in ((7, 1000), (1000, 7)):
-        folder = Folder(State(version=remembered), clock, KINDS)
+        folder = Folder(State(version=remembered), clock, KINDS, TIMING)
         folder.believe("a", saying("x", "y"))
         changed, _ = folder.update(birth())
         assert [stored.resource_version for stored in changed] == ["1001", "1002"]
@@ -150,7 +152,7 @@ FILES = st.dictionaries(
 
 @given(st.lists(FILES, max_size=6))
 def test_whatever_happens_objects_follow_from_the_files_and_changes_tell_them(history: list[dict[str, Any]]) -> None:
-    folder = Folder(State(), 0, KINDS)
+    folder = Folder(State(), 0, KINDS, TIMING)
     good: dict[str, set[str]] = {}
     told: dict[ObjectRef, str] = {}
     for files in history:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from controller.api.reports import LOADS_OLD_AFTER, Count
+from controller.api.reports import Count
+from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, load, serves, to_backend, to_local
 from tests.support.routes import A, B
-from xds_server.loads.loads import RECENT, Answers, Loads
+from xds_server.loads.loads import Answers, Loads
 from xds_server.stream.load_streams import LoadStream
 
 FIRST, LATER, OTHER = LoadStream("one", 1.0), LoadStream("one", 2.0), LoadStream("two", 1.5)
@@ -50,16 +51,16 @@ def test_what_was_in_flight_and_is_not_mentioned_has_ended():
 
 def test_a_report_older_than_three_intervals_says_nothing_of_now():
     loads = heard([to_local(A, sent=1, now=1)])
-    assert loads.in_flight(1 + LOADS_OLD_AFTER)["default/a/local"] == 1
-    assert loads.in_flight(1.1 + LOADS_OLD_AFTER) == {}
+    assert loads.in_flight(1 + REAL.reports.old_after)["default/a/local"] == 1
+    assert loads.in_flight(1.1 + REAL.reports.old_after) == {}
     assert of(loads) == Count(1, 0, 0, 1), "what was counted stays counted"
 
 
 def test_while_one_of_two_envoys_says_nothing_the_sum_is_unknown():
     loads = heard([to_local(A, now=1)], [OTHER, to_local(A, now=2)])
-    assert loads.in_flight(1.1 + LOADS_OLD_AFTER) == {}
+    assert loads.in_flight(1.1 + REAL.reports.old_after) == {}
     loads.ended(FIRST)
-    assert loads.in_flight(1.1 + LOADS_OLD_AFTER)["default/a/local"] == 2
+    assert loads.in_flight(1.1 + REAL.reports.old_after)["default/a/local"] == 2
 
 
 def test_two_envoys_add_up():
@@ -76,9 +77,9 @@ def test_of_two_streams_of_an_envoy_the_newer_says_what_is_in_flight_and_both_co
 def test_a_stream_that_ended_is_kept_a_while_and_its_counts_for_good():
     loads = heard([to_local(A, sent=1)])
     loads.ended(FIRST)
-    loads.heard(OTHER, (), 1 + RECENT)
+    loads.heard(OTHER, (), 1 + REAL.reports.window)
     assert FIRST in loads.streams()
-    loads.heard(OTHER, (), 1.1 + RECENT)
+    loads.heard(OTHER, (), 1.1 + REAL.reports.window)
     assert FIRST not in loads.streams()
     assert of(loads).issued == 1
 
@@ -86,7 +87,7 @@ def test_a_stream_that_ended_is_kept_a_while_and_its_counts_for_good():
 def test_an_envoy_that_says_nothing_is_named():
     loads = heard([to_local(A)])
     assert loads.silent(["one", "two"], 2.0) == ("two",)
-    assert loads.silent(["one"], 1.1 + LOADS_OLD_AFTER) == ("one",)
+    assert loads.silent(["one"], 1.1 + REAL.reports.old_after) == ("one",)
 
 
 def test_a_model_that_is_gone_is_forgotten_and_its_last_report_too():
@@ -168,8 +169,8 @@ def test_requests_that_are_still_there_after_traffic_returned_are_of_who_sent_th
 def test_the_answers_of_the_last_seconds():
     loads = heard([to_backend(ok=3, bad=1)], [OTHER, to_backend(ok=1, bad=2)], away=50)
     assert loads.answers(BACKEND, 2.0) == Answers(succeeded=4, failed=3)
-    loads.heard(FIRST, (to_backend(),), 1.5 + RECENT)
-    assert loads.answers(BACKEND, 1.5 + RECENT) == Answers(succeeded=1, failed=2)
+    loads.heard(FIRST, (to_backend(),), 1.5 + REAL.reports.window)
+    assert loads.answers(BACKEND, 1.5 + REAL.reports.window) == Answers(succeeded=1, failed=2)
 
 
 def test_a_backend_without_requests_had_no_answers():
@@ -178,4 +179,4 @@ def test_a_backend_without_requests_had_no_answers():
 
 @pytest.mark.parametrize("loads", [Loads(), heard([to_backend(ok=1)], away=50)], ids=["never", "long ago"])
 def test_while_no_envoy_reports_nothing_is_known_of_a_backend(loads):
-    assert loads.answers(BACKEND, 1.1 + LOADS_OLD_AFTER) is None
+    assert loads.answers(BACKEND, 1.1 + REAL.reports.old_after) is None

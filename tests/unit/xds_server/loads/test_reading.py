@@ -2,9 +2,10 @@
 
 from controller.api.base import parse
 from controller.api.reports import Count, LoadReport
+from controller.api.timing import REAL
 from tests.support.loads import serves, to_backend, to_local
 from tests.support.routes import A, B
-from xds_server.loads.loads import RECENT, Loads
+from xds_server.loads.loads import Loads
 from xds_server.loads.reading import LoadReader
 from xds_server.stream.load_streams import LoadStream
 
@@ -73,6 +74,6 @@ def test_a_stream_that_is_over_is_forgotten():
     reader = LoadReader(loads)
     reader.news(1.0)
     loads.ended(STREAM)
-    loads.heard(LoadStream("two", 2.0), (), 2 + RECENT)
-    (told,) = reader.news(2 + RECENT)
+    loads.heard(LoadStream("two", 2.0), (), 2 + REAL.reports.window)
+    (told,) = reader.news(2 + REAL.reports.window)
     assert told.node == "two"

@@ -3,6 +3,7 @@
 import pytest
 from scripted import DeltaScript, cluster, endpoints, listener, names, route
 
+from controller.api.timing import StreamTiming
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from xds_server.stream.requests import Terms
@@ -145,7 +146,7 @@ def test_x38_a_name_given_up_under_a_wildcard_is_answered(exists, answer):
 
 
 def test_x39_claims_are_believed_changed_is_resent_and_vanished_is_removed():
-    client = DeltaScript(A1, cluster("b", "2"), terms=Terms(settle_seconds=0))
+    client = DeltaScript(A1, cluster("b", "2"), terms=Terms(timing=StreamTiming(settle=0)))
     claimed = {"a": A1.version, "b": B1.version, "gone": "0"}
     assert names(client.ask(CLUSTER, "*", claimed=claimed)) == [("CDS", ["b"], ["gone"])]
 

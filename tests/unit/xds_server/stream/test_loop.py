@@ -8,6 +8,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from prometheus_client import CollectorRegistry
 from scripted import cluster
 
+from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Snapshot
 from xds_server.snapshot.types import CLUSTER
 from xds_server.stream.loop import DELTA, StreamLoop
@@ -43,8 +44,13 @@ class Context:
 
 
 @pytest.fixture
-async def owner():
-    owner = Owner("test", "token", lambda _: None, Metrics(CollectorRegistry()))
+def timing():
+    return REAL.streams
+
+
+@pytest.fixture
+async def owner(timing):
+    owner = Owner("test", "token", lambda _: None, Metrics(CollectorRegistry()), timing)
     owner.publish(Snapshot.of([cluster("a")]), [])
     task = asyncio.create_task(owner.run())
     yield owner
@@ -56,10 +62,11 @@ def asks_for(type_url):
     return discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=["x"])
 
 
+@pytest.mark.parametrize("timing", [StreamTiming(stall=0.01)])
 async def test_x49_a_client_that_does_not_read_is_cut_off_after_a_deadline(owner):
     context = Context(asks_for(CLUSTER), reads=False)
     with pytest.raises(AbortedError):
-        await StreamLoop(owner, DELTA, "server", stall_seconds=0.01).serve(None, context)
+        await StreamLoop(owner, DELTA, "server").serve(None, context)
     assert context.aborted is grpc.StatusCode.DEADLINE_EXCEEDED
     assert owner.clients() == ()
 

@@ -1,0 +1,325 @@
+"""The product's own times: how long it waits, how often it looks, how long it keeps what it has.
+
+`Timing()` has the real ones, in seconds. A program is given one when it starts and hands each part to who needs it.
+Nobody who runs the product sets them; a test of an order of events gives short ones. What a user may set (an interval
+of a health check, `restoreAfter`) is a field of the object, and no part of this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTiming:
+    """The election of a leader. The numbers are those of client-go's leader election, so that nobody has to learn new
+    ones. A lease must last longer than its deadline, that longer than the steps to it.
+    """
+
+    lease: int = 15
+    """How long a lease lasts that nobody renews; whole seconds, as the Lease object has them."""
+    renew_deadline: float = 10.0
+    """When a leader that cannot renew gives up: before anybody else may begin, whatever the network does meanwhile."""
+    renew_every: float = 2.0
+    """How often a leader renews: some of these may fail before the deadline."""
+    look_every: float = 0.5
+    """How often one looks again who does not hold the lease, or whose last attempt failed."""
+    request: float = 5.0
+    """How long a request may take: within the deadline there is time for a second one."""
+    release: float = 1.0
+    """How long giving the lease back may take: a program that ends does not wait for an API server that is away."""
+
+    def __post_init__(self) -> None:
+        if not self.lease > self.renew_deadline > max(self.renew_every, self.look_every) > 0:
+            raise ValueError(f"a lease must last longer than its deadline, that longer than the steps to it: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many a second on average, and `burst` at once after a rest."""
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is written into statuses: of all models together for routes and for all else, of one model, and of
+    writes under way at once.
+    """
+
+    routes: Rate = Rate(200, 400)
+    """Traffic waits for these; a cluster's worth of models goes at once."""
+    others: Rate = Rate(50, 100)
+    """What people read. An API server takes far more from all its clients together."""
+    route_of_one: Rate = Rate(10, 10)
+    """A model that flaps takes nothing from the others."""
+    words_of_one: float = 1.0
+    """Between two writes of one model that change no route: no reader sees more."""
+    numbers_of_one: Rate = Rate(1 / 15, 4)
+    """Of one model, of numbers that are merely newer: as often as metrics are collected, after a few at once."""
+    at_once: int = 8
+    """Writes under way."""
+    kept_for_routes: int = 2
+    """Of the writes under way, so many may only be such of routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTiming:
+    """The controller: when a model is looked at again, apart from what happens to it and what was decided."""
+
+    comes_back_within: float = 2.0
+    """How long a write is waited for that comes back through the watch, as anybody's does: far longer than it takes."""
+    first_rest: float = 1.0
+    """How long a model rests whose write failed; then twice as long each time."""
+    longest_rest: float = 300.0
+    """The longest of these rests: what is refused for minutes will be refused for some more."""
+    longest_rest_while_away: float = 15.0
+    """The same while the store does not answer: when it is back, nobody shall wait for minutes."""
+    loads_looked_at_every: float = 1.0
+    """How often the load of a model is looked at: as often as Envoys say how much is in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventTiming:
+    """Kubernetes events. What is written when has the numbers of client-go's event correlator."""
+
+    write: float = 5.0
+    """How long a write may take: nothing waits for an event."""
+    flush: float = 1.0
+    """How long a program that ends writes what it has not told yet."""
+    window: float = 600.0
+    """Events that are equal, or similar, count as such when they are no further apart."""
+    update_every: float = 10.0
+    """Between two writes of the count of one series."""
+    refill: float = 300.0
+    """How long until an object that told all it may has one more write."""
+    first_retry: float = 2.0
+    """How long a write that failed rests; then twice as long each time, for a few times."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTiming:
+    """What xDS servers say of their Envoys, and when the controller believes that nothing is said."""
+
+    told_every: float = 0.5
+    """Until what an Envoy reported is told, and how often a replica says something also when there is nothing to tell:
+    half of what lies between two reports of an Envoy.
+    """
+    alive_within: float = 6.0
+    """When a replica that says nothing is taken for gone: a dozen of its signs of life are missing."""
+    old_after: float = 3.0
+    """Until what an Envoy reported says nothing of now: three of the intervals in which it does."""
+    window: float = 10.0
+    """What rates are averages of, and how far a judgement on the answers of a backend looks back."""
+    gathering: float = 0.05
+    """Acknowledgements come one by one from many Envoys; what they say in this time is told together."""
+    connect: float = 2.0
+    """How long connecting to a replica may take: it is in the same cluster."""
+    pause: float = 0.2
+    """Between two streams: one that ends as soon as it begins is no reason to spin."""
+    first_retry: float = 0.2
+    """How long the first wait is after a stream that could not be had; then twice as long each time."""
+    longest_retry: float = 3.0
+    """The longest of these waits: a replica that is back is heard before its last word is forgotten."""
+    forget_after: float = 10.0
+    """How long the last word of a replica that cannot be reached counts. Its Envoys are with another one by then."""
+    envoys_away: float = 10.0
+    """Until it is believed that no Envoy is left: those of a replica that ends are on their way to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderTiming:
+    """The store over a folder of YAML: when a file that changed may be believed, and when the folder is looked at."""
+
+    quiet: float = 0.1
+    """A file that looks the same for so long is taken as written."""
+    together: float = 0.5
+    """Files at rest wait for others, so that what moves between files is seen at once; at most so long."""
+    losing: float = 0.4
+    """A file that lost an object, or is gone, is believed after so long: it may be half saved."""
+    emptied: float = 1.0
+    """A file that lost all its documents is believed after so long: editors truncate before they write."""
+    look_again: float = 0.03
+    """Two looks are at least so far apart."""
+    first_list: float = 2.0
+    """When the first batch no longer waits for files that never come to rest."""
+    relist: float = 2.0
+    """Between looks when all is quiet: reports may be missed (links, network file systems)."""
+    relist_unaided: float = 0.3
+    """The same when the system reports nothing at all."""
+    save_pause: float = 0.2
+    """Between two writes of the state file: changes that come close together are written once."""
+    save_pause_after_failure: float = 5.0
+    """The same after one that failed. A full disk does not get better by trying at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeTiming:
+    """The API server: how long it has to answer, and when it is asked again."""
+
+    connect: float = 5.0
+    """How long connecting may take."""
+    answer: float = 30.0
+    """How long a request may take. The API server's own limit is a minute, and none of ours is a large one."""
+    silence: float = 90.0
+    """When a silent watch is given up. The API server sends a bookmark about once a minute (KEP-956): a watch that is
+    silent for longer is dead, though nothing closed it. A needless end costs one request.
+    """
+    patience: float = 20.0
+    """When no further try of a request begins."""
+    first_retry: float = 0.2
+    """At most how long the first wait between two tries is; then twice as long each time, by chance."""
+    longest_retry: float = 5.0
+    """The longest of these waits: within `patience` there are several tries."""
+    credentials: float = 60.0
+    """How long reading the credentials may take, an exec plugin that asks its cloud included."""
+    shortest_watch: float = 240.0
+    """A watch is asked for so long, or longer."""
+    longest_watch: float = 480.0
+    """The same at most: spread, so that not all of them end together."""
+    no_watch: float = 1.0
+    """A watch that ends sooner and without an event is no better than none."""
+    first_relist: float = 0.25
+    """How long the first wait is after a list or a watch that failed; then twice as long each time."""
+    longest_relist: float = 10.0
+    """The longest of these waits: so late may be known what changed while the API server was away."""
+    second_look: float = 10.0
+    """Until a list that would delete most of what is known is looked at again: an etcd that came back without its data
+    is noticed, and a namespace that was really emptied does not wait for long.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTiming:
+    """The streams of the xDS server to its clients."""
+
+    make_before_break: float = 5.0
+    """How long what requires something waits for the client to acknowledge that: then it is sent all the same, for an
+    Envoy that never says so shall not be left behind (X44).
+    """
+    settle: float = 1.0
+    """How long after a reconnect removals wait for the client to name the listeners and routes that it still has."""
+    stall: float = 30.0
+    """When a client that reads nothing is cut off; it connects again and loses nothing (X49)."""
+    loads_every: float = 1.0
+    """Between two reports of a client on its load: often enough to see a burst, and one message a second."""
+    keepalive_every: float = 30.0
+    """How often a connection that says nothing is asked whether it is still there."""
+    keepalive_answer: float = 10.0
+    """How long that has time for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTiming:
+    """What Envoys are told, and when: the times of their settings, and those by which the settings follow."""
+
+    first_snapshot: float = 5.0
+    """How long the first snapshot waits for models that nobody has decided on yet: the controller starts, too."""
+    departed: float = 5.0
+    """How long resources stay that a model let go of: a request that is on its way to them meets a backend that does
+    not accept, and learns that within the time for a connection, `connect_far` by default.
+    """
+    resized_every: float = 1.0
+    """Between two changes of how many Envoys share a limit. A gateway that rolls is two changes for each of its pods,
+    and each is a route for each model.
+    """
+    connect_near: float = 0.25
+    """How long a connection to a replica may take: replicas are near."""
+    connect_far: float = 2.0
+    """How long a connection to a remote backend, or to a token endpoint, may take if the model says nothing."""
+    check_near_every: float = 1.0
+    """How often a replica is checked whose readiness probe is not known."""
+    check_far_every: float = 5.0
+    """How often a remote backend is checked if the model says nothing."""
+    check_again_within: float = 1.0
+    """How often, at least, what is down is checked: one that came back is wanted soon, however rarely it is checked
+    while it is well. Half of it, at most, is the time that a replica has for its answer.
+    """
+    longest_check: float = 5.0
+    """How long a check of a remote backend may take at most, whatever the model says of connections."""
+    outliers_every: float = 0.5
+    """How often Envoy looks whose ejection is over."""
+    first_ejection: float = 1.0
+    """How long a replica is ejected the first time; then as much longer each time: soon enough for a mishap."""
+    longest_ejection: float = 10.0
+    """The longest of these: seldom enough for what goes on failing."""
+    remote_not_believed: float = 0.25
+    """How long a remote backend that failed is not believed, and on to the next look at outliers: half a second. If the
+    replicas are dead and still listed, a quarter of the requests fail meanwhile.
+    """
+    token_answer: float = 5.0
+    """How long a token endpoint has for its answer."""
+    token_retry: float = 1.0
+    """Until Envoy asks it again: the least that it takes. Until there is a token everything is answered locally."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTiming:
+    """The checks of remote backends by the xDS server, which tell the status whether they answer."""
+
+    least_interval: float = 5.0
+    """How often a backend is checked, unless its health check asks for less: the gateway's own checks are sooner."""
+    in_doubt: float = 1.0
+    """The pause when the next check decides."""
+    judged_every: float = 5.0
+    """How old a judgement of the traffic may be while a backend is checked rarely."""
+    longest: float = 5.0
+    """Whatever a check meets, it has ended by then."""
+    connect: float = 2.0
+    """How long a connection may take: as long as Envoy's clusters wait."""
+    first_token_pause: float = 10.0
+    """How long a token endpoint is left alone that failed; then twice as long each time."""
+    longest_token_pause: float = 300.0
+    """The longest of these pauses: five minutes after a secret was mended at the latest, the status says so."""
+    longest_token_life: float = 24 * 3600.0
+    """What a token endpoint says of a token's life is not believed without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyTiming:
+    """The Envoy process that a program of ours starts, watches, drains and ends."""
+
+    ends_within: float = 5.0
+    """How long it has to end by itself when it is told to, before it is killed. It was drained by then."""
+    ran_for_a_while: float = 30.0
+    """One that ran for so long before it ended is started again at once."""
+    first_restart: float = 0.5
+    """How long the first wait is after one that ended at once; then twice as long each time."""
+    longest_restart: float = 10.0
+    """The longest of these waits."""
+    asked_every: float = 0.5
+    """How often it is asked whether it is ready."""
+    answers_within: float = 5.0
+    """How long it has to answer that."""
+    drain_looks_every: float = 0.25
+    """How often one looks whether a draining Envoy is idle; some looks in a row have to find it so."""
+    drain_told_every: float = 5.0
+    """How often the log says what is still in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All of them."""
+
+    lease: LeaseTiming = field(default_factory=LeaseTiming)
+    writes: Limits = field(default_factory=Limits)
+    statuses: StatusTiming = field(default_factory=StatusTiming)
+    events: EventTiming = field(default_factory=EventTiming)
+    reports: ReportTiming = field(default_factory=ReportTiming)
+    folder: FolderTiming = field(default_factory=FolderTiming)
+    kube: KubeTiming = field(default_factory=KubeTiming)
+    streams: StreamTiming = field(default_factory=StreamTiming)
+    gateway: GatewayTiming = field(default_factory=GatewayTiming)
+    checks: CheckTiming = field(default_factory=CheckTiming)
+    envoy: EnvoyTiming = field(default_factory=EnvoyTiming)
+    farewell: float = 1.0
+    """How long connections have to end when a program ends: streams of Envoys, which join another replica at once, and
+    requests at the admin address.
+    """
+    status_answer: float = 5.0
+    """How long `beamlit status` waits for an answer: somebody is looking at it."""
+
+
+REAL = Timing()
+"""What whoever says nothing else works with."""
