@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,12 @@ class StateError(Exception):
     """The state folder cannot be used; the message says which and why."""
 
 
-def default_state_directory() -> Path:
+def default_state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Return `$BEAMLIT_STATE_DIR`, or the place the XDG base directory specification gives to state."""
-    if chosen := os.environ.get("BEAMLIT_STATE_DIR"):
+    if chosen := environ.get("BEAMLIT_STATE_DIR"):
         return Path(chosen)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "beamlit"
+    base, home = environ.get("XDG_STATE_HOME"), Path(environ.get("HOME") or Path.home())
+    return (Path(base) if base else home / ".local" / "state") / "beamlit"
 
 
 @dataclass(frozen=True, slots=True)

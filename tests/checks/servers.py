@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import trustme
 
+from controller.api.timing import REAL, CheckTiming
 from tests.support.network import unused_port
 from xds_server.checks import outcome
 from xds_server.checks.backend import Place
@@ -31,10 +32,10 @@ class Names:
         return [(socket.AF_INET, (address, place.port)) for address in self.addresses_of[place.host]]
 
 
-def way_by(names: Names, **refused: str) -> Way:
+def way_by(names: Names, timing: CheckTiming = REAL.checks, **refused: str) -> Way:
     """Connect by these names; `refused` are addresses, dots written as "_", that nothing may be sent to, and why."""
     forbidden = {address.replace("_", "."): why for address, why in refused.items()}
-    return Way(names, lambda host, address: forbidden.get(address))
+    return Way(names, lambda host, address: forbidden.get(address), timing)
 
 
 class Authority:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from controller.api.credentials import CredentialSource
 from controller.api.reports import digest_of
 from controller.api.route import HttpCheck
+from controller.api.timing import CheckTiming
 from tests.checks.servers import Names, Talker, answer, way_by
 from tests.support.routes import A, B, a_remote, with_token
 from tests.support.waiting import until
@@ -65,6 +66,11 @@ class Running:
 
     def metric(self, name, **labels):
         return self.registry.get_sample_value(name, labels)
+
+    @property
+    def errors(self):
+        """How many checks ended with a wrong status."""
+        return self.metric("beamlit_remote_checks_total", reason="ErrorAnswer")
 
     @property
     def count(self):
@@ -179,23 +185,29 @@ async def test_what_nobody_uses_is_not_checked_and_not_told_of():
 
 
 async def test_one_failure_of_a_healthy_backend_is_looked_at_again_soon_and_told_only_then():
-    talker = Talker(answer(200))
-    async with talker.listening() as port, running() as one:
-        remote = over(port)
+    way = way_by(
+        Names(remote__example="127.0.0.1", steady__example="127.0.0.2"), CheckTiming(least_interval=1, in_doubt=0.05)
+    )
+    every_second = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+    talker, steady = Talker(answer(200)), Talker(answer(200))
+    async with talker.listening() as port, steady.listening("127.0.0.2") as other, running(way) as one:
+        remote = a_remote(port=port, health_check=every_second)
+        control = a_remote("steady.example", port=other, health_check=every_second)
         one.serve(A, remote)
+        one.serve(B, control)
         await one.found(A, remote, "Answering")
-        told = len(one.told)
+        await one.found(B, control, "Answering")
+        when_told = []
+        one.checks.observer = lambda models: when_told.append(one.errors)
+        asked = steady.heard = talker.heard = []
         talker.words = answer(500)
-
-        async def failed_once():
-            return one.metric("beamlit_remote_checks_total", reason="ErrorAnswer") == 1
-
-        await until(failed_once, "the next check", within=15)
-        assert one.checks.report(A, remote).healthy
-        assert len(one.told) == told
-        # After a second, not after the five of the interval.
-        await one.found(A, remote, "ErrorAnswer", within=3.5)
-        assert one.count == 3
+        await one.found(A, remote, "ErrorAnswer", within=60)
+    # Who was healthy is told to be not with the second failure.
+    assert when_told == [2]
+    # That came before the turn of either: since the first failure, the other one was asked once at most.
+    whose = ["remote" if b"remote.example" in words else "steady" for words in asked]
+    first, second, *_ = (number for number, one in enumerate(whose) if one == "remote")
+    assert whose[first:second].count("steady") <= 1
 
 
 class Seen:
@@ -230,10 +242,15 @@ async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
 async def test_many_backends_are_checked_a_few_at_a_time():
     talker = Talker(hang=True)
     names = Names(**{f"r{number}__example": "127.0.0.1" for number in range(40)})
-    async with talker.listening() as port, running(way_by(names)) as one:
+    async with talker.listening() as port, running(way_by(names, CheckTiming(longest=600))) as one:
         for number in range(40):
             one.serve(A._replace(name=f"m{number}"), a_remote(f"r{number}.example", port=port, health_check=CHECK))
-        await asyncio.sleep(0.5)
+
+        async def all_that_may():
+            return talker.connections >= 16
+
+        await until(all_that_may, "sixteen are checked", within=60)
+        await asyncio.sleep(0.1)
         assert talker.connections == 16
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from controller.api.timing import REAL, Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.stage import Stage, stage_on
@@ -30,16 +31,22 @@ def backends(network: Network, folder: Path) -> Iterator[Backends]:
         yield backends
 
 
+@pytest.fixture(scope="module")
+def timing() -> Timing:
+    """The product's times; a module may have others."""
+    return REAL
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
+async def plane(network: Network, backends: Backends, folder: Path, timing: Timing) -> AsyncIterator[Plane]:
     """An xDS server and one Envoy."""
-    async with Plane(network, backends, folder).running() as plane:
+    async with Plane(network, backends, folder, timing).running() as plane:
         await plane.join()
         yield plane
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(network: Network, folder: Path) -> AsyncIterator[Stage]:
+async def stage(network: Network, folder: Path, timing: Timing) -> AsyncIterator[Stage]:
     """An xDS server, one Envoy, and servers of streams on both sides."""
-    async with stage_on(network, folder) as stage:
+    async with stage_on(network, folder, timing=timing) as stage:
         yield stage

@@ -108,40 +108,6 @@ async def test_changes_of_clusters_and_listeners_fail_no_request(plane: Plane) -
     assert report.errors == {}
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["with", "without"])
-@pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
-@pytest.mark.parametrize("side", ["local", "remote"])
-async def test_a_request_finds_the_other_side_though_nothing_may_leave_since(
-    plane: Plane, monkeypatch: pytest.MonkeyPatch, side: str, limit: int | None, kept: bool
-) -> None:
-    wanted = Wanted(away=100 if side == "remote" else 0, limit=limit)
-    model = await plane.serve(wanted)
-    backends = plane.backends
-    if not kept:
-        monkeypatch.setattr(plane.departed, "seconds", 0)
-    before = sum(one.count() for one in backends.all)
-    asked = asyncio.create_task(plane.ask(model, headers=[(f"on-{side}", "held=x;status=503")]))
-
-    async def is_there() -> bool:
-        return sum(one.count() for one in backends.all) > before
-
-    async def is_gone() -> bool:
-        return not await plane.envoy.hosts(f"{model.key}/remote")
-
-    try:
-        await until(is_there, "a server has it")
-        await plane.change(model, replace(wanted, away=0, remote=False))
-        if not kept:
-            await until(is_gone, "the way to the other side is gone")
-    finally:
-        for one in backends.all:
-            one.release("x")
-    reply = await asked
-
-    other = "local" if side == "remote" else "remote"
-    assert (reply.status, reply.route) == ((200, other) if kept else (503, side))
-
-
 async def test_models_that_come_and_go_fail_no_request_of_the_others(plane: Plane) -> None:
     model = await plane.serve(Wanted(away=50))
     load, stop = _load(model)
@@ -154,19 +120,6 @@ async def test_models_that_come_and_go_fail_no_request_of_the_others(plane: Plan
     report = await _ended(load, stop)
 
     assert report.errors == {}
-
-
-async def test_what_belonged_to_a_removed_model_is_gone(plane: Plane) -> None:
-    model = await plane.serve(Wanted(away=50))
-    assert model.local_cluster in " ".join(await plane.envoy.stats("cluster.*membership_total"))
-
-    await plane.withdraw(model)
-
-    async def is_gone() -> bool:
-        left = await plane.envoy.stats(f"{model.key}(/|\\.)")
-        return not [name for name in left if "membership_total" in name]
-
-    await until(is_gone, f"nothing of {model.key} is left")
 
 
 Load = tuple[asyncio.Task[Report], list[int]]

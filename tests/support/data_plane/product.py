@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import httpx
 import yaml
 
+from controller.api.timing import REAL, Timing
 from controller.cli.bootstrap import HostPort
 from controller.cli.state import State
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.envoy import Envoy
 from tests.support.network import unused_port
 from tests.support.processes import Child
+from tests.support.timed import command
 from tests.support.waiting import until
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
@@ -31,7 +32,10 @@ class Product:
     `remote` is `spec.offloadingConfig.remoteBackend`, by default the one of the backends over plain HTTP.
     """
 
-    def __init__(self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None, timing: Timing = REAL
+    ) -> None:
+        self._timing = timing
         self.backends = backends
         self.front = unused_port()
         self.url = f"http://127.0.0.1:{self.front}/v1/chat"
@@ -98,10 +102,9 @@ class Product:
 
     async def start(self, log_level: str = "warning", *options: str) -> None:
         """Start the control plane and wait until it is ready."""
-        command = [sys.executable, "-m", "controller.cli.main", "run", self._objects, "--log-level", log_level]
-        command += options
-        command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
-        self._process = Child(command, self._folder / "control-plane.log")
+        at = ("--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory)
+        run = ("run", self._objects, "--log-level", log_level, *options, *at)
+        self._process = Child(command(self._timing, *run), self._folder / "control-plane.log")
 
         async def is_ready() -> bool:
             assert self._process is not None

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from controller.api.credentials import CredentialSource, HeaderCredential, RemoteAuth
 from controller.api.endpoints import Replica
+from controller.api.timing import REAL, Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted, route_of
 from tests.support.data_plane.plane import Plane
@@ -116,7 +117,7 @@ def address_of(model: Model) -> str:
 
 
 @contextlib.asynccontextmanager
-async def stage_on(network: Network, folder: Path, *flags: str) -> AsyncIterator[Stage]:
+async def stage_on(network: Network, folder: Path, *flags: str, timing: Timing = REAL) -> AsyncIterator[Stage]:
     """Run everything, with one Envoy."""
     visits = Visits()
     nobody = network.host(99)
@@ -126,7 +127,7 @@ async def stage_on(network: Network, folder: Path, *flags: str) -> AsyncIterator
     async with contextlib.AsyncExitStack() as stack:
         for server in (*web, *rpc):
             await stack.enter_async_context(server.running())
-        plane = await stack.enter_async_context(Plane(network, backends, folder).running())
+        plane = await stack.enter_async_context(Plane(network, backends, folder, timing).running())
         await plane.join(flags=flags)
         stage = Stage(plane, Servers(tuple(web[:2]), web[2], nobody), Servers(tuple(rpc[:2]), rpc[2], nobody), visits)
         stack.push_async_callback(stage.session.close)

@@ -3,6 +3,8 @@
 import concurrent.futures
 import stat
 
+import pytest
+
 from controller.cli.state import State, default_state_directory
 
 
@@ -43,12 +45,13 @@ def test_nothing_is_kept_in_the_watched_folder(tmp_path):
         assert path.is_relative_to(tmp_path / "state")
 
 
-def test_where_it_is(monkeypatch, tmp_path):
-    monkeypatch.delenv("BEAMLIT_STATE_DIR", raising=False)
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
-    assert str(default_state_directory()) == "/home/me/.local/state/beamlit"
-    monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert str(default_state_directory()) == "/state/beamlit"
-    monkeypatch.setenv("BEAMLIT_STATE_DIR", "/chosen")
-    assert str(default_state_directory()) == "/chosen"
+@pytest.mark.parametrize(
+    ("environ", "where"),
+    [
+        ({}, "/home/me/.local/state/beamlit"),
+        ({"XDG_STATE_HOME": "/state"}, "/state/beamlit"),
+        ({"XDG_STATE_HOME": "/state", "BEAMLIT_STATE_DIR": "/chosen"}, "/chosen"),
+    ],
+)
+def test_where_it_is(environ, where):
+    assert str(default_state_directory({"HOME": "/home/me", **environ})) == where
