@@ -17,14 +17,15 @@ from pathlib import Path
 import click
 
 from benchmarks.proxies import configs
-from benchmarks.proxies.configs import FRONT_PORT, Upstreams
+from benchmarks.proxies.configs import Upstreams
 from benchmarks.proxies.duties import wait_until_splitting
-from benchmarks.proxies.envoys import Cpus, Envoys, free_network, on_cpus
+from benchmarks.proxies.envoys import Cpus, Envoys, on_cpus
 from benchmarks.proxies.features import CASES, FEATURES, LEGEND, NONE, Case, CasesRound, table, turns
 from benchmarks.proxies.lineup import Proxy, clients_of
 from benchmarks.proxies.product import ControlPlane, model_route
 from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.signals import until_signalled
+from tests.support.network import Network
 from xds_server.resources.model import Gateway
 
 _WARM_UP = 6
@@ -64,11 +65,11 @@ async def run(rounds: int, seconds_per_slot: float) -> int:
 @asynccontextmanager
 async def _lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIterator[Mapping[Case, Proxy]]:
     """Start one Envoy for each case, and one that is the upstream of all. Raises CannotRunError."""
-    network = free_network(FRONT_PORT)
-    upstreams = Upstreams((f"{network}.101", f"{network}.102", f"{network}.103"), f"{network}.110")
-    fronts = {case: f"{network}.{number}" for number, case in enumerate(CASES, 1)}
+    network = Network.unused()
+    upstreams = Upstreams.in_network(network)
+    fronts = {case: network.host(number) for number, case in enumerate(CASES, 1)}
     features = {feature.name: feature for feature in (NONE, *FEATURES)}
-    envoys.start("the upstream", configs.upstream(upstreams, protection.certificate), cpus.rest)
+    envoys.envoy("the upstream", configs.upstream(upstreams, protection.certificate), cpus.rest)
     async with AsyncExitStack() as stack:
         started = {}
         for case, front in fronts.items():
@@ -76,8 +77,7 @@ async def _lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIt
             route = feature.route(model_route(upstreams, case.local))
             plane = ControlPlane(feature.gateway(Gateway(front)), upstreams.replicas, route, protection.secrets)
             stack.push_async_callback(plane.stop)
-            name = f"{case.feature} {case.local}".replace(":", "")
-            started[case] = envoys.start(name, await plane.start(), cpus.proxies)
+            started[case] = envoys.envoy(f"{case.feature} {case.local}", await plane.start(), cpus.proxies)
         for case, front in fronts.items():
             await wait_until_splitting(front, case.local, envoys.check)
         yield {case: Proxy(envoy, clients_of(stack, fronts[case])) for case, envoy in started.items()}

@@ -35,10 +35,12 @@ from benchmarks.cluster.figures import (
     verdicts,
 )
 from benchmarks.proxies.envoys import CannotRunError
+from controller.cli.envoy_process import NoEnvoyError
 from controller.store.kube.client import KubeClient
 from tests.support.kube.addresses import own_address
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
+from tests.support.processes import ProcessEndedError
 from tests.tools import binaries
 
 INTERRUPTED = 130
@@ -190,7 +192,7 @@ async def _until_signalled(options: Options, api: ApiServer) -> int:
     except asyncio.CancelledError:
         click.echo("\ninterrupted; every process of the benchmark is gone", err=True)
         return INTERRUPTED
-    except (CannotRunError, OSError, TimeoutError) as error:
+    except (CannotRunError, NoEnvoyError, ProcessEndedError, OSError, TimeoutError) as error:
         click.secho(f"\ncould not run: {error or type(error).__name__}", fg="red", err=True)
         return 2
 

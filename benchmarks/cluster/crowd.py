@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.cluster.figures import Start
 from benchmarks.cluster.objects import Servers, model_name, objects_of
-from benchmarks.cluster.processes import Process, api_server_in
 from benchmarks.cluster.seen import Seen
 from benchmarks.cluster.tap import Tap
 from benchmarks.proxies.envoys import CannotRunError
@@ -20,6 +19,8 @@ from controller.store.kube.store import KubeStore
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.site import Site
 from tests.support.objects import KubeObject
+from tests.support.processes import Usage, processes_of
+from tests.tools import binaries
 
 CONTROLLER, XDS_SERVER, ENVOY, API_SERVER = "controller", "xds-server", "Envoy", "API server and etcd"
 PROGRAMS = (CONTROLLER, XDS_SERVER, ENVOY)
@@ -38,7 +39,7 @@ class Crowd:
         self.site = site
         self.client = client
         self.models = models
-        self._api = api_server_in(site.cluster.folder)
+        self._api = _api_server_in(site.cluster.folder)
         self._tap: Tap | None = None
         self._seen: Seen | None = None
 
@@ -129,13 +130,13 @@ class Crowd:
         (controller,) = self.site.controllers
         await asyncio.to_thread(controller.end)
 
-    def processes(self) -> Mapping[str, Process]:
+    def processes(self) -> Mapping[str, Usage]:
         """The programs that run."""
         (xds_server,), (envoy,) = self.site.xds_servers, self.site.envoys
-        found = {one.name: one for one in (Process(XDS_SERVER, xds_server.pid), Process(ENVOY, envoy.process.pid))}
+        found = {XDS_SERVER: Usage(xds_server.pid), ENVOY: envoy.process.usage}
         (controller,) = self.site.controllers
         if controller.alive:
-            found[CONTROLLER] = Process(CONTROLLER, controller.pid)
+            found[CONTROLLER] = Usage(controller.pid)
         return {name: found[name] for name in PROGRAMS if name in found}
 
     def cpu(self) -> Mapping[str, float]:
@@ -157,3 +158,9 @@ class Crowd:
     def folder(self) -> Path:
         """Where the programs write their logs."""
         return self.site.folder
+
+
+def _api_server_in(folder: Path) -> Sequence[Usage]:
+    """Find the kube-apiserver and the etcd that keep their files in this folder."""
+    programs = tuple(f"{program()} " for program in (binaries.etcd, binaries.kube_apiserver))
+    return [Usage(pid) for pid, command in processes_of(folder).items() if command.startswith(programs)]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from benchmarks.cluster.objects import Servers
 from controller.cli.bootstrap import HostPort
-from controller.cli.envoy_process import envoy_binary
+from tests.support.envoy import Envoy
 from tests.support.network import unused_port
 from tests.support.processes import Child
 
@@ -18,19 +16,13 @@ _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 def unused_servers(host: str, replicas: int) -> Servers:
     """Choose ports that nobody listens on."""
-    ports: dict[int, None] = {}
-    while len(ports) <= replicas:
-        ports[unused_port()] = None
-    remote, *local = (HostPort(host, port) for port in ports)
+    remote, *local = (HostPort(host, unused_port()) for _ in range(replicas + 1))
     return Servers(tuple(local), remote)
 
 
 def start(servers: Servers, folder: Path) -> Child:
     """Start the one process that listens at all of them."""
-    config = folder / "servers.yaml"
-    config.write_text(yaml.safe_dump(_config(servers)))
-    command = [envoy_binary(), "--config-path", config, "--use-dynamic-base-id", "--concurrency", 1]
-    return Child([*command, "--log-level", "warning"], folder / "servers.log")
+    return Envoy("servers", _config(servers), folder, workers=1).process
 
 
 def _config(servers: Servers) -> dict[str, object]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,15 +15,15 @@ import httpx
 from benchmarks.overflow.plan import Plan
 from benchmarks.overflow.policies import Policy
 from benchmarks.proxies.configs import FRONT_PORT, MODEL, UPSTREAM_PORT
-from benchmarks.proxies.envoys import CannotRunError, Envoys, free_network
+from benchmarks.proxies.envoys import CannotRunError, Envoys
 from benchmarks.proxies.product import ControlPlane
 from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
-from controller.cli.bootstrap import HostPort
+from tests.support.envoy import Envoy
+from tests.support.network import Network
 from xds_server.resources import names
 from xds_server.resources.model import Gateway
 
 _PROGRAM = Path(__file__).with_name("replicas.py")
-_ADMIN_PORT = 9901
 _NEVER_REACHED = 1_000_000
 _STARTS_WITHIN = 30.0
 
@@ -31,11 +31,11 @@ _STARTS_WITHIN = 30.0
 class Stage:
     """One policy's own Envoy, ready for requests at `url`."""
 
-    def __init__(self, url: str, plane: ControlPlane, route: ModelRoute, admin: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, plane: ControlPlane, route: ModelRoute, envoy: Envoy) -> None:
         self.url = url
         self._plane = plane
         self._route = route
-        self._admin = admin
+        self._envoy = envoy
 
     def split(self, away: int) -> None:
         """Send this percent away from now on."""
@@ -45,30 +45,29 @@ class Stage:
         """Return how many requests Envoy has had, and how many the replicas have now, as it tells a metrics system."""
         total = f"http.{names.front_listener(MODEL)}.downstream_rq_total"
         active = f"cluster.{names.local_cluster(MODEL)}.upstream_rq_active"
-        answer = await self._admin.get("/stats", params={"filter": f"^({total}|{active})$".replace(".", "\\.")})
-        counts = dict(line.rsplit(": ", 1) for line in answer.text.splitlines())
-        return int(counts[total]), int(counts[active])
+        counts = await self._envoy.stats(f"^({total}|{active})$".replace(".", "\\."))
+        return counts[total], counts[active]
 
 
 @asynccontextmanager
 async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Stage]:
     """Start what a policy needs. Raises CannotRunError and OSError."""
     pool = plan.pool
-    network = free_network(FRONT_PORT)
-    front, remote, *replicas = (f"{network}.{number}" for number in range(1, pool.replicas + 3))
+    network = Network.unused()
+    front, remote, *replicas = (network.host(number) for number in range(1, pool.replicas + 3))
     cpus = frozenset(os.sched_getaffinity(0))
     program = [sys.executable, "-I", "-S", _PROGRAM, plan.service, UPSTREAM_PORT, remote, pool.places, *replicas]
-    envoys.launch(f"the replicas of {policy.name}", program, cpus)
+    envoys.start(f"the replicas of {policy.name}", program)
     route = _route(remote, pool.places if policy.is_limited else _NEVER_REACHED)
     plane = ControlPlane(Gateway(front), replicas, route)
     url = f"http://{front}:{FRONT_PORT}/v1/completions"
-    try:
-        envoys.start(policy.name, await plane.start(HostPort(front, _ADMIN_PORT)), cpus, policy.workers)
-        async with httpx.AsyncClient(base_url=f"http://{front}:{_ADMIN_PORT}") as admin:
-            await _until_served(url, policy, envoys)
-            yield Stage(url, plane, route, admin)
-    finally:
-        await plane.stop()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(plane.stop)
+        envoy = envoys.envoy(policy.name, await plane.start(), cpus, policy.workers)
+        stack.push_async_callback(envoy.stop)
+        await envoy.started()
+        await _until_served(url, policy, envoys)
+        yield Stage(url, plane, route, envoy)
 
 
 def _route(remote: str, limit: int) -> ModelRoute:

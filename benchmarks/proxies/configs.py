@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.network import Network
 from xds_server.resources.names import ModelKey
 
 _HERE = Path(__file__).parent
@@ -30,6 +31,11 @@ class Upstreams:
 
     replicas: tuple[str, str, str]
     remote: str
+
+    @classmethod
+    def in_network(cls, network: Network) -> Upstreams:
+        """Choose addresses above those of the Envoys that send there."""
+        return cls((network.host(101), network.host(102), network.host(103)), network.host(110))
 
     @property
     def names(self) -> dict[str, str]:

@@ -10,10 +10,12 @@ from benchmarks.proxies import configs
 from benchmarks.proxies.comparison import SPLITS, VARIANTS, Kind, Variant
 from benchmarks.proxies.configs import FRONT_PORT, Upstreams
 from benchmarks.proxies.duties import duties, wait_until_splitting
-from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoy, Envoys, free_network
+from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoys
 from benchmarks.proxies.product import ControlPlane, model_route
 from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.slots import Clients, Slot
+from tests.support.envoy import Envoy
+from tests.support.network import Network
 from xds_server.resources.model import Gateway
 
 _CLIENTS = 32
@@ -33,21 +35,21 @@ class Proxy:
 
     def slot(self, seconds: float) -> Slot:
         """Put load on it for so long. Raises OSError when it is gone."""
-        return self.clients.slot(seconds, self.envoy.cpu_seconds)
+        return self.clients.slot(seconds, self.envoy.process.usage.cpu_seconds)
 
 
 @asynccontextmanager
 async def lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIterator[Mapping[Variant, Proxy]]:
     """Start one Envoy for each variant, and one that is the upstream of all. Raises CannotRunError."""
-    network = free_network(FRONT_PORT)
-    upstreams = Upstreams((f"{network}.101", f"{network}.102", f"{network}.103"), f"{network}.110")
-    fronts = {variant: f"{network}.{number}" for number, variant in enumerate(VARIANTS, 1)}
-    envoys.start("the upstream", configs.upstream(upstreams, protection.certificate), cpus.rest)
+    network = Network.unused()
+    upstreams = Upstreams.in_network(network)
+    fronts = {variant: network.host(number) for number, variant in enumerate(VARIANTS, 1)}
+    envoys.envoy("the upstream", configs.upstream(upstreams, protection.certificate), cpus.rest)
     async with AsyncExitStack() as stack:
         started = {}
         for variant, front in fronts.items():
             config = await _config(stack, variant, front, upstreams)
-            started[variant] = envoys.start(str(variant), config, cpus.proxies)
+            started[variant] = envoys.envoy(str(variant), config, cpus.proxies)
         for variant, front in fronts.items():
             await wait_until_splitting(front, variant.local, envoys.check)
         await _compare_duties(fronts)

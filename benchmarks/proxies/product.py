@@ -11,6 +11,7 @@ from benchmarks.proxies.configs import MODEL, Upstreams
 from controller.api.endpoints import Replica
 from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from controller.cli.bootstrap import HostPort, bootstrap_for
+from tests.support.envoy import ANY_PORT
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values, secret_resources
@@ -18,7 +19,6 @@ from xds_server.snapshot.assembly import Assembly
 from xds_server.stream.server import XdsServer
 
 NO_SECRETS: Values = {}
-_ANY_PORT = HostPort("127.0.0.1", 0)
 
 
 class ControlPlane:
@@ -32,10 +32,10 @@ class ControlPlane:
         self._server = XdsServer(self._token, lambda _: None)
         self.publish(route)
 
-    async def start(self, admin: HostPort = _ANY_PORT) -> str:
+    async def start(self) -> str:
         """Serve, and return the bootstrap of the Envoy that is to join."""
         port = await self._server.start("127.0.0.1:0")
-        return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), admin)
+        return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), ANY_PORT)
 
     def publish(self, route: ModelRoute) -> None:
         """Serve this route of the model from now on."""

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from benchmarks.proxies.envoys import CannotRunError
+from controller.cli.envoy_process import NoEnvoyError
+from tests.support.processes import ProcessEndedError
 
 INTERRUPTED = 130
 
@@ -24,6 +26,6 @@ async def until_signalled(work: Coroutine[Any, Any, int]) -> int:
     except asyncio.CancelledError:
         click.echo("\ninterrupted; every process of the benchmark is gone", err=True)
         return INTERRUPTED
-    except (CannotRunError, OSError) as error:
+    except (CannotRunError, NoEnvoyError, ProcessEndedError, OSError) as error:
         click.secho(f"\ncould not run: {error}", fg="red", err=True)
         return 2

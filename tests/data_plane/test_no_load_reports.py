@@ -55,7 +55,7 @@ async def test_it_serves_all_the_same(
     route = ModelRoute(port=9000, split=Split.away(0), local=LocalBackend(namespace="ns", service="m"))
     resources = resources_for(ModelKey("ns", "m"), route, backends.replicas, Gateway(gateway))
     owner.publish(Snapshot.of(resources), [one.key for one in resources])
-    envoy = Envoy("envoy", TOKEN, xds, tmp_path)
+    envoy = Envoy.joining("envoy", TOKEN, xds, tmp_path)
     try:
         await envoy.started()
 

@@ -183,7 +183,7 @@ async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIte
         delivery = Delivery(store, server, Gateway(network.host(1)))
         tasks = [asyncio.create_task(Controller(store, around).run()), asyncio.create_task(delivery.run())]
         xds = HostPort("127.0.0.1", await server.start("127.0.0.1:0"))
-        envoy = Envoy("envoy", TOKEN, xds, folder, asks_nobody_for_names)
+        envoy = Envoy.joining("envoy", TOKEN, xds, folder, asks_nobody_for_names)
         try:
             await envoy.started()
             yield Running(server, delivery, network.host(1))

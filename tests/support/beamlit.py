@@ -7,31 +7,20 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from controller.cli.envoy_process import envoy_binary
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
-from tests.support.processes import ROOT, Child
+from tests.support.processes import ROOT, Child, processes_of
+from tests.support.waiting import eventually
 
 BEAMLIT = Path(sys.executable).with_name("beamlit")
-
-Seen = TypeVar("Seen")
-
-
-async def eventually(look: Callable[[], Awaitable[Seen]], good: Callable[[Seen], object], within: float = 20.0) -> Seen:
-    """Look until it is good and return what was seen; fail with what was seen last after `within` seconds."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    while not good(seen := await look()):
-        assert loop.time() < deadline, f"after {within} s still: {seen!r}"
-        await asyncio.sleep(0.05)
-    return seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,17 +168,6 @@ class Product:
     async def programmed(self, name: str) -> None:
         """Wait until every Envoy has acknowledged a model."""
         await eventually(lambda: self.condition(name, "Programmed"), lambda seen: seen[:2] == ("True", "Programmed"))
-
-
-def processes_of(home: Path) -> Mapping[int, str]:
-    """The ids and command lines of all running processes that name `home` in their arguments."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # It may end meanwhile.
-            command = (process / "cmdline").read_bytes()
-            if str(home).encode() in command:
-                found[int(process.name)] = command.replace(b"\0", b" ").decode().strip()
-    return found
 
 
 @dataclass(frozen=True, slots=True)

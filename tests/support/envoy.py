@@ -1,4 +1,4 @@
-"""One real Envoy, started from the bootstrap that `beamlit bootstrap` prints, and its admin interface."""
+"""One real Envoy and its admin interface, from any bootstrap or from the one that `beamlit bootstrap` prints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import yaml
 
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.envoy_process import envoy_binary
-from tests.support.processes import Child
+from tests.support.processes import Child, file_name
 from tests.support.waiting import until
+
+ANY_PORT = HostPort("127.0.0.1", 0)
+"""Where the admin interface of an Envoy is that chooses the port itself, and says which."""
 
 Bootstrap = dict[str, Any]
 
@@ -22,10 +25,35 @@ def as_it_is(_: Bootstrap) -> None:
 
 
 class Envoy:
-    """A running Envoy. `change` edits its bootstrap before the start, `flags` go to its command line."""
+    """A running Envoy. `flags` go to its command line; without `cpus` it runs on those of this process.
+
+    Raises NoEnvoyError when there is none to start.
+    """
 
     def __init__(
         self,
+        name: str,
+        bootstrap: str | Bootstrap,
+        folder: Path,
+        *,
+        workers: int = 2,
+        flags: Sequence[str] = (),
+        cpus: frozenset[int] = frozenset(),
+    ) -> None:
+        self.node_id = name
+        config, self._admin_address = (folder / f"{file_name(name)}.{ending}" for ending in ("yaml", "admin"))
+        config.touch(mode=0o600)  # There may be keys in it.
+        config.write_text(bootstrap if isinstance(bootstrap, str) else yaml.safe_dump(bootstrap))
+        self._admin_address.unlink(missing_ok=True)
+        every = ["--admin-address-path", self._admin_address, "--disable-hot-restart", "--concurrency", workers]
+        every += ["--file-flush-interval-msec", "100"]
+        command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
+        self.process = Child(command, folder / f"{file_name(name)}.log", cpus=cpus)
+        self._admin: httpx.AsyncClient | None = None
+
+    @classmethod
+    def joining(
+        cls,
         node_id: str,
         token: str,
         xds: HostPort,
@@ -34,25 +62,17 @@ class Envoy:
         *,
         workers: int = 2,
         flags: Sequence[str] = (),
-    ) -> None:
-        self.node_id = node_id
-        self._folder = folder
-        bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, HostPort("127.0.0.1", 0)))
+    ) -> Envoy:
+        """Start one that joins an xDS server. `change` edits its bootstrap before."""
+        bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, ANY_PORT))
         change(bootstrap)
-        config = folder / f"{node_id}.yaml"
-        config.write_text(yaml.safe_dump(bootstrap))
-        self._admin_address = folder / f"{node_id}.admin"
-        every = ["--admin-address-path", self._admin_address, "--use-dynamic-base-id", "--concurrency", workers]
-        every += ["--file-flush-interval-msec", "100"]
-        command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
-        self.process = Child(command, folder / f"{node_id}.log")
-        self._admin: httpx.AsyncClient | None = None
+        return cls(node_id, bootstrap, folder, workers=workers, flags=flags)
 
     async def started(self) -> None:
-        """Wait for its admin interface."""
+        """Wait for its admin interface. Raises ProcessEndedError."""
 
         async def knows_its_address() -> bool:
-            assert self.process.alive, f"envoy ended:\n{self.process.last_words()}"
+            self.process.check()
             return self._admin_address.exists() and ":" in self._admin_address.read_text()
 
         await until(knows_its_address, "envoy says where its admin interface is")

@@ -1,10 +1,25 @@
-"""Addresses that nobody else uses: each test module has a loopback network of its own, so ports never collide."""
+"""Addresses that nobody else uses: networks and ports that one process has for as long as it lives.
+
+So test workers, test runs, benchmarks and demos that run at the same time never meet, and a server that was killed can
+come back to its own address.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import random
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+BACKEND_PORT = 8000
+"""The one port of every backend: only their addresses differ, as those of pods do."""
+_SECOND_OCTETS = range(16, 255)
+_PORTS = range(10000, 32700, 100)
+"""Blocks of a hundred, below what Linux gives to outgoing connections unless it is told otherwise (32768)."""
+_LISTENS = "0A"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,28 +30,60 @@ class Network:
 
     @classmethod
     def unused(cls) -> Network:
-        while True:
-            network = cls(f"127.{random.randint(16, 254)}.{random.randint(1, 254)}")
-            # The first address of a network in use always listens here, see below.
-            with socket.socket() as probe:
-                if probe.connect_ex((network.host(2), BACKEND_PORT)) != 0:
-                    return network
+        """Return one that this process has not had before."""
+        return next(network for network in _networks(os.getpid()) if not _is_listened_on(network))
 
     def host(self, number: int) -> str:
         return f"{self.prefix}.{number}"
 
 
-BACKEND_PORT = 8000
-"""The one port of every backend: only their addresses differ, as those of pods do."""
-
-
 def unused_port() -> int:
-    """Return a port that is free on every address and that the kernel does not give to outgoing connections."""
-    for port in random.sample(range(20000, 32000), 1000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))  # refused if anybody listens on any address
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
+    """Return a port that is free on every address and that this process has not had before."""
+    return next(port for port in _ports(os.getpid()) if _is_free(port))
+
+
+# By process: a fork claims for itself.
+
+
+@functools.cache
+def _networks(process: int) -> Iterator[Network]:
+    return (Network(f"127.{octet}.{third}") for octet in _claimed("octet", _SECOND_OCTETS) for third in range(1, 255))
+
+
+@functools.cache
+def _ports(process: int) -> Iterator[int]:
+    return (port for first in _claimed("port", _PORTS) for port in range(first, first + _PORTS.step))
+
+
+def _claimed(what: str, numbers: range) -> Iterator[int]:
+    """Yield numbers that no other process has, each once; they are this one's from then on.
+
+    A claim is a name in the abstract namespace of Unix sockets (unix(7)): it has one holder, belongs to the same
+    network namespace as the addresses do, leaves no file, and ends with its process, however that ends.
+    """
+    for number in random.sample(numbers, len(numbers)):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0beamlit/{what}/{number}")
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()  # Open until the process ends.
+        yield number
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))  # refused if anybody listens on any address
+        except OSError:
+            return False
+    return True
+
+
+def _is_listened_on(network: Network) -> bool:
+    """Tell whether anybody listens there: a process of one that claimed it before and was killed just now."""
+    first, second, third = map(int, network.prefix.split("."))
+    ours = f"{third:02X}{second:02X}{first:02X}:"
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return any(local[2:9] == ours and state == _LISTENS for _, local, _, state, *_ in lines)

@@ -1,32 +1,89 @@
-"""Processes that never outlive the tests: stopped on the way out, killed by the kernel should the tests be killed."""
+"""Processes that never outlive who started them: ended on the way out, by the kernel should that one be killed.
+
+Each leads a session of its own, so a Ctrl-C in the terminal reaches this process alone, which then ends the others.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[2]
 
+_GRACE = 10.0
+"""Seconds between asking a process to end and killing it."""
+_PR_SET_CHILD_SUBREAPER = 36
+_KIB = 1024
+
 # Runs in the child before its program: prctl(2), PR_SET_PDEATHSIG. A program of its own and not a function between fork
 # and exec, since this process has threads (gRPC's).
-_DIES_WITH_PARENT = (
-    "import ctypes, os, sys\n"
-    "ctypes.CDLL(None).prctl(1, 9)\n"
-    "os.getppid() == int(sys.argv[1]) or os._exit(1)\n"
-    "os.execv(sys.argv[2], sys.argv[2:])"
-)
+_DIES_WITH_PARENT = """
+import ctypes, os, sys
+parent, number, cpus, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, int(number))
+os.getppid() == int(parent) or os._exit(1)
+if cpus:
+    os.sched_setaffinity(0, map(int, cpus.split(",")))
+os.execv(command[0], command)
+"""
+
+
+class ProcessEndedError(AssertionError):
+    """A process did not start, or ended on its own. The message says which, and its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a running process uses, as Linux tells it."""
+
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that all its threads have used, user and system. Raises OSError when it is gone."""
+        clock = ctypes.c_int()
+        # clock_getcpuclockid(3): to the nanosecond, where /proc has hundredths.
+        if error := ctypes.CDLL(None).clock_getcpuclockid(self.pid, ctypes.byref(clock)):
+            raise OSError(error, f"no CPU clock of process {self.pid}: {os.strerror(error)}")
+        return time.clock_gettime(clock.value)
+
+    def resident_bytes(self) -> int:
+        """Return how much memory it holds now. Raises OSError when it is gone."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(found[1]) * _KIB if found else 0
 
 
 class Child:
-    """One process. Its standard error goes to a file, its standard output too unless it says "ready" there."""
+    """One process. Its standard error goes to a file, its standard output too unless it says "ready" there.
 
-    def __init__(self, command: Sequence[object], log: Path, *, says_ready: bool = False) -> None:
+    It runs on any of `cpus`, by default on those of this process. `end_with` is the signal that ends it, also when this
+    process is killed: SIGTERM for one that has processes of its own to end.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[object],
+        log: Path,
+        *,
+        says_ready: bool = False,
+        cpus: frozenset[int] = frozenset(),
+        end_with: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self.name = Path(str(command[0])).name
         self.log = log
-        launch = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *map(str, command)]
+        self._end_with = end_with
+        where = (os.getpid(), int(end_with), ",".join(map(str, sorted(cpus))))
+        launch = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, *map(str, (*where, *command))]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 launch,
@@ -41,35 +98,136 @@ class Child:
             with self._process.stdout as stdout:
                 if stdout.readline().strip() != b"ready":
                     self.kill()
-                    raise AssertionError(f"{command[0]} did not start:\n{self.last_words()}")
+                    raise ProcessEndedError(f"{command[0]} did not start:\n{self.last_words()}")
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     @property
+    def usage(self) -> Usage:
+        """What it uses, while it runs."""
+        return Usage(self.pid)
+
+    @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it still runs. One that ended keeps its id until `kill`, `terminate` or `stop`."""
+        if self._process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def check(self) -> None:
+        """Raise ProcessEndedError if it ended."""
+        if not self.alive:
+            raise ProcessEndedError(f"{self.name} ended on its own; its last words:\n{self.last_words()}")
 
     def kill(self) -> None:
         """SIGKILL it, and whatever it started in its session, and wait until it is gone."""
         if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            # Its own number is no other's: it has not been waited for.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
         """Signal it alone."""
-        self._process.send_signal(number)
-
-    def terminate(self, within: float = 10.0) -> int:
-        """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
         if self.alive:
-            self._process.terminate()
-            try:
-                self._process.wait(within)
-            except subprocess.TimeoutExpired:
-                self.kill()
+            os.kill(self.pid, number)
+
+    def terminate(self, within: float = _GRACE) -> int:
+        """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
+        self.send(signal.SIGTERM)
+        self._await_end(within)
+        if self.alive:
+            self.kill()
+        self._process.wait()
         return self._process.returncode
+
+    def stop(self) -> None:
+        """End it with its signal, and kill what is left of its session. May be called again."""
+        self.send(self._end_with)
+        self._await_end(_GRACE)
+        self.kill()
+
+    def _await_end(self, within: float) -> None:
+        """Block: on the way out a second Ctrl-C must not get between."""
+        deadline = time.monotonic() + within
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def last_words(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
+
+
+class Children:
+    """Processes by name, each with a log in one folder; leaving the context ends them, the latest first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[Child] = []
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[object],
+        *,
+        cpus: frozenset[int] = frozenset(),
+        end_with: signal.Signals = signal.SIGKILL,
+    ) -> Child:
+        """Start one."""
+        log = self.folder / f"{file_name(name)}.log"
+        return self.add(name, Child(command, log, cpus=cpus, end_with=end_with))
+
+    def add(self, name: str, child: Child) -> Child:
+        """Take one that runs."""
+        child.name = name
+        self._started.append(child)
+        return child
+
+    def check(self) -> None:
+        """Raise ProcessEndedError if one ended."""
+        for child in self._started:
+            child.check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._started):
+            child.stop()
+
+
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """End what comes to this process because its own parent ended: an Envoy outlives a killed `beamlit run` by intent.
+
+    prctl(2), PR_SET_CHILD_SUBREAPER. For a program whose other children have ended when the block does.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = _children()
+    try:
+        yield
+    finally:
+        for orphan in _children() - before:
+            os.kill(orphan, signal.SIGKILL)
+            os.waitpid(orphan, 0)
+
+
+def processes_of(folder: Path) -> Mapping[int, str]:
+    """Return the ids and command lines of all running processes that name this folder in their arguments."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # It may end meanwhile.
+            command = (process / "cmdline").read_bytes()
+            if str(folder).encode() in command:
+                found[int(process.name)] = command.replace(b"\0", b" ").decode().strip()
+    return found
+
+
+def file_name(name: str) -> str:
+    """Return a name as that of a file."""
+    return name.replace("/", "-").replace(" ", "-").replace(":", "")
+
+
+def _children() -> frozenset[int]:
+    return frozenset(map(int, Path("/proc/thread-self/children").read_text().split()))

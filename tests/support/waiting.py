@@ -1,18 +1,39 @@
-"""Waiting for what becomes true on its own."""
+"""Waiting for what becomes true on its own.
+
+The times are what something may take that is broken, on a machine that is busy: nothing that works comes near them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+PATIENCE = 30.0
+"""Seconds."""
+
+Seen = TypeVar("Seen")
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, within: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], what: str, within: float = PATIENCE) -> None:
     """Return as soon as the condition holds; fail the test if it does not within so many seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
     while not await condition():
         assert loop.time() < deadline, f"not within {within} s: {what}"
         await asyncio.sleep(0.02)
+
+
+async def eventually(
+    look: Callable[[], Awaitable[Seen]], good: Callable[[Seen], object], within: float = PATIENCE
+) -> Seen:
+    """Look until it is good and return what was seen; fail with what was seen last after `within` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while not good(seen := await look()):
+        assert loop.time() < deadline, f"after {within} s still: {seen!r}"
+        await asyncio.sleep(0.05)
+    return seen
 
 
 async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:
@@ -26,5 +47,5 @@ async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:
             last, since = value(), loop.time()
         return loop.time() - since > seconds
 
-    await until(rests, "it comes to rest", within=20)
+    await until(rests, "it comes to rest")
     return last

@@ -104,7 +104,7 @@ class Plane:
         flags: Sequence[str] = (),
     ) -> Envoy:
         """Start an Envoy that joins, and wait until it has all there is (or has refused it)."""
-        envoy = Envoy(node_id, token, self.xds, self._folder, change, workers=workers, flags=flags)
+        envoy = Envoy.joining(node_id, token, self.xds, self._folder, change, workers=workers, flags=flags)
         self.envoys.append(envoy)
         await envoy.started()
 

@@ -119,7 +119,7 @@ class Product:
 
     async def join(self, node_id: str, token: str | None = None) -> Envoy:
         """Start an Envoy that joins, and wait until it serves the model."""
-        envoy = Envoy(node_id, token or self._state.node_token(), self._xds, self._folder)
+        envoy = Envoy.joining(node_id, token or self._state.node_token(), self._xds, self._folder)
         self.envoys.append(envoy)
         await envoy.started()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.beamlit import BEAMLIT, eventually
+from tests.support.beamlit import BEAMLIT
 from tests.support.processes import Child
+from tests.support.waiting import eventually
 
 
 class Program:

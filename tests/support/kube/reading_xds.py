@@ -10,7 +10,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.cli.bootstrap import HostPort
-from tests.support.beamlit import eventually
+from tests.support.waiting import eventually
 from xds_server.snapshot.types import MAKE_BEFORE_BREAK
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"

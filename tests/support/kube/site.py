@@ -14,7 +14,7 @@ import yaml
 
 from controller.cli.bootstrap import HostPort
 from controller.store.kube.resources import RESOURCES
-from tests.support.beamlit import Reply, ask, eventually, no_request_fails
+from tests.support.beamlit import Reply, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
 from tests.support.kube.addresses import own_address
@@ -25,6 +25,7 @@ from tests.support.load import Traffic, closed_loop
 from tests.support.network import Network, unused_port
 from tests.support.objects import AModel, AService, ASlice, KubeObject, a_model, a_service, a_slice
 from tests.support.processes import ROOT
+from tests.support.waiting import eventually
 
 TOKEN = "the-token-of-these-tests"
 XDS_SERVICE = "beamlit-xds"
@@ -115,7 +116,7 @@ class Site:
 
     async def envoy(self, name: str = "envoy", xds: HostPort | None = None) -> Envoy:
         """Start an Envoy that joins an xDS server, the first one if none is said."""
-        envoy = Envoy(name, TOKEN, xds or self.replicas[0], self.folder)
+        envoy = Envoy.joining(name, TOKEN, xds or self.replicas[0], self.folder)
         self.envoys.append(envoy)
         await envoy.started()
         return envoy

@@ -1,0 +1,43 @@
+"""Two processes never have the same address, and one never has it twice."""
+
+import socket
+import subprocess
+import sys
+
+from tests.support.network import Network, unused_port
+from tests.support.processes import ROOT
+
+COUNT = 300
+PROGRAM = f"""
+from tests.support.network import Network, unused_port
+print(*(unused_port() for _ in range({COUNT})))
+print(*(Network.unused().prefix for _ in range({COUNT})))
+input()
+"""
+
+
+def test_addresses_are_handed_out_once():
+    ports, networks = list[str](), list[str]()
+    command = [sys.executable, "-c", PROGRAM]
+    others = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    ports += (str(unused_port()) for _ in range(COUNT))
+    networks += (Network.unused().prefix for _ in range(COUNT))
+    for other in others:
+        ports += other.stdout.readline().split()
+        networks += other.stdout.readline().split()
+    for other in others:
+        other.communicate("\n")
+    assert len(set(ports)) == len(ports) == 3 * COUNT
+    assert len(set(networks)) == len(networks) == 3 * COUNT
+
+
+def test_a_port_can_be_listened_on_at_every_address():
+    with socket.create_server(("", unused_port())) as server, socket.create_connection(server.getsockname()):
+        pass
+
+
+def test_the_hosts_of_a_network_are_loopback():
+    with socket.create_server((Network.unused().host(254), unused_port())) as server:
+        assert server.getsockname()[0].startswith("127.")

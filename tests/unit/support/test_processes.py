@@ -1,0 +1,142 @@
+"""A process that was started ends with who started it, and takes with it what it started itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support.processes import ROOT, Child, Children, ProcessEndedError, processes_of
+
+SLEEPS = "import time; time.sleep(600)"
+WITH_A_CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
+
+NOTES_ITS_END = """
+import signal, sys, time
+
+def end(*_):
+    with open(sys.argv[2], "a") as ends:
+        print(sys.argv[1], file=ends)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+print("started", flush=True)
+time.sleep(600)
+"""
+STARTS_ONE = """
+import sys, time
+from pathlib import Path
+from tests.support.processes import Child
+
+folder, sleeps = sys.argv[1:]
+child = Child((sys.executable, "-c", sleeps, folder), Path(folder, "log"))
+time.sleep(600)
+"""
+ADOPTS_ONE = """
+import sys, time
+from pathlib import Path
+from tests.support.processes import Child, adopting_orphans, processes_of
+
+folder, sleeps = sys.argv[1:]
+with adopting_orphans():
+    starts = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+    child = Child((sys.executable, "-c", starts, sys.executable, "-c", sleeps, folder), Path(folder, "log"))
+    while child.alive or len(processes_of(folder)) != 2:
+        time.sleep(0.02)
+    child.stop()
+    assert len(processes_of(folder)) == 2
+"""
+
+
+def wait_for_processes(folder, number):
+    deadline = time.monotonic() + 30
+    while len(processes_of(folder)) != number:
+        assert time.monotonic() < deadline, processes_of(folder)
+        time.sleep(0.02)
+
+
+def test_a_killed_one_is_gone_with_its_session(tmp_path):
+    child = Child((sys.executable, "-c", WITH_A_CHILD, SLEEPS, tmp_path), tmp_path / "log")
+    wait_for_processes(tmp_path, 2)
+    child.kill()
+    assert not child.alive
+    wait_for_processes(tmp_path, 0)
+
+
+def test_what_an_ended_one_left_in_its_session_ends_with_stop(tmp_path):
+    child = Child(("/bin/sh", "-c", f"{sys.executable} -c '{SLEEPS}' {tmp_path} & exec sleep 0.1"), tmp_path / "log")
+    deadline = time.monotonic() + 30
+    while child.alive:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    wait_for_processes(tmp_path, 1)
+    child.stop()
+    child.stop()
+    wait_for_processes(tmp_path, 0)
+
+
+def test_one_that_is_asked_to_end_tells_its_exit_code(tmp_path):
+    program = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('ready', flush=True); "
+    child = Child((sys.executable, "-c", program + "time.sleep(600)"), tmp_path / "log", says_ready=True)
+    assert child.terminate(within=60) == 7
+    assert child.terminate() == 7
+
+
+def test_one_that_does_not_end_is_killed(tmp_path):
+    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+    child = Child((sys.executable, "-c", program), tmp_path / "log", says_ready=True)
+    assert child.terminate(within=0.1) == -signal.SIGKILL
+
+
+def test_one_that_ended_on_its_own_is_named_with_its_last_words(tmp_path):
+    with Children(tmp_path) as children:
+        child = children.start("the/one", (sys.executable, "-c", "raise SystemExit('farewell')"))
+        deadline = time.monotonic() + 30
+        while child.alive and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(ProcessEndedError, match=r"the/one ended on its own(.|\n)*farewell"):
+            children.check()
+    with pytest.raises(ProcessEndedError, match="did not start"):
+        Child((sys.executable, "-c", "print('steady')"), tmp_path / "log", says_ready=True)
+
+
+def test_all_end_the_latest_first(tmp_path):
+    with Children(tmp_path) as children:
+        for name in ("first", "second", "third"):
+            command = (sys.executable, "-c", NOTES_ITS_END, name, tmp_path / "ends")
+            child = children.start(name, command, end_with=signal.SIGTERM)
+            deadline = time.monotonic() + 30
+            while "started" not in child.log.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+    assert (tmp_path / "ends").read_text().split() == ["third", "second", "first"]
+
+
+def test_it_tells_what_it_uses(tmp_path):
+    (cpu, *_) = os.sched_getaffinity(0)
+    child = Child((sys.executable, "-c", "while True: pass"), tmp_path / "log", cpus=frozenset({cpu}))
+    try:
+        before = child.usage.cpu_seconds()
+        while child.usage.cpu_seconds() < before + 0.1:
+            time.sleep(0.02)
+        assert child.usage.resident_bytes() > 1_000_000
+        assert os.sched_getaffinity(child.pid) == {cpu}
+    finally:
+        child.kill()
+    with pytest.raises(OSError):
+        child.usage.cpu_seconds()
+
+
+def test_the_kernel_ends_it_with_its_parent(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", STARTS_ONE, tmp_path, SLEEPS], cwd=ROOT)
+    wait_for_processes(tmp_path, 2)
+    parent.kill()
+    parent.wait()
+    wait_for_processes(tmp_path, 0)
+
+
+def test_orphans_are_adopted_and_ended(tmp_path):
+    subprocess.run([sys.executable, "-c", ADOPTS_ONE, tmp_path, SLEEPS], cwd=ROOT, check=True, timeout=60)
+    assert processes_of(tmp_path) == {}
