@@ -31,7 +31,7 @@ class Network:
     @classmethod
     def unused(cls) -> Network:
         """Return one that this process has not had before."""
-        return next(network for network in _networks(os.getpid()) if not _is_listened_on(network))
+        return next(_networks(os.getpid()))
 
     def host(self, number: int) -> str:
         return f"{self.prefix}.{number}"
@@ -47,7 +47,8 @@ def unused_port() -> int:
 
 @functools.cache
 def _networks(process: int) -> Iterator[Network]:
-    return (Network(f"127.{octet}.{third}") for octet in _claimed("octet", _SECOND_OCTETS) for third in range(1, 255))
+    octets = (octet for octet in _claimed("octet", _SECOND_OCTETS) if not _is_listened_on(octet))
+    return (Network(f"127.{octet}.{third}") for octet in octets for third in range(1, 255))
 
 
 @functools.cache
@@ -81,9 +82,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _is_listened_on(network: Network) -> bool:
-    """Tell whether anybody listens there: a process of one that claimed it before and was killed just now."""
-    first, second, third = map(int, network.prefix.split("."))
-    ours = f"{third:02X}{second:02X}{first:02X}:"
+def _is_listened_on(octet: int) -> bool:
+    """Tell whether anybody listens at 127.octet: what was started by one that claimed it before, and was killed."""
     lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return any(local[2:9] == ours and state == _LISTENS for _, local, _, state, *_ in lines)
+    # An address is written backwards.
+    return any(local[4:8] == f"{octet:02X}7F" and state == _LISTENS for _, local, _, state, *_ in lines)
