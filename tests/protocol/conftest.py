@@ -1,12 +1,11 @@
-"""A server on a loopback port, clients for it, and the real programs the tests run against it."""
+"""A server on a loopback port, and the real grpcurl."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from xds_client import Served
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from tests.support.protocol.xds_client import Served
+from tests.tools import binaries
 
 
 @pytest.fixture
@@ -19,6 +18,4 @@ async def served():
 
 @pytest.fixture(scope="session")
 def grpcurl() -> Path:
-    from binaries import grpcurl  # noqa: PLC0415
-
-    return grpcurl()
+    return binaries.grpcurl()

@@ -2,11 +2,12 @@
 
 import socket
 
-import httpx
 import pytest
-from envoy_resources import answers, endpoints, free_port, listener, model, running_envoy, until, upstream
-from xds_client import TOKEN, Served
 
+from tests.support.network import unused_port
+from tests.support.protocol.envoy_resources import answers, endpoints, listener, model, running_envoy, upstream
+from tests.support.protocol.xds_client import TOKEN, Served
+from tests.support.waiting import until
 from xds_server.snapshot.types import LISTENER
 
 
@@ -18,18 +19,18 @@ async def backend():
 
 @pytest.fixture
 async def served():
-    server = await Served.start(f"127.0.0.1:{free_port()}")
+    server = await Served.start(f"127.0.0.1:{unused_port()}")
     yield server
     await server.stop()
 
 
 async def test_envoy_starts_changes_and_loses_models(served, backend, tmp_path):
-    ports = {"ns/m": free_port(), "ns/n": free_port()}
+    ports = {"ns/m": unused_port(), "ns/n": unused_port()}
     served.publish(*model("ns/m", ports["ns/m"], backend))
     async with running_envoy(tmp_path, served.port, TOKEN):
-        await until(lambda: answers(ports["ns/m"]))
+        await until(lambda: answers(ports["ns/m"]), "ns/m answers")
         served.publish(*model("ns/n", ports["ns/n"], backend))
-        await until(lambda: answers(ports["ns/n"]))
+        await until(lambda: answers(ports["ns/n"]), "ns/n answers")
         (state,) = served.server.clients()
         assert (state.node_id, state.user_agent, state.authorised) == ("envoy-under-test", "envoy", True)
         assert state.initialised
@@ -40,38 +41,35 @@ async def test_envoy_starts_changes_and_loses_models(served, backend, tmp_path):
         async def gone():
             return not await answers(ports["ns/n"])
 
-        await until(gone)
+        await until(gone, "ns/n is gone")
         assert await answers(ports["ns/m"])
         assert served.server.clients()[0].overdue == ()
 
 
 async def test_a_listener_on_a_taken_port_is_quarantined_and_the_others_work(served, backend, tmp_path):
-    port = free_port()
-    with socket.create_server(("127.0.0.1", 0)) as holder:
+    port = unused_port()
+    with socket.create_server(("127.0.0.1", unused_port())) as holder:
         taken = holder.getsockname()[1]
         served.publish(*model("ns/good", port, backend), *model("ns/bad", taken, backend))
         async with running_envoy(tmp_path, served.port, TOKEN):
-            await until(lambda: answers(port))
+            await until(lambda: answers(port), "the model answers")
 
-            async def rejected():
-                return bool(served.server.clients()[0].rejections)
-
-            await until(rejected)
+            await until(lambda: served.server.clients()[0].rejections, "the listener is rejected")
             (rejection,) = served.server.clients()[0].rejections
             assert (rejection.key.type_url, rejection.key.name) == (LISTENER, "ns/bad")
             assert "ddress already in use" in rejection.message
 
-            other = free_port()
+            other = unused_port()
             served.publish(listener("ns/bad", other))
-            await until(lambda: answers(other))
+            await until(lambda: answers(other), "the model answers on its new port")
             assert served.server.clients()[0].rejections == ()
 
 
 async def test_a_restarted_server_resends_nothing_and_then_goes_on(served, backend, tmp_path):
-    port = free_port()
-    served.publish(*model("ns/m", port, backend), *model("ns/n", free_port(), backend))
-    async with running_envoy(tmp_path, served.port, TOKEN) as admin:
-        await until(lambda: answers(port))
+    port = unused_port()
+    served.publish(*model("ns/m", port, backend), *model("ns/n", unused_port(), backend))
+    async with running_envoy(tmp_path, served.port, TOKEN) as envoy:
+        await until(lambda: answers(port), "the model answers")
         await served.server.stop(0.5)
         assert await answers(port)
         again = await Served.start(f"127.0.0.1:{served.port}")
@@ -80,10 +78,10 @@ async def test_a_restarted_server_resends_nothing_and_then_goes_on(served, backe
             again.publish(*served.snapshot_resources())
             wanted = [(r.key, r.version) for r in served.snapshot_resources()]
 
-            async def holds_all():
+            def holds_all():
                 return [holding.complete for holding in again.server.holds(wanted)] == [True]
 
-            await until(holds_all)
+            await until(holds_all, "Envoy holds all")
             resent = {key for event in again.events if event.kind == "acknowledged" for key in event.keys}
             assert resent == set()
             assert await answers(port)
@@ -92,13 +90,11 @@ async def test_a_restarted_server_resends_nothing_and_then_goes_on(served, backe
                 again.publish(endpoints("ns/m", elsewhere))
                 moved = endpoints("ns/m", elsewhere)
 
-                async def has_moved():
+                def has_moved():
                     return again.server.holds([(moved.key, moved.version)])[0].complete
 
-                await until(has_moved)
+                await until(has_moved, "Envoy holds the new endpoint")
                 assert await answers(port)
-            async with httpx.AsyncClient(trust_env=False) as client:
-                stats = (await client.get(f"http://127.0.0.1:{admin}/stats?filter=update_rejected")).text
-            assert all(line.endswith(": 0") for line in stats.splitlines())
+            assert set((await envoy.stats("update_rejected")).values()) == {0}
         finally:
             await again.stop()

@@ -4,9 +4,10 @@ import asyncio
 import json
 
 import pytest
-from envoy_resources import model
-from xds_client import ADS
 
+from tests.support.protocol.envoy_resources import model
+from tests.support.protocol.xds_client import ADS
+from tests.support.waiting import PATIENCE
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 pytestmark = pytest.mark.timeout(600)  # the first run builds grpcurl
@@ -25,7 +26,7 @@ async def curl(grpcurl, served):
             grpcurl, "-plaintext", *sent, f"127.0.0.1:{served.port}", *arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, error = await asyncio.wait_for(process.communicate(), 30)
+        out, error = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode == 0, error.decode()
         return out.decode()
 

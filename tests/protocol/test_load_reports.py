@@ -6,8 +6,9 @@ import grpc
 import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
-from xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
 
+from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
+from tests.support.waiting import until
 from xds_server.snapshot.types import CLUSTER, ENDPOINT
 from xds_server.stream.load_wire import SUPPORTS_ALL
 from xds_server.stream.server import XdsServer
@@ -41,23 +42,14 @@ class Heard:
     def __init__(self):
         self.reports = []
         self.over = []
-        self._news = asyncio.Event()
 
     def heard(self, stream, clusters, now):
         if any(one.cluster == "trouble" for one in clusters):
             raise RuntimeError("trouble")
         self.reports.append((stream, {one.cluster: one.localities[0].issued for one in clusters}))
-        self._news.set()
 
     def ended(self, stream):
         self.over.append(stream)
-        self._news.set()
-
-    async def until(self, condition):
-        async with asyncio.timeout(5):
-            while not condition():
-                await self._news.wait()
-                self._news.clear()
 
 
 class ServedLoads(Served):
@@ -116,7 +108,7 @@ async def test_x01_the_first_message_says_who_it_is_and_later_ones_need_not(serv
     client = served.loads(SUPPORTS_ALL, node_id="gateway-7")
     await client.report()
     await client.report(a=3)
-    await served.heard.until(lambda: len(served.heard.reports) == 2)
+    await until(lambda: len(served.heard.reports) == 2, "2 reports are told")
     (first, nothing), (second, three) = served.heard.reports
     assert (first.node, first, nothing, three) == ("gateway-7", second, {}, {"a": 3})
     assert first.began > 1_700_000_000
@@ -142,7 +134,7 @@ async def test_readers_and_strangers_are_answered_and_do_not_count(served):
     assert await nobody.told() == (False, ["a"], 1.0)
     last = served.loads(SUPPORTS_ALL)
     await last.report()
-    await served.heard.until(lambda: served.heard.reports)
+    await until(lambda: served.heard.reports, "a report is told")
     assert [stream.node for stream, _ in served.heard.reports] == ["envoy-1"]
 
 
@@ -152,7 +144,7 @@ async def test_where_no_token_is_everybody_counts():
     try:
         served.publish()
         await served.loads(SUPPORTS_ALL, token="").report()
-        await served.heard.until(lambda: served.heard.reports)
+        await until(lambda: served.heard.reports, "a report is told")
     finally:
         await served.stop()
 
@@ -163,7 +155,7 @@ async def test_before_anything_is_served_reports_wait_and_are_not_lost(served):
     await asyncio.sleep(SILENCE_SECONDS)
     assert served.heard.reports == []
     served.publish(resource(CLUSTER, "a"))
-    await served.heard.until(lambda: served.heard.reports)
+    await until(lambda: served.heard.reports, "a report is told")
     assert served.heard.reports[0][1] == {"a": 5}
 
 
@@ -172,7 +164,7 @@ async def test_streams_of_one_node_have_different_beginnings(served):
     clients = [served.loads(SUPPORTS_ALL) for _ in range(3)]
     for client in clients:
         await client.report()
-    await served.heard.until(lambda: len(served.heard.reports) == 3)
+    await until(lambda: len(served.heard.reports) == 3, "3 reports are told")
     assert len({stream.began for stream, _ in served.heard.reports}) == 3
 
 
@@ -182,7 +174,7 @@ async def test_a_stream_that_ends_is_said_to(served):
     await client.report()
     await client.told()
     assert await client.end() is grpc.StatusCode.OK
-    await served.heard.until(lambda: served.heard.over)
+    await until(lambda: served.heard.over, "the end is told")
 
 
 async def test_a_server_that_goes_away_ends_its_streams(served):
@@ -192,7 +184,7 @@ async def test_a_server_that_goes_away_ends_its_streams(served):
     await client.told()
     await served.server.stop(5.0)
     assert await client.call.code() is grpc.StatusCode.OK
-    await served.heard.until(lambda: served.heard.over)
+    await until(lambda: served.heard.over, "the end is told")
 
 
 async def test_a_report_that_nobody_can_take_ends_nothing(served):
@@ -201,5 +193,5 @@ async def test_a_report_that_nobody_can_take_ends_nothing(served):
     await client.report()
     await client.report(trouble=1)
     await client.report(a=1)
-    await served.heard.until(lambda: len(served.heard.reports) == 2)
+    await until(lambda: len(served.heard.reports) == 2, "2 reports are told")
     assert served.heard.reports[1][1] == {"a": 1}

@@ -21,7 +21,9 @@ from controller.proxies.fleet import Fleet
 from controller.reconcile.loads import Load, Rate
 from controller.store.objects import ObjectRef
 from tests.support.loads import to_local
+from tests.support.network import unused_port
 from tests.support.routes import A, a_route
+from tests.support.waiting import PATIENCE, until
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.resources.names import ModelKey
@@ -30,7 +32,6 @@ from xds_server.stream.clients import Holding
 from xds_server.stream.load_streams import LoadStream
 from xds_server.stream.load_wire import ClusterLoad
 
-BOUND = 30.0
 MODEL = ObjectRef("ModelDeployment", *A)
 ROUTE = a_route()
 REPORT = ModelReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
@@ -68,7 +69,7 @@ class Replica:
         self.loads = Loads()
         self.reports = Reports(self.served, self.served, self.loads)
         self.reports.look_again([A])
-        self.port = 0
+        self.port = unused_port()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -81,7 +82,6 @@ class Replica:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         if self._runner:
@@ -98,7 +98,7 @@ class Saying:
     def __init__(self, *lines: str | None) -> None:
         self.lines = lines
         self.may_go = asyncio.Event()
-        self.port = 0
+        self.port = unused_port()
 
     @property
     def address(self) -> str:
@@ -112,7 +112,6 @@ class Saying:
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", self.port).start()
-            self.port = runner.addresses[0][1]
             yield self
         finally:
             await runner.cleanup()
@@ -135,17 +134,9 @@ class Following:
         self.fleet = Fleet()
         self.replicas: asyncio.Queue[frozenset[str]] = asyncio.Queue()
         self.told: list[frozenset[ObjectRef] | None] = []
-        self._news = asyncio.Event()
 
     def observe(self, models: frozenset[ObjectRef] | None) -> None:
         self.told.append(models)
-        self._news.set()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(BOUND):
-            while not condition():
-                await self._news.wait()
-                self._news.clear()
 
     def refusals(self) -> tuple[str, ...] | None:
         report = self.fleet.report(MODEL, ROUTE)
@@ -185,60 +176,60 @@ async def another() -> AsyncIterator[Replica]:
 
 async def test_everything_is_heard_first_and_then_every_change(replica: Replica) -> None:
     async with following(replica) as this:
-        await this.until(lambda: this.refusals() == ())
+        await until(lambda: this.refusals() == (), "the model is heard of")
         replica.say("wrong")
-        await this.until(lambda: this.refusals() == ("wrong",))
+        await until(lambda: this.refusals() == ("wrong",), "the word is heard")
         assert this.told[-1] == {MODEL}
 
 
 async def test_a_replica_that_has_nothing_to_say_counts(replica: Replica) -> None:
     replica.served.routes.clear()
     async with following(replica) as this:
-        await this.until(lambda: this.fleet.report(MODEL, ROUTE) is not None)
+        await until(lambda: this.fleet.report(MODEL, ROUTE) is not None, "the model is heard of")
 
 
 async def test_two_replicas_are_heard_together(replica: Replica, another: Replica) -> None:
     replica.say("one")
     another.say("two")
     async with following(replica, another) as this:
-        await this.until(lambda: this.refusals() and set(this.refusals() or ()) == {"one", "two"})
+        await until(lambda: this.refusals() and set(this.refusals() or ()) == {"one", "two"}, "both are heard")
 
 
 async def test_a_replica_that_came_back_is_heard_again(replica: Replica) -> None:
-    async with following(replica, forget_after=BOUND) as this:
-        await this.until(lambda: this.refusals() == ())
+    async with following(replica, forget_after=PATIENCE) as this:
+        await until(lambda: this.refusals() == (), "the model is heard of")
         await replica.stop()
         replica.served.wrong = ("after",)
         await replica.start()
-        await this.until(lambda: this.refusals() == ("after",))
+        await until(lambda: this.refusals() == ("after",), "what it says afterwards is heard")
 
 
 async def test_the_last_word_of_a_replica_that_went_away_counts_for_a_while_only(replica: Replica) -> None:
     async with following(replica) as this:
-        await this.until(lambda: this.refusals() == ())
+        await until(lambda: this.refusals() == (), "the model is heard of")
+        clock = asyncio.get_running_loop().time
+        stopping = clock()
         await replica.stop()
-        assert this.refusals() == ()
-        await this.until(lambda: this.refusals() is None)
+        await until(lambda: this.refusals() is None, "the model is forgotten")
+        assert clock() - stopping >= 0.5
         assert this.told[-1] is None
 
 
 async def test_a_replica_that_is_no_longer_named_does_not_count(replica: Replica, another: Replica) -> None:
     replica.say("one")
     async with following(replica, another) as this:
-        await this.until(lambda: len(this.fleet.replicas) == 2)
+        await until(lambda: len(this.fleet.replicas) == 2, "both are heard")
         this.replicas.put_nowait(frozenset((another.address,)))
-        await this.until(lambda: this.fleet.replicas == {another.address})
+        await until(lambda: this.fleet.replicas == {another.address}, "one is left")
         assert this.refusals() == ()
 
 
 async def test_a_replica_that_is_not_there_yet_is_heard_when_it_comes() -> None:
     late = Replica()
-    await late.start()
-    await late.stop()  # its port is known, and nobody is there
-    async with following(late, forget_after=BOUND) as this:
+    async with following(late, forget_after=PATIENCE) as this:
         await late.start()
         try:
-            await this.until(lambda: this.refusals() == ())
+            await until(lambda: this.refusals() == (), "the model is heard of")
         finally:
             await late.stop()
 
@@ -246,9 +237,9 @@ async def test_a_replica_that_is_not_there_yet_is_heard_when_it_comes() -> None:
 async def test_a_first_list_that_takes_long_counts_whole_when_it_ends() -> None:
     async with Saying(ONE_MODEL, None, END).running() as slow, following(slow) as this:
         this.fleet.complete("another", frozenset())
-        await this.until(lambda: this.told)  # it was given up
+        await until(lambda: this.told, "it was given up")
         slow.may_go.set()
-        await this.until(lambda: slow.address in this.fleet.replicas)
+        await until(lambda: slow.address in this.fleet.replicas, "its list counts")
         report = this.fleet.report(MODEL, ROUTE)
         assert report and report.programmed == 1
 
@@ -256,21 +247,21 @@ async def test_a_first_list_that_takes_long_counts_whole_when_it_ends() -> None:
 @pytest.mark.parametrize("nonsense", ["null", "[1]", "{", '{"name": 1}'])
 async def test_who_says_what_is_no_report_does_not_count(nonsense: str) -> None:
     async with Saying(nonsense, END).running() as strange, following(strange) as this:
-        await this.until(lambda: this.told)
+        await until(lambda: this.told, "it was given up")
         assert not this.fleet.replicas
 
 
 async def test_who_went_away_after_nonsense_is_forgotten_too() -> None:
     strange = Saying(ONE_MODEL, END, "nonsense")
     async with strange.running(), following(strange) as this:
-        await this.until(lambda: this.fleet.replicas)
+        await until(lambda: this.fleet.replicas, "it is heard")
         strange.lines = ()
-        await this.until(lambda: not this.fleet.replicas)
+        await until(lambda: not this.fleet.replicas, "it is gone")
 
 
 async def load_of(this: Following, condition: Callable[[Load], bool]) -> Load:
     """The load of the model, once it is as expected."""
-    async with asyncio.timeout(BOUND):
+    async with asyncio.timeout(PATIENCE):
         while True:
             load = this.fleet.loads.load(MODEL, datetime.now(UTC))
             if isinstance(load, Known) and condition(load.value):
@@ -279,7 +270,7 @@ async def load_of(this: Following, condition: Callable[[Load], bool]) -> Load:
 
 
 async def unknown(this: Following) -> str:
-    async with asyncio.timeout(BOUND):
+    async with asyncio.timeout(PATIENCE):
         while True:
             load = this.fleet.loads.load(MODEL, datetime.now(UTC))
             if isinstance(load, Unknown):

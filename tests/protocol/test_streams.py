@@ -8,8 +8,9 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
-from xds_client import TOKEN, DeltaClient, Served, model, resource
 
+from tests.support.protocol.xds_client import TOKEN, DeltaClient, Served, model, resource
+from tests.support.waiting import until
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from xds_server.stream.server import AddressInUseError, XdsServer
 
@@ -26,12 +27,6 @@ async def follow_a_model(client, name="m"):
     await (await client.expect(ROUTE, name)).ack()
 
 
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is what another task does
-            await asyncio.sleep(0.005)
-
-
 async def test_a_model_comes_and_a_second_one_joins_it(served):
     served.publish(*model("m"))
     client = served.delta()
@@ -46,7 +41,7 @@ async def test_x01_x15_the_client_is_known_by_the_node_of_its_first_request(serv
     served.publish(*model("m"))
     client = served.delta("gateway-7")
     await follow_a_model(client)
-    await until(lambda: served.server.clients()[0].initialised)
+    await until(lambda: served.server.clients()[0].initialised, "the client is initialised")
     (state,) = served.server.clients()
     assert (state.node_id, state.protocol, state.is_debug) == ("gateway-7", "delta", False)
     assert state.authorised
@@ -85,7 +80,7 @@ async def test_x15_a_rejection_is_told_and_visible(served):
     await client.subscribe(LISTENER)
     await client.expect(LISTENER, "m")
     await client.nack("cannot bind")
-    await until(lambda: served.events[-1].kind == "rejected")
+    await until(lambda: served.events[-1].kind == "rejected", "the rejection is told")
     assert {key.name for key in served.events[-1].keys} == {"m"}
     (state,) = served.server.clients()
     assert [(r.key.name, r.message) for r in state.rejections] == [("m", "cannot bind")]
@@ -96,7 +91,7 @@ async def test_holds_says_what_each_client_has_acked(served):
     client = served.delta()
     await follow_a_model(client)
     wanted = [(r.key, r.version) for r in model("m")]
-    await until(lambda: served.server.holds(wanted)[0].complete)
+    await until(lambda: served.server.holds(wanted)[0].complete, "the client holds the model")
     newer = resource(ROUTE, "m", "2")
     (holding,) = served.server.holds([*wanted, (newer.key, newer.version)])
     assert holding.missing == {newer.key}
@@ -218,9 +213,12 @@ async def test_comings_and_goings_are_told_and_counted():
     client = served.delta("debug/me")
     await follow_a_model(client)
     assert registry.get_sample_value("beamlit_xds_streams", {"type": "ADS"}) == 1
-    await until(lambda: registry.get_sample_value("beamlit_xds_acks_total", {"type": "RDS"}) == 1)
+    await until(
+        lambda: registry.get_sample_value("beamlit_xds_acks_total", {"type": "RDS"}) == 1,
+        "the acknowledgement is counted",
+    )
     await client.close()
-    await until(lambda: events[-1].kind == "disconnected")
+    await until(lambda: events[-1].kind == "disconnected", "the end is told")
     assert events[0].kind == "connected"
     assert events[0].is_debug
     assert registry.get_sample_value("beamlit_xds_streams", {"type": "ADS"}) == 0

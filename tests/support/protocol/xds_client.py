@@ -12,6 +12,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
+from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from xds_server.stream.clients import ClientEvent
@@ -85,9 +86,9 @@ class Client:
         await self.call.write(request)
 
     async def receive(self):
-        """The next response, in at most five seconds. A read given up by `silence` goes on here."""
+        """The next response. A read given up by `silence` goes on here."""
         task, self._pending = self._pending or asyncio.ensure_future(self.call.read()), None
-        self.last = await asyncio.wait_for(task, 5)
+        self.last = await asyncio.wait_for(task, PATIENCE)
         assert self.last is not grpc.aio.EOF, await self.call.details()
         return self.last
 

@@ -1,0 +1,1 @@
+"""A client of the xDS server that is played by hand, and the smallest resources that a real Envoy serves."""
