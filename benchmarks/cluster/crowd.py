@@ -16,6 +16,7 @@ from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
 from controller.store.kube.resources import RESOURCES
 from controller.store.kube.store import KubeStore
+from tests.support.beamlit import executed
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.site import Site
 from tests.support.objects import KubeObject
@@ -51,7 +52,7 @@ class Crowd:
         await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
         folder = api.folder / name
         folder.mkdir()
-        async with Site(api, name, folder).running() as site:
+        async with Site(api, name, folder, executed).running() as site:
             yield cls(site, client, models)
 
     @property

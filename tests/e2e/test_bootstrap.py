@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from controller.cli.envoy_process import envoy_binary
-from tests.support.beamlit import Product, ask, beamlit, eventually, no_request_fails
+from tests.support.beamlit import Product, ask, beamlit, eventually, executed_beamlit, no_request_fails
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.network import unused_port
@@ -72,7 +72,7 @@ class Fleet:
     async def join(self, node_id: str, **options: Path) -> None:
         """What a user types: print the bootstrap into a file, start an Envoy with it."""
         state = options.get("state_dir", self.product.state)
-        ended = await beamlit(
+        ended = await executed_beamlit(
             *("bootstrap", "--xds-address", self.product.xds, "--node-id", node_id, "--state-dir", state)
         )
         assert ended.code == 0, ended.errors

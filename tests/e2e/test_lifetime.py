@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.beamlit import Product, ask, beamlit, eventually, no_request_fails, processes_of
+from tests.support.beamlit import (
+    Product,
+    Start,
+    ask,
+    beamlit,
+    eventually,
+    executed,
+    no_request_fails,
+    processes_of,
+)
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
+from tests.support.fork_server import Forked
 from tests.support.network import unused_port
 
 ANYWHERE = ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0")
@@ -21,8 +31,8 @@ ANYWHERE = ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0")
 class Chat:
     """A product of one test, and its one model."""
 
-    def __init__(self, home: Path, backends: Backends) -> None:
-        self.product = Product(home)
+    def __init__(self, home: Path, backends: Backends, start: Start = Forked) -> None:
+        self.product = Product(home, start)
         self.port = unused_port()
         self._backends = backends
         self.save()
@@ -133,7 +143,9 @@ async def test_an_object_that_was_removed_meanwhile_is_gone_after_a_restart(chat
         await eventually(lambda: ask(chat.port), lambda reply: reply.error == "ConnectError")
 
 
-async def test_what_is_written_is_the_users_own_and_outside_the_watched_folder(chat):
+async def test_what_is_written_is_the_users_own_and_outside_the_watched_folder(tmp_path, backends):
+    # Only what is executed has the umask of who starts it.
+    chat = Chat(tmp_path, backends, executed)
     product = chat.product
     umask = os.umask(0)
     try:

@@ -16,7 +16,7 @@ import pytest_asyncio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.beamlit import Product, beamlit, eventually
+from tests.support.beamlit import Product, beamlit, eventually, executed_beamlit
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.network import unused_port
@@ -58,7 +58,7 @@ def cells(output: str) -> list[list[str]]:
 
 
 async def test_the_table_has_a_line_for_each_model_and_problems_go_to_stderr(product):
-    ended = await beamlit("status", "--server", f"http://{product.admin}")
+    ended = await executed_beamlit("status", "--server", f"http://{product.admin}")
     assert ended.code == 0
     headings, *rows = cells(ended.output)
     assert headings == HEADINGS
@@ -169,7 +169,7 @@ async def test_help_has_examples_and_exit_codes(command):
 
 
 async def test_help_of_the_program_names_the_commands():
-    ended = await beamlit("--help")
+    ended = await executed_beamlit("--help")
     assert ended.code == 0
     assert "Examples:" in ended.output
     for command in ("run", "status", "bootstrap", "envoy"):

@@ -1,4 +1,4 @@
-"""One API server for all tests here, or one of its own for a test that breaks it."""
+"""One API server for all tests, or one of its own for a test that breaks it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import xdist
 
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
@@ -14,6 +15,7 @@ from tests.support.kube.crds import install_crds
 from tests.support.kube.existing import existing_cluster
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.proxy import Proxy
+from tests.support.kube.shared import shared_api_server
 from tests.support.kube.site import Site
 from tests.tools import binaries
 
@@ -35,11 +37,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An API server that all tests share: each keeps to its namespace."""
-    folder = tmp_path_factory.mktemp("api_server")
+def api_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An API server that all tests of all workers share: each keeps to its namespace."""
+    folder, run = tmp_path_factory.mktemp("api_server"), tmp_path_factory.getbasetemp()
+    shared = (run.parent if xdist.is_xdist_worker(request) else run) / "shared_api_server"
     given = os.environ.get(EXISTING)
-    with existing_cluster(Path(given), folder) if given else ApiServer.running(folder) as cluster:
+    with existing_cluster(Path(given), folder) if given else shared_api_server(shared, folder) as cluster:
         yield cluster
 
 
@@ -68,8 +71,9 @@ async def proxy(api_server: Cluster, tmp_path: Path) -> AsyncIterator[Proxy]:
 
 @pytest.fixture(scope="session")
 def crds(api_server: Cluster) -> None:
-    """The custom resources of deploy/crds, served."""
-    install_crds(api_server)
+    """The custom resources of deploy/crds, served: that of the tests has them from its start."""
+    if os.environ.get(EXISTING):
+        install_crds(api_server)
 
 
 @pytest.fixture

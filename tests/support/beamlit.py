@@ -7,18 +7,20 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 import httpx
 
 from controller.cli.envoy_process import envoy_binary
+from tests.support.fork_server import Forked
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
 from tests.support.processes import ROOT, Child, processes_of
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 BEAMLIT = Path(sys.executable).with_name("beamlit")
 
@@ -32,8 +34,39 @@ class Ended:
     errors: str
 
 
+class Start(Protocol):
+    """How a `beamlit` is started; what it prints goes to its log."""
+
+    def __call__(
+        self, arguments: Sequence[object], log: Path, environment: Mapping[str, str] | None = None, /
+    ) -> Child | Forked:
+        """Start it, without waiting."""
+
+
+def executed(arguments: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> Child:
+    """Start it as a user does, imports and all: for what a fork cannot show, and for what is measured."""
+    variables = (f"{name}={value}" for name, value in (environment or {}).items())
+    return Child(("/usr/bin/env", *variables, BEAMLIT, *arguments), log)
+
+
 async def beamlit(*arguments: object, **environment: str) -> Ended:
     """Run a command to its end; it is killed after 30 seconds."""
+    with TemporaryDirectory() as folder:
+        errors, output = Path(folder, "errors"), Path(folder, "output")
+        process = Forked(arguments, errors, environment, output=output)
+
+        async def ended() -> bool:
+            return not process.alive
+
+        try:
+            await until(ended, f"beamlit {arguments} ends", within=30)
+        finally:
+            process.kill()
+        return Ended(process.terminate(), *(file.read_text() for file in (output, errors)))
+
+
+async def executed_beamlit(*arguments: object, **environment: str) -> Ended:
+    """Run a command to its end as a user does."""
     process = await asyncio.create_subprocess_exec(
         BEAMLIT,
         *map(str, arguments),
@@ -57,7 +90,7 @@ async def beamlit(*arguments: object, **environment: str) -> Ended:
 class Product:
     """One `beamlit run`, the folder it watches and its state folder. It may be started several times."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, start: Start = Forked) -> None:
         self.home = home
         self.objects = home / "objects"
         self.objects.mkdir()
@@ -65,7 +98,8 @@ class Product:
         self.xds = f"127.0.0.1:{unused_port()}"
         self.admin = f"127.0.0.1:{unused_port()}"
         self._log = home / "beamlit.log"
-        self._process: Child | None = None
+        self._start = start
+        self._process: Child | Forked | None = None
 
     @contextlib.asynccontextmanager
     async def running(self, *options: object) -> AsyncIterator[Product]:
@@ -88,9 +122,7 @@ class Product:
     def launch(self, *options: object) -> None:
         """Start `beamlit run` without waiting."""
         addresses = ("--xds-address", self.xds, "--admin-address", self.admin)
-        self._process = Child(
-            (BEAMLIT, "run", self.objects, *addresses, "--state-dir", self.state, *options), self._log
-        )
+        self._process = self._start(("run", self.objects, *addresses, "--state-dir", self.state, *options), self._log)
 
     def kill(self) -> None:
         """SIGKILL `beamlit run`, and nothing else."""
@@ -101,8 +133,7 @@ class Product:
         """Signal `beamlit run` and return its exit code."""
         process = self._process
         assert process is not None
-        (pid,) = (pid for pid, command in processes_of(self.home).items() if f"{BEAMLIT} run " in command)
-        os.kill(pid, number)
+        process.send(number)
 
         async def alive() -> bool:
             return process.alive

@@ -5,31 +5,31 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 
 import httpx
 
 from controller.cli.bootstrap import HostPort
+from tests.support.beamlit import Start
+from tests.support.fork_server import Forked
 from tests.support.network import unused_port
-from tests.support.processes import Child
 from tests.support.waiting import until
-
-_BEAMLIT = Path(sys.executable).with_name("beamlit")
 
 
 class Gateway:
     """One gateway: the command, and the Envoy that it started."""
 
-    def __init__(self, name: str, xds: HostPort, token: str, folder: Path, *options: object) -> None:
+    def __init__(
+        self, name: str, xds: HostPort, token: str, folder: Path, *options: object, start: Start = Forked
+    ) -> None:
         self.admin = f"127.0.0.1:{unused_port()}"
         secret = folder / f"{name}.token"
         secret.write_text(token)
         addresses = ("--xds-address", xds, "--admin-address", self.admin)
-        command = (_BEAMLIT, "envoy", "--node-id", name, *addresses, "--node-token-file", secret, *options)
+        command = ("envoy", "--node-id", name, *addresses, "--node-token-file", secret, *options)
         # What a killed one leaves behind is in the folder of the test.
-        command = ("/usr/bin/env", f"TMPDIR={folder}", *command)
-        self.process = Child((*command, "--", "--concurrency", "2"), folder / f"{name}.log")
+        where = {"TMPDIR": str(folder)}
+        self.process = start((*command, "--", "--concurrency", "2"), folder / f"{name}.log", where)
 
     async def ready(self) -> None:
         """Wait until its readiness probe says so."""

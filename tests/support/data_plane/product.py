@@ -15,9 +15,8 @@ from controller.cli.bootstrap import HostPort
 from controller.cli.state import State
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.envoy import Envoy
+from tests.support.fork_server import Forked
 from tests.support.network import unused_port
-from tests.support.processes import Child
-from tests.support.timed import command
 from tests.support.waiting import until
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
@@ -46,7 +45,7 @@ class Product:
         self._state = State(folder / "state")
         self._xds = HostPort("127.0.0.1", unused_port())
         self._admin = HostPort("127.0.0.1", unused_port())
-        self._process: Child | None = None
+        self._process: Forked | None = None
         self._written: dict[str, Any] = {}
         plain = {"host": f"{backends.remote.host}:{backends.remote.port}", "scheme": "http"}
         self.offload_to(remote or plain)
@@ -102,9 +101,9 @@ class Product:
 
     async def start(self, log_level: str = "warning", *options: str) -> None:
         """Start the control plane and wait until it is ready."""
-        at = ("--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory)
-        run = ("run", self._objects, "--log-level", log_level, *options, *at)
-        self._process = Child(command(self._timing, *run), self._folder / "control-plane.log")
+        command = ["run", self._objects, "--log-level", log_level, *options]
+        command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
+        self._process = Forked(command, self._folder / "control-plane.log", context=self._timing)
 
         async def is_ready() -> bool:
             assert self._process is not None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.beamlit import BEAMLIT
+from tests.support.beamlit import Start
+from tests.support.fork_server import Forked
 from tests.support.processes import Child
 from tests.support.waiting import eventually
 
@@ -16,16 +17,17 @@ from tests.support.waiting import eventually
 class Program:
     """It may be killed and started again, at the same addresses. `probe` is where it answers /readyz and /metrics."""
 
-    def __init__(self, name: str, folder: Path, command: tuple[object, ...], probe: str) -> None:
+    def __init__(self, name: str, folder: Path, command: tuple[object, ...], probe: str, start: Start = Forked) -> None:
         self.name = name
         self.probe = probe
-        self._command = (BEAMLIT, *command)
+        self._command = command
+        self._start = start
         self._log = folder / f"{name}.log"
-        self._child: Child | None = None
+        self._child: Child | Forked | None = None
 
     def start(self) -> None:
         """Start it, without waiting. In the main thread: the kernel ends it when the thread that started it ends."""
-        self._child = Child(self._command, self._log)
+        self._child = self._start(self._command, self._log)
 
     async def ready(self) -> None:
         """Wait until it says so itself."""

@@ -14,9 +14,10 @@ import yaml
 
 from controller.cli.bootstrap import HostPort
 from controller.store.kube.resources import RESOURCES
-from tests.support.beamlit import Reply, ask, no_request_fails
+from tests.support.beamlit import Reply, Start, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
+from tests.support.fork_server import Forked
 from tests.support.kube.addresses import own_address
 from tests.support.kube.cluster import Cluster, User
 from tests.support.kube.program import Program
@@ -38,7 +39,7 @@ class Site:
     The gateway's ports are at a loopback address of this site alone: every site gives the same ones.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, folder: Path, start: Start = Forked) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.host = own_address()
@@ -52,6 +53,7 @@ class Site:
         self.backends: list[Backend] = []
         self._token = folder / "node-token"
         self._token.write_text(TOKEN)
+        self._start = start
         self._users: dict[str, User] = {}
         self._slices: list[ASlice] = []
         self._hand = UserHand(cluster)
@@ -90,7 +92,7 @@ class Site:
         lease, service = f"{self.namespace}/beamlit-controller", f"{self.namespace}/{XDS_SERVICE}"
         command: tuple[object, ...] = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
         command = (*command, "--xds-service", service, *self._where(user or self._known("controller")), *options)
-        program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe)
+        program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe, self._start)
         self.controllers.append(program)
         program.start()
         return program
@@ -105,7 +107,7 @@ class Site:
         command: tuple[object, ...] = ("xds-server", "--xds-address", xds, "--admin-address", admin)
         where = self._where(user or self._known("xds-server"))
         command = (*command, "--gateway-address", self.gateway, "--node-token-file", self._token, *where, *options)
-        program = Program(name, self.folder, command, str(admin))
+        program = Program(name, self.folder, command, str(admin), self._start)
         self.xds_servers.append(program)
         program.start()
         return program

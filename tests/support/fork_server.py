@@ -1,0 +1,204 @@
+"""`beamlit` without the seconds of imports that each start would cost: forked from a process that has made them.
+
+The server is one process for each that starts programs. It ends with it, and what it forked ends with the server. A
+request is one datagram: arguments, environment and context of the command, with three descriptors: its standard output,
+its standard error and the socket on which the new process says who it is, and the server how it ended.
+
+What a process inherits and no environment changes is the server's: its umask, and the seed of its hashes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import gc
+import importlib
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from controller.cli.main import main
+from tests.support.processes import ROOT
+
+_LONGEST_REQUEST = 1 << 20
+_DIE_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
+_IMPORTED = (
+    "controller.cli.controller_program",
+    "controller.cli.gateway_program",
+    "controller.cli.run",
+    "controller.cli.status",
+    "controller.cli.xds_program",
+    # Those that are imported at use by what these import.
+    "anyio._backends._asyncio",
+    "kubernetes.aio.client.rest",
+    "kubernetes.aio.config",
+)
+
+
+class Forked:
+    """One `beamlit`, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
+
+    `context` is the object of the command's context: anything that can be pickled.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        output: Path | None = None,
+        context: object = None,
+    ) -> None:
+        self.log = log
+        self._code: int | None = None
+        words = tuple(map(str, arguments))
+        request = pickle.dumps((words, {**os.environ, **(environment or {})}, context))
+        self._told, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with told, (output or log).open("ab") as out, log.open("ab") as errors:
+            socket.send_fds(_server(), [request], [out.fileno(), errors.fileno(), told.fileno()])
+        self.pid = int(self._told.recv(64) or 0)
+        assert self.pid, "the fork server ended; why stands in its standard error"
+
+    @property
+    def alive(self) -> bool:
+        return self._ended(0) is None
+
+    def kill(self) -> None:
+        """SIGKILL it, and whatever it started in its session, and wait until it is gone."""
+        if self.alive:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._ended(None)
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it alone."""
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def terminate(self, within: float = 10.0) -> int:
+        """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
+        self.send(signal.SIGTERM)
+        if self._ended(within) is None:
+            self.kill()
+        assert self._code is not None
+        return self._code
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def _ended(self, within: float | None) -> int | None:
+        """Wait for its end for so many seconds; return its exit code, below 0 a signal, and None if it goes on."""
+        if self._code is None and select.select((self._told,), (), (), within)[0]:
+            # If the server ended, so did whatever it forked.
+            self._code = int(self._told.recv(64) or -signal.SIGKILL)
+            self._told.close()
+        return self._code
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """Start the server of this process; return where it takes requests."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = (sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno()))
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(theirs.fileno(),),
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _import_everything() -> None:
+    """Import what the commands import when they run. Nothing of it may start a thread: fork(2) copies none."""
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    threads = list(Path("/proc/self/task").iterdir())
+    assert len(threads) == 1, threads
+    # What is there stays: no later collection looks at it, and its pages are shared.
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(requests: socket.socket) -> bytes:
+    """Fork for each request; return it in the new process, and nothing once nobody asks any more."""
+    me = os.getpid()
+    running: dict[int, tuple[int, int]] = {}
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor in running:
+                poll.unregister(descriptor)
+                pid, told = running.pop(descriptor)
+                _tell(told, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                _close(descriptor, told)
+                continue
+            request, descriptors, _, _ = socket.recv_fds(requests, _LONGEST_REQUEST, 3)
+            if not request:
+                return b""
+            output, errors, told = descriptors
+            if not (pid := os.fork()):
+                requests.detach()
+                _become_a_program(me, output, errors, told)
+                return request
+            _close(output, errors)
+            ended = os.pidfd_open(pid)
+            running[ended] = (pid, told)
+            poll.register(ended, select.POLLIN)
+
+
+def _become_a_program(parent: int, output: int, errors: int, told: int) -> None:
+    """Leave the server's session and descriptors, and let the kernel end this process with the server."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    _tell(told, os.getpid())
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def _tell(told: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # Nobody wants to know.
+        os.write(told, b"%d" % number)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _run(request: bytes) -> None:
+    arguments, environment, context = pickle.loads(request)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    sys.argv = ["beamlit", *arguments]
+    main.main(arguments, "beamlit", obj=context)
+
+
+if __name__ == "__main__":
+    _import_everything()
+    asked = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if asked:
+        _run(asked)
