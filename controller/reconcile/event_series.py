@@ -101,6 +101,10 @@ class SeriesOfEvents:
         else:
             del self._due[write.key]
 
+    def found(self, write: Write, now: datetime) -> None:
+        """A new one was there already: from an attempt whose answer was lost, with the count of then."""
+        self.wrote(replace(write, series=replace(write.series, count=1)), now)
+
     def vanished(self, write: Write, now: datetime) -> None:
         """The event is gone that was to be updated: it is to be written as a new one."""
         self._entries[write.key].written = 0

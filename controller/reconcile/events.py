@@ -92,7 +92,7 @@ class EventRecorder:
                 self._series.vanished(write, self._clock())
         except ConflictError as error:
             if write.new:  # It was written, only the answer was lost.
-                self._series.wrote(write, self._clock())
+                self._series.found(write, self._clock())
             else:
                 self._failed(write, error)
         except (ForbiddenError, RefusedError) as error:

@@ -86,6 +86,26 @@ async def test_an_event_that_was_written_though_its_answer_was_lost_is_not_writt
     assert (sink.attempts, recorder.dropped) == (1, 0)
 
 
+class Late(Sink):
+    """Takes the first event, and answers when nobody listens any more."""
+
+    async def create(self, series):
+        if self.written:
+            self._take(("exists", series.first.message, series.count))
+            raise ConflictError("exists")
+        self._take(("create", series.first.message, series.count))
+        await asyncio.Event().wait()
+
+
+async def test_what_happened_again_while_the_answer_was_lost_is_counted_all_the_same():
+    sink = Late()
+    async with recording(sink) as recorder:
+        recorder.record(an_event())
+        await settled()
+        recorder.record(an_event())
+    assert sink.written == [("create", "one", 1), ("exists", "one", 2), ("update", "one", 2)]
+
+
 @pytest.mark.parametrize("failure", [ForbiddenError("no"), RefusedError("no"), NotFoundError("no"), KeyError("a bug")])
 async def test_what_will_never_be_taken_is_dropped_and_the_next_one_is_written(failure):
     sink = Sink(failure)
