@@ -71,25 +71,31 @@ class Cluster:
     def user(self, namespace: str, name: str, *rules: dict[str, Any]) -> User:
         """A service account that may do what the rules of a Role say, in its own namespace and nowhere else."""
         metadata = {"name": name, "namespace": namespace}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+        account = {"kind": "ServiceAccount", "metadata": metadata}
+        role = {"kind": "Role", "metadata": metadata, "rules": list(rules)}
+        binding = {
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", **metadata}],
+        }
         rbac = "rbac.authorization.k8s.io/v1"
-        self.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
-            {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": list(rules)},
-            {
-                "apiVersion": rbac,
-                "kind": "RoleBinding",
-                "metadata": metadata,
-                "roleRef": role,
-                "subjects": [{"kind": "ServiceAccount", **metadata}],
-            },
-            namespace=namespace,
-        )
+        with self.client() as client:
+            for group, version, raw in (("api", "v1", account), ("apis", rbac, role), ("apis", rbac, binding)):
+                path = f"/{group}/{version}/namespaces/{namespace}/{str(raw['kind']).lower()}s/{name}"
+                client.patch(
+                    path,
+                    params={"fieldManager": "tests", "force": "true"},
+                    headers={"Content-Type": "application/apply-patch+yaml"},
+                    content=json.dumps({"apiVersion": version, **raw}),
+                ).raise_for_status()
         return self.service_account(namespace, name)
 
     def service_account(self, namespace: str, name: str) -> User:
         """A service account that exists, with a token of an hour."""
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}").stdout.strip()
+        with self.client() as client:
+            path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+            token: str = client.post(path, json={}).raise_for_status().json()["status"]["token"]
         return User(token, self._kubeconfig(f"{namespace}-{name}", token))
 
     def _kubeconfig(self, name: str, token: str) -> Path:
