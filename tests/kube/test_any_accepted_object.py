@@ -50,7 +50,7 @@ WITHIN = 60.0
 
 def specs() -> list[dict[str, Any]]:
     """Draw the specs, with a model and a Service of its own for each: of two that claim one, the younger is refused."""
-    definition = yaml.safe_load((ROOT / "deploy" / "crds" / "modeldeployment.yaml").read_text())
+    definition = yaml.load((ROOT / "deploy" / "crds" / "modeldeployment.yaml").read_text(), yaml.CSafeLoader)
     (version,) = definition["spec"]["versions"]
     drawn = objects_of(version["schema"]["openAPIV3Schema"]["properties"]["spec"], COUNT)
     return [own(index, spec) for index, spec in enumerate(drawn)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from tests.support.beamlit import eventually
+from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
 from tests.support.kube.site import Site
-from tests.support.load import Traffic, closed_loop
+from tests.support.load import Report, Traffic, closed_loop
 from tests.support.objects import ASlice, a_slice
 
 
@@ -30,10 +32,10 @@ async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
     await site.until_status("chat", lambda status: status["local"].get("capacity") == 12)
 
     url = f"http://{site.gateway}:{await site.port('chat')}/"
-    slow = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0.2"})
-    below = await closed_loop(url, clients=6, requests=60, traffic=slow)
-    assert (below.errors, below.summary.remote) == ({}, 0)
-    above = await closed_loop(url, clients=60, requests=60, traffic=slow)
+    for _ in range(10):
+        below = await at_once(6, url, envoy, site.backends)
+        assert (below.errors, below.summary.remote) == ({}, 0)
+    above = await at_once(60, url, envoy, site.backends)
     assert above.errors == {}
     assert 6 <= above.summary.local <= 7  # two workers
 
@@ -52,6 +54,25 @@ async def test_more_envoys_than_share_the_limit_are_told_of(site: Site) -> None:
     (line,) = [line for line in server.log.splitlines() if "more Envoys are connected" in line]
     assert "connected=2" in line
     assert "share=1" in line
+
+
+async def at_once(requests: int, url: str, envoy: Envoy, backends: list[Backend]) -> Report:
+    """Send so many requests where none is in flight; replicas answer none before all have arrived."""
+
+    async def in_flight() -> int:
+        return sum((await envoy.stats(r"chat.*\.upstream_rq_active$")).values())
+
+    async def arrived() -> int:
+        return sum([await asyncio.to_thread(one.count) for one in backends])
+
+    await eventually(in_flight, lambda count: count == 0)
+    before = await arrived()
+    held = Traffic(headers=lambda _: {"on-local": "held=all"})
+    sending = asyncio.create_task(closed_loop(url, clients=requests, requests=requests, traffic=held))
+    await eventually(arrived, lambda count: count == before + requests)
+    for one in backends:
+        await asyncio.to_thread(one.release, "all")
+    return await sending
 
 
 def gateway(*ready: str) -> ASlice:

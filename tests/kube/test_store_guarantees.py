@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from controller.store.kube.store import KubeStore
 from tests.store.manifests import make_object
 from tests.store.reader import Reader
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.proxy import EXPIRED, Proxy
 from tests.support.kube.request import listing, watch
 from tests.support.kube.user import UserHand
@@ -44,21 +45,25 @@ def event(kind: str, raw: dict[str, Any], version: object) -> dict[str, Any]:
 # List
 
 
-async def test_a_list_in_pages_is_one_batch(proxy: Proxy, api_server: Cluster, namespace: str) -> None:
-    await UserHand(api_server).apply(*(make_secret(name, namespace) for name in MANY))
-    async with running_store(proxy.kubeconfig, ("Secret",), namespace) as store:
+@pytest.fixture(scope="module")
+def crowded(api_server: Cluster) -> Iterator[str]:
+    """A namespace with more Secrets than a page takes."""
+    with fresh_namespace(api_server) as name:
+        UserHand(api_server).apply_now(*(make_secret(one, name) for one in MANY))
+        yield name
+
+
+async def test_a_list_in_pages_is_one_batch(proxy: Proxy, crowded: str) -> None:
+    async with running_store(proxy.kubeconfig, ("Secret",), crowded) as store:
         batch = await Reader(store, "Secret").next()
     assert batch.complete
     assert len(batch.changed) == len(MANY)
     assert ["continue" in request.query for request in proxy.requests if request.lists] == [False, True]
 
 
-async def test_a_page_that_came_too_late_lets_the_list_begin_again_as_a_whole(
-    proxy: Proxy, api_server: Cluster, namespace: str
-) -> None:
-    await UserHand(api_server).apply(*(make_secret(name, namespace) for name in MANY))
+async def test_a_page_that_came_too_late_lets_the_list_begin_again_as_a_whole(proxy: Proxy, crowded: str) -> None:
     proxy.fail(lambda request: "continue" in request.query, 410)
-    async with running_store(proxy.kubeconfig, ("Secret",), namespace) as store:
+    async with running_store(proxy.kubeconfig, ("Secret",), crowded) as store:
         assert len((await Reader(store, "Secret").next()).changed) == len(MANY)
     assert [request.query.get("limit") for request in proxy.requests if request.lists] == ["500", "500", None]
 

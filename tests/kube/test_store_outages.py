@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from pathlib import Path
 
 import pytest
 
 from tests.support.kube.api_server import ApiServer
-from tests.support.kube.watched import Watched, becomes, make_secret, watched_secrets
+from tests.support.kube.proxy import Proxy
+from tests.support.kube.watched import Watched, becomes, make_secret, watched_secrets, whole_list
 
 NAMESPACE = "default"
 
@@ -50,10 +53,18 @@ async def test_of_an_etcd_that_came_back_empty_handed_nothing_is_believed_withou
         assert watched.reader.find(watched.ref("a")).metadata["uid"] == (await watched.raw("a"))["metadata"]["uid"]
 
 
-async def test_what_is_applied_again_before_the_second_look_was_never_gone(own_api_server: ApiServer) -> None:
-    async with watched_secrets(own_api_server, own_api_server.kubeconfig, NAMESPACE, 10.0) as watched:
+async def test_what_is_applied_again_before_the_second_look_was_never_gone(
+    own_api_server: ApiServer, tmp_path: Path
+) -> None:
+    looks = itertools.count()
+    async with (
+        Proxy(own_api_server, tmp_path).running() as proxy,
+        watched_secrets(own_api_server, proxy.kubeconfig, NAMESPACE, 0.1) as watched,
+    ):
         own_api_server.stop()
-        await asyncio.to_thread(own_api_server.start, empty=True)
-        await watched.apply("a", "b", "c")
+        with proxy.requests_held(lambda request: whole_list(request) and next(looks) > 0) as second_look:
+            await asyncio.to_thread(own_api_server.start, empty=True)
+            await becomes(lambda: second_look.waiting and watched.store.suspects(), "a suspicion")
+            await watched.apply("a", "b", "c")
         await watched.reader.until(lambda cache: {"a", "b", "c"} <= {*watched.told[3:]})
         assert not gone(watched)
