@@ -12,9 +12,9 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 
 from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
 from tests.support.data_plane.model import Wanted
-from tests.support.data_plane.mutation import Change, clusters, managers
+from tests.support.data_plane.mutation import clusters, managers
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import with_and_without
+from tests.support.data_plane.trap import serve_both
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,20 +30,17 @@ def answer_401(manager: HttpConnectionManager) -> None:
 
 
 @kinds
-@with_and_without(managers(answer_401), "local_reply_config")
-async def test_a_request_without_a_credential_is_answered_by_a_replica(
-    plane: Plane, auth: RemoteAuth, change: Change, held: bool
-) -> None:
-    model = await plane.serve(Wanted(away=100, auth=auth, change=change))
+async def test_a_request_without_a_credential_is_answered_by_a_replica(plane: Plane, auth: RemoteAuth) -> None:
+    """By `local_reply_config`."""
+    models = await serve_both(plane, Wanted(away=100, auth=auth), managers(answer_401))
+    headers = [("authorization", "Bearer of-the-client")]
 
-    reply = await plane.ask(model, headers=[("authorization", "Bearer of-the-client")])
+    replies = await models.at_once(lambda model: plane.ask(model, headers=headers))
 
-    records = plane.backends.seen(reply.probe)
-    if held:
-        assert (reply.status, reply.route) == (200, "local")
-        assert dict(records[0]["headers"])["authorization"] == "Bearer of-the-client"
-    else:
-        assert (reply.status, records) == (401, [])
+    records = replies.each(lambda reply: plane.backends.seen(reply.probe))
+    assert (replies.held.status, replies.held.route) == (200, "local")
+    assert dict(records.held[0]["headers"])["authorization"] == "Bearer of-the-client"
+    assert (replies.removed.status, records.removed) == (401, [])
 
 
 def leave_without(cluster: Cluster) -> None:
@@ -56,12 +53,11 @@ def leave_without(cluster: Cluster) -> None:
 
 
 @kinds
-@with_and_without(clusters(leave_without), "allow_request_without_credential")
-async def test_a_request_without_a_credential_never_leaves(
-    plane: Plane, auth: RemoteAuth, change: Change, held: bool
-) -> None:
-    model = await plane.serve(Wanted(away=100, auth=auth, change=change))
+async def test_a_request_without_a_credential_never_leaves(plane: Plane, auth: RemoteAuth) -> None:
+    """Since there is no `allow_request_without_credential`."""
+    models = await serve_both(plane, Wanted(away=100, auth=auth), clusters(leave_without))
 
-    reply = await plane.ask(model)
+    replies = await models.at_once(plane.ask)
 
-    assert [one["servedBy"] == "remote" for one in plane.backends.seen(reply.probe)] == [not held]
+    at_remote = replies.each(lambda one: [seen["servedBy"] == "remote" for seen in plane.backends.seen(one.probe)])
+    assert (at_remote.held, at_remote.removed) == ([False], [True])

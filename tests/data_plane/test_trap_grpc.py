@@ -17,9 +17,9 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
 from controller.api.endpoints import Replica
 from tests.support.data_plane.model import Model
-from tests.support.data_plane.mutation import Change, both, clusters, managers, routes
+from tests.support.data_plane.mutation import both, clusters, managers, routes
 from tests.support.data_plane.stage import SENT_ONCE, Stage
-from tests.support.data_plane.trap import with_and_without
+from tests.support.data_plane.trap import Variants, serve_both
 from tests.support.network import BACKEND_PORT
 from tests.support.waiting import at_rest
 
@@ -46,62 +46,53 @@ def always_http1(cluster: Cluster) -> None:
     cluster.typed_extension_protocol_options.clear()
 
 
-@with_and_without(clusters(always_http1), "use_downstream_protocol_config")
-async def test_grpc_reaches_servers_that_speak_http2_alone(stage: Stage, change: Change, held: bool) -> None:
+async def test_grpc_reaches_servers_that_speak_http2_alone(stage: Stage) -> None:
+    """By `use_downstream_protocol_config`."""
     for away, side in ((0, "local"), (100, "remote")):
-        model = await stage.plane.serve(stage.rpc.wanted(away=away, change=change))
-        if held:
-            assert await side_of_a_call(stage, model) == side
-        else:
-            with pytest.raises(grpc.aio.AioRpcError):
-                await side_of_a_call(stage, model)
+        models = await serve_both(stage.plane, stage.rpc.wanted(away=away), clusters(always_http1))
+
+        assert await side_of_a_call(stage, models.held) == side
+        with pytest.raises(grpc.aio.AioRpcError):
+            await side_of_a_call(stage, models.removed)
 
 
 def http_statuses_only(route: Route) -> None:
     route.route.retry_policy.retry_on = route.route.retry_policy.retry_on.replace(",unavailable", "")
 
 
-@with_and_without(routes(http_statuses_only), "unavailable")
-async def test_a_call_to_a_server_that_says_unavailable_goes_to_the_other_side(
-    stage: Stage, change: Change, held: bool
-) -> None:
-    model = await stage.plane.serve(stage.rpc.wanted(change=change))
+async def test_a_call_to_a_server_that_says_unavailable_goes_to_the_other_side(stage: Stage) -> None:
+    models = await serve_both(stage.plane, stage.rpc.wanted(), routes(http_statuses_only))
 
-    async with stage.channel(model) as channel:
-        call = channel.unary_unary("/any.Service/Status")(b"14 local", metadata=(("probe", stage.probe()),), timeout=10)
-        if held:
-            assert await call == b"remote"
-        else:
-            with pytest.raises(grpc.aio.AioRpcError):
-                await call
+    async def called(model: Model) -> bytes:
+        async with stage.channel(model) as channel:
+            status = channel.unary_unary("/any.Service/Status")
+            return bytes(await status(b"14 local", metadata=(("probe", stage.probe()),), timeout=10))
+
+    assert await called(models.held) == b"remote"
+    with pytest.raises(grpc.aio.AioRpcError):
+        await called(models.removed)
 
 
-@with_and_without(routes(http_statuses_only), "unavailable")
-async def test_a_call_that_the_remote_with_a_credential_did_not_answer_goes_to_a_replica(
-    stage: Stage, change: Change, held: bool
-) -> None:
-    model = await stage.plane.serve(stage.rpc.wanted("guarded-fallback", change=change))
+async def test_a_call_that_the_remote_with_a_credential_did_not_answer_goes_to_a_replica(stage: Stage) -> None:
+    wanted = stage.rpc.wanted("guarded-fallback")
+    models = await serve_both(stage.plane, wanted, routes(http_statuses_only))
 
-    await _answered_by_a_replica(stage, model, held)
+    await _answered_by_a_replica(stage, models)
 
 
 @pytest.mark.parametrize("auth", WITHOUT.values(), ids=WITHOUT)
-@with_and_without(routes(http_statuses_only), "unavailable")
-async def test_a_call_without_a_credential_goes_to_a_replica(
-    stage: Stage, auth: RemoteAuth, change: Change, held: bool
-) -> None:
-    model = await stage.plane.serve(stage.rpc.wanted("remote", auth=auth, change=change))
+async def test_a_call_without_a_credential_goes_to_a_replica(stage: Stage, auth: RemoteAuth) -> None:
+    wanted = stage.rpc.wanted("remote", auth=auth)
+    models = await serve_both(stage.plane, wanted, routes(http_statuses_only))
 
-    await _answered_by_a_replica(stage, model, held)
+    await _answered_by_a_replica(stage, models)
 
 
-async def _answered_by_a_replica(stage: Stage, model: Model, held: bool) -> None:
-    if held:
-        assert [await side_of_a_call(stage, model) for _ in range(10)] == ["local"] * 10
-    else:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await side_of_a_call(stage, model)
-        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+async def _answered_by_a_replica(stage: Stage, models: Variants[Model]) -> None:
+    assert [await side_of_a_call(stage, models.held) for _ in range(10)] == ["local"] * 10
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await side_of_a_call(stage, models.removed)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_what_neither_side_answers_is_unavailable(stage: Stage) -> None:
@@ -128,33 +119,47 @@ def default_windows(resource: Cluster | HttpConnectionManager) -> None:
 
 
 @pytest.mark.parametrize("way", SENT_ONCE)
-@with_and_without(both(clusters(default_windows), managers(default_windows)), "windows")
-async def test_calls_that_nobody_reads_stop_no_other(stage: Stage, way: str, change: Change, held: bool) -> None:
-    one_replica = stage.rpc.replicas[:1]
-    model = await stage.plane.serve(stage.rpc.wanted(way, replicas=one_replica, change=change))
+async def test_calls_that_nobody_reads_stop_no_other(stage: Stage, way: str) -> None:
+    """By the windows of clusters and connection managers."""
+    without = both(clusters(default_windows), managers(default_windows))
+    models = await serve_both(stage.plane, stage.rpc.wanted(way, replicas=stage.rpc.replicas[:1]), without)
 
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(5):
-            # A connection of its own; one of Envoy's two workers gets three or more.
-            channel = await stack.enter_async_context(stage.channel(model))
-            probe = stage.probe()
-            call = channel.unary_stream("/any.Service/Flood")(b"%d" % (1 << 40), metadata=(("probe", probe),))
-            stack.callback(call.cancel)
-            try:
-                await asyncio.wait_for(call.read(), 1)
-            except TimeoutError:
-                assert not held
-            visit = stage.visits[probe]
-            await at_rest(lambda visit=visit: visit.sent, 0.3)  # type: ignore[misc]
+            # Each on a connection of its own; of each model one of Envoy's two workers gets three or more.
+            begun = await asyncio.gather(
+                _flooded(stage, models.held, stack, within=30), _flooded(stage, models.removed, stack, within=1)
+            )
+            # Of the other those that come first may leave nothing for the rest.
+            assert begun[0]
 
-        answered = await asyncio.gather(*(_is_answered(stage, model) for _ in range(12)))
-
-    assert all(answered) is held
+        held, removed = await asyncio.gather(
+            asyncio.gather(*(_is_answered(stage, models.held, within=30) for _ in range(12))),
+            asyncio.gather(*(_is_answered(stage, models.removed, within=3) for _ in range(12))),
+        )
+    assert all(held)
+    assert not all(removed)
 
 
-async def _is_answered(stage: Stage, model: Model) -> bool:
+async def _flooded(stage: Stage, model: Model, stack: contextlib.AsyncExitStack, within: float) -> bool:
+    """Make a call, and read no more than the beginning of what it is sent; tell whether even that came."""
+    channel = await stack.enter_async_context(stage.channel(model))
+    probe = stage.probe()
+    call = channel.unary_stream("/any.Service/Flood")(b"%d" % (1 << 40), metadata=(("probe", probe),))
+    stack.callback(call.cancel)
+    begun = True
+    try:
+        await asyncio.wait_for(call.read(), within)
+    except TimeoutError:
+        begun = False
+    visit = stage.visits[probe]
+    await at_rest(lambda: visit.sent, 0.3)
+    return begun
+
+
+async def _is_answered(stage: Stage, model: Model, within: float) -> bool:
     async with stage.channel(model) as channel:
-        call = channel.unary_unary("/any.Service/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=3)
+        call = channel.unary_unary("/any.Service/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=within)
         try:
             return bool(await call == b"x")
         except grpc.aio.AioRpcError as error:

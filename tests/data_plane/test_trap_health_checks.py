@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,10 +9,10 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from controller.api.route import HttpCheck
-from tests.support.data_plane.model import Wanted
-from tests.support.data_plane.mutation import Change, clusters
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import clusters
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import with_and_without
+from tests.support.data_plane.trap import serve_both
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,43 +31,51 @@ def host_of_its_own(cluster: Cluster) -> None:
             check.http_health_check.ClearField("host")
 
 
-@with_and_without(clusters(usual_interval_without_traffic))
-async def test_a_standby_without_traffic_is_checked_as_often(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(check=OFTEN, change=change))
-    await plane.healthy(model, 3)
+async def test_a_standby_without_traffic_is_checked_as_often(plane: Plane) -> None:
+    models = await serve_both(plane, Wanted(check=OFTEN), clusters(usual_interval_without_traffic))
+    await models.at_once(lambda model: plane.healthy(model, 3))
     dead = plane.backends.local[0]
 
+    async def failures(model: Model) -> int:
+        return await plane.envoy.stat(f"cluster.{model.local_cluster}.health_check.failure")
+
     with plane.backends.killed(dead):
-        if held:
-            await plane.healthy(model, 2)
-        else:
-            await asyncio.sleep(3)
-            assert (await plane.envoy.hosts(model.local_cluster))[dead.host] == {}
+        await plane.healthy(models.held, 2)
+        assert (await plane.envoy.hosts(models.removed.local_cluster))[dead.host] == {}
+    await plane.healthy(models.held, 3)
+
+    # One has seen it go and come back, when the other has yet to look.
+    failed = await models.at_once(failures)
+    assert failed.held > 0
+    assert failed.removed == 0
 
 
-@with_and_without(clusters(host_of_its_own))
-async def test_a_server_that_refuses_a_slash_in_the_host_is_healthy(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(check=OFTEN, change=change))
+async def test_a_server_that_refuses_a_slash_in_the_host_is_healthy(plane: Plane) -> None:
+    models = await serve_both(plane, Wanted(check=OFTEN), clusters(host_of_its_own))
 
-    await plane.healthy(model, 3 if held else 0)
+    await plane.healthy(models.held, 3)
+    await plane.healthy(models.removed, 0)
 
-    assert (await plane.ask(model)).route == ("local" if held else "remote")
+    replies = await models.at_once(plane.ask)
+    assert (replies.held.route, replies.removed.route) == ("local", "remote")
 
 
-@with_and_without(clusters(lambda cluster: cluster.ClearField("ignore_health_on_host_removal")))
-async def test_a_removed_replica_gets_nothing_though_it_is_healthy(plane: Plane, change: Change, held: bool) -> None:
-    wanted = Wanted(check=OFTEN, change=change)
-    model = await plane.serve(wanted)
-    await plane.healthy(model, 3)
+async def test_a_removed_replica_gets_nothing_though_it_is_healthy(plane: Plane) -> None:
+    without = clusters(lambda cluster: cluster.ClearField("ignore_health_on_host_removal"))
+    models = await serve_both(plane, Wanted(check=OFTEN), without)
+    await models.at_once(lambda model: plane.healthy(model, 3))
     removed = plane.backends.local[0]
 
-    await plane.change(model, replace(wanted, replicas=plane.backends.replicas[1:]))
-    before = removed.count()
-    for _ in range(30):
-        assert (await plane.ask(model)).status == 200
+    async def got_after_its_removal(model: Model) -> int:
+        await plane.change(model, replace(model.wanted, replicas=plane.backends.replicas[1:]))
+        before = removed.count(model)
+        for _ in range(30):
+            assert (await plane.ask(model)).status == 200
+        return removed.count(model) - before
 
-    got = removed.count() - before
-    assert got == 0 if held else got > 0
+    got = await models.at_once(got_after_its_removal)
+    assert got.held == 0
+    assert got.removed > 0
 
 
 async def test_a_remote_that_says_it_is_unhealthy_gets_nothing(plane: Plane) -> None:

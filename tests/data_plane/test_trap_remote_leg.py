@@ -15,10 +15,10 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutat
 
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Wanted
-from tests.support.data_plane.mutation import Change, answers, both, managers, routes
+from tests.support.data_plane.mutation import answers, both, managers, routes
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.sealed import api_key, bring
-from tests.support.data_plane.trap import with_and_without
+from tests.support.data_plane.trap import serve_both
 from tests.support.envoy import Bootstrap
 from tests.support.network import Network
 from tests.support.waiting import until
@@ -43,24 +43,26 @@ def client_headers(route: Route) -> None:
     del route.request_headers_to_remove[:]
 
 
-@with_and_without(routes(same_path), "prefix_rewrite")
-async def test_the_remote_gets_its_path(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(away=100, path_prefix="/ws/models/m", change=change))
+async def test_the_remote_gets_its_path(plane: Plane) -> None:
+    """By `prefix_rewrite`."""
+    models = await serve_both(plane, Wanted(away=100, path_prefix="/ws/models/m"), routes(same_path))
 
-    reply = await plane.ask(model, path="v1/chat")
+    replies = await models.at_once(lambda model: plane.ask(model, path="v1/chat"))
 
-    (record,) = plane.backends.seen(reply.probe)
-    assert record["target"] == ("/ws/models/m/v1/chat" if held else "/v1/chat")
+    (held,), (removed,) = (plane.backends.seen(reply.probe) for reply in (replies.held, replies.removed))
+    assert held["target"] == "/ws/models/m/v1/chat"
+    assert removed["target"] == "/v1/chat"
 
 
-@with_and_without(routes(same_host), "host_rewrite_literal")
-async def test_the_remote_gets_its_host(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(away=100, change=change))
+async def test_the_remote_gets_its_host(plane: Plane) -> None:
+    """By `host_rewrite_literal`."""
+    models = await serve_both(plane, Wanted(away=100), routes(same_host))
 
-    reply = await plane.ask(model, headers=[("host", "chat.example")])
+    replies = await models.at_once(lambda model: plane.ask(model, headers=[("host", "chat.example")]))
 
-    (record,) = plane.backends.seen(reply.probe)
-    assert dict(record["headers"])["host"] == (model.authority if held else "chat.example")
+    (held,), (removed,) = (plane.backends.seen(reply.probe) for reply in (replies.held, replies.removed))
+    assert dict(held["headers"])["host"] == models.held.authority
+    assert dict(removed["headers"])["host"] == "chat.example"
 
 
 def unresolved(manager: HttpConnectionManager) -> None:
@@ -72,46 +74,47 @@ def unrefused(route: Route) -> None:
 
 
 @pytest.mark.parametrize("away", [0, 100])
-@with_and_without(managers(unresolved), "normalize_path")
-async def test_dot_segments_are_resolved_and_not_refused(plane: Plane, change: Change, held: bool, away: int) -> None:
-    model = await plane.serve(Wanted(away=away, path_prefix="/ws", change=change))
+async def test_dot_segments_are_resolved_and_not_refused(plane: Plane, away: int) -> None:
+    """By `normalize_path`."""
+    models = await serve_both(plane, Wanted(away=away, path_prefix="/ws"), managers(unresolved))
 
     # Escaped, since the client library of these tests resolves dot segments itself.
-    reply = await plane.ask(model, path="a/%2e%2e/b")
+    replies = await models.at_once(lambda model: plane.ask(model, path="a/%2e%2e/b"))
 
-    seen = [record["target"] for record in plane.backends.seen(reply.probe)]
-    assert (reply.status, seen) == {
-        (True, 0): (200, ["/b"]),
-        (True, 100): (200, ["/ws/b"]),
-        (False, 0): (200, ["/a/%2e%2e/b"]),
-        (False, 100): (400, []),
-    }[held, away]
+    got = replies.each(lambda one: (one.status, [record["target"] for record in plane.backends.seen(one.probe)]))
+    assert (got.held, got.removed) == {
+        0: ((200, ["/b"]), (200, ["/a/%2e%2e/b"])),
+        100: ((200, ["/ws/b"]), (400, [])),
+    }[away]
 
 
 @pytest.mark.parametrize("leg", ["direct", "after a replica", "with a credential"])
-@with_and_without(answers(unrefused), "refusal")
-async def test_what_may_be_read_as_dot_segments_does_not_leave(
-    plane: Plane, change: Change, held: bool, leg: str
-) -> None:
+async def test_what_may_be_read_as_dot_segments_does_not_leave(plane: Plane, leg: str) -> None:
+    """By the route that refuses it."""
     bring(plane, {KEY: "secret"})
     auth = KEY if leg == "with a credential" else None
     away = 0 if leg == "after a replica" else 100
-    model = await plane.serve(Wanted(away=away, path_prefix="/ws", auth=auth, change=change))
+    models = await serve_both(plane, Wanted(away=away, path_prefix="/ws", auth=auth), answers(unrefused))
 
-    reply = await plane.ask(model, path="..%2fb", headers=[("on-local", "status=503")])
+    replies = await models.at_once(lambda model: plane.ask(model, path="..%2fb", headers=[("on-local", "status=503")]))
 
-    seen = [one["target"] for one in plane.backends.seen(reply.probe) if one["servedBy"] == "remote"]
-    assert (reply.status, seen) == ((400, []) if held else (200, ["/ws/..%2fb"]))
+    at_remote = replies.each(
+        lambda reply: [one["target"] for one in plane.backends.seen(reply.probe) if one["servedBy"] == "remote"]
+    )
+    assert (replies.held.status, at_remote.held) == (400, [])
+    assert (replies.removed.status, at_remote.removed) == (200, ["/ws/..%2fb"])
 
 
-@with_and_without(both(managers(unresolved), answers(unrefused)), "normalize_path and refusal")
-async def test_a_client_stays_behind_the_prefix(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(away=100, path_prefix="/ws", change=change))
+async def test_a_client_stays_behind_the_prefix(plane: Plane) -> None:
+    """By `normalize_path` and the refusal."""
+    without = both(managers(unresolved), answers(unrefused))
+    models = await serve_both(plane, Wanted(away=100, path_prefix="/ws"), without)
 
-    reply = await plane.ask(model, path="%2e%2e/b")
+    replies = await models.at_once(lambda model: plane.ask(model, path="%2e%2e/b"))
 
-    (record,) = plane.backends.seen(reply.probe)
-    assert record["target"] == ("/ws/b" if held else "/ws/%2e%2e/b")
+    (held,), (removed,) = (plane.backends.seen(reply.probe) for reply in (replies.held, replies.removed))
+    assert held["target"] == "/ws/b"
+    assert removed["target"] == "/ws/%2e%2e/b"
 
 
 def path_by_mutation(manager: HttpConnectionManager) -> None:
@@ -135,14 +138,16 @@ async def test_a_header_mutation_may_not_write_the_path(plane: Plane) -> None:
     assert ":-prefixed or host headers may not be modified" in plane.refused()[front]
 
 
-@with_and_without(routes(client_headers), "request_headers_to_remove")
-async def test_credentials_of_the_client_stay_inside(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(away=100, change=change))
+async def test_credentials_of_the_client_stay_inside(plane: Plane) -> None:
+    """By `request_headers_to_remove`."""
+    models = await serve_both(plane, Wanted(away=100), routes(client_headers))
+    headers = [("authorization", "Bearer of-the-client")]
 
-    reply = await plane.ask(model, headers=[("authorization", "Bearer of-the-client")])
+    replies = await models.at_once(lambda model: plane.ask(model, headers=headers))
 
-    (record,) = plane.backends.seen(reply.probe)
-    assert ("authorization" in dict(record["headers"])) is not held
+    (held,), (removed,) = (plane.backends.seen(reply.probe) for reply in (replies.held, replies.removed))
+    assert "authorization" not in dict(held["headers"])
+    assert "authorization" in dict(removed["headers"])
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -152,6 +157,7 @@ async def lonely_plane(network: Network, backends: Backends, tmp_path: Path) -> 
         yield plane
 
 
+# The bootstrap is one for all models of an Envoy, so that these two need an Envoy each.
 async def test_internal_listeners_work_with_the_bootstrap_extension(lonely_plane: Plane) -> None:
     await lonely_plane.join()
     model = await lonely_plane.serve(Wanted(away=100))

@@ -9,9 +9,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 
 from tests.support.data_plane.model import Reply, Wanted
-from tests.support.data_plane.mutation import Change, both, managers, routes
+from tests.support.data_plane.mutation import both, managers, routes
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import with_and_without
+from tests.support.data_plane.trap import serve_both
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,48 +39,53 @@ def upstream_headers(plane: Plane, reply: Reply) -> dict[str, str]:
     return dict(record["headers"])
 
 
-@with_and_without(managers(headers_kept), "early_header_mutation_extensions")
-async def test_headers_of_ours_are_taken_off(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(change=change))
+async def test_headers_of_ours_are_taken_off(plane: Plane) -> None:
+    """By `early_header_mutation_extensions`."""
+    models = await serve_both(plane, Wanted(), managers(headers_kept))
 
-    reply = await plane.ask(model, headers=[("x-beamlit-anything", "forged")])
+    replies = await models.at_once(lambda model: plane.ask(model, headers=[("x-beamlit-anything", "forged")]))
 
-    assert ("x-beamlit-anything" in upstream_headers(plane, reply)) is not held
-
-
-@with_and_without(both(managers(headers_kept), managers(nobody_excluded)), "early mutation and internal address")
-async def test_a_client_cannot_set_the_timeout(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(change=change))
-
-    reply = await plane.ask(model, headers=[("x-envoy-upstream-rq-timeout-ms", "50"), ("on-local", "delay=0.5")])
-
-    assert reply.status == (200 if held else 504)
+    assert "x-beamlit-anything" not in upstream_headers(plane, replies.held)
+    assert "x-beamlit-anything" in upstream_headers(plane, replies.removed)
 
 
-@with_and_without(managers(nobody_excluded), "internal_address_config range")
-async def test_a_client_on_loopback_is_not_internal(plane: Plane, change: Change, held: bool) -> None:
+async def test_a_client_cannot_set_the_timeout(plane: Plane) -> None:
+    """By early mutation and the internal address."""
+    models = await serve_both(plane, Wanted(), both(managers(headers_kept), managers(nobody_excluded)))
+    headers = [("x-envoy-upstream-rq-timeout-ms", "50"), ("on-local", "delay=0.5")]
+
+    replies = await models.at_once(lambda model: plane.ask(model, headers=headers))
+
+    assert (replies.held.status, replies.removed.status) == (200, 504)
+
+
+async def test_a_client_on_loopback_is_not_internal(plane: Plane) -> None:
     """An empty `internal_address_config` trusts loopback still."""
-    model = await plane.serve(Wanted(change=change))
+    models = await serve_both(plane, Wanted(), managers(nobody_excluded))
 
-    reply = await plane.ask(model)
+    replies = await models.at_once(plane.ask)
 
-    assert ("x-envoy-internal" in upstream_headers(plane, reply)) is not held
-
-
-@with_and_without(managers(client_believed), "use_remote_address")
-async def test_a_client_cannot_say_where_it_comes_from(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(change=change))
-
-    reply = await plane.ask(model, headers=[("x-forwarded-for", "203.0.113.7")])
-
-    last = upstream_headers(plane, reply)["x-forwarded-for"].rpartition(",")[2].strip()
-    assert (last == "203.0.113.7") is not held
+    assert "x-envoy-internal" not in upstream_headers(plane, replies.held)
+    assert "x-envoy-internal" in upstream_headers(plane, replies.removed)
 
 
-@with_and_without(routes(appended), "append_action")
-async def test_a_backend_cannot_say_which_side_it_is(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(change=change))
+async def test_a_client_cannot_say_where_it_comes_from(plane: Plane) -> None:
+    """By `use_remote_address`."""
+    models = await serve_both(plane, Wanted(), managers(client_believed))
 
-    reply = await plane.ask(model, headers=[("on-local", "header=x-beamlit-route: forged")])
+    replies = await models.at_once(lambda model: plane.ask(model, headers=[("x-forwarded-for", "203.0.113.7")]))
 
-    assert (reply.header("x-beamlit-route") == ["local"]) is held
+    last = replies.each(lambda one: upstream_headers(plane, one)["x-forwarded-for"].rpartition(",")[2].strip())
+    assert last.held != "203.0.113.7"
+    assert last.removed == "203.0.113.7"
+
+
+async def test_a_backend_cannot_say_which_side_it_is(plane: Plane) -> None:
+    """By the `append_action` of what is added."""
+    models = await serve_both(plane, Wanted(), routes(appended))
+    headers = [("on-local", "header=x-beamlit-route: forged")]
+
+    replies = await models.at_once(lambda model: plane.ask(model, headers=headers))
+
+    assert replies.held.header("x-beamlit-route") == ["local"]
+    assert replies.removed.header("x-beamlit-route") != ["local"]

@@ -6,5 +6,6 @@
 * `envoy` is one Envoy and its admin interface; `plane` is an xDS server in this process with Envoys and models.
 * `model` is what a test asks of its model, and an answer of it.
 * `product` is `beamlit run` as a process of its own, for what happens when it is killed.
-* `mutation` takes one setting out of what the xDS server builds, to show what it is there for.
+* `mutation` takes one setting out of what the xDS server builds, to show what it is there for; `trap` plays the same
+  with that setting and without, at once.
 """

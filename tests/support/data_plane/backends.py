@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.api.endpoints import Replica
 from tests.support.data_plane.ledger import Ledger
+from tests.support.data_plane.model import Model
 from tests.support.network import BACKEND_PORT, Network
 from tests.support.processes import Child
 
@@ -49,13 +50,13 @@ class Backend:
         if self._child is None:
             self.start()
 
-    def count(self) -> int:
-        """How many requests it got since its start, health checks aside."""
-        return int(self._ask("count"))
+    def count(self, model: Model | None = None) -> int:
+        """How many requests it got since its start, health checks aside: all, or those of one model."""
+        return int(self._ask(f"count{self._of(model)}"))
 
-    def spans(self) -> list[tuple[float, float]]:
-        """When each request since this was asked last began and ended, on the host's clock."""
-        return [(begin, end) for begin, end in json.loads(self._ask("spans"))]
+    def spans(self, model: Model | None = None) -> list[tuple[float, float]]:
+        """When each request since this was asked last began and ended, on the host's clock: all, or of one model."""
+        return [(begin, end) for begin, end in json.loads(self._ask(f"spans{self._of(model)}"))]
 
     def seen(self, probe: str) -> list[dict[str, Any]]:
         """The requests that it got with this `probe` header."""
@@ -81,6 +82,12 @@ class Backend:
     @property
     def alive(self) -> bool:
         return self._child is not None
+
+    def _of(self, model: Model | None) -> str:
+        """Tell the requests of a model by their Host."""
+        if model is None:
+            return ""
+        return f"/{model.authority if self.name == 'remote' else model.host}"
 
     def _ask(self, what: str, body: bytes | None = None) -> bytes:
         url = f"http://{self.host}:{self.port}/-/{what}"
@@ -108,6 +115,10 @@ class Backends:
     def seen(self, probe: str) -> list[dict[str, Any]]:
         """What reached any backend that is alive with this `probe` header."""
         return [record for one in self.all if one.alive for record in one.seen(probe)]
+
+    def count_local(self, model: Model) -> int:
+        """How many requests of a model the replicas got."""
+        return sum(one.count(model) for one in self.local)
 
     @contextmanager
     def running(self) -> Iterator[Backends]:

@@ -66,6 +66,11 @@ class Model:
         return names.local_cluster(self.key)
 
     @property
+    def host(self) -> str:
+        """What clients write into Host."""
+        return self.url.removeprefix("http://").strip("/")
+
+    @property
     def authority(self) -> str:
         return self.wanted.authority or f"{self.key.name}.remote.test"
 

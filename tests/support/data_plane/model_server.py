@@ -15,8 +15,9 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
 all, `GET /-/received` how many bytes, `GET /-/spans` when each of those since it was asked last began and ended (clock
-of the host). `PUT /-/health` with a status code in the body sets what `/healthz` answers, 0 that it never does;
-`PUT /-/behaviour` how requests are treated that choose nothing.
+of the host); `GET /-/count/HOST` and `GET /-/spans/HOST` only of those with this Host. `PUT /-/health` with a status
+code in the body sets what `/healthz` answers, 0 that it never does; `PUT /-/behaviour` how requests are treated that
+choose nothing.
 
 With a ledger (see `ledger`) behind name, host and port it notes there each request with a header `number: N` as it
 comes. With the file of a certificate and its key behind that it speaks TLS; with one of authorities behind that, only
@@ -34,7 +35,7 @@ import ssl
 import struct
 import sys
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,11 +49,11 @@ class Server:
         self.side = name.partition("-")[0]
         self.health = 200
         self.behaviour = ""
-        self.count = 0
+        self.count: Counter[str] = Counter()
         self.received = 0
         self.ledger = ledger
         self.held: dict[str, list[Callable[[], None]]] = defaultdict(list)
-        self.spans: deque[tuple[float, float]] = deque(maxlen=100_000)
+        self.spans: deque[tuple[str, float, float]] = deque(maxlen=100_000)
         self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
 
 
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._request: Request | None = None
         self._upgraded = False
-        self._began: float | None = None
+        self._began: tuple[str, float] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -121,16 +122,16 @@ class Connection(asyncio.Protocol):
         else:
             if number := request.headers.get("number"):
                 self._server.ledger[int(number)] += 1
-            self._begin()
+            self._begin(request.headers.get("host", ""))
             self._behave(request)
 
-    def _begin(self) -> None:
-        self._began = time.monotonic()
-        self._server.count += 1
+    def _begin(self, host: str) -> None:
+        self._began = host, time.monotonic()
+        self._server.count[host] += 1
 
     def _done(self) -> None:
         if self._began is not None:
-            self._server.spans.append((self._began, time.monotonic()))
+            self._server.spans.append((*self._began, time.monotonic()))
             self._began = None
 
     def _control(self, path: str, request: Request) -> None:
@@ -145,14 +146,24 @@ class Connection(asyncio.Protocol):
                 finish()
             self._answer(200, b"")
         elif path == "/-/count":
-            self._answer(200, b"%d" % self._server.count)
+            self._answer(200, b"%d" % self._server.count.total())
+        elif path.startswith("/-/count/"):
+            self._answer(200, b"%d" % self._server.count[path.removeprefix("/-/count/")])
         elif path == "/-/received":
             self._answer(200, b"%d" % self._server.received)
-        elif path == "/-/spans":
-            self._answer(200, json.dumps(list(self._server.spans)).encode())
-            self._server.spans.clear()
+        elif path.startswith("/-/spans"):
+            self._answer(200, json.dumps(self._taken_spans(path.removeprefix("/-/spans").lstrip("/"))).encode())
         else:
             self._answer(200, json.dumps(self._server.seen.get(path.rpartition("/")[2], [])).encode())
+
+    def _taken_spans(self, host: str) -> list[tuple[float, float]]:
+        """Take out the spans of this host, or all if it is empty."""
+        server = self._server
+        taken = [(begin, end) for of, begin, end in server.spans if host in ("", of)]
+        kept = [span for span in server.spans if host not in ("", span[0])]
+        server.spans.clear()
+        server.spans.extend(kept)
+        return taken
 
     def _behave(self, request: Request) -> None:
         server = self._server
