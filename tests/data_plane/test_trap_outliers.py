@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -9,11 +11,12 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from controller.api.route import HttpCheck
 from tests.support.data_plane.backends import reporting_unhealthy
-from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, assignments, clusters
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import with_and_without
-from tests.support.load import Traffic, closed_loop, open_loop
+from tests.support.data_plane.trap import serve_both
+from tests.support.load import Report, Traffic, closed_loop
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -21,7 +24,7 @@ RARELY = HttpCheck(path="/healthz", interval=timedelta(seconds=60))
 OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
 
 
-def cleared(*fields: str):
+def cleared(*fields: str) -> Change:
     def clear(cluster: Cluster) -> None:
         for field in fields:
             cluster.outlier_detection.ClearField(field)
@@ -29,31 +32,40 @@ def cleared(*fields: str):
     return clusters(clear)
 
 
-@with_and_without(cleared("max_ejection_percent"))
-async def test_all_of_a_few_replicas_can_be_ejected(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(check=RARELY, change=change))
-    before = sum(one.count() for one in plane.backends.local)
-
-    report = await closed_loop(
-        model.url, clients=1, requests=100, traffic=Traffic(headers=lambda _: {"on-local": "status=503"})
-    )
-
-    tried = sum(one.count() for one in plane.backends.local) - before
-    assert report.errors == {}
-    assert report.summary.remote == 100
-    # Three failures of each of three, and some more should an ejection end meanwhile.
-    assert tried < 40 if held else tried == 100
+FAILS = Traffic(headers=lambda _: {"on-local": "status=503"})
+# What a replica has failed when it is ejected; an ejection may end meanwhile, and it takes as many again.
+FAILURES = 3
 
 
-@with_and_without(clusters(lambda cluster: cluster.common_lb_config.ClearField("update_merge_window")))
-async def test_an_ejection_counts_at_once(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(check=RARELY, change=change))
-    before = sum(one.count() for one in plane.backends.local)
+async def ejections_of(plane: Plane, model: Model) -> int:
+    return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
 
-    await closed_loop(model.url, clients=1, requests=100, traffic=Traffic(headers=lambda _: {"on-local": "status=503"}))
 
-    tried = sum(one.count() for one in plane.backends.local) - before
-    assert tried < 40 if held else tried > 40
+async def test_all_of_a_few_replicas_can_be_ejected(plane: Plane) -> None:
+    models = await serve_both(plane, Wanted(check=RARELY), cleared("max_ejection_percent"))
+
+    reports = await models.at_once(lambda model: closed_loop(model.url, clients=1, requests=100, traffic=FAILS))
+
+    tried = models.each(plane.backends.count_local)
+    for report in (reports.held, reports.removed):
+        assert report.errors == {}
+        assert report.summary.remote == 100
+    assert tried.held <= FAILURES * (await ejections_of(plane, models.held) + 3 - 1)
+    assert tried.held < tried.removed
+    assert tried.removed == 100
+
+
+async def test_an_ejection_counts_at_once(plane: Plane) -> None:
+    without = clusters(lambda cluster: cluster.common_lb_config.ClearField("update_merge_window"))
+    models = await serve_both(plane, Wanted(check=RARELY), without)
+
+    await models.at_once(lambda model: closed_loop(model.url, clients=1, requests=100, traffic=FAILS))
+
+    tried = models.each(plane.backends.count_local)
+    allowed = await models.at_once(lambda model: ejections_of(plane, model))
+    assert tried.held <= FAILURES * (allowed.held + 3 - 1)
+    assert tried.removed > FAILURES * (allowed.removed + 3 - 1)
+    assert tried.held < tried.removed
 
 
 def whoever_cannot_be_reached(cluster: Cluster) -> None:
@@ -61,49 +73,84 @@ def whoever_cannot_be_reached(cluster: Cluster) -> None:
         cluster.outlier_detection.enforcing_consecutive_local_origin_failure.value = 0
 
 
-@with_and_without(clusters(whoever_cannot_be_reached))
-async def test_a_dead_replica_is_tried_five_times(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(replicas=plane.backends.replicas[:1], check=RARELY, change=change))
+async def test_a_dead_replica_is_tried_five_times(plane: Plane) -> None:
+    wanted = Wanted(replicas=plane.backends.replicas[:1], check=RARELY)
+    models = await serve_both(plane, wanted, clusters(whoever_cannot_be_reached))
+
+    async def refusals(model: Model) -> int:
+        return await plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_cx_connect_fail")
+
+    async def asked(model: Model) -> Sequence[int]:
+        """Ask eight times; return how often the replica refused until each ejection, and in the end."""
+        refused = []
+        for _ in range(8):
+            reply = await plane.ask(model)
+            assert (reply.status, reply.route) == (200, "remote")
+            if await ejections_of(plane, model) > len(refused):
+                refused.append(await refusals(model))
+        return (*refused, await refusals(model))
 
     with plane.backends.killed(plane.backends.local[0]):
-        replies = [await plane.ask(model) for _ in range(8)]
-        refused = await plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_cx_connect_fail")
+        refused = await models.at_once(asked)
 
-    assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
-    assert refused == (5 if held else 8)
-
-
-@with_and_without(cleared("successful_active_health_check_uneject_host"))
-async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_time(
-    plane: Plane, change: Change, held: bool
-) -> None:
-    # For a second, then for two and three: three or four times.
-    assert (await ejections_of_a_bad_one(plane, change, seconds=8) <= 5) is held
+    first, *_, last = refused.held
+    assert first == 5
+    # That of a second may end before the eighth is asked.
+    assert last == 5 or await back_since(plane, models.held)
+    assert refused.removed == (8,)
 
 
-def for_two_seconds_at_most(cluster: Cluster) -> None:
+async def back_since(plane: Plane, model: Model) -> bool:
+    return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_active") == 0
+
+
+def for_a_second_each_time(cluster: Cluster) -> None:
     if cluster.HasField("outlier_detection"):
-        cluster.outlier_detection.max_ejection_time.FromSeconds(2)
+        cluster.outlier_detection.max_ejection_time.FromSeconds(1)
 
 
-@with_and_without(clusters(for_two_seconds_at_most), "max_ejection_time")
-async def test_what_goes_on_failing_is_tried_seldom(plane: Plane, change: Change, held: bool) -> None:
-    # One, two, three, four and five seconds; or one, and then two each time.
-    assert (await ejections_of_a_bad_one(plane, change, seconds=16) <= 5) is held
+async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_time(plane: Plane) -> None:
+    """Until its fifth ejection: for a second, two, three and four; the others have had theirs long ago.
 
+    One believes the next check that it is well, the other leaves a replica alone for a second each time.
+    """
+    wanted = Wanted(check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)))
+    believing, short = await asyncio.gather(
+        serve_both(plane, wanted, cleared("successful_active_health_check_uneject_host")),
+        serve_both(plane, wanted, clusters(for_a_second_each_time)),
+    )
+    models = (believing.held, believing.removed, short.removed)
+    await plane.withdraw(short.held)  # the same as the other that has the setting
+    await asyncio.gather(*(plane.healthy(model, 3) for model in models))
+    bad, *others = plane.backends.local
+    stop, clock = asyncio.Event(), asyncio.get_running_loop().time
 
-async def ejections_of_a_bad_one(plane: Plane, change: Change, seconds: int) -> int:
-    """Ask replicas of which one fails requests but not its check; return how often it was ejected."""
-    model = await plane.serve(Wanted(check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)), change=change))
-    await plane.healthy(model, 3)
-    bad = plane.backends.local[0]
+    async def load(model: Model) -> Report:
+        return await closed_loop(model.url, clients=1, requests=100_000, stop=stop)
+
     bad.behave("status=503")
+    for one in others:
+        one.behave("delay=0.02")
+    began = clock()
+    loads = asyncio.gather(*map(load, models))
     try:
-        report = await open_loop(model.url, [number / 50 for number in range(50 * seconds)], Traffic())
+
+        async def is_ejected_again() -> bool:
+            return await ejections_of(plane, models[0]) >= 5
+
+        await until(is_ejected_again, "the fifth ejection", within=60)
+        seconds = clock() - began
+        held, *without = [await ejections_of(plane, model) for model in models]
     finally:
-        bad.behave("")
-    assert report.errors == {}
-    return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
+        stop.set()
+        reports = await loads
+        for one in plane.backends.local:
+            one.behave("")
+
+    assert [report.errors for report in reports] == [{}, {}, {}]
+    assert seconds >= 1 + 2 + 3 + 4
+    assert held == 5
+    assert min(without) > 5, without
 
 
 async def test_unhealthy_replicas_get_nothing_while_another_is_healthy(plane: Plane) -> None:
@@ -123,23 +170,30 @@ def never_panic(cluster: Cluster) -> None:
     cluster.common_lb_config.healthy_panic_threshold.value = 0
 
 
-@with_and_without(clusters(never_panic))
-async def test_when_nothing_is_believed_to_work_everything_is_tried(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(remote=False, check=OFTEN, change=change))
-    with reporting_unhealthy(plane.backends.local):
+async def test_when_nothing_is_believed_to_work_everything_is_tried(plane: Plane) -> None:
+    models = await serve_both(plane, Wanted(remote=False, check=OFTEN), clusters(never_panic))
+
+    async def asked(model: Model) -> set[int]:
         await plane.healthy(model, 0)
-        replies = [await plane.ask(model) for _ in range(20)]
+        return {(await plane.ask(model)).status for _ in range(20)}
 
-    assert {reply.status for reply in replies} == ({200} if held else {503})
+    with reporting_unhealthy(plane.backends.local):
+        statuses = await models.at_once(asked)
+
+    assert (statuses.held, statuses.removed) == ({200}, {503})
 
 
-@with_and_without(assignments(lambda assignment: assignment.policy.ClearField("overprovisioning_factor")))
-async def test_one_bad_replica_of_three_sends_nothing_away(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(check=OFTEN, change=change))
-    bad = plane.backends.local[0]
-    with plane.backends.killed(bad):
+async def test_one_bad_replica_of_three_sends_nothing_away(plane: Plane) -> None:
+    without = assignments(lambda assignment: assignment.policy.ClearField("overprovisioning_factor"))
+    models = await serve_both(plane, Wanted(check=OFTEN), without)
+
+    async def loaded(model: Model) -> Report:
         await plane.healthy(model, 2)
-        report = await closed_loop(model.url, clients=16, requests=1_000)
+        return await closed_loop(model.url, clients=16, requests=1_000)
 
-    assert report.errors == {}
-    assert report.summary.remote == 0 if held else report.summary.remote > 20
+    with plane.backends.killed(plane.backends.local[0]):
+        reports = await models.at_once(loaded)
+
+    assert (reports.held.errors, reports.removed.errors) == ({}, {})
+    assert reports.held.summary.remote == 0
+    assert reports.removed.summary.remote > 20
