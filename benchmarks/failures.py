@@ -1,6 +1,6 @@
 """What clients see of each thing that can fail: the failure matrix with many requests, written into docs/failures.md.
 
-The cells are those of tests/data_plane/test_failure_matrix.py; see tests/support/failures.
+The cells are those of tests/data_plane/failures, each played by itself; see tests/support/failures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import click
 
 from benchmarks.matrix.document import Row, as_markdown, row_of, spliced
 from tests.support.failures.cases import Cell, cells
-from tests.support.failures.cell import Size, come_of
+from tests.support.failures.clients import Size
+from tests.support.failures.play import Part, come_of
 from tests.support.failures.site import Site
 from tests.support.network import Network
 
@@ -47,7 +48,8 @@ async def run(chosen: Sequence[Cell], requests: int) -> Sequence[Row]:
         async with Site(Network.unused(), Path(folder)).running() as site:
             for number, cell in enumerate(chosen, 1):
                 try:
-                    row = row_of(cell, await come_of(site, cell, size))
+                    (outcome,) = await come_of(site, [Part(cell)], size)
+                    row = row_of(cell, outcome)
                 except AssertionError as error:  # what was waited for did not come
                     row = Row(cell, ("?",) * 5, (str(error),))
                 rows.append(row)

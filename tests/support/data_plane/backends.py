@@ -24,7 +24,7 @@ class Backend:
 
     def __init__(self, name: str, host: str, logs: Path, tls: tuple[Path, ...] = (), port: int = BACKEND_PORT) -> None:
         self.name, self.host, self.port = name, host, port
-        self.ledger = Ledger(logs / f"{name}.ledger")
+        self.ledger = Ledger(name)
         self._tls = tls
         self._log = logs / f"{name}.log"
         self._child: Child | None = None

@@ -31,6 +31,7 @@ def at_most_of_replicas(away: float) -> tuple[float, float]:
 
 
 def nearly_as_split(away: float) -> tuple[float, float]:
+    """What goes on failing is found out and left alone; see `Promise.met`."""
     return away, away + 0.05
 
 
@@ -50,12 +51,37 @@ class Promise:
     """How those fail that do."""
     asked: tuple[int, int] = (1, 2)
     """How often a server is asked any one request, at least and at most."""
+    met: int = 0
+    """How many requests of each client may be the remote backend's in addition, before what fails is left alone."""
     once_each: bool = False
-    """In place of `failed`: each client meets at most one failure. Later requests avoid what failed."""
+    """In place of `failed`: each client meets at most one failure. Requests avoid what has been found ill."""
     leaves: bool = True
     """Whether the remote backend may be asked at all."""
     quick: float = math.inf
-    """Seconds within which nearly all of the requests that fail do."""
+    """Seconds that nearly all of the requests that fail take, at most, more than the answers of the control."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What came of the requests of a model whose servers were well, at the same time: what the machine alone does."""
+
+    failed: int = 0
+    slowest: float = 0.0
+    """Seconds of its slowest answer while the trouble lasted."""
+    remote: float = 0.0
+    """Of its answers meanwhile, the share of the remote backend, 0 to 1. None is to leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """When the health checks had found it."""
+
+    after: float = 0.0
+    """Seconds from its beginning, 0 if nobody looked."""
+    patience: float = math.inf
+    """Seconds that a client waits."""
+    failed_later: int = 0
+    """How many requests failed that were sent later than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +114,8 @@ class Outcome:
     """Whether it took too long."""
     not_back: tuple[str, ...] = ()
     """The servers that got nothing any more when the trouble was over."""
+    control: Control = Control()
+    notice: Notice = Notice()
 
     @property
     def share_remote(self) -> float:
@@ -112,27 +140,44 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
     if outcome.failed_outside:
         yield f"{outcome.failed_outside} failed before or after it"
     if promise.once_each:
-        if failed > outcome.clients:
-            yield f"{failed} of {outcome.clients} clients' requests failed"
+        yield from _more_than_once_each(outcome, failed)
     elif not _within(outcome.failed_lasting, outcome.lasting, promise.failed, away):
         yield f"{outcome.failed_lasting} of {outcome.lasting} failed while it lasted"
-    if outcome.failed_lasting and outcome.p99_failed > promise.quick:
+    if outcome.failed_lasting and outcome.p99_failed > promise.quick + outcome.control.slowest:
         yield f"failures took {outcome.p99_failed:.2f} s"
-    if not _within(outcome.remote, outcome.lasting - outcome.failed_lasting, promise.remote, away):
+    answered = outcome.lasting - outcome.failed_lasting
+    more = outcome.control.remote + promise.met * outcome.clients / max(1, answered)
+    if not _within(outcome.remote, answered, promise.remote, away, more):
         yield f"{outcome.share_remote:.1%} of the answers were the remote backend's"
     if outcome.left and not promise.leaves:
         yield f"a remote backend was asked {outcome.left} times"
     least, most = outcome.asked_range
     if least < promise.asked[0] or most > promise.asked[1]:
         yield f"a server was asked {least} to {most} times for one request"
+    if outcome.control.failed:
+        yield f"{outcome.control.failed} failed of a model whose servers were well"
 
 
-def _within(count: int, of: int, promised: Range, away: float) -> bool:
-    """Tell whether a share is promised, give or take what chance makes of it (4.5 sigma) and one in a hundred."""
+def _more_than_once_each(outcome: Outcome, failed: int) -> Iterator[str]:
+    notice = outcome.notice
+    if notice.failed_later:
+        yield f"{notice.failed_later} failed that were sent when the health checks had found it"
+    if notice.after > notice.patience + outcome.control.slowest:
+        yield f"the health checks took {notice.after:.1f} s"
+    # If the machine had a pause, who gave up before the health checks had found it has waited in vain once more.
+    if failed > outcome.clients * (1 + notice.after // notice.patience):
+        yield f"{failed} of {outcome.clients} clients' requests failed"
+
+
+def _within(count: int, of: int, promised: Range, away: float, more: float = 0.0) -> bool:
+    """Tell whether a share is promised, give or take what chance makes of it (4.5 sigma) and one in a hundred.
+
+    `more` may be above it.
+    """
     if not of:
         return True
     noise = 4.5 * math.sqrt(away * (1 - away) / of) + 0.01
     least, most = promised(away)
     # What is never to happen at all, and what is to be under a bound, is not given the one in a hundred.
     above = 0.0 if most == 0 or away == 0 else noise
-    return least - noise <= count / of <= most + above
+    return least - noise <= count / of <= most + above + more

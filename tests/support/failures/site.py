@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
+from controller.api.endpoints import Replica
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane
@@ -21,9 +22,6 @@ from tests.support.network import Network
 
 _CREDENTIAL = CredentialSource.of_secret("credential", "value")
 _SECRETS = ((_CREDENTIAL, SecretStr("hush")),)
-
-# A model takes its time, so that whatever fails has requests in flight.
-USUAL = "delay=0.005"
 
 
 class Way(Enum):
@@ -37,9 +35,15 @@ class Way(Enum):
 
 
 class Site:
-    """Three replicas, a remote backend for each way to one, a token endpoint, a name server; the plane, its Envoy."""
+    """Three replicas, a remote backend for each way to one, a token endpoint, a name server; the plane, its Envoy.
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    And one replica to which nothing ever happens. A model takes its time, `delay` in seconds, so that whatever fails
+    has requests in flight.
+    """
+
+    def __init__(self, network: Network, folder: Path, delay: float = 0.005) -> None:
+        self.usual = f"delay={delay}"
+        self.well = Backend("local-well", network.host(50), folder)
         self.backends = Backends(network, folder)
         self.plane = Plane(network, self.backends, folder)
         self.names = names.NameServer(network.host(40), self.backends.remote.host)
@@ -56,9 +60,14 @@ class Site:
         return self.backends.local
 
     @property
+    def well_replica(self) -> Replica:
+        """As an EndpointSlice would list it."""
+        return Replica(self.well.host, self.well.port, ready=True)
+
+    @property
     def everyone(self) -> tuple[Backend, ...]:
         """Every server that a request may come to."""
-        return (*self.backends.all, self.proven, self.impostor)
+        return (*self.backends.all, self.proven, self.impostor, self.well)
 
     @property
     def remotes(self) -> tuple[Backend, ...]:
@@ -66,12 +75,12 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Site]:
-        with self.backends.running(), _running(self.proven):
+        with self.backends.running(), _running(self.proven), _running(self.well):
             async with self.names.running(), self.plane.running():
                 await self.plane.join(change=self.names.asked_by)
                 await self.start_tokens()
                 try:
-                    await self.behave(self.backends.all, USUAL)
+                    await self.behave((*self.backends.all, self.well), self.usual)
                     yield self
                 finally:
                     await self.stop_tokens()
@@ -103,12 +112,16 @@ class Site:
 
         await asyncio.gather(*(asyncio.to_thread(set_for, one) for one in servers))
 
+    async def kill(self, *servers: Backend) -> None:
+        """SIGKILL them at nearly the same moment, while everything else goes on."""
+        await asyncio.gather(*(asyncio.to_thread(one.kill) for one in servers))
+
     async def revive(self, *servers: Backend) -> None:
         """Start those that are dead, while everything else goes on."""
         dead = [one for one in servers if not one.alive]
         await asyncio.gather(*(asyncio.to_thread(one.start) for one in dead))
         # Those that speak TLS are not told how to behave: they are always as their program is by itself.
-        await self.behave([one for one in dead if one in self.backends.all], USUAL)
+        await self.behave([one for one in dead if one in self.backends.all], self.usual)
 
     async def start_tokens(self) -> None:
         await self._serving_tokens.enter_async_context(self.tokens.running())

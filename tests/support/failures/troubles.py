@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Model
-from tests.support.failures.site import USUAL, Site
+from tests.support.failures.site import Site
 from tests.support.waiting import until
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Where it happens. `latest` gives the numbers of the requests that were sent last."""
+    """Where it happens. `latest` gives the numbers of so many requests of each model that were sent last."""
 
     site: Site
-    model: Model
-    latest: Callable[[int], range]
+    models: tuple[Model, ...]
+    latest: Callable[[int], Sequence[range]]
 
 
 Trouble = Callable[[Scene], AbstractAsyncContextManager[None]]
@@ -49,8 +49,7 @@ def killed(which: Which) -> Trouble:
 
     @contextlib.asynccontextmanager
     async def trouble(scene: Scene) -> AsyncIterator[None]:
-        for one in which(scene.site):
-            one.kill()
+        await scene.site.kill(*which(scene.site))
         try:
             yield
         finally:
@@ -68,7 +67,7 @@ def behaving(which: Which, behaviour: str, health: int = 200) -> Trouble:
         try:
             yield
         finally:
-            await scene.site.behave(which(scene.site), USUAL)
+            await scene.site.behave(which(scene.site), scene.site.usual)
 
     return trouble
 
@@ -80,8 +79,7 @@ def flapping(which: Which) -> Trouble:
         servers = which(site)
         for turn in itertools.count():
             dying = servers if turn % 4 == 3 else (servers[turn % len(servers)],)
-            for one in dying:
-                one.kill()
+            await site.kill(*dying)
             await asyncio.sleep(0.1)
             await site.revive(*dying)
             if over.is_set():
@@ -104,33 +102,38 @@ def flapping(which: Which) -> Trouble:
 @contextlib.asynccontextmanager
 async def drained(scene: Scene) -> AsyncIterator[None]:
     """One after another is listed as terminating, answers what it has, and ends; until none is left."""
-    site, wanted = scene.site, scene.model.wanted
+    site = scene.site
     left = list(site.backends.replicas)
+
+    async def list_them() -> None:
+        changes = (site.plane.change(one, replace(one.wanted, replicas=tuple(left))) for one in scene.models)
+        await asyncio.gather(*changes)
+
     for server in site.replicas:
         await site.behave((server,), "delay=0.1")
         left.pop(0)
-        await site.plane.change(scene.model, replace(wanted, replicas=tuple(left)))
+        await list_them()
         await asyncio.sleep(0.3)
-        server.kill()
+        await site.kill(server)
     try:
         yield
     finally:
         for server, replica in zip(site.replicas, site.backends.replicas, strict=True):
             await site.revive(server)
             left.append(replica)
-            await site.plane.change(scene.model, replace(wanted, replicas=tuple(left)))
+            await list_them()
 
 
 @contextlib.asynccontextmanager
 async def certificate_replaced(scene: Scene) -> AsyncIterator[None]:
     """The remote backend restarts with a certificate of an authority that nobody trusts."""
     site = scene.site
-    site.proven.kill()
+    await site.kill(site.proven)
     await site.revive(site.impostor)
     try:
         yield
     finally:
-        site.impostor.kill()
+        await site.kill(site.impostor)
         await site.revive(site.proven)
 
 
@@ -138,8 +141,8 @@ async def certificate_replaced(scene: Scene) -> AsyncIterator[None]:
 async def no_tokens(scene: Scene) -> AsyncIterator[None]:
     """The token endpoint is gone, and so is the last token."""
     await scene.site.stop_tokens()
-    await nothing_leaves(scene)
     try:
+        await nothing_leaves(scene)
         yield
     finally:
         await scene.site.start_tokens()
@@ -156,7 +159,7 @@ async def no_name_server(scene: Scene) -> AsyncIterator[None]:
 
     scene.site.names.up = False
     try:
-        await until(is_noticed, "Envoy asked for a name in vain", within=20)
+        await until(is_noticed, "Envoy asked for a name in vain", within=30)
         yield
     finally:
         scene.site.names.up = True
@@ -177,8 +180,27 @@ async def nothing_leaves(scene: Scene) -> None:
     """Wait until none of the latest requests came to a remote backend."""
 
     async def is_so() -> bool:
-        # What is still on its way is not among them.
-        numbers = scene.latest(200)
-        return len(numbers) == 200 and not any(any(one.ledger.times(numbers)) for one in scene.site.remotes)
+        # What is still on its way is not among them. Of half a model's requests 60 do not stay by chance.
+        latest = scene.latest(60)
+        asked = (any(one.ledger.times(numbers)) for numbers in latest for one in scene.site.remotes)
+        return all(len(numbers) == 60 for numbers in latest) and not any(asked)
 
-    await until(is_so, "nothing leaves", within=20)
+    await until(is_so, "nothing leaves", within=30)
+
+
+async def found_ill(scene: Scene, servers: Sequence[Backend]) -> None:
+    """Wait until the health checks of each model find these replicas ill, and no others."""
+    hosts, agree = {one.host for one in servers}, 0
+
+    async def agrees(model: Model) -> bool:
+        found = await scene.site.plane.envoy.hosts(model.local_cluster)
+        return hosts == {host for host, troubles in found.items() if "failed_active_health_check" in troubles}
+
+    async def all_agree() -> bool:
+        # What the main thread of Envoy tells is a moment ahead of what its workers know.
+        nonlocal agree
+        await asyncio.sleep(0.1)
+        agree = agree + 1 if all([await agrees(model) for model in scene.models]) else 0
+        return agree == 2
+
+    await until(all_agree, f"health checks find {', '.join(one.name for one in servers) or 'nobody'} ill", within=30)

@@ -80,9 +80,12 @@ async def closed_loop(
     requests: int,
     traffic: Traffic | None = None,
     stop: asyncio.Event | None = None,
+    *,
+    every: float = 0.0,
 ) -> Report:
     """Send `requests` requests from `clients` clients that each wait for their answer, to the urls in turn.
 
+    Each of them sends `every` so many seconds, or later if it still waits; they begin one after another in this time.
     A set `stop` ends it early; what is in flight is still answered.
     """
     traffic = traffic or Traffic()
@@ -91,17 +94,20 @@ async def closed_loop(
     async with _senders(urls, traffic) as senders:
         begin = loop.time()
 
-        async def client(numbers: Iterator[int]) -> None:
+        async def client(numbers: Iterator[int], after: float) -> None:
+            await asyncio.sleep(after)
             for number in numbers:
                 if stop is not None and stop.is_set():
                     return
-                sender = senders[number % len(senders)]
-                samples.append(await sender.sample(number, begin, loop.time() - begin))
+                sender, start = senders[number % len(senders)], loop.time()
+                samples.append(await sender.sample(number, begin, start - begin))
+                if (rest := start + every - loop.time()) > 0:
+                    await asyncio.sleep(rest)
 
         numbers = iter(range(requests))
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(clients, requests)):
-                group.create_task(client(numbers))
+            for place in range(min(clients, requests)):
+                group.create_task(client(numbers, every * place / clients))
     return Report(tuple(sorted(samples, key=lambda sample: sample.start)), loop.time() - begin)
 
 
