@@ -33,7 +33,7 @@ def backends(network: Network, folder: Path) -> Iterator[Backends]:
 
 @pytest.fixture(scope="module")
 def timing() -> Timing:
-    """The product's times; a module may have others."""
+    """The product's own times. A module about an order of events may have shorter ones."""
     return REAL
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -16,6 +15,7 @@ from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import Product
 from tests.support.data_plane.protected import Tokens, secret
 from tests.support.data_plane.traffic import ENOUGH, meanwhile
+from tests.support.http import plain_http
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.network import Network
 from tests.support.waiting import until
@@ -69,7 +69,7 @@ async def load(product: Product, requests: int = 400, **traffic: Any) -> Report:
 async def ask(product: Product, *headers: tuple[str, str]) -> list[dict[str, Any]]:
     """Send one request; return what the backends saw of it, the replicas' part first."""
     probe = uuid.uuid4().hex
-    async with httpx.AsyncClient() as client:
+    async with plain_http() as client:
         answer = await client.post(product.url, headers=[("probe", probe), *headers], content=b"{}")
     assert answer.status_code == 200, answer.text
     return sorted(product.backends.seen(probe), key=lambda record: str(record["servedBy"]))
@@ -110,7 +110,7 @@ async def test_a_401_of_the_remote_itself_is_the_clients_answer(product: Product
     product.offload_to(with_key(product), away=100)
     await product.says(Programmed="Programmed")
 
-    async with httpx.AsyncClient() as client:
+    async with plain_http() as client:
         answer = await client.get(product.url, headers={"on-remote": "status=401"})
 
     assert (answer.status_code, answer.headers["x-beamlit-route"]) == (401, "remote")

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +15,7 @@ from controller.cli.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.plane import TOKEN
 from tests.support.envoy import Envoy
+from tests.support.http import plain_http
 from tests.support.network import Network
 from tests.support.waiting import until
 from xds_server.resources.model import Gateway, resources_for
@@ -63,7 +63,7 @@ async def test_it_serves_all_the_same(
             return await envoy.stat("load_reporter.errors") >= 2
 
         await until(refused, "Envoy was refused, and tried again", within=20)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_http() as client:
             assert (await client.get(f"http://{gateway}:9000/")).status_code == 200
         (state,) = owner.clients()
         assert state.initialised

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import Product
+from tests.support.http import plain_http
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.waiting import until
 
@@ -54,7 +54,7 @@ async def back_on_local(product: Product) -> None:
     """Wait until the replicas get all requests again."""
 
     async def three_in_a_row() -> bool:
-        async with httpx.AsyncClient() as client:
+        async with plain_http() as client:
             return all([(await client.get(product.url)).headers["x-beamlit-route"] == "local" for _ in range(3)])
 
     await until(three_in_a_row, "back on local", within=10)

@@ -11,6 +11,7 @@ import yaml
 
 from controller.cli.bootstrap import HostPort, bootstrap_for
 from controller.cli.envoy_process import envoy_binary
+from tests.support.http import plain_http
 from tests.support.processes import Child, file_name
 from tests.support.waiting import until
 
@@ -46,7 +47,7 @@ class Envoy:
         config.write_text(bootstrap if isinstance(bootstrap, str) else yaml.safe_dump(bootstrap))
         self._admin_address.unlink(missing_ok=True)
         every = ["--admin-address-path", self._admin_address, "--disable-hot-restart", "--concurrency", workers]
-        every += ["--file-flush-interval-msec", "100"]
+        every += ["--file-flush-interval-msec", "20"]
         command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
         self.process = Child(command, folder / f"{file_name(name)}.log", cpus=cpus)
         self._admin: httpx.AsyncClient | None = None
@@ -76,7 +77,7 @@ class Envoy:
             return self._admin_address.exists() and ":" in self._admin_address.read_text()
 
         await until(knows_its_address, "envoy says where its admin interface is")
-        self._admin = httpx.AsyncClient(base_url=f"http://{self._admin_address.read_text().strip()}", timeout=10)
+        self._admin = plain_http(base_url=f"http://{self._admin_address.read_text().strip()}", timeout=10)
 
     async def stop(self) -> None:
         if self._admin is not None:

@@ -12,6 +12,7 @@ import httpx
 from controller.cli.bootstrap import HostPort
 from tests.support.beamlit import Start
 from tests.support.fork_server import Forked
+from tests.support.http import plain_http
 from tests.support.network import unused_port
 from tests.support.waiting import until
 
@@ -43,7 +44,7 @@ class Gateway:
     async def readiness(self) -> tuple[int, str]:
         """What /readyz answers; (0, "") while nobody does."""
         try:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_http() as client:
                 answer = await client.get(f"http://{self.admin}/readyz", timeout=5)
         except httpx.TransportError:
             return 0, ""

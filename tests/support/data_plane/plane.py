@@ -18,6 +18,7 @@ from controller.cli.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Reply, Wanted, route_of
 from tests.support.envoy import Envoy, as_it_is
+from tests.support.http import plain_http
 from tests.support.network import Network
 from tests.support.waiting import until
 from xds_server.departed import DepartedResources, Owner
@@ -53,7 +54,7 @@ class Plane:
         self._server = XdsServer(TOKEN, self._observe, None, self.loads, timing.streams)
         self.xds = HostPort("127.0.0.1", 0)
         self._numbers = itertools.count(1)
-        self._client = httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        self._client = plain_http(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
     @property
     def envoy(self) -> Envoy:
@@ -72,13 +73,12 @@ class Plane:
             self.departed.close()
             await self._server.stop(0)
 
-    async def restart(self, pause: float = 0.0) -> None:
-        """Stop the server, and after a pause start another in its place, which knows of before only what it serves.
+    async def restart(self) -> None:
+        """Stop the server and start another in its place, which knows of before only what it serves.
 
         Wait for the Envoys.
         """
         await self._server.stop(0.2)
-        await asyncio.sleep(pause)
         self.loads = Loads(self.timing.reports)
         for key in self._routes:
             self._tell_loads(key)
@@ -184,6 +184,16 @@ class Plane:
 
         await until(are_there, f"{count} requests in flight for {model.key}")
 
+    async def told_of_loads(self) -> None:
+        """Wait for two reports of load: one that may have been on its way, and one of all that was before this."""
+        for _ in range(2):
+            before = self._loads_heard_at()
+
+            async def newly_heard(before: float = before) -> bool:
+                return self._loads_heard_at() > before
+
+            await until(newly_heard, "a report of load", within=30)
+
     async def healthy(self, model: Model, count: int) -> None:
         """Wait until Envoy takes so many replicas for healthy."""
 
@@ -227,6 +237,9 @@ class Plane:
     def _tell_loads(self, key: ModelKey) -> None:
         versions = self._assembly.versions(key)
         self.loads.take(key, self._routes.get(key), (one for one, _ in versions))
+
+    def _loads_heard_at(self) -> float:
+        return max((counts.heard_at for counts in self.loads.streams().values()), default=0.0)
 
     def _observe(self, event: ClientEvent) -> None:
         if event.kind == "overdue":

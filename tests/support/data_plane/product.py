@@ -16,6 +16,7 @@ from controller.cli.state import State
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.envoy import Envoy
 from tests.support.fork_server import Forked
+from tests.support.http import plain_http
 from tests.support.network import unused_port
 from tests.support.waiting import until
 from xds_server.resources import names
@@ -28,18 +29,19 @@ LOCAL_CLUSTER = names.local_cluster(ModelKey("default", MODEL))
 class Product:
     """The control plane and the folder that it watches.
 
-    `remote` is `spec.offloadingConfig.remoteBackend`, by default the one of the backends over plain HTTP.
+    `remote` is `spec.offloadingConfig.remoteBackend`, by default the one of the backends over plain HTTP; `timing` are
+    the product's own times.
     """
 
     def __init__(
         self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None, timing: Timing = REAL
     ) -> None:
-        self._timing = timing
         self.backends = backends
         self.front = unused_port()
         self.url = f"http://127.0.0.1:{self.front}/v1/chat"
         self.envoys: list[Envoy] = []
         self._folder = folder
+        self._timing = timing
         self._objects = folder / "objects"
         self._objects.mkdir()
         self._state = State(folder / "state")
@@ -87,7 +89,7 @@ class Product:
 
     async def asked(self, path: str) -> httpx.Response:
         """Ask the control plane at its admin address."""
-        async with httpx.AsyncClient() as client:
+        async with plain_http() as client:
             return await client.get(f"http://{self._admin}{path}")
 
     @property
@@ -109,7 +111,7 @@ class Product:
             assert self._process is not None
             assert self._process.alive, f"beamlit run ended:\n{self._process.last_words()}"
             try:
-                async with httpx.AsyncClient() as client:
+                async with plain_http() as client:
                     return (await client.get(f"http://{self._admin}/readyz")).status_code == 200
             except httpx.HTTPError:
                 return False
