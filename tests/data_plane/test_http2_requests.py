@@ -20,6 +20,7 @@ from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.sealed import api_key, bring
 from tests.support.network import BACKEND_PORT, Network
+from tests.support.waiting import until
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -88,8 +89,10 @@ async def serve(plane: Plane, sides: Sides, *, guarded: bool, away: int = 100) -
     )
 
 
-async def ask(model: Model, *more: tuple[str, str], method: str = "POST", trailers: Pairs | None = None) -> str:
-    """Send one request; return the status. One with the header `silent` is reset after a moment."""
+async def begun(
+    model: Model, *more: tuple[str, str], method: str = "POST", trailers: Pairs | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, H2Connection]:
+    """Send one request on a connection of its own."""
     host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     connection = H2Connection(H2Configuration(header_encoding="utf-8"))
@@ -99,14 +102,14 @@ async def ask(model: Model, *more: tuple[str, str], method: str = "POST", traile
     if trailers is not None:
         connection.send_headers(1, trailers, end_stream=True)
     writer.write(connection.data_to_send())
-    if ("silent", "1") in more:
-        await asyncio.sleep(0.3)
-        connection.reset_stream(1, ErrorCodes.CANCEL)
-        writer.write(connection.data_to_send())
-        writer.close()
-        return ""
+    return reader, writer, connection
+
+
+async def ask(model: Model, *more: tuple[str, str], method: str = "POST", trailers: Pairs | None = None) -> str:
+    """Send one request; return the status."""
+    reader, writer, connection = await begun(model, *more, method=method, trailers=trailers)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while data := await reader.read(65536):
                 for event in connection.receive_data(data):
                     match event:
@@ -159,7 +162,14 @@ async def test_a_line_of_the_access_log_stays_short_whatever_the_method(plane: P
 async def test_a_client_that_resets_a_stream(plane: Plane, sides: Sides) -> None:
     model = await serve(plane, sides, guarded=False)
 
-    await ask(model, ("silent", "1"))
+    async def has_it() -> bool:
+        return len(sides.remote.headers) == 1
+
+    _, writer, connection = await begun(model, ("silent", "1"))
+    await until(has_it, "the remote backend has the request")
+    connection.reset_stream(1, ErrorCodes.CANCEL)
+    writer.write(connection.data_to_send())
+    writer.close()
 
     (line,) = await lines_of(plane, model)
     assert but(line, "status", "flags", "details") == {"status": 0, "flags": "DR", "details": "http2.remote_reset"}

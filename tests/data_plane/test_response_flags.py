@@ -20,11 +20,12 @@ from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, managers, routes
 from tests.support.data_plane.plane import Plane
+from tests.support.waiting import until
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SLOW = [("on-local", "delay=5")]
+SLOW = [("on-local", "silent=1")]
 
 
 def told(remote: bool = True, change: Change | None = None, replicas: tuple[Replica, ...] | None = None) -> Wanted:
@@ -118,7 +119,11 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body(plane: Plane) -> N
     host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nabc")
-    await asyncio.sleep(0.3)
+
+    async def has_it() -> bool:
+        return await plane.envoy.stat(f"http.{model.key}.downstream_rq_active") == 1
+
+    await until(has_it, "Envoy has the head of the request")
     writer.close()
     assert await said(plane, model) == {"status": 0, "flags": "DC", "details": "downstream_remote_disconnect"}
 

@@ -73,12 +73,13 @@ class Plane:
             self.departed.close()
             await self._server.stop(0)
 
-    async def restart(self) -> None:
-        """Stop the server and start another in its place, which knows of before only what it serves.
+    async def restart(self, pause: float = 0.0) -> None:
+        """Stop the server, and after a pause start another in its place, which knows of before only what it serves.
 
         Wait for the Envoys.
         """
         await self._server.stop(0.2)
+        await asyncio.sleep(pause)
         self.loads = Loads(self.timing.reports)
         for key in self._routes:
             self._tell_loads(key)
