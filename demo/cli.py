@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from demo.console import Console
-from demo.process import DemoError
+from demo.probe import DemoError
 from demo.run import Options, run
+from tests.support.processes import ProcessEndedError
 
 INTERRUPTED = 130
 
@@ -60,6 +61,6 @@ async def _until_signalled(options: Options) -> int:
     except asyncio.CancelledError:
         click.echo("\ninterrupted; every process of the demo is gone", err=True)
         return INTERRUPTED
-    except DemoError as error:
+    except (DemoError, ProcessEndedError) as error:
         click.secho(f"\n{error}", fg="red", err=True)
         return 2

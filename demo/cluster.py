@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from demo.addresses import Addresses
 from demo.completion import PATH
 from demo.credentials import SERVER_NAME, Credentials
-from demo.journal import end_journal, read_journal
+from demo.journal import begun_at, end_journal, flight_of, in_flight_now, read_journal, unfinished
 from demo.manifests import (
     PLACES,
     Replica,
@@ -22,9 +23,10 @@ from demo.manifests import (
     service_yaml,
     slices_yaml,
 )
+from demo.outcome import Kill
 from demo.probe import wait_for_answer
-from demo.process import Process, Processes
 from tests.support.load import Step, sum_of
+from tests.support.processes import Child, Children
 
 READINESS_PERIOD = 1.0
 """Seconds until the readiness probe notices a dead server."""
@@ -35,10 +37,10 @@ _REMOTE_PLACES = 10_000
 class Cluster:
     """Three replicas of one model, a remote backend with its token endpoint, and the folder of YAML about them."""
 
-    def __init__(self, home: Path, addresses: Addresses, processes: Processes) -> None:
+    def __init__(self, home: Path, addresses: Addresses, processes: Children) -> None:
         self._home = home
         self._processes = processes
-        self._servers: dict[str, Process] = {}
+        self._servers: dict[str, Child] = {}
         self._credentials = Credentials.make(home / "credentials")
         self.folder = home / "manifests"
         self.folder.mkdir()
@@ -73,16 +75,16 @@ class Cluster:
         """Start the local servers and wait until they answer. Raises DemoError."""
         await asyncio.gather(*map(self._start_local, self.replicas))
 
-    def kill_locals(self) -> tuple[float, int]:
-        """SIGKILL every local server; return when (`time.monotonic()`) they were dead, and what they had in flight.
+    def kill_locals(self) -> Kill:
+        """SIGKILL every local server; moments are `time.monotonic()`.
 
         The objects still say that they are ready, as they do at first in a cluster.
         """
-        return self._kill([replica.name for replica in self.replicas])
+        return self._kill("local", self._locals)
 
-    def kill_remote(self) -> tuple[float, int]:
-        """SIGKILL the remote backend; return the same of it."""
-        return self._kill([_REMOTE])
+    def kill_remote(self) -> Kill:
+        """SIGKILL the remote backend."""
+        return self._kill("remote", [_REMOTE])
 
     def mark(self, ready: bool) -> None:
         """Write what the readiness probes found into the EndpointSlices."""
@@ -90,26 +92,36 @@ class Cluster:
 
     def local_flight(self) -> tuple[Step, ...]:
         """Return what all replicas had in flight together, as they wrote it down themselves."""
-        return sum_of(read_journal(self._journal(replica.name)) for replica in self.replicas)
+        return sum_of(flight_of(read_journal(self._journal(name))) for name in self._locals)
 
-    def remote_flight(self) -> tuple[Step, ...]:
-        """Return the same of the remote backend."""
-        return read_journal(self._journal(_REMOTE))
+    def in_flight(self) -> tuple[int, int]:
+        """Return how many requests all replicas, and the remote backend, have in flight now."""
+        return sum(in_flight_now(self._journal(name)) for name in self._locals), in_flight_now(self._journal(_REMOTE))
+
+    def begun(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return when each request came to any replica, and to the remote backend, as they wrote it down themselves."""
+        local = (moment for name in self._locals for moment in begun_at(read_journal(self._journal(name))))
+        return tuple(sorted(local)), begun_at(read_journal(self._journal(_REMOTE)))
 
     @property
     def _remote(self) -> str:
         return f"127.0.0.1:{self.addresses.remote}"
 
-    def _kill(self, names: Sequence[str]) -> tuple[float, int]:
+    @property
+    def _locals(self) -> Sequence[str]:
+        return [replica.name for replica in self.replicas]
+
+    def _kill(self, side: str, names: Sequence[str]) -> Kill:
+        begin = time.monotonic()
         for name in names:
-            self._servers[name].kill()
+            self._servers[name].send(signal.SIGKILL)
         for name in names:
-            self._servers[name].wait()
-        lost = sum(read_journal(self._journal(name))[-1].number for name in names)
+            self._servers[name].kill()  # waits
+        lost = frozenset[str]().union(*(unfinished(read_journal(self._journal(name))) for name in names))
         at = round(time.monotonic(), 6)  # as exact as a journal is
         for name in names:
             end_journal(self._journal(name), at)
-        return at, lost
+        return Kill(side, begin, at, lost)
 
     async def _start_local(self, replica: Replica) -> None:
         address = f"{replica.host}:{replica.port}"
@@ -127,7 +139,7 @@ class Cluster:
         server = self._processes.start("token-endpoint", [sys.executable, "-m", "demo.token_server", *command])
         await wait_for_answer(f"http://127.0.0.1:{self.addresses.tokens}/healthz", server)
 
-    def _start_model(self, name: str, address: str, places: int, *more: str) -> Process:
+    def _start_model(self, name: str, address: str, places: int, *more: str) -> Child:
         command = [sys.executable, "-m", "demo.model_server", "--name", name, "--address", address]
         command += ["--places", str(places), "--journal", str(self._journal(name)), *more]
         self._servers[name] = self._processes.start(name, command)

@@ -13,6 +13,8 @@ from typing import Any
 from tests.support.load import Answer, TracedRequest
 
 PATH = "/v1/chat/completions"
+ANSWER_HEADER = "x-answer"
+"""What a server calls an answer, in its journal too: all that a client needs to know of one that broke off."""
 _MODEL = "chat"
 _FIRST_TOKEN = 0.050
 """Seconds."""
@@ -57,16 +59,21 @@ def tokens_asked_for(body: bytes) -> int:
         raise ValueError(f"not a request for a completion: {error!r}") from error
 
 
-def token_events(server: str, number: int, tokens: int) -> Iterator[bytes]:
-    """Yield the event of each token of answer `number` of a server; `last_event` comes after them."""
+def token_events(server: str, name: str, tokens: int) -> Iterator[bytes]:
+    """Yield the event of each token of an answer of a server; `last_event` comes after them."""
     for token in range(tokens):
-        yield _event(server, number, {"delta": {"content": f"{token} "}, "finish_reason": None}, {})
+        yield _event(server, name, {"delta": {"content": f"{token} "}, "finish_reason": None}, {})
 
 
-def last_event(server: str, number: int, tokens: int) -> bytes:
+def last_event(server: str, name: str, tokens: int) -> bytes:
     """Return the end of an answer: why it ended, how long it was, and that nothing follows."""
     usage = {"usage": {"completion_tokens": tokens}}
-    return _event(server, number, {"delta": {}, "finish_reason": "length"}, usage) + _DONE
+    return _event(server, name, {"delta": {}, "finish_reason": "length"}, usage) + _DONE
+
+
+def name_of(answer: Answer) -> str:
+    """Return what its server calls an answer, of which no more than the head need have come."""
+    return answer.headers.get(ANSWER_HEADER, "")
 
 
 def fault_of(answer: Answer) -> str:
@@ -89,9 +96,9 @@ def fault_of(answer: Answer) -> str:
     return "" if side == answer.route else f"x-beamlit-route is {answer.route or 'absent'} but {side} answered"
 
 
-def _event(server: str, number: int, choice: Mapping[str, Any], more: Mapping[str, Any]) -> bytes:
+def _event(server: str, name: str, choice: Mapping[str, Any], more: Mapping[str, Any]) -> bytes:
     chunk = {
-        "id": f"chatcmpl-{server}-{number}",
+        "id": f"chatcmpl-{name}",
         "object": "chat.completion.chunk",
         "model": _MODEL,
         "system_fingerprint": server,

@@ -7,17 +7,17 @@ first token. As the remote backend it speaks TLS, serves below a path prefix, an
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import click
 from aiohttp import web
 
 from demo.bearer import is_good
-from demo.completion import PATH, last_event, length_of, time_of_token, token_events, tokens_asked_for
+from demo.completion import ANSWER_HEADER, PATH, last_event, length_of, time_of_token, token_events, tokens_asked_for
 from demo.credentials import Credentials
 from demo.journal import Journal
 from demo.manifests import REMOTE_PREFIX
@@ -32,7 +32,6 @@ class Model:
         self._name = name
         self._places = asyncio.Semaphore(places)
         self._journal = journal
-        self._numbers = itertools.count(1)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer one request as soon as there is a place for it."""
@@ -40,20 +39,22 @@ class Model:
             tokens = length_of(tokens_asked_for(await request.read()))
         except ValueError as error:
             return web.json_response({"error": {"message": str(error)}}, status=400)
-        number = next(self._numbers)
-        with self._journal.one_more():
+        name = uuid4().hex
+        with self._journal.answering(name) as free:
             async with self._places:
-                answer = await self._stream(request, number, tokens)
-        # The place is free before anybody can know of it and send the next request.
-        await answer.write_eof(last_event(self._name, number, tokens))
+                answer = await self._stream(request, name, tokens)
+            # The place is free before anybody can know of it and send the next request.
+            free()
+            await answer.write_eof(last_event(self._name, name, tokens))
         return answer
 
-    async def _stream(self, request: web.Request, number: int, tokens: int) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, name: str, tokens: int) -> web.StreamResponse:
         """Send everything but the last event."""
         clock = asyncio.get_running_loop().time
         begin = clock()
-        answer = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-cache"})
-        for token, event in enumerate(token_events(self._name, number, tokens)):
+        headers = {"content-type": "text/event-stream", "cache-control": "no-cache", ANSWER_HEADER: name}
+        answer = web.StreamResponse(headers=headers)
+        for token, event in enumerate(token_events(self._name, name, tokens)):
             await asyncio.sleep(max(0.0, begin + time_of_token(token) - clock()))
             if not answer.prepared:
                 await answer.prepare(request)

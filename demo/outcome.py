@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from demo.product import Decision
 from tests.support.load import Report, Sample, Step, most, percentile, summary_of
@@ -12,19 +12,37 @@ from tests.support.load import Report, Sample, Step, most, percentile, summary_o
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Servers that were killed: of which side, when, and how many requests were at them."""
+    """Servers that were killed: of which side, and when: at `begin` all of them lived, at `at` none."""
 
     side: str
+    begin: float
     at: float
-    in_flight: int
+    unfinished: frozenset[str]
+    """The names of the answers that they worked on, as they wrote it down themselves."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests were at them."""
+        return len(self.unfinished)
+
+    def since(self, start: float) -> Kill:
+        """Return the same, on a clock that began at `start`."""
+        return replace(self, begin=self.begin - start, at=self.at - start)
 
     def cut(self, sample: Sample) -> bool:
         """Tell whether this broke off an answer that had begun. Nobody can repeat such a request (docs/data-plane.md).
 
-        The client must see it at once: one that hangs on for more than a few seconds is a failure.
+        The client knows the name of an answer whose head came. When it notices the end says nothing: it may be busy.
         """
-        begun = bool(sample.error) and not math.isnan(sample.first_byte)
-        return begun and sample.start <= self.at <= sample.end <= self.at + 5.0
+        return broke_off(sample) and sample.note in self.unfinished
+
+
+def broke_off(sample: Sample) -> bool:
+    """Tell whether an answer had begun and then ended too soon. The note of a sample is the name of its answer.
+
+    One that came to no end, for as long as the client waits, did not break off, and nor did one that never began.
+    """
+    return sample.status == 0 and bool(sample.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,8 @@ class Phase:
     end: float
     samples: tuple[Sample, ...]
     tally: Tally
+    begun: tuple[int, int]
+    """How many requests came to the local replicas in this part, and to the remote backend, as they wrote it down."""
     most: int
     """The most requests in flight at the local replicas, all together, as they wrote it down."""
     capacity: int
@@ -77,12 +97,14 @@ class Outcome:
     killed: Kill
     """Of every local server."""
     back: float
-    """When they were ready again."""
+    """From when on the objects said that they were ready again."""
     remote_killed: Kill
     decisions: tuple[tuple[float, Decision], ...]
     """The decision at the start, and each change of it."""
     local_flight: tuple[Step, ...]
     """What the local replicas had in flight together, as they wrote it down."""
+    begun: tuple[tuple[float, ...], tuple[float, ...]]
+    """When each request came to the local replicas, and to the remote backend, as they wrote it down."""
 
     @property
     def kills(self) -> tuple[Kill, Kill]:
@@ -119,9 +141,13 @@ class Outcome:
             end,
             samples,
             Tally.of(samples, self.kills),
+            (self._begun(0, start, end), self._begun(1, start, end)),
             most(self.local_flight, start, math.nextafter(end, start)),
             self.capacity if capacity is None else capacity,
         )
+
+    def _begun(self, side: int, start: float, end: float) -> int:
+        return sum(start <= moment < end for moment in self.begun[side])
 
     def _counted_at(self, sample: Sample) -> float:
         return next((kill.at for kill in self.kills if kill.cut(sample)), sample.start)

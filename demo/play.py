@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from demo.cluster import READINESS_PERIOD, Cluster
-from demo.completion import fault_of, request_body
+from demo.completion import fault_of, name_of, request_body
 from demo.console import Console
 from demo.outcome import Kill, Outcome, Tally
-from demo.process import Process
 from demo.product import Decision, decisions
 from demo.timeline import Plan
 from tests.support.load import Sample, Step, TracedRequest, Traffic, most, open_loop
+from tests.support.processes import Child
 
 _TICK = 0.5
 """Seconds between two lines of the live view."""
@@ -37,7 +37,7 @@ class _Events:
 class Play:
     """One run of the load through Envoy, told on the console as it goes."""
 
-    def __init__(self, cluster: Cluster, product: Process, console: Console) -> None:
+    def __init__(self, cluster: Cluster, product: Child, console: Console) -> None:
         self._cluster = cluster
         self._product = product
         self._console = console
@@ -49,7 +49,7 @@ class Play:
         self._decisions: list[tuple[float, Decision]] = []
 
     async def load(self, plan: Plan) -> Outcome:
-        """Send the requests; kill servers and start them again meanwhile. Raises DemoError."""
+        """Send the requests; kill servers and start them again meanwhile. Raises ProcessEndedError."""
         self._console.header()
         self._begin = asyncio.get_running_loop().time()
         try:
@@ -75,6 +75,7 @@ class Play:
             remote_killed=events.remote_killed,
             decisions=tuple(self._decisions),
             local_flight=self._local_flight(),
+            begun=self._begun(),
         )
 
     @property
@@ -89,11 +90,21 @@ class Play:
         await asyncio.sleep(max(0.0, moment - self._now))
 
     def _traffic(self, requests: Sequence[TracedRequest]) -> Traffic:
-        return Traffic(body=lambda number: request_body(requests[number]), fault=fault_of, on_sample=self._ended.append)
+        return Traffic(
+            body=lambda number: request_body(requests[number]),
+            fault=fault_of,
+            note=name_of,
+            on_sample=self._ended.append,
+        )
 
     def _local_flight(self) -> tuple[Step, ...]:
         """What the replicas wrote down, on the clock of the load."""
         return tuple(Step(step.at - self._begin, step.number) for step in self._cluster.local_flight())
+
+    def _begun(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """When requests came to each side, on the clock of the load."""
+        local, remote = self._cluster.begun()
+        return tuple(at - self._begin for at in local), tuple(at - self._begin for at in remote)
 
     async def _events(self, plan: Plan) -> _Events:
         """Play the failures, and the kubelet that notices them."""
@@ -101,7 +112,7 @@ class Play:
         self._console.event(self._now, "the busiest minute of the trace begins, three times as fast")
         await self._at(plan.kill)
         await self._until_in_flight(self._cluster.capacity // 2)
-        killed = self._killed("local", self._cluster.kill_locals(), "Envoy alone keeps the rest going")
+        killed = self._killed(self._cluster.kill_locals(), "Envoy alone keeps the rest going")
         self._places = 0
         await self._at(killed.at + READINESS_PERIOD)
         self._cluster.mark(ready=False)
@@ -109,29 +120,28 @@ class Play:
         await self._at(plan.revive)
         self._console.event(self._now, f"{self._local_names} start again")
         await self._cluster.start_locals()
+        back = self._now
         self._cluster.mark(ready=True)
         self._places = self._cluster.capacity
-        back = self._now
         self._console.event(back, "kubelet: the readiness probes pass, the EndpointSlice says ready: true")
         await self._at(plan.full)
         await self._until_in_flight(self._cluster.capacity, _EXCESS)
-        gone = self._killed("remote", self._cluster.kill_remote(), "the replicas are full, and take the rest too")
+        gone = self._killed(self._cluster.kill_remote(), "the replicas are full, and take the rest too")
         return _Events(killed, back, gone)
 
-    def _killed(self, side: str, kill: tuple[float, int], and_now: str) -> Kill:
+    def _killed(self, kill: Kill, and_now: str) -> Kill:
         """Note what was killed, and tell it."""
-        at, in_flight = kill
-        known = Kill(side, at - self._begin, in_flight)
+        known = kill.since(self._begin)
         self._kills.append(known)
-        names = self._local_names if side == "local" else side
-        self._console.event(known.at, f"SIGKILL to {names} with {in_flight} requests in flight; {and_now}")
+        names = self._local_names if known.side == "local" else known.side
+        self._console.event(known.at, f"SIGKILL to {names} with {known.in_flight} requests in flight; {and_now}")
         return known
 
     async def _until_in_flight(self, local: int, remote: int = 0) -> None:
         """Wait until the servers of both sides have so much in flight; not for ever: the outcome tells."""
         for _ in range(round(_PATIENCE / _LOOK)):
-            both = self._cluster.local_flight(), self._cluster.remote_flight()
-            if both[0][-1].number >= local and both[1][-1].number >= remote:
+            now = self._cluster.in_flight()
+            if now[0] >= local and now[1] >= remote:
                 return
             await asyncio.sleep(_LOOK)
 

@@ -7,25 +7,29 @@ import ssl
 
 import aiohttp
 
-from demo.process import DemoError, Process
+from tests.support.processes import Child
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
 
 
 async def wait_for_answer(
     url: str,
-    process: Process,
+    process: Child,
     *,
     tls: ssl.SSLContext | None = None,
     server_name: str | None = None,
-    within: float = 20.0,
+    within: float = 60.0,
 ) -> None:
     """Wait until a GET of `url` has 200; `tls` is what an https server is verified by, for the name `server_name`.
 
-    Raises DemoError when its process ends or `within` seconds have passed.
+    Raises ProcessEndedError when its process ends, DemoError when `within` seconds have passed.
     """
     try:
         async with (
             asyncio.timeout(within),
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session,
         ):
             while not await _answers(session, url, tls, server_name):
                 process.check()

@@ -14,7 +14,7 @@ import aiohttp
 
 from demo.addresses import Addresses
 from demo.manifests import MODEL
-from demo.process import Process, Processes
+from tests.support.processes import Child, Children
 
 _POLL = 0.2
 
@@ -46,7 +46,7 @@ def decision_of(items: Mapping[str, Any]) -> Decision | None:
     return None
 
 
-def start_product(folder: Path, state: Path, addresses: Addresses, processes: Processes) -> Process:
+def start_product(folder: Path, state: Path, addresses: Addresses, processes: Children) -> Child:
     """Start the control plane and its Envoy over a folder of YAML."""
     command = [sys.executable, "-m", "controller.cli.main", "run", str(folder), "--envoy"]
     command += ["--xds-address", f"127.0.0.1:{addresses.xds}", "--admin-address", f"127.0.0.1:{addresses.admin}"]

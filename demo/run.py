@@ -7,17 +7,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.addresses import free_addresses
+from demo.addresses import unused_addresses
 from demo.cluster import Cluster
 from demo.console import Console
 from demo.outcome import Outcome
 from demo.play import Play
 from demo.probe import wait_for_answer
-from demo.process import Process, Processes
 from demo.product import start_product
 from demo.promises import promises_of
 from demo.timeline import Plan, plan
 from tests.support.load import azure_code_trace
+from tests.support.processes import Child, Children, adopting_orphans
 
 _SHORT = 0.5
 
@@ -33,10 +33,12 @@ class Options:
 
 
 async def run(options: Options, console: Console) -> int:
-    """Run the whole demo and return its exit code: 1 when a promise was broken. Raises DemoError."""
+    """Run the whole demo and return its exit code: 1 when a promise was broken. Raises DemoError and
+    ProcessEndedError.
+    """
     planned = plan(azure_code_trace(), _SHORT if options.short else 1.0)
-    with tempfile.TemporaryDirectory(prefix="beamlit-demo-") as home, Processes(Path(home)) as processes:
-        cluster, product = await _start(Path(home), processes, console)
+    with tempfile.TemporaryDirectory(prefix="beamlit-demo-") as home, adopting_orphans(), Children(Path(home)) as all_:
+        cluster, product = await _start(Path(home), all_, console)
         console.step(
             f"load: {len(planned.requests)} streamed completions in {planned.end:.0f} s, "
             "arrivals and lengths of the Azure code trace 2023"
@@ -45,8 +47,8 @@ async def run(options: Options, console: Console) -> int:
     return _report(outcome, planned, options.output, console)
 
 
-async def _start(home: Path, processes: Processes, console: Console) -> tuple[Cluster, Process]:
-    addresses = free_addresses()
+async def _start(home: Path, processes: Children, console: Console) -> tuple[Cluster, Child]:
+    addresses = unused_addresses()
     cluster = Cluster(home, addresses, processes)
     console.step("start: three local model servers, a remote one behind TLS and OAuth2, its token endpoint")
     await cluster.start()

@@ -10,7 +10,14 @@ _TO_THE_END = -1
 
 
 class AnswerError(Exception):
-    """The bytes are no complete HTTP/1.1 answer; the message is the kind of error a report counts."""
+    """The bytes are no complete HTTP/1.1 answer; the message is the kind of error a report counts.
+
+    `begun` is what there is of it, where at least its head had come.
+    """
+
+    def __init__(self, error: str, begun: Answer | None = None) -> None:
+        super().__init__(error)
+        self.begun = begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,13 @@ class AnswerReader:
         if not self._status:
             raise AnswerError("truncated" if self._buffer else "closed")
         if self._length() != _TO_THE_END or self._chunked:
-            raise AnswerError("truncated")
+            raise AnswerError("truncated", self.begun)
         return Answer(self._status, self._headers, self._buffer)
+
+    @property
+    def begun(self) -> Answer | None:
+        """What there is so far of an answer whose head has come."""
+        return Answer(self._status, self._headers, b"".join(self._chunks)) if self._status else None
 
     @property
     def _chunked(self) -> bool:

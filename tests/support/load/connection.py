@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         if self._reader is None or self._answer is None or self._answer.done():
             return
         if exc is not None:
-            self._answer.set_exception(exc)
+            self._answer.set_exception(AnswerError(type(exc).__name__, self._reader.begun))
             return
         try:
             self._answer.set_result(self._reader.end())

@@ -46,7 +46,7 @@ class Traffic:
     fault: Callable[[Answer], str] = _nothing
     """What is wrong with an answer of a good status, in a few words; empty when nothing is."""
     note: Callable[[Answer], str] = _nothing
-    """What else to keep of an answer."""
+    """What else to keep of an answer, also of one that broke off after its head."""
     on_sample: Callable[[Sample], None] = _ignore
     """Called as each request ends."""
 
@@ -133,7 +133,7 @@ class _Sender:
             first_byte = clock() - begin - start
 
         late = clock() - begin - start
-        answer, error = await self._answer(number, began)
+        answer, begun, error = await self._answer(number, began)
         sample = Sample(
             start=start,
             latency=clock() - begin - start,
@@ -143,24 +143,25 @@ class _Sender:
             error=error,
             late=late,
             first_byte=first_byte,
-            note=self._traffic.note(answer) if answer else "",
+            note=self._traffic.note(begun) if begun else "",
         )
         self._traffic.on_sample(sample)
         return sample
 
-    async def _answer(self, number: int, began: Callable[[], None]) -> tuple[Answer | None, str]:
+    async def _answer(self, number: int, began: Callable[[], None]) -> tuple[Answer | None, Answer | None, str]:
+        """Return the whole answer, what there is of it, and the error."""
         try:
             async with asyncio.timeout(self._traffic.timeout):
                 answer = await self.connections.exchange(self._request(number), began)
         except TimeoutError:
-            return None, "timeout"
+            return None, None, "timeout"
         except AnswerError as error:
-            return None, str(error)
+            return None, error.begun, str(error)
         except OSError as error:
-            return None, type(error).__name__
+            return None, None, type(error).__name__
         if answer.status not in self._traffic.good:
-            return answer, f"status {answer.status}"
-        return answer, self._traffic.fault(answer)
+            return answer, answer, f"status {answer.status}"
+        return answer, answer, self._traffic.fault(answer)
 
     def _request(self, number: int) -> bytes:
         body = self._traffic.body(number)

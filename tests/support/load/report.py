@@ -28,7 +28,7 @@ class Sample:
     first_byte: float = math.nan
     """Seconds from its arrival to the first byte of its answer, whatever became of the rest; NaN when none came."""
     note: str = ""
-    """What `Traffic.note` keeps of the answer."""
+    """What `Traffic.note` keeps of the answer, or of what there is of it."""
 
     @property
     def end(self) -> float:

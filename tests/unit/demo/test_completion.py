@@ -17,8 +17,8 @@ from demo.completion import (
 from tests.support.load import Answer, TracedRequest
 
 
-def events(server: str = "local-2", number: int = 7, tokens: int = 3) -> list[bytes]:
-    return [*token_events(server, number, tokens), last_event(server, number, tokens)]
+def events(server: str = "local-2", name: str = "seven", tokens: int = 3) -> list[bytes]:
+    return [*token_events(server, name, tokens), last_event(server, name, tokens)]
 
 
 def fault(body: bytes, route: str = "local") -> str:
@@ -33,6 +33,7 @@ def test_a_whole_answer_of_the_right_server():
 def test_its_chunks_are_those_of_openai():
     first, *_, last = events()
     chunk = json.loads(first.removeprefix(b"data: "))
+    assert chunk["id"] == "chatcmpl-seven"
     assert (chunk["object"], chunk["choices"][0]["delta"]) == ("chat.completion.chunk", {"content": "0 "})
     assert chunk["choices"][0]["finish_reason"] is None
     assert '"finish_reason":"length"' in last.decode()
@@ -47,7 +48,7 @@ def test_its_chunks_are_those_of_openai():
         (lambda sent: [sent[0], *sent[2:]], "chunks that are missing or out of order"),
         (lambda sent: [sent[1], sent[0], *sent[2:]], "chunks that are missing or out of order"),
         (lambda sent: [sent[0], sent[0], *sent[1:]], "chunks that are missing or out of order"),
-        (lambda sent: [*events(number=8)[:1], *sent[1:]], "chunks of several answers"),
+        (lambda sent: [*events(name="eight")[:1], *sent[1:]], "chunks of several answers"),
         (lambda sent: [sent[0][:-9], *sent[1:]], "not the chunks of a completion"),
         (lambda sent: [b"data: [DONE]\n\n"], "not the chunks of a completion"),
     ],

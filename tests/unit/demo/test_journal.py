@@ -1,28 +1,56 @@
-"""What a server had in flight can be read, also when it was killed."""
+"""What a server had in flight, and what it had begun, can be read, also when it was killed."""
 
 from contextlib import closing
 
-from demo.journal import Journal, end_journal, read_journal
+import pytest
+
+from demo.journal import Journal, begun_at, end_journal, flight_of, in_flight_now, read_journal, unfinished
 
 
 def test_nobody_has_begun(tmp_path):
     assert read_journal(tmp_path / "a") == ()
+    assert in_flight_now(tmp_path / "a") == 0
 
 
 def test_what_is_in_flight(tmp_path):
     path = tmp_path / "a"
-    with closing(Journal(path)) as journal, journal.one_more(), journal.one_more():
-        pass
-    steps = read_journal(path)
+    with closing(Journal(path)) as journal, journal.answering("one"), journal.answering("other"):
+        assert in_flight_now(path) == 2
+    steps = flight_of(read_journal(path))
     assert [step.number for step in steps] == [0, 1, 2, 1, 0]
     assert list(steps) == sorted(steps, key=lambda step: step.at)
+    assert begun_at(read_journal(path)) == (steps[1].at, steps[2].at)
+    assert in_flight_now(path) == 0
+
+
+def test_an_answer_is_unfinished_until_its_end_is_sent_though_its_place_is_free(tmp_path):
+    path = tmp_path / "a"
+    with closing(Journal(path)) as journal:
+        with journal.answering("other"), journal.answering("one") as free:
+            assert unfinished(read_journal(path)) == {"one", "other"}
+            free()
+            assert in_flight_now(path) == 1
+            assert unfinished(read_journal(path)) == {"one", "other"}
+        assert in_flight_now(path) == 0
+        assert unfinished(read_journal(path)) == set()
+
+
+def test_an_answer_that_was_given_up_is_not_unfinished(tmp_path):
+    path = tmp_path / "a"
+    with closing(Journal(path)) as journal:
+        with pytest.raises(ConnectionError), journal.answering("one"):
+            raise ConnectionError
+        assert unfinished(read_journal(path)) == set()
+        assert in_flight_now(path) == 0
 
 
 def test_a_server_that_was_killed_has_nothing(tmp_path):
     path = tmp_path / "a"
-    with closing(Journal(path)) as journal, journal.one_more():
+    with closing(Journal(path)) as journal, journal.answering("one"):
         before = read_journal(path)[-1]
         end_journal(path, before.at + 1)
-        assert [step.number for step in read_journal(path)] == [0, 1, 0]
+        assert [step.number for step in flight_of(read_journal(path))] == [0, 1, 0]
+        assert unfinished(read_journal(path)) == {"one"}
     with closing(Journal(path)):
-        assert read_journal(path)[-1].number == 0
+        assert in_flight_now(path) == 0
+        assert unfinished(read_journal(path)) == set()

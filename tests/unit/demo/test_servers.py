@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestServer
 
 from demo import model_server, token_server
 from demo.bearer import is_good, token_until
-from demo.completion import PATH, fault_of, request_body
+from demo.completion import PATH, fault_of, name_of, request_body
 from demo.credentials import CLIENT_ID, SERVER_NAME, Credentials
-from demo.journal import Journal, read_journal
+from demo.journal import Journal, flight_of, read_journal, unfinished
 from demo.manifests import REMOTE_PREFIX
 from demo.model_server import Model
 from tests.support.load import Answer, TracedRequest
@@ -60,7 +60,18 @@ async def test_a_replica_streams_and_what_finds_no_place_waits(session, journal,
 
     assert (fault_of(one), fault_of(other)) == ("", "")
     assert abs(first - second) >= 0.05  # what one answer takes at least
-    assert max(step.number for step in read_journal(tmp_path / "flight")) == 2
+    assert max(step.number for step in flight_of(read_journal(tmp_path / "flight"))) == 2
+    assert unfinished(read_journal(tmp_path / "flight")) == set()
+
+
+async def test_an_answer_says_from_its_head_on_what_its_server_calls_it(session, journal, tmp_path):
+    long = request_body(TracedRequest(0.0, 5, 300))
+    async with (
+        TestServer(model("local-1", journal)) as server,
+        session.post(server.make_url(PATH), data=long) as answer,
+    ):
+        name = name_of(Answer(answer.status, {key.lower(): value for key, value in answer.headers.items()}, b""))
+        assert unfinished(read_journal(tmp_path / "flight")) == {name}
 
 
 async def test_the_remote_backend_asks_for_a_token_a_prefix_and_tls(session, journal, credentials):

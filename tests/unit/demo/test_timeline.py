@@ -7,6 +7,7 @@ import pytest
 from demo.manifests import PLACES
 from demo.timeline import Plan, demand_of, plan
 from tests.support.load import azure_code_trace, most
+from tests.support.processes import ROOT
 
 CAPACITY = 3 * PLACES
 
@@ -32,6 +33,11 @@ def test_the_servers_are_killed_under_load(planned):
     demand = demand_of(planned.requests)
     assert most(demand, planned.kill, planned.kill + 3) >= CAPACITY / 2
     assert most(demand, planned.full, planned.full + 3) > CAPACITY
+
+
+def test_the_readme_says_how_many_there_are():
+    assert len(plan(azure_code_trace()).requests) == 1512
+    assert "0 of 1512 requests failed" in (ROOT / "README.md").read_text()
 
 
 def test_a_shorter_plan_is_as_busy():

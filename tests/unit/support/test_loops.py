@@ -12,6 +12,7 @@ import pytest
 from tests.support.load import Traffic, closed_loop, open_loop
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-beamlit-route: local\r\n\r\nok"
+CHUNKED_BEGUN = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-served-by: a\r\n\r\n3\r\nhel\r\n2\r\nl"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -174,3 +175,19 @@ async def test_an_answer_that_broke_off_had_begun():
         (nothing,) = (await open_loop(url, [0.0])).samples
     assert (begun.error, begun.first_byte > 0) == ("truncated", True)
     assert math.isnan(nothing.first_byte)
+
+
+async def test_of_an_answer_that_broke_off_is_noted_what_had_come():
+    async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED_BEGUN)
+        await asyncio.sleep(0.05)
+        await resets(reader, writer)
+
+    traffic = Traffic(note=lambda answer: f"{answer.headers['x-served-by']} {answer.body.decode()}")
+    for answer in (breaks, writes(CHUNKED_BEGUN, then_close=True)):
+        async with serving(answer) as (url, _):
+            (sample,) = (await open_loop(url, [0.0], traffic)).samples
+        assert (sample.status, sample.note) == (0, "a hel")
+    async with serving(writes(CHUNKED_BEGUN[:20], then_close=True)) as (url, _):
+        (sample,) = (await open_loop(url, [0.0], traffic)).samples
+    assert (sample.error, sample.note) == ("truncated", "")
