@@ -1,18 +1,16 @@
-"""`beamlit run` ends, is killed and starts again: what its Envoy, its clients and its statuses go through."""
+"""`beamlit run` starts and ends: what it keeps, what it takes with it, and what it cannot start with."""
 
 from __future__ import annotations
 
 import os
 import signal
 import stat
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.support.beamlit import (
     Product,
-    Start,
     ask,
     beamlit,
     eventually,
@@ -20,41 +18,11 @@ from tests.support.beamlit import (
     no_request_fails,
     processes_of,
 )
-from tests.support.data_plane.backends import Backends
-from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.chat import Chat
+from tests.support.e2e_manifests import SEED, endpoints, service, text_of
 from tests.support.network import unused_port
 
 ANYWHERE = ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0")
-
-
-class Chat:
-    """A product of one test, and its one model."""
-
-    def __init__(self, home: Path, backends: Backends, start: Start = Forked) -> None:
-        self.product = Product(home, start)
-        self.port = unused_port()
-        self._backends = backends
-        self.save()
-
-    def save(self, ready: bool = True) -> None:
-        self.product.save(
-            "chat.yaml",
-            text_of(
-                model("chat", self._backends.remote),
-                service("chat", self.port),
-                endpoints("chat", *self._backends.local, ready=ready),
-            ),
-        )
-
-    async def served(self) -> None:
-        await self.product.programmed("chat")
-        await eventually(lambda: ask(self.port), lambda reply: reply.side == "local")
-
-
-@pytest.fixture
-def chat(tmp_path: Path, backends: Backends) -> Chat:
-    return Chat(tmp_path, backends)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -65,37 +33,6 @@ async def test_a_stop_ends_the_envoy_too(chat, number):
         assert await chat.product.end(number) == 0
         assert processes_of(chat.product.home) == {}
     assert "Traceback" not in chat.product.log()
-
-
-async def test_the_envoy_of_a_killed_run_serves_on_until_the_next_run_takes_it_over(chat):
-    product = chat.product
-    async with product.running("--envoy"):
-        await chat.served()
-        envoy = product.envoy_pid()
-        async with no_request_fails(chat.port):
-            product.kill()
-            assert (await ask(chat.port)).side == "local"
-            assert product.envoy_pid() == envoy
-            await product.start("--envoy")
-            await product.programmed("chat")
-            # It does what it is told again.
-            chat.save(ready=False)
-            await eventually(lambda: ask(chat.port), lambda reply: reply.side == "remote")
-        assert product.envoy_pid() == envoy
-        assert await product.end(signal.SIGTERM) == 0
-        assert processes_of(product.home) == {}
-
-
-async def test_an_envoy_that_looks_for_the_control_plane_elsewhere_is_replaced(chat):
-    product = chat.product
-    async with product.running("--envoy"):
-        await chat.served()
-        envoy = product.envoy_pid()
-        product.kill()
-        product.xds = f"127.0.0.1:{unused_port()}"
-        await product.start("--envoy")
-        await chat.served()
-        assert product.envoy_pid() not in (0, envoy)
 
 
 async def history_of(product: Product) -> list[str]:
@@ -130,17 +67,6 @@ async def test_a_status_survives_a_restart(chat, number):
         # A status that a restart lost would begin with a recovery from nothing.
         chat.save()
         await eventually(lambda: history_of(product), lambda history: history[1:] == ["0/100", "100/0"])
-
-
-async def test_an_object_that_was_removed_meanwhile_is_gone_after_a_restart(chat):
-    product = chat.product
-    async with product.running("--envoy"):
-        await chat.served()
-        product.kill()
-        product.remove("chat.yaml")
-        await product.start("--envoy")
-        await eventually(lambda: product.status("chat"), {}.__eq__)
-        await eventually(lambda: ask(chat.port), lambda reply: reply.error == "ConnectError")
 
 
 async def test_what_is_written_is_the_users_own_and_outside_the_watched_folder(tmp_path, backends):

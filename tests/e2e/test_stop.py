@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.beamlit import Product, ask, eventually, processes_of
+from tests.support.beamlit import Product, Reply, ask, eventually, processes_of
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.network import unused_port
@@ -24,9 +24,15 @@ async def test_a_stop_lets_requests_end(tmp_path: Path, backends: Backends, seco
     async with product.running("--envoy", "--access-log", "all", "--drain-seconds", seconds):
         await product.programmed("chat")
         await eventually(lambda: ask(port), lambda reply: reply.side == "local")
-        requests = [asyncio.create_task(ask(port, **{"on-local": "delay=3"})) for _ in range(8)]
-        await asyncio.sleep(1)
-        assert await product.end(signal.SIGTERM) == 0
+        requests = await held(port, 8, backends)
+        ending = asyncio.create_task(product.end(signal.SIGTERM))
+        if seconds:
+            # It takes no more connections, and waits.
+            await eventually(lambda: ask(port), lambda reply: reply.error == "ConnectError")
+            assert not ending.done()
+            for one in backends.local:
+                one.release("all")
+        assert await ending == 0
         replies = await asyncio.gather(*requests)
         assert processes_of(product.home) == {}
 
@@ -35,6 +41,18 @@ async def test_a_stop_lets_requests_end(tmp_path: Path, backends: Backends, seco
     if seconds:
         assert [line["status"] for line in told(product)].count(200) >= 9
         assert {line["model"] for line in told(product)} == {"chat"}
+
+
+async def held(port: int, count: int, backends: Backends) -> list[asyncio.Task[Reply]]:
+    """Send so many requests, which the replicas have and do not answer before they are told to."""
+
+    async def arrived() -> int:
+        return sum(one.count() for one in backends.local)
+
+    before = await arrived()
+    requests = [asyncio.create_task(ask(port, **{"on-local": "held=all"})) for _ in range(count)]
+    await eventually(arrived, lambda seen: seen == before + count)
+    return requests
 
 
 def told(product: Product) -> list[dict[str, Any]]:
@@ -49,10 +67,10 @@ async def test_a_second_signal_does_not_wait_for_requests(tmp_path: Path, backen
     async with product.running("--envoy", "--drain-seconds", 600):
         await product.programmed("chat")
         await eventually(lambda: ask(port), lambda reply: reply.side == "local")
-        request = asyncio.create_task(ask(port, **{"on-local": "delay=60"}))
-        await asyncio.sleep(0.5)
+        (request,) = await held(port, 1, backends)
         ending = asyncio.create_task(product.end(signal.SIGTERM))
-        await asyncio.sleep(0.5)
+        await eventually(lambda: ask(port), lambda reply: reply.error == "ConnectError")
+        assert not ending.done()
         assert await product.end(signal.SIGINT) == 0
         await ending
         assert (await request).error

@@ -213,7 +213,7 @@ class Reply:
 async def ask(port: int, *, host: str = "127.0.0.1", **headers: str) -> Reply:
     """Send one request, once, on a connection of its own."""
     try:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
             answer = await client.get(f"http://{host}:{port}/", headers=headers)
     except httpx.TransportError as error:
         return Reply(error=type(error).__name__)
