@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import xdist
 
 from tests.support.kube.api_server import ApiServer
@@ -81,3 +82,14 @@ async def site(api_server: Cluster, crds: None, namespace: str, tmp_path: Path) 
     """Our programs in a fresh namespace: none of them runs yet."""
     async with Site(api_server, namespace, tmp_path).running() as site:
         yield site
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running_site(
+    api_server: Cluster, crds: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Site]:
+    """Our programs, one replica of each, for tests that stop none of them and whose models have names of their own."""
+    with fresh_namespace(api_server) as namespace:
+        async with Site(api_server, namespace, tmp_path_factory.mktemp("site")).running() as site:
+            await site.start()
+            yield site

@@ -1,10 +1,20 @@
-"""Where requests never go, whoever writes what: the endpoint guard, seen from the replicas and the status."""
+"""Where requests never go, whoever writes what: the endpoint guard. The programs run on through all tests."""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.support.data_plane.backends import Backend
 from tests.support.kube.site import Site, endpoints, model
 from tests.support.objects import ASlice, a_service, a_slice
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def site(running_site: Site) -> Site:
+    """One for all tests here."""
+    return running_site
 
 
 async def servers(site: Site, port: int, requests: int = 60) -> set[str]:
@@ -21,38 +31,36 @@ def by_hand(service: str, replica: Backend) -> ASlice:
 
 async def test_a_slice_that_the_services_controllers_did_not_write_gets_no_request(site: Site) -> None:
     replica, intruder = site.backend("local-1"), site.backend("local-2")
-    site.write(site.served("chat", [replica], site.backend("remote")), by_hand("chat", intruder))
-    await site.start()
-    await site.until_condition("chat", "Ready", "True")
-    port = await site.port("chat")
+    site.write(site.served("guarded", [replica], site.backend("remote")), by_hand("guarded", intruder))
+    await site.until_condition("guarded", "Ready", "True")
+    port = await site.port("guarded")
     await site.until_answered(port, "local-1")
     assert await servers(site, port) == {"local-1"}
-    status, reason, message = await site.condition("chat", "Accepted")
+    status, reason, message = await site.condition("guarded", "Accepted")
     assert (status, reason) == ("True", "AcceptedWithWarnings")
-    assert f"EndpointSlice {site.namespace}/chat-local-2" in message
-    assert (await site.status("chat"))["local"]["summary"] == "1/1"
+    assert f"EndpointSlice {site.namespace}/guarded-local-2" in message
+    assert (await site.status("guarded"))["local"]["summary"] == "1/1"
     # The last replica goes: the intruder is none.
-    await site.change(endpoints("chat", replica, ready=False))
-    await site.until_split("chat", "0/100 LocalDown")
+    await site.change(endpoints("guarded", replica, ready=False))
+    await site.until_split("guarded", "0/100 LocalDown")
     await site.until_answered(port, "remote")
     assert await servers(site, port) == {"remote"}
     # It is the label that counts, and it counts at once.
-    await site.change(endpoints("chat", intruder))
+    await site.change(endpoints("guarded", intruder))
     await site.until_answered(port, "local-2")
-    assert (await site.condition("chat", "Accepted"))[:2] == ("True", "Accepted")
+    assert (await site.condition("guarded", "Accepted"))[:2] == ("True", "Accepted")
 
 
 async def test_the_owner_of_a_service_without_a_selector_writes_its_slices_by_hand(site: Site) -> None:
     replica = site.backend("local-1")
-    site.write(a_service("chat").port(80), by_hand("chat", replica), model("chat", site.backend("remote")))
-    await site.start()
-    await site.until_condition("chat", "Ready", "True")
-    assert await servers(site, await site.port("chat")) == {"local-1"}
-    assert (await site.condition("chat", "Accepted"))[:2] == ("True", "Accepted")
+    site.write(a_service("by-hand").port(80), by_hand("by-hand", replica), model("by-hand", site.backend("remote")))
+    await site.until_condition("by-hand", "Ready", "True")
+    assert await servers(site, await site.port("by-hand")) == {"local-1"}
+    assert (await site.condition("by-hand", "Accepted"))[:2] == ("True", "Accepted")
     # With a selector it is the Service's controllers that write them.
-    await site.change(a_service("chat").port(80).selecting(run="chat"))
-    await site.until_split("chat", "0/100 LocalDown")
-    assert f"{site.namespace}/chat-local-1" in (await site.condition("chat", "Accepted"))[2]
+    await site.change(a_service("by-hand").port(80).selecting(run="by-hand"))
+    await site.until_split("by-hand", "0/100 LocalDown")
+    assert f"{site.namespace}/by-hand-local-1" in (await site.condition("by-hand", "Accepted"))[2]
 
 
 async def test_a_remote_backend_that_only_the_gateway_can_reach_is_refused(site: Site) -> None:
@@ -61,7 +69,6 @@ async def test_a_remote_backend_that_only_the_gateway_can_reach_is_refused(site:
     for number, host in enumerate((*hosts, f"127.0.0.1:{hidden.port}")):
         name = f"m{number}"
         site.write(site.served(name, [replica]).with_remote(host).overridden("remote=100"))
-    await site.start()
     for number, host in enumerate(hosts):
         name = f"m{number}"
         message = await site.until_condition(name, "ResolvedRefs", "False", "RemoteNotUsable")

@@ -1,0 +1,128 @@
+"""Both programs in a cluster: what a user writes, and what he sees through kubectl. They run on through all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.beamlit import eventually
+from tests.support.kube.site import Site, endpoints, model, service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def site(running_site: Site) -> Site:
+    """One for all tests here."""
+    return running_site
+
+
+async def columns(site: Site, name: str, *options: str) -> dict[str, str]:
+    """One model as `kubectl get mdep` shows it."""
+    header, row = site.kubectl("get", "mdep", name, *options).splitlines()
+    return dict(zip(header.split(), row.split(), strict=True))
+
+
+async def test_kubectl_shows_what_is_now(site: Site) -> None:
+    """Prior fault 30: no conditions, printer columns or events; `offloadingStatus` never written."""
+    replicas, remote = [site.backend(f"local-{number}") for number in (1, 2, 3)], site.backend("remote")
+    chat = site.served("chat", replicas, remote).overridden("remote=20")
+    site.write(chat, endpoints("chat", replicas[2], ready=False))
+    site.kubectl("wait", "mdep/chat", "--for=condition=Ready", "--timeout=30s")
+    seen = await columns(site, "chat", "--output=wide")
+    assert seen.pop("AGE")
+    assert seen == {
+        "NAME": "chat",
+        "MODEL": "chat",
+        "READY": "True",
+        "LOCAL": "2/3",
+        "SPLIT": "80/20",
+        "REASON": "Override",
+        "REMOTE": f"{remote.host}:{remote.port}",
+        "PROXIES": "Programmed",
+    }
+    assert (await site.status("chat"))["offloadingStatus"] is True
+    await site.change(*(endpoints("chat", replica, ready=False) for replica in replicas), model("chat", remote))
+    await site.until_split("chat", "0/100 LocalDown")
+    seen = await columns(site, "chat")
+    assert [seen[name] for name in ("READY", "LOCAL", "SPLIT", "REASON")] == ["True", "0/3", "0/100", "LocalDown"]
+
+    async def described() -> str:
+        return site.kubectl("describe", "mdep", "chat").partition("Events:")[2]
+
+    # With the numbers that were measured.
+    await eventually(described, lambda events: "none of 3 local replicas is ready" in events)
+    events = await described()
+    assert "split 80/20 -> 0/100" in events
+    assert "20 % of the requests go to the remote backend" in events
+    site.kubectl("get", "beamlit")  # The category.
+
+
+async def test_a_write_of_ours_changes_nothing_that_a_user_wrote(site: Site) -> None:
+    """Prior fault 12: `enabled: false` and `percentage: 0` are lost on the controller's own write."""
+    replica, remote = site.backend("local-1"), site.backend("remote")
+    off, zero = site.served("off", [replica], remote).disabled(), site.served("zero", [replica], remote)
+    zero = zero.offloading(percentage=0)
+    site.write(off, zero)
+    written = {one.ref.name: await site.read(one.ref.name) for one in (off, zero)}
+    for name in written:
+        await site.until_condition(name, "Ready", "True")
+    # More writes than one, of routes too.
+    site.write(endpoints("off", replica, ready=False), endpoints("zero", replica, ready=False))
+    await site.until_split("zero", "0/100 LocalDown")
+    await site.until_condition("off", "LocalHealthy", "False")
+    for name, before in written.items():
+        now = await site.read(name)
+        assert (now["spec"], now["metadata"]["generation"]) == (before["spec"], 1)
+        owned = {one["manager"]: one for one in now["metadata"]["managedFields"]}
+        assert owned.keys() == {"user", "beamlit-controller"}
+        ours = owned["beamlit-controller"]
+        assert (ours["operation"], ours["subresource"], [*ours["fieldsV1"]]) == ("Apply", "status", ["f:status"])
+    assert (await site.read("off"))["spec"]["enabled"] is False
+    assert (await site.read("zero"))["spec"]["offloadingConfig"]["behavior"]["percentage"] == 0
+    assert await site.split("off") == "100/0 Disabled"
+
+
+async def test_nothing_that_a_user_writes_ends_the_controller(site: Site) -> None:
+    """Prior faults 6, 13 and 16: a metric that is not supported, no `serviceRef`, two objects of one model."""
+    replica, remote = site.backend("local-1"), site.backend("remote")
+    target = {"type": "Utilization", "averageUtilization": 90}
+    metrics = [
+        {"type": "Resource", "resource": {"name": "cpu", "target": target}},
+        {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": target}},
+        {
+            "type": "Object",
+            "object": {
+                "describedObject": {"kind": "Ingress", "name": "main"},
+                "metric": {"name": "hits"},
+                "target": {"type": "Value", "value": "2k"},
+            },
+        },
+        {
+            "type": "Pods",
+            "pods": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+        },
+    ]
+    lost = model("lost", remote)
+    del lost.raw["spec"]["serviceRef"]
+    site.write(site.served("first", [replica], remote))
+    await site.until_condition("first", "Ready", "True")
+    await site.change(
+        # The pods of its workload request nothing; there is no workload at all.
+        site.served("measured", [replica], remote).measuring(*metrics),
+        lost,
+        service("second"),
+        endpoints("second", replica),
+        model("second", remote).of_model("first"),
+        site.served("alone", [replica]),
+    )
+    await site.until_condition("measured", "Ready", "True")
+    assert "not measured" in await site.until_condition("measured", "Accepted", "True", "AcceptedWithWarnings")
+    assert "spec.serviceRef" in await site.until_condition("lost", "ResolvedRefs", "False", "NoService")
+    assert "first" in await site.until_condition("second", "Accepted", "False", "Conflict")
+    assert "NoRemoteBackend" in (await site.condition("alone", "ResolvedRefs"))[1]
+    # The older one is gone: the next one has the name, and everybody else is as before.
+    await site.remove(model("first"))
+    await site.until_condition("second", "Ready", "True")
+    (controller,) = site.controllers
+    assert controller.alive
+    assert "Traceback" not in controller.log
