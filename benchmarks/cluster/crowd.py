@@ -52,7 +52,7 @@ class Crowd:
         await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
         folder = api.folder / name
         folder.mkdir()
-        async with Site(api, name, folder, executed).running() as site:
+        async with Site(api, name, folder).running() as site:
             yield cls(site, client, models)
 
     @property
@@ -100,8 +100,8 @@ class Crowd:
             self._seen = Seen(store, self.models)
             stack.callback(asyncio.create_task(self._seen.run()).cancel)
             begun, before = time.perf_counter(), self._api_cpu()
-            xds_server = site.xds_server(user=users[XDS_SERVER])
-            controller = site.controller(user=users[CONTROLLER])
+            xds_server = site.xds_server(user=users[XDS_SERVER], start=executed)
+            controller = site.controller(user=users[CONTROLLER], start=executed)
             self._tap = await stack.enter_async_context(Tap(site.replicas[0]).running())
             await site.envoy("envoy", self._tap.address)
             await asyncio.gather(xds_server.ready(), controller.ready())

@@ -19,12 +19,14 @@ import pytest_asyncio
 from controller.api.endpoints import Replica
 from controller.cli.envoy_admin import SOCKET, EnvoyAdmin, EnvoyAdminError
 from controller.cli.envoy_process import ENVOY_FLAGS, envoy_binary
+from tests.support.beamlit import Start, executed
 from tests.support.data_plane.answering import CALL, GRPC_PORT, HTTP_PORT, STREAM, answering
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.client_list import ClientList
 from tests.support.data_plane.gateway import Gateway
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import TOKEN, Plane
+from tests.support.fork_server import Forked
 from tests.support.load import closed_loop
 from tests.support.load.answer import Answer, AnswerError
 from tests.support.load.connection import Connection
@@ -58,21 +60,21 @@ class Site:
             gateway.stop()
         await self._stack.aclose()
 
-    async def add(self, *options: object, port: int = HTTP_PORT) -> Gateway:
+    async def add(self, *options: object, port: int = HTTP_PORT, start: Start = Forked) -> Gateway:
         """Start one more gateway, on a control plane of its own since its address is."""
         plane = Plane(Network.unused(), self._backends, self._folder)
         await self._stack.enter_async_context(plane.running())
         self._planes.append(plane)
-        gateway = self.join(len(self._planes) - 1, *options)
+        gateway = self.join(len(self._planes) - 1, *options, start=start)
         model = await plane.serve(Wanted(remote=False, replicas=(Replica(self.replica, port, ready=True),)))
         self.models.append(model)
         await gateway.ready()
         return gateway
 
-    def join(self, plane: int, *options: object) -> Gateway:
+    def join(self, plane: int, *options: object, start: Start = Forked) -> Gateway:
         """Start one more gateway on one of the control planes."""
         name = f"gateway-{len(self.gateways)}"
-        gateway = Gateway(name, self._planes[plane].xds, TOKEN, self._folder, *(options or DRAIN))
+        gateway = Gateway(name, self._planes[plane].xds, TOKEN, self._folder, *(options or DRAIN), start=start)
         self.gateways.append(gateway)
         return gateway
 
@@ -255,7 +257,8 @@ async def test_an_answer_that_a_slow_client_still_reads_is_in_flight(site: Site)
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 async def test_an_envoy_that_dies_ends_the_command_with_its_code(site: Site, number: signal.Signals) -> None:
-    gateway = await site.add()
+    # As a user starts it.
+    gateway = await site.add(start=executed)
     gateway.signal_envoy(number)
     assert await gateway.ended() == 128 + number
     assert "envoy ended by itself" in gateway.process.log.read_text()

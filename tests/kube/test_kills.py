@@ -1,7 +1,7 @@
 """Controllers and xDS servers are killed at random while objects change and Envoys serve: no request fails, and when
 it is over everything is as if it had never happened.
 
-`BEAMLIT_TEST_KILLS` is for how many seconds (default 25), `BEAMLIT_TEST_SEED` the seed, which is printed.
+`BEAMLIT_TEST_KILLS` is for how many seconds (default 15), `BEAMLIT_TEST_SEED` the seed, which is printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.kube.site import TOKEN, Site, endpoints, model, service
 from tests.support.objects import AModel
 from tests.support.waiting import until
 
-SECONDS = float(os.environ.get("BEAMLIT_TEST_KILLS", "25"))
+SECONDS = float(os.environ.get("BEAMLIT_TEST_KILLS", "15"))
 SEED = int(os.environ.get("BEAMLIT_TEST_SEED", "0")) or random.randrange(1, 2**31)
 
 STABLE = ("s0", "s1", "s2")

@@ -48,6 +48,13 @@ def test_a_namespace_takes_what_it_holds_with_it(api_server):
         assert client.get(f"/api/v1/namespaces/{name}/configmaps/held").status_code == 404
 
 
+@pytest.fixture(scope="module")
+def own_api_server(tmp_path_factory):
+    """An API server that tests here break, and mend again."""
+    with ApiServer.running(tmp_path_factory.mktemp("own_api_server")) as server:
+        yield server
+
+
 def test_objects_survive_a_restart_but_not_an_empty_etcd(own_api_server):
     own_api_server.apply(config_map("kept"))
     own_api_server.stop()

@@ -39,7 +39,7 @@ class Site:
     The gateway's ports are at a loopback address of this site alone: every site gives the same ones.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, folder: Path, start: Start = Forked) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, folder: Path) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.host = own_address()
@@ -53,7 +53,6 @@ class Site:
         self.backends: list[Backend] = []
         self._token = folder / "node-token"
         self._token.write_text(TOKEN)
-        self._start = start
         self._users: dict[str, User] = {}
         self._slices: list[ASlice] = []
         self._hand = UserHand(cluster)
@@ -75,29 +74,31 @@ class Site:
 
     # Its programs.
 
-    async def start(self, *options: object, controllers: int = 1, xds_servers: int = 1, envoys: int = 1) -> None:
+    async def start(
+        self, *options: object, controllers: int = 1, xds_servers: int = 1, envoys: int = 1, start: Start = Forked
+    ) -> None:
         """Start so many replicas of everything; each Envoy joins another xDS server. Ready when this returns."""
         for _ in range(xds_servers):
-            self.xds_server(*options)
+            self.xds_server(*options, start=start)
         for _ in range(controllers):
-            self.controller(*options)
+            self.controller(*options, start=start)
         for number in range(envoys):
             await self.envoy(f"envoy-{number}", self.replicas[number % xds_servers])
         for program in (*self.xds_servers, *self.controllers):
             await program.ready()
 
-    def controller(self, *options: object, user: User | None = None) -> Program:
+    def controller(self, *options: object, user: User | None = None, start: Start = Forked) -> Program:
         """Start one more replica of the controller, without waiting."""
         probe = f"127.0.0.1:{unused_port()}"
         lease, service = f"{self.namespace}/beamlit-controller", f"{self.namespace}/{XDS_SERVICE}"
         command: tuple[object, ...] = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
         command = (*command, "--xds-service", service, *self._where(user or self._known("controller")), *options)
-        program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe, self._start)
+        program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe, start)
         self.controllers.append(program)
         program.start()
         return program
 
-    def xds_server(self, *options: object, user: User | None = None) -> Program:
+    def xds_server(self, *options: object, user: User | None = None, start: Start = Forked) -> Program:
         """Start one more replica of the xDS server, without waiting; an EndpointSlice of its Service names it."""
         name = f"xds-server-{len(self.xds_servers)}"
         xds, admin = HostPort(self.host, unused_port()), HostPort(self.host, unused_port())
@@ -107,7 +108,7 @@ class Site:
         command: tuple[object, ...] = ("xds-server", "--xds-address", xds, "--admin-address", admin)
         where = self._where(user or self._known("xds-server"))
         command = (*command, "--gateway-address", self.gateway, "--node-token-file", self._token, *where, *options)
-        program = Program(name, self.folder, command, str(admin), self._start)
+        program = Program(name, self.folder, command, str(admin), start)
         self.xds_servers.append(program)
         program.start()
         return program
