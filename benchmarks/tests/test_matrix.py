@@ -7,7 +7,7 @@ import pytest
 from benchmarks.matrix.document import BEGIN, END, DocumentError, as_markdown, row_of, spliced
 from tests.support.failures import promise as share
 from tests.support.failures.cases import CASES, cells
-from tests.support.failures.promise import Outcome, Promise, breaches
+from tests.support.failures.promise import Control, Notice, Outcome, Promise, breaches
 
 GOOD = Outcome(
     requests=1500,
@@ -24,6 +24,7 @@ GOOD = Outcome(
     asked_range=(1, 1),
     left=500,
 )
+SLOW = Control(slowest=1.0)
 AS_SPLIT = Promise(remote=share.as_split)
 FAILING = Promise(remote=share.some, failed=share.as_split, errors=frozenset({"truncated"}), quick=2.0)
 
@@ -62,12 +63,68 @@ def test_a_promise_that_is_kept_has_no_breach() -> None:
             replace(FAILING, once_each=True),
             "33 of 32 clients' requests failed",
         ),
+        (
+            replace(GOOD, failed={"truncated": 33}, failed_lasting=33, p99_failed=1.0, notice=Notice(3.9, 4.0)),
+            replace(FAILING, once_each=True),
+            "33 of 32 clients' requests failed",
+        ),
+        (
+            replace(GOOD, failed={"truncated": 2}, failed_lasting=2, p99_failed=1.0, notice=Notice(2.0, 4.0, 1)),
+            replace(FAILING, once_each=True),
+            "1 failed that were sent when the health checks had found it",
+        ),
+        (
+            replace(GOOD, notice=Notice(4.5, 4.0), control=Control(slowest=0.4)),
+            replace(FAILING, once_each=True),
+            "the health checks took 4.5 s",
+        ),
+        (
+            replace(GOOD, failed={"truncated": 500}, failed_lasting=500, p99_failed=3.1, remote=250, control=SLOW),
+            FAILING,
+            "failures took 3.10 s",
+        ),
+        (
+            replace(GOOD, away=0, remote=179),
+            Promise(remote=share.nearly_as_split, met=4),
+            "17.9% of the answers were the remote backend's",
+        ),
+        (
+            replace(GOOD, away=0, remote=151, control=Control(astray=0.1)),
+            Promise(remote=share.nearly_as_split),
+            "15.1% of the answers were the remote backend's",
+        ),
+        (replace(GOOD, away=100, remote=980), AS_SPLIT, "98.0% of the answers were the remote backend's"),
+        (replace(GOOD, control=Control(failed=1)), AS_SPLIT, "1 failed of a model whose servers were well"),
         (replace(GOOD, cut=True), AS_SPLIT, "it took too long"),
         (replace(GOOD, not_back=("local-1",)), AS_SPLIT, "nothing came to local-1 any more"),
     ],
 )
 def test_each_breach_is_said_in_words(outcome: Outcome, promise: Promise, words: str) -> None:
     assert list(breaches(outcome, promise)) == [words]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "promise"),
+    [
+        (
+            replace(GOOD, failed={"truncated": 500}, failed_lasting=500, p99_failed=2.9, remote=250, control=SLOW),
+            FAILING,
+        ),
+        (
+            replace(
+                GOOD,
+                **{"failed": {"truncated": 64}, "failed_lasting": 64, "p99_failed": 1.0},
+                **{"notice": Notice(4.5, 4.0), "control": SLOW},
+            ),
+            replace(FAILING, once_each=True),
+        ),
+        (replace(GOOD, away=0, remote=178), Promise(remote=share.nearly_as_split, met=4)),
+        (replace(GOOD, away=0, remote=149, control=Control(astray=0.1)), Promise(remote=share.nearly_as_split)),
+        (replace(GOOD, away=100, remote=900, control=Control(astray=0.1)), AS_SPLIT),
+    ],
+)
+def test_what_the_machine_does_by_itself_is_no_breach(outcome: Outcome, promise: Promise) -> None:
+    assert list(breaches(outcome, promise)) == []
 
 
 def test_every_case_has_each_split_once() -> None:

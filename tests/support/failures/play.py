@@ -215,8 +215,14 @@ class Stretch:
 
     def since(self, begin: float) -> Stretch:
         """The same by a clock that was 0 then."""
-        times = (self.begun, self.there, self.noticed, self.ending, self.over)
-        return Stretch(*(time - begin for time in times), self.cut)
+        return Stretch(
+            self.begun - begin,
+            self.there - begin,
+            self.noticed - begin,
+            self.ending - begin,
+            self.over - begin,
+            self.cut,
+        )
 
     def met(self, request: Sample) -> bool:
         """Tell whether the trouble was there from the start of a request to its end."""
@@ -231,7 +237,7 @@ def _control(report: Report, stretch: Stretch) -> Control:
     return Control(
         failed=sum(report.errors.values()),
         slowest=max((one.latency for one in meanwhile), default=0.0),
-        remote=sum(one.route == "remote" for one in meanwhile) / max(1, len(meanwhile)),
+        astray=sum(one.route == "remote" for one in meanwhile) / max(1, len(meanwhile)),
     )
 
 

@@ -68,8 +68,9 @@ class Control:
     failed: int = 0
     slowest: float = 0.0
     """Seconds of its slowest answer while the trouble lasted."""
-    remote: float = 0.0
-    """Of its answers meanwhile, the share of the remote backend, 0 to 1. None is to leave."""
+    astray: float = 0.0
+    """Of its answers meanwhile, the share that the other side gave, 0 to 1: where there is a time for the first byte, it
+    was over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,15 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
     if outcome.failed_lasting and outcome.p99_failed > promise.quick + outcome.control.slowest:
         yield f"failures took {outcome.p99_failed:.2f} s"
     answered = outcome.lasting - outcome.failed_lasting
-    more = outcome.control.remote + promise.met * outcome.clients / max(1, answered)
-    if not _within(outcome.remote, answered, promise.remote, away, more):
+    astray = outcome.control.astray
+    if not _within(
+        outcome.remote,
+        answered,
+        promise.remote,
+        away,
+        less=astray,
+        more=astray + promise.met * outcome.clients / max(1, answered),
+    ):
         yield f"{outcome.share_remote:.1%} of the answers were the remote backend's"
     if outcome.left and not promise.leaves:
         yield f"a remote backend was asked {outcome.left} times"
@@ -169,10 +177,10 @@ def _more_than_once_each(outcome: Outcome, failed: int) -> Iterator[str]:
         yield f"{failed} of {outcome.clients} clients' requests failed"
 
 
-def _within(count: int, of: int, promised: Range, away: float, more: float = 0.0) -> bool:
+def _within(count: int, of: int, promised: Range, away: float, *, less: float = 0.0, more: float = 0.0) -> bool:
     """Tell whether a share is promised, give or take what chance makes of it (4.5 sigma) and one in a hundred.
 
-    `more` may be above it.
+    It may be `less` below it, and `more` above.
     """
     if not of:
         return True
@@ -180,4 +188,4 @@ def _within(count: int, of: int, promised: Range, away: float, more: float = 0.0
     least, most = promised(away)
     # What is never to happen at all, and what is to be under a bound, is not given the one in a hundred.
     above = 0.0 if most == 0 or away == 0 else noise
-    return least - noise <= count / of <= most + above + more
+    return least - noise - less <= count / of <= most + above + more

@@ -69,6 +69,13 @@ async def test_clients_keep_their_connections():
     assert {sample.size for sample in report.samples} == {2}
 
 
+async def test_clients_that_send_every_so_often_begin_one_after_another():
+    async with serving(writes(GOOD)) as (url, _):
+        report = await closed_loop(url, 4, 12, every=0.2)
+    starts = [sample.start for sample in report.samples]
+    assert all(start >= number * 0.05 - 0.001 for number, start in enumerate(starts))
+
+
 async def test_or_have_a_new_one_for_each_request():
     async with serving(writes(GOOD)) as (url, connections):
         report = await closed_loop(url, 4, 20, Traffic(keepalive=False))
