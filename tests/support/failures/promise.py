@@ -69,8 +69,7 @@ class Control:
     slowest: float = 0.0
     """Seconds of its slowest answer while the trouble lasted."""
     astray: float = 0.0
-    """Of its answers meanwhile, the share that the other side gave, 0 to 1: where there is a time for the first byte, it
-    was over."""
+    """Of its answers meanwhile, the share that the other side gave, 0 to 1: the first byte took too long."""
 
 
 @dataclass(frozen=True, slots=True)
