@@ -18,10 +18,11 @@ from controller.api.route import HttpCheck
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters, routes
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import with_and_without
-from tests.support.load import Traffic, closed_loop
+from tests.support.data_plane.trap import Variants, serve_both
+from tests.support.load import Sample, Traffic, closed_loop
 from tests.support.network import BACKEND_PORT, Network
 from tests.support.waiting import until
+from xds_server.resources import names
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,19 +38,24 @@ def without_retries(route: Route) -> None:
         route.route.ClearField("retry_policy")
 
 
-@with_and_without(routes(without_timeout))
 @pytest.mark.parametrize("away", [50, 100])
-async def test_a_remote_that_never_answers_fails_no_request(
-    plane: Plane, away: int, change: Change, held: bool
-) -> None:
-    model = await plane.serve(Wanted(away=away, answer_timeout=PATIENCE, change=change))
+async def test_a_remote_that_never_answers_fails_no_request(plane: Plane, away: int) -> None:
+    """All are answered while it says nothing; without, whoever is there waits as long as it does."""
+    models = await serve_both(plane, Wanted(away=away, answer_timeout=PATIENCE), routes(without_timeout))
+    silent = Traffic(headers=lambda _: {"on-remote": "held=silent"}, timeout=60)
 
-    report = await closed_loop(
-        model.url, clients=50, requests=200, traffic=Traffic(headers=lambda _: {"on-remote": "delay=30"}, timeout=2)
+    loads = models.each(
+        lambda model: asyncio.create_task(closed_loop(model.url, clients=100, requests=100, traffic=silent))
     )
+    held = await loads.held
+    assert not loads.removed.done()
+    plane.backends.remote.release("silent")
+    removed = await loads.removed
 
-    assert (report.errors == {}) is held
-    assert (report.summary.local == 200) is held
+    assert (held.errors, held.summary.local) == ({}, 100)
+    waited = removed.summary.remote
+    assert waited == 100 if away == 100 else waited > 20
+    assert (removed.errors, removed.summary.local) == ({}, 100 - waited)
 
 
 async def test_an_answer_that_takes_too_long_is_cut_off(plane: Plane) -> None:
@@ -60,15 +66,18 @@ async def test_an_answer_that_takes_too_long_is_cut_off(plane: Plane) -> None:
         await plane.ask(model, headers=[("on-remote", "stall=5")])
 
 
-@with_and_without(routes(without_retries))
-async def test_the_remote_is_asked_as_often_as_it_is_wanted(plane: Plane, change: Change, held: bool) -> None:
-    model = await plane.serve(Wanted(away=100, retries=2, change=change))
+async def test_the_remote_is_asked_as_often_as_it_is_wanted(plane: Plane) -> None:
+    models = await serve_both(plane, Wanted(away=100, retries=2), routes(without_retries))
 
-    reply = await plane.ask(model, headers=[("on-remote", "status=503")])
+    replies = await models.at_once(lambda model: plane.ask(model, headers=[("on-remote", "status=503")]))
 
-    sides = sorted(record["servedBy"].partition("-")[0] for record in plane.backends.seen(reply.probe))
-    assert (reply.status, reply.route) == (200, "local")
-    assert sides == ["local", *["remote"] * (3 if held else 1)]
+    sides = replies.each(
+        lambda reply: sorted(record["servedBy"].partition("-")[0] for record in plane.backends.seen(reply.probe))
+    )
+    for reply in (replies.held, replies.removed):
+        assert (reply.status, reply.route) == (200, "local")
+    assert sides.held == ["local", "remote", "remote", "remote"]
+    assert sides.removed == ["local", "remote"]
 
 
 async def test_a_request_that_comes_back_in_the_end_is_the_clients_own(plane: Plane) -> None:
@@ -92,19 +101,24 @@ async def test_a_remote_that_answers_its_check_from_far_away_is_used(
 ) -> None:
     """A replica has half a second for it."""
     seconds = 1.0 if wait is None else 2.5
-    address = network.host(50)
+    address, checks = network.host(50), 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal checks
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await asyncio.sleep(seconds if b"/healthz" in head else 0)
+                checks += b"/healthz" in head
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         writer.close()
+
+    async def are_answered() -> bool:
+        return checks >= 2
 
     check = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
     async with await asyncio.start_server(answer, address, BACKEND_PORT):
         model = await plane.serve(Wanted(away=100, host=address, remote_check=check, connect_timeout=wait))
-        await asyncio.sleep(2 * seconds + 2)
+        await until(are_answered, "two checks are answered", within=30)
 
         replies = [await plane.ask(model) for _ in range(20)]
         await plane.withdraw(model)
@@ -129,41 +143,44 @@ async def silence(address: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def gone_silent(plane: Plane, address: str, change: Change) -> AsyncIterator[Model]:
-    """Serve a model whose remote backend answered, and now takes no connection."""
+async def gone_silent(plane: Plane, address: str, removed: Change) -> AsyncIterator[Variants[Model]]:
+    """Serve models whose remote backend answered, and now takes no connection."""
     answer = web.Server(lambda _: asyncio.sleep(0, web.Response()))
     runner = web.ServerRunner(answer, shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, address, BACKEND_PORT).start()
     check = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
-    wanted = Wanted(away=100, host=address, remote_check=check, connect_timeout=PATIENCE, change=change)
-    model = await plane.serve(wanted)
+    wanted = Wanted(away=100, host=address, remote_check=check, connect_timeout=PATIENCE)
+    models = await serve_both(plane, wanted, removed)
 
-    async def is_used() -> bool:
+    async def is_used(model: Model) -> bool:
         return (await plane.ask(model)).route == "remote"
 
     try:
-        await until(is_used, "the remote backend is used")
+        await models.at_once(lambda model: until(lambda: is_used(model), "the remote backend is used"))
     finally:
         await runner.cleanup()
     async with silence(address):
-        yield model
-    await plane.withdraw(model)
+        yield models
+    await models.at_once(plane.withdraw)
 
 
 def patient(cluster: Cluster) -> None:
     cluster.connect_timeout.FromSeconds(30)
 
 
-@with_and_without(clusters(patient), "connect_timeout")
-async def test_a_remote_that_takes_no_connection_fails_no_request(
-    plane: Plane, network: Network, change: Change, held: bool
-) -> None:
-    async with gone_silent(plane, network.host(51), change) as model:
-        report = await closed_loop(model.url, clients=20, requests=20, traffic=Traffic(timeout=3))
+async def test_a_remote_that_takes_no_connection_fails_no_request(plane: Plane, network: Network) -> None:
+    """By `connect_timeout`. When all of these have their answer, no client of the other has any."""
+    answered: list[Sample] = []
+    async with gone_silent(plane, network.host(51), clusters(patient)) as models:
+        traffic = Traffic(on_sample=answered.append)
+        waiting = asyncio.create_task(closed_loop(models.removed.url, clients=20, requests=20, traffic=traffic))
+        report = await closed_loop(models.held.url, clients=20, requests=20)
+        assert answered == []
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
-    assert (report.errors == {}) is held
-    assert (report.summary.local == 20) is held
+    assert (report.errors, report.summary.local) == ({}, 20)
 
 
 def without_checks(cluster: Cluster) -> None:
@@ -171,16 +188,32 @@ def without_checks(cluster: Cluster) -> None:
         cluster.ClearField("health_checks")
 
 
-@with_and_without(clusters(without_checks), "health_checks")
 async def test_a_remote_that_takes_no_connection_is_waited_for_no_longer_than_it_takes_to_know_it(
-    plane: Plane, network: Network, change: Change, held: bool
+    plane: Plane, network: Network
 ) -> None:
-    async with gone_silent(plane, network.host(52), change) as model:
-        await asyncio.sleep(4)
-        began = asyncio.get_running_loop().time()
-        replies = [await plane.ask(model) for _ in range(20)]
-        seconds = asyncio.get_running_loop().time() - began
+    """By `health_checks`: or each request waits for a connection."""
+    async with gone_silent(plane, network.host(52), clusters(without_checks)) as models:
 
-    assert {(reply.status, reply.route) for reply in replies} == {(200, "local")}
-    # Or each of them waits for a connection.
-    assert (seconds < 20 * PATIENCE.total_seconds() / 2) is held
+        async def of_remote(model: Model, stat: str) -> int:
+            (backend,) = {key.name for key in plane.keys(model) if names.is_backend(key.name)}
+            return await plane.envoy.stat(f"cluster.{backend}.{stat}")
+
+        async def is_known() -> bool:
+            return await of_remote(models.held, "health_check.healthy") == 0
+
+        async def asked(model: Model) -> tuple[int, float]:
+            """How many requests waited for a connection, and how long all took together."""
+            before, began = await of_remote(model, "upstream_cx_connect_timeout"), asyncio.get_running_loop().time()
+            for _ in range(20):
+                reply = await plane.ask(model)
+                assert (reply.status, reply.route) == (200, "local")
+            return await of_remote(
+                model, "upstream_cx_connect_timeout"
+            ) - before, asyncio.get_running_loop().time() - began
+
+        await until(is_known, "its checks fail", within=30)
+        waits = await models.at_once(asked)
+
+    assert waits.held[0] == 0
+    assert waits.removed[0] >= 10
+    assert waits.held[1] < waits.removed[1] / 2

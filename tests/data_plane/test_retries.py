@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from aiohttp import web
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
+from controller.api.endpoints import Replica
 from tests.support.data_plane.model import Wanted
-from tests.support.data_plane.mutation import Change, both, clusters, nothing, routes
+from tests.support.data_plane.mutation import clusters, routes
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.traffic import named_wrongly
-from tests.support.data_plane.trap import with_and_without
+from tests.support.data_plane.trap import serve_both
 from tests.support.load import Traffic, closed_loop
+from tests.support.network import BACKEND_PORT, Network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -84,27 +90,48 @@ async def test_behind_an_early_status_nothing_is_sent_again(
     assert len(plane.backends.seen(reply.probe)) == 1
 
 
+@contextlib.asynccontextmanager
+async def quickly(plane: Plane, host: str) -> AsyncIterator[None]:
+    """Fail if the block takes longer than one answer of a server that takes five seconds for it."""
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, host, BACKEND_PORT).start()
+    try:
+        slow = await plane.serve(Wanted(remote=False, replicas=(Replica(host, BACKEND_PORT, ready=True),)))
+        asked = asyncio.create_task(plane.ask(slow))
+        yield
+        assert not asked.done()
+        asked.cancel()
+    finally:
+        await runner.cleanup()
+
+
 @pytest.mark.parametrize("away", [0, 50, 100])
-async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, away: int) -> None:
+async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, network: Network, away: int) -> None:
     model = await plane.serve(Wanted(away=away))
+    fails = [("on-local", "status=503"), ("on-remote", "status=503")]
 
-    for _ in range(20):
-        reply = await plane.ask(model, headers=[("on-local", "status=503"), ("on-remote", "status=503")])
+    async with quickly(plane, network.host(60)):
+        replies = [await plane.ask(model, headers=fails) for _ in range(20)]
 
-        assert reply.status == 503
-        assert reply.seconds < 1
-        assert len(plane.backends.seen(reply.probe)) <= 2
+    assert {reply.status for reply in replies} == {503}
+    assert max(len(plane.backends.seen(reply.probe)) for reply in replies) <= 2
 
 
 @pytest.mark.parametrize("away", [0, 50, 100])
-async def test_both_sides_gone_is_a_quick_503(plane: Plane, away: int) -> None:
+async def test_both_sides_gone_is_a_quick_503(plane: Plane, network: Network, away: int) -> None:
     model = await plane.serve(Wanted(away=away))
 
     with plane.backends.killed(*plane.backends.all):
-        replies = [await plane.ask(model) for _ in range(20)]
+        async with quickly(plane, network.host(60)):
+            replies = [await plane.ask(model) for _ in range(20)]
 
     assert {reply.status for reply in replies} == {503}
-    assert max(reply.seconds for reply in replies) < 1
 
 
 @pytest.mark.parametrize("trouble", ["gone", "failing"])
@@ -139,17 +166,18 @@ async def test_a_remote_killed_under_load_fails_no_request(plane: Plane) -> None
     def kill_and_revive(_: object) -> None:
         nonlocal answered
         answered += 1
-        if answered == 1_000:
+        if answered == 500:
             plane.backends.remote.kill()
-        elif answered == 4_000:
+        elif answered == 1_500:
             plane.backends.remote.revive()
 
     report = await closed_loop(
-        model.url, clients=50, requests=6_000, traffic=Traffic(fault=named_wrongly, on_sample=kill_and_revive)
+        model.url, clients=50, requests=2_000, traffic=Traffic(fault=named_wrongly, on_sample=kill_and_revive)
     )
 
     assert report.errors == {}
-    assert report.summary.local > 3_000
+    # Half of what was asked while it was there, and all that was meanwhile.
+    assert report.summary.local > 1_000
 
 
 async def test_a_remote_whose_name_is_unknown_fails_no_request(plane: Plane) -> None:
@@ -169,21 +197,18 @@ def few_attempts(route: Route) -> None:
         route.route.retry_policy.host_selection_retry_max_attempts = 5
 
 
-@with_and_without(routes(few_attempts))
-async def test_a_retry_that_may_not_leave_finds_the_replica_that_works(
-    plane: Plane, change: Change, held: bool
-) -> None:
+async def test_a_retry_that_may_not_leave_finds_the_replica_that_works(plane: Plane) -> None:
     """The one that fails has the fewest requests in flight, so that it is the first choice each time."""
-    without_ejections = clusters(never_ejected)
-    change = without_ejections if change is nothing else both(without_ejections, change)
-    model = await plane.serve(Wanted(remote=False, replicas=plane.backends.replicas[:2], change=change))
+    wanted = Wanted(remote=False, replicas=plane.backends.replicas[:2], change=clusters(never_ejected))
+    models = await serve_both(plane, wanted, routes(few_attempts))
     failing, working = plane.backends.local[:2]
     failing.behave("delay=0.1;status=503")
     working.behave("delay=0.5")
     try:
-        report = await closed_loop(model.url, clients=200, requests=200)
+        reports = await models.at_once(lambda model: closed_loop(model.url, clients=200, requests=200))
     finally:
         for one in (failing, working):
             one.behave("")
 
-    assert (report.errors == {}) is held
+    assert reports.held.errors == {}
+    assert reports.removed.errors != {}
