@@ -22,12 +22,13 @@ from envoy.extensions.router.cluster_specifiers.lua.v3.lua_pb2 import LuaConfig
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.flight import Flight
 from tests.support.data_plane.model import Model, Wanted
-from tests.support.data_plane.mutation import Change, clusters, routes
+from tests.support.data_plane.mutation import clusters, routes
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.traffic import named_wrongly
-from tests.support.data_plane.trap import with_and_without
-from tests.support.load import Report, Traffic, closed_loop, open_loop
+from tests.support.data_plane.trap import Variants, serve_both
+from tests.support.load import Report, Sample, Traffic, closed_loop, most, open_loop
 from tests.support.network import Network
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -74,63 +75,88 @@ async def test_below_the_limit_nothing_leaves_and_no_replica_has_more_than_its_l
     model = await plane.serve(Wanted(limit=LIMIT))
     flight = Flight(plane.backends.local, settle=1)
 
-    report = await closed_loop(model.url, clients=CAPACITY, requests=400, traffic=SLOW)
+    report = await closed_loop(model.url, clients=CAPACITY, requests=200, traffic=SLOW)
 
     assert (report.errors, report.summary.remote) == ({}, 0)
     assert flight.peaks() == (CAPACITY, [LIMIT] * REPLICAS)
 
 
-@with_and_without(clusters(by_chance))
-async def test_above_the_limit_only_the_excess_leaves(plane: Plane, change: Change, held: bool) -> None:
+async def test_above_the_limit_only_the_excess_leaves(plane: Plane) -> None:
     """Three times as many clients as there is room for: a third of the work stays, to the last place."""
-    model = await plane.serve(Wanted(limit=LIMIT, change=change))
-    flight = Flight(plane.backends.local, settle=1)
+    models = await serve_both(plane, Wanted(limit=LIMIT), clusters(by_chance))
+    flights = models.each(lambda model: Flight(plane.backends.local, settle=0.5, model=model))
 
-    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_500, traffic=SLOW)
+    reports = await models.at_once(
+        lambda model: closed_loop(model.url, clients=3 * CAPACITY, requests=800, traffic=SLOW)
+    )
 
-    assert report.errors == {}
-    together, each = flight.peaks()
-    assert together <= CAPACITY
-    assert (max(each) <= LIMIT) is held
-    # Each place is taken again as soon as it is free: five answers a second for each.
-    assert report.summary.local >= 0.9 * CAPACITY * report.seconds / 0.2
+    peaks = flights.each(lambda flight: flight.peaks())
+    for report, (together, _) in ((reports.held, peaks.held), (reports.removed, peaks.removed)):
+        assert report.errors == {}
+        assert together <= CAPACITY
+        # Each place is taken again as soon as it is free, and both sides take as long for an answer.
+        assert report.summary.local >= 0.9 * 800 / 3
+    assert max(peaks.held[1]) <= LIMIT
+    assert max(peaks.removed[1]) > LIMIT
 
 
-@with_and_without(routes(without_pending))
-async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane, change: Change, held: bool) -> None:
+async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane) -> None:
     """A hundred first requests at once: no connection to a replica is there yet.
 
     Which replica gets how many of those that stay is then a matter of chance: Envoy does not count for a replica what
     still waits for a connection to it.
     """
-    stayed, most = [], []
-    for _ in range(5):
-        model = await plane.serve(Wanted(limit=LIMIT, change=change))
-        flight = Flight(plane.backends.local)
-        report = await closed_loop(model.url, clients=100, requests=100, traffic=SLOW)
-        assert report.errors == {}
-        stayed.append(report.summary.local)
-        most.append(flight.peaks()[0])
+    bursts = [await _cold_bursts(plane) for _ in range(5)]
 
-    assert (stayed == [CAPACITY] * 5) is held
-    assert (most == [CAPACITY] * 5) is held
+    assert [burst.held for burst in bursts] == [(CAPACITY, CAPACITY)] * 5
+    stayed, most = zip(*(burst.removed for burst in bursts), strict=True)
+    assert list(stayed) != [CAPACITY] * 5
+    assert list(most) != [CAPACITY] * 5
+
+
+async def _cold_bursts(plane: Plane) -> Variants[tuple[int, int]]:
+    """How many stayed, and how many of them were at the replicas at one moment."""
+    models = await serve_both(plane, Wanted(limit=LIMIT), routes(without_pending))
+    flights = models.each(lambda model: Flight(plane.backends.local, model=model))
+
+    async def burst(model: Model) -> Report:
+        answered: list[Sample] = []
+        traffic = Traffic(
+            headers=lambda _: {"on-local": f"held={model.key.name}"}, fault=named_wrongly, on_sample=answered.append
+        )
+        load = asyncio.create_task(closed_loop(model.url, clients=100, requests=100, traffic=traffic))
+
+        async def are_there() -> bool:
+            return len(answered) + plane.backends.count_local(model) == 100
+
+        await until(are_there, "those that leave have their answer, those that stay are at a replica", within=30)
+        for one in plane.backends.local:
+            one.release(model.key.name)
+        return await load
+
+    reports = await models.at_once(burst)
+    assert (reports.held.errors, reports.removed.errors) == ({}, {})
+    return Variants(
+        (reports.held.summary.local, flights.held.peaks()[0]),
+        (reports.removed.summary.local, flights.removed.peaks()[0]),
+    )
 
 
 async def test_what_leaves_waits_for_nothing(plane: Plane) -> None:
-    """The replicas are full for half a minute; what comes then is answered by the remote backend at once."""
+    """The replicas are full all the time; what comes then is answered by the remote backend."""
     model = await plane.serve(Wanted(limit=LIMIT))
-    fillers = asyncio.create_task(
-        closed_loop(
-            model.url, clients=CAPACITY, requests=CAPACITY, traffic=Traffic(headers=lambda _: {"on-local": "delay=3"})
-        )
-    )
+    traffic = Traffic(headers=lambda _: {"on-local": "held=full"})
+    fillers = asyncio.create_task(closed_loop(model.url, clients=CAPACITY, requests=CAPACITY, traffic=traffic))
     await plane.until_in_flight(model, CAPACITY)
 
     replies = [await plane.ask(model) for _ in range(50)]
 
     assert {(reply.status, reply.route) for reply in replies} == {(200, "remote")}
-    assert max(reply.seconds for reply in replies) < 1
-    assert (await fillers).errors == {}
+    assert not fillers.done()
+    for one in plane.backends.local:
+        one.release("full")
+    report = await fillers
+    assert (report.errors, report.summary.local) == ({}, CAPACITY)
 
 
 async def test_requests_of_uneven_length_share_the_places(plane: Plane) -> None:
@@ -150,16 +176,33 @@ async def test_requests_of_uneven_length_share_the_places(plane: Plane) -> None:
 async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
     wanted = Wanted(limit=LIMIT)
     model = await plane.serve(wanted)
-    stop = asyncio.Event()
-    load = asyncio.create_task(closed_loop(model.url, clients=20, requests=20_000, traffic=SLOW, stop=stop))
+    answered, stop = 0, asyncio.Event()
 
-    for count in (3, 2, 1, 0, 1, 2, 3):
-        await plane.change(model, replace(wanted, replicas=plane.backends.replicas[:count]))
-        flight = Flight(plane.backends.local, settle=0.5)  # what was in flight before has its answer
-        await asyncio.sleep(1)
-        assert flight.peaks()[0] == LIMIT * count
-    stop.set()
-    report = await load
+    def count_it(_: Sample) -> None:
+        nonlocal answered
+        answered += 1
+
+    async def of_each_client(number: int) -> None:
+        goal = answered + number * 20
+
+        async def reached() -> bool:
+            return answered >= goal or load.done()
+
+        await until(reached, "the clients have their answers", within=60)
+
+    traffic = replace(SLOW, on_sample=count_it)
+    load = asyncio.create_task(closed_loop(model.url, clients=20, requests=20_000, traffic=traffic, stop=stop))
+
+    try:
+        for count in (3, 2, 1, 0, 1, 2, 3):
+            await plane.change(model, replace(wanted, replicas=plane.backends.replicas[:count]))
+            await of_each_client(2)  # what was in flight before has its answer
+            flight = Flight(plane.backends.local, model=model)
+            await of_each_client(2)
+            assert flight.peaks()[0] == LIMIT * count
+    finally:
+        stop.set()
+        report = await load
 
     assert report.errors == {}
 
@@ -188,7 +231,7 @@ async def test_with_the_remote_gone_everything_stays(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT))
 
     with plane.backends.killed(plane.backends.remote):
-        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_000, traffic=SLOW)
+        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=300, traffic=SLOW)
 
     assert (report.errors, report.summary.remote) == ({}, 0)
 
@@ -197,7 +240,7 @@ async def test_with_a_failing_remote_everything_stays(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT))
     traffic = replace(SLOW, headers=lambda _: {"on-local": "delay=0.2", "on-remote": "status=503"})
 
-    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_000, traffic=traffic)
+    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=300, traffic=traffic)
 
     assert (report.errors, report.summary.remote) == ({}, 0)
 
@@ -206,7 +249,7 @@ async def test_with_the_replicas_gone_everything_leaves(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT))
 
     with plane.backends.killed(*plane.backends.local):
-        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=1_000, traffic=SLOW)
+        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=300, traffic=SLOW)
 
     assert (report.errors, report.summary.local) == ({}, 0)
 
@@ -216,22 +259,22 @@ async def test_a_split_goes_before_the_limit(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT, away=50))
     flight = Flight(plane.backends.local)
 
-    below = await closed_loop(model.url, clients=CAPACITY, requests=400, traffic=SLOW)
-    above = await closed_loop(model.url, clients=6 * CAPACITY, requests=1_500, traffic=SLOW)
+    below = await closed_loop(model.url, clients=CAPACITY, requests=200, traffic=SLOW)
+    above = await closed_loop(model.url, clients=6 * CAPACITY, requests=900, traffic=SLOW)
 
     assert (below.errors, above.errors) == ({}, {})
-    assert 140 <= below.summary.local <= 260  # of 400, six sigma
+    assert 58 <= below.summary.local <= 142  # of 200, six sigma
     assert flight.peaks()[0] <= CAPACITY
-    assert above.summary.local < 600
+    assert above.summary.local < 360
 
 
 async def test_without_a_remote_there_is_no_limit(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT, remote=False))
     before = plane.backends.remote.count()
 
-    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=500, traffic=SLOW)
+    report = await closed_loop(model.url, clients=3 * CAPACITY, requests=300, traffic=SLOW)
 
-    assert (report.errors, report.summary.local) == ({}, 500)
+    assert (report.errors, report.summary.local) == ({}, 300)
     assert plane.backends.remote.count() == before
 
 
@@ -244,7 +287,7 @@ async def test_three_envoys_share_the_limit(three_planes: Sequence[Plane], clien
     flight = Flight(backends.local)
 
     async def load(model: Model, clients: int) -> Report:
-        return await closed_loop(model.url, clients=clients, requests=40 * clients, traffic=SLOW)
+        return await closed_loop(model.url, clients=clients, requests=15 * clients, traffic=SLOW)
 
     reports = await asyncio.gather(*map(load, models, clients))
 
@@ -258,16 +301,26 @@ async def test_three_envoys_share_the_limit(three_planes: Sequence[Plane], clien
 
 
 async def test_a_burst_of_a_trace_leaves_only_what_is_too_much(plane: Plane) -> None:
-    """Arrivals that double every second: below the limit nothing leaves, above it what is too much and no more."""
+    """Twenty arrivals a second and then 400: below the limit nothing leaves, above it what is too much and no more."""
     model = await plane.serve(Wanted(limit=LIMIT))
-    calm = [number / 20 for number in range(40)]
-    burst = [2 + number / 400 for number in range(400)]
+    calm = [number / 20 for number in range(20)]
+    burst = [1 + number / 400 for number in range(400)]
+    clock, ends = asyncio.get_running_loop().time, []
+    spans = Flight(plane.backends.local, model=model)
 
-    report = await open_loop(model.url, [*calm, *burst], SLOW)
+    def note_the_end(sample: Sample) -> None:
+        ends.append((clock(), sample))
+
+    report = await open_loop(model.url, [*calm, *burst], replace(SLOW, on_sample=note_the_end))
 
     assert report.errors == {}
-    routes_of_calm = {sample.route for sample in report.samples if sample.start < 1.9}
-    assert routes_of_calm == {"local"}
-    # A second of 400 arrivals meets room for 60, and twelve places at its end.
-    local = sum(sample.route == "local" for sample in report.samples if sample.start >= 2)
-    assert 48 <= local <= 84
+    assert {sample.route for sample in report.samples if sample.start < 1} == {"local"}
+    # Whoever left did so while every place was taken.
+    steps = spans.steps()
+    left = [(end - sample.latency + sample.late, end) for end, sample in ends if sample.route == "remote"]
+    assert left
+    assert [most(steps, sent, end) for sent, end in left] == [CAPACITY] * len(left)
+    # And places are taken again: those that stay are more than fit at once, for as long as there are arrivals.
+    lasted = max(sample.sent for sample in report.samples) - 1
+    local = sum(sample.route == "local" for sample in report.samples if sample.start >= 1)
+    assert 2 * CAPACITY < local <= CAPACITY * (1 + lasted / 0.2)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Model
-from tests.support.load import most, steps_of
+from tests.support.load import Step, most, steps_of
 
 Span = tuple[float, float]
 
@@ -26,9 +26,14 @@ class Flight:
 
     def peaks(self) -> tuple[int, list[int]]:
         """The most of all together at one moment, and the most of each."""
-        spans = [[span for span in one.spans(self._model) if span[1] >= self._from] for one in self._backends]
-        each = [most(steps_of(self._cut(one))) for one in spans]
-        return most(steps_of(self._cut(span for one in spans for span in one))), each
+        spans = self._spans()
+        return most(steps_of(span for one in spans for span in one)), [most(steps_of(one)) for one in spans]
 
-    def _cut(self, spans: Iterable[Span]) -> Iterable[Span]:
-        return ((max(begin, self._from), end) for begin, end in spans)
+    def steps(self) -> tuple[Step, ...]:
+        """How many were in flight together at each moment, on the host's clock."""
+        return steps_of(span for one in self._spans() for span in one)
+
+    def _spans(self) -> list[list[Span]]:
+        """Take what each had, cut at the beginning."""
+        spans = ([span for span in one.spans(self._model) if span[1] >= self._from] for one in self._backends)
+        return [[(max(begin, self._from), end) for begin, end in one] for one in spans]
