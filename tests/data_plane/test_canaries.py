@@ -1,4 +1,4 @@
-"""Ten thousand requests each way, each with canaries: nothing of anybody's is seen where it does not belong.
+"""Three thousand requests each way, each with canaries: nothing of anybody's is seen where it does not belong.
 
 Six models share one remote host, two and two of them even its cluster in Envoy. They differ in credential, path prefix
 and headers, and each has a replica of its own.
@@ -33,7 +33,6 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 Concerns = Callable[[RemoteAuth | None], bool]
 
@@ -119,17 +118,17 @@ async def neighbours(plane: Plane, network: Network) -> AsyncIterator[Neighbours
 
 
 @pytest.mark.parametrize("failing", ["local", "remote"])
-async def test_ten_thousand_requests_each_way_leak_nothing(neighbours: Neighbours, failing: str) -> None:
+async def test_three_thousand_requests_each_way_leak_nothing(neighbours: Neighbours, failing: str) -> None:
     sites = await neighbours.serve()
     await neighbours.all_leave(sites)
 
-    outcome = await neighbours.send(sites, 10_000, failing)
+    outcome = await neighbours.send(sites, 3_000, failing)
 
     assert outcome.failed == []
     assert outcome.leaks == []
     # By every way: to the other side and back, and to one side alone.
-    assert min(outcome.both, outcome.direct, outcome.local) > 1_000, outcome
-    assert outcome.both + outcome.direct + outcome.local == 10_000
+    assert min(outcome.both, outcome.direct, outcome.local) > 300, outcome
+    assert outcome.both + outcome.direct + outcome.local == 3_000
 
 
 def never_avoided(cluster: Cluster) -> None:

@@ -36,7 +36,7 @@ async def test_large_bodies_are_sent_again_under_load(plane: Plane, side: str, o
     headers = {"probe": model.key.name, f"on-{side}": "status=503"}
     traffic = Traffic(body=lambda _: LARGE, headers=lambda _: headers, fault=damaged)
 
-    report = await closed_loop(model.url, clients=8, requests=60, traffic=traffic)
+    report = await closed_loop(model.url, clients=8, requests=24, traffic=traffic)
 
     assert report.errors == {}
     assert {sample.route for sample in report.samples} == {other}
@@ -51,7 +51,7 @@ async def test_large_bodies_survive_a_kill_under_load(plane: Plane, side: str, o
     def kill_in_the_midst(_: Sample) -> None:
         nonlocal answered
         answered += 1
-        if answered == 40:
+        if answered == 12:
             for one in dying:
                 one.kill()
 
@@ -62,7 +62,7 @@ async def test_large_bodies_survive_a_kill_under_load(plane: Plane, side: str, o
         on_sample=kill_in_the_midst,
     )
     try:
-        report = await closed_loop(model.url, clients=8, requests=100, traffic=traffic)
+        report = await closed_loop(model.url, clients=8, requests=36, traffic=traffic)
     finally:
         for one in dying:
             one.revive()

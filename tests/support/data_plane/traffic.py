@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from tests.support.load import Answer, Report, Traffic, closed_loop
 from tests.support.waiting import until
 
-ENOUGH = 5_000
+ENOUGH = 1_000
 """Requests of a load that goes on meanwhile."""
 
 
