@@ -1,10 +1,13 @@
-"""A client that goes away: the server that works for it sees that at once, whichever way the request took."""
+"""A client that goes away: the server that works for it sees that at once, whichever way the request took.
+
+The ways are played together, one request by each: all begin, all go on, and then all clients go.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.stage import WAYS, Stage, address_of
+from tests.support.data_plane.visits import Visit
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -89,28 +93,39 @@ CLIENTS: dict[str, tuple[str, Client]] = {
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-@pytest.mark.parametrize("way", WAYS)
-async def test_the_server_sees_that_the_client_went_away(stage: Stage, way: str, kind: str) -> None:
+async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str) -> None:
     protocol, client = CLIENTS[kind]
-    model = await stage.plane.serve(getattr(stage, protocol).wanted(way))
-    probe = stage.probe()
-    visit = stage.visits[probe]
+    wanted = [getattr(stage, protocol).wanted(way) for way in WAYS]
+    models = dict(zip(WAYS, await asyncio.gather(*map(stage.plane.serve, wanted)), strict=True))
+    probes = {way: stage.probe() for way in WAYS}
+    visits = {way: stage.visits[probe] for way, probe in probes.items()}
 
-    async with asyncio.timeout(10), client(stage, model, probe):
-        assert visit.served_by.startswith(WAYS[way])
+    async with contextlib.AsyncExitStack() as clients, asyncio.timeout(60):
+        for way in WAYS:
+            await clients.enter_async_context(client(stage, models[way], probes[way]))
+        assert {way: WAYS[way] for way, visit in visits.items() if not visit.served_by.startswith(WAYS[way])} == {}
         await asyncio.sleep(0.3)
-        assert not visit.over.is_set()
+        assert [way for way, visit in visits.items() if visit.over.is_set()] == []
 
-    async with asyncio.timeout(5):
-        await visit.over.wait()
-    assert visit.ended == "aborted"
-    assert visit.closed_with in (None, 1006)
-    assert stage.visits.attempts[probe] == 1
+    for way, visit in visits.items():
+        await until(visit_over(visit), f"the server of the way {way} sees it", within=30)
+    assert {way: visit.ended for way, visit in visits.items()} == dict.fromkeys(WAYS, "aborted")
+    assert {visit.closed_with for visit in visits.values()} <= {None, 1006}
+    assert {way: stage.visits.attempts[probe] for way, probe in probes.items()} == dict.fromkeys(WAYS, 1)
 
     # Nor does Envoy go on with it.
+    keys = "|".join(str(model.key) for model in models.values())
+
     async def nothing_is_left() -> bool:
-        active = await stage.plane.envoy.stats(rf"^(http|cluster)\..*{model.key}.*(rq_active|upgrades_active)$")
+        active = await stage.plane.envoy.stats(rf"^(http|cluster)\..*({keys})\b.*(rq_active|upgrades_active)$")
         return sum(active.values()) == 0
 
-    await until(nothing_is_left, f"no request of {model.key} is under way")
-    await stage.plane.withdraw(model)
+    await until(nothing_is_left, f"no request of {keys} is under way", within=30)
+    await asyncio.gather(*map(stage.plane.withdraw, models.values()))
+
+
+def visit_over(visit: Visit) -> Callable[[], Awaitable[bool]]:
+    async def is_over() -> bool:
+        return visit.over.is_set()
+
+    return is_over

@@ -5,24 +5,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from aiohttp import web
 
+from tests.support.waiting import until
+
 HTTP_PORT, GRPC_PORT = 8000, 8001
 STREAM, CALL = "/test.Model/Stream", "/test.Model/Call"
 
 
+@dataclass
+class Answering:
+    """The replica: how many requests it holds, and when it may answer them."""
+
+    held: int = 0
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hold(self, _: web.Request) -> web.Response:
+        self.held += 1
+        await self.released.wait()
+        return web.Response()
+
+    async def holds(self, number: int) -> None:
+        """Wait until it holds so many."""
+
+        async def has_them() -> bool:
+            return self.held >= number
+
+        await until(has_them, f"the replica holds {number}", within=30)
+
+
 @contextlib.asynccontextmanager
-async def answering(host: str) -> AsyncIterator[None]:
+async def answering(host: str) -> AsyncIterator[Answering]:
     """Serve HTTP/1.1 and gRPC.
 
-    `GET /?seconds=1` answers after a second, `GET /events?count=3&every=0.1` with so many events, each after so long.
-    The message of a call says the same: `seconds`, or `count every`.
+    `GET /held` is answered when the test lets it, `GET /?seconds=1` after a second, `GET /events?count=3&every=0.1`
+    with so many events, each after so long. The message of a call says the same: `seconds`, or `count every`.
     """
+    replica = Answering()
     app = web.Application()
-    app.add_routes([web.get("/events", _events), web.route("*", "/{any:.*}", _answer)])
+    app.add_routes([web.get("/held", replica.hold), web.get("/events", _events), web.route("*", "/{any:.*}", _answer)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, host, HTTP_PORT, backlog=4096).start()
@@ -31,7 +56,7 @@ async def answering(host: str) -> AsyncIterator[None]:
     server.add_insecure_port(f"{host}:{GRPC_PORT}")
     await server.start()
     try:
-        yield
+        yield replica
     finally:
         await server.stop(0)
         await runner.cleanup()

@@ -92,7 +92,7 @@ class OpenStreams:
             assert not self.cut, self.cut
             return all(len(one.numbers) >= goal for one, goal in zip(self.streams, goals, strict=True))
 
-        await until(reached, f"{ticks} more on each stream", within=15)
+        await until(reached, f"{ticks} more on each stream", within=60)
         assert [one for one in self.streams if one.numbers != list(range(len(one.numbers)))] == []
 
 

@@ -1,0 +1,131 @@
+"""A gateway that is stopped under load loses nothing: with the drain of `beamlit envoy`, and without it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from tests.support.data_plane.answering import CALL, GRPC_PORT, STREAM
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.gateway import Gateway
+from tests.support.data_plane.gateways import Site
+from tests.support.load import Traffic, closed_loop
+from tests.support.waiting import until
+
+
+@pytest_asyncio.fixture
+async def site(backends: Backends, tmp_path: Path) -> AsyncIterator[Site]:
+    async with Site(backends, tmp_path) as site:
+        yield site
+
+
+async def reached(count: Callable[[], int], goal: int) -> None:
+    async def is_so() -> bool:
+        return count() >= goal
+
+    await until(is_so, f"{goal} answers", within=60)
+
+
+def stopped(gateway: Gateway, drained: bool) -> None:
+    """Stop a gateway, or its Envoy alone, which nobody drains then."""
+    if drained:
+        gateway.process.send(signal.SIGTERM)
+    else:
+        gateway.signal_envoy(signal.SIGTERM)
+
+
+EITHER = pytest.mark.parametrize("drained", [True, False], ids=["drained", "envoy-alone"])
+
+
+@EITHER
+async def test_a_stop_under_load_fails_nobody(site: Site, drained: bool) -> None:
+    """Connections kept and new, long requests and streams: Envoy by itself would drop them on SIGTERM."""
+    leaving, _ = await site.add(), await site.add()
+    (leaves, _), (stays, _) = site.address(0), site.address(1)
+    clients, stop = site.clients(), asyncio.Event()
+    answered = clients.outcome.answered
+    async with clients.probing(), asyncio.TaskGroup() as load:
+        for _ in range(8):
+            load.create_task(clients.client("/?seconds=0.01", stop))
+            load.create_task(clients.client("/?seconds=0.01", stop, keepalive=False))
+            load.create_task(clients.client("/?seconds=0.6", stop))
+            load.create_task(clients.client("/events?count=8&every=0.1", stop))
+        await reached(lambda: min(answered[leaves], answered[stays]), 60)
+        stopped(leaving, drained)
+        await leaving.ended(within=90)
+        await reached(lambda: answered[stays], answered[stays] + 60)
+        stop.set()
+    assert min(answered.values()) > 50
+    assert (not clients.outcome.failed) == drained
+
+
+@EITHER
+async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool) -> None:
+    """Over HTTP/2 without TLS: GOAWAY in place of `connection: close`, with calls and streams in flight."""
+    leaving, _ = await site.add(port=GRPC_PORT), await site.add(port=GRPC_PORT)
+    addresses = ",".join(f"{host}:{port}" for host, port in map(site.address, (0, 1)))
+    # What never left the client is sent elsewhere by gRPC itself ("transparent retries"), as to any other server.
+    options = [("grpc.lb_policy_name", "round_robin"), ("grpc.use_local_subchannel_pool", 1)]
+    failed, streams, stop = list[str](), [0] * 8, asyncio.Event()
+    answered = 0
+
+    async def call(channel: grpc.aio.Channel) -> None:
+        nonlocal answered
+        while not stop.is_set():
+            try:
+                await channel.unary_unary(CALL)(b"0.02")
+                answered += 1
+            except grpc.aio.AioRpcError as error:
+                failed.append(f"{error.code()}: {error.details()}")
+
+    async def stream(channel: grpc.aio.Channel, number: int) -> None:
+        try:
+            async for _ in channel.unary_stream(STREAM)(b"20 0.1"):
+                streams[number] += 1
+        except grpc.aio.AioRpcError as error:
+            failed.append(f"{error.code()}: {error.details()}")
+
+    async with asyncio.TaskGroup() as load:
+        for number in range(4):
+            channel = await site.enter(grpc.aio.insecure_channel(f"ipv4:{addresses}", options))
+            await channel.channel_ready()
+            for which in range(2):
+                load.create_task(call(channel))
+                load.create_task(stream(channel, 2 * number + which))
+        await reached(lambda: min(streams), 1)
+        stopped(leaving, drained)
+        await leaving.ended(within=90)
+        await reached(lambda: answered, answered + 60)
+        stop.set()
+
+    assert (not failed) == drained
+    assert (streams == [20] * 8) == drained
+
+
+async def test_of_two_on_one_port_one_goes(site: Site) -> None:
+    """The kernel divides connections between them; clients that keep theirs notice nothing."""
+    leaving, staying, stop = await site.add(), site.join(0), asyncio.Event()
+    await staying.ready()
+    host, port = site.address(0)
+    answered = 0
+
+    def count(_: object) -> None:
+        nonlocal answered
+        answered += 1
+
+    load = closed_loop(f"http://{host}:{port}/", 16, 1_000_000, Traffic(on_sample=count), stop)
+    loading = asyncio.create_task(load)
+    await reached(lambda: answered, 300)
+    leaving.process.send(signal.SIGTERM)
+    assert await leaving.ended(within=90) == 0
+    await reached(lambda: answered, answered + 300)
+    stop.set()
+    report = await loading
+    assert report.errors == {}
+    assert report.summary.local > 500
