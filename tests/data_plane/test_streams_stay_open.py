@@ -1,6 +1,7 @@
 """Open streams of every kind stay open whatever changes around them.
 
-A listener that goes is drained for a second here, by default for ten minutes: what would be cut then is cut now.
+A listener that goes stays for a moment here and is drained for a second then, by default for five seconds and ten
+minutes: what would be cut then is cut now.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pytest_asyncio
 
 from controller.api.credentials import CredentialSource, RemoteTls
 from controller.api.route import HttpCheck
+from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import OpenStreams, opened
 from tests.support.data_plane.protected import NAME, Pki
@@ -29,14 +31,15 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DRAINED_SECONDS = 1
-# So many ticks are well over the time that a listener is drained.
-TICKS_OF_A_DRAIN = 16
+TIMING = Timing(gateway=GatewayTiming(departed=0.2))
+# So many ticks are well over the time that a listener stays and is drained.
+TICKS_OF_A_DRAIN = 18
 CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(network: Network, folder: Path) -> AsyncIterator[Stage]:
-    async with stage_on(network, folder, "--drain-time-s", str(DRAINED_SECONDS)) as stage:
+    async with stage_on(network, folder, "--drain-time-s", str(DRAINED_SECONDS), timing=TIMING) as stage:
         yield stage
 
 

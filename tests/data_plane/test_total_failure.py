@@ -57,7 +57,7 @@ async def back_on_local(product: Product) -> None:
         async with plain_http() as client:
             return all([(await client.get(product.url)).headers["x-beamlit-route"] == "local" for _ in range(3)])
 
-    await until(three_in_a_row, "back on local", within=10)
+    await until(three_in_a_row, "back on local", within=60)
 
 
 @pytest.mark.parametrize("control_plane", ["alive", "killed"])
@@ -65,33 +65,33 @@ async def test_all_replicas_killed_under_load_fail_no_request(product: Product, 
     replicas = product.backends.local
     if control_plane == "killed":
         product.kill()
-    load = Load(product.url, requests=20_000)
+    load = Load(product.url, requests=6_000)
 
-    await load.reaches(4_000)
+    await load.reaches(1_200)
     with product.backends.killed(*replicas):
-        await load.reaches(7_000)
+        await load.reaches(2_100)
         if control_plane == "alive":
             product.list_replicas(replicas, ready=False)
-        await load.reaches(14_000)
+        await load.reaches(4_200)
     if control_plane == "alive":
         product.list_replicas(replicas)
     await back_on_local(product)
     report = await load.report()
 
     assert report.errors == {}
-    assert report.summary.requests == 20_000
-    assert report.summary.remote > 5_000
+    assert report.summary.requests == 6_000
+    assert report.summary.remote > 1_500
 
 
 async def test_scaled_to_none_and_back_under_load_fails_no_request(product: Product) -> None:
-    load = Load(product.url, requests=9_000)
+    load = Load(product.url, requests=3_000)
 
-    await load.reaches(2_000)
+    await load.reaches(700)
     product.list_replicas(())
-    await load.reaches(5_000)
+    await load.reaches(1_700)
     product.list_replicas(product.backends.local)
     await back_on_local(product)
     report = await load.report()
 
     assert report.errors == {}
-    assert report.summary.remote > 1_000
+    assert report.summary.remote > 300

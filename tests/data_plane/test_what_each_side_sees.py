@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.data_plane.model import Model, Reply, Wanted
 from tests.support.data_plane.plane import Plane
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -192,9 +193,19 @@ async def test_a_request_that_met_an_older_backend_comes_back_as_it_was(plane: P
     wanted = Wanted(away=100, path_prefix="/ws")
     model = await plane.serve(wanted)
 
-    asking = asyncio.create_task(plane.ask(model, "POST", "v1/chat?a=b", headers=[("on-remote", "delay=1;status=503")]))
-    await asyncio.sleep(0.2)
-    await plane.change(model, replace(wanted, path_prefix=prefix))
+    remote = plane.backends.remote
+    before = remote.count()
+
+    async def has_it() -> bool:
+        return remote.count() > before
+
+    held = [("on-remote", "held=x;status=503")]
+    asking = asyncio.create_task(plane.ask(model, "POST", "v1/chat?a=b", headers=held))
+    try:
+        await until(has_it, "the remote backend has the request")
+        await plane.change(model, replace(wanted, path_prefix=prefix))
+    finally:
+        remote.release("x")
     reply = await asking
 
     (local,) = (one for one in plane.backends.seen(reply.probe) if one["servedBy"].startswith("local"))

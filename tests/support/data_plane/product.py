@@ -84,7 +84,7 @@ class Product:
             found.update({one["type"]: one for one in model["status"]["conditions"]})
             return all(found[type_]["reason"] == reason for type_, reason in conditions.items())
 
-        await until(is_so, f"the model says {conditions}")
+        await until(is_so, f"the model says {conditions}", within=60)
         return str(found[first]["message"])
 
     async def asked(self, path: str) -> httpx.Response:
@@ -116,7 +116,7 @@ class Product:
             except httpx.HTTPError:
                 return False
 
-        await until(is_ready, "beamlit run is ready", within=20)
+        await until(is_ready, "beamlit run is ready", within=60)
 
     async def join(self, node_id: str, token: str | None = None) -> Envoy:
         """Start an Envoy that joins, and wait until it serves the model."""
@@ -132,7 +132,7 @@ class Product:
             healthy = sum(not troubles for troubles in hosts.values())
             return listeners.get("listener_manager.total_listeners_active", 0) >= 2 and healthy >= 1
 
-        await until(serves, f"{node_id} serves the model", within=20)
+        await until(serves, f"{node_id} serves the model", within=60)
         return envoy
 
     def kill(self) -> None:

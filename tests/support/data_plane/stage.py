@@ -118,7 +118,7 @@ def address_of(model: Model) -> str:
 
 @contextlib.asynccontextmanager
 async def stage_on(network: Network, folder: Path, *flags: str, timing: Timing = REAL) -> AsyncIterator[Stage]:
-    """Run everything, with one Envoy."""
+    """Run everything, with one Envoy that has these flags."""
     visits = Visits()
     nobody = network.host(99)
     web = [StreamServer(name, network.host(40 + n), visits) for n, name in enumerate(("local-1", "local-2", "remote"))]
