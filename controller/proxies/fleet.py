@@ -26,7 +26,7 @@ class Fleet:
 
     def __init__(self, timing: ReportTiming = REAL.reports) -> None:
         self.loads = FleetLoads(timing)
-        self._envoys_away = timing.envoys_away
+        self._timing = timing
         self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
@@ -59,7 +59,7 @@ class Fleet:
         if any(self._envoys.values()):
             self._envoy_at, self._nobody = now, False
         else:
-            self._nobody = now - self._envoy_at >= self._envoys_away
+            self._nobody = now - self._envoy_at >= self._timing.envoys_away
         return self._nobody != before
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:

@@ -58,8 +58,7 @@ class FleetLoads:
     """
 
     def __init__(self, timing: ReportTiming = REAL.reports) -> None:
-        self._old_after = timedelta(seconds=timing.old_after)
-        self._window = timedelta(seconds=timing.window)
+        self._timing = timing
         self._nodes: dict[str, _Node] = {}
         self._silent: dict[str, frozenset[str]] = {}
 
@@ -78,7 +77,7 @@ class FleetLoads:
         stream.counts.update(report.counts)
         stream.seconds, stream.at = report.seconds, at
         # A stream that others heard for long before us: what it counted says nothing of the last seconds.
-        if 0 < seconds <= self._window.total_seconds():
+        if 0 < seconds <= self._timing.window:
             node.steps.append(_Step(at, seconds, added))
         if node.newest.at is None or at >= node.newest.at:
             node.newest = stream
@@ -94,7 +93,8 @@ class FleetLoads:
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Add up what every Envoy says of a model; Unknown if any that is connected says nothing."""
-        fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= self._old_after}
+        old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
+        fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= old_after}
         for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
             return Unknown(f"Envoy {silent} reports no load")
         local, remote = (f"{model.namespace}/{model.name}/{side}" for side in ("local", "remote"))
@@ -105,17 +105,18 @@ class FleetLoads:
                 return Unknown(f"Envoy {name} reports no load of the model yet")
         nodes = fresh.values()
         flying = sum((node.newest.counts[local] or _ZERO).in_flight for node in nodes)
-        since = now - self._window
+        since = now - window
         load = Load(in_flight=flying, local=_rate(local, nodes, since), remote=_rate(remote, nodes, since))
         return Known(load, min(node.heard_at() for node in nodes))
 
     def _forget_old(self, node: _Node, now: datetime) -> None:
-        while node.steps and node.steps[0].at < now - self._window:
+        window = timedelta(seconds=self._timing.window)
+        while node.steps and node.steps[0].at < now - window:
             node.steps.popleft()
-        for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * self._window]:
+        for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * window]:
             if node.streams[began] is not node.newest:
                 del node.streams[began]
-        for name in [one for one, other in self._nodes.items() if other.heard_at() < now - 6 * self._window]:
+        for name in [one for one, other in self._nodes.items() if other.heard_at() < now - 6 * window]:
             del self._nodes[name]
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
 
 import yaml
+from aiohttp import web
 from click.testing import CliRunner
 
 from controller.api.timing import (
@@ -48,7 +49,7 @@ GIVEN = Timing(
 GROUPS = tuple(type(getattr(GIVEN, one.name)) for one in fields(GIVEN) if one.name not in ("farewell", "status_answer"))
 ANYWHERE = HostPort("127.0.0.1", 0)
 # What leads from one part of a program to another, besides the parts. Modules and classes belong to every program.
-BETWEEN = (dict, tuple, list, set, types.MethodType, types.CellType, types.CoroutineType, asyncio.Task)
+BETWEEN = (dict, tuple, list, set, types.MethodType, types.CellType, types.CoroutineType, asyncio.Task, web.RouteDef)
 
 
 def parts_of(program: AbstractAsyncContextManager) -> Collection[object]:
