@@ -28,13 +28,15 @@ class Plays:
     async def holds(self, cell: Cell) -> None:
         """Assert that the promise of a cell is kept."""
         outcome = await self._outcome(cell, str(cell))
-        assert list(breaches(outcome, cell.promise)) == [], outcome
+        broken = list(breaches(outcome, cell.promise))
+        assert not broken, f"{cell}: {'; '.join(broken)}: {outcome}"
 
     async def misses(self, one: Lacking) -> None:
         """Assert that it is not without a setting, while it is with it."""
         await self.holds(one.cell)
         outcome = await self._outcome(one.cell, str(one))
-        assert one.breach in "; ".join(breaches(outcome, one.cell.promise)), outcome
+        broken = "; ".join(breaches(outcome, one.cell.promise))
+        assert one.breach in broken, f"{one}: not {one.breach!r} but {broken!r}: {outcome}"
 
     async def _outcome(self, cell: Cell, name: str) -> Outcome:
         case = cell.case
