@@ -36,6 +36,7 @@ class Clients:
     """The requests of the model `place`, 0 to `MODELS`; each has its number in a header."""
 
     def __init__(self, url: str, place: int, size: Size, patience: float, good: frozenset[int]) -> None:
+        assert place < MODELS
         self.count = size.clients
         self.answered = 0
         self._first = place * _EACH
