@@ -5,6 +5,7 @@
 * `witness` are servers in this process that keep the bytes of every request.
 * `envoy` is one Envoy and its admin interface; `plane` is an xDS server in this process with Envoys and models.
 * `model` is what a test asks of its model, and an answer of it.
+* `bodies` are large ones, and what Envoy holds of them.
 * `product` is `beamlit run` as a process of its own, for what happens when it is killed.
 * `mutation` takes one setting out of what the xDS server builds, to show what it is there for; `trap` plays the same
   with that setting and without, at once.
