@@ -44,13 +44,13 @@ class Sent:
 
 @contextlib.asynccontextmanager
 async def watched_memory(stage: Stage) -> AsyncIterator[list[int]]:
-    """Collect how much more Envoy has allocated than before, every few milliseconds."""
+    """Collect how much more Envoy has allocated than before, some times a second."""
     before, more = await stage.plane.envoy.memory(), [0]
 
     async def watch() -> None:
         while True:
             more.append(await stage.plane.envoy.memory() - before)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     watching = asyncio.create_task(watch())
     try:
