@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,18 +9,22 @@ from pathlib import Path
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.api.timing import ReportTiming, StreamTiming, Timing
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.product import Product
+from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import secret
+from tests.support.envoy import Envoy
 from tests.support.load import Traffic, closed_loop
 from tests.support.waiting import until
 
 NEW_CONNECTIONS = Traffic(keepalive=False)
+REPORTS_UNTIL_OLD = 10
+TIMING = Timing(streams=StreamTiming(loads_every=0.2), reports=ReportTiming(old_after=1.5), folder=PROMPT)
 
 
 @pytest_asyncio.fixture
 async def product(backends: Backends, tmp_path: Path) -> AsyncIterator[Product]:
-    product = Product(backends, tmp_path)
+    product = Product(backends, tmp_path, timing=TIMING)
     try:
         await product.start()
         for node_id in ("first", "second"):
@@ -46,21 +49,35 @@ async def samples(product: Product) -> dict[tuple[str, str], float]:
 
 
 async def both_report(product: Product) -> None:
-    """Wait until each of the two had a second to begin."""
-
-    async def they_do() -> bool:
-        sent = [await envoy.stat("load_reporter.responses") for envoy in product.envoys]
-        return min(sent) >= 4 and ("in_flight", "local") in await samples(product)
-
-    await until(they_do, "both report", within=20)
+    """Wait until both report on the model: what they sent before does not count."""
+    for envoy in product.envoys:
+        await reports_again(envoy, 3)
+    await in_flight_is_known(product)
 
 
-async def counted(product: Product, requests: int, within: float = 10.0) -> None:
+async def in_flight_is_known(product: Product) -> None:
+    async def is_so() -> bool:
+        return ("in_flight", "local") in await samples(product)
+
+    await until(is_so, "what is in flight is known", within=60)
+
+
+async def reports_again(envoy: Envoy, times: int) -> None:
+    """Wait until an Envoy has sent so many more reports."""
+    goal = await envoy.stat("load_reporter.responses") + times
+
+    async def are_sent() -> bool:
+        return await envoy.stat("load_reporter.responses") >= goal
+
+    await until(are_sent, f"{times} more reports of {envoy.node_id}", within=60)
+
+
+async def counted(product: Product, requests: int) -> None:
     async def are_so_many() -> bool:
         now = await samples(product)
         return (now.get(("total", "succeeded")), now.get(("total", "failed"))) == (requests, 0)
 
-    await until(are_so_many, f"{requests} are counted, not {await samples(product)}", within)
+    await until(are_so_many, f"{requests} are counted, not {await samples(product)}", within=60)
 
 
 async def test_the_sum_of_both_is_what_was_sent_and_one_that_is_killed_takes_nothing_back(product: Product) -> None:
@@ -74,7 +91,7 @@ async def test_the_sum_of_both_is_what_was_sent_and_one_that_is_killed_takes_not
     second = await closed_loop(product.url, clients=8, requests=200, traffic=NEW_CONNECTIONS)
     assert not second.errors
     await counted(product, 600)
-    await asyncio.sleep(4)  # what the dead one said last is old by now
+    await reports_again(product.envoys[0], REPORTS_UNTIL_OLD)  # what the dead one said last is old by now
     assert (await samples(product))["in_flight", "local"] == 0
     await counted(product, 600)
 
@@ -86,12 +103,7 @@ async def test_a_control_plane_that_was_killed_counts_nothing_twice_and_goes_on(
     meanwhile = await closed_loop(product.url, clients=8, requests=100, traffic=NEW_CONNECTIONS)
     assert not meanwhile.errors
     await product.start()
-
-    async def is_known() -> bool:
-        return ("in_flight", "local") in await samples(product)
-
-    await until(is_known, "they report again", within=20)
-    await asyncio.sleep(2.5)  # both do
+    await both_report(product)
     # What Envoy sent to nobody is lost, what it counted since is not, and nothing of before comes again.
     known = (await samples(product))["total", "succeeded"]
     assert known <= 100
@@ -106,7 +118,7 @@ async def test_what_gets_a_credential_is_counted_by_model(product: Product) -> N
     product.save("secret", secret("key", {"apiKey": "abc"}))
     product.offload_to({"host": f"{remote.host}:{remote.port}", "authConfig": key}, away=50)
     await product.says(Programmed="Programmed")
-    await asyncio.sleep(2.1)  # a cluster that is new to Envoy is not counted before its next report
+    await both_report(product)  # a cluster that is new to Envoy is not counted before its next report
     report = await closed_loop(product.url, clients=8, requests=400, traffic=NEW_CONNECTIONS)
     assert not report.errors and report.summary.remote
     await counted(product, 400)
@@ -114,17 +126,14 @@ async def test_what_gets_a_credential_is_counted_by_model(product: Product) -> N
 
 
 async def test_an_envoy_that_says_nothing_makes_it_unknown_and_not_zero(product: Product) -> None:
-    async def known() -> bool:
-        return ("in_flight", "local") in await samples(product)
-
     async def unknown() -> bool:
-        return not await known()
+        return ("in_flight", "local") not in await samples(product)
 
     second = product.envoys[1].process
     second.send(signal.SIGSTOP)
     try:
-        await until(unknown, "what is in flight is unknown", within=15)
+        await until(unknown, "what is in flight is unknown", within=60)
         assert ("total", "succeeded") in await samples(product), "what was counted is not taken back"
     finally:
         second.send(signal.SIGCONT)
-    await until(known, "what is in flight is known again", within=20)
+    await in_flight_is_known(product)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.product import Product
+from controller.api.timing import Timing
+from tests.support.data_plane.backends import Backend, Backends
+from tests.support.data_plane.product import LOCAL_CLUSTER, PROMPT, Product
 from tests.support.load import Report, Traffic, closed_loop
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-REQUESTS = 400
+CLIENTS, REQUESTS = 32, 160
+TIMING = Timing(folder=PROMPT)
 POLICY = {"policies": [{"refType": "localPolicy", "name": "stay"}]}
 RULES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "not enabled": ({"enabled": False}, {"Offloading": "Disabled", "RemoteHealthy": "NoRemote"}),
@@ -53,7 +55,7 @@ TROUBLES = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(backends: Backends, folder: Path) -> AsyncIterator[Product]:
-    product = Product(backends, folder)
+    product = Product(backends, folder, timing=TIMING)
     try:
         await product.start()
         await product.join("envoy")
@@ -62,13 +64,30 @@ async def product(backends: Backends, folder: Path) -> AsyncIterator[Product]:
         await product.stop()
 
 
-@contextlib.contextmanager
-def troubled(product: Product, trouble: Trouble) -> Iterator[None]:
+async def under(product: Product, trouble: Trouble) -> None:
+    """Send requests as the trouble begins, and again when Envoy knows what the control plane makes of it."""
     replicas = product.backends.local
-    product.list_replicas(replicas[: trouble.listed], ready=trouble.ready)
     with product.backends.killed(*replicas[: trouble.dead]):
-        yield
-    product.list_replicas(replicas)
+        async with listed(product, replicas[: trouble.listed], trouble.ready):
+            await load(product, trouble.behaviour)
+        await load(product, trouble.behaviour)
+    async with listed(product, replicas, True):
+        pass
+
+
+@contextlib.asynccontextmanager
+async def listed(product: Product, replicas: Sequence[Backend], ready: bool) -> AsyncIterator[None]:
+    """List these, and wait until Envoy knows if that is anything new."""
+    (envoy,) = product.envoys
+    updates = f"cluster.{LOCAL_CLUSTER}.update_success"
+    before, is_new = await envoy.stat(updates), product.list_replicas(replicas, ready=ready)
+    yield
+
+    async def is_known() -> bool:
+        return await envoy.stat(updates) > before
+
+    if is_new:
+        await until(is_known, "Envoy knows the replicas", within=60)
 
 
 async def load(product: Product, behaviour: str) -> Report:
@@ -78,7 +97,9 @@ async def load(product: Product, behaviour: str) -> Report:
         timeout=0.2 if "delay" in behaviour else 10,
         good=frozenset({200, 503, 502, 504}),
     )
-    return await closed_loop(product.url, clients=64, requests=REQUESTS, traffic=traffic)
+    report = await closed_loop(product.url, clients=CLIENTS, requests=REQUESTS, traffic=traffic)
+    assert report.summary.requests == REQUESTS
+    return report
 
 
 def plain(product: Product) -> dict[str, Any]:
@@ -91,12 +112,7 @@ async def reached(product: Product) -> dict[str, int]:
     counts = {}
     for name, trouble in TROUBLES.items():
         before = product.backends.remote.count()
-        with troubled(product, trouble):
-            # What the control plane makes of it comes while requests are on their way.
-            for _ in range(2):
-                report = await load(product, trouble.behaviour)
-                assert report.summary.requests == REQUESTS
-                await asyncio.sleep(0.1)
+        await under(product, trouble)
         counts[name] = product.backends.remote.count() - before
     return counts
 
@@ -117,7 +133,7 @@ async def test_without_such_a_rule_requests_leave(product: Product) -> None:
 
     counts = await reached(product)
 
-    assert {name for name, count in counts.items() if count > 60} >= set(TROUBLES) - {
+    assert {name for name, count in counts.items() if count > REQUESTS // 7} >= set(TROUBLES) - {
         "reset in the answer",
         "never answering",
         "one dead",
@@ -137,6 +153,6 @@ async def test_from_the_moment_it_is_acknowledged_nothing_leaves_any_more(produc
 
     after = [await load(product, "") for _ in range(3)]
 
-    assert before.summary.remote > 60
+    assert before.summary.remote > REQUESTS // 7
     assert [report.errors for report in after] == [{}] * 3
     assert (sum(report.summary.remote for report in after), product.backends.remote.count()) == (0, seen)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import yaml
 
-from controller.api.timing import REAL, Timing
+from controller.api.timing import REAL, FolderTiming, Timing
 from controller.cli.bootstrap import HostPort
 from controller.cli.state import State
 from tests.support.data_plane.backends import Backend, Backends
@@ -23,6 +23,8 @@ from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 
 MODEL = "chat"
+PROMPT = FolderTiming(quiet=0.02, together=0.1, losing=0.1, emptied=0.1)
+"""For a folder whose files are written whole, as `Product.save` does: each change is believed soon."""
 LOCAL_CLUSTER = names.local_cluster(ModelKey("default", MODEL))
 
 
@@ -97,9 +99,9 @@ class Product:
         """What the control plane logged."""
         return (self._folder / "control-plane.log").read_text()
 
-    def list_replicas(self, replicas: Sequence[Backend], *, ready: bool = True) -> None:
-        """Write the EndpointSlice, as the endpoint controller of a cluster would."""
-        self.save("endpoints", _slice(replicas, ready))
+    def list_replicas(self, replicas: Sequence[Backend], *, ready: bool = True) -> bool:
+        """Write the EndpointSlice, as the endpoint controller of a cluster would; tell whether it says anything new."""
+        return self.save("endpoints", _slice(replicas, ready))
 
     async def start(self, log_level: str = "warning", *options: str) -> None:
         """Start the control plane and wait until it is ready."""
@@ -146,11 +148,14 @@ class Product:
         if self._process is not None:
             self._process.terminate()
 
-    def save(self, name: str, *documents: dict[str, Any]) -> None:
-        """Write a file of the folder, whole at once."""
-        partial = self._objects / f".{name}.partial"
-        partial.write_text(yaml.safe_dump_all(documents))
-        partial.replace(self._objects / f"{name}.yaml")
+    def save(self, name: str, *documents: dict[str, Any]) -> bool:
+        """Write a file of the folder, whole at once; tell whether that changes anything."""
+        file, partial = self._objects / f"{name}.yaml", self._objects / f".{name}.partial"
+        text = yaml.safe_dump_all(documents)
+        is_new = not file.exists() or file.read_text() != text
+        partial.write_text(text)
+        partial.replace(file)
+        return is_new
 
 
 def _known(spec: dict[str, Any]) -> dict[str, Any]:
