@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.product import Product
+from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import Tokens, secret
 from tests.support.data_plane.traffic import ENOUGH, meanwhile
 from tests.support.http import plain_http
@@ -25,13 +26,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # What Envoy got anew. What it lets go of may be of a change before, which is kept for a while.
 NEW = r"^(cluster_manager\.cluster|listener_manager\.listener)_(added|modified)$"
 
+TIMING = Timing(folder=PROMPT)
 KEY = "hush-of-the-api-key"
 CLIENT_SECRET = "hush-of-the-client-secret"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(backends: Backends, folder: Path) -> AsyncIterator[Product]:
-    product = Product(backends, folder)
+    product = Product(backends, folder, timing=TIMING)
     try:
         await product.start(log_level="debug")
         await product.join("envoy")
@@ -219,7 +221,7 @@ async def test_a_new_client_secret_is_used_without_a_failed_request(product: Pro
     async def renewed() -> None:
         product.save("client", secret("client", {"clientSecret": f"{CLIENT_SECRET}-2"}))
         tokens.accepts = f"{CLIENT_SECRET}-2"
-        await until(is_used, "a token of the new client secret reaches the remote backend", within=15)
+        await until(is_used, "a token of the new client secret reaches the remote backend", within=60)
 
     report = await meanwhile(product.url, renewed)
 
@@ -232,7 +234,7 @@ async def test_a_new_client_secret_is_used_without_a_failed_request(product: Pro
 async def test_an_envoy_without_the_token_keeps_everything_local(
     network: Network, backends: Backends, tmp_path: Path
 ) -> None:
-    product = Product(backends, tmp_path)
+    product = Product(backends, tmp_path, timing=TIMING)
     product.save("key", secret("key", {"apiKey": KEY}))
     product.offload_to(with_key(product), away=50)
     try:

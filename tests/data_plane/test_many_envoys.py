@@ -10,9 +10,10 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
 
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.product import LOCAL_CLUSTER, Product
+from tests.support.data_plane.product import LOCAL_CLUSTER, PROMPT, Product
 from tests.support.envoy import Envoy
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import Network
@@ -20,6 +21,7 @@ from tests.support.waiting import until
 from xds_server.snapshot.snapshot import Resource
 from xds_server.snapshot.types import CLUSTER, SECRET
 
+TIMING = Timing(folder=PROMPT)
 RECEIVED = "cluster.xds_server.upstream_cx_rx_bytes_total"
 # What Envoy counts when it takes in a cluster, a listener, a route or endpoints that it did not have.
 CHANGES = (
@@ -30,7 +32,7 @@ CHANGES = (
 
 @pytest_asyncio.fixture
 async def product(backends: Backends, tmp_path: Path) -> AsyncIterator[Product]:
-    product = Product(backends, tmp_path)
+    product = Product(backends, tmp_path, timing=TIMING)
     try:
         await product.start()
         for node_id in ("first", "second"):

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from controller.api.timing import CheckTiming, Timing
 from tests.support.data_plane.backends import Backend, Backends
-from tests.support.data_plane.product import Product
+from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import NAME, Pki, Tokens, secret
 from tests.support.load import Report, closed_loop
 from tests.support.network import Network
@@ -21,7 +21,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET = "hush-of-the-client-secret"
-TIMING = Timing(checks=CheckTiming(least_interval=0.5, in_doubt=0.1, first_token_pause=1))
+TIMING = Timing(checks=CheckTiming(least_interval=0.5, in_doubt=0.1, first_token_pause=1), folder=PROMPT)
 SEEN = "seen from the xDS server"
 
 

@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.product import Product
+from tests.support.data_plane.product import PROMPT, Product
 from tests.support.http import plain_http
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.waiting import until
 
 CLIENTS = 200
+TIMING = Timing(folder=PROMPT)
 
 
 @pytest_asyncio.fixture
 async def product(backends: Backends, tmp_path: Path) -> AsyncIterator[Product]:
-    product = Product(backends, tmp_path)
+    product = Product(backends, tmp_path, timing=TIMING)
     try:
         await product.start()
         await product.join("envoy")

@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.product import Product
+from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import secret
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+TIMING = Timing(folder=PROMPT)
 KEY = "hush-of-the-api-key"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(backends: Backends, folder: Path) -> AsyncIterator[Product]:
-    product = Product(backends, folder)
+    product = Product(backends, folder, timing=TIMING)
     try:
         await product.start()
         await product.join("envoy")
