@@ -33,12 +33,17 @@ class Options:
 
 
 async def run(options: Options, console: Console) -> int:
-    """Run the whole demo and return its exit code: 1 when a promise was broken. Raises DemoError and
-    ProcessEndedError.
+    """Run the whole demo and return its exit code: 1 when a promise was broken.
+
+    Raises DemoError and ProcessEndedError.
     """
     planned = plan(azure_code_trace(), _SHORT if options.short else 1.0)
-    with tempfile.TemporaryDirectory(prefix="beamlit-demo-") as home, adopting_orphans(), Children(Path(home)) as all_:
-        cluster, product = await _start(Path(home), all_, console)
+    with (
+        tempfile.TemporaryDirectory(prefix="beamlit-demo-") as home,
+        adopting_orphans(),
+        Children(Path(home)) as processes,
+    ):
+        cluster, product = await _start(Path(home), processes, console)
         console.step(
             f"load: {len(planned.requests)} streamed completions in {planned.end:.0f} s, "
             "arrivals and lengths of the Azure code trace 2023"
