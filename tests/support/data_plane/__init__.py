@@ -1,9 +1,9 @@
 """Real model servers, a real Envoy and the xDS server around it: what the tests of the data plane stand on.
 
-* `model_server` is the program of a replica or a remote backend, `backends` its processes, `children` any process,
+* `model_server` is the program of a replica or a remote backend, `backends` its processes,
   `ledger` how often each request came to a server.
 * `witness` are servers in this process that keep the bytes of every request.
-* `envoy` is one Envoy and its admin interface; `plane` is an xDS server in this process with Envoys and models.
+* `plane` is an xDS server in this process with Envoys and models.
 * `model` is what a test asks of its model, and an answer of it.
 * `bodies` are large ones, and what Envoy holds of them.
 * `product` is `beamlit run` as a process of its own, for what happens when it is killed.

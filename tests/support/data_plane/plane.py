@@ -19,7 +19,7 @@ from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Reply, Wanted, route_of
 from tests.support.envoy import Envoy, as_it_is
 from tests.support.http import plain_http
-from tests.support.network import Network
+from tests.support.network import Network, unused_port
 from tests.support.waiting import until
 from xds_server.departed import DepartedResources, Owner
 from xds_server.loads.loads import Loads
@@ -51,8 +51,8 @@ class Plane:
         """What the server sent though something it requires was not acknowledged in time."""
         self.loads = Loads(timing.reports)
         """What the Envoys reported."""
+        self.xds = HostPort("127.0.0.1", unused_port())
         self._server = XdsServer(TOKEN, self._observe, None, self.loads, timing.streams)
-        self.xds = HostPort("127.0.0.1", 0)
         self._numbers = itertools.count(1)
         self._client = plain_http(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -62,7 +62,7 @@ class Plane:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Plane]:
-        self.xds = HostPort("127.0.0.1", await self._server.start(str(self.xds)))
+        await self._server.start(str(self.xds))
         self._server.publish(self._assembly.snapshot, frozenset())
         try:
             yield self

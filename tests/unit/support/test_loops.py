@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.load import Traffic, closed_loop, open_loop
+from tests.support.network import unused_port
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-beamlit-route: local\r\n\r\nok"
 CHUNKED_BEGUN = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-served-by: a\r\n\r\n3\r\nhel\r\n2\r\nl"
@@ -52,6 +53,12 @@ def writes(wire: bytes, then_close: bool = False, after: float = 0.0) -> Handler
             writer.close()
 
     return answer
+
+
+async def many_turns_of_the_loop() -> None:
+    """Wait a fifth of a second in which the client, in the same loop, has its turn at once however busy the machine."""
+    for _ in range(20):
+        await asyncio.sleep(0.01)
 
 
 async def resets(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,7 +113,7 @@ async def test_arrivals_do_not_wait_for_answers():
 )
 async def test_every_failure_is_seen(answer, error):
     async with serving(answer) as (url, _):
-        report = await closed_loop(url, 1, 1, Traffic(method="GET", timeout=0.3))
+        report = await closed_loop(url, 1, 1, Traffic(method="GET", timeout=0.3 if error == "timeout" else 30.0))
     assert report.errors == {error: 1}
 
 
@@ -117,9 +124,7 @@ async def test_a_request_is_never_sent_twice():
 
 
 async def test_nobody_listens():
-    async with serving(writes(GOOD)) as (url, _):
-        pass
-    report = await open_loop(url, [0.0])
+    report = await open_loop(f"http://127.0.0.1:{unused_port()}/", [0.0])
     assert report.errors == {"ConnectionRefusedError": 1}
 
 
@@ -133,7 +138,7 @@ async def test_a_wrong_body_is_a_failure():
 async def test_the_first_byte_is_told_from_the_last_and_the_answer_is_noted():
     async def in_two_parts(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GOOD[:-1])
-        await asyncio.sleep(0.2)
+        await many_turns_of_the_loop()
         writer.write(GOOD[-1:])
 
     traffic = Traffic(note=lambda answer: answer.body.decode())
@@ -167,12 +172,12 @@ async def test_only_plain_http():
 async def test_the_first_byte_is_timed_apart_from_the_last():
     async def streams(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GOOD[:-2])
-        await asyncio.sleep(0.2)
+        await many_turns_of_the_loop()
         writer.write(GOOD[-2:])
 
     async with serving(streams) as (url, _):
         (sample,) = (await open_loop(url, [0.0])).samples
-    assert 0.2 <= sample.latency - sample.first_byte < sample.latency
+    assert 0.15 <= sample.latency - sample.first_byte < sample.latency
 
 
 async def test_an_answer_that_broke_off_had_begun():
