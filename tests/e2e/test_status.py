@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,9 +17,11 @@ import pytest_asyncio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.api.timing import FolderTiming, Timing
 from tests.support.beamlit import Product, beamlit, eventually, executed_beamlit
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.fork_server import Forked
 from tests.support.network import unused_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -127,28 +130,16 @@ async def test_health_and_metrics(product):
 
 
 async def test_not_ready_before_the_folder_was_read(tmp_path):
-    """A file that never rests is waited for, for two seconds at most."""
-    product = Product(tmp_path)
-    stop = asyncio.Event()
-
-    async def keep_writing() -> None:
-        for number in range(2000):
-            if stop.is_set():
-                return
-            (product.objects / "restless.yaml").write_text(f"# {number}\n")
-            await asyncio.sleep(0.01)
-
-    writing = asyncio.create_task(keep_writing())
-    try:
-        product.launch()
-        async with stopped_after(product):
-            await eventually(product.readiness, (503).__eq__)
-            assert (await product.look("/readyz")).text == "the folder has not been read yet\n"
-            assert (await product.look("/livez")).status_code == 200
-            await eventually(product.readiness, (200).__eq__)
-    finally:
-        stop.set()
-        await writing
+    """A file that does not come to rest is waited for, but not for ever."""
+    restless = FolderTiming(quiet=60.0, first_list=8.0)
+    product = Product(tmp_path, partial(Forked, context=Timing(folder=restless)))
+    product.save("restless.yaml", "# as long as this test takes\n")
+    product.launch()
+    async with stopped_after(product):
+        await eventually(product.readiness, (503).__eq__)
+        assert (await product.look("/readyz")).text == "the folder has not been read yet\n"
+        assert (await product.look("/livez")).status_code == 200
+        await eventually(product.readiness, (200).__eq__)
 
 
 @contextlib.asynccontextmanager
