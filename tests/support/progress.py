@@ -88,6 +88,7 @@ class Progress:
             record.reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         elif report.failed:
             record.outcome = "failed"
+            self._write(f"FAILED  {report.nodeid}")
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._running.pop(nodeid, None)
