@@ -1,57 +1,32 @@
-"""Open streams of every kind stay open whatever changes around them.
-
-A listener that goes stays for a moment here and is drained for a second then, by default for five seconds and ten
-minutes: what would be cut then is cut now.
-"""
+"""Open streams of every kind stay open whatever changes around them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from controller.api.credentials import CredentialSource, RemoteTls
-from controller.api.route import HttpCheck
-from controller.api.timing import GatewayTiming, Timing
+from tests.support.data_plane.impatience import CHECK, TICKS_OF_A_DRAIN, change, impatient_stage_on, served
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import OpenStreams, opened
 from tests.support.data_plane.protected import NAME, Pki
-from tests.support.data_plane.stage import KEY, WAYS, Stage, stage_on
+from tests.support.data_plane.stage import Stage
 from tests.support.data_plane.stream_http import StreamServer
 from tests.support.network import Network
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-DRAINED_SECONDS = 1
-TIMING = Timing(gateway=GatewayTiming(departed=0.2))
-# So many ticks are well over the time that a listener stays and is drained.
-TICKS_OF_A_DRAIN = 18
-CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(network: Network, folder: Path) -> AsyncIterator[Stage]:
-    async with stage_on(network, folder, "--drain-time-s", str(DRAINED_SECONDS), timing=TIMING) as stage:
+    async with impatient_stage_on(network, folder) as stage:
         yield stage
-
-
-async def served(stage: Stage, way: str = "local", **more: Any) -> dict[str, Model]:
-    """Serve a model of each protocol."""
-    wanted = stage.http.wanted(way, **more), stage.rpc.wanted(way, **more)
-    http, rpc = await asyncio.gather(*map(stage.plane.serve, wanted))
-    return {"http": http, "rpc": rpc}
-
-
-async def change(stage: Stage, models: Mapping[str, Model], **more: Any) -> None:
-    await asyncio.gather(*(stage.plane.change(model, replace(model.wanted, **more)) for model in models.values()))
 
 
 @contextlib.asynccontextmanager
@@ -109,37 +84,6 @@ async def test_an_xds_server_that_is_started_again_cuts_no_stream(stage: Stage) 
             await streams.go_on()
             await change(stage, models, away=away)
             await streams.go_on()
-
-
-EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
-    # Each with the ways whose streams end when the listener that they go through has been drained.
-    "path-prefix": ({"path_prefix": "/another"}, set()),
-    "headers-to-add": ({"headers_to_add": (("x-new", "1"), ("authorization", "mine"))}, set()),
-    "another-remote": ({"host": "127.0.0.1"}, set()),
-    "checks": ({"check": CHECK, "remote_check": CHECK}, set()),
-    "no-credential-any-more": ({"auth": None}, set()),
-    "a-credential": ({"auth": KEY}, {"fallback"}),
-    "enabled-false": ({"remote": False, "away": 0}, {"guarded", "limited-away", "failover", "fallback"}),
-}
-
-
-@pytest.mark.parametrize("edit", EDITS)
-async def test_an_edit_of_the_spec_cuts_those_streams_only_whose_way_it_takes_away(stage: Stage, edit: str) -> None:
-    changed, are_cut = EDITS[edit]
-    models = dict(zip(WAYS, await asyncio.gather(*(served(stage, way) for way in WAYS)), strict=True))
-
-    async with contextlib.AsyncExitStack() as stack:
-        opening = (stack.enter_async_context(opened(stage, models[way], 6)) for way in WAYS)
-        streams = dict(zip(WAYS, await asyncio.gather(*opening), strict=True))
-        await asyncio.gather(*(change(stage, models[way], **changed) for way in WAYS))
-
-        await asyncio.gather(*(streams[way].go_on(TICKS_OF_A_DRAIN) for way in set(WAYS) - are_cut))
-        for way in are_cut:
-
-            async def all_are_cut(way: str = way) -> bool:
-                return len(streams[way].cut) == 6
-
-            await until(all_are_cut, f"streams that went the way {way} end", within=30)
 
 
 @pytest.mark.parametrize("what", ["port", "model"])

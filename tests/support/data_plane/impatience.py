@@ -1,0 +1,42 @@
+"""A stage on which what goes is gone soon.
+
+A listener that goes stays for a moment here and is drained for a second then, by default for five seconds and ten
+minutes: what would be cut then is cut now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from controller.api.route import HttpCheck
+from controller.api.timing import GatewayTiming, Timing
+from tests.support.data_plane.model import Model
+from tests.support.data_plane.stage import Stage, stage_on
+from tests.support.network import Network
+
+DRAINED_SECONDS = 1
+TIMING = Timing(gateway=GatewayTiming(departed=0.2))
+# So many ticks are well over the time that a listener stays and is drained.
+TICKS_OF_A_DRAIN = 18
+CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+
+
+def impatient_stage_on(network: Network, folder: Path) -> AbstractAsyncContextManager[Stage]:
+    return stage_on(network, folder, "--drain-time-s", str(DRAINED_SECONDS), timing=TIMING)
+
+
+async def served(stage: Stage, way: str = "local", **more: Any) -> dict[str, Model]:
+    """Serve a model of each protocol."""
+    wanted = stage.http.wanted(way, **more), stage.rpc.wanted(way, **more)
+    http, rpc = await asyncio.gather(*map(stage.plane.serve, wanted))
+    return {"http": http, "rpc": rpc}
+
+
+async def change(stage: Stage, models: Mapping[str, Model], **more: Any) -> None:
+    await asyncio.gather(*(stage.plane.change(model, replace(model.wanted, **more)) for model in models.values()))
