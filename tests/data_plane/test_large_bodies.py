@@ -121,7 +121,7 @@ async def sent_in_two(model: Model, body: bytes, dying: Backend) -> Answer:
         await asyncio.sleep(0.1)
         writer.write(body[part:])
         parsed = AnswerReader()
-        while (answer := parsed.feed(data := await asyncio.wait_for(reader.read(65536), 20))) is None:
+        while (answer := parsed.feed(data := await asyncio.wait_for(reader.read(65536), 60))) is None:
             assert data, "the connection was closed without an answer"
         return answer
     finally:

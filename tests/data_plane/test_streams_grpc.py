@@ -37,7 +37,7 @@ async def test_one_answer_with_its_trailers(stage: Stage, way: str) -> None:
 
     async with stage.channel(model) as channel:
         for size in (0, 1, 100_000):
-            call = channel.unary_unary(f"{SERVICE}/Echo")(b"x" * size, metadata=(("probe", stage.probe()),), timeout=10)
+            call = channel.unary_unary(f"{SERVICE}/Echo")(b"x" * size, metadata=(("probe", stage.probe()),), timeout=60)
 
             assert await call == b"x" * size
             await ended_well(call, WAYS[way])
@@ -50,7 +50,7 @@ async def test_a_stream_of_answers_arrives_one_by_one(stage: Stage, way: str) ->
     script = stage.visits[probe].script
 
     async with stage.channel(model) as channel:
-        call = channel.unary_stream(f"{SERVICE}/Lines")(b"", metadata=(("probe", probe),), timeout=15)
+        call = channel.unary_stream(f"{SERVICE}/Lines")(b"", metadata=(("probe", probe),), timeout=60)
         for number in range(20):
             script.put_nowait(f"token {number}")  # the server had nothing more to send before
             assert await call.read() == b"token %d" % number
@@ -64,7 +64,7 @@ async def test_both_sides_talk_in_turn(stage: Stage, way: str) -> None:
     model = await stage.plane.serve(stage.rpc.wanted(way))
 
     async with stage.channel(model) as channel:
-        call = channel.stream_stream(f"{SERVICE}/Talk")(metadata=(("probe", stage.probe()),), timeout=15)
+        call = channel.stream_stream(f"{SERVICE}/Talk")(metadata=(("probe", stage.probe()),), timeout=60)
         for number in range(20):
             await call.write(b"%d" % number)
             assert await call.read() == b"heard %d" % number
@@ -81,7 +81,7 @@ async def test_calls_of_one_connection_are_split(stage: Stage, way: str) -> None
     async with stage.channel(model) as channel:
 
         async def side() -> str:
-            call = channel.unary_unary(f"{SERVICE}/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=10)
+            call = channel.unary_unary(f"{SERVICE}/Echo")(b"x", metadata=(("probe", stage.probe()),), timeout=60)
             await call
             await ended_well(call, side := (await call.initial_metadata())["x-beamlit-route"])
             return str(side)
@@ -105,7 +105,7 @@ async def test_errors_pass_as_they_are_and_are_not_sent_again(stage: Stage, way:
     async with stage.channel(model) as channel:
         for number in sorted(set(STATUSES) - {0} - ({14} if method == "Status" else set())):
             probe = stage.probe()
-            call = channel.unary_stream(f"{SERVICE}/{method}")(b"%d" % number, metadata=(("probe", probe),), timeout=10)
+            call = channel.unary_stream(f"{SERVICE}/{method}")(b"%d" % number, metadata=(("probe", probe),), timeout=60)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 messages = [message async for message in call]
                 assert messages == [b"one"] * (method == "Late")
@@ -126,13 +126,13 @@ async def test_a_call_to_a_server_that_says_unavailable_is_sent_once_more_to_the
 
     async with stage.channel(model) as channel:
         call, probe = channel.unary_unary(f"{SERVICE}/Status"), stage.probe()
-        answer = await call(f"14 {side}".encode(), metadata=(("probe", probe),), timeout=10)
+        answer = await call(f"14 {side}".encode(), metadata=(("probe", probe),), timeout=60)
         assert answer.startswith(b"remote" if side == "local" else b"local")
         assert stage.visits.attempts[probe] == 2
 
         probe = stage.probe()
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await call(b"14", metadata=(("probe", probe),), timeout=10)
+            await call(b"14", metadata=(("probe", probe),), timeout=60)
         assert (raised.value.code(), raised.value.details()) == (STATUSES[14], "for a reason: 100 % ü")
         assert stage.visits.attempts[probe] == 2
 
@@ -141,7 +141,7 @@ async def test_replicas_that_die_with_calls_open_end_them_and_get_no_more(stage:
     model = await stage.plane.serve(stage.rpc.wanted())
 
     async with stage.channel(model) as channel:
-        talk = channel.stream_stream(f"{SERVICE}/Talk")(metadata=(("probe", stage.probe()),), timeout=15)
+        talk = channel.stream_stream(f"{SERVICE}/Talk")(metadata=(("probe", stage.probe()),), timeout=60)
         await talk.write(b"here")
         assert await talk.read() == b"heard here"
         for server in stage.rpc.local:
@@ -167,11 +167,11 @@ async def _side_of(stage: Stage, channel: grpc.aio.Channel) -> str:
     """Make a call of each kind; all must be answered by one side."""
     sides = set()
     metadata = (("probe", stage.probe()),)
-    echo = channel.unary_unary(f"{SERVICE}/Echo")(b"x", metadata=metadata, timeout=5)
+    echo = channel.unary_unary(f"{SERVICE}/Echo")(b"x", metadata=metadata, timeout=60)
     assert await echo == b"x"
-    ticks = channel.unary_stream(f"{SERVICE}/Ticks")(b"", metadata=metadata, timeout=5)
+    ticks = channel.unary_stream(f"{SERVICE}/Ticks")(b"", metadata=metadata, timeout=60)
     assert await ticks.read() == b"0"
-    talk = channel.stream_stream(f"{SERVICE}/Talk")(metadata=metadata, timeout=5)
+    talk = channel.stream_stream(f"{SERVICE}/Talk")(metadata=metadata, timeout=60)
     await talk.write(b"x")
     assert await talk.read() == b"heard x"
     for call in (echo, ticks, talk):
@@ -190,7 +190,7 @@ async def test_a_stream_of_requests_arrives_whole(stage: Stage, way: str) -> Non
             yield part
 
     async with stage.channel(model) as channel:
-        call = channel.stream_unary(f"{SERVICE}/Upload")(parts(), metadata=(("probe", stage.probe()),), timeout=15)
+        call = channel.stream_unary(f"{SERVICE}/Upload")(parts(), metadata=(("probe", stage.probe()),), timeout=60)
         digest = hashlib.sha256(part * 48).hexdigest()
         assert await call == f"{48 * len(part)} {digest}".encode()
         await ended_well(call, WAYS[way])

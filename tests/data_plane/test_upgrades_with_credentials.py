@@ -60,9 +60,9 @@ async def _upgraded(product: Product, **headers: str) -> tuple[bytes, list[dict[
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(f"GET /ws HTTP/1.1\r\n{head}\r\n".encode())
-        answered = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        answered = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         writer.write(b"hello")
-        assert await asyncio.wait_for(reader.readexactly(5), 5) == b"hello"
+        assert await asyncio.wait_for(reader.readexactly(5), 60) == b"hello"
     finally:
         writer.close()
     return answered, product.backends.seen(probe)

@@ -253,8 +253,8 @@ async def _upgraded(model: Model, sent: bytes) -> tuple[bytes, bytes]:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         writer.write(sent)
-        return head, await asyncio.wait_for(reader.readexactly(len(sent)), 5)
+        return head, await asyncio.wait_for(reader.readexactly(len(sent)), 60)
     finally:
         writer.close()
