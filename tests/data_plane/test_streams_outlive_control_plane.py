@@ -31,12 +31,12 @@ async def test_a_control_plane_that_is_killed_cuts_no_stream(stage: Stage, tmp_p
         async with opened(stage, {protocol: model}) as streams:
             assert {side for _, side in streams.sides} == {"local", "remote"}
             product.kill()
-            await until(lambda: _connected(envoy, 0), "Envoy is alone")
+            await until(lambda: _connected(envoy, 0), "Envoy is alone", within=60)
             await streams.go_on()
             product.offload_to(remote, away=100)
             product.list_replicas(sides.local[:1], ready=False)  # type: ignore[arg-type]
             await product.start()
-            await until(lambda: _connected(envoy, 1), "Envoy has found it", within=20)
+            await until(lambda: _connected(envoy, 1), "Envoy has found it", within=60)
             await product.says(Programmed="Programmed")
             await streams.go_on()
             assert len(streams.streams) == 50
