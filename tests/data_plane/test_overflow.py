@@ -60,9 +60,10 @@ def by_chance(cluster: Cluster) -> None:
 
 async def test_below_the_limit_nothing_leaves_and_no_replica_has_more_than_its_limit(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT))
-    flight = Flight(plane.backends.local, settle=1)
+    flight = Flight(plane.backends.local)
+    traffic = replace(SLOW, on_sample=flight.after(5 * CAPACITY))
 
-    report = await closed_loop(model.url, clients=CAPACITY, requests=150, traffic=SLOW)
+    report = await closed_loop(model.url, clients=CAPACITY, requests=150, traffic=traffic)
 
     assert (report.errors, report.summary.remote) == ({}, 0)
     assert flight.peaks() == (CAPACITY, [LIMIT] * REPLICAS)
@@ -71,20 +72,21 @@ async def test_below_the_limit_nothing_leaves_and_no_replica_has_more_than_its_l
 async def test_above_the_limit_only_the_excess_leaves(plane: Plane) -> None:
     """Three times as many clients as there is room for: a third of the work stays, to the last place."""
     models = await serve_both(plane, Wanted(limit=LIMIT), clusters(by_chance))
-    flights = models.each(lambda model: Flight(plane.backends.local, settle=0.5, model=model))
 
-    reports = await models.at_once(
-        lambda model: closed_loop(model.url, clients=3 * CAPACITY, requests=600, traffic=SLOW)
-    )
+    async def loaded(model: Model) -> tuple[Report, tuple[int, list[int]]]:
+        flight = Flight(plane.backends.local, model)
+        traffic = replace(SLOW, on_sample=flight.after(3 * 3 * CAPACITY))
+        report = await closed_loop(model.url, clients=3 * CAPACITY, requests=600, traffic=traffic)
+        return report, flight.peaks()
 
-    peaks = flights.each(lambda flight: flight.peaks())
-    for report, (together, _) in ((reports.held, peaks.held), (reports.removed, peaks.removed)):
+    loads = await models.at_once(loaded)
+    for report, (together, _) in (loads.held, loads.removed):
         assert report.errors == {}
         assert together <= CAPACITY
         # Each place is taken again as soon as it is free, and both sides take as long for an answer.
         assert report.summary.local >= 0.9 * 600 / 3
-    assert max(peaks.held[1]) <= LIMIT
-    assert max(peaks.removed[1]) > LIMIT
+    assert max(loads.held[1][1]) <= LIMIT
+    assert max(loads.removed[1][1]) > LIMIT
 
 
 async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane) -> None:
@@ -104,7 +106,7 @@ async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane) -> None:
 async def _cold_bursts(plane: Plane) -> Variants[tuple[int, int]]:
     """How many stayed, and how many of them were at the replicas at one moment."""
     models = await serve_both(plane, Wanted(limit=LIMIT), routes(without_pending))
-    flights = models.each(lambda model: Flight(plane.backends.local, model=model))
+    flights = models.each(lambda model: Flight(plane.backends.local, model))
 
     async def burst(model: Model) -> Report:
         answered: list[Sample] = []
@@ -148,12 +150,13 @@ async def test_what_leaves_waits_for_nothing(plane: Plane) -> None:
 
 async def test_requests_of_uneven_length_share_the_places(plane: Plane) -> None:
     model = await plane.serve(Wanted(limit=LIMIT))
-    flight = Flight(plane.backends.local, settle=1)
+    flight = Flight(plane.backends.local)
 
     def uneven(number: int) -> dict[str, str]:
         return {"on-local": f"delay={(0.02, 0.05, 0.1, 1)[number % 4]}", "on-remote": "delay=0.05"}
 
-    report = await closed_loop(model.url, clients=2 * CAPACITY, requests=600, traffic=Traffic(headers=uneven))
+    traffic = Traffic(headers=uneven, on_sample=flight.after(200))
+    report = await closed_loop(model.url, clients=2 * CAPACITY, requests=600, traffic=traffic)
 
     assert report.errors == {}
     assert flight.peaks() == (CAPACITY, [LIMIT] * REPLICAS)
@@ -190,7 +193,7 @@ async def test_a_burst_of_a_trace_leaves_only_what_is_too_much(plane: Plane) -> 
     calm = [number / 20 for number in range(20)]
     burst = [1 + number / 400 for number in range(400)]
     clock, ends = asyncio.get_running_loop().time, []
-    spans = Flight(plane.backends.local, model=model)
+    spans = Flight(plane.backends.local, model)
 
     def note_the_end(sample: Sample) -> None:
         ends.append((clock(), sample))

@@ -75,7 +75,7 @@ async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
         for count in (3, 2, 1, 0, 1, 2, 3):
             await plane.change(model, replace(wanted, replicas=plane.backends.replicas[:count]))
             await of_each_client(2)  # what was in flight before has its answer
-            flight = Flight(plane.backends.local, model=model)
+            flight = Flight(plane.backends.local, model)
             await of_each_client(2)
             assert flight.peaks()[0] == LIMIT * count
     finally:
@@ -89,11 +89,13 @@ async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane)
     """Its place is always free, so it is asked first, until it is left alone: the others have its places then."""
     model = await plane.serve(Wanted(limit=LIMIT))
     failing, *others = plane.backends.local
-    flight = Flight(others, settle=1)
+    flight = Flight(others)
     for one in plane.backends.local:
         one.behave("status=503" if one is failing else "delay=0.1")
     try:
-        report = await closed_loop(model.url, clients=CAPACITY, requests=600)
+        report = await closed_loop(
+            model.url, clients=CAPACITY, requests=600, traffic=Traffic(on_sample=flight.after(120))
+        )
     finally:
         for one in plane.backends.local:
             one.behave("")

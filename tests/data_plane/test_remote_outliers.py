@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import groupby
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -14,7 +16,7 @@ from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import serve_both
-from tests.support.load import Traffic, open_loop
+from tests.support.load import Traffic, closed_loop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,9 +36,10 @@ async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(pla
     models = await serve_both(plane, Wanted(limit=limit), clusters(always_believing_the_remote))
 
     async def failed(model: Model) -> int:
-        for _ in range(30):
-            await plane.ask(model, headers=[("on-local", "status=503")])
-        return sum([await fails(plane, model) for _ in range(30)])
+        failing = Traffic(headers=lambda _: {"on-local": "status=503"})
+        await closed_loop(model.url, clients=1, requests=30, traffic=failing)
+        report = await closed_loop(model.url, clients=1, requests=30)
+        return report.errors.get("status 503", 0)
 
     plane.backends.remote.behave("status=503")
     try:
@@ -151,18 +154,30 @@ def told_late(remote: Cluster) -> None:
 
 async def test_a_remote_backend_that_goes_on_failing_is_disbelieved_at_once_each_time(plane: Plane) -> None:
     models = await serve_both(plane, Wanted(check=OFTEN, remote_check=OFTEN), of_the_remote(told_late))
+    stop = asyncio.Event()
 
-    async def failed(model: Model) -> int:
+    async def longest_failure(model: Model) -> int:
+        """How many requests failed one after the other, at most."""
         await plane.healthy(model, 0)
         await until(lambda: fails(plane, model), "the remote backend gets nothing")
-        report = await open_loop(model.url, [number / 100 for number in range(400)], Traffic())
-        return report.errors["status 503"]
+        report = await closed_loop(model.url, clients=1, requests=100_000, stop=stop)
+        return max(
+            sum(1 for _ in run) for failed, run in groupby(report.samples, lambda one: one.status == 503) if failed
+        )
+
+    async def until_ejected_often() -> None:
+        async def is_so() -> bool:
+            name = f"cluster.{models.held.key}/remote.outlier_detection.ejections_enforced_total"
+            return await plane.envoy.stat(name) >= 6
+
+        await until(is_so, "the remote backend is ejected six times", within=60)
+        stop.set()
 
     with reporting_unhealthy(plane.backends.all):
-        failures = await models.at_once(failed)
+        failures, _ = await asyncio.gather(models.at_once(longest_failure), until_ejected_often())
 
-    # Measured: 45 with, 127 without.
-    assert 3 * failures.held < 2 * failures.removed, failures
+    # Measured: 5 with, 300 without, which is about as many as fit into a second.
+    assert 3 * failures.held < failures.removed, failures
 
 
 async def fails(plane: Plane, model: Model) -> bool:

@@ -6,21 +6,21 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
-from aiohttp import web
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
 from controller.api.endpoints import Replica
+from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.mutation import clusters, routes
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.traffic import named_wrongly
 from tests.support.data_plane.trap import serve_both
 from tests.support.load import Traffic, closed_loop
-from tests.support.network import BACKEND_PORT, Network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -91,37 +91,27 @@ async def test_behind_an_early_status_nothing_is_sent_again(
 
 
 @contextlib.asynccontextmanager
-async def quickly(plane: Plane, host: str) -> AsyncIterator[None]:
+async def quickly(plane: Plane, folder: Path) -> AsyncIterator[None]:
     """Fail if the block takes longer than one answer of a server that takes five seconds for it."""
-
-    over = asyncio.Event()
-
-    async def answer(_: web.BaseRequest) -> web.Response:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), 5)
-        return web.Response()
-
-    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, host, BACKEND_PORT).start()
+    server = Backend("slow", plane.network.host(60), folder)
+    server.start()
     try:
-        slow = await plane.serve(Wanted(remote=False, replicas=(Replica(host, BACKEND_PORT, ready=True),)))
-        asked = asyncio.create_task(plane.ask(slow))
+        model = await plane.serve(Wanted(remote=False, replicas=(Replica(server.host, server.port, ready=True),)))
+        asked = asyncio.create_task(plane.ask(model, headers=[("on-slow", "delay=5")]))
         yield
         assert not asked.done()
-        over.set()
-        assert (await asked).status == 200
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
     finally:
-        over.set()
-        await runner.cleanup()
+        server.kill()
 
 
 @pytest.mark.parametrize("away", [0, 50, 100])
-async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, network: Network, away: int) -> None:
+async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, folder: Path, away: int) -> None:
     model = await plane.serve(Wanted(away=away))
     fails = [("on-local", "status=503"), ("on-remote", "status=503")]
 
-    async with quickly(plane, network.host(60)):
+    async with quickly(plane, folder):
         replies = [await plane.ask(model, headers=fails) for _ in range(20)]
 
     assert {reply.status for reply in replies} == {503}
@@ -129,11 +119,11 @@ async def test_two_upstream_requests_at_most_when_both_sides_fail(plane: Plane, 
 
 
 @pytest.mark.parametrize("away", [0, 50, 100])
-async def test_both_sides_gone_is_a_quick_503(plane: Plane, network: Network, away: int) -> None:
+async def test_both_sides_gone_is_a_quick_503(plane: Plane, folder: Path, away: int) -> None:
     model = await plane.serve(Wanted(away=away))
 
     with plane.backends.killed(*plane.backends.all):
-        async with quickly(plane, network.host(60)):
+        async with quickly(plane, folder):
             replies = [await plane.ask(model) for _ in range(20)]
 
     assert {reply.status for reply in replies} == {503}

@@ -38,15 +38,19 @@ async def eventually(
 
 
 async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:
-    """Wait until a number that only grows has not grown for so many seconds; return it."""
+    """Wait until a number that only grows has not grown for so many seconds; return it.
+
+    Seconds in which this process had its turns, so that what grows had a chance to.
+    """
     loop = asyncio.get_running_loop()
-    last, since = value(), loop.time()
+    last, since, looks = value(), loop.time(), 0
 
     async def rests() -> bool:
-        nonlocal last, since
+        nonlocal last, since, looks
         if value() != last:
-            last, since = value(), loop.time()
-        return loop.time() - since > seconds
+            last, since, looks = value(), loop.time(), 0
+        looks += 1
+        return loop.time() - since > seconds and looks > 20 * seconds
 
-    await until(rests, "it comes to rest")
+    await until(rests, "it comes to rest", within=60)
     return last

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Model
-from tests.support.load import Step, most, steps_of
+from tests.support.load import Sample, Step, most, steps_of
 
 Span = tuple[float, float]
 
 
 class Flight:
-    """What some servers have in flight from now on, or from a moment later (`settle` seconds) that is no cold start.
+    """What some servers have in flight from now on, of all models or of one."""
 
-    Of all models, or of one.
-    """
-
-    def __init__(self, backends: Sequence[Backend], settle: float = 0, model: Model | None = None) -> None:
+    def __init__(self, backends: Sequence[Backend], model: Model | None = None) -> None:
         self._backends, self._model = backends, model
-        for one in backends:
-            one.spans(model)
-        self._from = time.monotonic() + settle
+        self._begin()
+
+    def after(self, answers: int) -> Callable[[Sample], None]:
+        """Begin anew when a load has so many answers, which is no cold start any more: its `Traffic.on_sample`."""
+        left = answers
+
+        def count(_: Sample) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self._begin()
+
+        return count
+
+    def _begin(self) -> None:
+        for one in self._backends:
+            one.spans(self._model)
+        self._from = time.monotonic()
 
     def peaks(self) -> tuple[int, list[int]]:
         """The most of all together at one moment, and the most of each."""
