@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -15,8 +15,8 @@ from tests.support.data_plane.backends import reporting_unhealthy
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import serve_both
-from tests.support.load import Traffic, closed_loop
+from tests.support.data_plane.trap import Variants, serve_both
+from tests.support.load import Sample, Traffic, closed_loop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -153,31 +153,41 @@ def told_late(remote: Cluster) -> None:
 
 
 async def test_a_remote_backend_that_goes_on_failing_is_disbelieved_at_once_each_time(plane: Plane) -> None:
+    """Six times, and until the other was once told so late that many requests in a row failed meanwhile."""
     models = await serve_both(plane, Wanted(check=OFTEN, remote_check=OFTEN), of_the_remote(told_late))
-    stop = asyncio.Event()
+    runs, stop = Variants(Run(), Run()), asyncio.Event()
 
-    async def longest_failure(model: Model) -> int:
-        """How many requests failed one after the other, at most."""
+    async def load(model: Model, run: Run) -> None:
         await plane.healthy(model, 0)
         await until(lambda: fails(plane, model), "the remote backend gets nothing")
-        report = await closed_loop(model.url, clients=1, requests=100_000, stop=stop)
-        return max(
-            sum(1 for _ in run) for failed, run in groupby(report.samples, lambda one: one.status == 503) if failed
-        )
+        await closed_loop(model.url, clients=1, requests=100_000, traffic=Traffic(on_sample=run.add), stop=stop)
 
-    async def until_ejected_often() -> None:
-        async def is_so() -> bool:
-            name = f"cluster.{models.held.key}/remote.outlier_detection.ejections_enforced_total"
-            return await plane.envoy.stat(name) >= 6
-
-        await until(is_so, "the remote backend is ejected six times", within=60)
-        stop.set()
+    async def is_told() -> bool:
+        name = f"cluster.{models.held.key}/remote.outlier_detection.ejections_enforced_total"
+        return runs.removed.longest >= 50 and await plane.envoy.stat(name) >= 6
 
     with reporting_unhealthy(plane.backends.all):
-        failures, _ = await asyncio.gather(models.at_once(longest_failure), until_ejected_often())
+        loads = asyncio.gather(load(models.held, runs.held), load(models.removed, runs.removed))
+        try:
+            await until(is_told, "both have their ejections", within=60)
+        finally:
+            stop.set()
+            await loads
 
     # Measured: 5 with, 300 without, which is about as many as fit into a second.
-    assert 3 * failures.held < failures.removed, failures
+    assert 3 * runs.held.longest < runs.removed.longest
+
+
+@dataclass
+class Run:
+    """How many requests failed one after the other, at most."""
+
+    longest: int = 0
+    now: int = 0
+
+    def add(self, sample: Sample) -> None:
+        self.now = self.now + 1 if sample.status == 503 else 0
+        self.longest = max(self.longest, self.now)
 
 
 async def fails(plane: Plane, model: Model) -> bool:
