@@ -36,9 +36,9 @@ CLOCKS = Clocks(time.monotonic, lambda: datetime.now(UTC))
 
 
 def timing(lease: int) -> LeaseTiming:
-    """The default, scaled to how long the lease lasts."""
+    """The real one with a lease of so many seconds; where that is shorter, everything is in proportion."""
     usual = LeaseTiming()
-    scale = lease / usual.lease
+    scale = min(1.0, lease / usual.lease)
     return LeaseTiming(
         lease, usual.renew_deadline * scale, usual.renew_every * scale, usual.look_every * scale, usual.request * scale
     )
