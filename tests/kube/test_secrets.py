@@ -1,213 +1,90 @@
-"""Credentials in a cluster: from a Secret to the remote backend, and to nobody else."""
+"""Credentials in a cluster: from a Secret to the remote backend."""
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator
 
-import httpx
 import pytest
+import pytest_asyncio
 
 from tests.support.beamlit import eventually
-from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.protected import Tokens
-from tests.support.kube.cluster import Cluster
-from tests.support.kube.namespaces import fresh_namespace
-from tests.support.kube.site import Site, model
+from tests.support.kube.credentials import sent, with_key, with_token
+from tests.support.kube.site import Site
 from tests.support.network import unused_port
-from tests.support.objects import AModel, a_secret
+from tests.support.objects import a_secret
 
-REPORTS = "/reports"
-
-
-@pytest.fixture
-def other_namespace(api_server: Cluster) -> Iterator[str]:
-    with fresh_namespace(api_server) as name:
-        yield name
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def tokens(site: Site) -> AsyncIterator[Tokens]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def tokens(running_site: Site) -> AsyncIterator[Tokens]:
     accepts = f"canary-{secrets.token_hex(8)}"
-    async with Tokens(site.host, accepts, lifetime=4, port=unused_port()).running() as tokens:
+    async with Tokens(running_site.host, accepts, lifetime=4, port=unused_port()).running() as tokens:
         yield tokens
 
 
-def with_key(name: str, remote: Backend, **ref: str) -> AModel:
-    """A model whose remote backend is sent a key from the Secret `key`."""
-    auth = {"type": "apiKey", "apiKey": {"secretRef": {"name": "key", **ref}, "header": "x-key"}}
-    return model(name).with_remote(f"{remote.host}:{remote.port}", authConfig=auth)
-
-
-def with_token(name: str, remote: Backend, tokens: Tokens, **client_secret: Any) -> AModel:
-    """A model whose remote backend is sent a token."""
-    oauth = {"clientId": "me", "tokenUrl": tokens.url, **client_secret}
-    auth = {"type": "oauth", "oauthConfig": oauth}
-    return model(name).with_remote(f"{remote.host}:{remote.port}", authConfig=auth)
-
-
-async def sent(site: Site, port: int, remote: Backend, header: str) -> list[str]:
-    """Send one request; return what the remote backend got in a header of it, and nothing if it got none."""
-    probe = secrets.token_hex(8)
-    reply = await site.ask(port, probe=probe)
-    assert reply.error == ""
-    return [value for one in remote.seen(probe) for name, value in one["headers"] if name == header]
-
-
-async def test_a_key_arrives_and_so_does_the_next_one(site: Site) -> None:
+async def test_a_key_arrives_and_so_does_the_next_one(running_site: Site) -> None:
+    site = running_site
     first, second = (f"canary-{secrets.token_hex(8)}" for _ in range(2))
     replica, remote = site.backend("local-1"), site.backend("remote")
-    site.served("chat", [replica])
-    site.write(a_secret("key").holding(apiKey=first), with_key("chat", remote).overridden("remote=50"))
-    await site.start()
-    await site.until_condition("chat", "Ready", "True")
-    port = await site.port("chat")
+    site.served("keyed", [replica])
+    site.write(a_secret("known").holding(apiKey=first), with_key("keyed", remote, "known").overridden("remote=50"))
+    await site.until_condition("keyed", "Ready", "True")
+    port = await site.port("keyed")
     await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == [first])
+    modified = await site.envoys[0].stat("cluster_manager.cluster_modified")
     async with site.no_request_fails(port):
-        await site.change(a_secret("key").holding(apiKey=second))
+        await site.change(a_secret("known").holding(apiKey=second))
         await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == [second])
     got = [one for _ in range(40) for one in await sent(site, port, remote, "x-key")]
     assert set(got) == {second}
-    assert await site.envoys[0].stat("cluster_manager.cluster_modified") == 0
+    assert await site.envoys[0].stat("cluster_manager.cluster_modified") == modified
 
 
-async def test_without_its_key_no_request_leaves_and_the_condition_says_which_is_missing(site: Site) -> None:
+async def test_without_its_key_no_request_leaves_and_the_condition_says_which_is_missing(running_site: Site) -> None:
+    site = running_site
     replica, remote = site.backend("local-1"), site.backend("remote")
-    site.served("chat", [replica])
-    site.write(with_key("chat", remote).overridden("remote=100"))
-    await site.start()
-    message = await site.until_condition("chat", "Programmed", "False", "Refused")
-    assert message == f"Secret {site.namespace}/key does not exist"
-    port = await site.port("chat")
+    site.served("keyless", [replica])
+    site.write(with_key("keyless", remote, "missing").overridden("remote=100"))
+    message = await site.until_condition("keyless", "Programmed", "False", "Refused")
+    assert message == f"Secret {site.namespace}/missing does not exist"
+    port = await site.port("keyless")
     await site.until_answered(port, "local-1")
     assert (await site.local_share(port, 100), remote.count()) == (1.0, 0)
     async with site.no_request_fails(port):
-        await site.change(a_secret("key").holding(other="x"))
-        await site.until_condition("chat", "Programmed", "False", "Refused")
-        wanted = f'Secret {site.namespace}/key: key "apiKey" is missing'
-        await eventually(lambda: site.condition("chat", "Programmed"), lambda seen: seen[2] == wanted)
+        await site.change(a_secret("missing").holding(other="x"))
+        await site.until_condition("keyless", "Programmed", "False", "Refused")
+        wanted = f'Secret {site.namespace}/missing: key "apiKey" is missing'
+        await eventually(lambda: site.condition("keyless", "Programmed"), lambda seen: seen[2] == wanted)
         assert remote.count() == 0
-        await site.change(a_secret("key").holding(apiKey="now-it-is-there"))
-        await site.until_condition("chat", "Ready", "True")
+        await site.change(a_secret("missing").holding(apiKey="now-it-is-there"))
+        await site.until_condition("keyless", "Ready", "True")
         await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == ["now-it-is-there"])
-        await site.remove(a_secret("key"))
-        await site.until_condition("chat", "Programmed", "False", "Refused")
+        await site.remove(a_secret("missing"))
+        await site.until_condition("keyless", "Programmed", "False", "Refused")
         await site.until_answered(port, "local-1")
     counted = remote.count()
     assert (await site.local_share(port, 100), remote.count()) == (1.0, counted)
 
 
-async def test_a_secret_of_that_name_in_another_namespace_is_never_used(site: Site, other_namespace: str) -> None:
+async def test_a_secret_in_the_object_itself_works_and_is_warned_of(running_site: Site, tokens: Tokens) -> None:
+    site = running_site
     replica, remote = site.backend("local-1"), site.backend("remote")
-    site.served("chat", [replica])
-    site.write(with_key("chat", remote).overridden("remote=100"))
-    # The xDS server can read it, and all else there.
-    site.cluster.apply(a_secret("key").holding(apiKey="of-another").raw, namespace=other_namespace)
-    user = site.user("xds-server")
-    here = f"--namespace={other_namespace}"
-    subject = f"--serviceaccount={site.namespace}:beamlit-xds-server"
-    for kind in ("secrets", "endpointslices.discovery.k8s.io", "modeldeployments.deployment.beamlit.com"):
-        name = kind.partition(".")[0]
-        site.cluster.kubectl("create", "role", name, "--verb=get,list,watch", f"--resource={kind}", here)
-        site.cluster.kubectl("create", "rolebinding", name, f"--role={name}", subject, here)
-    site.xds_server("--namespaces", f"{site.namespace},{other_namespace}", user=user)
-    site.controller()
-    await site.envoy()
-    assert await site.until_condition("chat", "Programmed", "False", "Refused") == (
-        f"Secret {site.namespace}/key does not exist"
-    )
-    port = await site.port("chat")
-    await site.until_answered(port, "local-1")
-    assert (await site.local_share(port, 100), remote.count()) == (1.0, 0)
-    # Nor is there a way to ask for it.
-    with pytest.raises(AssertionError, match="namespace"):
-        site.write(with_key("asking", remote, namespace=other_namespace))
-
-
-async def test_a_secret_in_the_object_itself_works_and_is_warned_of(site: Site, tokens: Tokens) -> None:
-    replica, remote = site.backend("local-1"), site.backend("remote")
-    site.served("chat", [replica])
-    chat = with_token("chat", remote, tokens, clientSecret=tokens.accepts).overridden("remote=100")
-    site.write(chat)
-    await site.start()
-    await site.until_condition("chat", "Ready", "True")
-    message = await site.until_condition("chat", "Accepted", "True", "AcceptedWithWarnings")
+    site.served("inline", [replica])
+    inline = with_token("inline", remote, tokens, clientSecret=tokens.accepts).overridden("remote=100")
+    site.write(inline)
+    await site.until_condition("inline", "Ready", "True")
+    message = await site.until_condition("inline", "Accepted", "True", "AcceptedWithWarnings")
     assert "clientSecretRef" in message
-    port = await site.port("chat")
+    port = await site.port("inline")
     before = tokens.accepts
     await eventually(lambda: sent(site, port, remote, "authorization"), lambda got: got and got[0].endswith(before))
     # A new one is used once the tokens of the old one are over, or before.
     tokens.accepts = f"canary-{secrets.token_hex(8)}"
     async with site.no_request_fails(port):
-        await site.change(with_token("chat", remote, tokens, clientSecret=tokens.accepts).overridden("remote=100"))
+        await site.change(with_token("inline", remote, tokens, clientSecret=tokens.accepts).overridden("remote=100"))
         await eventually(
             lambda: sent(site, port, remote, "authorization"), lambda got: got and got[0].endswith(tokens.accepts)
         )
-
-
-async def test_no_secret_is_shown_anywhere(site: Site, tokens: Tokens) -> None:
-    """The values are random: whatever holds one of them got it from us."""
-    values = {name: f"canary-{name}-{secrets.token_hex(8)}" for name in ("key", "next", "client", "inline")}
-    replica, remote = site.backend("local-1"), site.backend("remote")
-    for name in ("keyed", "referring", "inline", "broken"):
-        site.served(name, [replica])
-    by_ref = with_token("referring", remote, tokens, clientSecretRef={"name": "client"})
-    inline = with_token("inline", remote, tokens, clientSecret=values["inline"])
-    broken = with_token("broken", remote, tokens, clientSecretRef={"name": "client", "key": "lines"})
-    site.write(
-        a_secret("key").holding(apiKey=values["key"]),
-        a_secret("client").holding(clientSecret=values["client"], lines=f"{values['client']}\n\nx"),
-    )
-    models = (with_key("keyed", remote), by_ref, inline, broken)
-    # As users do it: what kubectl keeps for itself holds the inline value, too.
-    site.cluster.apply(*(one.overridden("remote=60").raw for one in models), namespace=site.namespace)
-    await site.start("--log-level", "debug", controllers=2, xds_servers=2, envoys=2)
-    await site.until_condition("keyed", "Ready", "True")
-    await site.until_condition("broken", "Programmed", "False", "Refused")
-    port = await site.port("keyed")
-    await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == [values["key"]])
-    await site.change(a_secret("key").holding(apiKey=values["next"]))
-    await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == [values["next"]])
-
-    shown = await everything_shown(site)
-    # What is searched is what is there.
-    assert {where for where, (text, mark) in shown.items() if mark not in text} == set()
-    found = {(where, name) for where, (text, _) in shown.items() for name, value in values.items() if value in text}
-    assert found == set()
-
-
-async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
-    """All that the programs and Envoy show, log or write, but for the users' own objects, each with a part of it."""
-    read = [await site.status(name) for name in ("keyed", "referring", "inline", "broken")]
-    shown = {
-        "statuses": (json.dumps(read), "x-key"),
-        "events": (site.kubectl("get", "events.events.k8s.io", "--output=yaml"), "keyed"),
-        "lease": (site.kubectl("get", "leases", "--output=yaml"), "beamlit-controller"),
-    }
-    for program in (*site.controllers, *site.xds_servers):
-        shown[f"{program.name} metrics"] = ((await program.look("/metrics")).text, "beamlit_")
-        shown[f"{program.name} log"] = (program.log, "serving")
-    for xds_server in site.xds_servers:
-        shown[f"{xds_server.name} reports"] = (await reports(xds_server.probe), "keyed")
-    for envoy in site.envoys:
-        # Envoys join one after another.
-        config = await eventually(envoy.whole_config, lambda config: "redacted" in config)
-        shown[f"{envoy.node_id} config"] = (config, "redacted")
-        shown[f"{envoy.node_id} log"] = (envoy.process.log.read_text(), "")
-    return shown
-
-
-async def reports(address: str) -> str:
-    """What `/reports` says at once."""
-    said = ""
-    async with (
-        httpx.AsyncClient(trust_env=False) as client,
-        client.stream("GET", f"http://{address}{REPORTS}") as stream,
-    ):
-        async for line in stream.aiter_lines():
-            said += line
-            if "envoys" in line:
-                break
-    return said
