@@ -10,13 +10,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import pytest_asyncio
 
+from controller.api.timing import EnvoyTiming, FolderTiming, GatewayTiming, Timing
+from controller.cli.envoy_admin import EnvoyAdmin
 from tests.support.beamlit import Product, Reply, ask, beamlit, eventually, no_request_fails
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
+from tests.support.fork_server import Forked
 from tests.support.load import closed_loop
 from tests.support.network import unused_port
 
@@ -24,6 +28,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _NUMBERS = itertools.count(1)
 STEADY = "steady"
+TIMING = Timing(
+    folder=FolderTiming(relist=3600.0),
+    gateway=GatewayTiming(departed=1.0),
+    envoy=EnvoyTiming(first_restart=0.1),
+)
+"""Nobody looks at the folder by and by: a change is seen when it is made, or not while these tests last."""
 
 
 class Model:
@@ -62,7 +72,7 @@ def steady() -> int:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(backends: Backends, steady: int, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
     """The product without a default remote backend, and a model that all tests leave alone."""
-    product = Product(tmp_path_factory.mktemp("run"))
+    product = Product(tmp_path_factory.mktemp("run"), partial(Forked, context=TIMING))
     product.save(
         "steady.yaml",
         text_of(model(STEADY, backends.remote), service(STEADY, steady), endpoints(STEADY, backends.local[0])),
@@ -116,11 +126,8 @@ async def test_an_edited_override_moves_the_weights_at_once(product, steady, mod
     async with no_request_fails(one.port, steady):
         for remote in (30, 100, 0):
             one.save(override=f"remote={remote}")
-            began = asyncio.get_running_loop().time()
             await eventually(lambda: product.split(one.name), lambda split: split.endswith("Override"))
             await eventually(lambda: product.split(one.name), f"{100 - remote}/{remote} Override".__eq__)
-            # Well under a second when the machine is free.
-            assert asyncio.get_running_loop().time() - began < 3
             if remote in (0, 100):
                 side = "remote" if remote else "local"
                 await eventually(lambda: ask(one.port), lambda reply, side=side: reply.side == side)
@@ -135,9 +142,10 @@ async def test_an_edited_override_moves_the_weights_at_once(product, steady, mod
 
 async def test_an_override_ends_by_itself(product, models):
     one = models()
-    until = datetime.now(UTC) + timedelta(seconds=3)
-    one.save(override=f"remote=100 until={until:%Y-%m-%dT%H:%M:%SZ}")
+    one.save(override="remote=100")
     await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    one.save(override=f"remote=100 until={until:%Y-%m-%dT%H:%M:%SZ}")
     await eventually(lambda: product.split(one.name), "100/0 Steady".__eq__)
     assert datetime.now(UTC) >= until.replace(microsecond=0)
     assert [entry["split"] for entry in (await product.status(one.name))["history"]] == ["100/0", "0/100"]
@@ -317,16 +325,30 @@ async def test_a_removed_object_is_served_no_more_and_nobody_else_notices(produc
     )
 
 
-async def test_what_is_in_flight_ends_well_after_its_model_is_removed(product, steady, models):
-    """For minutes; here for longer than anything else of a removed model is kept."""
+async def test_what_is_in_flight_ends_well_after_its_model_is_removed(product, backends, models):
     one = models()
     one.save()
     await one.served()
-    request = asyncio.create_task(ask(one.port, **{"on-local": "delay=8"}))
-    await asyncio.sleep(0.5)
-    product.remove(one.file)
-    await eventually(lambda: ask(one.port), Reply(error="ConnectError").__eq__)
-    assert (await request).side == "local"
+    (folder,) = product.state.glob("envoy/*")
+    async with EnvoyAdmin.of(folder) as envoy:
+
+        async def arrived() -> int:
+            return sum(backend.count() for backend in backends.local)
+
+        async def clusters() -> str:
+            return (await envoy.client.get("/clusters")).text
+
+        before = await arrived()
+        request = asyncio.create_task(ask(one.port, **{"on-local": f"held={one.name}"}))
+        await eventually(arrived, lambda count: count > before)
+        assert f"default/{one.name}/" in await clusters()
+        product.remove(one.file)
+        await eventually(lambda: ask(one.port), Reply(error="ConnectError").__eq__)
+        # Nothing is kept of the model any more.
+        await eventually(clusters, lambda text: f"default/{one.name}/" not in text)
+        for backend in backends.local:
+            backend.release(one.name)
+        assert (await request).side == "local"
 
 
 @contextmanager
