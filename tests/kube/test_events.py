@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from controller.api.timing import EventTiming
 from controller.reconcile.events import Event, EventRecorder
 from controller.store.kube import KubeClient
 from controller.store.kube.events import KubeEventSink
@@ -16,7 +18,7 @@ from controller.store.objects import ObjectRef
 from tests.support.kube.request import writing
 from tests.support.kube.user import UserHand, path_of
 from tests.support.objects import a_model
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 EVENTS = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}
 NAME = "a"
@@ -46,7 +48,7 @@ class Stage:
         async def there():
             return len(self.written()) == count
 
-        await until(there, f"{count} events", within=20.0)
+        await until(there, f"{count} events")
 
 
 @pytest.fixture
@@ -58,10 +60,18 @@ async def stage(api_server, crds, namespace):
     return Stage(api_server, namespace, uid)
 
 
+PATIENT = EventTiming(flush=PATIENCE)
+"""What is left is written at the end, however long that takes."""
+RETRYING = replace(PATIENT, write=1.0, first_retry=0.25)
+"""What fails is soon tried again."""
+ONCE = replace(PATIENT, write=PATIENCE, update_every=3600.0)
+"""A count is written at the end alone, and nothing twice, however long it all takes."""
+
+
 @asynccontextmanager
-async def recording(kubeconfig):
+async def recording(kubeconfig, timing=PATIENT):
     async with KubeClient.from_environment(kubeconfig) as client:
-        recorder = EventRecorder(KubeEventSink(client, "replica-0"), lambda: datetime.now(UTC))
+        recorder = EventRecorder(KubeEventSink(client, "replica-0"), lambda: datetime.now(UTC), timing)
         running = asyncio.create_task(recorder.run())
         try:
             yield recorder
@@ -109,7 +119,7 @@ async def test_repetitions_are_one_event_with_a_count(stage, api_server):
 
 
 async def test_the_messages_of_a_flapping_model_do_not_flood_the_cluster(stage, proxy):
-    async with recording(proxy.kubeconfig) as recorder:
+    async with recording(proxy.kubeconfig, ONCE) as recorder:
         for number in range(500):
             recorder.record(stage.event(f"{number} of 16 concurrent requests per replica"))
         await stage.until_written(11)
@@ -129,7 +139,7 @@ async def test_an_event_that_is_gone_is_written_anew(stage, api_server):
 
 
 async def test_events_wait_for_an_api_server_that_is_away(stage, proxy):
-    async with recording(proxy.kubeconfig) as recorder:
+    async with recording(proxy.kubeconfig, RETRYING) as recorder:
         async with proxy.away():
             for _ in range(3):
                 recorder.record(stage.event())
@@ -141,14 +151,14 @@ async def test_events_wait_for_an_api_server_that_is_away(stage, proxy):
 
 async def test_an_event_whose_answer_was_lost_is_not_written_twice(stage, proxy):
     proxy_loses = proxy.answers_held(writing("events"))
-    async with recording(proxy.kubeconfig) as recorder:
+    async with recording(proxy.kubeconfig, RETRYING) as recorder:
         with proxy_loses as gate:
             recorder.record(stage.event())
 
             async def sent_again():
                 return len(gate.waiting) >= 2
 
-            await until(sent_again, "it was sent again, since nobody answered", within=20.0)
+            await until(sent_again, "it was sent again, since nobody answered")
     assert len(stage.written()) == 1
     assert recorder.dropped == 0
 
