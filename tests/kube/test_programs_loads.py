@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
+from controller.api.timing import ReportTiming, StreamTiming, Timing
+from controller.cli.bootstrap import HostPort
 from tests.support.beamlit import eventually
+from tests.support.fork_server import Forked
 from tests.support.kube.site import Site
 from tests.support.kube.switchboard import Switchboard
 from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
+from tests.support.network import unused_port
+
+SHORT = Timing(streams=StreamTiming(loads_every=0.25), reports=ReportTiming(told_every=0.1, old_after=1.0))
 
 
 async def test_requests_in_flight_are_in_the_status_and_move_with_their_envoy(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     site.write(site.served("chat", [replica], remote).measuring(in_flight_each("3")))
-    await site.start(xds_servers=2, envoys=0)
+    await site.start(xds_servers=2, envoys=0, start=partial(Forked, context=SHORT))
     async with Switchboard(site.replicas[0]).running() as service:
         await site.envoy("envoy", service.address)
         port = await site.port("chat")
         await until_signal(site, "Clear")
 
-        slow = Traffic(headers=lambda _: {"on-local": "delay=16"})
-        waiting = asyncio.create_task(closed_loop(f"http://{site.gateway}:{port}/", 3, 3, slow))
+        held = Traffic(headers=lambda _: {"on-local": "held=all"})
+        waiting = asyncio.create_task(closed_loop(f"http://{site.gateway}:{port}/", 3, 3, held))
         assert (await until_signal(site, "Breached"))["current"] == "3"
-        await service.lead_to(site.replicas[1])
-        # Nobody hears of the Envoy for some seconds: that is not the same as that it has nothing to do.
+        # On its way nobody hears of the Envoy: that is not the same as that it has nothing to do.
+        await service.lead_to(HostPort("127.0.0.1", unused_port()))
         assert "current" not in await until_signal(site, "Unknown")
+        await service.lead_to(site.replicas[1])
         assert (await until_signal(site, "Breached"))["current"] == "3"
+        await asyncio.to_thread(replica.release, "all")
         assert (await waiting).errors == {}
         await until_signal(site, "Clear")
 

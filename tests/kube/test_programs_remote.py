@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from controller.api.timing import CheckTiming, Timing
+from tests.support.fork_server import Forked
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
 
 SEEN = "seen from the xDS server"
+OFTEN = Timing(checks=CheckTiming(least_interval=0.5, in_doubt=0.2))
 
 
 async def test_a_remote_that_does_not_answer_is_in_the_object_with_its_reason(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     remote.report_health(503)
-    check, host = {"path": "/healthz", "interval": "5s"}, f"{remote.host}:{remote.port}"
+    check, host = {"path": "/healthz", "interval": "1s"}, f"{remote.host}:{remote.port}"
     site.write(
         site.served("chat", [replica]).with_remote(host, healthCheck=check),
         site.served("gone", [replica]).with_remote(f"{remote.host}:{unused_port()}"),
         site.served("named", [replica]).with_remote("models.invalid"),
     )
-    await site.start(xds_servers=2)
+    await site.start(xds_servers=2, start=partial(Forked, context=OFTEN))
     said = await site.until_condition("chat", "RemoteHealthy", "False", "ErrorAnswer")
     assert said == f"{SEEN}: GET /healthz answers 503"
     await site.until_split("chat", "100/0 RemoteDown")
