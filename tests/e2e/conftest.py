@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from controller.api.timing import EnvoyTiming, Timing
+from tests.support.beamlit import Start
 from tests.support.chat import Chat
 from tests.support.data_plane.backends import Backends
+from tests.support.fork_server import Forked
 from tests.support.network import Network
 
 
@@ -19,5 +23,12 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
 
 
 @pytest.fixture
-def chat(tmp_path: Path, backends: Backends) -> Chat:
-    return Chat(tmp_path, backends)
+def ends_soon() -> Start:
+    """Starts programs that look often whether an Envoy is idle, and wait for nobody to hang up."""
+    timing = Timing(envoy=EnvoyTiming(first_restart=0.1, drain_looks_every=0.05), farewell=0.2)
+    return partial(Forked, context=timing)
+
+
+@pytest.fixture
+def chat(tmp_path: Path, backends: Backends, ends_soon: Start) -> Chat:
+    return Chat(tmp_path, backends, ends_soon)

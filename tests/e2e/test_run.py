@@ -196,21 +196,6 @@ async def test_a_new_model_and_a_new_replica_are_served_without_a_restart(produc
     await eventually(local, {"ready": 3, "total": 3, "summary": "3/3"}.__eq__)
 
 
-async def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(product, steady, models):
-    one = models()
-    one.save()
-    await one.served()
-    text = one.text(replicas=2, override="remote=100")
-    async with no_request_fails(one.port, steady):
-        with (product.objects / one.file).open("w") as file:
-            for start in range(0, len(text), 150):
-                file.write(text[start : start + 150])
-                file.flush()
-                await asyncio.sleep(0.02)
-        await eventually(lambda: product.split(one.name), "0/100 Override".__eq__)
-    assert await product.problems(one.file) == []
-
-
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """A change to a good text, words of the line it is on, and what is said of it."""

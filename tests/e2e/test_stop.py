@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.beamlit import Product, Reply, ask, eventually, processes_of
+from tests.support.beamlit import Product, Reply, Start, ask, eventually, processes_of
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.network import unused_port
 
 
 @pytest.mark.parametrize("seconds", [20, 0], ids=["drained", "at-once"])
-async def test_a_stop_lets_requests_end(tmp_path: Path, backends: Backends, seconds: int) -> None:
-    product, port = Product(tmp_path), unused_port()
+async def test_a_stop_lets_requests_end(tmp_path: Path, backends: Backends, ends_soon: Start, seconds: int) -> None:
+    product, port = Product(tmp_path, ends_soon), unused_port()
     documents = model("chat", backends.remote), service("chat", port), endpoints("chat", *backends.local)
     product.save("chat.yaml", text_of(*documents))
     async with product.running("--envoy", "--access-log", "all", "--drain-seconds", seconds):
@@ -60,8 +60,8 @@ def told(product: Product) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
-async def test_a_second_signal_does_not_wait_for_requests(tmp_path: Path, backends: Backends) -> None:
-    product, port = Product(tmp_path), unused_port()
+async def test_a_second_signal_does_not_wait_for_requests(tmp_path: Path, backends: Backends, ends_soon: Start) -> None:
+    product, port = Product(tmp_path, ends_soon), unused_port()
     documents = model("chat", backends.remote), service("chat", port), endpoints("chat", *backends.local)
     product.save("chat.yaml", text_of(*documents))
     async with product.running("--envoy", "--drain-seconds", 600):

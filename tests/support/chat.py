@@ -20,15 +20,16 @@ class Chat:
         self._backends = backends
         self.save()
 
-    def save(self, ready: bool = True) -> None:
-        self.product.save(
-            "chat.yaml",
-            text_of(
-                model("chat", self._backends.remote),
-                service("chat", self.port),
-                endpoints("chat", *self._backends.local, ready=ready),
-            ),
+    def text(self, *, ready: bool = True, **annotations: str) -> str:
+        """All its objects; an annotation is named without its prefix."""
+        return text_of(
+            model("chat", self._backends.remote, {f"beamlit.com/{name}": text for name, text in annotations.items()}),
+            service("chat", self.port),
+            endpoints("chat", *self._backends.local, ready=ready),
         )
+
+    def save(self, ready: bool = True) -> None:
+        self.product.save("chat.yaml", self.text(ready=ready))
 
     async def served(self) -> None:
         await self.product.programmed("chat")
