@@ -50,25 +50,29 @@ class ClientList:
     async def client(self, target: str, stop: asyncio.Event, *, keepalive: bool = True) -> None:
         """Send one request after the other until `stop`."""
         connection, host = None, ""
-        while not stop.is_set():
-            try:
-                if connection is None or not connection.open:
-                    connection, host = await self._connected()
-                more = "" if keepalive else "connection: close\r\n"
-                request = f"GET {target} HTTP/1.1\r\nhost: model\r\n{more}\r\n"
-                answer = await connection.exchange(request.encode())
-                if answer.status != 200:
-                    raise AnswerError(f"status {answer.status}")
-            except (AnswerError, OSError) as error:
-                self.outcome.failed.append(f"{host} {target}: {error or type(error).__name__}")
-                if connection is not None:
-                    connection.close()
-                connection = None
-            else:
-                self.outcome.answered[host] += 1
-                if not (keepalive and answer.reusable):
-                    connection.close()
+        try:
+            while not stop.is_set():
+                try:
+                    if connection is None or not connection.open:
+                        connection, host = await self._connected()
+                    more = "" if keepalive else "connection: close\r\n"
+                    request = f"GET {target} HTTP/1.1\r\nhost: model\r\n{more}\r\n"
+                    answer = await connection.exchange(request.encode())
+                    if answer.status != 200:
+                        raise AnswerError(f"status {answer.status}")
+                except (AnswerError, OSError) as error:
+                    self.outcome.failed.append(f"{host} {target}: {error or type(error).__name__}")
+                    if connection is not None:
+                        connection.close()
                     connection = None
+                else:
+                    self.outcome.answered[host] += 1
+                    if not (keepalive and answer.reusable):
+                        connection.close()
+                        connection = None
+        finally:
+            if connection is not None:
+                connection.close()
 
     async def _connected(self) -> tuple[Connection, str]:
         loop = asyncio.get_running_loop()
