@@ -11,10 +11,14 @@ import math
 import os
 import random
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backend
+from tests.support.fork_server import Forked
+from tests.support.kube.elected import timing
 from tests.support.kube.program import Program
 from tests.support.kube.reading_xds import served_by_all
 from tests.support.kube.site import TOKEN, Site, endpoints, model, service
@@ -82,13 +86,13 @@ class Weather:
     async def kills_strike(self) -> None:
         """Kill one program after the other, and start it again sooner or later; one may be gone at a time."""
         while True:
-            await asyncio.sleep(self._draw.uniform(0.1, 1.2))
-            # A leader that is killed leaves a lease that nobody has for 15 seconds: not too often.
+            await asyncio.sleep(self._draw.uniform(0.05, 0.7))
+            # A leader that is killed leaves a lease that nobody has until it is over: not too often.
             kind = self._draw.choices((self._site.controllers, self._site.xds_servers), (1, 3))[0]
             program = self._draw.choice(kind)
             program.kill()
             self.kills += 1
-            await asyncio.sleep(self._draw.choice((0.0, 0.3, 1.0)))
+            await asyncio.sleep(self._draw.choice((0.0, 0.2, 0.6)))
             program.start()
 
     async def _split(self) -> None:
@@ -118,7 +122,7 @@ class Weather:
             await self._site.change(service(name), endpoints(name, replica), model(name, self._remotes[0]))
 
 
-@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.timeout(2 * SECONDS + 120)
 async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> None:
     print(f"BEAMLIT_TEST_SEED={SEED}")
     draw = random.Random(SEED)
@@ -128,14 +132,16 @@ async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> N
     for one in models:
         site.served(one.name, replicas)
         site.write(one.object)
-    await site.start(controllers=2, xds_servers=2, envoys=2)
+    await site.start(controllers=2, xds_servers=2, envoys=2, start=partial(Forked, context=Timing(lease=timing(6))))
     for name in STABLE:
         await site.until_condition(name, "Ready", "True")
     ports = {name: await site.port(name) for name in STABLE}
     weather = Weather(site, models, remotes, draw)
-    async with site.no_request_fails(*ports.values(), longest=SECONDS + CONVERGED):
+    async with site.no_request_fails(*ports.values(), longest=2 * SECONDS + CONVERGED):
         storm = [asyncio.create_task(weather.changes_blow()), asyncio.create_task(weather.kills_strike())]
         done, _ = await asyncio.wait(storm, timeout=SECONDS)
+        if not done:
+            await until(lambda: weather.kills >= SECONDS / 2, "it was stormy enough", within=SECONDS)
         for task in storm:
             task.cancel()
         await asyncio.gather(*storm, return_exceptions=True)
@@ -147,7 +153,6 @@ async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> N
             await converged(site, one)
     decided = sum(program.log.count("split changed") for program in site.controllers)
     print(f"{weather.kills} kills, {weather.changes} changes, {decided} splits")
-    assert weather.kills >= SECONDS / 4
     assert decided >= len(STABLE)
     assert {name: await site.port(name) for name in STABLE} == ports
     served = await served_by_all(site.replicas, TOKEN)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
+from controller.api.timing import CheckTiming, ReportTiming, StatusTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
+from tests.support.fork_server import Forked
 from tests.support.kube.site import Site
+
+OFTEN = Timing(
+    checks=CheckTiming(least_interval=0.2, judged_every=0.2, in_doubt=0.1),
+    streams=StreamTiming(loads_every=0.25),
+    reports=ReportTiming(told_every=0.1),
+    statuses=StatusTiming(loads_looked_at_every=0.2),
+)
+"""Everything that happens by itself, and could be a reason to write, is as often as can be."""
+LOOKS = 12
+"""Each of the checks of the remote backend is one of what happens by itself; in reality they take a minute."""
 
 
 async def test_at_rest_nothing_is_written(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     names = [f"m{number}" for number in range(5)]
     site.write(*(site.served(name, [replica], remote) for name in names))
-    await site.start(xds_servers=2, envoys=2)
+    await site.start(xds_servers=2, envoys=2, start=partial(Forked, context=OFTEN))
     for name in names:
         await site.until_condition(name, "Ready", "True")
-    await asyncio.sleep(2)  # Nobody says when the last write was made.
+    await looked_at(site)  # Nobody says when the last write was made.
     before, written = await versions(site, names), await site.writes()
     assert written >= len(names)
-    await asyncio.sleep(10)
+    await looked_at(site)
     assert (await versions(site, names), await site.writes()) == (before, written)
     # Nor does an Envoy write that goes and comes back.
     envoy = site.envoys[1]
     envoy.process.kill()
     again = await site.envoy("envoy-again", site.replicas[1])
     await eventually(lambda: again.stat("listener_manager.total_listeners_active"), lambda count: count >= len(names))
-    await asyncio.sleep(2)
+    await looked_at(site)
     assert (await versions(site, names), await site.writes()) == (before, written)
     # Nor another controller, that decides everything anew.
     (controller,) = site.controllers
@@ -33,8 +45,17 @@ async def test_at_rest_nothing_is_written(site: Site) -> None:
     controller.start()
     await controller.ready()
     await eventually(controller.leads, bool)
-    await asyncio.sleep(4)
+    await eventually(partial(controller.metric, "beamlit_model_decisions_total"), lambda count: count >= len(names))
+    await looked_at(site)
     assert (await versions(site, names), await site.writes()) == (before, 0)
+
+
+async def looked_at(site: Site) -> None:
+    """Wait until both xDS servers have checked the remote backend some times more."""
+    for xds_server in site.xds_servers:
+        checks = partial(xds_server.metric, "beamlit_remote_checks_total")
+        before = await checks()
+        await eventually(checks, lambda count, before=before: count >= before + LOOKS)  # type: ignore[misc]
 
 
 async def versions(site: Site, names: list[str]) -> list[str]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from functools import partial
 
+from controller.api.timing import ReportTiming, Timing
 from tests.support.beamlit import eventually
+from tests.support.fork_server import Forked
+from tests.support.kube.program import Program
 from tests.support.kube.site import Site, model
+
+SHORT = Timing(reports=ReportTiming(told_every=0.1, envoys_away=2.0, forget_after=2.0, longest_retry=0.5))
+"""Who is gone is soon known to be."""
+START = partial(Forked, context=SHORT)
 
 
 async def test_programmed_counts_every_envoy_of_every_replica(site: Site) -> None:
     replica, first, second = site.backend("local-1"), site.backend("remote-1"), site.backend("remote-2")
     site.write(site.served("chat", [replica], first))
-    await site.start(xds_servers=2, envoys=2)
+    await site.start(xds_servers=2, envoys=2, start=START)
     for xds_server in site.xds_servers:
         # Clusters, endpoints, listeners, routes.
         await eventually(partial(xds_server.metric, "beamlit_xds_acks_total"), lambda count: count >= 4)
@@ -24,8 +30,11 @@ async def test_programmed_counts_every_envoy_of_every_replica(site: Site) -> Non
         await site.change(model("chat", second))
         await site.until_condition("chat", "Programmed", "False", "Pending")
         await site.until_condition("chat", "Ready", "False", "NotProgrammed")
-        # The other Envoy has it long since; one is enough for nothing.
-        await asyncio.sleep(1)
+        # The other Envoy has it, and is heard of when the next decision is made; one is enough for nothing.
+        await eventually(site.envoys[0].dump, lambda dump: f'"port_value": {second.port}' in dump)
+        await eventually(partial(unacknowledged, site.xds_servers[0]), lambda count: count == 0)
+        await site.change(model("chat", second).overridden("remote=20"))
+        await site.until_split("chat", "80/20 Override")
         assert (await site.condition("chat", "Programmed"))[1] == "Pending"
     finally:
         silent.send(signal.SIGCONT)
@@ -40,7 +49,7 @@ async def test_what_is_programmed_stays_so_while_no_xds_server_can_be_heard(site
     replica, remote = site.backend("local-1"), site.backend("remote")
     chat = site.served("chat", [replica], remote)
     site.write(chat)
-    await site.start()
+    await site.start(start=START)
     await site.until_condition("chat", "Ready", "True")
     (controller,), (xds_server,) = site.controllers, site.xds_servers
     assert controller.end() == 0
@@ -56,15 +65,20 @@ async def test_what_is_programmed_stays_so_while_no_xds_server_can_be_heard(site
     await site.change(chat.overridden("remote=20").offloading(percentage=10))
     await site.until_condition("chat", "Programmed", "Unknown", "NotReported")
     xds_server.start()
-    await site.until_condition("chat", "Programmed", "True", within=40)
+    await site.until_condition("chat", "Programmed", "True")
 
 
 async def test_an_xds_server_that_goes_takes_its_envoys_out_of_the_count(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     site.write(site.served("chat", [replica], remote))
-    await site.start(xds_servers=2, envoys=2)
+    await site.start(xds_servers=2, envoys=2, start=START)
     await site.until_condition("chat", "Ready", "True")
     # One Envoy is with nobody now: who is not connected is not waited for.
     site.xds_servers[1].kill()
     await site.change(model("chat", remote).offloading(percentage=10))
-    await site.until_condition("chat", "Programmed", "True", "Programmed", within=40)
+    await site.until_condition("chat", "Programmed", "True", "Programmed")
+
+
+async def unacknowledged(xds_server: Program) -> float:
+    """How many responses its Envoys have not acknowledged."""
+    return await xds_server.metric("beamlit_xds_responses_total") - await xds_server.metric("beamlit_xds_acks_total")

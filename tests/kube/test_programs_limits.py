@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 
+from controller.api.timing import GatewayTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
+from tests.support.fork_server import Forked
 from tests.support.kube.site import Site
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.objects import ASlice, a_slice
@@ -16,7 +19,9 @@ from tests.support.objects import ASlice, a_slice
 async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
     first, second, remote = site.backend("local-1"), site.backend("local-2"), site.backend("remote")
     site.write(site.served("chat", [first], remote).offloading(maxRequestsPerReplica=6), gateway("10.9.0.1"))
-    site.xds_server("--gateway-service", f"{site.namespace}/gateway")
+    # A replica that is slow to answer takes its requests all the same: what leaves does so for the limit.
+    timing = Timing(gateway=GatewayTiming(resized_every=0.2, connect_near=10.0))
+    site.xds_server("--gateway-service", f"{site.namespace}/gateway", start=partial(Forked, context=timing))
     site.controller()
     envoy = await site.envoy()
 

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from controller.api.timing import KubeTiming, StatusTiming, Timing
 from tests.support.beamlit import eventually
+from tests.support.fork_server import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
+from tests.support.kube.elected import timing
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.reading_xds import served_by_all
 from tests.support.kube.site import TOKEN, Site, endpoints
 
-OUTAGE = 10.0
-"""Seconds for which nobody listens; before that it is silent for about as long."""
+SHORT = Timing(
+    lease=timing(6),
+    kube=KubeTiming(longest_retry=1.0, patience=4.0, longest_relist=2.0),
+    statuses=StatusTiming(longest_rest_while_away=2.0),
+)
+"""Whoever leads gives up within seconds, and who was away looks again as soon."""
 
 
 @pytest.fixture
@@ -32,13 +40,13 @@ async def test_an_api_server_that_is_away_costs_no_request(own_api_server: ApiSe
     replicas, remote = [site.backend("local-1"), site.backend("local-2")], site.backend("remote")
     chat = site.served("chat", replicas, remote)
     site.write(chat)
-    await site.start(controllers=2, xds_servers=2, envoys=1)
+    await site.start(controllers=2, xds_servers=2, envoys=1, start=partial(Forked, context=SHORT))
     await site.until_condition("chat", "Ready", "True")
     port = await site.port("chat")
     await site.until_answered(port, "local-1")
     async with site.no_request_fails(port):
         own_api_server.pause()
-        await asyncio.sleep(OUTAGE / 3)
+        await eventually(lambda: leading(site), lambda count: count == 0)
         # Nobody can be told; Envoy sees by itself that nobody answers.
         for replica in replicas:
             replica.kill()
@@ -48,15 +56,20 @@ async def test_an_api_server_that_is_away_costs_no_request(own_api_server: ApiSe
         await site.until_answered(port, "local-1")
         own_api_server.resume()
         await site.change(chat.overridden("remote=30"))
-        await site.until_split("chat", "70/30 Override", within=40)
+        await site.until_split("chat", "70/30 Override")
         own_api_server.stop()
-        await asyncio.sleep(OUTAGE)
+        # Longer than a leader may lead on.
+        await eventually(lambda: leading(site), lambda count: count == 0)
         assert all(program.alive for program in (*site.controllers, *site.xds_servers))
         own_api_server.launch()
         await eventually(lambda: asyncio.to_thread(own_api_server.ready), bool, within=60)
         await site.change(chat.overridden("remote=60"), endpoints("chat", replicas[1], ready=False))
-        await site.until_split("chat", "40/60 Override", within=40)
+        await site.until_split("chat", "40/60 Override")
         await site.until_condition("chat", "Ready", "True")
-    # Who was away looks again every ten seconds at the latest.
     await eventually(lambda: site.local_share(port), lambda share: 0.25 < share < 0.55)
     await served_by_all(site.replicas, TOKEN)
+
+
+async def leading(site: Site) -> int:
+    """How many controllers lead."""
+    return sum(await asyncio.gather(*(one.leads() for one in site.controllers)))

@@ -10,6 +10,9 @@ from tests.support.kube.switchboard import Switchboard
 from tests.support.objects import a_secret
 from xds_server.snapshot.types import SHORT
 
+LOOKED_UP = ("cluster.backend/", "cluster.xds_server.")
+"""Clusters with a host name: what is counted of them is how often that was looked up, every few seconds."""
+
 
 async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None:
     replicas, remote = [site.backend("local-1"), site.backend("local-2")], site.backend("remote")
@@ -60,7 +63,8 @@ async def test_an_envoy_that_moves_to_another_replica_is_sent_nothing_again(site
                 lambda: envoy.stat(f"{rds}.config_reload"), lambda count: count > before[f"{rds}.config_reload"]
             )
         after = await envoy.stats(counters)
-    assert {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name)} == {
+    grown = {name: count - before.get(name, 0) for name, count in after.items() if count != before.get(name)}
+    assert {name: count for name, count in grown.items() if not name.startswith(LOOKED_UP)} == {
         f"{rds}.config_reload": 1,
         f"{rds}.update_success": 1,
         # Who asks for everything is answered, if only that there is nothing new.
