@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from controller.api.timing import GatewayTiming, KubeTiming, Timing
 from tests.support.beamlit import beamlit
+from tests.support.fork_server import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
@@ -19,12 +22,14 @@ ANYWHERE = {
     "controller": ("--metrics-addr", "0", "--probe-addr", "127.0.0.1:0", "--no-leader-election"),
     "xds-server": ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"),
 }
+EAGER = partial(Forked, context=Timing(kube=KubeTiming(longest_relist=1.0), gateway=GatewayTiming(first_snapshot=1.0)))
+"""Starts programs that soon look again for what was missing."""
 
 
 async def test_without_the_custom_resources_they_wait_and_say_so(own_api_server: ApiServer, tmp_path: Path) -> None:
     with fresh_namespace(own_api_server) as namespace:
         async with Site(own_api_server, namespace, tmp_path).running() as site:
-            xds_server, controller = site.xds_server(), site.controller()
+            xds_server, controller = site.xds_server(start=EAGER), site.controller(start=EAGER)
             for program in (xds_server, controller):
                 await program.unready(
                     "modeldeployments.deployment.beamlit.com", "CustomResourceDefinition is not applied"
@@ -39,13 +44,14 @@ async def test_without_the_custom_resources_they_wait_and_say_so(own_api_server:
 
 async def test_what_they_may_not_read_they_name(site: Site) -> None:
     nobody = site.cluster.user(site.namespace, "nobody")
-    for program, kind in ((site.xds_server(user=nobody), "secrets"), (site.controller(user=nobody), "services")):
+    xds_server, controller = site.xds_server(user=nobody, start=EAGER), site.controller(user=nobody, start=EAGER)
+    for program, kind in ((xds_server, "secrets"), (controller, "services")):
         await program.unready("forbidden", f'cannot list resource "{kind}"', f'in the namespace "{site.namespace}"')
     # Somebody gives them the right: they go on by themselves.
     site.user("controller")
     rules = "beamlit-controller"
     site.kubectl("create", "rolebinding", "late", f"--role={rules}", f"--serviceaccount={site.namespace}:nobody")
-    await site.controllers[0].ready()
+    await controller.ready()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
