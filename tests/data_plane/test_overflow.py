@@ -205,12 +205,10 @@ async def test_a_burst_of_a_trace_leaves_only_what_is_too_much(plane: Plane) -> 
     assert flight.peaks()[0] == CAPACITY
     # Whoever left did so while every place was taken: Envoy counts a request until it has passed on the answer, so at
     # the most from when it was sent until its end was seen.
-    spans = {
-        side: [span_of(end, sample) for end, sample in ends if sample.route == side] for side in ("local", "remote")
-    }
-    assert spans["remote"]
-    taken = steps_of(spans["local"])
-    assert min(most(taken, sent, end) for sent, end in spans["remote"]) >= CAPACITY
+    left = [span_of(end, sample) for end, sample in ends if sample.route == "remote"]
+    assert left
+    taken = steps_of(span_of(end, sample) for end, sample in ends if sample.route == "local")
+    assert min(most(taken, sent, end) for sent, end in left) >= CAPACITY
     # And places are taken again: those that stay are more than fit at once, for as long as there are arrivals.
     lasted = max(sample.sent for sample in report.samples) - 1
     local = sum(sample.route == "local" for sample in report.samples if sample.start >= 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Model
-from tests.support.load import Sample, Step, most, steps_of
+from tests.support.load import Sample, most, steps_of
 
 Span = tuple[float, float]
 
@@ -40,10 +40,6 @@ class Flight:
         """The most of all together at one moment, and the most of each."""
         spans = self._spans()
         return most(steps_of(span for one in spans for span in one)), [most(steps_of(one)) for one in spans]
-
-    def steps(self) -> tuple[Step, ...]:
-        """How many were in flight together at each moment, on the host's clock."""
-        return steps_of(span for one in self._spans() for span in one)
 
     def _spans(self) -> list[list[Span]]:
         """Take what each had, cut at the beginning."""
