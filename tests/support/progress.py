@@ -96,8 +96,8 @@ class Progress:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
-        """Print no dot for what passes: the lines say how many did."""
-        return ("passed", "", "") if report.passed and report.when == "call" else None
+        """Print no letter for what passes or fails: the lines say how many did, and which."""
+        return (report.outcome, "", "") if report.when == "call" and not report.skipped else None
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
