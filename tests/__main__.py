@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import click
 
@@ -25,8 +26,8 @@ from tests.support.progress import Record, clock, read_records, suite_of
 from tests.tools import binaries
 
 INTERRUPTED, NO_TESTS = 2, 5
-"""Exit codes of pytest, https://docs.pytest.org/en/stable/reference/exit-codes.html. The second is that of a lane that
-has none of the tests that were asked for."""
+"""Exit codes as pytest has them, https://docs.pytest.org/en/stable/reference/exit-codes.html. Its own 2 may also mean
+that `-x` ended a run; the other is that of a lane that has none of the tests that were asked for."""
 SLOWEST = 20
 
 
@@ -46,10 +47,6 @@ class Run:
     code: int
     seconds: float
     records: tuple[Record, ...]
-
-    @property
-    def passed(self) -> bool:
-        return self.code in (0, NO_TESTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ def main(jobs: int | None, seed: int | None, shuffle: bool, arguments: tuple[str
       python -m tests --shuffle --seed 7     the files in that order again
 
     \b
-    Exit codes: 0 when all passed, 1 when a test failed, 2 when interrupted; others are pytest's.
+    Exit codes: 0 when all passed, 1 when a test failed, 2 when interrupted, 5 when there was none; others are pytest's.
     """
     for program in binaries.PROGRAMS:
         program()
@@ -93,19 +90,42 @@ def main(jobs: int | None, seed: int | None, shuffle: bool, arguments: tuple[str
     workers = jobs or 2 * len(os.sched_getaffinity(0))
     lanes = (Lane("together", (*together, f"--numprocesses={workers}")), Lane("alone", ("-m", "alone")))
     # Ctrl-C reaches every process of the terminal: pytest cleans up, and this one waits for it.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    interrupted = Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     folder = Path(tempfile.mkdtemp(prefix="beamlit-tests-"))
-    runs = list(_run_all(lanes, folder, order, arguments))
-    failed = next((run.code for run in runs if not run.passed), 0)
-    if failed in (0, INTERRUPTED):
-        shutil.rmtree(folder, ignore_errors=True)
+    runs = list(_run_all(lanes, folder, order, arguments, interrupted))
+    code = INTERRUPTED if interrupted.is_set() else verdict_on(runs)
+    if code in (0, INTERRUPTED, NO_TESTS):
+        _remove(folder)
     print("\n".join(summary(runs, order)))
     if folder.exists():
         print(f"\nwhat the programs wrote is kept: {folder}")
-    sys.exit(failed)
+    counts = ", ".join(f"{run.lane.name} {len(run.records):,} in {clock(run.seconds)}" for run in runs)
+    words = {0: "passed", INTERRUPTED: "interrupted", NO_TESTS: "NO TESTS"}.get(code, "FAILED")
+    print(f"\n{words}: {counts}; {clock(sum(run.seconds for run in runs))} in all (seed {order.seed})")
+    sys.exit(code)
 
 
-def _run_all(lanes: Iterable[Lane], folder: Path, order: Order, arguments: tuple[str, ...]) -> Iterator[Run]:
+def verdict_on(runs: Iterable[Run]) -> int:
+    """Return the exit code of lanes that ran to their end: 1 when a test failed, pytest's own for other trouble."""
+    codes = {run.code for run in runs}
+    if codes <= {0, NO_TESTS}:
+        return NO_TESTS if codes == {NO_TESTS} else 0
+    return next(1 if code == INTERRUPTED else code for code in codes if code not in (0, NO_TESTS))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which the last programs may be ending still, as a shared API server does."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
+        if not folder.exists():
+            return
+
+
+def _run_all(
+    lanes: Iterable[Lane], folder: Path, order: Order, arguments: tuple[str, ...], interrupted: Event
+) -> Iterator[Run]:
     """Run one lane after the other; none after an interruption."""
     for lane in lanes:
         record = folder / f"{lane.name}.json"
@@ -115,7 +135,7 @@ def _run_all(lanes: Iterable[Lane], folder: Path, order: Order, arguments: tuple
         command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
         code = subprocess.Popen(command, cwd=ROOT, env=os.environ | order.environment).wait()
         yield Run(lane, code, time.monotonic() - began, read_records(record))
-        if code == INTERRUPTED:
+        if interrupted.is_set():
             return
 
 
@@ -137,15 +157,10 @@ def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
         for record in run.records:
             if record.outcome == "failed":
                 yield f"\nFAILED in the lane {run.lane.name}: {record.nodeid}"
-                yield f"  repeat: {_repeat(record, run.lane, order)}"
-    counts = ", ".join(f"{run.lane.name} {len(run.records):,} in {clock(run.seconds)}" for run in runs)
-    verdict = "passed" if all(run.passed for run in runs) else "FAILED"
-    if any(run.code == INTERRUPTED for run in runs):
-        verdict = "interrupted"
-    yield f"\n{verdict}: {counts}; {clock(sum(run.seconds for run in runs))} in all (seed {order.seed})"
+                yield f"  repeat: {_repeat(record, order)}"
 
 
-def _repeat(record: Record, lane: Lane, order: Order) -> str:
+def _repeat(record: Record, order: Order) -> str:
     """Give the command that runs one test as it ran, with the same seed."""
     environment = " ".join(f"{name}={value}" for name, value in order.environment.items())
     return f"{environment} .venv/bin/pytest --hypothesis-seed={order.seed} '{record.nodeid}'"

@@ -20,8 +20,9 @@ def default_state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """Return `$BEAMLIT_STATE_DIR`, or the place the XDG base directory specification gives to state."""
     if chosen := environ.get("BEAMLIT_STATE_DIR"):
         return Path(chosen)
-    base, home = environ.get("XDG_STATE_HOME"), Path(environ.get("HOME") or Path.home())
-    return (Path(base) if base else home / ".local" / "state") / "beamlit"
+    if base := environ.get("XDG_STATE_HOME"):
+        return Path(base) / "beamlit"
+    return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "beamlit"
 
 
 @dataclass(frozen=True, slots=True)

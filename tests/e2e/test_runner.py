@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.support.beamlit import processes_of
-from tests.support.processes import ROOT
+import pytest
+
+from tests.support.processes import ROOT, Child, processes_of
+from tests.support.waiting import until
 
 SAMPLE = """
 import pytest
@@ -47,54 +48,85 @@ def test_lasting(folder):
 """
 
 
-def start(folder: Path, source: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """Start the runner on one file, as the leader of a group: a terminal signals all of its group."""
-    sample = folder / "test_sample.py"
-    sample.write_text(source)
-    (folder / "temporary").mkdir()
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests", "--jobs", "1", "--seed", "7", "-c", ROOT / "pyproject.toml", sample],
-        cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(folder / "temporary")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    started: list[Child] = []
+
+    def start(source: str, *options: object) -> Child:
+        sample, temporary = tmp_path / "test_sample.py", tmp_path / "temporary"
+        sample.write_text(source)
+        temporary.mkdir()
+        runner = (sys.executable, "-m", "tests", "--jobs", "1", "--seed", "7", "-c", ROOT / "pyproject.toml", sample)
+        command = ("/usr/bin/env", f"TMPDIR={temporary}", *runner, *options)
+        started.append(Child(command, tmp_path / "said"))
+        return started[-1]
+
+    yield start
+    for runner in started:
+        runner.kill()
 
 
-def test_it_says_what_ran_what_was_skipped_and_how_to_repeat_what_failed(tmp_path: Path) -> None:
-    runner = start(tmp_path, SAMPLE)
-    said, _ = runner.communicate(timeout=120)
+async def ended(runner: Child) -> tuple[int, str]:
+    """Wait until it has ended; return its exit code and what it said."""
+    await until(lambda: not runner.alive, "the runner ends", within=240)
+    return runner.terminate(), runner.log.read_text()
 
-    assert runner.returncode == 1, said
+
+async def test_it_says_what_ran_what_was_skipped_and_how_to_repeat_what_failed(
+    start: Callable[..., Child], tmp_path: Path
+) -> None:
+    code, said = await ended(start(SAMPLE))
+
+    assert code == 1, said
     assert "skipped: 1\n" in said
     assert "test_skipped: Skipped: the moon is full" in said
     assert "FAILED in the lane together: " in said
     assert "  repeat: BEAMLIT_TEST_SEED=7 .venv/bin/pytest --hypothesis-seed=7 '" in said
     assert "::test_bad'\n" in said
-    assert "FAILED: together 3 in " in said
+    assert "\nFAILED: together 3 in " in said
     assert ", alone 1 in " in said
     # What failed may have left something to look at.
     (kept,) = (tmp_path / "temporary").iterdir()
     assert f"is kept: {kept}" in said
 
 
-def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+async def test_a_run_that_ends_at_the_first_failure_is_no_interrupted_one(start: Callable[..., Child]) -> None:
+    code, said = await ended(start(SAMPLE, "-x"))
+
+    assert code == 1, said
+    assert "::test_bad'\n" in said
+    assert "\nFAILED: together " in said
+    assert " is kept: " in said
+
+
+async def test_a_file_that_cannot_be_read_is_named(start: Callable[..., Child]) -> None:
+    code, said = await ended(start("import nothing_of_this_name"))
+
+    assert code not in (0, 2), said
+    assert "FAILED in the lane together: " in said
+    assert "No module named 'nothing_of_this_name'" in said
+
+
+async def test_no_test_at_all_is_not_passed(start: Callable[..., Child]) -> None:
+    code, said = await ended(start(SAMPLE, "-k", "nothing_of_this_name"))
+
+    assert code == 5, said
+    assert "\nNO TESTS: " in said
+
+
+async def test_ctrl_c_leaves_no_process_and_no_file(start: Callable[..., Child], tmp_path: Path) -> None:
     begun, left = tmp_path / "begun", tmp_path / "left"
-    runner = start(tmp_path, LASTING.format(begun=begun, left=left))
-    deadline = time.monotonic() + 60
-    while not begun.exists() or not begun.read_text():
-        assert runner.poll() is None, runner.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    runner = start(LASTING.format(begun=begun, left=left))
+    await until(lambda: not runner.alive or (begun.exists() and begun.read_text()), "the test has begun", within=120)
+    assert runner.alive, runner.last_words()
     assert processes_of(Path(begun.read_text()))
 
     os.killpg(runner.pid, signal.SIGINT)
-    said, _ = runner.communicate(timeout=60)
+    code, said = await ended(runner)
 
-    assert runner.returncode == 2, said
-    assert "interrupted: together 0 in " in said
+    assert code == 2, said
+    assert "\ninterrupted: together 0 in " in said
     assert left.read_text() == "cleaned up"
     assert processes_of(tmp_path) == {}
     assert list((tmp_path / "temporary").iterdir()) == []

@@ -47,7 +47,6 @@ class Envoy:
         config.write_text(bootstrap if isinstance(bootstrap, str) else yaml.safe_dump(bootstrap))
         self._admin_address.unlink(missing_ok=True)
         every = ["--admin-address-path", self._admin_address, "--disable-hot-restart", "--concurrency", workers]
-        every += ["--file-flush-interval-msec", "20"]
         command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
         self.process = Child(command, folder / f"{file_name(name)}.log", cpus=cpus)
         self._admin: httpx.AsyncClient | None = None
@@ -67,6 +66,8 @@ class Envoy:
         """Start one that joins an xDS server. `change` edits its bootstrap before."""
         bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, ANY_PORT))
         change(bootstrap)
+        # What it logs is looked for: sooner than within the second that the product gives it.
+        flags = ("--file-flush-interval-msec", "20", *flags)
         return cls(node_id, bootstrap, folder, workers=workers, flags=flags)
 
     async def started(self) -> None:

@@ -90,6 +90,11 @@ class Progress:
             record.outcome = "failed"
             self._write(f"FAILED  {report.nodeid}")
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Record a file that cannot be collected like a test that failed."""
+        if report.failed:
+            self._records.setdefault(report.nodeid, Record(report.nodeid, "failed"))
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         self._running.pop(nodeid, None)
         self._left[suite_of(nodeid)] -= 1

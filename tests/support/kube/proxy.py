@@ -21,6 +21,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from controller.store.kube.connections import Connections
 from tests.support.kube.cluster import Cluster, User, kubeconfig
 from tests.support.kube.gates import Gate, Gates
 from tests.support.kube.request import Request, Which, every
@@ -89,7 +90,7 @@ class Proxy:
     async def running(self) -> AsyncIterator[Proxy]:
         """Serve, and leave no connection behind."""
         never = aiohttp.ClientTimeout(total=None, sock_connect=5)
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._cluster.trust)
+        connector = Connections(limit=0, ssl=self._cluster.trust)
         async with aiohttp.ClientSession(timeout=never, connector=connector) as self._upstream:
             await self._runner.setup()
             try:
