@@ -81,7 +81,7 @@ class Cell:
 _ALL_REMOTE = Promise(remote=share.every)
 _ALL_LOCAL = Promise(remote=share.none)
 _ONCE = Promise(remote=share.as_split, asked=(1, 1))
-_NEARLY = Promise(remote=share.nearly_as_split, met=2)
+_NEARLY = Promise(remote=share.nearly_as_split, met=2, again=0.05)
 _NO_FAILURE = Promise(remote=share.none)
 
 

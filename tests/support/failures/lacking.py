@@ -65,6 +65,7 @@ _LACKING = tuple(
         ("one replica of three is killed, nothing may leave", "without retries", "failed: "),
         ("it is killed, 0/100", "without retries", "failed: "),
         ("one replica of three answers 503, 100/0", "without ejections", "the remote backend's"),
+        ("one replica of three answers 503, 50/50", "without ejections", "were sent once more"),
         ("one replica of three is killed, nothing may leave", "with many checks", "nothing came to local-1"),
         ("every replica is killed, 50/50", "with many checks", "nothing came to local-1"),
         ("every server answers 503, 100/0", "with another retry", " to 3 times"),

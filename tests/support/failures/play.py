@@ -95,6 +95,7 @@ class _Play:
         self._control = Clients(control.url, len(models), few, case.patience, frozenset({200}))
         self._scene = Scene(site, models, lambda count: [one.latest(count) for one in self._clients])
         self._deadline = _now() + size.seconds
+        self._again = [0] * len(parts)
 
     async def outcomes(self) -> Sequence[Outcome]:
         try:
@@ -105,9 +106,14 @@ class _Play:
         control = _control(of_control, stretch.since(self._control.begun))
         return [
             replace(
-                self._outcome(part, clients, report, stretch.since(clients.begun)), control=control, not_back=missing
+                self._outcome(part, clients, report, stretch.since(clients.begun)),
+                control=control,
+                not_back=missing,
+                again=again,
             )
-            for part, clients, report, missing in zip(self._parts, self._clients, reports, not_back, strict=True)
+            for part, clients, report, missing, again in zip(
+                self._parts, self._clients, reports, not_back, self._again, strict=True
+            )
         ]
 
     async def _played(self) -> Stretch:
@@ -116,11 +122,14 @@ class _Play:
             await self._more(int(requests * _BEFORE))
             stretch = replace(stretch, begun=_now())
             async with case.trouble(self._scene):
+                before = await self._sent_again()
                 stretch = replace(stretch, there=_now())
                 noticing = asyncio.create_task(self._noticed())
                 try:
                     await self._more(int(requests * (1 - _BEFORE - _AFTER)))
                     stretch = replace(stretch, noticed=await noticing, ending=_now())
+                    after = await self._sent_again()
+                    self._again = [now - then for then, now in zip(before, after, strict=True)]
                 finally:
                     noticing.cancel()
             if case.settles:
@@ -140,6 +149,14 @@ class _Play:
             if _now() > self._deadline or any(one.is_over for one in self._clients):
                 raise TookTooLongError
             await asyncio.sleep(0.01)
+
+    async def _sent_again(self) -> list[int]:
+        """How many requests of each model Envoy has sent once more: those that met a dead server are in no ledger."""
+        stats = [
+            self._site.plane.envoy.stats(rf"^cluster\..*({one.key})\b.*upstream_rq_retry$")
+            for one in self._scene.models
+        ]
+        return [sum(of_one.values()) for of_one in await asyncio.gather(*stats)]
 
     async def _noticed(self) -> float:
         """Wait until the health checks have found it, if they are to; return when, 0 if not."""

@@ -53,6 +53,8 @@ class Promise:
     """How often a server is asked any one request, at least and at most."""
     met: int = 0
     """How many requests of each client may be the remote backend's in addition, before what fails is left alone."""
+    again: float = math.inf
+    """Of the requests, how many may be sent once more, 0 to 1, besides those that are `met`."""
     once_each: bool = False
     """In place of `failed`: each client meets at most one failure. Requests avoid what has been found ill."""
     leaves: bool = True
@@ -110,6 +112,8 @@ class Outcome:
     """How often for one request, at least and at most."""
     left: int
     """How often a remote backend was asked, from the first to the last request."""
+    again: int = 0
+    """How often Envoy sent a request once more."""
     cut: bool = False
     """Whether it took too long."""
     not_back: tuple[str, ...] = ()
@@ -156,6 +160,9 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
         more=astray + promise.met * outcome.clients / max(1, answered),
     ):
         yield f"{outcome.share_remote:.1%} of the answers were the remote backend's"
+    # With a split of 50/50 the share cannot tell: what chance makes of it is more than what fails does.
+    if outcome.again > (promise.again + astray) * outcome.lasting + promise.met * outcome.clients:
+        yield f"{outcome.again} of {outcome.lasting} were sent once more"
     if outcome.left and not promise.leaves:
         yield f"a remote backend was asked {outcome.left} times"
     least, most = outcome.asked_range
