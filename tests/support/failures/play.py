@@ -103,7 +103,7 @@ class _Play:
             not_back = [()] * len(self._parts) if stretch.cut else await self._not_back()
         finally:
             *reports, of_control = await asyncio.gather(*(one.end() for one in (*self._clients, self._control)))
-        control = _control(of_control, stretch.since(self._control.begun))
+        control = _control(of_control, stretch.since(self._control.begun), self._case.wanted.first_byte_timeout)
         return [
             replace(
                 self._outcome(part, clients, report, stretch.since(clients.begun)),
@@ -249,12 +249,16 @@ class Stretch:
         return self.begun < request.end and request.start < self.over
 
 
-def _control(report: Report, stretch: Stretch) -> Control:
+def _control(report: Report, stretch: Stretch, patience: timedelta | None) -> Control:
     meanwhile = [one for one in report.samples if stretch.may_have_met(one)]
+    away = [one for one in report.samples if one.route == "remote"]
+    # Nothing else that a machine does by itself sends a request away.
+    late = [one for one in away if patience and one.latency >= patience.total_seconds()]
     return Control(
         failed=sum(report.errors.values()),
         slowest=max((one.latency for one in meanwhile), default=0.0),
-        astray=sum(one.route == "remote" for one in meanwhile) / max(1, len(meanwhile)),
+        astray=sum(stretch.may_have_met(one) for one in late) / max(1, len(meanwhile)),
+        misled=len(away) - len(late),
     )
 
 

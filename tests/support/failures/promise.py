@@ -71,7 +71,9 @@ class Control:
     slowest: float = 0.0
     """Seconds of its slowest answer while the trouble lasted."""
     astray: float = 0.0
-    """Of its answers meanwhile, the share that the other side gave, 0 to 1: the first byte took too long."""
+    """Of its answers meanwhile, the share that the other side gave because the first byte took too long, 0 to 1."""
+    misled: int = 0
+    """How many answers the other side gave for no such reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,14 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
     least, most = outcome.asked_range
     if least < promise.asked[0] or most > promise.asked[1]:
         yield f"a server was asked {least} to {most} times for one request"
-    if outcome.control.failed:
-        yield f"{outcome.control.failed} failed of a model whose servers were well"
+    yield from _of_control(outcome.control)
+
+
+def _of_control(control: Control) -> Iterator[str]:
+    if control.failed:
+        yield f"{control.failed} failed of a model whose servers were well"
+    if control.misled:
+        yield f"{control.misled} left of a model whose servers were well"
 
 
 def _more_than_once_each(outcome: Outcome, failed: int) -> Iterator[str]:
