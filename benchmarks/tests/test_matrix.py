@@ -101,6 +101,7 @@ def test_a_promise_that_is_kept_has_no_breach() -> None:
         (replace(GOOD, away=100, remote=980), AS_SPLIT, "98.0% of the answers were the remote backend's"),
         (replace(GOOD, control=Control(failed=1)), AS_SPLIT, "1 failed of a model whose servers were well"),
         (replace(GOOD, control=Control(misled=1)), AS_SPLIT, "1 left of a model whose servers were well"),
+        (replace(GOOD, checks_until_back=4), AS_SPLIT, "4 checks were passed before all were asked again"),
         (replace(GOOD, cut=True), AS_SPLIT, "it took too long"),
         (replace(GOOD, not_back=("local-1",)), AS_SPLIT, "nothing came to local-1 any more"),
     ],

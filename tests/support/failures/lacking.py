@@ -68,6 +68,7 @@ _LACKING = tuple(
         ("one replica of three answers 503, 50/50", "without ejections", "were sent once more"),
         ("one replica of three is killed, nothing may leave", "with many checks", "nothing came to local-1"),
         ("every replica is killed, 50/50", "with many checks", "nothing came to local-1"),
+        ("every replica is killed, 50/50", "with many checks", "checks were passed"),
         ("every server answers 503, 100/0", "with another retry", " to 3 times"),
         ("every replica answers 429, 100/0", "with retries of 429", " to 2 times"),
     )

@@ -7,6 +7,7 @@ and nothing else. One more model has a server to which nothing happens: what is 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,9 +20,10 @@ from tests.support.data_plane.mutation import Change, nothing
 from tests.support.data_plane.plane import Plane
 from tests.support.failures.cases import Cell
 from tests.support.failures.clients import Clients, Size
-from tests.support.failures.promise import Control, Notice, Outcome
+from tests.support.failures.promise import ENOUGH_CHECKS, Control, Notice, Outcome
 from tests.support.failures.site import Site
 from tests.support.failures.troubles import Scene, found_ill
+from tests.support.failures.troubles import replicas as all_replicas
 from tests.support.load import Report, Sample, percentile
 from tests.support.waiting import until
 
@@ -96,6 +98,7 @@ class _Play:
         self._scene = Scene(site, models, lambda count: [one.latest(count) for one in self._clients])
         self._deadline = _now() + size.seconds
         self._again = [0] * len(parts)
+        self._checks = [0] * len(parts)
 
     async def outcomes(self) -> Sequence[Outcome]:
         try:
@@ -110,9 +113,10 @@ class _Play:
                 control=control,
                 not_back=missing,
                 again=again,
+                checks_until_back=checks,
             )
-            for part, clients, report, missing, again in zip(
-                self._parts, self._clients, reports, not_back, self._again, strict=True
+            for part, clients, report, missing, again, checks in zip(
+                self._parts, self._clients, reports, not_back, self._again, self._checks, strict=True
             )
         ]
 
@@ -132,10 +136,9 @@ class _Play:
                     self._again = [now - then for then, now in zip(before, after, strict=True)]
                 finally:
                     noticing.cancel()
+            if case.settles or case.noticed is all_replicas:
+                self._checks = await asyncio.gather(*map(self._checks_until_back, self._scene.models))
             if case.settles:
-                await asyncio.gather(
-                    *(self._site.plane.healthy(one, len(self._site.replicas)) for one in self._scene.models)
-                )
                 await self._more(2 * self._size.clients)
             stretch = replace(stretch, over=_now())
             await self._more(int(requests * _AFTER))
@@ -164,6 +167,26 @@ class _Play:
             return 0.0
         await found_ill(self._scene, self._case.noticed(self._site))
         return _now()
+
+    async def _checks_until_back(self, model: Model) -> int:
+        """Wait until Envoy finds all replicas well, or one that goes by its first check would have.
+
+        Return how many checks each has passed by then. All have failed theirs until now.
+        """
+        cluster, of = f"cluster.{model.local_cluster}", len(self._site.replicas)
+        before = await self._site.plane.envoy.stat(f"{cluster}.health_check.success")
+        passed = 0
+
+        async def is_told() -> bool:
+            nonlocal passed
+            now = await self._site.plane.envoy.stats(
+                rf"^{re.escape(cluster)}\.(health_check\.success|membership_healthy)$"
+            )
+            passed = (now[f"{cluster}.health_check.success"] - before) // of
+            return now[f"{cluster}.membership_healthy"] == of or passed > ENOUGH_CHECKS
+
+        await until(is_told, f"the replicas of {model.key} are well again", within=_BACK_WITHIN)
+        return passed
 
     async def _not_back(self) -> list[tuple[str, ...]]:
         """Wait until the requests go on as the splits have it; name the servers to which none came again.

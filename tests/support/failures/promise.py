@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+# One is enough to be asked again; who had it first has another while the last has its own.
+ENOUGH_CHECKS = 3
+
 # From the share of requests that the split sends away, 0 to 1, to the least and the most of a share that is promised.
 Range = Callable[[float], tuple[float, float]]
 
@@ -120,6 +123,8 @@ class Outcome:
     """Whether it took too long."""
     not_back: tuple[str, ...] = ()
     """The servers that got nothing any more when the trouble was over."""
+    checks_until_back: int = 0
+    """How many health checks a replica passed on the average before all were asked again, if all were found ill."""
     control: Control = Control()
     notice: Notice = Notice()
 
@@ -140,6 +145,8 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
         yield "it took too long"
     if outcome.not_back:
         yield f"nothing came to {', '.join(outcome.not_back)} any more"
+    if outcome.checks_until_back > ENOUGH_CHECKS:
+        yield f"{outcome.checks_until_back} checks were passed before all were asked again"
     away, failed = outcome.away / 100, sum(outcome.failed.values())
     if unknown := {error: times for error, times in outcome.failed.items() if error not in promise.errors}:
         yield f"failed: {unknown}"
