@@ -54,8 +54,9 @@ async def test_a_stop_under_load_fails_nobody(site: Site, drained: bool) -> None
         for _ in range(8):
             load.create_task(clients.client("/?seconds=0.01", stop))
             load.create_task(clients.client("/?seconds=0.01", stop, keepalive=False))
-            load.create_task(clients.client("/?seconds=0.6", stop))
-            load.create_task(clients.client("/events?count=8&every=0.1", stop))
+            # Longer than the second that passes before anything is drained.
+            load.create_task(clients.client("/?seconds=1.5", stop))
+            load.create_task(clients.client("/events?count=16&every=0.1", stop))
         await reached(lambda: min(answered[leaves], answered[stays]), 60)
         stopped(leaving, drained)
         await leaving.ended(within=90)
