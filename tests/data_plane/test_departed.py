@@ -15,11 +15,13 @@ from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
 from tests.support.waiting import until
+from xds_server.snapshot.types import CLUSTER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # For longer than any of these tests, and for no time at all.
 KEPT, LET_GO = (Timing(gateway=GatewayTiming(departed=seconds)) for seconds in (600, 0))
+BRIEFLY_KEPT = Timing(gateway=GatewayTiming(departed=0.2))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[KEPT, LET_GO], ids=["with", "without"])
@@ -63,12 +65,15 @@ async def test_a_request_finds_the_other_side_though_nothing_may_leave_since(
     assert (reply.status, reply.route) == ((200, other) if kept else (503, side))
 
 
-@pytest.mark.parametrize("plane", [LET_GO], ids=["without"], indirect=True)
+@pytest.mark.parametrize("plane", [LET_GO, BRIEFLY_KEPT], ids=["without", "briefly"], indirect=True)
 async def test_what_belonged_to_a_removed_model_is_gone(plane: Plane) -> None:
     model = await plane.serve(Wanted(away=50))
     assert model.local_cluster in " ".join(await plane.envoy.stats("cluster.*membership_total"))
 
-    await plane.withdraw(model)
+    withdrawing = asyncio.create_task(plane.withdraw(model))
+    await asyncio.sleep(0)  # it has begun, and no timer has run since
+    assert model.local_cluster in plane.versions(CLUSTER)
+    await withdrawing
 
     async def is_gone() -> bool:
         left = await plane.envoy.stats(f"{model.key}(/|\\.)")
