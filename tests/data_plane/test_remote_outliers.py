@@ -30,10 +30,18 @@ def always_believing_the_remote(cluster: Cluster) -> None:
         cluster.ClearField("outlier_detection")
 
 
+def for_a_minute(cluster: Cluster) -> None:
+    if cluster.HasField("outlier_detection"):
+        cluster.outlier_detection.base_ejection_time.FromSeconds(60)
+        cluster.outlier_detection.max_ejection_time.FromSeconds(60)
+
+
 @pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
 async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(plane: Plane, limit: int | None) -> None:
     """They are left alone, and well again by now: better than a remote backend that answers nobody."""
-    models = await serve_both(plane, Wanted(limit=limit), clusters(always_believing_the_remote))
+    # However long the requests take: what matters is that neither side is believed.
+    wanted = Wanted(limit=limit, change=clusters(for_a_minute))
+    models = await serve_both(plane, wanted, clusters(always_believing_the_remote))
 
     async def failed(model: Model) -> int:
         failing = Traffic(headers=lambda _: {"on-local": "status=503"})
@@ -115,37 +123,47 @@ async def test_nor_do_they_while_the_replicas_are_dead_and_still_listed(plane: P
     assert (statuses.held, statuses.removed) == ({200}, {200, 503})
 
 
-def for_ten_seconds(remote: Cluster) -> None:
-    remote.outlier_detection.base_ejection_time.FromSeconds(10)
-    remote.outlier_detection.max_ejection_time.FromSeconds(10)
+def for_longer(remote: Cluster) -> None:
+    remote.outlier_detection.base_ejection_time.FromSeconds(2)
+    remote.outlier_detection.max_ejection_time.FromSeconds(2)
 
 
 async def test_a_remote_backend_that_failed_five_times_in_a_row_is_soon_believed_again(plane: Plane) -> None:
     """While the same failures are held against the other still."""
-    models = await serve_both(plane, Wanted(check=OFTEN), of_the_remote(for_ten_seconds))
+    models = await serve_both(plane, Wanted(check=OFTEN), of_the_remote(for_longer))
 
-    async def ejections(model: Model, which: str) -> int:
-        return await plane.envoy.stat(f"cluster.{model.key}/remote.outlier_detection.ejections_{which}")
+    async def ejections(which: str) -> Variants[int]:
+        """Of both at the same moment."""
+        names = models.each(lambda model: f"cluster.{model.key}/remote.outlier_detection.ejections_{which}")
+        stats = await plane.envoy.stats(
+            f"^cluster\\.({models.held.key}|{models.removed.key})/remote\\..*ejections_{which}$"
+        )
+        return names.each(stats.__getitem__)
 
     async def disbelieved(model: Model) -> None:
-        await plane.healthy(model, 0)
         for _ in range(5):
             await plane.ask(model, headers=[("on-remote", "status=503")])
-        assert await ejections(model, "enforced_total") == 1
-
-    async def is_believed() -> bool:
-        return await ejections(models.held, "active") == 0
 
     async def asked(model: Model) -> set[int]:
         return {(await plane.ask(model)).status for _ in range(20)}
 
-    with plane.backends.killed(*plane.backends.local):
-        await models.at_once(disbelieved)
-        await until(is_believed, "the remote backend is believed again")
-        assert await ejections(models.removed, "active") == 1
-        statuses = await models.at_once(asked)
+    of_removed: set[int] = set()
 
-    assert (statuses.held, statuses.removed) == ({200}, {200, 503})
+    async def is_sooner() -> bool:
+        active = await ejections("active")
+        if active == Variants(0, 0):  # at first, and if the machine had a pause
+            before = await ejections("enforced_total")
+            await models.at_once(disbelieved)
+            assert await ejections("enforced_total") == before.each(lambda count: count + 1)
+            of_removed.update(await asked(models.removed))
+        return active == Variants(0, 1)
+
+    with plane.backends.killed(*plane.backends.local):
+        await models.at_once(lambda model: plane.healthy(model, 0))
+        await until(is_sooner, "the one remote backend is believed again, the other is not", within=60)
+        of_held = await asked(models.held)
+
+    assert (of_held, of_removed) == ({200}, {200, 503})
 
 
 def told_late(remote: Cluster) -> None:
@@ -164,7 +182,7 @@ async def test_a_remote_backend_that_goes_on_failing_is_disbelieved_at_once_each
 
     async def is_told() -> bool:
         name = f"cluster.{models.held.key}/remote.outlier_detection.ejections_enforced_total"
-        return runs.removed.longest >= 50 and await plane.envoy.stat(name) >= 6
+        return runs.removed.longest > 3 * max(runs.held.longest, 5) and await plane.envoy.stat(name) >= 6
 
     with reporting_unhealthy(plane.backends.all):
         loads = asyncio.gather(load(models.held, runs.held), load(models.removed, runs.removed))
