@@ -78,7 +78,7 @@ class Envoy:
             return self._admin_address.exists() and ":" in self._admin_address.read_text()
 
         await until(knows_its_address, "envoy says where its admin interface is")
-        self._admin = plain_http(base_url=f"http://{self._admin_address.read_text().strip()}", timeout=10)
+        self._admin = plain_http(base_url=f"http://{self._admin_address.read_text().strip()}", timeout=60)
 
     async def stop(self) -> None:
         if self._admin is not None:

@@ -45,7 +45,7 @@ class Gateway:
         """What /readyz answers; (0, "") while nobody does."""
         try:
             async with plain_http() as client:
-                answer = await client.get(f"http://{self.admin}/readyz", timeout=5)
+                answer = await client.get(f"http://{self.admin}/readyz", timeout=60)
         except httpx.TransportError:
             return 0, ""
         return answer.status_code, answer.text.strip()
