@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.support.data_plane.impatience import CHECK, TICKS_OF_A_DRAIN, change, impatient_stage_on, served
+from tests.support.data_plane.impatience import CHECK, a_drain, change, impatient_stage_on, served
 from tests.support.data_plane.open_streams import opened
 from tests.support.data_plane.stage import KEY, WAYS, Stage
 from tests.support.network import Network
@@ -48,7 +48,8 @@ async def test_an_edit_of_the_spec_cuts_those_streams_only_whose_way_it_takes_aw
         streams = dict(zip(WAYS, await asyncio.gather(*opening), strict=True))
         await asyncio.gather(*(change(stage, models[way], **changed) for way in WAYS))
 
-        await asyncio.gather(*(streams[way].go_on(TICKS_OF_A_DRAIN) for way in set(WAYS) - are_cut))
+        await a_drain(stage)
+        await asyncio.gather(*(streams[way].go_on(2) for way in set(WAYS) - are_cut))
         for way in are_cut:
 
             async def all_are_cut(way: str = way) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from controller.api.credentials import CredentialSource, RemoteTls
-from tests.support.data_plane.impatience import CHECK, TICKS_OF_A_DRAIN, change, impatient_stage_on, served
+from tests.support.data_plane.impatience import CHECK, a_drain, change, impatient_stage_on, served
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import OpenStreams, opened
 from tests.support.data_plane.protected import NAME, Pki
@@ -120,10 +120,12 @@ async def test_new_authorities_cut_no_stream(stage: Stage, network: Network, tmp
         async with opened(stage, {"http": model}) as streams:
             assert {side for _, side in streams.sides} == {"remote"}
             stage.bring_secrets(wanted, {one: pki.other_authority})
-            await streams.go_on(TICKS_OF_A_DRAIN)
+            await a_drain(stage)
+            await streams.go_on(2)
             await _goes_to(stage, model, "local")  # what is new is by the new authority, which did not issue it
             await stage.plane.change(model, differently)
-            await streams.go_on(TICKS_OF_A_DRAIN)
+            await a_drain(stage)
+            await streams.go_on(2)
             await _goes_to(stage, model, "remote")
 
 

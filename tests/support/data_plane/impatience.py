@@ -17,13 +17,13 @@ from typing import Any
 from controller.api.route import HttpCheck
 from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.model import Model
+from tests.support.data_plane.open_streams import opened
 from tests.support.data_plane.stage import Stage, stage_on
 from tests.support.network import Network
+from tests.support.waiting import until
 
 DRAINED_SECONDS = 1
 TIMING = Timing(gateway=GatewayTiming(departed=0.2))
-# So many ticks are well over the time that a listener stays and is drained.
-TICKS_OF_A_DRAIN = 18
 CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
 
 
@@ -36,6 +36,17 @@ async def served(stage: Stage, way: str = "local", **more: Any) -> dict[str, Mod
     wanted = stage.http.wanted(way, **more), stage.rpc.wanted(way, **more)
     http, rpc = await asyncio.gather(*map(stage.plane.serve, wanted))
     return {"http": http, "rpc": rpc}
+
+
+async def a_drain(stage: Stage) -> None:
+    """Wait for as long as a listener that goes now stays and is drained: withdraw models with streams, until they end.
+
+    What is known as it begins would be cut sooner.
+    """
+    models = await served(stage)
+    async with opened(stage, models, 3) as streams:
+        await asyncio.gather(*map(stage.plane.withdraw, models.values()))
+        await until(lambda: len(streams.cut) == 3, "the streams of models that went have ended", within=60)
 
 
 async def change(stage: Stage, models: Mapping[str, Model], **more: Any) -> None:
