@@ -37,6 +37,14 @@ FAILS = Traffic(headers=lambda _: {"on-local": "status=503"})
 FAILURES = 3
 
 
+def tried_at_most(ejections: int) -> int:
+    """What has been tried with so many ejections and two replicas on their way to one, and as much again.
+
+    A worker hears of an ejection a moment after it.
+    """
+    return 2 * FAILURES * (ejections + 3 - 1)
+
+
 async def ejections_of(plane: Plane, model: Model) -> int:
     return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
 
@@ -50,8 +58,8 @@ async def test_all_of_a_few_replicas_can_be_ejected(plane: Plane) -> None:
     for report in (reports.held, reports.removed):
         assert report.errors == {}
         assert report.summary.remote == 100
-    assert tried.held <= FAILURES * (await ejections_of(plane, models.held) + 3 - 1)
-    assert tried.held < tried.removed
+    assert tried.held <= tried_at_most(await ejections_of(plane, models.held))
+    assert 2 * tried.held < tried.removed
     assert tried.removed == 100
 
 
@@ -63,9 +71,9 @@ async def test_an_ejection_counts_at_once(plane: Plane) -> None:
 
     tried = models.each(plane.backends.count_local)
     allowed = await models.at_once(lambda model: ejections_of(plane, model))
-    assert tried.held <= FAILURES * (allowed.held + 3 - 1)
-    assert tried.removed > FAILURES * (allowed.removed + 3 - 1)
-    assert tried.held < tried.removed
+    assert tried.held <= tried_at_most(allowed.held)
+    assert tried.removed > tried_at_most(allowed.removed)
+    assert 2 * tried.held < tried.removed
 
 
 def whoever_cannot_be_reached(cluster: Cluster) -> None:
@@ -80,27 +88,30 @@ async def test_a_dead_replica_is_tried_five_times(plane: Plane) -> None:
     async def refusals(model: Model) -> int:
         return await plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_cx_connect_fail")
 
-    async def asked(model: Model) -> Sequence[int]:
-        """Ask eight times; return how often the replica refused until each ejection, and in the end."""
+    async def asked(model: Model) -> tuple[Sequence[int], bool]:
+        """Ask eight times; return how often the replica refused until each ejection, and in the end.
+
+        And whether an ejection has ended by then.
+        """
         refused = []
         for _ in range(8):
             reply = await plane.ask(model)
             assert (reply.status, reply.route) == (200, "remote")
             if await ejections_of(plane, model) > len(refused):
                 refused.append(await refusals(model))
-        return (*refused, await refusals(model))
+        return (*refused, await refusals(model)), await is_back(plane, model)
 
     with plane.backends.killed(plane.backends.local[0]):
-        refused = await models.at_once(asked)
+        seen = await models.at_once(asked)
 
-    first, *_, last = refused.held
+    (first, *_, last), is_over = seen.held
     assert first == 5
     # That of a second may end before the eighth is asked.
-    assert last == 5 or await back_since(plane, models.held)
-    assert refused.removed == (8,)
+    assert last == 5 or is_over
+    assert seen.removed[0] == (8,)
 
 
-async def back_since(plane: Plane, model: Model) -> bool:
+async def is_back(plane: Plane, model: Model) -> bool:
     return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_active") == 0
 
 
@@ -123,15 +134,14 @@ async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_tim
     await plane.withdraw(short.held)  # the same as the other that has the setting
     await asyncio.gather(*(plane.healthy(model, 3) for model in models))
     bad, *others = plane.backends.local
-    stop, clock = asyncio.Event(), asyncio.get_running_loop().time
+    stop = asyncio.Event()
 
     async def load(model: Model) -> Report:
-        return await closed_loop(model.url, clients=1, requests=100_000, stop=stop)
+        return await closed_loop(model.url, clients=4, requests=100_000, stop=stop)
 
     bad.behave("status=503")
     for one in others:
         one.behave("delay=0.02")
-    began = clock()
     loads = asyncio.gather(*map(load, models))
     try:
 
@@ -139,8 +149,7 @@ async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_tim
             return await ejections_of(plane, models[0]) >= 5
 
         await until(is_ejected_again, "the fifth ejection", within=60)
-        seconds = clock() - began
-        held, *without = [await ejections_of(plane, model) for model in models]
+        held, *without = await asyncio.gather(*(ejections_of(plane, model) for model in models))
     finally:
         stop.set()
         reports = await loads
@@ -148,9 +157,9 @@ async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_tim
             one.behave("")
 
     assert [report.errors for report in reports] == [{}, {}, {}]
-    assert seconds >= 1 + 2 + 3 + 4
+    # In the time of four of its ejections fits more than half as many again of those that last a second.
     assert held == 5
-    assert min(without) > 5, without
+    assert min(without) - 1 >= 1.5 * (held - 1), without
 
 
 async def test_unhealthy_replicas_get_nothing_while_another_is_healthy(plane: Plane) -> None:
