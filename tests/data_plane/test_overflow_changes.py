@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.flight import Flight
 from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import clusters
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.traffic import named_wrongly
+from tests.support.data_plane.trap import serve_both
 from tests.support.load import Report, Sample, Traffic, closed_loop
 from tests.support.network import Network
 from tests.support.waiting import until
@@ -85,26 +88,32 @@ async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
     assert report.errors == {}
 
 
+def never_left_alone(cluster: Cluster) -> None:
+    cluster.ClearField("outlier_detection")
+
+
 async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane) -> None:
     """Its place is always free, so it is asked first, until it is left alone: the others have its places then."""
-    model = await plane.serve(Wanted(limit=LIMIT))
+    models = await serve_both(plane, Wanted(limit=LIMIT), clusters(never_left_alone))
     failing, *others = plane.backends.local
-    flight = Flight(others)
+    flight = Flight(others, models.held)
     for one in plane.backends.local:
         one.behave("status=503" if one is failing else "delay=0.1")
     try:
-        report = await closed_loop(
-            model.url, clients=CAPACITY, requests=600, traffic=Traffic(on_sample=flight.after(120))
+        traffic = Traffic(on_sample=flight.after(120))
+        held, removed = await asyncio.gather(
+            closed_loop(models.held.url, clients=CAPACITY, requests=600, traffic=traffic),
+            closed_loop(models.removed.url, clients=CAPACITY, requests=600),
         )
     finally:
         for one in plane.backends.local:
             one.behave("")
 
-    assert report.errors == {}
+    assert (held.errors, removed.errors) == ({}, {})
     together, each = flight.peaks()
     assert together <= CAPACITY
     assert max(each) <= CAPACITY / len(others)
-    assert report.summary.remote < 30
+    assert 10 * held.summary.remote < removed.summary.remote
 
 
 async def test_with_the_remote_gone_everything_stays(plane: Plane) -> None:
