@@ -62,9 +62,13 @@ async def test_a_server_that_is_started_again_under_load_loses_and_doubles_nothi
     async def some_are_reported() -> bool:
         return bool(succeeded(old, local))
 
-    # Right after a report, so that none is on its way, and with some that are counted and not reported yet.
     await until(some_are_reported, "a report of some", within=30)
-    await sending.some_more()
+    # Right after a report, so that none is on its way, and with some that are counted and not reported yet.
+    reported = -1
+    while reported != succeeded(old, local):
+        await plane.told_of_loads()
+        reported = succeeded(old, local)
+        await sending.some_more()
     await plane.restart()
     assert plane.loads.in_flight(asyncio.get_running_loop().time()) == {}, "nothing was heard: unknown, not zero"
     await sending.some_more()
