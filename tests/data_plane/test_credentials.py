@@ -95,6 +95,7 @@ async def test_a_key_reaches_the_remote_and_nobody_else(product: Product) -> Non
     product.save("key", secret("key", {"apiKey": KEY}))
     product.offload_to(with_key(product), away=100)
     await product.says(Programmed="Programmed")
+    await product.all_go("remote")
     of_client = [("x-key", "of the client"), ("authorization", "Bearer of-the-client")]
 
     (remote,) = await ask(product, *of_client)
@@ -111,6 +112,7 @@ async def test_a_401_of_the_remote_itself_is_the_clients_answer(product: Product
     product.save("key", secret("key", {"apiKey": KEY}))
     product.offload_to(with_key(product), away=100)
     await product.says(Programmed="Programmed")
+    await product.all_go("remote")
 
     async with plain_http() as client:
         answer = await client.get(product.url, headers={"on-remote": "status=401"})
@@ -144,6 +146,7 @@ async def test_without_its_key_every_request_stays_local_and_the_status_says_why
     product.offload_to(with_key(product), away=50)
 
     said = await product.says(Programmed="Refused", Ready="NotProgrammed")
+    await product.all_go("local")
     seen = product.backends.remote.count()
     without = await load(product)
 
@@ -161,6 +164,7 @@ async def test_without_its_key_every_request_stays_local_and_the_status_says_why
 
     assert said == "Secret default/key does not exist"
     assert report.errors == {}
+    await product.all_go("local")
     assert (await load(product)).summary.remote == 0
 
 
@@ -189,6 +193,7 @@ async def test_no_request_fails_or_leaves_while_there_is_no_token(product: Produ
     product.save("unused", secret("unused", {"clientSecret": CLIENT_SECRET}))
     product.offload_to(with_token(product, tokens, clientSecretRef={"name": "unused"}), away=50)
     await product.says(Programmed="Programmed")
+    await product.all_go("local")
     seen = product.backends.remote.count()
 
     before = await load(product)

@@ -160,6 +160,7 @@ async def test_without_its_authority_nothing_leaves_and_the_status_says_why(prod
     product.offload_to(over_tls(remote, "nowhere"), away=50)
 
     assert await product.says(Programmed="Refused") == "Secret default/nowhere does not exist"
+    await stays_local(product)
     await nothing_arrives(product)
 
 

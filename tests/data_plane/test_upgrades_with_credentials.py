@@ -42,6 +42,7 @@ async def test_a_websocket_carries_the_key_to_the_remote_and_the_clients_own_to_
     auth = {"type": "apiKey", "apiKey": {"secretRef": {"name": "key"}}}
     product.offload_to({"host": f"{remote.host}:{remote.port}", "authConfig": auth}, away=away)
     await product.says(Programmed="Programmed")
+    await product.all_go("remote" if away else "local")
 
     head, seen = await _upgraded(product, authorization="Bearer of-the-client")
 

@@ -89,6 +89,21 @@ class Product:
         await until(is_so, f"the model says {conditions}", within=60)
         return str(found[first]["message"])
 
+    async def all_go(self, side: str) -> None:
+        """Wait until requests go to one side, "local" or "remote": ten in a row, each on a connection of its own.
+
+        Envoy acknowledges on its main thread what its workers learn a moment later.
+        """
+
+        async def goes_there() -> bool:
+            async with plain_http() as client:
+                return (await client.get(self.url)).headers.get(names.ROUTE_HEADER) == side
+
+        async def all_do() -> bool:
+            return all([await goes_there() for _ in range(10)])
+
+        await until(all_do, f"requests go to the {side} side", within=60)
+
     async def asked(self, path: str) -> httpx.Response:
         """Ask the control plane at its admin address."""
         async with plain_http() as client:
