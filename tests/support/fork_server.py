@@ -4,7 +4,10 @@ The server is one process for each that starts programs. It ends with it, and wh
 request is one datagram: arguments, environment and context of the command, with three descriptors: its standard output,
 its standard error and the socket on which the new process says who it is, and the server how it ended.
 
-What a process inherits and no environment changes is the server's: its umask, and the seed of its hashes.
+What a process inherits and no environment changes is the server's: its umask, and the seed of its hashes. Signals that
+whoever runs the tests ignores (`nohup`, a job in the background) have their default effect.
+
+The number of a process is no other's while its client may signal it: the server waits for it once the client is done.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,6 +70,7 @@ class Forked:
         self._told, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with told, (output or log).open("ab") as out, log.open("ab") as errors:
             socket.send_fds(_server(), [request], [out.fileno(), errors.fileno(), told.fileno()])
+        weakref.finalize(self, self._told.close)
         self.pid = int(self._told.recv(64) or 0)
         assert self.pid, "the fork server ended; why stands in its standard error"
 
@@ -74,21 +79,29 @@ class Forked:
         return self._ended(0) is None
 
     def kill(self) -> None:
-        """SIGKILL it, and whatever it started in its session, and wait until it is gone."""
-        if self.alive:
-            os.killpg(self.pid, signal.SIGKILL)
+        """SIGKILL it, and whatever it started in its session, and wait until it is gone.
+
+        Also what is left of the session of one that has ended, until `terminate`.
+        """
+        if self._told.fileno() >= 0:
+            # The server, and what it forked, may have ended just now.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self._ended(None)
+            self._told.close()
 
     def send(self, number: signal.Signals) -> None:
         """Signal it alone."""
         if self.alive:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self, within: float = 10.0) -> int:
         """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
         self.send(signal.SIGTERM)
         if self._ended(within) is None:
             self.kill()
+        self._told.close()
         assert self._code is not None
         return self._code
 
@@ -98,9 +111,10 @@ class Forked:
     def _ended(self, within: float | None) -> int | None:
         """Wait for its end for so many seconds; return its exit code, below 0 a signal, and None if it goes on."""
         if self._code is None and select.select((self._told,), (), (), within)[0]:
-            # If the server ended, so did whatever it forked.
-            self._code = int(self._told.recv(64) or -signal.SIGKILL)
-            self._told.close()
+            said = self._told.recv(64)
+            if not said:  # The server ended, and so did whatever it forked.
+                self._told.close()
+            self._code = int(said or -signal.SIGKILL)
         return self._code
 
 
@@ -142,6 +156,7 @@ def _serve(requests: socket.socket) -> bytes:
     """Fork for each request; return it in the new process, and nothing once nobody asks any more."""
     me = os.getpid()
     running: dict[int, tuple[int, int]] = {}
+    ended: dict[int, int] = {}
     poll = select.poll()
     poll.register(requests, select.POLLIN)
     while True:
@@ -149,8 +164,15 @@ def _serve(requests: socket.socket) -> bytes:
             if descriptor in running:
                 poll.unregister(descriptor)
                 pid, told = running.pop(descriptor)
-                _tell(told, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                _close(descriptor, told)
+                _close(descriptor)
+                _tell(told, _exit_code(pid))
+                ended[told] = pid
+                poll.register(told, 0)  # It is told when the other end is closed, whatever it asks for.
+                continue
+            if descriptor in ended:
+                poll.unregister(descriptor)
+                os.waitpid(ended.pop(descriptor), 0)
+                _close(descriptor)
                 continue
             request, descriptors, _, _ = socket.recv_fds(requests, _LONGEST_REQUEST, 3)
             if not request:
@@ -161,14 +183,23 @@ def _serve(requests: socket.socket) -> bytes:
                 _become_a_program(me, output, errors, told)
                 return request
             _close(output, errors)
-            ended = os.pidfd_open(pid)
-            running[ended] = (pid, told)
-            poll.register(ended, select.POLLIN)
+            end = os.pidfd_open(pid)
+            running[end] = (pid, told)
+            poll.register(end, select.POLLIN)
+
+
+def _exit_code(pid: int) -> int:
+    """How a process ended that is still to be waited for, below 0 a signal."""
+    how = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert how is not None
+    return how.si_status if how.si_code == os.CLD_EXITED else -how.si_status
 
 
 def _become_a_program(parent: int, output: int, errors: int, told: int) -> None:
-    """Leave the server's session and descriptors, and let the kernel end this process with the server."""
+    """Leave the server's session, descriptors and signals, and let the kernel end this process with the server."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

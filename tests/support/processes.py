@@ -28,12 +28,15 @@ _KIB = 1024
 # Runs in the child before its program: prctl(2), PR_SET_PDEATHSIG. A program of its own and not a function between fork
 # and exec, since this process has threads (gRPC's).
 _DIES_WITH_PARENT = """
-import ctypes, os, sys
+import ctypes, os, signal, sys
 parent, number, cpus, *command = sys.argv[1:]
 ctypes.CDLL(None).prctl(1, int(number))
 os.getppid() == int(parent) or os._exit(1)
 if cpus:
     os.sched_setaffinity(0, map(int, cpus.split(",")))
+# Whoever runs the tests may ignore them: nohup does, and a shell for what it runs in the background.
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(ignored, signal.SIG_DFL)
 os.execv(command[0], command)
 """
 

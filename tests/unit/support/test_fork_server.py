@@ -94,6 +94,37 @@ async def test_signals_end_it(start, number):
     assert program.terminate() == -number
 
 
+async def test_one_that_ended_can_be_signalled_and_what_it_left_can_be_killed(start):
+    leaving = start(
+        Doing(
+            "import subprocess",
+            "child = subprocess.Popen(['sleep', '60'])",
+            "print(child.pid, flush=True)",
+        )
+    )
+    pid = int((await leaving.until_printed(ended=True))[0])
+    leaving.send(signal.SIGTERM)
+    # It has ended, and its number is nobody else's as long as somebody may signal it.
+    assert running(leaving.pid)
+    assert command_of(pid) == "sleep 60"
+    leaving.kill()
+
+    async def gone():
+        return not command_of(pid) and not running(leaving.pid)
+
+    await until(gone, "what it left is gone")
+    leaving.kill()
+    assert leaving.terminate() == 0
+
+
+def command_of(pid):
+    """What a process runs; nothing once it has ended, though nobody may have waited for it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
 async def test_an_interrupt_is_an_exception_in_it(start):
     program = start(SLEEPING)
     await program.until_printed()
@@ -115,7 +146,7 @@ async def test_a_kill_takes_what_it_started_with_it(start):
     sleeping.kill()
 
     async def gone():
-        return not running(pid)
+        return not command_of(pid)
 
     await until(gone, "the other is gone, too")
 
