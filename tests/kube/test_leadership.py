@@ -9,15 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.support.kube.elected import LEASE
+from tests.support.kube.lease import lease_of
 from tests.support.kube.request import every, writing
 from tests.support.kube.standing import SHORT, standing
 from tests.support.waiting import until
 
 LEASES = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
-
-
-async def lease_of(cluster, namespace):
-    return json.loads(await kubectl(cluster, namespace, "get", "lease", LEASE, "--output=json"))
 
 
 async def kubectl(cluster, namespace, *arguments):

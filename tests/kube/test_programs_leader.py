@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -13,8 +12,11 @@ from functools import partial
 from controller.api.timing import Timing
 from tests.support.beamlit import eventually
 from tests.support.fork_server import Forked
+from tests.support.kube.cluster import User
 from tests.support.kube.elected import timing
+from tests.support.kube.lease import handing_over, lease_of
 from tests.support.kube.program import Program
+from tests.support.kube.proxy import Proxy
 from tests.support.kube.site import Site
 from tests.support.objects import AModel
 
@@ -24,11 +26,14 @@ ENDLESS = 3600
 """Seconds of a lease that nobody gets while the test lasts, unless it is given back."""
 
 
-async def served(site: Site, lease: int) -> AModel:
-    """Start everything, with two controllers and such a lease; return a model that is served."""
+async def served(site: Site, lease: int, user: User | None = None) -> AModel:
+    """Start everything, with two controllers, this user, and such a lease; return a model that is served."""
     chat = site.served("chat", [site.backend("local-1")], site.backend("remote"))
     site.write(chat)
-    await site.start(controllers=2, start=partial(Forked, context=Timing(lease=timing(lease))))
+    start = partial(Forked, context=Timing(lease=timing(lease)))
+    await site.start(controllers=0, start=start)
+    for program in [site.controller(user=user, start=start) for _ in range(2)]:
+        await program.ready()
     await site.until_condition("chat", "Ready", "True")
     return chat
 
@@ -58,19 +63,22 @@ async def never_two(site: Site) -> AsyncIterator[None]:
             await looking
 
 
-def lease_of(site: Site) -> dict[str, str]:
-    """Who holds the lease, and since when."""
-    spec: dict[str, str] = json.loads(site.kubectl("get", "lease", "beamlit-controller", "--output=json"))["spec"]
-    return spec
+async def holder(site: Site) -> str:
+    """Who holds the lease."""
+    spec: dict[str, str] = (await lease_of(site.cluster, site.namespace))["spec"]
+    return spec["holderIdentity"]
 
 
-async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site: Site) -> None:
-    chat = await served(site, ENDLESS)
+async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site: Site, proxy: Proxy) -> None:
+    user = site.user("controller")
+    chat = await served(site, ENDLESS, User(user.token, proxy.kubeconfig_of(user)))
     (leader,) = await leaders(site)
     (other,) = (one for one in site.controllers if one is not leader)
     assert await other.metric("beamlit_status_writes_total") == 0
+    held_by = await holder(site)
     async with never_two(site):
-        leader.signal(signal.SIGTERM)
+        async with handing_over(proxy) as hand_over:
+            leader.signal(signal.SIGTERM)
         await site.change(chat.overridden("remote=30"))
         await site.until_split("chat", "70/30 Override")
         # Whoever decided on that, what follows is the other's.
@@ -81,6 +89,11 @@ async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site:
         assert await other.metric("beamlit_status_writes_total")
     assert leader.end() == 0
     assert "lease released" in leader.log
+    # At once: one renewal may have been on its way, as a look of the other one, which looks every half second.
+    renewals, looks = hand_over.until_release(held_by)
+    assert renewals <= 1
+    assert looks < 20
+    assert hand_over.looks_until_taken(await holder(site)) <= 2
 
 
 async def test_a_leader_that_is_killed_is_replaced_once_its_lease_is_over(site: Site) -> None:
@@ -89,11 +102,11 @@ async def test_a_leader_that_is_killed_is_replaced_once_its_lease_is_over(site: 
     (other,) = (one for one in site.controllers if one is not leader)
     async with never_two(site):
         leader.kill()
-        last = lease_of(site)
+        last = (await lease_of(site.cluster, site.namespace))["spec"]
         leader.start()
         await site.change(chat.overridden("remote=30"))
         await site.until_split("chat", "70/30 Override")
-        new = lease_of(site)
+        new = (await lease_of(site.cluster, site.namespace))["spec"]
         assert new["holderIdentity"] != last["holderIdentity"]
         renewed, acquired = (datetime.fromisoformat(at) for at in (last["renewTime"], new["acquireTime"]))
         assert acquired - renewed > timedelta(seconds=SHORT)

@@ -15,7 +15,8 @@ from controller.api.timing import REAL
 from controller.reconcile.leadership import Fenced, NotLeaderError
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.objects import ObjectRef
-from tests.support.kube.elected import LEASE, MODEL, Elected, Writer
+from tests.support.kube.elected import MODEL, Elected, Writer
+from tests.support.kube.lease import handing_over, is_of_the_lease, lease_of
 from tests.support.kube.request import every, writing
 from tests.support.kube.standing import SHORT, standing
 from tests.support.kube.user import UserHand, path_of
@@ -75,12 +76,6 @@ def current(cluster, raw):
     """The object as the API server has it."""
     with cluster.client() as client:
         return client.get(path_of(raw)).raise_for_status().json()
-
-
-def lease_of(cluster, namespace):
-    """Who holds the lease, and since when."""
-    command = ("get", "lease", LEASE, f"--namespace={namespace}", "--output=json")
-    return json.loads(cluster.kubectl(*command).stdout)["spec"]
 
 
 class History:
@@ -155,20 +150,6 @@ class OneWrite:
                 yield
 
 
-def is_of_the_lease(request):
-    return request.resource == "leases"
-
-
-def looks_in_between(proxy, holder):
-    """How often the lease was read between its release and when this holder claimed it."""
-    asked = [request for request in proxy.requests if is_of_the_lease(request)]
-    claims = [(at, json.loads(one.body)["spec"]["holderIdentity"]) for at, one in enumerate(asked) if one.writes]
-    released = max(at for at, claimed in claims if not claimed)
-    taken = min(at for at, claimed in claims if claimed == holder)
-    assert released < taken
-    return sum(not one.writes for one in asked[released:taken])
-
-
 @pytest.mark.timeout(180)
 async def test_a_leader_that_is_asked_to_end_stops_writing_then_gives_way_at_once(candidate, proxy, model):
     # A lease of an hour: nobody leads before it is given back.
@@ -177,12 +158,17 @@ async def test_a_leader_that_is_asked_to_end_stops_writing_then_gives_way_at_onc
     for number in range(1, 4):
         standby = candidate(f"replica-{number}", 3600, proxy.kubeconfig)
         await until_said(standby, "following")
-        leader.send(signal.SIGTERM)
+        async with handing_over(proxy) as hand_over:
+            leader.send(signal.SIGTERM)
         leads_at = await until_said(standby, "leading")
         stopped_at = await until_said(leader, "stopped")
         assert stopped_at < leads_at
+        # It is given back at once: one renewal may have been on its way, and the other one looks every half second.
+        renewals, looks = hand_over.until_release(leader.identity)
+        assert renewals <= 1
+        assert looks < 20
         # One may have been on its way; the next one, half a second later, finds it free.
-        assert looks_in_between(proxy, standby.identity) <= 2
+        assert hand_over.looks_until_taken(standby.identity) <= 2
         await until_ended(leader)
         leader = standby
 
@@ -195,9 +181,9 @@ async def test_after_a_kill_the_next_one_leads_when_the_lease_ends(api_server, n
     await until_said(standby, "following")
     leader.kill()
     proxy.requests.clear()
-    last = lease_of(api_server, namespace)
+    last = (await lease_of(api_server, namespace))["spec"]
     await until_said(standby, "leading")
-    new = lease_of(api_server, namespace)
+    new = (await lease_of(api_server, namespace))["spec"]
     assert (last["holderIdentity"], new["holderIdentity"]) == ("killed", "standby")
     renewed, acquired = (datetime.fromisoformat(at) for at in (last["renewTime"], new["acquireTime"]))
     assert acquired - renewed > timedelta(seconds=REAL.lease.lease)

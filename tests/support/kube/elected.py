@@ -36,11 +36,19 @@ CLOCKS = Clocks(time.monotonic, lambda: datetime.now(UTC))
 
 
 def timing(lease: int) -> LeaseTiming:
-    """The real one with a lease of so many seconds; where that is shorter, everything is in proportion."""
+    """The real one with a lease of so many seconds; where that is shorter, everything is in proportion.
+
+    Giving it back may take as long as it takes on a busy machine.
+    """
     usual = LeaseTiming()
     scale = min(1.0, lease / usual.lease)
     return LeaseTiming(
-        lease, usual.renew_deadline * scale, usual.renew_every * scale, usual.look_every * scale, usual.request * scale
+        lease,
+        usual.renew_deadline * scale,
+        usual.renew_every * scale,
+        usual.look_every * scale,
+        usual.request * scale,
+        release=10.0,
     )
 
 
