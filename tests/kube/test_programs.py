@@ -46,7 +46,7 @@ async def test_a_restart_keeps_what_was_decided(site: Site) -> None:
     controller.start()
     await controller.ready()
     await eventually(controller.leads, bool)
-    await site.until_split("slow", "100/0 Steady", within=25)
+    await site.until_split("slow", "100/0 Steady")
     back = (await site.status("slow"))["history"]
     assert [one["reason"] for one in back] == ["Steady", "Recovering", "LocalDown"]
     assert back[1:] == history

@@ -14,7 +14,7 @@ from tests.support.beamlit import Start
 from tests.support.fork_server import Forked
 from tests.support.http import plain_http
 from tests.support.network import unused_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 class Gateway:
@@ -39,7 +39,7 @@ class Gateway:
             assert self.process.alive, f"beamlit envoy ended:\n{self.process.last_words()}"
             return (await self.readiness())[0] == 200
 
-        await until(is_ready, "beamlit envoy is ready", within=20)
+        await until(is_ready, "beamlit envoy is ready")
 
     async def readiness(self) -> tuple[int, str]:
         """What /readyz answers; (0, "") while nobody does."""
@@ -60,7 +60,7 @@ class Gateway:
         """Signal the Envoy itself."""
         os.kill(self.envoy_pid, number)
 
-    async def ended(self, within: float = 20.0) -> int:
+    async def ended(self, within: float = PATIENCE) -> int:
         """Wait for the end of the command; return its exit code."""
 
         async def is_over() -> bool:

@@ -10,7 +10,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.cli.bootstrap import HostPort
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from xds_server.snapshot.types import MAKE_BEFORE_BREAK
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -24,7 +24,7 @@ async def served_by(replica: HostPort, token: str) -> Served:
     node = base_pb2.Node(id="debug/reader", cluster="test")
     node.metadata["beamlit_token"] = token
     served: dict[tuple[str, str], tuple[str, bytes]] = {}
-    async with grpc.aio.insecure_channel(str(replica)) as channel, asyncio.timeout(10):
+    async with grpc.aio.insecure_channel(str(replica)) as channel, asyncio.timeout(PATIENCE):
         call = channel.stream_stream(
             METHOD, lambda request: request.SerializeToString(), discovery_pb2.DeltaDiscoveryResponse.FromString
         )()
@@ -50,5 +50,5 @@ async def served_by_all(replicas: Iterable[HostPort], token: str) -> Served:
     async def all_of_them() -> list[Served]:
         return [await served_by(replica, token) for replica in replicas]
 
-    first, *_ = await eventually(all_of_them, lambda seen: all(one == seen[0] for one in seen), within=30)
+    first, *_ = await eventually(all_of_them, lambda seen: all(one == seen[0] for one in seen))
     return first

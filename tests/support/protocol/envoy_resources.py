@@ -12,6 +12,8 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf import json_format
 
 from tests.support.envoy import Envoy
+from tests.support.http import plain_http
+from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, PREFIX, ROUTE
 
@@ -166,7 +168,7 @@ def bootstrap(xds_port, token):
 async def answers(port) -> bool:
     """Whether a request to this port comes back with 200."""
     try:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return (await client.get(f"http://127.0.0.1:{port}/", timeout=2)).status_code == 200
+        async with plain_http(timeout=2 * PATIENCE) as client:
+            return (await client.get(f"http://127.0.0.1:{port}/")).status_code == 200
     except httpx.TransportError:
         return False

@@ -10,6 +10,7 @@ from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_slice
 from tests.support.routes import a_remote, a_route
 from tests.support.store import MemoryStore, settled
+from tests.support.waiting import PATIENCE
 from xds_server.delivery import Delivery
 from xds_server.resources.model import Gateway
 from xds_server.snapshot.snapshot import EMPTY
@@ -33,7 +34,7 @@ class Published:
         return int(rest.partition(b" then")[0]) if counted else None
 
     async def until_limit(self, model, limit):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while self.limit_of(model) != limit:
                 self._told.clear()
                 await self._told.wait()

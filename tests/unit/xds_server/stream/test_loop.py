@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from scripted import cluster
 
 from controller.api.timing import REAL, StreamTiming
+from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import Snapshot
 from xds_server.snapshot.types import CLUSTER
 from xds_server.stream.loop import DELTA, StreamLoop
@@ -80,7 +81,7 @@ async def test_a_client_that_asks_for_endless_types_is_cut_off(owner):
 
 async def test_a_cancelled_stream_is_forgotten_and_says_so(owner):
     stream = asyncio.create_task(StreamLoop(owner, DELTA, "server").serve(None, Context(asks_for(CLUSTER))))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not owner.clients():  # noqa: ASYNC110 - the condition is what another task does
             await asyncio.sleep(0)
     stream.cancel()
