@@ -234,9 +234,9 @@ class Site:
         """Wait until this server answers a request."""
         await eventually(lambda: self.ask(port), lambda reply: reply.server == server, within)
 
-    def no_request_fails(self, *ports: int, longest: float = 60.0) -> contextlib.AbstractAsyncContextManager[None]:
-        """Send 40 requests a second to the gateway while the block runs, so many seconds at most; all are answered."""
-        return no_request_fails(*ports, host=self.gateway, longest=longest)
+    def no_request_fails(self, *ports: int) -> contextlib.AbstractAsyncContextManager[None]:
+        """Send 40 requests a second to the gateway while the block runs; all are answered."""
+        return no_request_fails(*ports, host=self.gateway)
 
     async def local_share(self, port: int, requests: int = 400) -> float:
         """Send requests; return the share of them that stayed, 0 to 1. None may fail."""
