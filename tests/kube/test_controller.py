@@ -16,12 +16,13 @@ from controller.reconcile.world import KINDS
 from controller.store.cache import Cache
 from controller.store.kube import KubeStore
 from controller.store.objects import ObjectRef
-from tests.store.reader import Reader
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.user import UserHand
-from tests.support.kube.watched import BOUND, running_store
+from tests.support.kube.watched import running_store
 from tests.support.objects import AModel, KubeObject, a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
+from tests.support.reader import Reader
+from tests.support.waiting import PATIENCE
 
 
 class Controlled:
@@ -66,7 +67,7 @@ class Controlled:
         return _reason(self.status(model), type_)
 
     async def until(self, model: AModel, type_: str, reason: str) -> None:
-        async with asyncio.timeout(BOUND):
+        async with asyncio.timeout(PATIENCE):
             await self.reader.until(lambda cache: _reason(self._status_in(cache, model), type_) == reason)
 
     @property

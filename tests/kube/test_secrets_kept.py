@@ -107,7 +107,7 @@ async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
         shown[f"{xds_server.name} reports"] = (await reports(xds_server.probe), "keyed")
     for envoy in site.envoys:
         # Envoys join one after another.
-        config = await eventually(envoy.whole_config, lambda config: "redacted" in config)
+        config = await eventually(envoy.dump, lambda config: "redacted" in config)
         shown[f"{envoy.node_id} config"] = (config, "redacted")
         shown[f"{envoy.node_id} log"] = (envoy.process.log.read_text(), "")
     return shown

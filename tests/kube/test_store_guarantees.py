@@ -12,14 +12,14 @@ from controller.api.timing import KubeTiming
 from controller.store.kube.access import find_source
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
-from tests.store.manifests import make_object
-from tests.store.reader import Reader
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.proxy import EXPIRED, Proxy
 from tests.support.kube.request import listing, watch
 from tests.support.kube.user import UserHand
 from tests.support.kube.watched import Traffic, Watched, becomes, make_secret, running_store, watched_secrets
+from tests.support.manifests import make_object
+from tests.support.reader import Reader
 
 SECRETS = watch("secrets")
 MANY = [f"s{number:03}" for number in range(501)]

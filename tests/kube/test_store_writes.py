@@ -12,13 +12,13 @@ import pytest
 from controller.store.kube import KubeStore
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import ConflictError, RefusedError, UnavailableError
-from tests.store.manifests import make_model, model
-from tests.store.reader import Reader
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.request import watch, writing
 from tests.support.kube.user import UserHand, path_of
 from tests.support.kube.watched import becomes, running_store
+from tests.support.manifests import make_model, model
+from tests.support.reader import Reader
 
 MODELS = "modeldeployments"
 STATUS = writing(MODELS, "status")

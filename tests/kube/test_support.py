@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.kube.addresses import own_address
-from tests.support.kube.api_server import ApiServer
+from tests.support.kube.api_server import ApiServer, servers_of
 from tests.support.kube.existing import existing_cluster
 from tests.support.kube.namespaces import fresh_namespace
-from tests.support.kube.processes import processes_naming
 from tests.support.processes import Child
 from tests.support.waiting import until
 
@@ -91,13 +90,13 @@ def test_an_existing_cluster_is_used_by_an_administrator_who_leaves_again(api_se
 async def test_its_processes_end_with_the_test_run_that_is_killed(tmp_path):
     runner = Child((sys.executable, "-m", "tests.kube.test_support", tmp_path), tmp_path / "log", says_ready=True)
     try:
-        started = processes_naming(tmp_path)
+        started = servers_of(tmp_path)
         assert len(started) == 2, started
     finally:
         runner.kill()  # And its session, in which they are not.
 
     async def ended() -> bool:
-        return not processes_naming(tmp_path)
+        return not servers_of(tmp_path)
 
     await until(ended, "etcd and kube-apiserver ended")
 

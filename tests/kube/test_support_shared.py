@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.support.kube.processes import processes_naming
+from tests.support.kube.api_server import servers_of
 from tests.support.kube.shared import shared_api_server
 from tests.support.processes import Child
 from tests.support.waiting import until
@@ -40,13 +40,13 @@ async def test_it_ends_with_its_last_user_though_that_is_killed(tmp_path: Path) 
         assert first.server == second.server
         first.kill()
         # The server does not go with who started it.
-        assert len(processes_naming(tmp_path)) == 2
+        assert len(servers_of(tmp_path)) == 2
     finally:
         first.kill()
         second.kill()
 
     async def ended() -> bool:
-        return not processes_naming(tmp_path)
+        return not servers_of(tmp_path)
 
     await until(ended, "etcd and kube-apiserver ended", within=30)
     # Who comes now has another one.

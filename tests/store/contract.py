@@ -10,8 +10,8 @@ import pytest
 
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ConflictError, NotFoundError, ObjectStore
-from tests.store.manifests import make_model, make_object, model
-from tests.store.reader import Reader
+from tests.support.manifests import make_model, make_object, model
+from tests.support.reader import Reader
 
 
 class Stage(Protocol):

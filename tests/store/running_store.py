@@ -8,8 +8,8 @@ from pathlib import Path
 
 from controller.store.directory import DirectoryStore
 from controller.store.problem import Problem
-from tests.store.manifests import KINDS
-from tests.store.reader import BOUND
+from tests.support.manifests import KINDS
+from tests.support.waiting import PATIENCE
 
 
 class Running:
@@ -25,7 +25,7 @@ class Running:
         return DirectoryStore(self.folder, self.state_file, KINDS, lambda problems: self._told.set())
 
     async def until_problems(self, condition: Callable[[tuple[Problem, ...]], object]) -> tuple[Problem, ...]:
-        async with asyncio.timeout(BOUND):
+        async with asyncio.timeout(PATIENCE):
             while not condition(self.store.problems):
                 await self._told.wait()
                 self._told.clear()

@@ -8,7 +8,7 @@ import pytest
 
 from controller.store.directory import DirectoryStore
 from tests.store.contract import StoreContract
-from tests.store.manifests import KINDS, write
+from tests.support.manifests import KINDS, write
 
 
 class FolderStage:

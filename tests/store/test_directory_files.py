@@ -12,9 +12,9 @@ import pytest
 
 from controller.store.directory import DirectoryStore
 from controller.store.protocol import StoreError
-from tests.store.manifests import make_object, make_service, service, text_of, write
-from tests.store.reader import Reader
 from tests.store.running_store import Running
+from tests.support.manifests import make_object, make_service, service, text_of, write
+from tests.support.reader import Reader
 
 
 async def reader_of(running: Running, *names: str) -> Reader:

@@ -9,9 +9,9 @@ import logging
 import pytest
 
 from controller.store.objects import ObjectRef
-from tests.store.manifests import make_object, make_service, service, write
-from tests.store.reader import Reader
 from tests.store.running_store import Running
+from tests.support.manifests import make_object, make_service, service, write
+from tests.support.reader import Reader
 
 
 async def test_status_and_identity_survive(running: Running) -> None:

@@ -119,10 +119,6 @@ class Envoy:
         """Every name and value of its statistics."""
         return (await self._get("/stats")).text
 
-    async def whole_config(self) -> str:
-        """All of its configuration, as it shows it to whoever may ask."""
-        return (await self._get("/config_dump", include_eds="")).text
-
     async def memory(self) -> int:
         """How many bytes it has allocated."""
         return int((await self._get("/memory")).json()["allocated"])

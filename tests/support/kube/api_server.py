@@ -19,7 +19,7 @@ import trustme
 
 from tests.support.kube.cluster import Cluster
 from tests.support.network import unused_port
-from tests.support.processes import Child
+from tests.support.processes import Child, processes_of
 from tests.tools import binaries
 
 READY_WITHIN = 60.0
@@ -164,3 +164,9 @@ class ApiServer(Cluster):
         with suppress(httpx.TransportError), self.client(timeout=1.0) as client:
             return client.get("/readyz").status_code == 200
         return False
+
+
+def servers_of(folder: Path) -> list[str]:
+    """The command lines of every etcd and kube-apiserver that runs in this folder, or in one below."""
+    programs = (str(binaries.etcd()), str(binaries.kube_apiserver()))
+    return [command for command in processes_of(folder).values() if command.startswith(programs)]

@@ -11,16 +11,13 @@ from typing import Any
 from controller.api.timing import KubeTiming
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.objects import ObjectRef
-from tests.store.manifests import make_object
-from tests.store.reader import Reader
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.request import Request
 from tests.support.kube.user import UserHand
+from tests.support.manifests import make_object
+from tests.support.reader import Reader
 from tests.support.waiting import until
-
-BOUND = 30.0
-"""Seconds. Never reached unless something is wrong."""
 
 
 @asynccontextmanager
@@ -40,7 +37,7 @@ async def becomes(condition: Callable[[], object], what: str) -> None:
     async def holds() -> object:
         return condition()
 
-    await until(holds, what, BOUND)
+    await until(holds, what)
 
 
 def make_secret(name: str, namespace: str, **fields: Any) -> dict[str, Any]:

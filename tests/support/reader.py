@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
-
-BOUND = 30.0  # Seconds. Never reached unless something is wrong.
+from tests.support.waiting import PATIENCE
 
 
 class Reader:
@@ -19,7 +18,7 @@ class Reader:
         self.batches: list[Batch] = []
 
     async def next(self) -> Batch:
-        async with asyncio.timeout(BOUND):
+        async with asyncio.timeout(PATIENCE):
             batch = await anext(self.watch)
         self.batches.append(batch)
         self.cache.apply(batch)
