@@ -73,7 +73,7 @@ async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool
     addresses = ",".join(f"{host}:{port}" for host, port in map(site.address, (0, 1)))
     # What never left the client is sent elsewhere by gRPC itself ("transparent retries"), as to any other server.
     options = [("grpc.lb_policy_name", "round_robin"), ("grpc.use_local_subchannel_pool", 1)]
-    failed, streams, stop = list[str](), [0] * 8, asyncio.Event()
+    failed, streams, stop = list[str](), [0] * 9, asyncio.Event()
     answered = 0
 
     async def call(channel: grpc.aio.Channel) -> None:
@@ -92,10 +92,15 @@ async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool
         except grpc.aio.AioRpcError as error:
             failed.append(f"{error.code()}: {error.details()}")
 
+    # Those to both may all have begun with the one that stays: this one has not.
+    leaves = f"ipv4:{addresses.partition(',')[0]}"
+    *channels, of_leaving = [
+        await site.enter(grpc.aio.insecure_channel(target, options)) for target in (*[f"ipv4:{addresses}"] * 4, leaves)
+    ]
+    await asyncio.gather(*(channel.channel_ready() for channel in (*channels, of_leaving)))
     async with asyncio.TaskGroup() as load:
-        for number in range(4):
-            channel = await site.enter(grpc.aio.insecure_channel(f"ipv4:{addresses}", options))
-            await channel.channel_ready()
+        load.create_task(stream(of_leaving, 8))
+        for number, channel in enumerate(channels):
             for which in range(2):
                 load.create_task(call(channel))
                 load.create_task(stream(channel, 2 * number + which))
@@ -106,7 +111,7 @@ async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool
         stop.set()
 
     assert (not failed) == drained
-    assert (streams == [20] * 8) == drained
+    assert (streams == [20] * 9) == drained
 
 
 async def test_of_two_on_one_port_one_goes(site: Site) -> None:
