@@ -131,8 +131,8 @@ def counting_every_late_answer(cluster: Cluster) -> None:
 
 async def test_replicas_that_are_slow_now_and_then_keep_their_requests(plane: Plane) -> None:
     """A late answer counts against its replica like a connection that fails; a few of them make no outlier."""
-    # Late is what is slow, and nothing that only had to wait for its turn of a processor.
-    wanted = Wanted(first_byte_timeout=timedelta(seconds=1))
+    # Late is what is slow, and nothing that only had to wait for its turn of a processor. And late between two rounds.
+    wanted = Wanted(first_byte_timeout=timedelta(seconds=3.07))
     models = await serve_both(plane, wanted, clusters(counting_every_late_answer))
 
     # Fifteen at a time, so that no other request reaches a replica while those become late that began together: each
@@ -142,10 +142,10 @@ async def test_replicas_that_are_slow_now_and_then_keep_their_requests(plane: Pl
     slow = {number for number in range(600) if by_chance.random() < 0.25}
 
     def some_are_slow(number: int) -> dict[str, str]:
-        return {"on-local": "delay=1.3", "on-remote": "delay=4"} if number in slow else {}
+        return {"on-local": "delay=3.6", "on-remote": "delay=7"} if number in slow else {}
 
     reports = await models.at_once(lambda model: open_loop(model.url, arrivals, Traffic(headers=some_are_slow)))
 
     assert (reports.held.errors, reports.removed.errors) == ({}, {})
     assert reports.held.summary.remote <= 20
-    assert reports.removed.summary.remote > 20
+    assert reports.removed.summary.remote > 5 * max(4, reports.held.summary.remote)

@@ -8,6 +8,7 @@ With pytest-xdist it works in the process that distributes the tests, which ever
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -53,8 +54,8 @@ def clock(seconds: float) -> str:
 class Progress:
     """Counts tests as they begin and end."""
 
-    def __init__(self, config: pytest.Config, record: Path | None) -> None:
-        self._config = config
+    def __init__(self, record: Path | None) -> None:
+        self._output = os.dup(1)  # Nothing is captured while pytest is configured.
         self._record = record
         self._records: dict[str, Record] = {}
         self._running: dict[str, float] = {}
@@ -135,12 +136,8 @@ class Progress:
         return "; ".join(words)
 
     def _write(self, line: str) -> None:
-        reporter: Any = self._config.pluginmanager.getplugin("terminalreporter")
-        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(line)
-            reporter.flush()
+        """Write one whole line, from whichever thread, and never into what pytest captures of a test."""
+        os.write(self._output, f"{line}\n".encode())
 
 
 def left(counts: Mapping[str, int]) -> str:
@@ -154,4 +151,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Progress(config, config.getoption("--record")), "progress")
+        config.pluginmanager.register(Progress(config.getoption("--record")), "progress")
