@@ -61,6 +61,8 @@ class Progress:
         self._running: dict[str, float] = {}
         self._left: Counter[str] = Counter()
         self._began = time.monotonic()
+        # What is said every ten seconds is read in a thread of its own.
+        self._lock = threading.Lock()
         self._over = threading.Event()
         self._ticking = threading.Thread(target=self._tick, daemon=True)
 
@@ -79,10 +81,12 @@ class Progress:
             self._expect(iter(ids))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._running[nodeid] = time.monotonic()
+        with self._lock:
+            self._running[nodeid] = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        record = self._records.setdefault(report.nodeid, Record(report.nodeid))
+        with self._lock:
+            record = self._records.setdefault(report.nodeid, Record(report.nodeid))
         record.seconds += report.duration
         if report.skipped:
             record.outcome = "skipped"
@@ -94,11 +98,13 @@ class Progress:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Record a file that cannot be collected like a test that failed."""
         if report.failed:
-            self._records.setdefault(report.nodeid, Record(report.nodeid, "failed"))
+            with self._lock:
+                self._records.setdefault(report.nodeid, Record(report.nodeid, "failed"))
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self._running.pop(nodeid, None)
-        self._left[suite_of(nodeid)] -= 1
+        with self._lock:
+            self._running.pop(nodeid, None)
+            self._left[suite_of(nodeid)] -= 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
@@ -117,11 +123,14 @@ class Progress:
         return [one for nodeid, one in self._records.items() if nodeid not in self._running]
 
     def _expect(self, nodeids: Iterator[str]) -> None:
-        self._left = Counter(map(suite_of, nodeids))
+        with self._lock:
+            self._left = Counter(map(suite_of, nodeids))
 
     def _tick(self) -> None:
         while not self._over.wait(EVERY_SECONDS):
-            self._write(self.line(time.monotonic()))
+            with self._lock:
+                line = self.line(time.monotonic())
+            self._write(line)
 
     def line(self, now: float) -> str:
         """How many tests have passed, how many are left and where, and which one has run for longest."""
@@ -131,7 +140,7 @@ class Progress:
             return f"{clock(now - self._began):>6}  collecting"
         words = [f"{clock(now - self._began):>6}  {outcomes['passed']:,} passed, {failed}", f"left: {left(self._left)}"]
         if self._running:
-            slowest = min(dict(self._running).items(), key=lambda item: item[1])
+            slowest = min(self._running.items(), key=lambda item: item[1])
             words.append(f"for {now - slowest[1]:.0f} s {slowest[0]}")
         return "; ".join(words)
 
