@@ -37,7 +37,7 @@ golden: venv ## write the expectations of tests/golden anew; review them as a di
 	@$(BIN)/pytest -q tests/golden --rewrite-golden
 
 crds: venv ## write deploy/crds anew from the models
-	@$(BIN)/python -m controller.cli.crds deploy/crds
+	@$(BIN)/python -m controller.install deploy/crds
 
 bench: venv ## run a benchmark: make bench NAME=data_path
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }

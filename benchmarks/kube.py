@@ -35,7 +35,7 @@ from benchmarks.cluster.figures import (
     verdicts,
 )
 from benchmarks.proxies.envoys import CannotRunError
-from controller.cli.envoy_process import NoEnvoyError
+from controller.gateway.process import NoEnvoyError
 from controller.store.kube.client import KubeClient
 from tests.support.kube.addresses import own_address
 from tests.support.kube.api_server import ApiServer

@@ -16,19 +16,17 @@ from typing import TypeVar
 
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from controller.api.base import parse
-from controller.api.reports import LoadReport
-from controller.api.route import LocalBackend, ModelRoute, RemoteRoute, Split
-from controller.proxies.loads import FleetLoads
+from controller.api.contract.reports import LoadReport
+from controller.api.contract.route import LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.schema.values import parse
+from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
-from xds_server.loads.loads import Loads
-from xds_server.loads.reading import LoadReader
+from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER
-from xds_server.stream.load_streams import LoadStream
-from xds_server.stream.load_wire import parse_load_request
+from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
+from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import parse_load_request
 
 MODELS = [ModelKey("default", f"model-{number}") for number in range(1000)]
 ROUNDS = 30

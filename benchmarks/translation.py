@@ -16,17 +16,16 @@ from typing import TypeVar
 
 import click
 
-from controller.api.endpoints import Replica
-from controller.api.route import Header, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Header, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.betterproto import messages_in
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import MAKE_BEFORE_BREAK
-from xds_server.stream import wire
-from xds_server.stream.delta import DeltaSession
-from xds_server.stream.requests import DeltaRequest, Output, Terms
+from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKey
+from xds_server.stream.protocol.delta import DeltaSession
+from xds_server.stream.protocol.requests import DeltaRequest, Output, Terms
+from xds_server.stream.server import wire
 
 T = TypeVar("T")
 

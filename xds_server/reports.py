@@ -7,15 +7,13 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from controller.api.reports import ModelReport, RemoteReport, ReplicaReport
-from controller.api.route import ModelRoute, RemoteRoute
+from controller.api.contract.reports import ModelReport, RemoteReport, ReplicaReport
+from controller.api.contract.route import ModelRoute, RemoteRoute
 from controller.api.timing import REAL, ReportTiming
-from xds_server.loads.loads import Loads
-from xds_server.loads.reading import LoadReader
+from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources.names import ModelKey
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import SECRET, SHORT
-from xds_server.stream.clients import Holding
+from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
+from xds_server.stream.server.clients import Holding
 
 
 class Served(Protocol):

@@ -14,7 +14,7 @@ from benchmarks.cluster.seen import Seen
 from benchmarks.cluster.tap import Tap
 from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
-from controller.store.kube.resources import RESOURCES
+from controller.store.kube.collection import RESOURCES
 from controller.store.kube.store import KubeStore
 from tests.support.beamlit import executed
 from tests.support.kube.api_server import ApiServer

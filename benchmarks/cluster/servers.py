@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.cluster.objects import Servers
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.envoy import Envoy
 from tests.support.network import unused_port
 from tests.support.processes import Child

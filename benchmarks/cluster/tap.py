@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.network import unused_port
 
 _CHUNK = 1 << 18

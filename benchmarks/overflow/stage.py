@@ -17,7 +17,7 @@ from benchmarks.overflow.policies import Policy
 from benchmarks.proxies.configs import FRONT_PORT, MODEL, UPSTREAM_PORT
 from benchmarks.proxies.envoys import CannotRunError, Envoys
 from benchmarks.proxies.product import ControlPlane
-from controller.api.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
 from tests.support.envoy import Envoy
 from tests.support.network import Network
 from xds_server.resources import names

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from benchmarks.proxies import configs, protection
 from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
-from controller.api.route import ModelRoute
+from controller.api.contract.route import ModelRoute
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 

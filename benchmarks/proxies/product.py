@@ -8,15 +8,15 @@ from secrets import token_hex
 
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import MODEL, Upstreams
-from controller.api.endpoints import Replica
-from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
-from controller.cli.bootstrap import HostPort, bootstrap_for
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.kubernetes.endpoints import Replica
+from controller.gateway.bootstrap import HostPort, bootstrap_for
 from tests.support.envoy import ANY_PORT
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values, secret_resources
 from xds_server.snapshot.assembly import Assembly
-from xds_server.stream.server import XdsServer
+from xds_server.stream.server.server import XdsServer
 
 NO_SECRETS: Values = {}
 

@@ -10,7 +10,7 @@ import trustme
 from pydantic import SecretStr
 
 from benchmarks.proxies.configs import AUTHORITY
-from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
 from xds_server.resources.secret import Values
 
 _KEY, _CLIENT, _AUTHORITIES = (

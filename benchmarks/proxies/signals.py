@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from benchmarks.proxies.envoys import CannotRunError
-from controller.cli.envoy_process import NoEnvoyError
+from controller.gateway.process import NoEnvoyError
 from tests.support.processes import ProcessEndedError
 
 INTERRUPTED = 130

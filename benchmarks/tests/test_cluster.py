@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from benchmarks.cluster.figures import Changes, Figures, Start, Timing, as_object, table, verdicts
 from benchmarks.cluster.objects import Servers, objects_of, override
-from controller.api.endpoints import replicas_of
-from controller.api.model import ModelDeployment
-from controller.cli.bootstrap import HostPort
-from controller.decision.terms import terms_for
+from controller.api.kubernetes.endpoints import replicas_of
+from controller.api.resources.model import ModelDeployment
+from controller.gateway.bootstrap import HostPort
+from controller.intent.terms import terms_for
 from tests.support.objects import AModel, ASlice
 
 SERVERS = Servers(tuple(HostPort("192.0.2.1", 8000 + number) for number in range(5)), HostPort("192.0.2.1", 9000))

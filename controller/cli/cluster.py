@@ -63,7 +63,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     \b
     Exit codes: 0 stopped by SIGINT or SIGTERM; 1 could not start (the message says why); 2 wrong usage.
     """
-    from controller.cli.controller_program import ControllerOptions, serve  # noqa: PLC0415
+    from controller.programs.controller import ControllerOptions, serve  # noqa: PLC0415
 
     overriding = ("namespaces", "metrics_addr", "probe_addr", "enable_leader_election")
     serve(
@@ -124,7 +124,7 @@ def xds_server(namespaces: str | None, **options: object) -> None:
     """
     # gRPC's core writes to standard error by itself; what matters is logged and said here.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from controller.cli.xds_program import XdsOptions, serve  # noqa: PLC0415
+    from controller.programs.xds_server import XdsOptions, serve  # noqa: PLC0415
 
     overrides = _given({"namespaces": namespaces}, ("namespaces",))
     serve(XdsOptions(overrides=overrides, **options))  # type: ignore[arg-type]

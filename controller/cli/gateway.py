@@ -59,6 +59,6 @@ def envoy(**options: object) -> None:
     Exit codes: 0 stopped by a signal; 1 could not start (the message says why); 2 wrong usage; Envoy's own (128 + n
     for signal n) if it ended by itself.
     """
-    from controller.cli.gateway_program import GatewayOptions, serve  # noqa: PLC0415
+    from controller.programs.gateway import GatewayOptions, serve  # noqa: PLC0415
 
     raise SystemExit(serve(GatewayOptions(**options)))  # type: ignore[arg-type]

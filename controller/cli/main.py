@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from controller.api.timing import Timing
-from controller.cli.bootstrap import HostPort
 from controller.cli.cluster import controller, xds_server
 from controller.cli.gateway import envoy
 from controller.cli.options import (
@@ -22,7 +21,8 @@ from controller.cli.options import (
     drain_seconds,
     timed,
 )
-from controller.cli.state import State, StateError
+from controller.gateway.bootstrap import HostPort
+from controller.programs.state import State, StateError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,7 +84,7 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
     """
     # gRPC's core writes to standard error by itself; what matters is logged and said here.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from controller.cli.run import Options, serve  # noqa: PLC0415
+    from controller.programs.run import Options, serve  # noqa: PLC0415
 
     serve(Options(directory=directory, state=State(state_dir), **options))  # type: ignore[arg-type]
 
@@ -118,8 +118,8 @@ def bootstrap(
     """
     import socket  # noqa: PLC0415
 
-    from controller.cli.bootstrap import bootstrap_for  # noqa: PLC0415
-    from controller.cli.node_token import NodeTokenError, read_node_token  # noqa: PLC0415
+    from controller.gateway.bootstrap import bootstrap_for  # noqa: PLC0415
+    from controller.programs.configuration import NodeTokenError, read_node_token  # noqa: PLC0415
 
     try:
         token = read_node_token(node_token_file) if node_token_file else State(state_dir).node_token()

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from controller.api.timing import REAL, Timing
-from controller.cli.bootstrap import HostPort
-from controller.cli.state import default_state_directory
+from controller.gateway.bootstrap import HostPort
+from controller.programs.state import default_state_directory
 
 
 class HostPortType(click.ParamType[HostPort]):

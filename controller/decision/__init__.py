@@ -8,7 +8,7 @@ from controller.decision.decide import decide
 from controller.decision.decision import Decision, Reason, Verdict
 from controller.decision.facts import Facts, Known, LocalFacts, RemoteFacts, Unknown
 from controller.decision.memory import Memory
-from controller.decision.terms import Override, Terms, terms_for
+from controller.intent.terms import Override, Terms, terms_for
 
 __all__ = [
     "Decision",

@@ -8,7 +8,7 @@ from controller.decision.decision import Decision, Verdict
 from controller.decision.facts import Facts
 from controller.decision.memory import Memory
 from controller.decision.rules import RULES, Match, Situation
-from controller.decision.terms import Terms
+from controller.intent.terms import Terms
 
 
 def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[Decision, Memory]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from controller.api.route import Split
+from controller.api.contract.route import Split
 
 
 class Reason(StrEnum):

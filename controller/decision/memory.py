@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controller.api.base import ForeignValue
-from controller.api.route import Split
+from controller.api.contract.route import Split
+from controller.api.schema.values import ForeignValue
 from controller.decision.decision import Decision, Reason
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.api.base import format_duration
-from controller.api.route import Split
+from controller.api.contract.route import Split
+from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Reason
 from controller.decision.facts import Facts, Known
 from controller.decision.memory import Memory
-from controller.decision.terms import Terms
+from controller.intent.terms import Terms
 
 ALL_LOCAL = Split.away(0)
 ALL_REMOTE = Split.away(100)

@@ -1,1 +1,1 @@
-"""From watched objects to statuses: references are resolved, a decision is made, and what came of it is written."""
+"""The loop: which models are due, and writing what shall be."""

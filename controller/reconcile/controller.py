@@ -20,17 +20,17 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.model import ModelDeployment
+from controller.api.resources.model import ModelDeployment
 from controller.decision import Known, Unknown
-from controller.reconcile.claims import Refusal
-from controller.reconcile.loads import NO_LOAD, Load
-from controller.reconcile.model import Outcome, reconcile, refused
-from controller.reconcile.queue import Backoff, Queue
-from controller.reconcile.signals import requests_metrics
+from controller.frontend.claims import Refusal
+from controller.observe.index import KINDS, Seen, World
+from controller.plan.model import Outcome, reconcile, refused
+from controller.plan.signals import requests_metrics
 from controller.reconcile.subjects import Defaults, Subjects, seniority
 from controller.reconcile.surroundings import Surroundings
-from controller.reconcile.world import KINDS, Seen, World
 from controller.reconcile.writer import Start, StatusWriter, Wish
+from controller.runtime.queue import Backoff, Queue
+from controller.signals.load_reports import NO_LOAD, Load
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ObjectStore
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from controller.api.endpoint_guard import EndpointGuard
-from controller.api.model import ModelDeployment, RemoteBackend
-from controller.api.route import LocalBackend
-from controller.reconcile.claims import Claim, Claims, ModelClaim, Refusal, Seniority, ServicePortClaim
-from controller.reconcile.gateway_ports import GatewayPorts, PortRule
-from controller.reconcile.model import Subject
-from controller.reconcile.resolve import claimed_port, kept_front, resolve, service_ref, workload_ref
-from controller.reconcile.world import Seen, World
+from controller.api.contract.route import LocalBackend
+from controller.api.kubernetes.endpoints import EndpointGuard
+from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.model import ModelDeployment
+from controller.frontend.claims import Claim, Claims, ModelClaim, Refusal, Seniority, ServicePortClaim
+from controller.frontend.ports import GatewayPorts, PortRule
+from controller.observe.index import Seen, World
+from controller.observe.references import claimed_port, kept_front, resolve, service_ref, workload_ref
+from controller.plan.model import Subject
 from controller.store.objects import ObjectRef
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controller.api.endpoint_guard import EndpointGuard, admit_all
-from controller.api.model import RemoteBackend
+from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
+from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, Limits, StatusTiming
 from controller.decision import Decision
-from controller.reconcile.events import Events, NoEvents
-from controller.reconcile.gateway_ports import PortRule, ServicePorts
-from controller.reconcile.loads import LoadReports, NoLoads
-from controller.reconcile.proxies import ProxyReports
+from controller.frontend.ports import PortRule, ServicePorts
+from controller.observe.proxies import ProxyReports
+from controller.runtime.events import Events, NoEvents
+from controller.signals.load_reports import LoadReports, NoLoads
 from controller.store.objects import ObjectRef
 
 Clock = Callable[[], datetime]

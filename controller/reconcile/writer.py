@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.route import ModelRoute
-from controller.api.status import ModelDeploymentStatus
-from controller.reconcile.budget import Urgency, WriteBudget
-from controller.reconcile.changes import urgency
-from controller.reconcile.queue import Queue
+from controller.api.contract.route import ModelRoute
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.observe.index import Seen
+from controller.plan.changes import urgency
+from controller.plan.transitions import log_transitions, transitions
 from controller.reconcile.surroundings import Surroundings
-from controller.reconcile.transitions import log_transitions, transitions
-from controller.reconcile.world import Seen
+from controller.runtime.budget import Urgency, WriteBudget
+from controller.runtime.queue import Queue
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ConflictError, NotFoundError, ObjectStore, StoreError, UnavailableError
 

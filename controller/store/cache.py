@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from controller.api.meta import SERVICE_NAME
+from controller.api.kubernetes.objects import SERVICE_NAME
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from controller.api.credentials import RemoteTls
+from controller.api.contract.credentials import RemoteTls
 from tests.support.data_plane.access_log import but, lines_of
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted

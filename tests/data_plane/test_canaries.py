@@ -19,8 +19,8 @@ from envoy.config.route.v3.route_components_pb2 import Route
 from envoy.extensions.filters.http.credential_injector.v3.credential_injector_pb2 import CredentialInjector
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
-from controller.api.credentials import RemoteAuth
-from controller.api.endpoints import Replica
+from controller.api.contract.credentials import RemoteAuth
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.canaries import Canary, Outcome, Site, sent
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, both, clusters, nothing, routes

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 import pytest
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.waiting import until
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,7 +15,7 @@ from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
 from tests.support.waiting import until
-from xds_server.snapshot.types import CLUSTER
+from xds_server.snapshot.snapshot import CLUSTER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

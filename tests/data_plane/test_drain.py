@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from controller.cli.envoy_admin import SOCKET, EnvoyAdmin, EnvoyAdminError
-from controller.cli.envoy_process import ENVOY_FLAGS, envoy_binary
+from controller.gateway.admin import SOCKET, EnvoyAdmin, EnvoyAdminError
+from controller.gateway.process import ENVOY_FLAGS, envoy_binary
 from tests.support.beamlit import executed
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.gateway import Gateway

@@ -14,7 +14,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import RequestReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.access_log import but, lines_of
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from controller.api.reports import Count
+from controller.api.contract.reports import Count
 from controller.api.timing import StreamTiming, Timing
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controller.api.reports import Count
+from controller.api.contract.reports import Count
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Traffic, closed_loop

@@ -18,8 +18,7 @@ from tests.support.envoy import Envoy
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import Network
 from tests.support.waiting import until
-from xds_server.snapshot.snapshot import Resource
-from xds_server.snapshot.types import CLUSTER, SECRET
+from xds_server.snapshot.snapshot import CLUSTER, SECRET, Resource
 
 TIMING = Timing(folder=PROMPT)
 RECEIVED = "cluster.xds_server.upstream_cx_rx_bytes_total"

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.api.route import LocalBackend, ModelRoute, Split
-from controller.cli.bootstrap import HostPort
+from controller.api.contract.route import LocalBackend, ModelRoute, Split
+from controller.gateway.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.plane import TOKEN
 from tests.support.envoy import Envoy
@@ -21,10 +21,10 @@ from tests.support.waiting import until
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import Snapshot
-from xds_server.stream import services
-from xds_server.stream.load_streams import LoadStreams, Unobserved
-from xds_server.stream.metrics import Metrics
-from xds_server.stream.owner import Owner
+from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
+from xds_server.stream.server import services
+from xds_server.stream.server.metrics import Metrics
+from xds_server.stream.server.owner import Owner
 
 
 @pytest.fixture

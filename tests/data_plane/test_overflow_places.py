@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from controller.api.credentials import RemoteAuth
-from controller.api.route import HttpCheck
+from controller.api.contract.credentials import RemoteAuth
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.flight import Flight
 from tests.support.data_plane.model import Model, Wanted

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import pytest_asyncio
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.sealed import api_key, bring

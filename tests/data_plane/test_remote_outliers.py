@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.backends import reporting_unhealthy
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters

@@ -14,7 +14,7 @@ from aiohttp import web
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters, routes
 from tests.support.data_plane.plane import Plane

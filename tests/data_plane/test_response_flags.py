@@ -14,7 +14,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
 )
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.access_log import Line, but, lines_of
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted

@@ -13,7 +13,7 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.mutation import clusters, routes

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from controller.api.credentials import OAuth, RemoteAuth
+from controller.api.contract.credentials import OAuth, RemoteAuth
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.protected import Tokens
 from tests.support.data_plane.stage import KEY_OF_SECRET, SENT_ONCE, WAYS, Stage

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from controller.api.credentials import CredentialSource, RemoteTls
+from controller.api.contract.credentials import CredentialSource, RemoteTls
 from tests.support.data_plane.impatience import CHECK, a_drain, change, impatient_stage_on, served
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import OpenStreams, opened

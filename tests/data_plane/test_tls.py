@@ -13,7 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from controller.api.credentials import RemoteTls
+from controller.api.contract.credentials import RemoteTls
 from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.model import Wanted

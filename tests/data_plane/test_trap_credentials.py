@@ -10,7 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
-from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.mutation import clusters, managers
 from tests.support.data_plane.plane import Plane

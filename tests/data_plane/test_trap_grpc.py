@@ -14,8 +14,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
-from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
-from controller.api.endpoints import Replica
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.mutation import both, clusters, managers, routes
 from tests.support.data_plane.stage import SENT_ONCE, Stage

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters
 from tests.support.data_plane.plane import Plane

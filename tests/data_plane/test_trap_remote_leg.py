@@ -23,8 +23,7 @@ from tests.support.envoy import Bootstrap
 from tests.support.network import Network
 from tests.support.waiting import until
 from xds_server.resources import names
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import LISTENER
+from xds_server.snapshot.snapshot import LISTENER, ResourceKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

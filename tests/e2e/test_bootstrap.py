@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.cli.envoy_process import envoy_binary
+from controller.gateway.process import envoy_binary
 from tests.support.beamlit import Product, ask, beamlit, eventually, executed_beamlit, no_request_fails
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from controller.api.timing import EnvoyTiming, FolderTiming, GatewayTiming, Timing
-from controller.cli.envoy_admin import EnvoyAdmin
+from controller.gateway.admin import EnvoyAdmin
 from tests.support.beamlit import Product, Reply, ask, beamlit, eventually, no_request_fails
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of

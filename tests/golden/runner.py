@@ -13,19 +13,19 @@ from typing import Any
 
 import yaml
 
-from controller.api.base import parse
-from controller.api.configuration import Configuration
-from controller.api.kinds import VALIDATION
-from controller.reconcile.controller import Controller, Surroundings
+from controller.api.registry import VALIDATION
+from controller.api.resources.configuration import Configuration
+from controller.api.schema.values import parse
+from controller.reconcile.controller import Controller
+from controller.reconcile.surroundings import Surroundings
 from controller.store.objects import ObjectRef, StoredObject
 from tests.support.proxies import AllProgrammed
 from tests.support.resources import decoded
 from tests.support.store import MemoryStore, settled
-from xds_server.credentials import OwnSecrets
-from xds_server.delivery import MODEL, Delivery
 from xds_server.resources.model import Gateway
-from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.routes.credentials import MODEL, OwnSecrets
+from xds_server.routes.delivery import Delivery
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ENDPOINT, LISTENER, ROUTE, SECRET, ResourceKey, Snapshot
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "routes": ROUTE, "secrets": SECRET}

@@ -20,11 +20,11 @@ import pytest
 import trustme
 import yaml
 
-from controller.api.base import parse
-from controller.api.model import API_VERSION, KIND, ModelDeployment
-from controller.cli.bootstrap import HostPort
+from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
+from controller.api.schema.values import parse
+from controller.frontend.ports import AllocatedPorts
+from controller.gateway.bootstrap import HostPort
 from controller.reconcile.controller import Controller
-from controller.reconcile.gateway_ports import AllocatedPorts
 from controller.reconcile.surroundings import Surroundings
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
@@ -36,10 +36,10 @@ from tests.support.network import Network, unused_port
 from tests.support.processes import ROOT
 from tests.support.proxies import AllProgrammed
 from tests.support.waiting import until
-from xds_server.delivery import Delivery
 from xds_server.resources.model import Gateway
 from xds_server.resources.names import ModelKey
-from xds_server.stream.server import XdsServer
+from xds_server.routes.delivery import Delivery
+from xds_server.stream.server.server import XdsServer
 
 COUNT = 300
 TOKEN = "the-token-of-these-tests"

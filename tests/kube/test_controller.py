@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from controller.reconcile.controller import Controller, Surroundings
-from controller.reconcile.gateway_ports import AllocatedPorts
-from controller.reconcile.world import KINDS
+from controller.frontend.ports import AllocatedPorts
+from controller.observe.index import KINDS
+from controller.reconcile.controller import Controller
+from controller.reconcile.surroundings import Surroundings
 from controller.store.cache import Cache
 from controller.store.kube import KubeStore
 from controller.store.objects import ObjectRef

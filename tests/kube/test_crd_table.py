@@ -12,8 +12,9 @@ import httpx
 import pytest
 import yaml
 
-from controller.api import model, policy, tool
-from controller.api.base import InvalidObjectError, parse
+from controller.api.resources import model, policy, tool
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
 from tests.support.kube.cluster import Cluster
 
 FOLDER = Path(__file__).parent / "crd_cases"

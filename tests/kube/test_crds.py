@@ -10,12 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.api.acceptance import warnings_of
-from controller.api.base import parse
-from controller.api.conditions import Condition
-from controller.api.meta import ObjectMeta
-from controller.api.model import ModelDeployment
-from controller.api.status import (
+from controller.api.contract.status import (
+    Condition,
     HistoryEntry,
     LocalStatus,
     ModelDeploymentStatus,
@@ -23,6 +19,10 @@ from controller.api.status import (
     SignalStatus,
     SplitStatus,
 )
+from controller.api.kubernetes.objects import ObjectMeta
+from controller.api.resources.acceptance import warnings_of
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.values import parse
 from tests.support.kube.cluster import Cluster
 from tests.support.routes import a_remote, a_route
 

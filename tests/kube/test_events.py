@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 import pytest
 
 from controller.api.timing import REAL, EventTiming, KubeTiming
-from controller.reconcile.events import Event, EventRecorder
+from controller.runtime.events import EventRecorder
+from controller.store.events import Event
 from controller.store.kube import KubeClient
-from controller.store.kube.events import KubeEventSink
+from controller.store.kube.records import KubeEventSink
 from controller.store.objects import ObjectRef
 from tests.support.kube.request import writing
 from tests.support.kube.user import UserHand, path_of

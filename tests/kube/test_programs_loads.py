@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from controller.api.timing import ReportTiming, StreamTiming, Timing
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import eventually
 from tests.support.fork_server import Forked
 from tests.support.kube.site import Site

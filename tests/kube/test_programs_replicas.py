@@ -8,7 +8,7 @@ from tests.support.kube.reading_xds import served_by, served_by_all
 from tests.support.kube.site import TOKEN, Site, endpoints, model
 from tests.support.kube.switchboard import Switchboard
 from tests.support.objects import a_secret
-from xds_server.snapshot.types import SHORT
+from xds_server.snapshot.snapshot import SHORT
 
 LOOKED_UP = ("cluster.backend/", "cluster.xds_server.")
 """Clusters with a host name: what is counted of them is how often that was looked up, every few seconds."""

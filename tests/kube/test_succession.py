@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from controller.api.timing import REAL
-from controller.reconcile.leadership import Fenced, NotLeaderError
+from controller.runtime.leadership import Fenced, NotLeaderError
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.objects import ObjectRef
 from tests.support.kube.elected import MODEL, Elected, Writer

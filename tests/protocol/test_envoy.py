@@ -8,7 +8,7 @@ from tests.support.network import unused_port
 from tests.support.protocol.envoy_resources import answers, endpoints, listener, model, running_envoy, upstream
 from tests.support.protocol.xds_client import TOKEN, Served
 from tests.support.waiting import until
-from xds_server.snapshot.types import LISTENER
+from xds_server.snapshot.snapshot import LISTENER
 
 
 @pytest.fixture

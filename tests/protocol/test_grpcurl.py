@@ -8,7 +8,7 @@ import pytest
 from tests.support.protocol.envoy_resources import model
 from tests.support.protocol.xds_client import ADS
 from tests.support.waiting import PATIENCE
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 pytestmark = pytest.mark.timeout(600)  # the first run builds grpcurl
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import EMPTY
-from xds_server.stream.server import XdsServer
+from xds_server.stream.server.server import XdsServer
 
 PINGS = 8  # without data in between; gRPC's default is to send a client away after the third
 

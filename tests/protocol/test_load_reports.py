@@ -9,9 +9,9 @@ from envoy.service.load_stats.v3 import lrs_pb2
 
 from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
 from tests.support.waiting import until
-from xds_server.snapshot.types import CLUSTER, ENDPOINT
-from xds_server.stream.load_wire import SUPPORTS_ALL
-from xds_server.stream.server import XdsServer
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
+from xds_server.stream.load_reporting.wire import SUPPORTS_ALL
+from xds_server.stream.server.server import XdsServer
 
 
 class LoadClient(Client):

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from controller.api.reports import PATH, ModelReport, ReplicaReport
-from controller.api.route import ModelRoute
+from controller.api.contract.reports import PATH, ModelReport, ReplicaReport
+from controller.api.contract.route import ModelRoute
 from controller.api.timing import ReportTiming
-from controller.cli.report_stream import report_routes
 from controller.decision import Known, Unknown
-from controller.proxies.feed import Feed
-from controller.proxies.fleet import Fleet
-from controller.reconcile.loads import Load, Rate
+from controller.observe.feed import Feed
+from controller.observe.proxies import Fleet
+from controller.programs.report_stream import report_routes
+from controller.signals.load_reports import Load, Rate
 from controller.store.objects import ObjectRef
 from tests.support.loads import to_local
 from tests.support.network import unused_port
@@ -28,9 +28,9 @@ from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.clients import Holding
-from xds_server.stream.load_streams import LoadStream
-from xds_server.stream.load_wire import ClusterLoad
+from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import ClusterLoad
+from xds_server.stream.server.clients import Holding
 
 MODEL = ObjectRef("ModelDeployment", *A)
 ROUTE = a_route()

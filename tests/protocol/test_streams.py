@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.protocol.xds_client import TOKEN, DeltaClient, Served, model, resource
 from tests.support.waiting import until
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
-from xds_server.stream.server import AddressInUseError, XdsServer
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.stream.server.server import AddressInUseError, XdsServer
 
 
 async def follow_a_model(client, name="m"):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controller.store.directory import DirectoryStore
-from controller.store.problem import Problem
+from controller.store.manifest.manifest import Problem
 from tests.support.manifests import KINDS
 from tests.support.waiting import PATIENCE
 

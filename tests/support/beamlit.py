@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from controller.cli.envoy_process import envoy_binary
+from controller.gateway.process import envoy_binary
 from tests.support.fork_server import Forked
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from controller.reconcile.controller import Controller, Surroundings
-from controller.reconcile.events import Event
-from controller.reconcile.gateway_ports import AllocatedPorts
+from controller.frontend.ports import AllocatedPorts
+from controller.reconcile.controller import Controller
+from controller.reconcile.surroundings import Surroundings
+from controller.store.events import Event
 from tests.support.clock import Clock
 from tests.support.objects import a_model, a_service
 from tests.support.proxies import AllProgrammed

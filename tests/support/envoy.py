@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import yaml
 
-from controller.cli.bootstrap import HostPort, bootstrap_for
-from controller.cli.envoy_process import envoy_binary
+from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.gateway.process import envoy_binary
 from tests.support.http import plain_http
 from tests.support.processes import Child, file_name
 from tests.support.waiting import until

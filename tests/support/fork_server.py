@@ -36,11 +36,11 @@ from tests.support.processes import ROOT
 _LONGEST_REQUEST = 1 << 20
 _DIE_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 _IMPORTED = (
-    "controller.cli.controller_program",
-    "controller.cli.gateway_program",
-    "controller.cli.run",
+    "controller.programs.controller",
+    "controller.programs.gateway",
+    "controller.programs.run",
     "controller.cli.status",
-    "controller.cli.xds_program",
+    "controller.programs.xds_server",
     # Those that are imported at use by what these import.
     "anyio._backends._asyncio",
     "kubernetes.aio.client.rest",

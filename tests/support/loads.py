@@ -6,9 +6,8 @@ from tests.support.routes import a_remote, a_route, with_key
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER
-from xds_server.stream.load_wire import ClusterLoad, LocalityLoad
+from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
+from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
 
 BACKEND = names.backend_cluster("b")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from controller.api.errors import FieldError
+from controller.api.schema.errors import FieldError
 from controller.store.objects import ObjectRef
 
 MODEL = "deployment.beamlit.com/v1alpha1"

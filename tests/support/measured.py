@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.decision import Known
-from controller.reconcile.loads import Load, Rate
+from controller.signals.load_reports import Load, Rate
 
 
 def in_flight(number: int, at: datetime) -> Known[Load]:

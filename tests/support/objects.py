@@ -18,10 +18,9 @@ import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
-from controller.api.base import parse
-from controller.api.core import EndpointSlice, Service, Workload
-from controller.api.meta import MANAGED_BY, SERVICE_NAME
-from controller.api.model import API_VERSION, KIND, ModelDeployment
+from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME, EndpointSlice, Service, Workload
+from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
+from controller.api.schema.values import parse
 from controller.store.objects import ObjectRef, StoredObject
 
 CREATED = "2026-01-01T00:00:00Z"

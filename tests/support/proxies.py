@@ -1,7 +1,7 @@
 """What Envoys report, without any."""
 
-from controller.api.route import ModelRoute, RemoteRoute
-from controller.reconcile.proxies import ProxyReport
+from controller.api.contract.route import ModelRoute, RemoteRoute
+from controller.observe.proxies import ProxyReport
 from controller.store.objects import ObjectRef
 
 

@@ -12,9 +12,8 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from xds_server.protos.catalogue import catalogue
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import PREFIX
+from xds_server.snapshot.snapshot import PREFIX, Resource, ResourceKey
+from xds_server.stream.server.catalogue import catalogue
 
 
 @cache

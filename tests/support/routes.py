@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from controller.api.credentials import (
+from controller.api.contract.credentials import (
     ClientCertificate,
     CredentialSource,
     HeaderCredential,
@@ -13,8 +13,8 @@ from controller.api.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.endpoints import Replica
-from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.kubernetes.endpoints import Replica
 from xds_server.resources.names import ModelKey
 
 A = ModelKey("default", "a")

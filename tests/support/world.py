@@ -1,6 +1,6 @@
 """A `World` that holds given objects."""
 
-from controller.reconcile.world import World
+from controller.observe.index import World
 from controller.store.protocol import Batch
 from tests.support.objects import KubeObject
 

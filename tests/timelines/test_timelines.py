@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.api.base import parse, parse_duration
-from controller.api.model import ModelDeployment
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.scalars import parse_duration
+from controller.api.schema.values import parse
 from controller.decision import Decision, Facts, Known, LocalFacts, Memory, RemoteFacts, Unknown, decide, terms_for
 
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))

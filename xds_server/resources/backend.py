@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from controller.api.route import HttpCheck, RemoteRoute
+from controller.api.contract.route import HttpCheck, RemoteRoute
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.credential import injector

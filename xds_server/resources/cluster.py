@@ -24,7 +24,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.envoy.extensions.clusters.aggregate.v3 import ClusterConfig
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from controller.api.timing import GatewayTiming
 from xds_server.resources.encoding import encoded
 from xds_server.resources.names import REMOTE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, HeaderMatcher, Route, RouteMatch
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from controller.api.route import RemoteRoute
+from controller.api.contract.route import RemoteRoute
 
 # Two dots, each escaped or not, that begin a segment and end it, or go on with an escape; ";" ends a segment for
 # servers that take parameters off. An escape may be escaped itself, any number of times.

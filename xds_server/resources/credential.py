@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 from envoy_data_plane.envoy.extensions.http.injected_credentials.generic.v3 import Generic
 from envoy_data_plane.envoy.extensions.http.injected_credentials.oauth2.v3 import OAuth2, OAuth2ClientCredentials
 
-from controller.api.credentials import HeaderCredential, OAuth, RemoteAuth
+from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteAuth
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.packing import extension, packed, resource

@@ -5,7 +5,7 @@ from __future__ import annotations
 from envoy.config.core.v3.base_pb2 import Metadata
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from xds_server.resources import names
 from xds_server.resources.packing import OVERPROVISIONING_FACTOR
 

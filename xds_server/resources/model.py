@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from controller.api.endpoints import Replica
-from controller.api.route import ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import ModelRoute, RemoteRoute, Split
+from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, GatewayTiming
 from xds_server.resources import cluster, listener, names
 from xds_server.resources.access_log import AccessLog
@@ -24,8 +24,7 @@ from xds_server.resources.saved import saved_headers
 from xds_server.resources.secret import secret_names
 from xds_server.resources.template import Template
 from xds_server.resources.tls import SYSTEM_AUTHORITIES
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey
 
 # How many models' parts are kept, each a few kilobytes.
 _REMEMBERED = 4096

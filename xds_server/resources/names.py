@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from controller.api.credentials import CredentialSource
+from controller.api.contract.credentials import CredentialSource
 
 
 class ModelKey(NamedTuple):

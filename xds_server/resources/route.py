@@ -24,9 +24,8 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
-from controller.api.route import RemoteRoute, Split
-from xds_server.protos import priority_group
-from xds_server.resources import names
+from controller.api.contract.route import RemoteRoute, Split
+from xds_server.resources import names, priority_group
 from xds_server.resources.confinement import refusals
 from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import PATIENCE_FILTER, PATIENCE_OF_CLUSTER, local_until_full

@@ -23,8 +23,8 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.google.protobuf import Any
 
-from controller.api.http import CREDENTIAL_HEADERS
-from controller.api.route import RemoteRoute
+from controller.api.contract.route import RemoteRoute
+from controller.api.schema.http import CREDENTIAL_HEADERS
 from xds_server.resources.packing import packed
 
 # What belongs to the client or to the cluster. Browsers and HTTP libraries, too, drop a client's credentials when a

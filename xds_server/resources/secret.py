@@ -19,13 +19,12 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 )
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource, RemoteAuth
-from controller.api.route import RemoteRoute
+from controller.api.contract.credentials import CredentialSource, RemoteAuth
+from controller.api.contract.route import RemoteRoute
 from xds_server.resources import names
 from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import resource
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import SECRET
+from xds_server.snapshot.snapshot import SECRET, Resource, ResourceKey
 
 Values = Mapping[CredentialSource, SecretStr]
 

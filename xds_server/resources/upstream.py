@@ -34,7 +34,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from xds_server.resources import names
 from xds_server.resources.packing import extension, packed
 

@@ -1,15 +1,71 @@
-"""An immutable state of all resources, and how to get from one to the next."""
+"""The resource types served, in make-before-break order.
+
+Source: Envoy, "xDS protocol", section "Eventual consistency considerations": CDS, EDS, LDS, RDS on the way in; what was
+removed of CDS and EDS goes after RDS. Secrets come first, since clusters and listeners warm until they have theirs.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import Generic, NamedTuple, Self, TypeVar
 
-from xds_server.snapshot.layered import Layered
-from xds_server.snapshot.types import MAKE_BEFORE_BREAK
+PREFIX = "type.googleapis.com/"
+
+SECRET = PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINT = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
+ROUTE = PREFIX + "envoy.config.route.v3.RouteConfiguration"
+
+MAKE_BEFORE_BREAK = (SECRET, CLUSTER, ENDPOINT, LISTENER, ROUTE)
+
+SHORT = {SECRET: "SDS", CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE: "RDS"}
+
+
+V = TypeVar("V")
+
+
+class Layered(Mapping[str, V], Generic[V]):
+    """A large mapping below, and above it what changed since: None for what is gone.
+
+    The two become one as soon as the changes are more than the square root of what is there, so neither copying the
+    changes nor copying everything now and then costs much for each of them.
+    """
+
+    __slots__ = ("_below", "_changes", "_length")
+
+    def __init__(self, below: Mapping[str, V] | None = None) -> None:
+        self._below: dict[str, V] = dict(below or {})
+        self._changes: dict[str, V | None] = {}
+        self._length = len(self._below)
+
+    def with_changes(self, changes: Mapping[str, V | None]) -> Self:
+        """Return the mapping that has these values, and lacks what is None among them."""
+        changed = type(self)()
+        changed._below, changed._changes = self._below, {**self._changes, **changes}
+        changed._length = self._length + sum((value is not None) - (name in self) for name, value in changes.items())
+        if len(changed._changes) ** 2 > len(self._below):
+            return type(self)(dict(changed.items()))
+        return changed
+
+    def __getitem__(self, name: str) -> V:
+        value = self._changes[name] if name in self._changes else self._below[name]
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return self._changes[name] is not None if name in self._changes else name in self._below
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self._below if name not in self._changes)
+        yield from (name for name, value in self._changes.items() if value is not None)
+
+    def __len__(self) -> int:
+        return self._length
 
 
 class ResourceKey(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.api.errors import FieldError
-from controller.store.manifest import Document, ManifestError, parse_json, parse_yaml
+from controller.api.schema.errors import FieldError
+from controller.store.manifest.manifest import Document, Problem, parse_json, parse_yaml
+from controller.store.manifest.nodes import ManifestError
 from controller.store.objects import ObjectRef
-from controller.store.problem import Problem
 
 Validate = Callable[[Mapping[str, Any]], Sequence[FieldError]]
 Kinds = Mapping[tuple[str, str], Validate]

@@ -7,6 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.api.timing import FolderTiming
+from controller.store.directory.checking import FileContent, Kinds, check_file
+from controller.store.manifest.manifest import Problem
+
 _SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 8 * 1024 * 1024  # Bytes. The API server takes 3 MiB per request; a file may hold many objects.
 
@@ -97,3 +101,61 @@ def read_file(path: Path, expected: Stamp) -> str | None:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UnreadableFileError("is not UTF-8 text", line) from None  # The cause holds the content.
+
+
+UNSEEN = Stamp(size=-1, modified=0, changed=0, inode=0)  # Of a file that an earlier run read; equal to no real one.
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """How a file looks, and since when; a stamp of None is a file that is gone."""
+
+    stamp: Stamp | None
+    since: float
+
+
+def sight(before: Mapping[str, Sighting], listing: Mapping[str, Stamp], now: float) -> dict[str, Sighting]:
+    """What is seen after one look at the folder, files that have gone included."""
+    sightings = {}
+    for file in before.keys() | listing.keys():
+        stamp, last = listing.get(file), before.get(file)
+        sightings[file] = last if last is not None and last.stamp == stamp else Sighting(stamp, now)
+    return sightings
+
+
+def changed(sightings: Mapping[str, Sighting], believed: Mapping[str, Stamp]) -> dict[str, Sighting]:
+    """The files that no longer look as when they were last believed."""
+    return {file: seen for file, seen in sightings.items() if seen.stamp != believed.get(file)}
+
+
+def settled(changes: Mapping[str, Sighting], now: float, timing: FolderTiming) -> dict[str, Sighting]:
+    """The changes worth reading: each file at rest, and nothing else in motion or not waited for any longer."""
+    moving = any(now - seen.since < timing.quiet for seen in changes.values())
+    wait = timing.together if moving else timing.quiet
+    return {file: seen for file, seen in changes.items() if now - seen.since >= wait}
+
+
+def next_look(
+    changes: Mapping[str, Sighting], patience: Mapping[str, float], now: float, timing: FolderTiming
+) -> float | None:
+    """Seconds until one of the changes may be believed, given how long each must rest; None without changes."""
+    due = (seen.since + patience.get(file, timing.quiet) - now for file, seen in changes.items())
+    soonest = min(due, default=None)
+    return None if soonest is None else max(soonest, timing.look_again)
+
+
+def read_files(directory: Path, stamps: Mapping[str, Stamp | None], kinds: Kinds) -> dict[str, FileContent | None]:
+    """What each file says, None for one that is gone (no stamp). Files that changed meanwhile are left out."""
+    contents: dict[str, FileContent | None] = {}
+    for file, stamp in sorted(stamps.items()):
+        if stamp is None:
+            contents[file] = None
+            continue
+        try:
+            text = read_file(directory / file, stamp)
+        except UnreadableFileError as error:
+            contents[file] = FileContent(problems=(Problem(file, error.line, "", error.message),))
+            continue
+        if text is not None:
+            contents[file] = check_file(file, text, kinds)
+    return contents

@@ -1,8 +1,9 @@
-"""The store itself: one task looks at the folder, believes what has settled, and tells the watches."""
+"""Says when to look at the folder: at once when the system reports a change, else every so often."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -11,20 +12,68 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import watchfiles
+
 from controller.api.timing import REAL, FolderTiming
 from controller.store.directory.checking import FileContent, Kinds
-from controller.store.directory.files import Listing, Stamp, is_manifest, list_files
+from controller.store.directory.files import (
+    UNSEEN,
+    Listing,
+    Sighting,
+    Stamp,
+    changed,
+    is_manifest,
+    list_files,
+    next_look,
+    read_files,
+    settled,
+    sight,
+)
 from controller.store.directory.folder import Birth, Folder
-from controller.store.directory.hints import Hints
-from controller.store.directory.reading import read_files
-from controller.store.directory.saving import Saving
-from controller.store.directory.settling import UNSEEN, Sighting, changed, next_look, settled, sight
-from controller.store.directory.state import State, load_state
+from controller.store.directory.state import Saving, State, load_state
+from controller.store.manifest.manifest import Problem
 from controller.store.objects import ObjectRef
-from controller.store.problem import Problem
 from controller.store.watches import Watch, Watches
 
 log = logging.getLogger(__name__)
+
+
+class Hints:
+    """Reports of changes, carrying no meaning: whoever is woken looks at the whole folder."""
+
+    def __init__(self, directory: Path, timing: FolderTiming) -> None:
+        self._directory = directory
+        self._news = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._relist, self._unaided = timing.relist, timing.relist_unaided
+
+    async def wait(self, longest: float | None) -> None:
+        """Return at the next report, or after `longest` seconds (None: when it is time to look again)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._relist if longest is None else min(longest, self._relist)):
+                await self._news.wait()
+        self._news.clear()
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Listen until stopped; what happens after its first step is not missed."""
+        try:
+            async for _ in watchfiles.awatch(
+                self._directory,
+                watch_filter=None,
+                debounce=100,
+                step=20,
+                stop_event=self._stop,
+                ignore_permission_denied=True,
+            ):
+                self._news.set()
+        except (OSError, RuntimeError) as error:  # RuntimeError is the root of what watchfiles raises.
+            log.warning("no reports of changed files, looking more often", extra={"error": error})
+            self._relist = self._unaided
+            self._news.set()
 
 
 class DirectoryStore:

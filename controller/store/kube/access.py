@@ -1,7 +1,4 @@
-"""Where the API server is and who we are there: from a kubeconfig or from the pod we run in.
-
-The client library reads all of it (TLS, tokens, exec plugins, proxies). It is imported here and at use only.
-"""
+"""HTTP connections that leave nothing behind when they are over."""
 
 from __future__ import annotations
 
@@ -13,13 +10,39 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+from weakref import WeakSet
 
 import aiohttp
 import yaml
 
 from controller.api.timing import REAL
-from controller.store.kube.connections import Connections
 from controller.store.protocol import ConfigurationError
+
+
+class Connections(aiohttp.TCPConnector):
+    """Connections that all end with it, those too that were given up before.
+
+    A TLS connection that is closed waits for the other side, half a minute if that is gone, and nothing waits for it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._transports: WeakSet[asyncio.Transport] = WeakSet()
+
+    async def connect(self, *request: Any, **options: Any) -> aiohttp.connector.Connection:
+        """Give a connection for a request, and remember it."""
+        connection = await super().connect(*request, **options)
+        if connection.transport is not None:
+            self._transports.add(connection.transport)
+        return connection
+
+    async def close(self, *, abort_ssl: bool = True) -> None:
+        """End all at once."""
+        for transport in self._transports:
+            transport.abort()
+        await super().close(abort_ssl=abort_ssl)
+        await asyncio.sleep(0)  # Only now their sockets are closed.
+
 
 _IN_CLUSTER = "the service account of this pod"
 

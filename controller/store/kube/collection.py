@@ -1,19 +1,65 @@
-"""All objects of one kind as the API server last told of them, and what of its next words is believed. Pure.
-
-Words arrive late, twice and out of order: events of a watch, objects that a write of our own returned, lists. Versions
-decide. Those of one kind are integers that grow with every change (KEP-5504), deletions included, so for one name the
-highest version is the truth; a fresh uid is just another object of that name.
-
-A list speaks for what is missing, too, and it is doubted when it says too much at once (`Suspicion`).
-"""
+"""Where each kind lives in the Kubernetes API."""
 
 from __future__ import annotations
 
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from controller.store.objects import ObjectRef, StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind: its group (empty for core), version and plural name; `selector` leaves out objects by their fields."""
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    selector: str = ""
+
+    @property
+    def api_version(self) -> str:
+        """As objects carry it: `v1`, `apps/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def name(self) -> str:
+        """As kubectl and RBAC call it: `services`, `deployments.apps`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def collection(self, namespace: str = "") -> str:
+        """The path of all objects, of one namespace or (empty) of every one."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return f"{root}/namespaces/{namespace}/{self.plural}" if namespace else f"{root}/{self.plural}"
+
+    def status_of(self, ref: ObjectRef) -> str:
+        """The path of one object's status."""
+        return f"{self.collection(ref.namespace)}/{ref.name}/status"
+
+
+# Releases of helm and tokens of service accounts are nobody's credentials for a backend, and the bulk of most clusters'
+# Secrets: they never come here.
+_CREDENTIALS = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"
+
+RESOURCES: Mapping[str, Resource] = MappingProxyType(
+    {
+        resource.kind: resource
+        for resource in (
+            Resource("ModelDeployment", "deployment.beamlit.com", "v1alpha1", "modeldeployments"),
+            Resource("ToolDeployment", "deployment.beamlit.com", "v1alpha1", "tooldeployments"),
+            Resource("Policy", "authorization.beamlit.com", "v1alpha1", "policies"),
+            Resource("Service", "", "v1", "services"),
+            Resource("Secret", "", "v1", "secrets", _CREDENTIALS),
+            Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
+            Resource("Deployment", "apps", "v1", "deployments"),
+            Resource("StatefulSet", "apps", "v1", "statefulsets"),
+        )
+    }
+)
+
 
 _REMEMBERED = 1000  # Deletions. A word that comes too late for one is as late as an answer to a request may be.
 

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controller.store.kube.client import APPLY, KubeClient
-from controller.store.kube.collection import Changes, Collection
-from controller.store.kube.reading import stored_object
-from controller.store.kube.reflector import Reflector
-from controller.store.kube.resources import RESOURCES
+from controller.store.kube.collection import RESOURCES, Changes, Collection
+from controller.store.kube.reflector import Reflector, stored_object
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import ConflictError, NotFoundError, UnavailableError
 from controller.store.watches import Watch, Watches

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.ledger import Ledger
 from tests.support.data_plane.model import Model
 from tests.support.network import BACKEND_PORT, Network

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import Start
 from tests.support.fork_server import Forked
 from tests.support.http import plain_http

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.beamlit import Start
 from tests.support.data_plane.answering import HTTP_PORT, Answering, answering
 from tests.support.data_plane.backends import Backends

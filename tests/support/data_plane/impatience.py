@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import opened

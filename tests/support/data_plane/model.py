@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource, RemoteAuth, RemoteTls
-from controller.api.endpoints import Replica
-from controller.api.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
 from xds_server.resources import names

@@ -15,8 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from google.protobuf.message import Message
 
-from xds_server.snapshot.snapshot import Resource
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
 
 Resources = tuple[Resource, ...]
 Change = Callable[[Resources], Resources]

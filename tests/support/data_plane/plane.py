@@ -12,25 +12,25 @@ from typing import Any
 
 import httpx
 
-from controller.api.route import ModelRoute
+from controller.api.contract.route import ModelRoute
 from controller.api.timing import REAL, Timing
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Reply, Wanted, route_of
 from tests.support.envoy import Envoy, as_it_is
 from tests.support.http import plain_http
 from tests.support.network import Network, unused_port
 from tests.support.waiting import until
-from xds_server.departed import DepartedResources, Owner
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
+from xds_server.routes.retained import DepartedResources, Owner
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.stream.clients import ClientEvent, ClientState
-from xds_server.stream.server import XdsServer
+from xds_server.stream.server.clients import ClientEvent, ClientState
+from xds_server.stream.server.server import XdsServer
 
 TOKEN = "the-token-of-these-tests"
 

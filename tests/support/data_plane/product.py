@@ -11,8 +11,8 @@ import httpx
 import yaml
 
 from controller.api.timing import REAL, FolderTiming, Timing
-from controller.cli.bootstrap import HostPort
-from controller.cli.state import State
+from controller.gateway.bootstrap import HostPort
+from controller.programs.state import State
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.envoy import Envoy
 from tests.support.fork_server import Forked

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
-from controller.api.route import RemoteRoute
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
+from controller.api.contract.route import RemoteRoute
 from tests.support.data_plane.plane import Plane
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import credential_of, secret_resources

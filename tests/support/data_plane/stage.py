@@ -13,8 +13,8 @@ import aiohttp
 import grpc
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource, HeaderCredential, RemoteAuth
-from controller.api.endpoints import Replica
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, RemoteAuth
+from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted, route_of

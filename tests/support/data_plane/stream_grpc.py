@@ -21,7 +21,7 @@ from typing import Any
 
 import grpc
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.stream_http import CHUNK, TICK_SECONDS
 from tests.support.data_plane.visits import Visit, Visits
 from tests.support.network import BACKEND_PORT

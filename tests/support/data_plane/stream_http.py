@@ -22,7 +22,7 @@ from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
-from controller.api.endpoints import Replica
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.model_server import tls_with
 from tests.support.data_plane.visits import Visit, Visits
 from tests.support.network import BACKEND_PORT

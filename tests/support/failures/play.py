@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from controller.api.route import HttpCheck
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.mutation import Change, nothing

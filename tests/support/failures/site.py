@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
-from controller.api.endpoints import Replica
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.api.timing import LeaseTiming
-from controller.reconcile.leadership import Clocks, Election, Fenced, Leadership
+from controller.runtime.leadership import Clocks, Election, Fenced, Leadership
 from controller.store.kube import KubeClient, KubeStore
-from controller.store.kube.leases import KubeLease
+from controller.store.kube.records import KubeLease
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ConflictError, ObjectStore, StoreError
 from tests.support.processes import Child

@@ -21,7 +21,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from controller.store.kube.connections import Connections
+from controller.store.kube.access import Connections
 from tests.support.kube.cluster import Cluster, User, kubeconfig
 from tests.support.kube.gates import Gate, Gates
 from tests.support.kube.request import Request, Which, every

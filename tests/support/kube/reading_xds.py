@@ -9,9 +9,9 @@ import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.waiting import PATIENCE, eventually
-from xds_server.snapshot.types import MAKE_BEFORE_BREAK
+from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 

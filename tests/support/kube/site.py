@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from controller.cli.bootstrap import HostPort
-from controller.store.kube.resources import RESOURCES
+from controller.gateway.bootstrap import HostPort
+from controller.store.kube.collection import RESOURCES
 from tests.support.beamlit import Reply, Start, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from controller.reconcile.leadership import Election, Work
+from controller.runtime.leadership import Election, Work
 from controller.store.kube import KubeClient
-from controller.store.kube.leases import KubeLease
+from controller.store.kube.records import KubeLease
 from tests.support.kube.elected import CLOCKS, LEASE, timing
 
 SHORT = 3

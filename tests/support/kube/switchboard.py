@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from controller.cli.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort
 from tests.support.network import unused_port
 
 

@@ -14,8 +14,7 @@ from google.protobuf import json_format
 from tests.support.envoy import Envoy
 from tests.support.http import plain_http
 from tests.support.waiting import PATIENCE
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, PREFIX, ROUTE
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, PREFIX, ROUTE, Resource, ResourceKey
 
 ADS = {"ads": {}, "resource_api_version": "V3"}
 EXTENSIONS = PREFIX + "envoy.extensions."

@@ -13,10 +13,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from tests.support.waiting import PATIENCE
-from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.stream.clients import ClientEvent
-from xds_server.stream.server import XdsServer
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey, Snapshot
+from xds_server.stream.server.clients import ClientEvent
+from xds_server.stream.server.server import XdsServer
 
 TOKEN = "a-token-of-the-bootstrap"
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from controller.api.base import parse
-from controller.api.core import EndpointSlice, Secret, Service, Workload
-from controller.api.model import ModelDeployment
+from controller.api.kubernetes.objects import EndpointSlice, Secret, Service, Workload
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.values import parse
 from demo.credentials import CLIENT_ID, SERVER_NAME, Credentials
 from demo.manifests import (
     PLACES,

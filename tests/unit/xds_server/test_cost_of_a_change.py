@@ -11,9 +11,9 @@ from tests.support.routes import a_remote, a_route, ready
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.types import MAKE_BEFORE_BREAK
-from xds_server.stream.delta import DeltaSession
-from xds_server.stream.requests import DeltaRequest, Terms
+from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
+from xds_server.stream.protocol.delta import DeltaSession
+from xds_server.stream.protocol.requests import DeltaRequest, Terms
 
 FEW, MANY = 10, 400
 REPLICAS = ready("10.0.0.1", "10.0.0.2")

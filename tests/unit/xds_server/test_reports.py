@@ -4,16 +4,15 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from controller.api.reports import ReplicaReport
+from controller.api.contract.reports import ReplicaReport
 from tests.support.routes import a_route
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.resources.names import ModelKey
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER, SECRET
-from xds_server.stream.clients import ClientState, Holding
-from xds_server.stream.load_streams import LoadStream
-from xds_server.stream.requests import Rejection
+from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
+from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.protocol.requests import Rejection
+from xds_server.stream.server.clients import ClientState, Holding
 
 A, B = ModelKey("default", "a"), ModelKey("default", "b")
 KEY = ResourceKey(CLUSTER, "default/a/local")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from controller.api.acceptance import warnings_of
-from controller.api.base import parse
-from controller.api.model import ModelDeployment
+from controller.api.resources.acceptance import warnings_of
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.values import parse
 
 TARGET = {"type": "Value", "value": 1}
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from controller.api.base import InvalidObjectError, parse
-from controller.api.configuration import Configuration
+from controller.api.resources.configuration import Configuration
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
 
 OF_THE_ORIGINAL = {
     "metricsAddr": ":8080",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.api.crd.kinds import KINDS, files
+from controller.install.crd import KINDS, files
 from tests.support.processes import ROOT
 
 FOLDER = ROOT / "deploy" / "crds"

@@ -4,15 +4,16 @@ import json
 
 import pytest
 
-from controller.api.base import InvalidObjectError, parse
-from controller.api.credentials import (
+from controller.api.contract.credentials import (
     CredentialSource,
     RemoteAuth,
     inline_client_secret,
     without_inline_credentials,
 )
-from controller.api.model import ModelDeployment
-from controller.api.route import RemoteRoute
+from controller.api.contract.route import RemoteRoute
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
 from tests.support.objects import a_model
 
 HUSH = "hush-hush"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from controller.api.endpoint_guard import admit_all, admit_pods, refused_address
-from controller.api.meta import MANAGED_BY
+from controller.api.kubernetes.endpoints import admit_all, admit_pods, refused_address
+from controller.api.kubernetes.objects import MANAGED_BY
 from tests.support.objects import a_slice
 
 OURS = "endpointslice-controller.k8s.io"

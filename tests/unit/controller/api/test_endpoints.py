@@ -1,6 +1,6 @@
 """Which replicas EndpointSlices name."""
 
-from controller.api.endpoints import Replica, replicas_of
+from controller.api.kubernetes.endpoints import Replica, replicas_of
 from tests.support.objects import a_slice
 
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from controller.api.base import InvalidObjectError, parse
-from controller.api.core import EndpointSlice, Secret, Service, Workload
-from controller.api.kinds import faults
-from controller.api.model import ModelDeployment
-from controller.api.route import ModelRoute
+from controller.api.contract.route import ModelRoute
+from controller.api.kubernetes.objects import EndpointSlice, Secret, Service, Workload
+from controller.api.registry import faults
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
 
 SPEC = {"model": "a", "modelSourceRef": {"name": "a"}}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from controller.api.base import parse
-from controller.api.metrics import MetricSpec
+from controller.api.resources.metrics import MetricSpec
+from controller.api.schema.values import parse
 
 TARGET = {"type": "AverageValue", "averageValue": "500m"}
 NAMED = {"metric": {"name": "q"}, "target": TARGET}

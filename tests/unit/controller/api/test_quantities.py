@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from controller.api.quantities import number_of, text_of
+from controller.api.schema.scalars import number_of, text_of
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.base import format_duration, parse_duration
+from controller.api.schema.scalars import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

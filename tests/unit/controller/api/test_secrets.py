@@ -4,9 +4,10 @@ import traceback
 
 import pytest
 
-from controller.api.base import InvalidObjectError, parse
-from controller.api.core import Secret
-from controller.api.model import ModelDeployment
+from controller.api.kubernetes.objects import Secret
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
 
 HUSH = "hush-hush"
 

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 import yaml
 
-from controller.api.base import parse
-from controller.api.model import ModelDeployment
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.values import parse
 
 QUICK_START = """
 apiVersion: deployment.beamlit.com/v1alpha1

@@ -1,7 +1,7 @@
 """The controller at work over a store: object in, status out."""
 
-from controller.reconcile.loads import NO_LOAD
-from controller.reconcile.proxies import ProxyReport
+from controller.observe.proxies import ProxyReport
+from controller.signals.load_reports import NO_LOAD
 from controller.store.objects import ObjectRef
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
 from tests.support.measured import in_flight, in_flight_each

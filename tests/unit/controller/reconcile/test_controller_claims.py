@@ -1,7 +1,7 @@
 """The controller at work over a store: who gets a port, a Service and the name of a model, and keeps it."""
 
-from controller.api.status import is_withdrawn
-from controller.reconcile.gateway_ports import AllocatedPorts
+from controller.api.contract.status import is_withdrawn
+from controller.frontend.ports import AllocatedPorts
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, accepted, condition, controlled, stored
 from tests.support.objects import a_model, a_service
 from tests.support.store import MemoryStore, settled

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from controller.reconcile.budget import Limits, Rate
-from controller.reconcile.gateway_ports import AllocatedPorts
+from controller.api.timing import Limits, Rate
+from controller.frontend.ports import AllocatedPorts
 from controller.store.protocol import RefusedError, UnavailableError
 from tests.support.clock import Clock
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.api.errors import FieldError
+from controller.api.schema.errors import FieldError
 from controller.store.directory.checking import check_file
 
 OURS = "deployment.beamlit.com/v1alpha1"

@@ -11,8 +11,8 @@ from controller.api.timing import FolderTiming
 from controller.store.directory.checking import FileContent, Manifest
 from controller.store.directory.folder import Birth, Folder
 from controller.store.directory.state import State
+from controller.store.manifest.manifest import Problem
 from controller.store.objects import ObjectRef
-from controller.store.problem import Problem
 from controller.store.protocol import ConflictError
 
 TIMING = FolderTiming(quiet=0.1, together=0.5, losing=0.4, emptied=1.0, look_again=0.03)

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.store.manifest import ManifestError, parse_json, parse_yaml
+from controller.store.manifest.manifest import parse_json, parse_yaml
+from controller.store.manifest.nodes import ManifestError
 
 TWO = """\
 # A comment.

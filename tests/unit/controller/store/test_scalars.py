@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.store.scalars import resolve_plain
+from controller.store.manifest.nodes import resolve_plain
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controller.api.timing import FolderTiming
-from controller.store.directory.files import Stamp
-from controller.store.directory.settling import Sighting, changed, next_look, settled, sight
+from controller.store.directory.files import Sighting, Stamp, changed, next_look, settled, sight
 
 TIMING = FolderTiming(quiet=0.1, together=0.5, losing=0.4, emptied=1.0, look_again=0.03)
 

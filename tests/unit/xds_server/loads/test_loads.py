@@ -2,12 +2,12 @@
 
 import pytest
 
-from controller.api.reports import Count
+from controller.api.contract.reports import Count
 from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, load, serves, to_backend, to_local
 from tests.support.routes import A, B
 from xds_server.loads.loads import Answers, Loads
-from xds_server.stream.load_streams import LoadStream
+from xds_server.stream.load_reporting.streams import LoadStream
 
 FIRST, LATER, OTHER = LoadStream("one", 1.0), LoadStream("one", 2.0), LoadStream("two", 1.5)
 

@@ -1,13 +1,12 @@
 """What those who follow the loads are told."""
 
-from controller.api.base import parse
-from controller.api.reports import Count, LoadReport
+from controller.api.contract.reports import Count, LoadReport
+from controller.api.schema.values import parse
 from controller.api.timing import REAL
 from tests.support.loads import serves, to_backend, to_local
 from tests.support.routes import A, B
-from xds_server.loads.loads import Loads
-from xds_server.loads.reading import LoadReader
-from xds_server.stream.load_streams import LoadStream
+from xds_server.loads.loads import LoadReader, Loads
+from xds_server.stream.load_reporting.streams import LoadStream
 
 STREAM = LoadStream("one", 1.0)
 

@@ -3,16 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.api.endpoints import Replica
-from controller.api.model import Authority, CheckedPath, HeaderName, HeaderValue, UrlPath
-from controller.api.scalars import Shape
-from controller.reconcile.remote import remote_route
+from controller.api.kubernetes.endpoints import Replica
+from controller.api.schema.http import Authority, CheckedPath, HeaderName, HeaderValue, UrlPath
+from controller.api.schema.scalars import Shape
+from controller.observe.remotes import remote_route
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.snapshot.snapshot import ResourceKey, Snapshot
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT, ResourceKey, Snapshot
 
 TWO = ready("10.0.0.1", "10.0.0.2")
 

@@ -8,8 +8,7 @@ from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import limit_of_one_envoy, local_until_full
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import ROUTE
+from xds_server.snapshot.snapshot import ROUTE, ResourceKey
 
 TWO = ready("10.0.0.1", "10.0.0.2")
 

@@ -10,14 +10,13 @@ from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from pydantic import SecretStr
 
-from controller.api.credentials import CredentialSource
+from controller.api.contract.credentials import CredentialSource
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, with_key, with_token
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER, LISTENER, ROUTE, SECRET, SHORT
+from xds_server.snapshot.snapshot import CLUSTER, LISTENER, ROUTE, SECRET, SHORT, ResourceKey
 
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 

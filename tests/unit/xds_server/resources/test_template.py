@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.route import Split
+from controller.api.contract.route import Split
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.encoding import encoded
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.route import Bounds, model_route
 from xds_server.resources.template import Template
-from xds_server.snapshot.types import ROUTE
+from xds_server.snapshot.snapshot import ROUTE
 
 
 @given(st.binary(), st.binary(), st.integers(1, 127))

@@ -11,8 +11,7 @@ from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources import names
 from xds_server.resources.confinement import LEADS_OUT
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, ResourceKey
 
 
 def found(route, replicas=(), gateway=None):

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.snapshot import EMPTY, Resource, Snapshot
-from xds_server.snapshot.types import CLUSTER
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, Resource, Snapshot
 
 OWN, OWN_2 = Resource.of(CLUSTER, "own", b"1"), Resource.of(CLUSTER, "own", b"2")
 SHARED = Resource.of(CLUSTER, "shared", b"s")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.snapshot.layered import Layered
+from xds_server.snapshot.snapshot import Layered
 
 names = st.sampled_from([f"n{number}" for number in range(12)])
 changes = st.dictionaries(names, st.one_of(st.none(), st.integers()), max_size=3)

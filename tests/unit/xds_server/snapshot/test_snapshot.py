@@ -7,14 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_server.snapshot.snapshot import (
+    CLUSTER,
     EMPTY,
+    ENDPOINT,
+    LISTENER,
+    MAKE_BEFORE_BREAK,
+    ROUTE,
+    SHORT,
     InconsistentSnapshotError,
     Resource,
     ResourceKey,
     Snapshot,
     content_version,
 )
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE, SHORT
 
 
 def cluster(name="c", body=b"1"):

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
-from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT
-from xds_server.stream.delta import DeltaSession
-from xds_server.stream.requests import DeltaRequest, Output, Response, SotwRequest, Terms
-from xds_server.stream.sotw import SotwSession
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT, Resource, ResourceKey, Snapshot
+from xds_server.stream.protocol.delta import DeltaSession
+from xds_server.stream.protocol.requests import DeltaRequest, Output, Response, SotwRequest, Terms
+from xds_server.stream.protocol.sotw import SotwSession
 
 
 def cluster(name: str, content: str = "1") -> Resource:

@@ -4,9 +4,8 @@ import pytest
 from scripted import DeltaScript, cluster, endpoints, listener, names, route
 
 from controller.api.timing import StreamTiming
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
-from xds_server.stream.requests import Terms
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, ResourceKey
+from xds_server.stream.protocol.requests import Terms
 
 A1, A2, B1 = cluster("a"), cluster("a", "2"), cluster("b")
 

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import cluster, listener, route
 
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT
-from xds_server.stream.holdings import Holdings
-from xds_server.stream.requests import Held
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, ResourceKey
+from xds_server.stream.protocol.holdings import Holdings
+from xds_server.stream.protocol.requests import Held
 
 contents = st.sampled_from(
     [route("r", "a"), route("r", "a", "b"), route("r", "c", content="2"), route("r"), listener("l"), cluster("a")]

@@ -3,9 +3,9 @@
 import pytest
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from xds_server.stream.load_session import LoadSession
-from xds_server.stream.load_wire import SUPPORTS_ALL, LoadTerms, pack_load_terms, parse_load_request
-from xds_server.stream.wire import MalformedRequestError
+from xds_server.stream.load_reporting.session import LoadSession
+from xds_server.stream.load_reporting.wire import SUPPORTS_ALL, LoadTerms, pack_load_terms, parse_load_request
+from xds_server.stream.server.wire import MalformedRequestError
 
 A, B = frozenset({"a"}), frozenset({"a", "b"})
 

@@ -10,11 +10,10 @@ from scripted import cluster
 
 from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import PATIENCE
-from xds_server.snapshot.snapshot import Snapshot
-from xds_server.snapshot.types import CLUSTER
-from xds_server.stream.loop import DELTA, StreamLoop
-from xds_server.stream.metrics import Metrics
-from xds_server.stream.owner import MAX_TYPES_PER_STREAM, Owner
+from xds_server.snapshot.snapshot import CLUSTER, Snapshot
+from xds_server.stream.server.loop import DELTA, StreamLoop
+from xds_server.stream.server.metrics import Metrics
+from xds_server.stream.server.owner import MAX_TYPES_PER_STREAM, Owner
 
 
 class AbortedError(Exception):

@@ -2,9 +2,8 @@
 
 from scripted import DeltaScript, cluster, endpoints, listener, model, names, route
 
-from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
-from xds_server.stream.requests import Terms
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, ResourceKey
+from xds_server.stream.protocol.requests import Terms
 
 
 def envoy(*resources, **more):

@@ -3,8 +3,8 @@
 import pytest
 from scripted import SotwScript, cluster, endpoints, listener, model, names, route
 
-from xds_server.snapshot.types import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.stream.requests import ResponseTooLargeError, Terms
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.stream.protocol.requests import ResponseTooLargeError, Terms
 
 A1, A2, B1 = cluster("a"), cluster("a", "2"), cluster("b")
 

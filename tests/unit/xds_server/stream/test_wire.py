@@ -2,9 +2,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 from scripted import cluster
 
-from xds_server.snapshot.types import CLUSTER
-from xds_server.stream.requests import DeltaRequest, Response, SotwRequest
-from xds_server.stream.wire import Node, pack_delta, pack_sotw, parse_delta, parse_sotw
+from xds_server.snapshot.snapshot import CLUSTER
+from xds_server.stream.protocol.requests import DeltaRequest, Response, SotwRequest
+from xds_server.stream.server.wire import Node, pack_delta, pack_sotw, parse_delta, parse_sotw
 
 
 def test_a_delta_request_is_parsed():

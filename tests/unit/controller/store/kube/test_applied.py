@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.store.kube.applied import applied
+from controller.store.kube.client import applied
 
 
 @given(st.text())

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from controller.store.events import Event, EventSeries
-from controller.store.kube.events import KubeEventSink
+from controller.store.kube.records import KubeEventSink
 from controller.store.objects import ObjectRef
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

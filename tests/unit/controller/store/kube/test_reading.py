@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.store.kube.reading import Event, read_event, read_list
-from controller.store.kube.resources import RESOURCES
+from controller.store.kube.collection import RESOURCES
+from controller.store.kube.reflector import Event, read_event, read_list
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ExpiredError, StoreError, UnavailableError
 

@@ -1,0 +1,1 @@
+"""What the two programs tell each other: routes, statuses, reports."""

@@ -1,0 +1,189 @@
+"""Conditions, as every Kubernetes object reports them (API conventions, "Typical status properties")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema, computed_field
+
+from controller.api.contract.route import ModelRoute, Split
+from controller.api.schema.scalars import Percent, Port, Time
+from controller.api.schema.values import ForeignValue
+
+
+class Condition(ForeignValue):
+    """One observation of an object's state. `lastTransitionTime` is when `status` last changed, not the words."""
+
+    type: str
+    """What is observed, such as Ready."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: str
+    """Why, in one word."""
+    message: str
+    """Why, in a sentence."""
+    observed_generation: int
+    """The generation of the object that this is about."""
+    last_transition_time: Time | None = None
+    """When status last changed."""
+
+
+def with_transitions(
+    conditions: Iterable[Condition], before: Iterable[Condition], now: datetime
+) -> tuple[Condition, ...]:
+    """Give each condition the time of its last transition, knowing the conditions before."""
+    since = {(old.type, old.status): old.last_transition_time for old in before}
+    return tuple(
+        condition.model_copy(update={"last_transition_time": since.get((condition.type, condition.status)) or now})
+        for condition in conditions
+    )
+
+
+HISTORY_LENGTH = 10
+
+# An API server that knew an older form of the route would leave out what is new in it, such as TLS: it knows none.
+_OPAQUE = WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+_BY_TYPE = Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
+
+
+class SplitStatus(Split):
+    """The split in force, why, and since when."""
+
+    local: Percent
+    """The share of the requests that stays, in percent."""
+    remote: Percent
+    """The share of the requests that goes to the remote backend, in percent."""
+    reason: str
+    """Why, in one word."""
+    message: str
+    """Why, in a sentence, with what was measured."""
+    since: Time
+    """Since when."""
+
+    @computed_field(description="Both shares in one text, such as 80/20.")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Both shares in one text, as a column shows them."""
+        return str(self)
+
+
+class LocalStatus(ForeignValue):
+    """The replicas of the local Service."""
+
+    ready: int
+    """How many are ready."""
+    total: int
+    """How many there are, but for those on their way out."""
+    capacity: int | None = None
+    """How many requests in flight those that are ready take together by maxRequestsPerReplica; what is more leaves."""
+
+    @computed_field(description="Both numbers in one text, such as 2/3.")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        """Both numbers in one text, as a column shows them."""
+        return f"{self.ready}/{self.total}"
+
+
+class RemoteStatus(ForeignValue):
+    """The remote backend."""
+
+    host: str
+    """The host that requests are sent to."""
+    healthy: bool | None = None
+    """Whether it answers; absent while nothing knows."""
+
+
+class SignalStatus(ForeignValue):
+    """One metric of spec.offloadingConfig.metrics, as it was last judged."""
+
+    name: str
+    """The name of the metric."""
+    current: str | None = None
+    """What was measured; absent while it is unknown."""
+    target: str
+    """What it is compared with."""
+    state: Literal["Clear", "Breached", "Unknown"]
+    """How the two compare."""
+    message: str | None = None
+    """Why it is unknown."""
+    since: Time | None = None
+    """Since when."""
+    at: Time | None = None
+    """When it was measured."""
+
+
+class HistoryEntry(ForeignValue):
+    """One past decision."""
+
+    at: Time
+    """When it was made."""
+    split: str
+    """The split it set, such as 80/20."""
+    reason: str
+    """Why, in one word."""
+    message: str
+    """Why, in a sentence."""
+    times: int | None = None
+    """How often it was made since then, where a sequence of decisions came again and again; absent for once."""
+    since: Time | None = None
+    """When it was made the first of these times."""
+
+
+class ModelDeploymentStatus(ForeignValue):
+    """What the controller found, decided and remembers."""
+
+    observed_generation: int = 0
+    """The generation of the object that this status is about."""
+    conditions: Annotated[tuple[Condition, ...], _BY_TYPE] = ()
+    """What holds of the model: Accepted, ResolvedRefs, Programmed, LocalHealthy, RemoteHealthy, Offloading, Paused and
+    Ready."""
+    serving_port: Port | None = None
+    """The port on the gateway that serves the model, kept for life."""
+    metric_port: Port | None = None
+    """The port of the model's metrics on the platform."""
+    workspace: str | None = None
+    """The workspace on the platform."""
+    created_at_on_beamlit: Time | None = None
+    """When the model was created on the platform."""
+    updated_at_on_beamlit: Time | None = None
+    """When the model was last changed on the platform."""
+    split: SplitStatus | None = None
+    """The split in force."""
+    local: LocalStatus | None = None
+    """The replicas of the local Service."""
+    remote: RemoteStatus | None = None
+    """The remote backend, if the model has one."""
+    signals: tuple[SignalStatus, ...] | None = None
+    """The metrics, as they were last judged."""
+    route: Annotated[ModelRoute | None, _OPAQUE] = None
+    """The whole configuration of the model for the xDS server. It has no secret in it."""
+    memory: Annotated[dict[str, Any] | None, _OPAQUE] = None
+    """What the decision remembers, so that a restart continues exactly."""
+    history: tuple[HistoryEntry, ...] = ()
+    """The last decisions, newest first."""
+
+    @computed_field(description="Whether requests are being offloaded now.")  # type: ignore[prop-decorator]
+    @property
+    def offloading_status(self) -> bool:
+        """Whether requests are being offloaded now: what the original has, and never wrote (prior fault 30)."""
+        return self.split is not None and self.split.remote > 0
+
+    def as_object(self) -> dict[str, Any]:
+        """Return the status as the store takes it: JSON types only, nothing absent."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+_WITHDRAWING = ("Conflict", "NoPort")
+
+
+def is_withdrawn(status: Mapping[str, Any]) -> bool:
+    """Say whether a status, as it is stored, has no route because the controller took it away: another model has it.
+
+    A route that merely vanished (a status restored from a backup, or not written yet) is not withdrawn.
+    """
+    return not status.get("route") and any(
+        isinstance(one, Mapping) and one.get("type") == "Accepted" and one.get("reason") in _WITHDRAWING
+        for one in status.get("conditions") or ()
+    )

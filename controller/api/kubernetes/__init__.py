@@ -1,0 +1,1 @@
+"""Objects of Kubernetes itself, as far as they are read here."""

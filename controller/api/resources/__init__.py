@@ -1,0 +1,1 @@
+"""What users write: our kinds, and the configuration file."""

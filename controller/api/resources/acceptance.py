@@ -1,0 +1,111 @@
+"""What is accepted of a ModelDeployment but is not, or not yet, what its author may expect: said, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.metrics import LabelSelector, MetricByName, MetricSpec, RequestsMetric
+from controller.api.resources.model import ModelDeployment, OffloadingConfig
+from controller.api.schema.errors import FieldError, Path
+from controller.api.schema.http import is_of_credentials
+
+_NO_EFFECT = "has no effect yet"
+_NOT_MEASURED = "is not measured yet: requests leave only when no replica is ready"
+_ONLY_SHOWN = (
+    "is measured, shown in status.signals, and has no effect yet: requests leave only when no replica is ready"
+)
+_NO_SHARE = "requests are no share of anything: it stays unknown with type Utilization"
+
+# By field: what is not served in this version, and what happens instead.
+_SPEC = {
+    "frontend": f"{_NO_EFFECT}: clients reach the model on the gateway, at the port in status.servingPort",
+    "metric_service_ref": _NO_EFFECT,
+    "serverless_config": f"{_NO_EFFECT}: there is no platform that the model is deployed on",
+}
+_BEHAVIOR = {
+    "mode": f"{_NO_EFFECT}: it is as if it were Threshold",
+    "offload_after": f"{_NO_EFFECT}: metrics are not measured",
+    "restore_after": f"{_NO_EFFECT}: metrics are not measured",
+    "tolerance": f"{_NO_EFFECT}: metrics are not measured",
+    "max_step": _NO_EFFECT,
+    "on_unknown": f"{_NO_EFFECT}: metrics are not measured",
+}
+
+
+def warnings_of(model: ModelDeployment) -> tuple[FieldError, ...]:
+    """List what in the spec is not served as it is written, in the order of the fields. Valid objects only."""
+    return tuple(_in_spec(model))
+
+
+def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
+    spec, at = model.spec, ("spec",)
+    yield from _not_default(spec, _SPEC, at)
+    for index, policy in enumerate(spec.policies):
+        # One of this cluster, which is not enforced either, keeps everything local: that is told as a fault.
+        if policy.ref_type == "remotePolicy":
+            what = "names no policy" if not policy.name else "is not enforced yet"
+            yield FieldError(
+                (*at, "policies", index), f"{what}: requests may go to the remote backend whatever it says"
+            )
+    if spec.offloading_config:
+        yield from _in_offloading(spec.offloading_config, (*at, "offloadingConfig"))
+
+
+def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldError]:
+    yield from _not_default(offloading.behavior, _BEHAVIOR, (*at, "behavior"))
+    for index, metric in enumerate(offloading.metrics):
+        yield from _in_metric(metric, (*at, "metrics", index))
+    if offloading.remote_backend:
+        yield from _in_backend(offloading.remote_backend, (*at, "remoteBackend"))
+    for index, backend in enumerate(offloading.remote_backends or ()):
+        where = (*at, "remoteBackends", index)
+        if index:
+            yield FieldError(where, f"{_NO_EFFECT}: only the first backend is used")
+        else:
+            yield from _in_backend(backend, where)
+
+
+def _in_metric(metric: MetricSpec, at: Path) -> Iterator[FieldError]:
+    source = metric.source
+    yield FieldError(at, _ONLY_SHOWN if isinstance(source, RequestsMetric) else _NOT_MEASURED)
+    if isinstance(source, RequestsMetric) and metric.target.type == "Utilization":
+        yield FieldError((*at, "requests", "target"), _NO_SHARE)
+    if isinstance(source, MetricByName):
+        field = (*at, to_camel(metric.field), "metric")
+        if source.metric.target:
+            yield FieldError((*field, "target"), "belongs beside metric, not into it; it is taken as if it stood there")
+        if source.metric.selector:
+            yield from _in_selector(source.metric.selector, (*field, "selector"))
+
+
+def _in_selector(selector: LabelSelector, at: Path) -> Iterator[FieldError]:
+    for name, value in selector.misplaced.items():
+        taken = "it is taken as if it stood there" if isinstance(value, str) else "it is left out"
+        yield FieldError((*at, name), f"belongs into matchLabels; {taken}")
+
+
+def _in_backend(backend: RemoteBackend, at: Path) -> Iterator[FieldError]:
+    oauth = backend.auth_config.oauth_config if backend.auth_config else None
+    if oauth and oauth.client_secret.get_secret_value():
+        yield FieldError(
+            (*at, "authConfig", "oauthConfig", "clientSecret"),
+            "everybody who may read this object can read it; put it into a Secret and name that in clientSecretRef",
+        )
+    for name in filter(is_of_credentials, backend.headers_to_add):
+        yield FieldError(
+            (*at, "headersToAdd", name),
+            "everybody who may read this object can read it, also in its status; put it into a Secret and name that in "
+            "authConfig.apiKey",
+        )
+
+
+def _not_default(value: BaseModel, words: Mapping[str, str], at: Path) -> Iterator[FieldError]:
+    fields: dict[str, Any] = type(value).model_fields
+    for name, text in words.items():
+        if getattr(value, name) != fields[name].get_default():
+            yield FieldError((*at, to_camel(name)), text)

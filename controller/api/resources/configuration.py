@@ -1,0 +1,108 @@
+"""The configuration file (`--config`): the keys of the original, all optional. A key it does not know is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from controller.api.resources.backend import RemoteBackend
+from controller.api.schema.errors import FieldFaultError
+from controller.api.schema.http import is_of_credentials
+from controller.api.schema.scalars import Flag, Port, Shape
+from controller.api.schema.values import ApiValue
+
+# As Go programs write it: `:8080` is every address of the host; "0" or nothing turns the address off.
+ListenAddress = Annotated[
+    str,
+    Shape(r"(0|((\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}))?", 'an address such as ":8080", or "0" for none'),
+]
+
+
+def _listed(value: object) -> object:
+    """Take `a, b` for a list, as the original's chart writes it."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+Namespaces = Annotated[
+    tuple[Annotated[str, Shape(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the name of a namespace")], ...],
+    BeforeValidator(_listed),
+]
+
+
+class PrometheusConfiguration(ApiValue):
+    """Where Prometheus answers; an address without a scheme means http."""
+
+    address: str = ""
+
+
+class MetricInformer(ApiValue):
+    """Where the numbers of `spec.offloadingConfig.metrics` come from."""
+
+    type: Literal["kubernetes", "prometheus"] = "kubernetes"
+    prometheus: PrometheusConfiguration | None = None
+
+
+class ProxyService(ApiValue):
+    """The Service of the gateway: the Envoys that clients reach."""
+
+    namespace: str = "default"
+    name: str
+    port: Port | None = None
+    admin_port: Port | None = None
+
+
+class DefaultRemoteBackend(RemoteBackend):
+    """The backend of models that name none. Its headers may also stand under `headers`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _headers_by_either_name(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "headers" not in given:
+            return given
+        if "headersToAdd" in given:
+            raise FieldFaultError(("headers",), "says the same as headersToAdd; keep one of them")
+        return {"headersToAdd" if name == "headers" else name: value for name, value in given.items()}
+
+
+class Configuration(ApiValue):
+    """What holds for all models.
+
+    `namespaces` (none: all) are those that are watched. `defaultRemoteBackend` serves models that name no backend.
+    """
+
+    metrics_addr: ListenAddress = ":8080"
+    probe_addr: ListenAddress = ":8081"
+    secure_metrics: Flag = False
+    enable_leader_election: Flag = True
+    enable_http2: Annotated[Flag, Field(alias="enableHTTP2")] = False
+    namespaces: Namespaces = ()
+    metric_informer: MetricInformer | None = None
+    proxy_service: ProxyService | None = None
+    default_remote_backend: DefaultRemoteBackend | None = None
+
+    def not_served(self) -> tuple[str, ...]:
+        """Say which of the keys that are set have no effect in this version."""
+        without_effect = {
+            "secureMetrics": self.secure_metrics,
+            "enableHTTP2": self.enable_http2,
+            "metricInformer": self.metric_informer is not None,
+        }
+        return tuple(f"{key}: has no effect yet" for key, given in without_effect.items() if given)
+
+    @property
+    def gateway(self) -> tuple[str, str] | None:
+        """The namespace and the name of the Service of the gateway, if it is said."""
+        return (self.proxy_service.namespace, self.proxy_service.name) if self.proxy_service else None
+
+    def shown(self) -> tuple[str, ...]:
+        """Say which of the keys seem to hold a credential that statuses show: a route has all headers in it."""
+        headers = self.default_remote_backend.headers_to_add if self.default_remote_backend else {}
+        return tuple(
+            f"defaultRemoteBackend.headersToAdd.{name}: stands in the status of every model that uses this backend; "
+            "a credential belongs into authConfig"
+            for name in filter(is_of_credentials, headers)
+        )

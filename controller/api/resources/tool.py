@@ -1,0 +1,35 @@
+"""ToolDeployment (`deployment.beamlit.com/v1alpha1`): the empty kind of the original, so that its objects are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from controller.api.kubernetes.objects import ObjectMeta
+from controller.api.schema.values import ApiValue, ForeignValue
+
+API_VERSION = "deployment.beamlit.com/v1alpha1"
+KIND = "ToolDeployment"
+
+
+class ToolDeploymentSpec(ApiValue):
+    """What a tool is. It has no effect yet."""
+
+    foo: str = ""
+    """An example. It has no effect."""
+
+
+class ToolDeploymentStatus(ForeignValue):
+    """What was found of a tool: nothing yet."""
+
+
+class ToolDeployment(ApiValue):
+    """A tool or MCP server. It has no effect yet."""
+
+    api_version: Literal["deployment.beamlit.com/v1alpha1"] = "deployment.beamlit.com/v1alpha1"
+    kind: Literal["ToolDeployment"] = "ToolDeployment"
+    metadata: ObjectMeta
+    spec: ToolDeploymentSpec = ToolDeploymentSpec()
+    # Nobody's to write yet.
+    status: Annotated[Any, Field(exclude=True)] = None

@@ -1,0 +1,156 @@
+"""Forms of text that HTTP gives: hosts, paths, headers, and the URLs made of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from controller.api.schema.cel import Checked, Rule, matches
+from controller.api.schema.errors import FieldFaultError
+from controller.api.schema.scalars import Shape
+
+# What RFC 9110 calls a token, but without "%", which begins a substitution in Envoy.
+HeaderName = Annotated[
+    str, Field(max_length=256), Shape(r"[!#$&'*+.^_`|~0-9A-Za-z-]+", "the name of a header, without spaces, ':' or '%'")
+]
+# What a route of an older version may have.
+HeaderLine = Annotated[str, Field(max_length=8000), Shape(r"[^\r\n\x00]*", "the value of a header, on one line")]
+# RFC 9110, section 5.5: no control characters but the tab. Envoy fails each request that it should put others into.
+HeaderValue = Annotated[
+    str,
+    Field(max_length=8000),
+    Shape(r"[^\x00-\x08\x0a-\x1f\x7f]*", "the value of a header, on one line, without control characters"),
+]
+
+# RFC 9110, section 7.6.1, and what frames a message.
+_OF_THE_CONNECTION = (
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+)
+# Envoy, "Router", "HTTP headers (consumed)": what says how often and how long a request is tried.
+_STEERING = (
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+)
+# What is sent in these is a credential, whoever wrote it.
+CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
+_HOST_IS_GIVEN = "may not be set: the Host that is sent is remoteBackend.host"
+_NOT_OURS = "may not be set: it belongs to the connection, which is Envoy's"
+_NOT_SENT = "may not be set: Envoy does as it says, and does not send it"
+
+
+def _free(headers: dict[str, str]) -> dict[str, str]:
+    for name in headers:
+        if name.lower() == "host":
+            raise FieldFaultError((name,), _HOST_IS_GIVEN)
+        if name.lower() in _OF_THE_CONNECTION:
+            raise FieldFaultError((name,), _NOT_OURS)
+        if name.lower() in _STEERING:
+            raise FieldFaultError((name,), _NOT_SENT)
+    return headers
+
+
+def _free_name(name: str) -> str:
+    if name.lower() == "host":
+        raise ValueError(_HOST_IS_GIVEN)
+    if name.lower() in _OF_THE_CONNECTION:
+        raise ValueError(_NOT_OURS)
+    return name
+
+
+def is_of_credentials(name: str) -> bool:
+    """Tell whether the header of this name usually has a credential in it."""
+    return name.lower() in CREDENTIAL_HEADERS
+
+
+_RESERVED, _STEERS = (f"[{', '.join(map(repr, names))}]" for names in (_OF_THE_CONNECTION, _STEERING))
+
+HeadersToAdd = Annotated[
+    dict[HeaderName, HeaderValue],
+    Field(max_length=32),
+    AfterValidator(_free),
+    Checked(
+        Rule("self.all(name, size(name) <= 256)", "the name of a header must have at most 256 characters"),
+        Rule("self.all(name, name.lowerAscii() != 'host')", f"Host {_HOST_IS_GIVEN}"),
+        Rule(f"self.all(name, !(name.lowerAscii() in {_RESERVED}))", f"a header of the connection {_NOT_OURS}"),
+        Rule(f"self.all(name, !(name.lowerAscii() in {_STEERS}))", f"what steers Envoy {_NOT_SENT}"),
+    ),
+]
+FreeHeaderName = Annotated[
+    HeaderName,
+    AfterValidator(_free_name),
+    Checked(
+        Rule("self.lowerAscii() != 'host'", _HOST_IS_GIVEN),
+        Rule(f"!(self.lowerAscii() in {_RESERVED})", _NOT_OURS),
+    ),
+]
+
+_PORT = r"0{0,4}([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_NO_PORT = "must have a port from 1 to 65535"
+
+
+def _has_a_port_there_is(text: str) -> str:
+    named = re.fullmatch(r"(?:https?://)?(?:\[[^]]*\]|[^][/:]*):([0-9]+)(?:/.*)?", text)
+    if named and not 1 <= int(named[1]) <= 65535:
+        raise ValueError(f"{_NO_PORT}, has {named[1]}")
+    return text
+
+
+Authority = Annotated[
+    str,
+    Field(max_length=260),
+    Shape(
+        r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?",
+        "a host or host:port, such as models.example.com:8080 or [::1]:80, without a scheme or a path",
+    ),
+    AfterValidator(_has_a_port_there_is),
+    Checked(Rule(f'!self.matches(":[0-9]+$") || self.matches(":{_PORT}$")', _NO_PORT)),
+]
+ServerName = Annotated[
+    str, Field(max_length=253), Shape(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "a host name, without a port")
+]
+
+UrlPath = Annotated[
+    str, Field(max_length=2048), Shape(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?", "a path such as /v1, without a query")
+]
+CheckedPath = Annotated[
+    str, Field(max_length=2048), Shape(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*", "a path such as /healthz")
+]
+
+
+def _knows_its_variables(prefix: str) -> str:
+    if not re.fullmatch(_PREFIX, prefix):
+        raise ValueError(_VARIABLES)
+    return prefix
+
+
+_PREFIX = r"([^$]|[$]workspace|[$]model)*"
+_VARIABLES = "may use the variables $workspace and $model, no others; write %24 for a dollar sign"
+PathPrefix = Annotated[UrlPath, AfterValidator(_knows_its_variables), Checked(Rule(matches(_PREFIX), _VARIABLES))]
+
+Url = Annotated[
+    str,
+    Field(max_length=2048),
+    Shape(
+        r"(https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?)?",
+        "a URL such as https://auth.example.com/oauth/token",
+    ),
+    AfterValidator(_has_a_port_there_is),
+    Checked(
+        Rule(f'!self.matches("^https?://[^/]*:[0-9]+(/|$)") || self.matches("^https?://[^/]*:{_PORT}(/|$)")', _NO_PORT)
+    ),
+]

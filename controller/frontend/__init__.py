@@ -1,0 +1,1 @@
+"""How clients reach Envoy: who has which Service and which port. Pure."""

@@ -1,0 +1,145 @@
+"""On which port of the gateway each model is served: a rule that says which port, and a table that keeps them apart.
+
+The table is level-based: a model has the port that its status says, for as long as it says so, and beside it the one it
+was given last. So a port is not given away before whoever moves from it has really moved, a restart changes nothing,
+and if two statuses say one port (restored, or written by hand), the older object has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from controller.frontend.claims import Refusal, Seniority
+from controller.store.objects import ObjectRef
+
+NOBODY: frozenset[ObjectRef] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePorts:
+    """The gateway stands where clients call the Services: each model has the node port or the port of its Service.
+
+    The model that has a port keeps it, against an older one too: an edit of one file takes nothing from another.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatedPorts:
+    """The gateway has ports of its own: each model is given the lowest free one, and keeps it for life.
+
+    `first` and `last` are both included. A port that a status says is kept also if it lies outside of them.
+    """
+
+    first: int = 10_000
+    last: int = 29_999
+
+    def lowest_free(self, taken: Container[int]) -> int | None:
+        """Return the lowest port that is not taken."""
+        return next((port for port in range(self.first, self.last + 1) if port not in taken), None)
+
+
+PortRule = ServicePorts | AllocatedPorts
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The port of a model, if it has one; and if it does not have the one it wants, why.
+
+    `again` are other models for which a port became free.
+    """
+
+    port: int | None
+    refusal: Refusal | None = None
+    again: frozenset[ObjectRef] = NOBODY
+
+
+_Choice = tuple[int | None, Refusal | None]
+
+
+class GatewayPorts:
+    """Who has which port, and who waits for one."""
+
+    def __init__(self, rule: PortRule) -> None:
+        self._rule = rule
+        self._holders: dict[int, ObjectRef] = {}
+        self._ages: dict[ObjectRef, Seniority] = {}
+        self._said: dict[ObjectRef, int] = {}
+        self._given: dict[ObjectRef, int] = {}
+        # Who asked in vain, for a certain port or for any.
+        self._waiting: dict[ObjectRef, int | None] = {}
+
+    @property
+    def for_life(self) -> bool:
+        """Whether a model keeps its port also while it is not served."""
+        return isinstance(self._rule, AllocatedPorts)
+
+    def has(self, model: ObjectRef, port: int | None) -> bool:
+        """Say whether a port is a model's."""
+        return port is not None and self._holders.get(port) == model
+
+    def observe(self, model: ObjectRef, age: Seniority, port: int | None) -> frozenset[ObjectRef]:
+        """Take in which port the status of a model says; return the other models to look at again."""
+        self._ages[model] = age
+        again = self._free(model, self._replaced(self._said, model, port))
+        if port is None:
+            return again
+        holder = self._holders.setdefault(port, model)
+        if holder != model and age < self._ages[holder]:
+            self._holders[port] = model
+            return again | {holder}
+        return again
+
+    def settle(self, model: ObjectRef, wanted: int | None, kept: int | None) -> Settled:
+        """Settle on the port that a model is served on: the one it wants, or else the one it is kept on.
+
+        Both are what the model's Service and its present route say; None when it wants, or is kept on, none.
+        """
+        self._waiting.pop(model, None)
+        port, refusal = self._choice(model, wanted, kept)
+        again = self._free(model, self._replaced(self._given, model, port))
+        if port is not None:
+            self._holders[port] = model
+        return Settled(port, refusal, again)
+
+    def forget(self, model: ObjectRef) -> frozenset[ObjectRef]:
+        """Free what a model has; return the other models to look at again."""
+        again = self.settle(model, None, None).again
+        again |= self._free(model, self._said.pop(model, None))
+        self._ages.pop(model, None)
+        return again
+
+    def _choice(self, model: ObjectRef, wanted: int | None, kept: int | None) -> _Choice:
+        taken = wanted if wanted is not None else kept
+        if taken is None:
+            return None, None
+        if isinstance(self._rule, AllocatedPorts):
+            return self._allocated(model, self._rule)
+        holder = self._holders.get(taken)
+        if holder in (None, model):
+            return taken, None
+        self._waiting[model] = taken
+        return kept if self.has(model, kept) else None, Refusal("Conflict", f"port {taken} is already that of {holder}")
+
+    def _allocated(self, model: ObjectRef, rule: AllocatedPorts) -> _Choice:
+        for port in (self._said.get(model), self._given.get(model)):
+            if self.has(model, port):
+                return port, None
+        free = rule.lowest_free(self._holders)
+        if free is None:
+            self._waiting[model] = None
+            return None, Refusal("NoPort", f"all ports of the gateway, {rule.first} to {rule.last}, have a model")
+        return free, None
+
+    def _replaced(self, ports: dict[ObjectRef, int], model: ObjectRef, port: int | None) -> int | None:
+        before = ports.pop(model, None)
+        if port is not None:
+            ports[model] = port
+        return before
+
+    def _free(self, model: ObjectRef, port: int | None) -> frozenset[ObjectRef]:
+        """Free a port that a model had, unless it still has it; return who waits for it."""
+        if port is None or not self.has(model, port) or port in (self._said.get(model), self._given.get(model)):
+            return NOBODY
+        del self._holders[port]
+        return frozenset(other for other, wanted in self._waiting.items() if wanted in (None, port))

@@ -1,0 +1,1 @@
+"""One Envoy and its life: bootstrap, process, admin interface, drain."""

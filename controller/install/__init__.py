@@ -1,0 +1,1 @@
+"""What is installed into a cluster, written from the models: custom resource definitions."""

@@ -1,0 +1,1 @@
+"""What an object asks for, whatever its kind."""

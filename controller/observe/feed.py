@@ -1,0 +1,159 @@
+"""Which replicas of the xDS server there are, and following what each of them reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+
+from controller.api.contract.reports import PATH, LoadReport, ModelReport, ReplicaReport
+from controller.api.kubernetes.endpoints import replicas_of
+from controller.api.kubernetes.objects import EndpointSlice
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
+from controller.api.timing import REAL, ReportTiming
+from controller.observe.proxies import Fleet
+from controller.store.cache import Cache
+from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+ADMIN_PORT = "admin"
+
+
+class ReplicaWatch:
+    """Follows the EndpointSlices of one Service (namespace and name). `always` are replicas that it need not name."""
+
+    def __init__(self, store: ObjectStore, service: tuple[str, str], always: frozenset[str] = frozenset()) -> None:
+        self._store = store
+        self._service = service
+        self._always = always
+
+    async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
+        """Put the addresses (`host:port`) of all replicas into the queue, again whenever they change."""
+        cache, last = Cache(), None
+        async for batch in self._store.watch(["EndpointSlice"]):
+            cache.apply(batch)
+            now = self._always | addresses_of(cache.slices_of(*self._service))
+            if now != last:
+                last = now
+                logger.info("replicas of the xDS server", extra={"count": len(now)})
+                replicas.put_nowait(now)
+
+
+def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
+    """List where replicas that are there answer: ready or not, for one that is not still has its Envoys."""
+    parsed = []
+    for stored in slices:
+        try:
+            parsed.append(parse(EndpointSlice, stored.raw))
+        except InvalidObjectError as error:
+            logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
+    found = replicas_of(parsed, ADMIN_PORT)
+    return frozenset(
+        f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in found
+    )
+
+
+Observer = Callable[[frozenset[ObjectRef] | None], None]
+
+# What ends a stream before its time: the connection, or words that are no reports.
+_FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError)
+
+
+class Feed:
+    """Keeps a `Fleet` current.
+
+    `observer` is told which models something changed for, None for all of them; it must not wait.
+    """
+
+    def __init__(self, fleet: Fleet, observer: Observer, timing: ReportTiming = REAL.reports) -> None:
+        self._fleet = fleet
+        self._observer = observer
+        self._timing = timing
+
+    async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
+        """Follow the replicas that the queue named last (`host:port` each), until cancelled."""
+        timeout = httpx.Timeout(self._timing.connect, read=self._timing.alive_within)
+        # Replicas are in the cluster: a proxy of the environment is not for them.
+        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client, asyncio.TaskGroup() as following:
+            tasks: dict[str, asyncio.Task[None]] = {}
+            while True:
+                wanted = await replicas.get()
+                for replica in tasks.keys() - wanted:
+                    tasks.pop(replica).cancel()
+                    self._fleet.drop(replica)
+                    self._observer(None)
+                for replica in wanted - tasks.keys():
+                    self._fleet.expect(replica)
+                    tasks[replica] = following.create_task(self._one(replica, client))
+
+    async def _one(self, replica: str, client: httpx.AsyncClient) -> None:
+        """Follow one replica for ever; once it has been away for too long, it does not count."""
+        first, longest = self._timing.first_retry, self._timing.longest_retry
+        while True:
+            away = asyncio.get_running_loop().call_later(self._timing.forget_after, self._forget, replica)
+            try:
+                # A fresh start after each stream that worked: the first attempt is at once.
+                async for attempt in AsyncRetrying(
+                    retry=retry_if_exception_type(_FAILURES),
+                    wait=wait_exponential_jitter(multiplier=first, max=longest, jitter=first),
+                ):
+                    with attempt:
+                        await self._listen(replica, client, away)
+            finally:
+                away.cancel()
+            await asyncio.sleep(self._timing.pause)  # a stream that ends as soon as it begins is no reason to spin
+
+    def _forget(self, replica: str) -> None:
+        logger.warning("replica of the xDS server not heard", extra={"replica": replica})
+        self._fleet.drop(replica)
+        self._observer(None)
+
+    async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
+        """Read one stream to its end. Raises one of `_FAILURES` while nothing was heard yet."""
+        first: list[ModelReport] = []
+        synced = False
+        with contextlib.ExitStack() as quiet:
+            async with client.stream("GET", f"http://{replica}{PATH}") as response:
+                response.raise_for_status()
+                async for line in response.aiter_lines():
+                    said = _read(line)
+                    if isinstance(said, ReplicaReport):
+                        news = self._fleet.count(replica, said, asyncio.get_running_loop().time())
+                        if news and synced:
+                            self._observer(None)
+                    elif isinstance(said, LoadReport):
+                        self._fleet.loads.hear(said, datetime.now(UTC))
+                        continue
+                    elif synced:
+                        self._observer(frozenset((self._fleet.hear(replica, said),)))
+                    else:
+                        first.append(said)
+                        continue
+                    if not synced:
+                        synced = True
+                        away.cancel()
+                        quiet.enter_context(contextlib.suppress(*_FAILURES))
+                        self._fleet.complete(replica, frozenset(self._fleet.hear(replica, one) for one in first))
+                        self._observer(None)
+                        logger.info("replica of the xDS server heard", extra={"replica": replica})
+        if not synced:
+            raise ValueError("ended before everything was said")
+
+
+def _read(line: str) -> ModelReport | LoadReport | ReplicaReport:
+    """Read one line. Raises ValueError or InvalidObjectError for what is no report."""
+    said = json.loads(line)
+    if not isinstance(said, dict):
+        raise ValueError("not a report")
+    if "name" in said:
+        return parse(ModelReport, said)
+    return parse(LoadReport, said) if "node" in said else parse(ReplicaReport, said)

@@ -1,0 +1,140 @@
+"""Everything the controller watches, parsed once per version, and which models an object concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.kubernetes.objects import EndpointSlice, Service, Workload
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.errors import FieldError, InvalidObjectError
+from controller.api.schema.values import parse
+from controller.store.cache import Cache
+from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import Batch
+
+MODEL = "ModelDeployment"
+KINDS = (MODEL, "Service", "EndpointSlice", "Deployment", "StatefulSet")
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One ModelDeployment at one version: as it is stored, what its spec says, and the status it has.
+
+    `model` is None when the store let in what does not fit the schema, and `errors` say why. Such an object is there
+    all the same: it is not a deleted one.
+    """
+
+    stored: StoredObject
+    model: ModelDeployment | None
+    errors: tuple[FieldError, ...]
+    status: ModelDeploymentStatus
+
+
+class World:
+    """The objects as they are now, and an index from each to the models that refer to it."""
+
+    def __init__(self) -> None:
+        self._cache = Cache()
+        self._parsed: dict[ObjectRef, tuple[StoredObject, BaseModel | None]] = {}
+        self._seen: dict[ObjectRef, Seen] = {}
+        self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
+        self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
+
+    def apply(self, batch: Batch) -> frozenset[ObjectRef]:
+        """Take in a batch and return the models to look at again."""
+        concerned: set[ObjectRef] = set()
+        for ref in self._cache.apply(batch):
+            if self._cache.find(ref) is None:
+                self._parsed.pop(ref, None)
+                self._seen.pop(ref, None)
+            if ref.kind == MODEL:
+                concerned.add(ref)
+            concerned |= self._concerns.get(ref, set())
+        return frozenset(concerned)
+
+    def refers(self, model: ObjectRef, to: Iterable[ObjectRef]) -> None:
+        """Record what a model refers to, in place of what it referred to before."""
+        references = frozenset(to)
+        before = self._references.pop(model, frozenset())
+        for ref in before - references:
+            self._concerns[ref].discard(model)
+            if not self._concerns[ref]:
+                del self._concerns[ref]
+        if references:
+            self._references[model] = references
+        for ref in references - before:
+            self._concerns.setdefault(ref, set()).add(model)
+
+    def stored(self, ref: ObjectRef) -> StoredObject | None:
+        """Find an object as it is stored."""
+        return self._cache.find(ref)
+
+    def models(self) -> Iterable[ObjectRef]:
+        """Name every ModelDeployment."""
+        return self._cache.objects(MODEL)
+
+    def model(self, ref: ObjectRef) -> Seen | None:
+        """Find a ModelDeployment; None means that there is none."""
+        stored = self._cache.find(ref)
+        if stored is None:
+            return None
+        seen = self._seen.get(ref)
+        if seen is None or seen.stored is not stored:
+            self._seen[ref] = seen = seen_of(stored)
+        return seen
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """Find a Service."""
+        return self._find(ObjectRef("Service", namespace, name), Service)
+
+    def workload(self, ref: ObjectRef) -> Workload | None:
+        """Find a Deployment or StatefulSet."""
+        return self._find(ref, Workload)
+
+    def slices(self, namespace: str, service: str) -> Iterable[EndpointSlice]:
+        """List the EndpointSlices of a Service."""
+        found = (self._find(one.ref, EndpointSlice) for one in self._cache.slices_of(namespace, service))
+        return [one for one in found if one]
+
+    def _find(self, ref: ObjectRef, schema: type[Value]) -> Value | None:
+        stored = self._cache.find(ref)
+        if stored is None:
+            return None
+        held, parsed = self._parsed.get(ref, (None, None))
+        if held is not stored:
+            try:
+                parsed = parse(schema, stored.raw)
+            except InvalidObjectError:
+                # Of what models only refer to, a thing that cannot be read is a thing that is missing.
+                parsed = None
+            self._parsed[ref] = (stored, parsed)
+        return parsed if isinstance(parsed, schema) else None
+
+
+def seen_of(stored: StoredObject) -> Seen:
+    """Read a ModelDeployment."""
+    try:
+        return Seen(stored, parse(ModelDeployment, stored.raw), (), previous_status(stored))
+    except InvalidObjectError as error:
+        return Seen(stored, None, error.errors, previous_status(stored))
+
+
+def previous_status(stored: StoredObject) -> ModelDeploymentStatus:
+    """Read the status back; what another version or somebody's hand wrote there, and cannot be read, counts as none."""
+    legible: dict[str, Any] = dict(stored.status)
+    try:
+        return parse(ModelDeploymentStatus, legible)
+    except InvalidObjectError as error:
+        for field in {fault.path[0] for fault in error.errors if fault.path}:
+            legible.pop(str(field), None)
+    try:
+        return parse(ModelDeploymentStatus, legible)
+    except InvalidObjectError:
+        return ModelDeploymentStatus()

@@ -1,0 +1,1 @@
+"""From intent, facts and memory to what shall be written. Pure."""

@@ -1,0 +1,1 @@
+"""The programs, each composed of its parts."""

@@ -1,0 +1,74 @@
+"""The admin address: health, metrics, and what the program has to tell beside them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from controller.api.timing import REAL
+from controller.gateway.bootstrap import HostPort
+from controller.programs.lifetime import CannotStartError
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """What the admin address shows: whether we are ready (or why not), the metrics, and routes of the program's own.
+
+    When the program ends, requests have `shutdown` seconds to end.
+    """
+
+    not_ready: Callable[[], str | None]
+    metrics: CollectorRegistry
+    routes: Sequence[web.RouteDef] = ()
+    shutdown: float = REAL.farewell
+
+    @contextlib.asynccontextmanager
+    async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:
+        """Serve on `address` (port 0: any) and yield the port. Raises CannotStartError, which names `option`."""
+        app = web.Application()
+        app.add_routes(
+            [
+                *self.routes,
+                web.get("/metrics", self._metrics),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                # As the original's deployment probes it.
+                web.get("/healthz", self._livez),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.shutdown)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, address.host, address.port).start()
+            except OSError as error:
+                raise CannotStartError(f"{option} {address}: {error.strerror or error}") from error
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self.metrics), headers={"Content-Type": content_type})
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        reason = self.not_ready()
+        return web.Response(text=f"{reason}\n", status=503) if reason else web.Response(text="ok\n")
+
+
+def report_route(report: Callable[[], Mapping[str, Any]]) -> web.RouteDef:
+    """Build the route behind which `beamlit status` finds its report."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(report())
+
+    return web.get("/status", answer)

@@ -1,0 +1,71 @@
+"""The token by which an xDS server knows an Envoy, from a file: a mounted Secret, say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic.alias_generators import to_camel
+
+from controller.api.resources.configuration import Configuration
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
+from controller.store.manifest.manifest import parse_yaml
+from controller.store.manifest.nodes import ManifestError
+
+
+class NodeTokenError(Exception):
+    """The file cannot be used; the message names it and the reason."""
+
+
+def read_node_token(path: Path) -> str:
+    """Read the token; white space around it does not count. Raises NodeTokenError."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NodeTokenError(
+            f"--node-token-file {path}: {getattr(error, 'strerror', None) or 'is not text'}"
+        ) from error
+    if not token:
+        raise NodeTokenError(f"--node-token-file {path}: is empty")
+    return token
+
+
+class ConfigurationFileError(Exception):
+    """The configuration cannot be used; the message names file, line and field, or the flag, of each mistake."""
+
+
+def configured(path: Path | None, overrides: Mapping[str, object]) -> Configuration:
+    """Read the file, if there is one, and lay `overrides` (by the names of `Configuration`) over it.
+
+    Raises ConfigurationFileError.
+    """
+    configuration = read_configuration(path) if path else Configuration()
+    try:
+        given = parse(Configuration, {to_camel(name): value for name, value in overrides.items()})
+    except InvalidObjectError as error:
+        flags = {to_camel(name): f"--{name.removeprefix('enable_').replace('_', '-')}" for name in overrides}
+        raise ConfigurationFileError(
+            "\n".join(f"{flags[str(one.path[0])]}: {one.message}" for one in error.errors)
+        ) from error
+    return configuration.model_copy(update={name: getattr(given, name) for name in overrides})
+
+
+def read_configuration(path: Path) -> Configuration:
+    """Read one document of YAML or JSON; an empty file configures nothing. Raises ConfigurationFileError."""
+    try:
+        documents = parse_yaml(path.read_text(encoding="utf-8"))
+    except ManifestError as error:
+        raise ConfigurationFileError(f"{path}:{error.line}: {error.message}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationFileError(f"{path}: {error}") from error
+    if not documents:
+        return Configuration()
+    document, *more = documents
+    if more:
+        raise ConfigurationFileError(f"{path}:{more[0].line_of(())}: must be one document")
+    try:
+        return parse(Configuration, document.raw)
+    except InvalidObjectError as error:
+        lines = (f"{path}:{document.line_of(one.path)}: {one}" for one in error.errors)
+        raise ConfigurationFileError("\n".join(lines)) from error

@@ -1,0 +1,192 @@
+"""`beamlit controller`: one of its replicas decides for the models of a cluster, the others stand by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from prometheus_client import CollectorRegistry, Gauge
+
+from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.resources.configuration import Configuration
+from controller.api.timing import Timing
+from controller.frontend.ports import AllocatedPorts
+from controller.gateway.bootstrap import HostPort
+from controller.observe.feed import Feed, ReplicaWatch
+from controller.observe.index import KINDS
+from controller.observe.proxies import Fleet
+from controller.programs.admin import Admin
+from controller.programs.configuration import ConfigurationFileError, configured
+from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
+from controller.programs.metrics import DecisionMetrics, StoreMetrics
+from controller.reconcile.controller import Controller
+from controller.reconcile.surroundings import Surroundings
+from controller.runtime.events import EventRecorder
+from controller.runtime.leadership import Clocks, Election, Fenced, Leadership, Leading, Unopposed
+from controller.store.kube.client import KubeClient
+from controller.store.kube.records import KubeEventSink, KubeLease
+from controller.store.kube.store import KubeStore
+from controller.store.objects import ObjectRef
+from controller.store.protocol import ConfigurationError, ObjectStore
+
+logger = logging.getLogger(__name__)
+
+_LEASE = "beamlit-controller"
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerOptions:
+    """What the command line says; `overrides` go before the configuration file."""
+
+    config: Path | None
+    overrides: Mapping[str, object]
+    kubeconfig: Path | None
+    context: str | None
+    lease: tuple[str, str] | None
+    xds_service: tuple[str, str] | None
+    xds_replicas: tuple[HostPort, ...]
+    log_level: str
+    timing: Timing
+
+
+def serve(options: ControllerOptions) -> None:
+    """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
+    log_to_stderr(options.log_level)
+    try:
+        asyncio.run(until_signalled(_programs(options)))
+    except (CannotStartError, ConfigurationFileError, ConfigurationError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+    """Start everything, yield the tasks that must not end, and stop everything: the lease is given back last."""
+    configuration, timing = configured(options.config, options.overrides), options.timing
+    for words in (*configuration.not_served(), *configuration.shown()):
+        logger.warning("configuration", extra={"because": words})
+    registry, identity = process_registry(), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
+        )
+        store = KubeStore(client, KINDS, configuration.namespaces)
+        StoreMetrics(registry, client, store)
+        leading: Leading = Unopposed()
+        if configuration.enable_leader_election:
+            namespace, name = options.lease or (_own_namespace(), _LEASE)
+            leading = Election(KubeLease(client, namespace, name), identity, _clocks(), timing.lease)
+        admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.farewell)
+        addresses = await _served(stack, admin, configuration)
+        await stack.enter_async_context(store)
+        events = EventRecorder(KubeEventSink(client, identity), _now, timing.events)
+        _tell(registry, leading, events)
+        fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
+        deciding = _Deciding(
+            store,
+            Surroundings(
+                proxies=fleet,
+                clock=_now,
+                observer=DecisionMetrics(registry).observe,
+                default_remote=configuration.default_remote_backend,
+                events=events,
+                guard=admit_pods,
+                ports=AllocatedPorts(),
+                loads=fleet.loads,
+                limits=timing.writes,
+                timing=timing.statuses,
+            ),
+        )
+        # The recorder is stopped last: what the last decisions tell is written, too.
+        started(stack, events.run())
+        work = [leading.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
+        if options.xds_service:
+            watched = KubeStore(client, ["EndpointSlice"], [options.xds_service[0]])
+            await stack.enter_async_context(watched)
+            work.append(
+                ReplicaWatch(watched, options.xds_service, frozenset(map(str, options.xds_replicas))).run(replicas)
+            )
+        else:
+            replicas.put_nowait(frozenset(map(str, options.xds_replicas)))
+        tasks = started(stack, *work)
+        logger.info("serving", extra={"namespaces": ",".join(configuration.namespaces) or "all", **addresses})
+        yield tasks
+
+
+class _Deciding:
+    """The controller while this replica leads, none otherwise."""
+
+    def __init__(self, store: ObjectStore, surroundings: Surroundings) -> None:
+        self._store = store
+        self._surroundings = surroundings
+        self._controller: Controller | None = None
+
+    async def decide(self, leadership: Leadership) -> None:
+        """Decide while leading."""
+        self._controller = Controller(Fenced(self._store, leadership), self._surroundings)
+        try:
+            await self._controller.run()
+        finally:
+            self._controller = None
+
+    def look_again(self, models: frozenset[ObjectRef] | None) -> None:
+        """Something that is not in the store changed for these models; None: for all of them."""
+        if self._controller:
+            self._controller.look_again(models)
+
+
+def _tell(registry: CollectorRegistry, leading: Leading, events: EventRecorder) -> None:
+    leads = Gauge("beamlit_leader", "1 while this replica decides, else 0.", registry=registry)
+    leads.set_function(lambda: float(leading.leading))
+    dropped = Gauge("beamlit_events_dropped", "Kubernetes events left out: too many at once.", registry=registry)
+    dropped.set_function(lambda: float(events.dropped))
+
+
+def _clocks() -> Clocks:
+    # Where there is a clock that also runs while the machine sleeps, it is the one: asleep is when leaders are deposed.
+    steady = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return Clocks(steady=lambda: time.clock_gettime(steady), utc=_now)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _own_namespace() -> str:
+    """Name the namespace we run in; outside of a pod it is `default`."""
+    try:
+        return _OWN_NAMESPACE.read_text(encoding="utf-8").strip() or "default"
+    except OSError:
+        return "default"
+
+
+async def _served(
+    stack: contextlib.AsyncExitStack, admin: Admin, configuration: Configuration
+) -> Mapping[str, HostPort]:
+    """Serve metrics and health where the configuration says: at two addresses, at one, or at none."""
+    served: dict[str, HostPort] = {}
+    wanted = {"--metrics-addr": configuration.metrics_addr, "--probe-addr": configuration.probe_addr}
+    for option, text in wanted.items():
+        if text in ("", "0") or text in list(wanted.values())[: len(served)]:
+            continue
+        address = _address(option, text)
+        port = await stack.enter_async_context(admin.served(option, address))
+        served[option.removeprefix("--").removesuffix("-addr")] = HostPort(address.host, port)
+    return served
+
+
+def _address(option: str, text: str) -> HostPort:
+    """Parse `:8080`, which means every address of the host, or HOST:PORT."""
+    try:
+        return HostPort.parse(f"0.0.0.0{text}" if text.startswith(":") else text)
+    except ValueError as error:
+        raise CannotStartError(f"{option}: {error}") from error

@@ -1,0 +1,111 @@
+"""From the start of a program to its end: what all of them have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class FieldFormatter(logging.Formatter):
+    """Formats `12:00:01 info split changed model=default/a split=0/100`; values with spaces stand in quotes."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record, its fields and its traceback, if it has one."""
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        record = logging.makeLogRecord({**vars(record), "levelname": record.levelname.lower()})
+        written = "".join(f" {name.rstrip('_')}={_quoted(value)}" for name, value in fields.items())
+        first, newline, rest = super().format(record).partition("\n")
+        return f"{first}{written}{newline}{rest}"
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return repr(text) if not text or any(char.isspace() for char in text) else text
+
+
+def log_to_stderr(level: str) -> None:
+    """Send every log record of at least this level to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FieldFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Their records of level INFO are about single requests.
+    for name in ("aiohttp.access", "httpx", "watchfiles"):
+        logging.getLogger(name).setLevel("WARNING")
+
+
+logger = logging.getLogger(__name__)
+
+
+class CannotStartError(Exception):
+    """Something that the program needs cannot be had; the message says what and how to change it."""
+
+
+def signalled(at_once: asyncio.Event) -> asyncio.Event:
+    """Return what the first SIGINT, SIGTERM or SIGHUP sets from now on; the second one sets `at_once`."""
+    stop = asyncio.Event()
+
+    def told() -> None:
+        (at_once if stop.is_set() else stop).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    return stop
+
+
+async def until_signalled(
+    programs: AbstractAsyncContextManager[Iterable[asyncio.Task[None]]], at_once: asyncio.Event | None = None
+) -> None:
+    """Run the tasks that `programs` yields until SIGINT, SIGTERM or SIGHUP; raise what ends one of them before.
+
+    A second signal sets `at_once`.
+    """
+    stop = signalled(at_once or asyncio.Event())
+    async with programs as running:
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopping, *running), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in running:
+            if task.done():
+                task.result()
+        logger.info("stopping")
+
+
+def started(stack: contextlib.AsyncExitStack, *work: Coroutine[Any, Any, None]) -> tuple[asyncio.Task[None], ...]:
+    """Start tasks that are cancelled, and waited for, when the stack unwinds."""
+    tasks = tuple(asyncio.create_task(one) for one in work)
+    stack.push_async_callback(_cancelled, tasks)
+    return tasks
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def process_registry() -> CollectorRegistry:
+    """Make a registry that tells of this process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def not_ready_any(*checks: Callable[[], str | None]) -> Callable[[], str | None]:
+    """Join readiness checks: the first that has something to say."""
+    return lambda: next((reason for check in checks if (reason := check())), None)

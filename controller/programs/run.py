@@ -1,0 +1,205 @@
+"""`beamlit run`: both programs in one process over a folder of YAML."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from prometheus_client import Gauge
+
+from controller.api.contract.credentials import without_inline_credentials
+from controller.api.registry import VALIDATION, faults
+from controller.api.resources.configuration import Configuration
+from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
+from controller.api.schema.errors import FieldError
+from controller.api.schema.values import parse
+from controller.api.timing import Timing
+from controller.decision import terms_for
+from controller.gateway.admin import SOCKET, Drain
+from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.gateway.process import EnvoyProcess, Leaving, NoEnvoyError, envoy_binary
+from controller.programs.admin import Admin, report_route
+from controller.programs.configuration import ConfigurationFileError, read_configuration
+from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
+from controller.programs.local_reports import LocalLoads, LocalReports
+from controller.programs.metrics import DecisionMetrics
+from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
+from controller.programs.state import State, StateError
+from controller.reconcile.controller import Controller
+from controller.reconcile.surroundings import Surroundings
+from controller.store.cache import Cache
+from controller.store.directory.store import DirectoryStore
+from controller.store.objects import ObjectRef
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
+from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
+from xds_server.resources.model import Gateway
+from xds_server.resources.names import ModelKey
+from xds_server.routes.credentials import OwnSecrets
+from xds_server.routes.delivery import Delivery
+from xds_server.stream.server.clients import ClientEvent, carrying
+from xds_server.stream.server.server import AddressInUseError, XdsServer
+
+logger = logging.getLogger(__name__)
+
+_MODEL = "ModelDeployment"
+_ENVOY_NODE = "envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    directory: Path
+    state: State
+    with_envoy: bool
+    xds_address: HostPort
+    envoys: int
+    admin_address: HostPort
+    config: Path | None
+    remote_checks: bool
+    access_log: str
+    drain_seconds: float
+    log_level: str
+    timing: Timing
+
+
+def _faults_of_model(raw: Mapping[str, Any]) -> Sequence[FieldError]:
+    """In a folder a mistake in an annotation is a mistake in the file, and changes nothing either."""
+    return faults(ModelDeployment, raw) or terms_for(parse(ModelDeployment, raw), can_leave=True)[1]
+
+
+_VALIDATION = {**VALIDATION, (API_VERSION, KIND): _faults_of_model}
+
+
+def serve(options: Options) -> None:
+    """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
+    log_to_stderr(options.log_level)
+    # What is kept, by this program and by its Envoy, is the user's alone.
+    os.umask(0o077)
+    at_once = asyncio.Event()
+    try:
+        asyncio.run(until_signalled(_programs(options, at_once), at_once))
+    except (CannotStartError, ConfigurationFileError, NoEnvoyError, StateError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+    """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
+    registry, timing = process_registry(), options.timing
+    configuration = read_configuration(options.config) if options.config else Configuration()
+    token = options.state.node_token()
+    problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
+    state = options.state.objects_of(options.directory)
+    try:
+        store = DirectoryStore(
+            options.directory, state, _VALIDATION, lambda found: problems.set(len(found)), timing.folder
+        )
+    except ValueError as error:
+        raise CannotStartError(f"--state-dir {options.state.directory}: {error}") from error
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(options.state.held(options.directory))
+
+        def look_again(event: ClientEvent) -> None:
+            """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
+            if event.kind == "connected":
+                delivery.gateway_size.connected(len(carrying(server.clients())))
+            controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
+
+        loads = Loads(timing.reports)
+        server = XdsServer(token, look_again, registry, loads, timing.streams)
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
+        try:
+            xds_port = await server.start(str(options.xds_address))
+        except AddressInUseError as error:
+            raise CannotStartError(f"--xds-address: {error}") from error
+        stack.push_async_callback(server.stop, timing.farewell)
+        models = Cache()
+        own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
+        gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log), timing=timing.gateway)
+        delivery = Delivery(store, server, gateway, own)
+        way, traffic = way_for(configuration, timing.checks), ReportedTraffic(loads)
+        checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
+        controller = Controller(
+            store,
+            Surroundings(
+                proxies=LocalReports(reports),
+                clock=lambda: datetime.now(UTC),
+                observer=DecisionMetrics(registry).observe,
+                default_remote=configuration.default_remote_backend,
+                loads=LocalLoads(reports, asyncio.get_running_loop().time, timing.reports),
+                limits=timing.writes,
+                timing=timing.statuses,
+            ),
+        )
+
+        def delivered(looked_at: Iterable[ModelKey]) -> None:
+            reports.look_again(looked_at)
+            controller.look_again(_models(looked_at))
+
+        delivery.observer = checks.before(delivered) if checks else delivered
+        admin = Admin(
+            not_ready=lambda: None if delivery.published else "the folder has not been read yet",
+            metrics=registry,
+            routes=[
+                report_route(
+                    lambda: {
+                        "items": [
+                            without_inline_credentials(one.raw) for _, one in sorted(models.objects(_MODEL).items())
+                        ],
+                        "problems": [str(problem) for problem in store.problems],
+                    }
+                )
+            ],
+            shutdown=timing.farewell,
+        )
+        admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
+        try:
+            await stack.enter_async_context(store)
+        except OSError as error:
+            raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
+        tasks = started(stack, controller.run(), delivery.run(), _mirror(store, models))
+        if checks:
+            tasks += started(stack, checks.run())
+        if options.with_envoy:
+            # On its own, so that it is the first to stop: while it drains, the others still serve it.
+            tasks += started(stack, _envoy(options, token, xds_port, at_once).run())
+        logger.info(
+            "serving",
+            extra={
+                "directory": options.directory,
+                "xds": HostPort(options.xds_address.host, xds_port),
+                "admin": HostPort(options.admin_address.host, admin_port),
+            },
+        )
+        yield tasks
+
+
+def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host = options.xds_address.host
+    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), SOCKET)
+    # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
+    leaving = Leaving(Drain(delay=0, seconds=options.drain_seconds), at_once)
+    directory, timing = options.state.envoy_of(options.directory), options.timing.envoy
+    return EnvoyProcess(envoy_binary(), directory, bootstrap, leaving, timing)
+
+
+async def _mirror(store: DirectoryStore, models: Cache) -> None:
+    async for batch in store.watch([_MODEL]):
+        models.apply(batch)
+
+
+def _models(models: Iterable[ModelKey]) -> frozenset[ObjectRef]:
+    return frozenset(ObjectRef(_MODEL, *model) for model in models)

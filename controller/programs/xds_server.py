@@ -1,0 +1,130 @@
+"""`beamlit xds-server`: the routes of a cluster, told to its Envoys."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.timing import Timing
+from controller.gateway.bootstrap import HostPort
+from controller.programs.admin import Admin
+from controller.programs.configuration import ConfigurationFileError, NodeTokenError, configured, read_node_token
+from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
+from controller.programs.metrics import StoreMetrics
+from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
+from controller.programs.report_stream import report_routes
+from controller.store.kube.client import KubeClient
+from controller.store.kube.store import KubeStore
+from controller.store.protocol import ConfigurationError
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
+from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
+from xds_server.resources.model import Gateway
+from xds_server.routes.credentials import OwnSecrets
+from xds_server.routes.delivery import KINDS, Delivery
+from xds_server.stream.server.clients import ClientEvent, carrying
+from xds_server.stream.server.server import AddressInUseError, XdsServer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class XdsOptions:
+    """What the command line says; `overrides` go before the configuration file."""
+
+    config: Path | None
+    overrides: Mapping[str, object]
+    kubeconfig: Path | None
+    context: str | None
+    xds_address: HostPort
+    admin_address: HostPort
+    gateway_address: str
+    gateway_service: tuple[str, str] | None
+    access_log: str
+    node_token_file: Path | None
+    remote_checks: bool
+    log_level: str
+    timing: Timing
+
+
+def serve(options: XdsOptions) -> None:
+    """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
+    log_to_stderr(options.log_level)
+    try:
+        asyncio.run(until_signalled(_programs(options)))
+    except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+    """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
+    configuration = configured(options.config, options.overrides)
+    registry, timing = process_registry(), options.timing
+    token = _node_token(options.node_token_file)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
+        )
+        service = options.gateway_service or configuration.gateway
+        also = [("EndpointSlice", service[0])] if service else []
+        store = KubeStore(client, KINDS, configuration.namespaces, also=also)
+        StoreMetrics(registry, client, store)
+
+        def look_again(event: ClientEvent) -> None:
+            if event.kind == "connected":
+                delivery.gateway_size.connected(len(carrying(server.clients())))
+            reports.look_again(delivery.models_with(event.keys) if event.keys else None)
+
+        loads = Loads(timing.reports)
+        server = XdsServer(token, look_again, registry, loads, timing.streams)
+        LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
+        own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
+        log = AccessLog(options.access_log)
+        gateway = Gateway(options.gateway_address, access_log=log, timing=timing.gateway)
+        delivery = Delivery(store, server, gateway, own, admit_pods)
+        delivery.gateway_service = service
+        traffic = ReportedTraffic(loads)
+        way = way_for(configuration, timing.checks, admit_pods)
+        checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
+        reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
+        delivery.observer = checks.before(reports.look_again) if checks else reports.look_again
+        try:
+            xds_port = await server.start(str(options.xds_address))
+        except AddressInUseError as error:
+            raise CannotStartError(f"--xds-address: {error}") from error
+        stack.push_async_callback(server.stop, timing.farewell)
+        admin = Admin(
+            not_ready=lambda: store.not_ready() or (None if delivery.published else "nothing was published yet"),
+            metrics=registry,
+            routes=report_routes(reports, timing.reports),
+            shutdown=timing.farewell,
+        )
+        admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
+        await stack.enter_async_context(store)
+        tasks = started(stack, delivery.run(), *([checks.run()] if checks else []))
+        logger.info(
+            "serving",
+            extra={
+                "namespaces": ",".join(configuration.namespaces) or "all",
+                "xds": HostPort(options.xds_address.host, xds_port),
+                "admin": HostPort(options.admin_address.host, admin_port),
+            },
+        )
+        yield tasks
+
+
+def _node_token(path: Path | None) -> str:
+    """Read the token of the Envoys; empty when there is none: no Envoy is given secrets then."""
+    if path is None:
+        logger.warning("no Envoy will be given secrets", extra={"because": "--node-token-file is not set"})
+        return ""
+    return read_node_token(path)

@@ -1,1 +1,0 @@
-"""What all Envoys say, gathered from every replica of the xDS server."""

@@ -1,0 +1,181 @@
+"""The load of a model, from Envoy's load reports."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from controller.api.contract.reports import Count, LoadReport
+from controller.api.timing import REAL, ReportTiming
+from controller.decision import Known, Unknown
+from controller.store.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Requests a second that were sent, and that failed. Each try counts: a request that was sent again is two."""
+
+    issued: float
+    failed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """All requests of a model through every Envoy: in flight at its replicas, and the rates of both sides.
+
+    A side is Unknown when nothing of it was counted for long enough, or when it cannot be told from other models'.
+    """
+
+    in_flight: int
+    local: Rate | Unknown
+    remote: Rate | Unknown
+
+
+class LoadReports(Protocol):
+    """Where the loads come from: the xDS server of the same process, or every replica of it."""
+
+    def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        """Say what load a model has (`now` is UTC); missing reports are Unknown, never zero."""
+        ...
+
+
+NO_LOAD = Unknown("nothing reports load")
+
+
+class NoLoads:
+    """Nobody reports load."""
+
+    def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        """Say what load a model has."""
+        return NO_LOAD
+
+
+_ZERO = Count()
+_SHARED = "its requests to the remote backend cannot be told from those of other models, which are sent there directly"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one report added, in how many seconds, and when it was heard."""
+
+    at: datetime
+    seconds: float
+    added: Mapping[str, Count]
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What one stream counted so far, in how many seconds, and when it was heard last."""
+
+    seconds: float = 0.0
+    at: datetime | None = None
+    counts: dict[str, Count | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Node:
+    """All streams of one Envoy, the one that was heard last, and what was new of late."""
+
+    streams: dict[float, _Stream] = field(default_factory=dict)
+    steps: deque[_Step] = field(default_factory=deque)
+    newest: _Stream = field(default_factory=_Stream)
+
+    def heard_at(self) -> datetime:
+        assert self.newest.at is not None, "a node is known by what it said"
+        return self.newest.at
+
+
+class FleetLoads:
+    """The load of every model through every Envoy.
+
+    An Envoy is known by its node id, and each stream of it by when it began. It says what is new once, wherever it is
+    connected; a replica repeats what a stream counted as a sum since its beginning. So what is added is the difference
+    to the last sum of the same stream, and an Envoy that goes to another replica, or comes back, is neither lost nor
+    doubled. `now` is UTC.
+    """
+
+    def __init__(self, timing: ReportTiming = REAL.reports) -> None:
+        self._timing = timing
+        self._nodes: dict[str, _Node] = {}
+        self._silent: dict[str, frozenset[str]] = {}
+
+    def hear(self, report: LoadReport, now: datetime) -> None:
+        """Take in what a replica repeats of an Envoy."""
+        node = self._nodes.setdefault(report.node, _Node())
+        at = now - timedelta(seconds=report.age)
+        is_new = report.began not in node.streams
+        stream = node.streams.setdefault(report.began, _Stream())
+        added = {
+            name: _difference(count, stream.counts.get(name) or _ZERO)
+            for name, count in report.counts.items()
+            if count is not None and (is_new or stream.counts.get(name, _ZERO) is not None)
+        }
+        seconds = report.seconds - stream.seconds
+        stream.counts.update(report.counts)
+        stream.seconds, stream.at = report.seconds, at
+        # A stream that others heard for long before us: what it counted says nothing of the last seconds.
+        if 0 < seconds <= self._timing.window:
+            node.steps.append(_Step(at, seconds, added))
+        if node.newest.at is None or at >= node.newest.at:
+            node.newest = stream
+        self._forget_old(node, now)
+
+    def silent(self, replica: str, nodes: Iterable[str]) -> None:
+        """A replica says which of its Envoys report nothing to it."""
+        self._silent[replica] = frozenset(nodes)
+
+    def drop(self, replica: str) -> None:
+        """A replica is gone. What it repeated grows old by itself."""
+        self._silent.pop(replica, None)
+
+    def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        """Add up what every Envoy says of a model; Unknown if any that is connected says nothing."""
+        old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
+        fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= old_after}
+        for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
+            return Unknown(f"Envoy {silent} reports no load")
+        local, remote = (f"{model.namespace}/{model.name}/{side}" for side in ("local", "remote"))
+        if not fresh:
+            return Unknown("no Envoy reports load")
+        for name, node in sorted(fresh.items()):
+            if local not in node.newest.counts:
+                return Unknown(f"Envoy {name} reports no load of the model yet")
+        nodes = fresh.values()
+        flying = sum((node.newest.counts[local] or _ZERO).in_flight for node in nodes)
+        since = now - window
+        load = Load(in_flight=flying, local=_rate(local, nodes, since), remote=_rate(remote, nodes, since))
+        return Known(load, min(node.heard_at() for node in nodes))
+
+    def _forget_old(self, node: _Node, now: datetime) -> None:
+        window = timedelta(seconds=self._timing.window)
+        while node.steps and node.steps[0].at < now - window:
+            node.steps.popleft()
+        for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * window]:
+            if node.streams[began] is not node.newest:
+                del node.streams[began]
+        for name in [one for one, other in self._nodes.items() if other.heard_at() < now - 6 * window]:
+            del self._nodes[name]
+
+
+def _difference(count: Count, before: Count) -> Count:
+    # A model that is gone and came back is counted from zero.
+    reset = any(now < then for now, then in zip(count[:3], before[:3], strict=True))
+    return count if reset else Count(*(now - then for now, then in zip(count, before, strict=True)))
+
+
+def _rate(name: str, nodes: Iterable[_Node], since: datetime) -> Rate | Unknown:
+    """Add up the rates through all Envoys, each over what it reported since a moment."""
+    issued = failed = 0.0
+    for node in nodes:
+        if node.newest.counts.get(name, _ZERO) is None:
+            return Unknown(_SHARED)
+        steps = [step for step in node.steps if step.at >= since]
+        seconds = sum(step.seconds for step in steps)
+        if not seconds:
+            return Unknown("the rate of requests is not known yet")
+        issued += sum(step.added.get(name, _ZERO).issued for step in steps) / seconds
+        failed += sum(step.added.get(name, _ZERO).failed for step in steps) / seconds
+    return Rate(issued, failed)

@@ -1,0 +1,1 @@
+"""Kubernetes manifests as text: YAML and JSON, every mistake with its line."""

@@ -1,0 +1,292 @@
+"""Which backends are checked, when, and who is told: against real sockets, without waiting for an interval to pass."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.reports import digest_of
+from controller.api.contract.route import HttpCheck
+from controller.api.timing import CheckTiming
+from tests.health.servers import Names, Talker, answer, way_by
+from tests.support.routes import A, B, a_remote, with_token
+from tests.support.waiting import PATIENCE, until
+from xds_server.health.checks import CheckMetrics, Checks
+from xds_server.health.judgement import NO_TRAFFIC, Counts
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HUSH = "hush-hush"
+CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=5))
+LOOPBACK = Names(remote__example="127.0.0.1")
+
+
+class Served:
+    """The remote sides of models, by model."""
+
+    def __init__(self):
+        self.remotes = {}
+
+    def remote(self, model):
+        return self.remotes.get(model)
+
+
+class Running:
+    """Checks that run, and whom they told of what."""
+
+    def __init__(self, way, traffic):
+        self.served, self.registry = Served(), CollectorRegistry()
+        self.checks = Checks(self.served, way, lambda: NOW, CheckMetrics(self.registry), traffic)
+        self.told = []
+        self.look = self.checks.before(lambda models: self.told.append(frozenset(models)))
+
+    def serve(self, model, remote, values=None):
+        self.served.remotes[model] = (remote, values or {})
+        self.look([model])
+
+    def withdraw(self, model):
+        del self.served.remotes[model]
+        self.look([model])
+
+    async def found(self, model, remote, reason, within=PATIENCE):
+        """Wait until the backend of a model is judged so; its report."""
+
+        async def is_so():
+            report = self.checks.report(model, remote)
+            return report is not None and report.reason == reason
+
+        await until(is_so, f"{reason}, not {self.checks.report(model, remote)}", within)
+        return self.checks.report(model, remote)
+
+    def metric(self, name, **labels):
+        return self.registry.get_sample_value(name, labels)
+
+    @property
+    def errors(self):
+        """How many checks ended with a wrong status."""
+        return self.metric("beamlit_remote_checks_total", reason="ErrorAnswer")
+
+    @property
+    def count(self):
+        """How many checks there were."""
+        return int(self.metric("beamlit_remote_check_duration_seconds_count"))
+
+
+@contextlib.asynccontextmanager
+async def running(way=None, traffic=NO_TRAFFIC):
+    one = Running(way or way_by(LOOPBACK), traffic)
+    task = asyncio.create_task(one.checks.run())
+    await asyncio.sleep(0)
+    try:
+        yield one
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def over(port, **more):
+    return a_remote(port=port, health_check=CHECK, **more)
+
+
+async def test_a_new_backend_is_checked_at_once_and_every_model_of_it_is_told():
+    talker = Talker(answer(503))
+    async with talker.listening() as port, running() as one:
+        first, second = over(port), over(port, path_prefix="/b")
+        one.serve(A, first)
+        one.serve(B, second)
+        assert one.checks.report(A, first).healthy is None
+        report = await one.found(A, first, "ErrorAnswer")
+        assert (report.healthy, report.backend, report.since) == (False, digest_of(first), NOW)
+        assert report.message == "seen from the xDS server: GET /healthz answers 503"
+        assert one.checks.report(B, second).backend == digest_of(second)
+        assert (one.told[-1], talker.connections, one.count) == (frozenset((A, B)), 1, 1)
+        assert one.metric("beamlit_remote_checks_total", reason="ErrorAnswer") == 1
+
+
+async def test_what_was_there_before_it_runs_is_checked_too():
+    async with Talker(answer(200)).listening() as port:
+        one = Running(way_by(LOOPBACK), NO_TRAFFIC)
+        one.serve(A, over(port))
+        task = asyncio.create_task(one.checks.run())
+        await one.found(A, over(port), "Answering")
+        task.cancel()
+
+
+async def test_a_change_that_is_none_of_the_backends_is_no_reason_for_a_check():
+    async with Talker(answer(200)).listening() as port, running() as one:
+        one.serve(A, over(port))
+        await one.found(A, over(port), "Answering")
+        one.look([A])
+        one.serve(A, over(port, path_prefix="/new"))
+        await asyncio.sleep(0.3)
+        assert one.count == 1
+
+
+async def test_a_changed_secret_is_a_reason_for_a_check_and_until_then_nothing_is_taken_back():
+    source = CredentialSource.of_secret("s", "clientSecret")
+    body = '{"access_token": "t", "expires_in": 3600}'
+    tokens = Talker(answer(200, body))
+    async with Talker(answer(200)).listening() as port, tokens.listening() as endpoint, running() as one:
+        url = f"http://remote.example:{endpoint}/token"
+        remote = over(port, auth=with_token(source, url))
+        one.serve(A, remote, {source: SecretStr("older")})
+        await one.found(A, remote, "Answering")
+        tokens.words = answer(401, '{"error": "invalid_client"}')
+        one.serve(A, remote, {source: SecretStr(HUSH)})
+        assert one.checks.report(A, remote).healthy
+        report = await one.found(A, remote, "TokenNotIssued")
+        assert report.message.endswith("no token is issued: remote.example answers 401 (invalid_client)")
+        tokens.words = answer(200, body)
+        one.serve(A, remote, {source: SecretStr("newest")})
+        await one.found(A, remote, "Answering")
+        assert len(tokens.heard) == 3
+
+
+async def test_another_backend_of_the_same_model_is_another_matter():
+    way = way_by(Names(remote__example="127.0.0.1", other__example="127.0.0.2"))
+    good, bad = Talker(answer(200)), Talker(answer(503))
+    async with good.listening() as port, bad.listening("127.0.0.2") as other, running(way) as one:
+        one.serve(A, over(port))
+        await one.found(A, over(port), "Answering")
+        remote = a_remote("other.example", port=other, health_check=CHECK)
+        one.serve(A, remote)
+        assert one.checks.report(A, remote).healthy is None
+        await one.found(A, remote, "ErrorAnswer")
+
+
+async def test_what_nobody_uses_is_not_checked_and_not_told_of():
+    async with Talker(answer(200)).listening() as port, running() as one:
+        remote = over(port)
+        one.serve(A, remote)
+        one.serve(B, remote)
+        await one.found(A, remote, "Answering")
+        (backend,) = {
+            sample.labels["backend"]
+            for metric in one.registry.collect()
+            for sample in metric.samples
+            if sample.name == "beamlit_remote_healthy"
+        }
+        where = {"backend": backend, "host": f"remote.example:{port}"}
+        one.withdraw(A)
+        assert one.checks.report(A, remote) is None
+        assert one.metric("beamlit_remote_healthy", **where) == 1
+        one.withdraw(B)
+        assert one.metric("beamlit_remote_healthy", **where) is None
+        tasks = len(asyncio.all_tasks())
+        await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) < tasks
+
+
+async def test_one_failure_of_a_healthy_backend_is_looked_at_again_soon_and_told_only_then():
+    way = way_by(
+        Names(remote__example="127.0.0.1", steady__example="127.0.0.2"), CheckTiming(least_interval=0.1, in_doubt=0.02)
+    )
+    rarely, often = (HttpCheck(path="/healthz", interval=timedelta(seconds=seconds)) for seconds in (2, 0.1))
+    talker, steady = Talker(answer(200)), Talker(answer(200))
+    async with talker.listening() as port, steady.listening("127.0.0.2") as other, running(way) as one:
+        remote = a_remote(port=port, health_check=rarely)
+        control = a_remote("steady.example", port=other, health_check=often)
+        one.serve(A, remote)
+        one.serve(B, control)
+        await one.found(A, remote, "Answering")
+        await one.found(B, control, "Answering")
+        when_told = []
+        one.checks.observer = lambda models: when_told.append(one.errors)
+        asked = steady.heard = talker.heard = []
+        talker.words = answer(500)
+        await one.found(A, remote, "ErrorAnswer", within=60)
+    # Who was healthy is told to be not with the second failure.
+    assert when_told == [2]
+    # That came long before its turn, until which the other one would have been asked twenty times.
+    whose = ["remote" if b"remote.example" in words else "steady" for words in asked]
+    first, second, *_ = (number for number, one in enumerate(whose) if one == "remote")
+    assert whose[first:second].count("steady") < 10
+
+
+class Seen:
+    """Real traffic to whatever backend."""
+
+    def __init__(self, counts):
+        self.now = counts
+
+    def counts(self, backend):
+        assert backend.startswith("backend/")
+        return self.now
+
+
+async def test_requests_that_are_answered_go_before_a_check_that_sees_another_network():
+    async with running(way_by(Names()), Seen(Counts(3, 0))) as one:
+        one.serve(A, over(1))
+        report = await one.found(A, over(1), "Answering")
+        assert report.message == (
+            "requests are answered, though seen from the xDS server: "
+            "remote.example cannot be resolved: Name or service not known"
+        )
+
+
+async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
+    traffic = Seen(Counts(0, 37))
+    async with Talker(answer(200)).listening() as port, running(traffic=traffic) as one:
+        one.serve(A, over(port))
+        report = await one.found(A, over(port), "ErrorAnswers")
+        assert report.message == "none of the last 37 requests was answered: 5xx or no answer"
+
+
+async def test_many_backends_are_checked_a_few_at_a_time():
+    talker = Talker(hang=True)
+    names = Names(**{f"r{number}__example": "127.0.0.1" for number in range(40)})
+    async with talker.listening() as port, running(way_by(names, CheckTiming(longest=600))) as one:
+        for number in range(40):
+            one.serve(A._replace(name=f"m{number}"), a_remote(f"r{number}.example", port=port, health_check=CHECK))
+
+        async def all_that_may():
+            return talker.connections >= 16
+
+        await until(all_that_may, "sixteen are checked", within=60)
+        await asyncio.sleep(0.1)
+        assert talker.connections == 16
+
+
+async def test_a_mistake_of_ours_says_nothing_of_the_backend_and_nothing_of_a_secret(caplog):
+    class Wrong:
+        async def addresses(self, place):
+            raise TypeError(HUSH)
+
+    async with running(way_by(Wrong())) as one:
+        one.serve(A, over(1))
+
+        async def logged():
+            return "remote backend not checked" in caplog.text
+
+        await until(logged, "it is logged")
+        assert one.checks.report(A, over(1)).healthy is None
+        assert HUSH not in caplog.text
+
+
+async def test_a_model_that_cannot_be_understood_keeps_nobody_else_from_being_checked(caplog):
+    source = CredentialSource.of_secret("s", "clientSecret")
+    async with Talker(answer(200)).listening() as port, running() as one:
+        strange = over(port, auth=with_token(source, "gopher://h"))
+        one.served.remotes[A] = (strange, {source: SecretStr(HUSH)})
+        one.served.remotes[B] = (over(port), {})
+        one.look([A, B])
+        await one.found(B, over(port), "Answering")
+        assert one.checks.report(A, strange) is None
+    assert "remote backend not checked" in caplog.text
+    assert HUSH not in caplog.text
+
+
+async def test_what_changes_is_logged_with_its_reason(caplog):
+    caplog.set_level(logging.INFO, "xds_server.health")
+    async with running(way_by(Names())) as one:
+        one.serve(A, over(1))
+        await one.found(A, over(1), "NameNotResolved")
+    (record,) = caplog.records
+    assert (record.message, record.levelname, record.reason) == ("remote backend judged", "WARNING", "NameNotResolved")
+    assert record.host == "remote.example:1"

@@ -1,0 +1,220 @@
+"""One check against real servers: what it finds, in which words, and what it never tells."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.timing import CheckTiming
+from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
+from tests.health.servers import Authority, Names, Talker, answer, refusing, way_by
+from tests.support.network import unused_port
+from xds_server.health.backend import Place, Trust
+from xds_server.health.connection import Way
+from xds_server.health.outcome import Outcome
+from xds_server.health.resolver import SystemResolver
+
+# Names and connections.
+
+
+async def test_a_name_that_is_gone():
+    assert await found(backend(1), way_by(Names())) == Outcome(
+        False, "NameNotResolved", "models.test cannot be resolved: Name or service not known"
+    )
+
+
+async def test_the_systems_resolver_knows_this_host_and_not_what_cannot_be():
+    way = Way(SystemResolver(), lambda host, address: None)
+    async with Talker().listening() as port:
+        assert (await found(replace(backend(port), place=Place("localhost", port)), way)).healthy
+        assert (await found(replace(backend(port), place=Place("127.0.0.1", port)), way)).healthy
+    missing = await found(replace(backend(port), place=Place("models.invalid", port)), way)
+    assert missing.reason == "NameNotResolved"
+    assert missing.message.startswith("models.invalid cannot be resolved: ")
+    assert (await found(replace(backend(1), place=Place("x" * 70, 1)), way)).reason == "NameNotResolved"
+
+
+async def test_nobody_listens():
+    port = unused_port()
+    assert await found(backend(port)) == Outcome(
+        False, "NotConnected", f"models.test:{port} cannot be connected to: connection refused"
+    )
+
+
+async def test_nobody_accepts():
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", unused_port()))
+        full.listen(0)
+        port = full.getsockname()[1]
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+            outcome = await found(backend(port), way_by(LOOPBACK, CheckTiming(connect=0.1, longest=600)))
+    assert outcome.message == f"models.test:{port} cannot be connected to: timed out"
+
+
+async def test_one_address_of_several_is_enough():
+    async with Talker().listening("127.0.0.3") as port:
+        outcome = await found(backend(port), way_by(Names(models__test="127.0.0.2 127.0.0.3")))
+    assert outcome == Outcome(True, "Answering", f"models.test:{port} accepts connections")
+
+
+async def test_where_the_gateway_may_not_be_sent_nobody_connects():
+    """The guard of hosts sees a name; what it leads to is seen here."""
+    way = Way(LOOPBACK, lambda host, address: admit_pods.refused_host(address))
+    talker = Talker()
+    async with talker.listening() as port:
+        outcome = await found(backend(port, "/healthz"), way)
+    assert outcome == Outcome(
+        False, "HostRefused", "models.test leads to a loopback address; nothing may be sent there"
+    )
+    assert talker.connections == 0
+
+
+async def test_one_address_that_is_refused_refuses_the_name():
+    names, talker = Names(models__test="127.0.0.2 127.0.0.3"), Talker()
+    async with talker.listening("127.0.0.2") as port:
+        outcome = await found(backend(port), way_by(names, **{"127_0_0_3": "forbidden"}))
+    assert (outcome.reason, talker.connections) == ("HostRefused", 0)
+
+
+# Certificates.
+
+
+async def test_a_certificate_that_is_as_it_should_be(authority):
+    async with Talker().listening(tls=authority.server(NAME)) as port:
+        outcome = await found(backend(port, trust=trusting(authority)))
+    assert outcome.message == f"models.test:{port} accepts connections, and its certificate is accepted"
+    assert outcome.healthy
+
+
+async def test_a_certificate_for_an_address_is_verified_as_one(authority):
+    trust = trusting(authority, server_name="127.0.0.1")
+    async with Talker().listening(tls=authority.server("127.0.0.1")) as port:
+        assert (await found(backend(port, trust=trust))).healthy
+    async with Talker().listening(tls=authority.server(NAME)) as port:
+        assert (await found(backend(port, trust=trust))).message.endswith("is not for 127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "words"),
+    [
+        (["other.test"], (-1, 1), "is not for models.test"),
+        ([NAME], (-3, -1), "has expired"),
+        ([NAME], (1, 3), "is not valid yet"),
+    ],
+    ids=["another name", "expired", "not yet"],
+)
+async def test_a_certificate_that_is_not_accepted(authority, names, days, words):
+    async with Talker().listening(tls=authority.server(*names, days=days)) as port:
+        outcome = await found(backend(port, trust=trusting(authority)))
+    assert outcome == Outcome(False, "CertificateNotAccepted", f"the certificate of models.test:{port} {words}")
+
+
+@pytest.mark.parametrize("of_the_system", [False, True], ids=["given", "of the system"])
+async def test_a_certificate_of_another_authority(authority, another, of_the_system):
+    trust = Trust(NAME) if of_the_system else trusting(another)
+    async with Talker().listening(tls=authority.server(NAME)) as port:
+        outcome = await found(backend(port, trust=trust))
+    assert outcome.reason == "CertificateNotAccepted"
+    assert outcome.message.endswith("leads to no authority that is trusted")
+
+
+async def test_an_authority_below_another_one_is_enough_as_for_envoy(authority):
+    below = Authority(above=authority)
+    async with Talker().listening(tls=below.server(NAME)) as port:
+        assert (await found(backend(port, trust=trusting(below)))).healthy
+
+
+async def test_a_common_name_proves_nothing_as_for_envoy(authority):
+    async with Talker().listening(tls=authority.server("somebody@models.test", cn=NAME)) as port:
+        outcome = await found(backend(port, trust=trusting(authority)))
+    assert outcome.message.endswith("is not for models.test")
+
+
+async def test_a_server_that_speaks_no_tls(authority):
+    async with Talker(answer(400)).listening() as port:
+        outcome = await found(backend(port, trust=trusting(authority)))
+    assert outcome == Outcome(
+        False, "TlsNotAgreed", f"models.test:{port} does not agree on TLS: it answers with something else"
+    )
+
+
+async def test_a_server_that_hangs_up_instead_of_a_handshake(authority):
+    async with Talker().listening() as port:
+        outcome = await found(backend(port, trust=trusting(authority)))
+    assert outcome.message == f"models.test:{port} does not agree on TLS: the connection breaks"
+
+
+async def test_who_asks_for_a_certificate_is_shown_it(authority, another):
+    server = authority.server(NAME, clients=authority.pem)
+    async with Talker(answer(200)).listening(tls=server) as port:
+        shown = await found(backend(port, "/healthz", trusting(authority, authority.client())))
+    assert shown == Outcome(True, "Answering", "GET /healthz answers 200")
+    for mine in (None, another.client()):
+        async with refusing(authority.server(NAME, clients=authority.pem)) as port:
+            refused = await found(backend(port, "/healthz", trusting(authority, mine)))
+        assert refused.reason == "ClientCertificateNotAccepted"
+
+
+async def test_a_key_of_another_certificate(authority, another):
+    mine = authority.client(with_key_of=another)
+    async with Talker().listening(tls=authority.server(NAME)) as port:
+        outcome = await found(backend(port, trust=trusting(authority, mine)))
+    assert outcome.reason == "ClientCertificateNotUsable"
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 401, 404, 500, 503])
+async def test_the_answer_to_a_health_check(status):
+    talker = Talker(answer(status, "" if status == 204 else "secret body", "x-secret: 1"))
+    async with talker.listening() as port:
+        outcome = await found(backend(port, "/healthz?deep=1"))
+    assert (outcome.healthy, outcome.message) == (status == 200, f"GET /healthz?deep=1 answers {status}")
+    (heard,) = talker.heard
+    assert heard.startswith(b"GET /healthz?deep=1 HTTP/1.1\r\nHost: models.test:%d\r\n" % port)
+    assert b"authorization" not in heard.lower()
+
+
+@pytest.mark.parametrize(
+    ("talker", "words"),
+    [
+        (Talker(b"220 secret banner\r\n\r\n", first=True, hang=True), "what comes is no HTTP"),
+        (Talker(b""), "the connection breaks"),
+        (Talker(b"HTTP/1.1 200"), "the connection breaks"),
+        (Talker(b"HTTP/1.1 200 .\r\nx: " + b"x" * 200_000), "what comes is no HTTP"),
+    ],
+    ids=["a banner", "nothing", "a part of an answer", "headers without end"],
+)
+async def test_what_a_server_says_instead_of_an_answer_is_not_told(talker, words):
+    async with talker.listening() as port:
+        outcome = await found(backend(port, "/healthz"))
+    assert (outcome.reason, outcome.message) == ("NoAnswer", f"GET /healthz is not answered: {words}")
+
+
+async def test_a_server_that_envoy_would_not_wait_for_is_not_waited_for():
+    async with Talker(hang=True).listening() as port:
+        impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=0.2))
+        async with asyncio.timeout(60):
+            outcome = await found(impatient, way_by(LOOPBACK, CheckTiming(longest=600)))
+    assert outcome.message == "GET /healthz is not answered: timed out"
+
+
+async def test_a_server_that_accepts_and_never_answers_costs_no_more_than_a_check_may():
+    loop = asyncio.get_running_loop()
+    async with Talker(hang=True).listening() as port:
+        start, patient = loop.time(), replace(backend(port, "/healthz"), patience=timedelta(seconds=600))
+        async with asyncio.timeout(60):
+            outcome = await found(patient, way_by(LOOPBACK, CheckTiming(longest=0.5)))
+    assert outcome.message == "GET /healthz is not answered: timed out"
+    assert loop.time() - start > 0.4

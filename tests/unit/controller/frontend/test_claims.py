@@ -1,0 +1,79 @@
+"""What only one model may have goes to the oldest that asks."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.frontend.claims import Claims, ModelClaim, ServicePortClaim
+from tests.support.objects import a_model
+
+A, B, C = a_model("a").ref, a_model("b").ref, a_model("c").ref
+OLD, NEW, NEWER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"
+HTTP = ServicePortClaim("default", "s", "http")
+NAME = ModelClaim("default", "production", "llama")
+
+
+def test_the_older_wins_whoever_asks_first():
+    claims = Claims()
+    assert claims.ask(B, NEW, [HTTP]) == frozenset()
+    assert claims.winner(HTTP) == B
+    assert claims.ask(A, OLD, [HTTP]) == {B}
+    assert claims.winner(HTTP) == A
+
+
+def test_of_two_that_are_equally_old_the_name_decides():
+    claims = Claims()
+    claims.ask(B, OLD, [HTTP])
+    claims.ask(A, OLD, [HTTP])
+    assert claims.winner(HTTP) == A
+
+
+def test_who_asks_in_vain_changes_nothing_for_others():
+    claims = Claims()
+    claims.ask(A, OLD, [HTTP])
+    assert claims.ask(B, NEW, [HTTP]) == frozenset()
+
+
+def test_when_the_winner_goes_the_next_takes_over_and_the_others_hear_of_it():
+    claims = Claims()
+    for model, created in ((A, OLD), (B, NEW), (C, NEWER)):
+        claims.ask(model, created, [HTTP])
+    assert claims.ask(A, "", ()) == {B, C}
+    assert claims.winner(HTTP) == B
+
+
+def test_when_the_winner_asks_for_something_else_the_next_takes_over():
+    claims = Claims()
+    claims.ask(A, OLD, [HTTP, NAME])
+    claims.ask(B, NEW, [HTTP])
+    assert claims.ask(A, OLD, [NAME]) == {B}
+    assert (claims.winner(HTTP), claims.winner(NAME)) == (B, A)
+
+
+def test_what_nobody_asks_for_has_no_winner():
+    claims = Claims()
+    assert claims.winner(HTTP) is None
+    claims.ask(A, OLD, [HTTP])
+    claims.ask(A, OLD, ())
+    assert claims.winner(HTTP) is None
+
+
+def test_a_port_is_one_thing_whether_its_number_is_known_or_not():
+    assert ServicePortClaim("default", "s", "http", 80) == HTTP
+    assert str(ServicePortClaim("default", "s", "http", 80)) == "port 80 of Service default/s"
+    assert str(HTTP) == "port http of Service default/s"
+    assert str(ServicePortClaim("default", "s", "")) == "the port of Service default/s"
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sets(st.sampled_from([HTTP, NAME]))), max_size=20))
+def test_the_winner_depends_only_on_who_asks_now(steps):
+    created = {A: NEWER, B: OLD, C: NEW}
+    claims, asked = Claims(), {}
+    for model, things in steps:
+        before = {thing: claims.winner(thing) for thing in (HTTP, NAME)}
+        told = claims.ask(model, created[model], things)
+        asked[model] = things
+        for thing in (HTTP, NAME):
+            asking = [one for one in asked if thing in asked[one]]
+            assert claims.winner(thing) == min(asking, key=created.__getitem__, default=None)
+            if claims.winner(thing) != before[thing]:
+                assert told >= set(asking) - {model}

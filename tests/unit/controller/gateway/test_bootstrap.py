@@ -1,0 +1,66 @@
+"""The configuration that an Envoy starts with."""
+
+import pytest
+import yaml
+
+from controller.gateway.bootstrap import HostPort, bootstrap_for
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:18000", "127.0.0.1", 18000),
+        ("xds.example:1", "xds.example", 1),
+        ("[::1]:18000", "::1", 18000),
+        ("127.0.0.1:0", "127.0.0.1", 0),
+    ],
+)
+def test_a_host_and_a_port(text, host, port):
+    parsed = HostPort.parse(text)
+    assert (parsed.host, parsed.port) == (host, port)
+    assert str(parsed) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "18000", ":18000", "host:", "host:http", "host:65536", "host:-1", "host:٣", "host:" + "9" * 5000, "::1"],
+)
+def test_what_is_none(text):
+    with pytest.raises(ValueError, match=r"is not HOST:PORT, such as 127\.0\.0\.1:18000"):
+        HostPort.parse(text)
+
+
+def rendered():
+    return yaml.safe_load(bootstrap_for("me", "the-token", HostPort("127.0.0.1", 18000), HostPort("127.0.0.1", 19001)))
+
+
+def test_it_says_who_the_node_is_and_where_the_server_is():
+    bootstrap = rendered()
+    assert bootstrap["node"]["id"] == "me"
+    assert bootstrap["node"]["cluster"], "trap 6: generic secrets need the id and the cluster"
+    assert bootstrap["node"]["metadata"]["beamlit_token"] == "the-token"
+    assert bootstrap["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 19001}
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    (locality,) = cluster["load_assignment"]["endpoints"]
+    (endpoint,) = locality["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 18000}
+    (service,) = bootstrap["dynamic_resources"]["ads_config"]["grpc_services"]
+    assert service["envoy_grpc"]["cluster_name"] == cluster["name"]
+
+
+def test_its_load_goes_to_the_same_server():
+    bootstrap = rendered()
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    (service,) = bootstrap["cluster_manager"]["load_stats_config"]["grpc_services"]
+    assert service["envoy_grpc"]["cluster_name"] == cluster["name"]
+
+
+def test_traps_6_and_7():
+    bootstrap = rendered()
+    assert bootstrap["dynamic_resources"]["ads_config"]["set_node_on_first_message_only"] is True
+    assert [one["name"] for one in bootstrap["bootstrap_extensions"]] == ["envoy.bootstrap.internal_listener"]
+
+
+def test_a_node_may_have_any_id():
+    bootstrap = yaml.safe_load(bootstrap_for("a: {b", "t", HostPort("h", 1), HostPort("h", 2)))
+    assert bootstrap["node"]["id"] == "a: {b"

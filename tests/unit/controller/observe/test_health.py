@@ -1,0 +1,74 @@
+"""What several replicas of the xDS server say together of a remote backend."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from controller.api.contract.reports import ModelReport, RemoteReport, digest_of
+from controller.decision import Known, RemoteFacts, Unknown
+from controller.observe.proxies import Fleet, remote_facts
+from controller.store.objects import ObjectRef
+from tests.support.routes import a_remote, a_route
+
+REMOTE = a_remote()
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
+
+
+def said(healthy=None, words="", *, remote=REMOTE):
+    reason, since = ("", None) if healthy is None else ("Answering" if healthy else "NotConnected", SINCE)
+    found = RemoteReport(backend=digest_of(remote), healthy=healthy, reason=reason, message=words, since=since)
+    return ModelReport(namespace="default", name="a", route=a_route(remote).digest, remote=found)
+
+
+def known(healthy, words):
+    return Known(RemoteFacts(healthy, words, "Answering" if healthy else "NotConnected"), SINCE)
+
+
+OLDER = ModelReport(namespace="default", name="a", route="x")
+UP, DOWN, UNDECIDED = said(True, "up"), said(False, "down"), said()
+OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ([UP], known(True, "up")),
+        ([DOWN], known(False, "down")),
+        ([DOWN, UP, UNDECIDED, None], known(True, "up")),
+        ([DOWN, said(False, "also down")], known(False, "down")),
+        ([UNDECIDED], None),
+        ([DOWN, UNDECIDED], None),
+        ([DOWN, OF_ANOTHER], None),
+        ([DOWN, None], None),
+        ([None], None),
+        ([OLDER], UNCHECKED),
+        ([OLDER, DOWN], known(False, "down")),
+        ([], UNCHECKED),
+    ],
+)
+def test_who_finds_it_healthy_is_right_and_nothing_is_said_while_somebody_may(reports, expected):
+    assert remote_facts(reports, REMOTE) == expected
+
+
+def test_a_fleet_says_nothing_before_every_replica_was_heard():
+    model, fleet = ObjectRef("ModelDeployment", "default", "a"), Fleet()
+    assert fleet.remote(model, REMOTE) is None
+    fleet.expect("one")
+    fleet.expect("two")
+    fleet.complete("one", frozenset((fleet.hear("one", DOWN),)))
+    assert fleet.remote(model, REMOTE) is None
+    fleet.complete("two", frozenset((fleet.hear("two", UP),)))
+    assert fleet.remote(model, REMOTE) == known(True, "up")
+    fleet.drop("two")
+    assert fleet.remote(model, REMOTE) == known(False, "down")
+
+
+def test_another_split_is_not_another_backend():
+    assert digest_of(a_route(REMOTE, away=30).remote) == digest_of(a_route(REMOTE).remote)
+    assert digest_of(REMOTE) != digest_of(a_remote(path_prefix="/x"))
+
+
+def test_a_report_is_read_as_it_was_written():
+    again = ModelReport.model_validate_json(DOWN.model_dump_json(by_alias=True))
+    assert again == DOWN

@@ -1,0 +1,207 @@
+"""Following references: what is found, and what is told when it is not."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.contract.route import HttpCheck, LocalBackend, ModelRoute, Split
+from controller.api.kubernetes.endpoints import Replica, admit_pods
+from controller.api.resources.backend import RemoteBackend
+from controller.api.schema.values import parse
+from controller.observe.references import kept_front, resolve, service_ref, workload_ref
+from controller.store.objects import ObjectRef
+from tests.support.objects import a_deployment, a_model, a_service, a_slice
+from tests.support.world import world_of
+
+DEFAULT = parse(RemoteBackend, {"host": "default.example"})
+
+
+def test_a_service_with_its_replicas():
+    world = world_of(a_service().port(80), a_slice().ready("10.0.0.2").not_ready("10.0.0.1"))
+    resolved = resolve(a_model().with_remote("r").parsed(), world, None)
+    assert resolved.faults == ()
+    assert resolved.remote.host == "r"
+    assert resolved.front.port == 80
+    assert resolved.front.local == LocalBackend(namespace="default", service="a", custom_endpoints=True)
+    assert resolved.front.replicas == (Replica("10.0.0.1", 8080, False), Replica("10.0.0.2", 8080, True))
+
+
+def test_a_node_port_is_where_envoy_listens():
+    world = world_of(a_service().port(80, nodePort=30080))
+    assert resolve(a_model().parsed(), world, None).front.port == 30080
+
+
+def test_the_replicas_of_a_named_port():
+    service = a_service().port(80, name="http", target="web").port(90, name="admin", target="adm")
+    slices = a_slice().ready("10.0.0.1").port(9000, "admin").and_port(8000, "http")
+    front = resolve(a_model().fronting("a", "web").parsed(), world_of(service, slices), None).front
+    assert front.local.port_name == "http"
+    assert front.replicas == (Replica("10.0.0.1", 8000, True),)
+
+
+def test_references_default_to_the_objects_own_namespace():
+    model = a_model().in_namespace("ml").parsed()
+    assert service_ref(model) == ObjectRef("Service", "ml", "a")
+    assert workload_ref(model) == ObjectRef("Deployment", "ml", "a")
+    assert service_ref(a_model().fronting("s", namespace="other").parsed()) == ObjectRef("Service", "other", "s")
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "words"),
+    [
+        (
+            a_model().fronting(None).with_remote(),
+            "NoService",
+            "spec.serviceRef is not set: there is no Service to front",
+        ),
+        (
+            a_model().fronting("b").with_remote(),
+            "ServiceNotFound",
+            "spec.serviceRef: Service default/b does not exist",
+        ),
+        (
+            a_model().fronting("b", namespace="elsewhere").with_remote(),
+            "ServiceNotFound",
+            "spec.serviceRef: Service elsewhere/b does not exist, or its namespace is not watched",
+        ),
+        (
+            a_model().fronting("a", 81).with_remote(),
+            "PortNotFound",
+            "spec.serviceRef.targetPort is 81, and no TCP port fits; the Service's TCP ports: 80",
+        ),
+        (
+            a_model().offloading(),
+            "NoRemoteBackend",
+            "spec.offloadingConfig.remoteBackend is not set, and there is no default to use",
+        ),
+        (
+            a_model().with_remote(tls={"sni": "x"}),
+            "RemoteNotUsable",
+            "spec.offloadingConfig.remoteBackend.tls: is set, but scheme is http; set scheme: https",
+        ),
+    ],
+)
+def test_prior_fault_13_what_is_missing_is_told(model, reason, words):
+    (fault,) = resolve(model.parsed(), world_of(a_service().port(80)), None).faults
+    assert (fault.reason, fault.message) == (reason, words)
+
+
+def test_every_fault_is_told():
+    resolved = resolve(a_model().fronting("b").offloading().parsed(), world_of(), None)
+    assert [fault.reason for fault in resolved.faults] == ["ServiceNotFound", "NoRemoteBackend"]
+    assert (resolved.front, resolved.remote) == (None, None)
+
+
+def test_no_offloading_needs_no_remote_backend():
+    resolved = resolve(a_model().parsed(), world_of(a_service().port(80)), DEFAULT)
+    assert (resolved.faults, resolved.remote) == ((), None)
+
+
+def test_a_kept_front_has_the_replicas_of_now():
+    route = ModelRoute(port=80, split=Split.away(0), local=LocalBackend(namespace="default", service="a"))
+    front = kept_front(route, world_of(a_slice().ready("10.0.0.7")))
+    assert (front.port, front.local) == (80, route.local)
+    assert front.replicas == (Replica("10.0.0.7", 8080, True),)
+
+
+UP = HttpCheck(path="/up", interval=timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("target", "deployment", "check"),
+    [
+        (8080, a_deployment().probed("/up", 8080), UP),
+        (8080, a_deployment().probed("up", 8080), UP),
+        ("web", a_deployment().probed("/up", "web", ("web", 8080)), UP),
+        ("web", a_deployment().probed("/up", 8080, ("web", 8080)), UP),
+        (8080, a_deployment().probed("/up", "web", ("web", 8080)), UP),
+        (None, a_deployment().probed("/up", 80), UP),
+        (8080, a_deployment().container().probed("/up", 8080), UP),
+        (8080, a_deployment().probed("/other", 9090).probed("/up", 8080), UP),
+        (8080, a_deployment().probed("/up", 9090), None),
+        (8080, a_deployment().probed("/up", 8080, scheme="HTTPS"), None),
+        (8080, a_deployment().container(readinessProbe={"tcpSocket": {"port": 8080}}), None),
+        (8080, a_deployment().container(), None),
+        (8080, a_deployment("other").probed("/up", 8080), None),
+    ],
+)
+def test_envoy_asks_what_the_kubelet_asks(target, deployment, check):
+    world = world_of(a_service().port(80, target=target), deployment)
+    assert resolve(a_model().parsed(), world, None).front.local.health_check == check
+
+
+def test_a_service_with_a_selector_has_no_endpoints_of_others():
+    service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
+    front = resolve(a_model().parsed(), world_of(service), None).front
+    assert front.local.custom_endpoints is None
+
+
+def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
+    service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
+    of_its_own = a_slice().written_by("endpointslice-controller.k8s.io").ready("10.0.0.1", "127.0.0.1")
+    world = world_of(service, of_its_own, a_slice(suffix="2").ready("10.0.0.2"))
+    resolved = resolve(a_model().parsed(), world, None, admit_pods)
+    assert resolved.front.replicas == (Replica("10.0.0.1", 8080, True),)
+    assert [words.partition(":")[0] for words in resolved.refused] == [
+        "EndpointSlice default/a-1",
+        "EndpointSlice default/a-2 is not of the Service's own controllers",
+    ]
+    route = ModelRoute(port=80, split=Split.away(0), local=resolved.front.local)
+    kept = kept_front(route, world, admit_pods)
+    assert (kept.replicas, kept.refused) == (resolved.front.replicas, resolved.refused)
+
+
+@pytest.mark.parametrize(
+    ("backend", "field"),
+    [
+        ({"host": "169.254.169.254"}, "remoteBackend.host"),
+        ({"host": "localhost:8080"}, "remoteBackend.host"),
+        (
+            {
+                "host": "models.example.com",
+                "scheme": "https",
+                "authConfig": {
+                    "type": "oauth",
+                    "oauthConfig": {
+                        "clientId": "a",
+                        "clientSecretRef": {"name": "a"},
+                        "tokenUrl": "http://metadata.google.internal/token",
+                    },
+                },
+            },
+            "remoteBackend.authConfig.oauthConfig.tokenUrl",
+        ),
+    ],
+)
+def test_a_model_sends_nothing_where_only_the_gateway_can(backend, field):
+    model = a_model().with_remote(**backend)
+    world = world_of(a_service().port(80))
+    resolved = resolve(model.parsed(), world, None, admit_pods)
+    assert resolved.remote is None
+    assert resolved.front is not None
+    (fault,) = resolved.faults
+    assert fault.message.startswith(f"spec.offloadingConfig.{field}: ")
+    assert resolve(model.parsed(), world, None).remote is not None
+
+
+def test_the_default_backend_is_the_operators_and_may_be_anywhere():
+    model, default = a_model().offloading().parsed(), RemoteBackend(host="127.0.0.1:8080")
+    assert resolve(model, world_of(a_service().port(80)), default, admit_pods).remote is not None
+
+
+def test_a_policy_that_nobody_asks_yet_keeps_everything_local():
+    model = a_model().with_remote()._with([{"refType": "localPolicy", "name": "eu"}], "spec", "policies")
+    resolved = resolve(model.parsed(), world_of(a_service().port(80)), None)
+    assert resolved.remote is None
+    assert resolved.front is not None
+    assert [fault.reason for fault in resolved.faults] == ["PolicyNotEnforced"]
+
+
+def test_a_policy_of_the_platform_is_the_platforms_to_enforce():
+    model = a_model().with_remote()._with([{"refType": "remotePolicy", "name": "gpu"}], "spec", "policies")
+    assert resolve(model.parsed(), world_of(a_service().port(80)), None).remote is not None
+
+
+def test_how_long_a_replica_may_take_is_said_beside_it():
+    model = a_model().with_remote().offloading(firstByteTimeout="5s").parsed()
+    assert resolve(model, world_of(a_service().port(80)), None).front.local.first_byte_timeout == timedelta(seconds=5)

@@ -1,0 +1,92 @@
+"""The remote backend as a route carries it."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.contract.route import Header, HttpCheck
+from controller.api.resources.backend import RemoteBackend
+from controller.api.schema.values import parse
+from controller.observe.remotes import remote_route
+from tests.support.objects import a_model
+
+DEFAULT = parse(RemoteBackend, {"host": "default.example:8080", "pathPrefix": "/$workspace/models/$model"})
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("h", ("h", 80)),
+        ("h:8080", ("h", 8080)),
+        ("10.0.0.1:81", ("10.0.0.1", 81)),
+        ("[::1]", ("::1", 80)),
+        ("[::1]:8080", ("::1", 8080)),
+    ],
+)
+def test_where_to_connect_and_what_to_send_as_the_host(host, address):
+    remote = remote_route(a_model().with_remote(host).parsed(), None)
+    assert (remote.host, remote.port) == address
+    assert remote.authority == host
+
+
+@pytest.mark.parametrize(
+    ("prefix", "filled_in"),
+    [
+        ("", ""),
+        ("/v1", "/v1"),
+        ("/$workspace/models/$model", "/ml/models/llama"),
+        ("/$model/$model", "/llama/llama"),
+        ("/$models", "/llamas"),
+    ],
+)
+def test_the_variables_of_a_path_prefix(prefix, filled_in):
+    model = a_model("llama").in_namespace("ml").with_remote(pathPrefix=prefix)
+    assert remote_route(model.parsed(), None).path_prefix == filled_in
+
+
+def test_headers_in_the_order_of_their_names():
+    model = a_model().with_remote(headersToAdd={"x-b": "2", "x-a": "1"})
+    assert remote_route(model.parsed(), None).headers_to_add == (
+        Header(name="x-a", value="1"),
+        Header(name="x-b", value="2"),
+    )
+
+
+def test_a_health_check():
+    model = a_model().with_remote(healthCheck={"path": "/up", "interval": "3s"})
+    assert remote_route(model.parsed(), None).health_check == HttpCheck(path="/up", interval=timedelta(seconds=3))
+
+
+def test_without_offloading_there_is_no_remote_side():
+    assert remote_route(a_model().parsed(), DEFAULT) is None
+
+
+def test_the_default_serves_a_model_that_names_none():
+    remote = remote_route(a_model("m").offloading().parsed(), DEFAULT)
+    assert (remote.authority, remote.path_prefix) == ("default.example:8080", "/default/models/m")
+
+
+def test_its_own_comes_before_the_default():
+    assert remote_route(a_model().with_remote("own").parsed(), DEFAULT).host == "own"
+
+
+def test_without_any_there_is_no_remote_side():
+    assert remote_route(a_model().offloading().parsed(), None) is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "patience"),
+    [
+        ({}, (None, None, None)),
+        ({"timeouts": {}, "retry": {}}, (None, None, None)),
+        (
+            {"timeouts": {"connect": "500ms", "request": "2m"}},
+            (timedelta(milliseconds=500), timedelta(minutes=2), None),
+        ),
+        ({"retry": {"attempts": 2}}, (None, None, 2)),
+        ({"retry": {"attempts": 0}}, (None, None, None)),
+    ],
+)
+def test_how_long_and_how_often_it_is_asked(backend, patience):
+    remote = remote_route(a_model().with_remote(**backend).parsed(), None)
+    assert (remote.connect_timeout, remote.answer_timeout, remote.retries) == patience

@@ -1,0 +1,79 @@
+"""How urgent a write is: what it would change."""
+
+from datetime import UTC, datetime, timedelta
+
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.observe.references import resolve
+from controller.plan.changes import urgency
+from controller.plan.model import Subject, reconcile
+from controller.runtime.budget import Urgency
+from controller.signals.load_reports import NO_LOAD
+from tests.support.measured import in_flight, in_flight_each
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.proxies import AllProgrammed
+from tests.support.world import world_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MODEL = a_model().with_remote("r")
+TWO = a_slice().ready("10.0.0.1", "10.0.0.2")
+
+
+def status_with(slices, model=MODEL, *, port: int = 80, before=None, load=NO_LOAD) -> ModelDeploymentStatus:
+    stored = model.stored(status=before and before.as_object())
+    resolved = resolve(model.parsed(), world_of(a_service().port(port), slices), None)
+    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), NOW, load).status
+
+
+def urgency_of(slices, model=MODEL, *, port: int = 80) -> Urgency:
+    before = status_with(TWO)
+    return urgency(before, status_with(slices, model, port=port, before=before))
+
+
+def test_an_equal_status_is_nothing_to_write():
+    assert urgency_of(TWO) is Urgency.NOTHING
+
+
+def test_another_number_of_replicas_is_a_matter_of_numbers():
+    assert urgency_of(a_slice().ready("10.0.0.1").not_ready("10.0.0.2")) is Urgency.NUMBERS
+
+
+def test_a_condition_is_a_matter_of_words():
+    assert urgency_of(TWO, MODEL.paused()) is Urgency.WORDS
+    assert urgency_of(TWO, MODEL.overridden("remote=half")) is Urgency.WORDS
+
+
+def test_a_split_a_port_and_a_backend_are_matters_of_the_route():
+    assert urgency_of(a_slice().not_ready("10.0.0.1")) is Urgency.ROUTE
+    assert urgency_of(TWO, port=81) is Urgency.ROUTE
+    assert urgency_of(TWO, a_model().with_remote("other")) is Urgency.ROUTE
+
+
+def test_a_first_status_without_a_route_is_a_matter_of_words():
+    lost = ModelDeploymentStatus()
+    assert urgency(lost, status_with(TWO, MODEL.fronting("nothing"))) is Urgency.WORDS
+
+
+MEASURING = MODEL.measuring(in_flight_each("4"))
+
+
+def urgency_of_loads(was: int | None, shall: int | None, model=MEASURING, at=NOW) -> Urgency:
+    """How urgent it is that so many requests are in flight at two replicas, and not as many as before."""
+    before = status_with(TWO, model, load=NO_LOAD if was is None else in_flight(was, NOW))
+    after = status_with(TWO, model, before=before, load=NO_LOAD if shall is None else in_flight(shall, at))
+    return urgency(before, after)
+
+
+def test_a_number_that_nobody_acts_on_is_not_written_for_its_own_sake():
+    assert urgency_of_loads(2, 3, at=NOW + timedelta(seconds=1)) is Urgency.NOTHING
+    assert urgency_of_loads(2, 2, at=NOW + timedelta(seconds=1)) is Urgency.NOTHING
+
+
+def test_a_number_over_its_target_or_while_requests_leave_is_a_matter_of_numbers():
+    assert urgency_of_loads(8, 9) is Urgency.NUMBERS
+    assert urgency_of_loads(2, 3, MEASURING.overridden("remote=10")) is Urgency.NUMBERS
+
+
+def test_a_target_that_is_reached_or_a_number_that_is_lost_is_a_matter_of_words():
+    assert urgency_of_loads(7, 8) is Urgency.WORDS
+    assert urgency_of_loads(8, 7) is Urgency.WORDS
+    assert urgency_of_loads(7, None) is Urgency.WORDS

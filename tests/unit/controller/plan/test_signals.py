@@ -1,0 +1,80 @@
+"""Requests in flight, compared with their target."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.decision import Unknown
+from controller.plan.signals import judged, requests_metrics
+from tests.support.measured import in_flight, in_flight_each
+from tests.support.objects import a_model
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SILENT = Unknown("no Envoy reports load")
+
+
+def signal(load, ready=2, before=(), now=NOW, metric=None):
+    model = a_model().measuring(metric or in_flight_each("4")).parsed()
+    (signal,) = judged(requests_metrics(model), load, ready, before, now)
+    return signal
+
+
+@pytest.mark.parametrize(
+    ("requests", "ready", "current", "state"),
+    [
+        (7, 2, "3.5", "Clear"),
+        (8, 2, "4", "Breached"),
+        (9, 2, "4.5", "Breached"),
+        (10, 3, "3.333", "Clear"),
+        (0, 1, "0", "Clear"),
+    ],
+)
+def test_it_is_reached_at_its_target_for_each_ready_replica(requests, ready, current, state):
+    said = signal(in_flight(requests, NOW), ready)
+    assert (said.name, said.current, said.target, said.state, said.at) == ("Requests", current, "4", state, NOW)
+
+
+def test_missing_reports_are_unknown_and_not_zero():
+    said = signal(SILENT)
+    assert (said.current, said.state, said.at, said.message) == (None, "Unknown", None, SILENT.why)
+
+
+def test_no_replica_is_unknown_and_not_zero():
+    said = signal(in_flight(0, NOW), ready=0)
+    assert (said.state, said.message) == ("Unknown", "no replica is ready, so there is no average")
+
+
+def test_since_is_when_the_state_began():
+    later = NOW + timedelta(seconds=5)
+    first = signal(in_flight(1, NOW))
+    same = signal(in_flight(2, later), before=[first], now=later)
+    other = signal(in_flight(9, later), before=[first], now=later)
+    assert (first.since, same.since, other.since) == (NOW, NOW, later)
+
+
+def test_another_target_is_another_signal():
+    later = NOW + timedelta(seconds=5)
+    said = signal(in_flight(1, later), before=[signal(in_flight(1, NOW))], now=later, metric=in_flight_each("5"))
+    assert said.since == later
+
+
+def test_a_value_is_of_all_replicas_together():
+    metric = {"type": "Requests", "requests": {"target": {"type": "Value", "value": "10"}}}
+    assert [signal(in_flight(n, NOW), metric=metric).state for n in (9, 10)] == ["Clear", "Breached"]
+    assert signal(in_flight(10, NOW), ready=0, metric=metric).state == "Breached"
+
+
+def test_a_utilization_of_requests_is_unknown():
+    metric = {"type": "Requests", "requests": {"target": {"type": "Utilization", "averageUtilization": 50}}}
+    said = signal(in_flight(9, NOW), metric=metric)
+    assert (said.state, said.current, said.target) == ("Unknown", None, "50%")
+
+
+def test_quantities_are_compared_as_numbers():
+    assert signal(in_flight(1, NOW), metric=in_flight_each("500m")).state == "Breached"
+
+
+def test_other_metrics_are_no_requests():
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}}
+    assert requests_metrics(a_model().measuring(cpu).parsed()) == ()
+    assert requests_metrics(a_model().parsed()) == ()

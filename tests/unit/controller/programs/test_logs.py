@@ -1,0 +1,62 @@
+"""How a record looks."""
+
+import logging
+
+import pytest
+
+from controller.programs.lifetime import FieldFormatter, log_to_stderr
+
+
+def formatted(message, level=logging.INFO, exc_info=None, **fields):
+    record = logging.getLogger("x").makeRecord("x", level, "f", 1, message, (), exc_info, extra=fields)
+    return FieldFormatter().format(record).partition(" ")[2]
+
+
+def test_a_constant_message_and_its_fields():
+    assert formatted("split changed", model="default/a", split="0/100") == (
+        "info split changed model=default/a split=0/100"
+    )
+
+
+def test_a_message_alone():
+    assert formatted("stopping", logging.WARNING) == "warning stopping"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("two words", "'two words'"), ("", "''"), ("a\nb", r"'a\nb'"), (3, "3"), (None, "None"), ("a=b", "a=b")],
+)
+def test_a_value_is_one_word(value, written):
+    assert formatted("said", why=value) == f"info said why={written}"
+
+
+def test_a_field_with_the_name_of_a_standard_one_has_an_underscore_more():
+    assert formatted("split changed", message_="gone") == "info split changed message=gone"
+
+
+def test_the_fields_stand_on_the_first_line_of_a_traceback():
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError as error:
+        written = formatted("failed", logging.ERROR, (type(error), error, error.__traceback__), object="a")
+    first, *rest = written.splitlines()
+    assert first == "error failed object=a"
+    assert rest[-1] == "RuntimeError: boom"
+
+
+def test_records_below_the_level_are_not_written(capsys):
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        log_to_stderr("warning")
+        logging.getLogger("y").info("quiet")
+        logging.getLogger("y").warning("loud", extra={"a": 1})
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    written = capsys.readouterr().err
+    assert "quiet" not in written
+    assert written.endswith("warning loud a=1\n")

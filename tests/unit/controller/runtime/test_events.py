@@ -1,0 +1,152 @@
+"""The recorder at work: events in, writes out, and never a word to whoever recorded them."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from controller.api.timing import REAL, EventTiming
+from controller.runtime.events import EventRecorder, NoEvents
+from controller.store.events import Event
+from controller.store.objects import ObjectRef
+from controller.store.protocol import ConflictError, ForbiddenError, NotFoundError, RefusedError, UnavailableError
+from tests.support.store import settled
+from tests.support.waiting import PATIENCE
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def an_event(message="one"):
+    return Event(ObjectRef("ModelDeployment", "default", "a"), "u", "Normal", "Ready", message, NOON)
+
+
+class Sink:
+    """Keeps what it is given, or raises what it is told to."""
+
+    def __init__(self, *failures):
+        self.failures = list(failures)
+        self.written = []
+        self.attempts = 0
+
+    async def create(self, series):
+        self._take(("create", series.first.message, series.count))
+
+    async def update(self, series):
+        self._take(("update", series.first.message, series.count))
+
+    def _take(self, write):
+        self.attempts += 1
+        if self.failures and (failure := self.failures.pop(0)):
+            raise failure
+        self.written.append(write)
+
+
+class Silent(Sink):
+    """Never answers."""
+
+    async def create(self, series):
+        self.attempts += 1
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def recording(sink, timing=REAL.events):
+    recorder = EventRecorder(sink, lambda: NOON, timing)
+    running = asyncio.create_task(recorder.run())
+    await settled()
+    yield recorder
+    await settled()
+    assert not running.done()
+    running.cancel()
+    assert isinstance((await asyncio.gather(running, return_exceptions=True))[0], asyncio.CancelledError)
+
+
+async def test_an_event_is_written_in_the_background():
+    sink = Sink()
+    async with recording(sink) as recorder:
+        recorder.record(an_event())
+        assert sink.written == []
+        await settled()
+        assert sink.written == [("create", "one", 1)]
+
+
+async def test_what_is_left_is_written_at_the_end():
+    sink = Sink()
+    async with recording(sink) as recorder:
+        recorder.record(an_event())
+        await settled()
+        recorder.record(an_event())
+        await settled()
+        assert sink.written == [("create", "one", 1)]
+    assert sink.written[1:] == [("update", "one", 2)]
+
+
+async def test_an_event_that_was_written_though_its_answer_was_lost_is_not_written_again():
+    sink = Sink(ConflictError("exists"))
+    async with recording(sink) as recorder:
+        recorder.record(an_event())
+    assert (sink.attempts, recorder.dropped) == (1, 0)
+
+
+class Late(Sink):
+    """Takes the first event, and answers when nobody listens any more."""
+
+    async def create(self, series):
+        if self.written:
+            self._take(("exists", series.first.message, series.count))
+            raise ConflictError("exists")
+        self._take(("create", series.first.message, series.count))
+        await asyncio.Event().wait()
+
+
+async def test_what_happened_again_while_the_answer_was_lost_is_counted_all_the_same():
+    sink = Late()
+    async with recording(sink) as recorder:
+        recorder.record(an_event())
+        await settled()
+        recorder.record(an_event())
+    assert sink.written == [("create", "one", 1), ("exists", "one", 2), ("update", "one", 2)]
+
+
+@pytest.mark.parametrize("failure", [ForbiddenError("no"), RefusedError("no"), NotFoundError("no"), KeyError("a bug")])
+async def test_what_will_never_be_taken_is_dropped_and_the_next_one_is_written(failure):
+    sink = Sink(failure)
+    async with recording(sink) as recorder:
+        recorder.record(an_event("one"))
+        recorder.record(an_event("two"))
+    assert sink.written == [("create", "two", 1)]
+    assert recorder.dropped == 1
+
+
+async def test_what_may_be_taken_later_is_kept_and_holds_up_nothing():
+    sink = Sink(UnavailableError("away"))
+    async with recording(sink) as recorder:
+        recorder.record(an_event("one"))
+        recorder.record(an_event("two"))
+        await settled()
+        assert sink.written == [("create", "two", 1)]
+    assert sink.written == [("create", "two", 1), ("create", "one", 1)]
+    assert recorder.dropped == 0
+
+
+async def test_an_event_whose_count_cannot_be_written_for_it_is_gone_is_written_anew():
+    sink = Sink(None, NotFoundError("expired"))
+    async with recording(sink) as recorder:
+        recorder.record(an_event())
+        await settled()
+        recorder.record(an_event())
+    assert sink.written == [("create", "one", 1), ("create", "one", 2)]
+
+
+async def test_the_end_waits_a_moment_for_an_api_server_that_does_not_answer():
+    sink = Silent()
+    async with asyncio.timeout(PATIENCE), recording(sink, EventTiming(flush=0.05)) as recorder:
+        recorder.record(an_event())
+        await settled()
+    assert sink.attempts == 2
+    assert REAL.events.flush <= 1
+
+
+async def test_nobody_needs_to_listen():
+    NoEvents().record(an_event())

@@ -1,0 +1,231 @@
+"""An election over a lease in memory, and what its leader may still write."""
+
+import asyncio
+import math
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from controller.api.timing import LeaseTiming
+from controller.runtime.leadership import Clocks, Election, Fenced, Leadership, NotLeaderError, Unopposed
+from controller.store.protocol import ConflictError, NotFoundError, UnavailableError
+from tests.support.objects import a_model
+from tests.support.store import MemoryStore, settled
+
+CLOCKS = Clocks(time.monotonic, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+HURRIED = LeaseTiming(lease=2, renew_deadline=1.0, renew_every=0.02, look_every=0.01, request=0.5)
+MODEL = a_model().ref
+
+
+class MemoryLease:
+    """Implements `Lease`; refuses while it is `away`."""
+
+    def __init__(self):
+        self.record = None
+        self.away = False
+        self.writes = 0
+        self.written = asyncio.Event()
+
+    async def read(self):
+        await self._answering()
+        return self.record
+
+    async def write(self, record):
+        await self._answering()
+        if record.version and self.record is None:
+            raise NotFoundError("gone")
+        if record.version != (self.record.version if self.record else ""):
+            raise ConflictError("changed")
+        self.writes += 1
+        self.record = replace(record, version=str(self.writes))
+        self.written.set()
+        return self.record
+
+    async def _answering(self):
+        await asyncio.sleep(0)
+        if self.away:
+            raise UnavailableError("away")
+
+
+class Work:
+    """Does nothing, for as long as it may."""
+
+    def __init__(self, holder_at_end=lambda: None):
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+        self.leaderships = []
+        self._holder_at_end = holder_at_end
+
+    async def __call__(self, leadership):
+        self.leaderships.append(leadership)
+        self.ended.clear()
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await settled()  # It takes its time to end.
+            self.begun.clear()
+            self.ended.set()
+            self.holder_at_end = self._holder_at_end()
+
+
+def an_election(lease, identity="me"):
+    return Election(lease, identity, CLOCKS, HURRIED)
+
+
+@asynccontextmanager
+async def standing(election, work):
+    running = asyncio.create_task(election.run(work))
+    try:
+        yield running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_who_finds_no_lease_leads_and_its_work_begins():
+    lease, work = MemoryLease(), Work()
+    election = an_election(lease)
+    assert not election.leading
+    async with standing(election, work):
+        await work.begun.wait()
+        assert (election.leading, election.holder) == (True, "me")
+        assert lease.record.holder == "me"
+    assert not election.leading
+
+
+async def test_one_of_two_leads_and_the_other_follows_when_it_ends():
+    lease, first, second = MemoryLease(), Work(), Work()
+    async with standing(an_election(lease, "second"), second):
+        async with standing(an_election(lease, "first"), first):
+            done, _ = await asyncio.wait(
+                [asyncio.create_task(one.begun.wait()) for one in (first, second)],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            assert len(done) == 1
+            assert first.begun.is_set() != second.begun.is_set()
+        await second.begun.wait()
+    assert lease.record.holder == ""
+
+
+async def test_work_has_ended_before_the_lease_is_given_back():
+    lease = MemoryLease()
+    work = Work(lambda: lease.record.holder)
+    async with standing(an_election(lease), work):
+        await work.begun.wait()
+    assert (work.holder_at_end, lease.record.holder) == ("me", "")
+
+
+async def test_work_that_ends_by_itself_ends_the_candidacy():
+    lease = MemoryLease()
+
+    async def work(leadership):
+        assert leadership.remaining() > 0
+
+    await an_election(lease).run(work)
+    assert lease.record.holder == ""
+
+
+async def test_work_that_fails_is_heard_of_and_another_may_lead():
+    lease = MemoryLease()
+
+    async def work(leadership):
+        raise RuntimeError("of the work")
+
+    with pytest.raises(RuntimeError, match="of the work"):
+        await an_election(lease).run(work)
+    assert lease.record.holder == ""
+
+
+async def test_who_cannot_renew_stops_and_begins_again_when_it_can():
+    lease, work = MemoryLease(), Work()
+    election = an_election(lease)
+    async with standing(election, work):
+        await work.begun.wait()
+        lease.away = True
+        await work.ended.wait()
+        assert not election.leading
+        lease.away = False
+        await work.begun.wait()
+        assert election.leading
+        first, second = work.leaderships
+        assert first.remaining() == -math.inf, "a time of leading that ended does not come back"
+        assert second.remaining() > 0
+
+
+async def test_who_finds_another_in_its_lease_stops():
+    lease, work = MemoryLease(), Work()
+    async with standing(an_election(lease), work):
+        await work.begun.wait()
+        lease.record = replace(lease.record, holder="other", version="by hand")
+        await work.ended.wait()
+        assert lease.record.holder == "other"
+    assert lease.record.holder == "other", "what is another's is not given back"
+
+
+async def test_a_lease_that_was_deleted_is_made_again_without_a_pause():
+    lease, work = MemoryLease(), Work()
+    async with standing(an_election(lease), work):
+        await work.begun.wait()
+        lease.record = None
+        lease.written.clear()
+        await lease.written.wait()
+        assert not work.ended.is_set()
+        assert len(work.leaderships) == 1
+
+
+async def test_a_lease_that_cannot_be_given_back_holds_nobody_up():
+    lease, work = MemoryLease(), Work()
+    async with standing(an_election(lease), work):
+        await work.begun.wait()
+        lease.away = True
+    assert work.ended.is_set()
+
+
+async def test_who_is_unopposed_works_at_once_and_may_write_for_ever():
+    store = MemoryStore([a_model().stored()])
+
+    async def work(leadership):
+        await Fenced(store, leadership).patch_status(MODEL, {"split": 1}, "1")
+
+    assert Unopposed.leading
+    await Unopposed().run(work)
+    assert store[MODEL].status == {"split": 1}
+
+
+async def test_a_write_passes_while_the_lease_is_young_enough():
+    store = MemoryStore([a_model().stored()])
+    await Fenced(store, Leadership(lambda: 0.5)).patch_status(MODEL, {"split": 1}, "1")
+    assert store[MODEL].status == {"split": 1}
+
+
+@pytest.mark.parametrize("remaining", [0.0, -1.0, -math.inf])
+async def test_a_write_is_refused_once_the_lease_is_too_old(remaining):
+    store = MemoryStore([a_model().stored()])
+    with pytest.raises(NotLeaderError, match="we lead no longer"):
+        await Fenced(store, Leadership(lambda: remaining)).patch_status(MODEL, {"split": 1}, "1")
+    assert store[MODEL].status == {}
+
+
+async def test_a_write_that_takes_longer_than_the_lease_is_ended():
+    class Slow(MemoryStore):
+        async def patch_status(self, ref, status, resource_version):
+            await asyncio.Event().wait()
+
+    with pytest.raises(NotLeaderError, match="during the write"):
+        await Fenced(Slow(), Leadership(lambda: 0.01)).patch_status(MODEL, {"split": 1}, "1")
+
+
+async def test_what_the_store_raises_stays_what_it_is():
+    store = MemoryStore([a_model().stored()])
+    with pytest.raises(ConflictError):
+        await Fenced(store, Leadership(lambda: 1.0)).patch_status(MODEL, {"split": 1}, "old")
+
+
+async def test_everybody_may_read():
+    store = MemoryStore([a_model().stored()])
+    async for batch in Fenced(store, Leadership(lambda: -1.0)).watch(["ModelDeployment"]):
+        assert batch.complete
+        break

@@ -1,0 +1,157 @@
+"""The load of a model, merged over Envoys and over the replicas they report to."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.api.contract.reports import Count, LoadReport
+from controller.api.timing import REAL
+from controller.decision import Known, Unknown
+from controller.signals.load_reports import FleetLoads, Load, Rate
+from controller.store.objects import ObjectRef
+
+MODEL = ObjectRef("ModelDeployment", "default", "a")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+OLD = REAL.reports.old_after + 0.1
+
+
+def at(seconds):
+    return START + timedelta(seconds=seconds)
+
+
+class Told:
+    """A fleet, told what replicas repeat: sums of the local side since a stream began."""
+
+    def __init__(self):
+        self.loads = FleetLoads()
+
+    def hear(self, now, issued=0, failed=0, flying=0, **more):
+        """The local side of the model through the Envoy "one", after as many seconds as `now` unless told otherwise."""
+        given = {"node": "one", "began": 0.0, "seconds": float(now), "age": 0.0, "remote": Count(), **more}
+        counts = {"default/a/local": Count(issued, 0, failed, flying), "default/a/remote": given.pop("remote")}
+        self.loads.hear(LoadReport(counts=given.pop("counts", counts), **given), at(now))
+        return self
+
+    def load(self, now):
+        return self.loads.load(MODEL, at(now))
+
+    def value(self, now) -> Load:
+        load = self.load(now)
+        assert isinstance(load, Known), load
+        return load.value
+
+
+def test_nothing_heard_is_unknown():
+    assert Told().load(0) == Unknown("no Envoy reports load")
+
+
+def test_a_rate_is_what_was_new_by_the_seconds_that_envoy_measured():
+    told = Told().hear(1, issued=10).hear(2, issued=30, failed=2, flying=3)
+    assert told.load(2) == Known(Load(in_flight=3, local=Rate(15.0, 1.0), remote=Rate(0.0, 0.0)), at(2))
+
+
+def test_what_was_long_ago_does_not_count():
+    told = Told().hear(1, issued=100)
+    for second in range(2, 20):
+        told.hear(second, issued=100 + second)
+    assert told.value(19).local == Rate(1.0, 0.0)
+
+
+def test_a_report_that_is_old_is_unknown_and_not_zero():
+    told = Told().hear(1, issued=1, flying=1)
+    assert isinstance(told.load(1 + REAL.reports.old_after), Known)
+    assert told.load(1 + OLD) == Unknown("no Envoy reports load")
+
+
+def test_the_age_that_a_replica_says_counts():
+    assert isinstance(Told().hear(1, age=OLD).load(1), Unknown)
+
+
+def test_a_value_is_as_old_as_the_oldest_of_its_reports():
+    told = Told().hear(1).hear(2, node="two", age=0.5)
+    assert told.load(2).at == at(1)
+
+
+def test_envoys_add_up():
+    told = Told().hear(1, issued=1, flying=1).hear(1, issued=2, flying=2, node="two", began=0.5)
+    assert told.value(1) == Load(in_flight=3, local=Rate(3.0, 0.0), remote=Rate(0.0, 0.0))
+
+
+def test_an_envoy_that_is_connected_and_says_nothing_makes_the_sum_unknown():
+    told = Told().hear(1)
+    told.loads.silent("replica", ["two"])
+    assert told.load(1) == Unknown("Envoy two reports no load")
+    told.loads.silent("replica", [])
+    assert isinstance(told.load(1), Known)
+
+
+def test_one_that_reports_to_another_replica_is_not_silent():
+    told = Told().hear(1)
+    told.loads.silent("replica", ["one"])
+    assert isinstance(told.load(1), Known)
+    assert told.load(1 + OLD) == Unknown("Envoy one reports no load")
+
+
+def test_what_a_replica_that_is_gone_said_of_silence_is_forgotten():
+    told = Told().hear(1)
+    told.loads.silent("replica", ["two"])
+    told.loads.drop("replica")
+    assert isinstance(told.load(1), Known)
+
+
+def test_an_envoy_that_died_is_left_out_once_its_last_word_is_old():
+    told = Told().hear(1, flying=5, node="two").hear(1, flying=1)
+    assert told.value(1).in_flight == 6
+    told.hear(4, flying=1)
+    assert told.value(1 + OLD).in_flight == 1
+
+
+def test_a_model_that_an_envoy_does_not_report_yet_is_unknown():
+    told = Told().hear(1).hear(1, node="two", counts={})
+    assert told.load(1) == Unknown("Envoy two reports no load of the model yet")
+
+
+def test_an_envoy_that_goes_to_another_replica_is_neither_lost_nor_doubled():
+    told = Told().hear(1, issued=10, flying=4)
+    # Its new stream counts from zero, and says first what was new since the last report.
+    told.hear(2, issued=10, flying=2, began=1.5, seconds=1.0)
+    assert told.value(2) == Load(in_flight=2, local=Rate(10.0, 0.0), remote=Rate(0.0, 0.0))
+    # The one it left repeats what it knows.
+    told.hear(2.5, issued=10, flying=4, seconds=1.0, age=1.5)
+    assert told.value(2.5) == Load(in_flight=2, local=Rate(10.0, 0.0), remote=Rate(0.0, 0.0))
+
+
+def test_a_replica_that_is_heard_again_repeats_its_sums_and_they_count_once():
+    told = Told().hear(1, issued=10).hear(2, issued=20).hear(2, issued=20).hear(3, issued=30)
+    assert told.value(3).local == Rate(10.0, 0.0)
+
+
+def test_who_begins_to_follow_an_old_stream_does_not_take_its_past_for_now():
+    told = Told().hear(100, issued=10_000, flying=1)
+    load = told.value(100)
+    assert load.in_flight == 1
+    assert load.local == Unknown("the rate of requests is not known yet")
+    told.hear(101, issued=10_003)
+    assert told.value(101).local == Rate(3.0, 0.0)
+
+
+def test_what_cannot_be_told_from_other_models_is_unknown_and_the_rest_is_not():
+    told = Told().hear(1, issued=2, remote=None)
+    load = told.value(1)
+    assert load.local == Rate(2.0, 0.0)
+    assert isinstance(load.remote, Unknown)
+    told.hear(2, issued=2, remote=Count(50)).hear(3, issued=2, remote=Count(51))
+    assert told.value(3).remote == Rate(1 / 3, 0.0), "what it counted before is not new"
+
+
+def test_a_model_that_came_back_is_counted_from_zero():
+    told = Told().hear(1, issued=10).hear(2, issued=3)
+    assert told.value(2).local == Rate(6.5, 0.0)
+
+
+@pytest.mark.parametrize("back", [1, 100])
+def test_a_clock_that_is_set_back_is_survived(back):
+    told = Told().hear(200, issued=1, seconds=1.0)
+    told.hear(200 - back, issued=2, seconds=2.0)
+    told.hear(201 - back, issued=3, seconds=3.0)
+    assert isinstance(told.load(201 - back), Known)

@@ -1,0 +1,100 @@
+"""What of a route is checked."""
+
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from controller.api.contract.credentials import CredentialSource, OAuth, RemoteAuth
+from controller.api.contract.route import HttpCheck
+from controller.api.resources.configuration import DefaultRemoteBackend
+from controller.api.schema.values import parse
+from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
+from xds_server.health.backend import Backend, Place, Trust, backend_for, own_hosts
+from xds_server.resources.model import Gateway, resources_for
+from xds_server.snapshot.snapshot import CLUSTER
+
+HUSH = "hush & hush"
+
+
+def source(secret, key):
+    return CredentialSource.of_secret(secret, key)
+
+
+def test_a_plain_backend_is_connected_to_every_five_seconds():
+    backend = backend_for(A, a_remote(port=8080), {})
+    assert backend == Backend(
+        backend.name, Place("remote.example", 8080), "remote.example", patience=timedelta(seconds=2)
+    )
+    assert backend.interval == timedelta(seconds=5)
+
+
+def test_it_has_the_name_of_the_cluster_so_that_traffic_can_be_told_of_it():
+    remote = a_remote(headers={"x-a": "1"}, path_prefix="/a")
+    (cluster,) = (
+        one.key.name
+        for one in resources_for(A, a_route(remote), ready("10.0.0.1"), Gateway())
+        if one.key.type_url == CLUSTER and one.key.name.startswith("backend/")
+    )
+    assert backend_for(A, remote, {}).name == cluster
+    assert backend_for(B, a_remote(), {}).name == cluster
+
+
+@pytest.mark.parametrize(("given", "checked"), [("300ms", 5), ("5s", 5), ("1m", 60)])
+def test_it_is_asked_for_the_path_of_its_health_check_but_not_too_often(given, checked):
+    check = parse(HttpCheck, {"path": "/healthz", "interval": given})
+    backend = backend_for(A, a_remote(health_check=check), {})
+    assert (backend.path, backend.interval.total_seconds()) == ("/healthz", checked)
+
+
+def test_who_must_be_there_is_who_envoy_wants_to_be_there():
+    values = {source("c", "ca.crt"): "CA", source("c", "tls.crt"): "CERT", source("c", "tls.key"): "KEY"}
+    values = {one: SecretStr(value) for one, value in values.items()}
+    remote = a_remote(tls=over_tls(ca="c", certificate="c", server_name="models.example"))
+    assert backend_for(A, remote, values).trust == Trust("models.example", SecretStr("CA"), SecretStr("CERTKEY"))
+    assert backend_for(A, a_remote(tls=over_tls()), {}).trust == Trust("remote.example")
+
+
+def test_a_token_is_asked_for_as_rfc_6749_says():
+    oauth = OAuth(
+        client_id="me",
+        client_secret=source("s", "clientSecret"),
+        token_url="https://auth.example:8443/oauth/token?tenant=a",
+        scopes=("read", "write"),
+    )
+    values = {source("s", "clientSecret"): SecretStr(HUSH)}
+    token = backend_for(A, a_remote(auth=RemoteAuth(oauth=oauth)), values).token
+    assert (token.place, token.over_tls) == (Place("auth.example", 8443), True)
+    assert (token.authority, token.target) == ("auth.example:8443", "/oauth/token?tenant=a")
+    assert token.form.get_secret_value() == (
+        "grant_type=client_credentials&client_id=me&client_secret=hush+%26+hush&scope=read+write"
+    )
+
+
+def test_a_key_is_not_needed_for_a_check():
+    backend = backend_for(A, a_remote(auth=with_key()), {source("s", "apiKey"): SecretStr(HUSH)})
+    assert (backend.token, HUSH in repr(backend)) == (None, False)
+
+
+def test_prior_fault_26_no_secret_is_in_what_may_be_printed():
+    values = {source("s", "clientSecret"): SecretStr(HUSH), source("c", "tls.crt"): SecretStr(HUSH)}
+    values[source("c", "tls.key")] = SecretStr(HUSH)
+    backend = backend_for(A, a_remote(auth=with_token(), tls=over_tls(certificate="c")), values)
+    assert "hush" not in f"{backend} {backend!r}"
+
+
+def test_another_secret_makes_another_backend_of_the_same_name():
+    first, second = (
+        backend_for(A, a_remote(auth=with_token()), {source("s", "clientSecret"): SecretStr(value)})
+        for value in ("one", "two")
+    )
+    assert first != second
+    assert first.name == second.name
+
+
+def test_the_hosts_of_our_own_configuration_are_known():
+    oauth = {"clientId": "me", "clientSecret": "x", "tokenUrl": "http://auth.example:81/token"}
+    auth = {"type": "oauth", "oauthConfig": oauth}
+    default = parse(DefaultRemoteBackend, {"host": "models.example:8080", "scheme": "http", "authConfig": auth})
+    assert own_hosts(default) == {"models.example", "auth.example"}
+    assert own_hosts(None) == frozenset()

@@ -1,0 +1,115 @@
+"""What is told of a backend, from its checks and from real traffic."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds_server.health.judgement import NO_TRAFFIC, Checked, Counts, judged, told
+from xds_server.health.outcome import Outcome
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GOOD = Outcome(True, "Answering", "GET /healthz answers 200")
+BAD = Outcome(False, "ErrorAnswer", "GET /healthz answers 503")
+GONE = Outcome(False, "NameNotResolved", "x cannot be resolved: Name or service not known")
+
+
+def checked(*outcomes, start=None):
+    state = start or Checked()
+    for one in outcomes:
+        state = state.after(one)
+    return state
+
+
+def test_the_first_check_of_a_backend_counts_at_once():
+    assert checked().outcome is None
+    assert checked(BAD).outcome == BAD
+    assert checked(GOOD).outcome == GOOD
+
+
+def test_one_failure_changes_nothing_and_asks_for_another_look():
+    state = checked(GOOD, BAD)
+    assert (state.outcome, state.in_doubt) == (GOOD, True)
+
+
+def test_two_failures_in_a_row_are_believed_whatever_their_reasons():
+    state = checked(GOOD, BAD, GONE)
+    assert (state.outcome, state.in_doubt) == (GONE, False)
+
+
+def test_failures_that_are_not_in_a_row_are_not():
+    assert checked(GOOD, BAD, GOOD, BAD, GOOD, BAD).outcome == GOOD
+
+
+def test_one_success_is_enough():
+    state = checked(GOOD, BAD, BAD, GOOD)
+    assert (state.outcome, state.in_doubt) == (GOOD, False)
+
+
+def test_what_is_wrong_with_a_backend_that_is_down_is_always_the_newest():
+    assert checked(BAD, GONE).outcome == GONE
+
+
+def test_a_backend_that_changed_is_what_it_was_until_its_first_check_which_counts():
+    state = checked(GOOD).anew()
+    assert state.outcome == GOOD
+    assert state.after(BAD).outcome == BAD
+    assert state.after(GOOD).after(BAD).outcome == GOOD
+
+
+def test_nothing_is_judged_without_anything_known():
+    assert judged(None, None) is None
+    assert judged(None, Counts(0, 0)) is None
+    assert NO_TRAFFIC.counts("backend/x") is None
+
+
+@pytest.mark.parametrize("traffic", [None, Counts(0, 0), Counts(0, 4)], ids=["unknown", "none", "too little"])
+def test_without_traffic_the_check_is_right_and_says_whose_view_it_is(traffic):
+    assert judged(BAD, traffic) == Outcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
+    assert judged(GOOD, traffic) == Outcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
+
+
+def test_requests_that_are_answered_are_right_whatever_the_check_says():
+    assert judged(GONE, Counts(1, 36)) == Outcome(
+        True, "Answering", f"requests are answered, though seen from the xDS server: {GONE.message}"
+    )
+    for check in (None, GOOD):
+        assert judged(check, Counts(1, 0)) == Outcome(True, "Answering", "requests are answered")
+
+
+@pytest.mark.parametrize("check", [None, GOOD])
+def test_requests_that_all_fail_are_right_whatever_good_the_check_says(check):
+    assert judged(check, Counts(0, 37)) == Outcome(
+        False, "ErrorAnswers", "none of the last 37 requests was answered: 5xx or no answer"
+    )
+
+
+def test_of_requests_that_all_fail_the_check_says_why():
+    assert judged(BAD, Counts(0, 37)) == judged(BAD, None)
+
+
+@given(st.sampled_from([None, GOOD, BAD]), st.integers(0, 9), st.integers(0, 9))
+def test_who_was_answered_lately_is_healthy(check, succeeded, failed):
+    outcome = judged(check, Counts(succeeded, failed))
+    if succeeded:
+        assert outcome.healthy
+    elif failed >= 5:
+        assert not outcome.healthy
+
+
+def test_what_is_told_stays_while_it_is_the_same():
+    first = told(None, GOOD, NOW)
+    assert told(first, GOOD, NOW + timedelta(minutes=1)) is first
+
+
+def test_a_number_alone_is_nothing_new():
+    first = told(None, judged(None, Counts(0, 37)), NOW)
+    assert told(first, judged(None, Counts(0, 41)), NOW + timedelta(seconds=5)) is first
+
+
+def test_another_reason_is_told_with_the_time_since_when_it_is_down():
+    first, later = told(None, BAD, NOW), NOW + timedelta(minutes=1)
+    second = told(first, GONE, later)
+    assert (second.outcome, second.since) == (GONE, NOW)
+    assert told(second, GOOD, later).since == later

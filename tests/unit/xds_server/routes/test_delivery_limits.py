@@ -1,0 +1,165 @@
+"""What the replicas take is shared by the Envoys that are ready: the routes follow both, and nothing else does."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from controller.api.contract.route import ModelRoute
+from controller.api.timing import GatewayTiming
+from tests.support.objects import a_model, a_slice
+from tests.support.routes import a_remote, a_route
+from tests.support.store import MemoryStore, settled
+from tests.support.waiting import PATIENCE
+from xds_server.resources.model import Gateway
+from xds_server.routes.delivery import Delivery
+from xds_server.snapshot.snapshot import EMPTY, ROUTE, SHORT
+
+
+class Published:
+    """A publisher that keeps the snapshot, and what each one changed."""
+
+    def __init__(self):
+        self.snapshot, self.changes = EMPTY, []
+        self._told = asyncio.Event()
+
+    def publish(self, snapshot, changed):
+        self._told.set()
+        self.snapshot = snapshot
+        self.changes.append({(SHORT[key.type_url], key.name) for key in changed})
+
+    def limit_of(self, model):
+        _, counted, rest = self.snapshot.by_type[ROUTE][model].body.partition(b"numPendingRequests() >= ")
+        return int(rest.partition(b" then")[0]) if counted else None
+
+    async def until_limit(self, model, limit):
+        async with asyncio.timeout(PATIENCE):
+            while self.limit_of(model) != limit:
+                self._told.clear()
+                await self._told.wait()
+
+
+def decided(name, route: ModelRoute):
+    raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return a_model(name).stored(status={"observedGeneration": 1, "route": raw})
+
+
+def limited(**more):
+    route = a_route(a_remote(), **more)
+    return route.model_copy(update={"local": route.local.model_copy(update={"max_requests_per_replica": 4})})
+
+
+def gateway_of(*ready, version="1"):
+    return a_slice("gateway").in_namespace("system").ready(*ready).not_ready("10.1.0.9").stored(version=version)
+
+
+THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
+
+
+@contextlib.asynccontextmanager
+async def delivering(*objects, gateway_service=("system", "gateway")):
+    store, published = MemoryStore(objects), Published()
+    delivery = Delivery(store, published, Gateway(envoys=2, timing=GatewayTiming(resized_every=0.5)))
+    delivery.gateway_service = gateway_service
+    task = asyncio.create_task(delivery.run())
+    await settled()
+    try:
+        yield store, published, delivery
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
+async def test_the_ready_envoys_share_the_limit(envoys, limit):
+    async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published, _):
+        assert published.limit_of("default/a") == limit
+
+
+async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
+    async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published, _):
+        assert published.limit_of("default/a") == 6
+
+
+async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
+    objects = decided("a", limited()), decided("b", limited()), decided("c", a_route(a_remote()))
+    async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published, _):
+        store.put(gateway_of("10.1.0.1", "10.1.0.2", version="2"))
+        await settled()
+        assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}]
+        assert published.limit_of("default/b") == 6
+
+
+async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_it_should():
+    one, two, three = (tuple(f"10.1.0.{number}" for number in range(1, count)) for count in (2, 3, 4))
+    async with delivering(decided("a", limited()), decided("b", limited()), THREE, gateway_of(*one)) as (
+        store,
+        published,
+        _,
+    ):
+        for version, envoys in enumerate((two, three, two, three, two, three), start=2):
+            store.put(gateway_of(*envoys, version=str(version)))
+            await settled()
+        assert [published.limit_of("default/a"), published.limit_of("default/b")] == [6, 6]
+        await published.until_limit("default/b", 4)
+        assert published.limit_of("default/a") == 4
+        assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}] * 2
+        store.put(gateway_of(*one, version="9"))
+        await published.until_limit("default/b", 12)
+
+
+async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
+        for version, envoys in enumerate((("10.1.0.1", "10.1.0.2"), ("10.1.0.1",)), start=2):
+            store.put(gateway_of(*envoys, version=str(version)))
+            await settled()
+        store.put(a_slice().ready("10.0.0.1", "10.0.0.2").stored(version="2"))
+        await settled()
+        assert published.limit_of("default/a") == 4
+
+
+async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
+        store.put(a_slice().ready("10.0.0.1").stored(version="2"))
+        await settled()
+        assert published.changes[1:] == [{("EDS", "default/a/local"), ("RDS", "default/a")}]
+        assert published.limit_of("default/a") == 4
+
+
+async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
+        store.put(gateway_of("10.1.0.7", version="2"))
+        await settled()
+        assert published.changes[1:] == []
+
+
+@pytest.mark.parametrize("limit_first", [True, False])
+async def test_more_envoys_than_share_the_limit_are_told_of_once(limit_first, caplog):
+    at_first = (decided("a", limited()),) if limit_first else ()
+    async with delivering(*at_first, THREE, gateway_service=None) as (store, _, delivery):
+        for connected in (2, 3, 4, 3):
+            delivery.gateway_size.connected(connected)
+        store.put(decided("a", limited()))
+        await settled()
+        (record,) = caplog.records
+        assert record.message == "more Envoys are connected than share what replicas take"
+        assert (record.connected, record.share) == (3, 2)
+
+
+async def test_more_envoys_than_are_ready_are_nothing_to_tell_of(caplog):
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (_, _, delivery):
+        delivery.gateway_size.connected(3)
+        assert caplog.records == []
+
+
+async def test_without_a_limit_it_does_not_matter_how_many_there_are(caplog):
+    async with delivering(decided("a", a_route(a_remote())), THREE, gateway_service=None) as (_, _, delivery):
+        delivery.gateway_size.connected(3)
+        assert caplog.records == []
+
+
+async def test_a_followed_service_that_is_not_there_does_not_hide_them(caplog):
+    async with delivering(decided("a", limited()), THREE) as (_, _, delivery):
+        delivery.gateway_size.connected(3)
+        assert len(caplog.records) == 1

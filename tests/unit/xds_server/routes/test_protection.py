@@ -1,0 +1,230 @@
+"""What a route needs that is secret: found, or told in words that hold nothing of it."""
+
+import base64
+import traceback
+from datetime import datetime
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
+
+from controller.api.contract.credentials import CredentialSource
+from controller.api.resources.configuration import DefaultRemoteBackend
+from controller.api.schema.values import parse
+from tests.support.objects import a_model, a_secret
+from tests.support.resources import message_of
+from tests.support.routes import A, a_remote, a_route, over_tls, with_key, with_token
+from xds_server.resources.names import ModelKey
+from xds_server.routes import credential_values as values
+from xds_server.routes.credential_values import UnusableError
+from xds_server.routes.credentials import OwnSecrets
+from xds_server.routes.protection import is_inline, protected, referred_secrets
+
+HUSH = "hush-hush"
+KEY = b"the key of these tests"
+
+
+@pytest.fixture(scope="module")
+def pki():
+    authority = trustme.CA()
+    mine = authority.issue_cert("client.example")
+    return {
+        "ca__crt": authority.cert_pem.bytes().decode(),
+        "tls__crt": "".join(pem.bytes().decode() for pem in mine.cert_chain_pems),
+        "tls__key": mine.private_key_pem.bytes().decode(),
+    }
+
+
+def served(route, *objects, model=A, own=None):
+    found = {one.ref: one.stored() for one in objects}
+    return protected(model, route, found.get, own or OwnSecrets(version_key=KEY))
+
+
+def secrets_of(result):
+    return [message_of(one) for one in result.secrets]
+
+
+def test_a_route_that_needs_nothing_is_served_as_it_is():
+    for route in (a_route(), a_route(a_remote(), away=30), a_route(a_remote(tls=over_tls()), away=30)):
+        result = served(route)
+        assert (result.route, result.secrets, result.problems) == (route, (), ())
+
+
+def test_what_is_there_is_brought_with_the_route(pki):
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="c"), auth=with_key()), away=30)
+
+    result = served(route, a_secret("c").holding(**pki), a_secret().holding(apiKey=HUSH))
+
+    assert (result.route, result.problems) == (route, ())
+    authorities, certificate, credential = secrets_of(result)
+    assert authorities.validation_context.trusted_ca.inline_string == pki["ca__crt"]
+    assert certificate.tls_certificate.certificate_chain.inline_string == pki["tls__crt"]
+    assert certificate.tls_certificate.private_key.inline_string == pki["tls__key"]
+    assert credential.generic_secret.secret.inline_string == HUSH
+
+
+def test_without_a_secret_everything_stays_local():
+    result = served(a_route(a_remote(auth=with_key()), away=30))
+    assert (result.route, result.secrets) == (a_route(), ())
+    assert result.problems == ("Secret default/s does not exist",)
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        a_secret().holding(apiKey=HUSH),
+        a_secret().holding(apiKey=f"{HUSH}\n"),
+        a_secret().encoded(apiKey=encoded(HUSH)),
+        a_secret().encoded(apiKey=encoded(f"{HUSH}\r\n")),
+        a_secret().encoded(apiKey=encoded(HUSH)[:4] + "\n" + encoded(HUSH)[4:]),
+        # As the API server merges them.
+        a_secret().encoded(apiKey=encoded("older")).holding(apiKey=HUSH),
+    ],
+)
+def test_how_a_secret_may_be_written(secret):
+    (credential,) = secrets_of(served(a_route(a_remote(auth=with_key())), secret))
+    assert credential.generic_secret.secret.inline_string == HUSH
+
+
+@pytest.mark.parametrize(
+    ("secret", "problem"),
+    [
+        (a_secret().holding(other=HUSH), 'Secret default/s: key "apiKey" is missing'),
+        (a_secret().holding(apiKey=""), 'Secret default/s: key "apiKey" is empty'),
+        (a_secret().holding(apiKey="\n"), 'Secret default/s: key "apiKey" is empty'),
+        (a_secret().holding(apiKey="  \n"), 'Secret default/s: key "apiKey" is empty'),
+        (a_secret().holding(apiKey=f"a\n{HUSH}"), "not printable ASCII"),
+        (a_secret().holding(apiKey=f"\x00{HUSH}"), "not printable ASCII"),
+        (a_secret().holding(apiKey=f"ü{HUSH}"), "not printable ASCII"),
+        (a_secret().encoded(apiKey=f"!{HUSH}"), 'Secret default/s: key "apiKey" is not base64'),
+        (a_secret().encoded(apiKey=encoded(HUSH)[:-1]), "is not base64"),
+        (a_secret().encoded(apiKey=base64.b64encode(b"\xff" + HUSH.encode()).decode()), "is not text"),
+        (a_secret().encoded(apiKey=[HUSH]), "data.apiKey: must be a string"),
+    ],
+)
+def test_what_cannot_be_a_credential_is_told_without_it(secret, problem):
+    result = served(a_route(a_remote(auth=with_key()), away=30), secret)
+    (said,) = result.problems
+    assert problem in said
+    assert HUSH not in said
+    assert result.route == a_route()
+
+
+@pytest.mark.parametrize("check", [values.text, values.certificates, values.private_key])
+@pytest.mark.parametrize("value", ["", f"\x00{HUSH}", f"-----BEGIN CERTIFICATE-----\n{HUSH}", f"{HUSH}ü"])
+def test_no_exception_holds_a_value(check, value):
+    with pytest.raises(UnusableError) as caught:
+        check(SecretStr(value), "it")
+    assert HUSH not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("broken", ["ca__crt", "tls__crt", "tls__key"])
+def test_certificates_and_keys_are_looked_at(pki, broken):
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="c")), away=30)
+    swapped = {**pki, broken: pki["tls__key" if broken != "tls__key" else "ca__crt"]}
+
+    (problem,) = served(route, a_secret("c").holding(**swapped)).problems
+
+    assert broken.replace("__", ".") in problem
+
+
+@pytest.mark.parametrize("name", ["ca__crt", "tls__crt", "tls__key"])
+@pytest.mark.parametrize("space", ["\u00a0", "\u2028", "\u3000"])
+def test_spaces_that_only_look_like_some_are_no_part_of_certificates_and_keys(pki, name, space):
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="c")), away=30)
+    pasted = {**pki, name: pki[name].replace("\n", f"{space}\n", 2)}
+
+    (problem,) = served(route, a_secret("c").holding(**pasted)).problems
+
+    assert "in PEM" in problem
+
+
+def test_of_the_authorities_a_renewed_one_is_in_front_of_the_one_that_expires(pki):
+    """Envoy takes the first of those with one name and one key, also if it has expired."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    old, new = an_authority(key, 2020), an_authority(key, 2040)
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="d")), away=30)
+    leaf, *_ = values.certificates(SecretStr(pki["tls__crt"]), "it").get_secret_value().split("-----END")
+    shown = a_secret("d").holding(tls__crt=pki["tls__crt"] + old + new, tls__key=pki["tls__key"])
+
+    authorities, certificate = secrets_of(served(route, a_secret("c").holding(ca__crt=old + new), shown))
+
+    assert authorities.validation_context.trusted_ca.inline_string == new + old
+    # Of our own certificate the order is what it is.
+    assert certificate.tls_certificate.certificate_chain.inline_string.startswith(leaf)
+    assert certificate.tls_certificate.certificate_chain.inline_string.endswith(old + new)
+
+
+def an_authority(key, until):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(datetime(2019, 1, 1)).not_valid_after(datetime(until, 1, 1))
+    certificate = builder.add_extension(x509.BasicConstraints(True, None), True).sign(key, hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_what_stands_between_certificates_is_left_out(pki):
+    empty = "-----BEGIN CERTIFICATE-----\n \n-----END CERTIFICATE-----\n"
+    commented = f"# Authority of Köln\n{pki['ca__crt']}\n# the same again\n{empty}{pki['ca__crt']}"
+    route = a_route(a_remote(tls=over_tls(ca="c")), away=30)
+
+    (authorities,) = secrets_of(served(route, a_secret("c").holding(ca__crt=commented)))
+
+    assert authorities.validation_context.trusted_ca.inline_string == pki["ca__crt"] * 2
+
+
+def test_all_that_is_wrong_is_told_once():
+    route = a_route(a_remote(tls=over_tls(ca="c", certificate="c"), auth=with_key()), away=30)
+    assert served(route).problems == ("Secret default/c does not exist", "Secret default/s does not exist")
+
+
+def test_a_secret_of_another_namespace_is_not_looked_at():
+    result = served(a_route(a_remote(auth=with_key())), a_secret().in_namespace("other").holding(apiKey=HUSH))
+    assert result.problems == ("Secret default/s does not exist",)
+
+
+def test_the_models_own_spec():
+    route = a_route(a_remote(auth=with_token(CredentialSource(source="Spec"))))
+    oauth = {"clientId": "me", "clientSecret": HUSH, "tokenUrl": "https://auth.example/token"}
+    model = a_model().with_remote(authConfig={"type": "oauth", "oauthConfig": oauth})
+
+    (credential,) = secrets_of(served(route, model))
+
+    assert credential.generic_secret.secret.inline_string == HUSH
+    assert is_inline(route.remote)
+    assert "clientSecret is missing" in served(route, a_model()).problems[0]
+    assert "clientSecret is missing" in served(route).problems[0]
+
+
+def test_the_default_backend_of_the_configuration():
+    route = a_route(a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))))
+    oauth = {"clientId": "me", "clientSecret": HUSH, "tokenUrl": "https://auth.example/token"}
+    default = parse(DefaultRemoteBackend, {"host": "h", "authConfig": {"type": "oauth", "oauthConfig": oauth}})
+    own = OwnSecrets(default, KEY)
+
+    (credential,) = secrets_of(served(route, own=own))
+
+    assert credential.generic_secret.secret.inline_string == HUSH
+    assert HUSH not in repr(own)
+    assert "defaultRemoteBackend" in served(route).problems[0]
+    assert not is_inline(route.remote)
+
+
+def test_a_route_refers_to_secrets_of_its_own_namespace():
+    remote = a_remote(tls=over_tls(ca="c", certificate="d"), auth=with_key())
+    refs = {str(ref) for ref in referred_secrets(ModelKey("ml", "a"), remote)}
+    assert refs == {"Secret ml/c", "Secret ml/d", "Secret ml/s"}
+    assert referred_secrets(A, a_remote(auth=with_token(CredentialSource(source="Spec")))) == frozenset()
+
+
+def test_nothing_printed_of_it_holds_a_value():
+    result = served(a_route(a_remote(auth=with_key())), a_secret().holding(apiKey=HUSH))
+    assert HUSH not in repr(result)
+    assert HUSH not in "".join(one.version for one in result.secrets)

@@ -1,1 +1,0 @@
-"""Envoy messages that no package of generated ones has yet."""

@@ -1,0 +1,1 @@
+"""From `status.route` to published resources: one record a route."""

@@ -1,0 +1,1 @@
+"""Load reporting (LRS)."""

@@ -1,0 +1,157 @@
+"""Load reporting (LRS) on the port of the xDS server: each report goes to an observer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+from grpc.aio import EOF, ServicerContext
+
+from xds_server.stream.load_reporting.session import LoadSession
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadRequest, pack_load_terms, parse_load_request
+from xds_server.stream.protocol.requests import ProtocolError
+from xds_server.stream.server.clients import is_debug
+from xds_server.stream.server.wire import Node
+
+log = logging.getLogger(__name__)
+
+LRS = "envoy.service.load_stats.v3.LoadReportingService"
+_LONGEST_NAME = 256  # of a node, in logs and reports
+
+
+@dataclass(frozen=True, slots=True)
+class LoadStream:
+    """Which client reports, and since when: its node id, and when the stream began in seconds since the epoch."""
+
+    node: str
+    began: float
+
+
+class LoadObserver(Protocol):
+    """Who is told what clients report. It must not wait."""
+
+    def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+        """A client sent a report: nothing in the first message of one that was never asked. `now` is a steady clock's.
+
+        What it says is said once: should it come back, with another stream, here or elsewhere, it says what is new.
+        """
+
+    def ended(self, stream: LoadStream) -> None:
+        """A stream is over."""
+
+
+class Unobserved:
+    """Reports that nobody wants to know of."""
+
+    def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+        """Take no notice."""
+
+    def ended(self, stream: LoadStream) -> None:
+        """Take no notice."""
+
+
+@dataclass(eq=False, slots=True)
+class _Open:
+    """One open RPC; the session exists from the first message on."""
+
+    context: ServicerContext
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    session: LoadSession | None = None
+    stream: LoadStream | None = None
+
+
+class LoadStreams:
+    """All load reporting streams. `trusts` says whether what a node reports counts, for it steers traffic.
+
+    `interval` are the seconds between two reports of a client.
+    """
+
+    def __init__(self, observer: LoadObserver, trusts: Callable[[Node], bool], interval: float) -> None:
+        self._observer = observer
+        self._trusts = trusts
+        self._interval = interval
+        self._clusters: frozenset[str] = frozenset()
+        self._open: set[_Open] = set()
+        self._numbers = itertools.count()
+        self._ready = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    def publish(self, clusters: frozenset[str]) -> None:
+        """Say which clusters there are. Before the first time nothing is read: nobody knows yet what it is about."""
+        self._clusters = clusters
+        self._ready.set()
+        for one in self._open:
+            if one.session is not None:
+                one.session.publish(clusters)
+                one.changed.set()
+
+    def end_all(self) -> None:
+        """End every stream, and each that comes."""
+        self._ending.set()
+
+    async def serve(self, _requests: object, context: ServicerContext) -> None:
+        """Serve one stream to its end.
+
+        However it ends, Envoy goes on counting for five seconds, and then says everything to whom it finds.
+        """
+        one = _Open(context)
+        self._open.add(one)
+        work = [asyncio.create_task(task) for task in (self._read(one), self._write(one), self._ending.wait())]
+        try:
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in work[:2]:
+                if task.done():
+                    task.result()
+        except ProtocolError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            self._open.discard(one)
+            if one.stream is not None:
+                self._observer.ended(one.stream)
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _read(self, one: _Open) -> None:
+        await self._ready.wait()
+        while (raw := await one.context.read()) is not EOF:
+            request = parse_load_request(raw)
+            if one.session is None:
+                self._introduce(one, request)
+            if one.stream is not None:
+                self._tell(one.stream, request)
+
+    def _tell(self, stream: LoadStream, request: LoadRequest) -> None:
+        try:
+            self._observer.heard(stream, request.clusters, asyncio.get_running_loop().time())
+        except Exception:
+            # A mistake of ours costs a report; a stream that ended would be there again in five seconds, and as wrong.
+            log.exception("load report not taken", extra={"node": stream.node})
+
+    async def _write(self, one: _Open) -> None:
+        while True:
+            await one.changed.wait()
+            one.changed.clear()
+            terms = one.session.news() if one.session else None
+            if terms is not None:
+                await one.context.write(pack_load_terms(terms))
+
+    def _introduce(self, one: _Open, request: LoadRequest) -> None:
+        """Learn who a client is from its first message; later ones need not say it (X01)."""
+        node = request.node
+        one.session = LoadSession(self._interval, request.supports_all, self._clusters)
+        one.changed.set()
+        if is_debug(node.id):
+            return  # a reader carries no traffic
+        trusted = self._trusts(node)
+        if trusted:
+            # Two streams of a node never begin at the same moment.
+            one.stream = LoadStream(node.id[:_LONGEST_NAME], time.time() + next(self._numbers) * 1e-6)
+        told = {"node": node.id[:_LONGEST_NAME], "peer": one.context.peer(), "counts": trusted}
+        log.info("load reports begin", extra=told)

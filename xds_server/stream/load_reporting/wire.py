@@ -1,0 +1,93 @@
+"""Between the bytes of load reporting (LRS) and values: `envoy.service.load_stats.v3`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from envoy.service.load_stats.v3 import lrs_pb2
+from google.protobuf.message import DecodeError
+
+from xds_server.stream.server.wire import MalformedRequestError, Node, node_of
+
+SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityLoad:
+    """What became of the requests to one locality of a cluster since the report before, and how many are in flight.
+
+    Envoy counts what it sends: a request that is tried twice is two. What ended need not have begun in the same report.
+    """
+
+    issued: int
+    succeeded: int
+    failed: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLoad:
+    """One cluster in a report that covers so many seconds. A locality without requests is left out."""
+
+    cluster: str
+    seconds: float
+    localities: tuple[LocalityLoad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """One message of a client: who it is (in the first one), what it can do, and its report."""
+
+    node: Node
+    supports_all: bool
+    clusters: tuple[ClusterLoad, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTerms:
+    """What a client shall report: how often, in seconds, and on which clusters; None stands for all of them."""
+
+    interval: float
+    clusters: frozenset[str] | None
+
+
+def parse_load_request(raw: bytes) -> LoadRequest:
+    """Parse a LoadStatsRequest. Raises MalformedRequestError."""
+    try:
+        message = lrs_pb2.LoadStatsRequest.FromString(raw)
+    except DecodeError:
+        raise MalformedRequestError("the message is not a load report") from None
+    return LoadRequest(
+        node=node_of(message.node),
+        supports_all=SUPPORTS_ALL in message.node.client_features,
+        clusters=tuple(_clusters(message)),
+    )
+
+
+def pack_load_terms(terms: LoadTerms) -> bytes:
+    """Serialise a LoadStatsResponse."""
+    message = lrs_pb2.LoadStatsResponse(send_all_clusters=terms.clusters is None, clusters=sorted(terms.clusters or ()))
+    message.load_reporting_interval.FromMicroseconds(round(terms.interval * 1_000_000))
+    packed: bytes = message.SerializeToString()
+    return packed
+
+
+def _clusters(message: lrs_pb2.LoadStatsRequest) -> Iterator[ClusterLoad]:
+    for stats in message.cluster_stats:
+        interval, localities = stats.load_report_interval, stats.upstream_locality_stats
+        yield ClusterLoad(
+            stats.cluster_name,
+            interval.seconds + interval.nanos / 1e9,
+            tuple(
+                LocalityLoad(
+                    one.total_issued_requests,
+                    one.total_successful_requests,
+                    one.total_error_requests,
+                    one.total_requests_in_progress,
+                )
+                for one in localities
+            )
+            if localities
+            else (),
+        )

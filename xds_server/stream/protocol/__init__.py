@@ -1,0 +1,1 @@
+"""The xDS protocol with one client, without I/O."""

@@ -1,0 +1,126 @@
+"""The xDS server on its port: discovery services, reflection and health around one owner task."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine, Iterable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
+
+from controller.api.timing import REAL, StreamTiming
+from xds_server.snapshot.snapshot import CLUSTER, ResourceKey, Snapshot
+from xds_server.stream.load_reporting.streams import LoadObserver, LoadStreams, Unobserved
+from xds_server.stream.server import reflection, services
+from xds_server.stream.server.clients import ClientState, Holding
+from xds_server.stream.server.metrics import Metrics
+from xds_server.stream.server.owner import Observer, Owner
+
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the same port shall fail, not share it
+    ("grpc.max_receive_message_length", 16 << 20),  # a reconnecting client lists all its versions
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Envoy pings an idle connection every few seconds; by default that is taken for abuse, and ends it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class AddressInUseError(Exception):
+    """The address cannot be bound; the message names it."""
+
+
+class XdsServer:
+    """Serves the last published snapshot to any number of Envoys and readers, and hears what load they have.
+
+    All methods are called from one event loop. `observer` is called there too, whenever a client comes, goes, ACKs,
+    NACKs or is sent something overdue; it must not wait. A client whose node metadata has `node_token` sees secrets.
+    """
+
+    def __init__(
+        self,
+        node_token: str,
+        observer: Observer,
+        registry: CollectorRegistry | None = None,
+        loads: LoadObserver | None = None,
+        timing: StreamTiming = REAL.streams,
+    ) -> None:
+        self._timing = timing
+        self._identifier = f"beamlit-{uuid.uuid4().hex[:8]}"
+        metrics = Metrics(registry or CollectorRegistry())
+        self._owner = Owner(self._identifier, node_token, observer, metrics, timing)
+        # Loads steer traffic: where there is a token, only of those that have it.
+        trusts = self._owner.authorises if node_token else lambda _: True
+        self._loads = LoadStreams(loads or Unobserved(), trusts, timing.loads_every)
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._published = False
+
+    async def start(self, address: str) -> int:
+        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError."""
+        described = await asyncio.to_thread(reflection.described)
+        server = grpc.aio.server(options=(*OPTIONS, *_keepalive(self._timing)))
+        server.add_generic_rpc_handlers(services.handlers(self._owner, self._loads, self._identifier))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (*services.NAMES, health.SERVICE_NAME)
+        server.add_generic_rpc_handlers(reflection.handlers(names, described))
+        try:
+            port: int = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise AddressInUseError(f"cannot listen on {address}: it is taken or not of this host") from error
+        self._server = server
+        await self._set_health(SERVING if self._published else NOT_SERVING)
+        await server.start()
+        self._spawn(self._owner.run())
+        return port
+
+    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey]) -> None:
+        """Serve `snapshot` from now on; `changed` are all keys that differ from the one before, removed ones too."""
+        self._owner.publish(snapshot, changed)
+        first, self._published = not self._published, True
+        if first or any(key.type_url == CLUSTER for key in changed):
+            self._loads.publish(frozenset(snapshot.by_type.get(CLUSTER, {})))
+        if first and self._server is not None:
+            self._spawn(self._set_health(SERVING))
+
+    def clients(self) -> tuple[ClientState, ...]:
+        """Return every connected client."""
+        return self._owner.clients()
+
+    def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
+        """Return for each client which of these resource versions it has not ACKed."""
+        return self._owner.holds(keys_and_versions)
+
+    async def stop(self, grace: float) -> None:
+        """Drain: report NOT_SERVING, end every stream after what it was promised, give up after `grace` seconds."""
+        await self._set_health(NOT_SERVING)
+        self._owner.end_all()
+        self._loads.end_all()
+        if self._server is not None:
+            await self._server.stop(grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", *services.NAMES):
+            await self._health.set(service, status)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _keepalive(timing: StreamTiming) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.keepalive_time_ms", round(timing.keepalive_every * 1000)),
+        ("grpc.keepalive_timeout_ms", round(timing.keepalive_answer * 1000)),
+    )
