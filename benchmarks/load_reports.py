@@ -17,18 +17,17 @@ from typing import TypeVar
 from envoy.service.load_stats.v3 import lrs_pb2
 
 from controller.api.contract.reports import LoadReport
-from controller.api.contract.route import LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.schema.values import parse
 from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.load_reporting.wire import parse_load_request
 
-MODELS = [ModelKey("default", f"model-{number}") for number in range(1000)]
+MODELS = [RouteKey.of_model("default", f"model-{number}") for number in range(1000)]
 ROUNDS = 30
 
 T = TypeVar("T")
@@ -71,21 +70,21 @@ def _lines(reader: LoadReader, now: float) -> bytes:
 def _merge(fleet: FleetLoads, told: bytes) -> None:
     now = datetime.now(UTC)
     fleet.hear(parse(LoadReport, json.loads(told)), now)
-    fleet.load(ObjectRef("ModelDeployment", *MODELS[0]), now)
+    fleet.load(ObjectRef(*MODELS[0]), now)
 
 
 def _serving() -> Loads:
     loads = Loads()
     for model in MODELS:
         host = f"{model.name}.example"
-        remote = RemoteRoute(host=host, port=80, authority=host)
+        remote = Remote(host=host, port=80, authority=host)
         local = LocalBackend(namespace=model.namespace, service=model.name)
-        route = ModelRoute(port=80, split=Split.away(50), local=local, remote=remote)
+        route = Route.between(port=80, split=Split.away(50), local=local, remote=remote)
         loads.take(model, route, [ResourceKey(CLUSTER, _backend(model))])
     return loads
 
 
-def _backend(model: ModelKey) -> str:
+def _backend(model: RouteKey) -> str:
     return names.backend_cluster(hashlib.blake2b(model.name.encode(), digest_size=16).hexdigest())
 
 

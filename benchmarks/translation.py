@@ -16,11 +16,10 @@ from typing import TypeVar
 
 import click
 
-from controller.api.contract.route import Header, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Header, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.betterproto import messages_in
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKey
 from xds_server.stream.protocol.delta import DeltaSession
@@ -101,12 +100,12 @@ class Row:
 class Envoy:
     """A session, and a client that asks for everything and acknowledges whatever it is sent."""
 
-    def __init__(self, world: Assembly[ModelKey]) -> None:
+    def __init__(self, world: Assembly[RouteKey]) -> None:
         self._session = DeltaSession(world.snapshot, Terms(), now=0)
         for type_url in MAKE_BEFORE_BREAK:
             self._follow(self._session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0))
 
-    def take(self, world: Assembly[ModelKey], changed: frozenset[ResourceKey]) -> None:
+    def take(self, world: Assembly[RouteKey], changed: frozenset[ResourceKey]) -> None:
         """Publish, and acknowledge until there is nothing more to say."""
         self._follow(self._session.publish(world.snapshot, changed, now=1))
 
@@ -121,7 +120,7 @@ class Envoy:
 
 def rows(models: int, rounds: int) -> Sequence[Row]:
     """Measure each change while `models` are there."""
-    world: Assembly[ModelKey] = Assembly()
+    world: Assembly[RouteKey] = Assembly()
     world.replace([(_key(number), _resources(_key(number), _route(number, NEW), NEW)) for number in range(models)])
     envoy = Envoy(world)
     costs: dict[Change, list[Cost]] = {change: [] for change in CHANGES}
@@ -132,7 +131,7 @@ def rows(models: int, rounds: int) -> Sequence[Row]:
     return [Row(models, change, _medians(found[_WARM_UP:])) for change, found in costs.items()]
 
 
-def _cost(world: Assembly[ModelKey], envoy: Envoy, number: int, change: Change) -> Cost:
+def _cost(world: Assembly[RouteKey], envoy: Envoy, number: int, change: Change) -> Cost:
     model, route = _key(number), _route(number, change)
     translate, resources = _timed(lambda: _resources(model, route, change))
     snapshot, changed = _timed(lambda: world.replace([(model, resources)]))
@@ -159,19 +158,19 @@ def _medians(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def _key(number: int) -> ModelKey:
-    return ModelKey("default", f"model-{number}")
+def _key(number: int) -> RouteKey:
+    return RouteKey.of_model("default", f"model-{number}")
 
 
-def _route(number: int, change: Change) -> ModelRoute:
+def _route(number: int, change: Change) -> Route:
     host = f"backend-{number % _BACKENDS}.example"
     header = Header(name="x-tenant", value="benchmark")
-    remote = RemoteRoute(host=host, port=443, authority=host, path_prefix=f"/model-{number}", headers_to_add=(header,))
+    remote = Remote(host=host, port=443, authority=host, path_prefix=f"/model-{number}", headers_to_add=(header,))
     local = LocalBackend(namespace="default", service=f"model-{number}")
-    return ModelRoute(port=10_000 + number, split=Split.away(change.away), local=local, remote=remote)
+    return Route.between(port=10_000 + number, split=Split.away(change.away), local=local, remote=remote)
 
 
-def _resources(model: ModelKey, route: ModelRoute, change: Change) -> tuple[Resource, ...]:
+def _resources(model: RouteKey, route: Route, change: Change) -> tuple[Resource, ...]:
     return resources_for(model, route, change.replicas, Gateway()) if change.replicas else ()
 
 

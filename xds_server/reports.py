@@ -7,11 +7,10 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from controller.api.contract.reports import ModelReport, RemoteReport, ReplicaReport
-from controller.api.contract.route import ModelRoute, RemoteRoute
+from controller.api.contract.reports import RemoteReport, ReplicaReport, RouteReport
+from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import LoadReader, Loads
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
 from xds_server.stream.server.clients import Holding
 
@@ -19,16 +18,16 @@ from xds_server.stream.server.clients import Holding
 class Served(Protocol):
     """What is served: see `Delivery`."""
 
-    def models(self) -> Iterable[ModelKey]:
+    def models(self) -> Iterable[RouteKey]:
         """List the models that have a route."""
 
-    def route(self, model: ModelKey) -> ModelRoute | None:
+    def route(self, model: RouteKey) -> Route | None:
         """Return the route that was last published for a model."""
 
-    def versions(self, model: ModelKey) -> Iterable[tuple[ResourceKey, str]]:
+    def versions(self, model: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         """List what was last published for a model."""
 
-    def problems(self, model: ModelKey) -> tuple[str, ...]:
+    def problems(self, model: RouteKey) -> tuple[str, ...]:
         """Say what could not be resolved for a model."""
 
 
@@ -42,12 +41,12 @@ class Clients(Protocol):
 class Remotes(Protocol):
     """What remote backends are found to be: see `Checks`."""
 
-    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+    def report(self, model: RouteKey, remote: Remote) -> RemoteReport | None:
         """Report on the backend of a model, by its route; None when nobody checks it."""
 
 
 class _Unchecked:
-    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+    def report(self, model: RouteKey, remote: Remote) -> RemoteReport | None:
         return None
 
 
@@ -73,11 +72,13 @@ class Reports:
         self._remotes = remotes
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # One that nobody holds needs nothing.
 
-    def report(self, model: ModelKey) -> ModelReport:
+    def report(self, model: RouteKey) -> RouteReport:
         """Report on one model as things are now; debug clients and those that just joined do not count."""
         route = self._served.route(model)
         if route is None:
-            return ModelReport(namespace=model.namespace, name=model.name, connected=len(self._envoys(())))
+            return RouteReport(
+                kind=model.kind, namespace=model.namespace, name=model.name, connected=len(self._envoys(()))
+            )
         versions = tuple(self._served.versions(model))
         envoys = self._envoys(versions)
         keys = {key for key, _ in versions}
@@ -88,14 +89,15 @@ class Reports:
             for refusal in envoy.client.rejections
             if refusal.key in keys
         )
-        return ModelReport(
+        return RouteReport(
+            kind=model.kind,
             namespace=model.namespace,
             name=model.name,
             route=route.digest,
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
             refusals=(*self._served.problems(model), *_strangers(envoys, keys), *refused),
-            remote=self._remotes.report(model, route.remote) if route.remote else None,
+            remotes=tuple(one for remote in route.remotes if (one := self._remotes.report(model, remote))),
         )
 
     def replica(self, now: float) -> ReplicaReport:
@@ -117,7 +119,7 @@ class Reports:
         reader.look_at(self._served.models())
         return reader
 
-    def look_again(self, models: Iterable[ModelKey] | None) -> None:
+    def look_again(self, models: Iterable[RouteKey] | None) -> None:
         """Something changed for these models; None: for all of them."""
         for model in models or ():
             self._loads.take(model, self._served.route(model), (key for key, _ in self._served.versions(model)))
@@ -134,22 +136,22 @@ def _strangers(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterat
                 yield f"{envoy.client.node_id} is given no secrets: it does not carry the node token"
 
 
-class Reader(AsyncIterator[tuple[ModelReport, ...]]):
+class Reader(AsyncIterator[tuple[RouteReport, ...]]):
     """One reader: gets each report that differs from the one it got last, the newest state only."""
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
-        self._due: set[ModelKey] = set()
-        self._told: dict[ModelKey, ModelReport] = {}
+        self._due: set[RouteKey] = set()
+        self._told: dict[RouteKey, RouteReport] = {}
         self._news = asyncio.Event()
         self._first = True
 
-    def look_at(self, models: Iterable[ModelKey]) -> None:
+    def look_at(self, models: Iterable[RouteKey]) -> None:
         """Report on these models again, if there is anything new."""
         self._due.update(models)
         self._news.set()
 
-    async def __anext__(self) -> tuple[ModelReport, ...]:
+    async def __anext__(self) -> tuple[RouteReport, ...]:
         while True:
             await self._news.wait()
             if not self._first:
@@ -161,7 +163,7 @@ class Reader(AsyncIterator[tuple[ModelReport, ...]]):
                 self._first = False
                 return reports
 
-    def _changed(self, model: ModelKey) -> ModelReport | None:
+    def _changed(self, model: RouteKey) -> RouteReport | None:
         report = self._reports.report(model)
         if report == self._told.get(model):
             return None

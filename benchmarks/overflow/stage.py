@@ -17,7 +17,7 @@ from benchmarks.overflow.policies import Policy
 from benchmarks.proxies.configs import FRONT_PORT, MODEL, UPSTREAM_PORT
 from benchmarks.proxies.envoys import CannotRunError, Envoys
 from benchmarks.proxies.product import ControlPlane
-from controller.api.contract.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import REMOTE, HttpCheck, LocalBackend, Remote, Route, Shares, Split
 from tests.support.envoy import Envoy
 from tests.support.network import Network
 from xds_server.resources import names
@@ -31,7 +31,7 @@ _STARTS_WITHIN = 30.0
 class Stage:
     """One policy's own Envoy, ready for requests at `url`."""
 
-    def __init__(self, url: str, plane: ControlPlane, route: ModelRoute, envoy: Envoy) -> None:
+    def __init__(self, url: str, plane: ControlPlane, route: Route, envoy: Envoy) -> None:
         self.url = url
         self._plane = plane
         self._route = route
@@ -39,7 +39,7 @@ class Stage:
 
     def split(self, away: int) -> None:
         """Send this percent away from now on."""
-        self._plane.publish(self._route.model_copy(update={"split": Split.away(away)}))
+        self._plane.publish(self._route.with_shares(Shares.of({REMOTE: away})))
 
     async def counts(self) -> tuple[int, int]:
         """Return how many requests Envoy has had, and how many the replicas have now, as it tells a metrics system."""
@@ -70,13 +70,13 @@ async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Sta
         yield Stage(url, plane, route, envoy)
 
 
-def _route(remote: str, limit: int) -> ModelRoute:
+def _route(remote: str, limit: int) -> Route:
     """Build the route of every policy.
 
     Without the limit of the product a limit is never reached, so that requests are spread over the replicas in the same
     way and only the decision differs.
     """
-    return ModelRoute(
+    return Route.between(
         port=FRONT_PORT,
         split=Split.away(0),
         local=LocalBackend(
@@ -85,7 +85,7 @@ def _route(remote: str, limit: int) -> ModelRoute:
             health_check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)),
             max_requests_per_replica=limit,
         ),
-        remote=RemoteRoute(host=remote, port=UPSTREAM_PORT, authority="models.example"),
+        remote=Remote(host=remote, port=UPSTREAM_PORT, authority="models.example"),
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
+from controller.api.contract.route import RouteKey
 from tests.support.network import Network
-from xds_server.resources.names import ModelKey
 
 _HERE = Path(__file__).parent
 
-MODEL = ModelKey("default", "chat")
+MODEL = RouteKey.of_model("default", "chat")
 FRONT_PORT = 8080
 UPSTREAM_PORT = 8000
 TLS_PORT = 8443

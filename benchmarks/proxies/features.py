@@ -11,12 +11,12 @@ from typing import NamedTuple, TypeAlias
 from benchmarks.proxies import configs, protection
 from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.route import Route
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
 
 
-def _same_route(route: ModelRoute) -> ModelRoute:
+def _same_route(route: Route) -> Route:
     return route
 
 
@@ -33,26 +33,26 @@ class Feature:
     """
 
     name: str
-    route: Callable[[ModelRoute], ModelRoute] = _same_route
+    route: Callable[[Route], Route] = _same_route
     gateway: Callable[[Gateway], Gateway] = _same_gateway
 
 
-def _replicas(**known: object) -> Callable[[ModelRoute], ModelRoute]:
+def _replicas(**known: object) -> Callable[[Route], Route]:
     """Change what is asked of the replicas."""
     return lambda route: route.model_copy(update={"local": route.local.model_copy(update=known)})
 
 
-def _remote(**known: object) -> Callable[[ModelRoute], ModelRoute]:
+def _remote(**known: object) -> Callable[[Route], Route]:
     """Change what is asked of the remote backend."""
 
-    def changed(route: ModelRoute) -> ModelRoute:
+    def changed(route: Route) -> Route:
         assert route.remote
-        return route.model_copy(update={"remote": route.remote.model_copy(update=known)})
+        return route.model_copy(update={"remotes": (route.remote.model_copy(update=known),)})
 
     return changed
 
 
-def _with_token(route: ModelRoute) -> ModelRoute:
+def _with_token(route: Route) -> Route:
     """Have a token fetched at the remote backend."""
     assert route.remote
     return _remote(auth=protection.oauth(f"http://{route.remote.host}:{configs.UPSTREAM_PORT}/token"))(route)

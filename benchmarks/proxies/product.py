@@ -8,12 +8,11 @@ from secrets import token_hex
 
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import MODEL, Upstreams
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from tests.support.envoy import ANY_PORT
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values, secret_resources
 from xds_server.snapshot.assembly import Assembly
 from xds_server.stream.server.server import XdsServer
@@ -24,10 +23,10 @@ NO_SECRETS: Values = {}
 class ControlPlane:
     """Serves one model that listens on `front`, to any Envoy with its bootstrap. Secrets are given, not read."""
 
-    def __init__(self, gateway: Gateway, hosts: Sequence[str], route: ModelRoute, secrets: Values = NO_SECRETS) -> None:
+    def __init__(self, gateway: Gateway, hosts: Sequence[str], route: Route, secrets: Values = NO_SECRETS) -> None:
         self._gateway, self._secrets = gateway, secrets
         self._replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in hosts)
-        self._assembly: Assembly[ModelKey] = Assembly()
+        self._assembly: Assembly[RouteKey] = Assembly()
         self._token = token_hex()
         self._server = XdsServer(self._token, lambda _: None)
         self.publish(route)
@@ -37,7 +36,7 @@ class ControlPlane:
         port = await self._server.start("127.0.0.1:0")
         return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), ANY_PORT)
 
-    def publish(self, route: ModelRoute) -> None:
+    def publish(self, route: Route) -> None:
         """Serve this route of the model from now on."""
         resources = resources_for(MODEL, route, self._replicas, self._gateway)
         needed = secret_resources(MODEL, route.remote, self._secrets, b"key") if route.remote else ()
@@ -49,10 +48,10 @@ class ControlPlane:
         await self._server.stop(0)
 
 
-def model_route(upstreams: Upstreams, local: int) -> ModelRoute:
+def model_route(upstreams: Upstreams, local: int) -> Route:
     """Build the route that the files of this package describe for the other Envoys."""
     name, value = configs.ADDED
-    return ModelRoute(
+    return Route.between(
         port=configs.FRONT_PORT,
         split=Split.away(100 - local),
         local=LocalBackend(
@@ -60,7 +59,7 @@ def model_route(upstreams: Upstreams, local: int) -> ModelRoute:
             service=MODEL.name,
             health_check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)),
         ),
-        remote=RemoteRoute(
+        remote=Remote(
             host=upstreams.remote,
             port=configs.UPSTREAM_PORT,
             authority=configs.AUTHORITY,

@@ -1,1 +1,1 @@
-"""The API of the project: custom resources, the Kubernetes objects they refer to, and `ModelRoute`, all pure values."""
+"""The API of the project: custom resources, the Kubernetes objects they refer to, and `Route`, all pure values."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from controller.api.contract.reports import PATH, LoadReport, ModelReport, ReplicaReport
+from controller.api.contract.reports import PATH, LoadReport, ReplicaReport, RouteReport
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.kubernetes.objects import EndpointSlice
 from controller.api.schema.errors import InvalidObjectError
@@ -119,7 +119,7 @@ class Feed:
 
     async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
         """Read one stream to its end. Raises one of `_FAILURES` while nothing was heard yet."""
-        first: list[ModelReport] = []
+        first: list[RouteReport] = []
         synced = False
         with contextlib.ExitStack() as quiet:
             async with client.stream("GET", f"http://{replica}{PATH}") as response:
@@ -149,11 +149,11 @@ class Feed:
             raise ValueError("ended before everything was said")
 
 
-def _read(line: str) -> ModelReport | LoadReport | ReplicaReport:
+def _read(line: str) -> RouteReport | LoadReport | ReplicaReport:
     """Read one line. Raises ValueError or InvalidObjectError for what is no report."""
     said = json.loads(line)
     if not isinstance(said, dict):
         raise ValueError("not a report")
     if "name" in said:
-        return parse(ModelReport, said)
+        return parse(RouteReport, said)
     return parse(LoadReport, said) if "node" in said else parse(ReplicaReport, said)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.api.contract.reports import ModelReport, RemoteReport, ReplicaReport, digest_of
-from controller.api.contract.route import ModelRoute, RemoteRoute
+from controller.api.contract.reports import RemoteReport, ReplicaReport, RouteReport
+from controller.api.contract.route import Remote, Route
 from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, RemoteFacts, Unknown
 from controller.signals.load_reports import FleetLoads
@@ -30,14 +30,14 @@ NO_PROXIES = ProxyReport(connected=0, programmed=0)
 class ProxyReports(Protocol):
     """Where the reports come from: the xDS server of the same process, or every replica of it."""
 
-    def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport | None:
+    def report(self, model: ObjectRef, route: Route) -> ProxyReport | None:
         """Report on one model; an Envoy that still has an older route has not acknowledged this one.
 
         None while nothing was heard of any Envoy, which is not the same as that there is none.
         """
         ...
 
-    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+    def remote(self, model: ObjectRef, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
         """Say whether this remote backend of a model answers. None while that is still being found out."""
         ...
 
@@ -45,15 +45,15 @@ class ProxyReports(Protocol):
 _UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
 
 
-def remote_facts(said: Iterable[ModelReport | None], remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+def remote_facts(said: Iterable[RouteReport | None], remote: Remote) -> Known[RemoteFacts] | Unknown | None:
     """Judge a remote backend by the reports of every replica on a model, None for one that was not told of it yet.
 
     Who finds it healthy is right: what can be reached from somewhere is there. Nothing is said (None) while a replica
     may still find it so: its first check has not ended, or it has another remote backend yet. One that says nothing of
     remote backends, since it is older or is not to check them, does not count.
     """
-    told = [one.remote if one else RemoteReport(backend="") for one in said]
-    current = [_of(one, digest_of(remote)) for one in told if one]
+    told = [one.remote(remote.name) if one else RemoteReport(backend="") for one in said]
+    current = [_of(one, remote.digest) for one in told if one]
     healthy = next((one for one in current if one.healthy), None)
     if healthy is None and any(one.healthy is None for one in current):
         return None
@@ -81,7 +81,7 @@ class Fleet:
     def __init__(self, timing: ReportTiming = REAL.reports) -> None:
         self.loads = FleetLoads(timing)
         self._timing = timing
-        self._said: dict[str, dict[ObjectRef, ModelReport]] = {}
+        self._said: dict[str, dict[ObjectRef, RouteReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
@@ -92,9 +92,9 @@ class Fleet:
         """There is a replica that was not heard yet."""
         self._awaited.add(replica)
 
-    def hear(self, replica: str, report: ModelReport) -> ObjectRef:
+    def hear(self, replica: str, report: RouteReport) -> ObjectRef:
         """Take in a report; return the model it is about."""
-        model = ObjectRef(MODEL, report.namespace, report.name)
+        model = ObjectRef(*report.key)
         said = self._said.setdefault(replica, {})
         if report.route:
             said[model] = report
@@ -137,7 +137,7 @@ class Fleet:
         """The replicas that count."""
         return frozenset(self._complete)
 
-    def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport | None:
+    def report(self, model: ObjectRef, route: Route) -> ProxyReport | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
 
         None while a replica is awaited, none was heard, or all Envoys may be on their way to another one.
@@ -156,7 +156,7 @@ class Fleet:
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
         )
 
-    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+    def remote(self, model: ObjectRef, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
         """Say whether this remote backend of a model answers.
 
         None while a replica is awaited, none was heard, or one of them is still finding out.
@@ -165,5 +165,5 @@ class Fleet:
             return None
         return remote_facts(self._of(model).values(), remote)
 
-    def _of(self, model: ObjectRef) -> dict[str, ModelReport | None]:
+    def _of(self, model: ObjectRef) -> dict[str, RouteReport | None]:
         return {replica: self._said[replica].get(model) for replica in sorted(self._complete)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from controller.api.contract.route import HttpCheck, LocalBackend, ModelRoute, RemoteRoute
+from controller.api.contract.route import HttpCheck, LocalBackend, Remote, Route
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
 from controller.api.resources.backend import RemoteBackend
@@ -93,7 +93,7 @@ class Resolved:
     """
 
     front: Front | None
-    remote: RemoteRoute | None
+    remote: Remote | None
     faults: tuple[Fault, ...]
 
     @property
@@ -162,7 +162,7 @@ def _policy_that_cannot_be_asked(model: ModelDeployment) -> Fault | None:
     return None
 
 
-def kept_front(route: ModelRoute, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:
+def kept_front(route: Route, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:
     """Return the front that a model has by its present route, with the replicas of now."""
     return _fronting(route.port, route.local, lookups, guard)
 

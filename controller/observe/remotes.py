@@ -17,7 +17,7 @@ from controller.api.contract.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.contract.route import Header, HttpCheck, RemoteRoute
+from controller.api.contract.route import Header, HttpCheck, Remote
 from controller.api.kubernetes.objects import ObjectMeta
 from controller.api.resources.backend import AuthConfig, OAuthConfig, RemoteBackend
 from controller.api.resources.model import ModelDeployment
@@ -112,7 +112,7 @@ def _from_secret(ref: SecretKeyReference, default_key: str) -> CredentialSource:
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> RemoteRoute | None:
+def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remote | None:
     """Build the remote side of a model's route: its own backend or the default one, with the variables filled in.
 
     None when there is no backend or no offloading. Raises RemoteNotUsableError when using it would be wrong: a request
@@ -126,7 +126,7 @@ def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remot
         return None
     host, port = _host_and_port(backend)
     check, timeouts, retry = backend.health_check, backend.timeouts, backend.retry
-    return RemoteRoute(
+    return Remote(
         host=host,
         port=port,
         authority=backend.host,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from controller.api.contract.route import ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Remote, Route, Shares
 from controller.api.contract.status import (
     Condition,
     LocalStatus,
@@ -82,7 +82,7 @@ def reconcile(subject: Subject, proxies: ProxyReports, now: datetime, load: Know
     if front:
         decision, memory = decide(terms, facts, memory, now)
         remote = resolved.remote if terms.enabled else None
-        route = ModelRoute(port=front.port, split=decision.split, local=front.local, remote=remote)
+        route = Route.between(port=front.port, split=decision.split, local=front.local, remote=remote)
     seen = Observation(
         generation=stored.generation,
         warnings=_warnings(subject.model, unread, resolved),
@@ -132,7 +132,7 @@ def _warnings(model: ModelDeployment, unread: Iterable[FieldError], resolved: Re
     return (*map(str, (*unread, *warnings_of(model))), *resolved.refused)
 
 
-def _programmed_before(before: ModelDeploymentStatus, generation: int, route: ModelRoute | None) -> Condition | None:
+def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:
     """What was said of this generation and of this route; a change of the split makes no other route of it."""
     if _but_for_the_split(before.route) != _but_for_the_split(route):
         return None
@@ -140,7 +140,7 @@ def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Mo
     return next(said, None)
 
 
-def _remote_before(before: ModelDeploymentStatus, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+def _remote_before(before: ModelDeploymentStatus, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
     """What was known of this very backend: a restart of who checks it, or of who is told, takes nothing back."""
     if before.route is None or before.route.remote != remote:
         return None
@@ -153,8 +153,8 @@ def _remote_before(before: ModelDeploymentStatus, remote: RemoteRoute) -> Known[
     return None
 
 
-def _but_for_the_split(route: ModelRoute | None) -> ModelRoute | None:
-    return route and route.model_copy(update={"split": Split.away(0)})
+def _but_for_the_split(route: Route | None) -> Route | None:
+    return route and route.with_shares(Shares(local=100))
 
 
 def _memory(before: ModelDeploymentStatus) -> Memory:

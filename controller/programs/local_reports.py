@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from controller.api.contract.route import ModelRoute, RemoteRoute
+from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.timing import ReportTiming
 from controller.decision import Known, RemoteFacts, Unknown
 from controller.observe.proxies import ProxyReport, remote_facts
 from controller.signals.load_reports import FleetLoads, Load
 from controller.store.objects import ObjectRef
 from xds_server.reports import Reports
-from xds_server.resources.names import ModelKey
 
 
 class LocalReports:
@@ -21,16 +20,16 @@ class LocalReports:
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
 
-    def report(self, model: ObjectRef, route: ModelRoute) -> ProxyReport:
+    def report(self, model: ObjectRef, route: Route) -> ProxyReport:
         """Report on one model; an Envoy that still has an older route has not acknowledged this one."""
-        said = self._reports.report(ModelKey(model.namespace, model.name))
+        said = self._reports.report(RouteKey.of_model(model.namespace, model.name))
         if said.route != route.digest:
             return ProxyReport(connected=said.connected, programmed=0)
         return ProxyReport(connected=said.connected, programmed=said.programmed, refusals=said.refusals)
 
-    def remote(self, model: ObjectRef, remote: RemoteRoute) -> Known[RemoteFacts] | Unknown | None:
+    def remote(self, model: ObjectRef, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
         """Say whether this remote backend of a model answers. None while that is still being found out."""
-        said = self._reports.report(ModelKey(model.namespace, model.name))
+        said = self._reports.report(RouteKey.of_model(model.namespace, model.name))
         return remote_facts([said if said.route else None], remote)
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from controller.api.contract.reports import PATH, ModelReport
+from controller.api.contract.reports import PATH, RouteReport
 from controller.api.timing import REAL, ReportTiming
 from xds_server.reports import Reader, Reports
 
@@ -26,7 +26,7 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
     return (web.get(PATH, stream),)
 
 
-async def _read(reader: Reader, longest: float) -> tuple[ModelReport, ...]:
+async def _read(reader: Reader, longest: float) -> tuple[RouteReport, ...]:
     """Read what is new of the models, nothing after the longest wait: loads are looked at by then."""
     try:
         async with asyncio.timeout(longest):

@@ -16,6 +16,7 @@ import click
 from prometheus_client import Gauge
 
 from controller.api.contract.credentials import without_inline_credentials
+from controller.api.contract.route import RouteKey
 from controller.api.registry import VALIDATION, faults
 from controller.api.resources.configuration import Configuration
 from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
@@ -43,7 +44,6 @@ from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.model import Gateway
-from xds_server.resources.names import ModelKey
 from xds_server.routes.credentials import OwnSecrets
 from xds_server.routes.delivery import Delivery
 from xds_server.stream.server.clients import ClientEvent, carrying
@@ -144,7 +144,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             ),
         )
 
-        def delivered(looked_at: Iterable[ModelKey]) -> None:
+        def delivered(looked_at: Iterable[RouteKey]) -> None:
             reports.look_again(looked_at)
             controller.look_again(_models(looked_at))
 
@@ -201,5 +201,5 @@ async def _mirror(store: DirectoryStore, models: Cache) -> None:
         models.apply(batch)
 
 
-def _models(models: Iterable[ModelKey]) -> frozenset[ObjectRef]:
-    return frozenset(ObjectRef(_MODEL, *model) for model in models)
+def _models(models: Iterable[RouteKey]) -> frozenset[ObjectRef]:
+    return frozenset(ObjectRef(*model) for model in models)

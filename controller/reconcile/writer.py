@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.route import Route
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.observe.index import Seen
 from controller.plan.changes import urgency
@@ -51,7 +51,7 @@ class StatusWriter:
         self._comes_back_within = timedelta(seconds=around.timing.comes_back_within)
         self._longest_rest_while_away = timedelta(seconds=around.timing.longest_rest_while_away)
         self._expected: dict[ObjectRef, tuple[str, datetime]] = {}
-        self._failed: dict[ObjectRef, ModelRoute | None] = {}
+        self._failed: dict[ObjectRef, Route | None] = {}
         self._away = False
 
     def expected_until(self, seen: Seen, now: datetime) -> datetime | None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from controller.api.contract.reports import Count, LoadReport
+from controller.api.contract.route import REMOTE, RouteKey, RouteKind
 from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
 from controller.store.objects import ObjectRef
@@ -137,7 +138,8 @@ class FleetLoads:
         fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= old_after}
         for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
             return Unknown(f"Envoy {silent} reports no load")
-        local, remote = (f"{model.namespace}/{model.name}/{side}" for side in ("local", "remote"))
+        key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
+        local, remote = (f"{key}/{side}" for side in ("local", REMOTE))
         if not fresh:
             return Unknown("no Envoy reports load")
         for name, node in sorted(fresh.items()):

@@ -84,7 +84,7 @@ async def test_the_sum_of_both_is_what_was_sent_and_one_that_is_killed_takes_not
     first = await closed_loop(product.url, clients=8, requests=400, traffic=NEW_CONNECTIONS)
     assert not first.errors
     await counted(product, 400)
-    sent = [await envoy.stats("^cluster.default/chat/local.upstream_rq_total$") for envoy in product.envoys]
+    sent = [await envoy.stats("^cluster.model/default/chat/local.upstream_rq_total$") for envoy in product.envoys]
     assert all(sum(one.values()) for one in sent), "both had some"
 
     product.envoys[1].process.kill()

@@ -25,7 +25,7 @@ RECEIVED = "cluster.xds_server.upstream_cx_rx_bytes_total"
 # What Envoy counts when it takes in a cluster, a listener, a route or endpoints that it did not have.
 CHANGES = (
     "^(cluster_manager.cluster_(added|modified|removed)|listener_manager.listener_(added|modified|removed)"
-    "|http.*rds.*config_reload|cluster.*membership_change|cluster.default.*update_success)$"
+    "|http.*rds.*config_reload|cluster.*membership_change|cluster.model.*update_success)$"
 )
 
 

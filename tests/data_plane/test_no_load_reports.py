@@ -10,7 +10,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.api.contract.route import LocalBackend, ModelRoute, Split
+from controller.api.contract.route import LocalBackend, Route, RouteKey, Split
 from controller.gateway.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.plane import TOKEN
@@ -19,7 +19,6 @@ from tests.support.http import plain_http
 from tests.support.network import Network
 from tests.support.waiting import until
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import Snapshot
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server import services
@@ -52,8 +51,8 @@ async def test_it_serves_all_the_same(
     owner: Owner, xds: HostPort, network: Network, backends: Backends, tmp_path: Path
 ) -> None:
     gateway = network.host(1)
-    route = ModelRoute(port=9000, split=Split.away(0), local=LocalBackend(namespace="ns", service="m"))
-    resources = resources_for(ModelKey("ns", "m"), route, backends.replicas, Gateway(gateway))
+    route = Route.between(port=9000, split=Split.away(0), local=LocalBackend(namespace="ns", service="m"))
+    resources = resources_for(RouteKey.of_model("ns", "m"), route, backends.replicas, Gateway(gateway))
     owner.publish(Snapshot.of(resources), [one.key for one in resources])
     envoy = Envoy.joining("envoy", TOKEN, xds, tmp_path)
     try:

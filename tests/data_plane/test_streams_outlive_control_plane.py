@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from controller.api.contract.route import RouteKey
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.open_streams import opened
 from tests.support.data_plane.product import MODEL, Product
 from tests.support.data_plane.stage import Servers, Stage
 from tests.support.waiting import until
-from xds_server.resources.names import ModelKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,7 +26,7 @@ async def test_a_control_plane_that_is_killed_cuts_no_stream(stage: Stage, tmp_p
     try:
         await product.start()
         envoy = await product.join("envoy")
-        model = Model(ModelKey("default", MODEL), f"http://127.0.0.1:{product.front}/", Wanted())
+        model = Model(RouteKey.of_model("default", MODEL), f"http://127.0.0.1:{product.front}/", Wanted())
 
         async with opened(stage, {protocol: model}) as streams:
             assert {side for _, side in streams.sides} == {"local", "remote"}

@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource
-from controller.api.contract.reports import digest_of
 from controller.api.contract.route import HttpCheck
 from controller.api.timing import CheckTiming
 from tests.health.servers import Names, Talker, answer, way_by
@@ -102,9 +101,9 @@ async def test_a_new_backend_is_checked_at_once_and_every_model_of_it_is_told():
         one.serve(B, second)
         assert one.checks.report(A, first).healthy is None
         report = await one.found(A, first, "ErrorAnswer")
-        assert (report.healthy, report.backend, report.since) == (False, digest_of(first), NOW)
+        assert (report.healthy, report.backend, report.since) == (False, first.digest, NOW)
         assert report.message == "seen from the xDS server: GET /healthz answers 503"
-        assert one.checks.report(B, second).backend == digest_of(second)
+        assert one.checks.report(B, second).backend == second.digest
         assert (one.told[-1], talker.connections, one.count) == (frozenset((A, B)), 1, 1)
         assert one.metric("beamlit_remote_checks_total", reason="ErrorAnswer") == 1
 

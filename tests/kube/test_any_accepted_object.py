@@ -20,6 +20,7 @@ import pytest
 import trustme
 import yaml
 
+from controller.api.contract.route import RouteKey
 from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
 from controller.api.schema.values import parse
 from controller.frontend.ports import AllocatedPorts
@@ -37,7 +38,6 @@ from tests.support.processes import ROOT
 from tests.support.proxies import AllProgrammed
 from tests.support.waiting import until
 from xds_server.resources.model import Gateway
-from xds_server.resources.names import ModelKey
 from xds_server.routes.delivery import Delivery
 from xds_server.stream.server.server import XdsServer
 
@@ -156,7 +156,7 @@ class Running:
 
     def holds(self, name: str, namespace: str) -> bool:
         """Whether Envoy acknowledged everything that a model has."""
-        holdings = self.server.holds(tuple(self.delivery.versions(ModelKey(namespace, name))))
+        holdings = self.server.holds(tuple(self.delivery.versions(RouteKey.of_model(namespace, name))))
         return [holding.complete for holding in holdings] == [True]
 
     async def listens(self, port: int) -> bool:

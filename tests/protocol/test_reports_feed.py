@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from controller.api.contract.reports import PATH, ModelReport, ReplicaReport
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.reports import PATH, ReplicaReport, RouteReport
+from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import ReportTiming
 from controller.decision import Known, Unknown
 from controller.observe.feed import Feed
@@ -26,7 +26,6 @@ from tests.support.routes import A, a_route
 from tests.support.waiting import PATIENCE, until
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.load_reporting.wire import ClusterLoad
@@ -34,7 +33,7 @@ from xds_server.stream.server.clients import Holding
 
 MODEL = ObjectRef("ModelDeployment", *A)
 ROUTE = a_route()
-REPORT = ModelReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
+REPORT = RouteReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
 ONE_MODEL, END = REPORT.model_dump_json(by_alias=True), ReplicaReport(envoys=1).model_dump_json(by_alias=True)
 
 
@@ -42,19 +41,19 @@ class Served:
     """A replica that serves some models, to no Envoy."""
 
     def __init__(self) -> None:
-        self.routes: dict[ModelKey, ModelRoute] = {A: ROUTE}
+        self.routes: dict[RouteKey, Route] = {A: ROUTE}
         self.wrong: tuple[str, ...] = ()
 
-    def models(self) -> Iterable[ModelKey]:
+    def models(self) -> Iterable[RouteKey]:
         return tuple(self.routes)
 
-    def route(self, model: ModelKey) -> ModelRoute | None:
+    def route(self, model: RouteKey) -> Route | None:
         return self.routes.get(model)
 
-    def versions(self, model: ModelKey) -> Iterable[tuple[ResourceKey, str]]:
+    def versions(self, model: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         return ()
 
-    def problems(self, model: ModelKey) -> tuple[str, ...]:
+    def problems(self, model: RouteKey) -> tuple[str, ...]:
         return self.wrong
 
     def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:

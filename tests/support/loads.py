@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, with_key
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
 
@@ -17,12 +17,12 @@ def load(cluster: str, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -
     return ClusterLoad(cluster, 1.0, (LocalityLoad(sent, ok, bad, now),) if sent or ok or bad or now else ())
 
 
-def to_local(model: ModelKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+def to_local(model: RouteKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
     """What went to the replicas of a model."""
     return load(names.local_cluster(model), sent, ok, bad, now)
 
 
-def away(model: ModelKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+def away(model: RouteKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
     """What went to the remote backend by the internal listener: found no replica, failed there, or is guarded."""
     return load(names.remote_cluster(model), sent, ok, bad, now)
 
@@ -32,7 +32,7 @@ def to_backend(sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> Cluste
     return load(BACKEND, sent, ok, bad, now)
 
 
-def serves(loads: Loads, model: ModelKey, *, away: int | None = None, credential: bool = False) -> None:
+def serves(loads: Loads, model: RouteKey, *, away: int | None = None, credential: bool = False) -> None:
     """Publish a model; `away` is the share of the backend, None for one that has none."""
     if away is None:
         loads.take(model, a_route(), ())

@@ -13,25 +13,22 @@ from controller.api.contract.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
-from xds_server.resources.names import ModelKey
 
-A = ModelKey("default", "a")
-B = ModelKey("default", "b")
+A = RouteKey.of_model("default", "a")
+B = RouteKey.of_model("default", "b")
 
 
-def a_remote(host: str = "remote.example", **more: Any) -> RemoteRoute:
+def a_remote(host: str = "remote.example", **more: Any) -> Remote:
     headers = tuple(Header(name=name, value=value) for name, value in more.pop("headers", {}).items())
-    return RemoteRoute(**{"host": host, "port": 80, "authority": host, "headers_to_add": headers, **more})
+    return Remote(**{"host": host, "port": 80, "authority": host, "headers_to_add": headers, **more})
 
 
-def a_route(
-    remote: RemoteRoute | None = None, *, away: int = 0, port: int = 80, check: str | None = None
-) -> ModelRoute:
+def a_route(remote: Remote | None = None, *, away: int = 0, port: int = 80, check: str | None = None) -> Route:
     health_check = HttpCheck(path=check, interval=timedelta(seconds=1)) if check else None
     local = LocalBackend(namespace="default", service="a", health_check=health_check)
-    return ModelRoute(port=port, split=Split.away(away), local=local, remote=remote)
+    return Route.between(port=port, split=Split.away(away), local=local, remote=remote)
 
 
 def ready(*addresses: str, port: int = 8080) -> tuple[Replica, ...]:

@@ -10,12 +10,11 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import OAuth
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.route import Remote, RouteKey
 from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, CheckTiming
 from xds_server.resources.backend import check_timeout
 from xds_server.resources.model import backend_name
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
@@ -72,7 +71,7 @@ class Backend:
     """How long Envoy gives it to be connected to, and to answer."""
 
 
-def backend_for(model: ModelKey, remote: RemoteRoute, values: Values, timing: CheckTiming = REAL.checks) -> Backend:
+def backend_for(model: RouteKey, remote: Remote, values: Values, timing: CheckTiming = REAL.checks) -> Backend:
     """Build the backend of a model; `values` has the value of each credential that `remote` names."""
     check, oauth = remote.health_check, remote.auth.oauth if remote.auth else None
     least = timedelta(seconds=timing.least_interval)
@@ -97,7 +96,7 @@ def own_hosts(default: RemoteBackend | None) -> frozenset[str]:
     return frozenset(host for url in urls if (host := urlsplit(url).hostname))
 
 
-def _trust(remote: RemoteRoute, values: Values) -> Trust | None:
+def _trust(remote: Remote, values: Values) -> Trust | None:
     if remote.tls is None:
         return None
     shown = remote.tls.client_certificate

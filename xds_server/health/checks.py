@@ -12,15 +12,15 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from controller.api.contract.reports import RemoteReport, digest_of
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.reports import RemoteReport
+from controller.api.contract.route import Remote, RouteKey
 from xds_server.health.backend import Backend, backend_for
 from xds_server.health.connection import Way
-from xds_server.health.judgement import NO_TRAFFIC, Checked, Told, Traffic, judged, told
+from xds_server.health.judgement import NO_TRAFFIC, Checked, Traffic, health_after, judged
 from xds_server.health.outcome import Outcome
 from xds_server.health.probe import Probe
 from xds_server.health.schedule import interval_among, pause_after
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
 
 
@@ -60,7 +60,7 @@ class CheckMetrics:
 
 logger = logging.getLogger(__name__)
 
-Observer = Callable[[Iterable[ModelKey]], None]
+Observer = Callable[[Iterable[RouteKey]], None]
 
 _AT_ONCE = 16
 
@@ -68,7 +68,7 @@ _AT_ONCE = 16
 class Served(Protocol):
     """What is served: see `Delivery`."""
 
-    def remote(self, model: ModelKey) -> tuple[RemoteRoute, Values] | None:
+    def remote(self, model: RouteKey) -> tuple[Remote, Values] | None:
         """Return the remote side of a model with its credentials; None if there is none, or one is missing."""
 
 
@@ -78,8 +78,8 @@ class _Followed:
 
     probe: Probe
     checked: Checked = field(default_factory=Checked)
-    told: Told | None = None
-    models: set[ModelKey] = field(default_factory=set)
+    health: RemoteHealth | None = None
+    models: set[RouteKey] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
 
 
@@ -104,7 +104,7 @@ class Checks:
         self._metrics = metrics
         self._traffic = traffic
         self._backends: dict[str, _Followed] = {}
-        self._backend_of: dict[ModelKey, str] = {}
+        self._backend_of: dict[RouteKey, str] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
 
@@ -115,7 +115,7 @@ class Checks:
                 self._start(one)
             await asyncio.Event().wait()
 
-    def look_again(self, models: Iterable[ModelKey]) -> None:
+    def look_again(self, models: Iterable[RouteKey]) -> None:
         """Something changed for these models: the backend that they use, a credential of it, or nothing of that."""
         for model in models:
             backend = self._backend(model)
@@ -129,29 +129,21 @@ class Checks:
         """Look at what changed before `observer` is told of it; it is told of what is found, too."""
         self.observer = observer
 
-        def look(models: Iterable[ModelKey]) -> None:
+        def look(models: Iterable[RouteKey]) -> None:
             self.look_again(models)
             observer(models)
 
         return look
 
-    def report(self, model: ModelKey, remote: RemoteRoute) -> RemoteReport | None:
+    def report(self, model: RouteKey, remote: Remote) -> RemoteReport | None:
         """Report on the backend of a model, by its route; None when nobody checks it."""
         name = self._backend_of.get(model)
         if name is None:
             return None
-        said = self._backends[name].told
-        if said is None:
-            return RemoteReport(backend=digest_of(remote))
-        return RemoteReport(
-            backend=digest_of(remote),
-            healthy=said.outcome.healthy,
-            reason=said.outcome.reason,
-            message=said.outcome.message,
-            since=said.since,
-        )
+        health = self._backends[name].health or RemoteHealth()
+        return RemoteReport(backend=remote.digest, name=remote.name, **dict(health))
 
-    def _backend(self, model: ModelKey) -> Backend | None:
+    def _backend(self, model: RouteKey) -> Backend | None:
         found = self._served.remote(model)
         try:
             return backend_for(model, *found, self._way.timing) if found else None
@@ -160,7 +152,7 @@ class Checks:
             logger.error("remote backend not checked", extra={"model": str(model), "error": type(error).__name__})
             return None
 
-    def _join(self, model: ModelKey, backend: Backend) -> None:
+    def _join(self, model: RouteKey, backend: Backend) -> None:
         self._backend_of[model] = backend.name
         one = self._backends.get(backend.name)
         if one is None:
@@ -171,7 +163,7 @@ class Checks:
             self._start(one)
         one.models.add(model)
 
-    def _leave(self, model: ModelKey, name: str) -> None:
+    def _leave(self, model: RouteKey, name: str) -> None:
         del self._backend_of[model]
         one = self._backends[name]
         one.models.discard(model)
@@ -221,11 +213,11 @@ class Checks:
         outcome = judged(one.checked.outcome, self._traffic.counts(backend.name))
         if outcome is None:
             return
-        before, one.told = one.told, told(one.told, outcome, self._clock())
-        if one.told is before:
+        before, one.health = one.health, health_after(one.health, outcome, self._clock())
+        if one.health is before:
             return
         self._metrics.tell(backend, outcome.healthy)
-        if before is None or before.outcome.reason != outcome.reason:
+        if before is None or before.reason != outcome.reason:
             logger.log(
                 logging.INFO if outcome.healthy else logging.WARNING,
                 "remote backend judged",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from controller.api.contract.health import RemoteHealth
 from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, Outcome
 
 
@@ -67,14 +68,6 @@ class Checked:
         return self.failures > 0 and self.outcome is not None and self.outcome.healthy
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What is told of a backend, and since when it is healthy or not."""
-
-    outcome: Outcome
-    since: datetime
-
-
 def judged(check: Outcome | None, traffic: Counts | None) -> Outcome | None:
     """Judge a backend: what real requests met goes before the check, which may see another network than Envoys do.
 
@@ -90,13 +83,13 @@ def judged(check: Outcome | None, traffic: Counts | None) -> Outcome | None:
     return check and Outcome(check.healthy, check.reason, _seen(check))
 
 
-def told(before: Told | None, outcome: Outcome, now: datetime) -> Told:
-    """Say what is told from now on: what was told before, unless there is something new. A number alone is not."""
-    if before is None or before.outcome.healthy != outcome.healthy:
-        return Told(outcome, now)
-    if before.outcome == outcome or before.outcome.reason == outcome.reason == ERROR_ANSWERS:
+def health_after(before: RemoteHealth | None, outcome: Outcome, now: datetime) -> RemoteHealth:
+    """Return the health from now on: the very same as before unless there is something new. A number alone is not."""
+    if before is not None and before.healthy == outcome.healthy and before.reason == outcome.reason == ERROR_ANSWERS:
         return before
-    return Told(outcome, before.since)
+    since = now if before is None or before.healthy != outcome.healthy else before.since
+    health = RemoteHealth(healthy=outcome.healthy, reason=outcome.reason, message=outcome.message, since=since)
+    return before if before == health and before else health
 
 
 def _seen(check: Outcome) -> str:

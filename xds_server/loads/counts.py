@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from controller.api.contract.reports import Count
-from controller.api.contract.route import ModelRoute
-from xds_server.resources.names import LOCAL, REMOTE, ModelKey, is_backend, model_of_cluster
+from controller.api.contract.route import REMOTE, Route, RouteKey
+from xds_server.resources.names import LOCAL, Side, is_backend, side_of_cluster
 from xds_server.resources.route import is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
@@ -22,12 +22,12 @@ class Backends:
     """
 
     def __init__(self) -> None:
-        self._backend_of: dict[ModelKey, str | None] = {}
-        self._users: dict[str, set[ModelKey]] = defaultdict(set)
-        self._direct: dict[str, set[ModelKey]] = defaultdict(set)
-        self._last_direct: dict[str, frozenset[ModelKey]] = {}
+        self._backend_of: dict[RouteKey, str | None] = {}
+        self._users: dict[str, set[RouteKey]] = defaultdict(set)
+        self._direct: dict[str, set[RouteKey]] = defaultdict(set)
+        self._last_direct: dict[str, frozenset[RouteKey]] = {}
 
-    def take(self, model: ModelKey, route: ModelRoute | None, keys: Iterable[ResourceKey]) -> None:
+    def take(self, model: RouteKey, route: Route | None, keys: Iterable[ResourceKey]) -> None:
         """Take in what was last published for a model; None: it is gone."""
         backend = next((key.name for key in keys if key.type_url == CLUSTER and is_backend(key.name)), None)
         before = self._backend_of.get(model)
@@ -45,19 +45,19 @@ class Backends:
             if self._direct[backend]:
                 self._last_direct[backend] = frozenset(self._direct[backend])
 
-    def has(self, model: ModelKey) -> bool:
+    def has(self, model: RouteKey) -> bool:
         """Tell whether a model is served."""
         return model in self._backend_of
 
-    def users(self, backend: str) -> AbstractSet[ModelKey]:
+    def users(self, backend: str) -> AbstractSet[RouteKey]:
         """Name the models that may be sent to a backend."""
         return self._users.get(backend, frozenset())
 
-    def direct(self, backend: str) -> AbstractSet[ModelKey]:
+    def direct(self, backend: str) -> AbstractSet[RouteKey]:
         """Name the models that are sent there directly, or the last that were: their requests may still be on it."""
         return self._direct.get(backend) or self._last_direct.get(backend, frozenset())
 
-    def _leave(self, model: ModelKey, backend: str, *, for_good: bool) -> None:
+    def _leave(self, model: RouteKey, backend: str, *, for_good: bool) -> None:
         self._users[backend].discard(model)
         self._direct[backend].discard(model)
         if for_good:
@@ -84,9 +84,14 @@ def followed_by(one: Count, later: Count) -> Count:
     return plus(one, later)._replace(in_flight=later.in_flight)
 
 
-def side(model: ModelKey, name: str) -> str:
-    """Name what is counted of one side of a model: NAMESPACE/NAME/SIDE."""
-    return f"{model}/{name}"
+def local(key: RouteKey) -> str:
+    """Name what is counted of the replicas of a route."""
+    return str(Side(key, LOCAL))
+
+
+def remote(key: RouteKey) -> str:
+    """Name what is counted of the remote backend of a route."""
+    return str(Side(key, REMOTE))
 
 
 class StreamCounts:
@@ -125,23 +130,23 @@ class StreamCounts:
         self.heard_at = now
         return added
 
-    def forget(self, model: ModelKey) -> None:
+    def forget(self, model: RouteKey) -> None:
         """Forget a model that is gone."""
-        for name in (LOCAL, REMOTE):
-            self.counts.pop(side(model, name), None)
-            self._busy.discard(side(model, name))
-        self._tracked = {name for name in self._tracked if model_of_cluster(name)[0] != model}
+        for name in (local(model), remote(model)):
+            self.counts.pop(name, None)
+            self._busy.discard(name)
+        self._tracked = {name for name in self._tracked if not (one := side_of_cluster(name)) or one.key != model}
 
     def _track(self, reported: set[str], backends: Backends) -> None:
         """Begin to count for clusters that are new in a report: from now on, what is not said of them is zero."""
         self._tracked &= reported
         for cluster in reported - self._tracked:
-            model, kind = model_of_cluster(cluster)
-            if model is None or backends.has(model):
+            side = side_of_cluster(cluster)
+            if side is None or backends.has(side.key):
                 self._tracked.add(cluster)
-            if cluster in self._tracked and model is not None and kind == LOCAL:
-                self.counts.setdefault(side(model, LOCAL), ZERO)
-                self.counts.setdefault(side(model, REMOTE), ZERO)
+            if cluster in self._tracked and side is not None and side.name == LOCAL:
+                self.counts.setdefault(local(side.key), ZERO)
+                self.counts.setdefault(remote(side.key), ZERO)
         self._backends = {cluster for cluster in self._tracked if is_backend(cluster)}
 
     def _counted_as(self, cluster: str) -> str | None:
@@ -150,9 +155,9 @@ class StreamCounts:
             return None
         if is_backend(cluster):
             return cluster
-        model, kind = model_of_cluster(cluster)
-        # The others are ways: what goes by them ends at one of the two sides, and counts there.
-        return side(model, kind) if model and kind in (LOCAL, REMOTE) else None
+        # The others are ways: what goes by them ends at one of the sides, and counts there.
+        side = side_of_cluster(cluster)
+        return str(side) if side else None
 
     def _share_out(self, added: dict[str, Count], backends: Backends) -> None:
         """Give what backends count to the models that sent it.
@@ -164,17 +169,17 @@ class StreamCounts:
         for backend in self._backends:
             direct = backends.direct(backend)
             if len(direct) > 1:
-                unknown.update(side(model, REMOTE) for model in direct)
+                unknown.update(remote(model) for model in direct)
             elif direct:
                 (only,) = direct
-                self._give(side(only, REMOTE), backend, backends.users(backend), added)
+                self._give(remote(only), backend, backends.users(backend), added)
         self.unknown = frozenset(unknown)
 
-    def _give(self, name: str, backend: str, users: AbstractSet[ModelKey], added: dict[str, Count]) -> None:
+    def _give(self, name: str, backend: str, users: AbstractSet[RouteKey], added: dict[str, Count]) -> None:
         """Give a side of a model all that it has of a backend's count: all of it if it is the only user."""
         count = added.get(backend, ZERO)
         if len(users) > 1:
-            passed = [added.get(side(user, REMOTE), ZERO) for user in users]
+            passed = [added.get(remote(user), ZERO) for user in users]
             count = plus(added.get(name, ZERO), self._rest(backend, count, passed))
         if count == ZERO:
             added.pop(name, None)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.api.contract.reports import Count, LoadReport
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
-from xds_server.loads.counts import ZERO, Backends, StreamCounts, followed_by, side
-from xds_server.resources.names import LOCAL, REMOTE, ModelKey, is_backend
+from xds_server.loads.counts import ZERO, Backends, StreamCounts, followed_by, local, remote
+from xds_server.resources.names import is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.load_reporting.wire import ClusterLoad
@@ -58,11 +58,11 @@ class Loads:
         if stream in self._streams:
             self._ended.add(stream)
 
-    def take(self, model: ModelKey, route: ModelRoute | None, keys: Iterable[ResourceKey]) -> None:
+    def take(self, model: RouteKey, route: Route | None, keys: Iterable[ResourceKey]) -> None:
         """Take in what was last published for a model; None: it is gone."""
         self._backends.take(model, route, keys)
         if route is None:
-            for name in (side(model, LOCAL), side(model, REMOTE)):
+            for name in (local(model), remote(model)):
                 self._totals.pop(name, None)
             for counts in self._streams.values():
                 counts.forget(model)

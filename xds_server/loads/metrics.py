@@ -55,7 +55,7 @@ class LoadMetrics(Collector):
                 for outcome in _ENDED:
                     backend.add_metric((name.removeprefix("backend/"), outcome), getattr(count, outcome))
                 continue
-            model = name.split("/")
+            _, *model = name.split("/")
             issued.add_metric(model, count.issued)
             for outcome in _ENDED:
                 ended.add_metric((*model, outcome), getattr(count, outcome))

@@ -1,4 +1,4 @@
-"""`ModelRoute` and endpoints in, packed Envoy messages out: pure, and the only place where Envoy is configured.
+"""`Route` and endpoints in, packed Envoy messages out: pure, and the only place where Envoy is configured.
 
 Envoy messages are written once, in one expression, packed, and never passed on. Why each setting is there: the
 numbers of the traps refer to `docs/data-plane.md`.

@@ -27,8 +27,8 @@ from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import C
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.google.protobuf import Struct, Value
 
+from controller.api.contract.route import RouteKey
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import packed
 from xds_server.resources.saved import kept
 
@@ -114,7 +114,7 @@ _FAILED_ATTEMPT = AccessLogFilter(
 )
 
 
-def of_requests(model: ModelKey, wanted: AccessLog) -> list[AccessLogMessage]:
+def of_requests(model: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
     """Tell of the requests of clients: of each at most once, at its end, whatever was tried for it."""
     if wanted is AccessLog.OFF:
         return []
@@ -123,14 +123,14 @@ def of_requests(model: ModelKey, wanted: AccessLog) -> list[AccessLogMessage]:
     return [_log(fields, None if wanted is AccessLog.ALL else _FAILED_REQUEST)]
 
 
-def of_attempts(model: ModelKey, wanted: AccessLog) -> list[AccessLogMessage]:
+def of_attempts(model: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
     """Tell why an attempt at a server failed: the request may have been answered by another, or seen by a leg alone."""
     if wanted is AccessLog.OFF:
         return []
     return [_log({**_said_of(model, "attempt"), **_OF_ATTEMPT}, _FAILED_ATTEMPT)]
 
 
-def _said_of(model: ModelKey, kind: str) -> Mapping[str, str]:
+def _said_of(model: RouteKey, kind: str) -> Mapping[str, str]:
     return {"kind": kind, "namespace": model.namespace, "model": model.name}
 
 

@@ -21,9 +21,8 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from controller.api.contract.route import HttpCheck, RemoteRoute
+from controller.api.contract.route import REMOTE, HttpCheck, Remote
 from controller.api.timing import GatewayTiming
-from xds_server.resources import names
 from xds_server.resources.credential import injector
 from xds_server.resources.packing import OVERPROVISIONING_FACTOR, packed, resource
 from xds_server.resources.secret import SecretNames
@@ -41,7 +40,7 @@ _WITHOUT_TRAILERS = HttpFilter(
 
 
 def backend_cluster(
-    name: str, remote: RemoteRoute, secrets: SecretNames, system_authorities: str, timing: GatewayTiming
+    name: str, remote: Remote, secrets: SecretNames, system_authorities: str, timing: GatewayTiming
 ) -> Resource:
     """Build the cluster of a remote backend: found by DNS, one connection pool for all models that use it.
 
@@ -57,7 +56,7 @@ def backend_cluster(
             hostname=remote.authority,
             health_check_config=EndpointHealthCheckConfig(hostname=remote.authority),
         ),
-        metadata=answered_by(names.REMOTE),
+        metadata=answered_by(REMOTE),
     )
     nowhere = LbEndpoint(
         endpoint=Endpoint(
@@ -92,7 +91,7 @@ def backend_cluster(
     return resource(name, cluster, secrets.keys, common=CHECKED)
 
 
-def check_timeout(remote: RemoteRoute, connect: float, longest: float) -> timedelta:
+def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
     """Return how long a check may take to connect, TLS included, and to get its answer: as long as a connection may.
 
     A replica is near and has half a second. A backend that is far away needs that for TLS alone.
@@ -100,7 +99,7 @@ def check_timeout(remote: RemoteRoute, connect: float, longest: float) -> timede
     return min(remote.connect_timeout or timedelta(seconds=connect), timedelta(seconds=longest))
 
 
-def _check(remote: RemoteRoute, timing: GatewayTiming) -> HealthCheck:
+def _check(remote: Remote, timing: GatewayTiming) -> HealthCheck:
     usual = HttpCheck(path="", interval=timedelta(seconds=timing.check_far_every))
     check = replace(
         health_check(remote.health_check or usual, timedelta(seconds=timing.check_again_within)),

@@ -24,10 +24,9 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 from envoy_data_plane.envoy.extensions.clusters.aggregate.v3 import ClusterConfig
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import REMOTE, HttpCheck
 from controller.api.timing import GatewayTiming
 from xds_server.resources.encoding import encoded
-from xds_server.resources.names import REMOTE
 from xds_server.resources.packing import ADS, packed, resource
 from xds_server.resources.saved import restoring
 from xds_server.resources.upstream import (

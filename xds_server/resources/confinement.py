@@ -9,7 +9,7 @@ from __future__ import annotations
 from envoy_data_plane.envoy.config.route.v3 import DirectResponseAction, HeaderMatcher, Route, RouteMatch
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.route import Remote
 
 # Two dots, each escaped or not, that begin a segment and end it, or go on with an escape; ";" ends a segment for
 # servers that take parameters off. An escape may be escaped itself, any number of times.
@@ -34,7 +34,7 @@ _NO_TRACE = Route(
 )
 
 
-def refusals(remote: RemoteRoute) -> list[Route]:
+def refusals(remote: Remote) -> list[Route]:
     """List what stands in front of the route to a remote backend: answers for what may not get there.
 
     That is a TRACE, and what could leave the path prefix; without a prefix there is nothing to leave. The answers are

@@ -46,9 +46,9 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
+from controller.api.contract.route import RouteKey
 from xds_server.resources import access_log, names
 from xds_server.resources.access_log import REMEMBERING_WHAT_WAS_SENT, AccessLog
-from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import PATIENCE_FILTER
 from xds_server.resources.packing import ADS, NEVER, extension, packed
 from xds_server.resources.route import SAVING_FILTER, SIDE_THAT_ANSWERED, forwarding
@@ -134,7 +134,7 @@ _BACK_TO_LOCAL = bytes(
 )
 
 
-def front_listener(model: ModelKey, port: int, address: str, log: AccessLog = AccessLog.OFF) -> Listener:
+def front_listener(model: RouteKey, port: int, address: str, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the listener that clients connect to."""
     return Listener(
         name=names.front_listener(model),
@@ -154,7 +154,7 @@ def front_listener(model: ModelKey, port: int, address: str, log: AccessLog = Ac
     )
 
 
-def remote_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener:
+def remote_listener(model: RouteKey, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that turns a request into one for the remote backend (see `to_backend`).
 
     It is the second choice of a request that found no replica, and the only way to a backend that is not reached
@@ -167,7 +167,7 @@ def remote_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener
     return _internal(names.remote_listener(model), manager, _TO_REMOTE)
 
 
-def local_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener:
+def local_listener(model: RouteKey, log: AccessLog = AccessLog.OFF) -> Listener:
     """Build the internal listener that hands a request to the replicas after the remote backend did not answer it.
 
     It was sent to the backend directly, made into one for it: its path and its host are restored here, its headers are
@@ -187,7 +187,7 @@ def local_listener(model: ModelKey, log: AccessLog = AccessLog.OFF) -> Listener:
     return _internal(name, manager, _BACK_TO_LOCAL)
 
 
-def _router(model: ModelKey, log: AccessLog) -> HttpFilter:
+def _router(model: RouteKey, log: AccessLog) -> HttpFilter:
     """Build the last of the filters, which sends a request on."""
     if log is AccessLog.OFF:
         return _ROUTER

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from controller.api.contract.route import ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, GatewayTiming
 from xds_server.resources import cluster, listener, names
@@ -15,7 +15,6 @@ from xds_server.resources.backend import backend_cluster
 from xds_server.resources.credential import token_cluster
 from xds_server.resources.encoding import encoded
 from xds_server.resources.endpoint import load_assignment
-from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import WITHOUT_END, limit_of_one_envoy
 from xds_server.resources.packing import resource
 from xds_server.resources.route import Bounds, is_direct, model_route
@@ -50,7 +49,7 @@ class Gateway:
 
 
 def resources_for(
-    model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], gateway: Gateway
+    model: RouteKey, route: Route, replicas: tuple[Replica, ...], gateway: Gateway
 ) -> tuple[Resource, ...]:
     """Translate the route of one model and its replicas into everything an Envoy needs to serve it.
 
@@ -83,7 +82,7 @@ def resources_for(
     )
 
 
-def _bounds(route: ModelRoute, replicas: tuple[Replica, ...], envoys: int) -> Bounds:
+def _bounds(route: Route, replicas: tuple[Replica, ...], envoys: int) -> Bounds:
     """What is asked of the replicas at most; nothing is bounded where nothing may leave."""
     if route.remote is None:
         return Bounds()
@@ -92,14 +91,12 @@ def _bounds(route: ModelRoute, replicas: tuple[Replica, ...], envoys: int) -> Bo
     return Bounds(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys) if each else None)
 
 
-def backend_name(model: ModelKey, remote: RemoteRoute) -> str:
+def backend_name(model: RouteKey, remote: Remote) -> str:
     """Name the cluster of a remote backend as this model uses it: the same for all that share it."""
     return names.backend_cluster(_digest(model, remote))
 
 
-def _local(
-    model: ModelKey, route: ModelRoute, replicas: tuple[Replica, ...], timing: GatewayTiming
-) -> tuple[Resource, ...]:
+def _local(model: RouteKey, route: Route, replicas: tuple[Replica, ...], timing: GatewayTiming) -> tuple[Resource, ...]:
     name = names.local_cluster(model)
     return (
         _local_cluster(name, route.local.health_check, timing, is_alone=route.remote is None),
@@ -113,7 +110,7 @@ _local_cluster = lru_cache(_REMEMBERED)(cluster.local_cluster)
 
 
 @lru_cache(_REMEMBERED)
-def _front(model: ModelKey, port: int, gateway: Gateway) -> Resource:
+def _front(model: RouteKey, port: int, gateway: Gateway) -> Resource:
     name = names.local_cluster(model)
     return resource(
         names.front_listener(model),
@@ -122,7 +119,7 @@ def _front(model: ModelKey, port: int, gateway: Gateway) -> Resource:
     )
 
 
-def _route(model: ModelKey, route: ModelRoute, backend: str | None, bounds: Bounds) -> bytes:
+def _route(model: RouteKey, route: Route, backend: str | None, bounds: Bounds) -> bytes:
     split = route.split
     if split.local and split.remote:
         return _divided_route(model, route.remote, backend, bounds).filled(split.local)
@@ -130,21 +127,17 @@ def _route(model: ModelKey, route: ModelRoute, backend: str | None, bounds: Boun
 
 
 @lru_cache(_REMEMBERED)
-def _divided_route(model: ModelKey, remote: RemoteRoute | None, backend: str | None, bounds: Bounds) -> Template:
+def _divided_route(model: RouteKey, remote: Remote | None, backend: str | None, bounds: Bounds) -> Template:
     return Template.of(lambda local: encoded(model_route(model, Split.away(100 - local), remote, backend, bounds)))
 
 
 @lru_cache(_REMEMBERED)
-def _whole_route(
-    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, bounds: Bounds
-) -> bytes:
+def _whole_route(model: RouteKey, split: Split, remote: Remote | None, backend: str | None, bounds: Bounds) -> bytes:
     return encoded(model_route(model, split, remote, backend, bounds))
 
 
 @lru_cache(_REMEMBERED)
-def _remote(
-    model: ModelKey, remote: RemoteRoute, backend: str, is_limited: bool, gateway: Gateway
-) -> tuple[Resource, ...]:
+def _remote(model: RouteKey, remote: Remote, backend: str, is_limited: bool, gateway: Gateway) -> tuple[Resource, ...]:
     """Build the remote side, and the way there and back. How many Envoys there are does not matter to it."""
     authorities, log, timing = gateway.authorities, gateway.access_log, gateway.timing
     to_backend = resource(
@@ -174,7 +167,7 @@ def _remote(
     )
 
 
-def _way_back(model: ModelKey, remote: RemoteRoute, log: AccessLog) -> tuple[Resource, ...]:
+def _way_back(model: RouteKey, remote: Remote, log: AccessLog) -> tuple[Resource, ...]:
     """Build the way of a request that was sent to a backend directly, and is to be the client's own again."""
     back = names.local_listener(model)
     return (
@@ -186,7 +179,7 @@ def _way_back(model: ModelKey, remote: RemoteRoute, log: AccessLog) -> tuple[Res
 _backend = lru_cache(_REMEMBERED)(backend_cluster)
 
 
-def _named_by_route(model: ModelKey, side: tuple[Resource, ...], *, leaves: bool, is_direct: bool) -> list[ResourceKey]:
+def _named_by_route(model: RouteKey, side: tuple[Resource, ...], *, leaves: bool, is_direct: bool) -> list[ResourceKey]:
     """List what of the remote side stands behind the names in the front's route; `leaves` if it has a way of its own.
 
     A guarded backend is not named by it: see `_guarded_route`.
@@ -201,7 +194,7 @@ def _named_by_route(model: ModelKey, side: tuple[Resource, ...], *, leaves: bool
     ]
 
 
-def _digest(model: ModelKey, remote: RemoteRoute) -> str:
+def _digest(model: RouteKey, remote: Remote) -> str:
     """Hash what makes a backend distinct: everything but the path and the headers, which are the model's own.
 
     Where its secrets come from is a part of that: what is another namespace's is never shared.

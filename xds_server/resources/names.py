@@ -1,83 +1,82 @@
-"""Every name that Envoy, its statistics and its logs show."""
+"""Every name that Envoy, its statistics and its logs show: each begins with the kind, namespace and name of an object.
+
+A model `default/chat` is `model/default/chat`. What it has of its own, whatever remote backends it has:
+
+* listeners: `model/default/chat` for clients, and inside of Envoy `local/model/default/chat` and one for each remote
+  backend, `remote/model/default/chat`;
+* clusters: `model/default/chat/local` for its replicas, `/remote` for a remote backend, `/local-first`, `/remote-first`
+  and `/fallback` for one side behind the other.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from controller.api.contract.credentials import CredentialSource
-
-
-class ModelKey(NamedTuple):
-    """The namespace and name of a ModelDeployment."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
+from controller.api.contract.route import REMOTE, RouteKey, RouteKind
 
 LOCAL = "local"
-REMOTE = "remote"
 
 # The endpoint metadata that says which side answered: `%UPSTREAM_METADATA(beamlit:route)%`.
 METADATA_NAMESPACE = "beamlit"
 METADATA_KEY = "route"
 ROUTE_HEADER = "x-beamlit-route"
 
+_FALLBACK, _FIRST = "fallback", "-first"
 
-def front_listener(model: ModelKey) -> str:
+
+def front_listener(key: RouteKey) -> str:
     """Name the listener that clients connect to."""
-    return str(model)
+    return str(key)
 
 
-def route_configuration(model: ModelKey) -> str:
+def route_configuration(key: RouteKey) -> str:
     """Name the route configuration of the front listener: the one resource that a change of weights touches."""
-    return str(model)
+    return str(key)
 
 
-def remote_route_configuration(model: ModelKey) -> str:
-    """Name the route configuration of the internal listener in front of the remote backend."""
-    return f"{REMOTE}/{model}"
+def remote_route_configuration(key: RouteKey, remote: str = REMOTE) -> str:
+    """Name the route configuration of the internal listener in front of a remote backend."""
+    return f"{remote}/{key}"
 
 
-def local_cluster(model: ModelKey) -> str:
+def local_cluster(key: RouteKey) -> str:
     """Name the cluster of the replicas, and of nothing else: what it has in flight, they have."""
-    return f"{model}/{LOCAL}"
+    return f"{key}/{LOCAL}"
 
 
-def fallback_cluster(model: ModelKey) -> str:
+def fallback_cluster(key: RouteKey) -> str:
     """Name the cluster that a request goes to when the remote backend it was sent to did not answer."""
-    return f"{model}/fallback"
+    return f"{key}/{_FALLBACK}"
 
 
-def remote_cluster(model: ModelKey) -> str:
-    """Name the cluster of the internal listener in front of the remote backend."""
-    return f"{model}/{REMOTE}"
+def remote_cluster(key: RouteKey, remote: str = REMOTE) -> str:
+    """Name the cluster of the internal listener in front of a remote backend."""
+    return f"{key}/{remote}"
 
 
-def local_first_cluster(model: ModelKey) -> str:
-    """Name the cluster that goes to the replicas, and to the remote backend if they do not answer."""
-    return f"{model}/{LOCAL}-first"
+def local_first_cluster(key: RouteKey) -> str:
+    """Name the cluster that goes to the replicas, and to the remote backends if they do not answer."""
+    return f"{key}/{LOCAL}{_FIRST}"
 
 
-def remote_first_cluster(model: ModelKey) -> str:
-    """Name the cluster that goes to the remote backend, and to the replicas if it does not answer."""
-    return f"{model}/{REMOTE}-first"
+def remote_first_cluster(key: RouteKey, remote: str = REMOTE) -> str:
+    """Name the cluster that goes to a remote backend, and to the replicas if it does not answer."""
+    return f"{key}/{remote}{_FIRST}"
 
 
-def remote_listener(model: ModelKey) -> str:
-    """Name the internal listener that turns a request into one for the remote backend."""
-    return f"{REMOTE}/{model}"
+def remote_listener(key: RouteKey, remote: str = REMOTE) -> str:
+    """Name the internal listener that turns a request into one for a remote backend."""
+    return f"{remote}/{key}"
 
 
-def local_listener(model: ModelKey) -> str:
-    """Name the internal listener that turns a request for the remote backend back into the client's own."""
-    return f"{LOCAL}/{model}"
+def local_listener(key: RouteKey) -> str:
+    """Name the internal listener that turns a request for a remote backend back into the client's own."""
+    return f"{LOCAL}/{key}"
 
 
 def backend_cluster(digest: str) -> str:
-    """Name the cluster of one distinct remote backend, shared by the models that use it."""
+    """Name the cluster of one distinct remote backend, shared by the routes that use it."""
     return f"backend/{digest}"
 
 
@@ -86,13 +85,13 @@ def token_cluster(digest: str) -> str:
     return f"auth/{digest}"
 
 
-def secret(use: str, model: ModelKey, source: CredentialSource) -> str:
+def secret(use: str, key: RouteKey, source: CredentialSource) -> str:
     """Name a secret by what it is for and where it comes from, so that it is another one in another namespace."""
     match source.source:
         case "Secret":
-            return f"{use}/secret/{model.namespace}/{source.name}/{source.key}"
+            return f"{use}/secret/{key.namespace}/{source.name}/{source.key}"
         case "Spec":
-            return f"{use}/spec/{model}"
+            return f"{use}/spec/{key}"
         case "DefaultBackend":
             return f"{use}/default-backend"
 
@@ -102,8 +101,26 @@ def is_backend(cluster: str) -> bool:
     return cluster.startswith("backend/") and cluster.count("/") == 1
 
 
-def model_of_cluster(cluster: str) -> tuple[ModelKey | None, str]:
-    """Read back whose cluster one is, and which: `local`, `remote`, `fallback`... None for those that are shared."""
-    namespace, _, rest = cluster.partition("/")
-    name, _, kind = rest.partition("/")
-    return (ModelKey(namespace, name), kind) if kind else (None, "")
+class Side(NamedTuple):
+    """One side of a route that requests end at: its replicas (`local`), or a remote backend by its name.
+
+    Written as `model/NAMESPACE/NAME/SIDE`, which is also the name of its cluster.
+    """
+
+    key: RouteKey
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.key}/{self.name}"
+
+
+_KINDS = {kind.word: kind for kind in RouteKind}
+
+
+def side_of_cluster(cluster: str) -> Side | None:
+    """Read back which side of a route a cluster is; None for those that are shared, or on the way to a side."""
+    word, *rest = cluster.split("/")
+    if word not in _KINDS or len(rest) != 3 or rest[2] == _FALLBACK or rest[2].endswith(_FIRST):
+        return None
+    namespace, name, side = rest
+    return Side(RouteKey(_KINDS[word], namespace, name), side)

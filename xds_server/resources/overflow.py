@@ -15,8 +15,8 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import He
 from envoy_data_plane.envoy.extensions.router.cluster_specifiers.lua.v3 import LuaConfig
 from envoy_data_plane.google.protobuf import Struct, Value
 
+from controller.api.contract.route import RouteKey
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import extension, packed
 
 # Those that wait for a connection count too: without them every one of a hundred first requests finds nobody in flight.
@@ -67,7 +67,7 @@ def limit_of_one_envoy(each: int, ready: int, envoys: int) -> int:
     return max(1, -(-each * ready // max(1, envoys)))
 
 
-def local_until_full(model: ModelKey, limit: int) -> ClusterSpecifierPlugin:
+def local_until_full(model: RouteKey, limit: int) -> ClusterSpecifierPlugin:
     """Build the specifier that sends a request to the remote side if it finds `limit` others at the replicas.
 
     What an Envoy counts, it counts over all of its workers. Two that look in the same instant see the same number, so

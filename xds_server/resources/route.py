@@ -24,10 +24,9 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType
 from envoy_data_plane.google.protobuf import Any as PackedAny
 
-from controller.api.contract.route import RemoteRoute, Split
+from controller.api.contract.route import REMOTE, Remote, RouteKey, Split
 from xds_server.resources import names, priority_group
 from xds_server.resources.confinement import refusals
-from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import PATIENCE_FILTER, PATIENCE_OF_CLUSTER, local_until_full
 from xds_server.resources.packing import NEVER
 from xds_server.resources.retries import (
@@ -61,7 +60,7 @@ class Bounds(NamedTuple):
     """Of one Envoy, for all replicas together."""
 
 
-def is_direct(remote: RemoteRoute, *, is_limited: bool) -> bool:
+def is_direct(remote: Remote, *, is_limited: bool) -> bool:
     """Tell whether requests go straight from the front to this remote backend.
 
     They go through the internal listener in front of it if there is something that the front could not take back:
@@ -72,7 +71,7 @@ def is_direct(remote: RemoteRoute, *, is_limited: bool) -> bool:
 
 
 def model_route(
-    model: ModelKey, split: Split, remote: RemoteRoute | None, backend: str | None, bounds: Bounds
+    model: RouteKey, split: Split, remote: Remote | None, backend: str | None, bounds: Bounds
 ) -> RouteConfiguration:
     """Build the route configuration of one model: the split, and what becomes of a request that met no answer.
 
@@ -91,7 +90,7 @@ def model_route(
     )
 
 
-def to_backend(model: ModelKey, remote: RemoteRoute, backend: str) -> RouteConfiguration:
+def to_backend(model: RouteKey, remote: Remote, backend: str) -> RouteConfiguration:
     """Build the route configuration of the internal listener in front of the remote backend.
 
     Path and host are rewritten here, since an upstream filter may not touch them (trap 3), and what belongs to the
@@ -123,12 +122,12 @@ def forwarding(cluster: str | None, timeout: timedelta = NEVER, **more: Any) -> 
     )
 
 
-def _rewritten_for(remote: RemoteRoute) -> dict[str, Any]:
+def _rewritten_for(remote: Remote) -> dict[str, Any]:
     """Return how the path and the host of a request change on the way to a remote backend."""
     return {"prefix_rewrite": f"{remote.path_prefix.rstrip('/')}/", "host_rewrite_literal": remote.authority}
 
 
-def _added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
+def _added_for(remote: Remote) -> list[HeaderValueOption]:
     """Return the headers that a remote backend is sent."""
     return [
         HeaderValueOption(
@@ -142,7 +141,7 @@ def _added_for(remote: RemoteRoute) -> list[HeaderValueOption]:
     ]
 
 
-def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, bounds: Bounds) -> Route:
+def _local_route(model: RouteKey, split: Split, remote: Remote | None, bounds: Bounds) -> Route:
     share = RuntimeFractionalPercent(
         default_value=FractionalPercent(numerator=split.local, denominator=FractionalPercentDenominatorType.HUNDRED)
     )
@@ -155,7 +154,7 @@ def _local_route(model: ModelKey, split: Split, remote: RemoteRoute | None, boun
     )
 
 
-def _to_replicas(model: ModelKey, bounds: Bounds) -> RouteAction:
+def _to_replicas(model: RouteKey, bounds: Bounds) -> RouteAction:
     """Build the action of a request that stays if the replicas answer it: within their bounds."""
     helped = helped_by_the_other_side(bounds.patience)
     if bounds.limit is None:
@@ -163,10 +162,10 @@ def _to_replicas(model: ModelKey, bounds: Bounds) -> RouteAction:
     return forwarding(None, inline_cluster_specifier_plugin=local_until_full(model, bounds.limit), **helped)
 
 
-def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
+def _remote_route(model: RouteKey, remote: Remote, backend: str) -> Route:
     """Send a request straight to the remote backend; what would restore it costs something only when it is needed."""
     return Route(
-        name=names.REMOTE,
+        name=REMOTE,
         match=RouteMatch(prefix="/"),
         route=_in_turn([backend, names.fallback_cluster(model)], **_rewritten_for(remote)),
         typed_per_filter_config={SAVING_FILTER: saving(saved_headers(remote))},
@@ -176,14 +175,14 @@ def _remote_route(model: ModelKey, remote: RemoteRoute, backend: str) -> Route:
     )
 
 
-def _guarded_route(model: ModelKey) -> Route:
+def _guarded_route(model: RouteKey) -> Route:
     """Send a request, as it is, to the internal listener in front of a remote backend that is not reached directly.
 
     An upstream filter's own answer, such as that there is no credential, is sent to the client by Envoy without asking
     for a retry (envoy, `UpstreamFilterManager::sendLocalReply`). So the backend may not be the cluster of this route.
     """
     return Route(
-        name=names.REMOTE,
+        name=REMOTE,
         match=RouteMatch(prefix="/"),
         route=forwarding(names.remote_first_cluster(model), retry_policy=ON_THE_OTHER_SIDE),
         response_headers_to_add=[SIDE_THAT_ANSWERED],

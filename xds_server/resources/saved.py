@@ -23,7 +23,7 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 from envoy_data_plane.google.protobuf import Any
 
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.route import Remote
 from controller.api.schema.http import CREDENTIAL_HEADERS
 from xds_server.resources.packing import packed
 
@@ -55,7 +55,7 @@ _ORIGINALS = {":authority": "%REQ(:authority)%", ":path": "%PATH(NQ:PATH)%"}
 _REMEMBERED = 256
 
 
-def saved_headers(remote: RemoteRoute) -> tuple[str, ...]:
+def saved_headers(remote: Remote) -> tuple[str, ...]:
     """List the headers that are taken off or overwritten for a remote backend, in a stable order."""
     return tuple(sorted({*STAYS_INSIDE, *(header.name.lower() for header in remote.headers_to_add)}))
 

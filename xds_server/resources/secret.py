@@ -20,9 +20,8 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.route import Remote, RouteKey
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 from xds_server.resources.packing import resource
 from xds_server.snapshot.snapshot import SECRET, Resource, ResourceKey
 
@@ -52,7 +51,7 @@ def credential_of(auth: RemoteAuth) -> CredentialSource:
     return source
 
 
-def secret_names(model: ModelKey, remote: RemoteRoute) -> SecretNames:
+def secret_names(model: RouteKey, remote: Remote) -> SecretNames:
     """Name the secrets of a remote backend as this model refers to them."""
     tls, auth = remote.tls, remote.auth
     shown = tls.client_certificate if tls else None
@@ -63,7 +62,7 @@ def secret_names(model: ModelKey, remote: RemoteRoute) -> SecretNames:
     )
 
 
-def secret_resources(model: ModelKey, remote: RemoteRoute, values: Values, version_key: bytes) -> tuple[Resource, ...]:
+def secret_resources(model: RouteKey, remote: Remote, values: Values, version_key: bytes) -> tuple[Resource, ...]:
     """Pack the secrets of a remote backend; `values` has one for each source in it.
 
     A version is told to everybody who may read the state of an Envoy, and a plain hash would let them try out what the

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import INLINE_CLIENT_SECRET, CredentialSource, inline_client_secret
+from controller.api.contract.route import RouteKey
 from controller.api.kubernetes.objects import Secret
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.store.objects import ObjectRef, StoredObject
-from xds_server.resources.names import ModelKey
 from xds_server.routes.credential_values import UnusableError
 
 MODEL = "ModelDeployment"
@@ -39,7 +39,7 @@ class OwnSecrets:
     version_key: bytes = field(default=b"", repr=False)
 
 
-def found(model: ModelKey, source: CredentialSource, find: Find, own: OwnSecrets) -> tuple[SecretStr, str]:
+def found(model: RouteKey, source: CredentialSource, find: Find, own: OwnSecrets) -> tuple[SecretStr, str]:
     """Return the value that a source of this model names, and what to call it. Raises UnusableError.
 
     A Secret is always one of the model's own namespace.
@@ -48,7 +48,7 @@ def found(model: ModelKey, source: CredentialSource, find: Find, own: OwnSecrets
         case "Secret":
             return _of_secret(ObjectRef(SECRET, model.namespace, source.name), source.key, find)
         case "Spec":
-            stored = find(ObjectRef(MODEL, *model))
+            stored = find(ObjectRef(*model))
             return _given(inline_client_secret(stored.raw) if stored else None, INLINE_CLIENT_SECRET)
         case "DefaultBackend":
             auth = own.default_remote.auth_config if own.default_remote else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controller.api.contract.credentials import inline_client_secret
-from controller.api.contract.route import LocalBackend, ModelRoute, RemoteRoute
+from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
 from controller.api.contract.status import is_withdrawn
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, count_of_ready, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice
@@ -21,7 +21,6 @@ from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values
 from xds_server.routes.credentials import MODEL, SECRET, OwnSecrets
 from xds_server.routes.gateway_size import GatewaySize
@@ -48,7 +47,7 @@ class Publisher(Protocol):
 class Delivered:
     """What was last published for one model."""
 
-    route: ModelRoute
+    route: Route
     versions: tuple[tuple[ResourceKey, str], ...]
 
 
@@ -68,7 +67,7 @@ class Delivery:
         own: OwnSecrets | None = None,
         guard: EndpointGuard = admit_all,
     ) -> None:
-        self.observer: Callable[[Iterable[ModelKey]], None] = lambda models: None
+        self.observer: Callable[[Iterable[RouteKey]], None] = lambda models: None
         self.gateway_service: tuple[str, str] | None = None
         self.gateway_size = GatewaySize(gateway.envoys, self._publish_resized, gateway.timing.resized_every)
         self._store = store
@@ -77,16 +76,16 @@ class Delivery:
         self._own = own or OwnSecrets()
         self._guard = guard
         self._cache = Cache()
-        self._routes: dict[ModelKey, ModelRoute] = {}
-        self._uids: dict[ModelKey, str] = {}
-        self._delivered: dict[ModelKey, ModelRoute] = {}
-        self._models_of: dict[ObjectRef, set[ModelKey]] = {}
-        self._problems: dict[ModelKey, tuple[str, ...]] = {}
-        self._remotes: dict[ModelKey, tuple[RemoteRoute, Values]] = {}
+        self._routes: dict[RouteKey, Route] = {}
+        self._uids: dict[RouteKey, str] = {}
+        self._delivered: dict[RouteKey, Route] = {}
+        self._models_of: dict[ObjectRef, set[RouteKey]] = {}
+        self._problems: dict[RouteKey, tuple[str, ...]] = {}
+        self._remotes: dict[RouteKey, tuple[Remote, Values]] = {}
         self._decided: dict[ObjectRef, StoredObject] = {}
         self._assembly: Assembly[Owner] = Assembly()
         self.departed = DepartedResources(self._assembly, self._tell, gateway.timing.departed)
-        self._due: set[ModelKey] = set()
+        self._due: set[RouteKey] = set()
         self._turn = asyncio.Lock()
         self.published = False
 
@@ -111,34 +110,34 @@ class Delivery:
                 while not self._all_decided() and (batch := await anext(batches, None)):
                     self._take_in(batch)
 
-    def delivered(self, model: ModelKey) -> Delivered | None:
+    def delivered(self, model: RouteKey) -> Delivered | None:
         """Say what was last published for a model."""
         route = self._delivered.get(model)
         return Delivered(route, tuple(self._assembly.versions(model))) if route else None
 
-    def models(self) -> Iterable[ModelKey]:
+    def models(self) -> Iterable[RouteKey]:
         """List the models whose routes were published."""
         return tuple(self._delivered)
 
-    def route(self, model: ModelKey) -> ModelRoute | None:
+    def route(self, model: RouteKey) -> Route | None:
         """Return the route that was last published for a model, as the controller wrote it."""
         return self._delivered.get(model)
 
-    def versions(self, model: ModelKey) -> Iterable[tuple[ResourceKey, str]]:
+    def versions(self, model: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         """List what was last published for a model."""
         return self._assembly.versions(model)
 
-    def problems(self, model: ModelKey) -> tuple[str, ...]:
+    def problems(self, model: RouteKey) -> tuple[str, ...]:
         """Say why requests for a model stay local though its route lets them leave: a credential that is not there."""
         return self._problems.get(model, ())
 
-    def remote(self, model: ModelKey) -> tuple[RemoteRoute, Values] | None:
+    def remote(self, model: RouteKey) -> tuple[Remote, Values] | None:
         """Return the remote side of a model with its credentials; None if there is none, or one is missing."""
         return self._remotes.get(model)
 
-    def models_with(self, keys: Iterable[ResourceKey]) -> frozenset[ModelKey]:
+    def models_with(self, keys: Iterable[ResourceKey]) -> frozenset[RouteKey]:
         """Find the models that these resources belong to."""
-        return frozenset(one for one in self._assembly.owners_of(keys) if isinstance(one, ModelKey))
+        return frozenset(one for one in self._assembly.owners_of(keys) if isinstance(one, RouteKey))
 
     def _take_in(self, batch: Batch) -> None:
         for ref in self._cache.apply(batch):
@@ -147,11 +146,11 @@ class Delivery:
                 ready = count_of_ready(self._slices(*self.gateway_service))
                 self._due |= self._limited() if self.gateway_size.follow(ready) else set()
 
-    def _limited(self) -> set[ModelKey]:
+    def _limited(self) -> set[RouteKey]:
         return {model for model, route in self._routes.items() if route.local.max_requests_per_replica}
 
-    def _take_in_route(self, ref: ObjectRef) -> set[ModelKey]:
-        model = ModelKey(ref.namespace, ref.name)
+    def _take_in_route(self, ref: ObjectRef) -> set[RouteKey]:
+        model = RouteKey.of_model(ref.namespace, ref.name)
         stored, before = self._cache.find(ref), self._routes.get(model)
         if stored is None or is_withdrawn(stored.status) or self._is_successor_without_route(model, stored):
             self._route(model, None)
@@ -167,7 +166,7 @@ class Delivery:
         self._route(model, route)
         return {model}
 
-    def _is_successor_without_route(self, model: ModelKey, stored: StoredObject) -> bool:
+    def _is_successor_without_route(self, model: RouteKey, stored: StoredObject) -> bool:
         """Tell whether an object was decided to have no route, and what is served is that of one before of its name.
 
         Deleted and created at once may look like a change. What is not decided on yet keeps what there was.
@@ -175,7 +174,7 @@ class Delivery:
         followed = self._uids.get(model, stored.metadata["uid"]) != stored.metadata["uid"]
         return followed and _is_decided(stored) and not stored.status.get("route")
 
-    def _keeps_anew(self, stored: StoredObject, route: ModelRoute) -> bool:
+    def _keeps_anew(self, stored: StoredObject, route: Route) -> bool:
         """Keep an object that holds a credential of its route itself; tell whether there is a new one to read.
 
         A credential is for the token endpoint that it stands beside. The spec may be newer than the route, also when
@@ -192,7 +191,7 @@ class Delivery:
     def _found(self, ref: ObjectRef) -> StoredObject | None:
         return self._decided.get(ref) if ref.kind == MODEL else self._cache.find(ref)
 
-    def _route(self, model: ModelKey, route: ModelRoute | None) -> None:
+    def _route(self, model: RouteKey, route: Route | None) -> None:
         before = self._routes.pop(model, None)
         if route is None:
             self._uids.pop(model, None)
@@ -210,7 +209,7 @@ class Delivery:
 
     async def _publish(self) -> None:
         due, self._due = sorted(self._due), set()
-        changes: list[tuple[ModelKey, tuple[Resource, ...]]] = []
+        changes: list[tuple[RouteKey, tuple[Resource, ...]]] = []
         for model in due:
             try:
                 changes.append((model, self._resources(model)))
@@ -241,7 +240,7 @@ class Delivery:
     def _tell(self, changed: frozenset[ResourceKey]) -> None:
         self._publisher.publish(self._assembly.snapshot, changed)
 
-    def _resources(self, model: ModelKey) -> tuple[Resource, ...]:
+    def _resources(self, model: RouteKey) -> tuple[Resource, ...]:
         route = self._routes.get(model)
         self._problems.pop(model, None)
         self._remotes.pop(model, None)
@@ -271,7 +270,7 @@ class Delivery:
         return tuple(slices)
 
     @staticmethod
-    def _referred(model: ModelKey, route: ModelRoute | None) -> frozenset[ObjectRef]:
+    def _referred(model: RouteKey, route: Route | None) -> frozenset[ObjectRef]:
         """Name what a route is read together with: a change of any of it is a change for the model."""
         if route is None:
             return frozenset()
@@ -279,7 +278,7 @@ class Delivery:
         return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
 
 
-def _where(model: ModelKey, error: Exception) -> dict[str, str]:
+def _where(model: RouteKey, error: Exception) -> dict[str, str]:
     frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     return {"model": str(model), "error": type(error).__name__, "at": " ".join(frames[-3:])}
 
@@ -288,12 +287,12 @@ def _is_decided(stored: StoredObject) -> bool:
     return "observedGeneration" in stored.status
 
 
-def _route_of(stored: StoredObject) -> ModelRoute | None:
+def _route_of(stored: StoredObject) -> Route | None:
     raw = stored.status.get("route")
     if raw is None:
         return None
     try:
-        return parse(ModelRoute, raw)
+        return parse(Route, raw)
     except InvalidObjectError as error:
         logger.warning("route not understood", extra={"object": str(stored.ref), "error": str(error)})
         return None

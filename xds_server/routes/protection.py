@@ -9,9 +9,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, is_for_inline_secret
-from controller.api.contract.route import ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Remote, Route, RouteKey
 from controller.store.objects import ObjectRef
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import Values, credential_of, secret_resources
 from xds_server.routes import credential_values as values
 from xds_server.routes.credential_values import UnusableError
@@ -28,13 +27,13 @@ class Protected:
     `values` has the credentials that the remote side names, for who needs them in another form than Envoy.
     """
 
-    route: ModelRoute
+    route: Route
     secrets: tuple[Resource, ...] = ()
     problems: tuple[str, ...] = ()
     values: Values = field(default_factory=dict, repr=False)
 
 
-def protected(model: ModelKey, route: ModelRoute, find: Find, own: OwnSecrets) -> Protected:
+def protected(model: RouteKey, route: Route, find: Find, own: OwnSecrets) -> Protected:
     """Find everything secret that a route needs.
 
     What is not there takes the whole remote side with it: a request never leaves without the credential, or the
@@ -44,29 +43,29 @@ def protected(model: ModelKey, route: ModelRoute, find: Find, own: OwnSecrets) -
         return Protected(route)
     taken, problems = _taken(model, route.remote, find, own)
     if problems:
-        local = route.model_copy(update={"remote": None, "split": Split.away(0)})
+        local = route.without_remotes()
         return Protected(local, problems=tuple(dict.fromkeys(problems)))
     return Protected(route, secret_resources(model, route.remote, taken, own.version_key), values=taken)
 
 
-def referred_secrets(model: ModelKey, remote: RemoteRoute) -> frozenset[ObjectRef]:
+def referred_secrets(model: RouteKey, remote: Remote) -> frozenset[ObjectRef]:
     """Name the Secrets that a route refers to: always in the namespace of its object."""
     sources = (source for source, _ in _needed(remote))
     return frozenset(ObjectRef(SECRET, model.namespace, one.name) for one in sources if one.source == "Secret")
 
 
-def is_inline(remote: RemoteRoute) -> bool:
+def is_inline(remote: Remote) -> bool:
     """Tell whether a part of the spec is read beside the route."""
     return any(source.source == "Spec" for source, _ in _needed(remote))
 
 
-def has_inline(raw: Mapping[str, Any], remote: RemoteRoute) -> bool:
+def has_inline(raw: Mapping[str, Any], remote: Remote) -> bool:
     """Tell whether what a ModelDeployment itself holds is meant for this remote backend, as far as it is read."""
     oauth = remote.auth.oauth if remote.auth else None
     return oauth is not None and is_for_inline_secret(raw, oauth)
 
 
-def _taken(model: ModelKey, remote: RemoteRoute, find: Find, own: OwnSecrets) -> tuple[Values, list[str]]:
+def _taken(model: RouteKey, remote: Remote, find: Find, own: OwnSecrets) -> tuple[Values, list[str]]:
     taken: dict[CredentialSource, SecretStr] = {}
     problems = []
     for source, check in _needed(remote):
@@ -77,7 +76,7 @@ def _taken(model: ModelKey, remote: RemoteRoute, find: Find, own: OwnSecrets) ->
     return taken, problems
 
 
-def _needed(remote: RemoteRoute) -> tuple[tuple[CredentialSource, Check], ...]:
+def _needed(remote: Remote) -> tuple[tuple[CredentialSource, Check], ...]:
     """List the sources of a remote backend, each with what its value must be."""
     needed: list[tuple[CredentialSource, Check]] = []
     if remote.tls and remote.tls.ca:

@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from controller.api.contract.route import RouteKey
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import LISTENER, ROUTE, SECRET, Resource, ResourceKey
 
@@ -21,11 +21,11 @@ from xds_server.snapshot.snapshot import LISTENER, ROUTE, SECRET, Resource, Reso
 class Departed:
     """The owner of what a model left behind at once."""
 
-    model: ModelKey
+    model: RouteKey
     number: int
 
 
-Owner = ModelKey | Departed
+Owner = RouteKey | Departed
 Changes = list[tuple[Owner, tuple[Resource, ...]]]
 
 
@@ -44,7 +44,7 @@ class DepartedResources:
         self._numbers = itertools.count(1)
         self._timers: dict[Departed, asyncio.TimerHandle] = {}
 
-    def kept_after(self, changes: Iterable[tuple[ModelKey, tuple[Resource, ...]]]) -> Changes:
+    def kept_after(self, changes: Iterable[tuple[RouteKey, tuple[Resource, ...]]]) -> Changes:
         """List what these changes would remove, with an owner of its own; from now on its time runs."""
         kept: Changes = []
         for model, resources in changes:
@@ -61,7 +61,7 @@ class DepartedResources:
             timer.cancel()
         self._timers.clear()
 
-    def _left_by(self, model: ModelKey, stays: set[ResourceKey]) -> tuple[Resource, ...]:
+    def _left_by(self, model: RouteKey, stays: set[ResourceKey]) -> tuple[Resource, ...]:
         """Find what nobody new can get to: not where clients come in. No secret is kept, nor what needs one."""
         entrance = {
             ResourceKey(LISTENER, names.front_listener(model)),

@@ -1,55 +1,75 @@
-"""What one replica of the xDS server says of one model: the contract of its `/reports` stream.
+"""What one replica of the xDS server says of one route: the contract of its `/reports` stream.
 
-The stream is lines of JSON (`application/x-ndjson`), each a `ModelReport`, a `LoadReport` or a `ReplicaReport`. First
-comes a report for each model there is, then one whenever something of it changed. A `LoadReport` comes whenever an
-Envoy reported its load. A `ReplicaReport` ends what was told at once; it comes again and again also when there is
-nothing to tell (`ReportTiming`).
+The stream is lines of JSON (`application/x-ndjson`), each a `RouteReport`, a `LoadReport` or a `ReplicaReport`. First
+comes a report for each route there is, then one whenever something of it changed. A `LoadReport` comes whenever an
+Envoy reported its load. A `ReplicaReport` ends what is sent at the beginning; it comes again and again also when there
+is no news (`ReportTiming`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from controller.api.contract.route import RemoteRoute
-from controller.api.schema.scalars import Time
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import REMOTE, RemoteName, RouteKey, RouteKind
 from controller.api.schema.values import ForeignValue
 
 PATH = "/reports"
 
 
-class RemoteReport(ForeignValue):
-    """What this replica found out about a remote backend: in one word, in a sentence, and since when it is so.
+class RemoteReport(RemoteHealth):
+    """What this replica found out about one remote backend of an object, which is called `name` there.
 
-    `backend` is the digest of the remote side that it is about. `healthy` is absent until the first check has ended.
+    `backend` is the digest of what was checked (`Remote.digest`). `healthy` is absent until the first check has ended.
     """
 
     backend: str
-    healthy: bool | None = None
-    reason: str = ""
-    message: str = ""
-    since: Time | None = None
+    name: RemoteName = REMOTE
 
 
-def digest_of(remote: RemoteRoute) -> str:
-    """Hash a remote side: equal ones have equal digests, in every process."""
-    return hashlib.blake2b(remote.model_dump_json(by_alias=True, exclude_none=True).encode(), digest_size=8).hexdigest()
+class RouteReport(ForeignValue):
+    """How many Envoys of this replica serve a route, how many of them acknowledged all of it, and what is wrong.
 
+    `route` is the digest of the route that they were sent (`Route.digest`), empty when the object is not served.
+    `remotes` lacks the remote backends that this replica does not check.
 
-class ModelReport(ForeignValue):
-    """How many Envoys of this replica serve a model, how many of them acknowledged all of it, and what is wrong.
-
-    `route` is the digest of the route they were given (`ModelRoute.digest`), empty when the model is not served.
-    `remote` is absent when this replica checks no remote backend of the model.
+    The report on a single remote backend is written as `remote`, which every version reads.
     """
 
+    kind: RouteKind = RouteKind.MODEL
     namespace: str
     name: str
     route: str = ""
     connected: int = 0
     programmed: int = 0
     refusals: tuple[str, ...] = ()
-    remote: RemoteReport | None = None
+    remotes: tuple[RemoteReport, ...] = ()
+
+    @property
+    def key(self) -> RouteKey:
+        """Whose route it is."""
+        return RouteKey(self.kind, self.namespace, self.name)
+
+    def remote(self, name: str) -> RemoteReport | None:
+        """Find the report on the remote backend of this name."""
+        return next((one for one in self.remotes if one.name == name), None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_the_form_of_one_remote(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("remote") is None:
+            return given
+        return {**{name: value for name, value in given.items() if name != "remote"}, "remotes": (given["remote"],)}
+
+    @model_serializer(mode="wrap")
+    def _write_the_form_of_one_remote(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if [one.name for one in self.remotes] == [REMOTE]:
+            (written["remote"],) = written.pop("remotes")
+        return written
 
 
 class ReplicaReport(ForeignValue):
@@ -75,8 +95,8 @@ class LoadReport(ForeignValue):
     """What one Envoy counted since its stream of load reports began.
 
     `began` (seconds since the epoch) and `node` name the stream. What is counted took `seconds`, and was heard `age`
-    seconds ago. `counts` are by NAMESPACE/NAME/SIDE of a model, the side being `local` or `remote`: all in the first
-    report of a stream, then those that changed. None stands for a side that cannot be told from those of other models.
+    seconds ago. `counts` are by `model/NAMESPACE/NAME/SIDE`, the side being `local` or the name of a remote backend:
+    all in the first report of a stream, then those that changed. None stands for a side that cannot be told from those of other models.
     """
 
     node: str

@@ -1,20 +1,50 @@
-"""`ModelRoute` (`status.route`): the contract between the controller and the xDS server.
+"""`Route` (`status.route`): the contract between the controller and the xDS server.
 
-The effective route of one model, after defaults, substitution, policies and the decision. It holds no secret.
+The effective route of one object, after defaults, substitution, policies and the decision. It holds no secret.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from controller.api.contract.credentials import RemoteAuth, RemoteTls
-from controller.api.schema.errors import FieldFaultError
+from controller.api.schema.errors import FieldFaultError, field_error
 from controller.api.schema.http import HeaderLine, HeaderName
-from controller.api.schema.scalars import Duration, Percent, Port
+from controller.api.schema.scalars import Duration, Percent, Port, Shape
 from controller.api.schema.values import ForeignValue
+
+
+class RouteKind(StrEnum):
+    """The kinds of objects that have a route, and the word by which names on the wire begin (`word`)."""
+
+    MODEL = "ModelDeployment"
+    TOOL = "ToolDeployment"
+
+    @property
+    def word(self) -> str:
+        """The kind in one short word, such as `model`."""
+        return self.name.lower()
+
+
+class RouteKey(NamedTuple):
+    """Whose route it is: kind, namespace and name of the object. Written as `model/NAMESPACE/NAME`."""
+
+    kind: RouteKind
+    namespace: str
+    name: str
+
+    @classmethod
+    def of_model(cls, namespace: str, name: str) -> Self:
+        """Name the route of a ModelDeployment."""
+        return cls(RouteKind.MODEL, namespace, name)
+
+    def __str__(self) -> str:
+        return f"{self.kind.word}/{self.namespace}/{self.name}"
 
 
 class Split(ForeignValue):
@@ -36,6 +66,57 @@ class Split(ForeignValue):
 
     def __str__(self) -> str:
         return f"{self.local}/{self.remote}"
+
+
+REMOTE = "remote"
+"""The name of a remote backend that is the only one."""
+
+# Names on the wire are made of it, and tell it from what else an object has there (xds_server/resources/names.py).
+RemoteName = Annotated[
+    str,
+    Field(max_length=63),
+    Shape(
+        r"(?!.*-first$)remote(-[a-z0-9]+)*",
+        "remote, or remote- and lower case letters and digits, not ending in -first",
+    ),
+]
+
+
+class RemoteShare(ForeignValue):
+    """The share of the traffic that one remote backend gets, in percent."""
+
+    name: RemoteName
+    percent: Percent
+
+
+class Shares(ForeignValue):
+    """The share of the traffic that the replicas get, and that of each remote backend which gets any.
+
+    All of them together always make a hundred.
+    """
+
+    local: Percent
+    remotes: tuple[RemoteShare, ...] = ()
+
+    @model_validator(mode="after")
+    def _make_a_hundred(self) -> Self:
+        total = self.local + sum(one.percent for one in self.remotes)
+        if total != 100:
+            raise ValueError(f"must make 100 together, make {total}")
+        if len({one.name for one in self.remotes}) < len(self.remotes):
+            raise ValueError("must name each remote backend once")
+        return self
+
+    @classmethod
+    def of(cls, remotes: Mapping[str, int]) -> Self:
+        """Build the shares that give each of these remote backends so many percent, and the rest to the replicas."""
+        shares = tuple(RemoteShare(name=name, percent=percent) for name, percent in remotes.items() if percent)
+        return cls(local=100 - sum(remotes.values()), remotes=shares)
+
+    @property
+    def split(self) -> Split:
+        """What stays and what leaves, whoever gets it."""
+        return Split.away(100 - self.local)
 
 
 class HttpCheck(ForeignValue):
@@ -71,13 +152,15 @@ class Header(ForeignValue):
     value: HeaderLine
 
 
-class RemoteRoute(ForeignValue):
-    """The remote backend as this model uses it: connect to `host` and `port`, send `authority` as the Host.
+class Remote(ForeignValue):
+    """A remote backend as this object uses it: connect to `host` and `port`, send `authority` as the Host.
 
-    Without `tls` it is spoken to in the clear; without `auth` it gets no credential. It has `connectTimeout` for a
-    connection and `answerTimeout` for a whole answer, and is asked `retries` more times before a replica is.
+    `name` tells it from the object's other ones. Without `tls` it is spoken to in the clear; without `auth` it gets no
+    credential. It has `connectTimeout` for a connection and `answerTimeout` for a whole answer, and is asked `retries`
+    more times before a replica is.
     """
 
+    name: RemoteName = REMOTE
     host: str
     port: Port
     authority: str
@@ -90,27 +173,105 @@ class RemoteRoute(ForeignValue):
     answer_timeout: Duration | None = None
     retries: int | None = None
 
+    @property
+    def digest(self) -> str:
+        """A short hash of all of it: equal ones have equal digests, in every process."""
+        return _digest(self)
 
-class ModelRoute(ForeignValue):
-    """Where the requests for one model go.
+    @model_serializer(mode="wrap")
+    def _without_the_usual_name(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.name == REMOTE:
+            written.pop("name", None)
+        return written
 
-    `port` is the port Envoy listens on. Without `remote` nothing may leave: the split is 100/0, without failover.
+
+class Route(ForeignValue):
+    """Where the requests for one object go.
+
+    `port` is the port Envoy listens on. `remotes` are in the order in which they are tried. Without any nothing may
+    leave: the replicas get everything, without failover.
+
+    With one remote backend it is written as `split` and `remote`, which every version reads.
     """
 
     port: Port
-    split: Split
+    shares: Shares
     local: LocalBackend
-    remote: RemoteRoute | None = None
+    remotes: tuple[Remote, ...] = ()
+
+    @classmethod
+    def between(cls, *, port: int, split: Split, local: LocalBackend, remote: Remote | None = None) -> Self:
+        """Build the route between replicas and one remote backend, or without one."""
+        shares = Shares.of({remote.name if remote else REMOTE: split.remote})
+        return cls(port=port, shares=shares, local=local, remotes=(remote,) if remote else ())
 
     @property
     def digest(self) -> str:
         """A short hash of all of it: equal routes have equal digests, in every process."""
-        return hashlib.blake2b(
-            self.model_dump_json(by_alias=True, exclude_none=True).encode(), digest_size=8
-        ).hexdigest()
+        return _digest(self)
+
+    @property
+    def split(self) -> Split:
+        """What stays and what leaves, whoever gets it."""
+        return self.shares.split
+
+    @property
+    def remote(self) -> Remote | None:
+        """The remote backend that is tried first, if there is any."""
+        return self.remotes[0] if self.remotes else None
+
+    def with_shares(self, shares: Shares) -> Self:
+        """Return this route with other shares."""
+        return self.model_copy(update={"shares": shares})
+
+    def without_remotes(self) -> Self:
+        """Return this route with nothing that leaves."""
+        return self.model_copy(update={"shares": Shares(local=100), "remotes": ()})
+
+    def percent_of(self, remote: Remote) -> int:
+        """Return the share of one of the remote backends, in percent."""
+        return next((one.percent for one in self.shares.remotes if one.name == remote.name), 0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_the_form_of_one_remote(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "split" not in given:
+            return given
+        split, remote = _read_split(given["split"]), given.get("remote")
+        if remote is None and split.remote:
+            raise FieldFaultError(("split", "remote"), "must be 0 without a remote")
+        rest = {name: value for name, value in given.items() if name not in ("split", "remote")}
+        return {**rest, "shares": Shares.of({REMOTE: split.remote}), "remotes": (remote,) if remote is not None else ()}
 
     @model_validator(mode="after")
     def _sends_nothing_to_nowhere(self) -> Self:
-        if self.remote is None and self.split.remote:
-            raise FieldFaultError(("split", "remote"), "must be 0 without a remote")
+        names = [one.name for one in self.remotes]
+        if len(set(names)) < len(names):
+            raise FieldFaultError(("remotes",), "must each have a name of their own")
+        for one in self.shares.remotes:
+            if one.name not in names:
+                raise FieldFaultError(("shares", "remotes"), f"must be 0 for {one.name}, which is none of the remotes")
         return self
+
+    @model_serializer(mode="wrap")
+    def _write_the_form_of_one_remote(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if [one.name for one in self.remotes] not in ([], [REMOTE]):
+            return written
+        del written["shares"]
+        (remote,) = written.pop("remotes") or (None,)
+        split = {"local": self.split.local, "remote": self.split.remote}
+        return {"port": written.pop("port"), "split": split, **written, **({"remote": remote} if remote else {})}
+
+
+def _read_split(given: Any) -> Split:
+    try:
+        return Split.model_validate(given)
+    except ValidationError as error:
+        fault = field_error(Split, error.errors()[0])
+        raise FieldFaultError(("split", *fault.path), fault.message) from None
+
+
+def _digest(value: ForeignValue) -> str:
+    return hashlib.blake2b(value.model_dump_json(by_alias=True, exclude_none=True).encode(), digest_size=8).hexdigest()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, computed_field
 
-from controller.api.contract.route import ModelRoute, Split
+from controller.api.contract.route import Route, Split
 from controller.api.schema.scalars import Percent, Port, Time
 from controller.api.schema.values import ForeignValue
 
@@ -157,7 +157,7 @@ class ModelDeploymentStatus(ForeignValue):
     """The remote backend, if the model has one."""
     signals: tuple[SignalStatus, ...] | None = None
     """The metrics, as they were last judged."""
-    route: Annotated[ModelRoute | None, _OPAQUE] = None
+    route: Annotated[Route | None, _OPAQUE] = None
     """The whole configuration of the model for the xDS server. It has no secret in it."""
     memory: Annotated[dict[str, Any] | None, _OPAQUE] = None
     """What the decision remembers, so that a restart continues exactly."""

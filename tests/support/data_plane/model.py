@@ -9,13 +9,12 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, ModelRoute, RemoteRoute, Split
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
 from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.names import ModelKey
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Wanted:
 class Model:
     """One model on the plane."""
 
-    key: ModelKey
+    key: RouteKey
     url: str
     wanted: Wanted
 
@@ -90,9 +89,9 @@ class Reply:
         return [value for key, value in self.headers if key == name]
 
 
-def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
+def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
     """Build the route that the controller would write into the status of this model."""
-    remote = RemoteRoute(
+    remote = Remote(
         host=wanted.host or remote_host,
         port=BACKEND_PORT,
         authority=wanted.authority or model.authority,
@@ -105,7 +104,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> ModelRoute:
         answer_timeout=wanted.answer_timeout,
         retries=wanted.retries,
     )
-    return ModelRoute(
+    return Route.between(
         port=int(model.url.rpartition(":")[2].strip("/")),
         split=Split.away(wanted.away),
         local=LocalBackend(

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
@@ -24,7 +24,6 @@ from tests.support.waiting import until
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
 from xds_server.routes.retained import DepartedResources, Owner
 from xds_server.snapshot.assembly import Assembly
@@ -46,7 +45,7 @@ class Plane:
         self._folder = folder
         self._assembly: Assembly[Owner] = Assembly()
         self.departed = DepartedResources(self._assembly, self._send, timing.gateway.departed)
-        self._routes: dict[ModelKey, ModelRoute] = {}
+        self._routes: dict[RouteKey, Route] = {}
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
         self.loads = Loads(timing.reports)
@@ -134,7 +133,7 @@ class Plane:
     async def serve(self, wanted: Wanted, *, ready: bool = True) -> Model:
         """Publish a model of its own for a test and wait until every Envoy serves it."""
         number = next(self._numbers)
-        key = ModelKey("ns", f"m{number}")
+        key = RouteKey.of_model("ns", f"m{number}")
         model = Model(key, f"http://{self.network.host(1)}:{9000 + number}/", wanted)
         await self.change(model, wanted, ready=ready)
         return model
@@ -171,7 +170,7 @@ class Plane:
 
     def publish_also(self, *resources: Any) -> None:
         """Publish resources that belong to no model."""
-        self._send(self._assembly.replace([(ModelKey("", "also"), resources)]))
+        self._send(self._assembly.replace([(RouteKey.of_model("", "also"), resources)]))
 
     async def acknowledged(self, model: Model) -> None:
         await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
@@ -223,7 +222,7 @@ class Plane:
             probe=probe,
         )
 
-    def _replace(self, key: ModelKey, resources: tuple[Resource, ...]) -> frozenset[ResourceKey]:
+    def _replace(self, key: RouteKey, resources: tuple[Resource, ...]) -> frozenset[ResourceKey]:
         """Give a model other resources; what it lets go of is kept as long as the product keeps it."""
         changes = [(key, resources)]
         changed = self._assembly.replace([*self.departed.kept_after(changes), *changes])
@@ -235,7 +234,7 @@ class Plane:
         if changed:
             self._server.publish(self._assembly.snapshot, changed)
 
-    def _tell_loads(self, key: ModelKey) -> None:
+    def _tell_loads(self, key: RouteKey) -> None:
         versions = self._assembly.versions(key)
         self.loads.take(key, self._routes.get(key), (one for one, _ in versions))
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import yaml
 
+from controller.api.contract.route import RouteKey
 from controller.api.timing import REAL, FolderTiming, Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs.state import State
@@ -20,12 +21,11 @@ from tests.support.http import plain_http
 from tests.support.network import unused_port
 from tests.support.waiting import until
 from xds_server.resources import names
-from xds_server.resources.names import ModelKey
 
 MODEL = "chat"
 PROMPT = FolderTiming(quiet=0.02, together=0.1, losing=0.1, emptied=0.1)
 """For a folder whose files are written whole, as `Product.save` does: each change is believed soon."""
-LOCAL_CLUSTER = names.local_cluster(ModelKey("default", MODEL))
+LOCAL_CLUSTER = names.local_cluster(RouteKey.of_model("default", MODEL))
 
 
 class Product:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.route import Remote, RouteKey
 from tests.support.data_plane.plane import Plane
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import credential_of, secret_resources
 
 
@@ -26,14 +25,14 @@ def token(secret: str, url: str) -> RemoteAuth:
 
 def bring(plane: Plane, values: Mapping[RemoteAuth, str]) -> None:
     """Publish the one credential in each of these, in place of all that were brought before."""
-    model = ModelKey("ns", "any")
+    model = RouteKey.of_model("ns", "any")
     plane.publish_also(
         *(
             resource
             for auth, value in values.items()
             for resource in secret_resources(
                 model,
-                RemoteRoute(host="any", port=80, authority="any", auth=auth),
+                Remote(host="any", port=80, authority="any", auth=auth),
                 {credential_of(auth): SecretStr(value)},
                 b"key",
             )

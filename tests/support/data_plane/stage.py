@@ -14,6 +14,7 @@ import grpc
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, HeaderCredential, RemoteAuth
+from controller.api.contract.route import RouteKey
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, Timing
 from tests.support.data_plane.backends import Backends
@@ -23,7 +24,6 @@ from tests.support.data_plane.stream_grpc import GrpcServer
 from tests.support.data_plane.stream_http import StreamServer
 from tests.support.data_plane.visits import Visits
 from tests.support.network import BACKEND_PORT, Network
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 
@@ -96,7 +96,7 @@ class Stage:
 
     def bring_secrets(self, wanted: Wanted, values: Mapping[CredentialSource, str]) -> None:
         """Give Envoy the secrets that such a model names, or new values of them."""
-        any_model = Model(ModelKey("ns", "any"), "http://x:1/", wanted)
+        any_model = Model(RouteKey.of_model("ns", "any"), "http://x:1/", wanted)
         remote = route_of(any_model, wanted, self.http.nobody).remote
         assert remote
         secret = {source: SecretStr(value) for source, value in values.items()}

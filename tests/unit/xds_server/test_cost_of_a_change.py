@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, ready
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 from xds_server.stream.protocol.delta import DeltaSession
@@ -30,7 +30,7 @@ class World:
             self.settle(self.session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0))
 
     def key(self, number):
-        return ModelKey("default", f"model-{number}")
+        return RouteKey.of_model("default", f"model-{number}")
 
     def resources(self, number, away=30, replicas=REPLICAS):
         route = a_route(a_remote(f"r{number % 5}", path_prefix=f"/{number}"), away=away, port=10_000 + number)

@@ -5,17 +5,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from controller.api.contract.reports import ReplicaReport
+from controller.api.contract.route import RouteKey
 from tests.support.routes import a_route
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
-from xds_server.resources.names import ModelKey
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.protocol.requests import Rejection
 from xds_server.stream.server.clients import ClientState, Holding
 
-A, B = ModelKey("default", "a"), ModelKey("default", "b")
-KEY = ResourceKey(CLUSTER, "default/a/local")
+A, B = RouteKey.of_model("default", "a"), RouteKey.of_model("default", "b")
+KEY = ResourceKey(CLUSTER, "model/default/a/local")
 ENVOY = ClientState(
     stream=1,
     protocol="delta",
@@ -33,7 +33,7 @@ ENVOY = ClientState(
 
 class Served:
     def __init__(self, **routes):
-        self.routes = {ModelKey("default", name): route for name, route in routes.items()}
+        self.routes = {RouteKey.of_model("default", name): route for name, route in routes.items()}
         self.said = {}
         self.brought = ((KEY, "1"),)
 
@@ -79,7 +79,7 @@ def test_readers_and_those_that_just_joined_do_not_count():
 def test_a_refusal_names_the_envoy_and_the_resource():
     refusal = Rejection(key=KEY, version="1", message=" unknown field \n", at=0.0)
     report = report_with(holding(complete=False, rejections=(refusal,)))
-    assert report.refusals == ("gateway-1 refuses CDS default/a/local: unknown field",)
+    assert report.refusals == ("gateway-1 refuses CDS model/default/a/local: unknown field",)
 
 
 def test_what_could_not_be_resolved_is_said():

@@ -10,7 +10,7 @@ from controller.api.contract.credentials import (
     inline_client_secret,
     without_inline_credentials,
 )
-from controller.api.contract.route import RemoteRoute
+from controller.api.contract.route import Remote
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
@@ -72,8 +72,8 @@ def test_a_route_that_protects_is_read_back_as_it_was():
         },
         "auth": {"apiKey": {"header": "x-key", "value": {"source": "Secret", "name": "s", "key": "apiKey"}}},
     }
-    route = parse(RemoteRoute, raw)
-    assert parse(RemoteRoute, route.model_dump(mode="json", by_alias=True, exclude_none=True)) == route
+    route = parse(Remote, raw)
+    assert parse(Remote, route.model_dump(mode="json", by_alias=True, exclude_none=True)) == route
 
 
 @pytest.mark.parametrize("listed", [False, True])

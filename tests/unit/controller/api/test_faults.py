@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.route import Route
 from controller.api.kubernetes.objects import EndpointSlice, Secret, Service, Workload
 from controller.api.registry import faults
 from controller.api.resources.model import ModelDeployment
@@ -379,7 +379,7 @@ def test_an_object_of_kubernetes(schema, fields, fault):
 )
 def test_a_route(route, fault):
     whole = {"port": 80, "split": {"local": 100, "remote": 0}, "local": {"namespace": "n", "service": "s"}}
-    assert told(ModelRoute, {**whole, **route}) == [fault]
+    assert told(Route, {**whole, **route}) == [fault]
 
 
 def test_every_fault_of_an_object_is_told_at_once():

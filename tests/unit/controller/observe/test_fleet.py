@@ -1,7 +1,7 @@
 """What several replicas of the xDS server say together."""
 
-from controller.api.contract.reports import ModelReport, ReplicaReport
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.reports import ReplicaReport, RouteReport
+from controller.api.contract.route import Route
 from controller.api.timing import REAL
 from controller.observe.proxies import Fleet
 from controller.store.objects import ObjectRef
@@ -12,8 +12,8 @@ ROUTE = a_route()
 OLDER = ROUTE.model_copy(update={"port": 81})
 
 
-def said(route: ModelRoute | None = ROUTE, connected: int = 0, programmed: int = 0, *refusals: str) -> ModelReport:
-    return ModelReport(
+def said(route: Route | None = ROUTE, connected: int = 0, programmed: int = 0, *refusals: str) -> RouteReport:
+    return RouteReport(
         namespace="default",
         name="a",
         route=route.digest if route else "",
@@ -23,7 +23,7 @@ def said(route: ModelRoute | None = ROUTE, connected: int = 0, programmed: int =
     )
 
 
-def heard(**replicas: ModelReport) -> Fleet:
+def heard(**replicas: RouteReport) -> Fleet:
     fleet = Fleet()
     for replica, report in replicas.items():
         fleet.expect(replica)

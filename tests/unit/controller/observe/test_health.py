@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller.api.contract.reports import ModelReport, RemoteReport, digest_of
+from controller.api.contract.reports import RemoteReport, RouteReport
 from controller.decision import Known, RemoteFacts, Unknown
 from controller.observe.proxies import Fleet, remote_facts
 from controller.store.objects import ObjectRef
@@ -17,15 +17,15 @@ UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Progr
 
 def said(healthy=None, words="", *, remote=REMOTE):
     reason, since = ("", None) if healthy is None else ("Answering" if healthy else "NotConnected", SINCE)
-    found = RemoteReport(backend=digest_of(remote), healthy=healthy, reason=reason, message=words, since=since)
-    return ModelReport(namespace="default", name="a", route=a_route(remote).digest, remote=found)
+    found = RemoteReport(backend=remote.digest, healthy=healthy, reason=reason, message=words, since=since)
+    return RouteReport(namespace="default", name="a", route=a_route(remote).digest, remote=found)
 
 
 def known(healthy, words):
     return Known(RemoteFacts(healthy, words, "Answering" if healthy else "NotConnected"), SINCE)
 
 
-OLDER = ModelReport(namespace="default", name="a", route="x")
+OLDER = RouteReport(namespace="default", name="a", route="x")
 UP, DOWN, UNDECIDED = said(True, "up"), said(False, "down"), said()
 OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
 
@@ -65,10 +65,10 @@ def test_a_fleet_says_nothing_before_every_replica_was_heard():
 
 
 def test_another_split_is_not_another_backend():
-    assert digest_of(a_route(REMOTE, away=30).remote) == digest_of(a_route(REMOTE).remote)
-    assert digest_of(REMOTE) != digest_of(a_remote(path_prefix="/x"))
+    assert a_route(REMOTE, away=30).remote.digest == a_route(REMOTE).remote.digest
+    assert REMOTE.digest != a_remote(path_prefix="/x").digest
 
 
 def test_a_report_is_read_as_it_was_written():
-    again = ModelReport.model_validate_json(DOWN.model_dump_json(by_alias=True))
+    again = RouteReport.model_validate_json(DOWN.model_dump_json(by_alias=True))
     assert again == DOWN

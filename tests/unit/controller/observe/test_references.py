@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.api.contract.route import HttpCheck, LocalBackend, ModelRoute, Split
+from controller.api.contract.route import HttpCheck, LocalBackend, Route, Split
 from controller.api.kubernetes.endpoints import Replica, admit_pods
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
@@ -98,7 +98,7 @@ def test_no_offloading_needs_no_remote_backend():
 
 
 def test_a_kept_front_has_the_replicas_of_now():
-    route = ModelRoute(port=80, split=Split.away(0), local=LocalBackend(namespace="default", service="a"))
+    route = Route.between(port=80, split=Split.away(0), local=LocalBackend(namespace="default", service="a"))
     front = kept_front(route, world_of(a_slice().ready("10.0.0.7")))
     assert (front.port, front.local) == (80, route.local)
     assert front.replicas == (Replica("10.0.0.7", 8080, True),)
@@ -146,7 +146,7 @@ def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
         "EndpointSlice default/a-1",
         "EndpointSlice default/a-2 is not of the Service's own controllers",
     ]
-    route = ModelRoute(port=80, split=Split.away(0), local=resolved.front.local)
+    route = Route.between(port=80, split=Split.away(0), local=resolved.front.local)
     kept = kept_front(route, world, admit_pods)
     assert (kept.replicas, kept.refused) == (resolved.front.replicas, resolved.refused)
 

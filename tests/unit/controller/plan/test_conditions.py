@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.api.contract.route import RemoteRoute, Split
+from controller.api.contract.route import Remote, Split
 from controller.api.contract.status import Condition, with_transitions
 from controller.decision import Decision, Facts, Known, LocalFacts, Reason, RemoteFacts, Terms, Unknown
 from controller.frontend.claims import Refusal
@@ -14,7 +14,7 @@ from controller.observe.references import Fault, Resolved
 from controller.plan.conditions import Observation, conditions_for
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTE = RemoteRoute(host="r", port=80, authority="r")
+REMOTE = Remote(host="r", port=80, authority="r")
 GOOD = Observation(
     generation=3,
     warnings=(),

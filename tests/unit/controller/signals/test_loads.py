@@ -28,7 +28,10 @@ class Told:
     def hear(self, now, issued=0, failed=0, flying=0, **more):
         """The local side of the model through the Envoy "one", after as many seconds as `now` unless told otherwise."""
         given = {"node": "one", "began": 0.0, "seconds": float(now), "age": 0.0, "remote": Count(), **more}
-        counts = {"default/a/local": Count(issued, 0, failed, flying), "default/a/remote": given.pop("remote")}
+        counts = {
+            "model/default/a/local": Count(issued, 0, failed, flying),
+            "model/default/a/remote": given.pop("remote"),
+        }
         self.loads.hear(LoadReport(counts=given.pop("counts", counts), **given), at(now))
         return self
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.health.judgement import NO_TRAFFIC, Checked, Counts, judged, told
+from xds_server.health.judgement import NO_TRAFFIC, Checked, Counts, health_after, judged
 from xds_server.health.outcome import Outcome
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,17 +99,18 @@ def test_who_was_answered_lately_is_healthy(check, succeeded, failed):
 
 
 def test_what_is_told_stays_while_it_is_the_same():
-    first = told(None, GOOD, NOW)
-    assert told(first, GOOD, NOW + timedelta(minutes=1)) is first
+    first = health_after(None, GOOD, NOW)
+    assert health_after(first, GOOD, NOW + timedelta(minutes=1)) is first
 
 
 def test_a_number_alone_is_nothing_new():
-    first = told(None, judged(None, Counts(0, 37)), NOW)
-    assert told(first, judged(None, Counts(0, 41)), NOW + timedelta(seconds=5)) is first
+    first = health_after(None, judged(None, Counts(0, 37)), NOW)
+    assert health_after(first, judged(None, Counts(0, 41)), NOW + timedelta(seconds=5)) is first
 
 
 def test_another_reason_is_told_with_the_time_since_when_it_is_down():
-    first, later = told(None, BAD, NOW), NOW + timedelta(minutes=1)
-    second = told(first, GONE, later)
-    assert (second.outcome, second.since) == (GONE, NOW)
-    assert told(second, GOOD, later).since == later
+    first, later = health_after(None, BAD, NOW), NOW + timedelta(minutes=1)
+    second = health_after(first, GONE, later)
+    assert (second.healthy, second.reason, second.message) == (GONE.healthy, GONE.reason, GONE.message)
+    assert second.since == NOW
+    assert health_after(second, GOOD, later).since == later

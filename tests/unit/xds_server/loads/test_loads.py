@@ -23,35 +23,35 @@ def heard(*reports, away=None, credential=False, models=(A,)):
     return loads
 
 
-def of(loads, name="default/a/local"):
+def of(loads, name="model/default/a/local"):
     return loads.totals().get(name)
 
 
 def test_reports_add_up_and_what_is_in_flight_is_the_last():
     loads = heard([to_local(A, sent=5, ok=3, now=2)], [to_local(A, sent=1, ok=2, bad=1)])
     assert of(loads) == Count(6, 5, 1, 0)
-    assert loads.in_flight(2.0)["default/a/local"] == 0
+    assert loads.in_flight(2.0)["model/default/a/local"] == 0
 
 
 def test_a_cluster_without_requests_is_reported_and_has_none():
     loads = heard([to_local(A)])
-    assert loads.in_flight(1.0) == {"default/a/local": 0, "default/a/remote": 0}
+    assert loads.in_flight(1.0) == {"model/default/a/local": 0, "model/default/a/remote": 0}
 
 
 def test_a_cluster_that_is_not_reported_is_unknown():
     loads = heard([to_local(A)], models=(A, B))
-    assert "default/b/local" not in loads.in_flight(1.0)
-    assert of(loads, "default/b/local") is None
+    assert "model/default/b/local" not in loads.in_flight(1.0)
+    assert of(loads, "model/default/b/local") is None
 
 
 def test_what_was_in_flight_and_is_not_mentioned_has_ended():
     loads = heard([to_local(A, sent=1, now=1)], [to_local(A)])
-    assert loads.in_flight(2.0)["default/a/local"] == 0
+    assert loads.in_flight(2.0)["model/default/a/local"] == 0
 
 
 def test_a_report_older_than_three_intervals_says_nothing_of_now():
     loads = heard([to_local(A, sent=1, now=1)])
-    assert loads.in_flight(1 + REAL.reports.old_after)["default/a/local"] == 1
+    assert loads.in_flight(1 + REAL.reports.old_after)["model/default/a/local"] == 1
     assert loads.in_flight(1.1 + REAL.reports.old_after) == {}
     assert of(loads) == Count(1, 0, 0, 1), "what was counted stays counted"
 
@@ -60,18 +60,18 @@ def test_while_one_of_two_envoys_says_nothing_the_sum_is_unknown():
     loads = heard([to_local(A, now=1)], [OTHER, to_local(A, now=2)])
     assert loads.in_flight(1.1 + REAL.reports.old_after) == {}
     loads.ended(FIRST)
-    assert loads.in_flight(1.1 + REAL.reports.old_after)["default/a/local"] == 2
+    assert loads.in_flight(1.1 + REAL.reports.old_after)["model/default/a/local"] == 2
 
 
 def test_two_envoys_add_up():
     loads = heard([to_local(A, sent=1, now=1)], [OTHER, to_local(A, sent=2, now=2)])
-    assert (of(loads).issued, loads.in_flight(2.0)["default/a/local"]) == (3, 3)
+    assert (of(loads).issued, loads.in_flight(2.0)["model/default/a/local"]) == (3, 3)
 
 
 def test_of_two_streams_of_an_envoy_the_newer_says_what_is_in_flight_and_both_count():
     loads = heard([to_local(A, sent=2, now=2)], [LATER, to_local(A, sent=1, ok=2, now=1)])
     assert (of(loads).issued, of(loads).succeeded) == (3, 2)
-    assert loads.in_flight(2.0)["default/a/local"] == 1
+    assert loads.in_flight(2.0)["model/default/a/local"] == 1
 
 
 def test_a_stream_that_ended_is_kept_a_while_and_its_counts_for_good():
@@ -101,7 +101,7 @@ def test_a_model_that_is_gone_is_forgotten_and_its_last_report_too():
 
 
 def test_what_is_no_cluster_of_a_model_does_not_count():
-    ways = [load(f"default/a/{way}", sent=1) for way in ("fallback", "local-first", "remote-first")]
+    ways = [load(f"model/default/a/{way}", sent=1) for way in ("fallback", "local-first", "remote-first")]
     loads = heard([load("xds_server", sent=1), load("auth/x", sent=1), *ways])
     assert loads.totals() == {}
 
@@ -111,23 +111,23 @@ def test_what_is_no_cluster_of_a_model_does_not_count():
 
 def test_a_request_that_found_no_replica_is_of_the_remote_side():
     loads = heard([to_local(A), away(A, sent=3, ok=3), to_backend(sent=3, ok=3)], away=0)
-    assert (of(loads), of(loads, "default/a/remote")) == (Count(), Count(3, 3))
+    assert (of(loads), of(loads, "model/default/a/remote")) == (Count(), Count(3, 3))
 
 
 def test_what_gets_a_credential_passes_the_cluster_of_its_model():
     reported = [to_local(A), away(A, sent=3, ok=3), to_backend(sent=3, ok=3)]
     loads = heard(reported, away=50, credential=True, models=(A, B))
-    assert of(loads, "default/a/remote") == Count(3, 3)
+    assert of(loads, "model/default/a/remote") == Count(3, 3)
 
 
 def test_the_only_model_of_a_backend_has_all_that_the_backend_counts():
     loads = heard([away(A, sent=1, ok=1), to_backend(sent=5, ok=4, bad=1, now=2)], away=50)
-    assert of(loads, "default/a/remote") == Count(5, 4, 1, 2)
+    assert of(loads, "model/default/a/remote") == Count(5, 4, 1, 2)
 
 
 def test_a_request_that_one_cluster_counts_in_this_report_and_the_other_in_the_next_is_one():
     loads = heard([to_local(A), to_backend(sent=1, ok=1)], [away(A, sent=1, ok=1), to_backend()], away=50)
-    assert of(loads, "default/a/remote") == Count(1, 1)
+    assert of(loads, "model/default/a/remote") == Count(1, 1)
 
 
 def test_of_models_that_share_a_backend_the_one_that_is_sent_there_has_what_is_not_the_others():
@@ -135,7 +135,7 @@ def test_of_models_that_share_a_backend_the_one_that_is_sent_there_has_what_is_n
     serves(loads, A, away=100)
     serves(loads, B, away=0)
     loads.heard(FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=7, ok=6, bad=1)), 1.0)
-    assert (of(loads, "default/a/remote"), of(loads, "default/b/remote")) == (Count(5, 4, 1), Count(2, 2))
+    assert (of(loads, "model/default/a/remote"), of(loads, "model/default/b/remote")) == (Count(5, 4, 1), Count(2, 2))
 
 
 def test_what_one_cluster_counts_later_than_the_other_is_taken_off_then():
@@ -144,23 +144,23 @@ def test_what_one_cluster_counts_later_than_the_other_is_taken_off_then():
     serves(loads, B, away=0)
     loads.heard(FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=1, ok=1)), 1.0)
     loads.heard(FIRST, (to_local(A), away(B), to_backend(sent=4, ok=4)), 2.0)
-    assert (of(loads, "default/a/remote"), of(loads, "default/b/remote")) == (Count(3, 3), Count(2, 2))
+    assert (of(loads, "model/default/a/remote"), of(loads, "model/default/b/remote")) == (Count(3, 3), Count(2, 2))
 
 
 def test_of_two_that_are_sent_there_directly_nobody_knows_whose_is_what():
     loads = heard([to_local(A), to_local(B), to_backend(sent=7, ok=7)], away=50, models=(A, B))
-    assert loads.in_flight(1.0) == {"default/a/local": 0, "default/b/local": 0}
+    assert loads.in_flight(1.0) == {"model/default/a/local": 0, "model/default/b/local": 0}
     assert of(loads, BACKEND) == Count(7, 7)
     serves(loads, B, away=0)
     loads.heard(FIRST, (to_local(A), to_local(B), to_backend(sent=1, ok=1)), 2.0)
-    assert of(loads, "default/a/remote") == Count(1, 1)
+    assert of(loads, "model/default/a/remote") == Count(1, 1)
 
 
 def test_requests_that_are_still_there_after_traffic_returned_are_of_who_sent_them():
     loads = heard([to_local(A), to_backend(sent=1, now=1)], away=50)
     serves(loads, A, away=0)
     loads.heard(FIRST, (to_local(A), to_backend(ok=1)), 2.0)
-    assert of(loads, "default/a/remote") == Count(1, 1)
+    assert of(loads, "model/default/a/remote") == Count(1, 1)
 
 
 # What became of the requests to a backend.

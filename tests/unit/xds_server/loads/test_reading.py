@@ -26,14 +26,14 @@ def test_everything_is_told_first_and_then_what_changed():
     (told,) = reader.news(1.5)
     assert (told.node, told.began, told.seconds, told.age) == ("one", 1.0, 1.0, 0.5)
     assert told.counts == {
-        "default/a/local": Count(1, 0, 0, 1),
-        "default/a/remote": Count(),
-        "default/b/local": Count(),
-        "default/b/remote": Count(),
+        "model/default/a/local": Count(1, 0, 0, 1),
+        "model/default/a/remote": Count(),
+        "model/default/b/local": Count(),
+        "model/default/b/remote": Count(),
     }
     loads.heard(STREAM, (to_local(A, ok=1), to_local(B)), 2.0)
     (told,) = reader.news(2.0)
-    assert (told.seconds, told.counts) == (2.0, {"default/a/local": Count(1, 1)})
+    assert (told.seconds, told.counts) == (2.0, {"model/default/a/local": Count(1, 1)})
 
 
 def test_an_envoy_that_has_nothing_new_is_told_to_be_there():
@@ -51,7 +51,7 @@ def test_who_begins_later_is_told_the_sums():
     for now in (1.0, 2.0):
         loads.heard(STREAM, (to_local(A, sent=1, ok=1),), now)
     (told,) = LoadReader(loads).news(2.0)
-    assert (told.seconds, told.counts["default/a/local"]) == (2.0, Count(2, 2))
+    assert (told.seconds, told.counts["model/default/a/local"]) == (2.0, Count(2, 2))
 
 
 def test_a_side_that_cannot_be_told_from_others_is_told_as_such_and_backends_are_not():
@@ -59,10 +59,10 @@ def test_a_side_that_cannot_be_told_from_others_is_told_as_such_and_backends_are
     loads.heard(STREAM, (to_local(A), to_local(B), to_backend(sent=1)), 1.0)
     (told,) = LoadReader(loads).news(1.0)
     assert told.counts == {
-        "default/a/local": Count(),
-        "default/a/remote": None,
-        "default/b/local": Count(),
-        "default/b/remote": None,
+        "model/default/a/local": Count(),
+        "model/default/a/remote": None,
+        "model/default/b/local": Count(),
+        "model/default/b/remote": None,
     }
     assert parse(LoadReport, told.model_dump(mode="json", by_alias=True)) == told
 

@@ -30,12 +30,12 @@ def touched(before, after):
 
 
 REMOTE_SIDE = {
-    ("CDS", "default/a/remote"),
-    ("CDS", "default/a/local-first"),
-    ("CDS", "default/a/fallback"),
-    ("LDS", "local/default/a"),
-    ("LDS", "remote/default/a"),
-    ("RDS", "remote/default/a"),
+    ("CDS", "model/default/a/remote"),
+    ("CDS", "model/default/a/local-first"),
+    ("CDS", "model/default/a/fallback"),
+    ("LDS", "local/model/default/a"),
+    ("LDS", "remote/model/default/a"),
+    ("RDS", "remote/model/default/a"),
 }
 
 
@@ -44,31 +44,35 @@ def test_a_model_with_a_remote():
     (backend,) = (name for type_, name in found if name.startswith("backend/"))
     assert found == REMOTE_SIDE | {
         ("CDS", backend),
-        ("CDS", "default/a/local"),
-        ("EDS", "default/a/local"),
-        ("LDS", "default/a"),
-        ("RDS", "default/a"),
+        ("CDS", "model/default/a/local"),
+        ("EDS", "model/default/a/local"),
+        ("LDS", "model/default/a"),
+        ("RDS", "model/default/a"),
     }
 
 
 def test_a_model_without_a_remote_has_nothing_that_could_leave():
     found = resources(a_route())
     assert named(found) == {
-        ("CDS", "default/a/local"),
-        ("EDS", "default/a/local"),
-        ("LDS", "default/a"),
-        ("RDS", "default/a"),
+        ("CDS", "model/default/a/local"),
+        ("EDS", "model/default/a/local"),
+        ("LDS", "model/default/a"),
+        ("RDS", "model/default/a"),
     }
     (assignment,) = (message_of(one) for key, one in found.items() if key.type_url == ENDPOINT)
     assert [side.priority for side in assignment.endpoints] == [0]
 
 
 def test_a_weight_change_touches_rds_only():
-    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {("RDS", "default/a")}
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {
+        ("RDS", "model/default/a")
+    }
 
 
 def test_replicas_that_come_and_go_touch_eds_only():
-    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), ())) == {("EDS", "default/a/local")}
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), ())) == {
+        ("EDS", "model/default/a/local")
+    }
 
 
 def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
@@ -79,8 +83,8 @@ def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
 def test_a_path_or_a_header_touches_the_remote_side_only():
     other = a_remote(path_prefix="/v1", headers={"x-team": "ml"})
     assert touched(resources(a_route(a_remote())), resources(a_route(other))) == {
-        ("CDS", "default/a/fallback"),
-        ("RDS", "remote/default/a"),
+        ("CDS", "model/default/a/fallback"),
+        ("RDS", "remote/model/default/a"),
     }
 
 
@@ -88,8 +92,8 @@ def test_a_remote_that_goes_takes_its_side_with_it_and_leaves_the_listener_alone
     before, after = resources(a_route(a_remote())), resources(a_route())
     changed = touched(before, after)
     assert changed > REMOTE_SIDE
-    assert ("LDS", "default/a") not in changed
-    assert ("EDS", "default/a/local") not in changed
+    assert ("LDS", "model/default/a") not in changed
+    assert ("EDS", "model/default/a/local") not in changed
 
 
 def test_prior_fault_21_models_share_a_backend_and_nothing_else():
@@ -183,13 +187,13 @@ def test_what_is_required_comes_before_in_the_order_of_delivery():
 
 def test_a_route_requires_what_it_sends_requests_to():
     def required(away):
-        return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "default/a")].requires)
+        return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "model/default/a")].requires)
 
     assert required(0) == {
-        ("CDS", "default/a/local"),
-        ("EDS", "default/a/local"),
-        ("CDS", "default/a/local-first"),
-        ("CDS", "default/a/remote"),
-        ("LDS", "remote/default/a"),
+        ("CDS", "model/default/a/local"),
+        ("EDS", "model/default/a/local"),
+        ("CDS", "model/default/a/local-first"),
+        ("CDS", "model/default/a/remote"),
+        ("LDS", "remote/model/default/a"),
     }
-    assert required(30) > required(0) | REMOTE_SIDE - {("RDS", "remote/default/a")}
+    assert required(30) > required(0) | REMOTE_SIDE - {("RDS", "remote/model/default/a")}

@@ -3,10 +3,10 @@
 import pytest
 from envoy.extensions.router.cluster_specifiers.lua.v3.lua_pb2 import LuaConfig
 
+from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.resources.overflow import limit_of_one_envoy, local_until_full
 from xds_server.snapshot.snapshot import ROUTE, ResourceKey
 
@@ -33,7 +33,7 @@ ONE_ENVOY = Gateway()
 
 def script_of(route, replicas=TWO, gateway=ONE_ENVOY):
     found = by_key(resources_for(A, route, replicas, gateway))
-    routes = message_of(found[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
+    routes = message_of(found[ResourceKey(ROUTE, "model/default/a")]).virtual_hosts[0].routes
     config = LuaConfig()
     specifiers = [one.route.inline_cluster_specifier_plugin.extension.typed_config for one in routes]
     return next((config.source_code.inline_string for one in specifiers if one.Unpack(config)), None)
@@ -47,11 +47,11 @@ def limited(**more):
 def test_the_script_counts_what_is_in_flight():
     assert script_of(limited()) == (
         "function envoy_on_route(handle)\n"
-        '  local replicas = handle:getCluster("default/a/local")\n'
+        '  local replicas = handle:getCluster("model/default/a/local")\n'
         "  if replicas ~= nil and replicas:numRequests() + replicas:numPendingRequests() >= 8 then\n"
-        '    return "default/a/remote-first"\n'
+        '    return "model/default/a/remote-first"\n'
         "  end\n"
-        '  return "default/a/local-first"\n'
+        '  return "model/default/a/local-first"\n'
         "end\n"
     )
 
@@ -65,7 +65,7 @@ def test_the_limit_follows_the_ready_replicas_and_the_envoys():
 
 def test_only_the_routes_change_with_the_envoys():
     one, three = (by_key(resources_for(A, limited(), TWO, Gateway(envoys=envoys))) for envoys in (1, 3))
-    assert {key for key in one if one[key] != three[key]} == {ResourceKey(ROUTE, "default/a")}
+    assert {key for key in one if one[key] != three[key]} == {ResourceKey(ROUTE, "model/default/a")}
 
 
 @pytest.mark.parametrize("away", [0, 30])
@@ -79,7 +79,7 @@ def test_there_is_no_limit_where_nothing_may_leave_or_nothing_stays():
 
 
 def test_no_name_is_more_than_a_string():
-    plugin = local_until_full(ModelKey('a" .. os.exit() .. "', "b\n\\"), 1)
+    plugin = local_until_full(RouteKey.of_model('a" .. os.exit() .. "', "b\n\\"), 1)
     config = LuaConfig.FromString(plugin.extension.typed_config.value)
-    name = r'"a\034\032..\032os.exit\040\041\032..\032\034/b\010\092/'
+    name = r'"model/a\034\032..\032os.exit\040\041\032..\032\034/b\010\092/'
     assert config.source_code.inline_string.count(name) == 3

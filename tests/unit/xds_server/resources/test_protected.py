@@ -11,10 +11,10 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, with_key, with_token
 from xds_server.resources.model import Gateway, resources_for
-from xds_server.resources.names import ModelKey
 from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.snapshot import CLUSTER, LISTENER, ROUTE, SECRET, SHORT, ResourceKey
 
@@ -131,16 +131,16 @@ def test_backends_with_one_token_endpoint_share_its_cluster():
 @pytest.mark.parametrize("auth", [with_key(), with_token()])
 def test_what_gets_a_credential_goes_through_the_internal_listener(auth):
     found = resources(a_remote(auth=auth), away=100)
-    _, route = message_of(found[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
+    _, route = message_of(found[ResourceKey(ROUTE, "model/default/a")]).virtual_hosts[0].routes
     clusters = {name for type_, name in named(found) if type_ == "CDS"}
     # The front neither rewrites the request nor names the backend.
     assert not route.request_headers_to_remove
     assert not route.route.prefix_rewrite
-    assert {"default/a/remote", "default/a/local"} < clusters
-    assert "default/a/fallback" not in clusters
-    assert b"backend/" not in found[ResourceKey(ROUTE, "default/a")].body
+    assert {"model/default/a/remote", "model/default/a/local"} < clusters
+    assert "model/default/a/fallback" not in clusters
+    assert b"backend/" not in found[ResourceKey(ROUTE, "model/default/a")].body
     # A listener that stays the same leaves no connection to an older one.
-    assert b"backend/" not in found[ResourceKey(LISTENER, "remote/default/a")].body
+    assert b"backend/" not in found[ResourceKey(LISTENER, "remote/model/default/a")].body
 
 
 def test_another_backend_leaves_the_fronts_route_and_the_listeners_alone():
@@ -173,7 +173,7 @@ def test_models_share_a_backend_only_with_the_same_credentials_from_the_same_pla
         (A, a_remote(auth=with_key())),
         (A, a_remote(auth=with_key("other"))),
         (A, a_remote(auth=with_key(header="y"))),
-        (ModelKey("other", "a"), a_remote(auth=with_key())),
+        (RouteKey.of_model("other", "a"), a_remote(auth=with_key())),
         (A, a_remote(auth=with_token())),
         (A, a_remote(auth=with_token(SECRET_OF_ANOTHER))),
         (A, a_remote(auth=with_token(url="https://other.example/token"))),
@@ -188,9 +188,9 @@ def test_models_share_a_backend_only_with_the_same_credentials_from_the_same_pla
 @pytest.mark.parametrize(
     ("remote", "other"),
     [
-        (a_remote(tls=over_tls()), ModelKey("other", "a")),
+        (a_remote(tls=over_tls()), RouteKey.of_model("other", "a")),
         (a_remote(auth=with_key()), B),
-        (a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))), ModelKey("other", "a")),
+        (a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))), RouteKey.of_model("other", "a")),
     ],
 )
 def test_models_share_a_backend_with_what_comes_from_one_place(remote, other):

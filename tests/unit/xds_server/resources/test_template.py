@@ -49,6 +49,6 @@ def test_the_route_of_every_split_is_as_it_is_authored(headers):
     for away in range(101):
         route = a_route(remote, away=away)
         built = resources_for(A, route, ready("10.0.0.1"), Gateway())
-        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "default/a"))
+        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "model/default/a"))
         (backend,) = (one.key.name for one in built if one.key.name.startswith("backend/"))
         assert found.body == encoded(model_route(A, Split.away(away), remote, backend, Bounds()))

@@ -24,7 +24,7 @@ def through_the_internal_listener(remote):
 
 
 def by_the_split(remote):
-    route = message_of(found(a_route(remote, away=100))[ResourceKey(ROUTE, "default/a")])
+    route = message_of(found(a_route(remote, away=100))[ResourceKey(ROUTE, "model/default/a")])
     return route.virtual_hosts[0].routes[-1]
 
 
@@ -56,7 +56,7 @@ def test_the_path_prefix_goes_in_front_of_the_path(leaving, prefix, rewrite):
 
 
 @pytest.mark.parametrize(("prefix", "refuses"), [("", False), ("/", False), ("/v1", True)])
-@pytest.mark.parametrize("name", ["default/a", "remote/default/a"])
+@pytest.mark.parametrize("name", ["model/default/a", "remote/model/default/a"])
 def test_only_where_there_is_a_prefix_paths_that_lead_out_of_it_are_refused(name, prefix, refuses):
     route = a_route(a_remote(path_prefix=prefix), away=50)
     routes = message_of(found(route)[ResourceKey(ROUTE, name)]).virtual_hosts[0].routes
@@ -82,7 +82,9 @@ def test_prior_fault_24_what_belongs_to_the_client_stays_inside(leaving):
 
 
 def test_the_front_listens_where_the_gateway_says():
-    listener = message_of(found(a_route(port=8443), gateway=Gateway("10.1.2.3"))[ResourceKey(LISTENER, "default/a")])
+    listener = message_of(
+        found(a_route(port=8443), gateway=Gateway("10.1.2.3"))[ResourceKey(LISTENER, "model/default/a")]
+    )
     address = listener.address.socket_address
     assert (address.address, address.port_value) == ("10.1.2.3", 8443)
 
@@ -97,7 +99,9 @@ def test_the_front_listens_where_the_gateway_says():
     ],
 )
 def test_the_routes_are_the_split(away, shares):
-    routes = message_of(found(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "default/a")]).virtual_hosts[0].routes
+    routes = (
+        message_of(found(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "model/default/a")]).virtual_hosts[0].routes
+    )
     fractions = {
         one.name: one.match.runtime_fraction.default_value if one.match.HasField("runtime_fraction") else None
         for one in routes
@@ -109,23 +113,23 @@ def test_the_routes_are_the_split(away, shares):
 
 def test_the_replicas_are_their_cluster_and_the_remote_side_is_behind_it():
     resources = found(a_route(a_remote()), ready("10.0.0.1", "fd00::1"))
-    (replicas,) = message_of(resources[ResourceKey(ENDPOINT, "default/a/local")]).endpoints
+    (replicas,) = message_of(resources[ResourceKey(ENDPOINT, "model/default/a/local")]).endpoints
     addresses = [one.endpoint.address.socket_address.address for one in replicas.lb_endpoints]
     assert addresses == ["10.0.0.1", "fd00::1"]
-    (behind,) = message_of(resources[ResourceKey(CLUSTER, "default/a/remote")]).load_assignment.endpoints
+    (behind,) = message_of(resources[ResourceKey(CLUSTER, "model/default/a/remote")]).load_assignment.endpoints
     (listener,) = behind.lb_endpoints
-    assert listener.endpoint.address.envoy_internal_address.server_listener_name == "remote/default/a"
+    assert listener.endpoint.address.envoy_internal_address.server_listener_name == "remote/model/default/a"
     in_turn = ClusterConfig()
-    assert message_of(resources[ResourceKey(CLUSTER, "default/a/local-first")]).cluster_type.typed_config.Unpack(
+    assert message_of(resources[ResourceKey(CLUSTER, "model/default/a/local-first")]).cluster_type.typed_config.Unpack(
         in_turn
     )
-    assert list(in_turn.clusters) == ["default/a/local", "default/a/remote"]
+    assert list(in_turn.clusters) == ["model/default/a/local", "model/default/a/remote"]
 
 
 def test_every_endpoint_says_which_side_it_is():
     resources = found(a_route(a_remote()), ready("10.0.0.1"))
-    replicas = message_of(resources[ResourceKey(ENDPOINT, "default/a/local")])
-    behind = message_of(resources[ResourceKey(CLUSTER, "default/a/remote")]).load_assignment
+    replicas = message_of(resources[ResourceKey(ENDPOINT, "model/default/a/local")])
+    behind = message_of(resources[ResourceKey(CLUSTER, "model/default/a/remote")]).load_assignment
     for assignment, side in ((replicas, "local"), (behind, "remote")):
         ((endpoint,),) = (one.lb_endpoints for one in assignment.endpoints)
         assert endpoint.metadata.filter_metadata["beamlit"]["route"] == side

@@ -3,15 +3,15 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+from controller.api.contract.route import RouteKey
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from tests.support.objects import a_model, a_slice
 from tests.support.routes import a_remote, a_route
 from tests.support.store import MemoryStore, settled
 from xds_server.resources.model import Gateway
-from xds_server.resources.names import ModelKey
 from xds_server.routes.delivery import Delivery
 
-A = ModelKey("default", "a")
+A = RouteKey.of_model("default", "a")
 
 
 class Nobody:

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from controller.api.contract.route import ModelRoute
+from controller.api.contract.route import Route
 from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_slice
 from tests.support.routes import a_remote, a_route
@@ -39,7 +39,7 @@ class Published:
                 await self._told.wait()
 
 
-def decided(name, route: ModelRoute):
+def decided(name, route: Route):
     raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
     return a_model(name).stored(status={"observedGeneration": 1, "route": raw})
 
@@ -74,12 +74,12 @@ async def delivering(*objects, gateway_service=("system", "gateway")):
 @pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
 async def test_the_ready_envoys_share_the_limit(envoys, limit):
     async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published, _):
-        assert published.limit_of("default/a") == limit
+        assert published.limit_of("model/default/a") == limit
 
 
 async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
     async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published, _):
-        assert published.limit_of("default/a") == 6
+        assert published.limit_of("model/default/a") == 6
 
 
 async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
@@ -87,8 +87,8 @@ async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_noth
     async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(gateway_of("10.1.0.1", "10.1.0.2", version="2"))
         await settled()
-        assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}]
-        assert published.limit_of("default/b") == 6
+        assert published.changes[1:] == [{("RDS", "model/default/a"), ("RDS", "model/default/b")}]
+        assert published.limit_of("model/default/b") == 6
 
 
 async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_it_should():
@@ -101,12 +101,12 @@ async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_
         for version, envoys in enumerate((two, three, two, three, two, three), start=2):
             store.put(gateway_of(*envoys, version=str(version)))
             await settled()
-        assert [published.limit_of("default/a"), published.limit_of("default/b")] == [6, 6]
-        await published.until_limit("default/b", 4)
-        assert published.limit_of("default/a") == 4
-        assert published.changes[1:] == [{("RDS", "default/a"), ("RDS", "default/b")}] * 2
+        assert [published.limit_of("model/default/a"), published.limit_of("model/default/b")] == [6, 6]
+        await published.until_limit("model/default/b", 4)
+        assert published.limit_of("model/default/a") == 4
+        assert published.changes[1:] == [{("RDS", "model/default/a"), ("RDS", "model/default/b")}] * 2
         store.put(gateway_of(*one, version="9"))
-        await published.until_limit("default/b", 12)
+        await published.until_limit("model/default/b", 12)
 
 
 async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
@@ -116,15 +116,15 @@ async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
             await settled()
         store.put(a_slice().ready("10.0.0.1", "10.0.0.2").stored(version="2"))
         await settled()
-        assert published.limit_of("default/a") == 4
+        assert published.limit_of("model/default/a") == 4
 
 
 async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
     async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(a_slice().ready("10.0.0.1").stored(version="2"))
         await settled()
-        assert published.changes[1:] == [{("EDS", "default/a/local"), ("RDS", "default/a")}]
-        assert published.limit_of("default/a") == 4
+        assert published.changes[1:] == [{("EDS", "model/default/a/local"), ("RDS", "model/default/a")}]
+        assert published.limit_of("model/default/a") == 4
 
 
 async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():

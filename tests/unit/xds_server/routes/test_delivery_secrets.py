@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 
 from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.route import RouteKey
 from tests.support.objects import a_model, a_secret
 from tests.support.routes import A, a_remote, a_route, with_key, with_token
 from tests.support.store import MemoryStore, settled
 from xds_server.resources.model import Gateway
-from xds_server.resources.names import ModelKey
 from xds_server.routes.credentials import OwnSecrets
 from xds_server.routes.delivery import Delivery
 from xds_server.snapshot.snapshot import EMPTY, SECRET, SHORT
@@ -114,7 +114,10 @@ async def test_while_a_secret_is_missing_the_model_is_local_and_says_so():
 
 
 async def test_a_model_that_cannot_be_translated_keeps_what_it_has_and_the_others_go_on(caplog):
-    b, strange = ModelKey("default", "b"), a_route(a_remote(auth=with_token(url="gopher://h")), away=30, port=81)
+    b, strange = (
+        RouteKey.of_model("default", "b"),
+        a_route(a_remote(auth=with_token(url="gopher://h")), away=30, port=81),
+    )
     secrets = a_secret().holding(apiKey="x", clientSecret=HUSH).stored()
     rotated = a_secret().holding(apiKey=HUSH, clientSecret=HUSH).stored(version="2")
     objects = decided(a_model("a"), PROTECTED), decided(a_model("b"), a_route(port=81)), secrets
@@ -129,7 +132,7 @@ async def test_a_model_that_cannot_be_translated_keeps_what_it_has_and_the_other
         await settled()
         assert delivery.problems(b) == ()
         assert delivery.versions(b) != before
-    assert "default/b" in str([vars(one) for one in caplog.records])
+    assert "model/default/b" in str([vars(one) for one in caplog.records])
     assert HUSH not in caplog.text
 
 
@@ -143,7 +146,7 @@ async def test_a_secret_of_the_same_name_elsewhere_changes_nothing():
 
 
 async def test_models_that_refer_to_one_secret_get_it_once_and_both_change():
-    b = ModelKey("default", "b")
+    b = RouteKey.of_model("default", "b")
     routes = decided(a_model("a"), PROTECTED), decided(a_model("b"), PROTECTED.model_copy(update={"port": 81}))
     async with delivering(*routes) as (store, published, delivery):
         store.put(a_secret().holding(apiKey=HUSH).stored())
@@ -157,7 +160,7 @@ async def test_models_that_refer_to_one_secret_get_it_once_and_both_change():
 
 
 INLINE = a_route(a_remote(auth=with_token(CredentialSource(source="Spec"))), away=30)
-IN_SPEC = "credential/spec/default/a"
+IN_SPEC = "credential/spec/model/default/a"
 
 
 def with_inline(secret, url="https://auth.example/token"):

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.route import RouteKey
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from tests.support.objects import a_model, a_secret
 from tests.support.resources import message_of
 from tests.support.routes import A, a_remote, a_route, over_tls, with_key, with_token
-from xds_server.resources.names import ModelKey
 from xds_server.routes import credential_values as values
 from xds_server.routes.credential_values import UnusableError
 from xds_server.routes.credentials import OwnSecrets
@@ -219,7 +219,7 @@ def test_the_default_backend_of_the_configuration():
 
 def test_a_route_refers_to_secrets_of_its_own_namespace():
     remote = a_remote(tls=over_tls(ca="c", certificate="d"), auth=with_key())
-    refs = {str(ref) for ref in referred_secrets(ModelKey("ml", "a"), remote)}
+    refs = {str(ref) for ref in referred_secrets(RouteKey.of_model("ml", "a"), remote)}
     assert refs == {"Secret ml/c", "Secret ml/d", "Secret ml/s"}
     assert referred_secrets(A, a_remote(auth=with_token(CredentialSource(source="Spec")))) == frozenset()
 

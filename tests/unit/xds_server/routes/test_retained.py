@@ -46,8 +46,8 @@ async def delivering(*objects, seconds=60.0):
 
 
 DIRECT, GUARDED = a_route(a_remote(), away=50), a_route(a_remote(retries=1), away=50)
-OF_THE_DIRECT_WAY = {("CDS", "default/a/fallback"), ("LDS", "local/default/a")}
-OF_THE_GUARDED_WAY = ("CDS", "default/a/remote-first")
+OF_THE_DIRECT_WAY = {("CDS", "model/default/a/fallback"), ("LDS", "local/model/default/a")}
+OF_THE_GUARDED_WAY = ("CDS", "model/default/a/remote-first")
 
 
 async def test_another_way_to_the_remote_leaves_the_one_before_for_a_while():
@@ -79,8 +79,12 @@ async def test_of_a_removed_model_nobody_gets_in_and_everybody_gets_out():
     async with delivering(decided(A, DIRECT), decided(B, DIRECT)) as (store, published, delivery):
         store.delete(decided(A, DIRECT).ref)
         await settled()
-        assert not published.names & {("LDS", "default/a"), ("RDS", "default/a")}
-        assert published.names >= {("CDS", "default/a/local"), ("EDS", "default/a/local"), *OF_THE_DIRECT_WAY}
+        assert not published.names & {("LDS", "model/default/a"), ("RDS", "model/default/a")}
+        assert published.names >= {
+            ("CDS", "model/default/a/local"),
+            ("EDS", "model/default/a/local"),
+            *OF_THE_DIRECT_WAY,
+        }
         assert list(delivery.models()) == [B]
         assert delivery.models_with(
             one.key for kind in published.snapshot.by_type.values() for one in kind.values()

@@ -1,0 +1,23 @@
+"""Whether a remote backend answers: one value from the check that finds it out to the status that shows it."""
+
+from __future__ import annotations
+
+from controller.api.schema.scalars import Time
+from controller.api.schema.values import ForeignValue
+
+
+class RemoteHealth(ForeignValue):
+    """Whether a remote backend answers, in one word why (`reason`), in a sentence (`message`), and since when.
+
+    `healthy` is None while nobody knows; then `message` says why. Unknown is never the same as down.
+    """
+
+    healthy: bool | None = None
+    reason: str = ""
+    message: str = ""
+    since: Time | None = None
+
+
+def unknown(message: str) -> RemoteHealth:
+    """Build the health of a backend of which nothing is known, for this reason."""
+    return RemoteHealth(message=message)
