@@ -96,7 +96,8 @@ class LoadReport(ForeignValue):
 
     `began` (seconds since the epoch) and `node` name the stream. What is counted took `seconds`, and was heard `age`
     seconds ago. `counts` are by `model/NAMESPACE/NAME/SIDE`, the side being `local` or the name of a remote backend:
-    all in the first report of a stream, then those that changed. None stands for a side that cannot be told from those of other models.
+    all in the first report of a stream, then those that changed. None stands for a side that cannot be told from those
+    of other objects.
     """
 
     node: str
