@@ -7,7 +7,6 @@ from benchmarks.cluster.objects import Servers, objects_of, override
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.resources.model import ModelDeployment
 from controller.gateway.bootstrap import HostPort
-from controller.intent.terms import terms_for
 from tests.support.objects import AModel, ASlice
 
 SERVERS = Servers(tuple(HostPort("192.0.2.1", 8000 + number) for number in range(5)), HostPort("192.0.2.1", 9000))
@@ -30,9 +29,8 @@ def test_a_model_has_five_replicas_and_a_remote_backend():
 
 
 def test_the_change_of_an_annotation_is_an_override_that_is_understood():
-    model = AModel(objects_of(7, SERVERS)[-1].raw).annotated(**override(100)["metadata"]["annotations"]).parsed()
-    terms, errors = terms_for(model, can_leave=True)
-    assert (terms.override.remote, errors) == (100, ())
+    intent = AModel(objects_of(7, SERVERS)[-1].raw).annotated(**override(100)["metadata"]["annotations"]).intent()
+    assert (intent.terms.override.remote, intent.faults) == (100, ())
 
 
 def test_a_change_that_takes_longer_with_many_models_is_missed():

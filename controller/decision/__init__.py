@@ -1,14 +1,12 @@
-"""What share of a model's traffic goes where, and why: pure, and tested by timelines.
+"""What share of an object's traffic goes where, and why: pure, and tested by timelines.
 
 `decide(terms, facts, memory, now)` applies a table of rules, the first match wins, and returns one `Decision`. Status,
 events, metrics, logs and the command line render that record and nothing else.
 """
 
-from controller.decision.decide import decide
-from controller.decision.decision import Decision, Reason, Verdict
-from controller.decision.facts import Facts, Known, LocalFacts, RemoteFacts, Unknown
-from controller.decision.memory import Memory
-from controller.intent.terms import Override, Terms, terms_for
+from controller.decision.decision import Decision, Memory, Reason, Verdict
+from controller.decision.facts import Facts, Known, LocalFacts, RemoteFacts, Signal, Unknown
+from controller.decision.rules import decide
 
 __all__ = [
     "Decision",
@@ -16,12 +14,10 @@ __all__ = [
     "Known",
     "LocalFacts",
     "Memory",
-    "Override",
     "Reason",
     "RemoteFacts",
-    "Terms",
+    "Signal",
     "Unknown",
     "Verdict",
     "decide",
-    "terms_for",
 ]

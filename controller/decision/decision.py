@@ -1,4 +1,4 @@
-"""The record of one decision, which everything that explains it renders."""
+"""The record of one decision, which everything that explains it renders, and what is remembered of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from controller.api.contract.route import Split
+from controller.api.contract.route import Shares, Split
+from controller.api.schema.values import ForeignValue
 
 
 class Reason(StrEnum):
@@ -34,12 +35,45 @@ class Verdict:
 class Decision:
     """A split and everything there is to say about it.
 
-    `returns` says what would change it; `wake_at` is when it may change with nothing else changing.
+    `shares` say which remote backend gets how much of what leaves. `returns` says what would change it; `wake_at` is
+    when it may change with nothing else changing.
     """
 
     split: Split
+    shares: Shares
     reason: Reason
     message: str
     returns: str
     verdicts: tuple[Verdict, ...]
     wake_at: datetime | None = None
+
+
+class Memory(ForeignValue):
+    """The state of one object's decision between two evaluations, which a restart must not lose: `status.memory`.
+
+    `split`, `reason` and `splitSince` are the last decision. `localLostAt` is when the last ready replica went, until
+    local serves in full again; `localBackAt` is when the first came back after that.
+    """
+
+    split: Split | None = None
+    reason: Reason | None = None
+    split_since: datetime | None = None
+    local_lost_at: datetime | None = None
+    local_back_at: datetime | None = None
+
+    def observing(self, ready: int, now: datetime) -> Memory:
+        """Return the memory that has seen `ready` replicas at `now`."""
+        if ready == 0:
+            return self.model_copy(update={"local_lost_at": self.local_lost_at or now, "local_back_at": None})
+        if self.local_lost_at is not None and self.local_back_at is None:
+            return self.model_copy(update={"local_back_at": now})
+        return self
+
+    def recovered(self) -> Memory:
+        """Return the memory of a local side that serves in full again."""
+        return self.model_copy(update={"local_lost_at": None, "local_back_at": None})
+
+    def deciding(self, decision: Decision, now: datetime) -> Memory:
+        """Return the memory that has made `decision` at `now`."""
+        since = self.split_since if self.split == decision.split and self.split_since else now
+        return self.model_copy(update={"split": decision.split, "reason": decision.reason, "split_since": since})

@@ -1,12 +1,16 @@
-"""What is known about a model at one moment."""
+"""What a decision is made from: values, measured at one moment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
+
+from controller.api.contract.health import RemoteHealth, unknown
 
 T = TypeVar("T")
+
+NOT_CHECKED = unknown("nothing reports the health of the remote backend yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,34 @@ class LocalFacts:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFacts:
-    """Whether the remote backend answers, as the xDS servers find; why, in a sentence (`detail`) and in one word."""
+    """One remote backend that requests may leave for: its name, and whether it answers."""
 
-    healthy: bool
-    detail: str = ""
-    reason: str = ""
+    name: str
+    health: RemoteHealth = NOT_CHECKED
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One metric compared with its target: both as text, the outcome, and why it is unknown if it is.
+
+    `at` is when it was measured.
+    """
+
+    name: str
+    target: str
+    state: Literal["Clear", "Breached", "Unknown"]
+    current: str | None = None
+    message: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything a decision is made from, apart from the object itself and what is remembered."""
+    """Everything a decision is made from, apart from what the object asks for and what is remembered.
+
+    `remotes` are those that may be used, in the order in which they are tried: without any nothing may leave.
+    """
 
     local: LocalFacts
-    remote: Known[RemoteFacts] | Unknown = Unknown("nothing reports the health of the remote backend yet")
+    remotes: tuple[RemoteFacts, ...] = ()
+    signals: tuple[Signal, ...] = field(default=())

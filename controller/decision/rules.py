@@ -1,4 +1,4 @@
-"""The rule table. Each rule looks at one situation and either matches with a split or says why it does not."""
+"""`decide`, and the table of rules that it applies: each either matches with a split or says why it does not."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.api.contract.route import Split
+from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
-from controller.decision.decision import Reason
-from controller.decision.facts import Facts, Known
-from controller.decision.memory import Memory
+from controller.decision.decision import Decision, Memory, Reason, Verdict
+from controller.decision.facts import Facts, RemoteFacts
 from controller.intent.terms import Terms
 
 ALL_LOCAL = Split.away(0)
@@ -51,7 +50,7 @@ def disabled(s: Situation) -> Match | Miss:
     """Nothing leaves unless the object asks for it."""
     if not s.terms.enabled:
         return Match(ALL_LOCAL, "spec.enabled is false, so every request stays local", "set spec.enabled to true")
-    if not s.terms.offloading:
+    if not s.facts.remotes:
         return Match(
             ALL_LOCAL,
             "there is no remote backend that may be used, so every request stays local",
@@ -94,19 +93,18 @@ def local_down(s: Situation) -> Match | Miss:
 
 
 def remote_down(s: Situation) -> Match | Miss:
-    """A remote backend that is known not to answer gets nothing."""
-    match s.facts.remote:
-        case Known(value) if not value.healthy:
-            detail = f" ({value.detail})" if value.detail else ""
-            return Match(
-                ALL_LOCAL,
-                f"the remote backend does not answer{detail}, so every request stays local",
-                "the remote backend answers again",
-            )
-        case Known():
-            return Miss("the remote backend answers")
-        case unknown:
-            return Miss(unknown.why)
+    """Remote backends that are known not to answer get nothing. One that answers, or may do so, is enough."""
+    healths = [one.health for one in s.facts.remotes]
+    answering = next((one for one in healths if one.healthy is not False), None)
+    if answering is not None:
+        return Miss("the remote backend answers" if answering.healthy else answering.message)
+    message = next((one.message for one in healths if one.message), "")
+    detail = f" ({message})" if message else ""
+    return Match(
+        ALL_LOCAL,
+        f"the remote backend does not answer{detail}, so every request stays local",
+        "the remote backend answers again",
+    )
 
 
 def recovering(s: Situation) -> Match | Miss:
@@ -152,3 +150,34 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.RECOVERING, recovering),
     (Reason.STEADY, steady),
 )
+
+
+def allocate(split: Split, remotes: tuple[RemoteFacts, ...]) -> Shares:
+    """Share out what leaves: all of it to the first remote backend that is not known to be down."""
+    if not split.remote:
+        return Shares(local=100)
+    name = next((one.name for one in remotes if one.health.healthy is not False), remotes[0].name)
+    return Shares.of({name: split.remote})
+
+
+def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[Decision, Memory]:
+    """Decide the split of one model at `now` (UTC), and what to remember of it.
+
+    Every rule is asked, so that the record explains also why the others did not apply; the first match wins.
+    """
+    memory = memory.observing(facts.local.ready, now)
+    if memory.local_back_at is not None and now - memory.local_back_at >= terms.recover_after:
+        memory = memory.recovered()
+    situation = Situation(terms, facts, memory, now)
+    answers = [(reason, rule(situation)) for reason, rule in RULES]
+    reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))
+    decision = Decision(
+        split=match.split,
+        shares=allocate(match.split, facts.remotes),
+        reason=reason,
+        message=match.message,
+        returns=match.returns,
+        verdicts=tuple(Verdict(reason, isinstance(answer, Match), answer.message) for reason, answer in answers),
+        wake_at=match.wake_at,
+    )
+    return decision, memory.deciding(decision, now)

@@ -14,14 +14,16 @@ from typing import NamedTuple
 
 import httpx
 
+from controller.api.contract.route import RouteKind
 from controller.api.timing import EnvoyTiming
 
 SOCKET = Path("admin.sock")
 """Named from within the folder: the path of a socket may have some hundred bytes only (unix(7))."""
 
-# The listeners of models are called `namespace/name`; internal ones have one more part.
+# The listeners for clients are called `kind/namespace/name`; internal ones have one more part, in front.
 _OF_CLIENTS = "downstream_(?:rq_active|rq_total|cx_tx_bytes_buffered)"
-_STAT = re.compile(rf"^http\.[^/]+/[^/]+\.({_OF_CLIENTS}): (\d+)$", re.MULTILINE)
+_KINDS = "|".join(kind.word for kind in RouteKind)
+_STAT = re.compile(rf"^http\.(?:{_KINDS})/[^/]+/[^/]+\.({_OF_CLIENTS}): (\d+)$", re.MULTILINE)
 _TOLD = re.compile(r"^(?:cluster_manager\.cds|listener_manager\.lds)\.update_success: [1-9]", re.MULTILINE)
 
 

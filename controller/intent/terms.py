@@ -1,18 +1,19 @@
-"""What an object asks for, as the rules need it: parsed from the spec and two annotations."""
+"""What an object asks of the decision: its behavior, and what its annotations say."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from controller.api.kubernetes.objects import OVERRIDE, PAUSED
-from controller.api.resources.model import Behavior, ModelDeployment
+from controller.api.resources.model import Behavior
 from controller.api.schema.errors import FieldError
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A split set by hand: `remote` percent leave, until a moment or until the annotation goes."""
+    """A split set by hand: `remote` percent leave, until a moment or until the annotation is removed."""
 
     remote: int
     until: datetime | None = None
@@ -24,10 +25,9 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What one ModelDeployment asks for."""
+    """What the rules of the decision need to know of an object."""
 
     enabled: bool
-    offloading: bool
     paused: bool = False
     override: Override | None = None
     recover_after: timedelta = timedelta(seconds=5)
@@ -35,14 +35,10 @@ class Terms:
     max_requests_per_replica: int | None = None
 
 
-def terms_for(model: ModelDeployment, can_leave: bool) -> tuple[Terms, tuple[FieldError, ...]]:
-    """Read the terms of a model, and what in its annotations could not be read (which then has no effect).
-
-    `can_leave` is false when the model has no remote backend that may be used.
-    """
+def terms_of(enabled: bool, behavior: Behavior, annotations: Mapping[str, str]) -> tuple[Terms, tuple[FieldError, ...]]:
+    """Read the terms of an object, and the faults of its annotations, which have no effect then."""
     errors: list[FieldError] = []
     override = None
-    annotations = model.metadata.annotations
     if text := annotations.get(OVERRIDE):
         try:
             override = parse_override(text)
@@ -51,11 +47,8 @@ def terms_for(model: ModelDeployment, can_leave: bool) -> tuple[Terms, tuple[Fie
     paused = annotations.get(PAUSED, "false")
     if paused not in ("true", "false"):
         errors.append(FieldError(("metadata", "annotations", PAUSED), f'must be "true" or "false", is {paused!r}'))
-    offloading = model.spec.offloading_config
-    behavior = offloading.behavior if offloading else Behavior()
     terms = Terms(
-        enabled=model.spec.enabled,
-        offloading=offloading is not None and can_leave,
+        enabled=enabled,
         paused=paused == "true",
         override=override,
         recover_after=behavior.recover_after,

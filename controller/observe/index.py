@@ -13,6 +13,8 @@ from controller.api.kubernetes.objects import EndpointSlice, Service, Workload
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError, InvalidObjectError
 from controller.api.schema.values import parse
+from controller.frontend.claims import Seniority
+from controller.intent.intent import Intent, intent_of_model
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
@@ -24,26 +26,36 @@ Value = TypeVar("Value", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One ModelDeployment at one version: as it is stored, what its spec says, and the status it has.
+class StoredIntent:
+    """One object that can be served, at one version: as it is stored, what it asks for, and the status it has.
 
-    `model` is None when the store let in what does not fit the schema, and `errors` say why. Such an object is there
+    `intent` is None when the store let in what does not fit the schema, and `errors` say why. Such an object is there
     all the same: it is not a deleted one.
     """
 
     stored: StoredObject
-    model: ModelDeployment | None
+    intent: Intent | None
     errors: tuple[FieldError, ...]
     status: ModelDeploymentStatus
 
+    @property
+    def ref(self) -> ObjectRef:
+        """Which object it is."""
+        return self.stored.ref
 
-class World:
+    @property
+    def seniority(self) -> Seniority:
+        """How old it is."""
+        return Seniority(str(self.stored.metadata["creationTimestamp"]), self.ref.namespace, self.ref.name)
+
+
+class ObjectIndex:
     """The objects as they are now, and an index from each to the models that refer to it."""
 
     def __init__(self) -> None:
         self._cache = Cache()
         self._parsed: dict[ObjectRef, tuple[StoredObject, BaseModel | None]] = {}
-        self._seen: dict[ObjectRef, Seen] = {}
+        self._intents: dict[ObjectRef, StoredIntent] = {}
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
         self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
 
@@ -53,7 +65,7 @@ class World:
         for ref in self._cache.apply(batch):
             if self._cache.find(ref) is None:
                 self._parsed.pop(ref, None)
-                self._seen.pop(ref, None)
+                self._intents.pop(ref, None)
             if ref.kind == MODEL:
                 concerned.add(ref)
             concerned |= self._concerns.get(ref, set())
@@ -80,15 +92,15 @@ class World:
         """Name every ModelDeployment."""
         return self._cache.objects(MODEL)
 
-    def model(self, ref: ObjectRef) -> Seen | None:
-        """Find a ModelDeployment; None means that there is none."""
+    def intent(self, ref: ObjectRef) -> StoredIntent | None:
+        """Find an object that can be served; None means that there is none."""
         stored = self._cache.find(ref)
         if stored is None:
             return None
-        seen = self._seen.get(ref)
-        if seen is None or seen.stored is not stored:
-            self._seen[ref] = seen = seen_of(stored)
-        return seen
+        known = self._intents.get(ref)
+        if known is None or known.stored is not stored:
+            self._intents[ref] = known = read_intent(stored)
+        return known
 
     def service(self, namespace: str, name: str) -> Service | None:
         """Find a Service."""
@@ -118,12 +130,14 @@ class World:
         return parsed if isinstance(parsed, schema) else None
 
 
-def seen_of(stored: StoredObject) -> Seen:
-    """Read a ModelDeployment."""
+def read_intent(stored: StoredObject) -> StoredIntent:
+    """Read an object that can be served."""
+    status = previous_status(stored)
     try:
-        return Seen(stored, parse(ModelDeployment, stored.raw), (), previous_status(stored))
+        model = parse(ModelDeployment, stored.raw)
     except InvalidObjectError as error:
-        return Seen(stored, None, error.errors, previous_status(stored))
+        return StoredIntent(stored, None, error.errors, status)
+    return StoredIntent(stored, intent_of_model(model, stored.generation), (), status)
 
 
 def previous_status(stored: StoredObject) -> ModelDeploymentStatus:

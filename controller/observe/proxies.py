@@ -1,73 +1,92 @@
-"""What the xDS servers say of a model: of its Envoys, and of its remote backend."""
+"""What the xDS servers say of a route: of the Envoys that serve it, and of its remote backends."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.reports import RemoteReport, ReplicaReport, RouteReport
 from controller.api.contract.route import Remote, Route
 from controller.api.timing import REAL, ReportTiming
-from controller.decision import Known, RemoteFacts, Unknown
 from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
 
+_UNCHECKED = unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
+
 
 @dataclass(frozen=True, slots=True)
-class ProxyReport:
-    """How many Envoys serve a model, how many of them acknowledged everything of it, and what the others refuse."""
+class Programmed:
+    """How many Envoys serve a route, how many of them acknowledged everything of it, and what the others refuse."""
 
     connected: int
     programmed: int
     refusals: tuple[str, ...] = ()
 
 
-NO_PROXIES = ProxyReport(connected=0, programmed=0)
+@dataclass(frozen=True, slots=True)
+class ReplicaFacts:
+    """What one replica of the xDS server says of a route, None while it has not been sent it, and its Envoys in all."""
+
+    report: RouteReport | None
+    envoys: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyFacts:
+    """What every replica of the xDS server says of one route, in the order of their addresses.
+
+    `may_move` is true while Envoys may be on their way from one replica to another, so that none is no evidence.
+    """
+
+    replicas: tuple[ReplicaFacts, ...]
+    may_move: bool = False
+
+    def programmed(self, route: Route) -> Programmed | None:
+        """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
+
+        None while all Envoys may be on their way to another replica.
+        """
+        # A replica that has not been sent a route yet will serve it to all its Envoys.
+        connected = sum(one.report.connected if one.report else one.envoys for one in self.replicas)
+        if not connected and self.may_move:
+            return None
+        current = [one.report for one in self.replicas if one.report and one.report.route == route.digest]
+        return Programmed(
+            connected=connected,
+            programmed=sum(one.programmed for one in current),
+            refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
+        )
+
+    def health_of(self, remote: Remote) -> RemoteHealth | None:
+        """Say whether a remote backend of the route answers; None while a replica may still find that it does.
+
+        Who finds it healthy is right: what can be reached from somewhere is there. A replica may still find it so while
+        its first check has not ended, or while it has another remote backend. One that says nothing of remote backends,
+        since it is older or is not to check them, does not count.
+        """
+        unfinished = RemoteReport(backend=remote.digest)
+        found = [one.report.remote(remote.name) if one.report else unfinished for one in self.replicas]
+        current = [one if one.backend == remote.digest else unfinished for one in found if one]
+        healthy = next((one for one in current if one.healthy), None)
+        if healthy is None and any(one.healthy is None for one in current):
+            return None
+        best = healthy or next(iter(current), None)
+        if best is None or best.since is None:
+            return _UNCHECKED
+        return RemoteHealth(healthy=best.healthy, reason=best.reason, message=best.message, since=best.since)
 
 
 class ProxyReports(Protocol):
     """Where the reports come from: the xDS server of the same process, or every replica of it."""
 
-    def report(self, model: ObjectRef, route: Route) -> ProxyReport | None:
-        """Report on one model; an Envoy that still has an older route has not acknowledged this one.
+    def facts(self, ref: ObjectRef) -> ProxyFacts | None:
+        """Return what is reported of the route of one object; None while reports are missing, so that none says much.
 
-        None while nothing was heard of any Envoy, which is not the same as that there is none.
+        That nothing was heard of any Envoy is not the same as that there is none.
         """
         ...
-
-    def remote(self, model: ObjectRef, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
-        """Say whether this remote backend of a model answers. None while that is still being found out."""
-        ...
-
-
-_UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
-
-
-def remote_facts(said: Iterable[RouteReport | None], remote: Remote) -> Known[RemoteFacts] | Unknown | None:
-    """Judge a remote backend by the reports of every replica on a model, None for one that was not told of it yet.
-
-    Who finds it healthy is right: what can be reached from somewhere is there. Nothing is said (None) while a replica
-    may still find it so: its first check has not ended, or it has another remote backend yet. One that says nothing of
-    remote backends, since it is older or is not to check them, does not count.
-    """
-    told = [one.remote(remote.name) if one else RemoteReport(backend="") for one in said]
-    current = [_of(one, remote.digest) for one in told if one]
-    healthy = next((one for one in current if one.healthy), None)
-    if healthy is None and any(one.healthy is None for one in current):
-        return None
-    best = healthy or next(iter(current), None)
-    if best is None or best.healthy is None or best.since is None:
-        return _UNCHECKED
-    return Known(RemoteFacts(healthy=best.healthy, detail=best.message, reason=best.reason), best.since)
-
-
-def _of(report: RemoteReport, backend: str) -> RemoteReport:
-    return report if report.backend == backend else RemoteReport(backend=backend)
-
-
-MODEL = "ModelDeployment"
 
 
 class Fleet:
@@ -137,33 +156,10 @@ class Fleet:
         """The replicas that count."""
         return frozenset(self._complete)
 
-    def report(self, model: ObjectRef, route: Route) -> ProxyReport | None:
-        """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
-
-        None while a replica is awaited, none was heard, or all Envoys may be on their way to another one.
-        """
+    def facts(self, ref: ObjectRef) -> ProxyFacts | None:
+        """See `ProxyReports`. None while a replica is awaited, or none was heard."""
         if self._awaited or not self._complete:
             return None
-        said = self._of(model)
-        # A replica that was not told of a model yet will serve it to all its Envoys.
-        connected = sum(one.connected if one else self._envoys.get(replica, 0) for replica, one in said.items())
-        if not connected and not self._nobody:
-            return None
-        current = [one for one in said.values() if one and one.route == route.digest]
-        return ProxyReport(
-            connected=connected,
-            programmed=sum(one.programmed for one in current),
-            refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
-        )
-
-    def remote(self, model: ObjectRef, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
-        """Say whether this remote backend of a model answers.
-
-        None while a replica is awaited, none was heard, or one of them is still finding out.
-        """
-        if self._awaited or not self._complete:
-            return None
-        return remote_facts(self._of(model).values(), remote)
-
-    def _of(self, model: ObjectRef) -> dict[str, RouteReport | None]:
-        return {replica: self._said[replica].get(model) for replica in sorted(self._complete)}
+        replicas = sorted(self._complete)
+        views = (ReplicaFacts(self._said[one].get(ref), self._envoys.get(one, 0)) for one in replicas)
+        return ProxyFacts(tuple(views), may_move=not self._nobody)

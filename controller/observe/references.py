@@ -1,4 +1,4 @@
-"""Which port of a Service a ModelDeployment means."""
+"""Following what an object refers to: a Service and a port of it, its replicas, a workload, remote backends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from controller.api.contract.route import HttpCheck, LocalBackend, Remote, Route
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
 from controller.api.resources.backend import RemoteBackend
-from controller.api.resources.model import Behavior, ModelDeployment
-from controller.api.resources.references import PortReference
-from controller.observe.remotes import RemoteNotUsableError, asked_hosts, remote_route
+from controller.intent.intent import Intent
+from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
 from controller.store.objects import ObjectRef
 
 
@@ -22,14 +21,14 @@ class PortNotFoundError(Exception):
     """No port, or more than one, fits the reference; the message names the choices."""
 
 
-def referred_port(reference: PortReference, service: Service) -> ServicePort:
+def port_of(wanted: int | str | None, service: Service) -> ServicePort:
     """Find the TCP port that `serviceRef` names.
 
-    `targetPort` is compared with the Service's `port` first (what it meant from the beginning), then with its
-    `targetPort`, then with its name. It may be left out if there is only one port.
+    What its `targetPort` says (`wanted`) is compared with the Service's `port` first (what it meant from the
+    beginning), then with its `targetPort`, then with its name. It may be left out if there is only one port.
+    Raises PortNotFoundError.
     """
     ports = [port for port in service.spec.ports if port.protocol == "TCP"]
-    wanted = reference.target_port
     if wanted is None:
         fitting = ports
     else:
@@ -86,127 +85,95 @@ class Front:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What the references of one model lead to.
+    """What the references of one object lead to.
 
-    `front` is None when the Service or its port cannot be found. `remote` is None when nothing may leave. `faults` say
-    why, in the order found.
+    `front` is None when the Service or its port cannot be found. Without `remotes` nothing may leave. `faults` say why,
+    in the order found.
     """
 
     front: Front | None
-    remote: Remote | None
+    remotes: tuple[Remote, ...]
     faults: tuple[Fault, ...]
-
-    @property
-    def refused(self) -> tuple[str, ...]:
-        """What is said of endpoints that nothing may be sent to."""
-        return self.front.refused if self.front else ()
-
-
-def service_ref(model: ModelDeployment) -> ObjectRef | None:
-    """Name the Service that a model fronts."""
-    ref = model.spec.service_ref
-    return ObjectRef("Service", ref.namespace or model.metadata.namespace, ref.name) if ref else None
-
-
-def workload_ref(model: ModelDeployment) -> ObjectRef:
-    """Name the workload whose pods run the model."""
-    ref = model.spec.model_source_ref
-    return ObjectRef(ref.kind, ref.namespace or model.metadata.namespace, ref.name)
 
 
 def resolve(
-    model: ModelDeployment,
-    lookups: Lookups,
-    default_remote: RemoteBackend | None,
-    guard: EndpointGuard = admit_all,
+    intent: Intent, lookups: Lookups, default_remote: RemoteBackend | None, guard: EndpointGuard = admit_all
 ) -> Resolved:
-    """Follow every reference of a model. What is missing becomes a fault; the rest is there all the same."""
+    """Follow every reference of an object. What is missing becomes a fault; the rest is there all the same."""
     faults: list[Fault] = []
+    remotes: tuple[Remote, ...] = ()
     try:
-        remote = remote_route(model, default_remote)
-        if remote:
-            _refuse_hosts(model, guard)
-        if remote is None and model.spec.offloading_config is not None:
-            faults.append(
-                Fault(
-                    "NoRemoteBackend", "spec.offloadingConfig.remoteBackend is not set, and there is no default to use"
-                )
-            )
+        remotes = remotes_of(intent, default_remote)
+        if remotes:
+            _refuse_hosts(intent, guard)
+        elif intent.offloads:
+            words = "spec.offloadingConfig.remoteBackend is not set, and there is no default to use"
+            faults.append(Fault("NoRemoteBackend", words))
     except RemoteNotUsableError as error:
-        remote = None
+        remotes = ()
         faults.append(Fault("RemoteNotUsable", f"spec.offloadingConfig.{error}"))
-    if remote and (policy := _policy_that_cannot_be_asked(model)):
-        remote = None
-        faults.append(policy)
-    front = _front(model, lookups, guard)
+    if remotes and intent.local_policy is not None:
+        # Fail closed: whoever attached a policy of this cluster wants it to be asked, and nobody does yet.
+        remotes = ()
+        words = "local policies are not enforced yet; while one is named, nothing leaves"
+        faults.append(Fault("PolicyNotEnforced", f"spec.policies[{intent.local_policy}]: {words}"))
+    front = _front(intent, lookups, guard)
     if isinstance(front, Fault):
-        return Resolved(None, remote, (front, *faults))
-    return Resolved(front, remote, tuple(faults))
+        return Resolved(None, remotes, (front, *faults))
+    return Resolved(front, remotes, tuple(faults))
 
 
-def _refuse_hosts(model: ModelDeployment, guard: EndpointGuard) -> None:
-    """Let nobody who may write a ModelDeployment send requests where only the gateway can send any."""
-    for field, host in asked_hosts(model):
+def _refuse_hosts(intent: Intent, guard: EndpointGuard) -> None:
+    """Let nobody who may write an object send requests where only the gateway can send any."""
+    for field, host in hosts_asked_for(intent):
         if reason := guard.refused_host(host):
             raise RemoteNotUsableError(f"{field}: {host} is {reason}; nothing may be sent there")
 
 
-def _policy_that_cannot_be_asked(model: ModelDeployment) -> Fault | None:
-    """Fail closed: whoever attached a policy of this cluster wants it to be asked, and nobody does yet."""
-    for index, policy in enumerate(model.spec.policies):
-        if policy.ref_type == "localPolicy":
-            return Fault(
-                "PolicyNotEnforced",
-                f"spec.policies[{index}]: local policies are not enforced yet; while one is named, nothing leaves",
-            )
-    return None
+def front_of_route(route: Route, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:
+    """Return the front that an object has by its present route, with the replicas of now."""
+    return _with_replicas(route.port, route.local, lookups, guard)
 
 
-def kept_front(route: Route, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:
-    """Return the front that a model has by its present route, with the replicas of now."""
-    return _fronting(route.port, route.local, lookups, guard)
-
-
-def claimed_port(model: ModelDeployment, lookups: Lookups) -> tuple[ObjectRef, ServicePort] | None:
-    """Find the Service and the port that a model asks for; None while its reference leads nowhere."""
-    reference, ref = model.spec.service_ref, service_ref(model)
-    service = lookups.service(ref.namespace, ref.name) if ref else None
-    if reference is None or ref is None or service is None:
+def target_port(intent: Intent, lookups: Lookups) -> tuple[ObjectRef, ServicePort] | None:
+    """Find the Service and the port that an object asks for; None while its reference leads nowhere."""
+    target = intent.target
+    service = lookups.service(target.service.namespace, target.service.name) if target else None
+    if target is None or service is None:
         return None
     try:
-        return ref, referred_port(reference, service)
+        return target.service, port_of(target.port, service)
     except PortNotFoundError:
         return None
 
 
-def _front(model: ModelDeployment, lookups: Lookups, guard: EndpointGuard) -> Front | Fault:
-    reference, ref = model.spec.service_ref, service_ref(model)
-    if reference is None or ref is None:
+def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fault:
+    target = intent.target
+    if target is None:
         return Fault("NoService", "spec.serviceRef is not set: there is no Service to front")
+    ref = target.service
     service = lookups.service(ref.namespace, ref.name)
     if service is None:
-        elsewhere = ref.namespace != model.metadata.namespace
         # The option `namespaces` may leave it out.
-        unseen = ", or its namespace is not watched" if elsewhere else ""
-        return Fault("ServiceNotFound", f"spec.serviceRef: {ref} does not exist{unseen}")
+        unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
+        return Fault("ServiceNotFound", f"spec.serviceRef: {ref} does not exist{unwatched}")
     try:
-        port = referred_port(reference, service)
+        port = port_of(target.port, service)
     except PortNotFoundError as error:
         return Fault("PortNotFound", f"spec.{error}")
-    behavior = model.spec.offloading_config.behavior if model.spec.offloading_config else Behavior()
     local = LocalBackend(
         namespace=ref.namespace,
         service=ref.name,
         port_name=port.name,
-        health_check=_readiness_check(lookups.workload(workload_ref(model)), port.target_port or port.port),
+        health_check=_readiness_check(lookups.workload(intent.workload), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
-        first_byte_timeout=behavior.first_byte_timeout,
-        max_requests_per_replica=behavior.max_requests_per_replica,
+        first_byte_timeout=intent.first_byte_timeout,
+        max_requests_per_replica=intent.terms.max_requests_per_replica,
     )
-    return replace(_fronting(port.node_port or port.port, local, lookups, guard), service_port=port.port)
+    return replace(_with_replicas(port.node_port or port.port, local, lookups, guard), service_port=port.port)
 
 
-def _fronting(port: int, local: LocalBackend, lookups: Lookups, guard: EndpointGuard) -> Front:
+def _with_replicas(port: int, local: LocalBackend, lookups: Lookups, guard: EndpointGuard) -> Front:
     admitted = guard(lookups.slices(local.namespace, local.service), custom=bool(local.custom_endpoints))
     return Front(port, local, replicas_of(admitted.slices, local.port_name), refused=admitted.refused)
 

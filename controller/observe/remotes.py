@@ -1,4 +1,4 @@
-"""How a model's remote backend is protected: TLS and credentials, from the spec to what the route says of them.
+"""The remote backends of an object as its route carries them: where they are, and how they are protected.
 
 Only where a credential comes from is passed on. What is not as it should be keeps everything local: a request never
 leaves without the protection that the object asks for.
@@ -6,7 +6,7 @@ leaves without the protection that the object asks for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from controller.api.contract.credentials import (
@@ -17,11 +17,10 @@ from controller.api.contract.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.contract.route import Header, HttpCheck, Remote
-from controller.api.kubernetes.objects import ObjectMeta
+from controller.api.contract.route import REMOTE, Header, HttpCheck, Remote
 from controller.api.resources.backend import AuthConfig, OAuthConfig, RemoteBackend
-from controller.api.resources.model import ModelDeployment
 from controller.api.resources.references import SecretKeyReference
+from controller.intent.intent import Intent, variables_of
 
 
 class RemoteNotUsableError(Exception):
@@ -112,44 +111,47 @@ def _from_secret(ref: SecretKeyReference, default_key: str) -> CredentialSource:
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-def remote_route(model: ModelDeployment, default: RemoteBackend | None) -> Remote | None:
-    """Build the remote side of a model's route: its own backend or the default one, with the variables filled in.
+def remotes_of(intent: Intent, default: RemoteBackend | None) -> tuple[Remote, ...]:
+    """Build the remote backends of an object's route, in the order in which they are tried: its own or the default one.
 
-    None when there is no backend or no offloading. Raises RemoteNotUsableError when using it would be wrong: a request
-    never leaves without the protection that the object asks for.
+    None when there is no backend or no offloading. Of several the first is used for now. Raises RemoteNotUsableError
+    when using it would be wrong: a request never leaves without the protection that the object asks for.
     """
-    offloading = model.spec.offloading_config
-    if offloading is None:
-        return None
-    backend = next(iter(offloading.backends), default)
-    if backend is None:
-        return None
+    if not intent.offloads:
+        return ()
+    backend = next(iter(intent.backends), default)
+    return (_remote(REMOTE, backend, intent, is_default=not intent.backends),) if backend else ()
+
+
+def hosts_asked_for(intent: Intent) -> Iterator[tuple[str, str]]:
+    """Name the hosts that an object's own backend would have Envoy connect to, each with its field."""
+    for backend in intent.backends[:1]:
+        yield "remoteBackend.host", _host_and_port(backend)[0]
+        oauth = backend.auth_config.oauth_config if backend.auth_config else None
+        if oauth and oauth.token_url:
+            yield "remoteBackend.authConfig.oauthConfig.tokenUrl", urlsplit(oauth.token_url).hostname or ""
+
+
+def _remote(name: str, backend: RemoteBackend, intent: Intent, *, is_default: bool) -> Remote:
     host, port = _host_and_port(backend)
     check, timeouts, retry = backend.health_check, backend.timeouts, backend.retry
     return Remote(
+        name=name,
         host=host,
         port=port,
         authority=backend.host,
-        path_prefix=_substituted(backend.path_prefix, model.metadata, model.spec.model),
-        headers_to_add=tuple(Header(name=name, value=value) for name, value in sorted(backend.headers_to_add.items())),
+        path_prefix=_substituted(backend.path_prefix, variables_of(intent)),
+        headers_to_add=tuple(
+            Header(name=header, value=value) for header, value in sorted(backend.headers_to_add.items())
+        ),
         health_check=HttpCheck(path=check.path, interval=check.interval) if check else None,
         tls=tls_of(backend, host),
-        auth=auth_of(backend, is_default=not offloading.backends),
+        auth=auth_of(backend, is_default=is_default),
         connect_timeout=timeouts.connect if timeouts else None,
         answer_timeout=timeouts.request if timeouts else None,
         # None at all is what there is without the field.
         retries=(retry.attempts or None) if retry else None,
     )
-
-
-def asked_hosts(model: ModelDeployment) -> Iterator[tuple[str, str]]:
-    """Name the hosts that a model's own backend would have Envoy connect to, each with its field."""
-    offloading = model.spec.offloading_config
-    for backend in offloading.backends[:1] if offloading else ():
-        yield "remoteBackend.host", _host_and_port(backend)[0]
-        oauth = backend.auth_config.oauth_config if backend.auth_config else None
-        if oauth and oauth.token_url:
-            yield "remoteBackend.authConfig.oauthConfig.tokenUrl", urlsplit(oauth.token_url).hostname or ""
 
 
 def _host_and_port(backend: RemoteBackend) -> tuple[str, int]:
@@ -159,6 +161,7 @@ def _host_and_port(backend: RemoteBackend) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _substituted(prefix: str, metadata: ObjectMeta, model: str) -> str:
-    # Without the platform the workspace is the namespace.
-    return prefix.replace("$workspace", metadata.namespace).replace("$model", model)
+def _substituted(text: str, variables: Mapping[str, str]) -> str:
+    for variable, value in variables.items():
+        text = text.replace(variable, value)
+    return text

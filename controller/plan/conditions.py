@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.api.contract.status import Condition
-from controller.decision import Decision, Facts, Known, RemoteFacts, Terms
+from controller.decision import Decision, Facts
 from controller.frontend.claims import Refusal
-from controller.observe.proxies import ProxyReport
-from controller.observe.references import Fault, Resolved
+from controller.intent.terms import Terms
+from controller.observe.proxies import Programmed
+from controller.observe.references import Fault
 
 TYPES = (
     "Accepted",
@@ -28,37 +29,38 @@ _LONGEST_MESSAGE = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """Everything that the conditions of one model tell.
+class Findings:
+    """Everything that the conditions of one object tell.
 
-    `proxies` is None while nothing was heard of the Envoys. `programmed_before` is what `Programmed` said last of this
-    generation and of the same route but for the split, if it said anything.
+    `programmed` is None while reports of the Envoys are missing. `programmed_before` is what the condition said last of
+    this generation and of the same route but for the split, if it said anything.
     """
 
     generation: int
     warnings: tuple[str, ...]
     refusal: Refusal | None
-    resolved: Resolved
+    faults: tuple[Fault, ...]
     terms: Terms
     facts: Facts
     decision: Decision | None
-    proxies: ProxyReport | None
+    programmed: Programmed | None
     programmed_before: Condition | None
 
 
-def conditions_for(seen: Observation) -> tuple[Condition, ...]:
+def conditions_for(found: Findings) -> tuple[Condition, ...]:
     """Build every condition, in the order in which one depends on another."""
-    found = {
-        "Accepted": _accepted(seen),
-        "ResolvedRefs": _resolved(seen.resolved.faults),
-        "Programmed": _programmed(seen),
-        "LocalHealthy": _local_healthy(seen.facts),
-        "RemoteHealthy": _remote_healthy(seen),
-        "Offloading": _offloading(seen.decision),
-        "Paused": _flag(seen.terms.paused, "Paused", "NotPaused", "the split is held" if seen.terms.paused else ""),
+    paused = found.terms.paused
+    answers = {
+        "Accepted": _accepted(found),
+        "ResolvedRefs": _resolved(found.faults),
+        "Programmed": _programmed(found),
+        "LocalHealthy": _local_healthy(found.facts),
+        "RemoteHealthy": _remote_healthy(found),
+        "Offloading": _offloading(found.decision),
+        "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
-    found["Ready"] = _ready(found)
-    return tuple(_condition(type_, answer, seen.generation) for type_, answer in found.items())
+    answers["Ready"] = _ready(answers)
+    return tuple(_condition(type_, answer, found.generation) for type_, answer in answers.items())
 
 
 def refused_conditions(before: Iterable[Condition], refusal: Refusal, generation: int) -> tuple[Condition, ...]:
@@ -90,10 +92,10 @@ def _flag(value: bool, yes: str, no: str, message: str) -> _Answer:
     return _Answer("True", yes, message) if value else _Answer("False", no, message)
 
 
-def _accepted(seen: Observation) -> _Answer:
-    if seen.refusal:
-        return _Answer("False", seen.refusal.reason, seen.refusal.message)
-    return _Answer("True", "AcceptedWithWarnings" if seen.warnings else "Accepted", "; ".join(seen.warnings))
+def _accepted(found: Findings) -> _Answer:
+    if found.refusal:
+        return _Answer("False", found.refusal.reason, found.refusal.message)
+    return _Answer("True", "AcceptedWithWarnings" if found.warnings else "Accepted", "; ".join(found.warnings))
 
 
 def _resolved(faults: Iterable[Fault]) -> _Answer:
@@ -103,21 +105,21 @@ def _resolved(faults: Iterable[Fault]) -> _Answer:
     return _Answer("False", first.reason, "; ".join(fault.message for fault in faults))
 
 
-def _programmed(seen: Observation) -> _Answer:
-    proxies, before = seen.proxies, seen.programmed_before
-    if seen.decision is None:
+def _programmed(found: Findings) -> _Answer:
+    envoys, before = found.programmed, found.programmed_before
+    if found.decision is None:
         return _Answer("False", "NotServed", "there is no route to serve")
-    if proxies is None:
+    if envoys is None:
         # A controller that just started has heard nothing yet: that takes nothing back.
         if before:
             return _Answer(before.status, before.reason, before.message)
         return _Answer("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged")
-    if proxies.refusals:
-        return _Answer("False", "Refused", "; ".join(proxies.refusals))
-    if not proxies.connected:
+    if envoys.refusals:
+        return _Answer("False", "Refused", "; ".join(envoys.refusals))
+    if not envoys.connected:
         return _Answer("False", "NoProxies", "no Envoy is connected")
     # A change of the split is no new generation: it does not take back what was said of this one.
-    if proxies.programmed < proxies.connected and not (before and before.status == "True"):
+    if envoys.programmed < envoys.connected and not (before and before.status == "True"):
         return _Answer("False", "Pending", "not every connected Envoy has acknowledged this generation yet")
     return _Answer("True", "Programmed", "every connected Envoy has acknowledged this generation")
 
@@ -128,14 +130,13 @@ def _local_healthy(facts: Facts) -> _Answer:
     return _flag(local.ready > 0, "ReplicasReady", "NoReadyReplica", words)
 
 
-def _remote_healthy(seen: Observation) -> _Answer:
-    if seen.resolved.remote is None or not seen.terms.enabled:
+def _remote_healthy(found: Findings) -> _Answer:
+    if not found.facts.remotes or not found.terms.enabled:
         return _Answer("Unknown", "NoRemote", "nothing may leave")
-    match seen.facts.remote:
-        case Known(RemoteFacts(healthy=healthy, detail=detail, reason=reason)):
-            return _flag(healthy, reason or "Answering", reason or "NotAnswering", detail)
-        case unknown:
-            return _Answer("Unknown", "NotMeasured", unknown.why)
+    health = found.facts.remotes[0].health
+    if health.healthy is None:
+        return _Answer("Unknown", "NotMeasured", health.message)
+    return _flag(health.healthy, health.reason or "Answering", health.reason or "NotAnswering", health.message)
 
 
 def _offloading(decision: Decision | None) -> _Answer:

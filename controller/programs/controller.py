@@ -29,7 +29,7 @@ from controller.programs.configuration import ConfigurationFileError, configured
 from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
 from controller.programs.metrics import DecisionMetrics, StoreMetrics
 from controller.reconcile.controller import Controller
-from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.dependencies import Dependencies
 from controller.runtime.events import EventRecorder
 from controller.runtime.leadership import Clocks, Election, Fenced, Leadership, Leading, Unopposed
 from controller.store.kube.client import KubeClient
@@ -93,10 +93,10 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
         deciding = _Deciding(
             store,
-            Surroundings(
+            Dependencies(
                 proxies=fleet,
                 clock=_now,
-                observer=DecisionMetrics(registry).observe,
+                on_decision=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
                 events=events,
                 guard=admit_pods,
@@ -125,14 +125,14 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
 class _Deciding:
     """The controller while this replica leads, none otherwise."""
 
-    def __init__(self, store: ObjectStore, surroundings: Surroundings) -> None:
+    def __init__(self, store: ObjectStore, dependencies: Dependencies) -> None:
         self._store = store
-        self._surroundings = surroundings
+        self._dependencies = dependencies
         self._controller: Controller | None = None
 
     async def decide(self, leadership: Leadership) -> None:
         """Decide while leading."""
-        self._controller = Controller(Fenced(self._store, leadership), self._surroundings)
+        self._controller = Controller(Fenced(self._store, leadership), self._dependencies)
         try:
             await self._controller.run()
         finally:

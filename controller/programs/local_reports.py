@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from controller.api.contract.route import Remote, Route, RouteKey
+from controller.api.contract.route import RouteKey, RouteKind
 from controller.api.timing import ReportTiming
-from controller.decision import Known, RemoteFacts, Unknown
-from controller.observe.proxies import ProxyReport, remote_facts
+from controller.decision import Known, Unknown
+from controller.observe.proxies import ProxyFacts, ReplicaFacts
 from controller.signals.load_reports import FleetLoads, Load
 from controller.store.objects import ObjectRef
 from xds_server.reports import Reports
@@ -20,17 +20,10 @@ class LocalReports:
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
 
-    def report(self, model: ObjectRef, route: Route) -> ProxyReport:
-        """Report on one model; an Envoy that still has an older route has not acknowledged this one."""
-        said = self._reports.report(RouteKey.of_model(model.namespace, model.name))
-        if said.route != route.digest:
-            return ProxyReport(connected=said.connected, programmed=0)
-        return ProxyReport(connected=said.connected, programmed=said.programmed, refusals=said.refusals)
-
-    def remote(self, model: ObjectRef, remote: Remote) -> Known[RemoteFacts] | Unknown | None:
-        """Say whether this remote backend of a model answers. None while that is still being found out."""
-        said = self._reports.report(RouteKey.of_model(model.namespace, model.name))
-        return remote_facts([said if said.route else None], remote)
+    def facts(self, ref: ObjectRef) -> ProxyFacts:
+        """Return what is reported of the route of one object."""
+        report = self._reports.report(RouteKey(RouteKind(ref.kind), ref.namespace, ref.name))
+        return ProxyFacts((ReplicaFacts(report if report.route else None, report.connected),))
 
 
 class LocalLoads:

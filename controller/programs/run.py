@@ -23,10 +23,10 @@ from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
 from controller.api.schema.errors import FieldError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
-from controller.decision import terms_for
 from controller.gateway.admin import SOCKET, Drain
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from controller.gateway.process import EnvoyProcess, Leaving, NoEnvoyError, envoy_binary
+from controller.intent.intent import faults_of_model
 from controller.programs.admin import Admin, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
@@ -35,7 +35,7 @@ from controller.programs.metrics import DecisionMetrics
 from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
 from controller.programs.state import State, StateError
 from controller.reconcile.controller import Controller
-from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.dependencies import Dependencies
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
@@ -75,7 +75,7 @@ class Options:
 
 def _faults_of_model(raw: Mapping[str, Any]) -> Sequence[FieldError]:
     """In a folder a mistake in an annotation is a mistake in the file, and changes nothing either."""
-    return faults(ModelDeployment, raw) or terms_for(parse(ModelDeployment, raw), can_leave=True)[1]
+    return faults(ModelDeployment, raw) or faults_of_model(parse(ModelDeployment, raw))
 
 
 _VALIDATION = {**VALIDATION, (API_VERSION, KIND): _faults_of_model}
@@ -133,10 +133,10 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
         controller = Controller(
             store,
-            Surroundings(
+            Dependencies(
                 proxies=LocalReports(reports),
                 clock=lambda: datetime.now(UTC),
-                observer=DecisionMetrics(registry).observe,
+                on_decision=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
                 loads=LocalLoads(reports, asyncio.get_running_loop().time, timing.reports),
                 limits=timing.writes,

@@ -1,14 +1,16 @@
-"""The controller: one task that looks again at every model that something happened to.
+"""The controller: one task that looks again at every object that something happened to.
 
 ::
 
-    store -> World -> Queue -> Subjects -> reconcile -> StatusWriter -> store
-    watch             who is   who has     what shall   who writes      status
-                      due      what        be           when
+    store -> ObjectIndex -> Queue -> Observer -> plan -> Writer -> store
+    watch                   which    what is     what    who may   writes
+                            is due   known       shall   write
+                                                 be      when
 
-One task does all of it but the writes, so no state needs a lock. A model is computed as often as anything happens, for
-that costs a fraction of a millisecond; it is written when the status it shall have differs from the one it has.
-What must outlive this process is in the statuses: it may be cancelled at any moment, and another one started.
+One task does all of it but the writes themselves, whose results come back to it: so no state needs a lock, and the loop
+alone drives the queue. An object is computed as often as anything happens, for that costs a fraction of a millisecond;
+it is written when the status it shall have differs from the one it has. What must outlive this process is in the
+statuses: it may be cancelled at any moment, and another one started.
 """
 
 from __future__ import annotations
@@ -16,54 +18,55 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-from controller.api.resources.model import ModelDeployment
-from controller.decision import Known, Unknown
-from controller.frontend.claims import Refusal
-from controller.observe.index import KINDS, Seen, World
-from controller.plan.model import Outcome, reconcile, refused
-from controller.plan.signals import requests_metrics
-from controller.reconcile.subjects import Defaults, Subjects, seniority
-from controller.reconcile.surroundings import Surroundings
-from controller.reconcile.writer import Start, StatusWriter, Wish
+from controller.frontend.claims import Seniority
+from controller.observe.index import KINDS, ObjectIndex
+from controller.observe.observation import Defaults, Observation, Observer
+from controller.plan.plan import Plan, plan
+from controller.plan.transitions import log_transitions, transitions
+from controller.reconcile.dependencies import Dependencies
+from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.runtime.queue import Backoff, Queue
-from controller.signals.load_reports import NO_LOAD, Load
+from controller.signals.load_reports import RequestsInFlight
+from controller.signals.source import Sampler
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ObjectStore
 
-__all__ = ["Controller", "Surroundings"]
-
 logger = logging.getLogger(__name__)
 
-# So many models are computed before whatever else this process does has its turn.
-_MODELS_PER_TURN = 5
+# So many objects are computed before whatever else this process does has its turn.
+_OBJECTS_PER_TURN = 5
 
 
 class Controller:
-    """Watches a store and keeps the status of every ModelDeployment in it current. Level-triggered: no event counts."""
+    """Watches a store and keeps the status of every object that can be served in it current.
 
-    def __init__(self, store: ObjectStore, surroundings: Surroundings) -> None:
+    Level-triggered: what an object shall be follows from what there is, whatever happened on the way.
+    """
+
+    def __init__(self, store: ObjectStore, dependencies: Dependencies) -> None:
         self._store = store
-        self._around = surroundings
-        self._world = World()
-        defaults = Defaults(surroundings.default_remote, surroundings.guard, surroundings.ports)
-        self._subjects = Subjects(self._world, defaults)
-        timing = surroundings.timing
+        self._dependencies = dependencies
+        self._clock = dependencies.clock
+        self._index = ObjectIndex()
+        sampler = Sampler({"Requests": RequestsInFlight(dependencies.loads)})
+        defaults = Defaults(dependencies.default_remote, dependencies.ports, dependencies.guard)
+        self._observer = Observer(self._index, dependencies.proxies, sampler, defaults)
+        timing = dependencies.timing
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests)
-        self._writer = StatusWriter(store, self._queue, surroundings)
-        # Models that changed themselves, or whose references did, and that were not observed since.
-        self._news: set[ObjectRef] = set()
-        self._changed = asyncio.Event()
+        self._writer = Writer(store, dependencies.limits, timing)
+        # Objects that changed, or whose references did, and that were not registered since.
+        self._unregistered: set[ObjectRef] = set()
+        self._results: list[WriteResult] = []
+        self._woken = asyncio.Event()
 
-    def look_again(self, models: frozenset[ObjectRef] | None) -> None:
-        """Reconcile these models soon, or (None) all: something that is not in the store changed for them."""
-        for ref in sorted(self._world.models() if models is None else models):
+    def look_again(self, refs: frozenset[ObjectRef] | None) -> None:
+        """Reconcile these objects soon, or (None) all: something that is not in the store changed for them."""
+        for ref in sorted(self._index.models() if refs is None else refs):
             self._queue.add(ref, urgent=False)
-        self._changed.set()
+        self._woken.set()
 
     async def run(self) -> None:
         """Work until cancelled, or until the store ends its watch."""
@@ -74,100 +77,136 @@ class Controller:
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(KINDS):
-            self._news |= self._world.apply(batch)
-            self._changed.set()
+            self._unregistered |= self._index.apply(batch)
+            self._woken.set()
 
-    async def _work(self, group: asyncio.TaskGroup) -> None:
-        def start(write: Coroutine[Any, Any, None]) -> None:
-            group.create_task(write).add_done_callback(lambda _: self._changed.set())
-
+    async def _work(self, writes: asyncio.TaskGroup) -> None:
         while True:
             await self._something_due()
-            await self._observe_news()
-            await self._look_at_due(start)
+            self._finish_writes()
+            await self._register_changed()
+            await self._look_at_due(writes)
 
     async def _something_due(self) -> None:
-        now = self._around.clock()
+        now = self._clock()
         moments = (self._queue.wakes_at(), self._writer.next_turn(now))
         earliest = min((at for at in moments if at), default=None)
         wait = None if earliest is None else max((earliest - now).total_seconds(), 0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await self._changed.wait()
-        self._changed.clear()
+                await self._woken.wait()
+        self._woken.clear()
 
-    async def _observe_news(self) -> None:
-        """Take in all that changed before anything is decided: who has what is a matter of all models together."""
+    async def _register_changed(self) -> None:
+        """Register all that changed before anything is decided: who has what is a matter of all objects together."""
         done = 0
-        while self._news:
-            news, self._news = self._news, set()
-            for ref in sorted(news, key=self._precedence):
+        while self._unregistered:
+            changed, self._unregistered = self._unregistered, set()
+            for ref in sorted(changed, key=self._precedence):
                 self._queue.add(ref)
-                for other in sorted(self._subjects.observe(ref), key=self._precedence):
+                for other in sorted(self._observer.register(ref), key=self._precedence):
                     self._queue.add(other)
                 done += 1
-                if done % _MODELS_PER_TURN == 0:
+                if done % _OBJECTS_PER_TURN == 0:
                     await asyncio.sleep(0)
 
-    async def _look_at_due(self, start: Start) -> None:
+    async def _look_at_due(self, writes: asyncio.TaskGroup) -> None:
         done = 0
-        for turn in self._writer.turns(self._around.clock()):
+        for turn in self._writer.turns(self._clock()):
             self._queue.add(turn)
-        while not self._news and (ref := self._queue.take(self._around.clock())) is not None:
+        while not self._unregistered and (ref := self._queue.take(self._clock())) is not None:
             try:
-                self._look_at(ref, start)
+                self._look_at(ref, writes)
             except Exception:
                 # A mistake of ours shows with one object; the others go on.
                 logger.exception("model not reconciled", extra={"object": str(ref)})
-                self._writer.pass_over(ref)
-                self._queue.failed(ref, self._around.clock())
+                self._writer.leave(ref)
+                self._queue.failed(ref, self._clock())
             done += 1
-            if done % _MODELS_PER_TURN == 0:
+            if done % _OBJECTS_PER_TURN == 0:
                 await asyncio.sleep(0)
-        if self._news or len(self._queue):
-            self._changed.set()
+                self._finish_writes()
+        if self._unregistered or len(self._queue):
+            self._woken.set()
 
-    def _look_at(self, ref: ObjectRef, start: Start) -> None:
-        seen, now = self._world.model(ref), self._around.clock()
-        if seen is None:
-            self._writer.forget(ref)
-            self._queue.succeeded(ref)
-            self._queue.forget(ref)
-            self._around.observer(ref, None)
-        elif until := self._writer.expected_until(seen, now):
-            self._writer.pass_over(ref)
+    def _look_at(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
+        known, now = self._index.intent(ref), self._clock()
+        if known is None:
+            self._forget(ref)
+        elif until := self._writer.awaited_until(known.stored, now):
+            self._writer.leave(ref)
+            self._queue.release(ref)
             # A write that changed nothing in the store never comes back.
             self._queue.add_at(ref, until)
+        elif observed := self._observer.observe(ref, now):
+            observation, affected = observed
+            for other in sorted(affected, key=self._precedence):
+                self._queue.add(other)
+            self._carry_out(self._planned(observation), writes)
+
+    def _forget(self, ref: ObjectRef) -> None:
+        self._writer.forget(ref)
+        self._queue.succeeded(ref)
+        self._queue.forget(ref)
+        self._dependencies.on_decision(ref, None)
+
+    def _planned(self, observation: Observation) -> Plan:
+        """Plan what shall be of an object, and say when to look at it again."""
+        now, ref = self._clock(), observation.stored.ref
+        planned = plan(observation, now)
+        if observation.intent:
+            self._dependencies.on_decision(ref, planned.decision)
+        if planned.decision and planned.decision.wake_at:
+            self._queue.add_at(ref, planned.decision.wake_at)
+        if observation.samples:
+            # What of them is written is a matter of the budget.
+            self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
+        return planned
+
+    def _carry_out(self, planned: Plan, writes: asyncio.TaskGroup) -> None:
+        ref, now = planned.ref, self._clock()
+        admission = self._writer.admit(planned, self._queue.rests_until(ref, now), now)
+        match admission.turn:
+            case Turn.UNCHANGED:
+                self._queue.succeeded(ref)
+            case Turn.LATER if admission.at:
+                self._queue.add_at(ref, admission.at)
+                self._queue.release(ref)
+            case Turn.NOW:
+                writes.create_task(self._write(planned))
+            case _:
+                self._queue.release(ref)
+
+    async def _write(self, planned: Plan) -> None:
+        result = await self._writer.write(planned)
+        self._results.append(result)
+        self._woken.set()
+
+    def _finish_writes(self) -> None:
+        results, self._results = self._results, []
+        for result in results:
+            self._finish(result)
+
+    def _finish(self, result: WriteResult) -> None:
+        now, written = self._clock(), result.plan
+        longest_rest = self._writer.finish(result, now)
+        comes_back = now + timedelta(seconds=self._dependencies.timing.comes_back_within)
+        if result.error is None:
+            self._queue.add_at(written.ref, comes_back)
+            self._queue.succeeded(written.ref)
+            log_transitions(written.stored, written.before, written.status)
+            for event in transitions(written.stored, written.before, written.status, now):
+                self._dependencies.events.record(event)
+        elif result.superseded:
+            # The newer object is on its way here, and brings this one back; if not, it is looked at all the same.
+            self._queue.add_at(written.ref, comes_back)
+            self._queue.release(written.ref)
         else:
-            self._writer.write(Wish(seen, self._outcome(seen).status), start, now)
+            self._writer.log_failure(result, self._queue.failed(written.ref, now, longest_rest))
 
-    def _outcome(self, seen: Seen) -> Outcome:
-        now, ref = self._around.clock(), seen.stored.ref
-        if seen.model is None:
-            lost = self._subjects.lost_route(seen)
-            mistakes = "; ".join(map(str, seen.errors))
-            refusal = Refusal("Conflict", f"{lost.message}; {mistakes}") if lost else Refusal("Invalid", mistakes)
-            return refused(seen.stored, refusal, is_served=lost is None, now=now)
-        subject, again = self._subjects.subject(seen, seen.model)
-        for other in sorted(again, key=self._precedence):
-            self._queue.add(other)
-        outcome = reconcile(subject, self._around.proxies, now, self._load(seen.model, ref, now))
-        self._around.observer(ref, outcome.decision)
-        if outcome.decision and outcome.decision.wake_at:
-            self._queue.add_at(ref, outcome.decision.wake_at)
-        return outcome
-
-    def _load(self, model: ModelDeployment, ref: ObjectRef, now: datetime) -> Known[Load] | Unknown:
-        """Say what load a model has, if one of its metrics asks for that, and look again soon."""
-        if not requests_metrics(model):
-            return NO_LOAD
-        # What of it is written is a matter of the budget.
-        self._queue.add_at(ref, now + timedelta(seconds=self._around.timing.loads_looked_at_every))
-        return self._around.loads.load(ref, now)
-
-    def _precedence(self, ref: ObjectRef) -> tuple[bool, str, str, str]:
-        """Order models by who asks first for what several want: who serves already, then the older object."""
-        seen = self._world.model(ref)
-        if seen is None:
-            return (False, "", ref.namespace, ref.name)
-        return (seen.status.route is None, *seniority(seen))
+    def _precedence(self, ref: ObjectRef) -> tuple[bool, Seniority]:
+        """Order objects by who asks first for what several want: who serves already, then the older object."""
+        known = self._index.intent(ref)
+        if known is None:
+            return (False, Seniority("", ref.namespace, ref.name))
+        return (known.status.route is None, known.seniority)

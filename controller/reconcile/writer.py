@@ -1,148 +1,179 @@
-"""Writing statuses in the background: as many at once as the budget allows, of one model never two."""
+"""Writing plans: as many at once as the budget allows, of one object never two. What became of each is returned."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from enum import Enum
 
 from controller.api.contract.route import Route
-from controller.api.contract.status import ModelDeploymentStatus
-from controller.observe.index import Seen
-from controller.plan.changes import urgency
-from controller.plan.transitions import log_transitions, transitions
-from controller.reconcile.surroundings import Surroundings
+from controller.api.timing import Limits, StatusTiming
+from controller.plan.plan import Plan, Verb, Write
+from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency, WriteBudget
-from controller.runtime.queue import Queue
-from controller.store.objects import ObjectRef
+from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import ConflictError, NotFoundError, ObjectStore, StoreError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
-Start = Callable[[Coroutine[Any, Any, None]], None]
+
+class Turn(Enum):
+    """Whether a plan may be written now."""
+
+    UNCHANGED = "there is nothing to write"
+    LATER = "not before some moment, for all that this object wrote itself"
+    QUEUED = "when its turn comes, for all that others write"
+    NOW = "now"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """The status that a model shall have."""
+class Admission:
+    """The answer to a plan: its turn, and for one that is later, when (`at`)."""
 
-    seen: Seen
-    status: ModelDeploymentStatus
+    turn: Turn
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What became of the writes of a plan: `error` is None when all of them were done."""
+
+    plan: Plan
+    error: Exception | None = None
 
     @property
-    def ref(self) -> ObjectRef:
-        """The model."""
-        return self.seen.stored.ref
+    def superseded(self) -> bool:
+        """Whether the object is no longer what the plan was made from: the newer one is on its way here."""
+        return isinstance(self.error, ConflictError | NotFoundError)
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether the store gave no answer, or none for now."""
+        return isinstance(self.error, UnavailableError)
 
 
-class StatusWriter:
-    """Writes what differs, when its turn comes. Tells the queue how it went; a model in work is one being written.
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of one object: the version it was last written at, and the route that could not be written."""
 
-    Of a model whose write is on its way nothing is computed: it would be from what is no longer so.
+    written_at: str = ""
+    awaited_until: datetime | None = None
+    failed: bool = False
+    failed_route: Route | None = None
+
+
+@dataclass(slots=True)
+class Writer:
+    """Admits plans to be written, and writes them.
+
+    Of an object whose write is on its way back nothing is computed: it would be from what is no longer so.
     """
 
-    def __init__(self, store: ObjectStore, queue: Queue[ObjectRef], around: Surroundings) -> None:
-        self._store = store
-        self._queue = queue
-        self._around = around
-        self._budget: WriteBudget[ObjectRef] = WriteBudget(around.limits)
-        self._comes_back_within = timedelta(seconds=around.timing.comes_back_within)
-        self._longest_rest_while_away = timedelta(seconds=around.timing.longest_rest_while_away)
-        self._expected: dict[ObjectRef, tuple[str, datetime]] = {}
-        self._failed: dict[ObjectRef, Route | None] = {}
-        self._away = False
+    store: ObjectStore
+    limits: Limits
+    timing: StatusTiming
+    _budget: WriteBudget[ObjectRef] = field(init=False)
+    _records: dict[ObjectRef, _Record] = field(default_factory=dict)
+    _unavailable: bool = False
 
-    def expected_until(self, seen: Seen, now: datetime) -> datetime | None:
-        """Say until when a model is waited for that was written and has not come back yet; None for any other."""
-        ref = seen.stored.ref
-        version, until = self._expected.get(ref, ("", now))
+    def __post_init__(self) -> None:
+        self._budget = WriteBudget(self.limits)
+
+    def awaited_until(self, stored: StoredObject, now: datetime) -> datetime | None:
+        """Say until when an object is waited for that was written and has not come back yet; None for any other."""
+        record = self._records.get(stored.ref)
+        if record is None or record.awaited_until is None:
+            return None
         # A moment further ahead is one of a clock that was set back since.
-        if version == seen.stored.resource_version and now < until <= now + self._comes_back_within:
-            return until
-        self._expected.pop(ref, None)
+        if record.written_at == stored.resource_version and now < record.awaited_until <= now + self._comes_back_within:
+            return record.awaited_until
+        record.awaited_until = None
         return None
 
-    def write(self, wish: Wish, start: Start, now: datetime) -> None:
-        """Write a status if it is another one, now or when its turn comes; `start` is how a write becomes a task."""
-        ref, urgent = wish.ref, urgency(wish.seen.status, wish.status)
-        if urgent is Urgency.NOTHING:
-            self._budget.leave(ref)
-            self._queue.succeeded(ref)
-            return
-        at = self._not_before(wish, urgent, now)
-        if at > now:
-            self._budget.leave(ref)
-            self._queue.add_at(ref, at)
-        elif self._budget.ask(ref, urgent, now):
-            start(self._write(wish))
-            return
-        self._queue.release(ref)
+    def admit(self, plan: Plan, rests_until: datetime | None, now: datetime) -> Admission:
+        """Say whether a plan may be written now. If so, `write` it, and then `finish`.
 
-    def pass_over(self, ref: ObjectRef) -> None:
-        """Nothing is to be written of a model for now."""
+        `rests_until` is when the object may be tried again whose last write failed.
+        """
+        urgent = urgency(plan.before, plan.status)
+        if urgent is Urgency.NOTHING:
+            self._budget.leave(plan.ref)
+            return Admission(Turn.UNCHANGED)
+        at = self._not_before(plan, urgent, rests_until, now)
+        if at > now:
+            self._budget.leave(plan.ref)
+            return Admission(Turn.LATER, at)
+        return Admission(Turn.NOW if self._budget.ask(plan.ref, urgent, now) else Turn.QUEUED)
+
+    async def write(self, plan: Plan) -> WriteResult:
+        """Do the writes of a plan, in their order, up to the first that fails."""
+        try:
+            for one in plan.writes:
+                await self._apply(one)
+        except Exception as error:
+            # Whatever is wrong with one object, or one write, the others go on.
+            return WriteResult(plan, error)
+        return WriteResult(plan)
+
+    def finish(self, result: WriteResult, now: datetime) -> timedelta | None:
+        """Record what became of a write; return the longest rest before it is tried again, None for the usual one."""
+        ref = result.plan.ref
+        self._budget.ended(ref)
+        if result.superseded:
+            return None
+        record = self._records.setdefault(ref, _Record())
+        record.failed = result.error is not None
+        if result.error is not None:
+            record.failed_route = result.plan.status.route
+            return timedelta(seconds=self.timing.longest_rest_while_away) if result.unavailable else None
+        record.written_at = result.plan.stored.resource_version
+        record.awaited_until = now + self._comes_back_within
+        if self._unavailable:
+            self._unavailable = False
+            logger.info("statuses are written again")
+        return None
+
+    def log_failure(self, result: WriteResult, again_at: datetime) -> None:
+        """Log a write that failed. While nothing answers one line says it for all."""
+        if not (result.unavailable and self._unavailable):
+            trace = None if isinstance(result.error, StoreError) else result.error
+            again = {"object": str(result.plan.ref), "because": str(result.error), "again": f"{again_at:%H:%M:%S}"}
+            logger.warning("status not written", extra=again, exc_info=trace)
+        self._unavailable = self._unavailable or result.unavailable
+
+    def leave(self, ref: ObjectRef) -> None:
+        """Give up the place of an object in the queue of the budget: nothing is to be written of it for now."""
         self._budget.leave(ref)
-        self._queue.release(ref)
 
     def turns(self, now: datetime) -> list[ObjectRef]:
-        """Say whose turn it is to write; they are looked at again."""
+        """Return the objects whose turn it is to write; they are to be looked at again."""
         return self._budget.turns(now)
 
     def next_turn(self, now: datetime) -> datetime | None:
-        """Say when somebody's turn comes by time alone."""
+        """Say when the turn of some object comes by time alone."""
         return self._budget.next_turn(now)
 
     def forget(self, ref: ObjectRef) -> None:
-        """Forget a model that is gone."""
+        """Forget an object that is gone."""
         self._budget.forget(ref)
-        self._expected.pop(ref, None)
-        self._failed.pop(ref, None)
+        self._records.pop(ref, None)
 
-    def _not_before(self, wish: Wish, urgent: Urgency, now: datetime) -> datetime:
-        at = self._budget.not_before(wish.ref, urgent, now)
-        rests = self._queue.rests_until(wish.ref, now)
+    @property
+    def _comes_back_within(self) -> timedelta:
+        return timedelta(seconds=self.timing.comes_back_within)
+
+    def _not_before(self, plan: Plan, urgent: Urgency, rests_until: datetime | None, now: datetime) -> datetime:
+        at = self._budget.not_before(plan.ref, urgent, now)
+        record = self._records.get(plan.ref)
         # Traffic does not wait for the rest of a write that would have sent it elsewhere.
-        another_route = urgent is Urgency.ROUTE and self._failed.get(wish.ref) != wish.status.route
-        return max(at, rests) if rests and not another_route else at
+        failed_route = record.failed_route if record and record.failed else None
+        is_another_route = urgent is Urgency.ROUTE and failed_route != plan.status.route
+        return max(at, rests_until) if rests_until and not is_another_route else at
 
-    async def _write(self, wish: Wish) -> None:
-        stored = wish.seen.stored
-        try:
-            await self._store.patch_status(stored.ref, wish.status.as_object(), stored.resource_version)
-        except (ConflictError, NotFoundError):
-            # The newer object is on its way here, and brings this model back; if not, it is looked at all the same.
-            self._queue.add_at(stored.ref, self._around.clock() + self._comes_back_within)
-            self._queue.release(stored.ref)
-        except Exception as error:
-            # Whatever is wrong with one object, or one write, the others go on.
-            self._not_written(wish, error)
-        else:
-            self._written(wish)
-        finally:
-            self._budget.ended(stored.ref)
-
-    def _written(self, wish: Wish) -> None:
-        now, stored = self._around.clock(), wish.seen.stored
-        if self._away:
-            self._away = False
-            logger.info("statuses are written again")
-        self._failed.pop(wish.ref, None)
-        self._expected[wish.ref] = (stored.resource_version, now + self._comes_back_within)
-        self._queue.add_at(wish.ref, now + self._comes_back_within)
-        self._queue.succeeded(wish.ref)
-        log_transitions(stored, wish.seen.status, wish.status)
-        for event in transitions(stored, wish.seen.status, wish.status, now):
-            self._around.events.record(event)
-
-    def _not_written(self, wish: Wish, error: Exception) -> None:
-        away = isinstance(error, UnavailableError)
-        self._failed[wish.ref] = wish.status.route
-        longest = self._longest_rest_while_away if away else None
-        at = self._queue.failed(wish.ref, self._around.clock(), longest)
-        if not (away and self._away):
-            # While nothing answers one line says it for all.
-            trace = None if isinstance(error, StoreError) else error
-            again = {"object": str(wish.ref), "because": str(error), "again": f"{at:%H:%M:%S}"}
-            logger.warning("status not written", extra=again, exc_info=trace)
-        self._away = self._away or away
+    async def _apply(self, write: Write) -> None:
+        match write.verb:
+            case Verb.PATCH_STATUS:
+                await self.store.patch_status(write.ref, write.content, write.resource_version)
+            case verb:
+                raise NotImplementedError(verb)

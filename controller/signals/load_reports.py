@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Protocol
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, RouteKey, RouteKind
+from controller.api.resources.metrics import MetricSpec
 from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
 from controller.store.objects import ObjectRef
@@ -52,6 +54,18 @@ class NoLoads:
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has."""
         return NO_LOAD
+
+
+class RequestsInFlight:
+    """The metric `Requests`: how many requests are in flight at the replicas of an object."""
+
+    def __init__(self, loads: LoadReports) -> None:
+        self._loads = loads
+
+    def sample(self, ref: ObjectRef, metric: MetricSpec, now: datetime) -> Known[Decimal] | Unknown:
+        """See `MetricSource`."""
+        load = self._loads.load(ref, now)
+        return Known(Decimal(load.value.in_flight), load.at) if isinstance(load, Known) else load
 
 
 _ZERO = Count()

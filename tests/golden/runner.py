@@ -17,7 +17,7 @@ from controller.api.registry import VALIDATION
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.values import parse
 from controller.reconcile.controller import Controller
-from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.dependencies import Dependencies
 from controller.store.objects import ObjectRef, StoredObject
 from tests.support.proxies import AllProgrammed
 from tests.support.resources import decoded
@@ -73,10 +73,10 @@ async def result_of(case: Path) -> Result:
     store, published = MemoryStore(objects), LastSnapshot()
     controller = Controller(
         store,
-        Surroundings(
+        Dependencies(
             proxies=AllProgrammed(),
             clock=lambda: NOW,
-            observer=lambda model, decision: None,
+            on_decision=lambda model, decision: None,
             default_remote=configuration.default_remote_backend,
         ),
     )

@@ -26,7 +26,7 @@ from controller.api.schema.values import parse
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
 from controller.reconcile.controller import Controller
-from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.dependencies import Dependencies
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from tests.support.envoy import Envoy
@@ -176,10 +176,10 @@ async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIte
         KubeClient.from_environment(api_server.kubeconfig) as client,
         KubeStore(client, KINDS, (namespace,)) as store,
     ):
-        around = Surroundings(
+        around = Dependencies(
             proxies=AllProgrammed(),
             clock=lambda: datetime.now(UTC),
-            observer=lambda model, decision: None,
+            on_decision=lambda model, decision: None,
             ports=AllocatedPorts(),
         )
         delivery = Delivery(store, server, Gateway(network.host(1)))

@@ -13,7 +13,7 @@ import pytest
 from controller.frontend.ports import AllocatedPorts
 from controller.observe.index import KINDS
 from controller.reconcile.controller import Controller
-from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.dependencies import Dependencies
 from controller.store.cache import Cache
 from controller.store.kube import KubeStore
 from controller.store.objects import ObjectRef
@@ -39,10 +39,10 @@ class Controlled:
     async def controller(self) -> AsyncIterator[KubeStore]:
         """Run a controller here, as one of a cluster runs."""
         async with running_store(self._cluster.kubeconfig, KINDS, self._namespace) as store:
-            around = Surroundings(
+            around = Dependencies(
                 proxies=AllProgrammed(),
                 clock=lambda: datetime.now(UTC),
-                observer=lambda model, decision: None,
+                on_decision=lambda model, decision: None,
                 ports=AllocatedPorts(),
             )
             self._reader = Reader(store, "ModelDeployment")

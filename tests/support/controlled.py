@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from controller.frontend.ports import AllocatedPorts
 from controller.reconcile.controller import Controller
-from controller.reconcile.surroundings import Surroundings
+from controller.reconcile.dependencies import Dependencies
 from controller.store.events import Event
 from tests.support.clock import Clock
 from tests.support.objects import a_model, a_service
@@ -40,13 +40,13 @@ class Running:
 @asynccontextmanager
 async def controlled(store, clock=None, **around) -> AsyncIterator[Running]:
     running = Running(None, clock or Clock())
-    surroundings = Surroundings(
+    dependencies = Dependencies(
         proxies=around.pop("proxies", AllProgrammed()),
         clock=running.clock,
-        observer=lambda model, decision: running.decisions.append((model, decision)),
+        on_decision=lambda model, decision: running.decisions.append((model, decision)),
         events=running,
     )
-    running.controller = Controller(store, replace(surroundings, **around))
+    running.controller = Controller(store, replace(dependencies, **around))
     task = asyncio.create_task(running.controller.run())
     try:
         await settled()

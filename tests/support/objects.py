@@ -21,6 +21,7 @@ from typing import Any, Self
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME, EndpointSlice, Service, Workload
 from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
 from controller.api.schema.values import parse
+from controller.intent.intent import Intent, intent_of_model
 from controller.store.objects import ObjectRef, StoredObject
 
 CREATED = "2026-01-01T00:00:00Z"
@@ -81,6 +82,9 @@ class KubeObject:
 class AModel(KubeObject):
     def parsed(self) -> ModelDeployment:
         return parse(ModelDeployment, self.raw)
+
+    def intent(self) -> Intent:
+        return intent_of_model(self.parsed(), 1)
 
     def disabled(self) -> Self:
         return self._with(False, "spec", "enabled")

@@ -1,15 +1,36 @@
 """What Envoys report, without any."""
 
+from dataclasses import dataclass
+
+from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote, Route
-from controller.observe.proxies import ProxyReport
+from controller.observe.proxies import Programmed, ProxyFacts
 from controller.store.objects import ObjectRef
 
 
 class AllProgrammed:
-    """One Envoy, which has acknowledged everything."""
+    """One Envoy, which has acknowledged everything. Others report differently by what they override."""
 
-    def report(self, model: ObjectRef, route: Route) -> ProxyReport:
-        return ProxyReport(connected=1, programmed=1)
+    def report(self, model: ObjectRef, route: Route) -> Programmed | None:
+        return Programmed(connected=1, programmed=1)
 
-    def remote(self, model: ObjectRef, remote: Remote) -> None:
+    def remote(self, model: ObjectRef, remote: Remote) -> RemoteHealth | None:
         """Nobody has found out anything about any remote backend."""
+        return None
+
+    def facts(self, ref: ObjectRef) -> ProxyFacts:
+        return _Facts((), model=ref, reports=self)
+
+
+@dataclass(frozen=True)
+class _Facts(ProxyFacts):
+    """Says of any route what the double says."""
+
+    model: ObjectRef = ObjectRef("", "", "")
+    reports: AllProgrammed = AllProgrammed()
+
+    def programmed(self, route: Route) -> Programmed | None:
+        return self.reports.report(self.model, route)
+
+    def health_of(self, remote: Remote) -> RemoteHealth | None:
+        return self.reports.remote(self.model, remote)

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.scalars import parse_duration
 from controller.api.schema.values import parse
-from controller.decision import Decision, Facts, Known, LocalFacts, Memory, RemoteFacts, Unknown, decide, terms_for
+from controller.decision import Decision, Facts, LocalFacts, Memory, RemoteFacts, decide
+from controller.intent.intent import intent_of_model
 
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,11 +34,12 @@ def model_of(case: dict[str, Any], step: dict[str, Any]) -> ModelDeployment:
     )
 
 
-def facts_of(step: dict[str, Any], now: datetime) -> Facts:
+def facts_of(step: dict[str, Any], *, may_leave: bool) -> Facts:
     ready, total = map(int, step["local"].split("/"))
     remote = step.get("remote")
-    health = Known(RemoteFacts(healthy=remote == "up"), now) if remote else Unknown("not measured")
-    return Facts(local=LocalFacts(ready=ready, total=total), remote=health)
+    health = RemoteHealth(healthy=remote == "up") if remote else unknown("not measured")
+    remotes = (RemoteFacts("remote", health),) if may_leave else ()
+    return Facts(local=LocalFacts(ready=ready, total=total), remotes=remotes)
 
 
 def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedelta, Decision]]:
@@ -46,9 +49,9 @@ def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedel
         if restarts:
             memory = Memory.model_validate_json(memory.model_dump_json(by_alias=True, exclude_none=True))
         model = model_of(case, step)
-        terms, errors = terms_for(model, can_leave=model.spec.offloading_config is not None)
-        assert not errors
-        decision, memory = decide(terms, facts_of(step, now), memory, now)
+        intent = intent_of_model(model, 1)
+        assert not intent.faults
+        decision, memory = decide(intent.terms, facts_of(step, may_leave=intent.offloads), memory, now)
         yield now - START, decision
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema, computed_field
 
+from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Route, Split
 from controller.api.schema.scalars import Percent, Port, Time
 from controller.api.schema.values import ForeignValue
@@ -93,6 +94,32 @@ class RemoteStatus(ForeignValue):
     """The host that requests are sent to."""
     healthy: bool | None = None
     """Whether it answers; absent while nothing knows."""
+    reason: str | None = None
+    """Why, in one word; absent while nothing knows."""
+    message: str | None = None
+    """Why, in a sentence."""
+    since: Time | None = None
+    """Since when it answers, or does not."""
+
+    @classmethod
+    def of(cls, host: str, health: RemoteHealth | None) -> Self:
+        """Build the status of a backend of this health, None while nobody knows anything of it."""
+        known = health or RemoteHealth()
+        return cls(
+            host=host,
+            healthy=known.healthy,
+            reason=known.reason or None,
+            message=known.message or None,
+            since=known.since,
+        )
+
+    @property
+    def health(self) -> RemoteHealth | None:
+        """The health that this was built from."""
+        known = RemoteHealth(
+            healthy=self.healthy, reason=self.reason or "", message=self.message or "", since=self.since
+        )
+        return None if known == RemoteHealth() else known
 
 
 class SignalStatus(ForeignValue):

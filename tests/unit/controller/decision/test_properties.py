@@ -5,18 +5,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.decision import (
-    Facts,
-    Known,
-    LocalFacts,
-    Memory,
-    Override,
-    Reason,
-    RemoteFacts,
-    Terms,
-    Unknown,
-    decide,
-)
+from controller.api.contract.health import RemoteHealth, unknown
+from controller.api.contract.route import Split
+from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, decide
+from controller.decision.rules import allocate
+from controller.intent.terms import Override, Terms
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,21 +20,25 @@ overrides = st.none() | st.builds(
 terms = st.builds(
     Terms,
     enabled=st.booleans(),
-    offloading=st.booleans(),
     paused=st.booleans(),
     override=overrides,
     recover_after=seconds,
     step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
 )
-remotes = st.sampled_from([Unknown("?"), Known(RemoteFacts(True), START), Known(RemoteFacts(False, "503"), START)])
+UNKNOWN, UP, DOWN = unknown("?"), RemoteHealth(healthy=True), RemoteHealth(healthy=False, message="503")
+# None, one or two remote backends that may be used.
+remotes = st.lists(st.sampled_from([UNKNOWN, UP, DOWN]), max_size=2).map(
+    lambda healths: tuple(RemoteFacts(f"remote-{number}", health) for number, health in enumerate(healths, start=1))
+)
 facts = st.builds(
-    lambda ready, more, remote: Facts(LocalFacts(ready, ready + more), remote), *[st.integers(0, 3)] * 2, remotes
+    lambda ready, more, remotes: Facts(LocalFacts(ready, ready + more), remotes), *[st.integers(0, 3)] * 2, remotes
 )
 # What happened: what was known, and how long after the moment before. A clock may be set back.
 histories = st.lists(st.tuples(facts, st.integers(-2_000, 30_000)), max_size=8)
 
-RECOVERABLE = Terms(enabled=True, offloading=True)
-HEALTHY = Facts(LocalFacts(1, 1), Known(RemoteFacts(True), START))
+RECOVERABLE = Terms(enabled=True)
+REMOTES = (RemoteFacts("remote", UP),)
+HEALTHY = Facts(LocalFacts(1, 1), REMOTES)
 
 
 def lived_through(asked, history):
@@ -57,6 +54,8 @@ def test_a_split_is_a_hundred_and_explains_itself(asked, history, known):
     memory, now = lived_through(asked, history)
     decision, _ = decide(asked, known, memory, now)
     assert decision.split.local + decision.split.remote == 100
+    assert decision.shares.split == decision.split
+    assert {one.name for one in decision.shares.remotes} <= {one.name for one in known.remotes}
     assert decision.message and decision.returns
     assert decision.reason == next(verdict.reason for verdict in decision.verdicts if verdict.matched)
     assert [verdict.reason for verdict in decision.verdicts] == list(Reason)
@@ -100,10 +99,8 @@ def test_nothing_changes_before_wake_at(asked, history, known, part):
 
 @given(histories, seconds, st.integers(100, 20_000))
 def test_prior_fault_1_traffic_returns_to_local_after_any_failure(history, recover_after, step):
-    asked = Terms(
-        enabled=True, offloading=True, recover_after=recover_after, step_interval=timedelta(milliseconds=step)
-    )
-    memory, now = lived_through(asked, [*history, (Facts(LocalFacts(0, 1)), 0)])
+    asked = Terms(enabled=True, recover_after=recover_after, step_interval=timedelta(milliseconds=step))
+    memory, now = lived_through(asked, [*history, (Facts(LocalFacts(0, 1), REMOTES), 0)])
     shares = []
     while True:
         decision, memory = decide(asked, HEALTHY, memory, now)
@@ -120,7 +117,7 @@ def test_prior_fault_1_traffic_returns_to_local_after_any_failure(history, recov
 def test_prior_fault_12_what_is_not_enabled_or_may_not_leave_stays_local(asked, history, known):
     memory, now = lived_through(asked, history)
     decision, _ = decide(asked, known, memory, now)
-    if not (asked.enabled and asked.offloading):
+    if not (asked.enabled and known.remotes):
         assert (str(decision.split), decision.reason) == ("100/0", Reason.DISABLED)
 
 
@@ -130,3 +127,23 @@ def test_a_memory_from_a_clock_that_is_ahead_is_understood(known, milliseconds):
     memory = Memory(local_lost_at=ahead, local_back_at=ahead)
     decision, _ = decide(RECOVERABLE, known, memory, START)
     assert decision.split.local + decision.split.remote == 100
+
+
+def test_what_leaves_goes_to_the_first_remote_that_is_not_down():
+    def share(*healths):
+        remotes = tuple(RemoteFacts(f"remote-{number}", one) for number, one in enumerate(healths, start=1))
+        return {one.name: one.percent for one in allocate(Split.away(30), remotes).remotes}
+
+    assert share(UP, UP) == share(UNKNOWN, UP) == share(UP, DOWN) == share(DOWN, DOWN) == {"remote-1": 30}
+    assert share(DOWN, UP) == share(DOWN, UNKNOWN) == {"remote-2": 30}
+    assert allocate(Split.away(0), ()).local == 100
+
+
+def test_one_remote_that_may_answer_is_enough():
+    remotes = (RemoteFacts("remote-1", DOWN), RemoteFacts("remote-2", UP))
+    decision, _ = decide(RECOVERABLE, Facts(LocalFacts(0, 1), remotes), Memory(), START)
+    assert (str(decision.split), decision.reason) == ("0/100", Reason.LOCAL_DOWN)
+    asked = Terms(enabled=True, override=Override(30))
+    assert str(decide(asked, Facts(LocalFacts(1, 1), remotes), Memory(), START)[0].split) == "70/30"
+    down = Facts(LocalFacts(1, 1), (RemoteFacts("remote-1", DOWN), RemoteFacts("remote-2", DOWN)))
+    assert decide(RECOVERABLE, down, Memory(), START)[0].reason == Reason.REMOTE_DOWN

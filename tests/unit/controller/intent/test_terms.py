@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.decision import Override, terms_for
-from controller.intent.terms import parse_override
+from controller.api.resources.backend import RemoteBackend
+from controller.intent.terms import Override, parse_override
+from controller.observe.remotes import remotes_of
 from tests.support.objects import a_model
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,22 +75,22 @@ def test_it_ends_at_the_moment_it_names():
 
 
 def test_the_terms_of_a_model():
-    model = a_model().offloading(recoverAfter="7s", stepInterval="2s").paused().parsed()
-    terms, errors = terms_for(model, can_leave=True)
-    assert (terms.enabled, terms.offloading, terms.paused, terms.override) == (True, True, True, None)
+    intent = a_model().offloading(recoverAfter="7s", stepInterval="2s").paused().intent()
+    terms = intent.terms
+    assert (terms.enabled, intent.offloads, terms.paused, terms.override) == (True, True, True, None)
     assert (terms.recover_after, terms.step_interval) == (timedelta(seconds=7), timedelta(seconds=2))
-    assert errors == ()
+    assert intent.faults == ()
 
 
-@pytest.mark.parametrize(("model", "can_leave"), [(a_model(), True), (a_model().offloading(), False)])
-def test_nothing_leaves_without_a_config_and_a_backend(model, can_leave):
-    terms, _ = terms_for(model.parsed(), can_leave=can_leave)
-    assert not terms.offloading
+@pytest.mark.parametrize(("model", "default"), [(a_model(), RemoteBackend(host="r")), (a_model().offloading(), None)])
+def test_nothing_leaves_without_a_config_and_a_backend(model, default):
+    assert remotes_of(model.intent(), default) == ()
 
 
 def test_an_annotation_that_cannot_be_read_is_told_and_has_no_effect():
     annotated = a_model().annotated(**{"beamlit.com/paused": "yes", "beamlit.com/override": "half"})
-    terms, errors = terms_for(annotated.parsed(), can_leave=True)
+    intent = annotated.intent()
+    terms, errors = intent.terms, intent.faults
     assert (terms.paused, terms.override) == (False, None)
     assert [error.dotted for error in errors] == [
         "metadata.annotations.beamlit.com/override",

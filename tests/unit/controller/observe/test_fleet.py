@@ -3,7 +3,7 @@
 from controller.api.contract.reports import ReplicaReport, RouteReport
 from controller.api.contract.route import Route
 from controller.api.timing import REAL
-from controller.observe.proxies import Fleet
+from controller.observe.proxies import Fleet, Programmed
 from controller.store.objects import ObjectRef
 from tests.support.routes import a_route
 
@@ -23,6 +23,11 @@ def said(route: Route | None = ROUTE, connected: int = 0, programmed: int = 0, *
     )
 
 
+def report_of(fleet: Fleet, route: Route = ROUTE) -> Programmed | None:
+    facts = fleet.facts(MODEL)
+    return facts and facts.programmed(route)
+
+
 def heard(**replicas: RouteReport) -> Fleet:
     fleet = Fleet()
     for replica, report in replicas.items():
@@ -32,68 +37,68 @@ def heard(**replicas: RouteReport) -> Fleet:
 
 
 def test_nobody_was_heard():
-    assert Fleet().report(MODEL, ROUTE) is None
+    assert report_of(Fleet()) is None
 
 
 def test_a_replica_in_the_middle_of_its_first_list_does_not_count():
     fleet = Fleet()
     fleet.expect("one")
     fleet.hear("one", said(ROUTE, 1, 1))
-    assert fleet.report(MODEL, ROUTE) is None
+    assert report_of(fleet) is None
 
 
 def test_while_a_replica_is_awaited_nothing_is_said():
     fleet = heard(one=said(ROUTE, 1, 1))
     fleet.expect("two")
-    assert fleet.report(MODEL, ROUTE) is None
+    assert report_of(fleet) is None
     fleet.drop("two")
-    assert fleet.report(MODEL, ROUTE).programmed == 1
+    assert report_of(fleet).programmed == 1
 
 
 def test_envoys_of_all_replicas_add_up():
-    report = heard(one=said(ROUTE, 2, 1), two=said(ROUTE, 3, 3)).report(MODEL, ROUTE)
+    report = report_of(heard(one=said(ROUTE, 2, 1), two=said(ROUTE, 3, 3)))
     assert (report.connected, report.programmed) == (5, 4)
 
 
 def test_an_older_route_is_not_this_one():
-    report = heard(one=said(ROUTE, 1, 1), two=said(OLDER, 1, 1, "refused")).report(MODEL, ROUTE)
+    report = report_of(heard(one=said(ROUTE, 1, 1), two=said(OLDER, 1, 1, "refused")))
     assert (report.connected, report.programmed, report.refusals) == (2, 1, ())
 
 
 def test_the_same_refusal_of_two_replicas_is_said_once():
-    report = heard(one=said(ROUTE, 1, 0, "no secret"), two=said(ROUTE, 1, 0, "no secret")).report(MODEL, ROUTE)
+    report = report_of(heard(one=said(ROUTE, 1, 0, "no secret"), two=said(ROUTE, 1, 0, "no secret")))
     assert report.refusals == ("no secret",)
 
 
 def test_a_replica_without_envoys_is_a_report_all_the_same():
-    report = heard(one=said(ROUTE)).report(MODEL, ROUTE)
+    report = report_of(heard(one=said(ROUTE)))
     assert (report.connected, report.programmed) == (0, 0)
 
 
 def test_a_replica_that_is_gone_does_not_count():
     fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE, 1, 0))
     fleet.drop("two")
-    assert fleet.report(MODEL, ROUTE).connected == 1
+    assert report_of(fleet).connected == 1
     fleet.drop("one")
-    assert fleet.report(MODEL, ROUTE) is None
+    assert report_of(fleet) is None
 
 
 def test_a_replica_that_began_anew_without_a_model_no_longer_has_it():
     fleet = heard(one=said(ROUTE, 1, 1))
     fleet.complete("one", frozenset())
-    assert fleet.report(MODEL, ROUTE).connected == 0
+    assert report_of(fleet).connected == 0
 
 
 def test_a_model_that_is_no_longer_served_is_forgotten():
     fleet = heard(one=said(ROUTE, 1, 1))
     fleet.hear("one", said(None))
-    assert fleet.report(MODEL, ROUTE).connected == 0
+    assert report_of(fleet).connected == 0
 
 
 def test_a_replica_that_was_not_told_of_a_model_yet_will_serve_it_to_all_its_envoys():
     fleet = heard(one=said(None))
     fleet.count("one", ReplicaReport(envoys=2), 0)
-    report = fleet.report(MODEL, ROUTE)
+    report = report_of(fleet)
     assert (report.connected, report.programmed) == (2, 0)
 
 
@@ -101,11 +106,11 @@ def test_envoys_that_change_from_one_replica_to_another_take_nothing_back():
     fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE))
     assert fleet.count("one", ReplicaReport(envoys=1), 100)
     fleet.drop("one")
-    assert fleet.report(MODEL, ROUTE) is None
+    assert report_of(fleet) is None
     assert not fleet.count("two", ReplicaReport(envoys=0), 102)
-    assert fleet.report(MODEL, ROUTE) is None
+    assert report_of(fleet) is None
     fleet.hear("two", said(ROUTE, 1, 1))
-    assert fleet.report(MODEL, ROUTE).programmed == 1
+    assert report_of(fleet).programmed == 1
 
 
 def test_envoys_that_go_and_do_not_come_back_are_gone():
@@ -113,7 +118,7 @@ def test_envoys_that_go_and_do_not_come_back_are_gone():
     fleet.count("one", ReplicaReport(envoys=1), 100)
     fleet.hear("one", said(ROUTE))
     assert not fleet.count("one", ReplicaReport(envoys=0), 102)
-    assert fleet.report(MODEL, ROUTE) is None
+    assert report_of(fleet) is None
     assert fleet.count("one", ReplicaReport(envoys=0), 100 + REAL.reports.envoys_away)
-    assert fleet.report(MODEL, ROUTE).connected == 0
+    assert report_of(fleet).connected == 0
     assert fleet.count("one", ReplicaReport(envoys=1), 120)

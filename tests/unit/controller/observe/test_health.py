@@ -4,25 +4,26 @@ from datetime import UTC, datetime
 
 import pytest
 
+from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.reports import RemoteReport, RouteReport
-from controller.decision import Known, RemoteFacts, Unknown
-from controller.observe.proxies import Fleet, remote_facts
+from controller.observe.proxies import Fleet, ProxyFacts, ReplicaFacts
 from controller.store.objects import ObjectRef
 from tests.support.routes import a_remote, a_route
 
 REMOTE = a_remote()
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-UNCHECKED = Unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
+UNCHECKED = unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
 
 
 def said(healthy=None, words="", *, remote=REMOTE):
     reason, since = ("", None) if healthy is None else ("Answering" if healthy else "NotConnected", SINCE)
     found = RemoteReport(backend=remote.digest, healthy=healthy, reason=reason, message=words, since=since)
-    return RouteReport(namespace="default", name="a", route=a_route(remote).digest, remote=found)
+    return RouteReport(namespace="default", name="a", route=a_route(remote).digest, remotes=(found,))
 
 
 def known(healthy, words):
-    return Known(RemoteFacts(healthy, words, "Answering" if healthy else "NotConnected"), SINCE)
+    reason = "Answering" if healthy else "NotConnected"
+    return RemoteHealth(healthy=healthy, message=words, reason=reason, since=SINCE)
 
 
 OLDER = RouteReport(namespace="default", name="a", route="x")
@@ -48,20 +49,21 @@ OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
     ],
 )
 def test_who_finds_it_healthy_is_right_and_nothing_is_said_while_somebody_may(reports, expected):
-    assert remote_facts(reports, REMOTE) == expected
+    facts = ProxyFacts(tuple(ReplicaFacts(report, envoys=1) for report in reports))
+    assert facts.health_of(REMOTE) == expected
 
 
 def test_a_fleet_says_nothing_before_every_replica_was_heard():
     model, fleet = ObjectRef("ModelDeployment", "default", "a"), Fleet()
-    assert fleet.remote(model, REMOTE) is None
+    assert fleet.facts(model) is None
     fleet.expect("one")
     fleet.expect("two")
     fleet.complete("one", frozenset((fleet.hear("one", DOWN),)))
-    assert fleet.remote(model, REMOTE) is None
+    assert fleet.facts(model) is None
     fleet.complete("two", frozenset((fleet.hear("two", UP),)))
-    assert fleet.remote(model, REMOTE) == known(True, "up")
+    assert fleet.facts(model).health_of(REMOTE) == known(True, "up")
     fleet.drop("two")
-    assert fleet.remote(model, REMOTE) == known(False, "down")
+    assert fleet.facts(model).health_of(REMOTE) == known(False, "down")
 
 
 def test_another_split_is_not_another_backend():

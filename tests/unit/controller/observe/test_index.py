@@ -1,89 +1,89 @@
 """Which models an object concerns."""
 
-from controller.observe.index import World
+from controller.observe.index import ObjectIndex
 from controller.store.protocol import Batch
 from tests.support.objects import a_deployment, a_model, a_service, a_slice
-from tests.support.world import world_of
+from tests.support.world import index_of
 
 MODEL = a_model().ref
 
 
-def changed(world: World, *objects, version="2"):
-    return world.apply(Batch(changed=tuple(one.stored(version=version) for one in objects)))
+def changed(index: ObjectIndex, *objects, version="2"):
+    return index.apply(Batch(changed=tuple(one.stored(version=version) for one in objects)))
 
 
 def test_a_model_concerns_itself():
-    world = World()
-    assert changed(world, a_model()) == {MODEL}
-    assert world.model(MODEL).model == a_model().parsed()
+    index = ObjectIndex()
+    assert changed(index, a_model()) == {MODEL}
+    assert index.intent(MODEL).intent == a_model().intent()
 
 
 def test_an_object_that_nobody_refers_to_concerns_nobody():
-    assert changed(world_of(a_model()), a_service(), a_slice(), a_deployment()) == frozenset()
+    assert changed(index_of(a_model()), a_service(), a_slice(), a_deployment()) == frozenset()
 
 
 def test_what_a_model_refers_to_concerns_it_even_before_it_exists():
-    world = world_of(a_model())
-    world.refers(MODEL, [a_service().ref, a_deployment().ref])
-    assert changed(world, a_service()) == {MODEL}
-    assert changed(world, a_deployment()) == {MODEL}
-    assert world.apply(Batch(deleted=(a_service().ref,))) == {MODEL}
+    index = index_of(a_model())
+    index.refers(MODEL, [a_service().ref, a_deployment().ref])
+    assert changed(index, a_service()) == {MODEL}
+    assert changed(index, a_deployment()) == {MODEL}
+    assert index.apply(Batch(deleted=(a_service().ref,))) == {MODEL}
 
 
 def test_a_slice_concerns_who_refers_to_its_service():
-    world = world_of(a_model(), a_slice())
-    world.refers(MODEL, [a_service().ref])
-    assert changed(world, a_slice().ready("10.0.0.1")) == {MODEL}
-    assert world.apply(Batch(deleted=(a_slice().ref,))) == {MODEL}
-    assert list(world.slices("default", "a")) == []
+    index = index_of(a_model(), a_slice())
+    index.refers(MODEL, [a_service().ref])
+    assert changed(index, a_slice().ready("10.0.0.1")) == {MODEL}
+    assert index.apply(Batch(deleted=(a_slice().ref,))) == {MODEL}
+    assert list(index.slices("default", "a")) == []
 
 
 def test_a_slice_that_moves_to_another_service_concerns_both():
-    world = world_of(a_model(), a_model("b"), a_slice())
-    world.refers(MODEL, [a_service().ref])
-    world.refers(a_model("b").ref, [a_service("b").ref])
-    assert changed(world, a_slice("b").named(a_slice().ref.name)) == {MODEL, a_model("b").ref}
+    index = index_of(a_model(), a_model("b"), a_slice())
+    index.refers(MODEL, [a_service().ref])
+    index.refers(a_model("b").ref, [a_service("b").ref])
+    assert changed(index, a_slice("b").named(a_slice().ref.name)) == {MODEL, a_model("b").ref}
 
 
 def test_new_references_take_the_place_of_the_old():
-    world = world_of(a_model())
-    world.refers(MODEL, [a_service().ref])
-    world.refers(MODEL, [a_service("b").ref])
-    assert changed(world, a_service()) == frozenset()
-    assert changed(world, a_service("b")) == {MODEL}
-    world.refers(MODEL, ())
-    assert changed(world, a_service("b"), version="3") == frozenset()
+    index = index_of(a_model())
+    index.refers(MODEL, [a_service().ref])
+    index.refers(MODEL, [a_service("b").ref])
+    assert changed(index, a_service()) == frozenset()
+    assert changed(index, a_service("b")) == {MODEL}
+    index.refers(MODEL, ())
+    assert changed(index, a_service("b"), version="3") == frozenset()
 
 
 def test_the_same_version_again_concerns_nobody():
-    world = world_of(a_model())
-    assert world.apply(Batch(changed=(a_model().stored(),))) == frozenset()
+    index = index_of(a_model())
+    assert index.apply(Batch(changed=(a_model().stored(),))) == frozenset()
 
 
 def test_a_full_list_takes_away_what_it_lacks():
-    world = world_of(a_model(), a_model("b"))
-    assert world.apply(Batch(changed=(a_model().stored(),), complete=True)) == {a_model("b").ref}
-    assert world.model(a_model("b").ref) is None
+    index = index_of(a_model(), a_model("b"))
+    assert index.apply(Batch(changed=(a_model().stored(),), complete=True)) == {a_model("b").ref}
+    assert index.intent(a_model("b").ref) is None
 
 
 def test_what_another_writer_forced_in_counts_as_absent():
-    world = world_of(a_service().port(0))
-    assert world.service("default", "a") is None
-    changed(world, a_service().port(80))
-    assert world.service("default", "a").spec.ports[0].port == 80
+    index = index_of(a_service().port(0))
+    assert index.service("default", "a") is None
+    changed(index, a_service().port(80))
+    assert index.service("default", "a").spec.ports[0].port == 80
 
 
 def test_a_model_that_cannot_be_read_is_not_one_that_is_gone():
-    world = world_of(a_model().fronting("a")._with("yes", "spec", "enabled"))
-    seen = world.model(MODEL)
-    assert seen.model is None
+    index = index_of(a_model().fronting("a")._with("yes", "spec", "enabled"))
+    seen = index.intent(MODEL)
+    assert seen.intent is None
     assert [str(error) for error in seen.errors] == ["spec.enabled: must be true or false, is a string"]
-    world.apply(Batch(deleted=(MODEL,)))
-    assert world.model(MODEL) is None
+    index.apply(Batch(deleted=(MODEL,)))
+    assert index.intent(MODEL) is None
 
 
 def test_what_can_be_read_of_a_strange_status_is_kept():
-    world = World()
-    world.apply(Batch(changed=(a_model().stored(status={"servingPort": 10000, "history": "long", "split": {}}),)))
-    status = world.model(MODEL).status
+    index = ObjectIndex()
+    index.apply(Batch(changed=(a_model().stored(status={"servingPort": 10000, "history": "long", "split": {}}),)))
+    status = index.intent(MODEL).status
     assert (status.serving_port, status.history, status.split) == (10000, (), None)

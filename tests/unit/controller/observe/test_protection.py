@@ -5,7 +5,7 @@ import pytest
 from controller.api.contract.credentials import CredentialSource
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.remotes import RemoteNotUsableError, remote_route
+from controller.observe.remotes import RemoteNotUsableError, remotes_of
 from tests.support.objects import a_model
 
 HUSH = "hush-hush"
@@ -14,7 +14,7 @@ OF_SECRET = CredentialSource.of_secret
 
 
 def remote(host="models.example", **backend):
-    return remote_route(a_model().with_remote(host, **backend).parsed(), None)
+    return remotes_of(a_model().with_remote(host, **backend).intent(), None)[0]
 
 
 def oauth(**config):
@@ -85,7 +85,7 @@ def test_where_an_api_key_comes_from(ref, key):
 @pytest.mark.parametrize("secret", [{}, {"clientSecret": HUSH}])
 def test_of_the_default_backend_the_xds_server_alone_needs_the_secret(secret):
     default = parse(DefaultRemoteBackend, {"host": "run.example", "scheme": "https", "authConfig": oauth(**secret)})
-    route = remote_route(a_model().offloading().parsed(), default)
+    (route,) = remotes_of(a_model().offloading().intent(), default)
     assert route.auth.oauth.client_secret == CredentialSource(source="DefaultBackend")
 
 
@@ -108,5 +108,5 @@ def oauth_with(**config):
 def test_nothing_leaves_without_the_protection_asked_for(asked, field):
     default = parse(DefaultRemoteBackend, {"host": "h", **asked})
     with pytest.raises(RemoteNotUsableError, match=f"^remoteBackend.{field}: ") as caught:
-        remote_route(a_model().offloading().parsed(), default)
+        remotes_of(a_model().offloading().intent(), default)
     assert HUSH not in str(caught.value)

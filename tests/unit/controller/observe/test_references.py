@@ -8,42 +8,43 @@ from controller.api.contract.route import HttpCheck, LocalBackend, Route, Split
 from controller.api.kubernetes.endpoints import Replica, admit_pods
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.references import kept_front, resolve, service_ref, workload_ref
+from controller.observe.references import front_of_route, resolve
 from controller.store.objects import ObjectRef
 from tests.support.objects import a_deployment, a_model, a_service, a_slice
-from tests.support.world import world_of
+from tests.support.world import index_of
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example"})
 
 
 def test_a_service_with_its_replicas():
-    world = world_of(a_service().port(80), a_slice().ready("10.0.0.2").not_ready("10.0.0.1"))
-    resolved = resolve(a_model().with_remote("r").parsed(), world, None)
+    world = index_of(a_service().port(80), a_slice().ready("10.0.0.2").not_ready("10.0.0.1"))
+    resolved = resolve(a_model().with_remote("r").intent(), world, None)
     assert resolved.faults == ()
-    assert resolved.remote.host == "r"
+    assert resolved.remotes[0].host == "r"
     assert resolved.front.port == 80
     assert resolved.front.local == LocalBackend(namespace="default", service="a", custom_endpoints=True)
     assert resolved.front.replicas == (Replica("10.0.0.1", 8080, False), Replica("10.0.0.2", 8080, True))
 
 
 def test_a_node_port_is_where_envoy_listens():
-    world = world_of(a_service().port(80, nodePort=30080))
-    assert resolve(a_model().parsed(), world, None).front.port == 30080
+    world = index_of(a_service().port(80, nodePort=30080))
+    assert resolve(a_model().intent(), world, None).front.port == 30080
 
 
 def test_the_replicas_of_a_named_port():
     service = a_service().port(80, name="http", target="web").port(90, name="admin", target="adm")
     slices = a_slice().ready("10.0.0.1").port(9000, "admin").and_port(8000, "http")
-    front = resolve(a_model().fronting("a", "web").parsed(), world_of(service, slices), None).front
+    front = resolve(a_model().fronting("a", "web").intent(), index_of(service, slices), None).front
     assert front.local.port_name == "http"
     assert front.replicas == (Replica("10.0.0.1", 8000, True),)
 
 
 def test_references_default_to_the_objects_own_namespace():
-    model = a_model().in_namespace("ml").parsed()
-    assert service_ref(model) == ObjectRef("Service", "ml", "a")
-    assert workload_ref(model) == ObjectRef("Deployment", "ml", "a")
-    assert service_ref(a_model().fronting("s", namespace="other").parsed()) == ObjectRef("Service", "other", "s")
+    intent = a_model().in_namespace("ml").intent()
+    assert intent.target.service == ObjectRef("Service", "ml", "a")
+    assert intent.workload == ObjectRef("Deployment", "ml", "a")
+    elsewhere = a_model().fronting("s", namespace="other").intent()
+    assert elsewhere.target.service == ObjectRef("Service", "other", "s")
 
 
 @pytest.mark.parametrize(
@@ -82,24 +83,24 @@ def test_references_default_to_the_objects_own_namespace():
     ],
 )
 def test_prior_fault_13_what_is_missing_is_told(model, reason, words):
-    (fault,) = resolve(model.parsed(), world_of(a_service().port(80)), None).faults
+    (fault,) = resolve(model.intent(), index_of(a_service().port(80)), None).faults
     assert (fault.reason, fault.message) == (reason, words)
 
 
 def test_every_fault_is_told():
-    resolved = resolve(a_model().fronting("b").offloading().parsed(), world_of(), None)
+    resolved = resolve(a_model().fronting("b").offloading().intent(), index_of(), None)
     assert [fault.reason for fault in resolved.faults] == ["ServiceNotFound", "NoRemoteBackend"]
-    assert (resolved.front, resolved.remote) == (None, None)
+    assert (resolved.front, resolved.remotes) == (None, ())
 
 
 def test_no_offloading_needs_no_remote_backend():
-    resolved = resolve(a_model().parsed(), world_of(a_service().port(80)), DEFAULT)
-    assert (resolved.faults, resolved.remote) == ((), None)
+    resolved = resolve(a_model().intent(), index_of(a_service().port(80)), DEFAULT)
+    assert (resolved.faults, resolved.remotes) == ((), ())
 
 
 def test_a_kept_front_has_the_replicas_of_now():
     route = Route.between(port=80, split=Split.away(0), local=LocalBackend(namespace="default", service="a"))
-    front = kept_front(route, world_of(a_slice().ready("10.0.0.7")))
+    front = front_of_route(route, index_of(a_slice().ready("10.0.0.7")))
     assert (front.port, front.local) == (80, route.local)
     assert front.replicas == (Replica("10.0.0.7", 8080, True),)
 
@@ -126,29 +127,29 @@ UP = HttpCheck(path="/up", interval=timedelta(seconds=1))
     ],
 )
 def test_envoy_asks_what_the_kubelet_asks(target, deployment, check):
-    world = world_of(a_service().port(80, target=target), deployment)
-    assert resolve(a_model().parsed(), world, None).front.local.health_check == check
+    world = index_of(a_service().port(80, target=target), deployment)
+    assert resolve(a_model().intent(), world, None).front.local.health_check == check
 
 
 def test_a_service_with_a_selector_has_no_endpoints_of_others():
     service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
-    front = resolve(a_model().parsed(), world_of(service), None).front
+    front = resolve(a_model().intent(), index_of(service), None).front
     assert front.local.custom_endpoints is None
 
 
 def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
     service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
     of_its_own = a_slice().written_by("endpointslice-controller.k8s.io").ready("10.0.0.1", "127.0.0.1")
-    world = world_of(service, of_its_own, a_slice(suffix="2").ready("10.0.0.2"))
-    resolved = resolve(a_model().parsed(), world, None, admit_pods)
+    world = index_of(service, of_its_own, a_slice(suffix="2").ready("10.0.0.2"))
+    resolved = resolve(a_model().intent(), world, None, admit_pods)
     assert resolved.front.replicas == (Replica("10.0.0.1", 8080, True),)
-    assert [words.partition(":")[0] for words in resolved.refused] == [
+    assert [words.partition(":")[0] for words in resolved.front.refused] == [
         "EndpointSlice default/a-1",
         "EndpointSlice default/a-2 is not of the Service's own controllers",
     ]
     route = Route.between(port=80, split=Split.away(0), local=resolved.front.local)
-    kept = kept_front(route, world, admit_pods)
-    assert (kept.replicas, kept.refused) == (resolved.front.replicas, resolved.refused)
+    kept = front_of_route(route, world, admit_pods)
+    assert (kept.replicas, kept.refused) == (resolved.front.replicas, resolved.front.refused)
 
 
 @pytest.mark.parametrize(
@@ -175,33 +176,33 @@ def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
 )
 def test_a_model_sends_nothing_where_only_the_gateway_can(backend, field):
     model = a_model().with_remote(**backend)
-    world = world_of(a_service().port(80))
-    resolved = resolve(model.parsed(), world, None, admit_pods)
-    assert resolved.remote is None
+    world = index_of(a_service().port(80))
+    resolved = resolve(model.intent(), world, None, admit_pods)
+    assert resolved.remotes == ()
     assert resolved.front is not None
     (fault,) = resolved.faults
     assert fault.message.startswith(f"spec.offloadingConfig.{field}: ")
-    assert resolve(model.parsed(), world, None).remote is not None
+    assert resolve(model.intent(), world, None).remotes != ()
 
 
 def test_the_default_backend_is_the_operators_and_may_be_anywhere():
-    model, default = a_model().offloading().parsed(), RemoteBackend(host="127.0.0.1:8080")
-    assert resolve(model, world_of(a_service().port(80)), default, admit_pods).remote is not None
+    model, default = a_model().offloading().intent(), RemoteBackend(host="127.0.0.1:8080")
+    assert resolve(model, index_of(a_service().port(80)), default, admit_pods).remotes != ()
 
 
 def test_a_policy_that_nobody_asks_yet_keeps_everything_local():
     model = a_model().with_remote()._with([{"refType": "localPolicy", "name": "eu"}], "spec", "policies")
-    resolved = resolve(model.parsed(), world_of(a_service().port(80)), None)
-    assert resolved.remote is None
+    resolved = resolve(model.intent(), index_of(a_service().port(80)), None)
+    assert resolved.remotes == ()
     assert resolved.front is not None
     assert [fault.reason for fault in resolved.faults] == ["PolicyNotEnforced"]
 
 
 def test_a_policy_of_the_platform_is_the_platforms_to_enforce():
     model = a_model().with_remote()._with([{"refType": "remotePolicy", "name": "gpu"}], "spec", "policies")
-    assert resolve(model.parsed(), world_of(a_service().port(80)), None).remote is not None
+    assert resolve(model.intent(), index_of(a_service().port(80)), None).remotes != ()
 
 
 def test_how_long_a_replica_may_take_is_said_beside_it():
-    model = a_model().with_remote().offloading(firstByteTimeout="5s").parsed()
-    assert resolve(model, world_of(a_service().port(80)), None).front.local.first_byte_timeout == timedelta(seconds=5)
+    model = a_model().with_remote().offloading(firstByteTimeout="5s").intent()
+    assert resolve(model, index_of(a_service().port(80)), None).front.local.first_byte_timeout == timedelta(seconds=5)

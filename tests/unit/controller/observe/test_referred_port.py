@@ -2,8 +2,7 @@
 
 import pytest
 
-from controller.api.resources.references import PortReference
-from controller.observe.references import PortNotFoundError, referred_port
+from controller.observe.references import PortNotFoundError, port_of
 from tests.support.objects import a_service
 
 ONE = a_service().port(80, target=8080)
@@ -31,16 +30,16 @@ WITH_UDP = a_service().port(53, name="dns", protocol="UDP").port(80, name="http"
     ],
 )
 def test_one_port_fits(service, wanted, port):
-    assert referred_port(PortReference(name="a", target_port=wanted), service.parsed()).port == port
+    assert port_of(wanted, service.parsed()).port == port
 
 
 @pytest.mark.parametrize(("wanted", "port"), [(80, 80), (8080, 8080)])
 def test_the_port_comes_before_the_target_port(wanted, port):
-    assert referred_port(PortReference(name="a", target_port=wanted), CROSSED.parsed()).port == port
+    assert port_of(wanted, CROSSED.parsed()).port == port
 
 
 def test_the_target_port_comes_before_the_name():
-    assert referred_port(PortReference(name="a", target_port="web"), NAMED_AS_TARGET.parsed()).port == 80
+    assert port_of("web", NAMED_AS_TARGET.parsed()).port == 80
 
 
 @pytest.mark.parametrize(
@@ -56,5 +55,5 @@ def test_the_target_port_comes_before_the_name():
 )
 def test_the_choices_are_named_otherwise(service, wanted, words):
     with pytest.raises(PortNotFoundError) as caught:
-        referred_port(PortReference(name="a", target_port=wanted), service.parsed())
+        port_of(wanted, service.parsed())
     assert str(caught.value) == f"serviceRef.targetPort {words}"

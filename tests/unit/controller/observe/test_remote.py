@@ -7,7 +7,7 @@ import pytest
 from controller.api.contract.route import Header, HttpCheck
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.remotes import remote_route
+from controller.observe.remotes import remotes_of
 from tests.support.objects import a_model
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example:8080", "pathPrefix": "/$workspace/models/$model"})
@@ -24,7 +24,7 @@ DEFAULT = parse(RemoteBackend, {"host": "default.example:8080", "pathPrefix": "/
     ],
 )
 def test_where_to_connect_and_what_to_send_as_the_host(host, address):
-    remote = remote_route(a_model().with_remote(host).parsed(), None)
+    remote = remotes_of(a_model().with_remote(host).intent(), None)[0]
     assert (remote.host, remote.port) == address
     assert remote.authority == host
 
@@ -41,12 +41,12 @@ def test_where_to_connect_and_what_to_send_as_the_host(host, address):
 )
 def test_the_variables_of_a_path_prefix(prefix, filled_in):
     model = a_model("llama").in_namespace("ml").with_remote(pathPrefix=prefix)
-    assert remote_route(model.parsed(), None).path_prefix == filled_in
+    assert remotes_of(model.intent(), None)[0].path_prefix == filled_in
 
 
 def test_headers_in_the_order_of_their_names():
     model = a_model().with_remote(headersToAdd={"x-b": "2", "x-a": "1"})
-    assert remote_route(model.parsed(), None).headers_to_add == (
+    assert remotes_of(model.intent(), None)[0].headers_to_add == (
         Header(name="x-a", value="1"),
         Header(name="x-b", value="2"),
     )
@@ -54,24 +54,24 @@ def test_headers_in_the_order_of_their_names():
 
 def test_a_health_check():
     model = a_model().with_remote(healthCheck={"path": "/up", "interval": "3s"})
-    assert remote_route(model.parsed(), None).health_check == HttpCheck(path="/up", interval=timedelta(seconds=3))
+    assert remotes_of(model.intent(), None)[0].health_check == HttpCheck(path="/up", interval=timedelta(seconds=3))
 
 
 def test_without_offloading_there_is_no_remote_side():
-    assert remote_route(a_model().parsed(), DEFAULT) is None
+    assert remotes_of(a_model().intent(), DEFAULT) == ()
 
 
 def test_the_default_serves_a_model_that_names_none():
-    remote = remote_route(a_model("m").offloading().parsed(), DEFAULT)
+    remote = remotes_of(a_model("m").offloading().intent(), DEFAULT)[0]
     assert (remote.authority, remote.path_prefix) == ("default.example:8080", "/default/models/m")
 
 
 def test_its_own_comes_before_the_default():
-    assert remote_route(a_model().with_remote("own").parsed(), DEFAULT).host == "own"
+    assert remotes_of(a_model().with_remote("own").intent(), DEFAULT)[0].host == "own"
 
 
 def test_without_any_there_is_no_remote_side():
-    assert remote_route(a_model().offloading().parsed(), None) is None
+    assert remotes_of(a_model().offloading().intent(), None) == ()
 
 
 @pytest.mark.parametrize(
@@ -88,5 +88,5 @@ def test_without_any_there_is_no_remote_side():
     ],
 )
 def test_how_long_and_how_often_it_is_asked(backend, patience):
-    remote = remote_route(a_model().with_remote(**backend).parsed(), None)
+    remote = remotes_of(a_model().with_remote(**backend).intent(), None)[0]
     assert (remote.connect_timeout, remote.answer_timeout, remote.retries) == patience

@@ -5,35 +5,40 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.api.contract.route import Remote, Split
+from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.status import Condition, with_transitions
-from controller.decision import Decision, Facts, Known, LocalFacts, Reason, RemoteFacts, Terms, Unknown
+from controller.decision import Facts, LocalFacts, Reason, RemoteFacts
 from controller.frontend.claims import Refusal
-from controller.observe.proxies import NO_PROXIES, ProxyReport
-from controller.observe.references import Fault, Resolved
-from controller.plan.conditions import Observation, conditions_for
+from controller.intent.terms import Terms
+from controller.observe.proxies import Programmed
+from controller.observe.references import Fault
+from controller.plan.conditions import Findings, conditions_for
+from tests.support.decisions import a_decision
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTE = Remote(host="r", port=80, authority="r")
-GOOD = Observation(
+NO_PROXIES = Programmed(connected=0, programmed=0)
+
+
+def remotes(healthy, message="", reason=""):
+    """One remote backend of this health."""
+    return (RemoteFacts("remote", RemoteHealth(healthy=healthy, message=message, reason=reason)),)
+
+
+GOOD = Findings(
     generation=3,
     warnings=(),
     refusal=None,
-    resolved=Resolved(None, REMOTE, ()),
-    terms=Terms(enabled=True, offloading=True),
-    facts=Facts(LocalFacts(2, 3), Known(RemoteFacts(healthy=True), NOW)),
-    decision=Decision(Split.away(0), Reason.STEADY, "all local", "", ()),
-    proxies=ProxyReport(connected=2, programmed=2),
+    faults=(),
+    terms=Terms(enabled=True),
+    facts=Facts(LocalFacts(2, 3), remotes(True)),
+    decision=a_decision(0, Reason.STEADY, "all local"),
+    programmed=Programmed(connected=2, programmed=2),
     programmed_before=None,
 )
 PROGRAMMED = Condition(type="Programmed", status="True", reason="Programmed", message="said", observed_generation=3)
 PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
-NO_REMOTE = Resolved(None, None, ())
-DOWN = Facts(LocalFacts(0, 3), Unknown("never measured"))
-
-REFUSED = Facts(
-    LocalFacts(1, 1), Known(RemoteFacts(healthy=False, detail="no token is issued: 401", reason="TokenNotIssued"), NOW)
-)
+DOWN = Facts(LocalFacts(0, 3), (RemoteFacts("remote", unknown("never measured")),))
+REFUSED = Facts(LocalFacts(1, 1), remotes(False, "no token is issued: 401", "TokenNotIssued"))
 
 
 def said(observation, type_):
@@ -50,40 +55,36 @@ def said(observation, type_):
         ("ResolvedRefs", {}, ("True", "Resolved", "")),
         (
             "ResolvedRefs",
-            {
-                "resolved": Resolved(
-                    None, None, (Fault("NoService", "no Service"), Fault("NoRemoteBackend", "no remote"))
-                )
-            },
+            {"faults": (Fault("NoService", "no Service"), Fault("NoRemoteBackend", "no remote"))},
             ("False", "NoService", "no Service; no remote"),
         ),
         ("Programmed", {}, ("True", "Programmed", "every connected Envoy has acknowledged this generation")),
-        ("Programmed", {"proxies": NO_PROXIES}, ("False", "NoProxies", "no Envoy is connected")),
+        ("Programmed", {"programmed": NO_PROXIES}, ("False", "NoProxies", "no Envoy is connected")),
         (
             "Programmed",
-            {"proxies": ProxyReport(2, 1)},
+            {"programmed": Programmed(2, 1)},
             ("False", "Pending", "not every connected Envoy has acknowledged this generation yet"),
         ),
         (
             "Programmed",
-            {"proxies": ProxyReport(2, 0), "programmed_before": PROGRAMMED},
+            {"programmed": Programmed(2, 0), "programmed_before": PROGRAMMED},
             ("True", "Programmed", "every connected Envoy has acknowledged this generation"),
         ),
         (
             "Programmed",
-            {"proxies": ProxyReport(2, 1, ("n1 refuses CDS x: bad",)), "programmed_before": PROGRAMMED},
+            {"programmed": Programmed(2, 1, ("n1 refuses CDS x: bad",)), "programmed_before": PROGRAMMED},
             ("False", "Refused", "n1 refuses CDS x: bad"),
         ),
         (
             "Programmed",
-            {"proxies": None},
+            {"programmed": None},
             ("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged"),
         ),
-        ("Programmed", {"proxies": None, "programmed_before": PROGRAMMED}, ("True", "Programmed", "said")),
-        ("Programmed", {"proxies": None, "programmed_before": PENDING}, ("False", "Pending", "said")),
+        ("Programmed", {"programmed": None, "programmed_before": PROGRAMMED}, ("True", "Programmed", "said")),
+        ("Programmed", {"programmed": None, "programmed_before": PENDING}, ("False", "Pending", "said")),
         (
             "Programmed",
-            {"proxies": ProxyReport(2, 1), "programmed_before": PENDING},
+            {"programmed": Programmed(2, 1), "programmed_before": PENDING},
             ("False", "Pending", "not every connected Envoy has acknowledged this generation yet"),
         ),
         ("Programmed", {"decision": None}, ("False", "NotServed", "there is no route to serve")),
@@ -93,27 +94,27 @@ def said(observation, type_):
         ("RemoteHealthy", {"facts": DOWN}, ("Unknown", "NotMeasured", "never measured")),
         (
             "RemoteHealthy",
-            {"facts": Facts(LocalFacts(1, 1), Known(RemoteFacts(healthy=False, detail="timeout"), NOW))},
+            {"facts": Facts(LocalFacts(1, 1), remotes(False, "timeout"))},
             ("False", "NotAnswering", "timeout"),
         ),
         ("RemoteHealthy", {"facts": REFUSED}, ("False", "TokenNotIssued", "no token is issued: 401")),
-        ("RemoteHealthy", {"resolved": NO_REMOTE}, ("Unknown", "NoRemote", "nothing may leave")),
+        ("RemoteHealthy", {"facts": Facts(LocalFacts(2, 3))}, ("Unknown", "NoRemote", "nothing may leave")),
         (
             "RemoteHealthy",
-            {"terms": Terms(enabled=False, offloading=True)},
+            {"terms": Terms(enabled=False)},
             ("Unknown", "NoRemote", "nothing may leave"),
         ),
         ("Offloading", {}, ("False", "Steady", "all local")),
         (
             "Offloading",
-            {"decision": Decision(Split.away(30), Reason.OVERRIDE, "by hand", "", ())},
+            {"decision": a_decision(30, Reason.OVERRIDE, "by hand")},
             ("True", "Override", "by hand"),
         ),
         ("Offloading", {"decision": None}, ("Unknown", "NotServed", "there is nothing to decide on")),
         ("Paused", {}, ("False", "NotPaused", "")),
         (
             "Paused",
-            {"terms": Terms(enabled=True, offloading=True, paused=True)},
+            {"terms": Terms(enabled=True, paused=True)},
             ("True", "Paused", "the split is held"),
         ),
         ("Ready", {}, ("True", "Ready", "")),
@@ -121,22 +122,22 @@ def said(observation, type_):
         ("Ready", {"refusal": Refusal("Conflict", "port 80 is b's")}, ("False", "NotAccepted", "port 80 is b's")),
         (
             "Ready",
-            {"proxies": None},
+            {"programmed": None},
             ("Unknown", "NotProgrammed", "no xDS server has told yet what the Envoys acknowledged"),
         ),
-        ("Ready", {"proxies": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
+        ("Ready", {"programmed": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
         (
             "Ready",
             {
-                "resolved": Resolved(None, REMOTE, (Fault("ServiceNotFound", "no such Service"),)),
+                "faults": (Fault("ServiceNotFound", "no such Service"),),
                 "decision": None,
-                "proxies": NO_PROXIES,
+                "programmed": NO_PROXIES,
             },
             ("False", "UnresolvedRefs", "no such Service"),
         ),
         (
             "Ready",
-            {"facts": DOWN, "resolved": NO_REMOTE},
+            {"facts": Facts(LocalFacts(0, 3))},
             ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
         ),
         (
@@ -151,7 +152,7 @@ def said(observation, type_):
         ("Ready", {"facts": REFUSED}, ("True", "Ready", "")),
         (
             "Ready",
-            {"facts": DOWN, "terms": Terms(enabled=False, offloading=True)},
+            {"facts": DOWN, "terms": Terms(enabled=False)},
             ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
         ),
     ],

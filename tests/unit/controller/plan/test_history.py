@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from controller.api.contract.route import Split
 from controller.api.contract.status import HISTORY_LENGTH, HistoryEntry
-from controller.decision import Decision, Reason
-from controller.plan.history import with_decision
+from controller.decision import Reason
+from controller.plan.status import with_decision
+from tests.support.decisions import a_decision
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 AWAY = {Reason.STEADY: 0, Reason.RECOVERING: 50, Reason.LOCAL_DOWN: 100}
@@ -15,7 +15,7 @@ OUTAGE = (Reason.LOCAL_DOWN, Reason.RECOVERING, Reason.STEADY)
 def history_of(*reasons: Reason, every: timedelta = timedelta(seconds=1)) -> tuple[HistoryEntry, ...]:
     history: tuple[HistoryEntry, ...] = ()
     for number, reason in enumerate(reasons):
-        decision = Decision(Split.away(AWAY[reason]), reason, f"decision {number}", "", ())
+        decision = a_decision(AWAY[reason], reason, f"decision {number}")
         history = with_decision(history, decision, NOW + number * every)
     return history
 

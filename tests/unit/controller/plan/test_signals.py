@@ -5,18 +5,27 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.decision import Unknown
-from controller.plan.signals import judged, requests_metrics
+from controller.decision.signals import compare
+from controller.plan.status import signal_statuses
+from controller.signals.load_reports import RequestsInFlight
+from controller.signals.source import Sampler
 from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model
+from tests.support.observations import OneLoad
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SILENT = Unknown("no Envoy reports load")
 
 
 def signal(load, ready=2, before=(), now=NOW, metric=None):
-    model = a_model().measuring(metric or in_flight_each("4")).parsed()
-    (signal,) = judged(requests_metrics(model), load, ready, before, now)
-    return signal
+    ((measured, sample),) = samples(a_model().measuring(metric or in_flight_each("4")), load)
+    (status,) = signal_statuses([compare(measured, sample, ready)], before, now)
+    return status
+
+
+def samples(model, load=SILENT):
+    intent = model.intent()
+    return Sampler({"Requests": RequestsInFlight(OneLoad(load))}).samples(intent.ref, intent.metrics, NOW)
 
 
 @pytest.mark.parametrize(
@@ -76,5 +85,5 @@ def test_quantities_are_compared_as_numbers():
 
 def test_other_metrics_are_no_requests():
     cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}}
-    assert requests_metrics(a_model().measuring(cpu).parsed()) == ()
-    assert requests_metrics(a_model().parsed()) == ()
+    assert samples(a_model().measuring(cpu)) == ()
+    assert samples(a_model()) == ()

@@ -1,6 +1,6 @@
 """The controller at work over a store: object in, status out."""
 
-from controller.observe.proxies import ProxyReport
+from controller.observe.proxies import Programmed
 from controller.signals.load_reports import NO_LOAD
 from controller.store.objects import ObjectRef
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
@@ -95,7 +95,7 @@ async def test_nothing_heard_of_any_envoy_is_not_that_there_is_none():
 
 async def test_what_the_envoys_say_is_written_when_it_is_heard():
     class Fleet(AllProgrammed):
-        said = ProxyReport(connected=2, programmed=1)
+        said = Programmed(connected=2, programmed=1)
 
         def report(self, model, route):
             return self.said
@@ -104,11 +104,11 @@ async def test_what_the_envoys_say_is_written_when_it_is_heard():
     async with controlled(store, proxies=fleet) as running:
         assert condition(store, "Programmed")[:2] == ("False", "Pending")
         writes = store.status_writes
-        fleet.said = ProxyReport(connected=3, programmed=1)
+        fleet.said = Programmed(connected=3, programmed=1)
         running.controller.look_again(frozenset({a_model("a").ref}))
         await settled()
         assert store.status_writes == writes
-        fleet.said = ProxyReport(connected=3, programmed=3)
+        fleet.said = Programmed(connected=3, programmed=3)
         running.controller.look_again(frozenset({a_model("a").ref}))
         await settled()
         assert condition(store, "Ready")[0] == "True"

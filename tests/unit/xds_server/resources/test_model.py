@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.schema.http import Authority, CheckedPath, HeaderName, HeaderValue, UrlPath
 from controller.api.schema.scalars import Shape
-from controller.observe.remotes import remote_route
+from controller.observe.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
@@ -151,7 +151,7 @@ def test_every_accepted_backend_gives_a_consistent_snapshot_that_parses(backend,
     if any(name.lower() == "host" for name in backend["headersToAdd"]):
         backend = {**backend, "headersToAdd": {}}
     spec = {name: value for name, value in backend.items() if name != "host"}
-    remote = remote_route(a_model().with_remote(backend["host"], **spec).parsed(), None)
+    (remote,) = remotes_of(a_model().with_remote(backend["host"], **spec).intent(), None)
     built = resources_for(A, a_route(remote, away=away), tuple(found), Gateway())
     Snapshot.of(built).check()
     for one in built:

@@ -17,21 +17,20 @@ from controller.signals.load_reports import LoadReports, NoLoads
 from controller.store.objects import ObjectRef
 
 Clock = Callable[[], datetime]
-Observer = Callable[[ObjectRef, Decision | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The proxies' reports, a clock (UTC), an observer; then what has one sensible value for a folder of YAML.
+class Dependencies:
+    """The proxies' reports, a clock (UTC), and what has one sensible value for a folder of YAML.
 
-    The observer is told every decision made, and None for a model that is gone. `events` are told what happened,
-    `guard` says which endpoints count, `loads` what load there is, `ports` how models get their ports on the gateway,
-    `limits` how much is written, `timing` when a model is looked at again.
+    `on_decision` is called with every decision made, and with None for an object that is gone. `events` record what
+    happened, `guard` says which endpoints count, `loads` what load there is, `ports` how objects get their ports on the
+    gateway, `limits` how much is written, `timing` when an object is looked at again.
     """
 
     proxies: ProxyReports
     clock: Clock
-    observer: Observer
+    on_decision: Callable[[ObjectRef, Decision | None], None] = lambda ref, decision: None
     default_remote: RemoteBackend | None = None
     events: Events = field(default_factory=NoEvents)
     guard: EndpointGuard = admit_all

@@ -1,33 +1,25 @@
-"""One reconciliation: from what is known to the status."""
+"""One plan: from what is known to the status."""
 
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.status import HISTORY_LENGTH, ModelDeploymentStatus
-from controller.decision import Known, RemoteFacts, Unknown
 from controller.observe.index import previous_status
-from controller.observe.proxies import ProxyReport
-from controller.observe.references import resolve
-from controller.plan.model import Subject, reconcile
-from tests.support.objects import AModel, a_model, a_service, a_slice
+from controller.observe.proxies import Programmed
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.observations import planned
 from tests.support.proxies import AllProgrammed
-from tests.support.world import world_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 READY = a_slice().ready("10.0.0.1")
 GONE = a_slice().not_ready("10.0.0.1")
 
 
-def reconciled(model: AModel, *objects, status=None, at=NOW, generation=1) -> ModelDeploymentStatus:
-    resolved = resolve(model.parsed(), world_of(*objects), None)
-    stored = model.stored(status=status and status.as_object(), generation=generation)
-    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), at).status
-
-
 def test_the_route_carries_the_decision():
-    status = reconciled(a_model().with_remote("r"), a_service().port(80), READY)
+    status = planned(a_model().with_remote("r"), a_service().port(80), READY)
     assert str(status.route.split) == "100/0"
     assert (status.route.port, status.serving_port) == (80, 80)
     assert status.route.remote.host == "r"
@@ -37,7 +29,7 @@ def test_the_route_carries_the_decision():
 
 
 def test_prior_fault_30_every_part_of_the_status_is_written():
-    written = reconciled(a_model().with_remote("r"), a_service().port(80), READY, generation=4).as_object()
+    written = planned(a_model().with_remote("r"), a_service().port(80), READY, generation=4).as_object()
     assert written.keys() == {
         "observedGeneration",
         "conditions",
@@ -54,43 +46,41 @@ def test_prior_fault_30_every_part_of_the_status_is_written():
 
 
 def test_what_is_not_enabled_has_no_remote_side():
-    status = reconciled(a_model().with_remote("r").disabled(), a_service().port(80), GONE)
+    status = planned(a_model().with_remote("r").disabled(), a_service().port(80), GONE)
     assert (str(status.route.split), status.route.remote) == ("100/0", None)
 
 
 def test_a_model_that_fronts_nothing_has_no_route():
-    status = reconciled(a_model().with_remote("r"))
+    status = planned(a_model().with_remote("r"))
     assert (status.route, status.split, status.serving_port) == (None, None, None)
     assert {one.type: one.reason for one in status.conditions}["ResolvedRefs"] == "ServiceNotFound"
 
 
 def test_the_same_again_writes_the_same():
     model, objects = a_model().with_remote("r"), (a_service().port(80), READY)
-    first = reconciled(model, *objects)
-    assert reconciled(model, *objects, status=first, at=NOW + timedelta(hours=1)) == first
+    first = planned(model, *objects)
+    assert planned(model, *objects, status=first, at=NOW + timedelta(hours=1)) == first
 
 
 def test_prior_fault_10_a_restart_goes_on_where_it_was():
     model, service = a_model().with_remote("r"), a_service().port(80)
-    down = reconciled(model, service, GONE)
-    back = reconciled(model, service, READY, status=down, at=NOW + timedelta(seconds=10))
+    down = planned(model, service, GONE)
+    back = planned(model, service, READY, status=down, at=NOW + timedelta(seconds=10))
     assert str(back.split) == "17/83"
-    later = reconciled(model, service, READY, status=back, at=NOW + timedelta(seconds=12))
+    later = planned(model, service, READY, status=back, at=NOW + timedelta(seconds=12))
     assert str(later.split) == "50/50"
 
 
 def test_a_new_split_is_no_new_generation():
     class Pending(AllProgrammed):
         def report(self, model, route):
-            return ProxyReport(connected=1, programmed=0)
+            return Programmed(connected=1, programmed=0)
 
     model, service = a_model().with_remote("r"), a_service().port(80)
-    programmed = reconciled(model, service, READY)
-    resolved = resolve(model.parsed(), world_of(service, GONE), None)
+    programmed = planned(model, service, READY)
 
     def programmed_at(generation):
-        stored = model.stored(status=programmed.as_object(), generation=generation)
-        status = reconcile(Subject(stored, model.parsed(), resolved), Pending(), NOW).status
+        status = planned(model, service, GONE, status=programmed, generation=generation, proxies=Pending())
         return {one.type: one.reason for one in status.conditions}["Programmed"]
 
     assert programmed_at(1) == "Programmed"
@@ -99,9 +89,9 @@ def test_a_new_split_is_no_new_generation():
 
 def test_the_history_has_one_entry_for_the_steps_of_one_reason():
     model, service = a_model().with_remote("r"), a_service().port(80)
-    status = reconciled(model, service, READY)
+    status = planned(model, service, READY)
     for second, slices in enumerate([GONE, GONE, READY, READY, READY, READY, READY, READY, READY], start=1):
-        status = reconciled(model, service, slices, status=status, at=NOW + timedelta(seconds=second))
+        status = planned(model, service, slices, status=status, at=NOW + timedelta(seconds=second))
     assert [(one.split, one.reason) for one in status.history] == [
         ("100/0", "Steady"),
         ("83/17", "Recovering"),
@@ -115,7 +105,7 @@ def test_the_history_is_bounded_and_the_newest_comes_first():
     model = model.with_remote("r")
     for hour in range(2 * HISTORY_LENGTH):
         slices = GONE if hour % 2 else READY
-        status = reconciled(model, service, slices, status=status, at=NOW + timedelta(hours=hour))
+        status = planned(model, service, slices, status=status, at=NOW + timedelta(hours=hour))
     assert len(status.history) == HISTORY_LENGTH
     assert status.history[0].at == NOW + timedelta(hours=2 * HISTORY_LENGTH - 1)
     assert [one.at for one in status.history] == sorted((one.at for one in status.history), reverse=True)
@@ -128,12 +118,12 @@ def test_a_status_that_is_not_ours_counts_as_none():
 
 def test_a_memory_that_is_not_ours_counts_as_none():
     model, objects = a_model().with_remote("r"), (a_service().port(80), READY)
-    strange = reconciled(model, *objects).model_copy(update={"memory": {"reason": "Because"}})
-    assert str(reconciled(model, *objects, status=strange).split) == "100/0"
+    strange = planned(model, *objects).model_copy(update={"memory": {"reason": "Because"}})
+    assert str(planned(model, *objects, status=strange).split) == "100/0"
 
 
 def test_an_annotation_that_cannot_be_read_is_told_and_has_no_effect():
-    status = reconciled(a_model().with_remote("r").overridden("half"), a_service().port(80), READY)
+    status = planned(a_model().with_remote("r").overridden("half"), a_service().port(80), READY)
     (accepted,) = (one for one in status.conditions if one.type == "Accepted")
     assert accepted.reason == "AcceptedWithWarnings"
     assert accepted.message.startswith("metadata.annotations.beamlit.com/override: has the unknown word 'half'")
@@ -155,20 +145,20 @@ def test_a_status_reads_back_as_it_was_written(ready, remote, enabled, annotatio
     for index, one in enumerate(ready):
         address = f"10.0.0.{index}"
         slices = slices.ready(address) if one else slices.not_ready(address)
-    status = reconciled(model, *([a_service().port(80)] if found else []), slices)
+    status = planned(model, *([a_service().port(80)] if found else []), slices)
     assert previous_status(model.stored(status=status.as_object())) == status
 
 
 def test_an_override_and_a_pause_hold_the_split_and_not_the_limit():
     model = a_model().with_remote("r").offloading(maxRequestsPerReplica=4)
     for held in (model, model.overridden("remote=30"), model.paused()):
-        status = reconciled(held, a_service().port(80), READY)
+        status = planned(held, a_service().port(80), READY)
         assert status.route.local.max_requests_per_replica == 4
         assert status.local.capacity == 4
 
 
 def test_the_message_says_what_leaves():
-    status = reconciled(a_model().with_remote("r").offloading(maxRequestsPerReplica=4), a_service().port(80), READY)
+    status = planned(a_model().with_remote("r").offloading(maxRequestsPerReplica=4), a_service().port(80), READY)
     assert status.split.message == (
         "1 of 1 local replicas are ready; what is more than 4 requests in flight (4 for each) is sent away"
     )
@@ -176,7 +166,7 @@ def test_the_message_says_what_leaves():
 
 def test_there_is_no_capacity_where_nothing_may_leave():
     for model in (a_model().with_remote("r").disabled(), a_model()):
-        assert reconciled(model.offloading(maxRequestsPerReplica=4), a_service().port(80), READY).local.capacity is None
+        assert planned(model.offloading(maxRequestsPerReplica=4), a_service().port(80), READY).local.capacity is None
 
 
 class Finding(AllProgrammed):
@@ -189,15 +179,14 @@ class Finding(AllProgrammed):
         return self.found
 
 
-BROKEN = Known(RemoteFacts(False, "GET /healthz answers 503", "ErrorAnswer"), NOW)
+BROKEN = RemoteHealth(healthy=False, message="GET /healthz answers 503", reason="ErrorAnswer", since=NOW)
 
 
 def found(facts, *objects, model=None, before=None, generation=1, at=NOW):
     """Reconcile a model of whose remote backend this is known."""
     model = model or a_model().with_remote("r")
-    stored = model.stored(status=before.as_object() if before else None, generation=generation)
-    resolved = resolve(model.parsed(), world_of(a_service().port(80), *objects), None)
-    return reconcile(Subject(stored, model.parsed(), resolved), Finding(facts), at).status
+    known = {"status": before, "generation": generation, "proxies": Finding(facts)}
+    return planned(model, a_service().port(80), *objects, at=at, **known)
 
 
 def remote_healthy(status):
@@ -224,15 +213,14 @@ def test_with_nothing_local_requests_go_to_the_remote_even_if_it_does_not_answer
 
 def test_the_same_found_again_later_writes_the_same():
     first = found(BROKEN, READY)
-    again = Known(BROKEN.value, NOW + timedelta(hours=1))
-    assert found(again, READY, before=first, at=NOW + timedelta(hours=1)) == first
+    assert found(BROKEN, READY, before=first, at=NOW + timedelta(hours=1)) == first
 
 
 def test_while_it_is_being_found_out_what_was_known_of_the_same_backend_stays():
     first = found(BROKEN, READY)
     assert found(None, READY, before=first) == first
-    unknown = found(Unknown("nobody checks"), READY)
-    assert found(None, READY, before=unknown) == unknown
+    unchecked = found(unknown("nobody checks"), READY)
+    assert found(None, READY, before=unchecked) == unchecked
     assert remote_healthy(found(None, READY, before=first, generation=2)) == remote_healthy(first)
 
 

@@ -3,15 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 from controller.api.contract.status import ModelDeploymentStatus
-from controller.observe.references import resolve
-from controller.plan.changes import urgency
-from controller.plan.model import Subject, reconcile
+from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency
 from controller.signals.load_reports import NO_LOAD
 from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model, a_service, a_slice
-from tests.support.proxies import AllProgrammed
-from tests.support.world import world_of
+from tests.support.observations import planned
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MODEL = a_model().with_remote("r")
@@ -19,9 +16,7 @@ TWO = a_slice().ready("10.0.0.1", "10.0.0.2")
 
 
 def status_with(slices, model=MODEL, *, port: int = 80, before=None, load=NO_LOAD) -> ModelDeploymentStatus:
-    stored = model.stored(status=before and before.as_object())
-    resolved = resolve(model.parsed(), world_of(a_service().port(port), slices), None)
-    return reconcile(Subject(stored, model.parsed(), resolved), AllProgrammed(), NOW, load).status
+    return planned(model, a_service().port(port), slices, status=before, load=load)
 
 
 def urgency_of(slices, model=MODEL, *, port: int = 80) -> Urgency:

@@ -1,0 +1,103 @@
+"""What each object has to itself: its name, the port of a Service, and a port of the gateway. Pure.
+
+Every object that is new or changed is registered before anything is allocated to any: so nobody is given what another,
+not yet looked at, has already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controller.api.contract.route import LocalBackend, Route
+from controller.frontend.claims import Claim, Claims, ModelClaim, Refusal, Seniority, ServicePortClaim
+from controller.frontend.ports import GatewayPorts, PortRule
+from controller.store.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an object asks for: its name, and (unless its references lead nowhere) a port to be served on."""
+
+    name: ModelClaim
+    service: ServicePortClaim | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What an object gets.
+
+    `port` is the one that it is served on, None if it is not served. `keeps_route` says that it goes on fronting what
+    its present route says, since it may not have what it asks for, or its references lead nowhere. `refusal` says why
+    not all that it asks for is its own, `reserved` is the port that it keeps while it is not served, `affected` are
+    other objects to look at again.
+    """
+
+    port: int | None
+    keeps_route: bool
+    refusal: Refusal | None
+    reserved: int | None
+    affected: frozenset[ObjectRef]
+
+
+class Allocations:
+    """Who has what, by the claims of all objects and by the ports that their statuses say."""
+
+    def __init__(self, rule: PortRule) -> None:
+        self._claims = Claims()
+        self._ports = GatewayPorts(rule)
+
+    @property
+    def ports_for_life(self) -> bool:
+        """Whether an object keeps its port also while it is not served."""
+        return self._ports.for_life
+
+    def register(
+        self, ref: ObjectRef, age: Seniority, claims: Iterable[Claim], port: int | None
+    ) -> frozenset[ObjectRef]:
+        """Record what an object claims, and the port that its status says; return others to look at again."""
+        return self._claims.ask(ref, age.created, claims) | self._ports.observe(ref, age, port)
+
+    def forget(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+        """Free all that an object had; return others to look at again."""
+        return self._claims.ask(ref, "", ()) | self._ports.forget(ref)
+
+    def allocate(self, ref: ObjectRef, request: Request, route: Route | None, reserved: int | None) -> Allocation:
+        """Give an object what it asks for, or else what its present route says, if it may have that.
+
+        `reserved` is the port that its status says it keeps for life.
+        """
+        refusal = self._lost(ref, [request.name, *([request.service] if request.service else [])])
+        wanted = None if refusal else request.port
+        keepable = route if route and not self._lost(ref, [claim_of(route.local)]) else None
+        settled = self._ports.settle(ref, wanted, keepable.port if keepable else None)
+        is_wanted = wanted is not None and not settled.refusal
+        is_served = settled.port is not None and (is_wanted or keepable is not None)
+        return Allocation(
+            port=settled.port if is_served else None,
+            keeps_route=is_served and not is_wanted,
+            refusal=refusal or settled.refusal,
+            reserved=reserved if self._ports.has(ref, reserved) else None,
+            affected=settled.again,
+        )
+
+    def lost_route(self, ref: ObjectRef, route: Route | None) -> Refusal | None:
+        """Say why an object that cannot be read may not even keep the route it has; None if it may, or has none."""
+        if route is None:
+            return None
+        if not self._ports.has(ref, route.port):
+            return Refusal("Conflict", f"port {route.port} is that of an older object")
+        return self._lost(ref, [claim_of(route.local)])
+
+    def _lost(self, ref: ObjectRef, claims: Iterable[Claim]) -> Refusal | None:
+        for claim in claims:
+            winner = self._claims.winner(claim)
+            if winner not in (None, ref):
+                return Refusal("Conflict", f"{claim.field_name}: {claim} is that of {winner}, which is older")
+        return None
+
+
+def claim_of(local: LocalBackend) -> ServicePortClaim:
+    """Return what an object claims by being served: the port of the Service behind it."""
+    return ServicePortClaim(local.namespace, local.service, local.port_name)

@@ -1,0 +1,95 @@
+"""`Intent`: what an object asks for, whatever its kind; everything behind parsing works on it.
+
+Each kind that can be served has one function here that reads it: `intent_of_model` for ModelDeployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from controller.api.resources.acceptance import warnings_of
+from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.metrics import MetricSpec
+from controller.api.resources.model import Behavior, ModelDeployment
+from controller.api.schema.errors import FieldError
+from controller.intent.terms import Terms, terms_of
+from controller.store.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTarget:
+    """The Service that an object fronts, and which port of it: a number, a name, or None for the only one."""
+
+    service: ObjectRef
+    port: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What one object asks for.
+
+    `model` is its name in its `environment`, as the platform and the users of its namespace know it. `workload` runs
+    its pods. `offloads` says whether it asks for offloading at all; `backends` are its own remote backends, in the
+    order in which they are tried, and may be none: the default one serves then. `local_policy` is the index of the
+    first policy of this cluster that it names. `faults` are mistakes in its annotations, `warnings` what is accepted
+    and not served as it is written; both have no effect.
+    """
+
+    ref: ObjectRef
+    generation: int
+    model: str
+    environment: str
+    target: ServiceTarget | None
+    workload: ObjectRef
+    terms: Terms
+    offloads: bool = False
+    backends: tuple[RemoteBackend, ...] = ()
+    first_byte_timeout: timedelta | None = None
+    metrics: tuple[MetricSpec, ...] = ()
+    local_policy: int | None = None
+    faults: tuple[FieldError, ...] = ()
+    warnings: tuple[FieldError, ...] = ()
+
+
+def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
+    """Read what a ModelDeployment asks for."""
+    spec, namespace = model.spec, model.metadata.namespace
+    offloading = spec.offloading_config
+    behavior = offloading.behavior if offloading else Behavior()
+    terms, faults = terms_of(spec.enabled, behavior, model.metadata.annotations)
+    workload, service = spec.model_source_ref, spec.service_ref
+    target = None
+    if service:
+        ref = ObjectRef("Service", service.namespace or namespace, service.name)
+        target = ServiceTarget(ref, service.target_port)
+    return Intent(
+        ref=ObjectRef("ModelDeployment", namespace, model.metadata.name),
+        generation=generation,
+        model=spec.model,
+        environment=spec.environment,
+        target=target,
+        workload=ObjectRef(workload.kind, workload.namespace or namespace, workload.name),
+        terms=terms,
+        offloads=offloading is not None,
+        backends=offloading.backends if offloading else (),
+        first_byte_timeout=behavior.first_byte_timeout,
+        metrics=offloading.metrics if offloading else (),
+        local_policy=next(
+            (index for index, policy in enumerate(spec.policies) if policy.ref_type == "localPolicy"), None
+        ),
+        faults=faults,
+        warnings=warnings_of(model),
+    )
+
+
+def faults_of_model(model: ModelDeployment) -> tuple[FieldError, ...]:
+    """List the mistakes in the annotations of a ModelDeployment."""
+    return intent_of_model(model, 0).faults
+
+
+def variables_of(intent: Intent) -> Mapping[str, str]:
+    """Return the variables that a path prefix may use, with their values for this object."""
+    # Without the platform the workspace is the namespace.
+    return {"$workspace": intent.ref.namespace, "$model": intent.model}

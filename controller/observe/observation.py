@@ -1,0 +1,169 @@
+"""Everything that is known of one object at one moment, as values: what `plan` works from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Remote
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
+from controller.api.resources.backend import RemoteBackend
+from controller.api.schema.errors import FieldError
+from controller.frontend.allocation import Allocations, Request, claim_of
+from controller.frontend.claims import Claim, ModelClaim, Refusal, ServicePortClaim
+from controller.frontend.ports import PortRule
+from controller.intent.intent import Intent
+from controller.observe.index import ObjectIndex, StoredIntent
+from controller.observe.proxies import ProxyFacts, ProxyReports
+from controller.observe.references import Fault, Front, Resolved, front_of_route, resolve, target_port
+from controller.signals.source import Sampler, Samples
+from controller.store.objects import ObjectRef, StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One object at the moment of its reconciliation.
+
+    * `stored` is the object as it was read, `before` the status in it, `intent` what it asks for: None when it cannot
+      be read, and `errors` say why.
+    * `front` is what it fronts now: what its references lead to or, when those cannot be followed or it may not have
+      that (`refusal` says why), what it fronted before, if it may keep that. A mistake is reported and breaks nothing.
+      `reserved` is the port that it keeps while it fronts nothing.
+    * `remotes` are the remote backends that it may use, `faults` what of its references leads nowhere.
+    * `proxies` is what the xDS servers report of it, None while reports are missing; `samples` are what was measured.
+    """
+
+    stored: StoredObject
+    before: ModelDeploymentStatus
+    intent: Intent | None
+    errors: tuple[FieldError, ...] = ()
+    front: Front | None = None
+    refusal: Refusal | None = None
+    reserved: int | None = None
+    remotes: tuple[Remote, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    proxies: ProxyFacts | None = None
+    samples: Samples = ()
+
+    @property
+    def generation(self) -> int:
+        """Which generation of the object it is."""
+        return self.stored.generation
+
+    @property
+    def refused_endpoints(self) -> tuple[str, ...]:
+        """What is said of endpoints that nothing may be sent to."""
+        return self.front.refused if self.front else ()
+
+    def health_of(self, remote: Remote) -> RemoteHealth | None:
+        """Say whether a remote backend answers, None while nobody knows.
+
+        While that is found out, what was known of this very backend still holds: a restart of who checks it, or of who
+        is told, takes nothing back.
+        """
+        now = self.proxies.health_of(remote) if self.proxies else None
+        route, status = self.before.route, self.before.remote
+        if now or route is None or status is None or route.remote != remote:
+            return now
+        return status.health
+
+
+class Observer:
+    """Brings together what is known of each object: references, claims, ports, reports and samples."""
+
+    def __init__(self, index: ObjectIndex, proxies: ProxyReports, sampler: Sampler, defaults: Defaults) -> None:
+        self._index = index
+        self._proxies = proxies
+        self._sampler = sampler
+        self._defaults = defaults
+        self._allocations = Allocations(defaults.ports)
+
+    def register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+        """Record what an object refers to, claims and has; return the other objects to look at again."""
+        known = self._index.intent(ref)
+        if known is None:
+            self._index.refers(ref, ())
+            return self._allocations.forget(ref)
+        if known.intent:
+            self._index.refers(ref, _references(known, known.intent))
+        route = known.status.route
+        port = route.port if route else self._reserved(known)
+        return self._allocations.register(ref, known.seniority, self._claims(known), port)
+
+    def observe(self, ref: ObjectRef, now: datetime) -> tuple[Observation, frozenset[ObjectRef]] | None:
+        """Observe an object at `now` (UTC); None if there is none. Returns with it the others to look at again."""
+        known = self._index.intent(ref)
+        if known is None:
+            return None
+        if known.intent is None:
+            lost = self._allocations.lost_route(ref, known.status.route)
+            return Observation(known.stored, known.status, None, known.errors, refusal=lost), frozenset()
+        return self._observe(known, known.intent, now)
+
+    def _observe(self, known: StoredIntent, intent: Intent, now: datetime) -> tuple[Observation, frozenset[ObjectRef]]:
+        ref, route = known.ref, known.status.route
+        resolved = resolve(intent, self._index, self._defaults.remote, self._defaults.guard)
+        allocation = self._allocations.allocate(ref, _request(intent, resolved), route, self._reserved(known))
+        front = resolved.front
+        if allocation.keeps_route and route:
+            front = front_of_route(route, self._index, self._defaults.guard)
+        served = front and allocation.port is not None
+        observation = Observation(
+            stored=known.stored,
+            before=known.status,
+            intent=intent,
+            front=replace(front, port=allocation.port) if served and front and allocation.port else None,
+            refusal=allocation.refusal,
+            reserved=allocation.reserved,
+            remotes=resolved.remotes,
+            faults=resolved.faults,
+            proxies=self._proxies.facts(ref),
+            samples=self._sampler.samples(ref, intent.metrics, now),
+        )
+        return observation, allocation.affected
+
+    def _claims(self, known: StoredIntent) -> Iterator[Claim]:
+        """List what an object claims: what its spec names, and what it is served by. One is there once."""
+        if known.intent:
+            yield _name(known.intent)
+            if found := target_port(known.intent, self._index):
+                service, port = found
+                yield ServicePortClaim(service.namespace, service.name, port.name)
+        if known.status.route:
+            yield claim_of(known.status.route.local)
+
+    def _reserved(self, known: StoredIntent) -> int | None:
+        # A status without a generation is none of ours: the original wrote the port of the model's container there.
+        is_ours = known.status.observed_generation > 0
+        return known.status.serving_port if is_ours and self._allocations.ports_for_life else None
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for all objects: the default remote backend, how ports are given, and which endpoints count."""
+
+    remote: RemoteBackend | None
+    ports: PortRule
+    guard: EndpointGuard = admit_all
+
+
+def _request(intent: Intent, resolved: Resolved) -> Request:
+    if resolved.front is None:
+        return Request(_name(intent))
+    service = replace(claim_of(resolved.front.local), number=resolved.front.service_port)
+    return Request(_name(intent), service, resolved.front.port)
+
+
+def _references(known: StoredIntent, intent: Intent) -> Iterator[ObjectRef]:
+    yield intent.workload
+    if intent.target:
+        yield intent.target.service
+    if route := known.status.route:
+        yield ObjectRef("Service", route.local.namespace, route.local.service)
+
+
+def _name(intent: Intent) -> ModelClaim:
+    return ModelClaim(intent.ref.namespace, intent.environment, intent.model)

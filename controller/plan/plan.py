@@ -1,0 +1,183 @@
+"""`plan`: from what is known of one object to what shall be written. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from controller.api.contract.route import Route, Shares
+from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
+from controller.decision import Decision, Facts, LocalFacts, Memory, RemoteFacts, decide
+from controller.decision.facts import NOT_CHECKED
+from controller.decision.signals import compare
+from controller.frontend.claims import Refusal
+from controller.intent.intent import Intent
+from controller.observe.observation import Observation
+from controller.observe.proxies import Programmed
+from controller.observe.references import Front
+from controller.plan.conditions import Findings, conditions_for, refused_conditions
+from controller.plan.status import local_status, remote_status, signal_statuses, split_status, with_decision
+from controller.store.objects import ObjectRef, StoredObject
+
+_NO_PROXIES = Programmed(connected=0, programmed=0)
+
+
+class Verb(Enum):
+    """What a write does: the methods of `ObjectWriter`."""
+
+    CREATE = "create"
+    APPLY = "apply"
+    PATCH = "patch"
+    DELETE = "delete"
+    PATCH_STATUS = "patch_status"
+
+
+class WrittenBy(Enum):
+    """Who may do a write: the leader alone, or any replica since all of them would write the same."""
+
+    LEADER = "leader"
+    ANY_REPLICA = "any replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write: a verb, the object, what it shall have, and the version that it must still be at (empty: any)."""
+
+    verb: Verb
+    ref: ObjectRef
+    content: Mapping[str, Any]
+    resource_version: str = ""
+    by: WrittenBy = WrittenBy.LEADER
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What shall be of one object: the status that it shall have, and the decision which that carries, if any.
+
+    `stored` and `before` are what it was planned from.
+    """
+
+    stored: StoredObject
+    before: ModelDeploymentStatus
+    status: ModelDeploymentStatus
+    decision: Decision | None
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Which object it is about."""
+        return self.stored.ref
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """What makes it so, in this order: the status is the last, for it says that all else is done."""
+        return (Write(Verb.PATCH_STATUS, self.ref, self.status.as_object(), self.stored.resource_version),)
+
+
+def plan(seen: Observation, now: datetime) -> Plan:
+    """Decide on one object and describe it; `now` is UTC."""
+    if seen.intent is None:
+        return _plan_for_unreadable(seen, now)
+    return _plan_for(seen, seen.intent, now)
+
+
+def _plan_for(seen: Observation, intent: Intent, now: datetime) -> Plan:
+    before, front, terms = seen.before, seen.front, intent.terms
+    facts = _facts(seen, intent)
+    memory, decision, route = _memory(before), None, None
+    if front:
+        decision, memory = decide(terms, facts, memory, now)
+        route = _route(seen, front, decision, enabled=terms.enabled)
+    findings = Findings(
+        generation=seen.generation,
+        warnings=(*map(str, (*intent.faults, *intent.warnings)), *seen.refused_endpoints),
+        refusal=seen.refusal,
+        faults=seen.faults,
+        terms=terms,
+        facts=facts,
+        decision=decision,
+        programmed=_programmed(seen, route),
+        programmed_before=_programmed_before(before, seen.generation, route),
+    )
+    status = ModelDeploymentStatus(
+        observed_generation=seen.generation,
+        conditions=with_transitions(conditions_for(findings), before.conditions, now),
+        serving_port=front.port if front else seen.reserved,
+        split=split_status(decision, memory, now) if decision else None,
+        local=local_status(facts.local, terms, may_leave=bool(seen.remotes)),
+        remote=remote_status(seen, terms),
+        signals=signal_statuses(facts.signals, before.signals or (), now) if facts.signals else None,
+        route=route,
+        memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
+        history=with_decision(before.history, decision, now) if decision else before.history,
+    )
+    return Plan(seen.stored, before, status, decision)
+
+
+def _plan_for_unreadable(seen: Observation, now: datetime) -> Plan:
+    """Describe an object that cannot be read: all that is known of it stays, and it says so.
+
+    Its last good route stays too, unless it may no longer be served.
+    """
+    before, mistakes = seen.before, "; ".join(map(str, seen.errors))
+    if seen.refusal:
+        refusal = Refusal("Conflict", f"{seen.refusal.message}; {mistakes}")
+        remaining = before.model_copy(update={"route": None, "split": None})
+    else:
+        refusal, remaining = Refusal("Invalid", mistakes), before
+    conditions = refused_conditions(before.conditions, refusal, seen.generation)
+    status = remaining.model_copy(
+        update={
+            "observed_generation": seen.generation,
+            "conditions": with_transitions(conditions, before.conditions, now),
+        }
+    )
+    return Plan(seen.stored, before, status, None)
+
+
+def _facts(seen: Observation, intent: Intent) -> Facts:
+    replicas = seen.front.replicas if seen.front else ()
+    local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=len(replicas))
+    return Facts(
+        local=local,
+        remotes=tuple(
+            RemoteFacts(one.name, (seen.health_of(one) if intent.terms.enabled else None) or NOT_CHECKED)
+            for one in seen.remotes
+        ),
+        signals=tuple(compare(metric, sample, local.ready) for metric, sample in seen.samples),
+    )
+
+
+def _route(seen: Observation, front: Front, decision: Decision, *, enabled: bool) -> Route:
+    remotes = seen.remotes if enabled else ()
+    return Route(port=front.port, shares=decision.shares, local=front.local, remotes=remotes)
+
+
+def _programmed(seen: Observation, route: Route | None) -> Programmed | None:
+    """Say what became of this route at the Envoys; None while reports are missing."""
+    if route is None:
+        return _NO_PROXIES
+    return seen.proxies.programmed(route) if seen.proxies else None
+
+
+def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:
+    """Return what was said of this generation and of this route; a change of the shares makes no other route of it."""
+    if _without_shares(before.route) != _without_shares(route):
+        return None
+    said = (one for one in before.conditions if one.type == "Programmed" and one.observed_generation == generation)
+    return next(said, None)
+
+
+def _without_shares(route: Route | None) -> Route | None:
+    return route and route.with_shares(Shares(local=100))
+
+
+def _memory(before: ModelDeploymentStatus) -> Memory:
+    try:
+        return parse(Memory, before.memory or {})
+    except InvalidObjectError:
+        return Memory()

@@ -1,0 +1,100 @@
+"""The parts of a status, each from what was observed and decided; among them the history of decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from controller.api.contract.status import (
+    HISTORY_LENGTH,
+    HistoryEntry,
+    LocalStatus,
+    RemoteStatus,
+    SignalStatus,
+    SplitStatus,
+)
+from controller.decision import Decision, LocalFacts, Memory, Signal
+from controller.decision.facts import NOT_CHECKED
+from controller.intent.terms import Terms
+from controller.observe.observation import Observation
+
+# The longest sequence of reasons that is recognised when it comes again, and how close the two must be.
+_LONGEST_SEQUENCE = 4
+_WITHIN = timedelta(hours=1)
+
+
+def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: datetime) -> tuple[HistoryEntry, ...]:
+    """Add what was decided, newest first.
+
+    Steps with one reason are one entry: the last of them. A sequence of reasons that comes again within the hour (gone,
+    back, gone, back) is folded: each of its entries stays once, as of its last time, and says how often it was there
+    and since when. So ten entries cover a model that flaps all day, and nothing that happened is left unsaid.
+    """
+    latest = history[0] if history else None
+    if latest and (latest.reason, latest.split) == (decision.reason, str(decision.split)):
+        return history
+    entry = HistoryEntry(at=now, split=str(decision.split), reason=decision.reason, message=decision.message)
+    if latest and latest.reason == decision.reason:
+        entry = entry.model_copy(update={"times": latest.times, "since": latest.since})
+        return (entry, *history[1:])
+    return _folded((entry, *history))[:HISTORY_LENGTH]
+
+
+def _folded(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
+    for length in range(2, _LONGEST_SEQUENCE + 1):
+        newer, older = history[:length], history[length : 2 * length]
+        if [one.reason for one in newer] == [one.reason for one in older] and newer[0].at - older[-1].at <= _WITHIN:
+            return (*map(_together, newer, older), *history[2 * length :])
+    return history
+
+
+def _together(newer: HistoryEntry, older: HistoryEntry) -> HistoryEntry:
+    times = (newer.times or 1) + (older.times or 1)
+    return newer.model_copy(update={"times": times, "since": older.since or older.at})
+
+
+def split_status(decision: Decision, memory: Memory, now: datetime) -> SplitStatus:
+    """Show the split in force."""
+    return SplitStatus(
+        local=decision.split.local,
+        remote=decision.split.remote,
+        reason=decision.reason,
+        message=decision.message,
+        since=memory.split_since or now,
+    )
+
+
+def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:
+    """Show the replicas, and what they take where the excess may leave."""
+    each = terms.max_requests_per_replica
+    bounded = each is not None and terms.enabled and may_leave
+    return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
+
+
+def remote_status(seen: Observation, terms: Terms) -> RemoteStatus | None:
+    """Show the remote backend that is tried first, if the object has any."""
+    if not seen.remotes:
+        return None
+    first = seen.remotes[0]
+    health = seen.health_of(first) if terms.enabled else None
+    return RemoteStatus.of(first.authority, None if health == NOT_CHECKED else health)
+
+
+def signal_statuses(
+    signals: Iterable[Signal], before: Iterable[SignalStatus], now: datetime
+) -> tuple[SignalStatus, ...]:
+    """Show the metrics; `before` says since when each is as it is."""
+    known = {(one.name, one.target): one for one in before}
+    return tuple(_signal_status(one, known.get((one.name, one.target)), now) for one in signals)
+
+
+def _signal_status(signal: Signal, before: SignalStatus | None, now: datetime) -> SignalStatus:
+    return SignalStatus(
+        name=signal.name,
+        current=signal.current,
+        target=signal.target,
+        state=signal.state,
+        message=signal.message,
+        since=before.since if before and before.state == signal.state else now,
+        at=signal.at,
+    )

@@ -1,0 +1,59 @@
+"""What is known of one model, said in a few words."""
+
+from datetime import UTC, datetime
+
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.decision import Known, Unknown
+from controller.observe.index import read_intent
+from controller.observe.observation import Observation
+from controller.observe.proxies import ProxyReports
+from controller.observe.references import resolve
+from controller.plan.plan import plan
+from controller.signals.load_reports import NO_LOAD, Load, RequestsInFlight
+from controller.signals.source import Sampler
+from controller.store.objects import ObjectRef
+from tests.support.objects import AModel
+from tests.support.proxies import AllProgrammed
+from tests.support.world import index_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class OneLoad:
+    """The same load of every model."""
+
+    def __init__(self, load: Known[Load] | Unknown) -> None:
+        self._load = load
+
+    def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
+        return self._load
+
+
+def observed(
+    model: AModel,
+    *objects,
+    status: ModelDeploymentStatus | None = None,
+    generation: int = 1,
+    proxies: ProxyReports | None = None,
+    load: Known[Load] | Unknown = NO_LOAD,
+) -> Observation:
+    """Observe a model among these objects that has what its references lead to."""
+    known = read_intent(model.stored(status=status and status.as_object(), generation=generation))
+    assert known.intent, known.errors
+    resolved = resolve(known.intent, index_of(*objects), None)
+    sampler = Sampler({"Requests": RequestsInFlight(OneLoad(load))})
+    return Observation(
+        stored=known.stored,
+        before=known.status,
+        intent=known.intent,
+        front=resolved.front,
+        remotes=resolved.remotes,
+        faults=resolved.faults,
+        proxies=(proxies or AllProgrammed()).facts(known.ref),
+        samples=sampler.samples(known.ref, known.intent.metrics, NOW),
+    )
+
+
+def planned(model: AModel, *objects, at: datetime = NOW, **known) -> ModelDeploymentStatus:
+    """Plan the status of a model among these objects."""
+    return plan(observed(model, *objects, **known), at).status
