@@ -43,7 +43,7 @@ async def product(backends: Backends, tmp_path: Path) -> AsyncIterator[Product]:
 
 async def requests_of(envoy: Envoy) -> int:
     """How many requests an Envoy got from clients."""
-    counts = await envoy.stats("^http.default/chat.downstream_rq_total$")
+    counts = await envoy.stats("^http.model/default/chat.downstream_rq_total$")
     return sum(counts.values())
 
 

@@ -30,7 +30,7 @@ def shorter_in(kind: str) -> Change:
     """Let only a second of silence pass in the front ("") or in an internal listener."""
 
     def edit(manager: HttpConnectionManager) -> None:
-        if manager.stat_prefix.partition("/")[0] == (kind or "ns"):
+        if manager.stat_prefix.partition("/")[0] == (kind or "model"):
             manager.stream_idle_timeout.FromTimedelta(timedelta(seconds=1))
 
     return managers(edit)

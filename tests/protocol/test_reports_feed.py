@@ -31,7 +31,7 @@ from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.load_reporting.wire import ClusterLoad
 from xds_server.stream.server.clients import Holding
 
-MODEL = ObjectRef("ModelDeployment", *A)
+MODEL = ObjectRef(*A)
 ROUTE = a_route()
 REPORT = RouteReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
 ONE_MODEL, END = REPORT.model_dump_json(by_alias=True), ReplicaReport(envoys=1).model_dump_json(by_alias=True)

@@ -1,6 +1,6 @@
 """What Envoys report, without any."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote, Route
@@ -26,8 +26,8 @@ class AllProgrammed:
 class _Facts(ProxyFacts):
     """Says of any route what the double says."""
 
-    model: ObjectRef = ObjectRef("", "", "")
-    reports: AllProgrammed = AllProgrammed()
+    model: ObjectRef = field(kw_only=True)
+    reports: AllProgrammed = field(kw_only=True)
 
     def programmed(self, route: Route) -> Programmed | None:
         return self.reports.report(self.model, route)
