@@ -16,7 +16,7 @@ from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import ReportTiming
 from controller.decision import Known, Unknown
 from controller.observe.feed import Feed
-from controller.observe.proxies import Fleet
+from controller.observe.proxies import Fleet, Programmed
 from controller.programs.report_stream import report_routes
 from controller.signals.load_reports import Load, Rate
 from controller.store.objects import ObjectRef
@@ -35,6 +35,12 @@ MODEL = ObjectRef(*A)
 ROUTE = a_route()
 REPORT = RouteReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
 ONE_MODEL, END = REPORT.model_dump_json(by_alias=True), ReplicaReport(envoys=1).model_dump_json(by_alias=True)
+
+
+def reported(fleet: Fleet) -> Programmed | None:
+    """What all replicas together report of the model and its route."""
+    facts = fleet.facts(MODEL)
+    return facts and facts.programmed(ROUTE)
 
 
 class Served:
@@ -138,7 +144,7 @@ class Following:
         self.told.append(models)
 
     def refusals(self) -> tuple[str, ...] | None:
-        report = self.fleet.report(MODEL, ROUTE)
+        report = reported(self.fleet)
         return None if report is None else report.refusals
 
 
@@ -184,7 +190,7 @@ async def test_everything_is_heard_first_and_then_every_change(replica: Replica)
 async def test_a_replica_that_has_nothing_to_say_counts(replica: Replica) -> None:
     replica.served.routes.clear()
     async with following(replica) as this:
-        await until(lambda: this.fleet.report(MODEL, ROUTE) is not None, "the model is heard of")
+        await until(lambda: reported(this.fleet) is not None, "the model is heard of")
 
 
 async def test_two_replicas_are_heard_together(replica: Replica, another: Replica) -> None:
@@ -239,7 +245,7 @@ async def test_a_first_list_that_takes_long_counts_whole_when_it_ends() -> None:
         await until(lambda: this.told, "it was given up")
         slow.may_go.set()
         await until(lambda: slow.address in this.fleet.replicas, "its list counts")
-        report = this.fleet.report(MODEL, ROUTE)
+        report = reported(this.fleet)
         assert report and report.programmed == 1
 
 
