@@ -14,8 +14,8 @@ from benchmarks.cluster.seen import Seen
 from benchmarks.cluster.tap import Tap
 from benchmarks.proxies.envoys import CannotRunError
 from controller.store.kube.client import KubeClient
-from controller.store.kube.collection import RESOURCES
 from controller.store.kube.store import KubeStore
+from controller.store.resources import RESOURCES
 from tests.support.beamlit import executed
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.site import Site

@@ -53,7 +53,7 @@ def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
     parsed = []
     for stored in slices:
         try:
-            parsed.append(parse(EndpointSlice, stored.raw))
+            parsed.append(stored.parsed_as(EndpointSlice))
         except InvalidObjectError as error:
             logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
     found = replicas_of(parsed, ADMIN_PORT)

@@ -1,4 +1,4 @@
-"""Everything the controller watches, parsed once per version, and which models an object concerns."""
+"""Everything the controller watches, and which models an object concerns."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ class ObjectIndex:
 
     def __init__(self) -> None:
         self._cache = Cache()
-        self._parsed: dict[ObjectRef, tuple[StoredObject, BaseModel | None]] = {}
         self._intents: dict[ObjectRef, StoredIntent] = {}
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
         self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
@@ -64,7 +63,6 @@ class ObjectIndex:
         concerned: set[ObjectRef] = set()
         for ref in self._cache.apply(batch):
             if self._cache.find(ref) is None:
-                self._parsed.pop(ref, None)
                 self._intents.pop(ref, None)
             if ref.kind == MODEL:
                 concerned.add(ref)
@@ -119,22 +117,18 @@ class ObjectIndex:
         stored = self._cache.find(ref)
         if stored is None:
             return None
-        held, parsed = self._parsed.get(ref, (None, None))
-        if held is not stored:
-            try:
-                parsed = parse(schema, stored.raw)
-            except InvalidObjectError:
-                # Of what models only refer to, a thing that cannot be read is a thing that is missing.
-                parsed = None
-            self._parsed[ref] = (stored, parsed)
-        return parsed if isinstance(parsed, schema) else None
+        try:
+            return stored.parsed_as(schema)
+        except InvalidObjectError:
+            # Of what models only refer to, a thing that cannot be read is a thing that is missing.
+            return None
 
 
 def read_intent(stored: StoredObject) -> StoredIntent:
     """Read an object that can be served."""
     status = previous_status(stored)
     try:
-        model = parse(ModelDeployment, stored.raw)
+        model = stored.parsed_as(ModelDeployment)
     except InvalidObjectError as error:
         return StoredIntent(stored, None, error.errors, status)
     return StoredIntent(stored, intent_of_model(model, stored.generation), (), status)

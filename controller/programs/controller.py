@@ -30,11 +30,13 @@ from controller.programs.lifetime import CannotStartError, log_to_stderr, proces
 from controller.programs.metrics import DecisionMetrics, StoreMetrics
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
+from controller.runtime.election import Clocks, LeaderElection, LeaderElector, NoElection
 from controller.runtime.events import EventRecorder
-from controller.runtime.leadership import Clocks, Election, Fenced, Leadership, Leading, Unopposed
+from controller.runtime.fencing import Fenced, Leadership
 from controller.store.kube.client import KubeClient
-from controller.store.kube.records import KubeEventSink, KubeLease
+from controller.store.kube.objects import KubeObjects
 from controller.store.kube.store import KubeStore
+from controller.store.lease import StoredLease
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ConfigurationError, ObjectStore
 
@@ -81,15 +83,16 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         )
         store = KubeStore(client, KINDS, configuration.namespaces)
         StoreMetrics(registry, client, store)
-        leading: Leading = Unopposed()
+        objects = KubeObjects(client)
+        election: LeaderElection = NoElection()
         if configuration.enable_leader_election:
             namespace, name = options.lease or (_own_namespace(), _LEASE)
-            leading = Election(KubeLease(client, namespace, name), identity, _clocks(), timing.lease)
+            election = LeaderElector(StoredLease(objects, namespace, name), identity, _clocks(), timing.lease)
         admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.farewell)
         addresses = await _served(stack, admin, configuration)
         await stack.enter_async_context(store)
-        events = EventRecorder(KubeEventSink(client, identity), _now, timing.events)
-        _tell(registry, leading, events)
+        events = EventRecorder(objects, identity, _now, timing.events)
+        _tell(registry, election, events)
         fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
         deciding = _Deciding(
             store,
@@ -108,7 +111,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         )
         # The recorder is stopped last: what the last decisions tell is written, too.
         started(stack, events.run())
-        work = [leading.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
+        work = [election.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
         if options.xds_service:
             watched = KubeStore(client, ["EndpointSlice"], [options.xds_service[0]])
             await stack.enter_async_context(watched)
@@ -144,9 +147,9 @@ class _Deciding:
             self._controller.look_again(models)
 
 
-def _tell(registry: CollectorRegistry, leading: Leading, events: EventRecorder) -> None:
+def _tell(registry: CollectorRegistry, election: LeaderElection, events: EventRecorder) -> None:
     leads = Gauge("beamlit_leader", "1 while this replica decides, else 0.", registry=registry)
-    leads.set_function(lambda: float(leading.leading))
+    leads.set_function(lambda: float(election.leading))
     dropped = Gauge("beamlit_events_dropped", "Kubernetes events left out: too many at once.", registry=registry)
     dropped.set_function(lambda: float(events.dropped))
 

@@ -66,7 +66,9 @@ class StoreMetrics(Collector):
         for (method, code), count in sorted(self._client.answers.items()):
             answers.add_metric((method, str(code)), count)
         yield answers
-        yield CounterMetricFamily("beamlit_status_writes", "Requests that wrote a status.", value=self._store.writes)
+        yield CounterMetricFamily(
+            "beamlit_status_writes", "Requests that wrote a status.", value=self._store.status_writes
+        )
         suspects = GaugeMetricFamily(
             "beamlit_store_suspect_lists",
             "Kinds whose last list lacked most of what was known, and is looked at again before it is believed.",

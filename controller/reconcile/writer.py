@@ -13,7 +13,14 @@ from controller.plan.plan import Plan, Verb, Write
 from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency, WriteBudget
 from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import ConflictError, NotFoundError, ObjectStore, StoreError, UnavailableError
+from controller.store.protocol import (
+    ConflictError,
+    NotFoundError,
+    ObjectStore,
+    Precondition,
+    StoreError,
+    UnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +181,6 @@ class Writer:
     async def _apply(self, write: Write) -> None:
         match write.verb:
             case Verb.PATCH_STATUS:
-                await self.store.patch_status(write.ref, write.content, write.resource_version)
+                await self.store.patch_status(write.ref, write.content, Precondition(resource_version=write.resource_version))
             case verb:
                 raise NotImplementedError(verb)

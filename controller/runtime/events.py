@@ -1,7 +1,8 @@
-"""Which events are worth writing: repetitions are counted, similar ones combined, and no object may tell too many.
+"""Recording events: which of them are worth writing, and writing those in the background.
 
-The rules and numbers are those of client-go's event correlator. One differs: what a token pays for is a write and not
-an occurrence, so that counts stay right however often something happens. Pure: `now` is an argument.
+Repetitions are counted, similar events combined, and no object may have too many. The rules and numbers are those of
+client-go's EventCorrelator. One differs: what a token pays for is a write and not an occurrence, so that counts stay
+right however often something happens.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from controller.api.timing import REAL, EventTiming
-from controller.store.events import Event, EventSeries, EventSink
+from controller.store.events import Event, EventSeries, event_object, series_changes
 from controller.store.objects import ObjectRef
-from controller.store.protocol import ConflictError, ForbiddenError, NotFoundError, RefusedError, StoreError
+from controller.store.protocol import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    ObjectWriter,
+    RefusedError,
+    StoreError,
+)
 
 _SIMILAR = 10  # Different messages for one reason; those that follow are combined.
 _BURST = 25  # Writes for one object at once.
@@ -39,7 +47,7 @@ class SeriesKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class EventWrite:
     """One thing to be written: a new event, or the count of one that was written before."""
 
     key: SeriesKey
@@ -55,8 +63,8 @@ class _Entry:
     failures: int = 0
 
 
-class SeriesOfEvents:
-    """All series of the last minutes, and what of them is to be written when."""
+class EventCorrelator:
+    """All series of the last minutes, and what of them is to be written when. Pure: `now` is an argument."""
 
     def __init__(self, timing: EventTiming) -> None:
         self._window = timedelta(seconds=timing.window)
@@ -66,10 +74,10 @@ class SeriesOfEvents:
         self._entries: OrderedDict[SeriesKey, _Entry] = OrderedDict()  # The one that happened last is last.
         self._messages: Counter[Topic] = Counter()
         self._due: dict[SeriesKey, datetime] = {}
-        self._allowances: OrderedDict[ObjectRef, tuple[float, datetime]] = OrderedDict()
+        self._buckets: OrderedDict[ObjectRef, tuple[float, datetime]] = OrderedDict()
 
     def add(self, event: Event, now: datetime) -> bool:
-        """Take in an event; False when it is dropped, for its object told too much or too much is unwritten."""
+        """Add an event; False when it is dropped, for its object had too many or too much is unwritten."""
         self._forget_old(now)
         key = self._key_of(event)
         entry = self._entries.get(key)
@@ -85,7 +93,7 @@ class SeriesOfEvents:
         """When something is next to be written."""
         return min(self._due.values(), default=None)
 
-    def next(self, now: datetime, *, hurry: bool = False) -> Write | None:
+    def next_write(self, now: datetime, *, hurry: bool = False) -> EventWrite | None:
         """What is to be written first; in a hurry also what might wait for others to join it."""
         for key in sorted(self._due, key=self._due.__getitem__):
             if self._due[key] > now and not hurry:
@@ -93,12 +101,12 @@ class SeriesOfEvents:
             entry = self._entries[key]
             new = not entry.written
             # A new one paid when it began.
-            if new or entry.failures or self._pay(key.topic[0], now):
-                return Write(key, entry.series, new)
+            if new or entry.failures or self._take_token(key.topic[0], now):
+                return EventWrite(key, entry.series, new)
             self._due[key] = now + self._refill
         return None
 
-    def wrote(self, write: Write, now: datetime) -> None:
+    def on_success(self, write: EventWrite, now: datetime) -> None:
         """A write was done; what happened meanwhile is written later."""
         entry = self._entries[write.key]
         entry.written, entry.written_at, entry.failures = write.series.count, now, 0
@@ -107,16 +115,16 @@ class SeriesOfEvents:
         else:
             del self._due[write.key]
 
-    def found(self, write: Write, now: datetime) -> None:
-        """A new one was there already: from an attempt whose answer was lost, with the count of then."""
-        self.wrote(replace(write, series=replace(write.series, count=1)), now)
+    def on_already_exists(self, write: EventWrite, now: datetime) -> None:
+        """A new event was there already: from an attempt whose answer was lost, with the count of then."""
+        self.on_success(replace(write, series=replace(write.series, count=1)), now)
 
-    def vanished(self, write: Write, now: datetime) -> None:
-        """The event is gone that was to be updated: it is to be written as a new one."""
+    def on_expired(self, write: EventWrite, now: datetime) -> None:
+        """The event that was to be updated is gone, as all are after a while: it is to be written as a new one."""
         self._entries[write.key].written = 0
         self._due[write.key] = now
 
-    def failed(self, write: Write, now: datetime, *, for_good: bool) -> int:
+    def on_failure(self, write: EventWrite, now: datetime, *, for_good: bool) -> int:
         """A write failed, and is tried again unless that was often enough. Give how many events are lost with it."""
         entry = self._entries[write.key]
         entry.failures += 1
@@ -132,7 +140,7 @@ class SeriesOfEvents:
             if oldest in self._due:
                 return False
             self._forget(oldest)
-        if not self._pay(event.object, now):
+        if not self._take_token(event.object, now):
             return False
         if key.message is None:
             event = replace(event, message=f"(combined from similar events): {event.message}")
@@ -148,13 +156,13 @@ class SeriesOfEvents:
             return combined
         return own
 
-    def _pay(self, ref: ObjectRef, now: datetime) -> bool:
+    def _take_token(self, ref: ObjectRef, now: datetime) -> bool:
         """Take a token of this object's, if it has one."""
-        tokens, since = self._allowances.pop(ref, (float(_BURST), now))
+        tokens, since = self._buckets.pop(ref, (float(_BURST), now))
         tokens = min(tokens + max(now - since, timedelta()) / self._refill, float(_BURST))
-        self._allowances[ref] = (tokens - 1 if tokens >= 1 else tokens, now)
-        if len(self._allowances) > _CAPACITY:
-            self._allowances.popitem(last=False)
+        self._buckets[ref] = (tokens - 1 if tokens >= 1 else tokens, now)
+        if len(self._buckets) > _CAPACITY:
+            self._buckets.popitem(last=False)
         return tokens >= 1
 
     def _forget_old(self, now: datetime) -> None:
@@ -174,8 +182,8 @@ class SeriesOfEvents:
 
 def _name(event: Event) -> str:
     """The name of the Event object: of its own, the same for another attempt at the same event."""
-    said = repr((event.uid, event.type, event.reason, event.message, event.at))
-    digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+    identity = repr((event.uid, event.type, event.reason, event.message, event.at))
+    digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     return f"{event.object.name[:_LONGEST_NAME].rstrip('-.')}.{digest}"
 
 
@@ -183,35 +191,42 @@ logger = logging.getLogger(__name__)
 
 
 class Events(Protocol):
-    """Who is told of events."""
+    """Where events are recorded."""
 
     def record(self, event: Event) -> None:
-        """Take in an event. Never waits, never raises."""
+        """Record an event. Never waits, never raises."""
         ...
 
 
 class NoEvents:
-    """Tells nobody."""
+    """Records nothing: nobody would read it."""
 
     def record(self, event: Event) -> None:
         """See `Events`."""
 
 
 class EventRecorder:
-    """Writes events to a sink in the background, while `run` runs. `dropped` counts those that nobody will see."""
+    """Writes events in the background, while `run` runs. `dropped` counts those that nobody will see.
 
-    def __init__(self, sink: EventSink, clock: Callable[[], datetime], timing: EventTiming = REAL.events) -> None:
-        self._sink = sink
+    `instance` names this replica. Writes of events are not fenced by a lease: an event says what its author did while
+    it was leading, and stays true when it leads no longer.
+    """
+
+    def __init__(
+        self, writer: ObjectWriter, instance: str, clock: Callable[[], datetime], timing: EventTiming = REAL.events
+    ) -> None:
+        self._writer = writer
+        self._instance = instance
         self._clock = clock
         self._timing = timing
-        self._series = SeriesOfEvents(timing)
+        self._correlator = EventCorrelator(timing)
         self._news = asyncio.Event()
         self._trouble = ""
         self.dropped = 0
 
     def record(self, event: Event) -> None:
         """See `Events`."""
-        if self._series.add(event, self._clock()):
+        if self._correlator.add(event, self._clock()):
             self._news.set()
         else:
             self.dropped += 1
@@ -221,35 +236,35 @@ class EventRecorder:
         try:
             while True:
                 self._news.clear()
-                if write := self._series.next(self._clock()):
+                if write := self._correlator.next_write(self._clock()):
                     await self._write(write)
                 else:
-                    await self._something_due()
+                    await self._until_due()
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.flush):
-                    while write := self._series.next(self._clock(), hurry=True):
+                    while write := self._correlator.next_write(self._clock(), hurry=True):
                         await self._write(write)
 
-    async def _something_due(self) -> None:
-        due_at = self._series.due_at()
+    async def _until_due(self) -> None:
+        due_at = self._correlator.due_at()
         wait = None if due_at is None else max((due_at - self._clock()).total_seconds(), 0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._news.wait()
 
-    async def _write(self, write: Write) -> None:
+    async def _write(self, write: EventWrite) -> None:
         try:
             async with asyncio.timeout(self._timing.write):
-                await (self._sink.create if write.new else self._sink.update)(write.series)
+                await self._send(write)
         except NotFoundError as error:
             if write.new:  # The namespace is gone, and with it who might read this.
                 self._failed(write, error, for_good=True)
             else:
-                self._series.vanished(write, self._clock())
+                self._correlator.on_expired(write, self._clock())
         except ConflictError as error:
             if write.new:  # It was written, only the answer was lost.
-                self._series.found(write, self._clock())
+                self._correlator.on_already_exists(write, self._clock())
             else:
                 self._failed(write, error)
         except (ForbiddenError, RefusedError) as error:
@@ -261,12 +276,18 @@ class EventRecorder:
             self._failed(write, error, for_good=True)
         else:
             self._trouble = ""
-            self._series.wrote(write, self._clock())
+            self._correlator.on_success(write, self._clock())
 
-    def _failed(self, write: Write, error: Exception, *, for_good: bool = False) -> None:
+    async def _send(self, write: EventWrite) -> None:
+        if write.new:
+            await self._writer.create(event_object(write.series, self._instance))
+        else:
+            await self._writer.patch(write.series.ref, series_changes(write.series))
+
+    def _failed(self, write: EventWrite, error: Exception, *, for_good: bool = False) -> None:
         """Log the first failure after a success: what follows is more of the same."""
         trouble = str(error) or "no answer in time"
         if not self._trouble:
             logger.warning("events not written", extra={"because": trouble})
         self._trouble = trouble
-        self.dropped += self._series.failed(write, self._clock(), for_good=for_good)
+        self.dropped += self._correlator.on_failure(write, self._clock(), for_good=for_good)

@@ -102,13 +102,13 @@ async def test_a_controller_that_starts_on_what_another_wrote_writes_nothing(con
     async with controlled.controller() as store:
         for model in models:
             await controlled.until(model, "Ready", "Ready")
-        assert store.writes == len(models)
+        assert store.status_writes == len(models)
         ports = sorted(controlled.status(model)["servingPort"] for model in models)
         assert ports == list(range(10000, 10010))
     async with controlled.controller() as store:
         await controlled.apply(*a_whole("new"))
         await controlled.until(a_model("new"), "Ready", "Ready")
-        assert store.writes == 1
+        assert store.status_writes == 1
         assert controlled.status(a_model("new"))["servingPort"] == 10010
 
 
@@ -125,7 +125,7 @@ async def test_prior_fault_16_of_two_that_claim_one_service_one_has_it_and_then_
         assert controlled.reason(one, "Accepted") == "Accepted"
         await controlled.remove(one)
         await controlled.until(other, "Ready", "Ready")
-        assert store.writes == 3
+        assert store.status_writes == 3
 
 
 async def test_a_storm_of_changes_is_no_storm_of_writes(controlled: Controlled) -> None:
@@ -133,9 +133,9 @@ async def test_a_storm_of_changes_is_no_storm_of_writes(controlled: Controlled) 
     await controlled.apply(service, slices.ready("10.0.0.1"), model)
     async with controlled.controller() as store:
         await controlled.until(model, "Ready", "Ready")
-        writes, begin = store.writes, asyncio.get_running_loop().time()
+        writes, begin = store.status_writes, asyncio.get_running_loop().time()
         for number in range(200):
             await controlled.apply(slices.ready("10.0.0.1") if number % 2 else slices.not_ready("10.0.0.1"))
         await controlled.until(model, "LocalHealthy", "ReplicasReady")
         passed = asyncio.get_running_loop().time() - begin
-        assert store.writes - writes <= passed + 2
+        assert store.status_writes - writes <= passed + 2

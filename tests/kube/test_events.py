@@ -14,7 +14,7 @@ from controller.api.timing import REAL, EventTiming, KubeTiming
 from controller.runtime.events import EventRecorder
 from controller.store.events import Event
 from controller.store.kube import KubeClient
-from controller.store.kube.records import KubeEventSink
+from controller.store.kube.objects import KubeObjects
 from controller.store.objects import ObjectRef
 from tests.support.kube.request import writing
 from tests.support.kube.user import UserHand, path_of
@@ -75,7 +75,7 @@ ANSWERED = KubeTiming(answer=2 * PATIENCE, connect=2 * PATIENCE)
 @asynccontextmanager
 async def recording(kubeconfig, timing=PATIENT, kube=REAL.kube):
     async with KubeClient.from_environment(kubeconfig, timing=kube) as client:
-        recorder = EventRecorder(KubeEventSink(client, "replica-0"), lambda: datetime.now(UTC), timing)
+        recorder = EventRecorder(KubeObjects(client), "replica-0", lambda: datetime.now(UTC), timing)
         running = asyncio.create_task(recorder.run())
         try:
             yield recorder

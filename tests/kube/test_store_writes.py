@@ -19,6 +19,7 @@ from tests.support.kube.user import UserHand, path_of
 from tests.support.kube.watched import becomes, running_store
 from tests.support.manifests import make_model, model
 from tests.support.reader import Reader
+from tests.support.store import at
 
 MODELS = "modeldeployments"
 STATUS = writing(MODELS, "status")
@@ -40,7 +41,7 @@ class Written:
         return self.reader.find(self.ref)
 
     async def write(self, **memory: Any) -> None:
-        await self.store.patch_status(self.ref, {"memory": memory}, self.held.resource_version)
+        await self.store.patch_status(self.ref, {"memory": memory}, at(self.held.resource_version))
 
     async def reads(self, **memory: Any) -> None:
         await self.reader.until_field(self.ref, "status", {"memory": memory})
@@ -75,7 +76,7 @@ async def test_a_status_is_one_apply_of_our_field_manager_at_the_version_that_wa
     body = json.loads(request.body)
     assert body["metadata"] == {"name": "a", "namespace": written.ref.namespace, "resourceVersion": version}
     assert body.keys() == {"apiVersion", "kind", "metadata", "status"}
-    assert written.store.writes == 1
+    assert written.store.status_writes == 1
     managers = {(one["manager"], one["operation"]) for one in (await written.stored())["metadata"]["managedFields"]}
     assert managers == {("user", "Apply"), ("beamlit-controller", "Apply")}
 
@@ -119,20 +120,20 @@ async def test_a_field_that_the_servers_schema_does_not_have_is_left_out_and_not
 ) -> None:
     """As when the CustomResourceDefinition is older than the controller."""
     status = {"memory": {"n": 1}, "ofTomorrow": True}
-    await written.store.patch_status(written.ref, status, written.held.resource_version)
+    await written.store.patch_status(written.ref, status, at(written.held.resource_version))
     await written.reads(n=1)
     assert "status kept in another form" in caplog.text
     requests = len(proxy.writes)
-    await written.store.patch_status(written.ref, status, written.held.resource_version)
+    await written.store.patch_status(written.ref, status, at(written.held.resource_version))
     assert len(proxy.writes) == requests
-    await written.store.patch_status(written.ref, status | {"memory": {"n": 2}}, written.held.resource_version)
+    await written.store.patch_status(written.ref, status | {"memory": {"n": 2}}, at(written.held.resource_version))
     await written.reads(n=2)
 
 
 async def test_a_status_of_another_type_is_refused_and_nothing_changes(written: Written, proxy: Proxy) -> None:
     version = written.held.resource_version
     with pytest.raises((RefusedError, UnavailableError)):
-        await written.store.patch_status(written.ref, {"servingPort": "eighty"}, version)
+        await written.store.patch_status(written.ref, {"servingPort": "eighty"}, at(version))
     assert (await written.stored())["metadata"]["resourceVersion"] == version
 
 

@@ -12,9 +12,10 @@ from itertools import pairwise
 import pytest
 
 from controller.api.timing import REAL
-from controller.runtime.leadership import Fenced, NotLeaderError
+from controller.runtime.fencing import Fenced, NotLeaderError
 from controller.store.kube import KubeClient, KubeStore
 from controller.store.objects import ObjectRef
+from controller.store.protocol import Precondition
 from tests.support.kube.elected import MODEL, Elected, Writer
 from tests.support.kube.lease import handing_over, is_of_the_lease, lease_of
 from tests.support.kube.request import every, writing
@@ -138,7 +139,7 @@ class OneWrite:
                 await self.may_write.wait()
                 try:
                     writer = Writer(store, ref, self.identity)
-                    await Fenced(store, leadership).patch_status(ref, writer.status(0), model.resource_version)
+                    await Fenced(store, leadership).patch_status(ref, writer.status(0), Precondition.unchanged(model))
                 except BaseException as error:
                     if not self.outcome.done():
                         self.outcome.set_result(error)

@@ -262,7 +262,7 @@ async def test_closing_ends_watches_and_tasks(running: Running) -> None:
     assert await reading is None
     assert await anext(running.store.watch(["Service"]), None) is None
     names = {task.get_name() for task in asyncio.all_tasks()}
-    assert not names & {"folder-hints", "state-saving", "folder-store"}
+    assert not names & {"folder-monitor", "state-writer", "folder-store"}
 
 
 async def test_a_store_that_fails_ends_its_watches_with_an_error(folder: Path, tmp_path: Path) -> None:

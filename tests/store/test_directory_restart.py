@@ -12,6 +12,7 @@ from controller.store.objects import ObjectRef
 from tests.store.running_store import Running
 from tests.support.manifests import make_object, make_service, service, write
 from tests.support.reader import Reader
+from tests.support.store import at
 
 
 async def test_status_and_identity_survive(running: Running) -> None:
@@ -20,7 +21,7 @@ async def test_status_and_identity_survive(running: Running) -> None:
     stored = await reader.until_seen(service("a"))
     write(running.folder / "a.yaml", make_service("a", port=81))
     stored = await reader.until_field(service("a"), "spec", {"port": 81})
-    await running.store.patch_status(service("a"), {"ready": True}, stored.resource_version)
+    await running.store.patch_status(service("a"), {"ready": True}, at(stored.resource_version))
     before = await reader.until_field(service("a"), "status", {"ready": True})
     await running.restart()
     after = await Reader(running.store).until_seen(service("a"))
@@ -73,7 +74,7 @@ async def test_the_content_of_a_secret_is_not_written_down(running: Running) -> 
     await running.store.close()
     assert "aHVudGVyMg" not in running.state_file.read_text()
     assert "hunter2" not in running.state_file.read_text()
-    assert "hunter2" not in repr(running.store._folder.state)
+    assert "hunter2" not in repr(running.store._table.state(running.store._folder.manifests))
     assert running.state_file.stat().st_mode & 0o777 == 0o600
     assert running.state_file.parent.stat().st_mode & 0o777 == 0o700
     (running.folder / "a.yaml").write_text("kind: [")
@@ -99,7 +100,7 @@ async def test_a_state_file_nobody_understands_is_set_aside(
 async def test_a_status_is_on_disk_before_the_store_is_closed(running: Running) -> None:
     write(running.folder / "a.yaml", make_service("a"))
     stored = await Reader(running.store).until_seen(service("a"))
-    await running.store.patch_status(service("a"), {"ready": True}, stored.resource_version)
+    await running.store.patch_status(service("a"), {"ready": True}, at(stored.resource_version))
     async with asyncio.timeout(30):
         while not running.state_file.exists() or '"ready":true' not in running.state_file.read_text():
             await asyncio.to_thread(lambda: None)

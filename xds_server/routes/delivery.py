@@ -264,7 +264,7 @@ class Delivery:
         slices = []
         for stored in self._cache.slices_of(namespace, service):
             try:
-                slices.append(parse(EndpointSlice, stored.raw))
+                slices.append(stored.parsed_as(EndpointSlice))
             except InvalidObjectError as error:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
         return tuple(slices)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.api.schema.errors import FieldError
-from controller.store.manifest.manifest import Document, Problem, parse_json, parse_yaml
+from controller.store.manifest.manifest import Problem, parse_json, parse_yaml
 from controller.store.manifest.nodes import ManifestError
 from controller.store.objects import ObjectRef
 
@@ -28,9 +28,9 @@ _SERVER_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object as its file gives it: no `status`, a namespace always, nothing that only a server sets.
+    """One object as its author gives it: no `status`, a namespace always, nothing that only a server sets.
 
-    `line` is where its name is.
+    `line` is where its name is; 0 if it is in no file.
     """
 
     ref: ObjectRef
@@ -62,7 +62,7 @@ def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
         errors = tuple(_identity_errors(document.raw, kinds))
         validate = None if errors else kinds.get((document.raw["apiVersion"], document.raw["kind"]))
         if validate is not None:
-            manifest = _manifest(document)
+            manifest = _manifest(document.raw, document.line_of(("metadata", "name")))
             errors = tuple(_field_errors(manifest, validate))
             manifests.append(manifest)
             if "status" in document.raw:
@@ -73,10 +73,22 @@ def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
     return FileContent(() if problems else tuple(manifests), tuple(problems), tuple(notes))
 
 
+def named_object(raw: Mapping[str, Any], kinds: Kinds) -> Manifest | tuple[FieldError, ...]:
+    """Read an object that a program wrote, not a file, of which only kind and name must be right; or the faults."""
+    errors = tuple(_identity_errors(raw, kinds))
+    if not errors and (raw["apiVersion"], raw["kind"]) not in kinds:
+        errors = (FieldError(("kind",), f"{raw['kind']} of {raw['apiVersion']} is not a kind that is used here"),)
+    return errors or _manifest(raw, line=0)
+
+
+def field_errors(manifest: Manifest, kinds: Kinds) -> tuple[FieldError, ...]:
+    """List the faults of an object whose kind and name are right."""
+    return tuple(_field_errors(manifest, kinds[manifest.raw["apiVersion"], manifest.raw["kind"]]))
+
+
 def still_valid(manifest: Manifest, kinds: Kinds) -> bool:
     """Whether a manifest that was good once still is: the rules may have changed with the program."""
-    validate = kinds.get((manifest.raw["apiVersion"], manifest.raw["kind"]))
-    return validate is not None and not validate(manifest.raw)
+    return (manifest.raw["apiVersion"], manifest.raw["kind"]) in kinds and not field_errors(manifest, kinds)
 
 
 def _identity_errors(raw: Mapping[str, Any], kinds: Kinds) -> Iterator[FieldError]:
@@ -134,13 +146,12 @@ def _metadata_errors(metadata: object) -> Iterator[FieldError]:
                 yield FieldError(("metadata", name, key), "must be a string; quote it")
 
 
-def _manifest(document: Document) -> Manifest:
-    given = document.raw["metadata"]
+def _manifest(document: Mapping[str, Any], line: int) -> Manifest:
+    given = document["metadata"]
     metadata = {key: value for key, value in given.items() if key not in _SERVER_FIELDS}
     metadata["namespace"] = given.get("namespace") or "default"
-    raw = {key: value for key, value in document.raw.items() if key != "status"} | {"metadata": metadata}
-    ref = ObjectRef(raw["kind"], metadata["namespace"], metadata["name"])
-    return Manifest(ref, raw, document.line_of(("metadata", "name")))
+    raw = {key: value for key, value in document.items() if key != "status"} | {"metadata": metadata}
+    return Manifest(ObjectRef.of(raw), raw, line)
 
 
 def _field_errors(manifest: Manifest, validate: Validate) -> Iterator[FieldError]:

@@ -1,4 +1,7 @@
-"""The manifest files of a folder: which there are, and what is in them. All calls block."""
+"""The manifest files of a folder: which there are, which of them are stable, and what is in them.
+
+What reads the folder blocks; what says which files are stable is pure.
+"""
 
 from __future__ import annotations
 
@@ -41,20 +44,20 @@ def is_manifest(relative: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """One look at the folder, paths relative to it.
+class FolderListing:
+    """One scan of the folder, paths relative to it.
 
-    `unlisted` names what could not be looked into and why; nothing is known of the files at or below such a path.
+    `unlisted` names what could not be listed and why; nothing is known of the files at or below such a path.
     """
 
     files: Mapping[str, Stamp]
     unlisted: Mapping[str, str]
 
 
-def list_files(directory: Path) -> Listing:
+def list_files(directory: Path) -> FolderListing:
     """Every manifest in the folder and below, links followed. Raises OSError when the folder itself is not listed."""
     unlisted: dict[str, str] = {}
-    return Listing(dict(_walk(directory, "", (), unlisted)), unlisted)
+    return FolderListing(dict(_walk(directory, "", (), unlisted)), unlisted)
 
 
 def _walk(
@@ -64,8 +67,8 @@ def _walk(
     here = (status.st_dev, status.st_ino)
     if here in parents:  # A link to a folder above.
         return
-    with os.scandir(directory) as found:
-        for entry in found:
+    with os.scandir(directory) as entries:
+        for entry in entries:
             relative = prefix + entry.name
             if entry.name.startswith("."):
                 continue
@@ -75,7 +78,7 @@ def _walk(
                 elif is_manifest(Path(relative)) and entry.is_file():
                     yield relative, _stamp(entry.stat())
             except FileNotFoundError:
-                continue  # Removed while we looked.
+                continue  # Removed during the scan.
             except OSError as error:
                 unlisted[relative] = error.strerror or type(error).__name__
 
@@ -103,43 +106,43 @@ def read_file(path: Path, expected: Stamp) -> str | None:
         raise UnreadableFileError("is not UTF-8 text", line) from None  # The cause holds the content.
 
 
-UNSEEN = Stamp(size=-1, modified=0, changed=0, inode=0)  # Of a file that an earlier run read; equal to no real one.
+NEVER_READ = Stamp(size=-1, modified=0, changed=0, inode=0)  # Of a file that an earlier run read; no real one is so.
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """How a file looks, and since when; a stamp of None is a file that is gone."""
+class TrackedFile:
+    """How a file looks, and since when (seconds); a stamp of None is a file that is gone."""
 
     stamp: Stamp | None
     since: float
 
 
-def sight(before: Mapping[str, Sighting], listing: Mapping[str, Stamp], now: float) -> dict[str, Sighting]:
-    """What is seen after one look at the folder, files that have gone included."""
-    sightings = {}
+def track(before: Mapping[str, TrackedFile], listing: Mapping[str, Stamp], now: float) -> dict[str, TrackedFile]:
+    """Return how every file looks after one scan of the folder, files that have gone included."""
+    tracked = {}
     for file in before.keys() | listing.keys():
         stamp, last = listing.get(file), before.get(file)
-        sightings[file] = last if last is not None and last.stamp == stamp else Sighting(stamp, now)
-    return sightings
+        tracked[file] = last if last is not None and last.stamp == stamp else TrackedFile(stamp, now)
+    return tracked
 
 
-def changed(sightings: Mapping[str, Sighting], believed: Mapping[str, Stamp]) -> dict[str, Sighting]:
-    """The files that no longer look as when they were last believed."""
-    return {file: seen for file, seen in sightings.items() if seen.stamp != believed.get(file)}
+def changed_files(tracked: Mapping[str, TrackedFile], accepted: Mapping[str, Stamp]) -> dict[str, TrackedFile]:
+    """Return the files that no longer look as when their content was last accepted."""
+    return {file: one for file, one in tracked.items() if one.stamp != accepted.get(file)}
 
 
-def settled(changes: Mapping[str, Sighting], now: float, timing: FolderTiming) -> dict[str, Sighting]:
-    """The changes worth reading: each file at rest, and nothing else in motion or not waited for any longer."""
-    moving = any(now - seen.since < timing.quiet for seen in changes.values())
+def stable_files(changes: Mapping[str, TrackedFile], now: float, timing: FolderTiming) -> dict[str, TrackedFile]:
+    """Return the changes worth reading: each file at rest, and no other in motion, or not waited for any longer."""
+    moving = any(now - one.since < timing.quiet for one in changes.values())
     wait = timing.together if moving else timing.quiet
-    return {file: seen for file, seen in changes.items() if now - seen.since >= wait}
+    return {file: one for file, one in changes.items() if now - one.since >= wait}
 
 
-def next_look(
-    changes: Mapping[str, Sighting], patience: Mapping[str, float], now: float, timing: FolderTiming
+def next_scan(
+    changes: Mapping[str, TrackedFile], quiet_periods: Mapping[str, float], now: float, timing: FolderTiming
 ) -> float | None:
-    """Seconds until one of the changes may be believed, given how long each must rest; None without changes."""
-    due = (seen.since + patience.get(file, timing.quiet) - now for file, seen in changes.items())
+    """Seconds until one of the changes may be accepted, given how long each must rest; None without changes."""
+    due = (one.since + quiet_periods.get(file, timing.quiet) - now for file, one in changes.items())
     soonest = min(due, default=None)
     return None if soonest is None else max(soonest, timing.look_again)
 

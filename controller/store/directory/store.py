@@ -1,4 +1,4 @@
-"""Says when to look at the folder: at once when the system reports a change, else every so often."""
+"""The directory store itself: one task scans the folder, accepts what is at rest, and publishes what changed."""
 
 from __future__ import annotations
 
@@ -17,42 +17,47 @@ import watchfiles
 from controller.api.timing import REAL, FolderTiming
 from controller.store.directory.checking import FileContent, Kinds
 from controller.store.directory.files import (
-    UNSEEN,
-    Listing,
-    Sighting,
+    NEVER_READ,
+    FolderListing,
     Stamp,
-    changed,
+    TrackedFile,
+    changed_files,
     is_manifest,
     list_files,
-    next_look,
+    next_scan,
     read_files,
-    settled,
-    sight,
+    stable_files,
+    track,
 )
-from controller.store.directory.folder import Birth, Folder
-from controller.store.directory.state import Saving, State, load_state
+from controller.store.directory.folder import Folder
+from controller.store.directory.objects import Applied, Creation, ObjectTable
+from controller.store.directory.state import StateWriter, StoreState, load_state
 from controller.store.manifest.manifest import Problem
-from controller.store.objects import ObjectRef
+from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import FIELD_MANAGER, UNCONDITIONAL, Precondition, UnavailableError
 from controller.store.watches import Watch, Watches
 
 log = logging.getLogger(__name__)
 
 
-class Hints:
-    """Reports of changes, carrying no meaning: whoever is woken looks at the whole folder."""
+class FolderMonitor:
+    """Says when to scan the folder: at once when the system reports a change, else every so often.
+
+    What a report says does not count: whoever is woken scans the whole folder.
+    """
 
     def __init__(self, directory: Path, timing: FolderTiming) -> None:
         self._directory = directory
-        self._news = asyncio.Event()
+        self._reported = asyncio.Event()
         self._stop = asyncio.Event()
         self._relist, self._unaided = timing.relist, timing.relist_unaided
 
     async def wait(self, longest: float | None) -> None:
-        """Return at the next report, or after `longest` seconds (None: when it is time to look again)."""
+        """Return at the next report, or after `longest` seconds (None: when it is time to scan again)."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._relist if longest is None else min(longest, self._relist)):
-                await self._news.wait()
-        self._news.clear()
+                await self._reported.wait()
+        self._reported.clear()
 
     def stop(self) -> None:
         """Let `run` return."""
@@ -69,18 +74,22 @@ class Hints:
                 stop_event=self._stop,
                 ignore_permission_denied=True,
             ):
-                self._news.set()
+                self._reported.set()
         except (OSError, RuntimeError) as error:  # RuntimeError is the root of what watchfiles raises.
             log.warning("no reports of changed files, looking more often", extra={"error": error})
             self._relist = self._unaided
-            self._news.set()
+            self._reported.set()
 
 
 class DirectoryStore:
     """An ObjectStore over a folder of manifests; `async with` runs it.
 
-    A change takes effect once its file is at rest (`settling`). A file with any problem keeps its last good objects and
-    is in `problems`, which `report` is called with at each change. Documents of kinds not in `kinds` are ignored.
+    A change takes effect once its file is at rest. A file with any problem keeps its last good objects and is in
+    `problems`, which `report` is called with at each change. Documents of kinds not in `kinds` are ignored.
+
+    Objects that programs write are kept beside the statuses, in the state file, a moment later. What a file defines
+    only its author changes: but for `patch_status`, writing it raises RefusedError. When a file begins to define an
+    object that a program wrote, it is the file's.
     """
 
     def __init__(
@@ -100,14 +109,15 @@ class DirectoryStore:
         self._kinds = kinds
         self._report = report
         self._timing = timing
-        self._folder = Folder(State(), 0, kinds, timing)
-        self._watches = Watches(lambda: self._folder.objects)
-        self._hints = Hints(directory, timing)
-        self._saving = Saving(state_file, lambda: self._folder.state, timing)
+        self._folder = Folder({}, kinds, timing)
+        self._table = ObjectTable(StoreState(), 0, kinds)
+        self._watches = Watches(lambda: self._table.objects)
+        self._monitor = FolderMonitor(directory, timing)
+        self._state = StateWriter(state_file, lambda: self._table.state(self._folder.manifests), timing)
         self._owner: asyncio.Task[None] | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
-        self._sightings: Mapping[str, Sighting] = {}
-        self._believed: dict[str, Stamp] = {}
+        self._tracked: Mapping[str, TrackedFile] = {}
+        self._accepted: dict[str, Stamp] = {}
         self._listed = False
         self._unlisted: tuple[Problem, ...] = ()
         self._problems: tuple[Problem, ...] = ()
@@ -120,28 +130,29 @@ class DirectoryStore:
         await self.close()
 
     async def start(self) -> None:
-        """Begin to look at the folder. Raises OSError when it, or the state file, cannot be read. A store runs once."""
+        """Begin to scan the folder. Raises OSError when it, or the state file, cannot be read. A store runs once."""
         await asyncio.to_thread(list_files, self._directory)
         state = await asyncio.to_thread(load_state, self._state_file)
         # Versions given since the state was last written are lost in a crash; the clock is past them.
-        self._folder = Folder(state, time.time_ns() // 1_000_000, self._kinds, self._timing)
-        self._believed = dict.fromkeys(self._folder.files, UNSEEN)
-        self._sightings = {file: Sighting(None, asyncio.get_running_loop().time()) for file in self._folder.files}
-        # In this order: what happens after the hints' first step is reported, what happened before is seen.
-        hints = asyncio.create_task(self._hints.run(), name="folder-hints")
-        saving = asyncio.create_task(self._saving.run(), name="state-saving")
-        self._tasks = (hints, saving)
+        self._folder = Folder(state.files, self._kinds, self._timing)
+        self._table = ObjectTable(state, time.time_ns() // 1_000_000, self._kinds)
+        self._accepted = dict.fromkeys(self._folder.files, NEVER_READ)
+        self._tracked = {file: TrackedFile(None, asyncio.get_running_loop().time()) for file in self._folder.files}
+        # In this order: what happens after the monitor's first step is reported, what happened before is scanned.
+        monitor = asyncio.create_task(self._monitor.run(), name="folder-monitor")
+        saving = asyncio.create_task(self._state.run(), name="state-writer")
+        self._tasks = (monitor, saving)
         self._owner = asyncio.create_task(self._own(), name="folder-store")
         self._owner.add_done_callback(self._owner_ended)
 
     async def close(self) -> None:
         """End every watch, write the state, stop all tasks."""
         self._watches.close()
-        self._hints.stop()
+        self._monitor.stop()
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
-        self._saving.stop()
+        self._state.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _owner_ended(self, owner: asyncio.Task[None]) -> None:
@@ -160,82 +171,138 @@ class DirectoryStore:
         """Watch some kinds; the first batch comes when the whole folder was read once."""
         return self._watches.open(kinds)
 
-    async def patch_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> None:
-        """Replace a status. Raises ConflictError or NotFoundError. It is on disk a moment later."""
-        written = self._folder.write_status(ref, status, resource_version)
-        if written is not None:
-            self._watches.publish((written,), ())
-            self._saving.mark()
+    async def read(self, ref: ObjectRef) -> StoredObject:
+        """See `ObjectReader`."""
+        return self._table.find(ref)
+
+    async def create(self, raw: Mapping[str, Any]) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(lambda: self._table.create(raw, _creation()))
+
+    async def update(self, raw: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(lambda: self._table.update(raw, precondition, _creation()))
+
+    async def apply(
+        self,
+        raw: Mapping[str, Any],
+        manager: str = FIELD_MANAGER,
+        *,
+        force: bool = False,
+        precondition: Precondition = UNCONDITIONAL,
+    ) -> StoredObject:
+        """See `ObjectWriter`. A list is one field."""
+        return self._written(lambda: self._table.apply(Applied(raw, manager, force), precondition, _creation()))
+
+    async def patch(
+        self, ref: ObjectRef, changes: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
+    ) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(lambda: self._table.patch(ref, changes, precondition, _creation()))
+
+    async def delete(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> None:
+        """See `ObjectWriter`. It is gone at once: finalizers hold nothing here."""
+        self._check_listed()
+        self._table.delete(ref, precondition)
+        self._watches.publish((), (ref,))
+        self._state.mark_dirty()
+
+    async def patch_status(
+        self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
+    ) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._published(lambda: self._table.write_status(ref, status, precondition))
+
+    def _written(self, write: Callable[[], StoredObject]) -> StoredObject:
+        self._check_listed()
+        self._state.mark_dirty()  # Whose a field is may change, though no field does.
+        return self._published(write)
+
+    def _published(self, write: Callable[[], StoredObject]) -> StoredObject:
+        version = self._table.version
+        stored = write()
+        if self._table.version != version:
+            self._watches.publish((stored,), ())
+            self._state.mark_dirty()
+        return stored
+
+    def _check_listed(self) -> None:
+        """Until the folder was read once, nobody knows which objects are a file's."""
+        if not self._watches.started:
+            raise UnavailableError(f"{self._directory}: not read yet", unsent=True)
 
     async def _own(self) -> None:
         clock = asyncio.get_running_loop().time
         give_up = clock() + self._timing.first_list
         while True:
-            wait = await self._look(clock())
+            wait = await self._scan(clock())
             if not self._listed and (wait is None or clock() >= give_up):
                 self._listed = True
                 self._update()
-            await self._hints.wait(wait)
+            await self._monitor.wait(wait)
 
-    async def _look(self, now: float) -> float | None:
-        """Look once at the whole folder. Seconds until the next look is due, None when nothing is in motion."""
+    async def _scan(self, now: float) -> float | None:
+        """Scan the whole folder once. Seconds until the next scan is due, None when nothing is in motion."""
         try:
             listing = await asyncio.to_thread(list_files, self._directory)
         except OSError as error:
-            listing = Listing({}, {"": error.strerror or type(error).__name__})
+            listing = FolderListing({}, {"": error.strerror or type(error).__name__})
         self._unlisted = tuple(
             Problem(path or str(self._directory), 1, "", f"cannot be listed: {why}")
             for path, why in sorted(listing.unlisted.items())
         )
-        self._sightings = sight(self._sightings, dict(listing.files) | self._out_of_sight(listing), now)
-        ready = settled(changed(self._sightings, self._believed), now, self._timing)
-        patience: Mapping[str, float] = {}
-        if ready:
-            stamps = {file: seen.stamp for file, seen in ready.items()}
+        self._tracked = track(self._tracked, dict(listing.files) | self._hidden(listing), now)
+        stable = stable_files(changed_files(self._tracked, self._accepted), now, self._timing)
+        quiet_periods: Mapping[str, float] = {}
+        if stable:
+            stamps = {file: tracked.stamp for file, tracked in stable.items()}
             contents = await asyncio.to_thread(read_files, self._directory, stamps, self._kinds)
-            patience = self._folder.patience(contents)
-            self._believe(
-                {file: content for file, content in contents.items() if now - ready[file].since >= patience[file]}
+            quiet_periods = self._folder.quiet_periods(contents)
+            self._accept(
+                {file: one for file, one in contents.items() if now - stable[file].since >= quiet_periods[file]}
             )
         if self._listed:
-            self._tell((*self._unlisted, *self._folder.problems))
-        return next_look(changed(self._sightings, self._believed), patience, now, self._timing)
+            self._report_problems()
+        return next_scan(changed_files(self._tracked, self._accepted), quiet_periods, now, self._timing)
 
-    def _out_of_sight(self, listing: Listing) -> dict[str, Stamp]:
-        """The files that may still be there, though nobody can tell: they stay as they were believed."""
+    def _hidden(self, listing: FolderListing) -> dict[str, Stamp]:
+        """The files that may still be there, though nobody can tell: they stay as they were accepted."""
         hidden = tuple(f"{path}/" if path else "" for path in listing.unlisted)
         return {
             file: stamp
-            for file, stamp in self._believed.items()
+            for file, stamp in self._accepted.items()
             if file in listing.unlisted or (hidden and file.startswith(hidden))
         }
 
-    def _believe(self, contents: Mapping[str, FileContent | None]) -> None:
-        sightings = dict(self._sightings)
+    def _accept(self, contents: Mapping[str, FileContent | None]) -> None:
+        tracked = dict(self._tracked)
         for file, content in contents.items():
-            stamp = sightings[file].stamp
+            stamp = tracked[file].stamp
             if content is None or stamp is None:
-                del sightings[file]
-                self._believed.pop(file, None)
+                del tracked[file]
+                self._accepted.pop(file, None)
             else:
-                self._believed[file] = stamp
+                self._accepted[file] = stamp
                 _log_notes(file, set(content.notes) - set(self._folder.content(file).notes))
-            self._folder.believe(file, content)
-        self._sightings = sightings
+            self._folder.accept(file, content)
+        self._tracked = tracked
         if self._listed and contents:
             self._update()
 
     def _update(self) -> None:
-        birth = Birth(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), lambda: str(uuid.uuid4()))
-        changes, deleted = self._folder.update(birth)
+        claims = self._folder.define()
+        redefined = self._table.define(claims, _creation())
+        for ref in redefined.taken_over:
+            log.info("a file defines what a program wrote", extra={"object": str(ref), "at": str(claims[ref])})
         if self._watches.started:
-            self._watches.publish(changes, deleted)
+            self._watches.publish(redefined.changed, redefined.deleted)
         else:
             self._watches.start()
-        self._saving.mark()
-        self._tell((*self._unlisted, *self._folder.problems))
+        self._state.mark_dirty()
+        self._report_problems()
 
-    def _tell(self, problems: tuple[Problem, ...]) -> None:
+    def _report_problems(self) -> None:
+        problems = (*self._unlisted, *self._folder.problems)
         if problems == self._problems:
             return
         for problem in sorted(set(problems) - set(self._problems)):
@@ -244,6 +311,10 @@ class DirectoryStore:
             log.info("file accepted", extra={"file": file})
         self._problems = problems
         self._report(problems)
+
+
+def _creation() -> Creation:
+    return Creation(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), lambda: str(uuid.uuid4()))
 
 
 def _log_notes(file: str, notes: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the API server's answers mean: lines of a stream, and the error behind a status. Pure."""
+"""A client of the API server: raw JSON, time limits, retries where they are safe, an error for each status."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from tenacity.wait import wait_random_exponential
 from controller.api.timing import REAL, KubeTiming
 from controller.store.kube.access import Access, Source, find_source, load_access
 from controller.store.protocol import (
+    AlreadyExistsError,
     ConflictError,
     ExpiredError,
+    FieldConflict,
+    FieldConflictError,
     ForbiddenError,
     NotFoundError,
     RefusedError,
@@ -31,6 +34,7 @@ from controller.store.protocol import (
 )
 
 _LONGEST = 500  # Characters of the API server's words that are kept.
+_OTHER_MANAGER = re.compile(r'conflict with "([^"]*)"')
 # Seconds: the longest wait that is granted. The API server asks for one or two; what stands before it may ask for an
 # hour, in which nothing would be read or written though all were well again.
 _LONGEST_WAIT = 10.0
@@ -58,13 +62,16 @@ def error_for(request: str, status: int, headers: Mapping[str, str], body: bytes
         case 404:
             return NotFoundError(words)
         case 409:
-            return ConflictError(words)
+            return _conflict(words, answer)
         case 410:
             return ExpiredError(words)
         case 429:
             return UnavailableError(words, status=status, after=_wait_asked_for(headers, answer), unsent=True)
         case _ if status >= 500:
             return UnavailableError(words, status=status, after=_wait_asked_for(headers, answer))
+        case 422 if any(cause.get("field") == "metadata.uid" for cause in _causes(answer)):
+            # So a patch or an apply is answered that names the uid of another object: a precondition, to its author.
+            return ConflictError(words)
     return RefusedError(words)
 
 
@@ -72,6 +79,23 @@ def error_of_event(request: str, status: Mapping[str, Any]) -> StoreError:
     """The error that a watch event of type ERROR carries, a Status object."""
     code = status.get("code")
     return error_for(request, code if isinstance(code, int) else 500, {}, json.dumps(status).encode())
+
+
+def _conflict(words: str, answer: Mapping[str, Any]) -> ConflictError:
+    if answer.get("reason") == "AlreadyExists":
+        return AlreadyExistsError(words)
+    conflicts = tuple(
+        FieldConflict(manager[1] if manager else "", str(cause.get("field", "")))
+        for cause in _causes(answer)
+        if cause.get("reason") == "FieldManagerConflict"
+        for manager in [_OTHER_MANAGER.match(str(cause.get("message", "")))]
+    )
+    return FieldConflictError(words, conflicts) if conflicts else ConflictError(words)
+
+
+def _causes(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    causes = (answer.get("details") or {}).get("causes")
+    return [cause for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
 
 
 def _status_object(body: bytes) -> Mapping[str, Any]:
@@ -93,23 +117,23 @@ def _wait_asked_for(headers: Mapping[str, str], answer: Mapping[str, Any]) -> fl
 
 
 # What YAML does not take as it is, or takes for the end of a line (YAML 1.1, sections 4.1.1 and 4.2.2).
-_NOT_AS_IT_IS = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_ESCAPED_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def applied(body: Mapping[str, Any]) -> bytes:
-    """Write an object as JSON that is YAML too.
+def json_for_apply(body: Mapping[str, Any]) -> bytes:
+    """Write an object as JSON that is YAML too, as which the API server reads it.
 
     JSON's usual way to write what lies beyond U+FFFF, as two escapes, is an error in YAML: it is written as it is.
     """
     text = json.dumps(body, ensure_ascii=False)
-    return _NOT_AS_IT_IS.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+    return _ESCAPED_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # Server-side apply; JSON is YAML.
 MERGE = "application/merge-patch+json"
 
-_TRIES = 5
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +148,10 @@ class _Call:
 
     @property
     def repeatable(self) -> bool:
-        """Whether doing it twice is doing it once."""
-        metadata = (self.body or {}).get("metadata") or {}
-        return self.method in ("GET", "HEAD") or bool(metadata.get("resourceVersion"))
+        """Whether doing it twice is doing it once: it reads, or has a precondition that the first time ends."""
+        body = self.body or {}
+        metadata = body.get("metadata") or {}
+        return self.method in ("GET", "HEAD") or bool(metadata.get("resourceVersion") or body.get("preconditions"))
 
 
 class KubeClient:
@@ -185,7 +210,7 @@ class KubeClient:
         retrying = AsyncRetrying(
             retry=retry_if_exception(partial(_is_worth_another_try, call)),
             wait=self._wait,
-            stop=stop_after_attempt(_TRIES) | stop_after_delay(self.timing.patience),
+            stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(self.timing.patience),
             reraise=True,
         )
         answer: dict[str, Any] = await retrying(self._answer, call)
@@ -202,8 +227,8 @@ class KubeClient:
         try:
             rest = b""
             async for data in response.content.iter_any():
-                found, rest = split_lines(rest, data)
-                for line in found:
+                lines, rest = split_lines(rest, data)
+                for line in lines:
                     yield line
         except (aiohttp.ClientError, OSError) as error:
             raise _unavailable(call, error) from error
@@ -233,7 +258,7 @@ class KubeClient:
         body: object = call.body
         if call.content_type == APPLY and call.body is not None:
             # With a charset, the library sends the body as it is given.
-            headers["Content-Type"], body = f"{APPLY}; charset=utf-8", applied(call.body)
+            headers["Content-Type"], body = f"{APPLY}; charset=utf-8", json_for_apply(call.body)
         try:
             response = await access.open(call.method, call.path, headers, body, limits)
         except (aiohttp.ClientError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The API server's words about objects, as values: items of lists and events of watches. Pure."""
+"""One kind of objects, kept up to date by list and watch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.store.kube.client import KubeClient, error_of_event
-from controller.store.kube.collection import Changes, Collection, Listing, Resource
-from controller.store.objects import ObjectRef, StoredObject
+from controller.store.kube.collection import Changes, Collection, ObjectList
+from controller.store.kube.objects import stored_object, without_bookkeeping
+from controller.store.objects import StoredObject
 from controller.store.protocol import ExpiredError, NotFoundError, StoreError, UnavailableError
-
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+from controller.store.resources import ApiResource
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WatchEvent:
     """One line of a watch: its type (`ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`), version, and object if it has one."""
 
     type: str
@@ -28,7 +28,7 @@ class Event:
     stored: StoredObject | None = None
 
 
-def read_event(resource: Resource, line: bytes) -> Event:
+def read_event(resource: ApiResource, line: bytes) -> WatchEvent:
     """Read one line of a watch. Raises ExpiredError or another StoreError that an `ERROR` event stands for."""
     try:
         event = json.loads(line)
@@ -36,41 +36,28 @@ def read_event(resource: Resource, line: bytes) -> Event:
         if kind == "ERROR":
             raise error_of_event(f"watch {resource.name}", raw)
         if kind == "BOOKMARK":
-            return Event(kind, version_of(raw))
-        stored = stored_object(resource, raw)
-        return Event(kind, int(stored.resource_version), stored)
+            return WatchEvent(kind, version_of(raw))
+        stored = without_bookkeeping(stored_object(resource, raw))
+        return WatchEvent(kind, int(stored.resource_version), stored)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnavailableError(f"watch {resource.name}: not an event: {type(error).__name__}") from None
 
 
-def read_list(resource: Resource, pages: Iterable[Mapping[str, Any]]) -> Listing:
+def read_list(resource: ApiResource, pages: Iterable[Mapping[str, Any]]) -> ObjectList:
     """Put the pages of one list together. Raises UnavailableError when that is not what they are."""
     try:
-        stored = [stored_object(resource, raw) for page in pages for raw in page.get("items") or ()]
+        stored = [
+            without_bookkeeping(stored_object(resource, raw)) for page in pages for raw in page.get("items") or ()
+        ]
         version = max(version_of(page) for page in pages)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnavailableError(f"list {resource.name}: not a list: {type(error).__name__}") from None
-    return Listing({one.ref: one for one in stored}, version)
+    return ObjectList({one.ref: one for one in stored}, version)
 
 
 def version_of(raw: Mapping[str, Any]) -> int:
     """The resourceVersion of an object or a list."""
     return int(raw["metadata"]["resourceVersion"])
-
-
-def stored_object(resource: Resource, raw: Mapping[str, Any]) -> StoredObject:
-    """The object without what nobody here reads and what fills half of the memory: who owns which field.
-
-    Items of a list of core objects do not say their own kind.
-    """
-    metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
-    annotations = metadata.get("annotations") or {}
-    if LAST_APPLIED in annotations:
-        metadata["annotations"] = {name: value for name, value in annotations.items() if name != LAST_APPLIED}
-    return StoredObject(
-        ObjectRef(resource.kind, metadata["namespace"], metadata["name"]),
-        {**raw, "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata},
-    )
 
 
 _PAGE = 500  # Objects.
@@ -79,15 +66,15 @@ log = logging.getLogger(__name__)
 
 
 class Reflector:
-    """One kind's list and watch, for as long as `run` runs. `tell` is called with every change, in order."""
+    """One kind's list and watch, for as long as `run` runs. `publish` is called with every change, in order."""
 
     def __init__(
         self,
         client: KubeClient,
-        resource: Resource,
+        resource: ApiResource,
         namespace: str,
         collection: Collection,
-        tell: Callable[[Changes], None],
+        publish: Callable[[Changes], None],
     ) -> None:
         self.resource = resource
         self.collection = collection
@@ -96,8 +83,8 @@ class Reflector:
         self._namespace = namespace
         self._path = resource.collection(namespace)
         self._selector = {"fieldSelector": resource.selector} if resource.selector else {}
-        self._tell = tell
-        self._current = False  # Whether the collection's version can be watched from.
+        self._publish = publish
+        self._resumable = False  # Whether the collection's version can be watched from.
         self._paged = True
         self._failures = 0
         self.trouble = "not listed yet"  # Why the collection may be behind; empty when it is not.
@@ -109,34 +96,33 @@ class Reflector:
         """List, watch, relist; never ends by itself."""
         while True:
             try:
-                await (self._resume() if self._current else self._list())
-                if self._current:
+                await (self._resume() if self._resumable else self._list())
+                if self._resumable:
                     await self._watch()
-                wait = 0.0 if self._current else self.collection.patience
+                wait = 0.0 if self._resumable else self.collection.second_look
             except ExpiredError as error:
                 log.info("kind is listed again", extra={"kind": str(self), "why": str(error)})
-                self._current = False
+                self._resumable = False
                 wait = self._backoff() if self._failures else 0.0
                 self._failures += 1
             except StoreError as error:
-                self._note(_words(error))
+                self._in_trouble(_explained(error))
                 wait = max(self._backoff(), getattr(error, "after", None) or 0.0)
                 self._failures += 1
             await asyncio.sleep(wait)
 
     async def _list(self) -> None:
         listing = read_list(self.resource, await self._pages())
-        suspected = self.collection.suspicion
+        suspect_before = self.collection.suspect
         changes = self.collection.replace(listing, asyncio.get_running_loop().time())
-        suspicion = self.collection.suspicion
-        if suspicion is not None:
-            log.warning("list not believed yet", extra={"kind": str(self), "why": suspicion.why})
+        if self.collection.suspect is not None:
+            log.warning("list not believed yet", extra={"kind": str(self), "why": self.collection.suspect.reason})
             return
-        if suspected is not None:
+        if suspect_before is not None:
             log.warning("list believed", extra={"kind": str(self), "deleted": len(changes.deleted)})
-        self._current = True
-        self._well()
-        self._tell(changes)
+        self._resumable = True
+        self._recovered()
+        self._publish(changes)
 
     async def _pages(self) -> list[dict[str, Any]]:
         pages: list[dict[str, Any]] = []
@@ -159,28 +145,28 @@ class Reflector:
         version = read_list(self.resource, [page]).version
         if version < self.collection.version:
             raise ExpiredError(f"the API server is at {version}, behind {self.collection.version}")
-        self._well()
+        self._recovered()
 
     async def _watch(self) -> None:
         """Follow one watch to its end."""
         clock = asyncio.get_running_loop().time
-        begun = clock()
+        started = clock()
         query = self._selector | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": str(self.collection.version),
             "timeoutSeconds": str(int(random.uniform(self._timing.shortest_watch, self._timing.longest_watch))),
         }
-        heard = False
+        any_event = False
         async with aclosing(self._client.lines(self._path, query)) as lines:
             async for line in lines:
                 event = read_event(self.resource, line)
-                heard, self._failures = True, 0
+                any_event, self._failures = True, 0
                 if event.stored is None:
                     self.collection.bookmark(event.version)
                 else:
-                    self._tell(self.collection.hear(event.type, event.stored))
-        if not heard and clock() - begun < self._timing.no_watch:
+                    self._publish(self.collection.apply_event(event.type, event.stored))
+        if not any_event and clock() - started < self._timing.no_watch:
             raise UnavailableError(f"watch {self}: ends at once")
         self._failures = 0
 
@@ -188,18 +174,18 @@ class Reflector:
         longest = min(self._timing.first_relist * 2**self._failures, self._timing.longest_relist)
         return random.uniform(longest / 2, longest)
 
-    def _note(self, trouble: str) -> None:
+    def _in_trouble(self, trouble: str) -> None:
         if trouble != self.trouble:
             log.warning("kind cannot be read", extra={"kind": str(self), "why": trouble})
         self.trouble = trouble
 
-    def _well(self) -> None:
+    def _recovered(self) -> None:
         if self.trouble:
             log.info("kind is read", extra={"kind": str(self), "objects": len(self.collection.objects)})
         self.trouble = ""
 
 
-def _words(error: StoreError) -> str:
+def _explained(error: StoreError) -> str:
     if isinstance(error, NotFoundError):
         return "the API server does not know this kind: its CustomResourceDefinition is not applied"
     return str(error)

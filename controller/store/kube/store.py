@@ -1,4 +1,4 @@
-"""The store itself: a reflector for each kind and namespace, their objects in one place, statuses written back."""
+"""The store itself: a reflector for each kind and namespace, their objects in one place, and writes to them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Collection as AnyCollection
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from controller.store.kube.client import APPLY, KubeClient
-from controller.store.kube.collection import RESOURCES, Changes, Collection
-from controller.store.kube.reflector import Reflector, stored_object
+from controller.store.kube.client import KubeClient
+from controller.store.kube.collection import Changes, Collection
+from controller.store.kube.objects import KubeObjects, without_bookkeeping
+from controller.store.kube.reflector import Reflector
 from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import ConflictError, NotFoundError, UnavailableError
+from controller.store.protocol import FIELD_MANAGER, UNCONDITIONAL, NotFoundError, Precondition
+from controller.store.resources import RESOURCES
 from controller.store.watches import Watch, Watches
-
-FIELD_MANAGER = "beamlit-controller"
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ class KubeStore:
     """An ObjectStore over the API server; `async with` runs it. The client must be open, and stays open.
 
     Without `namespaces` all are read, which needs the right to list and watch in all of them. `also` are kinds that are
-    read in one more namespace each. `writes` counts the requests that wrote a status.
+    read in one more namespace each. Objects of every kind may be read and written, watched or not. What a write of our
+    own returned is published at once, so that the next decision is not made on the state before.
     """
 
     def __init__(
@@ -37,19 +38,24 @@ class KubeStore:
         also: AnyCollection[tuple[str, str]] = (),
     ) -> None:
         """Raises KeyError for a kind that is not in `RESOURCES`."""
-        self._client = client
+        self._server = KubeObjects(client)
         where = [(kind, namespace) for kind in kinds for namespace in namespaces or ("",)]
         second_look = client.timing.second_look
         more = [one for one in also if namespaces and one not in where]
         self._reflectors = {
-            (kind, namespace): Reflector(client, RESOURCES[kind], namespace, Collection(second_look), self._tell)
+            (kind, namespace): Reflector(client, RESOURCES[kind], namespace, Collection(second_look), self._publish)
             for kind, namespace in (*where, *more)
         }
         self._anywhere = not namespaces
         self._watches = Watches(self._objects)
         self._tasks: tuple[asyncio.Task[None], ...] = ()
-        self._taken: dict[ObjectRef, tuple[str, Mapping[str, Any]]] = {}
-        self.writes = 0
+        # The status that was sent and made a version, where the API server keeps another one for it.
+        self._sent: dict[ObjectRef, tuple[str, Mapping[str, Any]]] = {}
+
+    @property
+    def status_writes(self) -> int:
+        """How many requests wrote a status."""
+        return self._server.status_writes
 
     async def __aenter__(self) -> KubeStore:
         self.start()
@@ -98,69 +104,70 @@ class KubeStore:
 
     def suspects(self) -> Mapping[str, str]:
         """The kinds whose last list was not believed yet, each with the reason."""
-        found = ((str(one), one.collection.suspicion) for one in self._reflectors.values())
-        return {name: suspicion.why for name, suspicion in found if suspicion is not None}
+        suspects = ((str(one), one.collection.suspect) for one in self._reflectors.values())
+        return {name: suspect.reason for name, suspect in suspects if suspect is not None}
 
     def troubles(self) -> Mapping[str, str]:
         """The kinds that cannot be read now, each with the reason."""
         return {str(one): one.trouble for one in self._reflectors.values() if one.trouble}
 
-    async def patch_status(self, ref: ObjectRef, status: Mapping[str, Any], resource_version: str) -> None:
-        """Replace a status by server-side apply. Raises ConflictError, NotFoundError or another StoreError.
+    async def read(self, ref: ObjectRef) -> StoredObject:
+        """See `ObjectReader`. Asks the API server, also for what is watched."""
+        return await self._server.read(ref)
 
-        What is not sent any more goes: the field manager owns what it sent before. What comes back is told at once, so
-        that the next decision is not made on the state before.
-        """
+    async def create(self, raw: Mapping[str, Any]) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(await self._server.create(raw))
+
+    async def update(self, raw: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(await self._server.update(raw, precondition))
+
+    async def apply(
+        self,
+        raw: Mapping[str, Any],
+        manager: str = FIELD_MANAGER,
+        *,
+        force: bool = False,
+        precondition: Precondition = UNCONDITIONAL,
+    ) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(await self._server.apply(raw, manager, force=force, precondition=precondition))
+
+    async def patch(
+        self, ref: ObjectRef, changes: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
+    ) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(await self._server.patch(ref, changes, precondition))
+
+    async def delete(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> None:
+        """See `ObjectWriter`. The version of the deletion comes with the watch, as the deletion does."""
+        await self._server.delete(ref, precondition)
+
+    async def patch_status(
+        self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
+    ) -> StoredObject:
+        """See `ObjectWriter`. Only of kinds that are watched; what is equal, or known to be late, is no request."""
         collection = self._collection(ref)
-        held = None if collection is None else collection.find(ref)
-        if collection is None or held is None:
+        current = None if collection is None else collection.find(ref)
+        if current is None:
             raise NotFoundError(f"{ref} does not exist")
-        if held.resource_version != resource_version:
-            raise ConflictError(f"{ref} is at resourceVersion {held.resource_version}, not {resource_version}")
+        precondition.check(current)
         wanted: dict[str, Any] = json.loads(json.dumps(status))  # As it will be read back.
-        if wanted in (held.status, self._taken_at(held)):
-            return
-        self._tell(collection.put(await self._write(held, wanted)))
-
-    def _taken_at(self, held: StoredObject) -> Mapping[str, Any] | None:
-        """The status that was sent and made this version, though the API server keeps another one for it."""
-        version, status = self._taken.get(held.ref, ("", None))
-        return status if version == held.resource_version else None
-
-    async def _write(self, held: StoredObject, wanted: dict[str, Any]) -> StoredObject:
-        try:
-            written = await self._send("PATCH", held, wanted)
-        except UnavailableError as error:
-            # So the API server answers an apply with a field that its CustomResourceDefinition does not have.
-            if error.status != 500:
-                raise
-            written = held
+        version, sent = self._sent.get(ref, ("", None))
+        if wanted == current.status or (version == current.resource_version and wanted == sent):
+            return current
+        written = self._written(await self._server.replace_status(current, wanted, precondition))
         if written.status != wanted:
-            # Fields of another manager stay when an apply does not name them, and a field unknown to the schema fails
-            # it. An update replaces all and drops what the schema does not have.
-            written = await self._send("PUT", written, wanted)
-        if written.status != wanted:
-            log.warning(
-                "status kept in another form", extra={"object": str(held.ref), "fields": _differing(written, wanted)}
-            )
-            self._taken[held.ref] = (written.resource_version, wanted)
+            self._sent[ref] = (written.resource_version, wanted)
         return written
 
-    async def _send(self, method: str, held: StoredObject, status: dict[str, Any]) -> StoredObject:
-        resource = RESOURCES[held.ref.kind]
-        metadata = {"name": held.ref.name, "namespace": held.ref.namespace, "resourceVersion": held.resource_version}
-        body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status}
-        query = {"fieldManager": FIELD_MANAGER}
-        self.writes += 1
-        if method == "PATCH":
-            answer = await self._client.request(
-                method, resource.status_of(held.ref), query=query | {"force": "true"}, body=body, content_type=APPLY
-            )
-        else:
-            answer = await self._client.request(
-                method, resource.status_of(held.ref), query=query, body={**held.raw, **body}
-            )
-        return stored_object(resource, answer)
+    def _written(self, stored: StoredObject) -> StoredObject:
+        stored = without_bookkeeping(stored)
+        collection = self._collection(stored.ref)
+        if collection is not None:
+            self._publish(collection.put(stored))
+        return stored
 
     def _collection(self, ref: ObjectRef) -> Collection | None:
         reflector = self._reflectors.get((ref.kind, "" if self._anywhere else ref.namespace))
@@ -170,15 +177,10 @@ class KubeStore:
         for reflector in self._reflectors.values():
             yield from reflector.collection.objects
 
-    def _tell(self, changes: Changes) -> None:
+    def _publish(self, changes: Changes) -> None:
         for ref in changes.deleted:
-            self._taken.pop(ref, None)
+            self._sent.pop(ref, None)
         if self._watches.started:
             self._watches.publish(changes.changed, changes.deleted)
         elif all(reflector.collection.listed for reflector in self._reflectors.values()):
             self._watches.start()
-
-
-def _differing(written: StoredObject, wanted: Mapping[str, Any]) -> str:
-    names = written.status.keys() | wanted.keys()
-    return ", ".join(sorted(name for name in names if written.status.get(name) != wanted.get(name)))

@@ -20,11 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from controller.api.timing import LeaseTiming
-from controller.runtime.leadership import Clocks, Election, Fenced, Leadership
+from controller.runtime.election import Clocks, LeaderElector
+from controller.runtime.fencing import Fenced, Leadership
 from controller.store.kube import KubeClient, KubeStore
-from controller.store.kube.records import KubeLease
+from controller.store.kube.objects import KubeObjects
+from controller.store.lease import StoredLease
 from controller.store.objects import ObjectRef
-from controller.store.protocol import ConflictError, ObjectStore, StoreError
+from controller.store.protocol import ConflictError, ObjectStore, Precondition, StoreError
 from tests.support.processes import Child
 from tests.support.waiting import until
 
@@ -87,7 +89,7 @@ class Writer:
     async def _write(self, fenced: Fenced, version: str, number: int) -> None:
         await asyncio.sleep(PAUSE)
         try:
-            await fenced.patch_status(self.ref, self.status(number), version)
+            await fenced.patch_status(self.ref, self.status(number), Precondition(resource_version=version))
         except ConflictError:
             say("ConflictError")  # The newer object is on its way.
         except StoreError as error:
@@ -104,7 +106,7 @@ def say(word: str) -> None:
     print(f"{time.monotonic():.6f} {word}", flush=True)
 
 
-async def say_when_following(election: Election) -> None:
+async def say_when_following(election: LeaderElector) -> None:
     async def follows() -> bool:
         return bool(election.holder) and not election.leading
 
@@ -121,7 +123,8 @@ async def main(kubeconfig: str, namespace: str, identity: str, lease: str) -> No
         KubeClient.from_environment(Path(kubeconfig)) as client,
         KubeStore(client, ("ModelDeployment",), (namespace,)) as store,
     ):
-        election = Election(KubeLease(client, namespace, LEASE), identity, CLOCKS, timing(int(lease)))
+        lock = StoredLease(KubeObjects(client), namespace, LEASE)
+        election = LeaderElector(lock, identity, CLOCKS, timing(int(lease)))
         following = asyncio.create_task(say_when_following(election))
         with contextlib.suppress(asyncio.CancelledError):
             await election.run(Writer(store, ref, identity).run)

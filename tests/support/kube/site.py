@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from controller.gateway.bootstrap import HostPort
-from controller.store.kube.collection import RESOURCES
+from controller.store.resources import RESOURCES
 from tests.support.beamlit import Reply, Start, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from controller.runtime.leadership import Election, Work
+from controller.runtime.election import LeaderElector, Work
 from controller.store.kube import KubeClient
-from controller.store.kube.records import KubeLease
+from controller.store.kube.objects import KubeObjects
+from controller.store.lease import StoredLease
 from tests.support.kube.elected import CLOCKS, LEASE, timing
 
 SHORT = 3
@@ -17,9 +18,9 @@ SHORT = 3
 
 
 @asynccontextmanager
-async def standing(kubeconfig: Path, namespace: str, identity: str, work: Work) -> AsyncIterator[Election]:
+async def standing(kubeconfig: Path, namespace: str, identity: str, work: Work) -> AsyncIterator[LeaderElector]:
     async with KubeClient.from_environment(kubeconfig) as client:
-        election = Election(KubeLease(client, namespace, LEASE), identity, CLOCKS, timing(SHORT))
+        election = LeaderElector(StoredLease(KubeObjects(client), namespace, LEASE), identity, CLOCKS, timing(SHORT))
         running = asyncio.create_task(election.run(work))
         try:
             yield election

@@ -36,17 +36,17 @@ async def test_the_observer_is_told_every_decision_and_who_is_gone():
     async with controlled(store) as running:
         told = [(model, str(decision.split)) for model, decision in running.decisions[:1]]
         assert told == [(a_model("a").ref, "100/0")]
-        store.delete(a_model("a").ref)
+        store.remove(a_model("a").ref)
         await settled()
         assert running.decisions[-1] == (a_model("a").ref, None)
 
 
 async def test_an_object_that_is_changed_meanwhile_is_looked_at_again():
     class Racing(MemoryStore):
-        async def patch_status(self, ref, status, resource_version):
-            if resource_version == "1":
+        async def patch_status(self, ref, status, precondition):
+            if precondition.resource_version == "1":
                 self.put(a_model("a").with_remote("r").stored(version="2"))
-            await super().patch_status(ref, status, resource_version)
+            await super().patch_status(ref, status, precondition)
 
     store = Racing(stored(a_model("a"), *SERVICES))
     async with controlled(store):
@@ -78,7 +78,7 @@ async def test_an_object_that_cannot_be_read_keeps_its_route_and_says_why():
     writes = store.status_writes
     async with controlled(store):
         assert store.status_writes == writes
-        store.delete(a_model().ref)
+        store.remove(a_model().ref)
         await settled()
 
 

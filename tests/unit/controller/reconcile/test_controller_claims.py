@@ -27,7 +27,7 @@ async def test_who_serves_already_keeps_its_port_against_an_older_object():
 async def test_a_port_that_becomes_free_goes_to_whoever_waits():
     store = MemoryStore(stored(a_model("a"), *SERVICES, a_model("b")))
     async with controlled(store):
-        store.delete(a_model("a").ref)
+        store.remove(a_model("a").ref)
         await settled()
         assert accepted(store, "b") == "Accepted"
         assert store[a_model("b").ref].status["servingPort"] == 80
@@ -40,7 +40,7 @@ async def test_who_moves_to_a_taken_port_keeps_the_one_it_has():
         await settled()
         assert accepted(store, "b") == "Conflict"
         assert store[a_model("b").ref].status["servingPort"] == 81
-        store.delete(a_model("a").ref)
+        store.remove(a_model("a").ref)
         await settled()
         assert accepted(store, "b") == "Accepted"
         assert store[a_model("b").ref].status["servingPort"] == 80
@@ -49,7 +49,7 @@ async def test_who_moves_to_a_taken_port_keeps_the_one_it_has():
 async def test_a_model_whose_service_is_missing_keeps_its_port_through_a_restart():
     store = MemoryStore(stored(a_model("a"), *SERVICES))
     async with controlled(store):
-        store.delete(SERVICES[0].ref)
+        store.remove(SERVICES[0].ref)
         await settled()
     store.put(*stored(a_model("b").created("2020-01-01T00:00:00Z")))
     async with controlled(store):
@@ -74,7 +74,7 @@ async def test_two_that_claim_one_service_the_older_wins_and_the_other_says_so()
         )
         assert "route" not in store[younger.ref].status
         assert [event.reason for event in running.events if event.object == younger.ref] == ["Conflict"]
-        store.delete(a_model("a").ref)
+        store.remove(a_model("a").ref)
         await settled()
         assert condition(store, "Accepted", "b")[1] == "Accepted"
         assert store[younger.ref].status["route"]["local"]["service"] == "a"
@@ -108,7 +108,7 @@ async def test_an_older_object_that_takes_over_a_service_ends_the_route_of_the_y
         assert is_withdrawn(status)
         assert status["servingPort"] == 10000
         assert store[older.ref].status["servingPort"] == 10001
-        store.delete(older.ref)
+        store.remove(older.ref)
         await settled()
         assert store[younger.ref].status["route"]["port"] == 10000
 
@@ -148,7 +148,7 @@ async def test_without_a_port_left_a_model_says_so_until_one_is_free():
     store = MemoryStore(stored(a_model("a"), a_model("b"), *SERVICES))
     async with controlled(store, ports=AllocatedPorts(10000, 10000)):
         assert condition(store, "Accepted", "b")[:2] == ("False", "NoPort")
-        store.delete(a_model("a").ref)
+        store.remove(a_model("a").ref)
         await settled()
         assert store[a_model("b").ref].status["servingPort"] == 10000
 

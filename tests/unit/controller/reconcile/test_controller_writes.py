@@ -32,7 +32,7 @@ class Counting(MemoryStore):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def patch_status(self, ref, status, resource_version):
+    async def patch_status(self, ref, status, precondition):
         self.attempts += 1
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
@@ -40,7 +40,7 @@ class Counting(MemoryStore):
             await self.answers.wait()
             if self.trouble:
                 raise self.trouble
-            await super().patch_status(ref, status, resource_version)
+            await super().patch_status(ref, status, precondition)
         finally:
             self.under_way -= 1
 
@@ -209,7 +209,7 @@ async def test_a_write_that_the_store_keeps_nothing_of_delays_what_comes_next_by
 
         said = None
 
-        async def patch_status(self, ref, status, resource_version):
+        async def patch_status(self, ref, status, precondition):
             self.said = status
 
     store = Pruning(stored(a_model().with_remote("r"), SERVICES[0], a_slice().ready("10.0.0.1")))
@@ -225,7 +225,7 @@ async def test_a_clock_that_is_set_back_after_a_write_does_not_stop_a_model():
     class Silent(MemoryStore):
         attempts = 0
 
-        async def patch_status(self, ref, status, resource_version):
+        async def patch_status(self, ref, status, precondition):
             self.attempts += 1
 
     store = Silent(stored(a_model().with_remote("r"), SERVICES[0], a_slice().ready("10.0.0.1")))

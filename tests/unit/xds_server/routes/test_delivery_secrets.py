@@ -106,7 +106,7 @@ async def test_while_a_secret_is_missing_the_model_is_local_and_says_so():
         assert CREDENTIAL in published.changes[-1]
         assert CREDENTIAL in {(SHORT[key.type_url], key.name) for key, _ in delivery.versions(A)}
 
-        store.delete(a_secret().ref)
+        store.remove(a_secret().ref)
         await settled()
         assert delivery.problems(A) == ("Secret default/s does not exist",)
         assert CREDENTIAL in published.changes[-1]
@@ -153,7 +153,7 @@ async def test_models_that_refer_to_one_secret_get_it_once_and_both_change():
         await settled()
         assert (delivery.problems(A), delivery.problems(b)) == ((), ())
         assert len([one for one in published.changes[-1] if one[0] == "SDS"]) == 1
-        store.delete(a_model("a").ref)
+        store.remove(a_model("a").ref)
         await settled()
         assert CREDENTIAL not in published.changes[-1]
         assert tuple(delivery.models()) == (b,)
@@ -215,7 +215,7 @@ async def test_who_checks_a_remote_backend_is_given_its_credentials_while_it_is_
         remote, values = delivery.remote(A)
         assert (remote, values[source].get_secret_value()) == (PROTECTED.remote, HUSH)
         assert HUSH not in repr(values)
-        store.delete(a_secret().ref)
+        store.remove(a_secret().ref)
         await settled()
         assert delivery.remote(A) is None
 

@@ -77,7 +77,7 @@ async def test_what_came_back_stays():
 
 async def test_of_a_removed_model_nobody_gets_in_and_everybody_gets_out():
     async with delivering(decided(A, DIRECT), decided(B, DIRECT)) as (store, published, delivery):
-        store.delete(decided(A, DIRECT).ref)
+        store.remove(decided(A, DIRECT).ref)
         await settled()
         assert not published.names & {("LDS", "model/default/a"), ("RDS", "model/default/a")}
         assert published.names >= {

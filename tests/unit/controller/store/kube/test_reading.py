@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller.store.kube.collection import RESOURCES
-from controller.store.kube.reflector import Event, read_event, read_list
+from controller.store.kube.reflector import WatchEvent, read_event, read_list
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ExpiredError, StoreError, UnavailableError
+from controller.store.resources import RESOURCES
 
 SERVICE = RESOURCES["Service"]
 
@@ -52,7 +52,7 @@ def test_what_nobody_reads_is_not_kept() -> None:
 
 def test_a_bookmark_has_a_version_and_no_object() -> None:
     raw = {"kind": "Service", "metadata": {"resourceVersion": "12"}}
-    assert read_event(SERVICE, line("BOOKMARK", raw)) == Event("BOOKMARK", 12)
+    assert read_event(SERVICE, line("BOOKMARK", raw)) == WatchEvent("BOOKMARK", 12)
 
 
 def test_an_error_event_is_the_error_that_it_stands_for() -> None:

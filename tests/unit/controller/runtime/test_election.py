@@ -1,4 +1,4 @@
-"""An election over a lease in memory, and what its leader may still write."""
+"""An election over a lease in memory."""
 
 import asyncio
 import math
@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 import pytest
 
 from controller.api.timing import LeaseTiming
-from controller.runtime.leadership import Clocks, Election, Fenced, Leadership, NotLeaderError, Unopposed
+from controller.runtime.election import Clocks, LeaderElector, NoElection
 from controller.store.protocol import ConflictError, NotFoundError, UnavailableError
-from tests.support.objects import a_model
-from tests.support.store import MemoryStore, settled
+from tests.support.store import settled
 
 CLOCKS = Clocks(time.monotonic, lambda: datetime(2026, 1, 1, tzinfo=UTC))
 HURRIED = LeaseTiming(lease=2, renew_deadline=1.0, renew_every=0.02, look_every=0.01, request=0.5)
-MODEL = a_model().ref
 
 
 class MemoryLease:
@@ -72,7 +70,7 @@ class Work:
 
 
 def an_election(lease, identity="me"):
-    return Election(lease, identity, CLOCKS, HURRIED)
+    return LeaderElector(lease, identity, CLOCKS, HURRIED)
 
 
 @asynccontextmanager
@@ -184,48 +182,12 @@ async def test_a_lease_that_cannot_be_given_back_holds_nobody_up():
     assert work.ended.is_set()
 
 
-async def test_who_is_unopposed_works_at_once_and_may_write_for_ever():
-    store = MemoryStore([a_model().stored()])
+async def test_who_has_no_other_replicas_works_at_once_and_leads_for_ever():
+    remaining = []
 
     async def work(leadership):
-        await Fenced(store, leadership).patch_status(MODEL, {"split": 1}, "1")
+        remaining.append(leadership.remaining())
 
-    assert Unopposed.leading
-    await Unopposed().run(work)
-    assert store[MODEL].status == {"split": 1}
-
-
-async def test_a_write_passes_while_the_lease_is_young_enough():
-    store = MemoryStore([a_model().stored()])
-    await Fenced(store, Leadership(lambda: 0.5)).patch_status(MODEL, {"split": 1}, "1")
-    assert store[MODEL].status == {"split": 1}
-
-
-@pytest.mark.parametrize("remaining", [0.0, -1.0, -math.inf])
-async def test_a_write_is_refused_once_the_lease_is_too_old(remaining):
-    store = MemoryStore([a_model().stored()])
-    with pytest.raises(NotLeaderError, match="we lead no longer"):
-        await Fenced(store, Leadership(lambda: remaining)).patch_status(MODEL, {"split": 1}, "1")
-    assert store[MODEL].status == {}
-
-
-async def test_a_write_that_takes_longer_than_the_lease_is_ended():
-    class Slow(MemoryStore):
-        async def patch_status(self, ref, status, resource_version):
-            await asyncio.Event().wait()
-
-    with pytest.raises(NotLeaderError, match="during the write"):
-        await Fenced(Slow(), Leadership(lambda: 0.01)).patch_status(MODEL, {"split": 1}, "1")
-
-
-async def test_what_the_store_raises_stays_what_it_is():
-    store = MemoryStore([a_model().stored()])
-    with pytest.raises(ConflictError):
-        await Fenced(store, Leadership(lambda: 1.0)).patch_status(MODEL, {"split": 1}, "old")
-
-
-async def test_everybody_may_read():
-    store = MemoryStore([a_model().stored()])
-    async for batch in Fenced(store, Leadership(lambda: -1.0)).watch(["ModelDeployment"]):
-        assert batch.complete
-        break
+    assert NoElection.leading
+    await NoElection().run(work)
+    assert remaining == [math.inf]

@@ -1,4 +1,4 @@
-"""What is applied is read back as YAML, whatever characters are in it."""
+"""What is json_for_apply is read back as YAML, whatever characters are in it."""
 
 import json
 
@@ -7,12 +7,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.store.kube.client import applied
+from controller.store.kube.client import json_for_apply
 
 
 @given(st.text())
 def test_any_text(text):
-    written = applied({"text": text, text: "key"})
+    written = json_for_apply({"text": text, text: "key"})
     assert json.loads(written) == {"text": text, text: "key"}
     assert yaml.safe_load(written) == {"text": text, text: "key"}
 
@@ -22,4 +22,4 @@ def test_any_text(text):
 )
 def test_what_yaml_reads_differently(character):
     for text in (character, f"a {character} b", f"\\{character}"):
-        assert yaml.safe_load(applied({"text": text})) == {"text": text}
+        assert yaml.safe_load(json_for_apply({"text": text})) == {"text": text}

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from controller.api.timing import EventTiming
-from controller.runtime.events import SeriesOfEvents
+from controller.runtime.events import EventCorrelator
 from controller.store.events import Event
 from controller.store.objects import ObjectRef
 
@@ -19,20 +19,20 @@ def an_event(message="20 of 20 requests", reason="SplitChanged", at=NOON, name="
 
 
 class Told:
-    """A series of events, and what was written of it."""
+    """A correlator that is told of events, and what was written of them."""
 
     def __init__(self):
-        self.series = SeriesOfEvents(EventTiming())
+        self.correlator = EventCorrelator(EventTiming())
         self.dropped = 0
 
     def say(self, event):
-        self.dropped += not self.series.add(event, event.at)
+        self.dropped += not self.correlator.add(event, event.at)
 
     def written(self, now):
         """Write everything that is due; say what it was."""
         writes = []
-        while write := self.series.next(now):
-            self.series.wrote(write, now)
+        while write := self.correlator.next_write(now):
+            self.correlator.on_success(write, now)
             writes.append(("new" if write.new else "again", write.series.first.message, write.series.count))
         return writes
 
@@ -41,7 +41,7 @@ def test_a_new_event_is_written_at_once():
     told = Told()
     told.say(an_event("one"))
     assert told.written(NOON) == [("new", "one", 1)]
-    assert told.series.due_at() is None
+    assert told.correlator.due_at() is None
 
 
 def test_what_happens_again_is_counted_and_written_every_ten_seconds_at_most():
@@ -51,7 +51,7 @@ def test_what_happens_again_is_counted_and_written_every_ten_seconds_at_most():
     for second in (1, 2, 3):
         told.say(an_event("one", at=after(seconds=second)))
     assert told.written(after(seconds=9)) == []
-    assert told.series.due_at() == after(seconds=10)
+    assert told.correlator.due_at() == after(seconds=10)
     assert told.written(after(seconds=10)) == [("again", "one", 4)]
     told.say(an_event("one", at=after(minutes=3)))
     assert told.written(after(minutes=3)) == [("again", "one", 5)]
@@ -60,10 +60,10 @@ def test_what_happens_again_is_counted_and_written_every_ten_seconds_at_most():
 def test_what_happens_again_later_than_ten_minutes_is_new():
     told = Told()
     told.say(an_event("one"))
-    first = told.series.next(NOON)
-    told.series.wrote(first, NOON)
+    first = told.correlator.next_write(NOON)
+    told.correlator.on_success(first, NOON)
     told.say(an_event("one", at=after(minutes=10, seconds=1)))
-    second = told.series.next(after(minutes=11))
+    second = told.correlator.next_write(after(minutes=11))
     assert (second.new, second.series.count) == (True, 1)
     assert second.series.name != first.series.name
 
@@ -73,7 +73,7 @@ def test_what_goes_on_for_hours_stays_one_event():
     for minute in range(0, 180, 6):
         told.say(an_event("one", at=after(minutes=minute)))
         told.written(after(minutes=minute))
-    assert told.series.next(after(minutes=180)) is None
+    assert told.correlator.next_write(after(minutes=180)) is None
     told.say(an_event("one", at=after(minutes=180)))
     assert told.written(after(minutes=190)) == [("again", "one", 31)]
 
@@ -91,8 +91,8 @@ def test_no_two_events_have_one_name_and_each_begins_with_its_objects():
     for message in ("one", "two"):
         told.say(an_event(message, name="a." + "x" * 250))
     names = set()
-    while write := told.series.next(NOON):
-        told.series.wrote(write, NOON)
+    while write := told.correlator.next_write(NOON):
+        told.correlator.on_success(write, NOON)
         names.add(write.series.name)
     assert len(names) == 2
     assert all(name.startswith("a.xxx") and len(name) <= 253 for name in names)
@@ -165,9 +165,9 @@ def test_a_count_waits_for_a_token_and_loses_nothing():
 def test_what_happens_while_it_is_written_is_written_later():
     told = Told()
     told.say(an_event("one"))
-    write = told.series.next(NOON)
+    write = told.correlator.next_write(NOON)
     told.say(an_event("one", at=after(seconds=1)))
-    told.series.wrote(write, after(seconds=2))
+    told.correlator.on_success(write, after(seconds=2))
     assert told.written(after(seconds=3)) == []
     assert told.written(after(seconds=12)) == [("again", "one", 2)]
 
@@ -177,20 +177,20 @@ def test_a_failed_write_is_tried_again_later_and_later_and_then_given_up():
     told.say(an_event("one"))
     told.say(an_event("one"))
     at, waits = NOON, []
-    while write := told.series.next(at):
-        lost = told.series.failed(write, at, for_good=False)
-        waits.append((told.series.due_at() or at) - at)
-        at = told.series.due_at() or at
+    while write := told.correlator.next_write(at):
+        lost = told.correlator.on_failure(write, at, for_good=False)
+        waits.append((told.correlator.due_at() or at) - at)
+        at = told.correlator.due_at() or at
     assert [wait.total_seconds() for wait in waits] == [2, 4, 8, 16, 0]
     assert lost == 2
-    assert told.series.due_at() is None
+    assert told.correlator.due_at() is None
 
 
 def test_what_is_refused_for_good_is_given_up_at_once():
     told = Told()
     told.say(an_event("one"))
-    assert told.series.failed(told.series.next(NOON), NOON, for_good=True) == 1
-    assert told.series.due_at() is None
+    assert told.correlator.on_failure(told.correlator.next_write(NOON), NOON, for_good=True) == 1
+    assert told.correlator.due_at() is None
 
 
 def test_an_event_that_is_gone_is_written_anew_with_all_it_counted():
@@ -198,7 +198,7 @@ def test_an_event_that_is_gone_is_written_anew_with_all_it_counted():
     told.say(an_event("one"))
     told.written(NOON)
     told.say(an_event("one", at=after(minutes=1)))
-    told.series.vanished(told.series.next(after(minutes=1)), after(minutes=1))
+    told.correlator.on_expired(told.correlator.next_write(after(minutes=1)), after(minutes=1))
     assert told.written(after(minutes=1)) == [("new", "one", 2)]
 
 
@@ -207,8 +207,8 @@ def test_in_a_hurry_everything_is_written():
     told.say(an_event("one"))
     told.written(NOON)
     told.say(an_event("one"))
-    assert told.series.next(NOON) is None
-    assert told.series.next(NOON, hurry=True).series.count == 2
+    assert told.correlator.next_write(NOON) is None
+    assert told.correlator.next_write(NOON, hurry=True).series.count == 2
 
 
 def test_too_much_that_is_unwritten_is_dropped_and_memory_stays_bounded():
