@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from datetime import timedelta
 
 from controller.frontend.claims import Seniority
@@ -55,7 +56,7 @@ class Controller:
         self._observer = Observer(self._index, dependencies.proxies, sampler, defaults)
         timing = dependencies.timing
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
-        self._queue: Queue[ObjectRef] = Queue(rests)
+        self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         self._writer = Writer(store, dependencies.limits, timing)
         # Objects that changed, or whose references did, and that were not registered since.
         self._unregistered: set[ObjectRef] = set()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,7 +40,7 @@ class Queue(Generic[Key]):
     What is urgent goes first; otherwise the order is the one in which keys were added.
     """
 
-    def __init__(self, backoff: Backoff, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, backoff: Backoff, chance: Callable[[], float]) -> None:
         self._backoff = backoff
         self._chance = chance
         self._urgent: dict[Key, None] = {}

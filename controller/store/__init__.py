@@ -1,1 +1,1 @@
-"""Where Kubernetes objects come from: the protocol of a store, a folder as a store, a cache of what a store said."""
+"""Where Kubernetes objects live: the protocol of a store, two stores (a folder, the API server), a cache of a watch."""

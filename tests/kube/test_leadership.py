@@ -185,3 +185,51 @@ async def test_a_renewal_whose_answer_was_lost_does_not_end_leadership(proxy, na
 
         await until(renewed, "it is renewed again")
         assert not work.ended.is_set()
+
+
+async def test_a_lease_that_the_version_before_wrote_is_waited_for_and_then_continued(api_server, namespace):
+    """During an upgrade both versions stand for one lease: as the old one wrote it, so the new one reads it."""
+    work = Work()
+    spec = {
+        "holderIdentity": "old-0_1a2b3c4d",
+        "leaseDurationSeconds": SHORT,
+        "acquireTime": "2026-01-01T12:00:00.000000Z",
+        "renewTime": "2026-01-01T12:30:00.000000Z",
+        "leaseTransitions": 4,
+    }
+    metadata = {"name": LEASE, "namespace": namespace}
+    written = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+    api_server.kubectl("create", "--filename=-", input=json.dumps(written))
+    before = await lease_of(api_server, namespace)
+    async with standing(api_server.kubeconfig, namespace, "new", work) as election:
+
+        async def follows():
+            return election.holder == "old-0_1a2b3c4d"
+
+        await until(follows, "the old one is known to lead")
+        assert not work.begun.is_set()
+        await work.begun.wait()
+        after = await lease_of(api_server, namespace)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"].keys() == spec.keys()
+    assert (after["spec"]["holderIdentity"], after["spec"]["leaseTransitions"]) == ("new", 5)
+    assert after["spec"]["acquireTime"] > spec["acquireTime"]
+
+
+async def test_a_lease_is_made_by_one_request_and_renewed_by_another_that_names_its_version(proxy, namespace):
+    """As the version before wrote it, with the rights that it had."""
+    work = Work()
+    async with standing(proxy.kubeconfig, namespace, "me", work):
+        await work.begun.wait()
+
+        async def renewed():
+            return len(proxy.writes) >= 2
+
+        await until(renewed, "it is renewed")
+        first, second, *_ = proxy.writes
+    made, renewal = json.loads(first.body), json.loads(second.body)
+    assert (first.method, second.method) == ("POST", "PUT")
+    assert made["metadata"] == {"name": LEASE, "namespace": namespace}
+    assert renewal["metadata"]["resourceVersion"]
+    assert renewal["metadata"]["uid"]
+    assert (made["apiVersion"], made["kind"]) == ("coordination.k8s.io/v1", "Lease")

@@ -47,16 +47,16 @@ class Creation:
 
 
 @dataclass(frozen=True, slots=True)
-class Redefined:
-    """What became of the objects when files changed. `taken_over` were written by programs and are a file's now."""
+class Redefinition:
+    """What became of the objects when files changed. `replaced` were written by programs and are a file's now."""
 
     changed: tuple[StoredObject, ...]
     deleted: tuple[ObjectRef, ...]
-    taken_over: tuple[ObjectRef, ...]
+    replaced: tuple[ObjectRef, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyRequest:
     """What a field manager has to say of an object, and whether it takes over the fields of others."""
 
     raw: Mapping[str, Any] = field(repr=False)
@@ -93,10 +93,10 @@ class ObjectTable:
         """Return what to save. A copy: it may be written by another thread."""
         return StoreState(self.version, dict(self._records), files, dict(self._written))
 
-    def define(self, claims: Mapping[ObjectRef, Claim], creation: Creation) -> Redefined:
+    def define(self, claims: Mapping[ObjectRef, Claim], creation: Creation) -> Redefinition:
         """Bring the objects in line with what the files define."""
-        taken_over = tuple(ref for ref in self._written if ref in claims)
-        for ref in taken_over:
+        replaced = tuple(ref for ref in self._written if ref in claims)
+        for ref in replaced:
             del self._written[ref], self._sizes[ref]
         before, self._claims = self._manifests, claims
         self._manifests = {ref: one.manifest for ref, one in self._written.items()} | {
@@ -110,7 +110,7 @@ class ObjectTable:
             for ref, manifest in self._manifests.items()
             if before.get(ref) is not manifest and self._differs(manifest)
         )
-        return Redefined(changed, deleted, taken_over)
+        return Redefinition(changed, deleted, replaced)
 
     def create(self, raw: Mapping[str, Any], creation: Creation) -> StoredObject:
         """See `ObjectWriter`."""
@@ -136,9 +136,9 @@ class ObjectTable:
             raise RefusedError(f"{ref}: neither kind nor name of an object can change")
         return self.update(raw, UNCONDITIONAL, creation)
 
-    def apply(self, applied: Applied, precondition: Precondition, creation: Creation) -> StoredObject:
+    def apply(self, request: ApplyRequest, precondition: Precondition, creation: Creation) -> StoredObject:
         """See `ObjectWriter`."""
-        manifest = self._named(applied.raw)
+        manifest = self._named(request.raw)
         live = _named_alone(manifest)
         owners: Owners = {}
         if manifest.ref in self._objects:
@@ -146,7 +146,7 @@ class ObjectTable:
             live, owners = before.manifest.raw, before.owners
         elif precondition != UNCONDITIONAL:
             raise ConflictError(f"{manifest.ref} does not exist")
-        merged, owners = apply_fields(live, manifest.raw, applied.manager, owners, force=applied.force)
+        merged, owners = apply_fields(live, manifest.raw, request.manager, owners, force=request.force)
         return self._write(self._named(merged), owners, creation)
 
     def delete(self, ref: ObjectRef, precondition: Precondition) -> None:

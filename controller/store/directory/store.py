@@ -30,7 +30,7 @@ from controller.store.directory.files import (
     track,
 )
 from controller.store.directory.folder import Folder
-from controller.store.directory.objects import Applied, Creation, ObjectTable
+from controller.store.directory.objects import ApplyRequest, Creation, ObjectTable
 from controller.store.directory.state import StateWriter, StoreState, load_state
 from controller.store.manifest.manifest import Problem
 from controller.store.objects import ObjectRef, StoredObject
@@ -192,7 +192,7 @@ class DirectoryStore:
         precondition: Precondition = UNCONDITIONAL,
     ) -> StoredObject:
         """See `ObjectWriter`. A list is one field."""
-        return self._written(lambda: self._table.apply(Applied(raw, manager, force), precondition, _creation()))
+        return self._written(lambda: self._table.apply(ApplyRequest(raw, manager, force), precondition, _creation()))
 
     async def patch(
         self, ref: ObjectRef, changes: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
@@ -291,11 +291,11 @@ class DirectoryStore:
 
     def _update(self) -> None:
         claims = self._folder.define()
-        redefined = self._table.define(claims, _creation())
-        for ref in redefined.taken_over:
+        redefinition = self._table.define(claims, _creation())
+        for ref in redefinition.replaced:
             log.info("a file defines what a program wrote", extra={"object": str(ref), "at": str(claims[ref])})
         if self._watches.started:
-            self._watches.publish(redefined.changed, redefined.deleted)
+            self._watches.publish(redefinition.changed, redefinition.deleted)
         else:
             self._watches.start()
         self._state.mark_dirty()

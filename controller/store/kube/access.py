@@ -1,4 +1,4 @@
-"""HTTP connections that leave nothing behind when they are over."""
+"""Where the API server is and who we are there, read from a kubeconfig or a pod; and the connections to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file, told so that an editor can jump there."""
+"""The objects of a manifest file, each field with its line, so that an editor can jump to what is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from controller.store.manifest.nodes import Key, ManifestError, Path, Reading, compose, entries, line_of_node
+from controller.store.manifest.nodes import Key, ManifestError, NodeValues, Path, compose, entries, line_of_node
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,20 +45,20 @@ class Document:
         """
         node, line = self._node, line_of_node(self._node)
         for step in path:
-            found = _child(node, step)
-            if found is None:
+            child = _child(node, step)
+            if child is None:
                 break
-            line, node = found
+            line, node = child
         return line
 
 
 def parse_yaml(text: str) -> tuple[Document, ...]:
     """Parse a file of several documents; empty ones are left out. Raises ManifestError at the first fault."""
-    reading = Reading()
+    values = NodeValues()
     return tuple(
         document
         for node in compose(text)
-        if (value := reading.value(node, ())) is not None
+        if (value := values.value(node, ())) is not None
         for document in _documents(value, node)
     )
 
@@ -77,7 +77,7 @@ def parse_json(text: str) -> tuple[Document, ...]:
         ) from error
     # JSON is YAML but for escaped surrogate pairs. The nodes are only read for lines and keys given twice.
     (node,) = compose(_ESCAPE.sub(lambda escape: escape[0] if len(escape[1]) == 1 else r"\u0020", text))
-    Reading().value(node, ())
+    NodeValues().value(node, ())
     return tuple(_documents(value, node))
 
 
@@ -96,8 +96,8 @@ def _documents(value: Any, node: yaml.Node) -> Iterator[Document]:
     if not isinstance(items, list):
         raise ManifestError(document.line_of(("items",)), ("items",), "must be a list")
     for index, item in enumerate(items):
-        found = _child(node, "items")
-        item_node = _child(found[1], index) if found else None
+        list_node = _child(node, "items")
+        item_node = _child(list_node[1], index) if list_node else None
         yield from _documents(item, item_node[1] if item_node else node)
 
 

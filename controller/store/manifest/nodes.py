@@ -1,4 +1,4 @@
-"""What a plain YAML scalar means to Kubernetes: the rules of kubectl's YAML library, then its way through JSON.
+"""YAML as Kubernetes reads it: what a scalar, an alias or a merge key means, and on which line it is written.
 
 kubectl reads YAML with sigs.k8s.io/yaml, which is go-yaml v2: YAML 1.1 booleans (`yes`, `on`, `y` and their opposites),
 octal numbers with a leading zero, underscores in numbers, timestamps that stay strings, no sexagesimal numbers. The
@@ -80,7 +80,7 @@ class ManifestError(Exception):
 
 
 class _Composer(CParser):
-    """libyaml's composer. It only tells plain scalars from quoted ones; what they mean is decided in `scalars`.
+    """libyaml's composer. It only tells plain scalars from quoted ones; what they mean is decided here.
 
     It recurses in C, where a text of brackets alone would overflow the stack: so it is stopped on the way down.
     """
@@ -139,7 +139,7 @@ def line_of_node(node: yaml.Node) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MappingEntry:
     """One key of a mapping as JSON has it, and where it is written."""
 
     key: str
@@ -147,14 +147,14 @@ class Entry:
     value_node: yaml.Node
 
 
-def entries(mapping: yaml.MappingNode) -> Iterator[Entry]:
+def entries(mapping: yaml.MappingNode) -> Iterator[MappingEntry]:
     """Yield every key of a mapping, its own before those of merge keys (`<<`); the first of a name counts."""
     merged: list[yaml.MappingNode] = []
     for key_node, value_node in mapping.value:
         if _is_merge(key_node):
             merged.extend(_merged(value_node))
         else:
-            yield Entry(_key(key_node), key_node, value_node)
+            yield MappingEntry(_key(key_node), key_node, value_node)
     for source in merged:
         yield from entries(source)
 
@@ -192,7 +192,7 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> str | int | float | bool | Non
 
 
 @dataclass(slots=True)
-class Reading:
+class NodeValues:
     """The values of a file's nodes. Each node is read once, however many aliases name it, so values may be shared."""
 
     _values: dict[int, tuple[yaml.Node, Any, int]] = field(default_factory=dict)

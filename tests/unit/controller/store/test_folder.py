@@ -59,8 +59,8 @@ class Objects:
 
     def update(self, new: Creation | None = None) -> tuple[tuple[StoredObject, ...], tuple[ObjectRef, ...]]:
         """Take in what the files say now; give what changed and what is gone."""
-        redefined = self.table.define(self.folder.define(), new or creation())
-        return redefined.changed, redefined.deleted
+        redefinition = self.table.define(self.folder.define(), new or creation())
+        return redefinition.changed, redefinition.deleted
 
 
 def objects_of(**files: FileContent) -> Objects:

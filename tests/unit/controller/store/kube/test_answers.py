@@ -8,8 +8,11 @@ import pytest
 
 from controller.store.kube.client import error_for, split_lines
 from controller.store.protocol import (
+    AlreadyExistsError,
     ConflictError,
     ExpiredError,
+    FieldConflict,
+    FieldConflictError,
     ForbiddenError,
     NotFoundError,
     RefusedError,
@@ -21,11 +24,11 @@ from controller.store.protocol import (
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_lines_come_whole_however_the_data_is_cut(size: int) -> None:
     text = b'{"a":1}\n\n{"b":2}\n{"cut'
-    found, rest = [], b""
+    whole, rest = [], b""
     for start in range(0, len(text), size):
         lines, rest = split_lines(rest, text[start : start + size])
-        found += lines
-    assert found == [b'{"a":1}', b'{"b":2}']
+        whole += lines
+    assert whole == [b'{"a":1}', b'{"b":2}']
     assert rest == b'{"cut'
 
 
@@ -49,6 +52,41 @@ def test_a_status_is_an_error_with_the_servers_words(status: int, expected: type
     error = error_for("GET /x", status, {}, body)
     assert type(error) is expected or isinstance(error, expected)
     assert str(error) == "GET /x: the words"
+
+
+def status_of(reason: str, *causes: object) -> bytes:
+    return json.dumps({"kind": "Status", "message": "no", "reason": reason, "details": {"causes": causes}}).encode()
+
+
+def test_what_exists_already_is_told_from_what_changed() -> None:
+    assert type(error_for("POST /x", 409, {}, status_of("AlreadyExists"))) is AlreadyExistsError
+    assert type(error_for("PUT /x", 409, {}, status_of("Conflict"))) is ConflictError
+
+
+def test_conflicts_of_an_apply_name_managers_and_fields() -> None:
+    message = 'conflict with "kubectl" using deployment.beamlit.com/v1alpha1'
+    first = {"reason": "FieldManagerConflict", "message": message, "field": ".spec.environment"}
+    second = {"reason": "FieldManagerConflict", "message": 'conflict with "helm"', "field": ".metadata.labels.a"}
+    error = error_for("PATCH /x", 409, {}, status_of("Conflict", first, second))
+    assert isinstance(error, FieldConflictError)
+    assert error.conflicts == (
+        FieldConflict("kubectl", ".spec.environment"),
+        FieldConflict("helm", ".metadata.labels.a"),
+    )
+
+
+def test_the_uid_of_another_object_is_a_conflict_though_the_server_calls_it_invalid() -> None:
+    immutable = {"reason": "FieldValueInvalid", "message": "field is immutable", "field": "metadata.uid"}
+    assert type(error_for("PATCH /x", 422, {}, status_of("Invalid", immutable))) is ConflictError
+    other = immutable | {"field": "spec.uid"}
+    assert type(error_for("PATCH /x", 422, {}, status_of("Invalid", other))) is RefusedError
+
+
+@pytest.mark.parametrize("causes", [None, "x", [None], [{"reason": "FieldManagerConflict"}]])
+def test_causes_that_are_none_are_no_crash(causes: object) -> None:
+    body = json.dumps({"kind": "Status", "message": "no", "details": {"causes": causes}}).encode()
+    assert isinstance(error_for("PATCH /x", 409, {}, body), ConflictError)
+    assert isinstance(error_for("PATCH /x", 422, {}, body), RefusedError)
 
 
 def test_a_proxy_that_answers_a_page_is_no_trouble() -> None:
