@@ -105,13 +105,13 @@ class Writer:
         """
         urgent = urgency(plan.before, plan.status)
         if urgent is Urgency.NOTHING:
-            self._budget.leave(plan.ref)
+            self._budget.withdraw(plan.ref)
             return Admission(Turn.UNCHANGED)
         at = self._not_before(plan, urgent, rests_until, now)
         if at > now:
-            self._budget.leave(plan.ref)
+            self._budget.withdraw(plan.ref)
             return Admission(Turn.LATER, at)
-        return Admission(Turn.NOW if self._budget.ask(plan.ref, urgent, now) else Turn.QUEUED)
+        return Admission(Turn.NOW if self._budget.try_acquire(plan.ref, urgent, now) else Turn.QUEUED)
 
     async def write(self, plan: Plan) -> WriteResult:
         """Do the writes of a plan, in their order, up to the first that fails."""
@@ -126,7 +126,7 @@ class Writer:
     def finish(self, result: WriteResult, now: datetime) -> timedelta | None:
         """Record what became of a write; return the longest rest before it is tried again, None for the usual one."""
         ref = result.plan.ref
-        self._budget.ended(ref)
+        self._budget.release(ref)
         if result.superseded:
             return None
         record = self._records.setdefault(ref, _Record())
@@ -151,15 +151,15 @@ class Writer:
 
     def leave(self, ref: ObjectRef) -> None:
         """Give up the place of an object in the queue of the budget: nothing is to be written of it for now."""
-        self._budget.leave(ref)
+        self._budget.withdraw(ref)
 
     def turns(self, now: datetime) -> list[ObjectRef]:
         """Return the objects whose turn it is to write; they are to be looked at again."""
-        return self._budget.turns(now)
+        return self._budget.grant_turns(now)
 
     def next_turn(self, now: datetime) -> datetime | None:
         """Say when the turn of some object comes by time alone."""
-        return self._budget.next_turn(now)
+        return self._budget.next_turn_at(now)
 
     def forget(self, ref: ObjectRef) -> None:
         """Forget an object that is gone."""
@@ -181,6 +181,8 @@ class Writer:
     async def _apply(self, write: Write) -> None:
         match write.verb:
             case Verb.PATCH_STATUS:
-                await self.store.patch_status(write.ref, write.content, Precondition(resource_version=write.resource_version))
+                await self.store.patch_status(
+                    write.ref, write.content, Precondition(resource_version=write.resource_version)
+                )
             case verb:
                 raise NotImplementedError(verb)

@@ -31,7 +31,7 @@ class Urgency(IntEnum):
     ROUTE = 3
 
 
-class Bucket:
+class TokenBucket:
     """Tokens that come back with time. A clock that is set back brings none, and takes none."""
 
     def __init__(self, rate: Rate) -> None:
@@ -64,11 +64,11 @@ class Bucket:
         self._at = now
 
 
-class _Line(Generic[Key]):
-    """Models that wait for one bucket, in the order in which they came."""
+class _Lane(Generic[Key]):
+    """One bucket, and the models that wait for a token of it, in the order in which they came."""
 
     def __init__(self, rate: Rate) -> None:
-        self.bucket = Bucket(rate)
+        self.bucket = TokenBucket(rate)
         self.waiting: dict[Key, None] = {}
 
 
@@ -77,14 +77,14 @@ class WriteBudget(Generic[Key]):
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._routes: _Line[Key] = _Line(limits.routes)
-        self._others: _Line[Key] = _Line(limits.others)
-        # Whose turn it is, or who writes, each by the line he came from.
-        self._turns: dict[Key, _Line[Key]] = {}
-        self._writing: dict[Key, _Line[Key]] = {}
-        self._own_routes: dict[Key, Bucket] = {}
+        self._routes: _Lane[Key] = _Lane(limits.routes)
+        self._others: _Lane[Key] = _Lane(limits.others)
+        # Whose turn it is, or who writes, each with its lane.
+        self._turns: dict[Key, _Lane[Key]] = {}
+        self._writing: dict[Key, _Lane[Key]] = {}
+        self._own_routes: dict[Key, TokenBucket] = {}
         self._last_words: dict[Key, datetime] = {}
-        self._own_numbers: dict[Key, Bucket] = {}
+        self._own_numbers: dict[Key, TokenBucket] = {}
 
     def not_before(self, model: Key, urgency: Urgency, now: datetime) -> datetime:
         """Say when a model may write again for all it wrote itself: now, or later."""
@@ -97,57 +97,57 @@ class WriteBudget(Generic[Key]):
             at = max(at, own.next_at(now) if own else now)
         return at
 
-    def ask(self, model: Key, urgency: Urgency, now: datetime) -> bool:
-        """Say whether a model may write now; it then does so, and says when it has `ended`. If not, it is in line."""
-        line = self._routes if urgency is Urgency.ROUTE else self._others
-        if self._turns.get(model) is line:
+    def try_acquire(self, model: Key, urgency: Urgency, now: datetime) -> bool:
+        """Say whether a model may write now; it then does, and calls `release` at the end. If not, it waits in line."""
+        lane = self._routes if urgency is Urgency.ROUTE else self._others
+        if self._turns.get(model) is lane:
             del self._turns[model]
         else:
-            self._leave_all_but(line, model)
-            if line.waiting or not self._has_room(line) or not line.bucket.take(now):
-                line.waiting.setdefault(model)
+            self._withdraw_from_all_but(lane, model)
+            if lane.waiting or not self._has_room(lane) or not lane.bucket.take(now):
+                lane.waiting.setdefault(model)
                 return False
-        self._writing[model] = line
+        self._writing[model] = lane
         if urgency is Urgency.ROUTE:
-            self._own_routes.setdefault(model, Bucket(self._limits.route_of_one)).take(now)
+            self._own_routes.setdefault(model, TokenBucket(self._limits.route_of_one)).take(now)
         else:
             self._last_words[model] = now
         if urgency is Urgency.NUMBERS:
-            self._own_numbers.setdefault(model, Bucket(self._limits.numbers_of_one)).take(now)
+            self._own_numbers.setdefault(model, TokenBucket(self._limits.numbers_of_one)).take(now)
         return True
 
-    def turns(self, now: datetime) -> list[Key]:
-        """Say whose turn has come: look at these models again, so that they ask, or leave."""
-        come: list[Key] = []
-        for line in (self._routes, self._others):
-            while line.waiting and self._has_room(line) and line.bucket.take(now):
-                model = next(iter(line.waiting))
-                del line.waiting[model]
-                self._turns[model] = line
-                come.append(model)
-        return come
+    def grant_turns(self, now: datetime) -> list[Key]:
+        """Give turns to those who wait: look at these models again, so that they acquire theirs, or withdraw."""
+        granted: list[Key] = []
+        for lane in (self._routes, self._others):
+            while lane.waiting and self._has_room(lane) and lane.bucket.take(now):
+                model = next(iter(lane.waiting))
+                del lane.waiting[model]
+                self._turns[model] = lane
+                granted.append(model)
+        return granted
 
-    def leave(self, model: Key) -> None:
+    def withdraw(self, model: Key) -> None:
         """A model has nothing to write: it gives up its place in line, or its turn."""
-        self._leave_all_but(None, model)
+        self._withdraw_from_all_but(None, model)
 
-    def ended(self, model: Key) -> None:
+    def release(self, model: Key) -> None:
         """The write of a model came to its end, whichever."""
         self._writing.pop(model, None)
 
     def forget(self, model: Key) -> None:
         """Forget a model that is gone. A write of it that is under way still has to end."""
-        self.leave(model)
+        self.withdraw(model)
         for of_one in (self._own_routes, self._last_words, self._own_numbers):
             of_one.pop(model, None)
 
-    def next_turn(self, now: datetime) -> datetime | None:
+    def next_turn_at(self, now: datetime) -> datetime | None:
         """Say when a turn comes by time alone; None while nobody waits, or all wait for a write to end."""
         return min(
             (
-                line.bucket.next_at(now)
-                for line in (self._routes, self._others)
-                if line.waiting and self._has_room(line)
+                lane.bucket.next_at(now)
+                for lane in (self._routes, self._others)
+                if lane.waiting and self._has_room(lane)
             ),
             default=None,
         )
@@ -157,22 +157,22 @@ class WriteBudget(Generic[Key]):
         """How many models stand in line."""
         return len(self._routes.waiting) + len(self._others.waiting)
 
-    def _has_room(self, line: _Line[Key]) -> bool:
+    def _has_room(self, lane: _Lane[Key]) -> bool:
         under_way = [*self._writing.values(), *self._turns.values()]
-        if line is self._routes:
+        if lane is self._routes:
             return len(under_way) < self._limits.at_once
         return (
             len(under_way) < self._limits.at_once
             and under_way.count(self._others) < self._limits.at_once - self._limits.kept_for_routes
         )
 
-    def _leave_all_but(self, kept: _Line[Key] | None, model: Key) -> None:
+    def _withdraw_from_all_but(self, lane_to_stay_in: _Lane[Key] | None, model: Key) -> None:
         turn = self._turns.pop(model, None)
         if turn:
             turn.bucket.put_back()
-        for line in (self._routes, self._others):
-            if line is not kept:
-                line.waiting.pop(model, None)
+        for lane in (self._routes, self._others):
+            if lane is not lane_to_stay_in:
+                lane.waiting.pop(model, None)
 
 
 def _after(last: datetime | None, rest: timedelta, now: datetime) -> datetime:

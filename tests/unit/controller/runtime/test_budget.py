@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.timing import Limits, Rate
-from controller.runtime.budget import Bucket, Urgency, WriteBudget
+from controller.runtime.budget import TokenBucket, Urgency, WriteBudget
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -19,7 +19,7 @@ def seconds(number: float) -> datetime:
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
-    bucket = Bucket(Rate(10, 3))
+    bucket = TokenBucket(Rate(10, 3))
     assert [bucket.take(NOW) for _ in range(4)] == [True, True, True, False]
     assert not bucket.take(seconds(0.09))
     assert bucket.next_at(seconds(0.09)) > seconds(0.09)
@@ -27,7 +27,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate():
 
 
 def test_a_bucket_whose_clock_is_set_back_goes_on():
-    bucket = Bucket(Rate(1, 1))
+    bucket = TokenBucket(Rate(1, 1))
     assert bucket.take(NOW)
     assert not bucket.take(seconds(-3600))
     assert bucket.take(seconds(-3599))
@@ -35,7 +35,7 @@ def test_a_bucket_whose_clock_is_set_back_goes_on():
 
 @given(st.lists(st.floats(0, 0.3), max_size=200), st.integers(1, 5), st.integers(1, 50))
 def test_no_stretch_of_time_has_more_than_the_burst_and_the_rate(pauses, burst, rate):
-    bucket, now, taken = Bucket(Rate(rate, burst)), 0.0, []
+    bucket, now, taken = TokenBucket(Rate(rate, burst)), 0.0, []
     for pause in pauses:
         now += pause
         if bucket.take(seconds(now)):
@@ -47,9 +47,9 @@ def test_no_stretch_of_time_has_more_than_the_burst_and_the_rate(pauses, burst, 
 
 def writing(budget: WriteBudget[str], model: str, urgency: Urgency, now: datetime) -> bool:
     """Ask, and if it may, write in no time."""
-    may = budget.not_before(model, urgency, now) <= now and budget.ask(model, urgency, now)
+    may = budget.not_before(model, urgency, now) <= now and budget.try_acquire(model, urgency, now)
     if may:
-        budget.ended(model)
+        budget.release(model)
     return may
 
 
@@ -58,7 +58,7 @@ def test_a_thousand_models_at_once_write_fifty_a_second_after_a_burst_of_a_hundr
     models = [f"m{number}" for number in range(1000)]
     assert sum(writing(budget, model, Urgency.WORDS, NOW) for model in models) == 100
     for second in (1, 2, 3):
-        come = budget.turns(seconds(second))
+        come = budget.grant_turns(seconds(second))
         assert len(come) in (50, 51)
         assert all(writing(budget, model, Urgency.WORDS, seconds(second)) for model in come)
     assert budget.waiting == 750
@@ -74,7 +74,7 @@ def test_turns_come_in_the_order_of_asking():
 
 
 def take_turn(budget: WriteBudget[str], now: datetime) -> list[str]:
-    come = budget.turns(now)
+    come = budget.grant_turns(now)
     return [model for model in come if writing(budget, model, Urgency.WORDS, now)]
 
 
@@ -83,7 +83,7 @@ def test_a_newcomer_does_not_go_before_those_who_wait():
     writing(budget, "first", Urgency.WORDS, NOW)
     writing(budget, "waits", Urgency.WORDS, NOW)
     assert not writing(budget, "newcomer", Urgency.WORDS, seconds(1))
-    assert budget.turns(seconds(1)) == ["waits"]
+    assert budget.grant_turns(seconds(1)) == ["waits"]
 
 
 def test_a_change_of_the_route_waits_for_no_other_write():
@@ -98,7 +98,7 @@ def test_a_change_of_the_route_waits_for_no_other_write():
 def test_changes_of_routes_have_a_bound_of_their_own():
     budget: WriteBudget[str] = WriteBudget(ROOMY)
     assert sum(writing(budget, f"m{number}", Urgency.ROUTE, NOW) for number in range(1000)) == 400
-    assert budget.next_turn(NOW) < seconds(0.01)
+    assert budget.next_turn_at(NOW) < seconds(0.01)
 
 
 def test_one_model_writes_its_words_once_a_second():
@@ -137,7 +137,7 @@ def test_a_model_that_flaps_takes_nothing_from_the_others():
     due = dict.fromkeys(models, NOW)
     for tick in range(6000):
         now = seconds(tick / 100)
-        come = budget.turns(now)
+        come = budget.grant_turns(now)
         flaps = ["flaps"] * 5
         for model in (*come, *flaps, *(model for model in models if due[model] <= now)):
             if writing(budget, model, Urgency.WORDS, now):
@@ -149,29 +149,29 @@ def test_a_model_that_flaps_takes_nothing_from_the_others():
 
 def test_so_many_at_once_and_some_of_them_for_routes_alone():
     budget: WriteBudget[str] = WriteBudget(Limits())
-    assert sum(budget.ask(f"w{number}", Urgency.WORDS, NOW) for number in range(10)) == 6
-    assert sum(budget.ask(f"r{number}", Urgency.ROUTE, NOW) for number in range(10)) == 2
-    assert budget.next_turn(NOW) is None
-    budget.ended("w0")
-    assert budget.turns(NOW) == ["r2"]
+    assert sum(budget.try_acquire(f"w{number}", Urgency.WORDS, NOW) for number in range(10)) == 6
+    assert sum(budget.try_acquire(f"r{number}", Urgency.ROUTE, NOW) for number in range(10)) == 2
+    assert budget.next_turn_at(NOW) is None
+    budget.release("w0")
+    assert budget.grant_turns(NOW) == ["r2"]
 
 
 def test_who_has_nothing_to_write_when_the_turn_comes_gives_it_to_the_next():
     budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
     for model in ("first", "a", "b"):
         writing(budget, model, Urgency.WORDS, NOW)
-    assert budget.turns(seconds(1)) == ["a"]
-    budget.leave("a")
-    assert budget.turns(seconds(1)) == ["b"]
+    assert budget.grant_turns(seconds(1)) == ["a"]
+    budget.withdraw("a")
+    assert budget.grant_turns(seconds(1)) == ["b"]
 
 
 def test_who_has_another_wish_when_the_turn_comes_asks_anew():
     budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
     for model in ("first", "a", "b"):
         writing(budget, model, Urgency.WORDS, NOW)
-    assert budget.turns(seconds(1)) == ["a"]
+    assert budget.grant_turns(seconds(1)) == ["a"]
     assert writing(budget, "a", Urgency.ROUTE, seconds(1))
-    assert budget.turns(seconds(1)) == ["b"]
+    assert budget.grant_turns(seconds(1)) == ["b"]
 
 
 def test_who_is_gone_holds_no_place():
@@ -179,4 +179,4 @@ def test_who_is_gone_holds_no_place():
     for model in ("first", "a", "b"):
         writing(budget, model, Urgency.WORDS, NOW)
     budget.forget("a")
-    assert budget.turns(seconds(1)) == ["b"]
+    assert budget.grant_turns(seconds(1)) == ["b"]
