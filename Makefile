@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Bytecode is kept, whatever the shell says: else every process, of which the tests start many, compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test check golden crds bench requirements clean
+.PHONY: help venv demo test check golden manifests bench requirements clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ check: venv ## format, lint, types, import rules, pure tests: under a minute
 golden: venv ## write the expectations of tests/golden anew; review them as a diff
 	@$(BIN)/pytest -q tests/golden --rewrite-golden
 
-crds: venv ## write deploy/crds anew from the models
-	@$(BIN)/python -m controller.install deploy/crds
+manifests: venv ## write deploy anew from the registry: custom resource definitions and roles
+	@$(BIN)/python -m controller.install deploy
 
 bench: venv ## run a benchmark: make bench NAME=data_path
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }

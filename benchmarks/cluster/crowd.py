@@ -13,6 +13,7 @@ from benchmarks.cluster.objects import Servers, model_name, objects_of
 from benchmarks.cluster.seen import Seen
 from benchmarks.cluster.tap import Tap
 from benchmarks.proxies.envoys import CannotRunError
+from controller.api.registry import KINDS
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from controller.store.resources import RESOURCES
@@ -86,7 +87,7 @@ class Crowd:
                 group.create_task(writing())
 
     async def _create(self, one: KubeObject) -> None:
-        path = RESOURCES[one.ref.kind].collection(self.site.namespace)
+        path = KINDS[one.ref.kind].path(self.site.namespace)
         await self.client.request("POST", path, body=one.in_namespace(self.site.namespace).raw)
 
     @contextlib.asynccontextmanager
@@ -153,7 +154,7 @@ class Crowd:
 
     def path(self, number: int) -> str:
         """The path of a model on the API server."""
-        return f"{RESOURCES['ModelDeployment'].collection(self.site.namespace)}/{model_name(number)}"
+        return KINDS["ModelDeployment"].path(self.site.namespace, model_name(number))
 
     @property
     def folder(self) -> Path:

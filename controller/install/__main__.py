@@ -1,4 +1,4 @@
-"""Write the custom resource definitions into a folder: `python -m controller.install deploy/crds` (`make crds`)."""
+"""Write what is installed into a cluster: `python -m controller.install deploy` (`make manifests`)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
-from controller.install.crd import files
+from controller.install import manifests
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
-    """Write every definition into FOLDER."""
-    for name, text in files().items():
-        (folder / name).write_text(text)
+    """Write custom resource definitions into FOLDER/crds and roles into FOLDER/rbac."""
+    for name, text in manifests().items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 from controller.api.contract.reports import PATH, LoadReport, ReplicaReport, RouteReport
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.kubernetes.objects import EndpointSlice
+from controller.api.registry import ENDPOINT_SLICE
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.api.timing import REAL, ReportTiming
@@ -39,7 +40,7 @@ class ReplicaWatch:
     async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
         """Put the addresses (`host:port`) of all replicas into the queue, again whenever they change."""
         cache, last = Cache(), None
-        async for batch in self._store.watch(["EndpointSlice"]):
+        async for batch in self._store.watch([ENDPOINT_SLICE.kind]):
             cache.apply(batch)
             now = self._always | addresses_of(cache.slices_of(*self._service))
             if now != last:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes.objects import EndpointSlice, Service, Workload
+from controller.api.registry import MODEL_DEPLOYMENT, SERVICE, Program, watched_by
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError, InvalidObjectError
 from controller.api.schema.values import parse
@@ -19,8 +20,8 @@ from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 
-MODEL = "ModelDeployment"
-KINDS = (MODEL, "Service", "EndpointSlice", "Deployment", "StatefulSet")
+MODEL = MODEL_DEPLOYMENT.kind
+KINDS = watched_by(Program.CONTROLLER)
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -102,7 +103,7 @@ class ObjectIndex:
 
     def service(self, namespace: str, name: str) -> Service | None:
         """Find a Service."""
-        return self._find(ObjectRef("Service", namespace, name), Service)
+        return self._find(ObjectRef(SERVICE.kind, namespace, name), Service)
 
     def workload(self, ref: ObjectRef) -> Workload | None:
         """Find a Deployment or StatefulSet."""

@@ -17,6 +17,7 @@ import click
 from prometheus_client import CollectorRegistry, Gauge
 
 from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.registry import ENDPOINT_SLICE
 from controller.api.resources.configuration import Configuration
 from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
@@ -113,7 +114,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         started(stack, events.run())
         work = [election.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
         if options.xds_service:
-            watched = KubeStore(client, ["EndpointSlice"], [options.xds_service[0]])
+            watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
             await stack.enter_async_context(watched)
             work.append(
                 ReplicaWatch(watched, options.xds_service, frozenset(map(str, options.xds_replicas))).run(replicas)

@@ -17,9 +17,9 @@ from prometheus_client import Gauge
 
 from controller.api.contract.credentials import without_inline_credentials
 from controller.api.contract.route import RouteKey
-from controller.api.registry import VALIDATION, faults
+from controller.api.registry import MODEL_DEPLOYMENT, VALIDATION, faults
 from controller.api.resources.configuration import Configuration
-from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
+from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
@@ -51,7 +51,7 @@ from xds_server.stream.server.server import AddressInUseError, XdsServer
 
 logger = logging.getLogger(__name__)
 
-_MODEL = "ModelDeployment"
+_MODEL = MODEL_DEPLOYMENT.kind
 _ENVOY_NODE = "envoy"
 
 
@@ -78,7 +78,7 @@ def _faults_of_model(raw: Mapping[str, Any]) -> Sequence[FieldError]:
     return faults(ModelDeployment, raw) or faults_of_model(parse(ModelDeployment, raw))
 
 
-_VALIDATION = {**VALIDATION, (API_VERSION, KIND): _faults_of_model}
+_VALIDATION = {**VALIDATION, (MODEL_DEPLOYMENT.api_version, MODEL_DEPLOYMENT.kind): _faults_of_model}
 
 
 def serve(options: Options) -> None:

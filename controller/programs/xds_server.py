@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin
@@ -75,7 +76,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
         )
         service = options.gateway_service or configuration.gateway
-        also = [("EndpointSlice", service[0])] if service else []
+        also = [(ENDPOINT_SLICE.kind, service[0])] if service else []
         store = KubeStore(client, KINDS, configuration.namespaces, also=also)
         StoreMetrics(registry, client, store)
 

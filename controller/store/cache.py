@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from controller.api.kubernetes.objects import SERVICE_NAME
+from controller.api.registry import ENDPOINT_SLICE, SERVICE
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 
@@ -71,10 +72,10 @@ class Cache:
 def _service_of(stored: StoredObject) -> tuple[str, str] | None:
     """The Service, by namespace and name, that an EndpointSlice belongs to."""
     labels = stored.metadata.get("labels") or {}
-    name = labels.get(SERVICE_NAME) if stored.ref.kind == "EndpointSlice" else None
+    name = labels.get(SERVICE_NAME) if stored.ref.kind == ENDPOINT_SLICE.kind else None
     return None if name is None else (stored.ref.namespace, str(name))
 
 
 def _touched(stored: StoredObject) -> set[ObjectRef]:
     service = _service_of(stored)
-    return {stored.ref, ObjectRef("Service", *service)} if service else {stored.ref}
+    return {stored.ref, ObjectRef(SERVICE.kind, *service)} if service else {stored.ref}

@@ -21,7 +21,8 @@ import trustme
 import yaml
 
 from controller.api.contract.route import RouteKey
-from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
+from controller.api.registry import MODEL_DEPLOYMENT
+from controller.api.resources.model import ModelDeployment
 from controller.api.schema.values import parse
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
@@ -43,7 +44,7 @@ from xds_server.stream.server.server import XdsServer
 
 COUNT = 300
 TOKEN = "the-token-of-these-tests"
-KINDS = (KIND, "Service", "EndpointSlice", "Deployment", "StatefulSet", "Secret")
+KINDS = (MODEL_DEPLOYMENT.kind, "Service", "EndpointSlice", "Deployment", "StatefulSet", "Secret")
 WITHIN = 120.0
 """Seconds for all of them together; it takes a few."""
 LOOKS_EVERY = 0.5
@@ -69,7 +70,12 @@ def own(index: int, spec: dict[str, Any]) -> dict[str, Any]:
 
 def model(index: int, spec: dict[str, Any]) -> dict[str, Any]:
     split = {"annotations": {"beamlit.com/override": f"remote={index % 101}"}} if index % 3 == 0 else {}
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": f"m{index}", **split}, "spec": spec}
+    return {
+        "apiVersion": MODEL_DEPLOYMENT.api_version,
+        "kind": MODEL_DEPLOYMENT.kind,
+        "metadata": {"name": f"m{index}", **split},
+        "spec": spec,
+    }
 
 
 def service(index: int) -> dict[str, Any]:
@@ -114,7 +120,7 @@ class Api:
         return self.client.post(f"/{group}/namespaces/{self.namespace}/{plural}", json=raw)
 
     def models(self) -> list[dict[str, Any]]:
-        listed = self.client.get(f"/apis/{API_VERSION}/namespaces/{self.namespace}/modeldeployments")
+        listed = self.client.get(f"/apis/{MODEL_DEPLOYMENT.api_version}/namespaces/{self.namespace}/modeldeployments")
         items: list[dict[str, Any]] = listed.raise_for_status().json()["items"]
         return items
 
@@ -130,7 +136,7 @@ def create_everything(api: Api) -> int:
     api.create("api/v1", "secrets", secret()).raise_for_status()
     accepted = 0
     for index, spec in enumerate(specs()):
-        answer = api.create(f"apis/{API_VERSION}", "modeldeployments", model(index, spec))
+        answer = api.create(f"apis/{MODEL_DEPLOYMENT.api_version}", "modeldeployments", model(index, spec))
         if answer.status_code == 422:
             continue
         answer.raise_for_status()

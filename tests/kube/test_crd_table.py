@@ -12,15 +12,12 @@ import httpx
 import pytest
 import yaml
 
-from controller.api.resources import model, policy, tool
+from controller.api.registry import KINDS
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from tests.support.kube.cluster import Cluster
 
 FOLDER = Path(__file__).parent / "crd_cases"
-KINDS = {one.KIND: one for one in (model, policy, tool)}
-SCHEMAS = {"ModelDeployment": model.ModelDeployment, "Policy": policy.Policy, "ToolDeployment": tool.ToolDeployment}
-PLURALS = {"ModelDeployment": "modeldeployments", "Policy": "policies", "ToolDeployment": "tooldeployments"}
 SMALLEST: dict[str, dict[str, Any]] = {
     "ModelDeployment": {"spec": {"model": "a", "modelSourceRef": {"kind": "Deployment", "name": "a"}}},
     "Policy": {},
@@ -41,7 +38,7 @@ class Case:
 
     @property
     def path(self) -> str:
-        return f"/apis/{self.raw['apiVersion']}/namespaces/default/{PLURALS[self.kind]}"
+        return KINDS[self.kind].path("default")
 
 
 def cases() -> Iterator[Any]:
@@ -66,7 +63,7 @@ def object_of(kind: str, at: str, given: Any) -> dict[str, Any]:
         here = here.setdefault(step, dict(HOST) if step == "remoteBackend" else {})
     whole = {**here.get(last, {}), **(HOST if last == "remoteBackend" else {}), **given}
     here[last] = [whole] if at.endswith("[0]") else whole
-    return {"apiVersion": KINDS[kind].API_VERSION, "kind": kind, "metadata": {"name": "a"}, **raw}
+    return {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": {"name": "a"}, **raw}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +80,7 @@ def test_an_object(api: httpx.Client, case: Case) -> None:
     if answer.status_code == 201:
         assert refusal(case.kind, answer.json()) is None
         # What the API server fills in is what the program takes for given.
-        schema = SCHEMAS[case.kind]
+        schema = schema_of(case.kind)
         assert parse(schema, answer.json()).spec == parse(schema, case.raw).spec
 
 
@@ -95,9 +92,15 @@ def judge(words: str | None, said: str | None) -> None:
         assert words in said
 
 
+def schema_of(kind: str) -> type[Any]:
+    schema = KINDS[kind].schema
+    assert schema is not None
+    return schema
+
+
 def refusal(kind: str, raw: Mapping[str, Any]) -> str | None:
     try:
-        parse(SCHEMAS[kind], raw)
+        parse(schema_of(kind), raw)
     except InvalidObjectError as error:
         return str(error)
     return None

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME, EndpointSlice, Service, Workload
-from controller.api.resources.model import API_VERSION, KIND, ModelDeployment
+from controller.api.registry import MODEL_DEPLOYMENT
+from controller.api.resources.model import ModelDeployment
 from controller.api.schema.values import parse
 from controller.intent.intent import Intent, intent_of_model
 from controller.store.objects import ObjectRef, StoredObject
@@ -189,7 +190,14 @@ def a_model(name: str = "a") -> AModel:
         "modelSourceRef": {"kind": "Deployment", "name": name},
         "serviceRef": {"name": name},
     }
-    return AModel({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec})
+    return AModel(
+        {
+            "apiVersion": MODEL_DEPLOYMENT.api_version,
+            "kind": MODEL_DEPLOYMENT.kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+    )
 
 
 def a_service(name: str = "a") -> AService:

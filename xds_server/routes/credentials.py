@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from controller.api import registry
 from controller.api.contract.credentials import INLINE_CLIENT_SECRET, CredentialSource, inline_client_secret
 from controller.api.contract.route import RouteKey
 from controller.api.kubernetes.objects import Secret
@@ -19,8 +20,8 @@ from controller.api.schema.values import parse
 from controller.store.objects import ObjectRef, StoredObject
 from xds_server.routes.credential_values import UnusableError
 
-MODEL = "ModelDeployment"
-SECRET = "Secret"
+MODEL = registry.MODEL_DEPLOYMENT.kind
+SECRET = registry.SECRET.kind
 
 
 # How to find an object; a ModelDeployment as it was when its route was decided.

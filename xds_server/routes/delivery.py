@@ -15,6 +15,7 @@ from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
 from controller.api.contract.status import is_withdrawn
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, count_of_ready, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice
+from controller.api.registry import SERVICE, Program, watched_by
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.store.cache import Cache
@@ -22,7 +23,7 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.secret import Values
-from xds_server.routes.credentials import MODEL, SECRET, OwnSecrets
+from xds_server.routes.credentials import MODEL, OwnSecrets
 from xds_server.routes.gateway_size import GatewaySize
 from xds_server.routes.protection import has_inline, is_inline, protected, referred_secrets
 from xds_server.routes.retained import DepartedResources, Owner
@@ -31,7 +32,7 @@ from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 
 logger = logging.getLogger(__name__)
 
-KINDS = (MODEL, "EndpointSlice", SECRET)
+KINDS = watched_by(Program.XDS_SERVER)
 
 _MODELS_PER_TURN = 5
 
@@ -142,7 +143,7 @@ class Delivery:
     def _take_in(self, batch: Batch) -> None:
         for ref in self._cache.apply(batch):
             self._due |= self._take_in_route(ref) if ref.kind == MODEL else self._models_of.get(ref, set())
-            if self.gateway_service and ref == ObjectRef("Service", *self.gateway_service):
+            if self.gateway_service and ref == ObjectRef(SERVICE.kind, *self.gateway_service):
                 ready = count_of_ready(self._slices(*self.gateway_service))
                 self._due |= self._limited() if self.gateway_size.follow(ready) else set()
 
@@ -274,7 +275,7 @@ class Delivery:
         """Name what a route is read together with: a change of any of it is a change for the model."""
         if route is None:
             return frozenset()
-        service = ObjectRef("Service", route.local.namespace, route.local.service)
+        service = ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)
         return frozenset((service, *(referred_secrets(model, route.remote) if route.remote else ())))
 
 

@@ -47,9 +47,6 @@ class Behavior(ApiValue):
     """How long a replica may take to its first byte before the request is offloaded. Default: no limit."""
 
 
-API_VERSION = "deployment.beamlit.com/v1alpha1"
-KIND = "ModelDeployment"
-
 # Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path, and
 # no part of it leads out of one, as ".." does.
 _PART = "[A-Za-z0-9]([A-Za-z0-9._:@+-]*[A-Za-z0-9])?"

@@ -12,9 +12,6 @@ from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.scalars import Time
 from controller.api.schema.values import ApiValue, ForeignValue
 
-API_VERSION = "authorization.beamlit.com/v1alpha1"
-KIND = "Policy"
-
 Name = Annotated[str, Field(max_length=253)]
 
 

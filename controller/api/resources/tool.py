@@ -9,9 +9,6 @@ from pydantic import Field
 from controller.api.kubernetes.objects import ObjectMeta
 from controller.api.schema.values import ApiValue, ForeignValue
 
-API_VERSION = "deployment.beamlit.com/v1alpha1"
-KIND = "ToolDeployment"
-
 
 class ToolDeploymentSpec(ApiValue):
     """What a tool is. It has no effect yet."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.api.registry import SECRET
 from controller.api.schema.errors import FieldError
 from controller.store.manifest.manifest import Problem, parse_json, parse_yaml
 from controller.store.manifest.nodes import ManifestError
@@ -157,5 +158,5 @@ def _manifest(document: Mapping[str, Any], line: int) -> Manifest:
 def _field_errors(manifest: Manifest, validate: Validate) -> Iterator[FieldError]:
     for error in validate(manifest.raw):
         # The words of an error may quote the value.
-        secret = manifest.ref.kind == "Secret" and error.path[:1] in {("data",), ("stringData",)}
+        secret = manifest.ref.kind == SECRET.kind and error.path[:1] in {("data",), ("stringData",)}
         yield FieldError(error.path, "is not valid") if secret else error

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from controller.api.registry import SECRET
 from controller.api.timing import FolderTiming
 from controller.store.directory.checking import Manifest
 from controller.store.directory.fields import Owners
@@ -140,7 +141,9 @@ def _document(state: StoreState) -> dict[str, Any]:
         "objects": [{"ref": asdict(ref), **asdict(record)} for ref, record in state.records.items()],
         "files": {
             file: [
-                {"line": manifest.line, "raw": manifest.raw} for manifest in manifests if manifest.ref.kind != "Secret"
+                {"line": manifest.line, "raw": manifest.raw}
+                for manifest in manifests
+                if manifest.ref.kind != SECRET.kind
             ]
             for file, manifests in state.files.items()
         },

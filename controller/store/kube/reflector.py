@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from controller.api.registry import Kind
 from controller.store.kube.client import KubeClient, error_of_event
 from controller.store.kube.collection import Changes, Collection, ObjectList
 from controller.store.kube.objects import stored_object, without_bookkeeping
@@ -40,7 +41,7 @@ def read_event(resource: ApiResource, line: bytes) -> WatchEvent:
         stored = without_bookkeeping(stored_object(resource, raw))
         return WatchEvent(kind, int(stored.resource_version), stored)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UnavailableError(f"watch {resource.name}: not an event: {type(error).__name__}") from None
+        raise UnavailableError(f"watch {kind.resource}: not an event: {type(error).__name__}") from None
 
 
 def read_list(resource: ApiResource, pages: Iterable[Mapping[str, Any]]) -> ObjectList:
@@ -76,7 +77,7 @@ class Reflector:
         collection: Collection,
         publish: Callable[[Changes], None],
     ) -> None:
-        self.resource = resource
+        self.kind = kind
         self.collection = collection
         self._client = client
         self._timing = client.timing
@@ -90,7 +91,7 @@ class Reflector:
         self.trouble = "not listed yet"  # Why the collection may be behind; empty when it is not.
 
     def __str__(self) -> str:
-        return f"{self.resource.name} in {self._namespace}" if self._namespace else self.resource.name
+        return f"{self.kind.resource} in {self._namespace}" if self._namespace else self.kind.resource
 
     async def run(self) -> None:
         """List, watch, relist; never ends by itself."""
@@ -142,7 +143,7 @@ class Reflector:
     async def _resume(self) -> None:
         """Make sure that the version to resume from is not ahead of the API server's, which would say nothing then."""
         page = await self._client.fetch(self._path, self._selector | {"limit": "1"})
-        version = read_list(self.resource, [page]).version
+        version = read_list(self.kind, [page]).version
         if version < self.collection.version:
             raise ExpiredError(f"the API server is at {version}, behind {self.collection.version}")
         self._recovered()

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from controller.api.registry import KINDS
 from controller.gateway.bootstrap import HostPort
 from controller.store.resources import RESOURCES
 from tests.support.beamlit import Reply, Start, ask, no_request_fails
@@ -174,8 +175,7 @@ class Site:
 
     async def read(self, name: str, kind: str = "ModelDeployment") -> dict[str, Any]:
         """Read one object; kubectl would be too slow for looking often."""
-        path = f"{RESOURCES[kind].collection(self.namespace)}/{name}"
-        answer = await asyncio.to_thread(self._client.get, path)
+        answer = await asyncio.to_thread(self._client.get, KINDS[kind].path(self.namespace, name))
         answer.raise_for_status()
         read: dict[str, Any] = answer.json()
         return read

@@ -47,4 +47,4 @@ class UserHand:
 
 def path_of(raw: Mapping[str, Any]) -> str:
     metadata = raw["metadata"]
-    return f"{RESOURCES[raw['kind']].collection(metadata['namespace'])}/{metadata['name']}"
+    return KINDS[raw["kind"]].path(metadata["namespace"], metadata["name"])

@@ -12,8 +12,6 @@ from controller.store.objects import ObjectRef
 from controller.store.protocol import ExpiredError, StoreError, UnavailableError
 from controller.store.resources import RESOURCES
 
-SERVICE = RESOURCES["Service"]
-
 
 def item(name: str = "a", version: str = "7", **metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "default", "uid": "u", "resourceVersion": version, **metadata}}
