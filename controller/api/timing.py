@@ -296,7 +296,7 @@ class EnvoyTiming:
     """How long it has to answer that."""
     drain_looks_every: float = 0.25
     """How often one looks whether a draining Envoy is idle; some looks in a row have to find it so."""
-    drain_told_every: float = 5.0
+    drain_logged_every: float = 5.0
     """How often the log says what is still in flight."""
 
 

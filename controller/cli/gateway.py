@@ -1,12 +1,15 @@
-"""`beamlit envoy`: one Envoy of a gateway."""
+"""`beamlit envoy` and `beamlit bootstrap`: an Envoy of a gateway, run by us or by somebody else."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import click
 
-from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FILE, STATE_DIR, drain_seconds, timed
+from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FILE, STATE_DIRECTORY, drain_seconds, timed
+from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.programs.state import NodeTokenError, StateDirectory, StateError, node_token
 
 
 @click.command()
@@ -37,7 +40,7 @@ from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FIL
 )
 @drain_seconds(25)
 @NODE_TOKEN_FILE
-@STATE_DIR
+@STATE_DIRECTORY
 @LOG_LEVEL
 @timed
 def envoy(**options: object) -> None:
@@ -62,3 +65,41 @@ def envoy(**options: object) -> None:
     from controller.programs.gateway import GatewayOptions, serve  # noqa: PLC0415
 
     raise SystemExit(serve(GatewayOptions(**options)))  # type: ignore[arg-type]
+
+
+@click.command()
+@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
+@NODE_ID
+@click.option(
+    "--envoy-admin",
+    type=HOST_PORT,
+    help="Envoy's admin address, none by default: whoever reaches it can read the token.",
+)
+@NODE_TOKEN_FILE
+@STATE_DIRECTORY
+def bootstrap(
+    xds_address: HostPort,
+    node_id: str,
+    envoy_admin: HostPort | None,
+    node_token_file: Path | None,
+    state: StateDirectory,
+) -> None:
+    """Print the configuration with which an Envoy joins.
+
+    It carries the token by which the xDS server knows its Envoys and gives them secrets: that of --node-token-file or,
+    for a `beamlit run` of this user, the one in the state folder (mode 0600). Keep the output as private.
+
+    \b
+    Examples:
+      beamlit bootstrap > envoy.yaml && envoy -c envoy.yaml
+      beamlit bootstrap --xds-address 10.0.0.5:18000 --node-id gateway-2 > envoy.yaml
+      beamlit bootstrap --xds-address beamlit-xds:18000 --node-token-file node-token > envoy.yaml
+
+    \b
+    Exit codes: 0 printed; 1 there is no token to be had (the message says why); 2 wrong usage.
+    """
+    try:
+        token = node_token(node_token_file, state)
+    except (NodeTokenError, StateError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin), nl=False)

@@ -7,22 +7,18 @@ from pathlib import Path
 
 import click
 
-from controller.api.timing import Timing
 from controller.cli.cluster import controller, xds_server
-from controller.cli.gateway import envoy
+from controller.cli.gateway import bootstrap, envoy
 from controller.cli.options import (
     ACCESS_LOG,
     HOST_PORT,
     LOG_LEVEL,
-    NODE_ID,
-    NODE_TOKEN_FILE,
     REMOTE_CHECKS,
-    STATE_DIR,
+    STATE_DIRECTORY,
     drain_seconds,
     timed,
 )
-from controller.gateway.bootstrap import HostPort
-from controller.programs.state import State, StateError
+from controller.cli.status import status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,11 +58,11 @@ def main() -> None:
 )
 @ACCESS_LOG
 @drain_seconds(25)
-@STATE_DIR
+@STATE_DIRECTORY
 @REMOTE_CHECKS
 @LOG_LEVEL
 @timed
-def run(directory: Path, state_dir: Path, **options: object) -> None:
+def run(**options: object) -> None:
     """Serve the models described by the YAML files in DIR.
 
     DIR holds ModelDeployment, Service, EndpointSlice and Secret objects (a Deployment lends its readiness probe), as
@@ -86,78 +82,11 @@ def run(directory: Path, state_dir: Path, **options: object) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from controller.programs.run import Options, serve  # noqa: PLC0415
 
-    serve(Options(directory=directory, state=State(state_dir), **options))  # type: ignore[arg-type]
+    serve(Options(**options))  # type: ignore[arg-type]
 
 
-@main.command()
-@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
-@NODE_ID
-@click.option(
-    "--envoy-admin",
-    type=HOST_PORT,
-    help="Envoy's admin address, none by default: whoever reaches it can read the token.",
-)
-@NODE_TOKEN_FILE
-@STATE_DIR
-def bootstrap(
-    xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, node_token_file: Path | None, state_dir: Path
-) -> None:
-    """Print the configuration with which an Envoy joins.
-
-    It carries the token by which the xDS server knows its Envoys and gives them secrets: that of --node-token-file or,
-    for a `beamlit run` of this user, the one in the state folder (mode 0600). Keep the output as private.
-
-    \b
-    Examples:
-      beamlit bootstrap > envoy.yaml && envoy -c envoy.yaml
-      beamlit bootstrap --xds-address 10.0.0.5:18000 --node-id gateway-2 > envoy.yaml
-      beamlit bootstrap --xds-address beamlit-xds:18000 --node-token-file node-token > envoy.yaml
-
-    \b
-    Exit codes: 0 printed; 1 there is no token to be had (the message says why); 2 wrong usage.
-    """
-    import socket  # noqa: PLC0415
-
-    from controller.gateway.bootstrap import bootstrap_for  # noqa: PLC0415
-    from controller.programs.configuration import NodeTokenError, read_node_token  # noqa: PLC0415
-
-    try:
-        token = read_node_token(node_token_file) if node_token_file else State(state_dir).node_token()
-    except (NodeTokenError, StateError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin), nl=False)
-
-
-@main.command()
-@click.argument("name", required=False)
-@click.option("-n", "--namespace", default="default", show_default=True, help="The namespace of NAME.")
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form."
-)
-@click.option(
-    "--server", default="http://127.0.0.1:19000", show_default=True, help="The admin address of `beamlit run`."
-)
-@timed
-def status(name: str | None, namespace: str, output: str, server: str, timing: Timing) -> None:
-    """Show every model, or the one called NAME: where its requests go, and why.
-
-    \b
-    Examples:
-      beamlit status
-      beamlit status php-apache -o yaml
-      beamlit status -o json | jq '.[].status.split'
-
-    \b
-    Exit codes: 0 shown; 1 no such model; 2 wrong usage; 3 the server does not answer.
-    """
-    from controller.cli.status import show  # noqa: PLC0415
-
-    raise SystemExit(show(server, (namespace, name) if name else None, output, timing.status_answer))
-
-
-main.add_command(controller)
-main.add_command(xds_server)
-main.add_command(envoy)
+for command in (bootstrap, controller, envoy, status, xds_server):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

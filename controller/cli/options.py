@@ -11,7 +11,7 @@ import click
 
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort
-from controller.programs.state import default_state_directory
+from controller.programs.state import StateDirectory, default_state_directory
 
 
 class HostPortType(click.ParamType[HostPort]):
@@ -81,9 +81,11 @@ NODE_TOKEN_FILE = click.option(
 NODE_ID = click.option(
     "--node-id", default="", show_default="the host's name", help="How this Envoy calls itself; no two alike."
 )
-STATE_DIR = click.option(
+STATE_DIRECTORY = click.option(
     "--state-dir",
+    "state",
     type=click.Path(file_okay=False, path_type=Path),
+    callback=lambda _context, _option, path: StateDirectory(path),
     default=default_state_directory,
     show_default="$BEAMLIT_STATE_DIR or ~/.local/state/beamlit",
     help="Where statuses and the token of the Envoys are kept.",

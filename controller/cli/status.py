@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-import httpx
 import yaml
 
-from controller.api.timing import REAL
+from controller.api.timing import REAL, Timing
+from controller.cli.options import timed
 
 NOT_FOUND = 1
 NO_ANSWER = 3
@@ -20,25 +20,46 @@ _NONE = "<none>"
 _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE")
 
 
+@click.command()
+@click.argument("name", required=False)
+@click.option("-n", "--namespace", default="default", show_default=True, help="The namespace of NAME.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form."
+)
+@click.option(
+    "--server", default="http://127.0.0.1:19000", show_default=True, help="The admin address of `beamlit run`."
+)
+@timed
+def status(name: str | None, namespace: str, output: str, server: str, timing: Timing) -> None:
+    """Show every model, or the one called NAME: where its requests go, and why.
+
+    \b
+    Examples:
+      beamlit status
+      beamlit status php-apache -o yaml
+      beamlit status -o json | jq '.[].status.split'
+
+    \b
+    Exit codes: 0 shown; 1 no such model; 2 wrong usage; 3 the server does not answer.
+    """
+    raise SystemExit(show(server, (namespace, name) if name else None, output, timing.status_answer))
+
+
 def show(server: str, wanted: tuple[str, str] | None, output: str, longest: float = REAL.status_answer) -> int:
     """Print the models that `server` knows, or the one that is wanted; return the exit code.
 
     Problems in the watched files go to standard error. The answer is waited for `longest` seconds.
     """
+    from controller.programs.status import NoStatusError, fetch_status  # noqa: PLC0415
+
     try:
-        answer = httpx.get(f"{server.rstrip('/')}/status", timeout=longest, trust_env=False)
-        answer.raise_for_status()
-        report = answer.json()
-        problems, items = report["problems"], report["items"]
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        click.echo(f"beamlit: {server} does not answer as `beamlit run` does: {error}", err=True)
+        found = fetch_status(server, longest)
+    except NoStatusError as error:
+        click.echo(f"beamlit: {error}", err=True)
         return NO_ANSWER
-    except (KeyError, TypeError):
-        click.echo(f"beamlit: {server} does not answer as `beamlit run` does: it is another program", err=True)
-        return NO_ANSWER
-    for problem in problems:
+    for problem in found.problems:
         click.echo(f"beamlit: {problem}", err=True)
-    models = [one for one in items if wanted in (None, (one["metadata"]["namespace"], one["metadata"]["name"]))]
+    models = [one for one in found.models if wanted in (None, (one["metadata"]["namespace"], one["metadata"]["name"]))]
     if wanted and not models:
         click.echo(f"beamlit: there is no ModelDeployment {'/'.join(wanted)}", err=True)
         return NOT_FOUND
@@ -46,7 +67,7 @@ def show(server: str, wanted: tuple[str, str] | None, output: str, longest: floa
     return 0
 
 
-def _rendered(models: list[dict[str, Any]], output: str) -> str:
+def _rendered(models: Sequence[Mapping[str, Any]], output: str) -> str:
     match output:
         case "json":
             return json.dumps(models, indent=2) + "\n"

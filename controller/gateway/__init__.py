@@ -1,1 +1,1 @@
-"""One Envoy and its life: bootstrap, process, admin interface, drain."""
+"""One Envoy and its life: the bootstrap it starts with, its process, its admin interface, and how it is drained."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_never, wait_exponential
 
 from controller.api.timing import EnvoyTiming
-from controller.gateway.admin import Drain, EnvoyAdmin, drain
+from controller.gateway.admin import DrainOptions, EnvoyAdmin, drain
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ ENVOY_FLAGS = (
     *("--file-flush-interval-msec", "1000"),
 )
 
-# Starts a program as nobody's child: Envoy has the kernel end it when its parent dies (prctl(2), PR_SET_PDEATHSIG), and
-# it shall outlive this one. Which process it is stands in a file before standard output is closed.
-_ORPHANED = """
+# Starts a program as nobody's child: Envoy asks the kernel to end it when its parent dies (prctl(2), PR_SET_PDEATHSIG),
+# and it shall outlive this one. Which process it is stands in a file before standard output is closed.
+_START_DETACHED = """
 import os, sys, time
 parent = os.getpid()
 if not os.fork():
@@ -44,13 +44,6 @@ if not os.fork():
     os.dup2(2, 1)
     os.execv(sys.argv[2], sys.argv[2:])
 """
-
-
-class Leaving(NamedTuple):
-    """How the Envoy leaves: drained, or at once as soon as the event is set."""
-
-    drain: Drain
-    at_once: asyncio.Event
 
 
 class NoEnvoyError(Exception):
@@ -69,11 +62,13 @@ def envoy_binary() -> Path:
 
 
 class EnvoyProcess:
-    """One Envoy with its own folder (mode 0700) for bootstrap, log and what tells its process from others."""
+    """Keeps one Envoy running. Its folder (mode 0700) holds its bootstrap, its log, and which process it is."""
 
-    def __init__(self, binary: Path, directory: Path, bootstrap: str, leaving: Leaving, timing: EnvoyTiming) -> None:
+    def __init__(
+        self, binary: Path, directory: Path, bootstrap: str, draining: DrainOptions, timing: EnvoyTiming
+    ) -> None:
         self._binary = binary
-        self._leaving = leaving
+        self._draining = draining
         self._timing = timing
         self._directory = directory = directory.absolute()
         self._bootstrap = bootstrap
@@ -98,17 +93,17 @@ class EnvoyProcess:
             retry=retry_if_exception_type(ChildProcessError),
             stop=stop_never,
             wait=wait_exponential(multiplier=self._timing.first_restart, max=self._timing.longest_restart),
-            before_sleep=_tell,
+            before_sleep=_log_restart,
         ):
             with attempt:
-                started = asyncio.get_running_loop().time()
+                start = asyncio.get_running_loop().time()
                 await self._start_and_wait()
-                if asyncio.get_running_loop().time() - started < self._timing.ran_for_a_while:
+                if asyncio.get_running_loop().time() - start < self._timing.ran_for_a_while:
                     raise ChildProcessError(f"envoy ended; see {self._log}")
                 logger.error("envoy ended, starting it again", extra={"log": self._log})
 
     async def _take_over(self) -> None:
-        """Watch over the Envoy that a killed control plane left, if it looks for this one, until it ends."""
+        """Wait for the end of the Envoy that a killed control plane left, if its bootstrap is ours; else stop it."""
         pid = self._running_pid()
         if pid is None:
             return
@@ -117,27 +112,27 @@ class EnvoyProcess:
             await self._stop()
             return
         logger.info("took over the running envoy", extra={"pid": pid})
-        await _ended(pid)
+        await _wait_for_end(pid)
 
     async def _start_and_wait(self) -> None:
         starting = asyncio.create_task(self._start())
         try:
             await asyncio.shield(starting)
         finally:
-            await starting  # Also when cancelled: what was started is then stopped.
+            await starting  # Also when cancelled: then it has to be known which process to stop.
         pid = self._running_pid()
         if pid:
             logger.info("started envoy", extra={"pid": pid, "log": self._log})
-            await _ended(pid)
+            await _wait_for_end(pid)
 
     async def _start(self) -> None:
-        """Start an Envoy; which process it is stands in its file when this returns."""
+        """Start an Envoy; when this returns, the file says which process it is."""
         self._config.touch(mode=0o600)
         self._config.write_text(self._bootstrap)
         self._process.unlink(missing_ok=True)
         with self._log.open("ab") as log:
             launcher = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _ORPHANED, self._process, self._binary),
+                *(sys.executable, "-I", "-S", "-c", _START_DETACHED, self._process, self._binary),
                 *("--config-path", self._config),
                 *ENVOY_FLAGS,
                 cwd=self._directory,  # where its admin socket is: the path of a socket may not be long
@@ -154,14 +149,14 @@ class EnvoyProcess:
         with contextlib.suppress(OSError, ValueError, IndexError):
             written = _Stat.parse(self._process.read_text())
             now = _Stat.parse(Path(f"/proc/{written.pid}/stat").read_text())
-            if now.started == written.started and now.state not in "ZX":
+            if now.start_time == written.start_time and now.state not in "ZX":
                 return now.pid
         return None
 
     async def _drain(self) -> None:
         if self._running_pid() is not None:
-            async with EnvoyAdmin.of(self._directory) as admin:
-                await drain(admin, *self._leaving, self._timing)
+            async with EnvoyAdmin.connect(self._directory) as admin:
+                await drain(admin, self._draining, self._timing)
 
     async def _stop(self) -> None:
         pid = self._running_pid()
@@ -171,7 +166,7 @@ class EnvoyProcess:
             os.kill(pid, signal.SIGTERM)
             try:
                 async with asyncio.timeout(self._timing.ends_within):
-                    await _ended(pid)
+                    await _wait_for_end(pid)
             except TimeoutError:
                 os.kill(pid, signal.SIGKILL)
         self._process.unlink(missing_ok=True)
@@ -179,11 +174,11 @@ class EnvoyProcess:
 
 
 class _Stat(NamedTuple):
-    """What proc(5) says in `/proc/PID/stat`: `started` tells a process from a later one with its id."""
+    """What proc(5) says in `/proc/PID/stat`: `start_time` tells a process from a later one with its id."""
 
     pid: int
     state: str
-    started: str
+    start_time: str
 
     @classmethod
     def parse(cls, text: str) -> _Stat:
@@ -193,22 +188,22 @@ class _Stat(NamedTuple):
         return cls(int(pid), fields[0], fields[19])
 
 
-async def _ended(pid: int) -> None:
+async def _wait_for_end(pid: int) -> None:
     """Wait for the end of a process that is no child of this one."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        over = asyncio.Event()
-        asyncio.get_running_loop().add_reader(descriptor, over.set)
-        await over.wait()
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, ended.set)
+        await ended.wait()
     finally:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
 
 
-def _tell(state: RetryCallState) -> None:
+def _log_restart(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
     logger.error("envoy ended, starting it again", extra={"error": error, "seconds": round(wait, 1)})

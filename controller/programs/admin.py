@@ -1,4 +1,4 @@
-"""The admin address: health, metrics, and what the program has to tell beside them."""
+"""The admin address of a program: health, metrics, and HTTP routes of its own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
 
 from controller.api.timing import REAL
 from controller.gateway.bootstrap import HostPort
 from controller.programs.lifetime import CannotStartError
 
 
+def process_registry() -> CollectorRegistry:
+    """Make a registry of metrics; it has those of this process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What the admin address shows: whether we are ready (or why not), the metrics, and routes of the program's own.
+    """What is served there: whether the program is ready (or why not), its metrics, and routes of its own.
 
     When the program ends, requests have `shutdown` seconds to end.
     """

@@ -1,4 +1,4 @@
-"""The token by which an xDS server knows an Envoy, from a file: a mounted Secret, say."""
+"""The configuration file, and what the command line says in its place."""
 
 from __future__ import annotations
 
@@ -14,29 +14,12 @@ from controller.store.manifest.manifest import parse_yaml
 from controller.store.manifest.nodes import ManifestError
 
 
-class NodeTokenError(Exception):
-    """The file cannot be used; the message names it and the reason."""
-
-
-def read_node_token(path: Path) -> str:
-    """Read the token; white space around it does not count. Raises NodeTokenError."""
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NodeTokenError(
-            f"--node-token-file {path}: {getattr(error, 'strerror', None) or 'is not text'}"
-        ) from error
-    if not token:
-        raise NodeTokenError(f"--node-token-file {path}: is empty")
-    return token
-
-
 class ConfigurationFileError(Exception):
     """The configuration cannot be used; the message names file, line and field, or the flag, of each mistake."""
 
 
-def configured(path: Path | None, overrides: Mapping[str, object]) -> Configuration:
-    """Read the file, if there is one, and lay `overrides` (by the names of `Configuration`) over it.
+def load_configuration(path: Path | None, overrides: Mapping[str, object]) -> Configuration:
+    """Read the file, if there is one; `overrides` (by the names of `Configuration`) go before what it says.
 
     Raises ConfigurationFileError.
     """

@@ -25,9 +25,9 @@ from controller.gateway.bootstrap import HostPort
 from controller.observe.feed import Feed, ReplicaWatch
 from controller.observe.index import KINDS
 from controller.observe.proxies import Fleet
-from controller.programs.admin import Admin
-from controller.programs.configuration import ConfigurationFileError, configured
-from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
+from controller.programs.admin import Admin, process_registry
+from controller.programs.configuration import ConfigurationFileError, load_configuration
+from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import DecisionMetrics, StoreMetrics
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
@@ -66,7 +66,7 @@ def serve(options: ControllerOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level)
     try:
-        asyncio.run(until_signalled(_programs(options)))
+        asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -74,7 +74,7 @@ def serve(options: ControllerOptions) -> None:
 @contextlib.asynccontextmanager
 async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything: the lease is given back last."""
-    configuration, timing = configured(options.config, options.overrides), options.timing
+    configuration, timing = load_configuration(options.config, options.overrides), options.timing
     for words in (*configuration.not_served(), *configuration.shown()):
         logger.warning("configuration", extra={"because": words})
     registry, identity = process_registry(), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
@@ -121,7 +121,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
             )
         else:
             replicas.put_nowait(frozenset(map(str, options.xds_replicas)))
-        tasks = started(stack, *work)
+        tasks = start_tasks(stack, *work)
         logger.info("serving", extra={"namespaces": ",".join(configuration.namespaces) or "all", **addresses})
         yield tasks
 

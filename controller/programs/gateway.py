@@ -1,4 +1,4 @@
-"""What `beamlit envoy` does: start an Envoy as a child, watch it, and drain it before it ends."""
+"""`beamlit envoy`: start an Envoy as a child, watch it, and drain it before it ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from typing import Any
 import click
 
 from controller.api.timing import EnvoyTiming, Timing
-from controller.gateway.admin import SOCKET, Drain, EnvoyAdmin, EnvoyAdminError, drain
+from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin, EnvoyAdminError, drain
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
-from controller.programs.admin import Admin
-from controller.programs.configuration import NodeTokenError, read_node_token
-from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, signalled, started
-from controller.programs.state import State, StateError
+from controller.programs.admin import Admin, process_registry
+from controller.programs.lifetime import CannotStartError, handle_signals, log_to_stderr, start_tasks
+from controller.programs.state import NodeTokenError, StateDirectory, StateError, node_token
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class GatewayOptions:
     drain_delay: float
     drain_seconds: float
     node_token_file: Path | None
-    state_dir: Path
+    state: StateDirectory
     log_level: str
     timing: Timing
 
@@ -53,8 +52,8 @@ def serve(options: GatewayOptions) -> int:
 
 
 async def _run(options: GatewayOptions) -> int:
-    at_once = asyncio.Event()
-    stop, timing = signalled(at_once), options.timing.envoy
+    draining = DrainOptions(options.drain_delay, options.drain_seconds, asyncio.Event())
+    stop, timing = handle_signals(draining.at_once), options.timing.envoy
     readiness = _Readiness()
     async with contextlib.AsyncExitStack() as stack:
         reason, farewell = (lambda: readiness.reason), options.timing.farewell
@@ -62,19 +61,18 @@ async def _run(options: GatewayOptions) -> int:
         port = await stack.enter_async_context(health.served("--admin-address", options.admin_address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-envoy-")))
         process = await stack.enter_async_context(_envoy(options, folder))
-        admin = await stack.enter_async_context(EnvoyAdmin.of(folder))
-        started(stack, readiness.follow(admin, timing))
+        admin = await stack.enter_async_context(EnvoyAdmin.connect(folder))
+        start_tasks(stack, readiness.follow(admin, timing))
         shown = HostPort(options.admin_address.host, port)
         logger.info("started envoy", extra={"pid": process.pid, "admin": shown, "envoy_admin": folder / SOCKET})
-        if await _ended_before(process, stop.wait()):
+        if await _ends_before(process, stop.wait()):
             return _exit_code(process)
         readiness.draining = True
-        wanted = Drain(options.drain_delay, options.drain_seconds)
-        return _exit_code(process) if await _ended_before(process, drain(admin, wanted, at_once, timing)) else 0
+        return _exit_code(process) if await _ends_before(process, drain(admin, draining, timing)) else 0
 
 
-async def _ended_before(process: asyncio.subprocess.Process, other: Coroutine[Any, Any, object]) -> bool:
-    """Wait for the end of a process or of something else; tell whether the process was first."""
+async def _ends_before(process: asyncio.subprocess.Process, other: Coroutine[Any, Any, object]) -> bool:
+    """Wait for the end of a process or of something else; return whether the process was first."""
     ended, done = asyncio.create_task(process.wait()), asyncio.create_task(other)
     try:
         await asyncio.wait((ended, done), return_when=asyncio.FIRST_COMPLETED)
@@ -97,30 +95,28 @@ class _Readiness:
 
     def __init__(self) -> None:
         self.draining = False
-        self._said: str | None = "Envoy has not started yet"
+        self._reason: str | None = "Envoy has not started yet"
 
     @property
     def reason(self) -> str | None:
         """Why it should not, None if it should."""
-        return "draining" if self.draining else self._said
+        return "draining" if self.draining else self._reason
 
     async def follow(self, admin: EnvoyAdmin, timing: EnvoyTiming) -> None:
-        """Ask it again and again."""
+        """Ask the Envoy again and again, until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(timing.answers_within):
-                    self._said = await admin.not_ready()
+                    self._reason = await admin.not_ready()
             except (EnvoyAdminError, TimeoutError) as error:
-                self._said = f"Envoy does not answer at its admin interface: {error or 'it takes too long'}"
+                self._reason = f"Envoy does not answer at its admin interface: {error or 'it takes too long'}"
             await asyncio.sleep(timing.asked_every)
 
 
 @contextlib.asynccontextmanager
 async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start the Envoy; it does not outlive the block, nor this process (it asks the kernel for that)."""
-    token = (
-        read_node_token(options.node_token_file) if options.node_token_file else State(options.state_dir).node_token()
-    )
+    token = node_token(options.node_token_file, options.state)
     config = folder / "bootstrap.yaml"
     config.touch(mode=0o600)
     config.write_text(bootstrap_for(options.node_id or socket.gethostname(), token, options.xds_address, SOCKET))

@@ -1,4 +1,4 @@
-"""From the start of a program to its end: what all of them have in common."""
+"""How a program starts, logs, and ends: at a signal, with all of its tasks stopped."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -55,26 +51,26 @@ class CannotStartError(Exception):
     """Something that the program needs cannot be had; the message says what and how to change it."""
 
 
-def signalled(at_once: asyncio.Event) -> asyncio.Event:
-    """Return what the first SIGINT, SIGTERM or SIGHUP sets from now on; the second one sets `at_once`."""
+def handle_signals(at_once: asyncio.Event) -> asyncio.Event:
+    """Return an event that the first SIGINT, SIGTERM or SIGHUP sets from now on; the second one sets `at_once`."""
     stop = asyncio.Event()
 
-    def told() -> None:
+    def handle() -> None:
         (at_once if stop.is_set() else stop).set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        asyncio.get_running_loop().add_signal_handler(number, handle)
     return stop
 
 
-async def until_signalled(
+async def run_until_signal(
     programs: AbstractAsyncContextManager[Iterable[asyncio.Task[None]]], at_once: asyncio.Event | None = None
 ) -> None:
     """Run the tasks that `programs` yields until SIGINT, SIGTERM or SIGHUP; raise what ends one of them before.
 
     A second signal sets `at_once`.
     """
-    stop = signalled(at_once or asyncio.Event())
+    stop = handle_signals(at_once or asyncio.Event())
     async with programs as running:
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((stopping, *running), return_when=asyncio.FIRST_COMPLETED)
@@ -85,27 +81,14 @@ async def until_signalled(
         logger.info("stopping")
 
 
-def started(stack: contextlib.AsyncExitStack, *work: Coroutine[Any, Any, None]) -> tuple[asyncio.Task[None], ...]:
-    """Start tasks that are cancelled, and waited for, when the stack unwinds."""
+def start_tasks(stack: contextlib.AsyncExitStack, *work: Coroutine[Any, Any, None]) -> tuple[asyncio.Task[None], ...]:
+    """Start tasks; when the stack unwinds, they are cancelled and waited for."""
     tasks = tuple(asyncio.create_task(one) for one in work)
-    stack.push_async_callback(_cancelled, tasks)
+    stack.push_async_callback(_cancel, tasks)
     return tasks
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def process_registry() -> CollectorRegistry:
-    """Make a registry that tells of this process."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
-
-
-def not_ready_any(*checks: Callable[[], str | None]) -> Callable[[], str | None]:
-    """Join readiness checks: the first that has something to say."""
-    return lambda: next((reason for check in checks if (reason := check())), None)

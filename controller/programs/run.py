@@ -23,17 +23,17 @@ from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
-from controller.gateway.admin import SOCKET, Drain
+from controller.gateway.admin import SOCKET, DrainOptions
 from controller.gateway.bootstrap import HostPort, bootstrap_for
-from controller.gateway.process import EnvoyProcess, Leaving, NoEnvoyError, envoy_binary
+from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.intent.intent import faults_of_model
-from controller.programs.admin import Admin, report_route
+from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
-from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
+from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.local_reports import LocalLoads, LocalReports
 from controller.programs.metrics import DecisionMetrics
 from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
-from controller.programs.state import State, StateError
+from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.store.cache import Cache
@@ -60,7 +60,7 @@ class Options:
     """What the command line says."""
 
     directory: Path
-    state: State
+    state: StateDirectory
     with_envoy: bool
     xds_address: HostPort
     envoys: int
@@ -88,7 +88,7 @@ def serve(options: Options) -> None:
     os.umask(0o077)
     at_once = asyncio.Event()
     try:
-        asyncio.run(until_signalled(_programs(options, at_once), at_once))
+        asyncio.run(run_until_signal(_programs(options, at_once), at_once))
     except (CannotStartError, ConfigurationFileError, NoEnvoyError, StateError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -100,15 +100,15 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
     configuration = read_configuration(options.config) if options.config else Configuration()
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
-    state = options.state.objects_of(options.directory)
+    state = options.state.objects_file(options.directory)
     try:
         store = DirectoryStore(
             options.directory, state, _VALIDATION, lambda found: problems.set(len(found)), timing.folder
         )
     except ValueError as error:
-        raise CannotStartError(f"--state-dir {options.state.directory}: {error}") from error
+        raise CannotStartError(f"--state-dir {options.state.path}: {error}") from error
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(options.state.held(options.directory))
+        stack.enter_context(options.state.lock(options.directory))
 
         def look_again(event: ClientEvent) -> None:
             """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
@@ -169,12 +169,12 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             await stack.enter_async_context(store)
         except OSError as error:
             raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
-        tasks = started(stack, controller.run(), delivery.run(), _mirror(store, models))
+        tasks = start_tasks(stack, controller.run(), delivery.run(), _mirror(store, models))
         if checks:
-            tasks += started(stack, checks.run())
+            tasks += start_tasks(stack, checks.run())
         if options.with_envoy:
             # On its own, so that it is the first to stop: while it drains, the others still serve it.
-            tasks += started(stack, _envoy(options, token, xds_port, at_once).run())
+            tasks += start_tasks(stack, _envoy(options, token, xds_port, at_once).run())
         logger.info(
             "serving",
             extra={
@@ -191,9 +191,9 @@ def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) 
     host = options.xds_address.host
     bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), SOCKET)
     # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
-    leaving = Leaving(Drain(delay=0, seconds=options.drain_seconds), at_once)
-    directory, timing = options.state.envoy_of(options.directory), options.timing.envoy
-    return EnvoyProcess(envoy_binary(), directory, bootstrap, leaving, timing)
+    draining = DrainOptions(delay=0, seconds=options.drain_seconds, at_once=at_once)
+    directory, timing = options.state.envoy_directory(options.directory), options.timing.envoy
+    return EnvoyProcess(envoy_binary(), directory, bootstrap, draining, timing)
 
 
 async def _mirror(store: DirectoryStore, models: Cache) -> None:

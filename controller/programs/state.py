@@ -1,4 +1,4 @@
-"""Where `beamlit` keeps what must survive a restart: a folder of the user's own, never the watched one."""
+"""The state directory, which survives a restart, and the token by which an xDS server knows its Envoys."""
 
 from __future__ import annotations
 
@@ -26,39 +26,42 @@ def default_state_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """The state folder (mode 0700): statuses by watched folder, and the token that Envoys of this user carry."""
+class StateDirectory:
+    """A folder of the user's own (mode 0700), never the watched one.
 
-    directory: Path
+    It holds a file of statuses and an Envoy for each watched folder, and the token that Envoys of this user carry.
+    """
 
-    def objects_of(self, watched: Path) -> Path:
-        """Name the file that keeps the statuses of the objects in one watched folder."""
+    path: Path
+
+    def objects_file(self, watched: Path) -> Path:
+        """Name the file with the statuses of the objects in one watched folder."""
         digest = hashlib.blake2b(str(watched.resolve()).encode(), digest_size=6).hexdigest()
-        return self.directory / "folders" / f"{watched.resolve().name}-{digest}.json"
+        return self.path / "folders" / f"{watched.resolve().name}-{digest}.json"
 
-    def envoy_of(self, watched: Path) -> Path:
+    def envoy_directory(self, watched: Path) -> Path:
         """Name the folder of the Envoy that serves one watched folder."""
-        return self.directory / "envoy" / self.objects_of(watched).stem
+        return self.path / "envoy" / self.objects_file(watched).stem
 
     @contextlib.contextmanager
-    def held(self, watched: Path) -> Iterator[None]:
-        """Keep what belongs to one watched folder to this process during the block.
+    def lock(self, watched: Path) -> Iterator[None]:
+        """Let no other process use what belongs to one watched folder during the block.
 
         The lock ends with the process, however that ends. Raises StateError when another has it, or when a file or a
         folder cannot be made.
         """
-        path = self.objects_of(watched).with_suffix(".lock")
+        path = self.objects_file(watched).with_suffix(".lock")
         try:
-            for folder in (path.parent, self.envoy_of(watched)):
+            for folder in (path.parent, self.envoy_directory(watched)):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = path.open("a")
         except OSError as error:
-            raise StateError(f"--state-dir {self.directory}: {error.filename}: {error.strerror}") from error
+            raise StateError(f"--state-dir {self.path}: {error.filename}: {error.strerror}") from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StateError(f"--state-dir {self.directory}: another `beamlit run` serves {watched}") from None
+                raise StateError(f"--state-dir {self.path}: another `beamlit run` serves {watched}") from None
             yield
 
     def node_token(self) -> str:
@@ -69,19 +72,44 @@ class State:
         try:
             return self._node_token()
         except OSError as error:
-            raise StateError(f"--state-dir {self.directory}: {error.strerror or error}") from error
+            raise StateError(f"--state-dir {self.path}: {error.strerror or error}") from error
 
     def _node_token(self) -> str:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.directory / "node-token"
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = self.path / "node-token"
         try:
             # Complete under another name first: whoever finds the file finds all of it.
-            fresh = path.with_name(f".node-token-{os.getpid()}-{secrets.token_hex(4)}")
+            fresh = file.with_name(f".node-token-{os.getpid()}-{secrets.token_hex(4)}")
             fresh.touch(mode=0o600)
             fresh.write_text(secrets.token_urlsafe(32) + "\n")
-            os.link(fresh, path)
+            os.link(fresh, file)
         except FileExistsError:
             pass
         finally:
             fresh.unlink(missing_ok=True)
-        return path.read_text().strip()
+        return file.read_text().strip()
+
+
+class NodeTokenError(Exception):
+    """The file with the token of the Envoys cannot be used; the message names it and the reason."""
+
+
+def read_node_token(path: Path) -> str:
+    """Read the token from a file, such as a mounted Secret. White space around it is left out. Raises NodeTokenError."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NodeTokenError(
+            f"--node-token-file {path}: {getattr(error, 'strerror', None) or 'is not text'}"
+        ) from error
+    if not token:
+        raise NodeTokenError(f"--node-token-file {path}: is empty")
+    return token
+
+
+def node_token(file: Path | None, state: StateDirectory) -> str:
+    """Return the token that an Envoy carries: of the file, if one is named, else that of this user.
+
+    Raises NodeTokenError or StateError.
+    """
+    return read_node_token(file) if file else state.node_token()

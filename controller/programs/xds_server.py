@@ -15,12 +15,13 @@ from controller.api.kubernetes.endpoints import admit_pods
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
 from controller.gateway.bootstrap import HostPort
-from controller.programs.admin import Admin
-from controller.programs.configuration import ConfigurationFileError, NodeTokenError, configured, read_node_token
-from controller.programs.lifetime import CannotStartError, log_to_stderr, process_registry, started, until_signalled
+from controller.programs.admin import Admin, process_registry
+from controller.programs.configuration import ConfigurationFileError, load_configuration
+from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import StoreMetrics
 from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
 from controller.programs.report_stream import report_routes
+from controller.programs.state import NodeTokenError, read_node_token
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from controller.store.protocol import ConfigurationError
@@ -60,7 +61,7 @@ def serve(options: XdsOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level)
     try:
-        asyncio.run(until_signalled(_programs(options)))
+        asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -68,7 +69,7 @@ def serve(options: XdsOptions) -> None:
 @contextlib.asynccontextmanager
 async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
-    configuration = configured(options.config, options.overrides)
+    configuration = load_configuration(options.config, options.overrides)
     registry, timing = process_registry(), options.timing
     token = _node_token(options.node_token_file)
     async with contextlib.AsyncExitStack() as stack:
@@ -111,7 +112,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         await stack.enter_async_context(store)
-        tasks = started(stack, delivery.run(), *([checks.run()] if checks else []))
+        tasks = start_tasks(stack, delivery.run(), *([checks.run()] if checks else []))
         logger.info(
             "serving",
             extra={

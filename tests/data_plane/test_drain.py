@@ -145,7 +145,7 @@ async def test_an_envoy_that_was_told_nothing_is_not_ready(tmp_path: Path) -> No
     config.write_text(f"admin: {{address: {{pipe: {{path: {tmp_path / SOCKET}}}}}}}")
     envoy = Child((envoy_binary(), "--config-path", config, *ENVOY_FLAGS), tmp_path / "envoy.log")
     try:
-        async with EnvoyAdmin.of(tmp_path) as admin:
+        async with EnvoyAdmin.connect(tmp_path) as admin:
 
             async def is_live() -> bool:
                 with contextlib.suppress(EnvoyAdminError):

@@ -315,7 +315,7 @@ async def test_what_is_in_flight_ends_well_after_its_model_is_removed(product, b
     one.save()
     await one.served()
     (folder,) = product.state.glob("envoy/*")
-    async with EnvoyAdmin.of(folder) as envoy:
+    async with EnvoyAdmin.connect(folder) as envoy:
 
         async def arrived() -> int:
             return sum(backend.count() for backend in backends.local)

@@ -39,7 +39,7 @@ _IMPORTED = (
     "controller.programs.controller",
     "controller.programs.gateway",
     "controller.programs.run",
-    "controller.cli.status",
+    "controller.programs.status",
     "controller.programs.xds_server",
     # Those that are imported at use by what these import.
     "anyio._backends._asyncio",

@@ -13,7 +13,7 @@ import yaml
 from controller.api.contract.route import RouteKey
 from controller.api.timing import REAL, FolderTiming, Timing
 from controller.gateway.bootstrap import HostPort
-from controller.programs.state import State
+from controller.programs.state import StateDirectory
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.envoy import Envoy
 from tests.support.fork_server import Forked
@@ -46,7 +46,7 @@ class Product:
         self._timing = timing
         self._objects = folder / "objects"
         self._objects.mkdir()
-        self._state = State(folder / "state")
+        self._state = StateDirectory(folder / "state")
         self._xds = HostPort("127.0.0.1", unused_port())
         self._admin = HostPort("127.0.0.1", unused_port())
         self._process: Forked | None = None

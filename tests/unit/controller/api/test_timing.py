@@ -104,7 +104,7 @@ REAL = {
     "envoy.asked_every": (0.5, "more often than a readiness probe asks"),
     "envoy.answers_within": (5, "its main thread may be busy with a large configuration"),
     "envoy.drain_looks_every": (0.25, "three quiet looks are less than a second"),
-    "envoy.drain_told_every": (5, "somebody reads the log"),
+    "envoy.drain_logged_every": (5, "somebody reads the log"),
     "farewell": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from controller.api.resources.configuration import Configuration
-from controller.programs.configuration import ConfigurationFileError, configured
+from controller.programs.configuration import ConfigurationFileError, load_configuration
 
 
 def written(folder: Path, text: str) -> Path:
@@ -15,20 +15,20 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_without_anything_the_defaults_hold():
-    assert configured(None, {}) == Configuration()
+    assert load_configuration(None, {}) == Configuration()
 
 
 def test_an_empty_file_configures_nothing(tmp_path: Path):
-    assert configured(written(tmp_path, ""), {}) == Configuration()
+    assert load_configuration(written(tmp_path, ""), {}) == Configuration()
 
 
 def test_json_is_read_too(tmp_path: Path):
-    assert configured(written(tmp_path, '{"namespaces": ["models"]}'), {}).namespaces == ("models",)
+    assert load_configuration(written(tmp_path, '{"namespaces": ["models"]}'), {}).namespaces == ("models",)
 
 
 def test_what_the_command_line_says_goes_before_the_file(tmp_path: Path):
     path = written(tmp_path, "namespaces: [models]\nmetricsAddr: ':9090'\nenableLeaderElection: true\n")
-    configuration = configured(path, {"namespaces": "a,b", "enable_leader_election": False})
+    configuration = load_configuration(path, {"namespaces": "a,b", "enable_leader_election": False})
     assert configuration.namespaces == ("a", "b")
     assert configuration.metrics_addr == ":9090"
     assert configuration.enable_leader_election is False
@@ -37,14 +37,14 @@ def test_what_the_command_line_says_goes_before_the_file(tmp_path: Path):
 def test_a_mistake_in_the_file_names_its_line(tmp_path: Path):
     path = written(tmp_path, "metricsAddr: ':9090'\nnamespace: a\n")
     with pytest.raises(ConfigurationFileError, match=r"config\.yaml:2: namespace: is not a known field; is namespaces"):
-        configured(path, {})
+        load_configuration(path, {})
 
 
 def test_two_documents_are_one_too_many(tmp_path: Path):
     with pytest.raises(ConfigurationFileError, match=r"config\.yaml:3: must be one document"):
-        configured(written(tmp_path, "metricsAddr: ':1'\n---\nprobeAddr: ':2'\n"), {})
+        load_configuration(written(tmp_path, "metricsAddr: ':1'\n---\nprobeAddr: ':2'\n"), {})
 
 
 def test_a_mistake_on_the_command_line_names_its_flag():
     with pytest.raises(ConfigurationFileError, match=r"^--metrics-addr: must be an address"):
-        configured(None, {"metrics_addr": "nowhere"})
+        load_configuration(None, {"metrics_addr": "nowhere"})

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from controller.programs.state import State, default_state_directory
+from controller.programs.state import StateDirectory, default_state_directory
 
 
 def mode(path):
@@ -13,10 +13,10 @@ def mode(path):
 
 
 def test_the_token_is_made_once_and_is_the_users_alone(tmp_path):
-    state = State(tmp_path / "beamlit")
+    state = StateDirectory(tmp_path / "beamlit")
     token = state.node_token()
     assert len(token) >= 32
-    assert State(tmp_path / "beamlit").node_token() == token
+    assert StateDirectory(tmp_path / "beamlit").node_token() == token
     assert mode(tmp_path / "beamlit") == 0o700
     assert mode(tmp_path / "beamlit" / "node-token") == 0o600
     assert [path.name for path in (tmp_path / "beamlit").iterdir()] == ["node-token"]
@@ -24,24 +24,24 @@ def test_the_token_is_made_once_and_is_the_users_alone(tmp_path):
 
 def test_who_comes_at_the_same_time_gets_the_same_token(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        tokens = list(threads.map(lambda _: State(tmp_path).node_token(), range(40)))
+        tokens = list(threads.map(lambda _: StateDirectory(tmp_path).node_token(), range(40)))
     assert len(set(tokens)) == 1
     assert tokens[0]
 
 
 def test_each_watched_folder_has_its_own_place(tmp_path):
-    state = State(tmp_path / "state")
+    state = StateDirectory(tmp_path / "state")
     one, other = tmp_path / "a" / "models", tmp_path / "b" / "models"
-    assert state.objects_of(one) != state.objects_of(other)
-    assert state.objects_of(one) == state.objects_of(tmp_path / "b" / ".." / "a" / "models")
-    assert state.objects_of(one).name.startswith("models-")
-    assert state.envoy_of(one) != state.envoy_of(other)
+    assert state.objects_file(one) != state.objects_file(other)
+    assert state.objects_file(one) == state.objects_file(tmp_path / "b" / ".." / "a" / "models")
+    assert state.objects_file(one).name.startswith("models-")
+    assert state.envoy_directory(one) != state.envoy_directory(other)
 
 
 def test_nothing_is_kept_in_the_watched_folder(tmp_path):
     watched = tmp_path / "models"
-    state = State(tmp_path / "state")
-    for path in (state.objects_of(watched), state.envoy_of(watched)):
+    state = StateDirectory(tmp_path / "state")
+    for path in (state.objects_file(watched), state.envoy_directory(watched)):
         assert path.is_relative_to(tmp_path / "state")
 
 

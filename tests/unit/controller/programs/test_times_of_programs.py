@@ -32,7 +32,7 @@ from controller.programs import controller as controller_program
 from controller.programs import run
 from controller.programs import xds_server as xds_program
 from controller.programs.admin import Admin
-from controller.programs.state import State
+from controller.programs.state import StateDirectory
 
 GIVEN = Timing(
     lease=LeaseTiming(release=0.5),
@@ -103,7 +103,7 @@ async def test_run(tmp_path):
     (tmp_path / "models").mkdir()
     options = run.Options(
         directory=tmp_path / "models",
-        state=State(tmp_path / "state"),
+        state=StateDirectory(tmp_path / "state"),
         with_envoy=False,
         xds_address=ANYWHERE,
         envoys=1,
