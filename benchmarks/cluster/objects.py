@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.api.kubernetes.objects import OVERRIDE
+from controller.api.resources.model import OVERRIDE
 from controller.gateway.bootstrap import HostPort
 from tests.support.kube.site import CONTROLLER_OF_SLICES
 from tests.support.objects import KubeObject, a_model, a_service, a_slice

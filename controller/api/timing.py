@@ -35,7 +35,7 @@ class LeaseTiming:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RateLimit:
     """So many a second on average, and `burst` at once after a rest."""
 
     per_second: float
@@ -48,15 +48,15 @@ class Limits:
     writes under way at once.
     """
 
-    routes: Rate = Rate(200, 400)
+    routes: RateLimit = RateLimit(200, 400)
     """Traffic waits for these; a cluster's worth of models goes at once."""
-    others: Rate = Rate(50, 100)
+    others: RateLimit = RateLimit(50, 100)
     """What people read. An API server takes far more from all its clients together."""
-    route_of_one: Rate = Rate(10, 10)
+    route_of_one: RateLimit = RateLimit(10, 10)
     """A model that flaps takes nothing from the others."""
     words_of_one: float = 1.0
     """Between two writes of one model that change no route: no reader sees more."""
-    numbers_of_one: Rate = Rate(1 / 15, 4)
+    numbers_of_one: RateLimit = RateLimit(1 / 15, 4)
     """Of one model, of numbers that are merely newer: as often as metrics are collected, after a few at once."""
     at_once: int = 8
     """Writes under way."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from controller.api.kubernetes.objects import OVERRIDE, PAUSED
-from controller.api.resources.model import Behavior
+from controller.api.resources.model import OVERRIDE, PAUSED, Behavior
 from controller.api.schema.errors import FieldError
 
 

@@ -75,7 +75,7 @@ def serve(options: ControllerOptions) -> None:
 async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything: the lease is given back last."""
     configuration, timing = load_configuration(options.config, options.overrides), options.timing
-    for words in (*configuration.not_served(), *configuration.shown()):
+    for words in (*configuration.keys_without_effect(), *configuration.exposed_credentials()):
         logger.warning("configuration", extra={"because": words})
     registry, identity = process_registry(), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     async with contextlib.AsyncExitStack() as stack:

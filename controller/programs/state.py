@@ -95,7 +95,7 @@ class NodeTokenError(Exception):
 
 
 def read_node_token(path: Path) -> str:
-    """Read the token from a file, such as a mounted Secret. White space around it is left out. Raises NodeTokenError."""
+    """Read the token from a file, such as a mounted Secret, and strip white space. Raises NodeTokenError."""
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

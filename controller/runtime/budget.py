@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from controller.api.timing import Limits, Rate
+from controller.api.timing import Limits, RateLimit
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -34,7 +34,7 @@ class Urgency(IntEnum):
 class TokenBucket:
     """Tokens that come back with time. A clock that is set back brings none, and takes none."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: RateLimit) -> None:
         self._rate = rate
         self._tokens = float(rate.burst)
         self._at: datetime | None = None

@@ -20,8 +20,8 @@ from controller.api.contract.status import (
     SplitStatus,
 )
 from controller.api.kubernetes.objects import ObjectMeta
-from controller.api.resources.acceptance import warnings_of
 from controller.api.resources.model import ModelDeployment
+from controller.api.resources.warnings import warnings_of
 from controller.api.schema.values import parse
 from tests.support.kube.cluster import Cluster
 from tests.support.routes import a_remote, a_route

@@ -1,4 +1,4 @@
-"""The replicas behind one port of a Service, read from its EndpointSlices."""
+"""The replicas behind one port of a Service, read from its EndpointSlices, and which addresses may be sent to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def replicas_of(slices: Iterable[EndpointSlice], port_name: str) -> tuple[Replic
     """List the replicas of the port called `port_name` (empty for an unnamed one), each once, in a stable order.
 
     A pod may stand in two slices while the endpoint controller moves it: it is ready if either says so. Of a dual-stack
-    Service only the IPv4 slices count, or every pod would count twice. Endpoints on their way out are no replicas.
+    Service only the IPv4 slices count, or every pod would count twice. Terminating endpoints are no replicas.
     """
     ready: dict[tuple[str, int], bool] = {}
     for one in _of_one_family(slices):
@@ -31,7 +31,7 @@ def replicas_of(slices: Iterable[EndpointSlice], port_name: str) -> tuple[Replic
         if not ports:
             continue
         for endpoint in one.endpoints:
-            if endpoint.counted:
+            if endpoint.is_replica:
                 key = (endpoint.addresses[0], ports[0])
                 ready[key] = ready.get(key, False) or endpoint.ready
     return tuple(Replica(address, port, is_ready) for (address, port), is_ready in sorted(ready.items()))
@@ -74,18 +74,18 @@ _NUMBERS = re.compile(rf"{_NUMBER}(\.{_NUMBER})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """The slices with what may be sent to, and a sentence for everything that was left out."""
+class AdmittedSlices:
+    """The slices with the endpoints that may be sent to, and a sentence for each thing that was left out."""
 
     slices: tuple[EndpointSlice, ...]
     refused: tuple[str, ...] = ()
 
 
 class EndpointGuard(Protocol):
-    """Says where requests may go."""
+    """Decides where requests may go."""
 
-    def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> Admitted:
-        """Leave out endpoints of one Service that do not count; `custom`: its slices are written by hand on purpose."""
+    def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
+        """Leave out endpoints of one Service that may not be sent to; `custom`: its slices are written by hand."""
         ...
 
     def refused_host(self, host: str) -> str | None:
@@ -93,16 +93,16 @@ class EndpointGuard(Protocol):
         ...
 
 
-class _Trusting:
-    def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> Admitted:
-        return Admitted(tuple(slices))
+class _AdmitAll:
+    def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
+        return AdmittedSlices(tuple(slices))
 
     def refused_host(self, host: str) -> str | None:
         return None
 
 
-class _PodsOnly:
-    def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> Admitted:
+class _AdmitPods:
+    def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
         admitted, refused = [], []
         for one in slices:
             name = f"EndpointSlice {one.metadata.namespace}/{one.metadata.name}"
@@ -118,7 +118,7 @@ class _PodsOnly:
                 admitted.append(one.model_copy(update={"endpoints": kept}))
             else:
                 admitted.append(one)
-        return Admitted(tuple(admitted), tuple(refused))
+        return AdmittedSlices(tuple(admitted), tuple(refused))
 
     def refused_host(self, host: str) -> str | None:
         name = host.rstrip(".").lower()
@@ -129,10 +129,10 @@ class _PodsOnly:
         return refused_address(host)
 
 
-admit_all: EndpointGuard = _Trusting()
+admit_all: EndpointGuard = _AdmitAll()
 """Trusts everything, as in a folder: who writes there starts the gateway."""
 
-admit_pods: EndpointGuard = _PodsOnly()
+admit_pods: EndpointGuard = _AdmitPods()
 """Admits what a Service's own controllers wrote (any writer if `custom`) at addresses that pods may have.
 
 Remote hosts may be anything but the gateway itself and what stands beside it. A name may resolve to any address: where
@@ -148,7 +148,7 @@ def refused_address(host: str) -> str | None:
         is_name = ":" not in host and not _NUMBERS.fullmatch(host)
         return None if is_name else "no address in its usual form"
     if isinstance(address, ipaddress.IPv6Address):
-        address = _within(address) or address
+        address = _embedded_ipv4(address) or address
     if address in _METADATA:
         return "the address of a cloud's metadata server"
     for holds, reason in (
@@ -162,7 +162,7 @@ def refused_address(host: str) -> str | None:
     return None
 
 
-def _within(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """Return the IPv4 address that is reached by way of this one, if one is."""
     if address in _NAT64:
         return ipaddress.IPv4Address(address.packed[-4:])

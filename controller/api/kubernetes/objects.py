@@ -8,11 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.scalars import Flag, Port, PortReferred
+from controller.api.schema.scalars import AnyPortNumberOrName, Flag, Port
 from controller.api.schema.values import ForeignValue
 
-PAUSED = "beamlit.com/paused"
-OVERRIDE = "beamlit.com/override"
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 
@@ -32,7 +30,7 @@ class ServicePort(ForeignValue):
     name: str = ""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     port: Port
-    target_port: PortReferred | None = None
+    target_port: AnyPortNumberOrName | None = None
     node_port: Port | None = None
 
 
@@ -66,12 +64,12 @@ class Endpoint(ForeignValue):
 
     @property
     def ready(self) -> bool:
-        """Whether new requests may go to it: ready, and not on its way out."""
+        """Whether new requests may go to it: ready, and not terminating."""
         return self.conditions.ready is not False and not self.conditions.terminating
 
     @property
-    def counted(self) -> bool:
-        """Whether it is one of the replicas there should be: all but those on their way out."""
+    def is_replica(self) -> bool:
+        """Whether it counts as a replica, ready or not: unless it is terminating."""
         return not self.conditions.terminating
 
 
@@ -122,15 +120,15 @@ class Secret(ForeignValue):
 
 
 class HttpGetAction(ForeignValue):
-    """The HTTP request of a probe."""
+    """The HTTP request of a readiness probe."""
 
     path: str = "/"
-    port: PortReferred
+    port: AnyPortNumberOrName
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
 
 
-class Probe(ForeignValue):
-    """A probe of a container."""
+class ReadinessProbe(ForeignValue):
+    """How the kubelet asks a container whether it is ready."""
 
     http_get: HttpGetAction | None = None
 
@@ -147,7 +145,7 @@ class Container(ForeignValue):
 
     name: str = ""
     ports: tuple[ContainerPort, ...] = ()
-    readiness_probe: Probe | None = None
+    readiness_probe: ReadinessProbe | None = None
 
 
 class PodSpec(ForeignValue):

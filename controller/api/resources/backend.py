@@ -11,7 +11,15 @@ from pydantic import Field, SecretStr, model_validator
 from controller.api.resources.references import SecretKeyReference
 from controller.api.schema.cel import Rule
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.http import Authority, CheckedPath, FreeHeaderName, HeadersToAdd, PathPrefix, ServerName, Url
+from controller.api.schema.http import (
+    Authority,
+    CheckedPath,
+    CredentialHeaderName,
+    HeadersToAdd,
+    PathPrefix,
+    ServerName,
+    Url,
+)
 from controller.api.schema.scalars import Interval, Shape, WholeNumber
 from controller.api.schema.values import ApiValue
 
@@ -70,7 +78,7 @@ class ApiKey(ApiValue):
     secret_ref: SecretKeyReference
     """The Secret that holds the credential, under the key apiKey if none is named. It is sent as it is: one for a
     header such as `Authorization: Bearer abc` holds `Bearer abc`."""
-    header: FreeHeaderName = "Authorization"
+    header: CredentialHeaderName = "Authorization"
     """The header to send it in."""
 
 

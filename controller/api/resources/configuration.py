@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.http import is_of_credentials
+from controller.api.schema.http import is_credential_header
 from controller.api.schema.scalars import Flag, Port, Shape
 from controller.api.schema.values import ApiValue
 
@@ -84,8 +84,8 @@ class Configuration(ApiValue):
     proxy_service: ProxyService | None = None
     default_remote_backend: DefaultRemoteBackend | None = None
 
-    def not_served(self) -> tuple[str, ...]:
-        """Say which of the keys that are set have no effect in this version."""
+    def keys_without_effect(self) -> tuple[str, ...]:
+        """Name the keys that are set and have no effect in this version, each with words that say so."""
         without_effect = {
             "secureMetrics": self.secure_metrics,
             "enableHTTP2": self.enable_http2,
@@ -95,14 +95,14 @@ class Configuration(ApiValue):
 
     @property
     def gateway(self) -> tuple[str, str] | None:
-        """The namespace and the name of the Service of the gateway, if it is said."""
+        """The namespace and the name of the Service of the gateway, if one is configured."""
         return (self.proxy_service.namespace, self.proxy_service.name) if self.proxy_service else None
 
-    def shown(self) -> tuple[str, ...]:
-        """Say which of the keys seem to hold a credential that statuses show: a route has all headers in it."""
+    def exposed_credentials(self) -> tuple[str, ...]:
+        """Name the keys that seem to hold a credential: the status of a model shows all headers of its backend."""
         headers = self.default_remote_backend.headers_to_add if self.default_remote_backend else {}
         return tuple(
             f"defaultRemoteBackend.headersToAdd.{name}: stands in the status of every model that uses this backend; "
             "a credential belongs into authConfig"
-            for name in filter(is_of_credentials, headers)
+            for name in filter(is_credential_header, headers)
         )

@@ -1,4 +1,4 @@
-"""Label selectors, as Kubernetes has them."""
+"""The metrics of `spec.offloadingConfig`: what is measured, over which series, and the target it is compared with."""
 
 from __future__ import annotations
 

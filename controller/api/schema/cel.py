@@ -34,8 +34,8 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Checked:
-    """Rules as the annotation of a type. Several annotations of one type add up."""
+class CelRules:
+    """CEL rules as the annotation of a type. Several annotations of one type add up."""
 
     rules: tuple[Rule, ...]
 

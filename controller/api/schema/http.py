@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from controller.api.schema.cel import Checked, Rule, matches
+from controller.api.schema.cel import CelRules, Rule, matches
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.scalars import Shape
 
@@ -25,7 +25,7 @@ HeaderValue = Annotated[
 ]
 
 # RFC 9110, section 7.6.1, and what frames a message.
-_OF_THE_CONNECTION = (
+_CONNECTION_HEADERS = (
     "connection",
     "content-length",
     "keep-alive",
@@ -36,7 +36,7 @@ _OF_THE_CONNECTION = (
     "upgrade",
 )
 # Envoy, "Router", "HTTP headers (consumed)": what says how often and how long a request is tried.
-_STEERING = (
+_ROUTER_HEADERS = (
     "x-envoy-hedge-on-per-try-timeout",
     "x-envoy-max-retries",
     "x-envoy-retriable-header-names",
@@ -48,54 +48,59 @@ _STEERING = (
 )
 # What is sent in these is a credential, whoever wrote it.
 CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
-_HOST_IS_GIVEN = "may not be set: the Host that is sent is remoteBackend.host"
-_NOT_OURS = "may not be set: it belongs to the connection, which is Envoy's"
-_NOT_SENT = "may not be set: Envoy does as it says, and does not send it"
+_NOT_HOST = "may not be set: the Host that is sent is remoteBackend.host"
+_NOT_CONNECTION = "may not be set: it belongs to the connection, which is Envoy's"
+_NOT_ROUTER = "may not be set: Envoy does as it says, and does not send it"
 
 
-def _free(headers: dict[str, str]) -> dict[str, str]:
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
     for name in headers:
         if name.lower() == "host":
-            raise FieldFaultError((name,), _HOST_IS_GIVEN)
-        if name.lower() in _OF_THE_CONNECTION:
-            raise FieldFaultError((name,), _NOT_OURS)
-        if name.lower() in _STEERING:
-            raise FieldFaultError((name,), _NOT_SENT)
+            raise FieldFaultError((name,), _NOT_HOST)
+        if name.lower() in _CONNECTION_HEADERS:
+            raise FieldFaultError((name,), _NOT_CONNECTION)
+        if name.lower() in _ROUTER_HEADERS:
+            raise FieldFaultError((name,), _NOT_ROUTER)
     return headers
 
 
-def _free_name(name: str) -> str:
+def _check_header_name(name: str) -> str:
     if name.lower() == "host":
-        raise ValueError(_HOST_IS_GIVEN)
-    if name.lower() in _OF_THE_CONNECTION:
-        raise ValueError(_NOT_OURS)
+        raise ValueError(_NOT_HOST)
+    if name.lower() in _CONNECTION_HEADERS:
+        raise ValueError(_NOT_CONNECTION)
     return name
 
 
-def is_of_credentials(name: str) -> bool:
-    """Tell whether the header of this name usually has a credential in it."""
+def is_credential_header(name: str) -> bool:
+    """Tell whether a header of this name usually holds a credential."""
     return name.lower() in CREDENTIAL_HEADERS
 
 
-_RESERVED, _STEERS = (f"[{', '.join(map(repr, names))}]" for names in (_OF_THE_CONNECTION, _STEERING))
+_CEL_CONNECTION_HEADERS, _CEL_ROUTER_HEADERS = (
+    f"[{', '.join(map(repr, names))}]" for names in (_CONNECTION_HEADERS, _ROUTER_HEADERS)
+)
 
 HeadersToAdd = Annotated[
     dict[HeaderName, HeaderValue],
     Field(max_length=32),
-    AfterValidator(_free),
-    Checked(
+    AfterValidator(_check_headers),
+    CelRules(
         Rule("self.all(name, size(name) <= 256)", "the name of a header must have at most 256 characters"),
-        Rule("self.all(name, name.lowerAscii() != 'host')", f"Host {_HOST_IS_GIVEN}"),
-        Rule(f"self.all(name, !(name.lowerAscii() in {_RESERVED}))", f"a header of the connection {_NOT_OURS}"),
-        Rule(f"self.all(name, !(name.lowerAscii() in {_STEERS}))", f"what steers Envoy {_NOT_SENT}"),
+        Rule("self.all(name, name.lowerAscii() != 'host')", f"Host {_NOT_HOST}"),
+        Rule(
+            f"self.all(name, !(name.lowerAscii() in {_CEL_CONNECTION_HEADERS}))",
+            f"a header of the connection {_NOT_CONNECTION}",
+        ),
+        Rule(f"self.all(name, !(name.lowerAscii() in {_CEL_ROUTER_HEADERS}))", f"what steers Envoy {_NOT_ROUTER}"),
     ),
 ]
-FreeHeaderName = Annotated[
+CredentialHeaderName = Annotated[
     HeaderName,
-    AfterValidator(_free_name),
-    Checked(
-        Rule("self.lowerAscii() != 'host'", _HOST_IS_GIVEN),
-        Rule(f"!(self.lowerAscii() in {_RESERVED})", _NOT_OURS),
+    AfterValidator(_check_header_name),
+    CelRules(
+        Rule("self.lowerAscii() != 'host'", _NOT_HOST),
+        Rule(f"!(self.lowerAscii() in {_CEL_CONNECTION_HEADERS})", _NOT_CONNECTION),
     ),
 ]
 
@@ -103,7 +108,7 @@ _PORT = r"0{0,4}([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|65
 _NO_PORT = "must have a port from 1 to 65535"
 
 
-def _has_a_port_there_is(text: str) -> str:
+def _check_port(text: str) -> str:
     named = re.fullmatch(r"(?:https?://)?(?:\[[^]]*\]|[^][/:]*):([0-9]+)(?:/.*)?", text)
     if named and not 1 <= int(named[1]) <= 65535:
         raise ValueError(f"{_NO_PORT}, has {named[1]}")
@@ -117,8 +122,8 @@ Authority = Annotated[
         r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?",
         "a host or host:port, such as models.example.com:8080 or [::1]:80, without a scheme or a path",
     ),
-    AfterValidator(_has_a_port_there_is),
-    Checked(Rule(f'!self.matches(":[0-9]+$") || self.matches(":{_PORT}$")', _NO_PORT)),
+    AfterValidator(_check_port),
+    CelRules(Rule(f'!self.matches(":[0-9]+$") || self.matches(":{_PORT}$")', _NO_PORT)),
 ]
 ServerName = Annotated[
     str, Field(max_length=253), Shape(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "a host name, without a port")
@@ -132,7 +137,7 @@ CheckedPath = Annotated[
 ]
 
 
-def _knows_its_variables(prefix: str) -> str:
+def _check_variables(prefix: str) -> str:
     if not re.fullmatch(_PREFIX, prefix):
         raise ValueError(_VARIABLES)
     return prefix
@@ -140,7 +145,7 @@ def _knows_its_variables(prefix: str) -> str:
 
 _PREFIX = r"([^$]|[$]workspace|[$]model)*"
 _VARIABLES = "may use the variables $workspace and $model, no others; write %24 for a dollar sign"
-PathPrefix = Annotated[UrlPath, AfterValidator(_knows_its_variables), Checked(Rule(matches(_PREFIX), _VARIABLES))]
+PathPrefix = Annotated[UrlPath, AfterValidator(_check_variables), CelRules(Rule(matches(_PREFIX), _VARIABLES))]
 
 Url = Annotated[
     str,
@@ -149,8 +154,8 @@ Url = Annotated[
         r"(https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?)?",
         "a URL such as https://auth.example.com/oauth/token",
     ),
-    AfterValidator(_has_a_port_there_is),
-    Checked(
+    AfterValidator(_check_port),
+    CelRules(
         Rule(f'!self.matches("^https?://[^/]*:[0-9]+(/|$)") || self.matches("^https?://[^/]*:{_PORT}(/|$)")', _NO_PORT)
     ),
 ]

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from controller.api.schema.cel import Checked, Rule, matches, with_rules
+from controller.api.schema.cel import CelRules, Rule, matches, with_rules
 from controller.api.schema.errors import type_name
 
 # Of a kind that YAML writes without quotes: "yes", 1 and "true" in quotes are mistakes, as for the API server.
@@ -41,14 +41,14 @@ class Shape:
     pattern: str
     words: str
 
-    def checked(self, text: str) -> str:
+    def check(self, text: str) -> str:
         """Return the text, or raise ValueError with the words."""
         if not re.fullmatch(self.pattern, text):
             raise ValueError(f"must be {self.words}")
         return text
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.checked, handler(source))
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         rule = Rule(matches(self.pattern), f"must be {self.words}")
@@ -86,7 +86,7 @@ def format_duration(duration: timedelta) -> str:
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
-def _not_too_often(interval: timedelta) -> timedelta:
+def _check_interval(interval: timedelta) -> timedelta:
     if interval < _SHORTEST_INTERVAL:
         raise ValueError(f"must be at least {format_duration(_SHORTEST_INTERVAL)}, is {format_duration(interval)}")
     return interval
@@ -110,28 +110,28 @@ Duration = Annotated[
 ]
 
 
-def _to_the_second(time: datetime) -> str:
+def _format_time(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 # What Kubernetes calls `metav1.Time`: UTC, to the second.
-Time = Annotated[datetime, PlainSerializer(_to_the_second, return_type=str)]
+Time = Annotated[datetime, PlainSerializer(_format_time, return_type=str)]
 Interval = Annotated[
     Duration,
-    AfterValidator(_not_too_often),
-    Checked(
+    AfterValidator(_check_interval),
+    CelRules(
         Rule(f"!{matches(_WRITTEN_DURATION)} || duration(self) >= duration('100ms')", "must be at least 100ms"),
     ),
 ]
 
 
-def _number_or_name(value: object) -> object:
+def _check_number_or_name(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise ValueError(f"must be the number or the name of a port, is {type_name(value)}")
     return value
 
 
-def _port_there_may_be(port: int | str) -> int | str:
+def _check_port_range(port: int | str) -> int | str:
     if isinstance(port, int) and not 1 <= port <= 65535:
         raise ValueError(f"must be a port from 1 to 65535, is {port}")
     if isinstance(port, str) and not _PORT_NAME.fullmatch(port):
@@ -141,11 +141,11 @@ def _port_there_may_be(port: int | str) -> int | str:
 
 _PORT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
-# As others write it, and as we take it: a number of 1 to 65535, or a name.
-PortReferred = Annotated[int | str, BeforeValidator(_number_or_name)]
+# A port as objects of Kubernetes have it, and one of our own objects: there only a number or name that a port can have.
+AnyPortNumberOrName = Annotated[int | str, BeforeValidator(_check_number_or_name)]
 PortNumberOrName = Annotated[
-    PortReferred,
-    AfterValidator(_port_there_may_be),
+    AnyPortNumberOrName,
+    AfterValidator(_check_port_range),
     WithJsonSchema(
         with_rules(
             {"x-kubernetes-int-or-string": True, "maxLength": 63},
@@ -165,7 +165,7 @@ _WRITTEN_QUANTITY = r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|
 _QUANTITY = re.compile(_WRITTEN_QUANTITY)
 
 
-def _quantity(value: object) -> object:
+def _check_quantity(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not _QUANTITY.fullmatch(str(value)):
         raise ValueError(f'must be a quantity such as 10, "500m" or "2Gi", is {value!r}')
     return value
@@ -173,7 +173,7 @@ def _quantity(value: object) -> object:
 
 Quantity = Annotated[
     str | int | float,
-    BeforeValidator(_quantity),
+    BeforeValidator(_check_quantity),
     WithJsonSchema(
         with_rules(
             {"x-kubernetes-int-or-string": True, "maxLength": 64},
@@ -199,7 +199,7 @@ def number_of(quantity: str | int | float) -> Decimal:
     if text.endswith("i"):
         return Decimal(text[:-2]) * Decimal(1024) ** (_BINARY.index(text[-2]) + 1)
     matched = _PARTS.fullmatch(text)
-    assert matched, "what is no quantity is refused"
+    assert matched, "an accepted quantity has this form"
     number, suffix, exponent = matched.groups()
     return Decimal(number).scaleb(_SUFFIXES[suffix] if suffix else int(exponent or 0))
 

@@ -1,4 +1,4 @@
-"""How every API value is built: frozen, camelCase outside, unknown fields refused, faults told by field."""
+"""How every API value is built: frozen, camelCase outside, unknown fields refused, errors that name the field."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from controller.api.schema.errors import InvalidObjectError, field_error
-from controller.api.schema.scalars import Duration, format_duration, parse_duration
-
-__all__ = [
-    "ApiValue",
-    "Duration",
-    "ForeignValue",
-    "InvalidObjectError",
-    "format_duration",
-    "parse",
-    "parse_duration",
-]
 
 
 class _Value(BaseModel):

@@ -41,18 +41,22 @@ def test_every_key_of_the_original():
 
 
 def test_what_has_no_effect_yet_is_said():
-    said = parse(Configuration, OF_THE_ORIGINAL).not_served()
+    said = parse(Configuration, OF_THE_ORIGINAL).keys_without_effect()
     assert said == ("metricInformer: has no effect yet",)
     assert parse(Configuration, OF_THE_ORIGINAL).gateway == ("default", "beamlit-gateway")
-    assert parse(Configuration, {}).not_served() == ()
+    assert parse(Configuration, {}).keys_without_effect() == ()
 
 
 def test_a_credential_among_the_headers_of_the_default_backend_is_said():
     backend = {"host": "h", "headers": {"Authorization": "Bearer hush", "X-Team": "ml"}}
-    (said,) = parse(Configuration, {"defaultRemoteBackend": backend}).shown()
+    (said,) = parse(Configuration, {"defaultRemoteBackend": backend}).exposed_credentials()
     assert said.startswith("defaultRemoteBackend.headersToAdd.Authorization: stands in the status")
     assert "hush" not in said
-    assert parse(Configuration, OF_THE_ORIGINAL).shown() == parse(Configuration, {}).shown() == ()
+    assert (
+        parse(Configuration, OF_THE_ORIGINAL).exposed_credentials()
+        == parse(Configuration, {}).exposed_credentials()
+        == ()
+    )
 
 
 def test_a_leader_is_elected_unless_the_file_says_otherwise():

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from controller.api.timing import Limits, Rate, Timing
+from controller.api.timing import Limits, RateLimit, Timing
 
 REAL = {
     "lease.lease": (15, "client-go's leader election: a leader that died is followed within as long"),
@@ -16,11 +16,11 @@ REAL = {
     "lease.look_every": (0.5, "a lease that was given back is taken at once, as far as people can tell"),
     "lease.request": (5, "within the deadline there is time for a second request"),
     "lease.release": (1, "a program that ends does not wait for an API server that is away"),
-    "writes.routes": (Rate(200, 400), "traffic waits for these"),
-    "writes.others": (Rate(50, 100), "people wait for these, and no more than the API server bears with ease"),
-    "writes.route_of_one": (Rate(10, 10), "a model that flaps takes nothing from the others"),
+    "writes.routes": (RateLimit(200, 400), "traffic waits for these"),
+    "writes.others": (RateLimit(50, 100), "people wait for these, and no more than the API server bears with ease"),
+    "writes.route_of_one": (RateLimit(10, 10), "a model that flaps takes nothing from the others"),
     "writes.words_of_one": (1, "nobody reads faster"),
-    "writes.numbers_of_one": (Rate(1 / 15, 4), "as often as metrics are collected, after a few that go at once"),
+    "writes.numbers_of_one": (RateLimit(1 / 15, 4), "as often as metrics are collected, after a few that go at once"),
     "writes.at_once": (8, "writes under way"),
     "writes.kept_for_routes": (2, "what traffic waits for never stands behind what people read"),
     "statuses.comes_back_within": (2, "a write comes back through the watch in milliseconds"),
@@ -114,7 +114,7 @@ def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
     """The name and value of each time; a rate is one."""
     for one in fields(value):  # type: ignore[arg-type]
         name, found = f"{path}{one.name}", getattr(value, one.name)
-        if is_dataclass(found) and not isinstance(found, Rate):
+        if is_dataclass(found) and not isinstance(found, RateLimit):
             yield from leaves(found, f"{name}.")
         else:
             yield name, found

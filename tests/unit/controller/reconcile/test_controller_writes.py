@@ -2,7 +2,7 @@
 
 import asyncio
 
-from controller.api.timing import Limits, Rate
+from controller.api.timing import Limits, RateLimit
 from controller.frontend.ports import AllocatedPorts
 from controller.store.protocol import RefusedError, UnavailableError
 from tests.support.clock import Clock
@@ -93,7 +93,7 @@ async def test_many_models_write_within_the_budget_and_the_route_of_one_goes_bef
     names = [f"m{number}" for number in range(30)]
     objects = [one for name in names for one in (a_model(name).with_remote("r"), a_service(name).port(80))]
     ready = [a_slice(name).ready("10.0.0.1") for name in names]
-    limits = Limits(others=Rate(5, 5))
+    limits = Limits(others=RateLimit(5, 5))
     store = Counting(stored(*objects, *ready))
     async with controlled(store, ports=AllocatedPorts(), limits=limits) as running:
         writes = store.status_writes
@@ -181,7 +181,7 @@ async def test_a_model_that_breaks_when_its_turn_to_write_comes_gives_it_to_the_
     names = [f"m{number}" for number in range(4)]
     objects = stored(*(one for name in names for one in (a_model(name), a_service(name).port(80))))
     store, proxies = MemoryStore(objects), Breaking()
-    limits = Limits(others=Rate(1, 1), at_once=2, kept_for_routes=1)
+    limits = Limits(others=RateLimit(1, 1), at_once=2, kept_for_routes=1)
     async with controlled(store, proxies=proxies, ports=AllocatedPorts(), limits=limits) as running:
         for name in names:
             store.put(a_model(name).paused().stored(version="9", status=store[a_model(name).ref].status))

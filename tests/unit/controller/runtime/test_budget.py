@@ -65,7 +65,7 @@ def test_a_thousand_models_at_once_write_fifty_a_second_after_a_burst_of_a_hundr
 
 
 def test_turns_come_in_the_order_of_asking():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     assert writing(budget, "first", Urgency.WORDS, NOW)
     for model in ("a", "b", "c", "a"):
         assert not writing(budget, model, Urgency.WORDS, NOW)
@@ -79,7 +79,7 @@ def take_turn(budget: WriteBudget[str], now: datetime) -> list[str]:
 
 
 def test_a_newcomer_does_not_go_before_those_who_wait():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     writing(budget, "first", Urgency.WORDS, NOW)
     writing(budget, "waits", Urgency.WORDS, NOW)
     assert not writing(budget, "newcomer", Urgency.WORDS, seconds(1))
@@ -87,7 +87,7 @@ def test_a_newcomer_does_not_go_before_those_who_wait():
 
 
 def test_a_change_of_the_route_waits_for_no_other_write():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     writing(budget, "first", Urgency.WORDS, NOW)
     assert not writing(budget, "waits", Urgency.WORDS, NOW)
     assert writing(budget, "urgent", Urgency.ROUTE, NOW)
@@ -131,7 +131,7 @@ def test_a_route_that_flaps_is_written_ten_times_a_second_at_most():
 
 
 def test_a_model_that_flaps_takes_nothing_from_the_others():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(10, 10), at_once=1000))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(10, 10), at_once=1000))
     models = [f"m{number}" for number in range(20)]
     written: Counter[str] = Counter()
     due = dict.fromkeys(models, NOW)
@@ -157,7 +157,7 @@ def test_so_many_at_once_and_some_of_them_for_routes_alone():
 
 
 def test_who_has_nothing_to_write_when_the_turn_comes_gives_it_to_the_next():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     for model in ("first", "a", "b"):
         writing(budget, model, Urgency.WORDS, NOW)
     assert budget.grant_turns(seconds(1)) == ["a"]
@@ -166,7 +166,7 @@ def test_who_has_nothing_to_write_when_the_turn_comes_gives_it_to_the_next():
 
 
 def test_who_has_another_wish_when_the_turn_comes_asks_anew():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     for model in ("first", "a", "b"):
         writing(budget, model, Urgency.WORDS, NOW)
     assert budget.grant_turns(seconds(1)) == ["a"]
@@ -175,7 +175,7 @@ def test_who_has_another_wish_when_the_turn_comes_asks_anew():
 
 
 def test_who_is_gone_holds_no_place():
-    budget: WriteBudget[str] = WriteBudget(Limits(others=Rate(1, 1)))
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     for model in ("first", "a", "b"):
         writing(budget, model, Urgency.WORDS, NOW)
     budget.forget("a")

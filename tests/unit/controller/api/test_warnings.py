@@ -2,8 +2,8 @@
 
 import pytest
 
-from controller.api.resources.acceptance import warnings_of
 from controller.api.resources.model import ModelDeployment
+from controller.api.resources.warnings import warnings_of
 from controller.api.schema.values import parse
 
 TARGET = {"type": "Value", "value": 1}

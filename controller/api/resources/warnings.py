@@ -1,4 +1,4 @@
-"""What is accepted of a ModelDeployment but is not, or not yet, what its author may expect: said, never ignored."""
+"""Warnings about a valid ModelDeployment: fields without effect, misplaced fields, credentials in plain sight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import LabelSelector, MetricByName, MetricSpec, RequestsMetric
 from controller.api.resources.model import ModelDeployment, OffloadingConfig
 from controller.api.schema.errors import FieldError, Path
-from controller.api.schema.http import is_of_credentials
+from controller.api.schema.http import is_credential_header
 
 _NO_EFFECT = "has no effect yet"
 _NOT_MEASURED = "is not measured yet: requests leave only when no replica is ready"
@@ -46,7 +46,7 @@ def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
     spec, at = model.spec, ("spec",)
     yield from _not_default(spec, _SPEC, at)
     for index, policy in enumerate(spec.policies):
-        # One of this cluster, which is not enforced either, keeps everything local: that is told as a fault.
+        # One of this cluster, which is not enforced either, keeps everything local: that is reported as a fault.
         if policy.ref_type == "remotePolicy":
             what = "names no policy" if not policy.name else "is not enforced yet"
             yield FieldError(
@@ -85,8 +85,8 @@ def _in_metric(metric: MetricSpec, at: Path) -> Iterator[FieldError]:
 
 def _in_selector(selector: LabelSelector, at: Path) -> Iterator[FieldError]:
     for name, value in selector.misplaced.items():
-        taken = "it is taken as if it stood there" if isinstance(value, str) else "it is left out"
-        yield FieldError((*at, name), f"belongs into matchLabels; {taken}")
+        instead = "it is taken as if it stood there" if isinstance(value, str) else "it is left out"
+        yield FieldError((*at, name), f"belongs into matchLabels; {instead}")
 
 
 def _in_backend(backend: RemoteBackend, at: Path) -> Iterator[FieldError]:
@@ -96,7 +96,7 @@ def _in_backend(backend: RemoteBackend, at: Path) -> Iterator[FieldError]:
             (*at, "authConfig", "oauthConfig", "clientSecret"),
             "everybody who may read this object can read it; put it into a Secret and name that in clientSecretRef",
         )
-    for name in filter(is_of_credentials, backend.headers_to_add):
+    for name in filter(is_credential_header, backend.headers_to_add):
         yield FieldError(
             (*at, "headersToAdd", name),
             "everybody who may read this object can read it, also in its status; put it into a Secret and name that in "
