@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from controller.api.contract.route import RouteKind
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes import objects
 from controller.api.resources.model import ModelDeployment, ModelDeploymentSpec
@@ -118,12 +119,12 @@ def _condition(type_: str, field: str) -> str:
 _AGE = PrinterColumn("AGE", ".metadata.creationTimestamp", "The time since the object was made.", "date")
 
 MODEL_DEPLOYMENT = Kind(
-    kind="ModelDeployment",
+    kind=RouteKind.MODEL.value,
     group="deployment.beamlit.com",
     version="v1alpha1",
     plural="modeldeployments",
     schema=ModelDeployment,
-    wire_word="model",
+    wire_word=RouteKind.MODEL.word,
     grants=(
         Grant(Program.CONTROLLER, READ, "The models that it decides about."),
         Grant(
@@ -157,12 +158,12 @@ MODEL_DEPLOYMENT = Kind(
 )
 
 TOOL_DEPLOYMENT = Kind(
-    kind="ToolDeployment",
+    kind=RouteKind.TOOL.value,
     group="deployment.beamlit.com",
     version="v1alpha1",
     plural="tooldeployments",
     schema=ToolDeployment,
-    wire_word="tool",
+    wire_word=RouteKind.TOOL.word,
     grants=(
         Grant(
             Program.CONTROLLER, READ, "Tools are not served yet; the version that does needs no more.", reserved=True

@@ -69,7 +69,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     serve(
         ControllerOptions(
             config=config,
-            overrides=_given(options, overriding),
+            overrides=_options_set(options, overriding),
             log_level=log_level,
             **{name: value for name, value in options.items() if name not in overriding},  # type: ignore[arg-type]
         )
@@ -126,9 +126,10 @@ def xds_server(namespaces: str | None, **options: object) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from controller.programs.xds_server import XdsOptions, serve  # noqa: PLC0415
 
-    overrides = _given({"namespaces": namespaces}, ("namespaces",))
+    overrides = _options_set({"namespaces": namespaces}, ("namespaces",))
     serve(XdsOptions(overrides=overrides, **options))  # type: ignore[arg-type]
 
 
-def _given(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:
+def _options_set(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:
+    """Pick those of the named options that were set, on the command line or by an environment variable."""
     return {name: options[name] for name in names if options[name] is not None}

@@ -45,7 +45,7 @@ def _custom_resource(kind: Kind, definition: Definition) -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [_column(one) for one in definition.columns],
-                    "schema": {"openAPIV3Schema": _whole(kind, definition)},
+                    "schema": {"openAPIV3Schema": _object_schema(kind, definition)},
                 }
             ],
         },
@@ -62,7 +62,7 @@ def _column(column: PrinterColumn) -> dict[str, Any]:
     return {**written, "priority": 1} if column.wide else written
 
 
-def _whole(kind: Kind, definition: Definition) -> Schema:
+def _object_schema(kind: Kind, definition: Definition) -> Schema:
     spec = structural(definition.spec)
     return {
         "description": (kind.schema.__doc__ or "").strip(),
@@ -80,11 +80,11 @@ def _whole(kind: Kind, definition: Definition) -> Schema:
 
 
 def _lenient(status: Schema) -> Schema:
-    """Take a status as programs of other versions write it: a refused status would stop the traffic from following."""
-    return dict(_types_alone(status))
+    """Drop every bound: a status that another version wrote must not be refused, or traffic would not follow it."""
+    return dict(_types_only(status))
 
 
-def _types_alone(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _types_only(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     keys = schema.get("x-kubernetes-list-map-keys")
     for key, value in schema.items():
         match key:
@@ -99,13 +99,13 @@ def _types_alone(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _text(definition: dict[str, Any]) -> str:
-    written: str = yaml.dump(definition, Dumper=_InFull, sort_keys=False, width=120, allow_unicode=True)
+    written: str = yaml.dump(definition, Dumper=_WithoutAliases, sort_keys=False, width=120, allow_unicode=True)
     return f"# Written by `make manifests` from the models in controller/api; do not edit.\n{written}"
 
 
-class _InFull(yaml.SafeDumper):
-    """Writes a value that occurs twice as two."""
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes out a value that occurs twice both times."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Say that nothing is an alias of anything."""
+        """Ignore all."""
         return True

@@ -1,4 +1,4 @@
-"""What the docstrings of a model's fields say, for `kubectl explain`."""
+"""The structural schema of a model; the docstrings of its fields are what `kubectl explain` shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,18 +16,19 @@ from pydantic_core import core_schema
 from controller.api.schema.cel import VALIDATIONS, with_rules
 from controller.api.schema.scalars import format_duration
 
+Schema = dict[str, Any]
 
-@cache
+
 def descriptions_of(model: type[BaseModel]) -> Mapping[str, str]:
     """Read the docstring of each field of a model and of those it derives from, on one line each, by the field's name.
 
     Pydantic can read them too, but only whenever the model is imported: every start of a program would pay for it.
     """
     bases = (base for base in reversed(model.__mro__) if issubclass(base, BaseModel) and base is not BaseModel)
-    return {name: text for base in bases for name, text in _documented(base)}
+    return {name: text for base in bases for name, text in _field_docstrings(base)}
 
 
-def _documented(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+def _field_docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(definition, ast.ClassDef)
     for field, after in zip(definition.body, definition.body[1:], strict=False):
@@ -36,8 +36,6 @@ def _documented(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, " ".join(text.split())
 
-
-Schema = dict[str, Any]
 
 # What a JSONSchemaProps may have; the rest of what pydantic writes (titles, the refusal of other fields) is not for it.
 _KNOWN = (
@@ -71,7 +69,7 @@ _KNOWN = (
 def structural(model: type[BaseModel], *, mode: JsonSchemaMode = "validation") -> Schema:
     """Write the structural schema of a model: of what it takes, or ("serialization") of what it is written as."""
     schema = model.model_json_schema(by_alias=True, schema_generator=_Generator, mode=mode)
-    return _inlined(schema, schema.get("$defs", {}))
+    return _inline(schema, schema.get("$defs", {}))
 
 
 class _Generator(GenerateJsonSchema):
@@ -120,13 +118,13 @@ def _name_of(model: type[BaseModel], alias: str) -> str:
 
 
 def _default_in_words(default: Any) -> str:
-    """Say a default: `kubectl explain` shows none."""
+    """Write a default as a sentence: `kubectl explain` shows none."""
     if isinstance(default, bool):
         return f" Default: {str(default).lower()}."
     return f" Default: {default}." if isinstance(default, int | float | str) and default != "" else ""
 
 
-def _inlined(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
+def _inline(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """Put every definition in its place, and leave out what the API server does not know."""
     if "$ref" in schema:
         definition = definitions[schema["$ref"].rpartition("/")[2]]
@@ -136,21 +134,21 @@ def _inlined(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 def _without_defaults(schema: Schema) -> Schema:
     """Fill in nothing inside a list: kubectl compares lists as a whole, and would find a change at every apply."""
-    kept = {key: value for key, value in schema.items() if key != "default"}
+    written = {key: value for key, value in schema.items() if key != "default"}
     if properties := schema.get("properties"):
-        kept["properties"] = {name: _without_defaults(one) for name, one in properties.items()}
-    return kept
+        written["properties"] = {name: _without_defaults(one) for name, one in properties.items()}
+    return written
 
 
 def _fields(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[tuple[str, Any]]:
     for key in _KNOWN:
         match key, schema.get(key):
             case "properties", dict(properties):
-                yield key, {name: _inlined(one, definitions) for name, one in properties.items()}
+                yield key, {name: _inline(one, definitions) for name, one in properties.items()}
             case "items", dict(items):
-                yield key, _without_defaults(_inlined(items, definitions))
+                yield key, _without_defaults(_inline(items, definitions))
             case "additionalProperties", dict(values):
-                yield key, _inlined(values, definitions)
+                yield key, _inline(values, definitions)
             case "additionalProperties", _:
                 pass
             # Nothing in it is the same as its absence, but `{}` has defaults inside.

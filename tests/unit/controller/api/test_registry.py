@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.api.contract.route import RouteKind
 from controller.api.registry import (
     KINDS,
     LEASE,
@@ -101,8 +102,9 @@ def test_kinds_of_ours_alone_have_a_definition():
 
 
 def test_words_on_the_wire_are_short_and_no_two_kinds_have_the_same():
-    words = [one.wire_word for one in KINDS.values() if one.wire_word]
-    assert words == ["model", "tool"]
+    words = {one.kind: one.wire_word for one in KINDS.values() if one.wire_word}
+    assert words == {"ModelDeployment": "model", "ToolDeployment": "tool"}
+    assert words == {kind.value: kind.word for kind in RouteKind}
 
 
 def test_kinds_of_one_group_and_plural_are_one_kind():
@@ -145,7 +147,7 @@ def spelled_kinds(file: Path) -> Iterator[ast.Constant]:
     """Find texts in a module that are the name of a kind."""
     if file == ROOT / "controller/api/registry.py":
         return
-    # The model of a kind says its own, a credential's source is called as the kind is, and docstrings speak of both.
+    # The model of a kind says its own, a route the kind it is of, and a credential's source is called as the kind is.
     other = set()
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
@@ -153,6 +155,7 @@ def spelled_kinds(file: Path) -> Iterator[ast.Constant]:
             case (
                 ast.Subscript(value=ast.Name(id="Literal"))
                 | ast.AnnAssign(target=ast.Name(id="kind"))
+                | ast.ClassDef(name="RouteKind")
                 | ast.keyword(arg="source")
                 | ast.Compare(left=ast.Attribute(attr="source"))
                 | ast.MatchValue()
