@@ -22,10 +22,11 @@ logger = logging.getLogger(__name__)
 SOCKET = Path("admin.sock")
 """Named from within the folder: the path of a socket may have some hundred bytes only (unix(7))."""
 
-# The listeners for clients are called `kind/namespace/name`; internal ones have one more part, in front.
+# Listeners for clients are called `KIND/NAMESPACE/NAME`, internal ones have one more part in front. An xDS server of an
+# older version says `NAMESPACE/NAME`: a drain must not miss its requests either.
 _OF_CLIENTS = "downstream_(?:rq_active|rq_total|cx_tx_bytes_buffered)"
 _KINDS = "|".join(kind.word for kind in RouteKind)
-_STAT = re.compile(rf"^http\.(?:{_KINDS})/[^/]+/[^/]+\.({_OF_CLIENTS}): (\d+)$", re.MULTILINE)
+_STAT = re.compile(rf"^http\.(?:(?:{_KINDS})/)?[^/\n]+/[^/\n]+\.({_OF_CLIENTS}): (\d+)$", re.MULTILINE)
 _CONFIGURED = re.compile(r"^(?:cluster_manager\.cds|listener_manager\.lds)\.update_success: [1-9]", re.MULTILINE)
 
 
