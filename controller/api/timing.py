@@ -290,8 +290,8 @@ class EnvoyTiming:
     """How long the first wait is after one that ended at once; then twice as long each time."""
     longest_restart: float = 10.0
     """The longest of these waits."""
-    asked_every: float = 0.5
-    """How often it is asked whether it is ready."""
+    readiness_every: float = 0.5
+    """Between two looks whether it is ready."""
     answers_within: float = 5.0
     """How long it has to answer that."""
     drain_looks_every: float = 0.25
@@ -315,7 +315,7 @@ class Timing:
     gateway: GatewayTiming = field(default_factory=GatewayTiming)
     checks: CheckTiming = field(default_factory=CheckTiming)
     envoy: EnvoyTiming = field(default_factory=EnvoyTiming)
-    farewell: float = 1.0
+    shutdown: float = 1.0
     """How long connections have to end when a program ends: streams of Envoys, which join another replica at once, and
     requests at the admin address.
     """

@@ -1,1 +1,1 @@
-"""The `beamlit` command, and the composition root: the only code that may import both programs."""
+"""The `beamlit` command: it parses what is typed and prints what comes back; `controller.programs` do the work."""

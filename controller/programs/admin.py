@@ -36,7 +36,7 @@ class Admin:
     not_ready: Callable[[], str | None]
     metrics: CollectorRegistry
     routes: Sequence[web.RouteDef] = ()
-    shutdown: float = REAL.farewell
+    shutdown: float = REAL.shutdown
 
     @contextlib.asynccontextmanager
     async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:

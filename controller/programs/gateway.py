@@ -56,15 +56,14 @@ async def _run(options: GatewayOptions) -> int:
     stop, timing = handle_signals(draining.at_once), options.timing.envoy
     readiness = _Readiness()
     async with contextlib.AsyncExitStack() as stack:
-        reason, farewell = (lambda: readiness.reason), options.timing.farewell
-        health = Admin(not_ready=reason, metrics=process_registry(), shutdown=farewell)
+        health = Admin(lambda: readiness.reason, process_registry(), shutdown=options.timing.shutdown)
         port = await stack.enter_async_context(health.served("--admin-address", options.admin_address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-envoy-")))
         process = await stack.enter_async_context(_envoy(options, folder))
         admin = await stack.enter_async_context(EnvoyAdmin.connect(folder))
         start_tasks(stack, readiness.follow(admin, timing))
-        shown = HostPort(options.admin_address.host, port)
-        logger.info("started envoy", extra={"pid": process.pid, "admin": shown, "envoy_admin": folder / SOCKET})
+        address = HostPort(options.admin_address.host, port)
+        logger.info("started envoy", extra={"pid": process.pid, "admin": address, "envoy_admin": folder / SOCKET})
         if await _ends_before(process, stop.wait()):
             return _exit_code(process)
         readiness.draining = True
@@ -110,7 +109,7 @@ class _Readiness:
                     self._reason = await admin.not_ready()
             except (EnvoyAdminError, TimeoutError) as error:
                 self._reason = f"Envoy does not answer at its admin interface: {error or 'it takes too long'}"
-            await asyncio.sleep(timing.asked_every)
+            await asyncio.sleep(timing.readiness_every)
 
 
 @contextlib.asynccontextmanager

@@ -123,7 +123,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             xds_port = await server.start(str(options.xds_address))
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
-        stack.push_async_callback(server.stop, timing.farewell)
+        stack.push_async_callback(server.stop, timing.shutdown)
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log), timing=timing.gateway)
@@ -162,7 +162,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                     }
                 )
             ],
-            shutdown=timing.farewell,
+            shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         try:

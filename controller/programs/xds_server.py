@@ -103,12 +103,12 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             xds_port = await server.start(str(options.xds_address))
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
-        stack.push_async_callback(server.stop, timing.farewell)
+        stack.push_async_callback(server.stop, timing.shutdown)
         admin = Admin(
             not_ready=lambda: store.not_ready() or (None if delivery.published else "nothing was published yet"),
             metrics=registry,
             routes=report_routes(reports, timing.reports),
-            shutdown=timing.farewell,
+            shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         await stack.enter_async_context(store)

@@ -25,7 +25,7 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
 @pytest.fixture
 def ends_soon() -> Start:
     """Starts programs that look often whether an Envoy is idle, and wait for nobody to hang up."""
-    timing = Timing(envoy=EnvoyTiming(first_restart=0.1, drain_looks_every=0.05), farewell=0.2)
+    timing = Timing(envoy=EnvoyTiming(first_restart=0.1, drain_looks_every=0.05), shutdown=0.2)
     return partial(Forked, context=timing)
 
 

@@ -1,4 +1,4 @@
-"""ToolDeployment (`deployment.beamlit.com/v1alpha1`): the empty kind of the original, so that its objects are kept."""
+"""ToolDeployment (`deployment.beamlit.com/v1alpha1`): accepted as the original has it, and without effect yet."""
 
 from __future__ import annotations
 

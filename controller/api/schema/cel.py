@@ -18,9 +18,9 @@ VALIDATIONS = "x-kubernetes-validations"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A CEL expression that must hold, the words for whoever breaks it, and the field at fault (`.name`), if it is one.
+    """A CEL expression that must hold, the message if it does not, and the field at fault (`.name`), if it is one.
 
-    The words go on where the name of the field ends: "must be ...", as those of a validator do.
+    The message goes on where the name of the field ends: "must be ...", as those of a validator do.
     """
 
     expression: str

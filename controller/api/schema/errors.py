@@ -1,7 +1,7 @@
-"""Faults of a field, and the words that say what to write instead.
+"""What is wrong with a field, in words that say what to write instead.
 
-A value itself is told only where it cannot be a secret under the wrong key: where the schema lists the choices or
-bounds a number.
+They quote a value only where it cannot be a secret under the wrong key: where the schema lists the choices or bounds a
+number.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _JSON_TYPES: Mapping[type, str] = {
 
 
 def field_error(schema: type[BaseModel], details: ErrorDetails) -> FieldError:
-    """Tell one fault of an object of this schema."""
+    """Describe one fault of an object of this schema, as pydantic reports it."""
     # The key of a map that is at fault is followed by a step of pydantic's own.
     path = tuple(step for step in details["loc"] if step != "[key]")
     fault = details.get("ctx", {}).get("error")

@@ -33,7 +33,7 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The form of a text, as an annotation: a regular expression for machines, and `words` for whoever got it wrong.
+    """The form of a text, as an annotation: a regular expression, and `words` that describe it to people.
 
     The text is not repeated: it may be a secret that got into the wrong field.
     """

@@ -101,11 +101,11 @@ REAL = {
     "envoy.ran_for_a_while": (30, "one that ends after that did start"),
     "envoy.first_restart": (0.5, "an Envoy that ended is missed at once"),
     "envoy.longest_restart": (10, "one that cannot start is not started all the time"),
-    "envoy.asked_every": (0.5, "more often than a readiness probe asks"),
+    "envoy.readiness_every": (0.5, "more often than a readiness probe asks"),
     "envoy.answers_within": (5, "its main thread may be busy with a large configuration"),
     "envoy.drain_looks_every": (0.25, "three quiet looks are less than a second"),
     "envoy.drain_logged_every": (5, "somebody reads the log"),
-    "farewell": (1, "Envoys join another replica at once"),
+    "shutdown": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),
 }
 

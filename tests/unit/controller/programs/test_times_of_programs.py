@@ -45,10 +45,10 @@ GIVEN = Timing(
     streams=StreamTiming(settle=2),
     gateway=GatewayTiming(departed=4),
     checks=CheckTiming(in_doubt=2),
-    envoy=EnvoyTiming(asked_every=0.4),
-    farewell=0.25,
+    envoy=EnvoyTiming(readiness_every=0.4),
+    shutdown=0.25,
 )
-GROUPS = tuple(type(getattr(GIVEN, one.name)) for one in fields(GIVEN) if one.name not in ("farewell", "status_answer"))
+GROUPS = tuple(type(getattr(GIVEN, one.name)) for one in fields(GIVEN) if one.name not in ("shutdown", "status_answer"))
 ANYWHERE = HostPort("127.0.0.1", 0)
 # What leads from one part of a program to another, besides the parts. Modules and classes belong to every program.
 BETWEEN = (dict, tuple, list, set, types.MethodType, types.CellType, types.CoroutineType, asyncio.Task, web.RouteDef)
@@ -123,7 +123,7 @@ async def test_run(tmp_path):
         GIVEN.streams,
         GIVEN.gateway,
         GIVEN.checks,
-        GIVEN.farewell,
+        GIVEN.shutdown,
     }
 
 
@@ -149,7 +149,7 @@ async def test_xds_server(tmp_path):
         GIVEN.streams,
         GIVEN.gateway,
         GIVEN.checks,
-        GIVEN.farewell,
+        GIVEN.shutdown,
     }
 
 
@@ -172,7 +172,7 @@ async def test_controller(tmp_path):
         GIVEN.events,
         GIVEN.reports,
         GIVEN.kube,
-        GIVEN.farewell,
+        GIVEN.shutdown,
     }
 
 
