@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from controller.api.resources.acceptance import warnings_of
+from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.model import Behavior, ModelDeployment
+from controller.api.resources.warnings import warnings_of
 from controller.api.schema.errors import FieldError
 from controller.intent.terms import Terms, terms_of
 from controller.store.objects import ObjectRef
@@ -62,10 +63,10 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
     workload, service = spec.model_source_ref, spec.service_ref
     target = None
     if service:
-        ref = ObjectRef("Service", service.namespace or namespace, service.name)
+        ref = ObjectRef(SERVICE.kind, service.namespace or namespace, service.name)
         target = ServiceTarget(ref, service.target_port)
     return Intent(
-        ref=ObjectRef("ModelDeployment", namespace, model.metadata.name),
+        ref=ObjectRef(MODEL_DEPLOYMENT.kind, namespace, model.metadata.name),
         generation=generation,
         model=spec.model,
         environment=spec.environment,

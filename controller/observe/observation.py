@@ -10,6 +10,7 @@ from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
+from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.frontend.allocation import Allocations, Request, claim_of
@@ -162,7 +163,7 @@ def _references(known: StoredIntent, intent: Intent) -> Iterator[ObjectRef]:
     if intent.target:
         yield intent.target.service
     if route := known.status.route:
-        yield ObjectRef("Service", route.local.namespace, route.local.service)
+        yield ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)
 
 
 def _name(intent: Intent) -> ModelClaim:

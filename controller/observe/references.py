@@ -11,7 +11,6 @@ from typing import Protocol
 from controller.api.contract.route import HttpCheck, LocalBackend, Remote, Route
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
-from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.intent.intent import Intent
 from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
