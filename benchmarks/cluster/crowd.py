@@ -16,7 +16,6 @@ from benchmarks.proxies.envoys import CannotRunError
 from controller.api.registry import KINDS
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
-from controller.store.resources import RESOURCES
 from tests.support.beamlit import executed
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.site import Site

@@ -62,14 +62,16 @@ class Observation:
     def health_of(self, remote: Remote) -> RemoteHealth | None:
         """Say whether a remote backend answers, None while nobody knows.
 
-        While that is found out, what was known of this very backend still holds: a restart of who checks it, or of who
-        is told, takes nothing back.
+        While that is found out, what was known of this very backend still holds, and it holds since then if the same is
+        found: a restart of who checks it, or of who is told, takes nothing back.
         """
-        now = self.proxies.health_of(remote) if self.proxies else None
+        found = self.proxies.health_of(remote) if self.proxies else None
         route, status = self.before.route, self.before.remote
-        if now or route is None or status is None or route.remote != remote:
-            return now
-        return status.health
+        known = status.health if route and status and route.remote == remote else None
+        if found is None or known is None:
+            return found or known
+        is_the_same = known.since is not None and found.healthy == known.healthy
+        return found.model_copy(update={"since": known.since}) if is_the_same else found
 
 
 class Observer:

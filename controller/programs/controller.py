@@ -89,7 +89,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         if configuration.enable_leader_election:
             namespace, name = options.lease or (_own_namespace(), _LEASE)
             election = LeaderElector(StoredLease(objects, namespace, name), identity, _clocks(), timing.lease)
-        admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.farewell)
+        admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.shutdown)
         addresses = await _served(stack, admin, configuration)
         await stack.enter_async_context(store)
         events = EventRecorder(objects, identity, _now, timing.events)
@@ -111,7 +111,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
             ),
         )
         # The recorder is stopped last: what the last decisions tell is written, too.
-        started(stack, events.run())
+        start_tasks(stack, events.run())
         work = [election.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
         if options.xds_service:
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])

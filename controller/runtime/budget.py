@@ -67,7 +67,7 @@ class TokenBucket:
 class _Lane(Generic[Key]):
     """One bucket, and the models that wait for a token of it, in the order in which they came."""
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: RateLimit) -> None:
         self.bucket = TokenBucket(rate)
         self.waiting: dict[Key, None] = {}
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from controller.api.registry import EVENT, KINDS
 from controller.store.objects import ObjectRef, micro_time
-from controller.store.resources import RESOURCES
 
 _CONTROLLER = "beamlit.com/controller"
 _ACTION = "Reconcile"  # What the controller was about; the API wants a word for it.
@@ -42,15 +42,15 @@ class EventSeries:
     @property
     def ref(self) -> ObjectRef:
         """The Event object, in the namespace of the object that it is about."""
-        return ObjectRef("Event", self.first.object.namespace, self.name)
+        return ObjectRef(EVENT.kind, self.first.object.namespace, self.name)
 
 
 def event_object(series: EventSeries, instance: str) -> Mapping[str, Any]:
     """Return the Event object of a series. `instance` names the replica that reports it."""
     first, about = series.first, series.first.object
     return {
-        "apiVersion": RESOURCES["Event"].api_version,
-        "kind": "Event",
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
         "metadata": {"namespace": about.namespace, "name": series.name},
         "eventTime": micro_time(first.at),
         "reportingController": _CONTROLLER,
@@ -59,7 +59,7 @@ def event_object(series: EventSeries, instance: str) -> Mapping[str, Any]:
         "type": first.type,
         "reason": first.reason,
         "regarding": {
-            "apiVersion": RESOURCES[about.kind].api_version,
+            "apiVersion": KINDS[about.kind].api_version,
             "kind": about.kind,
             "namespace": about.namespace,
             "name": about.name,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from controller.api.registry import LEASE
 from controller.store.objects import ObjectRef, StoredObject, micro_time, parse_micro_time
 from controller.store.protocol import NotFoundError, ObjectClient, Precondition
-from controller.store.resources import RESOURCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class StoredLease:
 
     def __init__(self, objects: ObjectClient, namespace: str, name: str) -> None:
         self._objects = objects
-        self._ref = ObjectRef("Lease", namespace, name)
+        self._ref = ObjectRef(LEASE.kind, namespace, name)
         self._last: StoredObject | None = None
 
     async def read(self) -> LeaseRecord | None:
@@ -89,8 +89,8 @@ def lease_object(ref: ObjectRef, record: LeaseRecord, before: Mapping[str, Any] 
         "leaseTransitions": record.transitions,
     }
     return {
-        "apiVersion": RESOURCES["Lease"].api_version,
-        "kind": "Lease",
+        "apiVersion": LEASE.api_version,
+        "kind": LEASE.kind,
         "metadata": {**(before.get("metadata") or {}), "namespace": ref.namespace, "name": ref.name},
         "spec": {**(before.get("spec") or {}), **spec},
     }

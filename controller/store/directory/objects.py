@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.api.registry import SECRET
 from controller.store.directory.checking import Kinds, Manifest, field_errors, named_object, still_valid
 from controller.store.directory.fields import Owners, apply_fields, merge_patch, owners_after_update
 from controller.store.directory.folder import Claim
@@ -190,7 +191,7 @@ class ObjectTable:
 
     def _check_bounds(self, written: WrittenObject) -> None:
         ref = written.manifest.ref
-        if ref.kind == "Secret":
+        if ref.kind == SECRET.kind:
             raise RefusedError(f"{ref}: what is in a Secret is not saved here; write it into a file")
         if ref not in self._written and len(self._written) >= _MOST_WRITTEN:
             raise RefusedError(f"{ref}: there are {_MOST_WRITTEN} objects that programs wrote, as many as may be")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.api.registry import KINDS, Kind
 from controller.store.kube.client import APPLY, MERGE, KubeClient
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
@@ -22,18 +23,17 @@ from controller.store.protocol import (
     Precondition,
     UnavailableError,
 )
-from controller.store.resources import RESOURCES, ApiResource
 
 log = logging.getLogger(__name__)
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def stored_object(resource: ApiResource, raw: Mapping[str, Any]) -> StoredObject:
+def stored_object(kind: Kind, raw: Mapping[str, Any]) -> StoredObject:
     """Read an object as it is answered: items of a list of core objects do not say their own kind."""
-    raw = {**raw, "apiVersion": resource.api_version, "kind": resource.kind}
+    raw = {**raw, "apiVersion": kind.api_version, "kind": kind.kind}
     metadata = raw["metadata"]
-    return StoredObject(ObjectRef(resource.kind, metadata["namespace"], metadata["name"]), raw)
+    return StoredObject(ObjectRef(kind.kind, metadata["namespace"], metadata["name"]), raw)
 
 
 def without_bookkeeping(stored: StoredObject) -> StoredObject:
@@ -48,7 +48,7 @@ def without_bookkeeping(stored: StoredObject) -> StoredObject:
 class KubeObjects:
     """An ObjectClient over the API server; it holds nothing. `status_writes` counts the requests that wrote a status.
 
-    Raises KeyError for a kind that is not in `RESOURCES`.
+    Raises KeyError for a kind that is not in the registry.
     """
 
     def __init__(self, client: KubeClient) -> None:
@@ -57,22 +57,22 @@ class KubeObjects:
 
     async def read(self, ref: ObjectRef) -> StoredObject:
         """See `ObjectReader`."""
-        resource = RESOURCES[ref.kind]
-        return stored_object(resource, await self._client.request("GET", resource.path_of(ref)))
+        kind = KINDS[ref.kind]
+        return stored_object(kind, await self._client.request("GET", kind.path(ref.namespace, ref.name)))
 
     async def create(self, raw: Mapping[str, Any]) -> StoredObject:
         """See `ObjectWriter`."""
         ref = ObjectRef.of(raw)
-        resource = RESOURCES[ref.kind]
-        path = resource.collection(ref.namespace)
-        return stored_object(resource, await self._client.request("POST", path, body=_body(raw)))
+        kind = KINDS[ref.kind]
+        path = kind.path(ref.namespace)
+        return stored_object(kind, await self._client.request("POST", path, body=_body(raw)))
 
     async def update(self, raw: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL) -> StoredObject:
         """See `ObjectWriter`."""
         ref = ObjectRef.of(raw)
-        resource = RESOURCES[ref.kind]
+        kind = KINDS[ref.kind]
         body = _body(raw, precondition)
-        return stored_object(resource, await self._client.request("PUT", resource.path_of(ref), body=body))
+        return stored_object(kind, await self._client.request("PUT", kind.path(ref.namespace, ref.name), body=body))
 
     async def apply(
         self,
@@ -84,34 +84,34 @@ class KubeObjects:
     ) -> StoredObject:
         """See `ObjectWriter`."""
         ref = ObjectRef.of(raw)
-        resource = RESOURCES[ref.kind]
+        kind = KINDS[ref.kind]
         if precondition.resource_version and not precondition.uid:
             # Where there is no such object, the API server would make one whatever resourceVersion is named.
             precondition = replace(precondition, uid=await self._uid_of(ref))
         answer = await self._client.request(
             "PATCH",
-            resource.path_of(ref),
+            kind.path(ref.namespace, ref.name),
             query={"fieldManager": manager, **({"force": "true"} if force else {})},
             body=_body(raw, precondition),
             content_type=APPLY,
         )
-        return stored_object(resource, answer)
+        return stored_object(kind, answer)
 
     async def patch(
         self, ref: ObjectRef, changes: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:
         """See `ObjectWriter`."""
-        resource = RESOURCES[ref.kind]
+        kind = KINDS[ref.kind]
         body = {name: value for name, value in changes.items() if name != "status"}
         if precondition != UNCONDITIONAL:
             body["metadata"] = {**(changes.get("metadata") or {}), **precondition.metadata}
-        answer = await self._client.request("PATCH", resource.path_of(ref), body=body, content_type=MERGE)
-        return stored_object(resource, answer)
+        answer = await self._client.request("PATCH", kind.path(ref.namespace, ref.name), body=body, content_type=MERGE)
+        return stored_object(kind, answer)
 
     async def delete(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> None:
         """See `ObjectWriter`."""
         body = {"preconditions": precondition.metadata} if precondition != UNCONDITIONAL else {}
-        await self._client.request("DELETE", RESOURCES[ref.kind].path_of(ref), body=body)
+        await self._client.request("DELETE", KINDS[ref.kind].path(ref.namespace, ref.name), body=body)
 
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
@@ -157,10 +157,10 @@ class KubeObjects:
     async def _send_status(
         self, method: str, current: StoredObject, status: dict[str, Any], precondition: Precondition
     ) -> StoredObject:
-        ref, resource = current.ref, RESOURCES[current.ref.kind]
+        ref, kind = current.ref, KINDS[current.ref.kind]
         metadata = {"name": ref.name, "namespace": ref.namespace, **precondition.metadata}
-        body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status}
-        path, query = f"{resource.path_of(ref)}/status", {"fieldManager": FIELD_MANAGER}
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "status": status}
+        path, query = kind.path(ref.namespace, ref.name, "status"), {"fieldManager": FIELD_MANAGER}
         self.status_writes += 1
         if method == "PATCH":
             answer = await self._client.request(
@@ -168,7 +168,7 @@ class KubeObjects:
             )
         else:
             answer = await self._client.request(method, path, query=query, body={**current.raw, **body})
-        return stored_object(resource, answer)
+        return stored_object(kind, answer)
 
     async def _uid_of(self, ref: ObjectRef) -> str:
         try:

@@ -17,7 +17,6 @@ from controller.store.kube.collection import Changes, Collection, ObjectList
 from controller.store.kube.objects import stored_object, without_bookkeeping
 from controller.store.objects import StoredObject
 from controller.store.protocol import ExpiredError, NotFoundError, StoreError, UnavailableError
-from controller.store.resources import ApiResource
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +28,28 @@ class WatchEvent:
     stored: StoredObject | None = None
 
 
-def read_event(resource: ApiResource, line: bytes) -> WatchEvent:
+def read_event(kind: Kind, line: bytes) -> WatchEvent:
     """Read one line of a watch. Raises ExpiredError or another StoreError that an `ERROR` event stands for."""
     try:
         event = json.loads(line)
-        kind, raw = event["type"], event["object"]
-        if kind == "ERROR":
-            raise error_of_event(f"watch {resource.name}", raw)
-        if kind == "BOOKMARK":
-            return WatchEvent(kind, version_of(raw))
-        stored = without_bookkeeping(stored_object(resource, raw))
-        return WatchEvent(kind, int(stored.resource_version), stored)
+        type_, raw = event["type"], event["object"]
+        if type_ == "ERROR":
+            raise error_of_event(f"watch {kind.resource}", raw)
+        if type_ == "BOOKMARK":
+            return WatchEvent(type_, version_of(raw))
+        stored = without_bookkeeping(stored_object(kind, raw))
+        return WatchEvent(type_, int(stored.resource_version), stored)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnavailableError(f"watch {kind.resource}: not an event: {type(error).__name__}") from None
 
 
-def read_list(resource: ApiResource, pages: Iterable[Mapping[str, Any]]) -> ObjectList:
+def read_list(kind: Kind, pages: Iterable[Mapping[str, Any]]) -> ObjectList:
     """Put the pages of one list together. Raises UnavailableError when that is not what they are."""
     try:
-        stored = [
-            without_bookkeeping(stored_object(resource, raw)) for page in pages for raw in page.get("items") or ()
-        ]
+        stored = [without_bookkeeping(stored_object(kind, raw)) for page in pages for raw in page.get("items") or ()]
         version = max(version_of(page) for page in pages)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UnavailableError(f"list {resource.name}: not a list: {type(error).__name__}") from None
+        raise UnavailableError(f"list {kind.resource}: not a list: {type(error).__name__}") from None
     return ObjectList({one.ref: one for one in stored}, version)
 
 
@@ -72,7 +69,7 @@ class Reflector:
     def __init__(
         self,
         client: KubeClient,
-        resource: ApiResource,
+        kind: Kind,
         namespace: str,
         collection: Collection,
         publish: Callable[[Changes], None],
@@ -82,8 +79,8 @@ class Reflector:
         self._client = client
         self._timing = client.timing
         self._namespace = namespace
-        self._path = resource.collection(namespace)
-        self._selector = {"fieldSelector": resource.selector} if resource.selector else {}
+        self._path = kind.path(namespace)
+        self._selector = {"fieldSelector": kind.field_selector} if kind.field_selector else {}
         self._publish = publish
         self._resumable = False  # Whether the collection's version can be watched from.
         self._paged = True
@@ -113,7 +110,7 @@ class Reflector:
             await asyncio.sleep(wait)
 
     async def _list(self) -> None:
-        listing = read_list(self.resource, await self._pages())
+        listing = read_list(self.kind, await self._pages())
         suspect_before = self.collection.suspect
         changes = self.collection.replace(listing, asyncio.get_running_loop().time())
         if self.collection.suspect is not None:
@@ -161,7 +158,7 @@ class Reflector:
         any_event = False
         async with aclosing(self._client.lines(self._path, query)) as lines:
             async for line in lines:
-                event = read_event(self.resource, line)
+                event = read_event(self.kind, line)
                 any_event, self._failures = True, 0
                 if event.stored is None:
                     self.collection.bookmark(event.version)

@@ -9,13 +9,13 @@ from collections.abc import Collection as AnyCollection
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from controller.api.registry import KINDS
 from controller.store.kube.client import KubeClient
 from controller.store.kube.collection import Changes, Collection
 from controller.store.kube.objects import KubeObjects, without_bookkeeping
 from controller.store.kube.reflector import Reflector
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import FIELD_MANAGER, UNCONDITIONAL, NotFoundError, Precondition
-from controller.store.resources import RESOURCES
 from controller.store.watches import Watch, Watches
 
 log = logging.getLogger(__name__)
@@ -37,13 +37,13 @@ class KubeStore:
         *,
         also: AnyCollection[tuple[str, str]] = (),
     ) -> None:
-        """Raises KeyError for a kind that is not in `RESOURCES`."""
+        """Raises KeyError for a kind that is not in the registry."""
         self._server = KubeObjects(client)
         where = [(kind, namespace) for kind in kinds for namespace in namespaces or ("",)]
         second_look = client.timing.second_look
         more = [one for one in also if namespaces and one not in where]
         self._reflectors = {
-            (kind, namespace): Reflector(client, RESOURCES[kind], namespace, Collection(second_look), self._publish)
+            (kind, namespace): Reflector(client, KINDS[kind], namespace, Collection(second_look), self._publish)
             for kind, namespace in (*where, *more)
         }
         self._anywhere = not namespaces

@@ -14,7 +14,6 @@ import yaml
 
 from controller.api.registry import KINDS
 from controller.gateway.bootstrap import HostPort
-from controller.store.resources import RESOURCES
 from tests.support.beamlit import Reply, Start, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from controller.store.resources import RESOURCES
+from controller.api.registry import KINDS
 from tests.support.kube.cluster import Cluster
 
 

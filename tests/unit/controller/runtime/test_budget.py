@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.timing import Limits, Rate
+from controller.api.timing import Limits, RateLimit
 from controller.runtime.budget import TokenBucket, Urgency, WriteBudget
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,7 +19,7 @@ def seconds(number: float) -> datetime:
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
-    bucket = TokenBucket(Rate(10, 3))
+    bucket = TokenBucket(RateLimit(10, 3))
     assert [bucket.take(NOW) for _ in range(4)] == [True, True, True, False]
     assert not bucket.take(seconds(0.09))
     assert bucket.next_at(seconds(0.09)) > seconds(0.09)
@@ -27,7 +27,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate():
 
 
 def test_a_bucket_whose_clock_is_set_back_goes_on():
-    bucket = TokenBucket(Rate(1, 1))
+    bucket = TokenBucket(RateLimit(1, 1))
     assert bucket.take(NOW)
     assert not bucket.take(seconds(-3600))
     assert bucket.take(seconds(-3599))
@@ -35,7 +35,7 @@ def test_a_bucket_whose_clock_is_set_back_goes_on():
 
 @given(st.lists(st.floats(0, 0.3), max_size=200), st.integers(1, 5), st.integers(1, 50))
 def test_no_stretch_of_time_has_more_than_the_burst_and_the_rate(pauses, burst, rate):
-    bucket, now, taken = TokenBucket(Rate(rate, burst)), 0.0, []
+    bucket, now, taken = TokenBucket(RateLimit(rate, burst)), 0.0, []
     for pause in pauses:
         now += pause
         if bucket.take(seconds(now)):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from controller.api.registry import SERVICE
 from controller.store.kube.reflector import WatchEvent, read_event, read_list
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ExpiredError, StoreError, UnavailableError
-from controller.store.resources import RESOURCES
 
 
 def item(name: str = "a", version: str = "7", **metadata: Any) -> dict[str, Any]:
