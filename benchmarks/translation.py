@@ -22,8 +22,8 @@ from tests.support.betterproto import messages_in
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKey
-from xds_server.stream.protocol.delta import DeltaSession
-from xds_server.stream.protocol.requests import DeltaRequest, Output, Terms
+from xds_server.stream.protocol.dialects import DeltaSession
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output
 from xds_server.stream.server import wire
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Envoy:
     """A session, and a client that asks for everything and acknowledges whatever it is sent."""
 
     def __init__(self, world: Assembly[RouteKey]) -> None:
-        self._session = DeltaSession(world.snapshot, Terms(), now=0)
+        self._session = DeltaSession(world.snapshot, ClientTerms(), now=0)
         for type_url in MAKE_BEFORE_BREAK:
             self._follow(self._session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0))
 

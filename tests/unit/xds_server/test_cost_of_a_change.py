@@ -12,8 +12,8 @@ from tests.support.routes import a_remote, a_route, ready
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
-from xds_server.stream.protocol.delta import DeltaSession
-from xds_server.stream.protocol.requests import DeltaRequest, Terms
+from xds_server.stream.protocol.dialects import DeltaSession
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest
 
 FEW, MANY = 10, 400
 REPLICAS = ready("10.0.0.1", "10.0.0.2")
@@ -25,7 +25,7 @@ class World:
     def __init__(self, models):
         self.assembly = Assembly()
         self.assembly.replace([(self.key(number), self.resources(number)) for number in range(models)])
-        self.session = DeltaSession(self.assembly.snapshot, Terms(), now=0)
+        self.session = DeltaSession(self.assembly.snapshot, ClientTerms(), now=0)
         for type_url in MAKE_BEFORE_BREAK:
             self.settle(self.session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0))
 

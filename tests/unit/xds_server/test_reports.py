@@ -11,7 +11,7 @@ from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
-from xds_server.stream.protocol.requests import Rejection
+from xds_server.stream.protocol.messages import Rejection
 from xds_server.stream.server.clients import ClientState, Holding
 
 A, B = RouteKey.of_model("default", "a"), RouteKey.of_model("default", "b")

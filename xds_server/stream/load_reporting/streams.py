@@ -15,7 +15,7 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.stream.load_reporting.session import LoadSession
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadRequest, pack_load_terms, parse_load_request
-from xds_server.stream.protocol.requests import ProtocolError
+from xds_server.stream.protocol.messages import ProtocolError
 from xds_server.stream.server.clients import is_debug
 from xds_server.stream.server.wire import Node
 

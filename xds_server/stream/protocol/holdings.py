@@ -1,15 +1,53 @@
-"""What one client has of one resource type, by name, and what all of that requires."""
+"""What a client has, or may have, of one resource type, and what all of that requires."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
 
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.protocol.requests import Held
+from xds_server.snapshot.snapshot import Resource, ResourceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a client has of one resource.
+
+    `version` is what it acknowledged or claimed, empty when a NACK left that open (X42). `resource` is the last content
+    known to be there, None when the client came with a version that is not the current one. `maybe` is content of
+    refused responses that may have been applied nevertheless, since another resource was the bad one.
+    """
+
+    version: str
+    resource: Resource | None
+    maybe: tuple[Resource, ...] = ()
+
+    @property
+    def certain(self) -> bool:
+        """Whether the client has the resource for sure, in whatever version."""
+        return bool(self.version) or self.resource is not None
+
+    @property
+    def contents(self) -> tuple[Resource, ...]:
+        """All content that may be there."""
+        return self.maybe if self.resource is None else (self.resource, *self.maybe)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known of its content."""
+        return self.resource is None and not self.maybe
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A response that the client has neither ACKed nor NACKed: what it brings and what it takes away."""
+
+    nonce: str
+    sent: Mapping[str, Resource] = field(default_factory=dict)
+    removed: Mapping[str, Held | None] = field(default_factory=dict)
 
 
 class Holdings(MutableMapping[str, Held]):
-    """A mapping that tells at once whether anything in it requires a resource, however much there is."""
+    """What a client has of one type, by name; it says at once whether any of that requires a resource."""
 
     __slots__ = ("_held", "_requiring", "_unknown")
 
@@ -19,13 +57,19 @@ class Holdings(MutableMapping[str, Held]):
         self._unknown = 0
 
     @property
+    def by_name(self) -> Mapping[str, Held]:
+        """The same to read from, at the speed of a dict."""
+        return self._held
+
+    @property
     def has_unknown(self) -> bool:
         """Whether nothing is known of the content of some of it."""
         return self._unknown > 0
 
-    def require(self, key: ResourceKey) -> bool:
-        """Whether something the client has, or may have, requires `key`."""
-        return key in self._requiring
+    @property
+    def required(self) -> Collection[ResourceKey]:
+        """What something the client has, or may have, requires."""
+        return self._requiring.keys()
 
     def __getitem__(self, name: str) -> Held:
         return self._held[name]

@@ -1,80 +1,180 @@
-"""What one client has, awaits and refused of one resource type."""
+"""The ledger: what one client asked for, has, was sent and refused of one resource type.
+
+The package's docstring has the states a resource goes through; here is where they are kept, and changed. A ledger
+changes by its own methods alone, each of them an event of the protocol. Sessions, dialects and planner read it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 
-from xds_server.snapshot.snapshot import Resource
-from xds_server.stream.protocol.holdings import Holdings
-from xds_server.stream.protocol.rejections import halves, names_in
-from xds_server.stream.protocol.requests import Flight, Held, Rejection
-from xds_server.stream.protocol.subscription import NOTHING, Subscription
+from xds_server.snapshot.snapshot import Resource, ResourceKey
+from xds_server.stream.protocol.holdings import Flight, Held, Holdings
+from xds_server.stream.protocol.messages import NOTHING, Rejection, Subscription
 
 
-@dataclass(slots=True)
 class Ledger:
-    """The books of one (stream, type): the only mutable part of a session.
+    """The books of one (stream, type).
 
-    `dirty` names are to be looked at, `forced` ones are answered even if nothing changed (X21, X32, X38, X45).
-    `reply_due` asks for a response even if it is empty (X31). `suspects` are groups of names that are sent apart from
-    each other, since a NACK named none of them. `acknowledged` tells whether the client ever ACKed a response.
+    `pending` names are to be looked at for the next response; of these, the ones in `_owed` are answered even if
+    nothing changed (X21, X32, X38, X45), and those in `_suspects`, groups of names, are sent apart from each other,
+    since a NACK named none of them. `reply_due` asks for a response even if it is empty (X31).
     """
 
-    type_url: str
-    subscription: Subscription = NOTHING
-    held: Holdings = field(default_factory=Holdings)
-    flight: Flight | None = None
-    dirty: set[str] = field(default_factory=set)
-    forced: set[str] = field(default_factory=set)
-    reply_due: bool = False
-    rejected: dict[str, Rejection] = field(default_factory=dict)
-    suspects: list[frozenset[str]] = field(default_factory=list)
-    acknowledged: bool = False
-    responses: int = 0
+    __slots__ = (
+        "_acknowledged",
+        "_by_name",
+        "_flight",
+        "_held",
+        "_owed",
+        "_pending",
+        "_rejections",
+        "_reply_due",
+        "_responses",
+        "_subscription",
+        "_suspects",
+        "type_url",
+    )
 
-    def force(self, names: Iterable[str]) -> None:
-        """Have these names answered whether or not they changed."""
-        for name in names:
-            self.forced.add(name)
-            self.dirty.add(name)
+    def __init__(self, type_url: str) -> None:
+        self.type_url = type_url
+        self._subscription = NOTHING
+        self._held = Holdings()
+        self._by_name = self._held.by_name
+        self._flight: Flight | None = None
+        self._pending: set[str] = set()
+        self._owed: set[str] = set()
+        self._reply_due = False
+        self._rejections: dict[str, Rejection] = {}
+        self._suspects: list[frozenset[str]] = []
+        self._acknowledged = False
+        self._responses = 0
 
-    def settle(self, name: str) -> None:
-        """Take a name off the list of those to be looked at."""
-        self.dirty.discard(name)
-        self.forced.discard(name)
-        if not self.dirty:
-            self.dirty = set()  # to look through an emptied set costs as much as when it was full
+    # What may be read.
 
-    def forget(self, name: str) -> None:
-        """Drop all that is known of a name the client no longer wants (X22, X37)."""
-        self.settle(name)
-        self.held.pop(name, None)
-        self.rejected.pop(name, None)
+    @property
+    def subscription(self) -> Subscription:
+        """What the client asked for."""
+        return self._subscription
 
-    def change(self, subscription: Subscription) -> None:
-        """Install a subscription and forget what it no longer covers."""
-        narrowed = self.subscription.wildcard and not subscription.wildcard
-        known = {*self.held, *self.rejected, *self.dirty} if narrowed else self.subscription.names - subscription.names
-        self.subscription = subscription
-        for name in known:
-            if not subscription.covers(name):
-                self.forget(name)
+    @property
+    def held(self) -> Mapping[str, Held]:
+        """What the client has, by name."""
+        return self._by_name
 
-    def accept(self) -> None:
-        """Book the response in flight as ACKed."""
-        flight, self.flight = self.flight, None
+    @property
+    def flight(self) -> Flight | None:
+        """The response that the client has not answered yet."""
+        return self._flight
+
+    @property
+    def pending(self) -> Set[str]:
+        """The names to be looked at for the next response."""
+        return self._pending
+
+    @property
+    def rejections(self) -> Mapping[str, Rejection]:
+        """What the client refused, by name, as long as it accepted nothing else of that name (X15)."""
+        return self._rejections
+
+    @property
+    def reply_due(self) -> bool:
+        """Whether the next response goes out even if it is empty."""
+        return self._reply_due
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the client ever ACKed a response, or came with everything."""
+        return self._acknowledged
+
+    @property
+    def may_send(self) -> bool:
+        """Whether there may be something to send, and the client answered what it was sent before (X48)."""
+        return self._flight is None and bool(self._pending or self._reply_due)
+
+    @property
+    def responses(self) -> int:
+        """The number of responses so far."""
+        return self._responses
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether nothing is known of the content of something the client has."""
+        return self._held.has_unknown
+
+    @property
+    def required(self) -> Collection[ResourceKey]:
+        """What something the client has, or may have, requires."""
+        return self._held.required
+
+    def wants(self, name: str) -> bool:
+        """Whether the client asks for the resource of this name, should it exist."""
+        return self._subscription.wildcard or name in self._subscription.names
+
+    def find(self, name: str) -> Held | None:
+        """Return what the client has of this name."""
+        return self._by_name.get(name)
+
+    def owes(self, name: str) -> bool:
+        """Whether this name is answered even if nothing changed."""
+        return name in self._owed
+
+    def quarantines(self, resource: Resource) -> bool:
+        """Whether the client refused exactly this content (X14)."""
+        rejection = self._rejections.get(resource.key.name)
+        return rejection is not None and rejection.version == resource.version
+
+    def is_current(self, resource: Resource) -> bool:
+        """Whether there is nothing to send: the client ACKed exactly this content, or refused it."""
+        name = resource.key.name
+        if name in self._owed:
+            return False
+        held = self._by_name.get(name)
+        return (held is not None and held.version == resource.version) or self.quarantines(resource)
+
+    # What the client says.
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Install what the client asks for from now on, and forget what that no longer covers (X22, X37)."""
+        before, self._subscription = self._subscription, subscription
+        narrowed = before.wildcard and not subscription.wildcard
+        known = {*self._held, *self._rejections, *self._pending} if narrowed else before.names - subscription.names
+        unwanted = [name for name in known if not subscription.covers(name)]
+        for name in unwanted:
+            self._held.pop(name, None)
+            self._rejections.pop(name, None)
+        self.skip(unwanted)
+
+    def claim(self, name: str, version: str, current: Resource | None) -> None:
+        """Believe the client that it has this version from an earlier stream (X39); what exists now is `current`."""
+        known = current is not None and current.version == version
+        self._held[name] = Held(version, current if known else None)
+        if known:
+            self._pending.discard(name)
+        else:
+            self._pending.add(name)
+
+    def adopt(self, resources: Mapping[str, Resource]) -> None:
+        """Believe a client that it has all of these, from an earlier stream, and needs no answer (X10)."""
+        self._held.update((name, Held(resource.version, resource)) for name, resource in resources.items())
+        self._acknowledged = True
+
+    def acknowledge(self) -> frozenset[str]:
+        """Book the response in flight as ACKed; return the names it was about."""
+        flight, self._flight = self._flight, None
         if flight is None:
-            return
-        self.acknowledged = True
+            return frozenset()
+        self._acknowledged = True
         for name, resource in flight.sent.items():
-            if name in self.forced and name not in self.held:
-                self.held[name] = Held("", None, (resource,))  # given up and asked for again meanwhile
-            elif self.subscription.covers(name):
-                self.held[name] = Held(resource.version, resource)
-            self.rejected.pop(name, None)
+            if name in self._owed and name not in self._held:
+                self._held[name] = Held("", None, (resource,))  # given up and asked for again meanwhile
+            elif self._subscription.covers(name):
+                self._held[name] = Held(resource.version, resource)
+            self._rejections.pop(name, None)
         for name in flight.removed:
-            self.rejected.pop(name, None)
+            self._rejections.pop(name, None)
+        return frozenset((*flight.sent, *flight.removed))
 
     def refuse(self, message: str, now: float) -> tuple[Rejection, ...]:
         """Book the response in flight as NACKed; return which resources are to blame, if that is clear.
@@ -83,57 +183,137 @@ class Ledger:
         sent again in halves until each is ACKed or refused. Whatever is not to blame is sent again once: Envoy applies
         the good listeners and clusters of a refused response, but stops at the first bad route or assignment.
         """
-        flight, self.flight = self.flight, None
+        flight, self._flight = self._flight, None
         if flight is None or not flight.sent:
             return ()
         blamed = frozenset(flight.sent) if len(flight.sent) == 1 else names_in(message, flight.sent)
         spared = frozenset(flight.sent) - blamed
         if not blamed:
-            self.suspects[:0] = halves(spared)
-        elif self.suspects and spared:
-            self.suspects.insert(0, spared)
+            self._suspects[:0] = halves(spared)
+        elif self._suspects and spared:
+            self._suspects.insert(0, spared)
         for name, resource in flight.sent.items():
             self._doubt(resource, applied=name in spared)
-        self.dirty.update(name for name in spared if self.subscription.covers(name))
+        self._pending.update(name for name in spared if self._subscription.covers(name))
         for name, leaving in flight.removed.items():
             self._take_back(name, leaving)
-        wanted = sorted(name for name in blamed if self.subscription.covers(name))
+        wanted = sorted(name for name in blamed if self._subscription.covers(name))
         refused = tuple(_rejection(flight.sent[name], message, now) for name in wanted)
-        self.rejected.update((rejection.key.name, rejection) for rejection in refused)
+        self._rejections.update((rejection.key.name, rejection) for rejection in refused)
         return refused
 
-    def quarantined(self, resource: Resource) -> bool:
-        """Whether the client refused exactly this content (X14)."""
-        rejection = self.rejected.get(resource.key.name)
-        return rejection is not None and rejection.version == resource.version
+    # What happens here.
 
-    def has(self, resource: Resource) -> bool:
-        """Whether the client acknowledged exactly this content."""
-        held = self.held.get(resource.key.name)
-        return held is not None and held.version == resource.version
+    def change(self, name: str) -> bool:
+        """Note that the snapshot has something else under this name; return whether the client wants to know."""
+        wanted = self._subscription.wildcard or name in self._subscription.names
+        if wanted:
+            self._pending.add(name)
+        return wanted
+
+    def look_at(self, names: Iterable[str]) -> None:
+        """Have these names looked at for the next response; what the client has already is not sent again."""
+        self._pending.update(names)
+
+    def resend(self, names: Iterable[str]) -> None:
+        """Have these names answered whether or not they changed."""
+        for name in names:
+            self._owed.add(name)
+            self._pending.add(name)
+
+    def owe_reply(self) -> None:
+        """Have the next response go out even if it is empty."""
+        self._reply_due = True
+
+    def groups(self) -> Iterator[Set[str]]:
+        """Yield pending names group by group; each response is about one group, those under suspicion first."""
+        self._suspects = [group for group in self._suspects if group & self._pending]
+        for group in self._suspects:
+            yield group & self._pending
+        yield self._pending.difference(*self._suspects)
+
+    def send(self, nonce: str, sent: Mapping[str, Resource], removed: Mapping[str, Held | None]) -> None:
+        """Book a response that leaves now: what it brings, and what it takes away."""
+        self._responses += 1
+        self._reply_due = False
+        self._flight = Flight(nonce, sent, removed)
+        for name in removed:
+            self._held.pop(name, None)
+        self._conclude((*sent, *removed))
+
+    def skip(self, names: Iterable[str]) -> None:
+        """Take names off the list of those to be looked at."""
+        for name in names:
+            self._pending.discard(name)
+            self._owed.discard(name)
+        if not self._pending:
+            self._pending = set()  # to look through an emptied set costs as much as when it was full
+
+    def leave(self, names: Collection[str]) -> None:
+        """Note that these no longer exist, where the dialect has no way to take them from the client (X24)."""
+        for name in names:
+            self._rejections.pop(name, None)
+        self._conclude(names)
+
+    def retry(self, name: str) -> None:
+        """Lift the quarantine of a resource that was refused because it came before what it requires."""
+        del self._rejections[name]
+        self._pending.add(name)
+
+    def lose(self, name: str) -> None:
+        """Note that the client may have dropped this by itself, so that nothing may rely on it until it is ACKed."""
+        held = self._by_name.get(name)
+        if held is not None and held.resource is not None:
+            self._held[name] = Held("", None, held.contents)
+
+    def _conclude(self, names: Collection[str]) -> None:
+        """Take off the list what a plan was about; the group it was about is no longer a group."""
+        self.skip(names)
+        if self._suspects:
+            self._suspects = [group for group in self._suspects if group.isdisjoint(names)]
 
     def _take_back(self, name: str, leaving: Held | None) -> None:
-        """Tell a removal again that came with refused resources; whether it was applied is open."""
-        if not self.subscription.covers(name):
+        """Have a removal told again that came with refused resources; whether it was applied is open."""
+        if not self._subscription.covers(name):
             return
         if leaving is None:
-            self.force([name])
+            self.resend([name])
         else:
-            self.held[name] = Held("", None, leaving.contents)
-            self.dirty.add(name)
+            self._held[name] = Held("", None, leaving.contents)
+            self._pending.add(name)
 
     def _doubt(self, resource: Resource, applied: bool) -> None:
         """Book that the client may have applied this content of a refused response, or surely has not."""
         name = resource.key.name
-        held = self.held.get(name)
-        if not self.subscription.covers(name) or (held is not None and held.unknown):
+        held = self._by_name.get(name)
+        if not self._subscription.covers(name) or (held is not None and held.unknown):
             return  # what it came with stays unknown until it accepts something
         others = tuple(other for other in held.maybe if other.version != resource.version) if held is not None else ()
         doubtful = Held("", held.resource if held is not None else None, (*others, resource) if applied else others)
         if doubtful.unknown:
-            self.held.pop(name, None)
+            self._held.pop(name, None)
         else:
-            self.held[name] = doubtful
+            self._held[name] = doubtful
+
+
+def names_in(message: str, names: Iterable[str]) -> frozenset[str]:
+    """Return those of `names` that the message of a NACK contains as whole tokens.
+
+    Envoy names what it refuses ("Error adding/updating listener(s) ns/a: cannot bind ..."). `ns/a` is not found in
+    `remote/ns/a`, `ns/ab` or `ns/a.b`, but in `'ns/a'`, `ns/a:` and at the end of a sentence.
+    """
+    return frozenset(name for name in names if name in message and re.search(_whole(name), message))
+
+
+def _whole(name: str) -> str:
+    return rf"(?<![\w/.\-]){re.escape(name)}(?![\w/\-]|[.:][\w])"
+
+
+def halves(names: Iterable[str]) -> tuple[frozenset[str], ...]:
+    """Split suspects in two, so that the culprit among n resources is found in about log2(n) responses."""
+    ordered = sorted(names)
+    middle = len(ordered) // 2
+    return tuple(frozenset(half) for half in (ordered[:middle], ordered[middle:]) if half)
 
 
 def _rejection(resource: Resource, message: str, now: float) -> Rejection:

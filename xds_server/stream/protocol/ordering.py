@@ -1,13 +1,15 @@
-"""Make before break, per resource instead of per type.
+"""Make before break: what of one type may go to the client now, and how long the rest may wait.
 
 A resource goes out once the client has ACKed, in any version, what it requires; a removal goes out once the client has
-nothing left that requires what is removed. Source: xDS protocol, "Eventual consistency considerations" (X43, X44). All
-functions read the ledgers of one session.
+nothing left that requires what is removed. That is decided per resource, not per type. Source: xDS protocol, "Eventual
+consistency considerations" (X43, X44). Everything here reads the ledgers of one session and changes none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 
 from xds_server.snapshot.snapshot import (
     CLUSTER,
@@ -19,8 +21,9 @@ from xds_server.snapshot.snapshot import (
     Resource,
     ResourceKey,
 )
-from xds_server.stream.protocol.holdings import Holdings
+from xds_server.stream.protocol.holdings import Held
 from xds_server.stream.protocol.ledger import Ledger
+from xds_server.stream.protocol.messages import ClientTerms, Overdue
 
 Ledgers = Mapping[str, Ledger]
 Lookup = Callable[[ResourceKey], Resource | None]
@@ -35,6 +38,148 @@ REFERRERS: Mapping[str, tuple[str, ...]] = {
     ROUTE: (LISTENER,),
 }
 
+# Name, nonce, type URL and framing of one resource in a response, roughly.
+OVERHEAD_BYTES = 192
+
+
+class Gate(Enum):
+    """Whether a resource may go out: now, once what it requires is there or overdue, or not before that is mended."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    WITHHELD = "withheld"
+
+
+@dataclass(slots=True)
+class ResponsePlan:
+    """What the next response of one type brings (`send`) and takes away (`remove`).
+
+    `late` tells what of it goes although something it requires is not there, `waiting` that more follows in bounded
+    time. About the `idle` names there is nothing to say.
+    """
+
+    send: dict[str, Resource] = field(default_factory=dict)
+    remove: dict[str, Held | None] = field(default_factory=dict)
+    late: dict[str, Overdue] = field(default_factory=dict)
+    idle: list[str] = field(default_factory=list)
+    waiting: bool = False
+    size: int = 0
+
+
+class ResponsePlanner:
+    """Plans the responses of one session from its ledgers; remembers only since when a resource waits."""
+
+    def __init__(self, terms: ClientTerms, ledgers: Ledgers, visible: Lookup, now: float) -> None:
+        self.wake_at: float | None = None
+        self._terms = terms
+        self._ledgers = ledgers
+        self._visible = visible
+        self._opened_at = now
+        self._waiting_since: dict[ResourceKey, float] = {}
+
+    def forget(self, key: ResourceKey) -> None:
+        """End the wait of a resource that was sent or is no longer wanted."""
+        self._waiting_since.pop(key, None)
+
+    def forget_unwanted(self, ledger: Ledger) -> None:
+        """End the waits of what a changed subscription no longer covers."""
+        for key in tuple(self._waiting_since):
+            if key.type_url == ledger.type_url and not ledger.wants(key.name):
+                self.forget(key)
+
+    def plan(self, ledger: Ledger, now: float, splits: bool) -> ResponsePlan:
+        """Plan the next response of one type; suspects go before the rest and apart from each other."""
+        idle: list[str] = []
+        plan = ResponsePlan()
+        for names in ledger.groups():
+            plan = self._plan_of(ledger, names, now, splits)
+            idle += plan.idle
+            if plan.send or plan.remove:
+                break
+        plan.idle = idle
+        return plan
+
+    def _plan_of(self, ledger: Ledger, names: Iterable[str], now: float, splits: bool) -> ResponsePlan:
+        plan = ResponsePlan()
+        leaving = []
+        for name in sorted(names):
+            key = ResourceKey(ledger.type_url, name)
+            resource = self._visible(key)
+            if resource is None:
+                leaving.append(key)
+            elif ledger.is_current(resource):
+                self._pass(key, plan)
+            elif (gate := self._gate(ledger, resource, plan, now)) is not Gate.OPEN:
+                plan.waiting = plan.waiting or gate is Gate.WAITING
+            else:
+                size = len(resource.body) + len(name) + OVERHEAD_BYTES
+                if plan.send and plan.size + size > self._terms.max_response_bytes and splits:
+                    break  # the rest stays pending and follows the ACK (X50)
+                plan.size += size
+                plan.send[name] = resource
+        self._plan_removals(ledger, leaving, plan, now)
+        return plan
+
+    def _gate(self, ledger: Ledger, resource: Resource, plan: ResponsePlan, now: float) -> Gate:
+        """Tell whether all that `resource` requires is there, or was waited for long enough (X44).
+
+        While something it requires is refused, a client that has an earlier version keeps that for good: sending the
+        new one would direct traffic that works now to nowhere. A client without one has nothing to lose.
+        """
+        if not self._terms.ordered or not resource.requires:
+            return Gate.OPEN
+        missing = unmet(self._ledgers, resource, self._visible)
+        if not missing:
+            return Gate.OPEN
+        key = resource.key
+        refused = [_is_refused(self._ledgers, one, self._visible) for one in missing]
+        if key.name in ledger.held and any(refused):
+            self._waiting_since.pop(key, None)
+            return Gate.WITHHELD
+        if all(refused):
+            # There is nothing to wait for, and what waits behind it may be another model's.
+            plan.late[key.name] = Overdue(key, tuple(sorted(missing)), now)
+            return Gate.OPEN
+        deadline = self._waiting_since.setdefault(key, now) + self._terms.timing.make_before_break
+        if now < deadline:
+            self._wake(deadline)
+            return Gate.WAITING
+        plan.late[key.name] = Overdue(key, tuple(sorted(missing)), now)
+        return Gate.OPEN
+
+    def _plan_removals(self, ledger: Ledger, leaving: list[ResourceKey], plan: ResponsePlan, now: float) -> None:
+        """Plan to remove what nothing requires any more (X43), and at once what the client never had (X33)."""
+        had = []
+        for key in leaving:
+            if key.name in ledger.held and self._terms.ordered:
+                had.append(key.name)
+            elif key.name in ledger.held or key.name in ledger.rejections or ledger.owes(key.name):
+                plan.remove[key.name] = ledger.find(key.name)
+            else:
+                self._pass(key, plan)
+        if not had or _may_be_required(self._ledgers, ledger.type_url):
+            return  # what a client had before it connected, and is unknown to us, may require anything (X39)
+        required = _still_required(self._ledgers, ledger.type_url, frozenset(had))
+        for name in had:
+            held = ledger.held[name]
+            if name not in required and self._may_remove(ledger.type_url, held, now):
+                plan.remove[name] = held
+
+    def _may_remove(self, type_url: str, held: Held, now: float) -> bool:
+        """Whether a client that connected again had the time to name what else it has."""
+        until = self._opened_at + self._terms.timing.settle
+        if held.unknown and now < until and _referrers_unseen(self._ledgers, type_url):
+            self._wake(until)
+            return False
+        return True
+
+    def _pass(self, key: ResourceKey, plan: ResponsePlan) -> None:
+        plan.idle.append(key.name)
+        self._waiting_since.pop(key, None)
+
+    def _wake(self, at: float) -> None:
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
 
 def unmet(ledgers: Ledgers, resource: Resource, visible: Lookup) -> tuple[ResourceKey, ...]:
     """Return what `resource` requires and the client will have, but has not ACKed yet."""
@@ -43,10 +188,18 @@ def unmet(ledgers: Ledgers, resource: Resource, visible: Lookup) -> tuple[Resour
     )
 
 
+def assignments_of(cluster: Resource) -> tuple[ResourceKey, ...]:
+    """Return the endpoints that belong to a cluster: those it requires, else those of its own name."""
+    if cluster.key.type_url != CLUSTER:
+        return ()
+    named = tuple(key for key in cluster.requires if key.type_url == ENDPOINT)
+    return named or (ResourceKey(ENDPOINT, cluster.key.name),)
+
+
 def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, visible: Lookup) -> bool:
     """Whether the client gets `required` without being given `resource` first.
 
-    It does not if it asks for it by name only after seeing `resource` (a listener's route, a cluster's secret, every
+    It does not if it asks for it by name only after it has `resource` (a listener's route, a cluster's secret, every
     cluster of a gRPC client), or if it may not see it at all. A client of all clusters asks for the endpoints of each.
     """
     if RANK[required.type_url] >= RANK[resource.key.type_url]:
@@ -54,7 +207,7 @@ def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, v
     if required.type_url == SECRET and visible(required) is None:
         return False
     ledger = ledgers.get(required.type_url)
-    if ledger is not None and ledger.subscription.covers(required.name):
+    if ledger is not None and ledger.wants(required.name):
         return True
     clusters = ledgers.get(CLUSTER)
     follows_clusters = required.type_url == ENDPOINT and resource.key.type_url != CLUSTER
@@ -63,62 +216,56 @@ def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, v
 
 def _held(ledgers: Ledgers, key: ResourceKey) -> bool:
     ledger = ledgers.get(key.type_url)
-    held = ledger.held.get(key.name) if ledger is not None else None
+    held = ledger.find(key.name) if ledger is not None else None
     return held is not None and held.certain
 
 
-def refused(ledgers: Ledgers, key: ResourceKey, visible: Lookup) -> bool:
+def _is_refused(ledgers: Ledgers, key: ResourceKey, visible: Lookup) -> bool:
     """Whether the client has refused the current content of `key`."""
     resource, ledger = visible(key), ledgers.get(key.type_url)
-    return resource is not None and ledger is not None and ledger.quarantined(resource)
+    return resource is not None and ledger is not None and ledger.quarantines(resource)
 
 
-def still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) -> frozenset[str]:
+def _still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) -> frozenset[str]:
     """Return which of the `leaving` names of one type something requires that the client has, or may still have.
 
     That is what it ACKed, what is in flight, and what was removed in a response that it has not answered yet.
     """
-    required: set[str] = set()
+    still: set[str] = set()
     for referrer in REFERRERS.get(type_url, ()):
         if (ledger := ledgers.get(referrer)) is not None:
-            in_flight = _required_in_flight(ledger)
-            keys = (ResourceKey(type_url, name) for name in leaving)
-            required.update(key.name for key in keys if key in in_flight or _require(ledger.held, key))
-    return frozenset(required)
+            required, in_flight, held = ledger.required, _required_in_flight(ledger), ledger.held
+            for name in leaving:
+                key = ResourceKey(type_url, name)
+                if key in required or key in in_flight or _belongs_to(key, held.get(name)):
+                    still.add(name)
+    return frozenset(still)
 
 
 def _required_in_flight(ledger: Ledger) -> frozenset[ResourceKey]:
-    if ledger.flight is None:
+    flight = ledger.flight
+    if flight is None:
         return frozenset()
-    taken = (resource for held in ledger.flight.removed.values() if held is not None for resource in held.contents)
-    resources = (*ledger.flight.sent.values(), *taken)
+    removed = (resource for held in flight.removed.values() if held is not None for resource in held.contents)
+    resources = (*flight.sent.values(), *removed)
     return frozenset(key for one in resources for key in (*one.requires, *assignments_of(one)))
 
 
-def _require(held: Holdings, key: ResourceKey) -> bool:
-    """Whether something held requires `key`; a cluster requires the endpoints of its name without saying so."""
-    namesake = held.get(key.name)
-    return held.require(key) or (namesake is not None and any(key in assignments_of(one) for one in namesake.contents))
+def _belongs_to(key: ResourceKey, namesake: Held | None) -> bool:
+    """Whether `key` are the endpoints of the cluster of their name, which requires them without saying so."""
+    return namesake is not None and any(key in assignments_of(one) for one in namesake.contents)
 
 
-def may_be_required(ledgers: Ledgers, type_url: str) -> bool:
+def _may_be_required(ledgers: Ledgers, type_url: str) -> bool:
     """Whether the client has content unknown to us, from before it connected, that may require this type."""
     return any(_has_unknown(ledgers[referrer]) for referrer in REFERRERS.get(type_url, ()) if referrer in ledgers)
 
 
 def _has_unknown(ledger: Ledger) -> bool:
     leaving = ledger.flight.removed.values() if ledger.flight is not None else ()
-    return ledger.held.has_unknown or any(held.unknown for held in leaving if held is not None)
+    return ledger.has_unknown or any(held.unknown for held in leaving if held is not None)
 
 
-def referrers_unseen(ledgers: Ledgers, type_url: str) -> bool:
+def _referrers_unseen(ledgers: Ledgers, type_url: str) -> bool:
     """Whether some type that may require this one was not asked for on this stream so far."""
     return any(referrer not in ledgers for referrer in REFERRERS.get(type_url, ()))
-
-
-def assignments_of(cluster: Resource) -> tuple[ResourceKey, ...]:
-    """Return the endpoints that belong to a cluster: those it requires, else those of its own name."""
-    if cluster.key.type_url != CLUSTER:
-        return ()
-    named = tuple(key for key in cluster.requires if key.type_url == ENDPOINT)
-    return named or (ResourceKey(ENDPOINT, cluster.key.name),)

@@ -1,8 +1,9 @@
-"""The protocol with one client on one stream, without I/O: what both dialects, delta and state of the world, share.
+"""One client on one stream: what both dialects share, without I/O.
 
-Per type there is at most one response that the client has not answered (X48); what changes meanwhile is only marked, so
-that intermediate states coalesce and the newest wins. A step looks at the marked names alone: one change costs the same
-whether there are ten models or a thousand.
+A session holds a ledger a type, hands each event to the one that it is about, and then sends what can be sent: at most
+one response a type that the client has not answered (X48). What changes meanwhile is only marked, so that states in
+between coalesce and the newest wins. A step looks at the marked names alone: one change costs the same whether there
+are ten models or a thousand.
 """
 
 from __future__ import annotations
@@ -12,23 +13,32 @@ from collections.abc import Iterable
 
 from xds_server.snapshot.snapshot import CLUSTER, MAKE_BEFORE_BREAK, SECRET, SHORT, Resource, ResourceKey, Snapshot
 from xds_server.stream.protocol import ordering
+from xds_server.stream.protocol.holdings import Held
 from xds_server.stream.protocol.ledger import Ledger
-from xds_server.stream.protocol.plan import Plan, Planner
-from xds_server.stream.protocol.requests import Answer, Flight, Held, Output, Overdue, Rejection, Response, Terms
-from xds_server.stream.protocol.subscription import Subscription
+from xds_server.stream.protocol.messages import (
+    ClientAnswer,
+    ClientTerms,
+    DeltaRequest,
+    Output,
+    Overdue,
+    Rejection,
+    Response,
+    SotwRequest,
+    Subscription,
+)
 
 
 class Session(ABC):
     """One client. Feed it with `receive` (of the dialect), `publish` and `tick`; act on the Output each returns."""
 
-    def __init__(self, snapshot: Snapshot, terms: Terms, now: float) -> None:
+    def __init__(self, snapshot: Snapshot, terms: ClientTerms, now: float) -> None:
         self._snapshot = snapshot
         self._terms = terms
         self._ledgers: dict[str, Ledger] = {}
         self._overdue: dict[ResourceKey, Overdue] = {}
-        self._early: set[ResourceKey] = set()  # sent like that, and not taken yet
-        self._planner = Planner(terms, self._ledgers, self._visible, now)
-        self._answered: Answer | None = None
+        self._early: set[ResourceKey] = set()  # sent before what they require, and not ACKed yet
+        self._planner = ordering.ResponsePlanner(terms, self._ledgers, self._visible, now)
+        self._answer: ClientAnswer | None = None
         self._acknowledged: set[ResourceKey] = set()
         self._rejected: list[Rejection] = []
         self._expired: list[Overdue] = []
@@ -43,7 +53,7 @@ class Session(ABC):
     @property
     def rejections(self) -> tuple[Rejection, ...]:
         """The resource versions the client refused and that are still current for it (X15)."""
-        return tuple(r for ledger in self._ledgers.values() for r in ledger.rejected.values())
+        return tuple(r for ledger in self._ledgers.values() for r in ledger.rejections.values())
 
     @property
     def overdue(self) -> tuple[Overdue, ...]:
@@ -60,19 +70,18 @@ class Session(ABC):
     def holds(self, key: ResourceKey, version: str) -> bool:
         """Whether the client ACKed this version of the resource and was not given another since."""
         ledger = self._ledgers.get(key.type_url)
-        held = ledger.held.get(key.name) if ledger is not None else None
+        held = ledger.find(key.name) if ledger is not None else None
         return held is not None and held.version == version
 
     # What happens.
 
     def publish(self, snapshot: Snapshot, changed: Iterable[ResourceKey], now: float) -> Output:
-        """Take a new snapshot; `changed` are all keys that differ from the one before, removed ones included."""
+        """Serve a new snapshot; `changed` are all keys that differ from the one before, removed ones included."""
         self._snapshot = snapshot
         touched = False
         for key in changed:
             ledger = self._ledgers.get(key.type_url)
-            if ledger is not None and ledger.subscription.covers(key.name):
-                ledger.dirty.add(key.name)
+            if ledger is not None and ledger.change(key.name):
                 touched = True
         return self._advance(now) if touched else Output(wake_at=self._planner.wake_at)
 
@@ -83,8 +92,8 @@ class Session(ABC):
     # For the dialects.
 
     @abstractmethod
-    def _response(self, ledger: Ledger, plan: Plan) -> Response | None:
-        """Say what the plan looks like on the wire, None if it is booked without a word."""
+    def _response(self, ledger: Ledger, plan: ordering.ResponsePlan) -> Response | None:
+        """Say what the plan looks like on the wire, None if nothing is said."""
 
     @abstractmethod
     def _splits(self, ledger: Ledger) -> bool:
@@ -94,9 +103,28 @@ class Session(ABC):
     def _removes(self, ledger: Ledger) -> bool:
         """Whether a response of this type can take a resource away."""
 
-    def _change(self, ledger: Ledger, subscription: Subscription) -> None:
+    def _book_answer(self, request: DeltaRequest | SotwRequest, now: float) -> tuple[Ledger, bool]:
+        """Book the ACK or NACK in a request; return the ledger of its type, and whether it is the first of that."""
+        ledger = self._ledgers.get(request.type_url)
+        if ledger is None:
+            ledger = self._ledgers.setdefault(request.type_url, Ledger(request.type_url))
+            return ledger, True  # a nonce in a first request is that of another stream (X05)
+        flight = ledger.flight
+        if flight is None or request.nonce != flight.nonce:
+            return ledger, False  # it answers nothing that waits for an answer (X04, X26, X40)
+        self._answer = ClientAnswer(ledger.type_url, request.error is None)
+        if ledger.type_url == CLUSTER:
+            for leaving in flight.removed.values():
+                self._lose_endpoints(leaving)
+        if request.error is None:
+            self._acknowledged.update(ResourceKey(ledger.type_url, name) for name in ledger.acknowledge())
+        else:
+            self._rejected += ledger.refuse(request.error, now)
+        return ledger, False
+
+    def _subscribe(self, ledger: Ledger, subscription: Subscription) -> None:
         """Install a subscription; waits for what it no longer covers are over."""
-        ledger.change(subscription)
+        ledger.subscribe(subscription)
         self._planner.forget_unwanted(ledger)
 
     def _visible(self, key: ResourceKey) -> Resource | None:
@@ -109,37 +137,10 @@ class Session(ABC):
             return ()
         return self._snapshot.by_type.get(type_url, {}).keys()
 
-    def _answer(self, ledger: Ledger, nonce: str, error: str | None, now: float) -> None:
-        """Book the ACK or NACK in a request, if it answers the response in flight (X04, X13, X16)."""
-        if ledger.flight is None or nonce != ledger.flight.nonce:
-            return
-        self._answered = Answer(ledger.type_url, error is None)
-        flight = ledger.flight
-        if ledger.type_url == CLUSTER:
-            for leaving in flight.removed.values():
-                self._drop_endpoints(leaving)
-        if error is not None:
-            self._rejected += ledger.refuse(error, now)
-            return
-        ledger.accept()
-        self._acknowledged.update(ResourceKey(ledger.type_url, name) for name in (*flight.sent, *flight.removed))
-
-    def _send_endpoints_again(self, cluster: Resource) -> None:
-        """Envoy warms a changed cluster until it gets its assignment once more, changed or not (X45)."""
-        for key in ordering.assignments_of(cluster):
-            endpoints = self._ledgers.get(key.type_url)
-            if endpoints is not None and endpoints.subscription.covers(key.name):
-                endpoints.force([key.name])
-
-    def _drop_endpoints(self, cluster: Held | None) -> None:
-        """Envoy drops the assignment with its cluster; should the cluster come back, routes wait for a new one."""
-        if cluster is None or cluster.resource is None:
-            return
-        for key in ordering.assignments_of(cluster.resource):
-            endpoints = self._ledgers.get(key.type_url)
-            held = endpoints.held.get(key.name) if endpoints is not None else None
-            if endpoints is not None and held is not None and held.resource is not None:
-                endpoints.held[key.name] = Held("", None, held.contents)
+    def _nonce(self, ledger: Ledger) -> str:
+        """Return the nonce of the next response: unique on this stream, and unlike those of any other (X05)."""
+        kind = SHORT.get(ledger.type_url, ledger.type_url)
+        return f"{self._terms.nonce_prefix}{kind}-{ledger.responses + 1}"
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""
@@ -148,7 +149,7 @@ class Session(ABC):
         self._planner.wake_at = None
         for type_url in (*MAKE_BEFORE_BREAK, *(t for t in self._ledgers if t not in SHORT)):
             ledger = self._ledgers.get(type_url)
-            if ledger is not None and ledger.flight is None and (ledger.dirty or ledger.reply_due):
+            if ledger is not None and ledger.may_send:
                 response = self._next_response(ledger, now)
                 if response is not None:
                     responses.append(response)
@@ -157,50 +158,63 @@ class Session(ABC):
         output = Output(
             tuple(responses),
             self._planner.wake_at,
-            self._answered,
+            self._answer,
             frozenset(self._acknowledged),
             tuple(self._rejected),
             tuple(self._expired),
         )
-        self._answered = None
+        self._answer = None
         self._acknowledged.clear()
         self._rejected.clear()
         self._expired.clear()
         return output
 
     def _next_response(self, ledger: Ledger, now: float) -> Response | None:
-        plan = self._planner.next(ledger, now, self._splits(ledger))
+        plan = self._planner.plan(ledger, now, self._splits(ledger))
+        if plan.idle:
+            ledger.skip(plan.idle)
         if ledger.reply_due and plan.waiting:
             return None  # a first answer is complete, or the client takes itself for initialised
         if not (plan.send or plan.remove or ledger.reply_due):
             return None
         response = self._response(ledger, plan)
+        removed = plan.remove
         if not self._removes(ledger):
-            for name in plan.remove:
-                ledger.rejected.pop(name, None)
+            ledger.leave(plan.remove)
+            removed = {}
+        if response is not None:
+            ledger.send(response.nonce, plan.send, removed)
+        self._note_sent(ledger, plan)
+        return response
+
+    def _note_sent(self, ledger: Ledger, plan: ordering.ResponsePlan) -> None:
+        """Do for other types, and for waits, what follows from a response."""
         for name in (*plan.send, *plan.remove):
-            ledger.settle(name)
             self._planner.forget(ResourceKey(ledger.type_url, name))
         for late in plan.late.values():
             self._overdue[late.key] = late
             self._early.add(late.key)
             self._expired.append(late)
-        if response is not None:
-            ledger.reply_due = False
-            removed = plan.remove if self._removes(ledger) else {}
-            ledger.flight = Flight(response.nonce, plan.send, removed)
-            if ledger.type_url == CLUSTER:
-                # Now and not with the ACK: Envoy ACKs clusters once they are warm (envoyproxy/envoy#23321).
-                for cluster in plan.send.values():
-                    self._send_endpoints_again(cluster)
-            for name in removed:
-                ledger.held.pop(name, None)
-        return response
+        if ledger.type_url == CLUSTER:
+            # Now and not with the ACK: Envoy ACKs clusters once they are warm (envoyproxy/envoy#23321).
+            for cluster in plan.send.values():
+                self._send_endpoints_again(cluster)
 
-    def _nonce(self, ledger: Ledger) -> str:
-        ledger.responses += 1
-        kind = SHORT.get(ledger.type_url, ledger.type_url)
-        return f"{self._terms.nonce_prefix}{kind}-{ledger.responses}"
+    def _send_endpoints_again(self, cluster: Resource) -> None:
+        """Envoy warms a changed cluster until it gets its assignment once more, changed or not (X45)."""
+        for key in ordering.assignments_of(cluster):
+            endpoints = self._ledgers.get(key.type_url)
+            if endpoints is not None and endpoints.wants(key.name):
+                endpoints.resend([key.name])
+
+    def _lose_endpoints(self, cluster: Held | None) -> None:
+        """Envoy drops the assignment with its cluster; should the cluster come back, routes wait for a new one."""
+        if cluster is None or cluster.resource is None:
+            return
+        for key in ordering.assignments_of(cluster.resource):
+            endpoints = self._ledgers.get(key.type_url)
+            if endpoints is not None:
+                endpoints.lose(key.name)
 
     def _try_again(self) -> None:
         """Send what was refused when it came before what it requires once more, as soon as all of that is there.
@@ -212,12 +226,11 @@ class Session(ABC):
             ledger, resource = self._ledgers[key.type_url], self._visible(key)
             if ledger.flight is not None and key.name in ledger.flight.sent:
                 continue  # its answer is still to come
-            if resource is None or not ledger.quarantined(resource):
+            if resource is None or not ledger.quarantines(resource):
                 self._early.discard(key)
             elif not ordering.unmet(self._ledgers, resource, self._visible):
                 self._early.discard(key)
-                del ledger.rejected[key.name]
-                ledger.dirty.add(key.name)
+                ledger.retry(key.name)
 
     def _drop_caught_up(self) -> None:
         for key in tuple(self._overdue):

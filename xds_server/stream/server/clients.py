@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.protocol.requests import Overdue, Rejection
+from xds_server.stream.protocol.messages import Overdue, Rejection
 
 Protocol = Literal["delta", "sotw"]
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 from grpc.aio import EOF, ServicerContext
 
-from xds_server.stream.protocol.requests import (
+from xds_server.stream.protocol.messages import (
     DeltaRequest,
     ProtocolError,
     Response,

@@ -13,10 +13,9 @@ from functools import partial
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
-from xds_server.stream.protocol.delta import DeltaSession
-from xds_server.stream.protocol.requests import DeltaRequest, Output, ProtocolError, Response, SotwRequest, Terms
+from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output, ProtocolError, Response, SotwRequest
 from xds_server.stream.protocol.session import Session
-from xds_server.stream.protocol.sotw import SotwSession
 from xds_server.stream.server.clients import ClientEvent, ClientState, Holding, is_debug
 from xds_server.stream.server.metrics import Metrics, label
 from xds_server.stream.server.streams import (
@@ -190,12 +189,12 @@ class Owner:
         stream.authorised = self.authorises(node)
         stream.node = replace(node, token="", id=node.id[:_LONGEST_NAME])
         own_limit = is_debug(node.id) or node.user_agent == "envoy"
-        terms = Terms(
+        terms = ClientTerms(
             nonce_prefix=f"{self._instance}-{stream.number}-",
             secrets=stream.authorised,
             ordered=not is_debug(node.id),
             timing=self.timing,
-            max_response_bytes=UNLIMITED_BYTES if own_limit else Terms().max_response_bytes,
+            max_response_bytes=UNLIMITED_BYTES if own_limit else ClientTerms().max_response_bytes,
         )
         kind = DeltaSession if isinstance(request, DeltaRequest) else SotwSession
         stream.session = kind(self._snapshot, terms, _now())
@@ -274,8 +273,8 @@ class Owner:
             log.exception("xds observer failed", extra={"kind": kind, "stream": stream.number})
 
 
-def _fetching(secrets: bool) -> Terms:
-    return Terms(secrets=secrets, ordered=False, max_response_bytes=UNLIMITED_BYTES)
+def _fetching(secrets: bool) -> ClientTerms:
+    return ClientTerms(secrets=secrets, ordered=False, max_response_bytes=UNLIMITED_BYTES)
 
 
 def _publish(session: Session, snapshot: Snapshot, changed: frozenset[ResourceKey], now: float) -> Output:

@@ -9,7 +9,7 @@ from grpc.aio import ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
-from xds_server.stream.protocol.requests import ProtocolError
+from xds_server.stream.protocol.messages import ProtocolError
 from xds_server.stream.server.loop import DELTA, SOTW, StreamLoop, status_of, typed
 from xds_server.stream.server.owner import Owner
 from xds_server.stream.server.wire import pack_sotw, parse_sotw

@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from xds_server.stream.protocol.delta import DeltaSession
-from xds_server.stream.protocol.requests import DeltaRequest, ProtocolError, Response, SotwRequest
-from xds_server.stream.protocol.sotw import SotwSession
+from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
+from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
 from xds_server.stream.server.clients import ClientState, is_debug
 from xds_server.stream.server.wire import Node
 

@@ -9,7 +9,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from xds_server.snapshot.snapshot import Resource
-from xds_server.stream.protocol.requests import DeltaRequest, ProtocolError, Response, SotwRequest
+from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
 
 TOKEN_FIELD = "beamlit_token"
 NOT_FOUND = 5  # google.rpc.Code

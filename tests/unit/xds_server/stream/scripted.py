@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT, Resource, ResourceKey, Snapshot
-from xds_server.stream.protocol.delta import DeltaSession
-from xds_server.stream.protocol.requests import DeltaRequest, Output, Response, SotwRequest, Terms
-from xds_server.stream.protocol.sotw import SotwSession
+from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output, Response, SotwRequest
 
 
 def cluster(name: str, content: str = "1") -> Resource:
@@ -38,11 +37,11 @@ def model(name: str, content: str = "1") -> tuple[Resource, ...]:
 class Scripted:
     """What both dialects share: a server's snapshot that the test changes, the clock, and the last output."""
 
-    def __init__(self, *resources: Resource, terms: Terms | None = None) -> None:
+    def __init__(self, *resources: Resource, terms: ClientTerms | None = None) -> None:
         self.now = 0.0
         self.snapshot = Snapshot.of(resources)
         self.output = Output()
-        self.session = self.kind(self.snapshot, terms or Terms(), self.now)
+        self.session = self.kind(self.snapshot, terms or ClientTerms(), self.now)
 
     def publish(self, *upserts: Resource, removed: Iterable[Resource | ResourceKey] = ()) -> tuple[Response, ...]:
         gone = [item.key if isinstance(item, Resource) else item for item in removed]

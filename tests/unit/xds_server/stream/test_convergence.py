@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scripted import DeltaScript, cluster, endpoints, listener, route
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot
-from xds_server.stream.protocol.requests import Response
+from xds_server.stream.protocol.messages import Response
 
 NAMES = "abc"
 

@@ -5,7 +5,7 @@ from scripted import DeltaScript, cluster, endpoints, listener, names, route
 
 from controller.api.timing import StreamTiming
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, ResourceKey
-from xds_server.stream.protocol.requests import Terms
+from xds_server.stream.protocol.messages import ClientTerms
 
 A1, A2, B1 = cluster("a"), cluster("a", "2"), cluster("b")
 
@@ -145,7 +145,7 @@ def test_x38_a_name_given_up_under_a_wildcard_is_answered(exists, answer):
 
 
 def test_x39_claims_are_believed_changed_is_resent_and_vanished_is_removed():
-    client = DeltaScript(A1, cluster("b", "2"), terms=Terms(timing=StreamTiming(settle=0)))
+    client = DeltaScript(A1, cluster("b", "2"), terms=ClientTerms(timing=StreamTiming(settle=0)))
     claimed = {"a": A1.version, "b": B1.version, "gone": "0"}
     assert names(client.ask(CLUSTER, "*", claimed=claimed)) == [("CDS", ["b"], ["gone"])]
 
@@ -198,7 +198,7 @@ def test_x48_one_response_at_a_time_and_the_newest_state_wins():
 
 
 def test_x50_a_response_above_the_limit_is_split():
-    client = DeltaScript(*(cluster(n, "x" * 1000) for n in "abc"), terms=Terms(max_response_bytes=2500))
+    client = DeltaScript(*(cluster(n, "x" * 1000) for n in "abc"), terms=ClientTerms(max_response_bytes=2500))
     (first,) = client.ask(CLUSTER)
     (second,) = client.ack(first)
     assert names([first, second]) == [("CDS", ["a", "b"], []), ("CDS", ["c"], [])]
@@ -207,7 +207,7 @@ def test_x50_a_response_above_the_limit_is_split():
 
 @pytest.mark.parametrize(("secrets", "answer"), [(True, ("SDS", ["s"], [])), (False, ("SDS", [], ["s"]))])
 def test_x57_secrets_are_seen_only_by_who_may(secrets, answer):
-    client = DeltaScript(Resource.of(SECRET, "s", b"hush"), terms=Terms(secrets=secrets))
+    client = DeltaScript(Resource.of(SECRET, "s", b"hush"), terms=ClientTerms(secrets=secrets))
     assert names(client.ask(SECRET, "s")) == [answer]
     assert "hush" not in repr(client.output)
 

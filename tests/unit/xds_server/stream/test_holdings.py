@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from scripted import cluster, listener, route
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, ResourceKey
-from xds_server.stream.protocol.holdings import Holdings
-from xds_server.stream.protocol.requests import Held
+from xds_server.stream.protocol.holdings import Held, Holdings
 
 contents = st.sampled_from(
     [route("r", "a"), route("r", "a", "b"), route("r", "c", content="2"), route("r"), listener("l"), cluster("a")]
@@ -30,7 +29,7 @@ def test_it_knows_what_is_required_as_one_who_looks_through_all_of_it(taken):
         else:
             holdings[name] = expected[name] = one
         required = Counter(key for held in expected.values() for one in held.contents for key in one.requires)
-        assert [holdings.require(key) for key in KEYS] == [key in required for key in KEYS]
+        assert [key in holdings.required for key in KEYS] == [key in required for key in KEYS]
         assert holdings.has_unknown == any(held.unknown for held in expected.values())
         assert dict(holdings) == expected
         assert len(holdings) == len(expected)

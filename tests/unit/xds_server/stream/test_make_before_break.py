@@ -3,7 +3,7 @@
 from scripted import DeltaScript, cluster, endpoints, listener, model, names, route
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, ResourceKey
-from xds_server.stream.protocol.requests import Terms
+from xds_server.stream.protocol.messages import ClientTerms
 
 
 def envoy(*resources, **more):
@@ -119,7 +119,7 @@ def test_a_reader_of_routes_alone_is_not_kept_waiting():
 
 
 def test_a_debug_reader_is_not_kept_waiting():
-    client = DeltaScript(*model("m"), terms=Terms(ordered=False))
+    client = DeltaScript(*model("m"), terms=ClientTerms(ordered=False))
     assert [names(client.ask(t))[0][0] for t in (CLUSTER, LISTENER)] == ["CDS", "LDS"]
     assert names(client.ask(ROUTE, "m")) == [("RDS", ["m"], [])]
 

@@ -4,7 +4,7 @@ import pytest
 from scripted import SotwScript, cluster, endpoints, listener, model, names, route
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.stream.protocol.requests import ResponseTooLargeError, Terms
+from xds_server.stream.protocol.messages import ClientTerms, ResponseTooLargeError
 
 A1, A2, B1 = cluster("a"), cluster("a", "2"), cluster("b")
 
@@ -159,7 +159,7 @@ def test_x48_intermediate_states_coalesce():
 
 def test_x50_a_full_set_above_the_limit_is_refused_loudly():
     with pytest.raises(ResponseTooLargeError, match="2 resources"):
-        SotwScript(A1, B1, terms=Terms(max_response_bytes=300)).ask(CLUSTER)
+        SotwScript(A1, B1, terms=ClientTerms(max_response_bytes=300)).ask(CLUSTER)
 
 
 def test_a_refused_listener_is_left_out_and_the_others_arrive():

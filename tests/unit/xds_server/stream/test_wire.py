@@ -3,7 +3,7 @@ from google.rpc import status_pb2
 from scripted import cluster
 
 from xds_server.snapshot.snapshot import CLUSTER
-from xds_server.stream.protocol.requests import DeltaRequest, Response, SotwRequest
+from xds_server.stream.protocol.messages import DeltaRequest, Response, SotwRequest
 from xds_server.stream.server.wire import Node, pack_delta, pack_sotw, parse_delta, parse_sotw
 
 

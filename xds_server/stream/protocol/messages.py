@@ -1,12 +1,14 @@
-"""What goes into a session and what comes out of it, free of protobuf and gRPC."""
+"""What goes into a session and what comes out of it: plain values, free of protobuf and gRPC."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Resource, ResourceKey
+
+WILDCARD = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,43 @@ class SotwRequest:
     version: str = ""
     nonce: str = ""
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which names of one type a client wants: everything (`wildcard`), some `names`, both, or nothing.
+
+    `legacy` marks the wildcard of a client that never named anything: only for it do no names go on meaning everything.
+    Source: xDS protocol, "How the client specifies what resources to return".
+    """
+
+    wildcard: bool = False
+    names: frozenset[str] = frozenset()
+    legacy: bool = False
+
+    def covers(self, name: str) -> bool:
+        """Whether the client wants the resource of this name, should it exist."""
+        return self.wildcard or name in self.names
+
+    def after_delta(self, subscribe: Collection[str], unsubscribe: Collection[str]) -> Subscription:
+        """Return the subscription after these lists (X30: naming a resource leaves a wildcard in place)."""
+        names = (self.names - frozenset(unsubscribe)) | (frozenset(subscribe) - {WILDCARD})
+        wildcard = WILDCARD in subscribe or (self.wildcard and WILDCARD not in unsubscribe)
+        return Subscription(wildcard, names)
+
+    def after_sotw(self, names: Collection[str], first: bool) -> Subscription:
+        """Return the subscription that these names state in full (X19, X20).
+
+        No names mean everything in a first request and in those after it until something is named; afterwards nothing.
+        """
+        if not names:
+            legacy = first or self.legacy
+            return Subscription(wildcard=legacy, legacy=legacy)
+        return Subscription(WILDCARD in names, frozenset(names) - {WILDCARD})
+
+
+NOTHING = Subscription()
+EVERYTHING = Subscription(wildcard=True, legacy=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +103,7 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ClientAnswer:
     """What the client said to the last response of a type: an ACK, or a NACK."""
 
     type_url: str
@@ -80,14 +119,14 @@ class Output:
 
     responses: tuple[Response, ...] = ()
     wake_at: float | None = None
-    answer: Answer | None = None
+    answer: ClientAnswer | None = None
     acknowledged: frozenset[ResourceKey] = frozenset()
     rejected: tuple[Rejection, ...] = ()
     overdue: tuple[Overdue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ClientTerms:
     """What holds for one client.
 
     `nonce_prefix` makes nonces unique across streams (X05). `secrets` lets it see secrets (X57). `ordered` is false for
@@ -110,52 +149,15 @@ class ProtocolError(Exception):
 
         ProtocolError
         |-- ResponseTooLargeError   a full set that cannot be split is above the client's message limit (X50)
-        |-- MalformedRequestError   the bytes are no discovery request (wire)
-        |-- WrongTypeError          no resource type, or another than the service's (X02; loop)
-        |-- StalledError            the client does not read (X49; loop)
-        |-- TooManyTypesError       more resource types than any client has (streams)
-        |-- NotReadyError           a Fetch before the first snapshot (streams)
-        `-- InternalError           a fault of ours (streams)
+        |-- MalformedRequestError   the bytes are no discovery request (stream.wire)
+        |-- UnknownScopeError       the node's metadata names no scope there is (stream.wire)
+        |-- WrongTypeError          no resource type, or another than the service's (X02; server.services)
+        |-- StalledError            the client does not read (X49; server.services)
+        |-- TooManyTypesError       more resource types than any client has (server.sessions)
+        |-- NotReadyError           a Fetch before the first snapshot (server.sessions)
+        `-- InternalError           a fault of ours (server.sessions)
     """
 
 
 class ResponseTooLargeError(ProtocolError):
     """A state-of-the-world response that must be complete would be larger than the client accepts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a client has of one resource.
-
-    `version` is what it acknowledged or claimed, empty when a NACK left that open (X42). `resource` is the last content
-    known to be there, None when the client came with a version that is not the current one. `maybe` is content of
-    refused responses that may have been applied nevertheless, since another resource was the bad one.
-    """
-
-    version: str
-    resource: Resource | None
-    maybe: tuple[Resource, ...] = ()
-
-    @property
-    def certain(self) -> bool:
-        """Whether the client has the resource for sure, in whatever version."""
-        return bool(self.version) or self.resource is not None
-
-    @property
-    def contents(self) -> tuple[Resource, ...]:
-        """All content that may be there."""
-        return self.maybe if self.resource is None else (self.resource, *self.maybe)
-
-    @property
-    def unknown(self) -> bool:
-        """Whether nothing is known of its content."""
-        return self.resource is None and not self.maybe
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A response that the client has neither ACKed nor NACKed: what it brings and what it takes away."""
-
-    nonce: str
-    sent: Mapping[str, Resource] = field(default_factory=dict)
-    removed: Mapping[str, Held | None] = field(default_factory=dict)

@@ -1,0 +1,142 @@
+"""The two dialects of the protocol: delta, and state of the world."""
+
+from __future__ import annotations
+
+from xds_server.snapshot.snapshot import CLUSTER, LISTENER, SHORT, Resource, ResourceKey, content_version
+from xds_server.stream.protocol.ledger import Ledger
+from xds_server.stream.protocol.messages import (
+    EVERYTHING,
+    WILDCARD,
+    DeltaRequest,
+    Output,
+    Response,
+    ResponseTooLargeError,
+    SotwRequest,
+)
+from xds_server.stream.protocol.ordering import OVERHEAD_BYTES, ResponsePlan
+from xds_server.stream.protocol.session import Session
+
+ROOT_TYPES = (CLUSTER, LISTENER)
+"""The types an Envoy starts with. No names in a first delta request mean all of them (X30), and a response in state of
+the world lists all there is, so that what it leaves out is deleted (X23)."""
+
+
+class DeltaSession(Session):
+    """One client that is sent changes only.
+
+    Source: xDS protocol, "Incremental xDS"; discovery.proto, DeltaDiscoveryRequest.
+    """
+
+    def receive(self, request: DeltaRequest, now: float) -> Output:
+        """Handle a request: an ACK or NACK, a change of subscription, or both (X17, X40)."""
+        ledger, first = self._book_answer(request, now)
+        if first or request.subscribe or request.unsubscribe:
+            self._change_subscription(ledger, request, first)
+        if first:
+            self._believe(ledger, request)
+        return self._advance(now)
+
+    def _change_subscription(self, ledger: Ledger, request: DeltaRequest, first: bool) -> None:
+        before = ledger.subscription
+        unnamed = not request.subscribe and not request.unsubscribe
+        if first and unnamed and request.type_url in ROOT_TYPES:
+            self._subscribe(ledger, EVERYTHING)
+        elif not unnamed:
+            self._subscribe(ledger, before.after_delta(request.subscribe, request.unsubscribe))
+        if ledger.subscription.wildcard and not before.wildcard:
+            ledger.look_at(self._visible_names(ledger.type_url))
+            ledger.owe_reply()
+        # Every name asked for is answered (X32), one that a wildcard still covers when it is given up as well (X38).
+        given_up = before.names.intersection(request.unsubscribe) if ledger.subscription.wildcard else ()
+        ledger.resend(name for name in request.subscribe if name != WILDCARD and name not in request.claimed)
+        ledger.resend(given_up)
+        if not first:
+            ledger.resend(name for name in request.subscribe if name in request.claimed)
+
+    def _believe(self, ledger: Ledger, request: DeltaRequest) -> None:
+        """Believe the client what it has from an earlier stream (X39); claims subscribe to nothing."""
+        for name, version in request.claimed.items():
+            if ledger.wants(name):
+                ledger.claim(name, version, self._visible(ResourceKey(ledger.type_url, name)))
+
+    def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response:
+        nonce = self._nonce(ledger)
+        return Response(ledger.type_url, nonce, nonce, tuple(plan.send.values()), tuple(plan.remove))
+
+    def _splits(self, ledger: Ledger) -> bool:
+        return True
+
+    def _removes(self, ledger: Ledger) -> bool:
+        return True
+
+
+class SotwSession(Session):
+    """One client that is sent full sets of clusters and listeners, and whatever changed of the other types.
+
+    A response lists what is, not what changed. Source: xDS protocol, "ACK/NACK and versioning".
+    """
+
+    def receive(self, request: SotwRequest, now: float) -> Output:
+        """Handle a request: an ACK or NACK, a new list of names, or both (X17, X26)."""
+        ledger, first = self._book_answer(request, now)
+        self._change_subscription(ledger, request, first)
+        return self._advance(now)
+
+    def _change_subscription(self, ledger: Ledger, request: SotwRequest, first: bool) -> None:
+        before = ledger.subscription
+        after = before.after_sotw(request.names, first)
+        if after == before and not first:
+            return
+        self._subscribe(ledger, after)
+        if request.type_url not in SHORT:
+            return  # X03: nothing is ever said about a type that is not served
+        if after.wildcard and not before.wildcard:
+            if first and not after.names and self._is_up_to_date(ledger, request.version):
+                return
+            ledger.look_at(self._visible_names(ledger.type_url))
+            ledger.owe_reply()
+        added = after.names - before.names
+        ledger.resend(added)
+        if added and request.type_url in ROOT_TYPES:
+            ledger.owe_reply()
+
+    def _is_up_to_date(self, ledger: Ledger, version: str) -> bool:
+        """Adopt a reconnecting client that has everything already (X10)."""
+        resources = self._subscribed(ledger)
+        if not version or version != content_version(resources):
+            return False
+        ledger.adopt(resources)
+        return True
+
+    def _splits(self, ledger: Ledger) -> bool:
+        return ledger.type_url not in ROOT_TYPES
+
+    def _removes(self, ledger: Ledger) -> bool:
+        return ledger.type_url in ROOT_TYPES
+
+    def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response | None:
+        missing = tuple(name for name in plan.remove if ledger.owes(name))
+        if ledger.type_url in ROOT_TYPES:
+            return self._full(ledger, plan, missing)
+        if not (plan.send or missing or ledger.reply_due):
+            return None
+        version = content_version(self._subscribed(ledger))
+        return Response(ledger.type_url, self._nonce(ledger), version, tuple(plan.send.values()), missing=missing)
+
+    def _full(self, ledger: Ledger, plan: ResponsePlan, missing: tuple[str, ...]) -> Response:
+        """Say the full set, since what is left out is deleted (X23).
+
+        What the client keeps for now, because its successor or its removal has to wait or was refused, is repeated.
+        """
+        remain = {n: held.resource for n, held in ledger.held.items() if held.resource and n not in plan.remove}
+        full = dict(sorted({**remain, **plan.send}.items()))
+        size = sum(len(resource.body) + len(name) + OVERHEAD_BYTES for name, resource in full.items())
+        if size > self._terms.max_response_bytes:
+            raise ResponseTooLargeError(f"{len(full)} resources, {size} bytes, in one response")
+        version = content_version(full)
+        return Response(ledger.type_url, self._nonce(ledger), version, tuple(full.values()), missing=missing)
+
+    def _subscribed(self, ledger: Ledger) -> dict[str, Resource]:
+        names = self._visible_names(ledger.type_url) if ledger.subscription.wildcard else ledger.subscription.names
+        found = {name: self._visible(ResourceKey(ledger.type_url, name)) for name in names}
+        return {name: resource for name, resource in found.items() if resource is not None}
