@@ -22,9 +22,9 @@ from tests.support.betterproto import messages_in
 from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKey
+from xds_server.stream import wire
 from xds_server.stream.protocol.dialects import DeltaSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output
-from xds_server.stream.server import wire
 
 T = TypeVar("T")
 

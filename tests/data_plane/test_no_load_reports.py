@@ -22,23 +22,23 @@ from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.snapshot import Snapshot
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server import services
-from xds_server.stream.server.metrics import Metrics
-from xds_server.stream.server.owner import Owner
+from xds_server.stream.server.clients import ClientTelemetry
+from xds_server.stream.server.sessions import Sessions
 
 
 @pytest.fixture
-async def owner() -> AsyncIterator[Owner]:
-    owner = Owner("before", TOKEN, lambda event: None, Metrics(CollectorRegistry()))
-    task = asyncio.create_task(owner.run())
-    yield owner
+async def sessions() -> AsyncIterator[Sessions]:
+    sessions = Sessions("before", TOKEN, ClientTelemetry(lambda event: None, CollectorRegistry()))
+    task = asyncio.create_task(sessions.run())
+    yield sessions
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
-async def xds(owner: Owner) -> AsyncIterator[HostPort]:
+async def xds(sessions: Sessions) -> AsyncIterator[HostPort]:
     """The discovery services alone."""
-    handlers = services.handlers(owner, LoadStreams(Unobserved(), owner.authorises, 1.0), "before")
+    handlers = services.handlers(sessions, LoadStreams(Unobserved(), sessions.authorises, 1.0), "before")
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(tuple(one for one in handlers if one.service_name() != services.LRS))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -48,12 +48,12 @@ async def xds(owner: Owner) -> AsyncIterator[HostPort]:
 
 
 async def test_it_serves_all_the_same(
-    owner: Owner, xds: HostPort, network: Network, backends: Backends, tmp_path: Path
+    sessions: Sessions, xds: HostPort, network: Network, backends: Backends, tmp_path: Path
 ) -> None:
     gateway = network.host(1)
     route = Route.between(port=9000, split=Split.away(0), local=LocalBackend(namespace="ns", service="m"))
     resources = resources_for(RouteKey.of_model("ns", "m"), route, backends.replicas, Gateway(gateway))
-    owner.publish(Snapshot.of(resources), [one.key for one in resources])
+    sessions.publish(Snapshot.of(resources), [one.key for one in resources])
     envoy = Envoy.joining("envoy", TOKEN, xds, tmp_path)
     try:
         await envoy.started()
@@ -64,7 +64,7 @@ async def test_it_serves_all_the_same(
         await until(refused, "Envoy was refused, and tried again", within=60)
         async with plain_http() as client:
             assert (await client.get(f"http://{gateway}:9000/")).status_code == 200
-        (state,) = owner.clients()
+        (state,) = sessions.clients()
         assert state.initialised
         assert await envoy.stat("control_plane.connected_state") == 1
     finally:

@@ -9,7 +9,8 @@ from envoy.service.load_stats.v3 import lrs_pb2
 
 from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
 from tests.support.waiting import until
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
+from xds_server.snapshot.scope import Role, Scope
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Snapshot
 from xds_server.stream.load_reporting.wire import SUPPORTS_ALL
 from xds_server.stream.server.server import XdsServer
 
@@ -92,6 +93,16 @@ async def test_x54_another_is_told_the_clusters_and_again_when_they_change(serve
     await client.silence()
     served.publish(removed=[resource(CLUSTER, "b").key])
     assert await client.told() == (False, ["a"], 1.0)
+
+
+async def test_x54_a_client_is_told_the_clusters_of_its_scope_only(served):
+    served.publish(resource(CLUSTER, "a"))
+    mine = resource(CLUSTER, "b")
+    served.server.publish(Snapshot.of([mine]), frozenset([mine.key]), Scope(Role.SIDECAR, "ns"))
+    gateway, sidecar = served.loads(), served.loads().saying(role="sidecar", namespace="ns")
+    for client, cluster in ((gateway, "a"), (sidecar, "b")):
+        await client.report()
+        assert await client.told() == (False, [cluster], 1.0)
 
 
 async def test_x54_while_there_are_no_clusters_nobody_is_told_to_end_reporting(served):

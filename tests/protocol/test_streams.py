@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.protocol.xds_client import TOKEN, DeltaClient, Served, model, resource
 from tests.support.waiting import until
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.snapshot.scope import Role, Scope
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
 from xds_server.stream.server.server import AddressInUseError, XdsServer
 
 
@@ -164,6 +165,25 @@ async def test_x57_secrets_need_the_token(served, token, seen, caplog):
     assert list(response.removed_resources) == ([] if seen else ["s"])
     assert TOKEN not in caplog.text
     assert not any(TOKEN in str(vars(record)) for record in caplog.records)
+
+
+async def test_two_scopes_have_a_snapshot_each(served):
+    served.publish(resource(CLUSTER, "gateway"))
+    mine = resource(CLUSTER, "sidecar")
+    served.server.publish(Snapshot.of([mine]), frozenset([mine.key]), Scope(Role.SIDECAR, "ns"))
+    gateway, sidecar = served.delta(), served.delta("sidecar-1").saying(role="sidecar", namespace="ns")
+    await gateway.subscribe(CLUSTER)
+    await sidecar.subscribe(CLUSTER)
+    await gateway.expect(CLUSTER, "gateway")
+    await sidecar.expect(CLUSTER, "sidecar")
+
+
+async def test_a_role_that_is_not_known_ends_that_stream_and_says_which_there_are(served):
+    served.publish(resource(CLUSTER, "gateway"))
+    client = served.delta().saying(role="router")
+    await client.subscribe(CLUSTER)
+    assert await client.call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "gateway, sidecar" in await client.call.details()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from xds_server.snapshot.snapshot import PREFIX, Resource, ResourceKey
-from xds_server.stream.server.catalogue import catalogue
+from xds_server.stream.server.reflection import catalogue
 
 
 @cache

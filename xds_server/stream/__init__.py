@@ -1,10 +1,10 @@
-"""How clients get the snapshot: one pure state machine per client stream, and a thin gRPC server around it.
+"""How clients get their snapshot: one pure state machine per client stream, and a thin gRPC server around it.
 
-* `requests`, `subscription`, `holdings`, `ledger`, `rejections`, `ordering`, `plan` and `session` with its two dialects
-  `delta` and `sotw` are pure: a request or a new snapshot goes in with the time, responses and the time to be woken
-  come out.
+* `protocol` is the state machine: a request or a new snapshot goes in with the time, responses and the time to be woken
+  come out. Its docstring is the theory of operation.
 * `wire` translates between protobuf messages and those values.
-* `owner` is the one task that holds all sessions, `streams` what it keeps of each. `loop` carries the bytes of one gRPC
-  stream to it and back; `services` and `server` put that on a port, with `reflection` and health.
-* `clients` and `metrics` are what others may know of it.
+* `load_reporting` is the other way round: what Envoys say of their load (LRS).
+* `server` is the rest: `sessions` has the one task that holds every session, `clients` what others may know of them,
+  `services` carries the bytes of each gRPC stream to the task and back, `server` puts that on a port, with `reflection`
+  and health.
 """

@@ -78,6 +78,11 @@ class Client:
         self.last = None
         self._pending: asyncio.Task | None = None
 
+    def saying(self, **metadata: str):
+        """Have the node's metadata say this as well."""
+        self._node.metadata.update(metadata)
+        return self
+
     async def send(self, request) -> None:
         if not self._introduced:
             request.node.CopyFrom(self._node)

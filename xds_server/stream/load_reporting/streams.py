@@ -13,11 +13,16 @@ from typing import Protocol
 import grpc
 from grpc.aio import EOF, ServicerContext
 
-from xds_server.stream.load_reporting.session import LoadSession
-from xds_server.stream.load_reporting.wire import ClusterLoad, LoadRequest, pack_load_terms, parse_load_request
+from xds_server.snapshot.scope import GATEWAY, Scope
+from xds_server.stream.load_reporting.wire import (
+    ClusterLoad,
+    LoadRequest,
+    LoadTerms,
+    pack_load_terms,
+    parse_load_request,
+)
 from xds_server.stream.protocol.messages import ProtocolError
-from xds_server.stream.server.clients import is_debug
-from xds_server.stream.server.wire import Node
+from xds_server.stream.wire import Node
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ class LoadStream:
 
 
 class LoadObserver(Protocol):
-    """Who is told what clients report. It must not wait."""
+    """Who gets to know what clients report. It must not wait."""
 
     def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
         """A client sent a report: nothing in the first message of one that was never asked. `now` is a steady clock's.
@@ -56,6 +61,35 @@ class Unobserved:
         """Take no notice."""
 
 
+class LoadSession:
+    """What one client is asked to report, from its first message on, which says whether it `supports_all`. Pure.
+
+    The rules are those of `lrs.proto`: the server says which clusters it wants to hear of and how often, and says it
+    again only when that changes (X54). `send_all_clusters` is for clients that know it.
+
+    `clusters` are those there are. To a client that needs their names nothing is sent while there are none, for an
+    empty list would be the end of reporting.
+    """
+
+    def __init__(self, interval: float, supports_all: bool, clusters: frozenset[str]) -> None:
+        self._interval = interval
+        self._supports_all = supports_all
+        self._clusters = clusters
+        self._last: LoadTerms | None = None
+
+    def publish(self, clusters: frozenset[str]) -> None:
+        """Note which clusters there are now."""
+        self._clusters = clusters
+
+    def next_terms(self) -> LoadTerms | None:
+        """Return the terms to send; None when the client knows them."""
+        wanted = LoadTerms(self._interval, None if self._supports_all else self._clusters)
+        if wanted == self._last or (self._last is None and wanted.clusters == frozenset()):
+            return None
+        self._last = wanted
+        return wanted
+
+
 @dataclass(eq=False, slots=True)
 class _Open:
     """One open RPC; the session exists from the first message on."""
@@ -63,6 +97,7 @@ class _Open:
     context: ServicerContext
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     session: LoadSession | None = None
+    scope: Scope = GATEWAY
     stream: LoadStream | None = None
 
 
@@ -76,18 +111,18 @@ class LoadStreams:
         self._observer = observer
         self._trusts = trusts
         self._interval = interval
-        self._clusters: frozenset[str] = frozenset()
+        self._clusters: dict[Scope, frozenset[str]] = {}
         self._open: set[_Open] = set()
         self._numbers = itertools.count()
         self._ready = asyncio.Event()
         self._ending = asyncio.Event()
 
-    def publish(self, clusters: frozenset[str]) -> None:
-        """Say which clusters there are. Before the first time nothing is read: nobody knows yet what it is about."""
-        self._clusters = clusters
+    def publish(self, clusters: frozenset[str], scope: Scope = GATEWAY) -> None:
+        """Say which clusters a scope has. Before the first time nothing is read: nobody knows yet what it is about."""
+        self._clusters[scope] = clusters
         self._ready.set()
         for one in self._open:
-            if one.session is not None:
+            if one.session is not None and one.scope == scope:
                 one.session.publish(clusters)
                 one.changed.set()
 
@@ -125,9 +160,9 @@ class LoadStreams:
             if one.session is None:
                 self._introduce(one, request)
             if one.stream is not None:
-                self._tell(one.stream, request)
+                self._observe(one.stream, request)
 
-    def _tell(self, stream: LoadStream, request: LoadRequest) -> None:
+    def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:
             self._observer.heard(stream, request.clusters, asyncio.get_running_loop().time())
         except Exception:
@@ -138,20 +173,21 @@ class LoadStreams:
         while True:
             await one.changed.wait()
             one.changed.clear()
-            terms = one.session.news() if one.session else None
+            terms = one.session.next_terms() if one.session else None
             if terms is not None:
                 await one.context.write(pack_load_terms(terms))
 
     def _introduce(self, one: _Open, request: LoadRequest) -> None:
         """Learn who a client is from its first message; later ones need not say it (X01)."""
         node = request.node
-        one.session = LoadSession(self._interval, request.supports_all, self._clusters)
+        one.scope = node.scope
+        one.session = LoadSession(self._interval, request.supports_all, self._clusters.get(node.scope, frozenset()))
         one.changed.set()
-        if is_debug(node.id):
+        if node.is_debug:
             return  # a reader carries no traffic
         trusted = self._trusts(node)
         if trusted:
             # Two streams of a node never begin at the same moment.
             one.stream = LoadStream(node.id[:_LONGEST_NAME], time.time() + next(self._numbers) * 1e-6)
-        told = {"node": node.id[:_LONGEST_NAME], "peer": one.context.peer(), "counts": trusted}
-        log.info("load reports begin", extra=told)
+        known = {"node": node.id[:_LONGEST_NAME], "peer": one.context.peer(), "counts": trusted}
+        log.info("load reports begin", extra=known)

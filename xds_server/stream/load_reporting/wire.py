@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
-from xds_server.stream.server.wire import MalformedRequestError, Node, node_of
+from xds_server.stream.wire import MalformedRequestError, Node, node_of
 
 SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
 
@@ -53,7 +53,7 @@ class LoadTerms:
 
 
 def parse_load_request(raw: bytes) -> LoadRequest:
-    """Parse a LoadStatsRequest. Raises MalformedRequestError."""
+    """Parse a LoadStatsRequest. Raises MalformedRequestError and UnknownRoleError."""
     try:
         message = lrs_pb2.LoadStatsRequest.FromString(raw)
     except DecodeError:

@@ -150,7 +150,7 @@ class ProtocolError(Exception):
         ProtocolError
         |-- ResponseTooLargeError   a full set that cannot be split is above the client's message limit (X50)
         |-- MalformedRequestError   the bytes are no discovery request (stream.wire)
-        |-- UnknownScopeError       the node's metadata names no scope there is (stream.wire)
+        |-- UnknownRoleError        the node's metadata says a role there is not (stream.wire)
         |-- WrongTypeError          no resource type, or another than the service's (X02; server.services)
         |-- StalledError            the client does not read (X49; server.services)
         |-- TooManyTypesError       more resource types than any client has (server.sessions)

@@ -1,16 +1,54 @@
-"""What the server tells about its clients."""
+"""The clients of the server: their open streams, and what others may know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.protocol.messages import Overdue, Rejection
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from xds_server.snapshot.scope import GATEWAY, Scope
+from xds_server.snapshot.snapshot import SHORT, ResourceKey
+from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
+from xds_server.stream.protocol.messages import Output, Overdue, ProtocolError, Rejection, Response
+from xds_server.stream.wire import Node
+
+log = logging.getLogger(__name__)
 
 Protocol = Literal["delta", "sotw"]
+EventKind = Literal["connected", "disconnected", "acknowledged", "rejected", "overdue"]
+
+PUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The end of a stream: the server is going away (no error), or the client broke a rule."""
+
+    error: ProtocolError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class ClientStream:
+    """One open RPC. The session exists from the first request on, since that one says who the client is (X01).
+
+    `type_url` is None for a stream of all types. `sent_at` is by type the time of the last response.
+    """
+
+    number: int
+    peer: str
+    type_url: str | None
+    connected_at: datetime
+    outbox: asyncio.Queue[Response | StreamEnd] = field(default_factory=asyncio.Queue)
+    node: Node = field(default_factory=Node)
+    authorised: bool = False
+    session: DeltaSession | SotwSession | None = None
+    timer: asyncio.TimerHandle | None = None
+    sent_at: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +70,7 @@ class ClientState:
     is_debug: bool
     authorised: bool
     initialised: bool
+    scope: Scope = GATEWAY
     rejections: tuple[Rejection, ...] = ()
     overdue: tuple[Overdue, ...] = ()
 
@@ -53,11 +92,14 @@ class Holding:
 class ClientEvent:
     """A client came, went, or its state changed for `keys` (none for connected and disconnected: all are concerned)."""
 
-    kind: Literal["connected", "disconnected", "acknowledged", "rejected", "overdue"]
+    kind: EventKind
     stream: int
     node_id: str
     is_debug: bool
     keys: frozenset[ResourceKey] = frozenset()
+
+
+Observer = Callable[[ClientEvent], None]
 
 
 def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
@@ -65,6 +107,116 @@ def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
     return frozenset(one.node_id for one in clients if not one.is_debug)
 
 
-def is_debug(node_id: str) -> bool:
-    """Whether a client of this node id is a reader only."""
-    return not node_id or node_id.startswith("debug/")
+def client_state(stream: ClientStream, to_epoch: float) -> ClientState:
+    """Return what may be known of a stream; `to_epoch` turns times of its session into seconds since the epoch."""
+    session, node = stream.session, stream.node
+    assert session is not None
+    return ClientState(
+        stream=stream.number,
+        protocol="delta" if isinstance(session, DeltaSession) else "sotw",
+        peer=stream.peer,
+        node_id=node.id,
+        cluster=node.cluster,
+        user_agent=node.user_agent,
+        user_agent_version=node.user_agent_version,
+        connected_at=stream.connected_at,
+        is_debug=node.is_debug,
+        authorised=stream.authorised,
+        initialised=session.initialised,
+        scope=node.scope,
+        rejections=tuple(replace(rejection, at=rejection.at + to_epoch) for rejection in session.rejections),
+        overdue=tuple(replace(late, at=late.at + to_epoch) for late in session.overdue),
+    )
+
+
+class StreamMetrics:
+    """Metrics on one registry. The label `type` is CDS, EDS, LDS, RDS, SDS or `other`; for streams also ADS."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.streams = Gauge("beamlit_xds_streams", "Open client streams.", ["type"], registry=registry)
+        self.responses = Counter("beamlit_xds_responses", "Responses sent.", ["type"], registry=registry)
+        self.acks = Counter("beamlit_xds_acks", "Responses acknowledged.", ["type"], registry=registry)
+        self.nacks = Counter("beamlit_xds_nacks", "Responses refused.", ["type"], registry=registry)
+        self.push_seconds = Histogram(
+            "beamlit_xds_push_seconds",
+            "From a response to its ACK or NACK.",
+            ["type"],
+            registry=registry,
+            buckets=PUSH_BUCKETS,
+        )
+
+
+class ClientTelemetry:
+    """Says what happens to clients: to an observer, in the log, and as metrics."""
+
+    def __init__(self, observer: Observer, registry: CollectorRegistry) -> None:
+        self._observer = observer
+        self._metrics = StreamMetrics(registry)
+
+    def opened(self, stream: ClientStream) -> None:
+        """Count a new stream."""
+        self._metrics.streams.labels(_label(stream.type_url)).inc()
+
+    def connected(self, stream: ClientStream, node_id: str) -> None:
+        """Say that a stream has said who it is."""
+        log.info(
+            "xds client connected",
+            extra={"stream": stream.number, "node": node_id, "peer": stream.peer, "authorised": stream.authorised},
+        )
+        self._notify(stream, "connected")
+
+    def closed(self, stream: ClientStream) -> None:
+        """Say that a stream is over."""
+        self._metrics.streams.labels(_label(stream.type_url)).dec()
+        if stream.session is not None:
+            log.info("xds client disconnected", extra={"stream": stream.number, "node": stream.node.id})
+            self._notify(stream, "disconnected")
+
+    def stepped(self, stream: ClientStream, output: Output, now: float) -> None:
+        """Say what one step of a session sent, and what became known by it."""
+        for response in output.responses:
+            stream.sent_at[response.type_url] = now
+            self._metrics.responses.labels(_label(response.type_url)).inc()
+        answer = output.answer
+        if answer is not None:
+            kind = _label(answer.type_url)
+            (self._metrics.acks if answer.accepted else self._metrics.nacks).labels(kind).inc()
+            self._metrics.push_seconds.labels(kind).observe(now - stream.sent_at.get(answer.type_url, now))
+        _log_trouble(stream.node.id, output)
+        if answer is not None and answer.accepted:
+            self._notify(stream, "acknowledged", output.acknowledged)
+        if answer is not None and not answer.accepted:
+            self._notify(stream, "rejected", frozenset(rejection.key for rejection in output.rejected))
+        if output.overdue:
+            self._notify(stream, "overdue", frozenset(late.key for late in output.overdue))
+
+    def _notify(self, stream: ClientStream, kind: EventKind, keys: frozenset[ResourceKey] = frozenset()) -> None:
+        event = ClientEvent(kind, stream.number, stream.node.id, stream.node.is_debug, keys)
+        try:
+            self._observer(event)
+        except Exception:
+            log.exception("xds observer failed", extra={"kind": kind, "stream": stream.number})
+
+
+def _log_trouble(node: str, output: Output) -> None:
+    for rejection in output.rejected:
+        log.warning(
+            "xds client rejected a resource",
+            extra={
+                "node": node,
+                "type": _label(rejection.key.type_url),
+                "resource": rejection.key.name,
+                "version": rejection.version,
+                "error": rejection.message,
+            },
+        )
+    for late in output.overdue:
+        log.error(
+            "xds resource sent before what it requires was acknowledged",
+            extra={"node": node, "resource": late.key.name, "waited_for": [key.name for key in late.waited_for]},
+        )
+
+
+def _label(type_url: str | None) -> str:
+    """Return the short name of a type; None is the aggregated stream."""
+    return "ADS" if type_url is None else SHORT.get(type_url, "other")

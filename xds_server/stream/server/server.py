@@ -1,4 +1,4 @@
-"""The xDS server on its port: discovery services, reflection and health around one owner task."""
+"""The xDS server on its port: discovery services, reflection and health around the task that holds all sessions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from controller.api.timing import REAL, StreamTiming
+from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey, Snapshot
 from xds_server.stream.load_reporting.streams import LoadObserver, LoadStreams, Unobserved
 from xds_server.stream.server import reflection, services
-from xds_server.stream.server.clients import ClientState, Holding
-from xds_server.stream.server.metrics import Metrics
-from xds_server.stream.server.owner import Observer, Owner
+from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, Observer
+from xds_server.stream.server.sessions import Sessions
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the same port shall fail, not share it
@@ -37,7 +37,7 @@ class AddressInUseError(Exception):
 
 
 class XdsServer:
-    """Serves the last published snapshot to any number of Envoys and readers, and hears what load they have.
+    """Serves the last published snapshot of each scope to any number of Envoys and readers, and hears of their load.
 
     All methods are called from one event loop. `observer` is called there too, whenever a client comes, goes, ACKs,
     NACKs or is sent something overdue; it must not wait. A client whose node metadata has `node_token` sees secrets.
@@ -53,10 +53,10 @@ class XdsServer:
     ) -> None:
         self._timing = timing
         self._identifier = f"beamlit-{uuid.uuid4().hex[:8]}"
-        metrics = Metrics(registry or CollectorRegistry())
-        self._owner = Owner(self._identifier, node_token, observer, metrics, timing)
+        telemetry = ClientTelemetry(observer, registry or CollectorRegistry())
+        self._sessions = Sessions(self._identifier, node_token, telemetry, timing)
         # Loads steer traffic: where there is a token, only of those that have it.
-        trusts = self._owner.authorises if node_token else lambda _: True
+        trusts = self._sessions.authorises if node_token else lambda _: True
         self._loads = LoadStreams(loads or Unobserved(), trusts, timing.loads_every)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -67,7 +67,7 @@ class XdsServer:
         """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError."""
         described = await asyncio.to_thread(reflection.described)
         server = grpc.aio.server(options=(*OPTIONS, *_keepalive(self._timing)))
-        server.add_generic_rpc_handlers(services.handlers(self._owner, self._loads, self._identifier))
+        server.add_generic_rpc_handlers(services.handlers(self._sessions, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
         server.add_generic_rpc_handlers(reflection.handlers(names, described))
@@ -78,30 +78,37 @@ class XdsServer:
         self._server = server
         await self._set_health(SERVING if self._published else NOT_SERVING)
         await server.start()
-        self._spawn(self._owner.run())
+        self._spawn(self._sessions.run())
         return port
 
-    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey]) -> None:
-        """Serve `snapshot` from now on; `changed` are all keys that differ from the one before, removed ones too."""
-        self._owner.publish(snapshot, changed)
+    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey], scope: Scope = GATEWAY) -> None:
+        """Serve `snapshot` to a scope; `changed` are all keys that differ from the one before, removed ones too.
+
+        The first call begins service for every scope; a scope that nothing was published for has no resources. So
+        whoever serves several publishes all of them the first time, without an `await` in between: they arrive
+        together.
+        """
+        self._sessions.publish(snapshot, changed, scope)
         first, self._published = not self._published, True
         if first or any(key.type_url == CLUSTER for key in changed):
-            self._loads.publish(frozenset(snapshot.by_type.get(CLUSTER, {})))
+            self._loads.publish(frozenset(snapshot.by_type.get(CLUSTER, {})), scope)
         if first and self._server is not None:
             self._spawn(self._set_health(SERVING))
 
     def clients(self) -> tuple[ClientState, ...]:
         """Return every connected client."""
-        return self._owner.clients()
+        return self._sessions.clients()
 
-    def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
-        """Return for each client which of these resource versions it has not ACKed."""
-        return self._owner.holds(keys_and_versions)
+    def holds(
+        self, keys_and_versions: Iterable[tuple[ResourceKey, str]], scope: Scope = GATEWAY
+    ) -> tuple[Holding, ...]:
+        """Return for each client of a scope which of these resource versions it has not ACKed."""
+        return self._sessions.holds(keys_and_versions, scope)
 
     async def stop(self, grace: float) -> None:
         """Drain: report NOT_SERVING, end every stream after what it was promised, give up after `grace` seconds."""
         await self._set_health(NOT_SERVING)
-        self._owner.end_all()
+        self._sessions.end_all()
         self._loads.end_all()
         if self._server is not None:
             await self._server.stop(grace)

@@ -1,18 +1,27 @@
-"""The discovery services: which gRPC methods there are, and what each of them does."""
+"""The discovery services: which gRPC methods there are, and how a stream or a call of each is served."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import grpc
-from grpc.aio import ServicerContext
+from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.stream import wire
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
-from xds_server.stream.protocol.messages import ProtocolError
-from xds_server.stream.server.loop import DELTA, SOTW, StreamLoop, status_of, typed
-from xds_server.stream.server.owner import Owner
-from xds_server.stream.server.wire import pack_sotw, parse_sotw
+from xds_server.stream.protocol.messages import (
+    DeltaRequest,
+    ProtocolError,
+    Response,
+    ResponseTooLargeError,
+    SotwRequest,
+)
+from xds_server.stream.server.clients import ClientStream, StreamEnd
+from xds_server.stream.server.sessions import InternalError, NotReadyError, Sessions, TooManyTypesError
 
 ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -27,20 +36,23 @@ PER_TYPE: Mapping[str, tuple[str, str]] = {
 
 NAMES = (ADS, *(service for service, _ in PER_TYPE.values()), LRS)
 
+Request = DeltaRequest | SotwRequest
+AnyRequest = TypeVar("AnyRequest", DeltaRequest, SotwRequest, Request)
 
-def handlers(owner: Owner, loads: LoadStreams, identifier: str) -> tuple[grpc.GenericRpcHandler, ...]:
+
+def handlers(sessions: Sessions, loads: LoadStreams, identifier: str) -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the handlers of all discovery services, and of load reporting. They take and give bytes."""
     aggregated = {
-        "StreamAggregatedResources": _stream(StreamLoop(owner, SOTW, identifier)),
-        "DeltaAggregatedResources": _stream(StreamLoop(owner, DELTA, identifier)),
+        "StreamAggregatedResources": _stream(StreamingMethod(sessions, SOTW, identifier)),
+        "DeltaAggregatedResources": _stream(StreamingMethod(sessions, DELTA, identifier)),
     }
     per_type = [
         grpc.method_handlers_generic_handler(
             service,
             {
-                f"Stream{plural}": _stream(StreamLoop(owner, SOTW, identifier, type_url)),
-                f"Delta{plural}": _stream(StreamLoop(owner, DELTA, identifier, type_url)),
-                f"Fetch{plural}": _fetch(owner, identifier, type_url),
+                f"Stream{plural}": _stream(StreamingMethod(sessions, SOTW, identifier, type_url)),
+                f"Delta{plural}": _stream(StreamingMethod(sessions, DELTA, identifier, type_url)),
+                f"Fetch{plural}": _fetch(sessions, identifier, type_url),
             },
         )
         for type_url, (service, plural) in PER_TYPE.items()
@@ -53,17 +65,113 @@ def handlers(owner: Owner, loads: LoadStreams, identifier: str) -> tuple[grpc.Ge
     )
 
 
-def _stream(loop: StreamLoop) -> grpc.RpcMethodHandler:
-    return grpc.stream_stream_rpc_method_handler(loop.serve)
+def _stream(method: StreamingMethod) -> grpc.RpcMethodHandler:
+    return grpc.stream_stream_rpc_method_handler(method.serve)
 
 
-def _fetch(owner: Owner, identifier: str, type_url: str) -> grpc.RpcMethodHandler:
+def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethodHandler:
     async def fetch(raw: bytes, context: ServicerContext) -> bytes:
         try:
-            node, request = parse_sotw(raw)
-            response = owner.fetch(node, typed(request, type_url))
+            node, request = wire.parse_sotw(raw)
+            response = sessions.fetch(node, typed(request, type_url))
         except ProtocolError as error:
             await context.abort(status_of(error), str(error))
-        return pack_sotw(response, identifier)
+        return wire.pack_sotw(response, identifier)
 
     return grpc.unary_unary_rpc_method_handler(fetch)
+
+
+@dataclass(frozen=True, slots=True)
+class DialectCodec:
+    """How the messages of a dialect are parsed and packed."""
+
+    parse: Callable[[bytes], tuple[wire.Node, Request]]
+    pack: Callable[[Response, str], bytes]
+
+
+DELTA = DialectCodec(wire.parse_delta, wire.pack_delta)
+SOTW = DialectCodec(wire.parse_sotw, wire.pack_sotw)
+
+
+class WrongTypeError(ProtocolError):
+    """A request names no resource type, or another than its service serves (X02)."""
+
+
+class StalledError(ProtocolError):
+    """The client did not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingMethod:
+    """The handler of one streaming method; `type_url` is None for the aggregated service."""
+
+    sessions: Sessions
+    codec: DialectCodec
+    identifier: str
+    type_url: str | None = None
+
+    async def serve(self, _requests: object, context: ServicerContext) -> None:
+        """Serve until the client closes its side, either side fails, or the server drains."""
+        stream = self.sessions.open(context.peer(), self.type_url)
+        reader = asyncio.create_task(self._read(stream, context))
+        writer = asyncio.create_task(self._write(stream, context))
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if not writer.done() and reader.exception() is None:
+                await writer  # the client has nothing more to say: finish answering
+            for task in (reader, writer):
+                if task.done():
+                    task.result()
+        except ProtocolError as error:
+            await context.abort(status_of(error), str(error))
+        finally:
+            self.sessions.close(stream)
+            await _cancel(reader, writer)
+
+    async def _read(self, stream: ClientStream, context: ServicerContext) -> None:
+        while (raw := await context.read()) is not EOF:
+            node, request = self.codec.parse(raw)
+            await self.sessions.handle(stream, node, typed(request, self.type_url))
+        stream.outbox.put_nowait(StreamEnd())
+
+    async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
+        stall = self.sessions.timing.stall
+        while not isinstance(item := await stream.outbox.get(), StreamEnd):
+            try:
+                async with asyncio.timeout(stall):
+                    await context.write(self.codec.pack(item, self.identifier))
+            except TimeoutError:
+                raise StalledError(f"the client read nothing for {stall:g} s") from None
+        if item.error is not None:
+            raise item.error
+
+
+def typed(request: AnyRequest, type_url: str | None) -> AnyRequest:
+    """Return the request with its type: the service's if it is a service of one type. Raises WrongTypeError."""
+    asked = request.type_url or type_url
+    if asked is None:
+        raise WrongTypeError("type_url is required on an aggregated stream")
+    if type_url is not None and asked != type_url:
+        raise WrongTypeError(f"this service serves {type_url}, not {asked}")
+    return replace(request, type_url=asked)
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def status_of(error: ProtocolError) -> grpc.StatusCode:
+    """Return the gRPC status a stream or call ends with."""
+    match error:
+        case ResponseTooLargeError() | TooManyTypesError():
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
+        case StalledError():
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        case NotReadyError():
+            return grpc.StatusCode.UNAVAILABLE
+        case InternalError():
+            return grpc.StatusCode.INTERNAL
+        case _:
+            return grpc.StatusCode.INVALID_ARGUMENT

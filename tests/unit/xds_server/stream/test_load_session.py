@@ -3,51 +3,51 @@
 import pytest
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from xds_server.stream.load_reporting.session import LoadSession
+from xds_server.stream.load_reporting.streams import LoadSession
 from xds_server.stream.load_reporting.wire import SUPPORTS_ALL, LoadTerms, pack_load_terms, parse_load_request
-from xds_server.stream.server.wire import MalformedRequestError
+from xds_server.stream.wire import MalformedRequestError
 
 A, B = frozenset({"a"}), frozenset({"a", "b"})
 
 
 def test_x54_a_client_that_knows_all_clusters_is_asked_for_all_of_them():
-    assert LoadSession(1.0, True, A).news() == LoadTerms(1.0, None)
+    assert LoadSession(1.0, True, A).next_terms() == LoadTerms(1.0, None)
 
 
 def test_x54_another_one_is_told_them_by_name():
-    assert LoadSession(1.0, False, A).news() == LoadTerms(1.0, A)
+    assert LoadSession(1.0, False, A).next_terms() == LoadTerms(1.0, A)
 
 
 def test_x54_it_is_told_once():
     for supports_all in (True, False):
         session = LoadSession(1.0, supports_all, A)
-        assert session.news()
-        assert session.news() is None
+        assert session.next_terms()
+        assert session.next_terms() is None
         session.publish(A)
-        assert session.news() is None
+        assert session.next_terms() is None
 
 
 def test_x54_it_is_told_again_when_the_clusters_change():
     session = LoadSession(1.0, False, A)
-    session.news()
+    session.next_terms()
     session.publish(B)
-    assert session.news() == LoadTerms(1.0, B)
+    assert session.next_terms() == LoadTerms(1.0, B)
     session.publish(frozenset())
-    assert session.news() == LoadTerms(1.0, frozenset())
+    assert session.next_terms() == LoadTerms(1.0, frozenset())
 
 
 def test_x54_all_clusters_stay_all_clusters():
     session = LoadSession(1.0, True, A)
-    session.news()
+    session.next_terms()
     session.publish(B)
-    assert session.news() is None
+    assert session.next_terms() is None
 
 
 def test_an_empty_list_would_end_reporting_before_it_began():
     session = LoadSession(1.0, False, frozenset())
-    assert session.news() is None
+    assert session.next_terms() is None
     session.publish(A)
-    assert session.news() == LoadTerms(1.0, A)
+    assert session.next_terms() == LoadTerms(1.0, A)
 
 
 @pytest.mark.parametrize("clusters", [None, B])

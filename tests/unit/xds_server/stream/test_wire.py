@@ -1,10 +1,12 @@
+import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 from scripted import cluster
 
+from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER
 from xds_server.stream.protocol.messages import DeltaRequest, Response, SotwRequest
-from xds_server.stream.server.wire import Node, pack_delta, pack_sotw, parse_delta, parse_sotw
+from xds_server.stream.wire import Node, UnknownRoleError, pack_delta, pack_sotw, parse_delta, parse_sotw
 
 
 def test_a_delta_request_is_parsed():
@@ -35,6 +37,23 @@ def test_a_node_is_known_and_its_token_is_not_printed():
     node, _ = parse_delta(message.SerializeToString())
     assert node == Node("gateway", "", "envoy", "1.40.0", "hush")
     assert "hush" not in repr(node)
+
+
+def test_the_scope_of_a_client_is_in_the_metadata_of_its_node():
+    message = discovery_pb2.DeltaDiscoveryRequest()
+    assert parse_delta(message.SerializeToString())[0].scope == GATEWAY
+    message.node.id = "sidecar-1"
+    assert parse_delta(message.SerializeToString())[0].scope == GATEWAY
+    message.node.metadata.update({"role": "sidecar", "namespace": "ns"})
+    assert parse_delta(message.SerializeToString())[0].scope == Scope(Role.SIDECAR, "ns")
+
+
+@pytest.mark.parametrize("role", ["router", 7, None, ["gateway"]])
+def test_a_role_that_is_not_known_is_no_gateway(role):
+    message = discovery_pb2.DiscoveryRequest()
+    message.node.metadata.update({"role": role})
+    with pytest.raises(UnknownRoleError, match="gateway, sidecar"):
+        parse_sotw(message.SerializeToString())
 
 
 def test_x06_x07_a_delta_response_is_packed():

@@ -1,4 +1,7 @@
-"""Between the bytes of gRPC messages and the values of a session. Only this and `load_wire` know Envoy's messages."""
+"""Between the bytes of discovery messages and the values of a session.
+
+Only this and the `wire` of load reporting know the generated classes of these messages.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,17 @@ from dataclasses import dataclass, field
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Value
 
+from xds_server.snapshot.scope import GATEWAY, Scope, UnknownScopeError
 from xds_server.snapshot.snapshot import Resource
 from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
 
+# What the metadata of a node may say.
 TOKEN_FIELD = "beamlit_token"
+ROLE_FIELD = "role"
+NAMESPACE_FIELD = "namespace"
+
 NOT_FOUND = 5  # google.rpc.Code
 
 
@@ -19,21 +28,34 @@ class MalformedRequestError(ProtocolError):
     """The bytes are no discovery request."""
 
 
+class UnknownRoleError(ProtocolError):
+    """A client says that it is something this server has nothing for; the message says what there is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who a client says it is. The token proves that it may see secrets; it is never printed."""
+    """Who a client says it is, and what it may see: `scope`. The token lets it see secrets; it is never printed."""
 
     id: str = ""
     cluster: str = ""
     user_agent: str = ""
     user_agent_version: str = ""
     token: str = field(default="", repr=False)
+    scope: Scope = GATEWAY
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether the client only reads: it carries no traffic."""
+        return not self.id or self.id.startswith("debug/")
+
+
+_NOBODY = Node()
 
 
 def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
-    """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError."""
+    """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError and UnknownRoleError."""
     message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
-    return node_of(message.node), DeltaRequest(
+    return _node(message), DeltaRequest(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
@@ -44,9 +66,9 @@ def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
 
 
 def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
-    """Parse a DiscoveryRequest. Raises MalformedRequestError."""
+    """Parse a DiscoveryRequest. Raises MalformedRequestError and UnknownRoleError."""
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
-    return node_of(message.node), SotwRequest(
+    return _node(message), SotwRequest(
         type_url=message.type_url,
         names=tuple(message.resource_names),
         version=message.version_info,
@@ -100,13 +122,31 @@ def _parsed(kind: type, raw: bytes) -> discovery_pb2.DeltaDiscoveryRequest | dis
         raise MalformedRequestError("the message is not a discovery request") from None
 
 
+def _node(message: discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest) -> Node:
+    return node_of(message.node) if message.HasField("node") else _NOBODY  # only the first request must say it (X01)
+
+
 def node_of(node: base_pb2.Node) -> Node:
-    """Read who a client says it is."""
-    token = node.metadata.fields[TOKEN_FIELD].string_value if TOKEN_FIELD in node.metadata.fields else ""
+    """Read who a client says it is. Raises UnknownRoleError."""
     version = node.user_agent_build_version.version
     numbers = f"{version.major_number}.{version.minor_number}.{version.patch}"
     built = numbers if node.HasField("user_agent_build_version") else node.user_agent_version
-    return Node(node.id, node.cluster, node.user_agent_name, built, token)
+    token, role, namespace = (_text(node, name) for name in (TOKEN_FIELD, ROLE_FIELD, NAMESPACE_FIELD))
+    try:
+        scope = Scope.of(role, namespace)
+    except UnknownScopeError as error:
+        raise UnknownRoleError(str(error)) from None
+    return Node(node.id, node.cluster, node.user_agent_name, built, token, scope)
+
+
+def _text(node: base_pb2.Node, name: str) -> str:
+    """Return a field of the metadata as text, empty if it is not there; what is no text is shown as it is."""
+    fields = node.metadata.fields
+    if name not in fields:
+        return ""
+    value: Value = fields[name]
+    text: str = value.string_value
+    return text if value.HasField("string_value") else str(value).strip()
 
 
 def _error(message: discovery_pb2.DiscoveryRequest) -> str | None:

@@ -11,9 +11,9 @@ from scripted import cluster
 from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, Snapshot
-from xds_server.stream.server.loop import DELTA, StreamLoop
-from xds_server.stream.server.metrics import Metrics
-from xds_server.stream.server.owner import MAX_TYPES_PER_STREAM, Owner
+from xds_server.stream.server.clients import ClientTelemetry
+from xds_server.stream.server.services import DELTA, StreamingMethod
+from xds_server.stream.server.sessions import MAX_TYPES_PER_STREAM, Sessions
 
 
 class AbortedError(Exception):
@@ -49,11 +49,11 @@ def timing():
 
 
 @pytest.fixture
-async def owner(timing):
-    owner = Owner("test", "token", lambda _: None, Metrics(CollectorRegistry()), timing)
-    owner.publish(Snapshot.of([cluster("a")]), [])
-    task = asyncio.create_task(owner.run())
-    yield owner
+async def sessions(timing):
+    sessions = Sessions("test", "token", ClientTelemetry(lambda _: None, CollectorRegistry()), timing)
+    sessions.publish(Snapshot.of([cluster("a")]), [])
+    task = asyncio.create_task(sessions.run())
+    yield sessions
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -63,27 +63,27 @@ def asks_for(type_url):
 
 
 @pytest.mark.parametrize("timing", [StreamTiming(stall=0.01)])
-async def test_x49_a_client_that_does_not_read_is_cut_off_after_a_deadline(owner):
+async def test_x49_a_client_that_does_not_read_is_cut_off_after_a_deadline(sessions):
     context = Context(asks_for(CLUSTER), reads=False)
     with pytest.raises(AbortedError):
-        await StreamLoop(owner, DELTA, "server").serve(None, context)
+        await StreamingMethod(sessions, DELTA, "server").serve(None, context)
     assert context.aborted is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert owner.clients() == ()
+    assert sessions.clients() == ()
 
 
-async def test_a_client_that_asks_for_endless_types_is_cut_off(owner):
+async def test_a_client_that_asks_for_endless_types_is_cut_off(sessions):
     context = Context(*(asks_for(f"type.googleapis.com/t{n}") for n in range(MAX_TYPES_PER_STREAM + 2)))
     with pytest.raises(AbortedError):
-        await StreamLoop(owner, DELTA, "server").serve(None, context)
+        await StreamingMethod(sessions, DELTA, "server").serve(None, context)
     assert context.aborted is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_cancelled_stream_is_forgotten_and_says_so(owner):
-    stream = asyncio.create_task(StreamLoop(owner, DELTA, "server").serve(None, Context(asks_for(CLUSTER))))
+async def test_a_cancelled_stream_is_forgotten_and_says_so(sessions):
+    stream = asyncio.create_task(StreamingMethod(sessions, DELTA, "server").serve(None, Context(asks_for(CLUSTER))))
     async with asyncio.timeout(PATIENCE):
-        while not owner.clients():  # noqa: ASYNC110 - the condition is what another task does
+        while not sessions.clients():  # noqa: ASYNC110 - the condition is what another task does
             await asyncio.sleep(0)
     stream.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stream
-    assert owner.clients() == ()
+    assert sessions.clients() == ()

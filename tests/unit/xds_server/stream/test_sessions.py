@@ -1,0 +1,142 @@
+"""The task that holds all sessions: who is sent what is published for which scope."""
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+from scripted import cluster
+
+from tests.support.waiting import PATIENCE
+from xds_server.snapshot.scope import GATEWAY, Role, Scope
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, Snapshot
+from xds_server.stream.protocol.messages import DeltaRequest, SotwRequest
+from xds_server.stream.server.clients import ClientTelemetry
+from xds_server.stream.server.sessions import NotReadyError, Sessions
+from xds_server.stream.wire import Node
+
+SIDECAR, ANOTHER = Scope(Role.SIDECAR, "ns"), Scope(Role.SIDECAR, "another")
+EVERYTHING = DeltaRequest(CLUSTER, subscribe=("*",))
+
+
+@pytest.fixture
+async def sessions():
+    sessions = Sessions("test", "token", ClientTelemetry(lambda _: None, CollectorRegistry()))
+    task = asyncio.create_task(sessions.run())
+    yield sessions
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class Client:
+    """A client of some scope that asks for every cluster and ACKs what it gets."""
+
+    def __init__(self, sessions, scope, node_id="envoy"):
+        self.sessions = sessions
+        self.node = Node(node_id, scope=scope)
+        self.stream = sessions.open("test", None)
+
+    async def ask(self, request=EVERYTHING):
+        async with asyncio.timeout(PATIENCE):
+            await self.sessions.handle(self.stream, self.node, request)
+        return self
+
+    async def receive(self):
+        """ACK the next response; return the names it brings and takes away."""
+        async with asyncio.timeout(PATIENCE):
+            response = await self.stream.outbox.get()
+        await self.ask(DeltaRequest(CLUSTER, nonce=response.nonce))
+        return [one.key.name for one in response.resources], list(response.removed)
+
+    @property
+    def hears_nothing(self):
+        return self.stream.outbox.empty()
+
+
+def publish(sessions, scope, *resources):
+    sessions.publish(Snapshot.of(resources), [one.key for one in resources], scope)
+
+
+async def test_two_clients_of_two_scopes_get_each_its_own_only(sessions):
+    publish(sessions, GATEWAY, cluster("gateway"))
+    publish(sessions, SIDECAR, cluster("sidecar"))
+    gateway, sidecar = await Client(sessions, GATEWAY).ask(), await Client(sessions, SIDECAR).ask()
+    assert await gateway.receive() == (["gateway"], [])
+    assert await sidecar.receive() == (["sidecar"], [])
+
+    changed = cluster("sidecar", "2")
+    publish(sessions, SIDECAR, changed)
+    assert await sidecar.receive() == (["sidecar"], [])
+    assert gateway.hears_nothing
+
+    sessions.publish(EMPTY, [changed.key], SIDECAR)
+    assert await sidecar.receive() == ([], ["sidecar"])
+    assert gateway.hears_nothing
+
+
+async def test_x57_a_name_of_another_scope_does_not_exist(sessions):
+    publish(sessions, GATEWAY, cluster("gateway"))
+    publish(sessions, SIDECAR, cluster("sidecar"))
+    sidecar = await Client(sessions, SIDECAR).ask(DeltaRequest(CLUSTER, subscribe=("gateway",)))
+    assert await sidecar.receive() == ([], ["gateway"])
+
+
+async def test_a_scope_that_nothing_was_published_for_is_empty_until_something_is(sessions):
+    publish(sessions, GATEWAY, cluster("gateway"))
+    client = await Client(sessions, ANOTHER).ask()
+    assert await client.receive() == ([], [])
+    publish(sessions, ANOTHER, cluster("late"))
+    assert await client.receive() == (["late"], [])
+
+
+async def test_what_is_published_at_once_arrives_together(sessions):
+    """A client that connected before anything was published is not told that its scope is empty."""
+    client = Client(sessions, SIDECAR)
+    asking = asyncio.create_task(client.ask())
+    await asyncio.sleep(0)
+    publish(sessions, GATEWAY, cluster("gateway"))
+    publish(sessions, SIDECAR, cluster("sidecar"))
+    await asking
+    assert await client.receive() == (["sidecar"], [])
+
+
+async def test_changes_of_one_scope_are_gathered(sessions):
+    publish(sessions, SIDECAR, cluster("a"))
+    client = await Client(sessions, SIDECAR).ask()
+    await client.receive()
+    publish(sessions, SIDECAR, cluster("a", "2"))
+    publish(sessions, GATEWAY, cluster("c"))
+    sessions.publish(Snapshot.of([cluster("a", "2"), cluster("b")]), [cluster("b").key], SIDECAR)
+    assert await client.receive() == (["a", "b"], [])
+
+
+async def test_only_clients_of_the_scope_are_asked_what_they_hold(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    publish(sessions, SIDECAR, cluster("b"))
+    for scope in (GATEWAY, SIDECAR):
+        await (await Client(sessions, scope).ask()).receive()
+    (gateway,) = sessions.holds([(cluster("a").key, cluster("a").version)])
+    (sidecar,) = sessions.holds([(cluster("b").key, cluster("b").version)], SIDECAR)
+    assert (gateway.client.scope, gateway.complete) == (GATEWAY, True)
+    assert (sidecar.client.scope, sidecar.complete) == (SIDECAR, True)
+    assert sessions.holds([], ANOTHER) == ()
+
+
+@pytest.mark.parametrize("node_id", ["", "debug/me"])
+async def test_a_reader_that_says_nothing_else_reads_what_the_gateway_has(sessions, node_id):
+    publish(sessions, GATEWAY, cluster("gateway"))
+    publish(sessions, SIDECAR, cluster("sidecar"))
+    reader = await Client(sessions, Node(node_id).scope, node_id).ask()
+    assert await reader.receive() == (["gateway"], [])
+
+
+async def test_a_fetch_is_answered_with_what_is_of_its_scope(sessions):
+    with pytest.raises(NotReadyError):
+        sessions.fetch(Node(), SotwRequest(CLUSTER))
+    publish(sessions, GATEWAY, cluster("gateway"), Resource.of(SECRET, "s", b"hush"))
+    publish(sessions, SIDECAR, cluster("sidecar"))
+    await asyncio.sleep(0)
+    for scope, name in ((GATEWAY, "gateway"), (SIDECAR, "sidecar")):
+        response = sessions.fetch(Node(scope=scope), SotwRequest(CLUSTER))
+        assert [one.key.name for one in response.resources] == [name]
+    assert sessions.fetch(Node(), SotwRequest(SECRET)).resources == ()
+    assert len(sessions.fetch(Node(token="token"), SotwRequest(SECRET)).resources) == 1

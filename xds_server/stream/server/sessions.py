@@ -1,0 +1,277 @@
+"""All client sessions, and the one task that changes them.
+
+Streams, publishers and timers only put events in its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+from controller.api.timing import REAL, StreamTiming
+from xds_server.snapshot.scope import GATEWAY, Scope
+from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
+from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
+from xds_server.stream.protocol.messages import (
+    ClientTerms,
+    DeltaRequest,
+    Output,
+    ProtocolError,
+    Response,
+    SotwRequest,
+)
+from xds_server.stream.server.clients import (
+    ClientState,
+    ClientStream,
+    ClientTelemetry,
+    Holding,
+    StreamEnd,
+    client_state,
+)
+from xds_server.stream.wire import Node
+
+log = logging.getLogger(__name__)
+
+# Envoy and grpcurl have the limit their user gave them, if any; other clients have gRPC's default of 4 MiB.
+UNLIMITED_BYTES = 1 << 30
+MAX_TYPES_PER_STREAM = 32
+STREAMS_PER_TURN = 50
+_LONGEST_NAME = 256  # of a node, in logs and reports
+
+
+class InternalError(ProtocolError):
+    """A session failed in a way nobody foresaw; only its client is cut off, and connects again."""
+
+
+class NotReadyError(ProtocolError):
+    """The server has nothing to answer with yet."""
+
+
+class TooManyTypesError(ProtocolError):
+    """A stream asked for more resource types than any client has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A client said something; `answered` is done once the answers are in the outbox of its stream."""
+
+    stream: ClientStream
+    node: Node
+    request: DeltaRequest | SotwRequest
+    answered: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnded:
+    """The time has come that the session of this stream asked to be woken at."""
+
+    stream: ClientStream
+
+
+class SnapshotsPublished:
+    """There are new snapshots; they and their changes are in `Sessions`, so that a burst of them is one event."""
+
+
+class Sessions:
+    """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run` alone.
+
+    A client whose node metadata has `node_token` sees secrets.
+    """
+
+    def __init__(
+        self, instance: str, node_token: str, telemetry: ClientTelemetry, timing: StreamTiming = REAL.streams
+    ) -> None:
+        self.timing = timing
+        self._instance = instance
+        self._node_token = node_token.encode()
+        self._telemetry = telemetry
+        self._events: asyncio.Queue[RequestArrived | WaitEnded | SnapshotsPublished] = asyncio.Queue()
+        self._streams: dict[int, ClientStream] = {}
+        self._opened = 0
+        self._ending = False
+        self._snapshots: dict[Scope, Snapshot] = {}
+        self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
+        self._early: list[RequestArrived] = []
+
+    # From the outside, all of it without waiting.
+
+    def publish(self, snapshot: Snapshot, changed: Iterable[ResourceKey], scope: Scope = GATEWAY) -> None:
+        """Hand over a new snapshot of a scope, and the keys that differ from the one before.
+
+        What is published without an `await` in between arrives together, whatever its scope.
+        """
+        if not self._published:
+            self._events.put_nowait(SnapshotsPublished())
+        keys = self._published[scope][1] if scope in self._published else set()
+        keys.update(changed)
+        self._published[scope] = (snapshot, keys)
+
+    def open(self, peer: str, type_url: str | None) -> ClientStream:
+        """Begin a stream of all types (None) or of one."""
+        self._opened += 1
+        stream = ClientStream(self._opened, peer, type_url, datetime.now(UTC))
+        self._streams[stream.number] = stream
+        self._telemetry.opened(stream)
+        if self._ending:
+            stream.outbox.put_nowait(StreamEnd())
+        return stream
+
+    async def handle(self, stream: ClientStream, node: Node, request: DeltaRequest | SotwRequest) -> None:
+        """Hand over a request and wait until it is answered: a client has one request in the queue at most."""
+        answered = asyncio.get_running_loop().create_future()
+        self._events.put_nowait(RequestArrived(stream, node, request, answered))
+        await answered
+
+    def close(self, stream: ClientStream) -> None:
+        """Forget a stream."""
+        if self._streams.pop(stream.number, None) is None:
+            return
+        if stream.timer is not None:
+            stream.timer.cancel()
+        self._telemetry.closed(stream)
+
+    def fetch(self, node: Node, request: SotwRequest) -> Response:
+        """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
+        if not self._snapshots:
+            raise NotReadyError("there is no snapshot yet")
+        terms = ClientTerms(secrets=self.authorises(node), ordered=False, max_response_bytes=UNLIMITED_BYTES)
+        reader = SotwSession(self._snapshot_of(node), terms, _now())
+        responses = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
+        return responses[0] if responses else Response(request.type_url, "", "")
+
+    def end_all(self) -> None:
+        """Have every stream end once what is in its outbox was sent."""
+        self._ending = True
+        for stream in self._streams.values():
+            stream.outbox.put_nowait(StreamEnd())
+
+    def authorises(self, node: Node) -> bool:
+        """Tell whether a client is one of ours: it carries the node token."""
+        return bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)
+
+    def clients(self) -> tuple[ClientState, ...]:
+        """Return all clients that said who they are, the oldest first."""
+        to_epoch = _to_epoch()
+        return tuple(client_state(stream, to_epoch) for stream in self._streams.values() if stream.session is not None)
+
+    def holds(self, wanted: Iterable[tuple[ResourceKey, str]], scope: Scope = GATEWAY) -> tuple[Holding, ...]:
+        """Return for each client of a scope which of these resource versions it has not ACKed."""
+        pairs, to_epoch = tuple(wanted), _to_epoch()
+        return tuple(
+            Holding(
+                client_state(stream, to_epoch),
+                frozenset(key for key, version in pairs if not stream.session.holds(key, version)),
+            )
+            for stream in self._streams.values()
+            if stream.session is not None and stream.node.scope == scope
+        )
+
+    # The task.
+
+    async def run(self) -> None:
+        """Handle events until cancelled."""
+        while True:
+            match await self._events.get():
+                case RequestArrived() as arrived:
+                    self._answer(arrived)
+                case WaitEnded(stream) if stream.number in self._streams and stream.session is not None:
+                    self._step(stream, stream.session.tick)
+                case SnapshotsPublished():
+                    await self._serve_published()
+
+    async def _serve_published(self) -> None:
+        published, self._published = self._published, {}
+        self._snapshots.update((scope, snapshot) for scope, (snapshot, _) in published.items())
+        early, self._early = self._early, []
+        for arrived in early:
+            self._answer(arrived)
+        for turn, stream in enumerate(tuple(self._streams.values())):
+            session, news = stream.session, published.get(stream.node.scope)
+            if session is not None and news is not None and stream.number in self._streams:
+                self._step(stream, partial(_publish, session, *news))
+            if turn % STREAMS_PER_TURN == STREAMS_PER_TURN - 1:
+                await asyncio.sleep(0)  # let the writers write meanwhile
+
+    def _snapshot_of(self, node: Node) -> Snapshot:
+        """Return what a client may see: nothing, if nothing was published for its scope."""
+        return self._snapshots.get(node.scope, EMPTY)
+
+    def _answer(self, arrived: RequestArrived) -> None:
+        """Answer a request. Before the first snapshot it waits: nothing is taken from a client that reconnects."""
+        stream, request = arrived.stream, arrived.request
+        if not self._snapshots:
+            self._early.append(arrived)
+            return
+        if not arrived.answered.done():
+            arrived.answered.set_result(None)
+        if stream.number not in self._streams:
+            return
+        session = stream.session or self._begin_session(stream, arrived.node, request)
+        if isinstance(session, DeltaSession) and isinstance(request, DeltaRequest):
+            delta = session
+            self._step(stream, lambda now: delta.receive(request, now))
+        elif isinstance(session, SotwSession) and isinstance(request, SotwRequest):
+            sotw = session
+            self._step(stream, lambda now: sotw.receive(request, now))
+        if len(session.types) > MAX_TYPES_PER_STREAM:
+            stream.outbox.put_nowait(StreamEnd(TooManyTypesError(f"more than {MAX_TYPES_PER_STREAM} resource types")))
+
+    def _begin_session(
+        self, stream: ClientStream, node: Node, request: DeltaRequest | SotwRequest
+    ) -> DeltaSession | SotwSession:
+        stream.authorised = self.authorises(node)
+        stream.node = replace(node, token="", id=node.id[:_LONGEST_NAME])
+        own_limit = node.is_debug or node.user_agent == "envoy"
+        terms = ClientTerms(
+            nonce_prefix=f"{self._instance}-{stream.number}-",
+            secrets=stream.authorised,
+            ordered=not node.is_debug,
+            timing=self.timing,
+            max_response_bytes=UNLIMITED_BYTES if own_limit else ClientTerms().max_response_bytes,
+        )
+        kind = DeltaSession if isinstance(request, DeltaRequest) else SotwSession
+        stream.session = session = kind(self._snapshot_of(node), terms, _now())
+        self._telemetry.connected(stream, node.id)
+        return session
+
+    def _step(self, stream: ClientStream, step: Callable[[float], Output]) -> None:
+        """Let a session do a step, and do what it wants done."""
+        now = _now()
+        try:
+            output = step(now)
+        except ProtocolError as error:
+            stream.outbox.put_nowait(StreamEnd(error))
+            return
+        except Exception:
+            log.exception("xds session failed", extra={"stream": stream.number, "node": stream.node.id})
+            stream.outbox.put_nowait(StreamEnd(InternalError("internal error")))
+            return
+        for response in output.responses:
+            stream.outbox.put_nowait(response)
+        self._set_timer(stream, output.wake_at)
+        self._telemetry.stepped(stream, output, now)
+
+    def _set_timer(self, stream: ClientStream, wake_at: float | None) -> None:
+        if stream.timer is not None:
+            stream.timer.cancel()
+        loop = asyncio.get_running_loop()
+        stream.timer = None if wake_at is None else loop.call_at(wake_at, self._events.put_nowait, WaitEnded(stream))
+
+
+def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:
+    return session.publish(snapshot, changed, now)
+
+
+def _now() -> float:
+    """The clock of sessions and timers, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def _to_epoch() -> float:
+    return time.time() - _now()
