@@ -1,4 +1,4 @@
-"""Statements of the X list that need a socket, and the server's own promises."""
+"""Statements of docs/xds.md that need a socket, and the server's own promises."""
 
 import asyncio
 import logging
@@ -152,6 +152,21 @@ async def test_x52_health_follows_the_first_publish(served):
         served.publish()
         await asyncio.sleep(0)
         assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_x52_who_watches_health_learns_that_the_server_stops(served):
+    served.publish()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        watch = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )(health_pb2.HealthCheckRequest())
+        while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
+            pass
+        stopping = asyncio.create_task(served.server.stop(0.5))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await stopping
 
 
 @pytest.mark.parametrize(("token", "seen"), [(TOKEN, ["s"]), ("guessed", []), ("", [])])

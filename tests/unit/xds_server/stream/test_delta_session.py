@@ -1,4 +1,4 @@
-"""The delta dialect, one statement of docs' X list per test."""
+"""The delta dialect, one statement of docs/xds.md per test."""
 
 import pytest
 from scripted import DeltaScript, cluster, endpoints, listener, names, route

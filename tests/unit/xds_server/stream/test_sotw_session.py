@@ -1,4 +1,4 @@
-"""The state-of-the-world dialect, one statement of the X list per test."""
+"""The state-of-the-world dialect, one statement of docs/xds.md per test."""
 
 import pytest
 from scripted import SotwScript, cluster, endpoints, listener, model, names, route
@@ -121,6 +121,14 @@ def test_x24_endpoints_come_alone_and_are_never_deleted():
     assert client.publish(removed=[endpoints("a")]) == ()
 
 
+def test_x25_a_newer_request_replaces_the_one_before():
+    client = SotwScript(endpoints("a"), endpoints("b"), endpoints("c"))
+    (first,) = client.ask(ENDPOINT, "a")
+    assert client.ask(ENDPOINT, "a", "b") == ()
+    assert client.ask(ENDPOINT, "a", "c") == ()
+    assert names(client.ack(first, "a", "c")) == [("EDS", ["c"], [])]
+
+
 def test_x26_names_in_a_request_with_a_stale_nonce_are_not_lost():
     client = SotwScript(endpoints("a"), endpoints("b"))
     (first,) = client.ask(ENDPOINT, "a")
@@ -136,6 +144,12 @@ def test_x27_a_missing_resource_is_said_to_be_missing_once_and_delivered_when_it
     assert (first.resources, first.missing) == ((), ("a",))
     assert client.ack(first, "a") == ()
     assert names(client.publish(endpoints("a"))) == [("EDS", ["a"], [])]
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(("a",), ["a"]), (("b", "a", "b"), ["a", "b"])])
+def test_x28_x29_one_name_or_many_and_each_once(asked, sent):
+    client = SotwScript(endpoints("a"), endpoints("b"))
+    assert names(client.ask(ENDPOINT, *asked)) == [("EDS", sent, [])]
 
 
 def test_x43_x44_an_omission_waits_until_no_route_needs_the_cluster():
