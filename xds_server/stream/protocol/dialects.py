@@ -44,7 +44,7 @@ class DeltaSession(Session):
         elif not unnamed:
             self._subscribe(ledger, before.after_delta(request.subscribe, request.unsubscribe))
         if ledger.subscription.wildcard and not before.wildcard:
-            ledger.look_at(self._visible_names(ledger.type_url))
+            ledger.mark(self._visible_names(ledger.type_url))
             ledger.owe_reply()
         # Every name asked for is answered (X32), one that a wildcard still covers when it is given up as well (X38).
         given_up = before.names.intersection(request.unsubscribe) if ledger.subscription.wildcard else ()
@@ -93,7 +93,7 @@ class SotwSession(Session):
         if after.wildcard and not before.wildcard:
             if first and not after.names and self._is_up_to_date(ledger, request.version):
                 return
-            ledger.look_at(self._visible_names(ledger.type_url))
+            ledger.mark(self._visible_names(ledger.type_url))
             ledger.owe_reply()
         added = after.names - before.names
         ledger.resend(added)

@@ -1,6 +1,6 @@
 """The ledger: what one client asked for, has, was sent and refused of one resource type.
 
-The package's docstring has the states a resource goes through; here is where they are kept, and changed. A ledger
+The package's docstring has the states a resource goes through; here is where they are recorded and changed. A ledger
 changes by its own methods alone, each of them an event of the protocol. Sessions, dialects and planner read it.
 """
 
@@ -211,7 +211,7 @@ class Ledger:
             self._pending.add(name)
         return wanted
 
-    def look_at(self, names: Iterable[str]) -> None:
+    def mark(self, names: Iterable[str]) -> None:
         """Have these names looked at for the next response; what the client has already is not sent again."""
         self._pending.update(names)
 
@@ -249,8 +249,8 @@ class Ledger:
         if not self._pending:
             self._pending = set()  # to look through an emptied set costs as much as when it was full
 
-    def leave(self, names: Collection[str]) -> None:
-        """Note that these no longer exist, where the dialect has no way to take them from the client (X24)."""
+    def retain(self, names: Collection[str]) -> None:
+        """Note that these no longer exist; the client retains them, since its dialect cannot take them away (X24)."""
         for name in names:
             self._rejections.pop(name, None)
         self._conclude(names)
@@ -260,7 +260,7 @@ class Ledger:
         del self._rejections[name]
         self._pending.add(name)
 
-    def lose(self, name: str) -> None:
+    def invalidate(self, name: str) -> None:
         """Note that the client may have dropped this by itself, so that nothing may rely on it until it is ACKed."""
         held = self._by_name.get(name)
         if held is not None and held.resource is not None:
@@ -273,7 +273,7 @@ class Ledger:
             self._suspects = [group for group in self._suspects if group.isdisjoint(names)]
 
     def _take_back(self, name: str, leaving: Held | None) -> None:
-        """Have a removal told again that came with refused resources; whether it was applied is open."""
+        """Have a removal sent again that came with refused resources; whether it was applied is open."""
         if not self._subscription.covers(name):
             return
         if leaving is None:

@@ -54,7 +54,7 @@ class Gate(Enum):
 class ResponsePlan:
     """What the next response of one type brings (`send`) and takes away (`remove`).
 
-    `late` tells what of it goes although something it requires is not there, `waiting` that more follows in bounded
+    `late` is what of it goes although something it requires is not there, `waiting` that more follows in bounded
     time. About the `idle` names there is nothing to say.
     """
 

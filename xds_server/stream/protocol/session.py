@@ -180,7 +180,7 @@ class Session(ABC):
         response = self._response(ledger, plan)
         removed = plan.remove
         if not self._removes(ledger):
-            ledger.leave(plan.remove)
+            ledger.retain(plan.remove)
             removed = {}
         if response is not None:
             ledger.send(response.nonce, plan.send, removed)
@@ -214,7 +214,7 @@ class Session(ABC):
         for key in ordering.assignments_of(cluster.resource):
             endpoints = self._ledgers.get(key.type_url)
             if endpoints is not None:
-                endpoints.lose(key.name)
+                endpoints.invalidate(key.name)
 
     def _try_again(self) -> None:
         """Send what was refused when it came before what it requires once more, as soon as all of that is there.

@@ -23,7 +23,7 @@ OPTIONS = (
     ("grpc.max_receive_message_length", 16 << 20),  # a reconnecting client lists all its versions
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Envoy pings an idle connection every few seconds; by default that is taken for abuse, and ends it.
+    # Envoy pings an idle connection every few seconds; by default that counts as abuse, and ends it.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
 )

@@ -192,9 +192,9 @@ class Sessions:
         for arrived in early:
             self._answer(arrived)
         for turn, stream in enumerate(tuple(self._streams.values())):
-            session, news = stream.session, published.get(stream.node.scope)
-            if session is not None and news is not None and stream.number in self._streams:
-                self._step(stream, partial(_publish, session, *news))
+            session, publication = stream.session, published.get(stream.node.scope)
+            if session is not None and publication is not None and stream.number in self._streams:
+                self._step(stream, partial(_publish, session, *publication))
             if turn % STREAMS_PER_TURN == STREAMS_PER_TURN - 1:
                 await asyncio.sleep(0)  # let the writers write meanwhile
 
@@ -203,7 +203,7 @@ class Sessions:
         return self._snapshots.get(node.scope, EMPTY)
 
     def _answer(self, arrived: RequestArrived) -> None:
-        """Answer a request. Before the first snapshot it waits: nothing is taken from a client that reconnects."""
+        """Answer a request. Before the first snapshot it waits: a client that reconnects loses nothing."""
         stream, request = arrived.stream, arrived.request
         if not self._snapshots:
             self._early.append(arrived)
