@@ -26,7 +26,7 @@ from benchmarks.proxies.product import ControlPlane, model_route
 from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.signals import until_signalled
 from tests.support.network import Network
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 
 _WARM_UP = 6
 """Rounds before those that count."""
@@ -75,7 +75,7 @@ async def _lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIt
         for case, front in fronts.items():
             feature = features[case.feature]
             route = feature.route(model_route(upstreams, case.local))
-            plane = ControlPlane(feature.gateway(Gateway(front)), upstreams.replicas, route, protection.secrets)
+            plane = ControlPlane(feature.settings(EnvoySettings(front)), upstreams.replicas, route, protection.secrets)
             stack.push_async_callback(plane.stop)
             started[case] = envoys.envoy(f"{case.feature} {case.local}", await plane.start(), cpus.proxies)
         for case, front in fronts.items():

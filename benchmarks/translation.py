@@ -19,7 +19,8 @@ import click
 from controller.api.contract.route import Header, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.betterproto import messages_in
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKey
 from xds_server.stream import wire
@@ -121,20 +122,20 @@ class Envoy:
 def rows(models: int, rounds: int) -> Sequence[Row]:
     """Measure each change while `models` are there."""
     world: Assembly[RouteKey] = Assembly()
-    world.replace([(_key(number), _resources(_key(number), _route(number, NEW), NEW)) for number in range(models)])
+    translator = Translator(EnvoySettings())
+    world.replace([(_key(number), _translated(translator, number, NEW)[1]) for number in range(models)])
     envoy = Envoy(world)
     costs: dict[Change, list[Cost]] = {change: [] for change in CHANGES}
     for number in range(models, models + _WARM_UP + rounds):
         gc.collect()
         for change, found in costs.items():
-            found.append(_cost(world, envoy, number, change))
+            found.append(_cost(translator, world, envoy, number, change))
     return [Row(models, change, _medians(found[_WARM_UP:])) for change, found in costs.items()]
 
 
-def _cost(world: Assembly[RouteKey], envoy: Envoy, number: int, change: Change) -> Cost:
-    model, route = _key(number), _route(number, change)
-    translate, resources = _timed(lambda: _resources(model, route, change))
-    snapshot, changed = _timed(lambda: world.replace([(model, resources)]))
+def _cost(translator: Translator, world: Assembly[RouteKey], envoy: Envoy, number: int, change: Change) -> Cost:
+    translate, resources = _translated(translator, number, change)
+    snapshot, changed = _timed(lambda: world.replace([(_key(number), resources)]))
     taken, _ = _timed(lambda: envoy.take(world, changed))
     messages = [
         message for one in resources if one.key in changed for message in messages_in(one.key.type_url, one.body)
@@ -170,8 +171,9 @@ def _route(number: int, change: Change) -> Route:
     return Route.between(port=10_000 + number, split=Split.away(change.away), local=local, remote=remote)
 
 
-def _resources(model: RouteKey, route: Route, change: Change) -> tuple[Resource, ...]:
-    return resources_for(model, route, change.replicas, Gateway()) if change.replicas else ()
+def _translated(translator: Translator, number: int, change: Change) -> tuple[float, tuple[Resource, ...]]:
+    model, route = _key(number), _route(number, change)
+    return _timed(lambda: translator.resources(model, route, change.replicas) if change.replicas else ())
 
 
 def verdicts(measured: Sequence[Row]) -> Iterator[tuple[bool, str]]:

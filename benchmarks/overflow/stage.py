@@ -21,7 +21,7 @@ from controller.api.contract.route import REMOTE, HttpCheck, LocalBackend, Remot
 from tests.support.envoy import Envoy
 from tests.support.network import Network
 from xds_server.resources import names
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 
 _PROGRAM = Path(__file__).with_name("replicas.py")
 _NEVER_REACHED = 1_000_000
@@ -59,7 +59,7 @@ async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Sta
     program = [sys.executable, "-I", "-S", _PROGRAM, plan.service, UPSTREAM_PORT, remote, pool.places, *replicas]
     envoys.start(f"the replicas of {policy.name}", program)
     route = _route(remote, pool.places if policy.is_limited else _NEVER_REACHED)
-    plane = ControlPlane(Gateway(front), replicas, route)
+    plane = ControlPlane(EnvoySettings(front), replicas, route)
     url = f"http://{front}:{FRONT_PORT}/v1/completions"
     async with AsyncExitStack() as stack:
         stack.push_async_callback(plane.stop)

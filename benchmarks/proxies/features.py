@@ -13,15 +13,15 @@ from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
 from controller.api.contract.route import Route
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 
 
 def _same_route(route: Route) -> Route:
     return route
 
 
-def _same_gateway(gateway: Gateway) -> Gateway:
-    return gateway
+def _same_settings(settings: EnvoySettings) -> EnvoySettings:
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Feature:
 
     name: str
     route: Callable[[Route], Route] = _same_route
-    gateway: Callable[[Gateway], Gateway] = _same_gateway
+    settings: Callable[[EnvoySettings], EnvoySettings] = _same_settings
 
 
 def _replicas(**known: object) -> Callable[[Route], Route]:
@@ -68,8 +68,8 @@ FEATURES = (
     Feature("an API key", _remote(auth=protection.API_KEY)),
     Feature("OAuth", _with_token),
     Feature("TLS, an API key", _remote(port=configs.TLS_PORT, tls=protection.TLS, auth=protection.API_KEY)),
-    Feature("access log: failures", gateway=lambda gateway: replace(gateway, access_log=AccessLog.FAILURES)),
-    Feature("access log: all", gateway=lambda gateway: replace(gateway, access_log=AccessLog.ALL)),
+    Feature("access log: failures", settings=lambda settings: replace(settings, access_log=AccessLog.FAILURES)),
+    Feature("access log: all", settings=lambda settings: replace(settings, access_log=AccessLog.ALL)),
 )
 
 

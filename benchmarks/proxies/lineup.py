@@ -16,7 +16,7 @@ from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.slots import Clients, Slot
 from tests.support.envoy import Envoy
 from tests.support.network import Network
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 
 _CLIENTS = 32
 _BODY = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'
@@ -73,7 +73,7 @@ async def _config(stack: AsyncExitStack, variant: Variant, front: str, upstreams
         case Kind.BY_HAND:
             return configs.by_hand(front, upstreams, variant.local)
         case Kind.PRODUCT:
-            plane = ControlPlane(Gateway(front), upstreams.replicas, model_route(upstreams, variant.local))
+            plane = ControlPlane(EnvoySettings(front), upstreams.replicas, model_route(upstreams, variant.local))
             stack.push_async_callback(plane.stop)
             return await plane.start()
 

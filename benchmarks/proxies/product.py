@@ -12,8 +12,9 @@ from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remot
 from controller.api.kubernetes.endpoints import Replica
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from tests.support.envoy import ANY_PORT
-from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.secret import Values, secret_resources
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.assembly import Assembly
 from xds_server.stream.server.server import XdsServer
 
@@ -23,8 +24,10 @@ NO_SECRETS: Values = {}
 class ControlPlane:
     """Serves one model that listens on `front`, to any Envoy with its bootstrap. Secrets are given, not read."""
 
-    def __init__(self, gateway: Gateway, hosts: Sequence[str], route: Route, secrets: Values = NO_SECRETS) -> None:
-        self._gateway, self._secrets = gateway, secrets
+    def __init__(
+        self, settings: EnvoySettings, hosts: Sequence[str], route: Route, secrets: Values = NO_SECRETS
+    ) -> None:
+        self._translator, self._secrets = Translator(settings), secrets
         self._replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in hosts)
         self._assembly: Assembly[RouteKey] = Assembly()
         self._token = token_hex()
@@ -38,7 +41,7 @@ class ControlPlane:
 
     def publish(self, route: Route) -> None:
         """Serve this route of the model from now on."""
-        resources = resources_for(MODEL, route, self._replicas, self._gateway)
+        resources = self._translator.resources(MODEL, route, self._replicas)
         needed = secret_resources(MODEL, route.remote, self._secrets, b"key") if route.remote else ()
         changed = self._assembly.replace([(MODEL, (*resources, *needed))])
         self._server.publish(self._assembly.snapshot, changed)

@@ -6,7 +6,7 @@ from benchmarks.proxies.configs import Upstreams
 from benchmarks.proxies.features import CASES, FEATURES, NONE, Case, cost, table, turns
 from benchmarks.proxies.product import model_route
 from benchmarks.proxies.slots import Slot
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 
 CASE = CASES[1]
 
@@ -42,4 +42,4 @@ def test_everyone_has_one_turn_in_a_round(number):
 def test_each_feature_changes_something(feature):
     """Or what is measured is noise."""
     route = model_route(Upstreams(("127.0.0.2", "127.0.0.3", "127.0.0.4"), "127.0.0.5"), 100)
-    assert (feature.route(route), feature.gateway(Gateway())) != (route, Gateway())
+    assert (feature.route(route), feature.settings(EnvoySettings())) != (route, EnvoySettings())

@@ -43,7 +43,7 @@ from xds_server.loads.loads import Loads
 from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.credentials import OwnSecrets
 from xds_server.routes.delivery import Delivery
 from xds_server.stream.server.clients import ClientEvent, carrying
@@ -126,8 +126,8 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         stack.push_async_callback(server.stop, timing.shutdown)
         models = Cache()
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        gateway = Gateway(envoys=options.envoys, access_log=AccessLog(options.access_log), timing=timing.gateway)
-        delivery = Delivery(store, server, gateway, own)
+        settings = EnvoySettings(envoys=options.envoys, access_log=AccessLog(options.access_log), timing=timing.gateway)
+        delivery = Delivery(store, server, settings, own)
         way, traffic = way_for(configuration, timing.checks), ReportedTraffic(loads)
         checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
         reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)

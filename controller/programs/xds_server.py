@@ -29,7 +29,7 @@ from xds_server.loads.loads import Loads
 from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.credentials import OwnSecrets
 from xds_server.routes.delivery import KINDS, Delivery
 from xds_server.stream.server.clients import ClientEvent, carrying
@@ -91,8 +91,8 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
         own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
         log = AccessLog(options.access_log)
-        gateway = Gateway(options.gateway_address, access_log=log, timing=timing.gateway)
-        delivery = Delivery(store, server, gateway, own, admit_pods)
+        settings = EnvoySettings(options.gateway_address, access_log=log, timing=timing.gateway)
+        delivery = Delivery(store, server, settings, own, admit_pods)
         delivery.gateway_service = service
         traffic = ReportedTraffic(loads)
         way = way_for(configuration, timing.checks, admit_pods)

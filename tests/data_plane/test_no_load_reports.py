@@ -18,7 +18,8 @@ from tests.support.envoy import Envoy
 from tests.support.http import plain_http
 from tests.support.network import Network
 from tests.support.waiting import until
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.snapshot import Snapshot
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server import services
@@ -52,7 +53,7 @@ async def test_it_serves_all_the_same(
 ) -> None:
     gateway = network.host(1)
     route = Route.between(port=9000, split=Split.away(0), local=LocalBackend(namespace="ns", service="m"))
-    resources = resources_for(RouteKey.of_model("ns", "m"), route, backends.replicas, Gateway(gateway))
+    resources = Translator(EnvoySettings(gateway)).resources(RouteKey.of_model("ns", "m"), route, backends.replicas)
     sessions.publish(Snapshot.of(resources), [one.key for one in resources])
     envoy = Envoy.joining("envoy", TOKEN, xds, tmp_path)
     try:

@@ -22,7 +22,7 @@ from controller.store.objects import ObjectRef, StoredObject
 from tests.support.proxies import AllProgrammed
 from tests.support.resources import decoded
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.credentials import MODEL, OwnSecrets
 from xds_server.routes.delivery import Delivery
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ENDPOINT, LISTENER, ROUTE, SECRET, ResourceKey, Snapshot
@@ -83,7 +83,7 @@ async def result_of(case: Path) -> Result:
     running = [
         asyncio.create_task(controller.run()),
         asyncio.create_task(
-            Delivery(store, published, Gateway(), OwnSecrets(configuration.default_remote_backend)).run()
+            Delivery(store, published, EnvoySettings(), OwnSecrets(configuration.default_remote_backend)).run()
         ),
     ]
     await settled()

@@ -38,7 +38,7 @@ from tests.support.network import Network, unused_port
 from tests.support.processes import ROOT
 from tests.support.proxies import AllProgrammed
 from tests.support.waiting import until
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.delivery import Delivery
 from xds_server.stream.server.server import XdsServer
 
@@ -188,7 +188,7 @@ async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIte
             on_decision=lambda model, decision: None,
             ports=AllocatedPorts(),
         )
-        delivery = Delivery(store, server, Gateway(network.host(1)))
+        delivery = Delivery(store, server, EnvoySettings(network.host(1)))
         tasks = [asyncio.create_task(Controller(store, around).run()), asyncio.create_task(delivery.run())]
         xds = HostPort("127.0.0.1", await server.start("127.0.0.1:0"))
         envoy = Envoy.joining("envoy", TOKEN, xds, folder, asks_nobody_for_names)

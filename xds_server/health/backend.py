@@ -13,8 +13,7 @@ from controller.api.contract.credentials import OAuth
 from controller.api.contract.route import Remote, RouteKey
 from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, CheckTiming
-from xds_server.resources.backend import check_timeout
-from xds_server.resources.model import backend_name
+from xds_server.resources.remote_backend import backend_name, check_timeout
 from xds_server.resources.secret import Values
 
 _DEFAULT_PORT = {"http": 80, "https": 443}

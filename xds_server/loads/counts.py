@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from controller.api.contract.reports import Count
 from controller.api.contract.route import REMOTE, Route, RouteKey
 from xds_server.resources.names import LOCAL, Side, is_backend, side_of_cluster
-from xds_server.resources.route import is_direct
+from xds_server.resources.routing import is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
 

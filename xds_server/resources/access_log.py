@@ -1,4 +1,4 @@
-"""What an Envoy tells of single requests: one line of JSON each, on its standard output, if anything.
+"""The access log: one line of JSON for a request, on the standard output of an Envoy.
 
 A line says what the client asked and what came of it. Headers are left out but for those by which a request is known,
 and so is the query: keys and prompts travel in both.
@@ -29,12 +29,12 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from controller.api.contract.route import RouteKey
 from xds_server.resources import names
-from xds_server.resources.packing import packed
-from xds_server.resources.saved import kept
+from xds_server.resources.encoding import packed
+from xds_server.resources.original_request import filter_state
 
 
 class AccessLog(Enum):
-    """Which requests are told of."""
+    """Which requests are logged."""
 
     OFF = "off"
     FAILURES = "failures"
@@ -50,7 +50,7 @@ _AS_SENT = {
     "request_id": "%REQ(X-REQUEST-ID):128%",
 }
 
-_OF_BOTH = {
+_COMMON_FIELDS = {
     "start_time": "%START_TIME%",
     "duration_ms": "%DURATION%",
     "first_byte_ms": "%RESPONSE_DURATION%",
@@ -63,8 +63,8 @@ _OF_BOTH = {
     "host": "%UPSTREAM_HOST%",
     "transport_failure": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
 }
-_OF_REQUEST = {
-    **_OF_BOTH,
+_REQUEST_FIELDS = {
+    **_COMMON_FIELDS,
     "protocol": "%PROTOCOL%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
@@ -72,7 +72,7 @@ _OF_REQUEST = {
     "bytes_received": "%BYTES_RECEIVED%",
     "bytes_sent": "%BYTES_SENT%",
 }
-_OF_ATTEMPT = {**_OF_BOTH, "route": f"%UPSTREAM_METADATA({names.METADATA_NAMESPACE}:{names.METADATA_KEY})%"}
+_ATTEMPT_FIELDS = {**_COMMON_FIELDS, "route": f"%UPSTREAM_METADATA({names.METADATA_NAMESPACE}:{names.METADATA_KEY})%"}
 
 
 def _state(field: str) -> str:
@@ -80,10 +80,10 @@ def _state(field: str) -> str:
 
 
 # Sits before everything that changes a request.
-REMEMBERING_WHAT_WAS_SENT = HttpFilter(
+SAVING_FOR_LOG = HttpFilter(
     name=f"{names.METADATA_NAMESPACE}.sent",
     typed_config=packed(
-        SetFilterState(on_request_headers=[kept(_state(field), value) for field, value in _AS_SENT.items()])
+        SetFilterState(on_request_headers=[filter_state(_state(field), value) for field, value in _AS_SENT.items()])
     ),
 )
 
@@ -114,24 +114,27 @@ _FAILED_ATTEMPT = AccessLogFilter(
 )
 
 
-def of_requests(model: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
-    """Tell of the requests of clients: of each at most once, at its end, whatever was tried for it."""
+def request_log(key: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
+    """Build the log of the requests of clients: of each one line at most, at its end, whatever was tried for it."""
     if wanted is AccessLog.OFF:
         return []
     as_sent = {field: f"%FILTER_STATE({_state(field)}:PLAIN)%" for field in _AS_SENT}
-    fields = {**_said_of(model, "request"), **_OF_REQUEST, **as_sent}
+    fields = {**_identity(key, "request"), **_REQUEST_FIELDS, **as_sent}
     return [_log(fields, None if wanted is AccessLog.ALL else _FAILED_REQUEST)]
 
 
-def of_attempts(model: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
-    """Tell why an attempt at a server failed: the request may have been answered by another, or seen by a leg alone."""
+def attempt_log(key: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
+    """Build the log of the attempts at a server that failed.
+
+    The request may have been answered by another server, or may have been one that only an internal listener made.
+    """
     if wanted is AccessLog.OFF:
         return []
-    return [_log({**_said_of(model, "attempt"), **_OF_ATTEMPT}, _FAILED_ATTEMPT)]
+    return [_log({**_identity(key, "attempt"), **_ATTEMPT_FIELDS}, _FAILED_ATTEMPT)]
 
 
-def _said_of(model: RouteKey, kind: str) -> Mapping[str, str]:
-    return {"kind": kind, "namespace": model.namespace, "model": model.name}
+def _identity(key: RouteKey, kind: str) -> Mapping[str, str]:
+    return {"kind": kind, "namespace": key.namespace, "model": key.name}
 
 
 def _log(fields: Mapping[str, str], which: AccessLogFilter | None) -> AccessLogMessage:

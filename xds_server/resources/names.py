@@ -6,6 +6,9 @@ A model `default/chat` is `model/default/chat`. What it has of its own, whatever
   backend, `remote/model/default/chat`;
 * clusters: `model/default/chat/local` for its replicas, `/remote` for a remote backend, `/local-first`, `/remote-first`
   and `/fallback` for one side behind the other.
+
+A remote backend that is called `remote-b` has `remote-b/model/default/chat`, `/remote-b`, `/remote-b-first` and
+`/fallback-b`.
 """
 
 from __future__ import annotations
@@ -45,9 +48,9 @@ def local_cluster(key: RouteKey) -> str:
     return f"{key}/{LOCAL}"
 
 
-def fallback_cluster(key: RouteKey) -> str:
-    """Name the cluster that a request goes to when the remote backend it was sent to did not answer."""
-    return f"{key}/{_FALLBACK}"
+def fallback_cluster(key: RouteKey, remote: str = REMOTE) -> str:
+    """Name the cluster that a request goes to when the remote backend it was sent to directly did not answer."""
+    return f"{key}/{_FALLBACK}{remote.removeprefix(REMOTE)}"
 
 
 def remote_cluster(key: RouteKey, remote: str = REMOTE) -> str:
@@ -120,7 +123,7 @@ _KINDS = {kind.word: kind for kind in RouteKind}
 def side_of_cluster(cluster: str) -> Side | None:
     """Read back which side of a route a cluster is; None for those that are shared, or on the way to a side."""
     word, *rest = cluster.split("/")
-    if word not in _KINDS or len(rest) != 3 or rest[2] == _FALLBACK or rest[2].endswith(_FIRST):
+    if word not in _KINDS or len(rest) != 3 or rest[2].startswith(_FALLBACK) or rest[2].endswith(_FIRST):
         return None
     namespace, name, side = rest
     return Side(RouteKey(_KINDS[word], namespace, name), side)

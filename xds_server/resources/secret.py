@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from controller.api.contract.credentials import CredentialSource, RemoteAuth
 from controller.api.contract.route import Remote, RouteKey
 from xds_server.resources import names
-from xds_server.resources.packing import resource
+from xds_server.resources.encoding import resource
 from xds_server.snapshot.snapshot import SECRET, Resource, ResourceKey
 
 Values = Mapping[CredentialSource, SecretStr]
@@ -51,24 +51,24 @@ def credential_of(auth: RemoteAuth) -> CredentialSource:
     return source
 
 
-def secret_names(model: RouteKey, remote: Remote) -> SecretNames:
-    """Name the secrets of a remote backend as this model refers to them."""
+def secret_names(key: RouteKey, remote: Remote) -> SecretNames:
+    """Name the secrets of a remote backend as this route refers to them."""
     tls, auth = remote.tls, remote.auth
     shown = tls.client_certificate if tls else None
     return SecretNames(
-        authorities=names.secret("authorities", model, tls.ca) if tls and tls.ca else None,
-        certificate=names.secret("certificate", model, shown.certificate) if shown else None,
-        credential=names.secret("credential", model, credential_of(auth)) if auth else None,
+        authorities=names.secret("authorities", key, tls.ca) if tls and tls.ca else None,
+        certificate=names.secret("certificate", key, shown.certificate) if shown else None,
+        credential=names.secret("credential", key, credential_of(auth)) if auth else None,
     )
 
 
-def secret_resources(model: RouteKey, remote: Remote, values: Values, version_key: bytes) -> tuple[Resource, ...]:
+def secret_resources(key: RouteKey, remote: Remote, values: Values, version_key: bytes) -> tuple[Resource, ...]:
     """Pack the secrets of a remote backend; `values` has one for each source in it.
 
     A version is told to everybody who may read the state of an Envoy, and a plain hash would let them try out what the
     secret is. So it is a hash with a key, which all replicas of the server share.
     """
-    called, packed = secret_names(model, remote), []
+    called, packed = secret_names(key, remote), []
     if called.authorities and remote.tls and remote.tls.ca:
         trusted = CertificateValidationContext(trusted_ca=_source(values[remote.tls.ca]))
         packed.append(Secret(name=called.authorities, validation_context=trusted))

@@ -2,22 +2,176 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
-from controller.api.contract.route import Route, RouteKey
+from controller.api.contract.route import Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
-from xds_server.resources.model import Gateway, resources_for
-from xds_server.snapshot.snapshot import Resource
+from xds_server.resources import names
+from xds_server.resources.clusters import Clusters, aggregate_cluster, load_assignment
+from xds_server.resources.encoding import Template, encoded, resource
+from xds_server.resources.listeners import Listeners
+from xds_server.resources.original_request import changed_headers
+from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
+from xds_server.resources.remote_backend import RemoteBackends, backend_name
+from xds_server.resources.routing import Leg, LocalLimits, Routing, is_direct
+from xds_server.resources.settings import EnvoySettings
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey
+
+# How many entries each kind of part has.
+_REMEMBERED = 4096
 
 
 class Translator:
-    """Translates routes for the Envoys of one scope, and remembers the parts that seldom change."""
+    """Translates routes for the Envoys of one scope, and remembers the parts that seldom change.
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    A change of the shares or of the replicas, the most frequent ones, leaves most parts of a route as they are. So each
+    kind of part is remembered by the values that it is made of: the front listener, the replicas' cluster, the front's
+    route configuration, what belongs to a remote backend, and the backends themselves, which routes share. All of them
+    are some ten kilobytes for a route with a remote backend. Each kind has 4,096 entries at most; the one that was used
+    least recently goes for a new one, and all of them go with the translator. With more routes than that a change costs
+    what a new route costs, and nothing else.
+    """
+
+    def __init__(self, settings: EnvoySettings) -> None:
+        self._envoys = settings.envoys
+        self._clusters = clusters = Clusters(settings.timing)
+        self._listeners = listeners = Listeners(settings.address, settings.access_log)
+        self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
+        self._routing = Routing()
+        remembered = lru_cache(_REMEMBERED)
+        self._local_cluster = remembered(clusters.local)
+        self._front_listener = remembered(listeners.front)
+        self._leg = remembered(self._leg_resources)
+        self._failover = remembered(self._failover_resources)
+        self._divided_routes = remembered(self._divided_template)
+        self._routes = remembered(self._front_routes)
 
     def resources(
-        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], envoys: int = 1
+        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], envoys: int | None = None
     ) -> tuple[Resource, ...]:
-        """Translate a route and its replicas into everything an Envoy needs to serve it; `envoys` share its limit."""
-        return resources_for(key, route, replicas, replace(self._gateway, envoys=envoys))
+        """Translate a route and its replicas into everything an Envoy needs to serve it.
+
+        `envoys` share what the replicas take, as many as the settings say by default. Without a remote backend the
+        route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
+        see `secret_resources`.
+        """
+        legs = tuple(Leg(remote, backend_name(key, remote)) for remote in route.remotes)
+        limits = _limits(route, replicas, envoys or self._envoys)
+        is_limited = limits.requests is not None
+        cluster = names.local_cluster(key)
+        return (
+            self._local_cluster(key, route.local.health_check, is_alone=not legs),
+            # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
+            Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas)),
+            *self._remote_side(key, legs, is_limited=is_limited),
+            self._front_listener(key, route.port),
+            Resource.of(
+                ROUTE,
+                names.route_configuration(key),
+                self._front_body(key, route.shares, legs, limits),
+                _required_by_front(key, route.shares, legs, is_limited=is_limited),
+            ),
+        )
+
+    def _remote_side(self, key: RouteKey, legs: Sequence[Leg], *, is_limited: bool) -> tuple[Resource, ...]:
+        """Build what stands behind the replicas. How many requests they take does not matter to it."""
+        if not legs:
+            return ()
+        direct = tuple(is_direct(leg.remote, is_limited=is_limited) for leg in legs)
+        failover = self._failover(key, tuple(leg.remote.name for leg in legs), direct)
+        if len(legs) == 1:
+            return (*self._leg(key, legs[0], direct[0]), *failover)
+        # Two of them may get their tokens at one endpoint.
+        found = {
+            one.key: one for leg, at_once in zip(legs, direct, strict=True) for one in self._leg(key, leg, at_once)
+        }
+        return (*found.values(), *failover)
+
+    def _leg_resources(self, key: RouteKey, leg: Leg, is_direct: bool) -> tuple[Resource, ...]:
+        """Build what belongs to one remote backend of a route alone, or to the backend itself."""
+        remote = leg.remote
+        return (
+            *self._backends.clusters(key, remote),
+            resource(
+                names.remote_route_configuration(key, remote.name),
+                self._routing.to_backend(key, leg),
+                [ResourceKey(CLUSTER, leg.backend)],
+            ),
+            self._listeners.to_remote(key, remote.name),
+            self._clusters.remote(key, remote.name),
+            *([self._clusters.fallback(key, remote.name, changed_headers(remote))] if is_direct else []),
+        )
+
+    def _failover_resources(
+        self, key: RouteKey, remotes: tuple[str, ...], direct: tuple[bool, ...]
+    ) -> tuple[Resource, ...]:
+        """Build the clusters that put one side behind the other, and the way back of what was sent out directly.
+
+        The replicas have the remote backends behind them, in their order; each remote backend the replicas, and then
+        the other ones.
+        """
+        local, all_remote = names.local_cluster(key), [names.remote_cluster(key, one) for one in remotes]
+        return (
+            aggregate_cluster(names.local_first_cluster(key), [local, *all_remote]),
+            *(
+                aggregate_cluster(
+                    names.remote_first_cluster(key, name),
+                    [own, local, *(other for other in all_remote if other != own)],
+                    NO_TRY_TIMEOUT,
+                )
+                for name, own, at_once in zip(remotes, all_remote, direct, strict=True)
+                if not at_once
+            ),
+            *([self._listeners.to_local(key)] if any(direct) else []),
+        )
+
+    def _front_body(self, key: RouteKey, shares: Shares, legs: tuple[Leg, ...], limits: LocalLimits) -> bytes:
+        """Serialise the front's route configuration, from its template if all that a new split changes is a number."""
+        leaving = [one.name for one in shares.remotes if one.percent]
+        if shares.local and len(leaving) == 1:
+            return self._divided_routes(key, leaving[0], legs, limits).filled(shares.local)
+        return self._routes(key, shares, legs, limits)
+
+    def _divided_template(self, key: RouteKey, remote: str, legs: tuple[Leg, ...], limits: LocalLimits) -> Template:
+        return Template.of(lambda local: self._front_routes(key, Shares.of({remote: 100 - local}), legs, limits))
+
+    def _front_routes(self, key: RouteKey, shares: Shares, legs: tuple[Leg, ...], limits: LocalLimits) -> bytes:
+        return encoded(self._routing.front(key, shares, legs, limits))
+
+
+def _limits(route: Route, replicas: tuple[Replica, ...], envoys: int) -> LocalLimits:
+    """Return what is asked of the replicas at most; nothing is limited where nothing may leave."""
+    if not route.remotes:
+        return LocalLimits()
+    each = route.local.max_requests_per_replica
+    ready = sum(replica.ready for replica in replicas)
+    return LocalLimits(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys) if each else None)
+
+
+def _required_by_front(
+    key: RouteKey, shares: Shares, legs: Sequence[Leg], *, is_limited: bool
+) -> Iterator[ResourceKey]:
+    """List what stands behind the names in the front's route configuration.
+
+    What a resource requires follows from its content. A listener or a route that stays the same while the remote side
+    changes may not require that side: an Envoy that keeps it could never let go of the old one.
+
+    A backend behind an internal listener is not named by the front: see `_guarded_route`.
+    """
+    yield ResourceKey(CLUSTER, names.local_cluster(key))
+    yield ResourceKey(ENDPOINT, names.local_cluster(key))
+    if not legs:
+        return
+    yield ResourceKey(CLUSTER, names.local_first_cluster(key))
+    leaving = {one.name for one in shares.remotes if one.percent}
+    for index, (remote, backend) in enumerate(legs):
+        yield ResourceKey(CLUSTER, names.remote_cluster(key, remote.name))
+        yield ResourceKey(LISTENER, names.remote_listener(key, remote.name))
+        if remote.name in leaving and is_direct(remote, is_limited=is_limited):
+            yield ResourceKey(CLUSTER, backend)
+            yield ResourceKey(CLUSTER, names.fallback_cluster(key, remote.name))
+            yield ResourceKey(LISTENER, names.local_listener(key))
+        elif remote.name in leaving or (index == 0 and is_limited and shares.local):
+            # What finds the replicas full goes to the first of them.
+            yield ResourceKey(CLUSTER, names.remote_first_cluster(key, remote.name))

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.api.contract.credentials import inline_client_secret
@@ -21,8 +21,9 @@ from controller.api.schema.values import parse
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
-from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.secret import Values
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.routes.credentials import MODEL, OwnSecrets
 from xds_server.routes.gateway_size import GatewaySize
 from xds_server.routes.protection import has_inline, is_inline, protected, referred_secrets
@@ -57,23 +58,24 @@ class Delivery:
 
     `observer` is told of each model that was looked at again, whether or not anything of it was published.
     `gateway_service` is the Service of the Envoys (namespace, name): its ready endpoints share what replicas take at
-    most. Without it they are as many as the gateway says.
+    most. Without it they are as many as the settings say.
     """
 
     def __init__(
         self,
         store: ObjectStore,
         publisher: Publisher,
-        gateway: Gateway,
+        settings: EnvoySettings,
         own: OwnSecrets | None = None,
         guard: EndpointGuard = admit_all,
     ) -> None:
         self.observer: Callable[[Iterable[RouteKey]], None] = lambda models: None
         self.gateway_service: tuple[str, str] | None = None
-        self.gateway_size = GatewaySize(gateway.envoys, self._publish_resized, gateway.timing.resized_every)
+        self.gateway_size = GatewaySize(settings.envoys, self._publish_resized, settings.timing.resized_every)
         self._store = store
         self._publisher = publisher
-        self._gateway = gateway
+        self._timing = settings.timing
+        self._translator = Translator(settings)
         self._own = own or OwnSecrets()
         self._guard = guard
         self._cache = Cache()
@@ -85,7 +87,7 @@ class Delivery:
         self._remotes: dict[RouteKey, tuple[Remote, Values]] = {}
         self._decided: dict[ObjectRef, StoredObject] = {}
         self._assembly: Assembly[Owner] = Assembly()
-        self.departed = DepartedResources(self._assembly, self._tell, gateway.timing.departed)
+        self.departed = DepartedResources(self._assembly, self._tell, settings.timing.departed)
         self._due: set[RouteKey] = set()
         self._turn = asyncio.Lock()
         self.published = False
@@ -107,7 +109,7 @@ class Delivery:
 
     async def _until_decided(self, batches: AsyncIterator[Batch]) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._gateway.timing.first_snapshot):
+            async with asyncio.timeout(self._timing.first_snapshot):
                 while not self._all_decided() and (batch := await anext(batches, None)):
                     self._take_in(batch)
 
@@ -251,8 +253,8 @@ class Delivery:
         if found.problems:
             self._problems[model] = found.problems
         is_limited = bool(found.route.remote and route.local.max_requests_per_replica)
-        gateway = replace(self._gateway, envoys=self.gateway_size.shared_by() if is_limited else 1)
-        resources = resources_for(model, found.route, self._replicas(route.local), gateway)
+        envoys = self.gateway_size.shared_by() if is_limited else 1
+        resources = self._translator.resources(model, found.route, self._replicas(route.local), envoys)
         if found.route.remote:
             self._remotes[model] = (found.route.remote, found.values)
         return (*found.secrets, *resources)

@@ -23,8 +23,9 @@ from tests.support.network import Network, unused_port
 from tests.support.waiting import until
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
-from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.secret import secret_resources
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.routes.retained import DepartedResources, Owner
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey
@@ -149,11 +150,11 @@ class Plane:
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
-        gateway = Gateway(
+        settings = EnvoySettings(
             self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log, self.timing.gateway
         )
         self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
-        resources = resources_for(model.key, route, replicas, gateway)
+        resources = Translator(settings).resources(model.key, route, replicas)
         if route.remote and wanted.secrets:
             resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
         return self._replace(model.key, wanted.change(resources))

@@ -9,7 +9,8 @@ import pytest
 
 from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, ready
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 from xds_server.stream.protocol.dialects import DeltaSession
@@ -24,6 +25,7 @@ class World:
 
     def __init__(self, models):
         self.assembly = Assembly()
+        self.translator = Translator(EnvoySettings())
         self.assembly.replace([(self.key(number), self.resources(number)) for number in range(models)])
         self.session = DeltaSession(self.assembly.snapshot, ClientTerms(), now=0)
         for type_url in MAKE_BEFORE_BREAK:
@@ -34,7 +36,7 @@ class World:
 
     def resources(self, number, away=30, replicas=REPLICAS):
         route = a_route(a_remote(f"r{number % 5}", path_prefix=f"/{number}"), away=away, port=10_000 + number)
-        return resources_for(self.key(number), route, replicas, Gateway())
+        return self.translator.resources(self.key(number), route, replicas)
 
     def change(self, number, *resources):
         changed = self.assembly.replace([(self.key(number), resources)])

@@ -11,7 +11,8 @@ from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
 from xds_server.health.backend import Backend, Place, Trust, backend_for, own_hosts
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.snapshot import CLUSTER
 
 HUSH = "hush & hush"
@@ -33,7 +34,7 @@ def test_it_has_the_name_of_the_cluster_so_that_traffic_can_be_told_of_it():
     remote = a_remote(headers={"x-a": "1"}, path_prefix="/a")
     (cluster,) = (
         one.key.name
-        for one in resources_for(A, a_route(remote), ready("10.0.0.1"), Gateway())
+        for one in Translator(EnvoySettings()).resources(A, a_route(remote), ready("10.0.0.1"))
         if one.key.type_url == CLUSTER and one.key.name.startswith("backend/")
     )
     assert backend_for(A, remote, {}).name == cluster

@@ -42,8 +42,12 @@ from pydantic import ValidationError
 
 from tests.support.betterproto import messages_in
 from tests.support.routes import A, a_remote, a_route, ready
-from xds_server.resources.encoding import encoded
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.encoding import Template, encoded
+from xds_server.resources.remote_backend import backend_name
+from xds_server.resources.routing import Leg, LocalLimits, Routing
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
+from xds_server.snapshot.snapshot import ROUTE
 
 WRITTEN = [
     Cluster(),
@@ -145,7 +149,7 @@ ROUTES = {
 def test_every_message_of_a_model_is_valid_and_as_betterproto2_writes_it(route):
     found = [
         message
-        for one in resources_for(A, route, ready("10.0.0.1", "fd00::1"), Gateway())
+        for one in Translator(EnvoySettings()).resources(A, route, ready("10.0.0.1", "fd00::1"))
         for message in messages_in(one.key.type_url, one.body)
     ]
     assert len(found) > 8
@@ -155,9 +159,10 @@ def test_every_message_of_a_model_is_valid_and_as_betterproto2_writes_it(route):
 
 PRINTED = """
 from tests.support.routes import A, a_remote, a_route, ready
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 remote = a_remote(headers={"x-b": "1", "x-a": "2"})
-for one in resources_for(A, a_route(remote, away=30), ready("10.0.0.1"), Gateway()):
+for one in Translator(EnvoySettings()).resources(A, a_route(remote, away=30), ready("10.0.0.1")):
     print(one.key.type_url, one.key.name, one.version)
 """
 
@@ -176,3 +181,44 @@ def test_every_process_writes_the_same_bytes():
     }
     (versions,) = told
     assert versions.count("\n") >= 8
+
+
+@given(st.binary(), st.binary(), st.integers(1, 127))
+def test_a_template_gives_what_was_written_with_the_number(before, behind, number):
+    def write(value):
+        return before + bytes([value]) + behind
+
+    assert Template.of(write).filled(number) == write(number)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda number: b"same",
+        lambda number: bytes([number, number]),
+        lambda number: bytes([1]) * number,
+        lambda number: bytes([number + 1]),
+        lambda number: b"x" * number + bytes([number]),
+    ],
+    ids=["not there", "twice", "a length", "not itself", "a length and itself"],
+)
+def test_a_number_that_is_not_one_byte_makes_no_template(write):
+    with pytest.raises(ValueError, match="not one byte"):
+        Template.of(write)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 128, 300])
+def test_a_number_of_more_than_one_byte_is_not_filled_in(number):
+    with pytest.raises(ValueError, match="from 1 to 127"):
+        Template(b"", b"").filled(number)
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-team": "\x01ml\x02"}], ids=["plain", "with bytes like numbers"])
+def test_the_route_of_every_split_is_as_it_is_authored(headers):
+    remote = a_remote(path_prefix="/v1", headers=headers)
+    translator, leg = Translator(EnvoySettings()), Leg(remote, backend_name(A, remote))
+    for away in range(101):
+        route = a_route(remote, away=away)
+        built = translator.resources(A, route, ready("10.0.0.1"))
+        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "model/default/a"))
+        assert found.body == encoded(Routing().front(A, route.shares, [leg], LocalLimits()))

@@ -6,8 +6,9 @@ from envoy.extensions.router.cluster_specifiers.lua.v3.lua_pb2 import LuaConfig
 from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
-from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.overflow import limit_of_one_envoy, local_until_full
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.snapshot import ROUTE, ResourceKey
 
 TWO = ready("10.0.0.1", "10.0.0.2")
@@ -28,11 +29,11 @@ def test_what_the_replicas_take_is_shared_by_the_envoys(each, ready, envoys, lim
     assert limit_of_one_envoy(each, ready, envoys) == limit
 
 
-ONE_ENVOY = Gateway()
+ONE_ENVOY = EnvoySettings()
 
 
-def script_of(route, replicas=TWO, gateway=ONE_ENVOY):
-    found = by_key(resources_for(A, route, replicas, gateway))
+def script_of(route, replicas=TWO, settings=ONE_ENVOY):
+    found = by_key(Translator(settings).resources(A, route, replicas))
     routes = message_of(found[ResourceKey(ROUTE, "model/default/a")]).virtual_hosts[0].routes
     config = LuaConfig()
     specifiers = [one.route.inline_cluster_specifier_plugin.extension.typed_config for one in routes]
@@ -60,11 +61,12 @@ def test_the_limit_follows_the_ready_replicas_and_the_envoys():
     assert ">= 8 " in script_of(limited())
     assert ">= 4 " in script_of(limited(), TWO[:1])
     assert ">= 4 " in script_of(limited(), (TWO[0], TWO[1]._replace(ready=False)))
-    assert ">= 3 " in script_of(limited(), gateway=Gateway(envoys=3))
+    assert ">= 3 " in script_of(limited(), settings=EnvoySettings(envoys=3))
 
 
 def test_only_the_routes_change_with_the_envoys():
-    one, three = (by_key(resources_for(A, limited(), TWO, Gateway(envoys=envoys))) for envoys in (1, 3))
+    translator = Translator(EnvoySettings())
+    one, three = (by_key(translator.resources(A, limited(), TWO, envoys)) for envoys in (1, 3))
     assert {key for key in one if one[key] != three[key]} == {ResourceKey(ROUTE, "model/default/a")}
 
 

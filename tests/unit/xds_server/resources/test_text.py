@@ -9,13 +9,14 @@ from envoy.type.v3.percent_pb2 import FractionalPercent
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources import names
-from xds_server.resources.confinement import LEADS_OUT
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.routing import PATH_TRAVERSAL
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, ResourceKey
 
 
-def found(route, replicas=(), gateway=None):
-    return by_key(resources_for(A, route, replicas, gateway or Gateway()))
+def found(route, replicas=(), settings=None):
+    return by_key(Translator(settings or EnvoySettings()).resources(A, route, replicas))
 
 
 def through_the_internal_listener(remote):
@@ -72,7 +73,7 @@ def test_only_where_there_is_a_prefix_paths_that_lead_out_of_it_are_refused(name
     ],
 )
 def test_a_path_that_leads_out_is_told_by_its_dots(path, refused):
-    assert (re.fullmatch(LEADS_OUT, path) is not None) is refused
+    assert (re.fullmatch(PATH_TRAVERSAL, path) is not None) is refused
 
 
 @either_way
@@ -81,9 +82,9 @@ def test_prior_fault_24_what_belongs_to_the_client_stays_inside(leaving):
     assert {"authorization", "x-forwarded-for", "x-envoy-external-address"} <= removed
 
 
-def test_the_front_listens_where_the_gateway_says():
+def test_the_front_listens_where_the_settings_say():
     listener = message_of(
-        found(a_route(port=8443), gateway=Gateway("10.1.2.3"))[ResourceKey(LISTENER, "model/default/a")]
+        found(a_route(port=8443), settings=EnvoySettings("10.1.2.3"))[ResourceKey(LISTENER, "model/default/a")]
     )
     address = listener.address.socket_address
     assert (address.address, address.port_value) == ("10.1.2.3", 8443)

@@ -8,7 +8,7 @@ from controller.api.contract.status import Condition, ModelDeploymentStatus
 from tests.support.objects import a_model, a_slice
 from tests.support.routes import a_remote, a_route
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.delivery import Delivery
 
 A = RouteKey.of_model("default", "a")
@@ -21,7 +21,7 @@ class Nobody:
 
 @asynccontextmanager
 async def delivering(store):
-    delivery = Delivery(store, Nobody(), Gateway())
+    delivery = Delivery(store, Nobody(), EnvoySettings())
     task = asyncio.create_task(delivery.run())
     try:
         await settled()

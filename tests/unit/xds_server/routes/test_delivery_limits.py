@@ -11,7 +11,7 @@ from tests.support.objects import a_model, a_slice
 from tests.support.routes import a_remote, a_route
 from tests.support.store import MemoryStore, settled
 from tests.support.waiting import PATIENCE
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.delivery import Delivery
 from xds_server.snapshot.snapshot import EMPTY, ROUTE, SHORT
 
@@ -59,7 +59,7 @@ THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
 @contextlib.asynccontextmanager
 async def delivering(*objects, gateway_service=("system", "gateway")):
     store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, Gateway(envoys=2, timing=GatewayTiming(resized_every=0.5)))
+    delivery = Delivery(store, published, EnvoySettings(envoys=2, timing=GatewayTiming(resized_every=0.5)))
     delivery.gateway_service = gateway_service
     task = asyncio.create_task(delivery.run())
     await settled()

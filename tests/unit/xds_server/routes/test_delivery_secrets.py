@@ -8,7 +8,7 @@ from controller.api.contract.route import RouteKey
 from tests.support.objects import a_model, a_secret
 from tests.support.routes import A, a_remote, a_route, with_key, with_token
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.credentials import OwnSecrets
 from xds_server.routes.delivery import Delivery
 from xds_server.snapshot.snapshot import EMPTY, SECRET, SHORT
@@ -45,7 +45,7 @@ def decided(model, route, *, generation=1, observed=None, version="1"):
 @contextlib.asynccontextmanager
 async def delivering(*objects):
     store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, Gateway(), OwnSecrets(version_key=b"key"))
+    delivery = Delivery(store, published, EnvoySettings(), OwnSecrets(version_key=b"key"))
     task = asyncio.create_task(delivery.run())
     await settled()
     try:

@@ -7,7 +7,7 @@ from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_secret
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.delivery import Delivery
 from xds_server.snapshot.snapshot import EMPTY, SHORT
 
@@ -34,7 +34,7 @@ def decided(model, route, version="1"):
 @contextlib.asynccontextmanager
 async def delivering(*objects, seconds=60.0):
     store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, Gateway(timing=GatewayTiming(departed=seconds)))
+    delivery = Delivery(store, published, EnvoySettings(timing=GatewayTiming(departed=seconds)))
     task = asyncio.create_task(delivery.run())
     await settled()
     try:

@@ -14,15 +14,18 @@ from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, with_key, with_token
-from xds_server.resources.model import Gateway, resources_for
 from xds_server.resources.secret import secret_resources
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.snapshot import CLUSTER, LISTENER, ROUTE, SECRET, SHORT, ResourceKey
 
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def resources(remote, model=A, away=30):
-    return by_key(resources_for(model, a_route(remote, away=away), (), Gateway(authorities="/authorities")))
+    return by_key(
+        Translator(EnvoySettings(authorities="/authorities")).resources(model, a_route(remote, away=away), ())
+    )
 
 
 def backend_of(remote, model=A):

@@ -10,14 +10,15 @@ from controller.observe.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
-from xds_server.resources.model import Gateway, resources_for
+from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT, ResourceKey, Snapshot
 
 TWO = ready("10.0.0.1", "10.0.0.2")
 
 
 def resources(route, replicas=TWO, model=A):
-    return by_key(resources_for(model, route, replicas, Gateway()))
+    return by_key(Translator(EnvoySettings()).resources(model, route, replicas))
 
 
 def named(found):
@@ -152,7 +153,7 @@ def test_every_accepted_backend_gives_a_consistent_snapshot_that_parses(backend,
         backend = {**backend, "headersToAdd": {}}
     spec = {name: value for name, value in backend.items() if name != "host"}
     (remote,) = remotes_of(a_model().with_remote(backend["host"], **spec).intent(), None)
-    built = resources_for(A, a_route(remote, away=away), tuple(found), Gateway())
+    built = Translator(EnvoySettings()).resources(A, a_route(remote, away=away), tuple(found))
     Snapshot.of(built).check()
     for one in built:
         message = message_of(one)

@@ -1,0 +1,210 @@
+"""The listeners of one route: the front for its clients, and internal ones on the way to remote backends and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
+from envoy_data_plane.envoy.config.core.v3 import (
+    CidrRange,
+    Http1ProtocolOptions,
+    HttpProtocolOptions,
+    RuntimeUInt32,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerInternalListenerConfig
+from envoy_data_plane.envoy.config.route.v3 import (
+    Route,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerInternalAddressConfig,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpConnectionManagerUpgradeConfig,
+    HttpFilter,
+    LocalReplyConfig,
+    Rds,
+    ResponseMapper,
+)
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+
+from controller.api.contract.route import RouteKey
+from xds_server.resources import names
+from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
+from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, HTTP2, socket_address
+from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
+from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
+from xds_server.resources.overflow import TRY_TIMEOUT_FILTER
+from xds_server.resources.routing import SAVING_FILTER, SIDE_HEADER, forwarding
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Resource, ResourceKey
+
+# What a long silent generation may last before its stream is taken for abandoned.
+_IDLE = timedelta(hours=1)
+
+_ROUTER_CONFIG = Router(suppress_envoy_headers=True)
+_ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(_ROUTER_CONFIG))
+_WEBSOCKET = HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")
+
+# Trap 10: `x-envoy-*` steers the router (retries, timeouts) and `x-beamlit-*` is ours; a client's go before anything
+# reads them.
+_NO_SPOOFED_HEADERS = extension(
+    "spoofed_headers",
+    EarlyHeaderMutation(
+        mutations=[
+            HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(prefix=prefix)))
+            for prefix in ("x-envoy-", "x-beamlit-")
+        ]
+    ),
+)
+
+# Trap 10: an empty list would still trust loopback, so this names an address that no client has.
+_NO_INTERNAL_ADDRESSES = HttpConnectionManagerInternalAddressConfig(
+    cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
+)
+
+# Off until a route turns one on, with what it is to do there. What stands here would be done besides, first.
+_ROUTE_FILTERS = [
+    HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState())),
+    HttpFilter(name=TRY_TIMEOUT_FILTER, disabled=True, typed_config=packed(HeaderMutationFilter())),
+]
+
+_MANAGER = HttpConnectionManager(
+    generate_request_id=False,
+    server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+    stream_idle_timeout=_IDLE,
+    # Trap 8: no delay. An answer cut off after its headers reaches the client at once, and a connection that is to be
+    # closed stays until its last answer is read, however slowly.
+    delayed_close_timeout=NO_TIMEOUT,
+    http2_protocol_options=HTTP2,
+    upgrade_configs=[_WEBSOCKET],
+)
+
+_FRONT_MANAGER = replace(
+    _MANAGER,
+    http_filters=_ROUTE_FILTERS,
+    use_remote_address=True,
+    internal_address_config=_NO_INTERNAL_ADDRESSES,
+    early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+    http_protocol_options=Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="localhost"),
+    # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
+    normalize_path=True,
+)
+_FRONT = encoded(_FRONT_MANAGER)
+_FRONT_WITH_LOG = encoded(replace(_FRONT_MANAGER, http_filters=[SAVING_FOR_LOG, *_ROUTE_FILTERS]))
+
+# The front has added headers and the path may be longer: what it let through may not be too much here.
+_INTERNAL_MANAGER = replace(
+    _MANAGER,
+    common_http_protocol_options=HttpProtocolOptions(max_headers_count=200),
+    max_request_headers_kb=96,
+    use_remote_address=False,
+    skip_xff_append=True,
+)
+
+# Only answers of Envoy itself are mapped: those of the remote backend stay as they are. Trap 11: the credential
+# injector answers 401 itself when it has no credential.
+_IS_401 = ComparisonFilter(op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=401, runtime_key="unused"))
+_WITHOUT_CREDENTIAL = AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=_IS_401))
+_NOT_ANSWERED = LocalReplyConfig(mappers=[ResponseMapper(filter=_WITHOUT_CREDENTIAL, status_code=503)])
+_TO_REMOTE = encoded(replace(_INTERNAL_MANAGER, local_reply_config=_NOT_ANSWERED))
+
+_TO_LOCAL = encoded(
+    replace(
+        _INTERNAL_MANAGER,
+        http_filters=[HttpFilter(name="handed_on", typed_config=packed(receiving_filter()))],
+    )
+)
+
+
+class Listeners:
+    """Builds the listeners of the Envoys that listen on `address` and log `log`."""
+
+    def __init__(self, address: str, log: AccessLog) -> None:
+        self._address, self._log = address, log
+        self._front = _FRONT if log is AccessLog.OFF else _FRONT_WITH_LOG
+
+    def front(self, key: RouteKey, port: int) -> Resource:
+        """Build the listener that clients connect to."""
+        name, local = names.front_listener(key), names.local_cluster(key)
+        manager = HttpConnectionManager(
+            http_filters=[self._router(key)],
+            access_log=request_log(key, self._log),
+            stat_prefix=name,
+            rds=Rds(route_config_name=names.route_configuration(key), config_source=ADS),
+        )
+        listener = Listener(
+            name=name,
+            address=socket_address(self._address, port),
+            per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+            filter_chains=[_http(self._front, manager)],
+        )
+        return resource(name, listener, [ResourceKey(CLUSTER, local), ResourceKey(ENDPOINT, local)])
+
+    def to_remote(self, key: RouteKey, remote: str) -> Resource:
+        """Build the internal listener that turns a request into one for a remote backend (see `Routing.to_backend`).
+
+        It is the second choice of a request that found no replica, and the only way to a backend that is not reached
+        directly (see `is_direct`): what the front sees never has a credential of ours, and a request that lacks it is
+        one that the front can send again. What it does stands in a route configuration, since a listener that changes
+        leaves connections to the old one for minutes.
+        """
+        routes = Rds(route_config_name=names.remote_route_configuration(key, remote), config_source=ADS)
+        manager = HttpConnectionManager(rds=routes, http_filters=[self._router(key)])
+        name = names.remote_listener(key, remote)
+        return resource(name, _internal(name, manager, _TO_REMOTE))
+
+    def to_local(self, key: RouteKey) -> Resource:
+        """Build the internal listener that passes a request to the replicas after a remote backend did not answer it.
+
+        It was sent to the backend directly, made into one for it: its path and its host are restored here, its headers
+        are already. The listener knows nothing of the backend, so a request that met an older version of it comes back
+        just as well.
+        """
+        name, local_first = names.local_listener(key), names.local_first_cluster(key)
+        restored: dict[str, Any] = {"path_rewrite": original(":path"), "host_rewrite": original(":authority")}
+        route = Route(
+            match=RouteMatch(prefix="/"),
+            route=forwarding(local_first, **restored),
+            request_headers_to_remove=list(PASSED_ON.values()),
+            response_headers_to_add=[SIDE_HEADER],
+        )
+        routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
+        manager = HttpConnectionManager(route_config=routes, http_filters=[self._router(key)])
+        return resource(name, _internal(name, manager, _TO_LOCAL), [ResourceKey(CLUSTER, local_first)])
+
+    def _router(self, key: RouteKey) -> HttpFilter:
+        """Build the last of the filters, which sends a request on."""
+        if self._log is AccessLog.OFF:
+            return _ROUTER
+        return replace(_ROUTER, typed_config=packed(replace(_ROUTER_CONFIG, upstream_log=attempt_log(key, self._log))))
+
+
+def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:
+    return Listener(
+        name=name,
+        internal_listener=ListenerInternalListenerConfig(),
+        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+        filter_chains=[_http(common, replace(routes, stat_prefix=name))],
+    )
+
+
+def _http(common: bytes, manager: HttpConnectionManager) -> FilterChain:
+    return FilterChain(
+        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager, common))]
+    )

@@ -1,0 +1,302 @@
+"""Remote backends: the cluster of each, with its TLS and its credential, and the clusters of token endpoints.
+
+Routes share a backend: all of a remote but what each route adds to a request of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HealthCheck,
+    HealthCheckTlsOptions,
+    HttpUri,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    ClusterLoadAssignmentPolicy,
+    Endpoint,
+    EndpointHealthCheckConfig,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.extensions.filters.http.credential_injector.v3 import CredentialInjector
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.extensions.http.injected_credentials.generic.v3 import Generic
+from envoy_data_plane.envoy.extensions.http.injected_credentials.oauth2.v3 import OAuth2, OAuth2ClientCredentials
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    CommonTlsContextCombinedCertificateValidationContext,
+    SdsSecretConfig,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+    UpstreamTlsContext,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+
+from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteAuth
+from controller.api.contract.route import HttpCheck, Remote, RouteKey
+from controller.api.timing import GatewayTiming
+from xds_server.resources import names
+from xds_server.resources.clusters import (
+    CLUSTER_DEFAULTS,
+    OVERPROVISIONING_FACTOR,
+    PICK_OF_TWO,
+    health_check,
+    same_protocol_as_client,
+    side_metadata,
+    socket_address,
+)
+from xds_server.resources.encoding import ADS, extension, packed, resource
+from xds_server.resources.secret import SecretNames, secret_names
+from xds_server.snapshot.snapshot import Resource
+
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+# What of a remote is the route's own: without it, routes that share a backend share the resource.
+_OF_THE_ROUTE = {"path_prefix": "", "headers_to_add": (), "answer_timeout": None, "retries": None}
+
+# What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
+# dropped on all ways; gRPC has none in a request.
+_ALL = HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=".*")))
+_NO_TRAILERS = Mutations(request_trailers_mutations=[HeaderMutation(remove_on_match=_ALL)])
+_TRAILER_FILTER = HttpFilter(
+    name="envoy.filters.http.header_mutation", typed_config=packed(HeaderMutationFilter(mutations=_NO_TRAILERS))
+)
+
+_TLS_VERSIONS = TlsParameters(
+    tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
+    tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+)
+
+
+def backend_name(key: RouteKey, remote: Remote) -> str:
+    """Name the cluster of a remote backend as this route uses it: the same for all that share it.
+
+    It is a hash of what makes a backend distinct: everything but the path and the headers, which are the route's own.
+    The name of the remote is a part of that, since answers carry it. So is where its secrets come from: what is another
+    namespace's is never shared.
+    """
+    # What a backend does without is left out, so that a newer server has no new name for what it always was.
+    without = {name for name in ("tls", "auth", "connect_timeout") if getattr(remote, name) is None}
+    distinct = remote.model_dump_json(by_alias=True, exclude={*_OF_THE_ROUTE, *without})
+    secrets = (one.name for one in secret_names(key, remote).keys)
+    return names.backend_cluster(_digest("\n".join((distinct, *secrets))))
+
+
+def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
+    """Return how long a check may take to connect, TLS included, and to get its answer: as long as a connection may.
+
+    A replica is near and has half a second. A backend that is far away needs that for TLS alone.
+    """
+    return min(remote.connect_timeout or timedelta(seconds=connect), timedelta(seconds=longest))
+
+
+class RemoteBackends:
+    """Builds the clusters of remote backends and token endpoints for one scope.
+
+    `system_authorities` is the file where the system of the Envoys keeps the authorities that it trusts. The last
+    `remembered` backends are remembered, which many routes may share; that which was used least recently goes first.
+    """
+
+    def __init__(self, system_authorities: str, timing: GatewayTiming, remembered: int) -> None:
+        self._system_authorities = system_authorities
+        self._timing = timing
+        self._shared = lru_cache(remembered)(self._backend)
+
+    def clusters(self, key: RouteKey, remote: Remote) -> tuple[Resource, ...]:
+        """Build the cluster of a remote backend as this route uses it, and that of its token endpoint if it has one."""
+        common = remote.model_copy(update=_OF_THE_ROUTE)
+        backend = self._shared(backend_name(key, remote), common, secret_names(key, remote))
+        oauth = remote.auth.oauth if remote.auth else None
+        return (backend, self._token_endpoint(oauth)) if oauth else (backend,)
+
+    def _backend(self, name: str, remote: Remote, secrets: SecretNames) -> Resource:
+        """Build the cluster of a remote backend: found by DNS, one connection pool for all routes that use it.
+
+        With TLS a host is healthy only if its certificate is as it should be, so a check that merely connects tells
+        that.
+
+        Envoy does not retry what it could send to nobody ("no healthy upstream"). So behind the remote backend stands
+        an address that refuses at once, and a refused request is sent again: to the replicas. Outliers are not ejected
+        here, since the address that refuses would be the first of them.
+        """
+        there = LbEndpoint(
+            endpoint=Endpoint(
+                address=socket_address(remote.host, remote.port),
+                hostname=remote.authority,
+                health_check_config=EndpointHealthCheckConfig(hostname=remote.authority),
+            ),
+            metadata=side_metadata(remote.name),
+        )
+        nowhere = LbEndpoint(
+            endpoint=Endpoint(
+                address=socket_address("127.0.0.1", 1),
+                health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True),
+            )
+        )
+        cluster = Cluster(
+            name=name,
+            type=ClusterDiscoveryType.STRICT_DNS,
+            dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+            load_assignment=ClusterLoadAssignment(
+                cluster_name=name,
+                endpoints=[
+                    LocalityLbEndpoints(priority=priority, lb_endpoints=[endpoint])
+                    for priority, endpoint in enumerate((there, nowhere))
+                ],
+                policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
+            ),
+            connect_timeout=remote.connect_timeout or timedelta(seconds=self._timing.connect_far),
+            health_checks=[_check(remote, self._timing)],
+            transport_socket=(
+                _tls(remote.tls.server_name, self._system_authorities, secrets.authorities, secrets.certificate)
+                if remote.tls
+                else None
+            ),
+            typed_extension_protocol_options=same_protocol_as_client(
+                *(
+                    [_credential_injector(remote.auth, secrets.credential, self._timing)]
+                    if remote.auth and secrets.credential
+                    else []
+                ),
+                _TRAILER_FILTER,
+            ),
+        )
+        return resource(name, cluster, secrets.keys, common=PICK_OF_TWO)
+
+    def _token_endpoint(self, oauth: OAuth) -> Resource:
+        """Build the cluster of a token endpoint, shared by all whose tokens come from the same host and port."""
+        scheme, host, port = _place(oauth)
+        name = _token_cluster(oauth)
+        endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(host, port)))
+        cluster = Cluster(
+            name=name,
+            type=ClusterDiscoveryType.STRICT_DNS,
+            dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+            load_assignment=ClusterLoadAssignment(
+                cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+            ),
+            connect_timeout=timedelta(seconds=self._timing.connect_far),
+            transport_socket=_tls(host, self._system_authorities) if scheme == "https" else None,
+        )
+        return resource(name, cluster, common=CLUSTER_DEFAULTS)
+
+
+def _check(remote: Remote, timing: GatewayTiming) -> HealthCheck:
+    usual = HttpCheck(path="", interval=timedelta(seconds=timing.check_far_every))
+    check = replace(
+        health_check(remote.health_check or usual, timedelta(seconds=timing.check_again_within)),
+        timeout=check_timeout(remote, timing.connect_far, timing.longest_check),
+    )
+    # What is spoken to check it; a server that may choose could choose HTTP/2.
+    return replace(check, tls_options=HealthCheckTlsOptions(alpn_protocols=["http/1.1"])) if remote.tls else check
+
+
+def _tls(
+    server_name: str, system_authorities: str, authorities: str | None = None, certificate: str | None = None
+) -> TransportSocket:
+    """Build the transport socket that speaks TLS with whoever proves to be `server_name`; it always verifies.
+
+    The certificate leads to one of the secret `authorities`, or else to one in the file `system_authorities` of the
+    host of Envoy. `certificate` is the secret with our own, if there is one.
+    """
+    is_this_server = CertificateValidationContext(match_typed_subject_alt_names=[_subject(server_name)])
+    own_authorities = authorities and CommonTlsContextCombinedCertificateValidationContext(
+        default_validation_context=is_this_server, validation_context_sds_secret_config=_over_sds(authorities)
+    )
+    of_the_system = CertificateValidationContext(
+        match_typed_subject_alt_names=[_subject(server_name)], trusted_ca=DataSource(filename=system_authorities)
+    )
+    context = UpstreamTlsContext(
+        # RFC 6066, section 3: an address is not sent.
+        sni="" if _address(server_name) else server_name,
+        common_tls_context=CommonTlsContext(
+            tls_params=_TLS_VERSIONS,
+            combined_validation_context=own_authorities or None,
+            validation_context=None if own_authorities else of_the_system,
+            tls_certificate_sds_secret_configs=[_over_sds(certificate)] if certificate else [],
+        ),
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _subject(server_name: str) -> SubjectAltNameMatcher:
+    address = _address(server_name)
+    kind = SubjectAltNameMatcherSanType.IP_ADDRESS if address else SubjectAltNameMatcherSanType.DNS
+    return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=address or server_name))
+
+
+def _address(name: str) -> str | None:
+    """Write an address in the usual form, None for a name: Envoy compares texts, and a certificate has that one."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return f"::ffff:{mapped}" if mapped else str(address)
+
+
+def _over_sds(name: str) -> SdsSecretConfig:
+    """Refer to a secret on the same stream as everything else."""
+    return SdsSecretConfig(name=name, sds_config=ADS)
+
+
+def _credential_injector(auth: RemoteAuth, secret: str, timing: GatewayTiming) -> HttpFilter:
+    """Build the upstream filter that adds the credential, made from the secret `secret`, or refuses the request.
+
+    It replaces what the request has in the header. A request for which there is no credential (yet) never leaves: the
+    filter answers it with 401 itself, which the internal listener in front of the backend turns into a 503 (trap 11).
+    """
+    credential = (
+        extension("envoy.http.injected_credentials.oauth2", _token(auth.oauth, secret, timing))
+        if auth.oauth
+        else extension("envoy.http.injected_credentials.generic", _fixed(auth.api_key, secret))
+    )
+    return HttpFilter(
+        name="envoy.filters.http.credential_injector",
+        typed_config=packed(CredentialInjector(overwrite=True, credential=credential)),
+    )
+
+
+def _token(oauth: OAuth, secret: str, timing: GatewayTiming) -> OAuth2:
+    answer = timedelta(seconds=timing.token_answer)
+    return OAuth2(
+        token_endpoint=HttpUri(uri=oauth.token_url, cluster=_token_cluster(oauth), timeout=answer),
+        scopes=list(oauth.scopes),
+        client_credentials=OAuth2ClientCredentials(client_id=oauth.client_id, client_secret=_over_sds(secret)),
+        token_fetch_retry_interval=timedelta(seconds=timing.token_retry),
+    )
+
+
+def _fixed(api_key: HeaderCredential | None, secret: str) -> Generic:
+    assert api_key  # one of the two kinds
+    return Generic(credential=_over_sds(secret), header=api_key.header)
+
+
+def _token_cluster(oauth: OAuth) -> str:
+    return names.token_cluster(_digest(" ".join(map(str, _place(oauth)))))
+
+
+def _place(oauth: OAuth) -> tuple[str, str, int]:
+    """Return scheme, host and port of the token endpoint."""
+    url = urlsplit(oauth.token_url)
+    return url.scheme, url.hostname or "", url.port or _DEFAULT_PORT[url.scheme]
+
+
+def _digest(distinct: str) -> str:
+    return hashlib.blake2b(distinct.encode(), digest_size=16).hexdigest()
