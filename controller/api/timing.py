@@ -210,9 +210,7 @@ class StreamTiming:
     """How long that has time for its answer."""
 
 
-# Compared by identity: it is in the key of everything that was translated before, and a hash of all its numbers for
-# each look would be half of what a change costs.
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class GatewayTiming:
     """What Envoys are told, and when: the times of their settings, and those by which the settings follow."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from controller.api.contract.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Split
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Shares, Split
 from controller.api.kubernetes.endpoints import Replica
 
 A = RouteKey.of_model("default", "a")
@@ -29,6 +30,12 @@ def a_route(remote: Remote | None = None, *, away: int = 0, port: int = 80, chec
     health_check = HttpCheck(path=check, interval=timedelta(seconds=1)) if check else None
     local = LocalBackend(namespace="default", service="a", health_check=health_check)
     return Route.between(port=port, split=Split.away(away), local=local, remote=remote)
+
+
+def a_route_with(*remotes: Remote, shares: Mapping[str, int] | None = None, port: int = 80, **local: Any) -> Route:
+    """A route with any number of remote backends, and the share of each by its name; `local` are fields of its own."""
+    backend = LocalBackend(namespace="default", service="a", **local)
+    return Route(port=port, shares=Shares.of(shares or {}), local=backend, remotes=remotes)
 
 
 def ready(*addresses: str, port: int = 8080) -> tuple[Replica, ...]:

@@ -51,7 +51,7 @@ from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, HTTP2, socket_addr
 from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
 from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER
-from xds_server.resources.routing import SAVING_FILTER, SIDE_HEADER, forwarding
+from xds_server.resources.routing import SAVING_FILTER, SIDE_HEADER, failover_policies, forwarding
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Resource, ResourceKey
 
 # What a long silent generation may last before its stream is taken for abandoned.
@@ -169,18 +169,19 @@ class Listeners:
         name = names.remote_listener(key, remote)
         return resource(name, _internal(name, manager, _TO_REMOTE))
 
-    def to_local(self, key: RouteKey) -> Resource:
+    def to_local(self, key: RouteKey, remotes: int) -> Resource:
         """Build the internal listener that passes a request to the replicas after a remote backend did not answer it.
 
         It was sent to the backend directly, made into one for it: its path and its host are restored here, its headers
         are already. The listener knows nothing of the backend, so a request that met an older version of it comes back
-        just as well.
+        just as well. If there are several `remotes`, the other ones are left if the replicas do not answer either.
         """
         name, local_first = names.local_listener(key), names.local_first_cluster(key)
         restored: dict[str, Any] = {"path_rewrite": original(":path"), "host_rewrite": original(":authority")}
+        others = failover_policies(remotes) if remotes > 1 else {}
         route = Route(
             match=RouteMatch(prefix="/"),
-            route=forwarding(local_first, **restored),
+            route=forwarding(local_first, **restored, **others),
             request_headers_to_remove=list(PASSED_ON.values()),
             response_headers_to_add=[SIDE_HEADER],
         )

@@ -179,7 +179,7 @@ class Routing:
     def __init__(self) -> None:
         self._saving = lru_cache(_REMEMBERED_HEADERS)(_saving_config)
 
-    def front(self, key: RouteKey, shares: Shares, legs: Sequence[Leg], limits: LocalLimits) -> RouteConfiguration:
+    def front(self, key: RouteKey, legs: Sequence[Leg], shares: Shares, limits: LocalLimits) -> RouteConfiguration:
         """Build the route configuration of the front: the shares, and what becomes of a request that met no answer.
 
         `legs` are in the order in which they are tried. Without any nothing may leave: then `limits` do not matter.
@@ -194,7 +194,7 @@ class Routing:
                 routes.append(
                     self._direct_route(key, leg, _below(total))
                     if is_direct(leg.remote, is_limited=limits.requests is not None)
-                    else _guarded_route(key, leg.remote.name, legs, _below(total))
+                    else _guarded_route(key, leg.remote.name, len(legs), _below(total))
                 )
         return _configuration(names.route_configuration(key), routes, _failover_metadata(legs))
 
@@ -277,22 +277,25 @@ def _local_route(
 def _to_replicas(key: RouteKey, legs: Sequence[Leg], limits: LocalLimits) -> RouteAction:
     if not legs:
         return forwarding(names.local_cluster(key), retry_policy=_RETRIED_ON_OTHER_REPLICA)
-    policies = _failover_policies(legs, limits.first_byte_timeout)
+    policies = failover_policies(len(legs), limits.first_byte_timeout)
     if limits.requests is None:
         return forwarding(names.local_first_cluster(key), **policies)
     overflow = local_until_full(key, limits.requests, legs[0].remote.name)
     return forwarding(None, inline_cluster_specifier_plugin=overflow, **policies)
 
 
-def _failover_policies(legs: Sequence[Leg], first_byte_timeout: timedelta | None) -> dict[str, Any]:
-    """Return what becomes of a request that one side does not answer, or not within `first_byte_timeout`."""
-    retry = _RETRIED_ON_OTHER_SIDE if len(legs) == 1 else replace(_RETRIED_ON_OTHER_SIDE, num_retries=len(legs))
+def failover_policies(remotes: int, first_byte_timeout: timedelta | None = None) -> dict[str, Any]:
+    """Return what becomes of a request that one side does not answer, or not within `first_byte_timeout`.
+
+    With so many `remotes` there are as many sides besides, and each may be asked once.
+    """
+    retry = _RETRIED_ON_OTHER_SIDE if remotes == 1 else replace(_RETRIED_ON_OTHER_SIDE, num_retries=remotes)
     if first_byte_timeout is None:
         return {"retry_policy": retry}
     return {"retry_policy": replace(retry, per_try_timeout=first_byte_timeout), "hedge_policy": _HEDGED}
 
 
-def _guarded_route(key: RouteKey, remote: str, legs: Sequence[Leg], fraction: RuntimeFractionalPercent | None) -> Route:
+def _guarded_route(key: RouteKey, remote: str, remotes: int, fraction: RuntimeFractionalPercent | None) -> Route:
     """Send a request, as it is, to the internal listener in front of a remote backend that is not reached directly.
 
     An upstream filter's own answer, such as that there is no credential, is sent to the client by Envoy without asking
@@ -301,7 +304,7 @@ def _guarded_route(key: RouteKey, remote: str, legs: Sequence[Leg], fraction: Ru
     return Route(
         name=remote,
         match=RouteMatch(prefix="/", runtime_fraction=fraction),
-        route=forwarding(names.remote_first_cluster(key, remote), **_failover_policies(legs, None)),
+        route=forwarding(names.remote_first_cluster(key, remote), **failover_policies(remotes)),
         response_headers_to_add=[SIDE_HEADER],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from controller.api.contract.route import Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
@@ -22,30 +23,38 @@ from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Res
 _REMEMBERED = 4096
 
 
+class _RemoteSide(NamedTuple):
+    """What a route has because of its remote backends, and what its front requires."""
+
+    resources: tuple[Resource, ...]
+    required: frozenset[ResourceKey]
+
+
 class Translator:
     """Translates routes for the Envoys of one scope, and remembers the parts that seldom change.
 
     A change of the shares or of the replicas, the most frequent ones, leaves most parts of a route as they are. So each
     kind of part is remembered by the values that it is made of: the front listener, the replicas' cluster, the front's
-    route configuration, what belongs to a remote backend, and the backends themselves, which routes share. All of them
-    are some ten kilobytes for a route with a remote backend. Each kind has 4,096 entries at most; the one that was used
-    least recently goes for a new one, and all of them go with the translator. With more routes than that a change costs
-    what a new route costs, and nothing else.
+    route configuration, what belongs to a remote backend, the failover, and the backends themselves, which routes
+    share. All of them are some ten kilobytes for a route with a remote backend. Each kind has 4,096 entries at most;
+    the one that was used least recently goes for a new one, and all of them go with the translator. With more routes
+    than that, a change may cost what a new route costs, and nothing else.
     """
 
     def __init__(self, settings: EnvoySettings) -> None:
         self._envoys = settings.envoys
-        self._clusters = clusters = Clusters(settings.timing)
-        self._listeners = listeners = Listeners(settings.address, settings.access_log)
+        self._clusters = Clusters(settings.timing)
+        self._listeners = Listeners(settings.address, settings.access_log)
         self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
         self._routing = Routing()
         remembered = lru_cache(_REMEMBERED)
-        self._local_cluster = remembered(clusters.local)
-        self._front_listener = remembered(listeners.front)
-        self._leg = remembered(self._leg_resources)
-        self._failover = remembered(self._failover_resources)
-        self._divided_routes = remembered(self._divided_template)
-        self._routes = remembered(self._front_routes)
+        self._local_cluster = remembered(self._clusters.local)
+        self._front_listener = remembered(self._listeners.front)
+        self._remote_side = remembered(self._build_remote_side)
+        self._leg = remembered(self._build_leg)
+        self._failover = remembered(self._build_failover)
+        self._template = remembered(self._write_template)
+        self._front_route = remembered(self._write_front_route)
 
     def resources(
         self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], envoys: int | None = None
@@ -56,39 +65,44 @@ class Translator:
         route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
         see `secret_resources`.
         """
-        legs = tuple(Leg(remote, backend_name(key, remote)) for remote in route.remotes)
+        legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
         limits = _limits(route, replicas, envoys or self._envoys)
-        is_limited = limits.requests is not None
-        cluster = names.local_cluster(key)
+        shares, cluster = route.shares, names.local_cluster(key)
+        leaving = tuple([one.name for one in shares.remotes if one.percent])
+        side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
+        # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
+        front = (
+            self._template(key, legs, leaving[0], limits).filled(shares.local)
+            if shares.local and len(leaving) == 1
+            else self._front_route(key, legs, shares, limits)
+        )
         return (
             self._local_cluster(key, route.local.health_check, is_alone=not legs),
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas)),
-            *self._remote_side(key, legs, is_limited=is_limited),
+            *side.resources,
             self._front_listener(key, route.port),
-            Resource.of(
-                ROUTE,
-                names.route_configuration(key),
-                self._front_body(key, route.shares, legs, limits),
-                _required_by_front(key, route.shares, legs, is_limited=is_limited),
-            ),
+            Resource.of(ROUTE, names.route_configuration(key), front, side.required),
         )
 
-    def _remote_side(self, key: RouteKey, legs: Sequence[Leg], *, is_limited: bool) -> tuple[Resource, ...]:
-        """Build what stands behind the replicas. How many requests they take does not matter to it."""
-        if not legs:
-            return ()
-        direct = tuple(is_direct(leg.remote, is_limited=is_limited) for leg in legs)
-        failover = self._failover(key, tuple(leg.remote.name for leg in legs), direct)
-        if len(legs) == 1:
-            return (*self._leg(key, legs[0], direct[0]), *failover)
-        # Two of them may get their tokens at one endpoint.
-        found = {
-            one.key: one for leg, at_once in zip(legs, direct, strict=True) for one in self._leg(key, leg, at_once)
-        }
-        return (*found.values(), *failover)
+    def _build_remote_side(
+        self, key: RouteKey, legs: tuple[Leg, ...], leaving: tuple[str, ...], is_limited: bool, stays: bool
+    ) -> _RemoteSide:
+        """Build what stands behind the replicas. How many requests they take does not matter to it.
 
-    def _leg_resources(self, key: RouteKey, leg: Leg, is_direct: bool) -> tuple[Resource, ...]:
+        `leaving` names the remote backends that get a share, `stays` tells whether the replicas get one.
+        """
+        required = frozenset(_required_by_front(key, legs, leaving, is_limited=is_limited, stays=stays))
+        if not legs:
+            return _RemoteSide((), required)
+        direct = tuple(is_direct(leg.remote, is_limited=is_limited) for leg in legs)
+        # Two of them may get their tokens at one endpoint.
+        own = {one.key: one for leg, at_once in zip(legs, direct, strict=True) for one in self._leg(key, leg, at_once)}
+        return _RemoteSide(
+            (*own.values(), *self._failover(key, tuple(leg.remote.name for leg in legs), direct)), required
+        )
+
+    def _build_leg(self, key: RouteKey, leg: Leg, is_direct: bool) -> tuple[Resource, ...]:
         """Build what belongs to one remote backend of a route alone, or to the backend itself."""
         remote = leg.remote
         return (
@@ -103,7 +117,7 @@ class Translator:
             *([self._clusters.fallback(key, remote.name, changed_headers(remote))] if is_direct else []),
         )
 
-    def _failover_resources(
+    def _build_failover(
         self, key: RouteKey, remotes: tuple[str, ...], direct: tuple[bool, ...]
     ) -> tuple[Resource, ...]:
         """Build the clusters that put one side behind the other, and the way back of what was sent out directly.
@@ -123,21 +137,14 @@ class Translator:
                 for name, own, at_once in zip(remotes, all_remote, direct, strict=True)
                 if not at_once
             ),
-            *([self._listeners.to_local(key)] if any(direct) else []),
+            *([self._listeners.to_local(key, len(remotes))] if any(direct) else []),
         )
 
-    def _front_body(self, key: RouteKey, shares: Shares, legs: tuple[Leg, ...], limits: LocalLimits) -> bytes:
-        """Serialise the front's route configuration, from its template if all that a new split changes is a number."""
-        leaving = [one.name for one in shares.remotes if one.percent]
-        if shares.local and len(leaving) == 1:
-            return self._divided_routes(key, leaving[0], legs, limits).filled(shares.local)
-        return self._routes(key, shares, legs, limits)
+    def _write_template(self, key: RouteKey, legs: tuple[Leg, ...], remote: str, limits: LocalLimits) -> Template:
+        return Template.of(lambda local: self._write_front_route(key, legs, Shares.of({remote: 100 - local}), limits))
 
-    def _divided_template(self, key: RouteKey, remote: str, legs: tuple[Leg, ...], limits: LocalLimits) -> Template:
-        return Template.of(lambda local: self._front_routes(key, Shares.of({remote: 100 - local}), legs, limits))
-
-    def _front_routes(self, key: RouteKey, shares: Shares, legs: tuple[Leg, ...], limits: LocalLimits) -> bytes:
-        return encoded(self._routing.front(key, shares, legs, limits))
+    def _write_front_route(self, key: RouteKey, legs: tuple[Leg, ...], shares: Shares, limits: LocalLimits) -> bytes:
+        return encoded(self._routing.front(key, legs, shares, limits))
 
 
 def _limits(route: Route, replicas: tuple[Replica, ...], envoys: int) -> LocalLimits:
@@ -145,12 +152,14 @@ def _limits(route: Route, replicas: tuple[Replica, ...], envoys: int) -> LocalLi
     if not route.remotes:
         return LocalLimits()
     each = route.local.max_requests_per_replica
+    if each is None:
+        return LocalLimits(route.local.first_byte_timeout)
     ready = sum(replica.ready for replica in replicas)
-    return LocalLimits(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys) if each else None)
+    return LocalLimits(route.local.first_byte_timeout, limit_of_one_envoy(each, ready, envoys))
 
 
 def _required_by_front(
-    key: RouteKey, shares: Shares, legs: Sequence[Leg], *, is_limited: bool
+    key: RouteKey, legs: Sequence[Leg], leaving: Sequence[str], *, is_limited: bool, stays: bool
 ) -> Iterator[ResourceKey]:
     """List what stands behind the names in the front's route configuration.
 
@@ -164,7 +173,6 @@ def _required_by_front(
     if not legs:
         return
     yield ResourceKey(CLUSTER, names.local_first_cluster(key))
-    leaving = {one.name for one in shares.remotes if one.percent}
     for index, (remote, backend) in enumerate(legs):
         yield ResourceKey(CLUSTER, names.remote_cluster(key, remote.name))
         yield ResourceKey(LISTENER, names.remote_listener(key, remote.name))
@@ -172,6 +180,6 @@ def _required_by_front(
             yield ResourceKey(CLUSTER, backend)
             yield ResourceKey(CLUSTER, names.fallback_cluster(key, remote.name))
             yield ResourceKey(LISTENER, names.local_listener(key))
-        elif remote.name in leaving or (index == 0 and is_limited and shares.local):
+        elif remote.name in leaving or (index == 0 and is_limited and stays):
             # What finds the replicas full goes to the first of them.
             yield ResourceKey(CLUSTER, names.remote_first_cluster(key, remote.name))

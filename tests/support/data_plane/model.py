@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Split
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
@@ -24,6 +24,8 @@ class Wanted:
     away: int = 0
     """Percent that goes to the remote."""
     remote: bool = True
+    other_remotes: tuple[tuple[str, int], ...] = ()
+    """Remote backends besides, all of them at the one of the backends: their names, and what each gets of `away`."""
     replicas: tuple[Replica, ...] | None = None
     """None for all that the backends have."""
     check: HttpCheck | None = None
@@ -104,9 +106,10 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
         answer_timeout=wanted.answer_timeout,
         retries=wanted.retries,
     )
-    return Route.between(
+    others = dict(wanted.other_remotes)
+    return Route(
         port=int(model.url.rpartition(":")[2].strip("/")),
-        split=Split.away(wanted.away),
+        shares=Shares.of({remote.name: wanted.away - sum(others.values()), **others}),
         local=LocalBackend(
             namespace="ns",
             service=model.key.name,
@@ -114,5 +117,8 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
             first_byte_timeout=wanted.first_byte_timeout,
             max_requests_per_replica=wanted.limit,
         ),
-        remote=remote if wanted.remote else None,
+        remotes=(
+            *([remote] if wanted.remote else []),
+            *(remote.model_copy(update={"name": name, "host": remote_host}) for name in others),
+        ),
     )

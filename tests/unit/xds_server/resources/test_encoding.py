@@ -221,4 +221,4 @@ def test_the_route_of_every_split_is_as_it_is_authored(headers):
         route = a_route(remote, away=away)
         built = translator.resources(A, route, ready("10.0.0.1"))
         (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "model/default/a"))
-        assert found.body == encoded(Routing().front(A, route.shares, [leg], LocalLimits()))
+        assert found.body == encoded(Routing().front(A, [leg], route.shares, LocalLimits()))
