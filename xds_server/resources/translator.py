@@ -36,7 +36,7 @@ class Translator:
     A change of the shares or of the replicas, the most frequent ones, leaves most parts of a route as they are. So each
     kind of part is remembered by the values that it is made of: the front listener, the replicas' cluster, the front's
     route configuration, what belongs to a remote backend, the failover, and the backends themselves, which routes
-    share. All of them are some ten kilobytes for a route with a remote backend. Each kind has 4,096 entries at most;
+    share. All of them are about 20 kB for a route with a remote backend. Each kind has 4,096 entries at most;
     the one that was used least recently goes for a new one, and all of them go with the translator. With more routes
     than that, a change may cost what a new route costs, and nothing else.
     """
@@ -66,7 +66,7 @@ class Translator:
         see `secret_resources`.
         """
         legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
-        limits = _limits(route, replicas, envoys or self._envoys)
+        limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
         shares, cluster = route.shares, names.local_cluster(key)
         leaving = tuple([one.name for one in shares.remotes if one.percent])
         side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
