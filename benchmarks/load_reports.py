@@ -6,7 +6,6 @@ An Envoy reports every second on every cluster it has, busy or not, with its who
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 import time
@@ -23,6 +22,7 @@ from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names
+from xds_server.resources.model import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.load_reporting.wire import parse_load_request
@@ -76,16 +76,19 @@ def _merge(fleet: FleetLoads, told: bytes) -> None:
 def _serving() -> Loads:
     loads = Loads()
     for model in MODELS:
-        host = f"{model.name}.example"
-        remote = Remote(host=host, port=80, authority=host)
         local = LocalBackend(namespace=model.namespace, service=model.name)
-        route = Route.between(port=80, split=Split.away(50), local=local, remote=remote)
-        loads.take(model, route, [ResourceKey(CLUSTER, _backend(model))])
+        route = Route.between(port=80, split=Split.away(50), local=local, remote=_remote(model))
+        loads.set_route(model, route, [ResourceKey(CLUSTER, _backend(model))])
     return loads
 
 
+def _remote(model: RouteKey) -> Remote:
+    host = f"{model.name}.example"
+    return Remote(host=host, port=80, authority=host)
+
+
 def _backend(model: RouteKey) -> str:
-    return names.backend_cluster(hashlib.blake2b(model.name.encode(), digest_size=16).hexdigest())
+    return backend_name(model, _remote(model))
 
 
 def _report(busy: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What this replica of the xDS server says of its models, and to whom."""
+"""What this replica of the xDS server reports of its routes, and the readers that follow it."""
 
 from __future__ import annotations
 
@@ -15,73 +15,71 @@ from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
 from xds_server.stream.server.clients import Holding
 
 
-class Served(Protocol):
-    """What is served: see `Delivery`."""
+class PublishedRoutes(Protocol):
+    """What is published: see `Publisher`."""
 
-    def models(self) -> Iterable[RouteKey]:
-        """List the models that have a route."""
+    def routes(self) -> Iterable[RouteKey]:
+        """List the routes that are published."""
 
-    def route(self, model: RouteKey) -> Route | None:
-        """Return the route that was last published for a model."""
+    def route(self, key: RouteKey) -> Route | None:
+        """Return a route as it was last published."""
 
-    def versions(self, model: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
-        """List what was last published for a model."""
+    def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
+        """List what was last published for a route."""
 
-    def problems(self, model: RouteKey) -> tuple[str, ...]:
-        """Say what could not be resolved for a model."""
+    def problems(self, key: RouteKey) -> tuple[str, ...]:
+        """Say what could not be resolved for a route."""
 
 
-class Clients(Protocol):
-    """Who was served what: see `XdsServer`."""
+class ConnectedClients(Protocol):
+    """Who was sent what: see `XdsServer`."""
 
     def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
         """Return for each client which of these resource versions it has not ACKed."""
 
 
-class Remotes(Protocol):
-    """What remote backends are found to be: see `Checks`."""
+class RemoteReports(Protocol):
+    """The health of remote backends: see `HealthChecks`."""
 
-    def report(self, model: RouteKey, remote: Remote) -> RemoteReport | None:
-        """Report on the backend of a model, by its route; None when nobody checks it."""
+    def report(self, key: RouteKey, remote: Remote) -> RemoteReport | None:
+        """Report on a remote backend of a route; None when nobody checks it."""
 
 
 class _Unchecked:
-    def report(self, model: RouteKey, remote: Remote) -> RemoteReport | None:
+    def report(self, key: RouteKey, remote: Remote) -> RemoteReport | None:
         return None
 
 
-UNCHECKED: Remotes = _Unchecked()
+UNCHECKED: RemoteReports = _Unchecked()
 """No remote backend is checked."""
 
 
 class Reports:
-    """The reports of this replica, and the readers that follow them."""
+    """The reports of this replica, as things are now, and the readers that follow them."""
 
     def __init__(
         self,
-        served: Served,
-        clients: Clients,
+        published: PublishedRoutes,
+        clients: ConnectedClients,
         loads: Loads | None = None,
-        remotes: Remotes = UNCHECKED,
+        remotes: RemoteReports = UNCHECKED,
         timing: ReportTiming = REAL.reports,
     ) -> None:
         self.timing = timing
-        self._served = served
+        self._published = published
         self._clients = clients
         self._loads = loads or Loads()
         self._remotes = remotes
-        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()  # One that nobody holds needs nothing.
+        self._readers: weakref.WeakSet[ReportReader] = weakref.WeakSet()  # One that nobody holds needs nothing.
 
-    def report(self, model: RouteKey) -> RouteReport:
-        """Report on one model as things are now; debug clients and those that just joined do not count."""
-        route = self._served.route(model)
+    def report(self, key: RouteKey) -> RouteReport:
+        """Report on one route; debug clients and those that just joined do not count."""
+        route = self._published.route(key)
         if route is None:
-            return RouteReport(
-                kind=model.kind, namespace=model.namespace, name=model.name, connected=len(self._envoys(()))
-            )
-        versions = tuple(self._served.versions(model))
+            return RouteReport(kind=key.kind, namespace=key.namespace, name=key.name, connected=len(self._envoys(())))
+        versions = tuple(self._published.versions(key))
         envoys = self._envoys(versions)
-        keys = {key for key, _ in versions}
+        keys = {one for one, _ in versions}
         refused = (
             f"{envoy.client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: "
             f"{refusal.message.strip()}"
@@ -90,14 +88,14 @@ class Reports:
             if refusal.key in keys
         )
         return RouteReport(
-            kind=model.kind,
-            namespace=model.namespace,
-            name=model.name,
+            kind=key.kind,
+            namespace=key.namespace,
+            name=key.name,
             route=route.digest,
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
-            refusals=(*self._served.problems(model), *_strangers(envoys, keys), *refused),
-            remotes=tuple(one for remote in route.remotes if (one := self._remotes.report(model, remote))),
+            refusals=(*self._published.problems(key), *_without_secrets(envoys, keys), *refused),
+            remotes=tuple(one for remote in route.remotes if (one := self._remotes.report(key, remote))),
         )
 
     def replica(self, now: float) -> ReplicaReport:
@@ -109,26 +107,24 @@ class Reports:
         """Begin to read what load the Envoys report."""
         return LoadReader(self._loads)
 
+    def follow(self) -> ReportReader:
+        """Begin to read: everything first, then what changes."""
+        reader = ReportReader(self)
+        self._readers.add(reader)
+        reader.look_again(self._published.routes())
+        return reader
+
+    def look_again(self, routes: Iterable[RouteKey] | None) -> None:
+        """Something changed for these routes; None: for all of them."""
+        changed = frozenset(self._published.routes() if routes is None else routes)
+        for reader in self._readers:
+            reader.look_again(changed)
+
     def _envoys(self, versions: Iterable[tuple[ResourceKey, str]]) -> list[Holding]:
         return [one for one in self._clients.holds(versions) if one.client.initialised and not one.client.is_debug]
 
-    def follow(self) -> Reader:
-        """Begin to read: everything first, then what changes."""
-        reader = Reader(self)
-        self._readers.add(reader)
-        reader.look_at(self._served.models())
-        return reader
 
-    def look_again(self, models: Iterable[RouteKey] | None) -> None:
-        """Something changed for these models; None: for all of them."""
-        for model in models or ():
-            self._loads.take(model, self._served.route(model), (key for key, _ in self._served.versions(model)))
-        changed = frozenset(self._served.models() if models is None else models)
-        for reader in self._readers:
-            reader.look_at(changed)
-
-
-def _strangers(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterator[str]:
+def _without_secrets(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterator[str]:
     """Name the Envoys that wait for secrets they will not be given."""
     if any(key.type_url == SECRET for key in keys):
         for envoy in envoys:
@@ -136,39 +132,39 @@ def _strangers(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterat
                 yield f"{envoy.client.node_id} is given no secrets: it does not carry the node token"
 
 
-class Reader(AsyncIterator[tuple[RouteReport, ...]]):
+class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
     """One reader: gets each report that differs from the one it got last, the newest state only."""
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
         self._due: set[RouteKey] = set()
-        self._told: dict[RouteKey, RouteReport] = {}
-        self._news = asyncio.Event()
-        self._first = True
+        self._sent: dict[RouteKey, RouteReport] = {}
+        self._wake = asyncio.Event()
+        self._is_first = True
 
-    def look_at(self, models: Iterable[RouteKey]) -> None:
-        """Report on these models again, if there is anything new."""
-        self._due.update(models)
-        self._news.set()
+    def look_again(self, routes: Iterable[RouteKey]) -> None:
+        """Report on these routes again, if there is anything new."""
+        self._due.update(routes)
+        self._wake.set()
 
     async def __anext__(self) -> tuple[RouteReport, ...]:
         while True:
-            await self._news.wait()
-            if not self._first:
+            await self._wake.wait()
+            if not self._is_first:
                 await asyncio.sleep(self._reports.timing.gathering)
-            self._news.clear()
+            self._wake.clear()
             due, self._due = self._due, set()
-            reports = tuple(report for model in sorted(due) if (report := self._changed(model)))
-            if reports or self._first:
-                self._first = False
+            reports = tuple(report for key in sorted(due) if (report := self._changed(key)))
+            if reports or self._is_first:
+                self._is_first = False
                 return reports
 
-    def _changed(self, model: RouteKey) -> RouteReport | None:
-        report = self._reports.report(model)
-        if report == self._told.get(model):
+    def _changed(self, key: RouteKey) -> RouteReport | None:
+        report = self._reports.report(key)
+        if report == self._sent.get(key):
             return None
         if report.route:
-            self._told[model] = report
+            self._sent[key] = report
         else:
-            self._told.pop(model, None)
+            self._sent.pop(key, None)
         return report

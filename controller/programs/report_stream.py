@@ -8,7 +8,7 @@ from aiohttp import web
 
 from controller.api.contract.reports import PATH, RouteReport
 from controller.api.timing import REAL, ReportTiming
-from xds_server.reports import Reader, Reports
+from xds_server.reports import ReportReader, Reports
 
 
 def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tuple[web.RouteDef, ...]:
@@ -26,7 +26,7 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
     return (web.get(PATH, stream),)
 
 
-async def _read(reader: Reader, longest: float) -> tuple[RouteReport, ...]:
+async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:
     """Read what is new of the models, nothing after the longest wait: loads are looked at by then."""
     try:
         async with asyncio.timeout(longest):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,22 +32,15 @@ from controller.programs.configuration import ConfigurationFileError, read_confi
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.local_reports import LocalLoads, LocalReports
 from controller.programs.metrics import DecisionMetrics
-from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
 from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
-from xds_server.loads.loads import Loads
-from xds_server.loads.metrics import LoadMetrics
-from xds_server.reports import UNCHECKED, Reports
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.credentials import OwnSecrets
-from xds_server.routes.delivery import Delivery
-from xds_server.stream.server.clients import ClientEvent, carrying
-from xds_server.stream.server.server import AddressInUseError, XdsServer
+from xds_server.stream.server.server import AddressInUseError
 
 logger = logging.getLogger(__name__)
 
@@ -110,47 +103,44 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(options.state.lock(options.directory))
 
-        def look_again(event: ClientEvent) -> None:
-            """Look at the models that an Envoy said something about; at all of them when one comes or goes."""
-            if event.kind == "connected":
-                delivery.gateway_size.connected(len(carrying(server.clients())))
-            controller.look_again(_models(delivery.models_with(event.keys) if event.keys else delivery.models()))
-
-        loads = Loads(timing.reports)
-        server = XdsServer(token, look_again, registry, loads, timing.streams)
-        LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
+        control_plane = ControlPlane(
+            store,
+            ControlPlaneOptions(
+                node_token=token,
+                envoys=options.envoys,
+                access_log=AccessLog(options.access_log),
+                default_remote=configuration.default_remote_backend,
+                health_checks=options.remote_checks,
+                timing=timing,
+            ),
+            registry,
+        )
         try:
-            xds_port = await server.start(str(options.xds_address))
+            xds_port = await control_plane.start(str(options.xds_address))
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
-        stack.push_async_callback(server.stop, timing.shutdown)
+        stack.push_async_callback(control_plane.stop, timing.shutdown)
         models = Cache()
-        own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        settings = EnvoySettings(envoys=options.envoys, access_log=AccessLog(options.access_log), timing=timing.gateway)
-        delivery = Delivery(store, server, settings, own)
-        way, traffic = way_for(configuration, timing.checks), ReportedTraffic(loads)
-        checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
-        reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
         controller = Controller(
             store,
             Dependencies(
-                proxies=LocalReports(reports),
+                proxies=LocalReports(control_plane.reports),
                 clock=lambda: datetime.now(UTC),
                 on_decision=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
-                loads=LocalLoads(reports, asyncio.get_running_loop().time, timing.reports),
+                loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
                 limits=timing.writes,
                 timing=timing.statuses,
             ),
         )
 
-        def delivered(looked_at: Iterable[RouteKey]) -> None:
-            reports.look_again(looked_at)
-            controller.look_again(_models(looked_at))
+        def look_again(routes: frozenset[RouteKey] | None) -> None:
+            changed = control_plane.publisher.routes() if routes is None else routes
+            controller.look_again(frozenset(ObjectRef(*key) for key in changed))
 
-        delivery.observer = checks.before(delivered) if checks else delivered
+        control_plane.subscribe(look_again)
         admin = Admin(
-            not_ready=lambda: None if delivery.published else "the folder has not been read yet",
+            not_ready=lambda: None if control_plane.published else "the folder has not been read yet",
             metrics=registry,
             routes=[
                 report_route(
@@ -169,9 +159,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             await stack.enter_async_context(store)
         except OSError as error:
             raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
-        tasks = start_tasks(stack, controller.run(), delivery.run(), _mirror(store, models))
-        if checks:
-            tasks += start_tasks(stack, checks.run())
+        tasks = start_tasks(stack, controller.run(), control_plane.run(), _mirror(store, models))
         if options.with_envoy:
             # On its own, so that it is the first to stop: while it drains, the others still serve it.
             tasks += start_tasks(stack, _envoy(options, token, xds_port, at_once).run())
@@ -200,6 +188,3 @@ async def _mirror(store: DirectoryStore, models: Cache) -> None:
     async for batch in store.watch([_MODEL]):
         models.apply(batch)
 
-
-def _models(models: Iterable[RouteKey]) -> frozenset[ObjectRef]:
-    return frozenset(ObjectRef(*model) for model in models)

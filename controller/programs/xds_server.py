@@ -19,21 +19,15 @@ from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import StoreMetrics
-from controller.programs.remote_checks import ReportedTraffic, checks_for, way_for
 from controller.programs.report_stream import report_routes
 from controller.programs.state import NodeTokenError, read_node_token
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from controller.store.protocol import ConfigurationError
-from xds_server.loads.loads import Loads
-from xds_server.loads.metrics import LoadMetrics
-from xds_server.reports import UNCHECKED, Reports
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.credentials import OwnSecrets
-from xds_server.routes.delivery import KINDS, Delivery
-from xds_server.stream.server.clients import ClientEvent, carrying
-from xds_server.stream.server.server import AddressInUseError, XdsServer
+from xds_server.routes.index import KINDS
+from xds_server.stream.server.server import AddressInUseError
 
 logger = logging.getLogger(__name__)
 
@@ -81,38 +75,34 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         store = KubeStore(client, KINDS, configuration.namespaces, also=also)
         StoreMetrics(registry, client, store)
 
-        def look_again(event: ClientEvent) -> None:
-            if event.kind == "connected":
-                delivery.gateway_size.connected(len(carrying(server.clients())))
-            reports.look_again(delivery.models_with(event.keys) if event.keys else None)
-
-        loads = Loads(timing.reports)
-        server = XdsServer(token, look_again, registry, loads, timing.streams)
-        LoadMetrics(registry, loads, asyncio.get_running_loop().time, lambda: carrying(server.clients()))
-        own = OwnSecrets(configuration.default_remote_backend, version_key=token.encode())
-        log = AccessLog(options.access_log)
-        settings = EnvoySettings(options.gateway_address, access_log=log, timing=timing.gateway)
-        delivery = Delivery(store, server, settings, own, admit_pods)
-        delivery.gateway_service = service
-        traffic = ReportedTraffic(loads)
-        way = way_for(configuration, timing.checks, admit_pods)
-        checks = checks_for(delivery, way, registry, traffic) if options.remote_checks else None
-        reports = Reports(delivery, server, loads, checks or UNCHECKED, timing.reports)
-        delivery.observer = checks.before(reports.look_again) if checks else reports.look_again
+        control_plane = ControlPlane(
+            store,
+            ControlPlaneOptions(
+                node_token=token,
+                gateway_address=options.gateway_address,
+                gateway_service=service,
+                access_log=AccessLog(options.access_log),
+                default_remote=configuration.default_remote_backend,
+                guard=admit_pods,
+                health_checks=options.remote_checks,
+                timing=timing,
+            ),
+            registry,
+        )
         try:
-            xds_port = await server.start(str(options.xds_address))
+            xds_port = await control_plane.start(str(options.xds_address))
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
-        stack.push_async_callback(server.stop, timing.shutdown)
+        stack.push_async_callback(control_plane.stop, timing.shutdown)
         admin = Admin(
-            not_ready=lambda: store.not_ready() or (None if delivery.published else "nothing was published yet"),
+            not_ready=lambda: store.not_ready() or (None if control_plane.published else "nothing was published yet"),
             metrics=registry,
-            routes=report_routes(reports, timing.reports),
+            routes=report_routes(control_plane.reports, timing.reports),
             shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
         await stack.enter_async_context(store)
-        tasks = start_tasks(stack, delivery.run(), *([checks.run()] if checks else []))
+        tasks = start_tasks(stack, control_plane.run())
         logger.info(
             "serving",
             extra={

@@ -1,11 +1,13 @@
 """From a folder of Kubernetes objects to what comes of them, through the code that serves in earnest.
 
-The store is in memory, the clock stands still, and one Envoy acknowledges everything.
+The store is in memory, the clock stands still, and one Envoy acknowledges everything. That the running server publishes
+what is translated here is shown in `test_published`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +24,11 @@ from controller.store.objects import ObjectRef, StoredObject
 from tests.support.proxies import AllProgrammed
 from tests.support.resources import decoded
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.credentials import MODEL, OwnSecrets
-from xds_server.routes.delivery import Delivery
-from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ENDPOINT, LISTENER, ROUTE, SECRET, ResourceKey, Snapshot
+from xds_server.routes.credentials import ServerSecrets
+from xds_server.routes.index import ROUTE_KINDS
+from xds_server.routes.translation import ServingOptions
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
+from xds_server.translate import translate
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "routes": ROUTE, "secrets": SECRET}
@@ -33,22 +36,23 @@ FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "rou
 RARE = frozenset({"secrets"})
 
 
-class LastSnapshot:
-    """A publisher that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.snapshot: Snapshot = EMPTY
-
-    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey]) -> None:
-        self.snapshot = snapshot
-
-
 @dataclass(frozen=True)
 class Result:
-    """The status of every model, and the snapshot that an Envoy gets."""
+    """The objects of a store once a controller has decided on them, and the snapshot that an Envoy gets."""
 
-    statuses: dict[str, Any]
-    snapshot: Snapshot
+    objects: tuple[StoredObject, ...]
+    options: ServingOptions
+
+    @property
+    def statuses(self) -> dict[str, Any]:
+        """The status of every object that may have a route."""
+        routed = (one for one in self.objects if one.ref.kind in ROUTE_KINDS)
+        return {f"{one.ref.namespace}/{one.ref.name}": dict(one.status) for one in routed}
+
+    @functools.cached_property
+    def snapshot(self) -> Snapshot:
+        """What an Envoy gets."""
+        return translate(self.objects, self.options).gateway
 
     def files(self) -> dict[str, str]:
         """Render the files that a case expects, by name."""
@@ -70,7 +74,7 @@ async def result_of(case: Path) -> Result:
     ]
     config = case / "config.yaml"
     configuration = parse(Configuration, yaml.safe_load(config.read_text())) if config.exists() else Configuration()
-    store, published = MemoryStore(objects), LastSnapshot()
+    store = MemoryStore(objects)
     controller = Controller(
         store,
         Dependencies(
@@ -80,19 +84,13 @@ async def result_of(case: Path) -> Result:
             default_remote=configuration.default_remote_backend,
         ),
     )
-    running = [
-        asyncio.create_task(controller.run()),
-        asyncio.create_task(
-            Delivery(store, published, EnvoySettings(), OwnSecrets(configuration.default_remote_backend)).run()
-        ),
-    ]
+    running = asyncio.create_task(controller.run())
     await settled()
-    for task in running:
-        assert not task.done(), task.result()
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    models = [one.ref for one in objects if one.ref.kind == MODEL]
-    return Result({f"{ref.namespace}/{ref.name}": dict(store[ref].status) for ref in models}, published.snapshot)
+    assert not running.done(), running.result()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    secrets = ServerSecrets(configuration.default_remote_backend)
+    return Result(tuple(store[one.ref] for one in objects), ServingOptions(secrets=secrets))
 
 
 def _stored(raw: dict[str, Any], index: int) -> StoredObject:

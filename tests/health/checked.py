@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from tests.health.servers import Authority, Names, way_by
-from xds_server.health.backend import Backend, Place, TokenRequest, Trust
-from xds_server.health.connection import Way
+from tests.health.servers import Authority, Names, connector_by
+from xds_server.health.backend import Address, Backend, TokenRequest, Trust
+from xds_server.health.connection import Connector
 from xds_server.health.outcome import Outcome
 from xds_server.health.probe import Probe
 
@@ -15,12 +15,12 @@ LOOPBACK = Names(models__test="127.0.0.1")
 
 
 def backend(port: int, path: str = "", trust: Trust | None = None, token: TokenRequest | None = None) -> Backend:
-    return Backend("backend/x", Place(NAME, port), f"{NAME}:{port}", trust, token, path)
+    return Backend("backend/x", Address(NAME, port), f"{NAME}:{port}", trust, token, path)
 
 
 def trusting(authority: Authority, shown: str | None = None, server_name: str = NAME) -> Trust:
     return Trust(server_name, SecretStr(authority.pem), SecretStr(shown) if shown else None)
 
 
-async def found(one: Backend, way: Way | None = None) -> Outcome | None:
-    return await Probe(one, way or way_by(LOOPBACK)).check()
+async def found(one: Backend, connector: Connector | None = None) -> Outcome | None:
+    return await Probe(one, connector or connector_by(LOOPBACK)).check()

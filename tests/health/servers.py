@@ -14,8 +14,8 @@ import trustme
 from controller.api.timing import REAL, CheckTiming
 from tests.support.network import unused_port
 from xds_server.health import outcome
-from xds_server.health.backend import Place
-from xds_server.health.connection import Way
+from xds_server.health.backend import Address
+from xds_server.health.connection import Connector
 
 
 class Names:
@@ -25,17 +25,17 @@ class Names:
         self.addresses_of = {name.replace("__", "."): text.split() for name, text in addresses.items()}
         self.asked: list[str] = []
 
-    async def addresses(self, place: Place):
-        self.asked.append(place.host)
-        if place.host not in self.addresses_of:
-            raise outcome.not_resolved(place.host, "Name or service not known")
-        return [(socket.AF_INET, (address, place.port)) for address in self.addresses_of[place.host]]
+    async def addresses(self, address: Address):
+        self.asked.append(address.host)
+        if address.host not in self.addresses_of:
+            raise outcome.not_resolved(address.host, "Name or service not known")
+        return [(socket.AF_INET, (one, address.port)) for one in self.addresses_of[address.host]]
 
 
-def way_by(names: Names, timing: CheckTiming = REAL.checks, **refused: str) -> Way:
+def connector_by(names: Names, timing: CheckTiming = REAL.checks, **refused: str) -> Connector:
     """Connect by these names; `refused` are addresses, dots written as "_", that nothing may be sent to, and why."""
     forbidden = {address.replace("_", "."): why for address, why in refused.items()}
-    return Way(names, lambda host, address: forbidden.get(address), timing)
+    return Connector(names, lambda host, address: forbidden.get(address), timing)
 
 
 class Authority:

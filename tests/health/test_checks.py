@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry
@@ -13,11 +14,12 @@ from pydantic import SecretStr
 from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import HttpCheck
 from controller.api.timing import CheckTiming
-from tests.health.servers import Names, Talker, answer, way_by
+from tests.health.servers import Names, Talker, answer, connector_by
 from tests.support.routes import A, B, a_remote, with_token
 from tests.support.waiting import PATIENCE, until
-from xds_server.health.checks import CheckMetrics, Checks
-from xds_server.health.judgement import NO_TRAFFIC, Counts
+from xds_server.health.checks import CheckInputs, CheckMetrics, HealthChecks
+from xds_server.health.judgement import NO_TRAFFIC
+from xds_server.loads.loads import Answers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HUSH = "hush-hush"
@@ -25,32 +27,23 @@ CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=5))
 LOOPBACK = Names(remote__example="127.0.0.1")
 
 
-class Served:
-    """The remote sides of models, by model."""
-
-    def __init__(self):
-        self.remotes = {}
-
-    def remote(self, model):
-        return self.remotes.get(model)
-
-
 class Running:
-    """Checks that run, and whom they told of what."""
+    """Checks that run, and the routes that they found something new of, each time with how many checks had failed."""
 
-    def __init__(self, way, traffic):
-        self.served, self.registry = Served(), CollectorRegistry()
-        self.checks = Checks(self.served, way, lambda: NOW, CheckMetrics(self.registry), traffic)
-        self.told = []
-        self.look = self.checks.before(lambda models: self.told.append(frozenset(models)))
+    def __init__(self, connector, traffic):
+        self.registry, self.changes, self.errors_by_then = CollectorRegistry(), [], []
+        inputs = CheckInputs(connector, lambda: NOW, random.random, traffic)
+        self.checks = HealthChecks(inputs, CheckMetrics(self.registry), self.changed)
 
-    def serve(self, model, remote, values=None):
-        self.served.remotes[model] = (remote, values or {})
-        self.look([model])
+    def changed(self, routes):
+        self.changes.append(routes)
+        self.errors_by_then.append(self.errors)
+
+    def serve(self, model, *remotes, values=None):
+        self.checks.set_remotes(model, [(remote, values or {}) for remote in remotes])
 
     def withdraw(self, model):
-        del self.served.remotes[model]
-        self.look([model])
+        self.checks.set_remotes(model, ())
 
     async def found(self, model, remote, reason, within=PATIENCE):
         """Wait until the backend of a model is judged so; its report."""
@@ -77,8 +70,8 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(way=None, traffic=NO_TRAFFIC):
-    one = Running(way or way_by(LOOPBACK), traffic)
+async def running(connector=None, traffic=NO_TRAFFIC):
+    one = Running(connector or connector_by(LOOPBACK), traffic)
     task = asyncio.create_task(one.checks.run())
     await asyncio.sleep(0)
     try:
@@ -104,13 +97,13 @@ async def test_a_new_backend_is_checked_at_once_and_every_model_of_it_is_told():
         assert (report.healthy, report.backend, report.since) == (False, first.digest, NOW)
         assert report.message == "seen from the xDS server: GET /healthz answers 503"
         assert one.checks.report(B, second).backend == second.digest
-        assert (one.told[-1], talker.connections, one.count) == (frozenset((A, B)), 1, 1)
+        assert (one.changes[-1], talker.connections, one.count) == (frozenset((A, B)), 1, 1)
         assert one.metric("beamlit_remote_checks_total", reason="ErrorAnswer") == 1
 
 
 async def test_what_was_there_before_it_runs_is_checked_too():
     async with Talker(answer(200)).listening() as port:
-        one = Running(way_by(LOOPBACK), NO_TRAFFIC)
+        one = Running(connector_by(LOOPBACK), NO_TRAFFIC)
         one.serve(A, over(port))
         task = asyncio.create_task(one.checks.run())
         await one.found(A, over(port), "Answering")
@@ -121,7 +114,7 @@ async def test_a_change_that_is_none_of_the_backends_is_no_reason_for_a_check():
     async with Talker(answer(200)).listening() as port, running() as one:
         one.serve(A, over(port))
         await one.found(A, over(port), "Answering")
-        one.look([A])
+        one.serve(A, over(port))
         one.serve(A, over(port, path_prefix="/new"))
         await asyncio.sleep(0.3)
         assert one.count == 1
@@ -134,23 +127,23 @@ async def test_a_changed_secret_is_a_reason_for_a_check_and_until_then_nothing_i
     async with Talker(answer(200)).listening() as port, tokens.listening() as endpoint, running() as one:
         url = f"http://remote.example:{endpoint}/token"
         remote = over(port, auth=with_token(source, url))
-        one.serve(A, remote, {source: SecretStr("older")})
+        one.serve(A, remote, values={source: SecretStr("older")})
         await one.found(A, remote, "Answering")
         tokens.words = answer(401, '{"error": "invalid_client"}')
-        one.serve(A, remote, {source: SecretStr(HUSH)})
+        one.serve(A, remote, values={source: SecretStr(HUSH)})
         assert one.checks.report(A, remote).healthy
         report = await one.found(A, remote, "TokenNotIssued")
         assert report.message.endswith("no token is issued: remote.example answers 401 (invalid_client)")
         tokens.words = answer(200, body)
-        one.serve(A, remote, {source: SecretStr("newest")})
+        one.serve(A, remote, values={source: SecretStr("newest")})
         await one.found(A, remote, "Answering")
         assert len(tokens.heard) == 3
 
 
 async def test_another_backend_of_the_same_model_is_another_matter():
-    way = way_by(Names(remote__example="127.0.0.1", other__example="127.0.0.2"))
+    connector = connector_by(Names(remote__example="127.0.0.1", other__example="127.0.0.2"))
     good, bad = Talker(answer(200)), Talker(answer(503))
-    async with good.listening() as port, bad.listening("127.0.0.2") as other, running(way) as one:
+    async with good.listening() as port, bad.listening("127.0.0.2") as other, running(connector) as one:
         one.serve(A, over(port))
         await one.found(A, over(port), "Answering")
         remote = a_remote("other.example", port=other, health_check=CHECK)
@@ -183,25 +176,24 @@ async def test_what_nobody_uses_is_not_checked_and_not_told_of():
 
 
 async def test_one_failure_of_a_healthy_backend_is_looked_at_again_soon_and_told_only_then():
-    way = way_by(
+    connector = connector_by(
         Names(remote__example="127.0.0.1", steady__example="127.0.0.2"), CheckTiming(least_interval=0.1, in_doubt=0.02)
     )
     rarely, often = (HttpCheck(path="/healthz", interval=timedelta(seconds=seconds)) for seconds in (2, 0.1))
     talker, steady = Talker(answer(200)), Talker(answer(200))
-    async with talker.listening() as port, steady.listening("127.0.0.2") as other, running(way) as one:
+    async with talker.listening() as port, steady.listening("127.0.0.2") as other, running(connector) as one:
         remote = a_remote(port=port, health_check=rarely)
         control = a_remote("steady.example", port=other, health_check=often)
         one.serve(A, remote)
         one.serve(B, control)
         await one.found(A, remote, "Answering")
         await one.found(B, control, "Answering")
-        when_told = []
-        one.checks.observer = lambda models: when_told.append(one.errors)
+        one.errors_by_then.clear()
         asked = steady.heard = talker.heard = []
         talker.words = answer(500)
         await one.found(A, remote, "ErrorAnswer", within=60)
     # Who was healthy is told to be not with the second failure.
-    assert when_told == [2]
+    assert one.errors_by_then == [2]
     # That came long before its turn, until which the other one would have been asked twenty times.
     whose = ["remote" if b"remote.example" in words else "steady" for words in asked]
     first, second, *_ = (number for number, one in enumerate(whose) if one == "remote")
@@ -214,13 +206,13 @@ class Seen:
     def __init__(self, counts):
         self.now = counts
 
-    def counts(self, backend):
+    def answers(self, backend, now):
         assert backend.startswith("backend/")
         return self.now
 
 
 async def test_requests_that_are_answered_go_before_a_check_that_sees_another_network():
-    async with running(way_by(Names()), Seen(Counts(3, 0))) as one:
+    async with running(connector_by(Names()), Seen(Answers(3, 0))) as one:
         one.serve(A, over(1))
         report = await one.found(A, over(1), "Answering")
         assert report.message == (
@@ -230,7 +222,7 @@ async def test_requests_that_are_answered_go_before_a_check_that_sees_another_ne
 
 
 async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
-    traffic = Seen(Counts(0, 37))
+    traffic = Seen(Answers(0, 37))
     async with Talker(answer(200)).listening() as port, running(traffic=traffic) as one:
         one.serve(A, over(port))
         report = await one.found(A, over(port), "ErrorAnswers")
@@ -240,7 +232,7 @@ async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
 async def test_many_backends_are_checked_a_few_at_a_time():
     talker = Talker(hang=True)
     names = Names(**{f"r{number}__example": "127.0.0.1" for number in range(40)})
-    async with talker.listening() as port, running(way_by(names, CheckTiming(longest=600))) as one:
+    async with talker.listening() as port, running(connector_by(names, CheckTiming(longest=600))) as one:
         for number in range(40):
             one.serve(A._replace(name=f"m{number}"), a_remote(f"r{number}.example", port=port, health_check=CHECK))
 
@@ -257,7 +249,7 @@ async def test_a_mistake_of_ours_says_nothing_of_the_backend_and_nothing_of_a_se
         async def addresses(self, place):
             raise TypeError(HUSH)
 
-    async with running(way_by(Wrong())) as one:
+    async with running(connector_by(Wrong())) as one:
         one.serve(A, over(1))
 
         async def logged():
@@ -272,9 +264,8 @@ async def test_a_model_that_cannot_be_understood_keeps_nobody_else_from_being_ch
     source = CredentialSource.of_secret("s", "clientSecret")
     async with Talker(answer(200)).listening() as port, running() as one:
         strange = over(port, auth=with_token(source, "gopher://h"))
-        one.served.remotes[A] = (strange, {source: SecretStr(HUSH)})
-        one.served.remotes[B] = (over(port), {})
-        one.look([A, B])
+        one.serve(A, strange, values={source: SecretStr(HUSH)})
+        one.serve(B, over(port))
         await one.found(B, over(port), "Answering")
         assert one.checks.report(A, strange) is None
     assert "remote backend not checked" in caplog.text
@@ -283,7 +274,7 @@ async def test_a_model_that_cannot_be_understood_keeps_nobody_else_from_being_ch
 
 async def test_what_changes_is_logged_with_its_reason(caplog):
     caplog.set_level(logging.INFO, "xds_server.health")
-    async with running(way_by(Names())) as one:
+    async with running(connector_by(Names())) as one:
         one.serve(A, over(1))
         await one.found(A, over(1), "NameNotResolved")
     (record,) = caplog.records

@@ -13,31 +13,30 @@ import pytest
 from controller.api.kubernetes.endpoints import admit_pods
 from controller.api.timing import CheckTiming
 from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
-from tests.health.servers import Authority, Names, Talker, answer, refusing, way_by
+from tests.health.servers import Authority, Names, Talker, answer, connector_by, refusing
 from tests.support.network import unused_port
-from xds_server.health.backend import Place, Trust
-from xds_server.health.connection import Way
+from xds_server.health.backend import Address, Trust
+from xds_server.health.connection import Connector, SystemResolver
 from xds_server.health.outcome import Outcome
-from xds_server.health.resolver import SystemResolver
 
 # Names and connections.
 
 
 async def test_a_name_that_is_gone():
-    assert await found(backend(1), way_by(Names())) == Outcome(
+    assert await found(backend(1), connector_by(Names())) == Outcome(
         False, "NameNotResolved", "models.test cannot be resolved: Name or service not known"
     )
 
 
 async def test_the_systems_resolver_knows_this_host_and_not_what_cannot_be():
-    way = Way(SystemResolver(), lambda host, address: None)
+    connector = Connector(SystemResolver(), lambda host, address: None)
     async with Talker().listening() as port:
-        assert (await found(replace(backend(port), place=Place("localhost", port)), way)).healthy
-        assert (await found(replace(backend(port), place=Place("127.0.0.1", port)), way)).healthy
-    missing = await found(replace(backend(port), place=Place("models.invalid", port)), way)
+        assert (await found(replace(backend(port), address=Address("localhost", port)), connector)).healthy
+        assert (await found(replace(backend(port), address=Address("127.0.0.1", port)), connector)).healthy
+    missing = await found(replace(backend(port), address=Address("models.invalid", port)), connector)
     assert missing.reason == "NameNotResolved"
     assert missing.message.startswith("models.invalid cannot be resolved: ")
-    assert (await found(replace(backend(1), place=Place("x" * 70, 1)), way)).reason == "NameNotResolved"
+    assert (await found(replace(backend(1), address=Address("x" * 70, 1)), connector)).reason == "NameNotResolved"
 
 
 async def test_nobody_listens():
@@ -57,22 +56,22 @@ async def test_nobody_accepts():
                 waiting = stack.enter_context(socket.socket())
                 waiting.setblocking(False)
                 waiting.connect_ex(("127.0.0.1", port))
-            outcome = await found(backend(port), way_by(LOOPBACK, CheckTiming(connect=0.1, longest=600)))
+            outcome = await found(backend(port), connector_by(LOOPBACK, CheckTiming(connect=0.1, longest=600)))
     assert outcome.message == f"models.test:{port} cannot be connected to: timed out"
 
 
 async def test_one_address_of_several_is_enough():
     async with Talker().listening("127.0.0.3") as port:
-        outcome = await found(backend(port), way_by(Names(models__test="127.0.0.2 127.0.0.3")))
+        outcome = await found(backend(port), connector_by(Names(models__test="127.0.0.2 127.0.0.3")))
     assert outcome == Outcome(True, "Answering", f"models.test:{port} accepts connections")
 
 
 async def test_where_the_gateway_may_not_be_sent_nobody_connects():
     """The guard of hosts sees a name; what it leads to is seen here."""
-    way = Way(LOOPBACK, lambda host, address: admit_pods.refused_host(address))
+    connector = Connector(LOOPBACK, lambda host, address: admit_pods.refused_host(address))
     talker = Talker()
     async with talker.listening() as port:
-        outcome = await found(backend(port, "/healthz"), way)
+        outcome = await found(backend(port, "/healthz"), connector)
     assert outcome == Outcome(
         False, "HostRefused", "models.test leads to a loopback address; nothing may be sent there"
     )
@@ -82,7 +81,7 @@ async def test_where_the_gateway_may_not_be_sent_nobody_connects():
 async def test_one_address_that_is_refused_refuses_the_name():
     names, talker = Names(models__test="127.0.0.2 127.0.0.3"), Talker()
     async with talker.listening("127.0.0.2") as port:
-        outcome = await found(backend(port), way_by(names, **{"127_0_0_3": "forbidden"}))
+        outcome = await found(backend(port), connector_by(names, **{"127_0_0_3": "forbidden"}))
     assert (outcome.reason, talker.connections) == ("HostRefused", 0)
 
 
@@ -206,7 +205,7 @@ async def test_a_server_that_envoy_would_not_wait_for_is_not_waited_for():
     async with Talker(hang=True).listening() as port:
         impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=0.2))
         async with asyncio.timeout(60):
-            outcome = await found(impatient, way_by(LOOPBACK, CheckTiming(longest=600)))
+            outcome = await found(impatient, connector_by(LOOPBACK, CheckTiming(longest=600)))
     assert outcome.message == "GET /healthz is not answered: timed out"
 
 
@@ -215,6 +214,6 @@ async def test_a_server_that_accepts_and_never_answers_costs_no_more_than_a_chec
     async with Talker(hang=True).listening() as port:
         start, patient = loop.time(), replace(backend(port, "/healthz"), patience=timedelta(seconds=600))
         async with asyncio.timeout(60):
-            outcome = await found(patient, way_by(LOOPBACK, CheckTiming(longest=0.5)))
+            outcome = await found(patient, connector_by(LOOPBACK, CheckTiming(longest=0.5)))
     assert outcome.message == "GET /healthz is not answered: timed out"
     assert loop.time() - start > 0.4

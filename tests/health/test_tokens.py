@@ -11,10 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
-from tests.health.servers import Names, Talker, answer, way_by
+from tests.health.servers import Names, Talker, answer, connector_by
 from tests.support.data_plane.protected import Tokens
 from tests.support.network import unused_port
-from xds_server.health.backend import Place, TokenRequest
+from xds_server.health.backend import Address, TokenRequest
 from xds_server.health.outcome import Outcome
 from xds_server.health.probe import Probe
 
@@ -24,7 +24,7 @@ BOTH = Names(models__test="127.0.0.1", auth__test="127.0.0.5")
 
 def asking(tokens, secret=HUSH, host="auth.test"):
     form = SecretStr(f"grant_type=client_credentials&client_id=me&client_secret={secret}")
-    return TokenRequest(Place(host, tokens.port), False, f"{host}:{tokens.port}", "/token", form)
+    return TokenRequest(Address(host, tokens.port), False, f"{host}:{tokens.port}", "/token", form)
 
 
 @contextlib.asynccontextmanager
@@ -33,7 +33,7 @@ async def protected(**tokens):
     endpoint = Tokens("127.0.0.5", HUSH, port=unused_port(), **tokens)
     talker = Talker(answer(200))
     async with endpoint.running(), talker.listening() as port:
-        yield endpoint, Probe(backend(port, "/healthz", token=asking(endpoint)), way_by(BOTH)), talker
+        yield endpoint, Probe(backend(port, "/healthz", token=asking(endpoint)), connector_by(BOTH)), talker
 
 
 async def test_a_token_is_asked_for_once_and_goes_nowhere():
@@ -65,21 +65,21 @@ async def test_a_token_endpoint_that_gives_none_is_named_and_left_alone(up, acce
         assert [await probe.check() for _ in range(3)] == [None] * 3
         assert endpoint.asked == [HUSH]
         # Another secret is another try; the same backend that is asked for otherwise is not.
-        same = Probe(replace(probe.backend, path="/other"), way_by(BOTH), probe)
+        same = Probe(replace(probe.backend, path="/other"), connector_by(BOTH), probe)
         assert await same.check() is None
         endpoint.up, endpoint.accepts = True, "new"
-        new = Probe(replace(probe.backend, token=asking(endpoint, "new")), way_by(BOTH), probe)
+        new = Probe(replace(probe.backend, token=asking(endpoint, "new")), connector_by(BOTH), probe)
         assert (await new.check()).healthy
 
 
 async def test_a_token_endpoint_that_is_not_there():
     async with Talker(answer(200)).listening() as port:
-        gone = TokenRequest(Place("auth.test", 1), False, "auth.test:1", "/token", SecretStr("x=1"))
-        outcome = await found(backend(port, token=gone), way_by(BOTH))
+        gone = TokenRequest(Address("auth.test", 1), False, "auth.test:1", "/token", SecretStr("x=1"))
+        outcome = await found(backend(port, token=gone), connector_by(BOTH))
         assert outcome.message == "no token is issued: auth.test:1 cannot be connected to: connection refused"
-        outcome = await found(backend(port, token=gone), way_by(LOOPBACK))
+        outcome = await found(backend(port, token=gone), connector_by(LOOPBACK))
         assert outcome.message == "no token is issued: auth.test cannot be resolved: Name or service not known"
-        outcome = await found(backend(port, token=gone), way_by(BOTH, **{"127_0_0_5": "forbidden"}))
+        outcome = await found(backend(port, token=gone), connector_by(BOTH, **{"127_0_0_5": "forbidden"}))
         assert outcome.message == "no token is issued: auth.test leads to forbidden; nothing may be sent there"
     assert outcome.reason == "TokenNotIssued"
 
@@ -87,8 +87,8 @@ async def test_a_token_endpoint_that_is_not_there():
 async def test_a_token_endpoint_must_prove_who_it_is(another):
     tls = another.server("auth.test")
     async with Talker(answer(200)).listening() as port, Talker().listening("127.0.0.5", tls) as tokens:
-        asked = TokenRequest(Place("auth.test", tokens), True, "auth.test", "/token", SecretStr(HUSH))
-        outcome = await found(backend(port, token=asked), way_by(BOTH))
+        asked = TokenRequest(Address("auth.test", tokens), True, "auth.test", "/token", SecretStr(HUSH))
+        outcome = await found(backend(port, token=asked), connector_by(BOTH))
     assert outcome.message.startswith("no token is issued: the certificate of auth.test")
 
 
@@ -113,8 +113,8 @@ async def test_a_token_endpoint_must_prove_who_it_is(another):
 async def test_of_what_a_token_endpoint_says_only_the_words_of_the_standard_are_told(status, body, words):
     text = body if isinstance(body, str) else json.dumps(body)
     async with Talker(answer(200)).listening() as port, Talker(answer(status, text)).listening("127.0.0.5") as tokens:
-        asked = TokenRequest(Place("auth.test", tokens), False, "auth.test", "/token", SecretStr(f"secret={HUSH}"))
-        outcome = await found(backend(port, token=asked), way_by(BOTH))
+        asked = TokenRequest(Address("auth.test", tokens), False, "auth.test", "/token", SecretStr(f"secret={HUSH}"))
+        outcome = await found(backend(port, token=asked), connector_by(BOTH))
     assert outcome.message == f"no token is issued: {words}"
 
 
@@ -122,15 +122,15 @@ async def test_of_what_a_token_endpoint_says_only_the_words_of_the_standard_are_
 async def test_a_lifetime_that_envoy_takes_is_taken(life):
     body = json.dumps({"access_token": "t", "expires_in": life})
     async with Talker(answer(200)).listening() as port, Talker(answer(200, body)).listening("127.0.0.5") as tokens:
-        asked = TokenRequest(Place("auth.test", tokens), False, "auth.test", "/token", SecretStr("x=1"))
-        assert (await found(backend(port, token=asked), way_by(BOTH))).healthy
+        asked = TokenRequest(Address("auth.test", tokens), False, "auth.test", "/token", SecretStr("x=1"))
+        assert (await found(backend(port, token=asked), connector_by(BOTH))).healthy
 
 
 async def test_an_absurd_lifetime_is_none_of_our_trouble():
     body = f'{{"access_token": "t", "expires_in": 1{"0" * 4000}}}'
     async with Talker(answer(200)).listening() as port, Talker(answer(200, body)).listening("127.0.0.5") as tokens:
-        asked = TokenRequest(Place("auth.test", tokens), False, "auth.test", "/token", SecretStr("x=1"))
-        assert (await found(backend(port, token=asked), way_by(BOTH))).healthy
+        asked = TokenRequest(Address("auth.test", tokens), False, "auth.test", "/token", SecretStr("x=1"))
+        assert (await found(backend(port, token=asked), connector_by(BOTH))).healthy
 
 
 async def test_prior_fault_26_nothing_secret_is_logged(caplog, authority, another):

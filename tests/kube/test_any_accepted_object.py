@@ -1,6 +1,6 @@
 """Any object that the API server accepts becomes configuration that a real Envoy acknowledges.
 
-All parts are real: an API server, the store on it, the controller, the delivery, the xDS server and one Envoy. The
+All parts are real: an API server, the store on it, the controller, the xDS server and one Envoy. The
 objects are drawn from the schema of the custom resource, the same ones each time.
 """
 
@@ -19,6 +19,7 @@ import httpx
 import pytest
 import trustme
 import yaml
+from prometheus_client import CollectorRegistry
 
 from controller.api.contract.route import RouteKey
 from controller.api.registry import MODEL_DEPLOYMENT
@@ -38,9 +39,7 @@ from tests.support.network import Network, unused_port
 from tests.support.processes import ROOT
 from tests.support.proxies import AllProgrammed
 from tests.support.waiting import until
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.delivery import Delivery
-from xds_server.stream.server.server import XdsServer
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 
 COUNT = 300
 TOKEN = "the-token-of-these-tests"
@@ -153,16 +152,18 @@ def create_everything(api: Api) -> int:
 class Running:
     """The control plane, and the one Envoy that it serves."""
 
-    server: XdsServer
-    delivery: Delivery
+    control_plane: ControlPlane
     address: str
 
     def refused(self) -> dict[str, str]:
-        return {one.key.name: one.message for client in self.server.clients() for one in client.rejections}
+        return {
+            one.key.name: one.message for client in self.control_plane.server.clients() for one in client.rejections
+        }
 
     def holds(self, name: str, namespace: str) -> bool:
         """Whether Envoy acknowledged everything that a model has."""
-        holdings = self.server.holds(tuple(self.delivery.versions(RouteKey.of_model(namespace, name))))
+        versions = self.control_plane.publisher.versions(RouteKey.of_model(namespace, name))
+        holdings = self.control_plane.server.holds(versions)
         return [holding.complete for holding in holdings] == [True]
 
     async def listens(self, port: int) -> bool:
@@ -177,7 +178,6 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIterator[Running]:
     network = Network.unused()
-    server = XdsServer(TOKEN, lambda event: None)
     async with (
         KubeClient.from_environment(api_server.kubeconfig) as client,
         KubeStore(client, KINDS, (namespace,)) as store,
@@ -188,20 +188,21 @@ async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIte
             on_decision=lambda model, decision: None,
             ports=AllocatedPorts(),
         )
-        delivery = Delivery(store, server, EnvoySettings(network.host(1)))
-        tasks = [asyncio.create_task(Controller(store, around).run()), asyncio.create_task(delivery.run())]
-        xds = HostPort("127.0.0.1", await server.start("127.0.0.1:0"))
+        options = ControlPlaneOptions(node_token=TOKEN, gateway_address=network.host(1), health_checks=False)
+        control_plane = ControlPlane(store, options, CollectorRegistry())
+        tasks = [asyncio.create_task(Controller(store, around).run()), asyncio.create_task(control_plane.run())]
+        xds = HostPort("127.0.0.1", await control_plane.start("127.0.0.1:0"))
         envoy = Envoy.joining("envoy", TOKEN, xds, folder, asks_nobody_for_names)
         try:
             await envoy.started()
-            yield Running(server, delivery, network.host(1))
+            yield Running(control_plane, network.host(1))
             assert [task.exception() for task in tasks if task.done()] == []
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await envoy.stop()
-            await server.stop(0)
+            await control_plane.stop(0)
 
 
 def asks_nobody_for_names(bootstrap: dict[str, Any]) -> None:

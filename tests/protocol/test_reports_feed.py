@@ -47,19 +47,19 @@ class Served:
     """A replica that serves some models, to no Envoy."""
 
     def __init__(self) -> None:
-        self.routes: dict[RouteKey, Route] = {A: ROUTE}
+        self.by_key: dict[RouteKey, Route] = {A: ROUTE}
         self.wrong: tuple[str, ...] = ()
 
-    def models(self) -> Iterable[RouteKey]:
-        return tuple(self.routes)
+    def routes(self) -> Iterable[RouteKey]:
+        return tuple(self.by_key)
 
-    def route(self, model: RouteKey) -> Route | None:
-        return self.routes.get(model)
+    def route(self, key: RouteKey) -> Route | None:
+        return self.by_key.get(key)
 
-    def versions(self, model: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
+    def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         return ()
 
-    def problems(self, model: RouteKey) -> tuple[str, ...]:
+    def problems(self, key: RouteKey) -> tuple[str, ...]:
         return self.wrong
 
     def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
@@ -73,7 +73,7 @@ class Replica:
         self.served = Served()
         self.loads = Loads()
         self.reports = Reports(self.served, self.served, self.loads)
-        self.reports.look_again([A])
+        self.loads.set_route(A, ROUTE, ())
         self.port = unused_port()
         self._runner: web.AppRunner | None = None
 
@@ -188,7 +188,7 @@ async def test_everything_is_heard_first_and_then_every_change(replica: Replica)
 
 
 async def test_a_replica_that_has_nothing_to_say_counts(replica: Replica) -> None:
-    replica.served.routes.clear()
+    replica.served.by_key.clear()
     async with following(replica) as this:
         await until(lambda: reported(this.fleet) is not None, "the model is heard of")
 

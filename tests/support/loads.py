@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from controller.api.contract.route import RouteKey
-from tests.support.routes import a_remote, a_route, with_key
+from tests.support.routes import A, a_remote, a_route, with_key
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
+from xds_server.resources.model import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
 
-BACKEND = names.backend_cluster("b")
+PLAIN, WITH_CREDENTIAL = a_remote(), a_remote(auth=with_key())
+BACKEND, BACKEND_WITH_CREDENTIAL = backend_name(A, PLAIN), backend_name(A, WITH_CREDENTIAL)
 
 
 def load(cluster: str, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
@@ -27,15 +29,15 @@ def away(model: RouteKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0
     return load(names.remote_cluster(model), sent, ok, bad, now)
 
 
-def to_backend(sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
+def to_backend(sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0, *, credential: bool = False) -> ClusterLoad:
     """What went to the remote backend, by whichever way."""
-    return load(BACKEND, sent, ok, bad, now)
+    return load(BACKEND_WITH_CREDENTIAL if credential else BACKEND, sent, ok, bad, now)
 
 
 def serves(loads: Loads, model: RouteKey, *, away: int | None = None, credential: bool = False) -> None:
     """Publish a model; `away` is the share of the backend, None for one that has none."""
     if away is None:
-        loads.take(model, a_route(), ())
-    else:
-        remote = a_remote(auth=with_key() if credential else None)
-        loads.take(model, a_route(remote, away=away), [ResourceKey(CLUSTER, BACKEND)])
+        loads.set_route(model, a_route(), ())
+        return
+    remote = WITH_CREDENTIAL if credential else PLAIN
+    loads.set_route(model, a_route(remote, away=away), [ResourceKey(CLUSTER, backend_name(model, remote))])

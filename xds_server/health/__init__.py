@@ -2,13 +2,13 @@
 
 ::
 
-    Delivery -> Backend -> Probe -> Outcome -> judged -> RemoteReport
-                what is    one      what it    with      what is told,
-                checked    check    found      traffic   when it changes
+    Publisher -> Backend -> Probe -> Outcome -> judge -> RemoteReport
+                 what is    one      what it    with     what is reported,
+                 checked    check    found      traffic  when it changes
 
-* `backend`, `outcome`, `judgement`, `schedule` are pure; `resolver`, `connection`, `exchange`, `tokens` and
-  `probe` do one check; `checks` decides who is checked when.
-* One check for each distinct backend, as there is one cluster `backend/<hash>` for it, however many models use it.
+* `backend`, `outcome` and `judgement` are pure; `connection` and `probe` do one check; `checks` decides who is checked
+  when.
+* One check for each distinct backend, as there is one cluster `backend/<hash>` for it, however many routes use it.
 * Nothing secret, and nothing that a server says but its status and the error codes of RFC 6749, is in an outcome, an
   exception or a log.
 """

@@ -1,7 +1,8 @@
-"""One distinct remote backend, as it is checked."""
+"""What is checked: one distinct remote backend, its address, certificates, token endpoint and health check."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -11,16 +12,20 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import OAuth
 from controller.api.contract.route import Remote, RouteKey
+from controller.api.kubernetes.endpoints import EndpointGuard
 from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, CheckTiming
 from xds_server.resources.remote_backend import backend_name, check_timeout
 from xds_server.resources.secret import Values
 
+# Says why nothing may be sent to an address that a host leads to: both are its arguments. None if something may.
+Refusal = Callable[[str, str], str | None]
+
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-class Place(NamedTuple):
-    """Where to connect to."""
+class Address(NamedTuple):
+    """Where to connect to: a name or an IP address, and a port."""
 
     host: str
     port: int
@@ -31,21 +36,21 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who must be there: a server whose certificate is for `server_name` and leads to one of `authorities`.
+    """How the server is verified: its certificate must be for `server_name` and lead to one of `authorities`.
 
-    Without `authorities` those of the system count. `shown` is our own certificate with its private key. All in PEM.
+    Without `authorities` those of the system count. `client_certificate` is our own, with its private key. All in PEM.
     """
 
     server_name: str
     authorities: SecretStr | None = None
-    shown: SecretStr | None = None
+    client_certificate: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """How a token is asked for (RFC 6749, section 4.4); `form` has the client secret in it."""
+    """The request for a token (RFC 6749, section 4.4); `form` has the client secret in it."""
 
-    place: Place
+    address: Address
     over_tls: bool
     authority: str
     target: str
@@ -54,13 +59,13 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What is checked: connect to `place`, see that it is whom we trust, get a token, ask for `path`.
+    """What is checked: connect to `address`, verify the server, get a token, ask for `path`.
 
     `name` is that of the cluster in Envoy. Without `path` nothing is asked for.
     """
 
     name: str
-    place: Place
+    address: Address
     authority: str
     trust: Trust | None = None
     token: TokenRequest | None = None
@@ -70,13 +75,13 @@ class Backend:
     """How long Envoy gives it to be connected to, and to answer."""
 
 
-def backend_for(model: RouteKey, remote: Remote, values: Values, timing: CheckTiming = REAL.checks) -> Backend:
-    """Build the backend of a model; `values` has the value of each credential that `remote` names."""
+def backend_for(key: RouteKey, remote: Remote, values: Values, timing: CheckTiming = REAL.checks) -> Backend:
+    """Build the backend of a route; `values` has the value of each credential that `remote` names."""
     check, oauth = remote.health_check, remote.auth.oauth if remote.auth else None
     least = timedelta(seconds=timing.least_interval)
     return Backend(
-        name=backend_name(model, remote),
-        place=Place(remote.host, remote.port),
+        name=backend_name(key, remote),
+        address=Address(remote.host, remote.port),
         authority=remote.authority,
         trust=_trust(remote, values),
         token=_token_request(oauth, values[oauth.client_secret]) if oauth else None,
@@ -95,15 +100,20 @@ def own_hosts(default: RemoteBackend | None) -> frozenset[str]:
     return frozenset(host for url in urls if (host := urlsplit(url).hostname))
 
 
+def refusal(guard: EndpointGuard, own: frozenset[str]) -> Refusal:
+    """Say why nothing may be sent to an address that a host leads to; hosts of our own may lead anywhere."""
+    return lambda host, address: None if host in own else guard.refused_host(address)
+
+
 def _trust(remote: Remote, values: Values) -> Trust | None:
     if remote.tls is None:
         return None
-    shown = remote.tls.client_certificate
-    pair = (values[shown.certificate], values[shown.private_key]) if shown else ()
+    own = remote.tls.client_certificate
+    pair = (values[own.certificate], values[own.private_key]) if own else ()
     return Trust(
         server_name=remote.tls.server_name,
         authorities=values[remote.tls.ca] if remote.tls.ca else None,
-        shown=SecretStr("".join(one.get_secret_value() for one in pair)) if pair else None,
+        client_certificate=SecretStr("".join(one.get_secret_value() for one in pair)) if pair else None,
     )
 
 
@@ -116,7 +126,7 @@ def _token_request(oauth: OAuth, client_secret: SecretStr) -> TokenRequest:
         **({"scope": " ".join(oauth.scopes)} if oauth.scopes else {}),
     }
     return TokenRequest(
-        place=Place(url.hostname or "", url.port or _DEFAULT_PORT[url.scheme]),
+        address=Address(url.hostname or "", url.port or _DEFAULT_PORT[url.scheme]),
         over_tls=url.scheme == "https",
         authority=url.netloc,
         target=f"{url.path or '/'}{f'?{url.query}' if url.query else ''}",

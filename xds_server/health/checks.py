@@ -1,14 +1,13 @@
-"""What Prometheus is told of remote backends."""
+"""The checks of remote backends: who is checked, when, and what is found, as reports and as metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -16,12 +15,23 @@ from controller.api.contract.health import RemoteHealth
 from controller.api.contract.reports import RemoteReport
 from controller.api.contract.route import Remote, RouteKey
 from xds_server.health.backend import Backend, backend_for
-from xds_server.health.connection import Way
-from xds_server.health.judgement import NO_TRAFFIC, Checked, Traffic, health_after, judged
+from xds_server.health.connection import Connector
+from xds_server.health.judgement import (
+    NO_TRAFFIC,
+    CheckHistory,
+    Traffic,
+    health_after,
+    interval_among,
+    judge,
+    pause_after,
+)
 from xds_server.health.outcome import Outcome
 from xds_server.health.probe import Probe
-from xds_server.health.schedule import interval_among, pause_after
 from xds_server.resources.secret import Values
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 16
 
 
 class CheckMetrics:
@@ -44,67 +54,63 @@ class CheckMetrics:
             registry=registry,
         )
 
-    def checked(self, outcome: Outcome | None, seconds: float) -> None:
-        """Take in one check."""
+    def add_check(self, outcome: Outcome | None, seconds: float) -> None:
+        """Count one check."""
         self._checks.labels(outcome.reason if outcome else "NothingNew").inc()
         self._seconds.observe(seconds)
 
-    def tell(self, backend: Backend, healthy: bool) -> None:
-        """Take in what is told of a backend now."""
-        self._healthy.labels(backend.name, str(backend.place)).set(healthy)
+    def set_health(self, backend: Backend, healthy: bool) -> None:
+        """Set whether a backend is healthy."""
+        self._healthy.labels(backend.name, str(backend.address)).set(healthy)
 
-    def forget(self, backend: Backend) -> None:
-        """No model uses a backend any more, whether or not anything was told of it."""
+    def remove(self, backend: Backend) -> None:
+        """Forget a backend that no route uses any more, whether or not it had a health."""
         self._healthy.remove_by_labels({"backend": backend.name})
 
 
-logger = logging.getLogger(__name__)
+@dataclass(frozen=True, slots=True)
+class CheckInputs:
+    """Where checks get what they cannot know: connections, how real requests ended, the time, and chance (0 to 1)."""
 
-Observer = Callable[[Iterable[RouteKey]], None]
+    connector: Connector
+    clock: Callable[[], datetime]
+    chance: Callable[[], float]
+    traffic: Traffic = NO_TRAFFIC
 
-_AT_ONCE = 16
 
+class BackendUser(NamedTuple):
+    """A remote backend as it is known to those who use it: by their route, and by its name there."""
 
-class Served(Protocol):
-    """What is served: see `Delivery`."""
-
-    def remote(self, model: RouteKey) -> tuple[Remote, Values] | None:
-        """Return the remote side of a model with its credentials; None if there is none, or one is missing."""
+    route: RouteKey
+    remote: str
 
 
 @dataclass(slots=True, eq=False)
-class _Followed:
-    """One backend that is checked, for the models that use it."""
+class _CheckedBackend:
+    """One backend that is checked, for all who use it."""
 
     probe: Probe
-    checked: Checked = field(default_factory=Checked)
+    history: CheckHistory = field(default_factory=CheckHistory)
     health: RemoteHealth | None = None
-    models: set[RouteKey] = field(default_factory=set)
+    users: set[BackendUser] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
 
 
-class Checks:
+class HealthChecks:
     """Checks each distinct backend, about as often as its health check says, and at once when it is new or changed.
 
-    `observer` is told of the models whose backend is said something new of; it must not wait.
+    `on_change` is called with the routes whose backend has another health; it must not wait.
     """
 
     def __init__(
-        self,
-        served: Served,
-        way: Way,
-        clock: Callable[[], datetime],
-        metrics: CheckMetrics,
-        traffic: Traffic = NO_TRAFFIC,
+        self, inputs: CheckInputs, metrics: CheckMetrics, on_change: Callable[[frozenset[RouteKey]], None]
     ) -> None:
-        self.observer: Observer = lambda models: None
-        self._served = served
-        self._way = way
-        self._clock = clock
+        self._inputs = inputs
         self._metrics = metrics
-        self._traffic = traffic
-        self._backends: dict[str, _Followed] = {}
-        self._backend_of: dict[RouteKey, str] = {}
+        self._on_change = on_change
+        self._backends: dict[str, _CheckedBackend] = {}
+        self._backend_of: dict[BackendUser, str] = {}
+        self._users_of: dict[RouteKey, set[BackendUser]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
 
@@ -115,86 +121,78 @@ class Checks:
                 self._start(one)
             await asyncio.Event().wait()
 
-    def look_again(self, models: Iterable[RouteKey]) -> None:
-        """Something changed for these models: the backend that they use, a credential of it, or nothing of that."""
-        for model in models:
-            backend = self._backend(model)
-            before = self._backend_of.get(model)
-            if before and (backend is None or backend.name != before):
-                self._leave(model, before)
+    def set_remotes(self, key: RouteKey, remotes: Iterable[tuple[Remote, Values]]) -> None:
+        """Set the remote backends that a route is served with, each with its credentials: none if it is not served."""
+        backends = {BackendUser(key, remote.name): self._backend(key, remote, values) for remote, values in remotes}
+        for user in self._users_of.pop(key, set()):
+            backend, name = backends.get(user), self._backend_of[user]
+            if backend is None or backend.name != name:
+                self._leave(user, name)
+        for user, backend in backends.items():
             if backend:
-                self._join(model, backend)
+                self._join(user, backend)
 
-    def before(self, observer: Observer) -> Observer:
-        """Look at what changed before `observer` is told of it; it is told of what is found, too."""
-        self.observer = observer
-
-        def look(models: Iterable[RouteKey]) -> None:
-            self.look_again(models)
-            observer(models)
-
-        return look
-
-    def report(self, model: RouteKey, remote: Remote) -> RemoteReport | None:
-        """Report on the backend of a model, by its route; None when nobody checks it."""
-        name = self._backend_of.get(model)
+    def report(self, key: RouteKey, remote: Remote) -> RemoteReport | None:
+        """Report on a remote backend of a route; None when nobody checks it."""
+        name = self._backend_of.get(BackendUser(key, remote.name))
         if name is None:
             return None
         health = self._backends[name].health or RemoteHealth()
         return RemoteReport(backend=remote.digest, name=remote.name, **dict(health))
 
-    def _backend(self, model: RouteKey) -> Backend | None:
-        found = self._served.remote(model)
+    def _backend(self, key: RouteKey, remote: Remote, values: Values) -> Backend | None:
         try:
-            return backend_for(model, *found, self._way.timing) if found else None
+            return backend_for(key, remote, values, self._inputs.connector.timing)
         except Exception as error:
-            # As for a check: one model is not checked, the others are, and delivered.
-            logger.error("remote backend not checked", extra={"model": str(model), "error": type(error).__name__})
+            # As for a check: one route is not checked, the others are, and published.
+            logger.error("remote backend not checked", extra={"model": str(key), "error": type(error).__name__})
             return None
 
-    def _join(self, model: RouteKey, backend: Backend) -> None:
-        self._backend_of[model] = backend.name
+    def _join(self, user: BackendUser, backend: Backend) -> None:
+        self._backend_of[user] = backend.name
+        self._users_of.setdefault(user.route, set()).add(user)
         one = self._backends.get(backend.name)
         if one is None:
-            one = self._backends[backend.name] = _Followed(Probe(backend, self._way))
+            one = self._backends[backend.name] = _CheckedBackend(Probe(backend, self._inputs.connector))
             self._start(one)
         elif one.probe.backend != backend:
-            one.probe, one.checked = Probe(backend, self._way, one.probe), one.checked.anew()
+            one.probe = Probe(backend, self._inputs.connector, one.probe)
+            one.history = one.history.of_changed_backend()
             self._start(one)
-        one.models.add(model)
+        one.users.add(user)
 
-    def _leave(self, model: RouteKey, name: str) -> None:
-        del self._backend_of[model]
+    def _leave(self, user: BackendUser, name: str) -> None:
+        del self._backend_of[user]
         one = self._backends[name]
-        one.models.discard(model)
-        if not one.models:
+        one.users.discard(user)
+        if not one.users:
             del self._backends[name]
-            self._metrics.forget(one.probe.backend)
+            self._metrics.remove(one.probe.backend)
             if one.task:
                 one.task.cancel()
 
-    def _start(self, one: _Followed) -> None:
-        """Begin to follow a backend, or begin anew."""
+    def _start(self, one: _CheckedBackend) -> None:
+        """Begin to check a backend, or begin anew."""
         if self._group:
             if one.task:
                 one.task.cancel()
-            one.task = self._group.create_task(self._follow(one))
+            one.task = self._group.create_task(self._check_again_and_again(one))
 
-    async def _follow(self, one: _Followed) -> None:
+    async def _check_again_and_again(self, one: _CheckedBackend) -> None:
+        timing = self._inputs.connector.timing
         while True:
             async with self._turns:
                 in_doubt = await self._check(one)
             self._judge(one)
             interval = interval_among(one.probe.backend.interval, len(self._backends))
-            timing = self._way.timing
-            pause = pause_after(interval, timing.in_doubt if in_doubt else None, random.random())
+            pause = pause_after(interval, timing.in_doubt if in_doubt else None, self._inputs.chance())
             while pause > 0:
                 await asyncio.sleep(min(pause, timing.judged_every))
                 self._judge(one)
                 pause -= timing.judged_every
 
-    async def _check(self, one: _Followed) -> bool:
-        """Check once; say whether the next check decides."""
+    async def _check(self, one: _CheckedBackend) -> bool:
+        """Check once; tell whether the next check decides."""
         loop = asyncio.get_running_loop()
         start, outcome = loop.time(), None
         try:
@@ -203,29 +201,29 @@ class Checks:
             # A mistake of ours says nothing of the backend. Its words might say too much.
             where = {"backend": one.probe.backend.name, "error": type(error).__name__}
             logger.error("remote backend not checked", extra=where)
-        self._metrics.checked(outcome, loop.time() - start)
+        self._metrics.add_check(outcome, loop.time() - start)
         if outcome:
-            one.checked = one.checked.after(outcome)
-        return outcome is not None and one.checked.in_doubt
+            one.history = one.history.after(outcome)
+        return outcome is not None and one.history.in_doubt
 
-    def _judge(self, one: _Followed) -> None:
-        backend = one.probe.backend
-        outcome = judged(one.checked.outcome, self._traffic.counts(backend.name))
+    def _judge(self, one: _CheckedBackend) -> None:
+        backend, now = one.probe.backend, asyncio.get_running_loop().time()
+        outcome = judge(one.history.outcome, self._inputs.traffic.answers(backend.name, now))
         if outcome is None:
             return
-        before, one.health = one.health, health_after(one.health, outcome, self._clock())
+        before, one.health = one.health, health_after(one.health, outcome, self._inputs.clock())
         if one.health is before:
             return
-        self._metrics.tell(backend, outcome.healthy)
+        self._metrics.set_health(backend, outcome.healthy)
         if before is None or before.reason != outcome.reason:
             logger.log(
                 logging.INFO if outcome.healthy else logging.WARNING,
                 "remote backend judged",
                 extra={
                     "backend": backend.name,
-                    "host": str(backend.place),
+                    "host": str(backend.address),
                     "reason": outcome.reason,
                     "because": outcome.message,
                 },
             )
-        self.observer(tuple(one.models))
+        self._on_change(frozenset(user.route for user in one.users))

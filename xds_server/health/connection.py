@@ -1,85 +1,191 @@
-"""Connecting as Envoy does: resolve, see that nobody is sent where he may not go, connect, see who is there."""
+"""Connections as Envoy makes them: resolve, refuse where nothing may be sent, connect, verify the certificate."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
-
-import h11
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from controller.api.timing import REAL, CheckTiming
 from xds_server.health import outcome
-from xds_server.health.backend import Place, Trust
-from xds_server.health.resolver import Resolver
+from xds_server.health.backend import Address, Refusal, Trust
+from xds_server.health.outcome import NothingNewError
 
 TIMED_OUT = "timed out"
 
 # A name may have many addresses; a few are tried.
 _ADDRESSES = 3
 
+# Look-ups that hang, each a thread: as many as one bad name server may cost.
+_LOOK_UPS = 64
+
+SocketAddress = tuple[socket.AddressFamily, Any]
+_LookedUp = list[SocketAddress] | OSError | UnicodeError
+
+
+class Resolver(Protocol):
+    """Where addresses come from."""
+
+    async def addresses(self, address: Address) -> list[SocketAddress]:
+        """Look up a name, the address to try first in front. Raises CheckError, or NothingNewError when too busy."""
+        ...
+
+
+class SystemResolver:
+    """The system's resolver, which cannot be interrupted.
+
+    Its threads are no executor's, so a look-up that hangs holds up nothing else, the end of the process neither. For
+    one name there is never more than one.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[Address, asyncio.Future[_LookedUp]] = {}
+
+    async def addresses(self, address: Address) -> list[SocketAddress]:
+        """Look up a name; IPv6 only where there is no IPv4, as in Envoy's clusters."""
+        if _is_ip(address.host):
+            return _look_up(address)
+        result = self._under_way.get(address)
+        if result is None:
+            if len(self._under_way) >= _LOOK_UPS:
+                raise NothingNewError
+            result = asyncio.get_running_loop().create_future()
+            self._under_way[address] = result
+            result.add_done_callback(lambda _: self._under_way.pop(address))
+            threading.Thread(target=_look_up_for, args=(address, result), daemon=True, name="look-up").start()
+        match await asyncio.shield(result):
+            case OSError() as error:
+                raise outcome.not_resolved(address.host, error.strerror or "no answer")
+            case UnicodeError():
+                raise outcome.not_resolved(address.host, "not a name")
+            case addresses:
+                return addresses
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _look_up(address: Address) -> list[SocketAddress]:
+    infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    found: list[SocketAddress] = [(info[0], info[4]) for info in infos]
+    return [one for one in found if one[0] == socket.AF_INET] or found
+
+
+def _look_up_for(address: Address, future: asyncio.Future[_LookedUp]) -> None:
+    result: _LookedUp
+    try:
+        result = _look_up(address)
+    except (OSError, UnicodeError) as error:
+        result = error
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        future.get_loop().call_soon_threadsafe(_complete, future, result)
+
+
+def _complete(future: asyncio.Future[_LookedUp], result: _LookedUp) -> None:
+    if not future.done():
+        future.set_result(result)
+
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Connection:
     """An open connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How connections are made: by which resolver, where to, and how long it may take.
+class Connector:
+    """Makes connections: by which resolver, where to, and how long it may take.
 
-    `refused` says why nothing may be sent to an address that a name leads to; both are its arguments.
+    `refusal` says why nothing may be sent to an address that a name leads to.
     """
 
-    resolver: Resolver
-    refused: Callable[[str, str], str | None]
-    timing: CheckTiming = REAL.checks
+    def __init__(self, resolver: Resolver, refusal: Refusal, timing: CheckTiming = REAL.checks) -> None:
+        self.timing = timing
+        self._resolver = resolver
+        self._refusal = refusal
+        self._system_context: ssl.SSLContext | None = None
 
     @contextlib.asynccontextmanager
-    async def connected(self, place: Place, trust: Trust | None, deadline: float) -> AsyncIterator[Stream]:
-        """Connect, with TLS if there is somebody to trust. Raises CheckError; `deadline` is of the loop's clock."""
-        plain = await self._plain(place, deadline)
+    async def connect(self, address: Address, trust: Trust | None, deadline: float) -> AsyncIterator[Connection]:
+        """Connect, over TLS if there is a `trust`. Raises CheckError; `deadline` is of the loop's clock."""
+        plain = await self._open_socket(address, deadline)
         try:
-            stream = await (_proven(plain, place, trust, deadline) if trust else _opened(plain))
+            connection = await (self._start_tls(plain, address, trust, deadline) if trust else _over(plain))
         except BaseException:
             plain.close()
             raise
         try:
-            yield stream
+            yield connection
         finally:
-            stream.writer.transport.abort()
+            connection.writer.transport.abort()
 
-    async def _plain(self, place: Place, deadline: float) -> socket.socket:
+    async def _open_socket(self, address: Address, deadline: float) -> socket.socket:
         try:
             async with asyncio.timeout_at(deadline):
-                addresses = await self.resolver.addresses(place)
+                found = await self._resolver.addresses(address)
         except TimeoutError:
-            raise outcome.not_resolved(place.host, TIMED_OUT) from None
-        for _, address in addresses:
-            if reason := self.refused(place.host, address[0]):
-                raise outcome.host_refused(place.host, reason)
+            raise outcome.not_resolved(address.host, TIMED_OUT) from None
+        for _, one in found:
+            if reason := self._refusal(address.host, one[0]):
+                raise outcome.host_refused(address.host, reason)
         loop, failures = asyncio.get_running_loop(), []
-        for family, address in addresses[:_ADDRESSES]:
+        for family, one in found[:_ADDRESSES]:
             try:
-                return await _connection(family, address, min(deadline, loop.time() + self.timing.connect))
+                return await _open_socket_to(family, one, min(deadline, loop.time() + self.timing.connect))
             except TimeoutError:
                 failures.append(TIMED_OUT)
             except OSError as error:
                 # The system's own words: those of the exception name the address.
                 failures.append(os.strerror(error.errno).lower() if error.errno else "no connection")
-        raise outcome.not_connected(place, failures[0] if failures else "it has no address")
+        raise outcome.not_connected(address, failures[0] if failures else "it has no address")
+
+    async def _start_tls(self, plain: socket.socket, address: Address, trust: Trust, deadline: float) -> Connection:
+        """Verify the server. What is shown and what is accepted is as in `resources.tls`."""
+        context = self._context_for(trust)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await _over(plain, ssl=context, server_hostname=trust.server_name)
+        except TimeoutError:
+            raise outcome.no_tls(address, TIMED_OUT) from None
+        except ssl.SSLCertVerificationError as error:
+            words = (address, trust.server_name, error.verify_code, error.verify_message)
+            raise outcome.certificate_not_accepted(*words) from None
+        except ssl.SSLError as error:
+            raise outcome.no_tls(address, error.reason or "") from None
+        except OSError:
+            raise outcome.no_tls(address, "") from None
+
+    def _context_for(self, trust: Trust) -> ssl.SSLContext:
+        if trust.authorities is None and trust.client_certificate is None:
+            if self._system_context is None:
+                # Some hundred authorities, which are not read for each backend.
+                self._system_context = _verifying_context()
+                self._system_context.load_default_certs()
+            return self._system_context
+        context = _verifying_context()
+        if trust.authorities:
+            context.load_verify_locations(cadata=trust.authorities.get_secret_value())
+        else:
+            context.load_default_certs()
+        if trust.client_certificate:
+            _load_client_certificate(context, trust.client_certificate.get_secret_value())
+        return context
 
 
-async def _connection(family: socket.AddressFamily, address: Any, deadline: float) -> socket.socket:
+async def _open_socket_to(family: socket.AddressFamily, address: Any, deadline: float) -> socket.socket:
     loop = asyncio.get_running_loop()
     plain = socket.socket(family, socket.SOCK_STREAM)
     plain.setblocking(False)
@@ -92,49 +198,11 @@ async def _connection(family: socket.AddressFamily, address: Any, deadline: floa
     return plain
 
 
-async def _opened(plain: socket.socket, **tls: Any) -> Stream:
-    return Stream(*await asyncio.open_connection(sock=plain, **tls))
+async def _over(plain: socket.socket, **tls: Any) -> Connection:
+    return Connection(*await asyncio.open_connection(sock=plain, **tls))
 
 
-async def _proven(plain: socket.socket, place: Place, trust: Trust, deadline: float) -> Stream:
-    """See who is there. What is shown and what is accepted is as in `resources.tls`."""
-    context = _context_for(trust)
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await _opened(plain, ssl=context, server_hostname=trust.server_name)
-    except TimeoutError:
-        raise outcome.no_tls(place, TIMED_OUT) from None
-    except ssl.SSLCertVerificationError as error:
-        words = (place, trust.server_name, error.verify_code, error.verify_message)
-        raise outcome.certificate_not_accepted(*words) from None
-    except ssl.SSLError as error:
-        raise outcome.no_tls(place, error.reason or "") from None
-    except OSError:
-        raise outcome.no_tls(place, "") from None
-
-
-@lru_cache(1)
-def _of_the_system() -> ssl.SSLContext:
-    # Some hundred authorities, which are not read for each backend.
-    context = _verifying()
-    context.load_default_certs()
-    return context
-
-
-def _context_for(trust: Trust) -> ssl.SSLContext:
-    if trust.authorities is None and trust.shown is None:
-        return _of_the_system()
-    context = _verifying()
-    if trust.authorities:
-        context.load_verify_locations(cadata=trust.authorities.get_secret_value())
-    else:
-        context.load_default_certs()
-    if trust.shown:
-        _show(context, trust.shown.get_secret_value())
-    return context
-
-
-def _verifying() -> ssl.SSLContext:
+def _verifying_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Envoy takes an intermediate authority for one when it is given it, and looks at no common name.
@@ -144,7 +212,7 @@ def _verifying() -> ssl.SSLContext:
     return context
 
 
-def _show(context: ssl.SSLContext, pem: str) -> None:
+def _load_client_certificate(context: ssl.SSLContext, pem: str) -> None:
     # The module reads files alone; this one is in memory and has no name.
     with os.fdopen(os.memfd_create("certificate"), "wb", buffering=0) as file:
         file.write(pem.encode())
@@ -152,80 +220,3 @@ def _show(context: ssl.SSLContext, pem: str) -> None:
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password="")
         except ssl.SSLError:
             raise outcome.own_certificate_unusable() from None
-
-
-# The most that is read of an answer; a token is a few kilobytes.
-_LONGEST = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The status, and the body if it was asked for."""
-
-    status: int
-    body: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request: a GET, whose answer's body does not matter, or the POST of a `form`."""
-
-    authority: str
-    target: str
-    form: str = field(default="", repr=False)
-
-    @property
-    def method(self) -> str:
-        """The method."""
-        return "POST" if self.form else "GET"
-
-
-async def answered(stream: Stream, question: Question, deadline: float) -> Answer:
-    """Ask and read the answer. Raises CheckError in words of our own: what the server sends is not told."""
-    what = f"{question.method} {question.target.partition('?')[0]}"
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await _answered(stream, question)
-    except TimeoutError:
-        raise outcome.not_answered(what, TIMED_OUT) from None
-    except ssl.SSLError as error:
-        raise outcome.no_tls(question.authority, error.reason or "") from None
-    except OSError:
-        raise outcome.not_answered(what, "the connection breaks") from None
-    except h11.ProtocolError:
-        raise outcome.not_answered(what, "what comes is no HTTP") from None
-
-
-async def _answered(stream: Stream, question: Question) -> Answer:
-    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST)
-    form = question.form.encode()
-    headers = [("Host", question.authority), ("User-Agent", "beamlit-xds-server"), ("Connection", "close")]
-    if form:
-        headers += [("Content-Type", "application/x-www-form-urlencoded"), ("Content-Length", str(len(form)))]
-        headers += [("Accept", "application/json")]
-    request = h11.Request(method=question.method, target=question.target, headers=headers)
-    events = (request, h11.Data(data=form), h11.EndOfMessage()) if form else (request, h11.EndOfMessage())
-    for event in events:
-        stream.writer.write(connection.send(event) or b"")
-    await stream.writer.drain()
-    status, body = 0, b""
-    while True:
-        match connection.next_event():
-            case h11.NEED_DATA:
-                data = await stream.reader.read(_LONGEST)
-                if not data and not status:
-                    raise ConnectionResetError
-                # The end is data too: h11 knows whether it may come now.
-                connection.receive_data(data)
-            case h11.Response(status_code=status) if not form:
-                return Answer(status)
-            case h11.Response(status_code=status):
-                pass
-            case h11.Data(data=data):
-                body += bytes(data)
-            case h11.EndOfMessage():
-                return Answer(status, body)
-            case h11.ConnectionClosed():
-                raise ConnectionResetError
-        if len(body) > _LONGEST:
-            return Answer(status)

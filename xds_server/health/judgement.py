@@ -1,33 +1,39 @@
-"""What real requests met, in the last seconds: evidence that goes before what a check of our own found."""
+"""What is believed of a backend, from its checks and from real requests, and when it is checked again. Pure.
+
+What real requests met in the last seconds is better evidence than a check of our own: Envoys may be in another network.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from controller.api.contract.health import RemoteHealth
+from controller.api.timing import CheckTiming
 from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, Outcome
+from xds_server.loads.loads import Answers
 
+# So many failures in a row make a backend unhealthy, as for Envoy.
+_FAILURES = 2
+# Fewer requests than that say nothing.
+_REQUESTS = 5
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Requests that Envoys sent to one backend in the last seconds: answered, and not (5xx or no answer at all)."""
-
-    succeeded: int
-    failed: int
+# All backends together: a check with TLS costs about 3 ms of CPU.
+_CHECKS_PER_SECOND = 50
+_JITTER = 0.1
 
 
 class Traffic(Protocol):
-    """Where the counts come from."""
+    """How real requests to backends ended: see `Loads`."""
 
-    def counts(self, backend: str) -> Counts | None:
-        """Count the recent requests of one backend, by the name of its cluster; None while nothing is known."""
+    def answers(self, backend: str, now: float) -> Answers | None:
+        """Count the recent requests to a backend, by the name of its cluster; None while nothing is known."""
         ...
 
 
 class _NoTraffic:
-    def counts(self, backend: str) -> Counts | None:
+    def answers(self, backend: str, now: float) -> Answers | None:
         return None
 
 
@@ -35,32 +41,25 @@ NO_TRAFFIC: Traffic = _NoTraffic()
 """Nothing is known of any request."""
 
 
-# So many failures in a row make a backend unhealthy, as for Envoy.
-_FAILURES = 2
-# Fewer requests than that say nothing.
-_REQUESTS = 5
-
-
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckHistory:
     """What the checks of one backend say together: nothing yet, or `outcome`; and how many failed in a row."""
 
     outcome: Outcome | None = None
     failures: int = 0
 
-    def after(self, outcome: Outcome) -> Checked:
-        """Take in one more check: one success is enough, one failure is not, unless nothing was known before."""
+    def after(self, outcome: Outcome) -> CheckHistory:
+        """Add one more check: one success is enough, one failure is not, unless nothing was known before."""
         if outcome.healthy:
-            return Checked(outcome)
+            return CheckHistory(outcome)
         failures = self.failures + 1
-        told = self.outcome
-        if told is None or not told.healthy or failures >= _FAILURES:
-            return Checked(outcome, failures)
-        return Checked(told, failures)
+        if self.outcome is None or not self.outcome.healthy or failures >= _FAILURES:
+            return CheckHistory(outcome, failures)
+        return CheckHistory(self.outcome, failures)
 
-    def anew(self) -> Checked:
-        """Keep what was said until the first check of a backend that changed, which counts at once."""
-        return Checked(self.outcome, _FAILURES - 1)
+    def of_changed_backend(self) -> CheckHistory:
+        """Keep the outcome until the first check of a backend that changed, which counts at once."""
+        return CheckHistory(self.outcome, _FAILURES - 1)
 
     @property
     def in_doubt(self) -> bool:
@@ -68,19 +67,19 @@ class Checked:
         return self.failures > 0 and self.outcome is not None and self.outcome.healthy
 
 
-def judged(check: Outcome | None, traffic: Counts | None) -> Outcome | None:
-    """Judge a backend: what real requests met goes before the check, which may see another network than Envoys do.
+def judge(check: Outcome | None, traffic: Answers | None) -> Outcome | None:
+    """Judge a backend by what its checks say and how real requests ended. None while nothing is known.
 
-    That requests fail is known of them, why is known of the check, if it failed too. None while nothing is known.
+    That requests fail is known from the requests; why is known from the check, if it failed too.
     """
     if traffic and traffic.succeeded:
         if check is None or check.healthy:
             return Outcome(True, ANSWERING, "requests are answered")
-        return Outcome(True, ANSWERING, f"requests are answered, though {_seen(check)}")
+        return Outcome(True, ANSWERING, f"requests are answered, though {_from_here(check)}")
     if traffic and traffic.failed >= _REQUESTS and (check is None or check.healthy):
         words = f"none of the last {traffic.failed} requests was answered: 5xx or no answer"
         return Outcome(False, ERROR_ANSWERS, words)
-    return check and Outcome(check.healthy, check.reason, _seen(check))
+    return check and Outcome(check.healthy, check.reason, _from_here(check))
 
 
 def health_after(before: RemoteHealth | None, outcome: Outcome, now: datetime) -> RemoteHealth:
@@ -92,5 +91,29 @@ def health_after(before: RemoteHealth | None, outcome: Outcome, now: datetime) -
     return before if before == health and before else health
 
 
-def _seen(check: Outcome) -> str:
+def _from_here(check: Outcome) -> str:
     return f"seen from the xDS server: {check.message}"
+
+
+def interval_among(interval: timedelta, backends: int) -> timedelta:
+    """Return the interval of a backend where so many are checked: a longer one where there are very many."""
+    return max(interval, timedelta(seconds=backends / _CHECKS_PER_SECOND))
+
+
+def pause_after(interval: timedelta, in_doubt: float | None, chance: float) -> float:
+    """Return the seconds after a check: about the interval, or `in_doubt` at most if the next check decides.
+
+    `chance`, from 0 to 1, keeps checks that began together apart.
+    """
+    whole = interval.total_seconds()
+    return min(whole, in_doubt or whole) * (1 + _JITTER * (2 * chance - 1))
+
+
+def token_pause_after(failures: int, timing: CheckTiming) -> float:
+    """Return for how many seconds a token endpoint is left alone after so many failures in a row."""
+    return min(timing.first_token_pause * 2.0 ** min(failures - 1, 10), timing.longest_token_pause)
+
+
+def token_pause_within(lifetime: float, timing: CheckTiming) -> float:
+    """Return for how many seconds a token that lives `lifetime` seconds answers for the endpoint: half of that."""
+    return min(max(0.0, lifetime), timing.longest_token_life) / 2

@@ -1,4 +1,4 @@
-"""What a check found, in words."""
+"""The outcome of one check: healthy or not, a reason in one word, and a sentence. Nothing secret is in any of it."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def not_resolved(host: str, why: str) -> CheckError:
 
 
 def host_refused(host: str, why: str) -> CheckError:
-    """The name leads where nothing may be sent; the address itself is not told."""
+    """The name leads where nothing may be sent; the address itself is not named."""
     return CheckError("HostRefused", f"{host} leads to {why}; nothing may be sent there")
 
 
-def not_connected(place: object, why: str) -> CheckError:
+def not_connected(address: object, why: str) -> CheckError:
     """No connection can be made."""
-    return CheckError("NotConnected", f"{place} cannot be connected to: {why}")
+    return CheckError("NotConnected", f"{address} cannot be connected to: {why}")
 
 
-def certificate_not_accepted(place: object, server_name: str, code: int, words: str) -> CheckError:
+def certificate_not_accepted(address: object, server_name: str, code: int, words: str) -> CheckError:
     """The certificate is not as it should be; `code` and `words` are those of OpenSSL."""
     if code in _FOR_ANOTHER:
         fault = f"is not for {server_name}"
@@ -67,17 +67,17 @@ def certificate_not_accepted(place: object, server_name: str, code: int, words: 
         fault = "is not valid yet"
     else:
         fault = f"is not accepted: {words}"
-    return CheckError("CertificateNotAccepted", f"the certificate of {place} {fault}")
+    return CheckError("CertificateNotAccepted", f"the certificate of {address} {fault}")
 
 
-def no_tls(place: object, openssl_reason: str) -> CheckError:
+def no_tls(address: object, openssl_reason: str) -> CheckError:
     """TLS came to nothing; OpenSSL names the reason like `TLSV13_ALERT_CERTIFICATE_REQUIRED`."""
     words = openssl_reason.replace("_", " ").lower()
     if "alert" in words and ("certificate" in words or "unknown ca" in words):
-        return CheckError("ClientCertificateNotAccepted", f"{place} asks for a client certificate, or refuses ours")
+        return CheckError("ClientCertificateNotAccepted", f"{address} asks for a client certificate, or refuses ours")
     if words in ("wrong version number", "record layer failure"):
         words = "it answers with something else"
-    return CheckError("TlsNotAgreed", f"{place} does not agree on TLS: {words or 'the connection breaks'}")
+    return CheckError("TlsNotAgreed", f"{address} does not agree on TLS: {words or 'the connection breaks'}")
 
 
 def own_certificate_unusable() -> CheckError:
@@ -101,7 +101,7 @@ def answer_to(path: str, status: int) -> Outcome:
     return Outcome(healthy, ANSWERING if healthy else "ErrorAnswer", f"GET {path} answers {status}")
 
 
-def connected_to(place: object, *, over_tls: bool) -> Outcome:
+def connected_to(address: object, *, over_tls: bool) -> Outcome:
     """What a check without a request found."""
     proof = ", and its certificate is accepted" if over_tls else ""
-    return Outcome(True, ANSWERING, f"{place} accepts connections{proof}")
+    return Outcome(True, ANSWERING, f"{address} accepts connections{proof}")

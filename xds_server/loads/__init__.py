@@ -1,8 +1,8 @@
-"""What load the Envoys of this replica report, by model.
+"""The load that the Envoys of this replica report, by side of a route.
 
-* `counts` makes running counts of the reports of one stream.
-* `backends` knows which models are sent to which remote backend, so that what is counted there finds its model.
-* `loads` holds all streams, and is what others ask; `reading` tells it to those who follow, `metrics` to Prometheus.
+* `counts` turns the reports of one stream into running counts; it knows which routes are sent to which remote backend,
+  so that what is counted there is counted for the right route.
+* `loads` holds all streams and answers questions about them; `LoadReader` reports what is new, `metrics` the sums.
 
 Pure: reports go in with the time, counts come out.
 """

@@ -1,4 +1,4 @@
-"""What all Envoys of this replica reported, and what became of it."""
+"""The load that all Envoys of this replica report, and the readers that follow it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
-from xds_server.loads.counts import ZERO, Backends, StreamCounts, followed_by, local, remote
+from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate, is_side_of
 from xds_server.resources.names import is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
@@ -28,57 +28,58 @@ class Loads:
     """The counts of each stream, and their sums since this process began. All moments are those of one steady clock.
 
     Envoy says what is new since its last report, once. So a sum over reports counts nothing twice, on whichever stream
-    and at whichever replica a report came. What is in flight is said by the stream of a node that was heard last.
+    and at whichever replica a report came. What is in flight is said by the stream of a node that reported last.
     """
 
     def __init__(self, timing: ReportTiming = REAL.reports) -> None:
         self._timing = timing
-        self._backends = Backends()
+        self._users = BackendUsers()
         self._streams: dict[LoadStream, StreamCounts] = {}
         self._ended: set[LoadStream] = set()
         self._totals: dict[str, Count] = {}
         self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
 
-    # What is told to it.
-
     def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
-        """A client sent a report."""
+        """Add a report of a client."""
         counts = self._streams.setdefault(stream, StreamCounts())
-        added = counts.take(clusters, self._backends, now)
+        new = counts.add_report(clusters, self._users, now)
         for name in counts.counts.keys() - self._totals.keys() - counts.unknown:
             self._totals[name] = ZERO
-        for name, count in added.items():
-            self._totals[name] = followed_by(self._totals.get(name, ZERO), count)
+        for name, count in new.items():
+            self._totals[name] = accumulate(self._totals.get(name, ZERO), count)
             if is_backend(name):
                 self._recent[name].append((now, count))
         self._drop_old(now)
 
     def ended(self, stream: LoadStream) -> None:
-        """A stream is over: what it said is kept a while, for those who have not read it yet."""
+        """End a stream: what it reported stays a while, for those who have not read it yet."""
         if stream in self._streams:
             self._ended.add(stream)
 
-    def take(self, model: RouteKey, route: Route | None, keys: Iterable[ResourceKey]) -> None:
-        """Take in what was last published for a model; None: it is gone."""
-        self._backends.take(model, route, keys)
-        if route is None:
-            for name in (local(model), remote(model)):
-                self._totals.pop(name, None)
-            for counts in self._streams.values():
-                counts.forget(model)
+    def set_route(self, key: RouteKey, route: Route, resources: Iterable[ResourceKey]) -> None:
+        """Set a route and the resources that were last published for it."""
+        self._users.set_route(key, route, resources)
 
-    # What others ask.
+    def remove_route(self, key: RouteKey) -> None:
+        """Forget a route that is no longer published."""
+        if not self._users.sides(key):
+            return
+        self._users.remove_route(key)
+        for name in [one for one in self._totals if is_side_of(one, key)]:
+            del self._totals[name]
+        for counts in self._streams.values():
+            counts.remove_route(key)
 
     def streams(self) -> Mapping[LoadStream, StreamCounts]:
         """Return what each stream counts; those that ended, or fell silent, for a while longer."""
         return self._streams
 
     def totals(self) -> Mapping[str, Count]:
-        """Return what was counted since this process began, by NAMESPACE/NAME/SIDE and by backend cluster."""
+        """Return what was counted since this process began, by side of a route and by backend cluster."""
         return self._totals
 
     def in_flight(self, now: float) -> Mapping[str, int]:
-        """Say how many requests are in flight now, by NAMESPACE/NAME/SIDE; what is unknown is left out.
+        """Say how many requests are in flight now, by side of a route; what is unknown is left out.
 
         All of it is while an Envoy that reported once says nothing; for one that never did, see `silent`. One that left
         is with another replica, or gone.
@@ -102,20 +103,20 @@ class Loads:
 
     def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
         """Say which of these nodes have not reported of late."""
-        heard = {stream.node for stream, counts in self._streams.items() if not self._is_old(counts, now)}
-        return tuple(sorted(frozenset(nodes) - heard))
+        reporting = {stream.node for stream, counts in self._streams.items() if not self._is_old(counts, now)}
+        return tuple(sorted(frozenset(nodes) - reporting))
 
     def _newest(self, streams: Iterable[LoadStream]) -> Iterable[StreamCounts]:
-        """For each node the stream that was heard last."""
+        """Find for each node the stream that reported last."""
         last: dict[str, StreamCounts] = {}
         for stream in streams:
             counts = self._streams[stream]
-            if stream.node not in last or counts.heard_at >= last[stream.node].heard_at:
+            if stream.node not in last or counts.reported_at >= last[stream.node].reported_at:
                 last[stream.node] = counts
         return last.values()
 
     def _drop_old(self, now: float) -> None:
-        for stream in [one for one in self._ended if now - self._streams[one].heard_at > self._timing.window]:
+        for stream in [one for one in self._ended if now - self._streams[one].reported_at > self._timing.window]:
             self._ended.discard(stream)
             del self._streams[stream]
         for recent in self._recent.values():
@@ -123,26 +124,26 @@ class Loads:
                 recent.popleft()
 
     def _is_old(self, counts: StreamCounts, now: float) -> bool:
-        return now - counts.heard_at > self._timing.old_after
+        return now - counts.reported_at > self._timing.old_after
 
 
 class LoadReader:
-    """Remembers what was told. Who begins to read is told all of it."""
+    """One reader: gets a report for each stream that reported, with everything first and then what changed."""
 
     def __init__(self, loads: Loads) -> None:
         self._loads = loads
-        self._told: dict[LoadStream, dict[str, Count | None]] = {}
-        self._told_at: dict[LoadStream, float] = {}
+        self._sent: dict[LoadStream, dict[str, Count | None]] = {}
+        self._sent_at: dict[LoadStream, float] = {}
 
     def news(self, now: float) -> tuple[LoadReport, ...]:
-        """Return a report for each stream that was heard since the last call."""
+        """Return a report for each stream that reported since the last call."""
         streams = self._loads.streams()
-        for gone in self._told.keys() - streams.keys():
-            del self._told[gone], self._told_at[gone]
+        for gone in self._sent.keys() - streams.keys():
+            del self._sent[gone], self._sent_at[gone]
         return tuple(
             self._report(stream, counts, now)
             for stream, counts in tuple(streams.items())
-            if counts.heard_at != self._told_at.get(stream)
+            if counts.reported_at != self._sent_at.get(stream)
         )
 
     def _report(self, stream: LoadStream, counts: StreamCounts, now: float) -> LoadReport:
@@ -151,13 +152,13 @@ class LoadReader:
             for name, count in counts.counts.items()
             if not is_backend(name)
         }
-        told = self._told.get(stream, {})
-        changed = {name: count for name, count in known.items() if name not in told or told[name] != count}
-        self._told[stream], self._told_at[stream] = known, counts.heard_at
+        sent = self._sent.get(stream, {})
+        changed = {name: count for name, count in known.items() if name not in sent or sent[name] != count}
+        self._sent[stream], self._sent_at[stream] = known, counts.reported_at
         return LoadReport(
             node=stream.node,
             began=stream.began,
             seconds=counts.seconds,
-            age=max(now - counts.heard_at, 0.0),
+            age=max(now - counts.reported_at, 0.0),
             counts=changed,
         )

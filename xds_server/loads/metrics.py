@@ -1,4 +1,4 @@
-"""What Prometheus is told of the loads."""
+"""The metrics of the loads that Envoys report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENDED = ("succeeded", "failed")
 class LoadMetrics(Collector):
     """Reads the counts when Prometheus asks.
 
-    Counters are of what this replica heard, so the sum over replicas is what all Envoys reported. What is unknown has
+    Counters are of what came to this replica, so the sum over replicas is what all Envoys reported. What is unknown has
     no sample, such as all that is in flight while one of those that are `connected` (their node ids) says nothing.
     """
 
@@ -55,10 +55,10 @@ class LoadMetrics(Collector):
                 for outcome in _ENDED:
                     backend.add_metric((name.removeprefix("backend/"), outcome), getattr(count, outcome))
                 continue
-            _, *model = name.split("/")
-            issued.add_metric(model, count.issued)
+            _, *side = name.split("/")
+            issued.add_metric(side, count.issued)
             for outcome in _ENDED:
-                ended.add_metric((*model, outcome), getattr(count, outcome))
+                ended.add_metric((*side, outcome), getattr(count, outcome))
             if name in in_flight:
-                flying.add_metric(model, in_flight[name])
+                flying.add_metric(side, in_flight[name])
         yield from (issued, ended, flying, backend)

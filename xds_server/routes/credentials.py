@@ -1,36 +1,52 @@
-"""Finding what a source of a credential names."""
+"""The credentials of a route: where they are found, what they must be, and the route that may be served with them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import SecretStr
 
-from controller.api import registry
-from controller.api.contract.credentials import INLINE_CLIENT_SECRET, CredentialSource, inline_client_secret
-from controller.api.contract.route import RouteKey
+from controller.api.contract.credentials import (
+    INLINE_CLIENT_SECRET,
+    CredentialSource,
+    inline_client_secret,
+    is_for_inline_secret,
+)
+from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.kubernetes.objects import Secret
+from controller.api.registry import SECRET
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import InvalidObjectError
-from controller.api.schema.values import parse
 from controller.store.objects import ObjectRef, StoredObject
-from xds_server.routes.credential_values import UnusableError
+from xds_server.resources.secret import Values, credential_of, secret_resources
+from xds_server.snapshot.snapshot import Resource, ResourceKey
 
-MODEL = registry.MODEL_DEPLOYMENT.kind
-SECRET = registry.SECRET.kind
+# What a header and RFC 6749 (appendix A) let through.
+_PRINTABLE = re.compile(r"[ -~]+")
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\s*[A-Za-z0-9+/][A-Za-z0-9+/=\s]*-----END CERTIFICATE-----", re.ASCII
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----", re.ASCII)
 
-
-# How to find an object; a ModelDeployment as it was when its route was decided.
+# Finds an object; one that has a route as it was when the route was decided.
 Find = Callable[[ObjectRef], StoredObject | None]
+# Returns a value, which is called by this name, in the form in which it is used. Raises UnusableError.
+Check = Callable[[SecretStr, str], SecretStr]
+
+
+class UnusableError(Exception):
+    """A credential is not there or cannot be one; the message says whose, and holds nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class OwnSecrets:
-    """What the server itself knows: the credentials of the default backend, and the key of the versions of secrets.
+class ServerSecrets:
+    """The secrets of the server itself: those of the default backend, and the key of the versions of secrets.
 
     Both must be the same in all replicas. The token by which Envoys are known is a good key: whoever has it may see the
     secrets anyway.
@@ -40,16 +56,83 @@ class OwnSecrets:
     version_key: bytes = field(default=b"", repr=False)
 
 
-def found(model: RouteKey, source: CredentialSource, find: Find, own: OwnSecrets) -> tuple[SecretStr, str]:
-    """Return the value that a source of this model names, and what to call it. Raises UnusableError.
+@dataclass(frozen=True, slots=True)
+class ResolvedRoute:
+    """What may be served of a route: all of it with its `secrets`, or what stays local for `problems`, in words.
 
-    A Secret is always one of the model's own namespace.
+    `values` has the credentials that the remote backends name, for those who need them in another form than Envoy.
+    """
+
+    route: Route
+    secrets: tuple[Resource, ...] = ()
+    problems: tuple[str, ...] = ()
+    values: Values = field(default_factory=dict, repr=False)
+
+
+def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecrets) -> ResolvedRoute:
+    """Find everything secret that a route needs.
+
+    What is not there takes all that leaves with it: a request never leaves without the credential, or the verification,
+    that it should have. That follows from the objects alone, so all replicas of the server agree on it.
+    """
+    values: dict[CredentialSource, SecretStr] = {}
+    problems: list[str] = []
+    for source, check in _needed(route.remotes):
+        try:
+            values[source] = check(*_value_of(key, source, find, own))
+        except UnusableError as error:
+            problems.append(str(error))
+    if problems:
+        return ResolvedRoute(route.without_remotes(), problems=tuple(dict.fromkeys(problems)))
+    secrets: dict[ResourceKey, Resource] = {}
+    for remote in route.remotes:
+        secrets |= {one.key: one for one in secret_resources(key, remote, values, own.version_key)}
+    return ResolvedRoute(route, tuple(secrets.values()), values=values)
+
+
+def referred_secrets(key: RouteKey, route: Route) -> frozenset[ObjectRef]:
+    """Name the Secrets that a route refers to: always in the namespace of its object."""
+    sources = (source for source, _ in _needed(route.remotes))
+    return frozenset(ObjectRef(SECRET.kind, key.namespace, one.name) for one in sources if one.source == "Secret")
+
+
+def reads_spec(route: Route) -> bool:
+    """Tell whether a part of the object's spec is read beside the route: a credential that stands there."""
+    return any(source.source == "Spec" for source, _ in _needed(route.remotes))
+
+
+def is_spec_of(raw: Mapping[str, Any], route: Route) -> bool:
+    """Tell whether the credential in an object's spec is meant for the token endpoint of this route."""
+    endpoints = [remote.auth.oauth if remote.auth else None for remote in route.remotes if _reads_spec(remote)]
+    return all(oauth is not None and is_for_inline_secret(raw, oauth) for oauth in endpoints)
+
+
+def _reads_spec(remote: Remote) -> bool:
+    return any(source.source == "Spec" for source, _ in _needed((remote,)))
+
+
+def _needed(remotes: Iterable[Remote]) -> Iterable[tuple[CredentialSource, Check]]:
+    """List the sources of remote backends, each with what its value must be."""
+    for remote in remotes:
+        if remote.tls and remote.tls.ca:
+            yield remote.tls.ca, authorities
+        if remote.tls and remote.tls.client_certificate:
+            yield remote.tls.client_certificate.certificate, certificates
+            yield remote.tls.client_certificate.private_key, private_key
+        if remote.auth:
+            yield credential_of(remote.auth), header_value
+
+
+def _value_of(key: RouteKey, source: CredentialSource, find: Find, own: ServerSecrets) -> tuple[SecretStr, str]:
+    """Return the value that a source of this route names, and what to call it. Raises UnusableError.
+
+    A Secret is always one of the object's own namespace.
     """
     match source.source:
         case "Secret":
-            return _of_secret(ObjectRef(SECRET, model.namespace, source.name), source.key, find)
+            return _value_in_secret(ObjectRef(SECRET.kind, key.namespace, source.name), source.key, find)
         case "Spec":
-            stored = find(ObjectRef(*model))
+            stored = find(ObjectRef(*key))
             return _given(inline_client_secret(stored.raw) if stored else None, INLINE_CLIENT_SECRET)
         case "DefaultBackend":
             auth = own.default_remote.auth_config if own.default_remote else None
@@ -58,12 +141,12 @@ def found(model: RouteKey, source: CredentialSource, find: Find, own: OwnSecrets
             return _given(secret.get_secret_value() if secret else None, name)
 
 
-def _of_secret(ref: ObjectRef, key: str, find: Find) -> tuple[SecretStr, str]:
+def _value_in_secret(ref: ObjectRef, key: str, find: Find) -> tuple[SecretStr, str]:
     stored = find(ref)
     if stored is None:
         raise UnusableError(f"{ref} does not exist")
     try:
-        secret = parse(Secret, stored.raw)
+        secret = stored.parsed_as(Secret)
     except InvalidObjectError as error:
         raise UnusableError(f"{ref}: {error}") from None
     name = f'{ref}: key "{key}"'
@@ -90,3 +173,60 @@ def _given(value: Any, name: str) -> tuple[SecretStr, str]:
     if not isinstance(value, str) or not value:
         raise UnusableError(f"{name} is missing")
     return SecretStr(value), name
+
+
+def header_value(value: SecretStr, name: str) -> SecretStr:
+    """Check what is sent in a header; an editor's line break at the end is no part of it."""
+    text = value.get_secret_value().rstrip("\r\n")
+    if not text.strip():
+        raise UnusableError(f"{name} is empty")
+    if not _PRINTABLE.fullmatch(text):
+        raise UnusableError(f"{name} has characters that are not printable ASCII")
+    return SecretStr(text)
+
+
+def certificates(value: SecretStr, name: str) -> SecretStr:
+    """Check certificates in PEM, one or more; what stands between them is left out."""
+    return _joined(_parsed_certificates(value, name)[0])
+
+
+def authorities(value: SecretStr, name: str) -> SecretStr:
+    """Check certificates of authorities, and put those that live longest in front.
+
+    Of two with one name and one key, Envoy takes the first, also if it has expired: a list that has a renewed authority
+    behind the old one would do until the old one expires, and not a second longer.
+    """
+    found, context = _parsed_certificates(value, name)
+    listed = zip(context.get_ca_certs(binary_form=True), context.get_ca_certs(), strict=True)
+    ends = {der: _seconds(str(fields["notAfter"])) for der, fields in listed}
+    # What is no authority, a server's own certificate for example, is not listed there; its place does not matter.
+    return _joined(sorted(found, key=lambda pem: -ends.get(ssl.PEM_cert_to_DER_cert(pem), 0)))
+
+
+def _parsed_certificates(value: SecretStr, name: str) -> tuple[list[str], ssl.SSLContext]:
+    found = _CERTIFICATE.findall(value.get_secret_value())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata="\n".join(found))
+    except (ssl.SSLError, ValueError):
+        raise UnusableError(f"{name} is not a certificate in PEM") from None
+    return found, context
+
+
+def _seconds(time: str) -> int:
+    try:
+        return ssl.cert_time_to_seconds(time)
+    except ValueError:  # a certificate may have anything there
+        return 0
+
+
+def _joined(pems: Iterable[str]) -> SecretStr:
+    return SecretStr("\n".join([*pems, ""]))
+
+
+def private_key(value: SecretStr, name: str) -> SecretStr:
+    """Check a private key in PEM. Whether it belongs to the certificate is for Envoy to say."""
+    found = _PRIVATE_KEY.search(value.get_secret_value())
+    if found is None:
+        raise UnusableError(f"{name} is not a private key in PEM, without a passphrase")
+    return SecretStr(f"{found[0]}\n")

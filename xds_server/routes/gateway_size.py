@@ -1,4 +1,4 @@
-"""How many Envoys share what the replicas take, followed no faster than all routes with a limit can be."""
+"""The number of Envoys that share what the replicas take, followed no faster than all routes with a limit can be."""
 
 from __future__ import annotations
 
@@ -13,46 +13,52 @@ class GatewaySize:
     """The number of Envoys that limits are shared by: `envoys`.
 
     It follows the ready ones at once, and again `seconds` later at the earliest, with the last of what came in between.
-    The first that it hears of is how many there are, and no change. So what a limit lets pass is wrong for that long at
-    most, while any number of changes costs one route each second. `later` is awaited when it changes by itself.
+    The first number of ready ones is how many there are, and no change. So what a limit lets pass is wrong for that
+    long at most, while any number of changes costs one route each second. `on_change` is awaited when it changes by
+    itself.
 
     Where nothing tells how many are ready, it stays as it was set. Then it says so, once, if it is too few for those
-    that are there: each of them lets pass what is meant for fewer.
+    that are connected: each of them lets pass what is meant for fewer.
     """
 
-    def __init__(self, envoys: int, later: Callable[[], Awaitable[None]], seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, envoys: int, on_change: Callable[[], Awaitable[None]], seconds: float) -> None:
         self.envoys = envoys
+        self._on_change = on_change
+        self._seconds = seconds
         self._ready: int | None = None
         self._connected = 0
-        self._is_used = self._was_told = False
-        self._later = later
+        self._is_used = self._has_warned = False
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, ready: int) -> bool:
-        """Take in how many are ready, none counting as one; tell whether `envoys` has changed."""
-        is_first, self._ready = self._ready is None, max(1, ready)
-        if self._is_resting or self.envoys == self._ready:
+    def set_ready(self, ready: int) -> bool:
+        """Set how many are ready; tell whether `envoys` has changed."""
+        is_first, self._ready = self._ready is None, ready
+        if self._is_pausing or self.envoys == self._ready:
             return False
         self.envoys = self._ready
         if not is_first:
-            self._task = asyncio.create_task(self._rest())
+            self._task = asyncio.create_task(self._follow_later())
         return True
 
-    def shared_by(self) -> int:
+    def set_connected(self, connected: int) -> None:
+        """Set how many Envoys are connected."""
+        self._connected = connected
+        self._warn_of_too_few()
+
+    def sharing(self) -> int:
         """Return `envoys`, for a limit that is to be shared."""
         self._is_used = True
-        self._compare()
+        self._warn_of_too_few()
         return self.envoys
 
-    def connected(self, envoys: int) -> None:
-        """Take in how many Envoys are connected."""
-        self._connected = envoys
-        self._compare()
+    def close(self) -> None:
+        """Follow no more."""
+        if self._task:
+            self._task.cancel()
 
-    def _compare(self) -> None:
-        if self._is_used and self._ready is None and self._connected > self.envoys and not self._was_told:
-            self._was_told = True
+    def _warn_of_too_few(self) -> None:
+        if self._is_used and self._ready is None and self._connected > self.envoys and not self._has_warned:
+            self._has_warned = True
             logger.warning(
                 "more Envoys are connected than share what replicas take",
                 extra={
@@ -62,18 +68,13 @@ class GatewaySize:
                 },
             )
 
-    def close(self) -> None:
-        """Follow no more."""
-        if self._task:
-            self._task.cancel()
-
     @property
-    def _is_resting(self) -> bool:
+    def _is_pausing(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    async def _rest(self) -> None:
+    async def _follow_later(self) -> None:
         await asyncio.sleep(self._seconds)
         while self._ready not in (None, self.envoys):
             self.envoys = self._ready
-            await self._later()
+            await self._on_change()
             await asyncio.sleep(self._seconds)

@@ -1,4 +1,4 @@
-"""What models left behind: kept until no request can be on its way to it any more.
+"""Delayed removal: clusters outlive their route by five seconds, for retries in flight.
 
 xDS has an Envoy let go of a cluster once no route names it ("Eventual consistency considerations"). But a request keeps
 the route that it began with, and with it the names of the clusters that its retry goes to.
@@ -14,46 +14,56 @@ from dataclasses import dataclass
 from controller.api.contract.route import RouteKey
 from xds_server.resources import names
 from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.snapshot import LISTENER, ROUTE, SECRET, Resource, ResourceKey
+from xds_server.snapshot.snapshot import LISTENER, ROUTE, SECRET, Resource, ResourceKey, Snapshot
+
+Publish = Callable[[Snapshot, frozenset[ResourceKey]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Departed:
-    """The owner of what a model left behind at once."""
+    """The owner of what a route let go of at one moment."""
 
-    model: RouteKey
+    route: RouteKey
     number: int
 
 
-Owner = RouteKey | Departed
-Changes = list[tuple[Owner, tuple[Resource, ...]]]
+class RetainingAssembly:
+    """A snapshot assembled of the resources of many routes, in which what a route lets go of stays for some `seconds`.
 
-
-class DepartedResources:
-    """Keeps resources of an assembly for some `seconds` after their model has let go of them.
-
-    `publish` is told of what has changed when they go.
+    `publish` is called when that goes; what `replace` changes is published by its caller.
     """
 
-    def __init__(
-        self, assembly: Assembly[Owner], publish: Callable[[frozenset[ResourceKey]], None], seconds: float
-    ) -> None:
-        self._seconds = seconds
-        self._assembly = assembly
+    def __init__(self, publish: Publish, seconds: float) -> None:
         self._publish = publish
+        self._seconds = seconds
+        self._assembly: Assembly[RouteKey | Departed] = Assembly()
         self._numbers = itertools.count(1)
         self._timers: dict[Departed, asyncio.TimerHandle] = {}
 
-    def kept_after(self, changes: Iterable[tuple[RouteKey, tuple[Resource, ...]]]) -> Changes:
-        """List what these changes would remove, with an owner of its own; from now on its time runs."""
-        kept: Changes = []
-        for model, resources in changes:
-            left = self._left_by(model, {one.key for one in resources})
+    @property
+    def snapshot(self) -> Snapshot:
+        """Everything there is now."""
+        return self._assembly.snapshot
+
+    def replace(self, changes: Iterable[tuple[RouteKey, tuple[Resource, ...]]]) -> frozenset[ResourceKey]:
+        """Give routes new resources (none removes the route); return the keys of all that differs from before."""
+        new = tuple(changes)
+        retained: list[tuple[Departed, tuple[Resource, ...]]] = []
+        for key, resources in new:
+            left = self._left_by(key, {one.key for one in resources})
             if left:
-                owner = Departed(model, next(self._numbers))
-                kept.append((owner, left))
-                self._timers[owner] = asyncio.get_running_loop().call_later(self._seconds, self._let_go, owner)
-        return kept
+                owner = Departed(key, next(self._numbers))
+                retained.append((owner, left))
+                self._timers[owner] = asyncio.get_running_loop().call_later(self._seconds, self._remove, owner)
+        return self._assembly.replace([*retained, *new])
+
+    def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
+        """List the resources that a route has, each with its version."""
+        return self._assembly.versions(key)
+
+    def routes_with(self, keys: Iterable[ResourceKey]) -> frozenset[RouteKey]:
+        """Find the routes that have any of these resources."""
+        return frozenset(one for one in self._assembly.owners_of(keys) if isinstance(one, RouteKey))
 
     def close(self) -> None:
         """Stop all timers."""
@@ -61,23 +71,23 @@ class DepartedResources:
             timer.cancel()
         self._timers.clear()
 
-    def _left_by(self, model: RouteKey, stays: set[ResourceKey]) -> tuple[Resource, ...]:
-        """Find what nobody new can get to: not where clients come in. No secret is kept, nor what needs one."""
+    def _left_by(self, key: RouteKey, new: set[ResourceKey]) -> tuple[Resource, ...]:
+        """Find what nobody new can get to: not where clients come in. No secret is retained, nor what needs one."""
         entrance = {
-            ResourceKey(LISTENER, names.front_listener(model)),
-            ResourceKey(ROUTE, names.route_configuration(model)),
+            ResourceKey(LISTENER, names.front_listener(key)),
+            ResourceKey(ROUTE, names.route_configuration(key)),
         }
-        had = [key for key, _ in self._assembly.versions(model) if key not in stays]
-        found = (self._assembly.snapshot.find(key) for key in had if key.type_url != SECRET and key not in entrance)
+        had = [one for one, _ in self._assembly.versions(key) if one not in new]
+        found = (self._assembly.snapshot.find(one) for one in had if one.type_url != SECRET and one not in entrance)
         left = {one.key: one for one in found if one}
         gone = set(had) - left.keys()
-        while lacking := [key for key, one in left.items() if not gone.isdisjoint(one.requires)]:
+        while lacking := [one for one, resource in left.items() if not gone.isdisjoint(resource.requires)]:
             gone.update(lacking)
-            for key in lacking:
-                del left[key]
+            for one in lacking:
+                del left[one]
         return tuple(left.values())
 
-    def _let_go(self, owner: Departed) -> None:
+    def _remove(self, owner: Departed) -> None:
         del self._timers[owner]
         if changed := self._assembly.replace([(owner, ())]):
-            self._publish(changed)
+            self._publish(self.snapshot, changed)

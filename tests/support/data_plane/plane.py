@@ -29,6 +29,8 @@ from xds_server.resources.translator import Translator
 from xds_server.routes.retained import DepartedResources, Owner
 from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey
+from xds_server.routes.retained import RetainingAssembly
+from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 from xds_server.stream.server.clients import ClientEvent, ClientState
 from xds_server.stream.server.server import XdsServer
 
@@ -44,8 +46,7 @@ class Plane:
         self.backends = backends
         self.envoys: list[Envoy] = []
         self._folder = folder
-        self._assembly: Assembly[Owner] = Assembly()
-        self.departed = DepartedResources(self._assembly, self._send, timing.gateway.departed)
+        self._assembly = RetainingAssembly(self._send, timing.gateway.departed)
         self._routes: dict[RouteKey, Route] = {}
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
@@ -70,7 +71,7 @@ class Plane:
             for envoy in self.envoys:
                 await envoy.stop()
             await self._client.aclose()
-            self.departed.close()
+            self._assembly.close()
             await self._server.stop(0)
 
     async def restart(self, pause: float = 0.0) -> None:
@@ -171,7 +172,8 @@ class Plane:
 
     def publish_also(self, *resources: Any) -> None:
         """Publish resources that belong to no model."""
-        self._send(self._assembly.replace([(RouteKey.of_model("", "also"), resources)]))
+        changed = self._assembly.replace([(RouteKey.of_model("", "also"), resources)])
+        self._send(self._assembly.snapshot, changed)
 
     async def acknowledged(self, model: Model) -> None:
         await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
@@ -224,23 +226,24 @@ class Plane:
         )
 
     def _replace(self, key: RouteKey, resources: tuple[Resource, ...]) -> frozenset[ResourceKey]:
-        """Give a model other resources; what it lets go of is kept as long as the product keeps it."""
-        changes = [(key, resources)]
-        changed = self._assembly.replace([*self.departed.kept_after(changes), *changes])
+        """Give a model other resources; what it lets go of stays as long as the product retains it."""
+        changed = self._assembly.replace([(key, resources)])
         self._tell_loads(key)
-        self._send(changed)
+        self._send(self._assembly.snapshot, changed)
         return changed
 
-    def _send(self, changed: frozenset[ResourceKey]) -> None:
+    def _send(self, snapshot: Snapshot, changed: frozenset[ResourceKey]) -> None:
         if changed:
-            self._server.publish(self._assembly.snapshot, changed)
+            self._server.publish(snapshot, changed)
 
     def _tell_loads(self, key: RouteKey) -> None:
-        versions = self._assembly.versions(key)
-        self.loads.take(key, self._routes.get(key), (one for one, _ in versions))
+        if route := self._routes.get(key):
+            self.loads.set_route(key, route, (one for one, _ in self._assembly.versions(key)))
+        else:
+            self.loads.remove_route(key)
 
     def _loads_heard_at(self) -> float:
-        return max((counts.heard_at for counts in self.loads.streams().values()), default=0.0)
+        return max((counts.reported_at for counts in self.loads.streams().values()), default=0.0)
 
     def _observe(self, event: ClientEvent) -> None:
         if event.kind == "overdue":

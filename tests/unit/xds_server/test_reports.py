@@ -31,17 +31,17 @@ ENVOY = ClientState(
 )
 
 
-class Served:
+class Published:
     def __init__(self, **routes):
-        self.routes = {RouteKey.of_model("default", name): route for name, route in routes.items()}
+        self.by_key = {RouteKey.of_model("default", name): route for name, route in routes.items()}
         self.said = {}
         self.brought = ((KEY, "1"),)
 
-    def models(self):
-        return tuple(self.routes)
+    def routes(self):
+        return tuple(self.by_key)
 
     def route(self, model):
-        return self.routes.get(model)
+        return self.by_key.get(model)
 
     def versions(self, model):
         return self.brought
@@ -63,7 +63,7 @@ def holding(complete=True, **changes):
 
 
 def report_with(*holdings):
-    return Reports(Served(a=a_route()), Clients(*holdings)).report(A)
+    return Reports(Published(a=a_route()), Clients(*holdings)).report(A)
 
 
 def test_who_acknowledged_all_of_it_is_programmed():
@@ -83,52 +83,52 @@ def test_a_refusal_names_the_envoy_and_the_resource():
 
 
 def test_what_could_not_be_resolved_is_said():
-    served = Served(a=a_route())
-    served.said[A] = ("Secret default/x: not there",)
-    assert Reports(served, Clients()).report(A).refusals == ("Secret default/x: not there",)
+    published = Published(a=a_route())
+    published.said[A] = ("Secret default/x: not there",)
+    assert Reports(published, Clients()).report(A).refusals == ("Secret default/x: not there",)
 
 
 def test_an_envoy_that_is_given_no_secrets_is_named_where_one_is_needed():
-    served = Served(a=a_route())
-    reports = Reports(served, Clients(holding(), holding(complete=False, authorised=False, node_id="stranger")))
+    published = Published(a=a_route())
+    reports = Reports(published, Clients(holding(), holding(complete=False, authorised=False, node_id="stranger")))
     assert reports.report(A).refusals == ()
-    served.brought = ((ResourceKey(SECRET, "secret/a"), "1"),)
+    published.brought = ((ResourceKey(SECRET, "secret/a"), "1"),)
     (words,) = reports.report(A).refusals
     assert words.startswith("stranger is given no secrets")
 
 
 async def test_a_reader_is_told_everything_first_and_then_what_changed():
-    served, clients = Served(a=a_route(), b=a_route()), Clients(holding())
-    reports = Reports(served, clients)
+    published, clients = Published(a=a_route(), b=a_route()), Clients(holding())
+    reports = Reports(published, clients)
     reader = reports.follow()
     assert [one.name for one in await anext(reader)] == ["a", "b"]
-    served.said[B] = ("wrong",)
+    published.said[B] = ("wrong",)
     reports.look_again(None)
     assert [one.name for one in await anext(reader)] == ["b"]
 
 
 async def test_a_reader_of_nothing_is_told_so():
-    assert await anext(Reports(Served(), Clients()).follow()) == ()
+    assert await anext(Reports(Published(), Clients()).follow()) == ()
 
 
 async def test_a_model_that_is_no_longer_served_is_told_without_a_route():
-    served = Served(a=a_route())
-    reports = Reports(served, Clients())
+    published = Published(a=a_route())
+    reports = Reports(published, Clients())
     reader = reports.follow()
     await anext(reader)
-    del served.routes[A]
+    del published.by_key[A]
     reports.look_again([A])
     (told,) = await anext(reader)
     assert (told.name, told.route) == ("a", "")
 
 
 async def test_many_changes_are_told_at_once_and_a_cancelled_read_loses_nothing():
-    served = Served(a=a_route())
-    reports = Reports(served, Clients())
+    published = Published(a=a_route())
+    reports = Reports(published, Clients())
     reader = reports.follow()
     await anext(reader)
     for words in ("first", "last"):
-        served.said[A] = (words,)
+        published.said[A] = (words,)
         reports.look_again([A])
         read = asyncio.create_task(anext(reader))
         await asyncio.sleep(0)
@@ -140,7 +140,9 @@ async def test_many_changes_are_told_at_once_and_a_cancelled_read_loses_nothing(
 
 def test_which_envoys_report_no_load_is_said_of_the_replica():
     loads = Loads()
-    reports = Reports(Served(a=a_route()), Clients(holding(), holding(node_id="other"), holding(is_debug=True)), loads)
+    reports = Reports(
+        Published(a=a_route()), Clients(holding(), holding(node_id="other"), holding(is_debug=True)), loads
+    )
     assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("gateway-1", "other"))
     loads.heard(LoadStream("gateway-1", 1.0), (), 1.0)
     assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("other",))

@@ -7,12 +7,15 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, OAuth, RemoteAuth
 from controller.api.contract.route import HttpCheck
+from controller.api.kubernetes.endpoints import admit_all, admit_pods
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
 from xds_server.health.backend import Backend, Place, Trust, backend_for, own_hosts
 from xds_server.resources.settings import EnvoySettings
 from xds_server.resources.translator import Translator
+from xds_server.health.backend import Address, Backend, Trust, backend_for, own_hosts, refusal
+from xds_server.resources.model import Gateway, resources_for
 from xds_server.snapshot.snapshot import CLUSTER
 
 HUSH = "hush & hush"
@@ -25,7 +28,7 @@ def source(secret, key):
 def test_a_plain_backend_is_connected_to_every_five_seconds():
     backend = backend_for(A, a_remote(port=8080), {})
     assert backend == Backend(
-        backend.name, Place("remote.example", 8080), "remote.example", patience=timedelta(seconds=2)
+        backend.name, Address("remote.example", 8080), "remote.example", patience=timedelta(seconds=2)
     )
     assert backend.interval == timedelta(seconds=5)
 
@@ -65,7 +68,7 @@ def test_a_token_is_asked_for_as_rfc_6749_says():
     )
     values = {source("s", "clientSecret"): SecretStr(HUSH)}
     token = backend_for(A, a_remote(auth=RemoteAuth(oauth=oauth)), values).token
-    assert (token.place, token.over_tls) == (Place("auth.example", 8443), True)
+    assert (token.address, token.over_tls) == (Address("auth.example", 8443), True)
     assert (token.authority, token.target) == ("auth.example:8443", "/oauth/token?tenant=a")
     assert token.form.get_secret_value() == (
         "grant_type=client_credentials&client_id=me&client_secret=hush+%26+hush&scope=read+write"
@@ -99,3 +102,21 @@ def test_the_hosts_of_our_own_configuration_are_known():
     default = parse(DefaultRemoteBackend, {"host": "models.example:8080", "scheme": "http", "authConfig": auth})
     assert own_hosts(default) == {"models.example", "auth.example"}
     assert own_hosts(None) == frozenset()
+
+
+# Where checks may connect to.
+
+OWN = frozenset(("default.example",))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1"])
+def test_in_a_cluster_a_name_may_not_lead_to_what_is_beside_the_gateway(address):
+    refused = refusal(admit_pods, OWN)
+    assert refused("models.example", address)
+    assert refused("default.example", address) is None
+    assert refusal(admit_all, OWN)("models.example", address) is None
+
+
+def test_a_name_may_lead_to_any_other_address():
+    for address in ("10.0.0.1", "203.0.113.7", "fd00::1"):
+        assert refusal(admit_pods, OWN)("models.example", address) is None

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.health.judgement import NO_TRAFFIC, Checked, Counts, health_after, judged
+from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, health_after, judge
 from xds_server.health.outcome import Outcome
+from xds_server.loads.loads import Answers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = Outcome(True, "Answering", "GET /healthz answers 200")
@@ -16,7 +17,7 @@ GONE = Outcome(False, "NameNotResolved", "x cannot be resolved: Name or service 
 
 
 def checked(*outcomes, start=None):
-    state = start or Checked()
+    state = start or CheckHistory()
     for one in outcomes:
         state = state.after(one)
     return state
@@ -52,46 +53,46 @@ def test_what_is_wrong_with_a_backend_that_is_down_is_always_the_newest():
 
 
 def test_a_backend_that_changed_is_what_it_was_until_its_first_check_which_counts():
-    state = checked(GOOD).anew()
+    state = checked(GOOD).of_changed_backend()
     assert state.outcome == GOOD
     assert state.after(BAD).outcome == BAD
     assert state.after(GOOD).after(BAD).outcome == GOOD
 
 
 def test_nothing_is_judged_without_anything_known():
-    assert judged(None, None) is None
-    assert judged(None, Counts(0, 0)) is None
-    assert NO_TRAFFIC.counts("backend/x") is None
+    assert judge(None, None) is None
+    assert judge(None, Answers(0, 0)) is None
+    assert NO_TRAFFIC.answers("backend/x", 0.0) is None
 
 
-@pytest.mark.parametrize("traffic", [None, Counts(0, 0), Counts(0, 4)], ids=["unknown", "none", "too little"])
+@pytest.mark.parametrize("traffic", [None, Answers(0, 0), Answers(0, 4)], ids=["unknown", "none", "too little"])
 def test_without_traffic_the_check_is_right_and_says_whose_view_it_is(traffic):
-    assert judged(BAD, traffic) == Outcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
-    assert judged(GOOD, traffic) == Outcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
+    assert judge(BAD, traffic) == Outcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
+    assert judge(GOOD, traffic) == Outcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
 
 
 def test_requests_that_are_answered_are_right_whatever_the_check_says():
-    assert judged(GONE, Counts(1, 36)) == Outcome(
+    assert judge(GONE, Answers(1, 36)) == Outcome(
         True, "Answering", f"requests are answered, though seen from the xDS server: {GONE.message}"
     )
     for check in (None, GOOD):
-        assert judged(check, Counts(1, 0)) == Outcome(True, "Answering", "requests are answered")
+        assert judge(check, Answers(1, 0)) == Outcome(True, "Answering", "requests are answered")
 
 
 @pytest.mark.parametrize("check", [None, GOOD])
 def test_requests_that_all_fail_are_right_whatever_good_the_check_says(check):
-    assert judged(check, Counts(0, 37)) == Outcome(
+    assert judge(check, Answers(0, 37)) == Outcome(
         False, "ErrorAnswers", "none of the last 37 requests was answered: 5xx or no answer"
     )
 
 
 def test_of_requests_that_all_fail_the_check_says_why():
-    assert judged(BAD, Counts(0, 37)) == judged(BAD, None)
+    assert judge(BAD, Answers(0, 37)) == judge(BAD, None)
 
 
 @given(st.sampled_from([None, GOOD, BAD]), st.integers(0, 9), st.integers(0, 9))
 def test_who_was_answered_lately_is_healthy(check, succeeded, failed):
-    outcome = judged(check, Counts(succeeded, failed))
+    outcome = judge(check, Answers(succeeded, failed))
     if succeeded:
         assert outcome.healthy
     elif failed >= 5:
@@ -104,8 +105,8 @@ def test_what_is_told_stays_while_it_is_the_same():
 
 
 def test_a_number_alone_is_nothing_new():
-    first = health_after(None, judged(None, Counts(0, 37)), NOW)
-    assert health_after(first, judged(None, Counts(0, 41)), NOW + timedelta(seconds=5)) is first
+    first = health_after(None, judge(None, Answers(0, 37)), NOW)
+    assert health_after(first, judge(None, Answers(0, 41)), NOW + timedelta(seconds=5)) is first
 
 
 def test_another_reason_is_told_with_the_time_since_when_it_is_down():

@@ -3,9 +3,9 @@
 import pytest
 
 from xds_server.health import outcome
-from xds_server.health.backend import Place
+from xds_server.health.backend import Address
 
-PLACE = Place("models.example", 8443)
+ADDRESS = Address("models.example", 8443)
 
 
 @pytest.mark.parametrize(
@@ -22,52 +22,52 @@ PLACE = Place("models.example", 8443)
             "models.example leads to a loopback address; nothing may be sent there",
         ),
         (
-            outcome.not_connected(PLACE, "connection refused"),
+            outcome.not_connected(ADDRESS, "connection refused"),
             "NotConnected",
             "models.example:8443 cannot be connected to: connection refused",
         ),
         (
-            outcome.certificate_not_accepted(PLACE, "other.example", 62, ""),
+            outcome.certificate_not_accepted(ADDRESS, "other.example", 62, ""),
             "CertificateNotAccepted",
             "the certificate of models.example:8443 is not for other.example",
         ),
         (
-            outcome.certificate_not_accepted(PLACE, "x", 20, ""),
+            outcome.certificate_not_accepted(ADDRESS, "x", 20, ""),
             "CertificateNotAccepted",
             "the certificate of models.example:8443 leads to no authority that is trusted",
         ),
         (
-            outcome.certificate_not_accepted(PLACE, "x", 10, ""),
+            outcome.certificate_not_accepted(ADDRESS, "x", 10, ""),
             "CertificateNotAccepted",
             "the certificate of models.example:8443 has expired",
         ),
         (
-            outcome.certificate_not_accepted(PLACE, "x", 9, ""),
+            outcome.certificate_not_accepted(ADDRESS, "x", 9, ""),
             "CertificateNotAccepted",
             "the certificate of models.example:8443 is not valid yet",
         ),
         (
-            outcome.certificate_not_accepted(PLACE, "x", 23, "certificate revoked"),
+            outcome.certificate_not_accepted(ADDRESS, "x", 23, "certificate revoked"),
             "CertificateNotAccepted",
             "the certificate of models.example:8443 is not accepted: certificate revoked",
         ),
         (
-            outcome.no_tls(PLACE, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+            outcome.no_tls(ADDRESS, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
             "ClientCertificateNotAccepted",
             "models.example:8443 asks for a client certificate, or refuses ours",
         ),
         (
-            outcome.no_tls(PLACE, "TLSV1_ALERT_UNKNOWN_CA"),
+            outcome.no_tls(ADDRESS, "TLSV1_ALERT_UNKNOWN_CA"),
             "ClientCertificateNotAccepted",
             "models.example:8443 asks for a client certificate, or refuses ours",
         ),
         (
-            outcome.no_tls(PLACE, "WRONG_VERSION_NUMBER"),
+            outcome.no_tls(ADDRESS, "WRONG_VERSION_NUMBER"),
             "TlsNotAgreed",
             "models.example:8443 does not agree on TLS: it answers with something else",
         ),
         (
-            outcome.no_tls(PLACE, ""),
+            outcome.no_tls(ADDRESS, ""),
             "TlsNotAgreed",
             "models.example:8443 does not agree on TLS: the connection breaks",
         ),
@@ -94,4 +94,4 @@ def test_only_a_200_is_healthy_as_for_envoy(status, healthy):
 
 
 def test_an_address_is_written_as_in_a_url():
-    assert (str(Place("fd00::1", 80)), str(PLACE)) == ("[fd00::1]:80", "models.example:8443")
+    assert (str(Address("fd00::1", 80)), str(ADDRESS)) == ("[fd00::1]:80", "models.example:8443")

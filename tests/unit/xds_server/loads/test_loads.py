@@ -92,7 +92,7 @@ def test_an_envoy_that_says_nothing_is_named():
 
 def test_a_model_that_is_gone_is_forgotten_and_its_last_report_too():
     loads = heard([to_local(A, sent=1)])
-    loads.take(A, None, ())
+    loads.remove_route(A)
     loads.heard(FIRST, (to_local(A, sent=1),), 2.0)
     assert loads.totals() == {}
     serves(loads, A)
@@ -115,7 +115,7 @@ def test_a_request_that_found_no_replica_is_of_the_remote_side():
 
 
 def test_what_gets_a_credential_passes_the_cluster_of_its_model():
-    reported = [to_local(A), away(A, sent=3, ok=3), to_backend(sent=3, ok=3)]
+    reported = [to_local(A), away(A, sent=3, ok=3), to_backend(sent=3, ok=3, credential=True)]
     loads = heard(reported, away=50, credential=True, models=(A, B))
     assert of(loads, "model/default/a/remote") == Count(3, 3)
 

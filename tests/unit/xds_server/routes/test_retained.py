@@ -5,25 +5,14 @@ import contextlib
 
 from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_secret
+from tests.support.publishing import publishing
 from tests.support.routes import A, B, a_remote, a_route, with_key
-from tests.support.store import MemoryStore, settled
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.delivery import Delivery
-from xds_server.snapshot.snapshot import EMPTY, SHORT
+from tests.support.store import settled
+from xds_server.resources.model import Gateway
+from xds_server.routes.translation import ServingOptions
+from xds_server.snapshot.scope import Role
 
 KEY = a_secret("s").holding(apiKey="hush").stored()
-
-
-class Published:
-    def __init__(self):
-        self.snapshot = EMPTY
-
-    def publish(self, snapshot, changed):
-        self.snapshot = snapshot
-
-    @property
-    def names(self):
-        return {(SHORT[type_url], name) for type_url, of_type in self.snapshot.by_type.items() for name in of_type}
 
 
 def decided(model, route, version="1"):
@@ -33,16 +22,9 @@ def decided(model, route, version="1"):
 
 @contextlib.asynccontextmanager
 async def delivering(*objects, seconds=60.0):
-    store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, EnvoySettings(timing=GatewayTiming(departed=seconds)))
-    task = asyncio.create_task(delivery.run())
-    await settled()
-    try:
-        yield store, published, delivery
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    envoys = {Role.GATEWAY: Gateway(timing=GatewayTiming(departed=seconds))}
+    async with publishing(objects, ServingOptions(envoys)) as this:
+        yield this.store, this.published, this.publisher
 
 
 DIRECT, GUARDED = a_route(a_remote(), away=50), a_route(a_remote(retries=1), away=50)
@@ -76,7 +58,7 @@ async def test_what_came_back_stays():
 
 
 async def test_of_a_removed_model_nobody_gets_in_and_everybody_gets_out():
-    async with delivering(decided(A, DIRECT), decided(B, DIRECT)) as (store, published, delivery):
+    async with delivering(decided(A, DIRECT), decided(B, DIRECT)) as (store, published, publisher):
         store.remove(decided(A, DIRECT).ref)
         await settled()
         assert not published.names & {("LDS", "model/default/a"), ("RDS", "model/default/a")}
@@ -85,8 +67,8 @@ async def test_of_a_removed_model_nobody_gets_in_and_everybody_gets_out():
             ("EDS", "model/default/a/local"),
             *OF_THE_DIRECT_WAY,
         }
-        assert list(delivery.models()) == [B]
-        assert delivery.models_with(
+        assert list(publisher.routes()) == [B]
+        assert publisher.routes_with(
             one.key for kind in published.snapshot.by_type.values() for one in kind.values()
         ) == {B}
 

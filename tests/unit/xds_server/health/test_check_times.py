@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.timing import CheckTiming
-from xds_server.health.schedule import interval_among, pause_after, token_pause_after, token_pause_within
+from xds_server.health.judgement import interval_among, pause_after, token_pause_after, token_pause_within
 
 MINUTE = timedelta(minutes=1)
 TIMING = CheckTiming(first_token_pause=10, longest_token_pause=300, longest_token_life=24 * 3600)

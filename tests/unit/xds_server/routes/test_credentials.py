@@ -18,10 +18,14 @@ from controller.api.schema.values import parse
 from tests.support.objects import a_model, a_secret
 from tests.support.resources import message_of
 from tests.support.routes import A, a_remote, a_route, over_tls, with_key, with_token
-from xds_server.routes import credential_values as values
-from xds_server.routes.credential_values import UnusableError
-from xds_server.routes.credentials import OwnSecrets
-from xds_server.routes.protection import is_inline, protected, referred_secrets
+from xds_server.routes import credentials
+from xds_server.routes.credentials import (
+    ServerSecrets,
+    UnusableError,
+    reads_spec,
+    referred_secrets,
+    resolve_credentials,
+)
 
 HUSH = "hush-hush"
 KEY = b"the key of these tests"
@@ -40,7 +44,7 @@ def pki():
 
 def served(route, *objects, model=A, own=None):
     found = {one.ref: one.stored() for one in objects}
-    return protected(model, route, found.get, own or OwnSecrets(version_key=KEY))
+    return resolve_credentials(model, route, found.get, own or ServerSecrets(version_key=KEY))
 
 
 def secrets_of(result):
@@ -117,7 +121,7 @@ def test_what_cannot_be_a_credential_is_told_without_it(secret, problem):
     assert result.route == a_route()
 
 
-@pytest.mark.parametrize("check", [values.text, values.certificates, values.private_key])
+@pytest.mark.parametrize("check", [credentials.header_value, credentials.certificates, credentials.private_key])
 @pytest.mark.parametrize("value", ["", f"\x00{HUSH}", f"-----BEGIN CERTIFICATE-----\n{HUSH}", f"{HUSH}ü"])
 def test_no_exception_holds_a_value(check, value):
     with pytest.raises(UnusableError) as caught:
@@ -151,7 +155,7 @@ def test_of_the_authorities_a_renewed_one_is_in_front_of_the_one_that_expires(pk
     key = ec.generate_private_key(ec.SECP256R1())
     old, new = an_authority(key, 2020), an_authority(key, 2040)
     route = a_route(a_remote(tls=over_tls(ca="c", certificate="d")), away=30)
-    leaf, *_ = values.certificates(SecretStr(pki["tls__crt"]), "it").get_secret_value().split("-----END")
+    leaf, *_ = credentials.certificates(SecretStr(pki["tls__crt"]), "it").get_secret_value().split("-----END")
     shown = a_secret("d").holding(tls__crt=pki["tls__crt"] + old + new, tls__key=pki["tls__key"])
 
     authorities, certificate = secrets_of(served(route, a_secret("c").holding(ca__crt=old + new), shown))
@@ -198,7 +202,7 @@ def test_the_models_own_spec():
     (credential,) = secrets_of(served(route, model))
 
     assert credential.generic_secret.secret.inline_string == HUSH
-    assert is_inline(route.remote)
+    assert reads_spec(route)
     assert "clientSecret is missing" in served(route, a_model()).problems[0]
     assert "clientSecret is missing" in served(route).problems[0]
 
@@ -207,21 +211,21 @@ def test_the_default_backend_of_the_configuration():
     route = a_route(a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))))
     oauth = {"clientId": "me", "clientSecret": HUSH, "tokenUrl": "https://auth.example/token"}
     default = parse(DefaultRemoteBackend, {"host": "h", "authConfig": {"type": "oauth", "oauthConfig": oauth}})
-    own = OwnSecrets(default, KEY)
+    own = ServerSecrets(default, KEY)
 
     (credential,) = secrets_of(served(route, own=own))
 
     assert credential.generic_secret.secret.inline_string == HUSH
     assert HUSH not in repr(own)
     assert "defaultRemoteBackend" in served(route).problems[0]
-    assert not is_inline(route.remote)
+    assert not reads_spec(route)
 
 
 def test_a_route_refers_to_secrets_of_its_own_namespace():
     remote = a_remote(tls=over_tls(ca="c", certificate="d"), auth=with_key())
-    refs = {str(ref) for ref in referred_secrets(RouteKey.of_model("ml", "a"), remote)}
+    refs = {str(ref) for ref in referred_secrets(RouteKey.of_model("ml", "a"), a_route(remote))}
     assert refs == {"Secret ml/c", "Secret ml/d", "Secret ml/s"}
-    assert referred_secrets(A, a_remote(auth=with_token(CredentialSource(source="Spec")))) == frozenset()
+    assert referred_secrets(A, a_route(a_remote(auth=with_token(CredentialSource(source="Spec"))))) == frozenset()
 
 
 def test_nothing_printed_of_it_holds_a_value():

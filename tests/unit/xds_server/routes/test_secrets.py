@@ -1,38 +1,28 @@
 """What of Secrets is delivered, and what a change of one touches."""
 
-import asyncio
 import contextlib
 
 from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import RouteKey
 from tests.support.objects import a_model, a_secret
+from tests.support.publishing import publishing
 from tests.support.routes import A, a_remote, a_route, with_key, with_token
-from tests.support.store import MemoryStore, settled
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.credentials import OwnSecrets
-from xds_server.routes.delivery import Delivery
-from xds_server.snapshot.snapshot import EMPTY, SECRET, SHORT
+from tests.support.store import settled
+from xds_server.routes.credentials import ServerSecrets
+from xds_server.routes.translation import ServingOptions
+from xds_server.snapshot.snapshot import SECRET, SHORT
 
 HUSH = "hush-hush"
 PROTECTED = a_route(a_remote(auth=with_key()), away=30)
 
 
-class Published:
-    """A publisher that keeps the snapshot, and what each one changed."""
+def text_of(published, name):
+    return published.snapshot.by_type[SECRET][name].body.decode()
 
-    def __init__(self):
-        self.snapshot, self.changes = EMPTY, []
 
-    def publish(self, snapshot, changed):
-        self.snapshot = snapshot
-        self.changes.append({(SHORT[key.type_url], key.name) for key in changed})
-
-    def text_of(self, name):
-        return self.snapshot.by_type[SECRET][name].body.decode()
-
-    @property
-    def bodies(self):
-        return [one.body for of_type in self.snapshot.by_type.values() for one in of_type.values()]
+def holds(published, *words):
+    """Whether any resource has one of these words in it."""
+    return any(word.encode() in body for body in published.bodies.values() for word in words)
 
 
 def decided(model, route, *, generation=1, observed=None, version="1"):
@@ -44,16 +34,8 @@ def decided(model, route, *, generation=1, observed=None, version="1"):
 
 @contextlib.asynccontextmanager
 async def delivering(*objects):
-    store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, EnvoySettings(), OwnSecrets(version_key=b"key"))
-    task = asyncio.create_task(delivery.run())
-    await settled()
-    try:
-        yield store, published, delivery
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    async with publishing(objects, ServingOptions(secrets=ServerSecrets(version_key=b"key"))) as this:
+        yield this.store, this.published, this.publisher
 
 
 CREDENTIAL = ("SDS", "credential/secret/default/s/apiKey")
@@ -61,12 +43,12 @@ CREDENTIAL = ("SDS", "credential/secret/default/s/apiKey")
 
 async def test_a_new_value_touches_the_secret_and_nothing_else():
     secret = a_secret().holding(apiKey="older")
-    async with delivering(decided(a_model(), PROTECTED), secret.stored()) as (store, published, delivery):
+    async with delivering(decided(a_model(), PROTECTED), secret.stored()) as (store, published, publisher):
         store.put(a_secret().holding(apiKey=HUSH).stored(version="2"))
         await settled()
         assert published.changes[1:] == [{CREDENTIAL}]
-        assert HUSH in published.text_of(CREDENTIAL[1])
-        assert delivery.problems(A) == ()
+        assert HUSH in text_of(published, CREDENTIAL[1])
+        assert publisher.problems(A) == ()
 
 
 async def test_a_new_annotation_of_a_secret_touches_nothing():
@@ -83,34 +65,34 @@ async def test_a_secret_that_nobody_refers_to_is_not_delivered():
         store.put(a_secret("t").holding(apiKey=f"{HUSH}2").stored(version="2"))
         await settled()
         assert len(published.changes) == 1
-        assert not any(HUSH.encode() in body for body in published.bodies)
+        assert not holds(published, HUSH)
 
 
 async def test_while_a_secret_is_missing_the_model_is_local_and_says_so():
-    looked_at = []
-    async with delivering(decided(a_model(), PROTECTED)) as (store, published, delivery):
-        delivery.observer = looked_at.extend
+    async with publishing([decided(a_model(), PROTECTED)]) as this:
+        store, published, publisher, looked_at = this.store, this.published, this.publisher, this.looked_at
+        looked_at.clear()
         assert not any(name.startswith("backend/") for change in published.changes for _, name in change)
-        assert delivery.problems(A) == ("Secret default/s does not exist",)
-        assert delivery.route(A) == PROTECTED
+        assert publisher.problems(A) == ("Secret default/s does not exist",)
+        assert publisher.route(A) == PROTECTED
 
         store.put(a_secret().holding(other="x").stored())
         await settled()
-        assert delivery.problems(A) == ('Secret default/s: key "apiKey" is missing',)
+        assert publisher.problems(A) == ('Secret default/s: key "apiKey" is missing',)
         # Nothing was published, and still there is something to tell.
-        assert (len(published.changes), looked_at) == (1, [A])
+        assert (len(published.changes), looked_at) == (1, [{A}])
 
         store.put(a_secret().holding(apiKey=HUSH).stored(version="2"))
         await settled()
-        assert delivery.problems(A) == ()
+        assert publisher.problems(A) == ()
         assert CREDENTIAL in published.changes[-1]
-        assert CREDENTIAL in {(SHORT[key.type_url], key.name) for key, _ in delivery.versions(A)}
+        assert CREDENTIAL in {(SHORT[key.type_url], key.name) for key, _ in publisher.versions(A)}
 
         store.remove(a_secret().ref)
         await settled()
-        assert delivery.problems(A) == ("Secret default/s does not exist",)
+        assert publisher.problems(A) == ("Secret default/s does not exist",)
         assert CREDENTIAL in published.changes[-1]
-        assert not any(HUSH.encode() in body for body in published.bodies)
+        assert not holds(published, HUSH)
 
 
 async def test_a_model_that_cannot_be_translated_keeps_what_it_has_and_the_others_go_on(caplog):
@@ -121,42 +103,42 @@ async def test_a_model_that_cannot_be_translated_keeps_what_it_has_and_the_other
     secrets = a_secret().holding(apiKey="x", clientSecret=HUSH).stored()
     rotated = a_secret().holding(apiKey=HUSH, clientSecret=HUSH).stored(version="2")
     objects = decided(a_model("a"), PROTECTED), decided(a_model("b"), a_route(port=81)), secrets
-    async with delivering(*objects) as (store, published, delivery):
-        before = delivery.versions(b)
+    async with delivering(*objects) as (store, published, publisher):
+        before = publisher.versions(b)
         store.put(decided(a_model("b"), strange, version="2"), rotated)
         await settled()
-        assert HUSH in published.text_of(CREDENTIAL[1])
-        assert delivery.versions(b) == before
-        assert "cannot be translated" in delivery.problems(b)[0]
+        assert HUSH in text_of(published, CREDENTIAL[1])
+        assert publisher.versions(b) == before
+        assert "cannot be translated" in publisher.problems(b)[0]
         store.put(decided(a_model("b"), a_route(port=82), version="3"))
         await settled()
-        assert delivery.problems(b) == ()
-        assert delivery.versions(b) != before
+        assert publisher.problems(b) == ()
+        assert publisher.versions(b) != before
     assert "model/default/b" in str([vars(one) for one in caplog.records])
     assert HUSH not in caplog.text
 
 
 async def test_a_secret_of_the_same_name_elsewhere_changes_nothing():
     elsewhere = a_secret().in_namespace("other").holding(apiKey=HUSH)
-    async with delivering(decided(a_model(), PROTECTED)) as (store, published, delivery):
+    async with delivering(decided(a_model(), PROTECTED)) as (store, published, publisher):
         store.put(elsewhere.stored())
         await settled()
-        assert delivery.problems(A) == ("Secret default/s does not exist",)
+        assert publisher.problems(A) == ("Secret default/s does not exist",)
         assert len(published.changes) == 1
 
 
 async def test_models_that_refer_to_one_secret_get_it_once_and_both_change():
     b = RouteKey.of_model("default", "b")
     routes = decided(a_model("a"), PROTECTED), decided(a_model("b"), PROTECTED.model_copy(update={"port": 81}))
-    async with delivering(*routes) as (store, published, delivery):
+    async with delivering(*routes) as (store, published, publisher):
         store.put(a_secret().holding(apiKey=HUSH).stored())
         await settled()
-        assert (delivery.problems(A), delivery.problems(b)) == ((), ())
+        assert (publisher.problems(A), publisher.problems(b)) == ((), ())
         assert len([one for one in published.changes[-1] if one[0] == "SDS"]) == 1
         store.remove(a_model("a").ref)
         await settled()
         assert CREDENTIAL not in published.changes[-1]
-        assert tuple(delivery.models()) == (b,)
+        assert tuple(publisher.routes()) == (b,)
 
 
 INLINE = a_route(a_remote(auth=with_token(CredentialSource(source="Spec"))), away=30)
@@ -173,12 +155,12 @@ async def test_a_credential_of_the_spec_is_read_as_it_was_when_the_route_was_dec
         # Nobody has decided on the new spec yet: its secret is not for the token endpoint of the old one.
         store.put(decided(with_inline(HUSH, "https://other.example"), INLINE, generation=2, observed=1, version="2"))
         await settled()
-        assert "older" in published.text_of(IN_SPEC)
+        assert "older" in text_of(published, IN_SPEC)
         assert len(published.changes) == 1
 
         store.put(decided(with_inline(HUSH), INLINE, generation=2, version="3"))
         await settled()
-        assert HUSH in published.text_of(IN_SPEC)
+        assert HUSH in text_of(published, IN_SPEC)
         assert published.changes[1:] == [{("SDS", IN_SPEC)}]
 
 
@@ -188,40 +170,40 @@ async def test_a_spec_that_is_refused_gives_its_credential_to_nobody():
     async with delivering(decided(with_inline("older"), INLINE)) as (store, published, _):
         store.put(refused)
         await settled()
-        assert "older" in published.text_of(IN_SPEC)
+        assert "older" in text_of(published, IN_SPEC)
         assert len(published.changes) == 1
-    async with delivering(refused) as (_, published, delivery):
-        assert delivery.problems(A)
-        assert not any(HUSH.encode() in body for body in published.bodies)
+    async with delivering(refused) as (_, published, publisher):
+        assert publisher.problems(A)
+        assert not holds(published, HUSH)
 
 
 async def test_a_credential_is_not_for_a_token_endpoint_that_came_with_another():
     elsewhere = with_token(CredentialSource(source="Spec"), "https://other.example")
     route = a_route(a_remote(auth=elsewhere), away=30)
-    async with delivering(decided(with_inline(HUSH), INLINE)) as (store, published, delivery):
+    async with delivering(decided(with_inline(HUSH), INLINE)) as (store, published, publisher):
         # The object as it was when this route was decided on was left out: the next change is there already.
         store.put(decided(with_inline("third", "https://third.example"), route, generation=3, observed=2, version="2"))
         await settled()
-        assert "clientSecret is missing" in delivery.problems(A)[0]
-        assert not any(HUSH.encode() in body or b"third" in body for body in published.bodies)
+        assert "clientSecret is missing" in publisher.problems(A)[0]
+        assert not holds(published, HUSH, "third")
 
 
 async def test_who_checks_a_remote_backend_is_given_its_credentials_while_it_is_served():
     source = CredentialSource.of_secret("s", "apiKey")
-    async with delivering(decided(a_model(), PROTECTED)) as (store, _, delivery):
-        assert delivery.remote(A) is None
+    async with delivering(decided(a_model(), PROTECTED)) as (store, _, publisher):
+        assert publisher.remotes(A) == ()
         store.put(a_secret().holding(apiKey=HUSH).stored(version="2"))
         await settled()
-        remote, values = delivery.remote(A)
+        ((remote, values),) = publisher.remotes(A)
         assert (remote, values[source].get_secret_value()) == (PROTECTED.remote, HUSH)
         assert HUSH not in repr(values)
         store.remove(a_secret().ref)
         await settled()
-        assert delivery.remote(A) is None
+        assert publisher.remotes(A) == ()
 
 
 async def test_what_cannot_be_translated_is_not_checked_either():
     strange = a_route(a_remote(auth=with_token(url="gopher://h")), away=30)
     secret = a_secret().holding(clientSecret=HUSH).stored()
-    async with delivering(decided(a_model(), strange), secret) as (_, _, delivery):
-        assert delivery.remote(A) is None
+    async with delivering(decided(a_model(), strange), secret) as (_, _, publisher):
+        assert publisher.remotes(A) == ()

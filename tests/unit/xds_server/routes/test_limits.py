@@ -8,35 +8,34 @@ import pytest
 from controller.api.contract.route import Route
 from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_slice
+from tests.support.publishing import publishing
 from tests.support.routes import a_remote, a_route
-from tests.support.store import MemoryStore, settled
+from tests.support.store import settled
 from tests.support.waiting import PATIENCE
-from xds_server.resources.settings import EnvoySettings
-from xds_server.routes.delivery import Delivery
-from xds_server.snapshot.snapshot import EMPTY, ROUTE, SHORT
+from xds_server.resources.model import Gateway
+from xds_server.routes.translation import ServingOptions
+from xds_server.snapshot.scope import Role
+from xds_server.snapshot.snapshot import ROUTE
 
 
-class Published:
-    """A publisher that keeps the snapshot, and what each one changed."""
+class Limits:
+    """The limits in what is published."""
 
-    def __init__(self):
-        self.snapshot, self.changes = EMPTY, []
-        self._told = asyncio.Event()
+    def __init__(self, published):
+        self.published = published
 
-    def publish(self, snapshot, changed):
-        self._told.set()
-        self.snapshot = snapshot
-        self.changes.append({(SHORT[key.type_url], key.name) for key in changed})
+    @property
+    def changes(self):
+        return self.published.changes
 
     def limit_of(self, model):
-        _, counted, rest = self.snapshot.by_type[ROUTE][model].body.partition(b"numPendingRequests() >= ")
+        _, counted, rest = self.published.snapshot.by_type[ROUTE][model].body.partition(b"numPendingRequests() >= ")
         return int(rest.partition(b" then")[0]) if counted else None
 
     async def until_limit(self, model, limit):
         async with asyncio.timeout(PATIENCE):
             while self.limit_of(model) != limit:
-                self._told.clear()
-                await self._told.wait()
+                await self.published.wait_for_next()
 
 
 def decided(name, route: Route):
@@ -58,17 +57,9 @@ THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
 
 @contextlib.asynccontextmanager
 async def delivering(*objects, gateway_service=("system", "gateway")):
-    store, published = MemoryStore(objects), Published()
-    delivery = Delivery(store, published, EnvoySettings(envoys=2, timing=GatewayTiming(resized_every=0.5)))
-    delivery.gateway_service = gateway_service
-    task = asyncio.create_task(delivery.run())
-    await settled()
-    try:
-        yield store, published, delivery
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    envoys = {Role.GATEWAY: Gateway(envoys=2, timing=GatewayTiming(resized_every=0.5))}
+    async with publishing(objects, ServingOptions(envoys, gateway_service=gateway_service)) as this:
+        yield this.store, Limits(this.published), this.publisher
 
 
 @pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
@@ -137,9 +128,9 @@ async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():
 @pytest.mark.parametrize("limit_first", [True, False])
 async def test_more_envoys_than_share_the_limit_are_told_of_once(limit_first, caplog):
     at_first = (decided("a", limited()),) if limit_first else ()
-    async with delivering(*at_first, THREE, gateway_service=None) as (store, _, delivery):
+    async with delivering(*at_first, THREE, gateway_service=None) as (store, _, publisher):
         for connected in (2, 3, 4, 3):
-            delivery.gateway_size.connected(connected)
+            publisher.gateway_size.set_connected(connected)
         store.put(decided("a", limited()))
         await settled()
         (record,) = caplog.records
@@ -148,18 +139,18 @@ async def test_more_envoys_than_share_the_limit_are_told_of_once(limit_first, ca
 
 
 async def test_more_envoys_than_are_ready_are_nothing_to_tell_of(caplog):
-    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (_, _, delivery):
-        delivery.gateway_size.connected(3)
+    async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (_, _, publisher):
+        publisher.gateway_size.set_connected(3)
         assert caplog.records == []
 
 
 async def test_without_a_limit_it_does_not_matter_how_many_there_are(caplog):
-    async with delivering(decided("a", a_route(a_remote())), THREE, gateway_service=None) as (_, _, delivery):
-        delivery.gateway_size.connected(3)
+    async with delivering(decided("a", a_route(a_remote())), THREE, gateway_service=None) as (_, _, publisher):
+        publisher.gateway_size.set_connected(3)
         assert caplog.records == []
 
 
 async def test_a_followed_service_that_is_not_there_does_not_hide_them(caplog):
-    async with delivering(decided("a", limited()), THREE) as (_, _, delivery):
-        delivery.gateway_size.connected(3)
+    async with delivering(decided("a", limited()), THREE) as (_, _, publisher):
+        publisher.gateway_size.set_connected(3)
         assert len(caplog.records) == 1

@@ -1,0 +1,55 @@
+"""When a model is served, and when it no longer is."""
+
+from controller.api.contract.status import Condition, ModelDeploymentStatus
+from tests.support.objects import a_model, a_slice
+from tests.support.publishing import publishing
+from tests.support.routes import A, a_remote, a_route
+from tests.support.store import settled
+
+
+def stored(version="1", **status):
+    whole = ModelDeploymentStatus(observed_generation=1, **status).as_object() if status else {}
+    return a_model().stored(status=whole, version=version)
+
+
+def not_accepted(reason):
+    return (Condition(type="Accepted", status="False", reason=reason, message="", observed_generation=1),)
+
+
+async def test_a_route_that_vanished_is_served_as_it_was():
+    objects = [stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()]
+    async with publishing(objects) as this:
+        this.store.put(stored("2"))
+        this.store.put(stored("3", conditions=not_accepted("Invalid")))
+        await settled()
+        assert this.publisher.route(A) == a_route(a_remote())
+
+
+async def test_a_route_that_was_taken_away_is_served_no_longer():
+    for reason in ("Conflict", "NoPort"):
+        objects = [stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()]
+        async with publishing(objects) as this:
+            assert this.publisher.route(A)
+            this.store.put(stored("2", conditions=not_accepted(reason)))
+            await settled()
+            assert this.publisher.route(A) is None
+            this.store.put(stored("3", route=a_route(a_remote()), conditions=not_accepted(reason)))
+            await settled()
+            assert this.publisher.route(A)
+
+
+async def test_what_was_created_anew_under_a_name_keeps_the_route_of_before_until_it_is_decided_on():
+    anew = a_model()._with("another", "metadata", "uid")
+    objects = [stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()]
+    async with publishing(objects) as this:
+        # Deleted and created at once comes as one change.
+        this.store.put(anew.stored(version="2"))
+        await settled()
+        assert this.publisher.route(A)
+        this.store.put(anew.stored(version="3", status=stored(conditions=not_accepted("Invalid")).status))
+        await settled()
+        assert this.publisher.route(A) is None
+        this.store.put(anew.stored(version="4", status=stored(route=a_route()).status))
+        this.store.put(anew.stored(version="5", status=stored(conditions=not_accepted("Invalid")).status))
+        await settled()
+        assert this.publisher.route(A) == a_route()

@@ -1,0 +1,157 @@
+"""The whole xDS server, composed once: both programs, the tests and the benchmarks start it from here.
+
+::
+
+    store -> Publisher -> XdsServer -> Envoys
+                |             |
+                |             +-> Loads (what the Envoys report)
+                +-> HealthChecks (of remote backends)
+                              all of them -> Reports, changes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry
+
+from controller.api.contract.route import RouteKey
+from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
+from controller.api.resources.backend import RemoteBackend
+from controller.api.timing import REAL, Timing
+from controller.store.protocol import ObjectStore
+from xds_server.health.backend import own_hosts, refusal
+from xds_server.health.checks import CheckInputs, CheckMetrics, HealthChecks
+from xds_server.health.connection import Connector, SystemResolver
+from xds_server.loads.loads import Loads
+from xds_server.loads.metrics import LoadMetrics
+from xds_server.reports import UNCHECKED, Reports
+from xds_server.resources.access_log import AccessLog
+from xds_server.resources.model import Gateway
+from xds_server.routes.credentials import ServerSecrets
+from xds_server.routes.publisher import Publisher
+from xds_server.routes.translation import ServingOptions
+from xds_server.snapshot.scope import Role
+from xds_server.stream.server.clients import ClientEvent, carrying
+from xds_server.stream.server.server import XdsServer
+
+ChangeCallback = Callable[[frozenset[RouteKey] | None], None]
+"""Called with the routes for which something changed; None: for all of them. It must not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneOptions:
+    """What one xDS server differs in from another.
+
+    * `node_token` is what an Envoy has to carry to be given secrets; empty: none is given any.
+    * `gateway_address` is where Envoys listen, `access_log` which requests they log. `gateway_service` is the Service
+      of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most.
+    * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
+    * `health_checks` says whether remote backends are checked.
+    """
+
+    node_token: str = field(default="", repr=False)
+    gateway_address: str = "127.0.0.1"
+    gateway_service: tuple[str, str] | None = None
+    envoys: int = 1
+    access_log: AccessLog = AccessLog.OFF
+    default_remote: RemoteBackend | None = None
+    guard: EndpointGuard = admit_all
+    health_checks: bool = True
+    timing: Timing = REAL
+
+    @property
+    def serving(self) -> ServingOptions:
+        """How routes are served."""
+        gateway = Gateway(
+            self.gateway_address, envoys=self.envoys, access_log=self.access_log, timing=self.timing.gateway
+        )
+        return ServingOptions(
+            envoys={Role.GATEWAY: gateway},
+            secrets=ServerSecrets(self.default_remote, version_key=self.node_token.encode()),
+            guard=self.guard,
+            gateway_service=self.gateway_service,
+        )
+
+
+class ControlPlane:
+    """An xDS server over a store: `start` it, `run` it, `stop` it. Needs a running event loop from the start.
+
+    `publisher` has the routes, `server` the clients, `loads` what they report, `health` the checks of remote backends
+    (None without), and `reports` what all of that comes to.
+    """
+
+    def __init__(self, store: ObjectStore, options: ControlPlaneOptions, registry: CollectorRegistry) -> None:
+        timing, clock = options.timing, asyncio.get_running_loop().time
+        self._subscribers: list[ChangeCallback] = []
+        self.loads = Loads(timing.reports)
+        self.server = XdsServer(options.node_token, self._client_changed, registry, self.loads, timing.streams)
+        self.publisher = Publisher(store, self.server, options.serving, self._routes_changed)
+        self.health = self._health_checks(options, registry) if options.health_checks else None
+        self.reports = Reports(self.publisher, self.server, self.loads, self.health or UNCHECKED, timing.reports)
+        LoadMetrics(registry, self.loads, clock, lambda: carrying(self.server.clients()))
+        self.subscribe(self.reports.look_again)
+
+    @property
+    def published(self) -> bool:
+        """Whether there is anything to serve: a first snapshot."""
+        return self.publisher.published
+
+    def subscribe(self, callback: ChangeCallback) -> None:
+        """Have `callback` called whenever something changed for a route: what is published, acknowledged or healthy."""
+        self._subscribers.append(callback)
+
+    async def start(self, address: str) -> int:
+        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError."""
+        return await self.server.start(address)
+
+    async def run(self) -> None:
+        """Publish what the store has, and check remote backends, until cancelled or until the store ends."""
+        work = [asyncio.create_task(self.publisher.run())]
+        if self.health:
+            work.append(asyncio.create_task(self.health.run()))
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def stop(self, grace: float) -> None:
+        """End every stream after what it was promised, give up after `grace` seconds."""
+        await self.server.stop(grace)
+
+    def _health_checks(self, options: ControlPlaneOptions, registry: CollectorRegistry) -> HealthChecks:
+        connector = Connector(
+            SystemResolver(), refusal(options.guard, own_hosts(options.default_remote)), options.timing.checks
+        )
+        inputs = CheckInputs(connector, lambda: datetime.now(UTC), random.random, self.loads)
+        return HealthChecks(inputs, CheckMetrics(registry), self._notify)
+
+    def _routes_changed(self, keys: frozenset[RouteKey]) -> None:
+        """Pass on what was published: counts and checks follow it before anybody hears of the change."""
+        for key in sorted(keys):
+            route = self.publisher.route(key)
+            if route:
+                self.loads.set_route(key, route, (one for one, _ in self.publisher.versions(key)))
+            else:
+                self.loads.remove_route(key)
+            if self.health:
+                self.health.set_remotes(key, self.publisher.remotes(key))
+        self._notify(keys)
+
+    def _client_changed(self, event: ClientEvent) -> None:
+        """A client came or went, which matters to every route, or said something of resources, to their routes."""
+        if event.kind == "connected":
+            self.publisher.gateway_size.set_connected(len(carrying(self.server.clients())))
+        self._notify(self.publisher.routes_with(event.keys) if event.keys else None)
+
+    def _notify(self, keys: frozenset[RouteKey] | None) -> None:
+        for callback in self._subscribers:
+            callback(keys)

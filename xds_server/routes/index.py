@@ -1,0 +1,211 @@
+"""Which objects make up which route, and one record of everything that is known of a route.
+
+A route (`status.route`) is read together with the EndpointSlices of its Service, the Secrets of its remote backends
+and, where a credential stands there, the spec of its own object. The index applies the batches of a watch and says
+which routes each of them concerns. Pure.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from controller.api.contract.credentials import inline_client_secret
+from controller.api.contract.route import Remote, Route, RouteKey, RouteKind
+from controller.api.contract.status import is_withdrawn
+from controller.api.kubernetes.endpoints import count_of_ready
+from controller.api.kubernetes.objects import EndpointSlice
+from controller.api.registry import SERVICE, Program, watched_by
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
+from controller.store.cache import Cache
+from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import Batch
+from xds_server.resources.secret import Values
+from xds_server.routes.credentials import is_spec_of, reads_spec, referred_secrets
+
+logger = logging.getLogger(__name__)
+
+ROUTE_KINDS: tuple[str, ...] = (RouteKind.MODEL,)
+"""The kinds of objects whose routes are served."""
+
+KINDS = watched_by(Program.XDS_SERVER)
+"""The kinds of objects that routes are read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """Everything that is known of one route.
+
+    * `route` is what the controller wrote last, None once it is to be served no longer; `uid` is that of its object.
+    * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
+    * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
+      local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
+    """
+
+    route: Route | None = None
+    uid: str = ""
+    decided_from: StoredObject | None = None
+    published: Route | None = None
+    problems: tuple[str, ...] = ()
+    remotes: tuple[tuple[Remote, Values], ...] = ()
+
+
+class Affected(NamedTuple):
+    """What a batch concerns: routes that must be translated again, and all objects that changed."""
+
+    routes: frozenset[RouteKey]
+    objects: frozenset[ObjectRef]
+
+
+class RouteIndex:
+    """The objects of a watch, and a record for each route in them.
+
+    A route that vanishes from a status keeps its record, and is served on: only a withdrawn route, an object that is
+    gone, or another object in its place that was decided to have no route, ends it.
+    """
+
+    def __init__(self) -> None:
+        self._cache = Cache()
+        self._records: dict[RouteKey, RouteRecord] = {}
+        self._routes_with: dict[ObjectRef, set[RouteKey]] = {}
+
+    def apply(self, batch: Batch) -> Affected:
+        """Apply the next batch of the watch."""
+        objects, routes = self._cache.apply(batch), set[RouteKey]()
+        for ref in objects:
+            if ref.kind not in ROUTE_KINDS:
+                routes |= self._routes_with.get(ref, set())
+            elif self._read_route(ref):
+                routes.add(_key_of(ref))
+        return Affected(frozenset(routes), objects)
+
+    def record(self, key: RouteKey) -> RouteRecord | None:
+        """Return the record of a route."""
+        return self._records.get(key)
+
+    def published(self) -> tuple[RouteKey, ...]:
+        """List the routes that are published."""
+        return tuple(key for key, record in self._records.items() if record.published)
+
+    def set_published(
+        self, key: RouteKey, problems: tuple[str, ...], remotes: tuple[tuple[Remote, Values], ...]
+    ) -> None:
+        """Record that a route was published as it is now, or that it is gone from what is published."""
+        record = self._records.get(key)
+        if record is None:
+            return
+        if record.route is None:
+            del self._records[key]
+        else:
+            self._records[key] = replace(record, published=record.route, problems=problems, remotes=remotes)
+
+    def find(self, ref: ObjectRef) -> StoredObject | None:
+        """Return an object; one that has a route as it was when the route was decided."""
+        if ref.kind not in ROUTE_KINDS:
+            return self._cache.find(ref)
+        record = self._records.get(_key_of(ref))
+        return record.decided_from if record else None
+
+    def slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
+        """Return the EndpointSlices of a Service, without those that cannot be understood."""
+        slices = []
+        for stored in self._cache.slices_of(namespace, service):
+            try:
+                slices.append(stored.parsed_as(EndpointSlice))
+            except InvalidObjectError as error:
+                logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
+        return tuple(slices)
+
+    def ready_envoys(self, namespace: str, service: str) -> int:
+        """Count the Envoys of this Service that are ready, and share what replicas take; none counts as one."""
+        return max(1, count_of_ready(self.slices(namespace, service)))
+
+    def limited(self) -> frozenset[RouteKey]:
+        """List the routes that limit how many requests their replicas get."""
+        return frozenset(
+            key for key, record in self._records.items() if record.route and record.route.local.max_requests_per_replica
+        )
+
+    def all_decided(self) -> bool:
+        """Tell whether a controller has decided on every object that may have a route."""
+        objects = (stored for kind in ROUTE_KINDS for stored in self._cache.objects(kind).values())
+        return all(map(_is_decided, objects))
+
+    def _read_route(self, ref: ObjectRef) -> bool:
+        """Read the route of an object that changed; tell whether it must be translated again."""
+        key, stored = _key_of(ref), self._cache.find(ref)
+        before = self._records.get(key, RouteRecord())
+        if stored is None or is_withdrawn(stored.status) or _is_successor_without_route(stored, before):
+            if key in self._records:
+                self._set(key, replace(before, route=None, uid="", decided_from=None))
+            return True
+        route = _route_of(stored)
+        if route is None:
+            return False
+        decided_from = _decided_from(route, stored, before.decided_from)
+        self._set(key, replace(before, route=route, uid=str(stored.metadata["uid"]), decided_from=decided_from))
+        return route != before.route or _own_secret(decided_from) != _own_secret(before.decided_from)
+
+    def _set(self, key: RouteKey, record: RouteRecord) -> None:
+        before = self._records.get(key)
+        had, has = (_referred(key, one.route if one else None) for one in (before, record))
+        for ref in had - has:
+            self._routes_with[ref].discard(key)
+            if not self._routes_with[ref]:
+                del self._routes_with[ref]
+        for ref in has - had:
+            self._routes_with.setdefault(ref, set()).add(key)
+        self._records[key] = record
+
+
+def _key_of(ref: ObjectRef) -> RouteKey:
+    return RouteKey(RouteKind(ref.kind), ref.namespace, ref.name)
+
+
+def _referred(key: RouteKey, route: Route | None) -> frozenset[ObjectRef]:
+    """Name what a route is read together with: a change of any of it is a change of the route."""
+    if route is None:
+        return frozenset()
+    return referred_secrets(key, route) | {ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)}
+
+
+def _is_decided(stored: StoredObject) -> bool:
+    return "observedGeneration" in stored.status
+
+
+def _is_successor_without_route(stored: StoredObject, before: RouteRecord) -> bool:
+    """Tell whether an object was decided to have no route, and what is served is that of one before of its name.
+
+    Deleted and created at once may look like a change. What is not decided on yet keeps what there was.
+    """
+    is_another = before.uid not in ("", stored.metadata["uid"])
+    return is_another and _is_decided(stored) and not stored.status.get("route")
+
+
+def _decided_from(route: Route, stored: StoredObject, before: StoredObject | None) -> StoredObject | None:
+    """Return the object that holds a credential of its route itself, as it was when the route was decided.
+
+    A credential is for the token endpoint that it stands beside. The spec may be newer than the route, also when the
+    status says otherwise: what is refused keeps the route of before. And the spec in between may never come.
+    """
+    if not reads_spec(route):
+        return None
+    return next((one for one in (stored, before) if one and is_spec_of(one.raw, route)), None)
+
+
+def _own_secret(stored: StoredObject | None) -> object:
+    return inline_client_secret(stored.raw) if stored else None
+
+
+def _route_of(stored: StoredObject) -> Route | None:
+    raw: Mapping[str, Any] | None = stored.status.get("route")
+    if raw is None:
+        return None
+    try:
+        return parse(Route, raw)
+    except InvalidObjectError as error:
+        logger.warning("route not understood", extra={"object": str(stored.ref), "error": str(error)})
+        return None

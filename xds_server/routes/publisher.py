@@ -1,0 +1,169 @@
+"""From the store to the streams: watch routes and what they are read with, translate what is due, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+from controller.api.contract.route import Remote, Route, RouteKey
+from controller.api.registry import SERVICE
+from controller.store.objects import ObjectRef
+from controller.store.protocol import Batch, ObjectStore
+from xds_server.resources.secret import Values
+from xds_server.routes.gateway_size import GatewaySize
+from xds_server.routes.index import KINDS, RouteIndex
+from xds_server.routes.retained import RetainingAssembly
+from xds_server.routes.translation import RouteTranslator, ServingOptions, TranslatedRoute
+from xds_server.snapshot.scope import GATEWAY, Scope
+from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
+
+_ROUTES_PER_TURN = 5
+
+
+class SnapshotSink(Protocol):
+    """Where snapshots go: see `XdsServer`."""
+
+    def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey], scope: Scope) -> None:
+        """Deliver the snapshot of a scope, and the keys of all that differs from the one before."""
+
+
+class Publisher:
+    """Keeps the published snapshots equal to what statuses, EndpointSlices and Secrets say. A change costs one route.
+
+    Each scope has a snapshot of its own. `on_change` is called with the routes that were looked at again, whether or
+    not anything of them was published.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        sink: SnapshotSink,
+        options: ServingOptions,
+        on_change: Callable[[frozenset[RouteKey]], None],
+    ) -> None:
+        self._store = store
+        self._sink = sink
+        self._options = options
+        self._on_change = on_change
+        self._timing = options.gateway.timing
+        self._index = RouteIndex()
+        self._translator = RouteTranslator(self._index, options)
+        self._assemblies = {GATEWAY: self._new_assembly(GATEWAY)}
+        self._due: set[RouteKey] = set()
+        self._turn = asyncio.Lock()
+        self.gateway_size = GatewaySize(options.gateway.envoys, self._publish_resized, self._timing.resized_every)
+        self.published = False
+        """Whether there is a first snapshot."""
+
+    async def run(self) -> None:
+        """Publish every change, until cancelled or until the store ends its watch.
+
+        The first snapshot waits a moment for objects that nobody has decided on yet. An Envoy that reconnects loses
+        what a snapshot lacks: without the wait, statuses lost with a disk would take down what still serves.
+        """
+        batches = self._store.watch(KINDS)
+        with contextlib.closing(self):
+            async for batch in batches:
+                async with self._turn:
+                    self._apply(batch)
+                    if not self.published:
+                        await self._until_decided(batches)
+                    await self._publish()
+
+    def close(self) -> None:
+        """Stop all timers."""
+        self.gateway_size.close()
+        for assembly in self._assemblies.values():
+            assembly.close()
+
+    def routes(self) -> Iterable[RouteKey]:
+        """List the routes that are published."""
+        return self._index.published()
+
+    def route(self, key: RouteKey) -> Route | None:
+        """Return a route as it was last published, in the words of the controller."""
+        record = self._index.record(key)
+        return record.published if record else None
+
+    def problems(self, key: RouteKey) -> tuple[str, ...]:
+        """Say why requests stay local though their route lets them leave: a credential that is not there."""
+        record = self._index.record(key)
+        return record.problems if record else ()
+
+    def remotes(self, key: RouteKey) -> tuple[tuple[Remote, Values], ...]:
+        """Return the remote backends that a route is served with, each with its credentials."""
+        record = self._index.record(key)
+        return record.remotes if record else ()
+
+    def versions(self, key: RouteKey, scope: Scope = GATEWAY) -> Iterable[tuple[ResourceKey, str]]:
+        """List what was last published for a route in a scope."""
+        assembly = self._assemblies.get(scope)
+        return assembly.versions(key) if assembly else ()
+
+    def routes_with(self, keys: Iterable[ResourceKey]) -> frozenset[RouteKey]:
+        """Find the routes that these resources belong to."""
+        wanted = tuple(keys)
+        return frozenset().union(*(one.routes_with(wanted) for one in self._assemblies.values()))
+
+    async def _until_decided(self, batches: AsyncIterator[Batch]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.first_snapshot):
+                while not self._index.all_decided() and (batch := await anext(batches, None)):
+                    self._apply(batch)
+
+    def _apply(self, batch: Batch) -> None:
+        routes, objects = self._index.apply(batch)
+        self._due |= routes
+        service = self._options.gateway_service
+        if (
+            service
+            and ObjectRef(SERVICE.kind, *service) in objects
+            and self.gateway_size.set_ready(self._index.ready_envoys(*service))
+        ):
+            self._due |= self._index.limited()
+
+    async def _publish_resized(self) -> None:
+        async with self._turn:
+            self._due |= self._index.limited()
+            await self._publish()
+
+    async def _publish(self) -> None:
+        due, self._due = sorted(self._due), set()
+        translated: dict[RouteKey, TranslatedRoute] = {}
+        for number, key in enumerate(due):
+            translated[key] = self._translator.translate(key, self.gateway_size.sharing)
+            if number % _ROUTES_PER_TURN == _ROUTES_PER_TURN - 1:
+                await asyncio.sleep(0)  # the streams and the health checks have their turn
+        changed = {
+            scope: self._assembly(scope).replace(changes) for scope, changes in self._changes(translated).items()
+        }
+        for key, one in translated.items():
+            self._index.set_published(key, one.problems, one.remotes)
+        is_first, self.published = not self.published, True
+        for scope, assembly in self._assemblies.items():
+            if is_first or changed.get(scope):
+                self._sink.publish(assembly.snapshot, changed.get(scope, frozenset()), scope)
+        if due:
+            self._on_change(frozenset(due))
+
+    def _changes(
+        self, translated: dict[RouteKey, TranslatedRoute]
+    ) -> dict[Scope, list[tuple[RouteKey, tuple[Resource, ...]]]]:
+        """Sort by scope what routes have from now on; one that cannot be translated keeps what it has."""
+        changes: dict[Scope, list[tuple[RouteKey, tuple[Resource, ...]]]] = {}
+        for key, one in translated.items():
+            if one.resources is not None:
+                for scope in self._translator.scopes(key):
+                    changes.setdefault(scope, []).append((key, one.resources.get(scope, ())))
+        return changes
+
+    def _assembly(self, scope: Scope) -> RetainingAssembly:
+        if scope not in self._assemblies:
+            self._assemblies[scope] = self._new_assembly(scope)
+        return self._assemblies[scope]
+
+    def _new_assembly(self, scope: Scope) -> RetainingAssembly:
+        return RetainingAssembly(partial(self._sink.publish, scope=scope), self._timing.departed)

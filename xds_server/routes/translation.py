@@ -1,0 +1,107 @@
+"""A route and everything it is read together with, translated for each scope that it is served in. Pure."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controller.api.contract.route import LocalBackend, Remote, RouteKey
+from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
+from xds_server.resources.model import Gateway
+from xds_server.resources.secret import Values
+from xds_server.resources.translator import Translator
+from xds_server.routes.credentials import ServerSecrets, resolve_credentials
+from xds_server.routes.index import RouteIndex
+from xds_server.snapshot.scope import GATEWAY, Role, Scope
+from xds_server.snapshot.snapshot import Resource
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """How routes are served: by which Envoys, with which secrets, and to which endpoints.
+
+    `envoys` are the settings of the Envoys of each role that is served. `gateway_service` is the Service of the
+    gateway's Envoys (namespace, name): its ready endpoints share what replicas take at most. Without it they are as
+    many as the settings say.
+    """
+
+    envoys: Mapping[Role, Gateway] = field(default_factory=lambda: {Role.GATEWAY: Gateway()})
+    secrets: ServerSecrets = field(default_factory=ServerSecrets)
+    guard: EndpointGuard = admit_all
+    gateway_service: tuple[str, str] | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """The settings of the gateway's Envoys."""
+        return self.envoys[Role.GATEWAY]
+
+
+def scopes_of(key: RouteKey, roles: Iterable[Role]) -> tuple[Scope, ...]:
+    """List the scopes that a route is served in: the gateway's, and that of the sidecars of its own namespace."""
+    return tuple(GATEWAY if role is Role.GATEWAY else Scope(role, key.namespace) for role in roles)
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedRoute:
+    """What a route becomes: its resources by scope; None if it cannot be translated, and keeps those that it has.
+
+    `problems` say why less is served than the route asks for, `remotes` are the remote backends that are.
+    """
+
+    resources: Mapping[Scope, tuple[Resource, ...]] | None
+    problems: tuple[str, ...] = ()
+    remotes: tuple[tuple[Remote, Values], ...] = ()
+
+
+class RouteTranslator:
+    """Translates the routes of an index, with one translator for each scope."""
+
+    def __init__(self, index: RouteIndex, options: ServingOptions) -> None:
+        self._index = index
+        self._options = options
+        self._translators: dict[Scope, Translator] = {}
+
+    def scopes(self, key: RouteKey) -> tuple[Scope, ...]:
+        """List the scopes that a route is served in."""
+        return scopes_of(key, self._options.envoys)
+
+    def translate(self, key: RouteKey, envoys: Callable[[], int]) -> TranslatedRoute:
+        """Translate a route; without one, into no resources. `envoys` says how many share its limit, if it has one.
+
+        A mistake of ours shows with one route, which keeps what it has; the others go on. The words of the exception
+        are not logged: they may quote a secret.
+        """
+        try:
+            return self._translated(key, envoys)
+        except Exception as error:
+            frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+            name = type(error).__name__
+            logger.error("model not translated", extra={"model": str(key), "error": name, "at": " ".join(frames[-3:])})
+            return TranslatedRoute(None, (f"what is asked for cannot be translated ({name})",))
+
+    def _translated(self, key: RouteKey, envoys: Callable[[], int]) -> TranslatedRoute:
+        record = self._index.record(key)
+        if record is None or record.route is None:
+            return TranslatedRoute({})
+        resolved = resolve_credentials(key, record.route, self._index.find, self._options.secrets)
+        route = resolved.route
+        replicas = self._replicas(route.local)
+        sharing = envoys() if route.remotes and route.local.max_requests_per_replica else 1
+        resources = {
+            scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, sharing))
+            for scope in self.scopes(key)
+        }
+        return TranslatedRoute(resources, resolved.problems, tuple((one, resolved.values) for one in route.remotes))
+
+    def _translator(self, scope: Scope) -> Translator:
+        if scope not in self._translators:
+            self._translators[scope] = Translator(self._options.envoys[scope.role])
+        return self._translators[scope]
+
+    def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
+        slices = self._index.slices(local.namespace, local.service)
+        return replicas_of(self._options.guard(slices, custom=bool(local.custom_endpoints)).slices, local.port_name)
