@@ -187,4 +187,3 @@ def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) 
 async def _mirror(store: DirectoryStore, models: Cache) -> None:
     async for batch in store.watch([_MODEL]):
         models.apply(batch)
-

@@ -7,8 +7,8 @@ from pydantic import SecretStr
 from tests.health.servers import Authority, Names, connector_by
 from xds_server.health.backend import Address, Backend, TokenRequest, Trust
 from xds_server.health.connection import Connector
-from xds_server.health.outcome import Outcome
-from xds_server.health.probe import Probe
+from xds_server.health.outcome import CheckOutcome
+from xds_server.health.probe import BackendProbe
 
 NAME = "models.test"
 LOOPBACK = Names(models__test="127.0.0.1")
@@ -22,5 +22,5 @@ def trusting(authority: Authority, shown: str | None = None, server_name: str = 
     return Trust(server_name, SecretStr(authority.pem), SecretStr(shown) if shown else None)
 
 
-async def found(one: Backend, connector: Connector | None = None) -> Outcome | None:
-    return await Probe(one, connector or connector_by(LOOPBACK)).check()
+async def found(one: Backend, connector: Connector | None = None) -> CheckOutcome | None:
+    return await BackendProbe(one, connector or connector_by(LOOPBACK)).check()

@@ -101,6 +101,20 @@ async def test_a_new_backend_is_checked_at_once_and_every_model_of_it_is_told():
         assert one.metric("beamlit_remote_checks_total", reason="ErrorAnswer") == 1
 
 
+async def test_each_remote_backend_of_a_route_is_checked_and_reported_for_itself():
+    connector = connector_by(Names(remote__example="127.0.0.1", other__example="127.0.0.2"))
+    good, bad = Talker(answer(200)), Talker(answer(503))
+    async with good.listening() as port, bad.listening("127.0.0.2") as other, running(connector) as one:
+        first, second = over(port), a_remote("other.example", port=other, health_check=CHECK, name="remote-b")
+        one.serve(A, first, second)
+        await one.found(A, first, "Answering")
+        report = await one.found(A, second, "ErrorAnswer")
+        assert (report.name, report.backend) == ("remote-b", second.digest)
+        one.serve(A, second)
+        assert one.checks.report(A, first) is None
+        assert one.checks.report(A, second).reason == "ErrorAnswer"
+
+
 async def test_what_was_there_before_it_runs_is_checked_too():
     async with Talker(answer(200)).listening() as port:
         one = Running(connector_by(LOOPBACK), NO_TRAFFIC)

@@ -17,13 +17,13 @@ from tests.health.servers import Authority, Names, Talker, answer, connector_by,
 from tests.support.network import unused_port
 from xds_server.health.backend import Address, Trust
 from xds_server.health.connection import Connector, SystemResolver
-from xds_server.health.outcome import Outcome
+from xds_server.health.outcome import CheckOutcome
 
 # Names and connections.
 
 
 async def test_a_name_that_is_gone():
-    assert await found(backend(1), connector_by(Names())) == Outcome(
+    assert await found(backend(1), connector_by(Names())) == CheckOutcome(
         False, "NameNotResolved", "models.test cannot be resolved: Name or service not known"
     )
 
@@ -41,7 +41,7 @@ async def test_the_systems_resolver_knows_this_host_and_not_what_cannot_be():
 
 async def test_nobody_listens():
     port = unused_port()
-    assert await found(backend(port)) == Outcome(
+    assert await found(backend(port)) == CheckOutcome(
         False, "NotConnected", f"models.test:{port} cannot be connected to: connection refused"
     )
 
@@ -63,7 +63,7 @@ async def test_nobody_accepts():
 async def test_one_address_of_several_is_enough():
     async with Talker().listening("127.0.0.3") as port:
         outcome = await found(backend(port), connector_by(Names(models__test="127.0.0.2 127.0.0.3")))
-    assert outcome == Outcome(True, "Answering", f"models.test:{port} accepts connections")
+    assert outcome == CheckOutcome(True, "Answering", f"models.test:{port} accepts connections")
 
 
 async def test_where_the_gateway_may_not_be_sent_nobody_connects():
@@ -72,7 +72,7 @@ async def test_where_the_gateway_may_not_be_sent_nobody_connects():
     talker = Talker()
     async with talker.listening() as port:
         outcome = await found(backend(port, "/healthz"), connector)
-    assert outcome == Outcome(
+    assert outcome == CheckOutcome(
         False, "HostRefused", "models.test leads to a loopback address; nothing may be sent there"
     )
     assert talker.connections == 0
@@ -115,7 +115,7 @@ async def test_a_certificate_for_an_address_is_verified_as_one(authority):
 async def test_a_certificate_that_is_not_accepted(authority, names, days, words):
     async with Talker().listening(tls=authority.server(*names, days=days)) as port:
         outcome = await found(backend(port, trust=trusting(authority)))
-    assert outcome == Outcome(False, "CertificateNotAccepted", f"the certificate of models.test:{port} {words}")
+    assert outcome == CheckOutcome(False, "CertificateNotAccepted", f"the certificate of models.test:{port} {words}")
 
 
 @pytest.mark.parametrize("of_the_system", [False, True], ids=["given", "of the system"])
@@ -142,7 +142,7 @@ async def test_a_common_name_proves_nothing_as_for_envoy(authority):
 async def test_a_server_that_speaks_no_tls(authority):
     async with Talker(answer(400)).listening() as port:
         outcome = await found(backend(port, trust=trusting(authority)))
-    assert outcome == Outcome(
+    assert outcome == CheckOutcome(
         False, "TlsNotAgreed", f"models.test:{port} does not agree on TLS: it answers with something else"
     )
 
@@ -157,7 +157,7 @@ async def test_who_asks_for_a_certificate_is_shown_it(authority, another):
     server = authority.server(NAME, clients=authority.pem)
     async with Talker(answer(200)).listening(tls=server) as port:
         shown = await found(backend(port, "/healthz", trusting(authority, authority.client())))
-    assert shown == Outcome(True, "Answering", "GET /healthz answers 200")
+    assert shown == CheckOutcome(True, "Answering", "GET /healthz answers 200")
     for mine in (None, another.client()):
         async with refusing(authority.server(NAME, clients=authority.pem)) as port:
             refused = await found(backend(port, "/healthz", trusting(authority, mine)))

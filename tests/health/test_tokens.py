@@ -15,8 +15,8 @@ from tests.health.servers import Names, Talker, answer, connector_by
 from tests.support.data_plane.protected import Tokens
 from tests.support.network import unused_port
 from xds_server.health.backend import Address, TokenRequest
-from xds_server.health.outcome import Outcome
-from xds_server.health.probe import Probe
+from xds_server.health.outcome import CheckOutcome
+from xds_server.health.probe import BackendProbe
 
 HUSH = "hush-hush"
 BOTH = Names(models__test="127.0.0.1", auth__test="127.0.0.5")
@@ -33,7 +33,7 @@ async def protected(**tokens):
     endpoint = Tokens("127.0.0.5", HUSH, port=unused_port(), **tokens)
     talker = Talker(answer(200))
     async with endpoint.running(), talker.listening() as port:
-        yield endpoint, Probe(backend(port, "/healthz", token=asking(endpoint)), connector_by(BOTH)), talker
+        yield endpoint, BackendProbe(backend(port, "/healthz", token=asking(endpoint)), connector_by(BOTH)), talker
 
 
 async def test_a_token_is_asked_for_once_and_goes_nowhere():
@@ -61,14 +61,14 @@ async def test_a_token_endpoint_that_gives_none_is_named_and_left_alone(up, acce
     async with protected(up=up) as (endpoint, probe, _):
         endpoint.accepts = accepts
         outcome = await probe.check()
-        assert outcome == Outcome(False, "TokenNotIssued", f"no token is issued: {words}")
+        assert outcome == CheckOutcome(False, "TokenNotIssued", f"no token is issued: {words}")
         assert [await probe.check() for _ in range(3)] == [None] * 3
         assert endpoint.asked == [HUSH]
         # Another secret is another try; the same backend that is asked for otherwise is not.
-        same = Probe(replace(probe.backend, path="/other"), connector_by(BOTH), probe)
+        same = BackendProbe(replace(probe.backend, path="/other"), connector_by(BOTH), probe)
         assert await same.check() is None
         endpoint.up, endpoint.accepts = True, "new"
-        new = Probe(replace(probe.backend, token=asking(endpoint, "new")), connector_by(BOTH), probe)
+        new = BackendProbe(replace(probe.backend, token=asking(endpoint, "new")), connector_by(BOTH), probe)
         assert (await new.check()).healthy
 
 

@@ -14,18 +14,23 @@ class LastSnapshot:
 
     def __init__(self) -> None:
         self.snapshots: dict[Scope, Snapshot] = {}
-        self.changes: list[set[tuple[str, str]]] = []
+        self.publications: list[tuple[Scope, set[tuple[str, str]]]] = []
         self._published = asyncio.Event()
 
     def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey], scope: Scope = GATEWAY) -> None:
         self.snapshots[scope] = snapshot
-        self.changes.append({(SHORT[key.type_url], key.name) for key in changed})
+        self.publications.append((scope, {(SHORT[key.type_url], key.name) for key in changed}))
         self._published.set()
 
     @property
     def snapshot(self) -> Snapshot:
         """The last one of the gateway."""
         return self.snapshots.get(GATEWAY, EMPTY)
+
+    @property
+    def changes(self) -> list[set[tuple[str, str]]]:
+        """What each publication changed, in whichever scope."""
+        return [changed for _, changed in self.publications]
 
     @property
     def names(self) -> set[tuple[str, str]]:

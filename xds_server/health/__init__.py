@@ -2,9 +2,9 @@
 
 ::
 
-    Publisher -> Backend -> Probe -> Outcome -> judge -> RemoteReport
-                 what is    one      what it    with     what is reported,
-                 checked    check    found      traffic  when it changes
+    Publisher -> Backend -> BackendProbe -> CheckOutcome -> judge -> RemoteReport
+                 what is    one check       what it         with     what is reported,
+                 checked                    found           traffic  when it changes
 
 * `backend`, `outcome` and `judgement` are pure; `connection` and `probe` do one check; `checks` decides who is checked
   when.

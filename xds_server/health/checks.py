@@ -25,8 +25,8 @@ from xds_server.health.judgement import (
     judge,
     pause_after,
 )
-from xds_server.health.outcome import Outcome
-from xds_server.health.probe import Probe
+from xds_server.health.outcome import CheckOutcome
+from xds_server.health.probe import BackendProbe
 from xds_server.resources.secret import Values
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class CheckMetrics:
             registry=registry,
         )
 
-    def add_check(self, outcome: Outcome | None, seconds: float) -> None:
+    def add_check(self, outcome: CheckOutcome | None, seconds: float) -> None:
         """Count one check."""
         self._checks.labels(outcome.reason if outcome else "NothingNew").inc()
         self._seconds.observe(seconds)
@@ -89,7 +89,7 @@ class BackendUser(NamedTuple):
 class _CheckedBackend:
     """One backend that is checked, for all who use it."""
 
-    probe: Probe
+    probe: BackendProbe
     history: CheckHistory = field(default_factory=CheckHistory)
     health: RemoteHealth | None = None
     users: set[BackendUser] = field(default_factory=set)
@@ -153,10 +153,10 @@ class HealthChecks:
         self._users_of.setdefault(user.route, set()).add(user)
         one = self._backends.get(backend.name)
         if one is None:
-            one = self._backends[backend.name] = _CheckedBackend(Probe(backend, self._inputs.connector))
+            one = self._backends[backend.name] = _CheckedBackend(BackendProbe(backend, self._inputs.connector))
             self._start(one)
         elif one.probe.backend != backend:
-            one.probe = Probe(backend, self._inputs.connector, one.probe)
+            one.probe = BackendProbe(backend, self._inputs.connector, one.probe)
             one.history = one.history.of_changed_backend()
             self._start(one)
         one.users.add(user)

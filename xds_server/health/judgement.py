@@ -11,7 +11,7 @@ from typing import Protocol
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.timing import CheckTiming
-from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, Outcome
+from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, CheckOutcome
 from xds_server.loads.loads import Answers
 
 # So many failures in a row make a backend unhealthy, as for Envoy.
@@ -45,10 +45,10 @@ NO_TRAFFIC: Traffic = _NoTraffic()
 class CheckHistory:
     """What the checks of one backend say together: nothing yet, or `outcome`; and how many failed in a row."""
 
-    outcome: Outcome | None = None
+    outcome: CheckOutcome | None = None
     failures: int = 0
 
-    def after(self, outcome: Outcome) -> CheckHistory:
+    def after(self, outcome: CheckOutcome) -> CheckHistory:
         """Add one more check: one success is enough, one failure is not, unless nothing was known before."""
         if outcome.healthy:
             return CheckHistory(outcome)
@@ -67,22 +67,22 @@ class CheckHistory:
         return self.failures > 0 and self.outcome is not None and self.outcome.healthy
 
 
-def judge(check: Outcome | None, traffic: Answers | None) -> Outcome | None:
+def judge(check: CheckOutcome | None, traffic: Answers | None) -> CheckOutcome | None:
     """Judge a backend by what its checks say and how real requests ended. None while nothing is known.
 
     That requests fail is known from the requests; why is known from the check, if it failed too.
     """
     if traffic and traffic.succeeded:
         if check is None or check.healthy:
-            return Outcome(True, ANSWERING, "requests are answered")
-        return Outcome(True, ANSWERING, f"requests are answered, though {_from_here(check)}")
+            return CheckOutcome(True, ANSWERING, "requests are answered")
+        return CheckOutcome(True, ANSWERING, f"requests are answered, though {_from_here(check)}")
     if traffic and traffic.failed >= _REQUESTS and (check is None or check.healthy):
         words = f"none of the last {traffic.failed} requests was answered: 5xx or no answer"
-        return Outcome(False, ERROR_ANSWERS, words)
-    return check and Outcome(check.healthy, check.reason, _from_here(check))
+        return CheckOutcome(False, ERROR_ANSWERS, words)
+    return check and CheckOutcome(check.healthy, check.reason, _from_here(check))
 
 
-def health_after(before: RemoteHealth | None, outcome: Outcome, now: datetime) -> RemoteHealth:
+def health_after(before: RemoteHealth | None, outcome: CheckOutcome, now: datetime) -> RemoteHealth:
     """Return the health from now on: the very same as before unless there is something new. A number alone is not."""
     if before is not None and before.healthy == outcome.healthy and before.reason == outcome.reason == ERROR_ANSWERS:
         return before
@@ -91,7 +91,7 @@ def health_after(before: RemoteHealth | None, outcome: Outcome, now: datetime) -
     return before if before == health and before else health
 
 
-def _from_here(check: Outcome) -> str:
+def _from_here(check: CheckOutcome) -> str:
     return f"seen from the xDS server: {check.message}"
 
 

@@ -14,7 +14,7 @@ _FOR_ANOTHER = frozenset((62, 64))
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckOutcome:
     """Whether a backend answers, the reason as one word, and a sentence."""
 
     healthy: bool
@@ -31,9 +31,9 @@ class CheckError(Exception):
         self.message = message
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CheckOutcome:
         """What the check found."""
-        return Outcome(False, self.reason, self.message)
+        return CheckOutcome(False, self.reason, self.message)
 
 
 class NothingNewError(Exception):
@@ -95,13 +95,13 @@ def not_answered(what: str, why: str) -> CheckError:
     return CheckError("NoAnswer", f"{what} is not answered: {why}")
 
 
-def answer_to(path: str, status: int) -> Outcome:
+def answer_to(path: str, status: int) -> CheckOutcome:
     """Judge the answer to a health check: only a 200 is healthy, as for Envoy."""
     healthy = status == 200
-    return Outcome(healthy, ANSWERING if healthy else "ErrorAnswer", f"GET {path} answers {status}")
+    return CheckOutcome(healthy, ANSWERING if healthy else "ErrorAnswer", f"GET {path} answers {status}")
 
 
-def connected_to(address: object, *, over_tls: bool) -> Outcome:
+def connected_to(address: object, *, over_tls: bool) -> CheckOutcome:
     """What a check without a request found."""
     proof = ", and its certificate is accepted" if over_tls else ""
-    return Outcome(True, ANSWERING, f"{address} accepts connections{proof}")
+    return CheckOutcome(True, ANSWERING, f"{address} accepts connections{proof}")

@@ -17,7 +17,7 @@ from xds_server.health import outcome
 from xds_server.health.backend import Backend, TokenRequest, Trust
 from xds_server.health.connection import TIMED_OUT, Connection, Connector
 from xds_server.health.judgement import token_pause_after, token_pause_within
-from xds_server.health.outcome import CheckError, NothingNewError, Outcome, answer_to, connected_to
+from xds_server.health.outcome import CheckError, CheckOutcome, NothingNewError, answer_to, connected_to
 
 # The most that is read of an answer; a token is a few kilobytes.
 _LONGEST_ANSWER = 64 * 1024
@@ -178,17 +178,17 @@ def _whole_seconds(value: object) -> int | float | None:
     return value if value >= 0 and (isinstance(value, int) or value.is_integer()) else None
 
 
-class Probe:
+class BackendProbe:
     """Checks a backend; `before` is the probe of the same backend before it changed."""
 
-    def __init__(self, backend: Backend, connector: Connector, before: Probe | None = None) -> None:
+    def __init__(self, backend: Backend, connector: Connector, before: BackendProbe | None = None) -> None:
         self.backend = backend
         self._connector = connector
         self._tokens = TokenEndpoint(backend.token) if backend.token else None
         if before and before._tokens and before._tokens.request == backend.token:
             self._tokens = before._tokens
 
-    async def check(self) -> Outcome | None:
+    async def check(self) -> CheckOutcome | None:
         """Check once; None when nothing new was learned."""
         try:
             return await self._check(asyncio.get_running_loop().time() + self._connector.timing.longest)
@@ -197,7 +197,7 @@ class Probe:
         except NothingNewError:
             return None
 
-    async def _check(self, deadline: float) -> Outcome:
+    async def _check(self, deadline: float) -> CheckOutcome:
         backend, now = self.backend, asyncio.get_running_loop().time
         patience = backend.patience.total_seconds()
         connecting = self._connector.connect(backend.address, backend.trust, min(deadline, now() + patience))

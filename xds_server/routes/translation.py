@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from controller.api.contract.route import LocalBackend, Remote, RouteKey
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
-from xds_server.resources.model import Gateway
 from xds_server.resources.secret import Values
+from xds_server.resources.settings import EnvoySettings
 from xds_server.resources.translator import Translator
 from xds_server.routes.credentials import ServerSecrets, resolve_credentials
 from xds_server.routes.index import RouteIndex
@@ -29,13 +29,13 @@ class ServingOptions:
     many as the settings say.
     """
 
-    envoys: Mapping[Role, Gateway] = field(default_factory=lambda: {Role.GATEWAY: Gateway()})
+    envoys: Mapping[Role, EnvoySettings] = field(default_factory=lambda: {Role.GATEWAY: EnvoySettings()})
     secrets: ServerSecrets = field(default_factory=ServerSecrets)
     guard: EndpointGuard = admit_all
     gateway_service: tuple[str, str] | None = None
 
     @property
-    def gateway(self) -> Gateway:
+    def gateway(self) -> EnvoySettings:
         """The settings of the gateway's Envoys."""
         return self.envoys[Role.GATEWAY]
 

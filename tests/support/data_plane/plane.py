@@ -26,9 +26,6 @@ from xds_server.resources import names
 from xds_server.resources.secret import secret_resources
 from xds_server.resources.settings import EnvoySettings
 from xds_server.resources.translator import Translator
-from xds_server.routes.retained import DepartedResources, Owner
-from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.routes.retained import RetainingAssembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 from xds_server.stream.server.clients import ClientEvent, ClientState

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from controller.api.contract.reports import ReplicaReport
+from controller.api.contract.reports import RemoteReport, ReplicaReport
 from controller.api.contract.route import RouteKey
-from tests.support.routes import a_route
+from tests.support.routes import a_remote, a_route, a_route_between
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
@@ -146,3 +146,19 @@ def test_which_envoys_report_no_load_is_said_of_the_replica():
     assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("gateway-1", "other"))
     loads.heard(LoadStream("gateway-1", 1.0), (), 1.0)
     assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("other",))
+
+
+def test_each_remote_backend_that_is_checked_has_a_report_of_its_own():
+    first, second, unchecked = (a_remote(name=name) for name in ("remote", "remote-b", "remote-c"))
+    reports = Reports(Published(a=a_route_between(first, second, unchecked)), Clients(), None, Remotes())
+    assert reports.report(A).remotes == tuple(
+        RemoteReport(backend=one.digest, name=one.name, healthy=True) for one in (first, second)
+    )
+
+
+class Remotes:
+    """The health of all remote backends but one."""
+
+    def report(self, key, remote):
+        is_checked = remote.name != "remote-c"
+        return RemoteReport(backend=remote.digest, name=remote.name, healthy=True) if is_checked else None

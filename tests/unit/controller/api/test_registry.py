@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+from xds_server.routes.delivery import Delivery
 
 from controller.api.contract.route import RouteKind
 from controller.api.registry import (
@@ -25,8 +26,7 @@ from controller.api.registry import (
 from tests.support.controlled import controlled
 from tests.support.processes import ROOT
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.model import Gateway
-from xds_server.routes.delivery import Delivery
+from xds_server.resources.settings import EnvoySettings
 
 OURS = (MODEL_DEPLOYMENT, TOOL_DEPLOYMENT, POLICY)
 SOURCES = [file for package in ("controller", "xds_server") for file in sorted((ROOT / package).rglob("*.py"))]
@@ -57,7 +57,7 @@ async def test_the_controller_watches_what_the_registry_grants_it():
 
 async def test_the_xds_server_watches_what_the_registry_grants_it():
     store = Recording()
-    task = asyncio.create_task(Delivery(store, Nobody(), Gateway()).run())
+    task = asyncio.create_task(Delivery(store, Nobody(), EnvoySettings()).run())
     await settled()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

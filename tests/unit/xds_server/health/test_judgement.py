@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, health_after, judge
-from xds_server.health.outcome import Outcome
+from xds_server.health.outcome import CheckOutcome
 from xds_server.loads.loads import Answers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-GOOD = Outcome(True, "Answering", "GET /healthz answers 200")
-BAD = Outcome(False, "ErrorAnswer", "GET /healthz answers 503")
-GONE = Outcome(False, "NameNotResolved", "x cannot be resolved: Name or service not known")
+GOOD = CheckOutcome(True, "Answering", "GET /healthz answers 200")
+BAD = CheckOutcome(False, "ErrorAnswer", "GET /healthz answers 503")
+GONE = CheckOutcome(False, "NameNotResolved", "x cannot be resolved: Name or service not known")
 
 
 def checked(*outcomes, start=None):
@@ -67,21 +67,21 @@ def test_nothing_is_judged_without_anything_known():
 
 @pytest.mark.parametrize("traffic", [None, Answers(0, 0), Answers(0, 4)], ids=["unknown", "none", "too little"])
 def test_without_traffic_the_check_is_right_and_says_whose_view_it_is(traffic):
-    assert judge(BAD, traffic) == Outcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
-    assert judge(GOOD, traffic) == Outcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
+    assert judge(BAD, traffic) == CheckOutcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
+    assert judge(GOOD, traffic) == CheckOutcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
 
 
 def test_requests_that_are_answered_are_right_whatever_the_check_says():
-    assert judge(GONE, Answers(1, 36)) == Outcome(
+    assert judge(GONE, Answers(1, 36)) == CheckOutcome(
         True, "Answering", f"requests are answered, though seen from the xDS server: {GONE.message}"
     )
     for check in (None, GOOD):
-        assert judge(check, Answers(1, 0)) == Outcome(True, "Answering", "requests are answered")
+        assert judge(check, Answers(1, 0)) == CheckOutcome(True, "Answering", "requests are answered")
 
 
 @pytest.mark.parametrize("check", [None, GOOD])
 def test_requests_that_all_fail_are_right_whatever_good_the_check_says(check):
-    assert judge(check, Answers(0, 37)) == Outcome(
+    assert judge(check, Answers(0, 37)) == CheckOutcome(
         False, "ErrorAnswers", "none of the last 37 requests was answered: 5xx or no answer"
     )
 

@@ -84,7 +84,7 @@ ADDRESS = Address("models.example", 8443)
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(error, reason, message):
-    assert error.outcome == outcome.Outcome(False, reason, message)
+    assert error.outcome == outcome.CheckOutcome(False, reason, message)
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (204, False), (302, False), (404, False), (503, False)])

@@ -1,12 +1,14 @@
 """From what Envoys report to what is known of models."""
 
 import pytest
+from xds_server.resources.model import backend_name
 
 from controller.api.contract.reports import Count
 from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, load, serves, to_backend, to_local
-from tests.support.routes import A, B
+from tests.support.routes import A, B, a_remote, a_route_between
 from xds_server.loads.loads import Answers, Loads
+from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 
 FIRST, LATER, OTHER = LoadStream("one", 1.0), LoadStream("one", 2.0), LoadStream("two", 1.5)
@@ -161,6 +163,64 @@ def test_requests_that_are_still_there_after_traffic_returned_are_of_who_sent_th
     serves(loads, A, away=0)
     loads.heard(FIRST, (to_local(A), to_backend(ok=1)), 2.0)
     assert of(loads, "model/default/a/remote") == Count(1, 1)
+
+
+# Several remote backends of one route.
+
+BOTH = a_remote(), a_remote("b.example", name="remote-b")
+FIRST_BACKEND, SECOND_BACKEND = (backend_name(A, one) for one in BOTH)
+
+
+def serves_both(loads, model=A, remotes=BOTH, **shares):
+    keys = [ResourceKey(CLUSTER, backend_name(model, one)) for one in remotes]
+    loads.set_route(model, a_route_between(*remotes, **shares), keys)
+
+
+def test_each_remote_backend_of_a_route_is_a_side_of_its_own():
+    loads = Loads()
+    serves_both(loads, remote=30, remote_b=20)
+    loads.heard(FIRST, (to_local(A), load(FIRST_BACKEND, sent=3, ok=3), load(SECOND_BACKEND, sent=2, bad=2)), 1.0)
+    assert of(loads, "model/default/a/remote") == Count(3, 3)
+    assert of(loads, "model/default/a/remote-b") == Count(2, 0, 2)
+    assert loads.in_flight(1.0) == {f"model/default/a/{side}": 0 for side in ("local", "remote", "remote-b")}
+
+
+def test_what_reaches_one_of_them_after_the_other_failed_passes_its_own_cluster():
+    loads = Loads()
+    serves_both(loads, remote=50)
+    reported = to_local(A), load("model/default/a/remote-b", sent=4, ok=4), load(SECOND_BACKEND, sent=4, ok=4)
+    loads.heard(FIRST, (*reported, load(FIRST_BACKEND, sent=9, ok=5, bad=4)), 1.0)
+    assert of(loads, "model/default/a/remote") == Count(9, 5, 4)
+    assert of(loads, "model/default/a/remote-b") == Count(4, 4)
+
+
+def test_a_route_that_shares_one_of_its_backends_leaves_no_doubt_of_the_other():
+    loads = Loads()
+    serves_both(loads, remote=30, remote_b=20)
+    serves(loads, B, away=50)
+    clusters = to_local(A), to_local(B), load(FIRST_BACKEND, sent=1), load(SECOND_BACKEND, sent=2)
+    loads.heard(FIRST, clusters, 1.0)
+    assert of(loads, "model/default/a/remote") is None
+    assert of(loads, "model/default/a/remote-b") == Count(2)
+    loads.remove_route(B)
+    loads.heard(FIRST, (to_local(A), load(FIRST_BACKEND, sent=1), load(SECOND_BACKEND)), 2.0)
+    assert of(loads, "model/default/a/remote") == Count(1)
+
+
+def test_a_remote_backend_that_comes_later_has_had_no_requests():
+    loads = heard([to_local(A), away(A)], away=50)
+    serves_both(loads, remote=50)
+    loads.heard(FIRST, (to_local(A), away(A), load("model/default/a/remote-b")), 2.0)
+    assert of(loads, "model/default/a/remote-b") == Count()
+
+
+def test_all_sides_of_a_route_that_is_gone_are_forgotten():
+    loads = Loads()
+    serves_both(loads, remote=30, remote_b=20)
+    loads.heard(FIRST, (to_local(A), load(FIRST_BACKEND, sent=3)), 1.0)
+    loads.remove_route(A)
+    assert [name for name in loads.totals() if name.startswith("model/")] == []
+    assert [name for name in loads.streams()[FIRST].counts if name.startswith("model/")] == []
 
 
 # What became of the requests to a backend.

@@ -17,7 +17,7 @@ from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from tests.support.objects import a_model, a_secret
 from tests.support.resources import message_of
-from tests.support.routes import A, a_remote, a_route, over_tls, with_key, with_token
+from tests.support.routes import A, a_remote, a_route, a_route_between, over_tls, with_key, with_token
 from xds_server.routes import credentials
 from xds_server.routes.credentials import (
     ServerSecrets,
@@ -226,6 +226,24 @@ def test_a_route_refers_to_secrets_of_its_own_namespace():
     refs = {str(ref) for ref in referred_secrets(RouteKey.of_model("ml", "a"), a_route(remote))}
     assert refs == {"Secret ml/c", "Secret ml/d", "Secret ml/s"}
     assert referred_secrets(A, a_route(a_remote(auth=with_token(CredentialSource(source="Spec"))))) == frozenset()
+
+
+def test_of_several_remote_backends_each_has_its_secrets_and_what_one_lacks_keeps_everything_local():
+    first = a_remote(auth=with_key("s"), tls=over_tls(ca="c"))
+    second = a_remote("b.example", name="remote-b", auth=with_key("t"))
+    route = a_route_between(first, second, remote=30, remote_b=20)
+    assert {str(ref) for ref in referred_secrets(A, route)} == {
+        "Secret default/c",
+        "Secret default/s",
+        "Secret default/t",
+    }
+    keys = a_secret("s").holding(apiKey=HUSH), a_secret("t").holding(apiKey="other")
+    lacking = served(route, *keys)
+    assert (lacking.route.remotes, lacking.secrets) == ((), ())
+    assert lacking.problems == ("Secret default/c does not exist",)
+    same_key = a_route_between(a_remote(auth=with_key()), second.model_copy(update={"auth": with_key()}), remote=30)
+    result = served(same_key, *keys)
+    assert (result.route, len(result.secrets)) == (same_key, 1)
 
 
 def test_nothing_printed_of_it_holds_a_value():

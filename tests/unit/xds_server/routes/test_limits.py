@@ -12,7 +12,7 @@ from tests.support.publishing import publishing
 from tests.support.routes import a_remote, a_route
 from tests.support.store import settled
 from tests.support.waiting import PATIENCE
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
 from xds_server.snapshot.snapshot import ROUTE
@@ -57,7 +57,7 @@ THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
 
 @contextlib.asynccontextmanager
 async def delivering(*objects, gateway_service=("system", "gateway")):
-    envoys = {Role.GATEWAY: Gateway(envoys=2, timing=GatewayTiming(resized_every=0.5))}
+    envoys = {Role.GATEWAY: EnvoySettings(envoys=2, timing=GatewayTiming(resized_every=0.5))}
     async with publishing(objects, ServingOptions(envoys, gateway_service=gateway_service)) as this:
         yield this.store, Limits(this.published), this.publisher
 

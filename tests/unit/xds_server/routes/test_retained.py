@@ -8,7 +8,7 @@ from tests.support.objects import a_model, a_secret
 from tests.support.publishing import publishing
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import settled
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
 
@@ -22,7 +22,7 @@ def decided(model, route, version="1"):
 
 @contextlib.asynccontextmanager
 async def delivering(*objects, seconds=60.0):
-    envoys = {Role.GATEWAY: Gateway(timing=GatewayTiming(departed=seconds))}
+    envoys = {Role.GATEWAY: EnvoySettings(timing=GatewayTiming(departed=seconds))}
     async with publishing(objects, ServingOptions(envoys)) as this:
         yield this.store, this.published, this.publisher
 
