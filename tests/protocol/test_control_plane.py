@@ -1,0 +1,112 @@
+"""The whole xDS server over a store in memory: what a client is sent, and what others hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry
+
+from controller.api.contract.route import HttpCheck, Route, RouteKey
+from controller.store.objects import StoredObject
+from tests.health.servers import Talker, answer
+from tests.support.loads import load, to_local
+from tests.support.objects import a_model, a_slice
+from tests.support.protocol.xds_client import TOKEN, DeltaClient
+from tests.support.routes import A, a_remote, a_route
+from tests.support.store import MemoryStore
+from tests.support.waiting import until
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
+from xds_server.stream.load_reporting.streams import LoadStream
+
+REPLICAS = a_slice().ready("10.0.0.1").stored()
+
+
+def decided(route: Route, version: str = "1") -> StoredObject:
+    raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return a_model().stored(status={"observedGeneration": 1, "route": raw}, version=version)
+
+
+@dataclass
+class Running:
+    control_plane: ControlPlane
+    store: MemoryStore
+    client: DeltaClient
+    registry: CollectorRegistry
+    changes: list[frozenset[RouteKey] | None] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def running(*objects: StoredObject, health_checks: bool = False) -> AsyncIterator[Running]:
+    store, registry = MemoryStore(objects), CollectorRegistry()
+    control_plane = ControlPlane(store, ControlPlaneOptions(node_token=TOKEN, health_checks=health_checks), registry)
+    port = await control_plane.start("127.0.0.1:0")
+    this = Running(control_plane, store, DeltaClient(port, "envoy-1", TOKEN), registry)
+    control_plane.subscribe(this.changes.append)
+    task = asyncio.create_task(control_plane.run())
+    try:
+        yield this
+        assert not task.done(), task.result()
+    finally:
+        await this.client.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await control_plane.stop(0)
+
+
+async def test_who_subscribes_hears_of_what_is_published_connected_and_acknowledged() -> None:
+    async with running(decided(a_route()), REPLICAS) as this:
+        await until(lambda: this.control_plane.published, "there is a snapshot")
+        assert this.changes == [{A}]
+        await this.client.subscribe(ENDPOINT, "*")
+        await this.client.expect(ENDPOINT, "model/default/a/local")
+        await until(lambda: this.changes[1:] == [None], "a client came, which is of interest to all")
+        await this.client.ack()
+        await until(lambda: this.changes[2:] == [{A}], "it acknowledged what is of this route")
+        this.store.put(a_slice().ready("10.0.0.2").stored(version="2"))
+        await this.client.expect(ENDPOINT, "model/default/a/local")
+        assert this.changes[3:] == [{A}]
+        report = this.control_plane.reports.report(A)
+        assert (report.route, report.connected) == (a_route().digest, 1)
+
+
+async def test_before_the_first_snapshot_nothing_is_published_and_an_empty_store_is_one() -> None:
+    async with running() as this:
+        assert not this.control_plane.published
+        await until(lambda: this.control_plane.published, "there is a snapshot")
+        assert this.changes == []
+
+
+async def test_the_health_of_a_remote_backend_is_a_change_of_its_route() -> None:
+    async with Talker(answer(503)).listening() as port:
+        check = HttpCheck(path="/healthz", interval=timedelta(seconds=5))
+        route = a_route(a_remote("127.0.0.1", port=port, health_check=check), away=50)
+        async with running(decided(route), REPLICAS, health_checks=True) as this:
+
+            def reason() -> str | None:
+                remote = this.control_plane.reports.report(A).remote("remote")
+                return remote.reason if remote else None
+
+            await until(lambda: reason() == "ErrorAnswer", "it is found to be down")
+            assert this.changes == [{A}, {A}]
+            this.store.delete(a_model().ref)
+            await until(lambda: reason() is None, "nobody checks it any more")
+            assert this.control_plane.reports.report(A).route == ""
+
+
+async def test_loads_are_counted_for_the_routes_that_are_published() -> None:
+    async with running(decided(a_route(a_remote(), away=50)), REPLICAS) as this:
+        await this.client.subscribe(CLUSTER, "*")
+        await this.client.receive()
+        backend = next(one.name for one in this.client.last.resources if one.name.startswith("backend/"))
+        loads, now = this.control_plane.loads, asyncio.get_running_loop().time()
+        loads.heard(LoadStream("envoy-1", 1.0), (to_local(A, sent=2, now=2), load(backend, sent=3, ok=3)), now)
+        counted = {"namespace": "default", "name": "a", "side": "remote", "outcome": "succeeded"}
+        assert this.registry.get_sample_value("beamlit_model_requests_total", counted) == 3
+        assert this.control_plane.reports.replica(now).silent == ()
+        this.store.delete(a_model().ref)
+        await until(lambda: not loads.in_flight(now), "the route is forgotten")
