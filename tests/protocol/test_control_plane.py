@@ -93,7 +93,7 @@ async def test_the_health_of_a_remote_backend_is_a_change_of_its_route() -> None
 
             await until(lambda: reason() == "ErrorAnswer", "it is found to be down")
             assert this.changes == [{A}, {A}]
-            this.store.delete(a_model().ref)
+            this.store.remove(a_model().ref)
             await until(lambda: reason() is None, "nobody checks it any more")
             assert this.control_plane.reports.report(A).route == ""
 
@@ -108,5 +108,5 @@ async def test_loads_are_counted_for_the_routes_that_are_published() -> None:
         counted = {"namespace": "default", "name": "a", "side": "remote", "outcome": "succeeded"}
         assert this.registry.get_sample_value("beamlit_model_requests_total", counted) == 3
         assert this.control_plane.reports.replica(now).silent == ()
-        this.store.delete(a_model().ref)
+        this.store.remove(a_model().ref)
         await until(lambda: not loads.in_flight(now), "the route is forgotten")

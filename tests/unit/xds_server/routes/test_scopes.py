@@ -91,14 +91,14 @@ async def test_a_change_is_published_where_its_route_is_served():
 
 async def test_what_departs_is_retained_in_every_scope():
     async with delivering(*OBJECTS) as (store, published, _):
-        store.delete(decided(A).ref)
+        store.remove(decided(A).ref)
         await settled()
         for scope in (GATEWAY, OWN):
             names = names_of(published.snapshots[scope])
             assert ("CDS", "model/default/a/local") in names
             assert ("LDS", "model/default/a") not in names
     async with delivering(*OBJECTS, departed=0) as (store, published, _):
-        store.delete(decided(A).ref)
+        store.remove(decided(A).ref)
         await settled()
         for scope in (GATEWAY, OWN):
             assert ("CDS", "model/default/a/local") not in names_of(published.snapshots[scope])
