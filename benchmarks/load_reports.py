@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from envoy.service.load_stats.v3 import lrs_pb2
-from xds_server.resources.model import backend_name
 
 from controller.api.contract.reports import LoadReport
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey, Split
@@ -23,6 +22,7 @@ from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names
+from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 from xds_server.stream.load_reporting.wire import parse_load_request

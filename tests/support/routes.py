@@ -36,11 +36,6 @@ def a_route_with(*remotes: Remote, shares: Mapping[str, int] | None = None, port
     """A route with any number of remote backends, and the share of each by its name; `local` are fields of its own."""
     backend = LocalBackend(namespace="default", service="a", **local)
     return Route(port=port, shares=Shares.of(shares or {}), local=backend, remotes=remotes)
-def a_route_between(*remotes: Remote, **shares: int) -> Route:
-    """A route with several remote backends; `shares` are theirs in percent, dashes in their names written as "_"."""
-    percents = {name.replace("_", "-"): percent for name, percent in shares.items()}
-    local = LocalBackend(namespace="default", service="a")
-    return Route(port=80, shares=Shares.of(percents), local=local, remotes=remotes)
 
 
 def ready(*addresses: str, port: int = 8080) -> tuple[Replica, ...]:

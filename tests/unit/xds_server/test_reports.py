@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from controller.api.contract.reports import RemoteReport, ReplicaReport
 from controller.api.contract.route import RouteKey
-from tests.support.routes import a_remote, a_route, a_route_between
+from tests.support.routes import a_remote, a_route, a_route_with
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
@@ -150,7 +150,7 @@ def test_which_envoys_report_no_load_is_said_of_the_replica():
 
 def test_each_remote_backend_that_is_checked_has_a_report_of_its_own():
     first, second, unchecked = (a_remote(name=name) for name in ("remote", "remote-b", "remote-c"))
-    reports = Reports(Published(a=a_route_between(first, second, unchecked)), Clients(), None, Remotes())
+    reports = Reports(Published(a=a_route_with(first, second, unchecked)), Clients(), None, Remotes())
     assert reports.report(A).remotes == tuple(
         RemoteReport(backend=one.digest, name=one.name, healthy=True) for one in (first, second)
     )

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
-from xds_server.routes.delivery import Delivery
+from prometheus_client import CollectorRegistry
 
 from controller.api.contract.route import RouteKind
 from controller.api.registry import (
@@ -26,7 +26,7 @@ from controller.api.registry import (
 from tests.support.controlled import controlled
 from tests.support.processes import ROOT
 from tests.support.store import MemoryStore, settled
-from xds_server.resources.settings import EnvoySettings
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 
 OURS = (MODEL_DEPLOYMENT, TOOL_DEPLOYMENT, POLICY)
 SOURCES = [file for package in ("controller", "xds_server") for file in sorted((ROOT / package).rglob("*.py"))]
@@ -44,11 +44,6 @@ class Recording(MemoryStore):
         return super().watch(kinds)
 
 
-class Nobody:
-    def publish(self, snapshot, changed):
-        """Takes the snapshot."""
-
-
 async def test_the_controller_watches_what_the_registry_grants_it():
     store = Recording()
     async with controlled(store):
@@ -57,7 +52,8 @@ async def test_the_controller_watches_what_the_registry_grants_it():
 
 async def test_the_xds_server_watches_what_the_registry_grants_it():
     store = Recording()
-    task = asyncio.create_task(Delivery(store, Nobody(), EnvoySettings()).run())
+    control_plane = ControlPlane(store, ControlPlaneOptions(health_checks=False), CollectorRegistry())
+    task = asyncio.create_task(control_plane.run())
     await settled()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

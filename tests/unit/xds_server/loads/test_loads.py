@@ -1,13 +1,13 @@
 """From what Envoys report to what is known of models."""
 
 import pytest
-from xds_server.resources.model import backend_name
 
 from controller.api.contract.reports import Count
 from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, load, serves, to_backend, to_local
-from tests.support.routes import A, B, a_remote, a_route_between
+from tests.support.routes import A, B, a_remote, a_route_with
 from xds_server.loads.loads import Answers, Loads
+from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.streams import LoadStream
 
@@ -173,7 +173,9 @@ FIRST_BACKEND, SECOND_BACKEND = (backend_name(A, one) for one in BOTH)
 
 def serves_both(loads, model=A, remotes=BOTH, **shares):
     keys = [ResourceKey(CLUSTER, backend_name(model, one)) for one in remotes]
-    loads.set_route(model, a_route_between(*remotes, **shares), keys)
+    loads.set_route(
+        model, a_route_with(*remotes, shares={one.replace("_", "-"): share for one, share in shares.items()}), keys
+    )
 
 
 def test_each_remote_backend_of_a_route_is_a_side_of_its_own():

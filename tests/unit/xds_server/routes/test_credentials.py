@@ -17,7 +17,7 @@ from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from tests.support.objects import a_model, a_secret
 from tests.support.resources import message_of
-from tests.support.routes import A, a_remote, a_route, a_route_between, over_tls, with_key, with_token
+from tests.support.routes import A, a_remote, a_route, a_route_with, over_tls, with_key, with_token
 from xds_server.routes import credentials
 from xds_server.routes.credentials import (
     ServerSecrets,
@@ -231,7 +231,7 @@ def test_a_route_refers_to_secrets_of_its_own_namespace():
 def test_of_several_remote_backends_each_has_its_secrets_and_what_one_lacks_keeps_everything_local():
     first = a_remote(auth=with_key("s"), tls=over_tls(ca="c"))
     second = a_remote("b.example", name="remote-b", auth=with_key("t"))
-    route = a_route_between(first, second, remote=30, remote_b=20)
+    route = a_route_with(first, second, shares={"remote": 30, "remote-b": 20})
     assert {str(ref) for ref in referred_secrets(A, route)} == {
         "Secret default/c",
         "Secret default/s",
@@ -241,7 +241,9 @@ def test_of_several_remote_backends_each_has_its_secrets_and_what_one_lacks_keep
     lacking = served(route, *keys)
     assert (lacking.route.remotes, lacking.secrets) == ((), ())
     assert lacking.problems == ("Secret default/c does not exist",)
-    same_key = a_route_between(a_remote(auth=with_key()), second.model_copy(update={"auth": with_key()}), remote=30)
+    same_key = a_route_with(
+        a_remote(auth=with_key()), second.model_copy(update={"auth": with_key()}), shares={"remote": 30}
+    )
     result = served(same_key, *keys)
     assert (result.route, len(result.secrets)) == (same_key, 1)
 

@@ -11,7 +11,7 @@ from tests.support.publishing import publishing
 from tests.support.resources import decoded
 from tests.support.routes import A, B, a_remote, a_route
 from tests.support.store import settled
-from xds_server.resources.model import Gateway
+from xds_server.resources.settings import EnvoySettings
 from xds_server.routes.translation import ServingOptions, scopes_of
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import LISTENER, SHORT
@@ -24,7 +24,10 @@ OWN, OTHER = (Scope(Role.SIDECAR, namespace) for namespace in ("default", "other
 def options(departed=60.0):
     timing = GatewayTiming(departed=departed)
     return ServingOptions(
-        {Role.GATEWAY: Gateway("10.1.0.1", timing=timing), Role.SIDECAR: Gateway("127.0.0.1", timing=timing)}
+        {
+            Role.GATEWAY: EnvoySettings("10.1.0.1", timing=timing),
+            Role.SIDECAR: EnvoySettings("127.0.0.1", timing=timing),
+        }
     )
 
 

@@ -6,7 +6,7 @@ from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import RouteKey
 from tests.support.objects import a_model, a_secret
 from tests.support.publishing import publishing
-from tests.support.routes import A, a_remote, a_route, a_route_between, with_key, with_token
+from tests.support.routes import A, a_remote, a_route, a_route_with, with_key, with_token
 from tests.support.store import settled
 from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.translation import ServingOptions
@@ -204,7 +204,7 @@ async def test_who_checks_a_remote_backend_is_given_its_credentials_while_it_is_
 
 async def test_every_remote_backend_of_a_route_is_given_to_who_checks_it():
     second = a_remote("b.example", name="remote-b")
-    route = a_route_between(PROTECTED.remote, second, remote=30, remote_b=20)
+    route = a_route_with(PROTECTED.remote, second, shares={"remote": 30, "remote-b": 20})
     async with delivering(decided(a_model(), route), a_secret().holding(apiKey=HUSH).stored()) as (_, _, publisher):
         assert [remote for remote, _ in publisher.remotes(A)] == [PROTECTED.remote, second]
 
