@@ -1,54 +1,73 @@
-"""The product for one model: its control plane in this process, its resources delivered to an Envoy."""
+"""The product for one model: its whole xDS server in this process, over a store in memory, for an Envoy to join."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Sequence
 from datetime import timedelta
 from secrets import token_hex
 
+from prometheus_client import CollectorRegistry
+
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import MODEL, Upstreams
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Split
-from controller.api.kubernetes.endpoints import Replica
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, Split
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from tests.support.envoy import ANY_PORT
-from xds_server.resources.secret import Values, secret_resources
+from tests.support.objects import a_model, a_secret, a_slice
+from tests.support.store import MemoryStore
+from xds_server import control_plane
+from xds_server.control_plane import ControlPlaneOptions
+from xds_server.resources.secret import Values
 from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
-from xds_server.snapshot.assembly import Assembly
-from xds_server.stream.server.server import XdsServer
 
 NO_SECRETS: Values = {}
 
 
 class ControlPlane:
-    """Serves one model that listens on `front`, to any Envoy with its bootstrap. Secrets are given, not read."""
+    """Serves one model that listens on `front`, to any Envoy with its bootstrap. `secrets` are those that it names."""
 
     def __init__(
         self, settings: EnvoySettings, hosts: Sequence[str], route: Route, secrets: Values = NO_SECRETS
     ) -> None:
-        self._translator, self._secrets = Translator(settings), secrets
-        self._replicas = tuple(Replica(host, configs.UPSTREAM_PORT, ready=True) for host in hosts)
-        self._assembly: Assembly[RouteKey] = Assembly()
-        self._token = token_hex()
-        self._server = XdsServer(self._token, lambda _: None)
+        replicas = a_slice(MODEL.name).in_namespace(MODEL.namespace).ready(*hosts).port(configs.UPSTREAM_PORT)
+        by_name: dict[str, dict[str, str]] = {}
+        for source, value in secrets.items():
+            by_name.setdefault(source.name, {})[source.key.replace(".", "__")] = value.get_secret_value()
+        held = [a_secret(name).in_namespace(MODEL.namespace).holding(**keys) for name, keys in by_name.items()]
+        self._store = MemoryStore([replicas.stored(), *(one.stored() for one in held)])
+        self._options = ControlPlaneOptions(
+            node_token=token_hex(),
+            gateway_address=settings.address,
+            access_log=settings.access_log,
+            health_checks=False,
+        )
+        self._versions = itertools.count(1)
+        self._plane: control_plane.ControlPlane | None = None
+        self._running: asyncio.Task[None] | None = None
         self.publish(route)
 
     async def start(self) -> str:
         """Serve, and return the bootstrap of the Envoy that is to join."""
-        port = await self._server.start("127.0.0.1:0")
-        return bootstrap_for("benchmark", self._token, HostPort("127.0.0.1", port), ANY_PORT)
+        self._plane = control_plane.ControlPlane(self._store, self._options, CollectorRegistry())
+        port = await self._plane.start("127.0.0.1:0")
+        self._running = asyncio.create_task(self._plane.run())
+        return bootstrap_for("benchmark", self._options.node_token, HostPort("127.0.0.1", port), ANY_PORT)
 
     def publish(self, route: Route) -> None:
         """Serve this route of the model from now on."""
-        resources = self._translator.resources(MODEL, route, self._replicas)
-        needed = secret_resources(MODEL, route.remote, self._secrets, b"key") if route.remote else ()
-        changed = self._assembly.replace([(MODEL, (*resources, *needed))])
-        self._server.publish(self._assembly.snapshot, changed)
+        raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
+        model = a_model(MODEL.name).in_namespace(MODEL.namespace)
+        version = str(next(self._versions))
+        self._store.put(model.stored(status={"observedGeneration": 1, "route": raw}, version=version))
 
     async def stop(self) -> None:
         """End the streams and the server."""
-        await self._server.stop(0)
+        if self._running and self._plane:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+            await self._plane.stop(0)
 
 
 def model_route(upstreams: Upstreams, local: int) -> Route:

@@ -1,4 +1,4 @@
-"""An object store in memory: what a controller and a delivery share, without files and without a server."""
+"""An object store in memory: what a controller and an xDS server share, without files and without a server."""
 
 from __future__ import annotations
 
