@@ -1,0 +1,109 @@
+"""Objects as the version before wrote them are read, and go on as they were: an upgrade moves no traffic."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.schema.values import parse
+from controller.observe.index import read_intent
+from controller.observe.observation import Observation
+from controller.observe.references import front_of_route
+from controller.observe.remotes import remotes_of
+from controller.plan.plan import plan
+from controller.plan.transitions import transitions, urgency
+from controller.runtime.budget import Urgency
+from controller.store.objects import ObjectRef, StoredObject
+from tests.support.objects import a_slice
+from tests.support.proxies import AllProgrammed
+from tests.support.world import index_of
+
+RECORDED = yaml.safe_load((Path(__file__).parent / "recorded/objects-before-kinds.yaml").read_text())
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+GONE = {"every replica is gone", "an object that cannot be read"}
+# When each was written: what depends on time goes on from there.
+WRITTEN = {"every replica is gone": 60, "on its way back": 122, "the remote backend is down": 30, "split by hand": 10}
+
+
+def without_words(split):
+    """What a remote backend was found to be is said again by the first check after the upgrade."""
+    return split.model_copy(update={"message": ""})
+
+
+def stored(name: str) -> StoredObject:
+    raw = RECORDED[name]
+    return StoredObject(ObjectRef(raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]), raw)
+
+
+class NothingNew(AllProgrammed):
+    """The first moments after the upgrade: no backend was checked yet."""
+
+
+def observed(name: str) -> Observation:
+    known = read_intent(stored(name))
+    addresses = "10.0.0.1", "10.0.0.2"
+    slices = a_slice().not_ready(*addresses) if name in GONE else a_slice().ready(*addresses)
+    if known.intent is None:
+        return Observation(known.stored, known.status, None, known.errors)
+    front = front_of_route(known.status.route, index_of(slices))
+    return Observation(
+        stored=known.stored,
+        before=known.status,
+        intent=known.intent,
+        front=front,
+        remotes=remotes_of(known.intent, None),
+        proxies=NothingNew().facts(known.ref),
+    )
+
+
+def planned(name: str, *, later: float = 0.5):
+    return plan(observed(name), NOW + timedelta(seconds=WRITTEN.get(name, 0) + later))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_status_is_read_and_written_as_it_was(name):
+    raw = RECORDED[name]["status"]
+    assert parse(ModelDeploymentStatus, raw).as_object() == raw
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_an_upgrade_keeps_routes_splits_ports_and_history(name):
+    before, after = parse(ModelDeploymentStatus, RECORDED[name]["status"]), planned(name).status
+    assert after.route == before.route
+    assert after.route.digest == before.route.digest
+    assert (after.serving_port, after.history) == (before.serving_port, before.history)
+    assert without_words(after.split) == without_words(before.split)
+    assert after.memory == before.memory
+    assert urgency(before, after) is not Urgency.ROUTE
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_an_upgrade_tells_nothing(name):
+    before, after = parse(ModelDeploymentStatus, RECORDED[name]["status"]), planned(name).status
+    assert transitions(stored(name), before, after, NOW) == ()
+    said = {one.type: one for one in before.conditions}
+    for one in after.conditions:
+        assert (one.status, one.last_transition_time) == (said[one.type].status, said[one.type].last_transition_time)
+
+
+def test_what_was_under_way_goes_on():
+    assert str(planned("on its way back", later=2).status.split) == "83/17"
+    assert str(planned("on its way back", later=60).status.split) == "100/0"
+
+
+def test_what_was_known_of_a_remote_backend_holds_until_it_is_checked():
+    assert planned("the remote backend is down").status.split.reason == "RemoteDown"
+    observation = observed("the remote backend is down")
+    assert observation.health_of(observation.remotes[0]).healthy is False
+    assert observed("steady").health_of(observation.remotes[0]) == RemoteHealth(healthy=True)
+
+
+def test_another_backend_inherits_nothing():
+    observation = observed("the remote backend is down")
+    (remote,) = observation.remotes
+    assert observation.health_of(remote.model_copy(update={"host": "another.example"})) is None
+    assert replace(observation, before=ModelDeploymentStatus()).health_of(remote) is None
