@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -23,6 +23,7 @@ from controller.observe.references import Front
 from controller.plan.conditions import Findings, conditions_for, refused_conditions
 from controller.plan.status import local_status, remote_status, signal_statuses, split_status, with_decision
 from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import UNCONDITIONAL, Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
 
@@ -46,12 +47,12 @@ class WrittenBy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write: a verb, the object, what it shall have, and the version that it must still be at (empty: any)."""
+    """One write: a verb, the object, what it shall have (nothing to delete it), and what must hold for it to happen."""
 
     verb: Verb
     ref: ObjectRef
-    content: Mapping[str, Any]
-    resource_version: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    precondition: Precondition = UNCONDITIONAL
     by: WrittenBy = WrittenBy.LEADER
 
 
@@ -75,7 +76,8 @@ class Plan:
     @property
     def writes(self) -> tuple[Write, ...]:
         """What makes it so, in this order: the status is the last, for it says that all else is done."""
-        return (Write(Verb.PATCH_STATUS, self.ref, self.status.as_object(), self.stored.resource_version),)
+        unwritten = Precondition(resource_version=self.stored.resource_version)
+        return (Write(Verb.PATCH_STATUS, self.ref, self.status.as_object(), unwritten),)
 
 
 def plan(seen: Observation, now: datetime) -> Plan:

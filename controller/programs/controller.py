@@ -105,6 +105,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 events=events,
                 guard=admit_pods,
                 ports=AllocatedPorts(),
+                any_replica=store,
                 loads=fleet.loads,
                 limits=timing.writes,
                 timing=timing.statuses,

@@ -26,6 +26,7 @@ from controller.observe.index import KINDS, ObjectIndex
 from controller.observe.observation import Defaults, Observation, Observer
 from controller.plan.plan import Plan, plan
 from controller.plan.transitions import log_transitions, transitions
+from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.runtime.queue import Backoff, Queue
@@ -57,7 +58,8 @@ class Controller:
         timing = dependencies.timing
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
-        self._writer = Writer(store, dependencies.limits, timing)
+        applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
+        self._writer = Writer(applier, dependencies.limits, timing)
         # Objects that changed, or whose references did, and that were not registered since.
         self._unregistered: set[ObjectRef] = set()
         self._results: list[WriteResult] = []

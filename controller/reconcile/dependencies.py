@@ -15,6 +15,7 @@ from controller.observe.proxies import ProxyReports
 from controller.runtime.events import Events, NoEvents
 from controller.signals.load_reports import LoadReports, NoLoads
 from controller.store.objects import ObjectRef
+from controller.store.protocol import ObjectWriter
 
 Clock = Callable[[], datetime]
 
@@ -25,7 +26,8 @@ class Dependencies:
 
     `on_decision` is called with every decision made, and with None for an object that is gone. `events` record what
     happened, `guard` says which endpoints count, `loads` what load there is, `ports` how objects get their ports on the
-    gateway, `limits` how much is written, `timing` when an object is looked at again.
+    gateway, `any_replica` writes what needs nobody to lead (None: the store does), `limits` says how much is written,
+    `timing` when an object is looked at again.
     """
 
     proxies: ProxyReports
@@ -36,5 +38,6 @@ class Dependencies:
     guard: EndpointGuard = admit_all
     loads: LoadReports = field(default_factory=NoLoads)
     ports: PortRule = field(default_factory=ServicePorts)
+    any_replica: ObjectWriter | None = None
     limits: Limits = REAL.writes
     timing: StatusTiming = REAL.statuses

@@ -9,15 +9,14 @@ from enum import Enum
 
 from controller.api.contract.route import Route
 from controller.api.timing import Limits, StatusTiming
-from controller.plan.plan import Plan, Verb, Write
+from controller.plan.plan import Plan
 from controller.plan.transitions import urgency
+from controller.reconcile.applier import Applier
 from controller.runtime.budget import Urgency, WriteBudget
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
     ConflictError,
     NotFoundError,
-    ObjectStore,
-    Precondition,
     StoreError,
     UnavailableError,
 )
@@ -77,7 +76,7 @@ class Writer:
     Of an object whose write is on its way back nothing is computed: it would be from what is no longer so.
     """
 
-    store: ObjectStore
+    applier: Applier
     limits: Limits
     timing: StatusTiming
     _budget: WriteBudget[ObjectRef] = field(init=False)
@@ -116,8 +115,7 @@ class Writer:
     async def write(self, plan: Plan) -> WriteResult:
         """Do the writes of a plan, in their order, up to the first that fails."""
         try:
-            for one in plan.writes:
-                await self._apply(one)
+            await self.applier.apply(plan.writes)
         except Exception as error:
             # Whatever is wrong with one object, or one write, the others go on.
             return WriteResult(plan, error)
@@ -177,12 +175,3 @@ class Writer:
         failed_route = record.failed_route if record and record.failed else None
         is_another_route = urgent is Urgency.ROUTE and failed_route != plan.status.route
         return max(at, rests_until) if rests_until and not is_another_route else at
-
-    async def _apply(self, write: Write) -> None:
-        match write.verb:
-            case Verb.PATCH_STATUS:
-                await self.store.patch_status(
-                    write.ref, write.content, Precondition(resource_version=write.resource_version)
-                )
-            case verb:
-                raise NotImplementedError(verb)

@@ -121,7 +121,7 @@ class Product:
     async def start(self, log_level: str = "warning", *options: str) -> None:
         """Start the control plane and wait until it is ready."""
         command = ["run", self._objects, "--log-level", log_level, *options]
-        command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.directory]
+        command += ["--xds-address", self._xds, "--admin-address", self._admin, "--state-dir", self._state.path]
         self._process = Forked(command, self._folder / "control-plane.log", context=self._timing)
 
         async def is_ready() -> bool:
