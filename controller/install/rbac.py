@@ -10,7 +10,7 @@ from controller.api.registry import KINDS, Grant, Program
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class RbacRole:
     """One ClusterRole; the sentence says where to bind it."""
 
     name: str
@@ -20,20 +20,20 @@ class Role:
 
 
 _ROLES = (
-    Role(
+    RbacRole(
         "beamlit-controller",
         Program.CONTROLLER,
         at_home=False,
         sentence="What `beamlit controller` may do in the namespaces that it watches. For all of them bind it with a "
         "ClusterRoleBinding, for single ones with a RoleBinding in each.",
     ),
-    Role(
+    RbacRole(
         "beamlit-controller-home",
         Program.CONTROLLER,
         at_home=True,
         sentence="What `beamlit controller` may do in the namespace that it runs in: bind it there with a RoleBinding.",
     ),
-    Role(
+    RbacRole(
         "beamlit-xds-server",
         Program.XDS_SERVER,
         at_home=False,
@@ -67,12 +67,12 @@ def role_files() -> Mapping[str, str]:
     return {f"{program}.yaml": _file(role for role in _ROLES if role.program == program) for program in Program}
 
 
-def _file(roles: Iterable[Role]) -> str:
+def _file(roles: Iterable[RbacRole]) -> str:
     head = "# Written by `make manifests` from controller/api/registry.py; do not edit.\n"
     return head + "---\n".join(map(_text, roles))
 
 
-def _text(role: Role) -> str:
+def _text(role: RbacRole) -> str:
     return (
         f"{_comment(role.sentence)}"
         "apiVersion: rbac.authorization.k8s.io/v1\n"
@@ -84,7 +84,7 @@ def _text(role: Role) -> str:
     )
 
 
-def _rules(role: Role) -> Iterator[_Rule]:
+def _rules(role: RbacRole) -> Iterator[_Rule]:
     """Go through the grants of a role; what follows each other and differs in the resource alone is one rule."""
     last: _Rule | None = None
     for kind in KINDS.values():
