@@ -26,7 +26,7 @@ from benchmarks.proxies.product import ControlPlane, model_route
 from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.signals import until_signalled
 from tests.support.network import Network
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 
 _WARM_UP = 6
 """Rounds before those that count."""

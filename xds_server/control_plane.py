@@ -31,7 +31,7 @@ from xds_server.loads.loads import Loads
 from xds_server.loads.metrics import LoadMetrics
 from xds_server.reports import UNCHECKED, Reports
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.publisher import Publisher
 from xds_server.routes.translation import ServingOptions

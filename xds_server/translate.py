@@ -9,9 +9,9 @@ from controller.api.contract.route import RouteKey
 from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
+from xds_server.routes.assembly import Assembly
 from xds_server.routes.index import RouteIndex
 from xds_server.routes.translation import RouteTranslator, ServingOptions
-from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import Snapshot
 

@@ -21,7 +21,7 @@ from controller.api.contract.route import REMOTE, HttpCheck, LocalBackend, Remot
 from tests.support.envoy import Envoy
 from tests.support.network import Network
 from xds_server.resources import names
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 
 _PROGRAM = Path(__file__).with_name("replicas.py")
 _NEVER_REACHED = 1_000_000

@@ -13,7 +13,7 @@ from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
 from controller.api.contract.route import Route
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 
 
 def _same_route(route: Route) -> Route:

@@ -16,7 +16,7 @@ from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.slots import Clients, Slot
 from tests.support.envoy import Envoy
 from tests.support.network import Network
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 
 _CLIENTS = 32
 _BODY = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'

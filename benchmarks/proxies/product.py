@@ -20,7 +20,7 @@ from tests.support.store import MemoryStore
 from xds_server import control_plane
 from xds_server.control_plane import ControlPlaneOptions
 from xds_server.resources.secret import Values
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 
 NO_SECRETS: Values = {}
 

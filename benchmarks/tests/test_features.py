@@ -6,7 +6,7 @@ from benchmarks.proxies.configs import Upstreams
 from benchmarks.proxies.features import CASES, FEATURES, NONE, Case, cost, table, turns
 from benchmarks.proxies.product import model_route
 from benchmarks.proxies.slots import Slot
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 
 CASE = CASES[1]
 

@@ -8,7 +8,7 @@ from benchmarks.proxies.product import ControlPlane, model_route
 from tests.support.network import Network
 from tests.support.protocol.xds_client import DeltaClient
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 from xds_server.snapshot.snapshot import ENDPOINT, LISTENER, ROUTE, SECRET
 
 

@@ -10,7 +10,7 @@ from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Reason, Verdict
 from controller.decision.facts import Facts, RemoteFacts
-from controller.intent.terms import Terms
+from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
 ALL_REMOTE = Split.away(100)

@@ -9,7 +9,7 @@ from typing import Literal
 from controller.api.contract.status import Condition
 from controller.decision import Decision, Facts
 from controller.frontend.claims import Refusal
-from controller.intent.terms import Terms
+from controller.intent.intent import Terms
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault
 

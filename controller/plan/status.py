@@ -15,7 +15,7 @@ from controller.api.contract.status import (
 )
 from controller.decision import Decision, LocalFacts, Memory, Signal
 from controller.decision.facts import NOT_CHECKED
-from controller.intent.terms import Terms
+from controller.intent.intent import Terms
 from controller.observe.observation import Observation
 
 # The longest sequence of reasons that is recognised when it comes again, and how close the two must be.

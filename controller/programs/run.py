@@ -30,8 +30,8 @@ from controller.intent.intent import faults_of_model
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
-from controller.programs.local_reports import LocalLoads, LocalReports
 from controller.programs.metrics import DecisionMetrics
+from controller.programs.reports import LocalLoads, LocalReports
 from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies

@@ -19,7 +19,7 @@ from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import StoreMetrics
-from controller.programs.report_stream import report_routes
+from controller.programs.reports import report_routes
 from controller.programs.state import NodeTokenError, read_node_token
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore

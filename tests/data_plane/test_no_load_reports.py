@@ -18,8 +18,7 @@ from tests.support.envoy import Envoy
 from tests.support.http import plain_http
 from tests.support.network import Network
 from tests.support.waiting import until
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import Snapshot
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server import services

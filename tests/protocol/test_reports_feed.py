@@ -17,7 +17,7 @@ from controller.api.timing import ReportTiming
 from controller.decision import Known, Unknown
 from controller.observe.feed import Feed
 from controller.observe.proxies import Fleet, Programmed
-from controller.programs.report_stream import report_routes
+from controller.programs.reports import report_routes
 from controller.signals.load_reports import Load, Rate
 from controller.store.objects import ObjectRef
 from tests.support.loads import to_local

@@ -1,14 +1,17 @@
-"""From routes to Envoy resources, for all Envoys that share one set of settings."""
+"""What a translation depends on besides the route: the settings of the Envoys that it is for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from controller.api.contract.route import Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
+from controller.api.timing import REAL, GatewayTiming
 from xds_server.resources import names
+from xds_server.resources.access_log import AccessLog
 from xds_server.resources.clusters import Clusters, aggregate_cluster, load_assignment
 from xds_server.resources.encoding import Template, encoded, resource
 from xds_server.resources.listeners import Listeners
@@ -16,8 +19,28 @@ from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
 from xds_server.resources.remote_backend import RemoteBackends, backend_name
 from xds_server.resources.routing import Leg, LocalLimits, Routing, is_direct
-from xds_server.resources.settings import EnvoySettings
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey
+
+# Where Debian, Ubuntu and Envoy's own images keep the authorities that their system trusts.
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoySettings:
+    """What all Envoys of one scope have in common: the gateways, or the sidecars of a namespace.
+
+    `address` is where they listen: that of the pod for a gateway, loopback for a sidecar. `authorities` is the file
+    where their system keeps the authorities that it trusts. `envoys` of them share what the replicas take, unless the
+    translation of a route is given another number. `access_log` is which requests they log. `timing` has the times of
+    their settings, and those by which the settings follow what happens.
+    """
+
+    address: str = "127.0.0.1"
+    authorities: str = SYSTEM_AUTHORITIES
+    envoys: int = 1
+    access_log: AccessLog = AccessLog.OFF
+    timing: GatewayTiming = REAL.gateway
+
 
 # How many entries each kind of part has.
 _REMEMBERED = 4096

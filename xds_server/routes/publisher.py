@@ -13,9 +13,9 @@ from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.resources.secret import Values
+from xds_server.routes.assembly import RetainingAssembly
 from xds_server.routes.gateway_size import GatewaySize
 from xds_server.routes.index import KINDS, RouteIndex
-from xds_server.routes.retained import RetainingAssembly
 from xds_server.routes.translation import RouteTranslator, ServingOptions, TranslatedRoute
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot

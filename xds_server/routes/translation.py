@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from controller.api.contract.route import LocalBackend, Remote, RouteKey
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from xds_server.resources.secret import Values
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.routes.credentials import ServerSecrets, resolve_credentials
 from xds_server.routes.index import RouteIndex
 from xds_server.snapshot.scope import GATEWAY, Role, Scope

@@ -9,7 +9,7 @@ from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.route import Split
 from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, decide
 from controller.decision.rules import allocate
-from controller.intent.terms import Override, Terms
+from controller.intent.intent import Override, Terms
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

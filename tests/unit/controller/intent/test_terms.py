@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.api.resources.backend import RemoteBackend
-from controller.intent.terms import Override, parse_override
+from controller.intent.intent import Override, parse_override
 from controller.observe.remotes import remotes_of
 from tests.support.objects import a_model
 

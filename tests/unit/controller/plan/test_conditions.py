@@ -9,7 +9,7 @@ from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.status import Condition, with_transitions
 from controller.decision import Facts, LocalFacts, Reason, RemoteFacts
 from controller.frontend.claims import Refusal
-from controller.intent.terms import Terms
+from controller.intent.intent import Terms
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault
 from controller.plan.conditions import Findings, conditions_for

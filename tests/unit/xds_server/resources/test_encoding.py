@@ -45,8 +45,7 @@ from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.encoding import Template, encoded
 from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.routing import Leg, LocalLimits, Routing
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import ROUTE
 
 WRITTEN = [
@@ -159,7 +158,7 @@ def test_every_message_of_a_model_is_valid_and_as_betterproto2_writes_it(route):
 
 PRINTED = """
 from tests.support.routes import A, a_remote, a_route, ready
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 from xds_server.resources.translator import Translator
 remote = a_remote(headers={"x-b": "1", "x-a": "2"})
 for one in Translator(EnvoySettings()).resources(A, a_route(remote, away=30), ready("10.0.0.1")):

@@ -7,8 +7,7 @@ from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.overflow import limit_of_one_envoy, local_until_full
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import ROUTE, ResourceKey
 
 TWO = ready("10.0.0.1", "10.0.0.2")

@@ -15,8 +15,7 @@ from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, with_key, with_token
 from xds_server.resources.secret import secret_resources
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, LISTENER, ROUTE, SECRET, SHORT, ResourceKey
 
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

@@ -10,8 +10,7 @@ from controller.api.timing import GatewayTiming
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, a_route_with, ready, with_key
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import LISTENER, ResourceKey
 
 GATEWAY, SIDECAR = EnvoySettings("0.0.0.0"), EnvoySettings("127.0.0.2")

@@ -16,8 +16,7 @@ from tests.support.routes import A, a_remote, a_route_with, over_tls, ready, wit
 from xds_server.resources import names
 from xds_server.resources.names import Side, side_of_cluster
 from xds_server.resources.secret import secret_resources
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT, ResourceKey, Snapshot
 
 TWO = ready("10.0.0.1", "10.0.0.2")

@@ -10,8 +10,7 @@ from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources import names
 from xds_server.resources.routing import PATH_TRAVERSAL
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, ResourceKey
 
 

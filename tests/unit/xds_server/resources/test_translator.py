@@ -10,8 +10,7 @@ from controller.observe.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
-from xds_server.resources.settings import EnvoySettings
-from xds_server.resources.translator import Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT, ResourceKey, Snapshot
 
 TWO = ready("10.0.0.1", "10.0.0.2")

@@ -12,7 +12,7 @@ from tests.support.publishing import publishing
 from tests.support.routes import a_remote, a_route
 from tests.support.store import settled
 from tests.support.waiting import PATIENCE
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
 from xds_server.snapshot.snapshot import ROUTE

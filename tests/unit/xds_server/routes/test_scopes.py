@@ -11,7 +11,7 @@ from tests.support.publishing import publishing
 from tests.support.resources import decoded
 from tests.support.routes import A, B, a_remote, a_route
 from tests.support.store import settled
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions, scopes_of
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import LISTENER, SHORT

@@ -1,17 +1,21 @@
-"""What the xDS server of this process says of its Envoys, in the terms of the controller."""
+"""What the xDS server reports: to the controller of the same process, and to all who read `/reports` over HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
+from aiohttp import web
+
+from controller.api.contract.reports import PATH, RouteReport
 from controller.api.contract.route import RouteKey, RouteKind
-from controller.api.timing import ReportTiming
+from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
 from controller.observe.proxies import ProxyFacts, ReplicaFacts
 from controller.signals.load_reports import FleetLoads, Load
 from controller.store.objects import ObjectRef
-from xds_server.reports import Reports
+from xds_server.reports import ReportReader, Reports
 
 
 class LocalReports:
@@ -41,3 +45,27 @@ class LocalLoads:
             self._loads.hear(report, now)
         self._loads.silent("", self._reports.replica(self._clock()).silent)
         return self._loads.load(model, now)
+
+
+def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tuple[web.RouteDef, ...]:
+    """Build the HTTP routes that serve the reports of this replica."""
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
+        while True:
+            news = await _read(reader, timing.told_every)
+            said = (*news, *loads.news(clock()), reports.replica(clock()))
+            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in said).encode())
+
+    return (web.get(PATH, stream),)
+
+
+async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:
+    """Read what is new of the models, nothing after the longest wait: loads are looked at by then."""
+    try:
+        async with asyncio.timeout(longest):
+            return await anext(reader)
+    except TimeoutError:
+        return ()

@@ -8,7 +8,7 @@ from tests.support.objects import a_model, a_secret
 from tests.support.publishing import publishing
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import settled
-from xds_server.resources.settings import EnvoySettings
+from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
 
