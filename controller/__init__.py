@@ -2,7 +2,7 @@
 
 The way of one datum through the folders::
 
-    store -> decision -> reconcile -> (status.route) -> xds_server
+    store -> intent -> observe -> decision -> plan -> reconcile -> (status.route) -> xds_server
 
-`api` and `decision` are pure; `store` reads the world and `reconcile` writes it; `cli` is the composition root.
+`api` has the values, `runtime` what any controller needs, `programs` composes; see CONTRIBUTING.md, "The rooms".
 """

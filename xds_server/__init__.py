@@ -2,5 +2,7 @@
 
 The way of one datum through the folders::
 
-    (status.route) -> resources -> snapshot -> stream -> Envoy
+    (status.route) -> routes -> resources -> snapshot -> stream -> Envoy -> loads, health -> reports
+
+`control_plane` composes it.
 """
