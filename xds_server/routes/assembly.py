@@ -1,8 +1,8 @@
 """The published resources of one scope: whose each is, and delayed removal.
 
 Clusters outlive their route by five seconds, for retries in flight: xDS has an Envoy let go of a cluster once no route
-names it ("Eventual consistency considerations"), but a request keeps the route that it began with, and with it the names
-of the clusters that its retry goes to.
+names it ("Eventual consistency considerations"), but a request keeps the route that it began with, and with it the
+names of the clusters that its retry goes to.
 """
 
 from __future__ import annotations
