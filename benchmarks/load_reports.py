@@ -24,8 +24,7 @@ from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names
 from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
-from xds_server.stream.load_reporting.streams import LoadStream
-from xds_server.stream.load_reporting.wire import parse_load_request
+from xds_server.stream.load_reporting.wire import LoadStream, parse_load_request
 
 MODELS = [RouteKey.of_model("default", f"model-{number}") for number in range(1000)]
 ROUNDS = 30
@@ -69,7 +68,7 @@ def _lines(reader: LoadReader, now: float) -> bytes:
 
 def _merge(fleet: FleetLoads, told: bytes) -> None:
     now = datetime.now(UTC)
-    fleet.hear(parse(LoadReport, json.loads(told)), now)
+    fleet.add_report(parse(LoadReport, json.loads(told)), now)
     fleet.load(ObjectRef(*MODELS[0]), now)
 
 

@@ -20,7 +20,7 @@ from controller.api.contract.route import Header, LocalBackend, Remote, Route, R
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.betterproto import messages_in
 from xds_server.resources.translator import EnvoySettings, Translator
-from xds_server.routes.assembly import Assembly
+from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKey
 from xds_server.stream import wire
 from xds_server.stream.protocol.dialects import DeltaSession

@@ -1,4 +1,4 @@
-"""The whole xDS server, composed once: both programs, the tests and the benchmarks start it from here.
+"""The whole xDS server, composed once: both programs start it from here, and so do tests and benchmarks of the whole.
 
 ::
 
@@ -147,9 +147,10 @@ class ControlPlane:
         self._notify(keys)
 
     def _client_changed(self, event: ClientEvent) -> None:
-        """A client came or went, which matters to every route, or said something of resources, to their routes."""
+        """Pass on what a client said of resources, to their routes; that it came or went, to all of them."""
         if event.kind == "connected":
             self.publisher.gateway_size.set_connected(len(carrying(self.server.clients())))
+        # A client that has everything already acknowledges an empty answer, and from then on counts for every route.
         self._notify(self.publisher.routes_with(event.keys) if event.keys else None)
 
     def _notify(self, keys: frozenset[RouteKey] | None) -> None:

@@ -9,9 +9,9 @@ from controller.api.contract.route import RouteKey
 from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
-from xds_server.routes.assembly import Assembly
 from xds_server.routes.index import RouteIndex
 from xds_server.routes.translation import RouteTranslator, ServingOptions
+from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import Snapshot
 
@@ -39,7 +39,7 @@ def translate(objects: Iterable[StoredObject], options: ServingOptions) -> Trans
     assemblies: dict[Scope, Assembly[RouteKey]] = {GATEWAY: Assembly()}
     problems: dict[RouteKey, tuple[str, ...]] = {}
     for key in sorted(affected.routes):
-        translated = translator.translate(key, lambda: envoys)
+        translated = translator.translate(key, envoys)
         if translated.problems:
             problems[key] = translated.problems
         for scope, resources in (translated.resources or {}).items():

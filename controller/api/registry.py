@@ -82,7 +82,7 @@ class Kind:
     """One kind: its names in the Kubernetes API (`group` is empty for core), and what is done with it here.
 
     All kinds are namespaced. `schema` reads an object; None for kinds that are only written. `field_selector` leaves
-    out objects that nobody here reads. `wire_word` begins the names of what Envoy is given for an object of the kind.
+    out objects that nobody here reads.
     """
 
     kind: str
@@ -92,7 +92,6 @@ class Kind:
     schema: type[BaseModel] | None
     grants: tuple[Grant, ...]
     field_selector: str = ""
-    wire_word: str = ""
     definition: Definition | None = None
 
     @property
@@ -124,7 +123,6 @@ MODEL_DEPLOYMENT = Kind(
     version="v1alpha1",
     plural="modeldeployments",
     schema=ModelDeployment,
-    wire_word=RouteKind.MODEL.word,
     grants=(
         Grant(Program.CONTROLLER, READ, "The models that it decides about."),
         Grant(
@@ -163,7 +161,6 @@ TOOL_DEPLOYMENT = Kind(
     version="v1alpha1",
     plural="tooldeployments",
     schema=ToolDeployment,
-    wire_word=RouteKind.TOOL.word,
     grants=(
         Grant(
             Program.CONTROLLER, READ, "Tools are not served yet; the version that does needs no more.", reserved=True

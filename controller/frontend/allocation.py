@@ -57,11 +57,11 @@ class Allocations:
         self, ref: ObjectRef, age: Seniority, claims: Iterable[Claim], port: int | None
     ) -> frozenset[ObjectRef]:
         """Record what an object claims, and the port that its status says; return others to look at again."""
-        return self._claims.ask(ref, age.created, claims) | self._ports.observe(ref, age, port)
+        return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, port)
 
     def forget(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Free all that an object had; return others to look at again."""
-        return self._claims.ask(ref, "", ()) | self._ports.forget(ref)
+        return self._claims.claim(ref, "", ()) | self._ports.forget(ref)
 
     def allocate(self, ref: ObjectRef, request: Request, route: Route | None, reserved: int | None) -> Allocation:
         """Give an object what it asks for, or else what its present route says, if it may have that.
@@ -71,22 +71,22 @@ class Allocations:
         refusal = self._lost(ref, [request.name, *([request.service] if request.service else [])])
         wanted = None if refusal else request.port
         keepable = route if route and not self._lost(ref, [claim_of(route.local)]) else None
-        settled = self._ports.settle(ref, wanted, keepable.port if keepable else None)
-        is_wanted = wanted is not None and not settled.refusal
-        is_served = settled.port is not None and (is_wanted or keepable is not None)
+        ports = self._ports.allocate(ref, wanted, keepable.port if keepable else None)
+        is_wanted = wanted is not None and not ports.refusal
+        is_served = ports.port is not None and (is_wanted or keepable is not None)
         return Allocation(
-            port=settled.port if is_served else None,
+            port=ports.port if is_served else None,
             keeps_route=is_served and not is_wanted,
-            refusal=refusal or settled.refusal,
-            reserved=reserved if self._ports.has(ref, reserved) else None,
-            affected=settled.again,
+            refusal=refusal or ports.refusal,
+            reserved=reserved if self._ports.owns(ref, reserved) else None,
+            affected=ports.affected,
         )
 
     def lost_route(self, ref: ObjectRef, route: Route | None) -> Refusal | None:
         """Say why an object that cannot be read may not even keep the route it has; None if it may, or has none."""
         if route is None:
             return None
-        if not self._ports.has(ref, route.port):
+        if not self._ports.owns(ref, route.port):
             return Refusal("Conflict", f"port {route.port} is that of an older object")
         return self._lost(ref, [claim_of(route.local)])
 

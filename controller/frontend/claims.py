@@ -75,30 +75,30 @@ class Claims:
     """Which models ask for what, and who wins it."""
 
     def __init__(self) -> None:
-        self._asking: dict[Claim, dict[ObjectRef, Seniority]] = {}
-        self._asked: dict[ObjectRef, frozenset[Claim]] = {}
+        self._claimants: dict[Claim, dict[ObjectRef, Seniority]] = {}
+        self._claims_of: dict[ObjectRef, frozenset[Claim]] = {}
 
-    def ask(self, model: ObjectRef, created: str, claims: Iterable[Claim]) -> frozenset[ObjectRef]:
-        """Ask for these, and no longer for what was asked for before.
+    def claim(self, model: ObjectRef, created: str, claims: Iterable[Claim]) -> frozenset[ObjectRef]:
+        """Claim these, and no longer what was claimed before.
 
         Returns the other models to look at again: all that ask for something that has another winner now.
         """
-        wanted, before = frozenset(claims), self._asked.get(model, frozenset())
+        wanted, before = frozenset(claims), self._claims_of.get(model, frozenset())
         winners = {claim: self.winner(claim) for claim in wanted | before}
         for claim in before - wanted:
-            del self._asking[claim][model]
-            if not self._asking[claim]:
-                del self._asking[claim]
+            del self._claimants[claim][model]
+            if not self._claimants[claim]:
+                del self._claimants[claim]
         for claim in wanted:
-            self._asking.setdefault(claim, {})[model] = Seniority(created, model.namespace, model.name)
+            self._claimants.setdefault(claim, {})[model] = Seniority(created, model.namespace, model.name)
         if wanted:
-            self._asked[model] = wanted
+            self._claims_of[model] = wanted
         else:
-            self._asked.pop(model, None)
+            self._claims_of.pop(model, None)
         moved = [claim for claim, winner in winners.items() if self.winner(claim) != winner]
-        return frozenset(other for claim in moved for other in self._asking.get(claim, ())) - {model}
+        return frozenset(other for claim in moved for other in self._claimants.get(claim, ())) - {model}
 
     def winner(self, claim: Claim) -> ObjectRef | None:
         """Say who has a thing, if anybody asks for it."""
-        asking = self._asking.get(claim)
-        return min(asking, key=asking.__getitem__) if asking else None
+        claimants = self._claimants.get(claim)
+        return min(claimants, key=claimants.__getitem__) if claimants else None

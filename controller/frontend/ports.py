@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from controller.frontend.claims import Refusal, Seniority
 from controller.store.objects import ObjectRef
 
-NOBODY: frozenset[ObjectRef] = frozenset()
+NO_OBJECTS: frozenset[ObjectRef] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,15 @@ PortRule = ServicePorts | AllocatedPorts
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class PortAllocation:
     """The port of a model, if it has one; and if it does not have the one it wants, why.
 
-    `again` are other models for which a port became free.
+    `affected` are other models for which a port became free.
     """
 
     port: int | None
     refusal: Refusal | None = None
-    again: frozenset[ObjectRef] = NOBODY
+    affected: frozenset[ObjectRef] = NO_OBJECTS
 
 
 _Choice = tuple[int | None, Refusal | None]
@@ -64,8 +64,8 @@ class GatewayPorts:
         self._rule = rule
         self._holders: dict[int, ObjectRef] = {}
         self._ages: dict[ObjectRef, Seniority] = {}
-        self._said: dict[ObjectRef, int] = {}
-        self._given: dict[ObjectRef, int] = {}
+        self._in_status: dict[ObjectRef, int] = {}
+        self._allocated_ports: dict[ObjectRef, int] = {}
         # Who asked in vain, for a certain port or for any.
         self._waiting: dict[ObjectRef, int | None] = {}
 
@@ -74,56 +74,58 @@ class GatewayPorts:
         """Whether a model keeps its port also while it is not served."""
         return isinstance(self._rule, AllocatedPorts)
 
-    def has(self, model: ObjectRef, port: int | None) -> bool:
+    def owns(self, model: ObjectRef, port: int | None) -> bool:
         """Say whether a port is a model's."""
         return port is not None and self._holders.get(port) == model
 
-    def observe(self, model: ObjectRef, age: Seniority, port: int | None) -> frozenset[ObjectRef]:
+    def record(self, model: ObjectRef, age: Seniority, port: int | None) -> frozenset[ObjectRef]:
         """Take in which port the status of a model says; return the other models to look at again."""
         self._ages[model] = age
-        again = self._free(model, self._replaced(self._said, model, port))
+        affected = self._free(model, self._replaced(self._in_status, model, port))
         if port is None:
-            return again
+            return affected
         holder = self._holders.setdefault(port, model)
         if holder != model and age < self._ages[holder]:
             self._holders[port] = model
-            return again | {holder}
-        return again
+            return affected | {holder}
+        return affected
 
-    def settle(self, model: ObjectRef, wanted: int | None, kept: int | None) -> Settled:
-        """Settle on the port that a model is served on: the one it wants, or else the one it is kept on.
+    def allocate(self, model: ObjectRef, wanted: int | None, kept: int | None) -> PortAllocation:
+        """Allocate the port that a model is served on: the one it wants, or else the one it is kept on.
 
         Both are what the model's Service and its present route say; None when it wants, or is kept on, none.
         """
         self._waiting.pop(model, None)
         port, refusal = self._choice(model, wanted, kept)
-        again = self._free(model, self._replaced(self._given, model, port))
+        affected = self._free(model, self._replaced(self._allocated_ports, model, port))
         if port is not None:
             self._holders[port] = model
-        return Settled(port, refusal, again)
+        return PortAllocation(port, refusal, affected)
 
     def forget(self, model: ObjectRef) -> frozenset[ObjectRef]:
         """Free what a model has; return the other models to look at again."""
-        again = self.settle(model, None, None).again
-        again |= self._free(model, self._said.pop(model, None))
+        affected = self.allocate(model, None, None).affected
+        affected |= self._free(model, self._in_status.pop(model, None))
         self._ages.pop(model, None)
-        return again
+        return affected
 
     def _choice(self, model: ObjectRef, wanted: int | None, kept: int | None) -> _Choice:
-        taken = wanted if wanted is not None else kept
-        if taken is None:
+        asked = wanted if wanted is not None else kept
+        if asked is None:
             return None, None
         if isinstance(self._rule, AllocatedPorts):
             return self._allocated(model, self._rule)
-        holder = self._holders.get(taken)
+        holder = self._holders.get(asked)
         if holder in (None, model):
-            return taken, None
-        self._waiting[model] = taken
-        return kept if self.has(model, kept) else None, Refusal("Conflict", f"port {taken} is already that of {holder}")
+            return asked, None
+        self._waiting[model] = asked
+        return kept if self.owns(model, kept) else None, Refusal(
+            "Conflict", f"port {asked} is already that of {holder}"
+        )
 
     def _allocated(self, model: ObjectRef, rule: AllocatedPorts) -> _Choice:
-        for port in (self._said.get(model), self._given.get(model)):
-            if self.has(model, port):
+        for port in (self._in_status.get(model), self._allocated_ports.get(model)):
+            if self.owns(model, port):
                 return port, None
         free = rule.lowest_free(self._holders)
         if free is None:
@@ -139,7 +141,11 @@ class GatewayPorts:
 
     def _free(self, model: ObjectRef, port: int | None) -> frozenset[ObjectRef]:
         """Free a port that a model had, unless it still has it; return who waits for it."""
-        if port is None or not self.has(model, port) or port in (self._said.get(model), self._given.get(model)):
-            return NOBODY
+        if (
+            port is None
+            or not self.owns(model, port)
+            or port in (self._in_status.get(model), self._allocated_ports.get(model))
+        ):
+            return NO_OBJECTS
         del self._holders[port]
         return frozenset(other for other, wanted in self._waiting.items() if wanted in (None, port))

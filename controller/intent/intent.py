@@ -1,4 +1,7 @@
-"""What an object asks of the decision: its behavior, and what its annotations say."""
+"""`Intent`: what an object asks for, whatever its kind. Everything behind parsing works on it.
+
+Each kind that can be served has one function here that reads it: `intent_of_model` for ModelDeployment.
+"""
 
 from __future__ import annotations
 

@@ -126,35 +126,35 @@ class Feed:
             async with client.stream("GET", f"http://{replica}{PATH}") as response:
                 response.raise_for_status()
                 async for line in response.aiter_lines():
-                    said = _read(line)
-                    if isinstance(said, ReplicaReport):
-                        news = self._fleet.count(replica, said, asyncio.get_running_loop().time())
+                    report = _read(line)
+                    if isinstance(report, ReplicaReport):
+                        news = self._fleet.add_replica_report(replica, report, asyncio.get_running_loop().time())
                         if news and synced:
                             self._observer(None)
-                    elif isinstance(said, LoadReport):
-                        self._fleet.loads.hear(said, datetime.now(UTC))
+                    elif isinstance(report, LoadReport):
+                        self._fleet.loads.add_report(report, datetime.now(UTC))
                         continue
                     elif synced:
-                        self._observer(frozenset((self._fleet.hear(replica, said),)))
+                        self._observer(frozenset((self._fleet.add_report(replica, report),)))
                     else:
-                        first.append(said)
+                        first.append(report)
                         continue
                     if not synced:
                         synced = True
                         away.cancel()
                         quiet.enter_context(contextlib.suppress(*_FAILURES))
-                        self._fleet.complete(replica, frozenset(self._fleet.hear(replica, one) for one in first))
+                        self._fleet.complete(replica, frozenset(self._fleet.add_report(replica, one) for one in first))
                         self._observer(None)
                         logger.info("replica of the xDS server heard", extra={"replica": replica})
         if not synced:
-            raise ValueError("ended before everything was said")
+            raise ValueError("ended before the whole list")
 
 
 def _read(line: str) -> RouteReport | LoadReport | ReplicaReport:
     """Read one line. Raises ValueError or InvalidObjectError for what is no report."""
-    said = json.loads(line)
-    if not isinstance(said, dict):
+    report = json.loads(line)
+    if not isinstance(report, dict):
         raise ValueError("not a report")
-    if "name" in said:
-        return parse(RouteReport, said)
-    return parse(LoadReport, said) if "node" in said else parse(ReplicaReport, said)
+    if "name" in report:
+        return parse(RouteReport, report)
+    return parse(LoadReport, report) if "node" in report else parse(ReplicaReport, report)

@@ -14,6 +14,7 @@ from controller.api.registry import MODEL_DEPLOYMENT, SERVICE, Program, watched_
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError, InvalidObjectError
 from controller.api.schema.values import parse
+from controller.decision import Memory
 from controller.frontend.claims import Seniority
 from controller.intent.intent import Intent, intent_of_model
 from controller.store.cache import Cache
@@ -28,7 +29,8 @@ Value = TypeVar("Value", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class StoredIntent:
-    """One object that can be served, at one version: as it is stored, what it asks for, and the status it has.
+    """One object that can be served, at one version: as it is stored, what it asks for, the status it has, and what
+    the decision remembers in it.
 
     `intent` is None when the store let in what does not fit the schema, and `errors` say why. Such an object is there
     all the same: it is not a deleted one.
@@ -38,6 +40,7 @@ class StoredIntent:
     intent: Intent | None
     errors: tuple[FieldError, ...]
     status: ModelDeploymentStatus
+    memory: Memory
 
     @property
     def ref(self) -> ObjectRef:
@@ -131,8 +134,16 @@ def read_intent(stored: StoredObject) -> StoredIntent:
     try:
         model = stored.parsed_as(ModelDeployment)
     except InvalidObjectError as error:
-        return StoredIntent(stored, None, error.errors, status)
-    return StoredIntent(stored, intent_of_model(model, stored.generation), (), status)
+        return StoredIntent(stored, None, error.errors, status, _memory(status))
+    return StoredIntent(stored, intent_of_model(model, stored.generation), (), status, _memory(status))
+
+
+def _memory(status: ModelDeploymentStatus) -> Memory:
+    """Read what the decision remembers; what another version or somebody's hand wrote there counts as nothing."""
+    try:
+        return parse(Memory, status.memory or {})
+    except InvalidObjectError:
+        return Memory()
 
 
 def previous_status(stored: StoredObject) -> ModelDeploymentStatus:

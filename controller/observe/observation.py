@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.api.contract.health import RemoteHealth
@@ -13,6 +13,7 @@ from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
 from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
+from controller.decision import Memory
 from controller.frontend.allocation import Allocations, Request, claim_of
 from controller.frontend.claims import Claim, ModelClaim, Refusal, ServicePortClaim
 from controller.frontend.ports import PortRule
@@ -34,7 +35,8 @@ class Observation:
       that (`refusal` says why), what it fronted before, if it may keep that. A mistake is reported and breaks nothing.
       `reserved` is the port that it keeps while it fronts nothing.
     * `remotes` are the remote backends that it may use, `faults` what of its references leads nowhere.
-    * `proxies` is what the xDS servers report of it, None while reports are missing; `samples` are what was measured.
+    * `proxies` is what the xDS servers report of it, None while reports are missing; `samples` are what was measured,
+      `memory` is what the decision remembers.
     """
 
     stored: StoredObject
@@ -48,6 +50,7 @@ class Observation:
     faults: tuple[Fault, ...] = ()
     proxies: ProxyFacts | None = None
     samples: Samples = ()
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def generation(self) -> int:
@@ -66,8 +69,8 @@ class Observation:
         found: a restart of who checks it, or of who is told, takes nothing back.
         """
         found = self.proxies.health_of(remote) if self.proxies else None
-        route, status = self.before.route, self.before.remote
-        known = status.health if route and status and route.remote == remote else None
+        route = self.before.route
+        known = self.before.remote_health if route and route.remote == remote else None
         if found is None or known is None:
             return found or known
         is_the_same = known.since is not None and found.healthy == known.healthy
@@ -125,6 +128,7 @@ class Observer:
             faults=resolved.faults,
             proxies=self._proxies.facts(ref),
             samples=self._sampler.samples(ref, intent.metrics, now),
+            memory=known.memory,
         )
         return observation, allocation.affected
 

@@ -92,64 +92,64 @@ class ProxyReports(Protocol):
 class Fleet:
     """The newest report of every replica on every model, and in `loads` what load they have.
 
-    Nothing is reported before every replica that is expected said all it had to say, or was dropped: half of the truth
-    would take back what was said of models before a restart. So would the moments in which all Envoys change from one
+    There are no facts before every replica that is expected has sent its whole list, or was dropped: half of them
+    would take back what was known of models before a restart. So would the moments in which all Envoys change from one
     replica to the next.
     """
 
     def __init__(self, timing: ReportTiming = REAL.reports) -> None:
         self.loads = FleetLoads(timing)
         self._timing = timing
-        self._said: dict[str, dict[ObjectRef, RouteReport]] = {}
+        self._reports: dict[str, dict[ObjectRef, RouteReport]] = {}
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
         self._envoy_at = -math.inf
-        self._nobody = True
+        self._no_envoy = True
 
     def expect(self, replica: str) -> None:
-        """There is a replica that was not heard yet."""
+        """Wait for the first reports of a replica."""
         self._awaited.add(replica)
 
-    def hear(self, replica: str, report: RouteReport) -> ObjectRef:
-        """Take in a report; return the model it is about."""
+    def add_report(self, replica: str, report: RouteReport) -> ObjectRef:
+        """Record a report on one route; return the object that it is about."""
         model = ObjectRef(*report.key)
-        said = self._said.setdefault(replica, {})
+        reports = self._reports.setdefault(replica, {})
         if report.route:
-            said[model] = report
+            reports[model] = report
         else:
-            said.pop(model, None)
+            reports.pop(model, None)
         return model
 
-    def count(self, replica: str, report: ReplicaReport, now: float) -> bool:
-        """Take in how many Envoys a replica has; say whether it is news that there is none, or one again.
+    def add_replica_report(self, replica: str, report: ReplicaReport, now: float) -> bool:
+        """Record how many Envoys a replica has; return whether it is news that there is no Envoy at all, or one again.
 
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
-        self.loads.silent(replica, report.silent)
-        before = self._nobody
+        self.loads.set_silent(replica, report.silent)
+        before = self._no_envoy
         if any(self._envoys.values()):
-            self._envoy_at, self._nobody = now, False
+            self._envoy_at, self._no_envoy = now, False
         else:
-            self._nobody = now - self._envoy_at >= self._timing.envoys_away
-        return self._nobody != before
+            self._no_envoy = now - self._envoy_at >= self._timing.envoys_away
+        return self._no_envoy != before
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:
-        """A replica, expected or heard before, named every model it has."""
-        said = self._said.setdefault(replica, {})
-        for model in said.keys() - named:
-            del said[model]
+        """Record that a replica has reported on all of its routes: these, and no other."""
+        reports = self._reports.setdefault(replica, {})
+        for model in reports.keys() - named:
+            del reports[model]
         self._complete.add(replica)
         self._awaited.discard(replica)
 
     def drop(self, replica: str) -> None:
-        """A replica is gone, or was not heard for too long."""
+        """Forget a replica that is gone, or was silent for too long."""
         self._complete.discard(replica)
         self._awaited.discard(replica)
         self.loads.drop(replica)
         self._envoys.pop(replica, None)
-        self._said.pop(replica, None)
+        self._reports.pop(replica, None)
 
     @property
     def replicas(self) -> frozenset[str]:
@@ -157,9 +157,9 @@ class Fleet:
         return frozenset(self._complete)
 
     def facts(self, ref: ObjectRef) -> ProxyFacts | None:
-        """See `ProxyReports`. None while a replica is awaited, or none was heard."""
+        """See `ProxyReports`. None while a replica is waited for, or none has reported."""
         if self._awaited or not self._complete:
             return None
         replicas = sorted(self._complete)
-        views = (ReplicaFacts(self._said[one].get(ref), self._envoys.get(one, 0)) for one in replicas)
-        return ProxyFacts(tuple(views), may_move=not self._nobody)
+        views = (ReplicaFacts(self._reports[one].get(ref), self._envoys.get(one, 0)) for one in replicas)
+        return ProxyFacts(tuple(views), may_move=not self._no_envoy)

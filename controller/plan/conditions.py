@@ -47,20 +47,20 @@ class Findings:
     programmed_before: Condition | None
 
 
-def conditions_for(found: Findings) -> tuple[Condition, ...]:
+def conditions_for(findings: Findings) -> tuple[Condition, ...]:
     """Build every condition, in the order in which one depends on another."""
-    paused = found.terms.paused
+    paused = findings.terms.paused
     answers = {
-        "Accepted": _accepted(found),
-        "ResolvedRefs": _resolved(found.faults),
-        "Programmed": _programmed(found),
-        "LocalHealthy": _local_healthy(found.facts),
-        "RemoteHealthy": _remote_healthy(found),
-        "Offloading": _offloading(found.decision),
+        "Accepted": _accepted(findings),
+        "ResolvedRefs": _resolved(findings.faults),
+        "Programmed": _programmed(findings),
+        "LocalHealthy": _local_healthy(findings.facts),
+        "RemoteHealthy": _remote_healthy(findings),
+        "Offloading": _offloading(findings.decision),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
     answers["Ready"] = _ready(answers)
-    return tuple(_condition(type_, answer, found.generation) for type_, answer in answers.items())
+    return tuple(_condition(type_, answer, findings.generation) for type_, answer in answers.items())
 
 
 def refused_conditions(before: Iterable[Condition], refusal: Refusal, generation: int) -> tuple[Condition, ...]:
@@ -92,10 +92,10 @@ def _flag(value: bool, yes: str, no: str, message: str) -> _Answer:
     return _Answer("True", yes, message) if value else _Answer("False", no, message)
 
 
-def _accepted(found: Findings) -> _Answer:
-    if found.refusal:
-        return _Answer("False", found.refusal.reason, found.refusal.message)
-    return _Answer("True", "AcceptedWithWarnings" if found.warnings else "Accepted", "; ".join(found.warnings))
+def _accepted(findings: Findings) -> _Answer:
+    if findings.refusal:
+        return _Answer("False", findings.refusal.reason, findings.refusal.message)
+    return _Answer("True", "AcceptedWithWarnings" if findings.warnings else "Accepted", "; ".join(findings.warnings))
 
 
 def _resolved(faults: Iterable[Fault]) -> _Answer:
@@ -105,9 +105,9 @@ def _resolved(faults: Iterable[Fault]) -> _Answer:
     return _Answer("False", first.reason, "; ".join(fault.message for fault in faults))
 
 
-def _programmed(found: Findings) -> _Answer:
-    envoys, before = found.programmed, found.programmed_before
-    if found.decision is None:
+def _programmed(findings: Findings) -> _Answer:
+    envoys, before = findings.programmed, findings.programmed_before
+    if findings.decision is None:
         return _Answer("False", "NotServed", "there is no route to serve")
     if envoys is None:
         # A controller that just started has heard nothing yet: that takes nothing back.
@@ -130,10 +130,10 @@ def _local_healthy(facts: Facts) -> _Answer:
     return _flag(local.ready > 0, "ReplicasReady", "NoReadyReplica", words)
 
 
-def _remote_healthy(found: Findings) -> _Answer:
-    if not found.facts.remotes or not found.terms.enabled:
+def _remote_healthy(findings: Findings) -> _Answer:
+    if not findings.facts.remotes or not findings.terms.enabled:
         return _Answer("Unknown", "NoRemote", "nothing may leave")
-    health = found.facts.remotes[0].health
+    health = findings.facts.remotes[0].health
     if health.healthy is None:
         return _Answer("Unknown", "NotMeasured", health.message)
     return _flag(health.healthy, health.reason or "Answering", health.reason or "NotAnswering", health.message)
@@ -145,16 +145,16 @@ def _offloading(decision: Decision | None) -> _Answer:
     return _flag(decision.split.remote > 0, decision.reason, decision.reason, decision.message)
 
 
-def _ready(found: dict[str, _Answer]) -> _Answer:
+def _ready(answers: dict[str, _Answer]) -> _Answer:
     """A model is ready when Envoy serves the route asked for, and some side can answer."""
     # In the order in which one is the cause of the next.
     causes = {"Accepted": "NotAccepted", "ResolvedRefs": "UnresolvedRefs", "Programmed": "NotProgrammed"}
     for type_, reason in causes.items():
-        if found[type_].status != "True":
+        if answers[type_].status != "True":
             # What is not known of the cause is not known of the effect.
-            return _Answer("Unknown" if found[type_].status == "Unknown" else "False", reason, found[type_].message)
-    if found["LocalHealthy"].status != "True":
-        remote = found["RemoteHealthy"]
+            return _Answer("Unknown" if answers[type_].status == "Unknown" else "False", reason, answers[type_].message)
+    if answers["LocalHealthy"].status != "True":
+        remote = answers["RemoteHealthy"]
         if remote.reason == "NoRemote":
             words = "no local replica is ready, and there is no remote backend to go to"
             return _Answer("False", "NothingAnswers", words)

@@ -10,9 +10,7 @@ from typing import Any
 
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
-from controller.api.schema.errors import InvalidObjectError
-from controller.api.schema.values import parse
-from controller.decision import Decision, Facts, LocalFacts, Memory, RemoteFacts, decide
+from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
@@ -80,90 +78,90 @@ class Plan:
         return (Write(Verb.PATCH_STATUS, self.ref, self.status.as_object(), unwritten),)
 
 
-def plan(seen: Observation, now: datetime) -> Plan:
+def plan(observation: Observation, now: datetime) -> Plan:
     """Decide on one object and describe it; `now` is UTC."""
-    if seen.intent is None:
-        return _plan_for_unreadable(seen, now)
-    return _plan_for(seen, seen.intent, now)
+    if observation.intent is None:
+        return _plan_for_unreadable(observation, now)
+    return _plan_for(observation, observation.intent, now)
 
 
-def _plan_for(seen: Observation, intent: Intent, now: datetime) -> Plan:
-    before, front, terms = seen.before, seen.front, intent.terms
-    facts = _facts(seen, intent)
-    memory, decision, route = _memory(before), None, None
+def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
+    before, front, terms = observation.before, observation.front, intent.terms
+    facts = _facts(observation, intent)
+    memory, decision, route = observation.memory, None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
-        route = _route(seen, front, decision, enabled=terms.enabled)
+        route = _route(observation, front, decision, enabled=terms.enabled)
     findings = Findings(
-        generation=seen.generation,
-        warnings=(*map(str, (*intent.faults, *intent.warnings)), *seen.refused_endpoints),
-        refusal=seen.refusal,
-        faults=seen.faults,
+        generation=observation.generation,
+        warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.refused_endpoints),
+        refusal=observation.refusal,
+        faults=observation.faults,
         terms=terms,
         facts=facts,
         decision=decision,
-        programmed=_programmed(seen, route),
-        programmed_before=_programmed_before(before, seen.generation, route),
+        programmed=_programmed(observation, route),
+        programmed_before=_programmed_before(before, observation.generation, route),
     )
     status = ModelDeploymentStatus(
-        observed_generation=seen.generation,
+        observed_generation=observation.generation,
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
-        serving_port=front.port if front else seen.reserved,
+        serving_port=front.port if front else observation.reserved,
         split=split_status(decision, memory, now) if decision else None,
-        local=local_status(facts.local, terms, may_leave=bool(seen.remotes)),
-        remote=remote_status(seen, terms),
+        local=local_status(facts.local, terms, may_leave=bool(observation.remotes)),
+        remote=remote_status(observation, terms),
         signals=signal_statuses(facts.signals, before.signals or (), now) if facts.signals else None,
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,
     )
-    return Plan(seen.stored, before, status, decision)
+    return Plan(observation.stored, before, status, decision)
 
 
-def _plan_for_unreadable(seen: Observation, now: datetime) -> Plan:
+def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     """Describe an object that cannot be read: all that is known of it stays, and it says so.
 
     Its last good route stays too, unless it may no longer be served.
     """
-    before, mistakes = seen.before, "; ".join(map(str, seen.errors))
-    if seen.refusal:
-        refusal = Refusal("Conflict", f"{seen.refusal.message}; {mistakes}")
+    before, mistakes = observation.before, "; ".join(map(str, observation.errors))
+    if observation.refusal:
+        refusal = Refusal("Conflict", f"{observation.refusal.message}; {mistakes}")
         remaining = before.model_copy(update={"route": None, "split": None})
     else:
         refusal, remaining = Refusal("Invalid", mistakes), before
-    conditions = refused_conditions(before.conditions, refusal, seen.generation)
+    conditions = refused_conditions(before.conditions, refusal, observation.generation)
     status = remaining.model_copy(
         update={
-            "observed_generation": seen.generation,
+            "observed_generation": observation.generation,
             "conditions": with_transitions(conditions, before.conditions, now),
         }
     )
-    return Plan(seen.stored, before, status, None)
+    return Plan(observation.stored, before, status, None)
 
 
-def _facts(seen: Observation, intent: Intent) -> Facts:
-    replicas = seen.front.replicas if seen.front else ()
+def _facts(observation: Observation, intent: Intent) -> Facts:
+    replicas = observation.front.replicas if observation.front else ()
     local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=len(replicas))
     return Facts(
         local=local,
         remotes=tuple(
-            RemoteFacts(one.name, (seen.health_of(one) if intent.terms.enabled else None) or NOT_CHECKED)
-            for one in seen.remotes
+            RemoteFacts(one.name, (observation.health_of(one) if intent.terms.enabled else None) or NOT_CHECKED)
+            for one in observation.remotes
         ),
-        signals=tuple(compare(metric, sample, local.ready) for metric, sample in seen.samples),
+        signals=tuple(compare(metric, sample, local.ready) for metric, sample in observation.samples),
     )
 
 
-def _route(seen: Observation, front: Front, decision: Decision, *, enabled: bool) -> Route:
-    remotes = seen.remotes if enabled else ()
+def _route(observation: Observation, front: Front, decision: Decision, *, enabled: bool) -> Route:
+    remotes = observation.remotes if enabled else ()
     return Route(port=front.port, shares=decision.shares, local=front.local, remotes=remotes)
 
 
-def _programmed(seen: Observation, route: Route | None) -> Programmed | None:
+def _programmed(observation: Observation, route: Route | None) -> Programmed | None:
     """Say what became of this route at the Envoys; None while reports are missing."""
     if route is None:
         return _NO_PROXIES
-    return seen.proxies.programmed(route) if seen.proxies else None
+    return observation.proxies.programmed(route) if observation.proxies else None
 
 
 def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:
@@ -176,10 +174,3 @@ def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Ro
 
 def _without_shares(route: Route | None) -> Route | None:
     return route and route.with_shares(Shares(local=100))
-
-
-def _memory(before: ModelDeploymentStatus) -> Memory:
-    try:
-        return parse(Memory, before.memory or {})
-    except InvalidObjectError:
-        return Memory()

@@ -71,12 +71,12 @@ def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalSt
     return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
 
 
-def remote_status(seen: Observation, terms: Terms) -> RemoteStatus | None:
+def remote_status(observation: Observation, terms: Terms) -> RemoteStatus | None:
     """Show the remote backend that is tried first, if the object has any."""
-    if not seen.remotes:
+    if not observation.remotes:
         return None
-    first = seen.remotes[0]
-    health = seen.health_of(first) if terms.enabled else None
+    first = observation.remotes[0]
+    health = observation.health_of(first) if terms.enabled else None
     return RemoteStatus.of(first.authority, None if health == NOT_CHECKED else health)
 
 

@@ -1,6 +1,6 @@
 """What is new to somebody who watches an object: how urgent a write is, its events and log lines, from two statuses.
 
-So a restart repeats nothing, what was not written is not told, and an equal status tells nothing.
+So a restart repeats nothing, what was not written is no event, and an equal status makes none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # Splits that somebody should look into.
 _ALARMING = (Reason.LOCAL_DOWN, Reason.REMOTE_DOWN)
 
-_Told = tuple[Literal["Normal", "Warning"], str, str]
+_News = tuple[Literal["Normal", "Warning"], str, str]
 
 
 def transitions(
@@ -29,11 +29,11 @@ def transitions(
 ) -> tuple[Event, ...]:
     """List the events of one write: another split, not accepted (any more), ready or no longer.
 
-    Of the steps by which a split moves for one reason the first is told; the others are in the status.
+    Of the steps by which a split moves for one reason the first is an event; the others are in the status.
     """
-    told = (*_split(before, after), *_accepted(before, after), *_ready(before, after))
+    news = (*_split(before, after), *_accepted(before, after), *_ready(before, after))
     uid = str(stored.metadata["uid"])
-    return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in told)
+    return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in news)
 
 
 def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> None:
@@ -48,7 +48,7 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
         logger.info(words, extra={"model": model, "reason": ready.reason, "because": ready.message})
 
 
-def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_Told]:
+def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
     was, split = before.split, after.split
     if split is None or str(was or "100/0") == str(split):
         return
@@ -58,13 +58,13 @@ def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Itera
     yield type_, split.reason, f"split {was} -> {split}: {split.message}" if was else f"split {split}: {split.message}"
 
 
-def _accepted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_Told]:
+def _accepted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
     was, accepted = _condition(before, "Accepted"), _condition(after, "Accepted")
     if accepted and accepted.status == "False" and (was is None or _said(was) != _said(accepted)):
         yield "Warning", accepted.reason, accepted.message
 
 
-def _ready(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_Told]:
+def _ready(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
     was, ready = _condition(before, "Ready"), _condition(after, "Ready")
     if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
         return

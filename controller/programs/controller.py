@@ -93,7 +93,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         addresses = await _served(stack, admin, configuration)
         await stack.enter_async_context(store)
         events = EventRecorder(objects, identity, _now, timing.events)
-        _tell(registry, election, events)
+        _register_metrics(registry, election, events)
         fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
         deciding = _Deciding(
             store,
@@ -149,7 +149,7 @@ class _Deciding:
             self._controller.look_again(models)
 
 
-def _tell(registry: CollectorRegistry, election: LeaderElection, events: EventRecorder) -> None:
+def _register_metrics(registry: CollectorRegistry, election: LeaderElection, events: EventRecorder) -> None:
     leads = Gauge("beamlit_leader", "1 while this replica decides, else 0.", registry=registry)
     leads.set_function(lambda: float(election.leading))
     dropped = Gauge("beamlit_events_dropped", "Kubernetes events left out: too many at once.", registry=registry)

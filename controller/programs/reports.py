@@ -42,8 +42,8 @@ class LocalLoads:
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has."""
         for report in self._reader.news(self._clock()):
-            self._loads.hear(report, now)
-        self._loads.silent("", self._reports.replica(self._clock()).silent)
+            self._loads.add_report(report, now)
+        self._loads.set_silent("", self._reports.replica(self._clock()).silent)
         return self._loads.load(model, now)
 
 
@@ -56,8 +56,8 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
         while True:
             news = await _read(reader, timing.told_every)
-            said = (*news, *loads.news(clock()), reports.replica(clock()))
-            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in said).encode())
+            lines = (*news, *loads.news(clock()), reports.replica(clock()))
+            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
 
     return (web.get(PATH, stream),)
 

@@ -1,4 +1,4 @@
-"""The hands of the controller: each write of a plan becomes one call of an `ObjectWriter`."""
+"""Applying the writes of a plan: each becomes one call of an `ObjectWriter`."""
 
 from __future__ import annotations
 

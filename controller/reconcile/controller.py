@@ -62,21 +62,26 @@ class Controller:
         self._writer = Writer(applier, dependencies.limits, timing)
         # Objects that changed, or whose references did, and that were not registered since.
         self._unregistered: set[ObjectRef] = set()
+        # Objects to look at again for what is not in the store.
+        self._requested: set[ObjectRef] = set()
         self._results: list[WriteResult] = []
         self._woken = asyncio.Event()
 
     def look_again(self, refs: frozenset[ObjectRef] | None) -> None:
         """Reconcile these objects soon, or (None) all: something that is not in the store changed for them."""
-        for ref in sorted(self._index.models() if refs is None else refs):
-            self._queue.add(ref, urgent=False)
+        self._requested |= set(self._index.models()) if refs is None else refs
         self._woken.set()
 
     async def run(self) -> None:
         """Work until cancelled, or until the store ends its watch."""
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(self._watch())
-            work = group.create_task(self._work(group))
-            watch.add_done_callback(lambda _: work.cancel())
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch())
+                work = group.create_task(self._work(group))
+                watch.add_done_callback(lambda _: work.cancel())
+        finally:
+            # What was written is told also by who was stopped right after it.
+            self._finish_writes()
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(KINDS):
@@ -87,8 +92,14 @@ class Controller:
         while True:
             await self._something_due()
             self._finish_writes()
+            self._queue_requested()
             await self._register_changed()
             await self._look_at_due(writes)
+
+    def _queue_requested(self) -> None:
+        requested, self._requested = self._requested, set()
+        for ref in sorted(requested):
+            self._queue.add(ref, urgent=False)
 
     async def _something_due(self) -> None:
         now = self._clock()

@@ -15,7 +15,9 @@ from controller.reconcile.applier import Applier
 from controller.runtime.budget import Urgency, WriteBudget
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
+    AlreadyExistsError,
     ConflictError,
+    FieldConflictError,
     NotFoundError,
     StoreError,
     UnavailableError,
@@ -51,7 +53,9 @@ class WriteResult:
     @property
     def superseded(self) -> bool:
         """Whether the object is no longer what the plan was made from: the newer one is on its way here."""
-        return isinstance(self.error, ConflictError | NotFoundError)
+        # A field that is another manager's, or an object that is there already, does not go away by itself.
+        lasting = isinstance(self.error, FieldConflictError | AlreadyExistsError)
+        return isinstance(self.error, ConflictError | NotFoundError) and not lasting
 
     @property
     def unavailable(self) -> bool:

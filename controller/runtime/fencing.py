@@ -1,4 +1,4 @@
-"""Fencing: who leads no longer writes no longer, whatever it was about to do."""
+"""Fencing: a replica that lost its leadership cannot write, whatever it was about to do."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ _SHARED = "its requests to the remote backend cannot be told from those of other
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _Increment:
     """What one report added, in how many seconds, and when it was heard."""
 
     at: datetime
@@ -95,10 +95,10 @@ class _Node:
     """All streams of one Envoy, the one that was heard last, and what was new of late."""
 
     streams: dict[float, _Stream] = field(default_factory=dict)
-    steps: deque[_Step] = field(default_factory=deque)
+    increments: deque[_Increment] = field(default_factory=deque)
     newest: _Stream = field(default_factory=_Stream)
 
-    def heard_at(self) -> datetime:
+    def reported_at(self) -> datetime:
         assert self.newest.at is not None, "a node is known by what it said"
         return self.newest.at
 
@@ -117,8 +117,8 @@ class FleetLoads:
         self._nodes: dict[str, _Node] = {}
         self._silent: dict[str, frozenset[str]] = {}
 
-    def hear(self, report: LoadReport, now: datetime) -> None:
-        """Take in what a replica repeats of an Envoy."""
+    def add_report(self, report: LoadReport, now: datetime) -> None:
+        """Record what a replica repeats of an Envoy."""
         node = self._nodes.setdefault(report.node, _Node())
         at = now - timedelta(seconds=report.age)
         is_new = report.began not in node.streams
@@ -133,23 +133,23 @@ class FleetLoads:
         stream.seconds, stream.at = report.seconds, at
         # A stream that others heard for long before us: what it counted says nothing of the last seconds.
         if 0 < seconds <= self._timing.window:
-            node.steps.append(_Step(at, seconds, added))
+            node.increments.append(_Increment(at, seconds, added))
         if node.newest.at is None or at >= node.newest.at:
             node.newest = stream
         self._forget_old(node, now)
 
-    def silent(self, replica: str, nodes: Iterable[str]) -> None:
-        """A replica says which of its Envoys report nothing to it."""
+    def set_silent(self, replica: str, nodes: Iterable[str]) -> None:
+        """Record which Envoys of a replica report nothing to it."""
         self._silent[replica] = frozenset(nodes)
 
     def drop(self, replica: str) -> None:
-        """A replica is gone. What it repeated grows old by itself."""
+        """Forget a replica that is gone. What it repeated grows old by itself."""
         self._silent.pop(replica, None)
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Add up what every Envoy says of a model; Unknown if any that is connected says nothing."""
         old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
-        fresh = {name: node for name, node in self._nodes.items() if now - node.heard_at() <= old_after}
+        fresh = {name: node for name, node in self._nodes.items() if now - node.reported_at() <= old_after}
         for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
             return Unknown(f"Envoy {silent} reports no load")
         key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
@@ -163,16 +163,16 @@ class FleetLoads:
         flying = sum((node.newest.counts[local] or _ZERO).in_flight for node in nodes)
         since = now - window
         load = Load(in_flight=flying, local=_rate(local, nodes, since), remote=_rate(remote, nodes, since))
-        return Known(load, min(node.heard_at() for node in nodes))
+        return Known(load, min(node.reported_at() for node in nodes))
 
     def _forget_old(self, node: _Node, now: datetime) -> None:
         window = timedelta(seconds=self._timing.window)
-        while node.steps and node.steps[0].at < now - window:
-            node.steps.popleft()
+        while node.increments and node.increments[0].at < now - window:
+            node.increments.popleft()
         for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * window]:
             if node.streams[began] is not node.newest:
                 del node.streams[began]
-        for name in [one for one, other in self._nodes.items() if other.heard_at() < now - 6 * window]:
+        for name in [one for one, other in self._nodes.items() if other.reported_at() < now - 6 * window]:
             del self._nodes[name]
 
 
@@ -188,10 +188,10 @@ def _rate(name: str, nodes: Iterable[_Node], since: datetime) -> Rate | Unknown:
     for node in nodes:
         if node.newest.counts.get(name, _ZERO) is None:
             return Unknown(_SHARED)
-        steps = [step for step in node.steps if step.at >= since]
-        seconds = sum(step.seconds for step in steps)
+        increments = [one for one in node.increments if one.at >= since]
+        seconds = sum(one.seconds for one in increments)
         if not seconds:
             return Unknown("the rate of requests is not known yet")
-        issued += sum(step.added.get(name, _ZERO).issued for step in steps) / seconds
-        failed += sum(step.added.get(name, _ZERO).failed for step in steps) / seconds
+        issued += sum(one.added.get(name, _ZERO).issued for one in increments) / seconds
+        failed += sum(one.added.get(name, _ZERO).failed for one in increments) / seconds
     return Rate(issued, failed)

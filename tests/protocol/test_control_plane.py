@@ -21,7 +21,7 @@ from tests.support.store import MemoryStore
 from tests.support.waiting import until
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
-from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import LoadStream
 
 REPLICAS = a_slice().ready("10.0.0.1").stored()
 

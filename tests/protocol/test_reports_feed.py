@@ -27,8 +27,7 @@ from tests.support.waiting import PATIENCE, until
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.load_reporting.streams import LoadStream
-from xds_server.stream.load_reporting.wire import ClusterLoad
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
 from xds_server.stream.server.clients import Holding
 
 MODEL = ObjectRef(*A)

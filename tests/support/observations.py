@@ -51,6 +51,7 @@ def observed(
         faults=resolved.faults,
         proxies=(proxies or AllProgrammed()).facts(known.ref),
         samples=sampler.samples(known.ref, known.intent.metrics, NOW),
+        memory=known.memory,
     )
 
 

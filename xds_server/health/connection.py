@@ -153,7 +153,7 @@ class Connector:
         raise outcome.not_connected(address, failures[0] if failures else "it has no address")
 
     async def _start_tls(self, plain: socket.socket, address: Address, trust: Trust, deadline: float) -> Connection:
-        """Verify the server. What is shown and what is accepted is as in `resources.tls`."""
+        """Verify the server. What is shown and what is accepted is as in `resources.remote_backend`."""
         context = self._context_for(trust)
         try:
             async with asyncio.timeout_at(deadline):

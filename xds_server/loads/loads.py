@@ -12,8 +12,7 @@ from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate, is_side_of
 from xds_server.resources.names import is_backend
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.load_reporting.streams import LoadStream
-from xds_server.stream.load_reporting.wire import ClusterLoad
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a translation depends on besides the route: the settings of the Envoys that it is for."""
+"""Translating a route into Envoy resources, for the Envoys of one scope."""
 
 from __future__ import annotations
 

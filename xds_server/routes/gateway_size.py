@@ -45,11 +45,10 @@ class GatewaySize:
         self._connected = connected
         self._warn_of_too_few()
 
-    def sharing(self) -> int:
-        """Return `envoys`, for a limit that is to be shared."""
+    def set_used(self) -> None:
+        """Record that a limit is shared by so many."""
         self._is_used = True
         self._warn_of_too_few()
-        return self.envoys
 
     def close(self) -> None:
         """Follow no more."""

@@ -13,9 +13,9 @@ from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.resources.secret import Values
-from xds_server.routes.assembly import RetainingAssembly
 from xds_server.routes.gateway_size import GatewaySize
 from xds_server.routes.index import KINDS, RouteIndex
+from xds_server.routes.retained import RetainingAssembly
 from xds_server.routes.translation import RouteTranslator, ServingOptions, TranslatedRoute
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
@@ -134,7 +134,9 @@ class Publisher:
         due, self._due = sorted(self._due), set()
         translated: dict[RouteKey, TranslatedRoute] = {}
         for number, key in enumerate(due):
-            translated[key] = self._translator.translate(key, self.gateway_size.sharing)
+            translated[key] = self._translator.translate(key, self.gateway_size.envoys)
+            if translated[key].is_limited:
+                self.gateway_size.set_used()
             if number % _ROUTES_PER_TURN == _ROUTES_PER_TURN - 1:
                 await asyncio.sleep(0)  # the streams and the health checks have their turn
         changed = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.api.contract.route import LocalBackend, Remote, RouteKey
@@ -48,12 +48,14 @@ def scopes_of(key: RouteKey, roles: Iterable[Role]) -> tuple[Scope, ...]:
 class TranslatedRoute:
     """What a route becomes: its resources by scope; None if it cannot be translated, and keeps those that it has.
 
-    `problems` say why less is served than the route asks for, `remotes` are the remote backends that are.
+    `problems` say why less is served than the route asks for, `remotes` are the remote backends that are. `is_limited`
+    says whether it has a limit that the Envoys share.
     """
 
     resources: Mapping[Scope, tuple[Resource, ...]] | None
     problems: tuple[str, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
+    is_limited: bool = False
 
 
 class RouteTranslator:
@@ -68,8 +70,8 @@ class RouteTranslator:
         """List the scopes that a route is served in."""
         return scopes_of(key, self._options.envoys)
 
-    def translate(self, key: RouteKey, envoys: Callable[[], int]) -> TranslatedRoute:
-        """Translate a route; without one, into no resources. `envoys` says how many share its limit, if it has one.
+    def translate(self, key: RouteKey, envoys: int) -> TranslatedRoute:
+        """Translate a route; without one, into no resources. So many `envoys` share its limit, if it has one.
 
         A mistake of ours shows with one route, which keeps what it has; the others go on. The words of the exception
         are not logged: they may quote a secret.
@@ -82,19 +84,21 @@ class RouteTranslator:
             logger.error("model not translated", extra={"model": str(key), "error": name, "at": " ".join(frames[-3:])})
             return TranslatedRoute(None, (f"what is asked for cannot be translated ({name})",))
 
-    def _translated(self, key: RouteKey, envoys: Callable[[], int]) -> TranslatedRoute:
+    def _translated(self, key: RouteKey, envoys: int) -> TranslatedRoute:
         record = self._index.record(key)
         if record is None or record.route is None:
             return TranslatedRoute({})
         resolved = resolve_credentials(key, record.route, self._index.find, self._options.secrets)
         route = resolved.route
         replicas = self._replicas(route.local)
-        sharing = envoys() if route.remotes and route.local.max_requests_per_replica else 1
+        is_limited = bool(route.remotes and route.local.max_requests_per_replica)
+        sharing = envoys if is_limited else 1
         resources = {
             scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, sharing))
             for scope in self.scopes(key)
         }
-        return TranslatedRoute(resources, resolved.problems, tuple((one, resolved.values) for one in route.remotes))
+        remotes = tuple((one, resolved.values) for one in route.remotes)
+        return TranslatedRoute(resources, resolved.problems, remotes, is_limited)
 
     def _translator(self, scope: Scope) -> Translator:
         if scope not in self._translators:

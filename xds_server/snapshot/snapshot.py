@@ -1,7 +1,8 @@
-"""The resource types served, in make-before-break order.
+"""Snapshots: all resources of a scope at one moment, immutable, with the types in make-before-break order.
 
-Source: Envoy, "xDS protocol", section "Eventual consistency considerations": CDS, EDS, LDS, RDS on the way in; what was
-removed of CDS and EDS goes after RDS. Secrets come first, since clusters and listeners warm until they have theirs.
+Source of the order: Envoy, "xDS protocol", section "Eventual consistency considerations": CDS, EDS, LDS, RDS on the way
+in; what was removed of CDS and EDS goes after RDS. Secrets come first, since clusters and listeners warm until they
+have theirs.
 """
 
 from __future__ import annotations

@@ -105,3 +105,13 @@ class LoadReport(ForeignValue):
     seconds: float
     age: float
     counts: dict[str, Count | None]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_names_without_a_kind(cls, given: Any) -> Any:
+        """Read the names of a version that served models only: NAMESPACE/NAME/SIDE."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("counts"), Mapping):
+            return given
+        word = RouteKind.MODEL.word
+        counts = {f"{word}/{name}" if name.count("/") == 2 else name: one for name, one in given["counts"].items()}
+        return {**given, "counts": counts}

@@ -1,4 +1,4 @@
-"""Conditions, as every Kubernetes object reports them (API conventions, "Typical status properties")."""
+"""The status of a ModelDeployment: conditions, split, replicas, route and history."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class RemoteStatus(ForeignValue):
 
 
 class SignalStatus(ForeignValue):
-    """One metric of spec.offloadingConfig.metrics, as it was last judged."""
+    """One metric of spec.offloadingConfig.metrics, as it was last compared with its target."""
 
     name: str
     """The name of the metric."""
@@ -183,7 +183,7 @@ class ModelDeploymentStatus(ForeignValue):
     remote: RemoteStatus | None = None
     """The remote backend, if the model has one."""
     signals: tuple[SignalStatus, ...] | None = None
-    """The metrics, as they were last judged."""
+    """The metrics, as they were last compared with their targets."""
     route: Annotated[Route | None, _OPAQUE] = None
     """The whole configuration of the model for the xDS server. It has no secret in it."""
     memory: Annotated[dict[str, Any] | None, _OPAQUE] = None
@@ -194,8 +194,25 @@ class ModelDeploymentStatus(ForeignValue):
     @computed_field(description="Whether requests are being offloaded now.")  # type: ignore[prop-decorator]
     @property
     def offloading_status(self) -> bool:
-        """Whether requests are being offloaded now: what the original has, and never wrote (prior fault 30)."""
+        """Whether requests are being offloaded now: what the original has, and never wrote."""
         return self.split is not None and self.split.remote > 0
+
+    @property
+    def remote_health(self) -> RemoteHealth | None:
+        """The health of the remote backend that is tried first; None while nobody knows anything of it.
+
+        The version before kept its words and its time in the condition RemoteHealthy alone.
+        """
+        health = self.remote.health if self.remote else None
+        if health is None or health.healthy is None or health.reason:
+            return health
+        words = {"True": True, "False": False}
+        for one in self.conditions:
+            if one.type == "RemoteHealthy" and words.get(one.status) is health.healthy:
+                return RemoteHealth(
+                    healthy=health.healthy, reason=one.reason, message=one.message, since=one.last_transition_time
+                )
+        return health
 
     def as_object(self) -> dict[str, Any]:
         """Return the status as the store takes it: JSON types only, nothing absent."""

@@ -25,7 +25,7 @@ from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.secret import secret_resources
 from xds_server.resources.translator import EnvoySettings, Translator
-from xds_server.routes.assembly import RetainingAssembly
+from xds_server.routes.retained import RetainingAssembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 from xds_server.stream.server.clients import ClientEvent, ClientState
 from xds_server.stream.server.server import XdsServer

@@ -10,7 +10,7 @@ import pytest
 from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, ready
 from xds_server.resources.translator import EnvoySettings, Translator
-from xds_server.routes.assembly import Assembly
+from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 from xds_server.stream.protocol.dialects import DeltaSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest

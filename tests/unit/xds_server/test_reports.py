@@ -10,7 +10,7 @@ from tests.support.routes import a_remote, a_route, a_route_with
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
-from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import LoadStream
 from xds_server.stream.protocol.messages import Rejection
 from xds_server.stream.server.clients import ClientState, Holding
 

@@ -17,6 +17,7 @@ from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.stream.load_reporting.wire import (
     ClusterLoad,
     LoadRequest,
+    LoadStream,
     LoadTerms,
     pack_load_terms,
     parse_load_request,
@@ -28,14 +29,6 @@ log = logging.getLogger(__name__)
 
 LRS = "envoy.service.load_stats.v3.LoadReportingService"
 _LONGEST_NAME = 256  # of a node, in logs and reports
-
-
-@dataclass(frozen=True, slots=True)
-class LoadStream:
-    """Which client reports, and since when: its node id, and when the stream began in seconds since the epoch."""
-
-    node: str
-    began: float
 
 
 class LoadObserver(Protocol):

@@ -36,6 +36,14 @@ class ClusterLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadStream:
+    """Which client reports, and since when: its node id, and when the stream began in seconds since the epoch."""
+
+    node: str
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoadRequest:
     """One message of a client: who it is (in the first one), what it can do, and its report."""
 

@@ -103,8 +103,8 @@ Observer = Callable[[ClientEvent], None]
 
 
 def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
-    """Name the Envoys that carry traffic; one whose last stream is not yet known to be over is one all the same."""
-    return frozenset(one.node_id for one in clients if not one.is_debug)
+    """Name the gateway's Envoys, which carry traffic; one whose last stream may be over is one until that is known."""
+    return frozenset(one.node_id for one in clients if not one.is_debug and one.scope == GATEWAY)
 
 
 def client_state(stream: ClientStream, to_epoch: float) -> ClientState:

@@ -14,46 +14,46 @@ NAME = ModelClaim("default", "production", "llama")
 
 def test_the_older_wins_whoever_asks_first():
     claims = Claims()
-    assert claims.ask(B, NEW, [HTTP]) == frozenset()
+    assert claims.claim(B, NEW, [HTTP]) == frozenset()
     assert claims.winner(HTTP) == B
-    assert claims.ask(A, OLD, [HTTP]) == {B}
+    assert claims.claim(A, OLD, [HTTP]) == {B}
     assert claims.winner(HTTP) == A
 
 
 def test_of_two_that_are_equally_old_the_name_decides():
     claims = Claims()
-    claims.ask(B, OLD, [HTTP])
-    claims.ask(A, OLD, [HTTP])
+    claims.claim(B, OLD, [HTTP])
+    claims.claim(A, OLD, [HTTP])
     assert claims.winner(HTTP) == A
 
 
 def test_who_asks_in_vain_changes_nothing_for_others():
     claims = Claims()
-    claims.ask(A, OLD, [HTTP])
-    assert claims.ask(B, NEW, [HTTP]) == frozenset()
+    claims.claim(A, OLD, [HTTP])
+    assert claims.claim(B, NEW, [HTTP]) == frozenset()
 
 
 def test_when_the_winner_goes_the_next_takes_over_and_the_others_hear_of_it():
     claims = Claims()
     for model, created in ((A, OLD), (B, NEW), (C, NEWER)):
-        claims.ask(model, created, [HTTP])
-    assert claims.ask(A, "", ()) == {B, C}
+        claims.claim(model, created, [HTTP])
+    assert claims.claim(A, "", ()) == {B, C}
     assert claims.winner(HTTP) == B
 
 
 def test_when_the_winner_asks_for_something_else_the_next_takes_over():
     claims = Claims()
-    claims.ask(A, OLD, [HTTP, NAME])
-    claims.ask(B, NEW, [HTTP])
-    assert claims.ask(A, OLD, [NAME]) == {B}
+    claims.claim(A, OLD, [HTTP, NAME])
+    claims.claim(B, NEW, [HTTP])
+    assert claims.claim(A, OLD, [NAME]) == {B}
     assert (claims.winner(HTTP), claims.winner(NAME)) == (B, A)
 
 
 def test_what_nobody_asks_for_has_no_winner():
     claims = Claims()
     assert claims.winner(HTTP) is None
-    claims.ask(A, OLD, [HTTP])
-    claims.ask(A, OLD, ())
+    claims.claim(A, OLD, [HTTP])
+    claims.claim(A, OLD, ())
     assert claims.winner(HTTP) is None
 
 
@@ -70,7 +70,7 @@ def test_the_winner_depends_only_on_who_asks_now(steps):
     claims, asked = Claims(), {}
     for model, things in steps:
         before = {thing: claims.winner(thing) for thing in (HTTP, NAME)}
-        told = claims.ask(model, created[model], things)
+        told = claims.claim(model, created[model], things)
         asked[model] = things
         for thing in (HTTP, NAME):
             asking = [one for one in asked if thing in asked[one]]

@@ -15,101 +15,101 @@ def ports(rule, **said: int | None) -> GatewayPorts:
     """A table in which each model was observed, by the port that its status says."""
     table = GatewayPorts(rule)
     for model in (C, B, A):
-        table.observe(model, AGES[model], said.get(model.name))
+        table.record(model, AGES[model], said.get(model.name))
     return table
 
 
 def test_a_model_has_the_port_of_its_service():
     table = ports(ServicePorts())
-    assert table.settle(A, 80, None).port == 80
-    assert table.has(A, 80)
+    assert table.allocate(A, 80, None).port == 80
+    assert table.owns(A, 80)
 
 
 def test_the_holder_keeps_it_against_an_older_one():
     table = ports(ServicePorts(), b=80)
-    settled = table.settle(A, 80, None)
+    settled = table.allocate(A, 80, None)
     assert (settled.port, settled.refusal.reason) == (None, "Conflict")
     assert settled.refusal.message == "port 80 is already that of ModelDeployment default/b"
-    assert table.settle(B, 80, 80).port == 80
+    assert table.allocate(B, 80, 80).port == 80
 
 
 def test_who_waits_for_a_port_keeps_the_one_it_has():
     table = ports(ServicePorts(), a=80, b=81)
-    settled = table.settle(B, 80, 81)
+    settled = table.allocate(B, 80, 81)
     assert (settled.port, settled.refusal.reason) == (81, "Conflict")
 
 
 def test_who_moves_frees_its_port_once_its_status_says_so_and_not_before():
     table = ports(ServicePorts(), a=80)
-    assert table.settle(B, 80, None).refusal
-    assert table.settle(A, 81, 80).again == frozenset()
-    assert table.settle(B, 80, None).refusal
-    assert table.observe(A, AGES[A], 81) == {B}
-    assert table.settle(B, 80, None).port == 80
+    assert table.allocate(B, 80, None).refusal
+    assert table.allocate(A, 81, 80).affected == frozenset()
+    assert table.allocate(B, 80, None).refusal
+    assert table.record(A, AGES[A], 81) == {B}
+    assert table.allocate(B, 80, None).port == 80
 
 
 def test_a_port_that_becomes_free_is_told_to_all_that_wait_for_it():
     table = ports(ServicePorts(), a=80)
-    table.settle(B, 80, None)
-    table.settle(C, 81, None)
+    table.allocate(B, 80, None)
+    table.allocate(C, 81, None)
     assert table.forget(A) == {B}
-    assert table.settle(B, 80, None).port == 80
+    assert table.allocate(B, 80, None).port == 80
 
 
 def test_who_no_longer_wants_a_port_does_not_wait_for_it():
     table = ports(ServicePorts(), a=80)
-    table.settle(B, 80, None)
-    table.settle(B, 81, None)
+    table.allocate(B, 80, None)
+    table.allocate(B, 81, None)
     assert table.forget(A) == frozenset()
 
 
 def test_a_port_that_was_given_and_never_written_is_free_when_it_is_no_longer_wanted():
     table = ports(ServicePorts())
-    table.settle(A, 80, None)
-    table.settle(B, 80, None)
-    assert table.settle(A, None, None).again == {B}
-    assert table.settle(B, 80, None).port == 80
+    table.allocate(A, 80, None)
+    table.allocate(B, 80, None)
+    assert table.allocate(A, None, None).affected == {B}
+    assert table.allocate(B, 80, None).port == 80
 
 
 def test_the_lowest_free_port_is_given_and_kept():
     table = ports(AllocatedPorts(10000, 10002), b=10000)
-    assert table.settle(A, 80, None).port == 10001
-    assert table.settle(C, 80, None).port == 10002
-    assert table.settle(A, 8080, None).port == 10001
-    assert table.settle(B, 80, 10000).port == 10000
+    assert table.allocate(A, 80, None).port == 10001
+    assert table.allocate(C, 80, None).port == 10002
+    assert table.allocate(A, 8080, None).port == 10001
+    assert table.allocate(B, 80, 10000).port == 10000
 
 
 def test_a_port_is_kept_while_the_status_says_it_also_when_nothing_is_served():
     table = ports(AllocatedPorts(), a=10000)
-    assert table.settle(A, None, None).port is None
-    assert table.has(A, 10000)
-    assert table.settle(B, 80, None).port == 10001
-    assert table.settle(A, 80, None).port == 10000
+    assert table.allocate(A, None, None).port is None
+    assert table.owns(A, 10000)
+    assert table.allocate(B, 80, None).port == 10001
+    assert table.allocate(A, 80, None).port == 10000
 
 
 def test_a_port_outside_the_range_is_kept_for_life_too():
-    assert ports(AllocatedPorts(), a=30500).settle(A, 80, 30500).port == 30500
+    assert ports(AllocatedPorts(), a=30500).allocate(A, 80, 30500).port == 30500
 
 
 def test_of_two_statuses_that_say_one_port_the_older_object_has_it_and_the_other_gets_a_new_one():
     table = GatewayPorts(AllocatedPorts())
-    assert table.observe(B, AGES[B], 10000) == frozenset()
-    assert table.observe(A, AGES[A], 10000) == {B}
-    assert table.settle(B, 80, 10000).port == 10001
-    assert table.settle(A, 80, 10000).port == 10000
+    assert table.record(B, AGES[B], 10000) == frozenset()
+    assert table.record(A, AGES[A], 10000) == {B}
+    assert table.allocate(B, 80, 10000).port == 10001
+    assert table.allocate(A, 80, 10000).port == 10000
 
 
 def test_without_any_port_left_a_model_says_so_and_hears_of_the_next_one():
     table = ports(AllocatedPorts(10000, 10000))
-    assert table.settle(A, 80, None).port == 10000
-    settled = table.settle(B, 80, None)
+    assert table.allocate(A, 80, None).port == 10000
+    settled = table.allocate(B, 80, None)
     assert settled.port is None
     assert (settled.refusal.reason, settled.refusal.message) == (
         "NoPort",
         "all ports of the gateway, 10000 to 10000, have a model",
     )
     assert table.forget(A) == {B}
-    assert table.settle(B, 80, None).port == 10000
+    assert table.allocate(B, 80, None).port == 10000
 
 
 models, numbers = st.sampled_from((A, B, C)), st.sampled_from((None, 80, 81))
@@ -125,14 +125,14 @@ def test_nobody_has_a_port_of_another_and_whoever_is_told_gets_on(rule, steps):
             if not due:
                 break
             one = due.pop()
-            settled = table.settle(one, wanted.get(one), said.get(one))
-            due += sorted(settled.again)
+            settled = table.allocate(one, wanted.get(one), said.get(one))
+            due += sorted(settled.affected)
             if settled.port is None:
                 said.pop(one, None)
             else:
-                assert table.has(one, settled.port)
+                assert table.owns(one, settled.port)
                 said[one] = settled.port
-            due += sorted(table.observe(one, AGES[one], said.get(one)))
+            due += sorted(table.record(one, AGES[one], said.get(one)))
         assert not due
         assert len(set(said.values())) == len(said)
     free = {80, 81} - set(said.values())

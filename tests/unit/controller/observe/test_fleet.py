@@ -32,7 +32,7 @@ def heard(**replicas: RouteReport) -> Fleet:
     fleet = Fleet()
     for replica, report in replicas.items():
         fleet.expect(replica)
-        fleet.complete(replica, frozenset((fleet.hear(replica, report),)))
+        fleet.complete(replica, frozenset((fleet.add_report(replica, report),)))
     return fleet
 
 
@@ -43,7 +43,7 @@ def test_nobody_was_heard():
 def test_a_replica_in_the_middle_of_its_first_list_does_not_count():
     fleet = Fleet()
     fleet.expect("one")
-    fleet.hear("one", said(ROUTE, 1, 1))
+    fleet.add_report("one", said(ROUTE, 1, 1))
     assert report_of(fleet) is None
 
 
@@ -91,34 +91,34 @@ def test_a_replica_that_began_anew_without_a_model_no_longer_has_it():
 
 def test_a_model_that_is_no_longer_served_is_forgotten():
     fleet = heard(one=said(ROUTE, 1, 1))
-    fleet.hear("one", said(None))
+    fleet.add_report("one", said(None))
     assert report_of(fleet).connected == 0
 
 
 def test_a_replica_that_was_not_told_of_a_model_yet_will_serve_it_to_all_its_envoys():
     fleet = heard(one=said(None))
-    fleet.count("one", ReplicaReport(envoys=2), 0)
+    fleet.add_replica_report("one", ReplicaReport(envoys=2), 0)
     report = report_of(fleet)
     assert (report.connected, report.programmed) == (2, 0)
 
 
 def test_envoys_that_change_from_one_replica_to_another_take_nothing_back():
     fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE))
-    assert fleet.count("one", ReplicaReport(envoys=1), 100)
+    assert fleet.add_replica_report("one", ReplicaReport(envoys=1), 100)
     fleet.drop("one")
     assert report_of(fleet) is None
-    assert not fleet.count("two", ReplicaReport(envoys=0), 102)
+    assert not fleet.add_replica_report("two", ReplicaReport(envoys=0), 102)
     assert report_of(fleet) is None
-    fleet.hear("two", said(ROUTE, 1, 1))
+    fleet.add_report("two", said(ROUTE, 1, 1))
     assert report_of(fleet).programmed == 1
 
 
 def test_envoys_that_go_and_do_not_come_back_are_gone():
     fleet = heard(one=said(ROUTE, 1, 1))
-    fleet.count("one", ReplicaReport(envoys=1), 100)
-    fleet.hear("one", said(ROUTE))
-    assert not fleet.count("one", ReplicaReport(envoys=0), 102)
+    fleet.add_replica_report("one", ReplicaReport(envoys=1), 100)
+    fleet.add_report("one", said(ROUTE))
+    assert not fleet.add_replica_report("one", ReplicaReport(envoys=0), 102)
     assert report_of(fleet) is None
-    assert fleet.count("one", ReplicaReport(envoys=0), 100 + REAL.reports.envoys_away)
+    assert fleet.add_replica_report("one", ReplicaReport(envoys=0), 100 + REAL.reports.envoys_away)
     assert report_of(fleet).connected == 0
-    assert fleet.count("one", ReplicaReport(envoys=1), 120)
+    assert fleet.add_replica_report("one", ReplicaReport(envoys=1), 120)

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from controller.api.contract.health import RemoteHealth, unknown
-from controller.api.contract.reports import RemoteReport, RouteReport
+from controller.api.contract.reports import Count, LoadReport, RemoteReport, RouteReport
+from controller.api.schema.values import parse
 from controller.observe.proxies import Fleet, ProxyFacts, ReplicaFacts
 from controller.store.objects import ObjectRef
 from tests.support.routes import a_remote, a_route
@@ -58,9 +59,9 @@ def test_a_fleet_says_nothing_before_every_replica_was_heard():
     assert fleet.facts(model) is None
     fleet.expect("one")
     fleet.expect("two")
-    fleet.complete("one", frozenset((fleet.hear("one", DOWN),)))
+    fleet.complete("one", frozenset((fleet.add_report("one", DOWN),)))
     assert fleet.facts(model) is None
-    fleet.complete("two", frozenset((fleet.hear("two", UP),)))
+    fleet.complete("two", frozenset((fleet.add_report("two", UP),)))
     assert fleet.facts(model).health_of(REMOTE) == known(True, "up")
     fleet.drop("two")
     assert fleet.facts(model).health_of(REMOTE) == known(False, "down")
@@ -74,3 +75,14 @@ def test_another_split_is_not_another_backend():
 def test_a_report_is_read_as_it_was_written():
     again = RouteReport.model_validate_json(DOWN.model_dump_json(by_alias=True))
     assert again == DOWN
+
+
+def test_a_report_of_load_names_models_without_a_kind_in_versions_before():
+    given = {
+        "node": "e",
+        "began": 1,
+        "seconds": 1,
+        "age": 0,
+        "counts": {"ns/a/local": [1, 1, 0, 0], "model/ns/b/remote": None},
+    }
+    assert parse(LoadReport, given).counts == {"model/ns/a/local": Count(1, 1), "model/ns/b/remote": None}

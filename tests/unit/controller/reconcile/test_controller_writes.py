@@ -4,7 +4,18 @@ import asyncio
 
 from controller.api.timing import Limits, RateLimit
 from controller.frontend.ports import AllocatedPorts
-from controller.store.protocol import RefusedError, UnavailableError
+from controller.reconcile.controller import Controller
+from controller.reconcile.dependencies import Dependencies
+from controller.reconcile.writer import WriteResult
+from controller.store.protocol import (
+    UNCONDITIONAL,
+    AlreadyExistsError,
+    ConflictError,
+    FieldConflictError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from tests.support.clock import Clock
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
 from tests.support.objects import a_model, a_service, a_slice
@@ -234,3 +245,44 @@ async def test_a_clock_that_is_set_back_after_a_write_does_not_stop_a_model():
         await running.pass_time(-3600)
         await running.pass_time(1)
         assert store.attempts == 2
+
+
+class Recording:
+    def __init__(self):
+        self.events = []
+
+    def record(self, event):
+        self.events.append(event)
+
+
+class Stopping(MemoryStore):
+    """A store at which the controller is stopped as soon as it has written."""
+
+    task = None
+
+    async def patch_status(self, ref, status, precondition=UNCONDITIONAL):
+        written = await super().patch_status(ref, status, precondition)
+        self.task.cancel()
+        return written
+
+
+async def test_what_was_written_is_told_by_who_is_stopped_right_after_it():
+    store, recording = Stopping(stored(a_model("a").fronting("a", "nothing"), *SERVICES)), Recording()
+    controller = Controller(store, Dependencies(AllProgrammed(), Clock(), events=recording))
+    store.task = asyncio.create_task(controller.run())
+    await asyncio.gather(store.task, return_exceptions=True)
+    assert store.status_writes == 1
+    assert [event.reason for event in recording.events] == ["NotReady"]
+
+
+def test_only_what_a_newer_object_mends_is_left_to_it():
+    a_plan = None
+    for error in (ConflictError("changed"), NotFoundError("gone")):
+        assert WriteResult(a_plan, error).superseded
+    for error in (
+        FieldConflictError("another manager's", ()),
+        AlreadyExistsError("there"),
+        UnavailableError("away"),
+        None,
+    ):
+        assert not WriteResult(a_plan, error).superseded

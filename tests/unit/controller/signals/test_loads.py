@@ -32,7 +32,7 @@ class Told:
             "model/default/a/local": Count(issued, 0, failed, flying),
             "model/default/a/remote": given.pop("remote"),
         }
-        self.loads.hear(LoadReport(counts=given.pop("counts", counts), **given), at(now))
+        self.loads.add_report(LoadReport(counts=given.pop("counts", counts), **given), at(now))
         return self
 
     def load(self, now):
@@ -82,22 +82,22 @@ def test_envoys_add_up():
 
 def test_an_envoy_that_is_connected_and_says_nothing_makes_the_sum_unknown():
     told = Told().hear(1)
-    told.loads.silent("replica", ["two"])
+    told.loads.set_silent("replica", ["two"])
     assert told.load(1) == Unknown("Envoy two reports no load")
-    told.loads.silent("replica", [])
+    told.loads.set_silent("replica", [])
     assert isinstance(told.load(1), Known)
 
 
 def test_one_that_reports_to_another_replica_is_not_silent():
     told = Told().hear(1)
-    told.loads.silent("replica", ["one"])
+    told.loads.set_silent("replica", ["one"])
     assert isinstance(told.load(1), Known)
     assert told.load(1 + OLD) == Unknown("Envoy one reports no load")
 
 
 def test_what_a_replica_that_is_gone_said_of_silence_is_forgotten():
     told = Told().hear(1)
-    told.loads.silent("replica", ["two"])
+    told.loads.set_silent("replica", ["two"])
     told.loads.drop("replica")
     assert isinstance(told.load(1), Known)
 

@@ -6,7 +6,7 @@ from tests.support.loads import BACKEND, serves, to_backend, to_local
 from tests.support.routes import A, B
 from xds_server.loads.loads import Loads
 from xds_server.loads.metrics import LoadMetrics
-from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import LoadStream
 
 
 class Asked:

@@ -9,7 +9,7 @@ from tests.support.routes import A, B, a_remote, a_route_with
 from xds_server.loads.loads import Answers, Loads
 from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
-from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import LoadStream
 
 FIRST, LATER, OTHER = LoadStream("one", 1.0), LoadStream("one", 2.0), LoadStream("two", 1.5)
 

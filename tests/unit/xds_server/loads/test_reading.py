@@ -6,7 +6,7 @@ from controller.api.timing import REAL
 from tests.support.loads import serves, to_backend, to_local
 from tests.support.routes import A, B
 from xds_server.loads.loads import LoadReader, Loads
-from xds_server.stream.load_reporting.streams import LoadStream
+from xds_server.stream.load_reporting.wire import LoadStream
 
 STREAM = LoadStream("one", 1.0)
 

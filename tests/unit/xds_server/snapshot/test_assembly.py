@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.routes.assembly import Assembly
+from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, Resource, Snapshot
 
 OWN, OWN_2 = Resource.of(CLUSTER, "own", b"1"), Resource.of(CLUSTER, "own", b"2")
