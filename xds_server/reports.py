@@ -7,7 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from controller.api.contract.reports import RemoteReport, ReplicaReport, RouteReport
+from controller.api.contract.reports import RemoteReport, RouteReport, ServerReport
 from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import LoadReader, Loads
@@ -98,10 +98,10 @@ class Reports:
             remotes=tuple(one for remote in route.remotes if (one := self._remotes.report(key, remote))),
         )
 
-    def replica(self, now: float) -> ReplicaReport:
+    def replica(self, now: float) -> ServerReport:
         """Report on this replica as a whole; `now` is of the steady clock of the loads."""
         nodes = [one.client.node_id for one in self._envoys(())]
-        return ReplicaReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
+        return ServerReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
 
     def loads(self) -> LoadReader:
         """Begin to read what load the Envoys report."""

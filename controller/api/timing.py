@@ -60,7 +60,7 @@ class Limits:
     """Of one model, of numbers that are merely newer: as often as metrics are collected, after a few at once."""
     at_once: int = 8
     """Writes under way."""
-    kept_for_routes: int = 2
+    reserved_for_routes: int = 2
     """Of the writes under way, so many may only be such of routes."""
 
 
@@ -102,7 +102,7 @@ class EventTiming:
 class ReportTiming:
     """What xDS servers say of their Envoys, and when the controller believes that nothing is said."""
 
-    told_every: float = 0.5
+    reported_every: float = 0.5
     """Until what an Envoy reported is told, and how often a replica says something also when there is nothing to tell:
     half of what lies between two reports of an Envoy.
     """
@@ -262,7 +262,7 @@ class CheckTiming:
     """How often a backend is checked, unless its health check asks for less: the gateway's own checks are sooner."""
     in_doubt: float = 1.0
     """The pause when the next check decides."""
-    judged_every: float = 5.0
+    assessed_every: float = 5.0
     """How old a judgement of the traffic may be while a backend is checked rarely."""
     longest: float = 5.0
     """Whatever a check meets, it has ended by then."""

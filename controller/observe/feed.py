@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from controller.api.contract.reports import PATH, LoadReport, ReplicaReport, RouteReport
+from controller.api.contract.reports import PATH, LoadReport, RouteReport, ServerReport
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.kubernetes.objects import EndpointSlice
 from controller.api.registry import ENDPOINT_SLICE
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 ADMIN_PORT = "admin"
 
 
-class ReplicaWatch:
+class ServerWatch:
     """Follows the EndpointSlices of one Service (namespace and name). `always` are replicas that it need not name."""
 
     def __init__(self, store: ObjectStore, service: tuple[str, str], always: frozenset[str] = frozenset()) -> None:
@@ -114,7 +114,7 @@ class Feed:
             await asyncio.sleep(self._timing.pause)  # a stream that ends as soon as it begins is no reason to spin
 
     def _forget(self, replica: str) -> None:
-        logger.warning("replica of the xDS server not heard", extra={"replica": replica})
+        logger.warning("no reports of an xDS server", extra={"replica": replica})
         self._fleet.drop(replica)
         self._observer(None)
 
@@ -127,7 +127,7 @@ class Feed:
                 response.raise_for_status()
                 async for line in response.aiter_lines():
                     report = _read(line)
-                    if isinstance(report, ReplicaReport):
+                    if isinstance(report, ServerReport):
                         news = self._fleet.add_replica_report(replica, report, asyncio.get_running_loop().time())
                         if news and synced:
                             self._observer(None)
@@ -145,16 +145,16 @@ class Feed:
                         quiet.enter_context(contextlib.suppress(*_FAILURES))
                         self._fleet.complete(replica, frozenset(self._fleet.add_report(replica, one) for one in first))
                         self._observer(None)
-                        logger.info("replica of the xDS server heard", extra={"replica": replica})
+                        logger.info("reports of an xDS server", extra={"replica": replica})
         if not synced:
             raise ValueError("ended before the whole list")
 
 
-def _read(line: str) -> RouteReport | LoadReport | ReplicaReport:
+def _read(line: str) -> RouteReport | LoadReport | ServerReport:
     """Read one line. Raises ValueError or InvalidObjectError for what is no report."""
     report = json.loads(line)
     if not isinstance(report, dict):
         raise ValueError("not a report")
     if "name" in report:
         return parse(RouteReport, report)
-    return parse(LoadReport, report) if "node" in report else parse(ReplicaReport, report)
+    return parse(LoadReport, report) if "node" in report else parse(ServerReport, report)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.api.contract.health import RemoteHealth, unknown
-from controller.api.contract.reports import RemoteReport, ReplicaReport, RouteReport
+from controller.api.contract.reports import RemoteReport, RouteReport, ServerReport
 from controller.api.contract.route import Remote, Route
 from controller.api.timing import REAL, ReportTiming
 from controller.signals.load_reports import FleetLoads
@@ -26,7 +26,7 @@ class Programmed:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaFacts:
+class ServerFacts:
     """What one replica of the xDS server says of a route, None while it has not been sent it, and its Envoys in all."""
 
     report: RouteReport | None
@@ -40,7 +40,7 @@ class ProxyFacts:
     `may_move` is true while Envoys may be on their way from one replica to another, so that none is no evidence.
     """
 
-    replicas: tuple[ReplicaFacts, ...]
+    replicas: tuple[ServerFacts, ...]
     may_move: bool = False
 
     def programmed(self, route: Route) -> Programmed | None:
@@ -121,7 +121,7 @@ class Fleet:
             reports.pop(model, None)
         return model
 
-    def add_replica_report(self, replica: str, report: ReplicaReport, now: float) -> bool:
+    def add_replica_report(self, replica: str, report: ServerReport, now: float) -> bool:
         """Record how many Envoys a replica has; return whether it is news that there is no Envoy at all, or one again.
 
         `now` are the seconds of a steady clock.
@@ -161,5 +161,5 @@ class Fleet:
         if self._awaited or not self._complete:
             return None
         replicas = sorted(self._complete)
-        views = (ReplicaFacts(self._reports[one].get(ref), self._envoys.get(one, 0)) for one in replicas)
+        views = (ServerFacts(self._reports[one].get(ref), self._envoys.get(one, 0)) for one in replicas)
         return ProxyFacts(tuple(views), may_move=not self._no_envoy)

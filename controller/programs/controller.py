@@ -22,7 +22,7 @@ from controller.api.resources.configuration import Configuration
 from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
-from controller.observe.feed import Feed, ReplicaWatch
+from controller.observe.feed import Feed, ServerWatch
 from controller.observe.index import KINDS
 from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
@@ -118,7 +118,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
             await stack.enter_async_context(watched)
             work.append(
-                ReplicaWatch(watched, options.xds_service, frozenset(map(str, options.xds_replicas))).run(replicas)
+                ServerWatch(watched, options.xds_service, frozenset(map(str, options.xds_replicas))).run(replicas)
             )
         else:
             replicas.put_nowait(frozenset(map(str, options.xds_replicas)))

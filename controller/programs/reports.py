@@ -12,7 +12,7 @@ from controller.api.contract.reports import PATH, RouteReport
 from controller.api.contract.route import RouteKey, RouteKind
 from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
-from controller.observe.proxies import ProxyFacts, ReplicaFacts
+from controller.observe.proxies import ProxyFacts, ServerFacts
 from controller.signals.load_reports import FleetLoads, Load
 from controller.store.objects import ObjectRef
 from xds_server.reports import ReportReader, Reports
@@ -27,7 +27,7 @@ class LocalReports:
     def facts(self, ref: ObjectRef) -> ProxyFacts:
         """Return what is reported of the route of one object."""
         report = self._reports.report(RouteKey(RouteKind(ref.kind), ref.namespace, ref.name))
-        return ProxyFacts((ReplicaFacts(report if report.route else None, report.connected),))
+        return ProxyFacts((ServerFacts(report if report.route else None, report.connected),))
 
 
 class LocalLoads:
@@ -55,7 +55,7 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         await response.prepare(request)
         reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
         while True:
-            news = await _read(reader, timing.told_every)
+            news = await _read(reader, timing.reported_every)
             lines = (*news, *loads.news(clock()), reports.replica(clock()))
             await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
 

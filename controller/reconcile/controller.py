@@ -134,7 +134,7 @@ class Controller:
             except Exception:
                 # A mistake of ours shows with one object; the others go on.
                 logger.exception("model not reconciled", extra={"object": str(ref)})
-                self._writer.leave(ref)
+                self._writer.withdraw(ref)
                 self._queue.failed(ref, self._clock())
             done += 1
             if done % _OBJECTS_PER_TURN == 0:
@@ -148,7 +148,7 @@ class Controller:
         if known is None:
             self._forget(ref)
         elif until := self._writer.awaited_until(known.stored, now):
-            self._writer.leave(ref)
+            self._writer.withdraw(ref)
             self._queue.release(ref)
             # A write that changed nothing in the store never comes back.
             self._queue.add_at(ref, until)

@@ -151,7 +151,7 @@ class Writer:
             logger.warning("status not written", extra=again, exc_info=trace)
         self._unavailable = self._unavailable or result.unavailable
 
-    def leave(self, ref: ObjectRef) -> None:
+    def withdraw(self, ref: ObjectRef) -> None:
         """Give up the place of an object in the queue of the budget: nothing is to be written of it for now."""
         self._budget.withdraw(ref)
 

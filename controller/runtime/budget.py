@@ -163,7 +163,7 @@ class WriteBudget(Generic[Key]):
             return len(under_way) < self._limits.at_once
         return (
             len(under_way) < self._limits.at_once
-            and under_way.count(self._others) < self._limits.at_once - self._limits.kept_for_routes
+            and under_way.count(self._others) < self._limits.at_once - self._limits.reserved_for_routes
         )
 
     def _withdraw_from_all_but(self, lane_to_stay_in: _Lane[Key] | None, model: Key) -> None:

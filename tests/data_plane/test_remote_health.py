@@ -233,7 +233,7 @@ async def test_no_secret_and_no_token_is_told_to_anybody(product: Product, token
         "log": product.log,
     }
 
-    assert "remote backend judged" in told["log"]
+    assert "remote backend checked" in told["log"]
     assert 'beamlit_remote_checks_total{reason="TokenNotIssued"}' in told["metrics"]
     assert tokens.issued
     assert [name for name, text in told.items() if "hush-of-the" in text or "token-0" in text] == []

@@ -10,9 +10,9 @@ from tests.support.fork_server import Forked
 from tests.support.kube.site import Site
 
 OFTEN = Timing(
-    checks=CheckTiming(least_interval=0.2, judged_every=0.2, in_doubt=0.1),
+    checks=CheckTiming(least_interval=0.2, assessed_every=0.2, in_doubt=0.1),
     streams=StreamTiming(loads_every=0.25),
-    reports=ReportTiming(told_every=0.1),
+    reports=ReportTiming(reported_every=0.1),
     statuses=StatusTiming(loads_looked_at_every=0.2),
 )
 """Everything that happens by itself, and could be a reason to write, is as often as can be."""

@@ -11,7 +11,7 @@ from tests.support.fork_server import Forked
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, model
 
-SHORT = Timing(reports=ReportTiming(told_every=0.1, envoys_away=2.0, forget_after=2.0, longest_retry=0.5))
+SHORT = Timing(reports=ReportTiming(reported_every=0.1, envoys_away=2.0, forget_after=2.0, longest_retry=0.5))
 """Who is gone is soon known to be."""
 START = partial(Forked, context=SHORT)
 

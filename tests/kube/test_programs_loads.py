@@ -16,7 +16,7 @@ from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.network import unused_port
 
-SHORT = Timing(streams=StreamTiming(loads_every=0.25), reports=ReportTiming(told_every=0.1, old_after=1.0))
+SHORT = Timing(streams=StreamTiming(loads_every=0.25), reports=ReportTiming(reported_every=0.1, old_after=1.0))
 
 
 async def test_requests_in_flight_are_in_the_status_and_move_with_their_envoy(site: Site) -> None:

@@ -44,12 +44,12 @@ class Heard:
         self.reports = []
         self.over = []
 
-    def heard(self, stream, clusters, now):
+    def report_received(self, stream, clusters, now):
         if any(one.cluster == "trouble" for one in clusters):
             raise RuntimeError("trouble")
         self.reports.append((stream, {one.cluster: one.localities[0].issued for one in clusters}))
 
-    def ended(self, stream):
+    def stream_ended(self, stream):
         self.over.append(stream)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from controller.api.contract.reports import PATH, ReplicaReport, RouteReport
+from controller.api.contract.reports import PATH, RouteReport, ServerReport
 from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import ReportTiming
 from controller.decision import Known, Unknown
@@ -33,7 +33,7 @@ from xds_server.stream.server.clients import Holding
 MODEL = ObjectRef(*A)
 ROUTE = a_route()
 REPORT = RouteReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
-ONE_MODEL, END = REPORT.model_dump_json(by_alias=True), ReplicaReport(envoys=1).model_dump_json(by_alias=True)
+ONE_MODEL, END = REPORT.model_dump_json(by_alias=True), ServerReport(envoys=1).model_dump_json(by_alias=True)
 
 
 def reported(fleet: Fleet) -> Programmed | None:
@@ -283,7 +283,7 @@ async def unknown(this: Following) -> str:
 
 
 def hears(replica: Replica, stream: LoadStream, *clusters: ClusterLoad) -> None:
-    replica.loads.heard(stream, clusters, asyncio.get_running_loop().time())
+    replica.loads.report_received(stream, clusters, asyncio.get_running_loop().time())
 
 
 async def test_loads_are_followed_and_change_no_report(replica: Replica) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    Publisher -> Backend -> BackendProbe -> CheckOutcome -> judge -> RemoteReport
+    Publisher -> Backend -> BackendProbe -> CheckOutcome -> assess -> RemoteReport
                  what is    one check       what it         with     what is reported,
                  checked                    found           traffic  when it changes
 

@@ -20,9 +20,9 @@ from xds_server.health.judgement import (
     NO_TRAFFIC,
     CheckHistory,
     Traffic,
+    assess,
     health_after,
     interval_among,
-    judge,
     pause_after,
 )
 from xds_server.health.outcome import CheckOutcome
@@ -183,13 +183,13 @@ class HealthChecks:
         while True:
             async with self._turns:
                 in_doubt = await self._check(one)
-            self._judge(one)
+            self._assess(one)
             interval = interval_among(one.probe.backend.interval, len(self._backends))
             pause = pause_after(interval, timing.in_doubt if in_doubt else None, self._inputs.chance())
             while pause > 0:
-                await asyncio.sleep(min(pause, timing.judged_every))
-                self._judge(one)
-                pause -= timing.judged_every
+                await asyncio.sleep(min(pause, timing.assessed_every))
+                self._assess(one)
+                pause -= timing.assessed_every
 
     async def _check(self, one: _CheckedBackend) -> bool:
         """Check once; tell whether the next check decides."""
@@ -206,9 +206,9 @@ class HealthChecks:
             one.history = one.history.after(outcome)
         return outcome is not None and one.history.in_doubt
 
-    def _judge(self, one: _CheckedBackend) -> None:
+    def _assess(self, one: _CheckedBackend) -> None:
         backend, now = one.probe.backend, asyncio.get_running_loop().time()
-        outcome = judge(one.history.outcome, self._inputs.traffic.answers(backend.name, now))
+        outcome = assess(one.history.outcome, self._inputs.traffic.answers(backend.name, now))
         if outcome is None:
             return
         before, one.health = one.health, health_after(one.health, outcome, self._inputs.clock())
@@ -218,7 +218,7 @@ class HealthChecks:
         if before is None or before.reason != outcome.reason:
             logger.log(
                 logging.INFO if outcome.healthy else logging.WARNING,
-                "remote backend judged",
+                "remote backend checked",
                 extra={
                     "backend": backend.name,
                     "host": str(backend.address),

@@ -67,7 +67,7 @@ class CheckHistory:
         return self.failures > 0 and self.outcome is not None and self.outcome.healthy
 
 
-def judge(check: CheckOutcome | None, traffic: Answers | None) -> CheckOutcome | None:
+def assess(check: CheckOutcome | None, traffic: Answers | None) -> CheckOutcome | None:
     """Judge a backend by what its checks say and how real requests ended. None while nothing is known.
 
     That requests fail is known from the requests; why is known from the check, if it failed too.

@@ -38,7 +38,7 @@ class Loads:
         self._totals: dict[str, Count] = {}
         self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
 
-    def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+    def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
         """Add a report of a client."""
         counts = self._streams.setdefault(stream, StreamCounts())
         new = counts.add_report(clusters, self._users, now)
@@ -50,7 +50,7 @@ class Loads:
                 self._recent[name].append((now, count))
         self._drop_old(now)
 
-    def ended(self, stream: LoadStream) -> None:
+    def stream_ended(self, stream: LoadStream) -> None:
         """End a stream: what it reported stays a while, for those who have not read it yet."""
         if stream in self._streams:
             self._ended.add(stream)

@@ -1,8 +1,8 @@
 """What one replica of the xDS server says of one route: the contract of its `/reports` stream.
 
-The stream is lines of JSON (`application/x-ndjson`), each a `RouteReport`, a `LoadReport` or a `ReplicaReport`. First
+The stream is lines of JSON (`application/x-ndjson`), each a `RouteReport`, a `LoadReport` or a `ServerReport`. First
 comes a report for each route there is, then one whenever something of it changed. A `LoadReport` comes whenever an
-Envoy reported its load. A `ReplicaReport` ends what is sent at the beginning; it comes again and again also when there
+Envoy reported its load. A `ServerReport` ends what is sent at the beginning; it comes again and again also when there
 is no news (`ReportTiming`).
 """
 
@@ -72,7 +72,7 @@ class RouteReport(ForeignValue):
         return written
 
 
-class ReplicaReport(ForeignValue):
+class ServerReport(ForeignValue):
     """How many Envoys are with this replica, whatever they serve, and which of them report no load."""
 
     envoys: int

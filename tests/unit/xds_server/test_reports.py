@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from controller.api.contract.reports import RemoteReport, ReplicaReport
+from controller.api.contract.reports import RemoteReport, ServerReport
 from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, a_route_with
 from xds_server.loads.loads import Loads
@@ -143,9 +143,9 @@ def test_which_envoys_report_no_load_is_said_of_the_replica():
     reports = Reports(
         Published(a=a_route()), Clients(holding(), holding(node_id="other"), holding(is_debug=True)), loads
     )
-    assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("gateway-1", "other"))
-    loads.heard(LoadStream("gateway-1", 1.0), (), 1.0)
-    assert reports.replica(1.0) == ReplicaReport(envoys=2, silent=("other",))
+    assert reports.replica(1.0) == ServerReport(envoys=2, silent=("gateway-1", "other"))
+    loads.report_received(LoadStream("gateway-1", 1.0), (), 1.0)
+    assert reports.replica(1.0) == ServerReport(envoys=2, silent=("other",))
 
 
 def test_each_remote_backend_that_is_checked_has_a_report_of_its_own():

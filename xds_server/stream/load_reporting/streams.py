@@ -34,23 +34,23 @@ _LONGEST_NAME = 256  # of a node, in logs and reports
 class LoadObserver(Protocol):
     """Who gets to know what clients report. It must not wait."""
 
-    def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+    def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
         """A client sent a report: nothing in the first message of one that was never asked. `now` is a steady clock's.
 
         What it says is said once: should it come back, with another stream, here or elsewhere, it says what is new.
         """
 
-    def ended(self, stream: LoadStream) -> None:
+    def stream_ended(self, stream: LoadStream) -> None:
         """A stream is over."""
 
 
 class Unobserved:
     """Reports that nobody wants to know of."""
 
-    def heard(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+    def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
         """Take no notice."""
 
-    def ended(self, stream: LoadStream) -> None:
+    def stream_ended(self, stream: LoadStream) -> None:
         """Take no notice."""
 
 
@@ -141,7 +141,7 @@ class LoadStreams:
         finally:
             self._open.discard(one)
             if one.stream is not None:
-                self._observer.ended(one.stream)
+                self._observer.stream_ended(one.stream)
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
@@ -157,7 +157,7 @@ class LoadStreams:
 
     def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:
-            self._observer.heard(stream, request.clusters, asyncio.get_running_loop().time())
+            self._observer.report_received(stream, request.clusters, asyncio.get_running_loop().time())
         except Exception:
             # A mistake of ours costs a report; a stream that ended would be there again in five seconds, and as wrong.
             log.exception("load report not taken", extra={"node": stream.node})

@@ -33,7 +33,7 @@ class DeltaSession(Session):
         if first or request.subscribe or request.unsubscribe:
             self._change_subscription(ledger, request, first)
         if first:
-            self._believe(ledger, request)
+            self._accept_claims(ledger, request)
         return self._advance(now)
 
     def _change_subscription(self, ledger: Ledger, request: DeltaRequest, first: bool) -> None:
@@ -53,7 +53,7 @@ class DeltaSession(Session):
         if not first:
             ledger.resend(name for name in request.subscribe if name in request.claimed)
 
-    def _believe(self, ledger: Ledger, request: DeltaRequest) -> None:
+    def _accept_claims(self, ledger: Ledger, request: DeltaRequest) -> None:
         """Believe the client what it has from an earlier stream (X39); claims subscribe to nothing."""
         for name, version in request.claimed.items():
             if ledger.wants(name):

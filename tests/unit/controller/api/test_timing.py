@@ -22,7 +22,7 @@ REAL = {
     "writes.words_of_one": (1, "nobody reads faster"),
     "writes.numbers_of_one": (RateLimit(1 / 15, 4), "as often as metrics are collected, after a few that go at once"),
     "writes.at_once": (8, "writes under way"),
-    "writes.kept_for_routes": (2, "what traffic waits for never stands behind what people read"),
+    "writes.reserved_for_routes": (2, "what traffic waits for never stands behind what people read"),
     "statuses.comes_back_within": (2, "a write comes back through the watch in milliseconds"),
     "statuses.first_rest": (1, "what failed once may well work now"),
     "statuses.longest_rest": (300, "what is refused for minutes will be refused for some more"),
@@ -34,7 +34,7 @@ REAL = {
     "events.update_every": (10, "a count is read by people"),
     "events.refill": (300, "client-go's: an object that told all it may has one more write in five minutes"),
     "events.first_retry": (2, "five attempts take half a minute"),
-    "reports.told_every": (0.5, "half of what lies between two reports of an Envoy"),
+    "reports.reported_every": (0.5, "half of what lies between two reports of an Envoy"),
     "reports.alive_within": (6, "a dozen signs of life are missing"),
     "reports.old_after": (3, "three reports of an Envoy are missing"),
     "reports.window": (10, "a rate is steady enough, and follows a burst"),
@@ -91,7 +91,7 @@ REAL = {
     "gateway.token_retry": (1, "the least that Envoy takes"),
     "checks.least_interval": (5, "the gateway's own checks are sooner; these are for the status"),
     "checks.in_doubt": (1, "the next check decides, so it comes soon"),
-    "checks.judged_every": (5, "a judgement of the traffic is no older than that"),
+    "checks.assessed_every": (5, "a judgement of the traffic is no older than that"),
     "checks.longest": (5, "whatever a check meets, it has ended by then"),
     "checks.connect": (2, "as long as Envoy's clusters wait"),
     "checks.first_token_pause": (10, "a token endpoint that fails is left alone for a while"),
@@ -149,11 +149,11 @@ T = Timing()
         (T.checks.connect, T.checks.longest, "a check that cannot connect says so before its time is up"),
         (T.checks.in_doubt, T.checks.least_interval, "a doubt is settled before the next turn"),
         (T.checks.first_token_pause, T.checks.longest_token_pause, "they grow"),
-        (T.checks.judged_every, T.reports.window, "a judgement looks at answers that the last one has seen, too"),
+        (T.checks.assessed_every, T.reports.window, "a judgement looks at answers that the last one has seen, too"),
         (T.streams.loads_every, T.reports.old_after, "a late report says something yet"),
-        (T.reports.told_every, T.streams.loads_every, "every report of an Envoy is told before the next"),
-        (T.reports.gathering, T.reports.told_every, "what is gathered is told in the same turn"),
-        (T.reports.told_every, T.reports.alive_within, "a replica that lives says so in time"),
+        (T.reports.reported_every, T.streams.loads_every, "every report of an Envoy is told before the next"),
+        (T.reports.gathering, T.reports.reported_every, "what is gathered is told in the same turn"),
+        (T.reports.reported_every, T.reports.alive_within, "a replica that lives says so in time"),
         (T.reports.longest_retry + T.reports.connect, T.reports.forget_after, "one try more before it is forgotten"),
         (T.reports.old_after, T.reports.window, "a rate is known before what it is of is old"),
         (T.statuses.first_rest, T.statuses.longest_rest_while_away, "they grow"),
@@ -197,4 +197,4 @@ def test_a_load_is_old_when_three_reports_are_missing():
 
 
 def test_within_the_writes_under_way_there_is_room_for_both():
-    assert 0 < Limits().kept_for_routes < Limits().at_once
+    assert 0 < Limits().reserved_for_routes < Limits().at_once

@@ -1,6 +1,6 @@
 """What several replicas of the xDS server say together."""
 
-from controller.api.contract.reports import ReplicaReport, RouteReport
+from controller.api.contract.reports import RouteReport, ServerReport
 from controller.api.contract.route import Route
 from controller.api.timing import REAL
 from controller.observe.proxies import Fleet, Programmed
@@ -97,17 +97,17 @@ def test_a_model_that_is_no_longer_served_is_forgotten():
 
 def test_a_replica_that_was_not_told_of_a_model_yet_will_serve_it_to_all_its_envoys():
     fleet = heard(one=said(None))
-    fleet.add_replica_report("one", ReplicaReport(envoys=2), 0)
+    fleet.add_replica_report("one", ServerReport(envoys=2), 0)
     report = report_of(fleet)
     assert (report.connected, report.programmed) == (2, 0)
 
 
 def test_envoys_that_change_from_one_replica_to_another_take_nothing_back():
     fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE))
-    assert fleet.add_replica_report("one", ReplicaReport(envoys=1), 100)
+    assert fleet.add_replica_report("one", ServerReport(envoys=1), 100)
     fleet.drop("one")
     assert report_of(fleet) is None
-    assert not fleet.add_replica_report("two", ReplicaReport(envoys=0), 102)
+    assert not fleet.add_replica_report("two", ServerReport(envoys=0), 102)
     assert report_of(fleet) is None
     fleet.add_report("two", said(ROUTE, 1, 1))
     assert report_of(fleet).programmed == 1
@@ -115,10 +115,10 @@ def test_envoys_that_change_from_one_replica_to_another_take_nothing_back():
 
 def test_envoys_that_go_and_do_not_come_back_are_gone():
     fleet = heard(one=said(ROUTE, 1, 1))
-    fleet.add_replica_report("one", ReplicaReport(envoys=1), 100)
+    fleet.add_replica_report("one", ServerReport(envoys=1), 100)
     fleet.add_report("one", said(ROUTE))
-    assert not fleet.add_replica_report("one", ReplicaReport(envoys=0), 102)
+    assert not fleet.add_replica_report("one", ServerReport(envoys=0), 102)
     assert report_of(fleet) is None
-    assert fleet.add_replica_report("one", ReplicaReport(envoys=0), 100 + REAL.reports.envoys_away)
+    assert fleet.add_replica_report("one", ServerReport(envoys=0), 100 + REAL.reports.envoys_away)
     assert report_of(fleet).connected == 0
-    assert fleet.add_replica_report("one", ReplicaReport(envoys=1), 120)
+    assert fleet.add_replica_report("one", ServerReport(envoys=1), 120)

@@ -7,7 +7,7 @@ import pytest
 from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.reports import Count, LoadReport, RemoteReport, RouteReport
 from controller.api.schema.values import parse
-from controller.observe.proxies import Fleet, ProxyFacts, ReplicaFacts
+from controller.observe.proxies import Fleet, ProxyFacts, ServerFacts
 from controller.store.objects import ObjectRef
 from tests.support.routes import a_remote, a_route
 
@@ -50,7 +50,7 @@ OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
     ],
 )
 def test_who_finds_it_healthy_is_right_and_nothing_is_said_while_somebody_may(reports, expected):
-    facts = ProxyFacts(tuple(ReplicaFacts(report, envoys=1) for report in reports))
+    facts = ProxyFacts(tuple(ServerFacts(report, envoys=1) for report in reports))
     assert facts.health_of(REMOTE) == expected
 
 

@@ -192,7 +192,7 @@ async def test_a_model_that_breaks_when_its_turn_to_write_comes_gives_it_to_the_
     names = [f"m{number}" for number in range(4)]
     objects = stored(*(one for name in names for one in (a_model(name), a_service(name).port(80))))
     store, proxies = MemoryStore(objects), Breaking()
-    limits = Limits(others=RateLimit(1, 1), at_once=2, kept_for_routes=1)
+    limits = Limits(others=RateLimit(1, 1), at_once=2, reserved_for_routes=1)
     async with controlled(store, proxies=proxies, ports=AllocatedPorts(), limits=limits) as running:
         for name in names:
             store.put(a_model(name).paused().stored(version="9", status=store[a_model(name).ref].status))

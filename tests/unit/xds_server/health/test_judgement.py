@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, health_after, judge
+from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, assess, health_after
 from xds_server.health.outcome import CheckOutcome
 from xds_server.loads.loads import Answers
 
@@ -60,39 +60,39 @@ def test_a_backend_that_changed_is_what_it_was_until_its_first_check_which_count
 
 
 def test_nothing_is_judged_without_anything_known():
-    assert judge(None, None) is None
-    assert judge(None, Answers(0, 0)) is None
+    assert assess(None, None) is None
+    assert assess(None, Answers(0, 0)) is None
     assert NO_TRAFFIC.answers("backend/x", 0.0) is None
 
 
 @pytest.mark.parametrize("traffic", [None, Answers(0, 0), Answers(0, 4)], ids=["unknown", "none", "too little"])
 def test_without_traffic_the_check_is_right_and_says_whose_view_it_is(traffic):
-    assert judge(BAD, traffic) == CheckOutcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
-    assert judge(GOOD, traffic) == CheckOutcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
+    assert assess(BAD, traffic) == CheckOutcome(False, "ErrorAnswer", f"seen from the xDS server: {BAD.message}")
+    assert assess(GOOD, traffic) == CheckOutcome(True, "Answering", f"seen from the xDS server: {GOOD.message}")
 
 
 def test_requests_that_are_answered_are_right_whatever_the_check_says():
-    assert judge(GONE, Answers(1, 36)) == CheckOutcome(
+    assert assess(GONE, Answers(1, 36)) == CheckOutcome(
         True, "Answering", f"requests are answered, though seen from the xDS server: {GONE.message}"
     )
     for check in (None, GOOD):
-        assert judge(check, Answers(1, 0)) == CheckOutcome(True, "Answering", "requests are answered")
+        assert assess(check, Answers(1, 0)) == CheckOutcome(True, "Answering", "requests are answered")
 
 
 @pytest.mark.parametrize("check", [None, GOOD])
 def test_requests_that_all_fail_are_right_whatever_good_the_check_says(check):
-    assert judge(check, Answers(0, 37)) == CheckOutcome(
+    assert assess(check, Answers(0, 37)) == CheckOutcome(
         False, "ErrorAnswers", "none of the last 37 requests was answered: 5xx or no answer"
     )
 
 
 def test_of_requests_that_all_fail_the_check_says_why():
-    assert judge(BAD, Answers(0, 37)) == judge(BAD, None)
+    assert assess(BAD, Answers(0, 37)) == assess(BAD, None)
 
 
 @given(st.sampled_from([None, GOOD, BAD]), st.integers(0, 9), st.integers(0, 9))
 def test_who_was_answered_lately_is_healthy(check, succeeded, failed):
-    outcome = judge(check, Answers(succeeded, failed))
+    outcome = assess(check, Answers(succeeded, failed))
     if succeeded:
         assert outcome.healthy
     elif failed >= 5:
@@ -105,8 +105,8 @@ def test_what_is_told_stays_while_it_is_the_same():
 
 
 def test_a_number_alone_is_nothing_new():
-    first = health_after(None, judge(None, Answers(0, 37)), NOW)
-    assert health_after(first, judge(None, Answers(0, 41)), NOW + timedelta(seconds=5)) is first
+    first = health_after(None, assess(None, Answers(0, 37)), NOW)
+    assert health_after(first, assess(None, Answers(0, 41)), NOW + timedelta(seconds=5)) is first
 
 
 def test_another_reason_is_told_with_the_time_since_when_it_is_down():

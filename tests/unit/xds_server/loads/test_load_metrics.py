@@ -20,7 +20,7 @@ class Asked:
         LoadMetrics(self.registry, self.loads, lambda: self.now, lambda: self.connected)
 
     def heard(self, *clusters, at=1.0):
-        self.loads.heard(LoadStream("one", 1.0), clusters, at)
+        self.loads.report_received(LoadStream("one", 1.0), clusters, at)
 
     def value(self, name, side="local", **labels):
         return self.registry.get_sample_value(name, {"namespace": "default", "name": "a", "side": side, **labels})
