@@ -63,7 +63,7 @@ def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
     )
 
 
-Observer = Callable[[frozenset[ObjectRef] | None], None]
+OnReports = Callable[[frozenset[ObjectRef] | None], None]
 
 # What ends a stream before its time: the connection, or words that are no reports.
 _FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError)
@@ -75,7 +75,7 @@ class Feed:
     `observer` is told which models something changed for, None for all of them; it must not wait.
     """
 
-    def __init__(self, fleet: Fleet, observer: Observer, timing: ReportTiming = REAL.reports) -> None:
+    def __init__(self, fleet: Fleet, observer: OnReports, timing: ReportTiming = REAL.reports) -> None:
         self._fleet = fleet
         self._observer = observer
         self._timing = timing

@@ -31,7 +31,7 @@ LRS = "envoy.service.load_stats.v3.LoadReportingService"
 _LONGEST_NAME = 256  # of a node, in logs and reports
 
 
-class LoadObserver(Protocol):
+class LoadReceiver(Protocol):
     """Who gets to know what clients report. It must not wait."""
 
     def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
@@ -100,7 +100,7 @@ class LoadStreams:
     `interval` are the seconds between two reports of a client.
     """
 
-    def __init__(self, observer: LoadObserver, trusts: Callable[[Node], bool], interval: float) -> None:
+    def __init__(self, observer: LoadReceiver, trusts: Callable[[Node], bool], interval: float) -> None:
         self._observer = observer
         self._trusts = trusts
         self._interval = interval

@@ -99,7 +99,7 @@ class ClientEvent:
     keys: frozenset[ResourceKey] = frozenset()
 
 
-Observer = Callable[[ClientEvent], None]
+OnClientEvent = Callable[[ClientEvent], None]
 
 
 def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
@@ -149,7 +149,7 @@ class StreamMetrics:
 class ClientTelemetry:
     """Says what happens to clients: to an observer, in the log, and as metrics."""
 
-    def __init__(self, observer: Observer, registry: CollectorRegistry) -> None:
+    def __init__(self, observer: OnClientEvent, registry: CollectorRegistry) -> None:
         self._observer = observer
         self._metrics = StreamMetrics(registry)
 

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey, Snapshot
-from xds_server.stream.load_reporting.streams import LoadObserver, LoadStreams, Unobserved
+from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
 from xds_server.stream.server import reflection, services
-from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, Observer
+from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent
 from xds_server.stream.server.sessions import Sessions
 
 OPTIONS = (
@@ -46,9 +46,9 @@ class XdsServer:
     def __init__(
         self,
         node_token: str,
-        observer: Observer,
+        observer: OnClientEvent,
         registry: CollectorRegistry | None = None,
-        loads: LoadObserver | None = None,
+        loads: LoadReceiver | None = None,
         timing: StreamTiming = REAL.streams,
     ) -> None:
         self._timing = timing
