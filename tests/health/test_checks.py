@@ -292,5 +292,5 @@ async def test_what_changes_is_logged_with_its_reason(caplog):
         one.serve(A, over(1))
         await one.found(A, over(1), "NameNotResolved")
     (record,) = caplog.records
-    assert (record.message, record.levelname, record.reason) == ("remote backend judged", "WARNING", "NameNotResolved")
+    assert (record.message, record.levelname, record.reason) == ("remote backend checked", "WARNING", "NameNotResolved")
     assert record.host == "remote.example:1"
