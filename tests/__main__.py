@@ -6,6 +6,7 @@ What can stand company runs first, spread over several processes file by file. W
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -16,12 +17,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 import click
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, children_of
 from tests.support.progress import Record, clock, read_records, suite_of
 from tests.tools import binaries
 
@@ -133,10 +135,22 @@ def _run_all(
         print(f"\nlane {lane.name}: {' '.join(lane.options)} (seed {order.seed})", flush=True)
         began = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
-        code = subprocess.Popen(command, cwd=ROOT, env=os.environ | order.environment).wait()
+        # What is written to no certain place is gone with the folder, also if its program is killed.
+        environment = os.environ | order.environment | {"TMPDIR": str(folder)}
+        with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:
+            signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
+            code = pytest.wait()
         yield Run(lane, code, time.monotonic() - began, read_records(record))
         if interrupted.is_set():
             return
+
+
+def _interrupt(pytest: subprocess.Popen[bytes], interrupted: Event, *_: object) -> None:
+    """Pass on to every process of a lane what a terminal would have sent to it on Ctrl-C."""
+    interrupted.set()
+    with contextlib.suppress(OSError):  # It may have ended just now.
+        for process in (*children_of(pytest.pid), pytest.pid):
+            os.kill(process, signal.SIGINT)
 
 
 def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:

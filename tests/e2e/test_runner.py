@@ -115,14 +115,26 @@ async def test_no_test_at_all_is_not_passed(start: Callable[..., Child]) -> None
     assert "\nNO TESTS: " in said
 
 
-async def test_ctrl_c_leaves_no_process_and_no_file(start: Callable[..., Child], tmp_path: Path) -> None:
+def ctrl_c(runner: Child) -> None:
+    os.killpg(runner.pid, signal.SIGINT)
+
+
+def asked_to_end(runner: Child) -> None:
+    """As by a service manager, or `timeout`: the runner alone."""
+    os.kill(runner.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("end", [ctrl_c, asked_to_end])
+async def test_a_run_that_is_ended_leaves_no_process_and_no_file(
+    start: Callable[..., Child], tmp_path: Path, end: Callable[[Child], None]
+) -> None:
     begun, left = tmp_path / "begun", tmp_path / "left"
     runner = start(LASTING.format(begun=begun, left=left))
     await until(lambda: not runner.alive or (begun.exists() and begun.read_text()), "the test has begun", within=120)
     assert runner.alive, runner.last_words()
     assert processes_of(Path(begun.read_text()))
 
-    os.killpg(runner.pid, signal.SIGINT)
+    end(runner)
     code, said = await ended(runner)
 
     assert code == 2, said

@@ -12,7 +12,7 @@ import yaml
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from controller.gateway.process import envoy_binary
 from tests.support.http import plain_http
-from tests.support.processes import Child, file_name
+from tests.support.processes import Child, ProcessEndedError, file_name
 from tests.support.waiting import until
 
 ANY_PORT = HostPort("127.0.0.1", 0)
@@ -81,9 +81,13 @@ class Envoy:
         self._admin = plain_http(base_url=f"http://{self._admin_address.read_text().strip()}", timeout=60)
 
     async def stop(self) -> None:
+        """End it. Raises ProcessEndedError if it had ended already, and nobody killed it: no test overlooks a crash."""
         if self._admin is not None:
             await self._admin.aclose()
+        crashed = self.process.ended_by_itself
         self.process.kill()
+        if crashed:
+            raise ProcessEndedError(f"envoy ended on its own; its last words:\n{self.process.last_words()}")
 
     async def stats(self, pattern: str = "") -> Mapping[str, int]:
         """Counters and gauges whose names match a regular expression, those never touched included."""

@@ -119,6 +119,11 @@ class Child:
             return False
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether it ended, and neither `kill`, `terminate` nor `stop` has seen to it."""
+        return self._process.returncode is None and not self.alive
+
     def check(self) -> None:
         """Raise ProcessEndedError if it ended."""
         if not self.alive:
@@ -207,11 +212,11 @@ def adopting_orphans() -> Iterator[None]:
     prctl(2), PR_SET_CHILD_SUBREAPER. For a program whose other children have ended when the block does.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    before = _children()
+    before = children_of()
     try:
         yield
     finally:
-        for orphan in _children() - before:
+        for orphan in children_of() - before:
             os.kill(orphan, signal.SIGKILL)
             os.waitpid(orphan, 0)
 
@@ -232,5 +237,7 @@ def file_name(name: str) -> str:
     return name.replace("/", "-").replace(" ", "-").replace(":", "")
 
 
-def _children() -> frozenset[int]:
-    return frozenset(map(int, Path("/proc/thread-self/children").read_text().split()))
+def children_of(process: int | None = None) -> frozenset[int]:
+    """Return the ids of what a process started: what its main thread did, or without one what this thread did."""
+    thread = f"{process}/task/{process}" if process else "thread-self"
+    return frozenset(map(int, Path(f"/proc/{thread}/children").read_text().split()))
