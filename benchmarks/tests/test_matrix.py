@@ -69,14 +69,14 @@ def test_a_promise_that_is_kept_has_no_breach() -> None:
             "33 of 32 clients' requests failed",
         ),
         (
-            replace(GOOD, failed={"truncated": 2}, failed_lasting=2, p99_failed=1.0, notice=Notice(2.0, 4.0, 1)),
+            replace(GOOD, failed={"truncated": 2}, failed_lasting=2, p99_failed=1.0, notice=Notice(2.0, 4.0, 2, 1)),
             replace(FAILING, once_each=True),
             "1 failed that were sent when the health checks had found it",
         ),
         (
-            replace(GOOD, notice=Notice(4.5, 4.0), control=Control(slowest=0.4)),
+            replace(GOOD, notice=Notice(3.0, 4.0, 7)),
             replace(FAILING, once_each=True),
-            "the health checks took 4.5 s",
+            "found ill after 7 checks",
         ),
         (
             replace(GOOD, failed={"truncated": 500}, failed_lasting=500, p99_failed=3.1, remote=250, control=SLOW),
@@ -121,7 +121,7 @@ def test_each_breach_is_said_in_words(outcome: Outcome, promise: Promise, words:
             replace(
                 GOOD,
                 **{"failed": {"truncated": 64}, "failed_lasting": 64, "p99_failed": 1.0},
-                **{"notice": Notice(4.5, 4.0), "control": SLOW},
+                **{"notice": Notice(4.5, 4.0, 6), "control": SLOW},
             ),
             replace(FAILING, once_each=True),
         ),

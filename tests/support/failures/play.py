@@ -85,7 +85,7 @@ class _Play:
     def __init__(
         self, site: Site, parts: Sequence[Part], models: tuple[Model, ...], control: Model, size: Size
     ) -> None:
-        self._site, self._parts = site, parts
+        self._site, self._parts, self._of_control = site, parts, control
         self._case = case = parts[0].cell.case
         self._size = size = size.crowded if case.in_crowds else size
         for one in site.everyone:
@@ -127,11 +127,13 @@ class _Play:
             stretch = replace(stretch, begun=_now())
             async with case.trouble(self._scene):
                 before = await self._sent_again()
+                checks = await self._checks_of_control()
                 stretch = replace(stretch, there=_now())
                 noticing = asyncio.create_task(self._noticed())
                 try:
                     await self._more(int(requests * (1 - _BEFORE - _AFTER)))
-                    stretch = replace(stretch, noticed=await noticing, ending=_now())
+                    noticed, then = await noticing
+                    stretch = replace(stretch, noticed=noticed, checks=then - checks, ending=_now())
                     after = await self._sent_again()
                     self._again = [now - then for then, now in zip(before, after, strict=True)]
                 finally:
@@ -161,12 +163,18 @@ class _Play:
         ]
         return [sum(of_one.values()) for of_one in await asyncio.gather(*stats)]
 
-    async def _noticed(self) -> float:
-        """Wait until the health checks have found it, if they are to; return when, 0 if not."""
+    async def _noticed(self) -> tuple[float, int]:
+        """Wait until the health checks have found it, if they are to.
+
+        Return when, 0 if not, and how often the server of the control had been checked by then.
+        """
         if self._case.noticed is None:
-            return 0.0
+            return 0.0, await self._checks_of_control()
         await found_ill(self._scene, self._case.noticed(self._site))
-        return _now()
+        return _now(), await self._checks_of_control()
+
+    async def _checks_of_control(self) -> int:
+        return await self._site.plane.envoy.stat(f"cluster.{self._of_control.local_cluster}.health_check.attempt")
 
     async def _checks_until_back(self, model: Model) -> int:
         """Wait until Envoy finds all replicas well, or one that goes by its first check would have.
@@ -239,7 +247,8 @@ class _Play:
         if self._case.noticed is None or stretch.cut:
             return Notice()
         later = (one for one in report.samples if stretch.noticed < one.start)
-        return Notice(stretch.noticed - stretch.there, self._case.patience, sum(bool(one.error) for one in later))
+        failed_later = sum(bool(one.error) for one in later)
+        return Notice(stretch.noticed - stretch.there, self._case.patience, stretch.checks, failed_later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,17 +260,19 @@ class Stretch:
     noticed: float = 0.0
     ending: float = 0.0
     over: float = 0.0
+    checks: int = 0
+    """How often the server of the control was checked from `there` to `noticed`."""
     cut: bool = False
 
     def since(self, begin: float) -> Stretch:
         """The same by a clock that was 0 then."""
-        return Stretch(
-            self.begun - begin,
-            self.there - begin,
-            self.noticed - begin,
-            self.ending - begin,
-            self.over - begin,
-            self.cut,
+        return replace(
+            self,
+            begun=self.begun - begin,
+            there=self.there - begin,
+            noticed=self.noticed - begin,
+            ending=self.ending - begin,
+            over=self.over - begin,
         )
 
     def met(self, request: Sample) -> bool:
