@@ -31,7 +31,8 @@ from controller.store.directory.files import (
 )
 from controller.store.directory.folder import Folder
 from controller.store.directory.objects import ApplyRequest, Creation, ObjectTable
-from controller.store.directory.state import StateWriter, StoreState, load_state
+from controller.store.directory.state import StoreState
+from controller.store.directory.state_file import StateWriter, load_state
 from controller.store.manifest.manifest import Problem
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import FIELD_MANAGER, UNCONDITIONAL, Precondition, UnavailableError

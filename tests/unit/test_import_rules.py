@@ -1,0 +1,65 @@
+"""What `.importlinter` cannot see: what is pure calls no clock and opens nothing, and no test imports a benchmark.
+
+A module may import `datetime` for its values, and `open` needs no import.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+from tests.support.processes import ROOT
+
+CLOCKS = {"now", "today", "utcnow"}
+DEVICES = {"input", "open", "print"}
+
+
+def pure_files() -> Iterator[Path]:
+    """Find the files of the modules that the import rules call pure."""
+    rules = ConfigParser()
+    rules.read(ROOT / ".importlinter")
+    for module in rules["importlinter:contract:pure"]["source_modules"].split():
+        place = ROOT / module.replace(".", "/")
+        yield from sorted(place.rglob("*.py")) if place.is_dir() else (place.with_suffix(".py"),)
+
+
+def impure_calls(source: str) -> Iterator[str]:
+    """Find calls that ask a clock or do I/O, by line."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name)) if name in CLOCKS:
+                yield f"{node.lineno}: {name}"
+            case ast.Call(func=ast.Name(id=name)) if name in DEVICES:
+                yield f"{node.lineno}: {name}"
+
+
+def test_what_is_pure_asks_no_clock_and_opens_nothing() -> None:
+    files = list(pure_files())
+    assert ROOT / "xds_server/stream/protocol/ledger.py" in files
+    found = {str(file.relative_to(ROOT)): list(impure_calls(file.read_text())) for file in files}
+    assert {file: calls for file, calls in found.items() if calls} == {}
+
+
+def test_a_clock_and_a_file_are_found() -> None:
+    assert list(impure_calls("at = datetime.now(UTC)\nwith open(path) as file:\n    pass\n")) == ["1: now", "2: open"]
+
+
+def test_no_test_imports_a_benchmark() -> None:
+    imported = {
+        str(file.relative_to(ROOT)): modules
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        if (modules := [name for name in imported_modules(file.read_text()) if name.split(".")[0] == "benchmarks"])
+    }
+    assert imported == {}
+
+
+def imported_modules(source: str) -> Iterator[str]:
+    """Name the modules that are imported, wherever in a module."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module=str(name)):
+                yield name
+            case ast.Import(names=aliases):
+                yield from (alias.name for alias in aliases)
