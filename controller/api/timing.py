@@ -2,7 +2,7 @@
 
 `Timing()` has the real ones, in seconds. A program is given one when it starts and hands each part to who needs it.
 Nobody who runs the product sets them; a test of an order of events gives short ones. What a user may set (an interval
-of a health check, `restoreAfter`) is a field of the object, and no part of this.
+of a health check, `recoverAfter`) is a field of the object, and no part of this.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 * `failures`, `demo`: what can fail, as a table with what is promised; the demo as a process.
 * `load`: the load generator, and production traces to replay.
 * `kube`, `protocol`: a real API server with our programs in it; an xDS client without an Envoy.
-* `objects`, `manifests`, `e2e_manifests`, `chat`, `routes`, `resources`, `store`, `reader`, `world`, `loads`,
+* `objects`, `manifests`, `e2e_manifests`, `chat`, `routes`, `resources`, `store`, `reader`, `indexed`, `loads`,
   `proxies`, `controlled`, `measured`, `betterproto`: builders of what a test states, and readers of what came of it.
 * `progress`: how far a run of the tests is.
 """

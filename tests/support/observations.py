@@ -12,9 +12,9 @@ from controller.plan.plan import plan
 from controller.signals.load_reports import NO_LOAD, Load, RequestsInFlight
 from controller.signals.source import Sampler
 from controller.store.objects import ObjectRef
+from tests.support.indexed import index_of
 from tests.support.objects import AModel
 from tests.support.proxies import AllProgrammed
-from tests.support.world import index_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

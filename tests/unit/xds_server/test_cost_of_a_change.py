@@ -19,7 +19,7 @@ FEW, MANY = 10, 400
 REPLICAS = ready("10.0.0.1", "10.0.0.2")
 
 
-class World:
+class Published:
     """Some models, and one Envoy that has them all."""
 
     def __init__(self, models):
@@ -67,19 +67,19 @@ def steps(do):
 
 
 CHANGES = {
-    "a new split": lambda world: world.change(3, *world.resources(3, away=40)),
-    "a replica less": lambda world: world.change(3, *world.resources(3, away=30, replicas=REPLICAS[1:])),
-    "a model that goes": lambda world: world.change(3),
-    "a model that comes": lambda world: world.change(5000, *world.resources(5000)),
+    "a new split": lambda published: published.change(3, *published.resources(3, away=40)),
+    "a replica less": lambda published: published.change(3, *published.resources(3, away=30, replicas=REPLICAS[1:])),
+    "a model that goes": lambda published: published.change(3),
+    "a model that comes": lambda published: published.change(5000, *published.resources(5000)),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_takes_as_many_steps_with_many_models_as_with_few(change):
-    few, many = World(FEW), World(MANY)
-    for world in (few, many):
-        change(world)  # what is made once, such as how a class is written, is made
-        world.change(3, *world.resources(3))
-        world.change(5000)
-    at_few, at_many = (steps(lambda world=world: change(world)) for world in (few, many))
+    few, many = Published(FEW), Published(MANY)
+    for published in (few, many):
+        change(published)  # what is made once, such as how a class is written, is made
+        published.change(3, *published.resources(3))
+        published.change(5000)
+    at_few, at_many = (steps(lambda published=published: change(published)) for published in (few, many))
     assert at_many <= 1.1 * at_few + 50, f"{at_few} steps with {FEW} models, {at_many} with {MANY}"

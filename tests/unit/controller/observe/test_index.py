@@ -2,8 +2,8 @@
 
 from controller.observe.index import ObjectIndex
 from controller.store.protocol import Batch
+from tests.support.indexed import index_of
 from tests.support.objects import a_deployment, a_model, a_service, a_slice
-from tests.support.world import index_of
 
 MODEL = a_model().ref
 

@@ -10,8 +10,8 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
 from controller.observe.references import front_of_route, resolve
 from controller.store.objects import ObjectRef
+from tests.support.indexed import index_of
 from tests.support.objects import a_deployment, a_model, a_service, a_slice
-from tests.support.world import index_of
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example"})
 

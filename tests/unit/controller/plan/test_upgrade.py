@@ -18,9 +18,9 @@ from controller.plan.plan import plan
 from controller.plan.transitions import transitions, urgency
 from controller.runtime.budget import Urgency
 from controller.store.objects import ObjectRef, StoredObject
+from tests.support.indexed import index_of
 from tests.support.objects import a_slice
 from tests.support.proxies import AllProgrammed
-from tests.support.world import index_of
 
 RECORDED = yaml.safe_load((Path(__file__).parent / "recorded/objects-before-kinds.yaml").read_text())
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A `ObjectIndex` that holds given objects."""
+"""An `ObjectIndex` that holds given objects."""
 
 from controller.observe.index import ObjectIndex
 from controller.store.protocol import Batch
@@ -6,6 +6,6 @@ from tests.support.objects import KubeObject
 
 
 def index_of(*objects: KubeObject) -> ObjectIndex:
-    world = ObjectIndex()
-    world.apply(Batch(changed=tuple(one.stored() for one in objects), complete=True))
-    return world
+    index = ObjectIndex()
+    index.apply(Batch(changed=tuple(one.stored() for one in objects), complete=True))
+    return index
