@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -29,7 +29,8 @@ class Rate:
 class Load:
     """All requests of a model through every Envoy: in flight at its replicas, and the rates of both sides.
 
-    A side is Unknown when nothing of it was counted for long enough, or when it cannot be told from other models'.
+    `remote` is the sum of all its remote backends. A side is Unknown when nothing of it was counted for long enough, or
+    when it cannot be told from other models'.
     """
 
     in_flight: int
@@ -68,6 +69,7 @@ class RequestsInFlight:
         return Known(Decimal(load.value.in_flight), load.at) if isinstance(load, Known) else load
 
 
+_LOCAL = "local"
 _ZERO = Count()
 _SHARED = "its requests to the remote backend cannot be told from those of other models, which are sent there directly"
 
@@ -97,6 +99,8 @@ class _Node:
     streams: dict[float, _Stream] = field(default_factory=dict)
     increments: deque[_Increment] = field(default_factory=deque)
     newest: _Stream = field(default_factory=_Stream)
+    remotes: dict[str, set[str]] = field(default_factory=dict)
+    """The counts of remote backends that it ever reported, by the route whose they are."""
 
     def reported_at(self) -> datetime:
         assert self.newest.at is not None, "a node is known by what it said"
@@ -128,6 +132,10 @@ class FleetLoads:
             for name, count in report.counts.items()
             if count is not None and (is_new or stream.counts.get(name, _ZERO) is not None)
         }
+        for name in report.counts.keys() - stream.counts.keys():
+            route, _, side = name.rpartition("/")
+            if side != _LOCAL:
+                node.remotes.setdefault(route, set()).add(name)
         seconds = report.seconds - stream.seconds
         stream.counts.update(report.counts)
         stream.seconds, stream.at = report.seconds, at
@@ -153,7 +161,7 @@ class FleetLoads:
         for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
             return Unknown(f"Envoy {silent} reports no load")
         key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
-        local, remote = (f"{key}/{side}" for side in ("local", REMOTE))
+        local = f"{key}/{_LOCAL}"
         if not fresh:
             return Unknown("no Envoy reports load")
         for name, node in sorted(fresh.items()):
@@ -162,7 +170,8 @@ class FleetLoads:
         nodes = fresh.values()
         flying = sum((node.newest.counts[local] or _ZERO).in_flight for node in nodes)
         since = now - window
-        load = Load(in_flight=flying, local=_rate(local, nodes, since), remote=_rate(remote, nodes, since))
+        remotes = {f"{key}/{REMOTE}"}.union(*(node.remotes.get(str(key), ()) for node in nodes))
+        load = Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since))
         return Known(load, min(node.reported_at() for node in nodes))
 
     def _forget_old(self, node: _Node, now: datetime) -> None:
@@ -182,16 +191,17 @@ def _difference(count: Count, before: Count) -> Count:
     return count if reset else Count(*(now - then for now, then in zip(count, before, strict=True)))
 
 
-def _rate(name: str, nodes: Iterable[_Node], since: datetime) -> Rate | Unknown:
-    """Add up the rates through all Envoys, each over what it reported since a moment."""
+def _rate(names: Collection[str], nodes: Iterable[_Node], since: datetime) -> Rate | Unknown:
+    """Add up the rates of these counts through all Envoys, each over what it reported since a moment."""
     issued = failed = 0.0
     for node in nodes:
-        if node.newest.counts.get(name, _ZERO) is None:
+        if any(node.newest.counts.get(name, _ZERO) is None for name in names):
             return Unknown(_SHARED)
         increments = [one for one in node.increments if one.at >= since]
         seconds = sum(one.seconds for one in increments)
         if not seconds:
             return Unknown("the rate of requests is not known yet")
-        issued += sum(one.added.get(name, _ZERO).issued for one in increments) / seconds
-        failed += sum(one.added.get(name, _ZERO).failed for one in increments) / seconds
+        added = [one.added.get(name, _ZERO) for one in increments for name in names]
+        issued += sum(count.issued for count in added) / seconds
+        failed += sum(count.failed for count in added) / seconds
     return Rate(issued, failed)

@@ -80,6 +80,20 @@ def test_envoys_add_up():
     assert told.value(1) == Load(in_flight=3, local=Rate(3.0, 0.0), remote=Rate(0.0, 0.0))
 
 
+def test_remote_backends_add_up():
+    first, second = (
+        {
+            "model/default/a/local": Count(),
+            "model/default/a/remote": Count(issued, issued, 0, 0),
+            "model/default/a/second": Count(5 * issued, 0, issued, 0),
+            "model/default/b/second": Count(1000 * issued, 0, 0, 0),
+        }
+        for issued in (10, 20)
+    )
+    told = Told().hear(1, counts=first).hear(2, counts=second)
+    assert told.value(2).remote == Rate(60.0, 10.0)
+
+
 def test_an_envoy_that_is_connected_and_says_nothing_makes_the_sum_unknown():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["two"])
