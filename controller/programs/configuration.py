@@ -10,8 +10,7 @@ from pydantic.alias_generators import to_camel
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
-from controller.store.manifest.manifest import parse_yaml
-from controller.store.manifest.nodes import ManifestError
+from controller.store.manifest.manifest import parse_manifests
 
 
 class ConfigurationFileError(Exception):
@@ -37,11 +36,12 @@ def load_configuration(path: Path | None, overrides: Mapping[str, object]) -> Co
 def read_configuration(path: Path) -> Configuration:
     """Read one document of YAML or JSON; an empty file configures nothing. Raises ConfigurationFileError."""
     try:
-        documents = parse_yaml(path.read_text(encoding="utf-8"))
-    except ManifestError as error:
-        raise ConfigurationFileError(f"{path}:{error.line}: {error.message}") from error
+        parsed = parse_manifests(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationFileError(f"{path}: {error}") from error
+    if parsed.faults:
+        raise ConfigurationFileError("\n".join(f"{path}:{one.line}: {one.message}" for one in parsed.faults))
+    documents = parsed.documents
     if not documents:
         return Configuration()
     document, *more = documents

@@ -123,6 +123,9 @@ class AService(KubeObject):
         port = {"name": name, "port": number, "targetPort": target, **more}
         return self._adding({key: value for key, value in port.items() if value}, "spec", "ports")
 
+    def headless(self) -> Self:
+        return self._with("None", "spec", "clusterIP")
+
     def selecting(self, **labels: str) -> Self:
         return self._with(labels, "spec", "selector")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -15,7 +16,24 @@ SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 
 
-class ObjectMeta(ForeignValue):
+class KubernetesValue(ForeignValue):
+    """A part of what Kubernetes defines in Go, where what is empty is absent (`omitempty`): `""` and 0, as null."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zero_is_absent(cls, given: Any) -> Any:
+        """Leave out zero values where there is a default. What is required keeps them, and the words for them."""
+        if not isinstance(given, Mapping) or not ("" in given.values() or 0 in given.values()):
+            return given
+        required = {field.alias for field in cls.model_fields.values() if field.is_required()}
+        return {name: value for name, value in given.items() if name in required or not _is_zero(value)}
+
+
+def _is_zero(value: object) -> bool:
+    return value == "" or (value == 0 and not isinstance(value, bool))
+
+
+class ObjectMeta(KubernetesValue):
     """Name, labels and annotations."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -24,7 +42,7 @@ class ObjectMeta(ForeignValue):
     annotations: dict[str, str] = {}
 
 
-class ServicePort(ForeignValue):
+class ServicePort(KubernetesValue):
     """One port of a Service. An absent `targetPort` is the port itself."""
 
     name: str = ""
@@ -34,21 +52,35 @@ class ServicePort(ForeignValue):
     node_port: Port | None = None
 
 
-class ServiceSpec(ForeignValue):
+class ServiceSpec(KubernetesValue):
     """The ports of a Service, and which pods are behind it; without a selector its endpoints are written by others."""
 
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = {}
+    type: str = "ClusterIP"
+    cluster_ip: Annotated[str, Field(alias="clusterIP")] = ""
+
+    @property
+    def needs_ports(self) -> bool:
+        """Whether there is no such Service without ports (`ValidateService` of the API server)."""
+        return self.type != "ExternalName" and self.cluster_ip != "None"
 
 
-class Service(ForeignValue):
+class Service(KubernetesValue):
     """A `v1` Service."""
 
     metadata: ObjectMeta
     spec: ServiceSpec = ServiceSpec()
 
+    @model_validator(mode="after")
+    def _has_ports(self) -> Self:
+        """Refuse the beginning of a Service, as a file that was cut short has it."""
+        if not self.spec.ports and self.spec.needs_ports:
+            raise FieldFaultError(("spec", "ports"), "is required")
+        return self
 
-class EndpointConditions(ForeignValue):
+
+class EndpointConditions(KubernetesValue):
     """Whether an endpoint may be used. Absent `ready` means ready (API reference, EndpointConditions)."""
 
     ready: Flag | None = None
@@ -56,7 +88,7 @@ class EndpointConditions(ForeignValue):
     terminating: Flag | None = None
 
 
-class Endpoint(ForeignValue):
+class Endpoint(KubernetesValue):
     """One pod behind a Service. Only the first address is used, as the API reference asks for."""
 
     addresses: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -73,20 +105,27 @@ class Endpoint(ForeignValue):
         return not self.conditions.terminating
 
 
-class EndpointPort(ForeignValue):
+class EndpointPort(KubernetesValue):
     """One port of all endpoints of a slice, named as the Service's port is."""
 
     name: str | None = None
     port: Port | None = None
 
 
-class EndpointSlice(ForeignValue):
-    """A `discovery.k8s.io/v1` EndpointSlice."""
+class EndpointSlice(KubernetesValue):
+    """A `discovery.k8s.io/v1` EndpointSlice. What says no `endpoints`, not even null, is only the beginning of one."""
 
     metadata: ObjectMeta
     address_type: Literal["IPv4", "IPv6", "FQDN"]
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[Endpoint, ...]
     ports: tuple[EndpointPort, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_none_of_them(cls, given: Any) -> Any:
+        return (
+            {**given, "endpoints": ()} if isinstance(given, Mapping) and given.get("endpoints", ()) is None else given
+        )
 
     @model_validator(mode="after")
     def _holds_addresses_of_its_type(self) -> Self:
@@ -110,7 +149,7 @@ def _version(address: str) -> int | None:
         return None
 
 
-class Secret(ForeignValue):
+class Secret(KubernetesValue):
     """A `v1` Secret. Its values never leave this object in anything that can be printed."""
 
     metadata: ObjectMeta
@@ -119,7 +158,7 @@ class Secret(ForeignValue):
     string_data: dict[str, SecretStr] = {}
 
 
-class HttpGetAction(ForeignValue):
+class HttpGetAction(KubernetesValue):
     """The HTTP request of a readiness probe."""
 
     path: str = "/"
@@ -127,20 +166,20 @@ class HttpGetAction(ForeignValue):
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
 
 
-class ReadinessProbe(ForeignValue):
+class ReadinessProbe(KubernetesValue):
     """How the kubelet asks a container whether it is ready."""
 
     http_get: HttpGetAction | None = None
 
 
-class ContainerPort(ForeignValue):
+class ContainerPort(KubernetesValue):
     """One port a container listens on."""
 
     name: str = ""
     container_port: Port
 
 
-class Container(ForeignValue):
+class Container(KubernetesValue):
     """One container of a pod."""
 
     name: str = ""
@@ -148,26 +187,26 @@ class Container(ForeignValue):
     readiness_probe: ReadinessProbe | None = None
 
 
-class PodSpec(ForeignValue):
+class PodSpec(KubernetesValue):
     """What a pod runs."""
 
-    containers: tuple[Container, ...] = ()
+    containers: tuple[Container, ...]
 
 
-class PodTemplate(ForeignValue):
+class PodTemplate(KubernetesValue):
     """The pods of a workload."""
 
-    spec: PodSpec = PodSpec()
+    spec: PodSpec
 
 
-class WorkloadSpec(ForeignValue):
+class WorkloadSpec(KubernetesValue):
     """The spec of anything with a pod template."""
 
-    template: PodTemplate = PodTemplate()
+    template: PodTemplate
 
 
-class Workload(ForeignValue):
+class Workload(KubernetesValue):
     """A Deployment or StatefulSet: what `modelSourceRef` names."""
 
     metadata: ObjectMeta
-    spec: WorkloadSpec = WorkloadSpec()
+    spec: WorkloadSpec

@@ -9,15 +9,15 @@ from typing import Any
 
 from controller.api.registry import SECRET
 from controller.api.schema.errors import FieldError
-from controller.store.manifest.manifest import Problem, parse_json, parse_yaml
-from controller.store.manifest.nodes import ManifestError
+from controller.store.manifest.manifest import Problem, parse_manifests
 from controller.store.objects import ObjectRef
 
 Validate = Callable[[Mapping[str, Any]], Sequence[FieldError]]
 Kinds = Mapping[tuple[str, str], Validate]
 """By `apiVersion` and `kind`: what finds the faults of such an object."""
 
-_OUR_GROUPS = ".beamlit.com"
+_OUR_GROUPS = (".beamlit.com", ".beamlit.io")  # Of today, and of the first versions.
+_MOST_PROBLEMS = 100  # Of one file.
 # RFC 1123, as the API server checks names.
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
@@ -52,14 +52,11 @@ class FileContent:
 
 
 def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
-    """Read a file's text; with any problem there are no manifests."""
-    try:
-        documents = parse_json(text) if file.endswith(".json") else parse_yaml(text)
-    except ManifestError as error:
-        return FileContent(problems=(Problem(file, error.line, FieldError(error.path, "").dotted, error.message),))
+    """Read a file's text; with any problem there are no manifests. All problems are told, up to a number."""
+    parsed = parse_manifests(text)
+    problems = [Problem(file, one.line, FieldError(one.path, "").dotted, one.message) for one in parsed.faults]
     manifests, notes = [], []
-    problems: list[Problem] = []
-    for document in documents:
+    for document in parsed.documents:
         errors = tuple(_identity_errors(document.raw, kinds))
         validate = None if errors else kinds.get((document.raw["apiVersion"], document.raw["kind"]))
         if validate is not None:
@@ -70,8 +67,20 @@ def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
                 notes.append(f"line {document.line_of(('status',))}: status is not read from files")
         elif not errors:
             notes.append(f"line {document.line_of(())}: {document.raw['kind']} is not a kind that is used here")
-        problems += (Problem(file, document.line_of(e.path), e.dotted, e.message) for e in errors)
-    return FileContent(() if problems else tuple(manifests), tuple(problems), tuple(notes))
+        problems += (
+            Problem(file, document.line_of(e.path), e.dotted, e.message)
+            for e in errors
+            if not document.is_unread(e.path)
+        )
+    return FileContent(() if problems else tuple(manifests), _bounded(problems), tuple(notes))
+
+
+def _bounded(problems: list[Problem]) -> tuple[Problem, ...]:
+    """Sort the problems of a file; of more than anybody will read, only the number is told."""
+    told, more = sorted(problems)[:_MOST_PROBLEMS], len(problems) - _MOST_PROBLEMS
+    if more > 0:
+        told.append(Problem(told[-1].file, told[-1].line, "", f"from here on there are {more} more mistakes"))
+    return tuple(told)
 
 
 def named_object(raw: Mapping[str, Any], kinds: Kinds) -> Manifest | tuple[FieldError, ...]:
@@ -93,7 +102,7 @@ def still_valid(manifest: Manifest, kinds: Kinds) -> bool:
 
 
 def _identity_errors(raw: Mapping[str, Any], kinds: Kinds) -> Iterator[FieldError]:
-    """Faults of what every object has. None for an object of somebody else's kind, of which no more is asked."""
+    """Faults of what every object has. Somebody else's kind needs a name, and no more is asked."""
     version, kind = raw.get("apiVersion"), raw.get("kind")
     wrong_type = [
         FieldError((name,), "is required" if value is None else "must be a string")
@@ -106,14 +115,21 @@ def _identity_errors(raw: Mapping[str, Any], kinds: Kinds) -> Iterator[FieldErro
         yield from _metadata_errors(raw.get("metadata"))
     else:
         yield from _kind_errors(str(version), str(kind), kinds)
+        yield from _unnamed_errors(raw.get("metadata"))
 
 
 def _kind_errors(version: str, kind: str, kinds: Kinds) -> Iterator[FieldError]:
     group = version.rpartition("/")[0]
-    same_kind = [known for known, name in kinds if name == kind and known.rpartition("/")[0] == group]
+    ours = group.endswith(_OUR_GROUPS)
+    same_kind = [
+        known
+        for known, name in kinds
+        if name == kind
+        and (known.rpartition("/")[0] == group or (ours and known.rpartition("/")[0].endswith(_OUR_GROUPS)))
+    ]
     if same_kind:
         yield FieldError(("apiVersion",), f"must be {same_kind[0]}, is {version}")
-    elif group.endswith(_OUR_GROUPS):
+    elif ours:
         same_group = sorted({name for known, name in kinds if known.rpartition("/")[0] == group})
         yield FieldError(
             ("kind",),
@@ -123,14 +139,22 @@ def _kind_errors(version: str, kind: str, kinds: Kinds) -> Iterator[FieldError]:
         )
 
 
+def _unnamed_errors(metadata: object) -> Iterator[FieldError]:
+    """Faults of an object of somebody else's kind: without any name it may be the beginning of one of ours."""
+    if not isinstance(metadata, Mapping):
+        yield from _metadata_errors(metadata)
+    elif not (metadata.get("name") or metadata.get("generateName")):
+        yield FieldError(("metadata", "name"), "is required")
+
+
 def _metadata_errors(metadata: object) -> Iterator[FieldError]:
     if not isinstance(metadata, Mapping):
         yield FieldError(("metadata",), "is required" if metadata is None else "must be an object")
         return
-    if metadata.get("name") is None:
+    if metadata.get("name") in (None, ""):
         yield FieldError(("metadata", "name"), "is required")
     for field_name, pattern, longest in (("name", _SUBDOMAIN, 253), ("namespace", _LABEL, 63)):
-        given = metadata.get(field_name)
+        given = metadata.get(field_name) or None  # As in Go, where what is empty is absent.
         path = ("metadata", field_name)
         if given is not None and not isinstance(given, str):
             yield FieldError(path, "must be a string; quote it")

@@ -5,6 +5,7 @@ What reads the folder blocks; what says which files are stable is pure.
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -100,10 +101,14 @@ def read_file(path: Path, expected: Stamp) -> str | None:
     except OSError as error:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from error
     try:
-        return content.decode("utf-8-sig")
+        # YAML 1.2.2, section 5.2. Of what Windows writes, go-yaml reads both as well.
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_utf_16 else "utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise UnreadableFileError("is not UTF-8 text", line) from None  # The cause holds the content.
+        raise UnreadableFileError(
+            "is not UTF-8 text" if not is_utf_16 else "is not UTF-16 text, as its first bytes say", line
+        ) from None  # The cause holds the content.
 
 
 NEVER_READ = Stamp(size=-1, modified=0, changed=0, inode=0)  # Of a file that an earlier run read; no real one is so.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
+from controller.store.manifest.framing import frames, is_meant_as_json, json_values, may_be_json, unmarked
 from controller.store.manifest.nodes import Key, ManifestError, NodeValues, Path, compose, entries, line_of_node
 
 
@@ -27,15 +27,17 @@ class Problem:
         return f"{self.file}:{self.line}: {what}"
 
 
-_ESCAPE = re.compile(r"\\(u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One object of a file. Its content is left out of `repr`: it may be a Secret."""
+    """One object of a file. Its content is left out of `repr`: it may be a Secret.
+
+    `unread` are the fields that are null in `raw`, or have the first of several values, because of a fault.
+    """
 
     raw: Mapping[str, Any] = field(repr=False)
     _node: yaml.Node = field(repr=False, compare=False)
+    _above: int = field(default=0, repr=False, compare=False)
+    _unread: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
 
     def line_of(self, path: Path) -> int:
         """The line, from 1, of the field at `path`, or of its nearest ancestor that is written down.
@@ -49,56 +51,118 @@ class Document:
             if child is None:
                 break
             line, node = child
-        return line
+        return line + self._above
+
+    def is_unread(self, path: Path) -> bool:
+        """Tell whether what is said of a field would only repeat a fault of the text."""
+        return any(path[:length] in self._unread for length in range(len(path) + 1))
 
 
-def parse_yaml(text: str) -> tuple[Document, ...]:
-    """Parse a file of several documents; empty ones are left out. Raises ManifestError at the first fault."""
-    values = NodeValues()
-    return tuple(
-        document
-        for node in compose(text)
-        if (value := values.value(node, ())) is not None
-        for document in _documents(value, node)
-    )
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What a text says: all objects that could be read, and all faults of its form, in their order."""
+
+    documents: tuple[Document, ...]
+    faults: tuple[ManifestError, ...]
 
 
-def parse_json(text: str) -> tuple[Document, ...]:
-    """Parse a file of one JSON value. Raises ManifestError at the first fault."""
-    if not text.strip():
-        return ()
+def parse_manifests(text: str) -> Manifests:
+    """Parse a text of any number of documents, YAML or JSON; empty ones are left out.
+
+    A list of any kind is its items, as for kubectl. A document whose form is wrong hides no other one.
+    """
+    documents: list[Document] = []
+    faults: list[ManifestError] = []
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        for frame in frames(text):
+            try:
+                roots = _roots(unmarked(frame.text))
+            except ManifestError as fault:
+                faults.append(fault.below(frame.above))
+                continue
+            for root in roots:
+                found, wrong = _objects(root)
+                documents += (replace(one, _above=one._above + frame.above) for one in found)
+                faults += (fault.below(root.above + frame.above) for fault in wrong)
+    except ManifestError as fault:
+        faults.append(fault)
+    return Manifests(tuple(documents), tuple(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """The root of a document: its nodes, and its value unless that is read from them."""
+
+    node: yaml.Node
+    above: int = 0
+    json: Any = None
+
+
+def _roots(text: str) -> list[_Root]:
+    """Read the roots of a document. Raises ManifestError."""
+    if not may_be_json(text):
+        return [_Root(node) for node in compose(text)]
+    try:
+        # The nodes are only read for lines and keys given twice.
+        return [_Root(next(compose(one.text)), one.above, one.value) for one in json_values(text)]
     except json.JSONDecodeError as error:
-        raise ManifestError(error.lineno, (), f"is not JSON: {error.msg}") from error
-    except (RecursionError, ValueError) as error:
-        raise ManifestError(
-            1, (), "is not JSON that Kubernetes reads: nested too deeply or a number too large"
-        ) from error
-    # JSON is YAML but for escaped surrogate pairs. The nodes are only read for lines and keys given twice.
-    (node,) = compose(_ESCAPE.sub(lambda escape: escape[0] if len(escape[1]) == 1 else r"\u0020", text))
-    NodeValues().value(node, ())
-    return tuple(_documents(value, node))
+        not_json = ManifestError(error.lineno, (), f"is not JSON: {error.msg}")
+    try:
+        return [_Root(node) for node in compose(text)]  # Braces are YAML as well.
+    except ManifestError:
+        if is_meant_as_json(text):
+            raise not_json from None
+        raise
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+def _objects(root: _Root) -> tuple[list[Document], list[ManifestError]]:
+    values = NodeValues()
+    documents: list[Document] = []
+    try:
+        value = values.value(root.node, ())
+        if value is not None:
+            unread = frozenset(fault.path for fault in values.faults)
+            whole = Document(value if root.json is None else root.json, root.node, root.above, unread)
+            documents.extend(_flattened(whole, values.faults))
+    except ManifestError as fault:
+        values.faults.append(fault)
+    return documents, values.faults
 
 
-def _documents(value: Any, node: yaml.Node) -> Iterator[Document]:
-    if not isinstance(value, dict):
-        raise ManifestError(line_of_node(node), (), "must be an object")
-    document = Document(value, node)
-    if value.get("kind") != "List":
-        yield document
+def _flattened(document: Document, faults: list[ManifestError]) -> Iterator[Document]:
+    """Yield the objects of a list, or of a list of lists, or else the object itself."""
+    raw: Any = document.raw
+    node, above, unread = document._node, document._above, document._unread
+    if not isinstance(raw, dict):
+        if () not in unread:
+            faults.append(ManifestError(line_of_node(node), (), "must be an object"))
         return
-    items = value.get("items")
+    items, kind = raw.get("items"), raw.get("kind")
     if not isinstance(items, list):
-        raise ManifestError(document.line_of(("items",)), ("items",), "must be a list")
+        if kind != "List" and not (isinstance(kind, str) and kind.endswith("List") and "items" in raw):
+            yield document
+        elif ("items",) not in unread:
+            faults.append(ManifestError(document.line_of(("items",)) - above, ("items",), "must be a list"))
+        return
+    of_items: dict[Key, set[Path]] = {}
+    for path in unread:
+        if len(path) > 1 and path[0] == "items":
+            of_items.setdefault(path[1], set()).add(path[2:])
+    found = _child(node, "items")
     for index, item in enumerate(items):
-        list_node = _child(node, "items")
-        item_node = _child(list_node[1], index) if list_node else None
-        yield from _documents(item, item_node[1] if item_node else node)
+        item_node = _child(found[1], index) if found else None
+        below = frozenset(of_items.get(index, ()))
+        whole = Document(_typed(item, raw), item_node[1] if item_node else node, above, below)
+        yield from _flattened(whole, faults)
+
+
+def _typed(item: Any, whole: Mapping[str, Any]) -> Any:
+    """Return an item of an `EndpointSliceList`, which says its kind for all, as client-go reads one."""
+    kind = whole.get("kind")
+    if not isinstance(item, dict) or item.get("kind") or item.get("apiVersion") or not isinstance(kind, str):
+        return item
+    of_items = kind.removesuffix("List")
+    return {**item, "kind": of_items, "apiVersion": whole.get("apiVersion")} if of_items else item
 
 
 def _child(node: yaml.Node, step: Key) -> tuple[int, yaml.Node] | None:

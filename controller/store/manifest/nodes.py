@@ -7,6 +7,7 @@ result becomes JSON, where `1.0` and `1e3` are the integers 1 and 1000, and infi
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator
@@ -70,13 +71,26 @@ _LARGEST = 1_000_000  # Values of one document once its aliases are written out.
 
 
 class ManifestError(Exception):
-    """A text that is no manifest: `line` from 1, `path` of the field as far as known, `message` without any content."""
+    """A text that is no manifest: `line` from 1, `path` of the field as far as known, `message` without any content.
 
-    def __init__(self, line: int, path: Path, message: str) -> None:
-        super().__init__(f"line {line}: {message}")
+    `since` is a line above that the message ends with.
+    """
+
+    def __init__(self, line: int, path: Path, words: str, since: int | None = None) -> None:
+        super().__init__(f"line {line}: {words}")
         self.line = line
         self.path = path
-        self.message = message
+        self._words = words
+        self._since = since
+
+    @property
+    def message(self) -> str:
+        """What is wrong."""
+        return self._words if self._since is None else f"{self._words} {self._since}"
+
+    def below(self, lines: int) -> ManifestError:
+        """Return the error of a text that has so many lines above it."""
+        return ManifestError(self.line + lines, self.path, self._words, self._since and self._since + lines)
 
 
 class _Composer(CParser):
@@ -129,7 +143,7 @@ def _syntax_error(text: str, error: yaml.MarkedYAMLError) -> ManifestError:
         return ManifestError(line, (), "is indented with a tab; YAML wants spaces")
     message = error.problem or "is not YAML"
     if start and error.context and start.line + 1 != line:
-        message += f" ({error.context} that starts on line {start.line + 1})"
+        return ManifestError(line, (), f"{message}, {error.context} that starts on line", start.line + 1)
     return ManifestError(line, (), message)
 
 
@@ -148,13 +162,17 @@ class MappingEntry:
 
 
 def entries(mapping: yaml.MappingNode) -> Iterator[MappingEntry]:
-    """Yield every key of a mapping, its own before those of merge keys (`<<`); the first of a name counts."""
+    """Yield every key of a mapping, its own before those of merge keys (`<<`); the first of a name counts.
+
+    What is no key, or cannot be merged, is left out.
+    """
     merged: list[yaml.MappingNode] = []
     for key_node, value_node in mapping.value:
-        if _is_merge(key_node):
-            merged.extend(_merged(value_node))
-        else:
-            yield MappingEntry(_key(key_node), key_node, value_node)
+        with contextlib.suppress(ManifestError):
+            if _is_merge(key_node):
+                merged.extend(_merged(value_node))
+            else:
+                yield MappingEntry(_key(key_node), key_node, value_node)
     for source in merged:
         yield from entries(source)
 
@@ -180,7 +198,7 @@ def _key(node: yaml.Node) -> str:
     return str(key)
 
 
-def _scalar(node: yaml.ScalarNode, path: Path) -> str | int | float | bool | None:
+def _scalar(node: yaml.Node, path: Path) -> Scalar:
     if node.tag in _STRINGS:
         return str(node.value)
     if node.tag not in _RESOLVED:
@@ -193,8 +211,12 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> str | int | float | bool | Non
 
 @dataclass(slots=True)
 class NodeValues:
-    """The values of a file's nodes. Each node is read once, however many aliases name it, so values may be shared."""
+    """The values of a document's nodes. Each is read once, however many aliases name it, so values may be shared.
 
+    What cannot be read is null, and one of the `faults`. An error is raised only for what nothing can be read of.
+    """
+
+    faults: list[ManifestError] = field(default_factory=list)
     _values: dict[int, tuple[yaml.Node, Any, int]] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
 
@@ -202,16 +224,18 @@ class NodeValues:
         """The value of a node found at `path`: dict, list, str, int, float, bool or None. Raises ManifestError."""
         if id(node) in self._values:
             return self._values[id(node)][1]
-        if isinstance(node, yaml.ScalarNode):
-            value, size = _scalar(node, path), 1
-        else:
+        value, size = None, 1
+        if not isinstance(node, yaml.ScalarNode) and node.tag in _COLLECTIONS:
             value, size = self._collection(node, path)
+        else:
+            try:
+                value = _scalar(node, path)
+            except ManifestError as fault:
+                self.faults.append(fault)
         self._values[id(node)] = (node, value, size)  # The node is kept, so that its id stays its own.
         return value
 
     def _collection(self, node: yaml.Node, path: Path) -> tuple[Any, int]:
-        if node.tag not in _COLLECTIONS:
-            raise ManifestError(line_of_node(node), path, "has a YAML tag, which Kubernetes does not know")
         if id(node) in self._open:
             raise ManifestError(line_of_node(node), path, "contains itself through an alias")
         if len(self._open) >= _DEEPEST:
@@ -236,19 +260,30 @@ class NodeValues:
         for key_node, value_node in node.value:
             if _is_merge(key_node):
                 continue
-            key = _key(key_node)
-            if key in lines:
-                message = f"is given twice, first on line {lines[key]}"
-                raise ManifestError(line_of_node(key_node), (*path, key), message)
-            lines[key] = line_of_node(key_node)
-            values[key] = self.value(value_node, (*path, key))
+            try:
+                key = _key(key_node)
+            except ManifestError as fault:
+                self.faults.append(fault)
+                continue
+            value = self.value(value_node, (*path, key))
             size = self._grown(size, value_node, path)
+            line = line_of_node(key_node)
+            if key in lines:
+                self.faults.append(ManifestError(line, (*path, key), "is given twice, first on line", lines[key]))
+            else:
+                lines[key], values[key] = line, value
         for key_node, value_node in node.value:
-            if _is_merge(key_node):
-                for source in _merged(value_node):
-                    for key, value in self.value(source, path).items():
-                        values.setdefault(key, value)
-                    size = self._grown(size, source, path)
+            if not _is_merge(key_node):
+                continue
+            try:
+                sources = _merged(value_node)
+            except ManifestError as fault:
+                self.faults.append(fault)
+                continue
+            for source in sources:
+                for key, value in self.value(source, path).items():
+                    values.setdefault(key, value)
+                size = self._grown(size, source, path)
         return values, size
 
     def _grown(self, size: int, child: yaml.Node, path: Path) -> int:

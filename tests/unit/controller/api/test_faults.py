@@ -32,6 +32,10 @@ def in_metric(type_, **fields):
     return in_spec(offloadingConfig={"metrics": [{"type": type_, **fields}]})
 
 
+def probed(**http_get):
+    return {"spec": {"template": {"spec": {"containers": [{"readinessProbe": {"httpGet": http_get}}]}}}}
+
+
 VALUE = {"type": "Value", "value": 1}
 DURATION = 'must be a duration such as "30s", "1m30s" or "500ms", is '
 PATH = "must be a path such as /v1, without a query"
@@ -334,8 +338,16 @@ def test_the_metadata(metadata, fault):
             {"spec": {"ports": [{"port": 80, "targetPort": 1.5}]}},
             "spec.ports[0].targetPort: must be the number or the name of a port, is a number",
         ),
-        (EndpointSlice, {}, "addressType: is required"),
-        (EndpointSlice, {"addressType": "ipv4"}, "addressType: must be 'IPv4', 'IPv6' or 'FQDN', is 'ipv4'"),
+        (Service, {}, "spec.ports: is required"),
+        (Service, {"spec": {"ports": []}}, "spec.ports: is required"),
+        (Service, {"spec": {"ports": [{"port": 0}]}}, "spec.ports[0].port: must be at least 1, is 0"),
+        (EndpointSlice, {"endpoints": []}, "addressType: is required"),
+        (EndpointSlice, {"addressType": "IPv4"}, "endpoints: is required"),
+        (
+            EndpointSlice,
+            {"addressType": "ipv4", "endpoints": []},
+            "addressType: must be 'IPv4', 'IPv6' or 'FQDN', is 'ipv4'",
+        ),
         (
             EndpointSlice,
             {"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["::1"]}]},
@@ -392,10 +404,53 @@ def test_every_fault_of_an_object_is_told_at_once():
 
 
 def test_what_kubernetes_leaves_null_is_no_fault():
-    assert told(Service, {"metadata": {"name": "a", "labels": None}, "spec": {"ports": None}}) == []
+    headless = {"ports": None, "clusterIP": "None"}
+    assert told(Service, {"metadata": {"name": "a", "labels": None}, "spec": headless}) == []
+    assert told(Service, {"metadata": {"name": "a"}, "spec": {"type": "ExternalName"}}) == []
     assert told(Secret, {"metadata": {"name": "a"}, "data": None}) == []
     nulls = {"addressType": "IPv4", "ports": None, "endpoints": [{"addresses": ["10.0.0.1"], "conditions": None}]}
     assert told(EndpointSlice, {"metadata": {"name": "a"}, **nulls}) == []
+    assert told(EndpointSlice, {"metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": None}) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "written", "absent"),
+    [
+        (Service, {"spec": {"ports": [{"port": 80, "nodePort": 0}]}}, {"spec": {"ports": [{"port": 80}]}}),
+        (Service, {"spec": {"ports": [{"port": 80, "protocol": ""}]}}, {"spec": {"ports": [{"port": 80}]}}),
+        (Service, {"spec": {"ports": [{"port": 80, "targetPort": 0}]}}, {"spec": {"ports": [{"port": 80}]}}),
+        (Service, {"spec": {"ports": [{"port": 80, "targetPort": ""}]}}, {"spec": {"ports": [{"port": 80}]}}),
+        (
+            Service,
+            {"metadata": {"name": "a", "namespace": ""}, "spec": {"ports": [{"port": 80}]}},
+            {"spec": {"ports": [{"port": 80}]}},
+        ),
+        (
+            EndpointSlice,
+            {"addressType": "IPv4", "endpoints": [], "ports": [{"name": "", "port": 0}]},
+            {"addressType": "IPv4", "endpoints": [], "ports": [{}]},
+        ),
+        (
+            Workload,
+            probed(path="", port=80, scheme=""),
+            probed(port=80),
+        ),
+        (Secret, {"type": ""}, {}),
+        (ModelDeployment, {"metadata": {"name": "a", "namespace": ""}, "spec": SPEC}, {"spec": SPEC}),
+    ],
+)
+def test_what_is_empty_in_go_is_absent(schema, written, absent):
+    """As `SetDefaults_Service` and its like have it; clients in Go write what has no `omitempty`."""
+    named = {"metadata": {"name": "a"}}
+    assert parse(schema, named | written) == parse(schema, named | absent)
+
+
+def test_what_is_empty_in_a_map_or_false_is_no_absence():
+    labels = {"metadata": {"name": "a", "labels": {"x": ""}}}
+    assert parse(Service, labels | {"spec": {"ports": [{"port": 80}]}}).metadata.labels == {"x": ""}
+    endpoints = [{"addresses": ["10.0.0.1"], "conditions": {"ready": False}}]
+    one = parse(EndpointSlice, {"metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": endpoints})
+    assert not one.endpoints[0].ready
 
 
 def test_an_error_carries_paths_and_words():

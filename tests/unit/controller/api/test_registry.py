@@ -110,7 +110,7 @@ def test_kinds_of_one_group_and_plural_are_one_kind():
 
 def test_every_kind_that_a_manifest_may_hold_is_checked():
     assert set(VALIDATION) == {(one.api_version, one.kind) for one in KINDS.values() if one.schema}
-    assert VALIDATION["v1", "Service"]({"metadata": {"name": "a"}}) == ()
+    assert VALIDATION["v1", "Service"]({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}) == ()
     (fault,) = VALIDATION["v1", "Service"]({"metadata": {"name": "a"}, "spec": 7})
     assert fault.path == ("spec",)
 

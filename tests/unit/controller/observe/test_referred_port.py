@@ -5,6 +5,7 @@ import pytest
 from controller.observe.references import PortNotFoundError, port_of
 from tests.support.objects import a_service
 
+HEADLESS = a_service().headless()
 ONE = a_service().port(80, target=8080)
 TWO = a_service().port(80, name="http", target="web").port(9090, name="metrics", target=9100)
 CROSSED = a_service().port(80, name="a", target=8080).port(8080, name="b", target=80)
@@ -50,7 +51,7 @@ def test_the_target_port_comes_before_the_name():
         (SAME_TARGET, 8080, "is 8080, and more than one port fits; the Service's TCP ports: 80 (a), 81 (b)"),
         (WITH_UDP, 53, "is 53, and no TCP port fits; the Service's TCP ports: 80 (http)"),
         (ONE, "http", "is http, and no TCP port fits; the Service's TCP ports: 80"),
-        (a_service(), None, "is not set, and no TCP port fits; the Service's TCP ports: none"),
+        (HEADLESS, None, "is not set, and no TCP port fits; the Service's TCP ports: none"),
     ],
 )
 def test_the_choices_are_named_otherwise(service, wanted, words):

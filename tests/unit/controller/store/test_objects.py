@@ -8,7 +8,7 @@ from controller.api.kubernetes.objects import EndpointSlice, Service
 from controller.api.schema.errors import InvalidObjectError
 from controller.store.objects import ObjectRef
 from controller.store.protocol import UNCONDITIONAL, ConflictError, Precondition
-from tests.support.objects import a_secret, a_service
+from tests.support.objects import a_service
 
 
 def test_an_object_is_parsed_once_for_all_who_read_it() -> None:
@@ -38,7 +38,7 @@ def test_an_object_is_parsed_by_each_schema_on_its_own() -> None:
 
 
 def test_what_was_parsed_is_no_part_of_what_an_object_is() -> None:
-    one, other = a_secret().stored(), a_secret().stored()
+    one, other = a_service().port(80).stored(), a_service().port(80).stored()
     before = repr(one)
     one.parsed_as(Service)
     assert one == other
