@@ -37,6 +37,13 @@ async def test_several_documents_lists_json_and_folders_below(running: Running) 
     await reader_of(running, "a", "b", "c", "d", "e")
 
 
+async def test_what_windows_writes_is_read(running: Running) -> None:
+    one, two = (json.dumps(make_service(name)) for name in "ab")
+    running.folder.joinpath("utf-8.yaml").write_bytes(f"{one}\r\n---\r\n{two}\r\n".encode("utf-8-sig"))
+    running.folder.joinpath("utf-16.yaml").write_bytes(json.dumps(make_service("c")).encode("utf-16"))
+    await reader_of(running, "a", "b", "c")
+
+
 async def test_a_namespace_left_out_is_default_and_server_fields_are_not_taken(running: Running) -> None:
     raw = make_service("a") | {"status": {"from": "file"}}
     raw["metadata"] = {"name": "a", "uid": "given", "resourceVersion": "7", "generation": 9, "managedFields": []}
@@ -243,12 +250,13 @@ async def test_no_words_of_ours_quote_a_secret(running: Running, caplog: pytest.
     caplog.set_level(logging.DEBUG, "controller.store")
     write(running.folder / "invalid.yaml", make_object("Secret", "a", data={"key": 31337}))
     (running.folder / "alias.yaml").write_text("kind: Secret\ndata: *hunter31337\n")
-    (running.folder / "tag.yaml").write_text("kind: Secret\ndata: !hunter31337\n")
+    tagged = "apiVersion: v1\nkind: Secret\nmetadata: {name: b}\ndata: !hunter31337\n"
+    (running.folder / "tag.yaml").write_text(tagged)
     problems = await running.until_problems(lambda problems: len(problems) == 3)
     assert [str(problem) for problem in problems] == [
         "alias.yaml:2: found undefined alias",
         "invalid.yaml:8: data.key: is not valid",
-        "tag.yaml:2: data: has a YAML tag, which Kubernetes does not know",
+        "tag.yaml:4: data: has a YAML tag, which Kubernetes does not know",
     ]
     assert "31337" not in caplog.text
 

@@ -54,7 +54,7 @@ def port_errors(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
 
 
 def secret_errors(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
-    wrong = [key for key, value in raw.get("data", {}).items() if not isinstance(value, str)]
+    wrong = [key for key, value in (raw.get("data") or {}).items() if not isinstance(value, str)]
     return tuple(FieldError(("data", key), f"must be a string, is {raw['data'][key]}") for key in wrong)
 
 
