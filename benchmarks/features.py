@@ -22,7 +22,7 @@ from benchmarks.proxies.duties import wait_until_splitting
 from benchmarks.proxies.envoys import Cpus, Envoys, on_cpus
 from benchmarks.proxies.features import CASES, FEATURES, LEGEND, NONE, Case, CasesRound, table, turns
 from benchmarks.proxies.lineup import Proxy, clients_of
-from benchmarks.proxies.product import ControlPlane, model_route
+from benchmarks.proxies.product import ServedModel, model_route
 from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.signals import until_signalled
 from tests.support.network import Network
@@ -75,7 +75,7 @@ async def _lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIt
         for case, front in fronts.items():
             feature = features[case.feature]
             route = feature.route(model_route(upstreams, case.local))
-            plane = ControlPlane(feature.settings(EnvoySettings(front)), upstreams.replicas, route, protection.secrets)
+            plane = ServedModel(feature.settings(EnvoySettings(front)), upstreams.replicas, route, protection.secrets)
             stack.push_async_callback(plane.stop)
             started[case] = envoys.envoy(f"{case.feature} {case.local}", await plane.start(), cpus.proxies)
         for case, front in fronts.items():

@@ -16,7 +16,7 @@ from benchmarks.overflow.plan import Plan
 from benchmarks.overflow.policies import Policy
 from benchmarks.proxies.configs import FRONT_PORT, MODEL, UPSTREAM_PORT
 from benchmarks.proxies.envoys import CannotRunError, Envoys
-from benchmarks.proxies.product import ControlPlane
+from benchmarks.proxies.product import ServedModel
 from controller.api.contract.route import REMOTE, HttpCheck, LocalBackend, Remote, Route, Shares, Split
 from tests.support.envoy import Envoy
 from tests.support.network import Network
@@ -31,7 +31,7 @@ _STARTS_WITHIN = 30.0
 class Stage:
     """One policy's own Envoy, ready for requests at `url`."""
 
-    def __init__(self, url: str, plane: ControlPlane, route: Route, envoy: Envoy) -> None:
+    def __init__(self, url: str, plane: ServedModel, route: Route, envoy: Envoy) -> None:
         self.url = url
         self._plane = plane
         self._route = route
@@ -59,7 +59,7 @@ async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Sta
     program = [sys.executable, "-I", "-S", _PROGRAM, plan.service, UPSTREAM_PORT, remote, pool.places, *replicas]
     envoys.start(f"the replicas of {policy.name}", program)
     route = _route(remote, pool.places if policy.is_limited else _NEVER_REACHED)
-    plane = ControlPlane(EnvoySettings(front), replicas, route)
+    plane = ServedModel(EnvoySettings(front), replicas, route)
     url = f"http://{front}:{FRONT_PORT}/v1/completions"
     async with AsyncExitStack() as stack:
         stack.push_async_callback(plane.stop)

@@ -11,7 +11,7 @@ from benchmarks.proxies.comparison import SPLITS, VARIANTS, Kind, Variant
 from benchmarks.proxies.configs import FRONT_PORT, Upstreams
 from benchmarks.proxies.duties import duties, wait_until_splitting
 from benchmarks.proxies.envoys import CannotRunError, Cpus, Envoys
-from benchmarks.proxies.product import ControlPlane, model_route
+from benchmarks.proxies.product import ServedModel, model_route
 from benchmarks.proxies.protection import Protection
 from benchmarks.proxies.slots import Clients, Slot
 from tests.support.envoy import Envoy
@@ -73,7 +73,7 @@ async def _config(stack: AsyncExitStack, variant: Variant, front: str, upstreams
         case Kind.BY_HAND:
             return configs.by_hand(front, upstreams, variant.local)
         case Kind.PRODUCT:
-            plane = ControlPlane(EnvoySettings(front), upstreams.replicas, model_route(upstreams, variant.local))
+            plane = ServedModel(EnvoySettings(front), upstreams.replicas, model_route(upstreams, variant.local))
             stack.push_async_callback(plane.stop)
             return await plane.start()
 

@@ -17,16 +17,15 @@ from controller.gateway.bootstrap import HostPort, bootstrap_for
 from tests.support.envoy import ANY_PORT
 from tests.support.objects import a_model, a_secret, a_slice
 from tests.support.store import MemoryStore
-from xds_server import control_plane
-from xds_server.control_plane import ControlPlaneOptions
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings
 
 NO_SECRETS: Values = {}
 
 
-class ControlPlane:
-    """Serves one model that listens on `front`, to any Envoy with its bootstrap. `secrets` are those that it names."""
+class ServedModel:
+    """A control plane with one model that listens on `front`. `secrets` are the values that its route names."""
 
     def __init__(
         self, settings: EnvoySettings, hosts: Sequence[str], route: Route, secrets: Values = NO_SECRETS
@@ -44,13 +43,13 @@ class ControlPlane:
             health_checks=False,
         )
         self._versions = itertools.count(1)
-        self._plane: control_plane.ControlPlane | None = None
+        self._plane: ControlPlane | None = None
         self._running: asyncio.Task[None] | None = None
         self.publish(route)
 
     async def start(self) -> str:
         """Serve, and return the bootstrap of the Envoy that is to join."""
-        self._plane = control_plane.ControlPlane(self._store, self._options, CollectorRegistry())
+        self._plane = ControlPlane(self._store, self._options, CollectorRegistry())
         port = await self._plane.start("127.0.0.1:0")
         self._running = asyncio.create_task(self._plane.run())
         return bootstrap_for("benchmark", self._options.node_token, HostPort("127.0.0.1", port), ANY_PORT)

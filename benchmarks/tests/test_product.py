@@ -4,7 +4,7 @@ import yaml
 
 from benchmarks.proxies import protection
 from benchmarks.proxies.configs import MODEL, Upstreams
-from benchmarks.proxies.product import ControlPlane, model_route
+from benchmarks.proxies.product import ServedModel, model_route
 from tests.support.network import Network
 from tests.support.protocol.xds_client import DeltaClient
 from xds_server.resources.access_log import AccessLog
@@ -26,7 +26,7 @@ async def test_a_model_with_its_replicas_its_secrets_and_its_access_log(tmp_path
     secrets = protection.Protection.made_in(tmp_path).secrets
     route = model_route(upstreams, 50)
     guarded = route.remote.model_copy(update={"auth": protection.API_KEY, "tls": protection.TLS})
-    plane = ControlPlane(
+    plane = ServedModel(
         EnvoySettings("127.9.9.9", access_log=AccessLog.ALL),
         upstreams.replicas,
         route.model_copy(update={"remotes": (guarded,)}),
@@ -54,7 +54,7 @@ async def test_a_model_with_its_replicas_its_secrets_and_its_access_log(tmp_path
 
 async def test_another_split_is_served_from_then_on():
     upstreams = Upstreams.in_network(Network.unused())
-    plane = ControlPlane(EnvoySettings("127.9.9.9"), upstreams.replicas, model_route(upstreams, 100))
+    plane = ServedModel(EnvoySettings("127.9.9.9"), upstreams.replicas, model_route(upstreams, 100))
     client = joining(await plane.start())
     try:
         await client.subscribe(ROUTE, str(MODEL))
