@@ -148,6 +148,8 @@ class ControlPlane:
 
     def _client_changed(self, event: ClientEvent) -> None:
         """Pass on what a client said of resources, to their routes; that it came or went, to all of them."""
+        if event.is_debug:
+            return  # it counts for no route
         if event.kind == "connected":
             self.publisher.gateway_size.set_connected(len(carrying(self.server.clients())))
         # A client that has everything already acknowledges an empty answer, and from then on counts for every route.

@@ -73,7 +73,7 @@ class Reports:
         self._readers: weakref.WeakSet[ReportReader] = weakref.WeakSet()  # One that nobody holds needs nothing.
 
     def report(self, key: RouteKey) -> RouteReport:
-        """Report on one route; debug clients and those that just joined do not count."""
+        """Report on one route; debug clients, strangers and those that just joined do not count."""
         route = self._published.route(key)
         if route is None:
             return RouteReport(kind=key.kind, namespace=key.namespace, name=key.name, connected=len(self._envoys(())))
@@ -121,15 +121,15 @@ class Reports:
             reader.look_again(changed)
 
     def _envoys(self, versions: Iterable[tuple[ResourceKey, str]]) -> list[Holding]:
-        return [one for one in self._clients.holds(versions) if one.client.initialised and not one.client.is_debug]
+        return [one for one in self._clients.holds(versions) if one.client.initialised and one.client.counts]
 
 
 def _without_secrets(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterator[str]:
-    """Name the Envoys that wait for secrets they will not be given."""
+    """Name the Envoys that wait for secrets they will not be given: all, where there is no node token."""
     if any(key.type_url == SECRET for key in keys):
         for envoy in envoys:
             if not envoy.client.authorised:
-                yield f"{envoy.client.node_id} is given no secrets: it does not carry the node token"
+                yield f"{envoy.client.node_id} is given no secrets: the xDS server has no node token"
 
 
 class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):

@@ -200,6 +200,8 @@ class StreamTiming:
     """
     settle: float = 1.0
     """How long after a reconnect removals wait for the client to name the listeners and routes that it still has."""
+    first_word: float = 10.0
+    """When a stream is ended whose client has not said who it is. Whoever has something to ask says so at once."""
     stall: float = 30.0
     """When a client that reads nothing is cut off; it connects again and loses nothing (X49)."""
     loads_every: float = 1.0

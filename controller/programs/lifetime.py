@@ -15,7 +15,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class FieldFormatter(logging.Formatter):
-    """Formats `12:00:01 info split changed model=default/a split=0/100`; values with spaces stand in quotes."""
+    """Formats `12:00:01 info split changed model=default/a split=0/100`.
+
+    Values with spaces stand in quotes, and control characters are written as `\\x1b`.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
@@ -25,13 +28,18 @@ class FieldFormatter(logging.Formatter):
         fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         record = logging.makeLogRecord({**vars(record), "levelname": record.levelname.lower()})
         written = "".join(f" {name.rstrip('_')}={_quoted(value)}" for name, value in fields.items())
-        first, newline, rest = super().format(record).partition("\n")
+        first, newline, rest = _printable(super().format(record)).partition("\n")
         return f"{first}{written}{newline}{rest}"
 
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return repr(text) if not text or any(char.isspace() for char in text) else text
+    return repr(text) if not text or any(one.isspace() or not one.isprintable() for one in text) else text
+
+
+def _printable(text: str) -> str:
+    """Leave no character that a terminal would obey: what others say may be in a message, or in a traceback."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def log_to_stderr(level: str) -> None:

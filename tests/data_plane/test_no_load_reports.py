@@ -20,6 +20,7 @@ from tests.support.network import Network
 from tests.support.waiting import until
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import Snapshot
+from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server import services
 from xds_server.stream.server.clients import ClientTelemetry
@@ -28,7 +29,7 @@ from xds_server.stream.server.sessions import Sessions
 
 @pytest.fixture
 async def sessions() -> AsyncIterator[Sessions]:
-    sessions = Sessions("before", TOKEN, ClientTelemetry(lambda event: None, CollectorRegistry()))
+    sessions = Sessions("before", ClientAdmission(TOKEN), ClientTelemetry(lambda event: None, CollectorRegistry()))
     task = asyncio.create_task(sessions.run())
     yield sessions
     task.cancel()
@@ -38,7 +39,7 @@ async def sessions() -> AsyncIterator[Sessions]:
 @pytest.fixture
 async def xds(sessions: Sessions) -> AsyncIterator[HostPort]:
     """The discovery services alone."""
-    handlers = services.handlers(sessions, LoadStreams(Unobserved(), sessions.authorises, 1.0), "before")
+    handlers = services.handlers(sessions, LoadStreams(Unobserved(), sessions.admission), "before")
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(tuple(one for one in handlers if one.service_name() != services.LRS))
     port = server.add_insecure_port("127.0.0.1:0")

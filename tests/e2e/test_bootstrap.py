@@ -85,7 +85,8 @@ class Fleet:
         async def log() -> list[str]:
             said = [line for line in self.product.log().splitlines() if f" node={node_id} " in line]
             # Its load reports may have begun before.
-            return [line for line in said if "xds client connected" in line]
+            words = "xds client connected" if authorised else "xds client does not carry the node token"
+            return [line for line in said if words in line]
 
         lines = await eventually(log, bool)
         assert lines[0].endswith(f"authorised={authorised}")

@@ -36,6 +36,7 @@ class Running:
     control_plane: ControlPlane
     store: MemoryStore
     client: DeltaClient
+    port: int
     registry: CollectorRegistry
     changes: list[frozenset[RouteKey] | None] = field(default_factory=list)
 
@@ -45,7 +46,7 @@ async def running(*objects: StoredObject, health_checks: bool = False) -> AsyncI
     store, registry = MemoryStore(objects), CollectorRegistry()
     control_plane = ControlPlane(store, ControlPlaneOptions(node_token=TOKEN, health_checks=health_checks), registry)
     port = await control_plane.start("127.0.0.1:0")
-    this = Running(control_plane, store, DeltaClient(port, "envoy-1", TOKEN), registry)
+    this = Running(control_plane, store, DeltaClient(port, "envoy-1", TOKEN), port, registry)
     control_plane.subscribe(this.changes.append)
     task = asyncio.create_task(control_plane.run())
     try:
@@ -112,3 +113,25 @@ async def test_loads_are_counted_for_the_routes_that_are_published() -> None:
         assert this.control_plane.reports.replica(now).silent == ()
         this.store.remove(a_model().ref)
         await until(lambda: not loads.in_flight(now), "the route is forgotten")
+
+
+async def test_x60_a_stranger_is_in_no_report_of_a_route() -> None:
+    async with running(decided(a_route()), REPLICAS) as this:
+        stranger = DeltaClient(this.port, "your gateway is broken: pay here", "another token")
+        try:
+            for client in (stranger, this.client):
+                await client.subscribe(CLUSTER)
+                await client.receive()
+            await stranger.nack("call 555 now")
+            await stranger.subscribe(ENDPOINT, "nothing")
+            await stranger.expect(ENDPOINT, removed=("nothing",))
+            await this.client.ack()
+            await until(lambda: this.control_plane.reports.report(A).connected, "the Envoy counts")
+            report = this.control_plane.reports.report(A)
+            now = asyncio.get_running_loop().time()
+            assert (report.connected, report.refusals) == (1, ())
+            assert this.control_plane.reports.replica(now).silent == ("envoy-1",)
+            assert None not in this.changes[:1]
+            assert this.changes.count(None) == 1, "of the stranger nobody was told"
+        finally:
+            await stranger.close()

@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Value
 
 from xds_server.snapshot.scope import GATEWAY, Scope, UnknownScopeError
 from xds_server.snapshot.snapshot import Resource
+from xds_server.stream.limits import LONGEST_WORD, MalformedRequestError, look_through, printable
 from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
 
 # What the metadata of a node may say.
@@ -23,9 +24,9 @@ NAMESPACE_FIELD = "namespace"
 
 NOT_FOUND = 5  # google.rpc.Code
 
-
-class MalformedRequestError(ProtocolError):
-    """The bytes are no discovery request."""
+# Of discovery.proto: the lists, by field number.
+_DELTA_LISTS = {3: "resource_names_subscribe", 4: "resource_names_unsubscribe", 5: "initial_resource_versions"}
+_SOTW_LISTS = {3: "resource_names"}
 
 
 class UnknownRoleError(ProtocolError):
@@ -53,7 +54,8 @@ _NOBODY = Node()
 
 
 def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
-    """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError and UnknownRoleError."""
+    """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
+    look_through(raw, _DELTA_LISTS)
     message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
     return _node(message), DeltaRequest(
         type_url=message.type_url,
@@ -66,7 +68,8 @@ def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
 
 
 def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
-    """Parse a DiscoveryRequest. Raises MalformedRequestError and UnknownRoleError."""
+    """Parse a DiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
+    look_through(raw, _SOTW_LISTS)
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
     return _node(message), SotwRequest(
         type_url=message.type_url,
@@ -127,16 +130,17 @@ def _node(message: discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.Discovery
 
 
 def node_of(node: base_pb2.Node) -> Node:
-    """Read who a client says it is. Raises UnknownRoleError."""
+    """Read who a client says it is; what it says is cut and made printable. Raises UnknownRoleError."""
     version = node.user_agent_build_version.version
     numbers = f"{version.major_number}.{version.minor_number}.{version.patch}"
     built = numbers if node.HasField("user_agent_build_version") else node.user_agent_version
     token, role, namespace = (_text(node, name) for name in (TOKEN_FIELD, ROLE_FIELD, NAMESPACE_FIELD))
     try:
-        scope = Scope.of(role, namespace)
+        scope = Scope.of(printable(role, LONGEST_WORD), printable(namespace, LONGEST_WORD))
     except UnknownScopeError as error:
         raise UnknownRoleError(str(error)) from None
-    return Node(node.id, node.cluster, node.user_agent_name, built, token, scope)
+    name, cluster, agent = (printable(one, LONGEST_WORD) for one in (node.id, node.cluster, node.user_agent_name))
+    return Node(name, cluster, agent, printable(built, LONGEST_WORD), token, scope)
 
 
 def _text(node: base_pb2.Node, name: str) -> str:
@@ -150,4 +154,4 @@ def _text(node: base_pb2.Node, name: str) -> str:
 
 
 def _error(message: discovery_pb2.DiscoveryRequest) -> str | None:
-    return message.error_detail.message if message.HasField("error_detail") else None
+    return printable(message.error_detail.message) if message.HasField("error_detail") else None

@@ -12,6 +12,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
+from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey, Snapshot
 from xds_server.stream.server.clients import ClientEvent
@@ -25,16 +26,16 @@ SILENCE_SECONDS = 0.15
 class Served:
     """An XdsServer on a free port, what it was told and what it told."""
 
-    def __init__(self) -> None:
+    def __init__(self, timing: StreamTiming = REAL.streams) -> None:
         self.events: list[ClientEvent] = []
-        self.server = XdsServer(TOKEN, self.events.append)
+        self.server = XdsServer(TOKEN, self.events.append, timing=timing)
         self.port = 0
         self.snapshot = Snapshot.of(())
         self._clients: list[Client] = []
 
     @classmethod
-    async def start(cls, address: str = "127.0.0.1:0") -> "Served":
-        served = cls()
+    async def start(cls, address: str = "127.0.0.1:0", timing: StreamTiming = REAL.streams) -> "Served":
+        served = cls(timing)
         served.port = await served.server.start(address)
         return served
 

@@ -27,6 +27,7 @@ ENVOY = ClientState(
     connected_at=datetime(2026, 1, 1, tzinfo=UTC),
     is_debug=False,
     authorised=True,
+    trusted=True,
     initialised=True,
 )
 
@@ -95,6 +96,15 @@ def test_an_envoy_that_is_given_no_secrets_is_named_where_one_is_needed():
     published.brought = ((ResourceKey(SECRET, "secret/a"), "1"),)
     (words,) = reports.report(A).refusals
     assert words.startswith("stranger is given no secrets")
+
+
+def test_what_strangers_say_of_themselves_is_in_no_report():
+    lie = Rejection(key=KEY, version="1", message="buy now", at=0.0)
+    stranger = holding(complete=False, authorised=False, trusted=False, node_id="pay here", rejections=(lie,))
+    reports = Reports(Published(a=a_route()), Clients(holding(), stranger))
+    report = reports.report(A)
+    assert (report.connected, report.programmed, report.refusals) == (1, 1, ())
+    assert reports.replica(0.0) == ServerReport(envoys=1, silent=("gateway-1",))
 
 
 async def test_a_reader_is_told_everything_first_and_then_what_changed():

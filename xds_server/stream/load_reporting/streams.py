@@ -6,29 +6,30 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
 from grpc.aio import EOF, ServicerContext
 
+from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
+from xds_server.stream.admission import ClientAdmission, SilentError, TooManyStreamsError, first_word
+from xds_server.stream.limits import TooLargeError
 from xds_server.stream.load_reporting.wire import (
     ClusterLoad,
     LoadRequest,
     LoadStream,
     LoadTerms,
     pack_load_terms,
+    parse_first_load_request,
     parse_load_request,
 )
 from xds_server.stream.protocol.messages import ProtocolError
-from xds_server.stream.wire import Node
 
 log = logging.getLogger(__name__)
 
 LRS = "envoy.service.load_stats.v3.LoadReportingService"
-_LONGEST_NAME = 256  # of a node, in logs and reports
 
 
 class LoadReceiver(Protocol):
@@ -92,18 +93,16 @@ class _Open:
     session: LoadSession | None = None
     scope: Scope = GATEWAY
     stream: LoadStream | None = None
+    is_stranger: bool = False
 
 
 class LoadStreams:
-    """All load reporting streams. `trusts` says whether what a node reports counts, for it steers traffic.
+    """All load reporting streams. `admission` says whether what a node reports counts, for it steers traffic."""
 
-    `interval` are the seconds between two reports of a client.
-    """
-
-    def __init__(self, observer: LoadReceiver, trusts: Callable[[Node], bool], interval: float) -> None:
+    def __init__(self, observer: LoadReceiver, admission: ClientAdmission, timing: StreamTiming = REAL.streams) -> None:
         self._observer = observer
-        self._trusts = trusts
-        self._interval = interval
+        self._admission = admission
+        self._timing = timing
         self._clusters: dict[Scope, frozenset[str]] = {}
         self._open: set[_Open] = set()
         self._numbers = itertools.count()
@@ -136,10 +135,16 @@ class LoadStreams:
             for task in work[:2]:
                 if task.done():
                     task.result()
+        except (TooManyStreamsError, TooLargeError) as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except SilentError as error:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except ProtocolError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             self._open.discard(one)
+            if one.is_stranger:
+                self._admission.leave(context.peer())
             if one.stream is not None:
                 self._observer.stream_ended(one.stream)
             for task in work:
@@ -148,12 +153,15 @@ class LoadStreams:
 
     async def _read(self, one: _Open) -> None:
         await self._ready.wait()
-        while (raw := await one.context.read()) is not EOF:
-            request = parse_load_request(raw)
-            if one.session is None:
-                self._introduce(one, request)
-            if one.stream is not None:
-                self._observe(one.stream, request)
+        raw = await first_word(one.context.read, self._timing.first_word)
+        if raw is EOF:
+            return
+        request = parse_first_load_request(raw)
+        self._introduce(one, request, len(raw))
+        while raw is not EOF:
+            if one.stream is not None:  # what others report is not even read
+                self._observe(one.stream, parse_load_request(raw))
+            raw = await one.context.read()
 
     def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:
@@ -170,17 +178,23 @@ class LoadStreams:
             if terms is not None:
                 await one.context.write(pack_load_terms(terms))
 
-    def _introduce(self, one: _Open, request: LoadRequest) -> None:
+    def _introduce(self, one: _Open, request: LoadRequest, size: int) -> None:
         """Learn who a client is from its first message; later ones need not say it (X01)."""
         node = request.node
+        trusted = self._admission.trusts(node)
+        self._admission.limits(trusted).check_size(size)
+        if not trusted:
+            self._admission.enter(one.context.peer())
+            one.is_stranger = True
         one.scope = node.scope
-        one.session = LoadSession(self._interval, request.supports_all, self._clusters.get(node.scope, frozenset()))
+        one.session = LoadSession(
+            self._timing.loads_every, request.supports_all, self._clusters.get(node.scope, frozenset())
+        )
         one.changed.set()
         if node.is_debug:
             return  # a reader carries no traffic
-        trusted = self._trusts(node)
         if trusted:
             # Two streams of a node never begin at the same moment.
-            one.stream = LoadStream(node.id[:_LONGEST_NAME], time.time() + next(self._numbers) * 1e-6)
-        known = {"node": node.id[:_LONGEST_NAME], "peer": one.context.peer(), "counts": trusted}
-        log.info("load reports begin", extra=known)
+            one.stream = LoadStream(node.id, time.time() + next(self._numbers) * 1e-6)
+        level = logging.INFO if trusted else logging.DEBUG  # strangers come as often as they like
+        log.log(level, "load reports begin", extra={"node": node.id, "peer": one.context.peer(), "counts": trusted})

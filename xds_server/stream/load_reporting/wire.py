@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
-from xds_server.stream.wire import MalformedRequestError, Node, node_of
+from xds_server.stream.limits import MalformedRequestError, look_through
+from xds_server.stream.wire import Node, node_of
 
 SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
+_LISTS = {2: "cluster_stats"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,14 @@ class LoadTerms:
     clusters: frozenset[str] | None
 
 
+def parse_first_load_request(raw: bytes) -> LoadRequest:
+    """Parse what somebody unknown says. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
+    look_through(raw, _LISTS)
+    return parse_load_request(raw)
+
+
 def parse_load_request(raw: bytes) -> LoadRequest:
-    """Parse a LoadStatsRequest. Raises MalformedRequestError and UnknownRoleError."""
+    """Parse a LoadStatsRequest of a client that is known. Raises MalformedRequestError and UnknownRoleError."""
     try:
         message = lrs_pb2.LoadStatsRequest.FromString(raw)
     except DecodeError:

@@ -14,7 +14,7 @@ or looked at, so a session can be played in a test, and two that are played the 
 * `session` hands each event to the ledger it is about, then sends what can be sent. `dialects` are the two ways to say
   it: delta, and state of the world (SotW).
 
-The numbers X01 to X57 are the statements in docs/xds.md.
+The numbers X01 to X60 are the statements in docs/xds.md.
 
 One response at a time
 ----------------------

@@ -132,7 +132,7 @@ class ClientTerms:
     `nonce_prefix` makes nonces unique across streams (X05). `secrets` lets it see secrets (X57). `ordered` is false for
     debug readers, which carry no traffic and ACK nothing, so that nothing may wait for them. `timing` bounds make
     before break (X44), and how long removals wait after a reconnect. `max_response_bytes` is the client's message limit
-    (X50; gRPC's default: 4 MiB).
+    (X50; gRPC's default: 4 MiB). `max_names` is how many resources of one type it may name.
     """
 
     nonce_prefix: str = ""
@@ -140,6 +140,7 @@ class ClientTerms:
     ordered: bool = True
     timing: StreamTiming = REAL.streams
     max_response_bytes: int = 4_000_000
+    max_names: int = 10_000
 
 
 class ProtocolError(Exception):
@@ -149,10 +150,14 @@ class ProtocolError(Exception):
 
         ProtocolError
         |-- ResponseTooLargeError   a full set that cannot be split is above the client's message limit (X50)
-        |-- MalformedRequestError   the bytes are no discovery request (stream.wire)
+        |-- TooManyNamesError       a client named more resources of one type than it may
+        |-- TooLargeError           a message with more in it than is taken of anybody, or of strangers (stream.limits)
+        |-- TooManyStreamsError     strangers have all the streams that they may have (stream.admission)
+        |-- MalformedRequestError   the bytes are no discovery request (stream.limits)
         |-- UnknownRoleError        the node's metadata says a role there is not (stream.wire)
         |-- WrongTypeError          no resource type, or another than the service's (X02; server.services)
         |-- StalledError            the client does not read (X49; server.services)
+        |-- SilentError             the client says nothing at all (stream.admission)
         |-- TooManyTypesError       more resource types than any client has (server.sessions)
         |-- NotReadyError           a Fetch before the first snapshot (server.sessions)
         `-- InternalError           a fault of ours (server.sessions)
@@ -161,3 +166,7 @@ class ProtocolError(Exception):
 
 class ResponseTooLargeError(ProtocolError):
     """A state-of-the-world response that must be complete would be larger than the client accepts."""
+
+
+class TooManyNamesError(ProtocolError):
+    """A client asks for more resources of one type, by name, than it may."""

@@ -25,6 +25,7 @@ from xds_server.stream.protocol.messages import (
     Response,
     SotwRequest,
     Subscription,
+    TooManyNamesError,
 )
 
 
@@ -123,7 +124,11 @@ class Session(ABC):
         return ledger, False
 
     def _subscribe(self, ledger: Ledger, subscription: Subscription) -> None:
-        """Install a subscription; waits for what it no longer covers are over."""
+        """Install a subscription; waits for what it no longer covers are over. Raises TooManyNamesError."""
+        if len(subscription.names) > self._terms.max_names:
+            raise TooManyNamesError(
+                f"{len(subscription.names)} names of one type; at most {self._terms.max_names} are taken"
+            )
         ledger.subscribe(subscription)
         self._planner.forget_unwanted(ledger)
 

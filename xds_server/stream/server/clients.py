@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 Protocol = Literal["delta", "sotw"]
 EventKind = Literal["connected", "disconnected", "acknowledged", "rejected", "overdue"]
 
+STRANGERS_TOLD_EVERY = timedelta(seconds=10)
+
 PUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -34,7 +36,7 @@ class StreamEnd:
 
 @dataclass(slots=True, eq=False)
 class ClientStream:
-    """One open RPC. The session exists from the first request on, since that one says who the client is (X01).
+    """One open RPC. The first request introduces the client (X01), and begins the session.
 
     `type_url` is None for a stream of all types. `sent_at` is by type the time of the last response.
     """
@@ -45,7 +47,9 @@ class ClientStream:
     connected_at: datetime
     outbox: asyncio.Queue[Response | StreamEnd] = field(default_factory=asyncio.Queue)
     node: Node = field(default_factory=Node)
+    introduced: bool = False
     authorised: bool = False
+    trusted: bool = False
     session: DeltaSession | SotwSession | None = None
     timer: asyncio.TimerHandle | None = None
     sent_at: dict[str, float] = field(default_factory=dict)
@@ -55,7 +59,9 @@ class ClientStream:
 class ClientState:
     """One client stream. `stream` is its number on this server; times of rejections are seconds since the epoch.
 
-    `is_debug` clients (node.id empty or `debug/...`) read and carry no traffic: they never count for `Programmed`.
+    `is_debug` clients (node.id empty or `debug/...`) read and carry no traffic: they never count for `Programmed`. Nor
+    do those that are not `trusted`, for they say of themselves what they like: where there is a node token, a client is
+    trusted if it is `authorised`, which is to say that it carries the token; where there is none, every client is.
     `initialised` tells whether it ACKed a first answer to everything it asked for with a wildcard.
     """
 
@@ -69,10 +75,16 @@ class ClientState:
     connected_at: datetime
     is_debug: bool
     authorised: bool
+    trusted: bool
     initialised: bool
     scope: Scope = GATEWAY
     rejections: tuple[Rejection, ...] = ()
     overdue: tuple[Overdue, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is an Envoy of ours, as far as anybody can tell."""
+        return self.trusted and not self.is_debug
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,10 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
-    """A client came, went, or its state changed for `keys` (none for connected and disconnected: all are concerned)."""
+    """A client came, went, or its state changed for `keys` (none for connected and disconnected: all are concerned).
+
+    Nothing is said of a client that is not trusted.
+    """
 
     kind: EventKind
     stream: int
@@ -104,7 +119,7 @@ OnClientEvent = Callable[[ClientEvent], None]
 
 def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
     """Name the gateway's Envoys, which carry traffic; one whose last stream may be over is one until that is known."""
-    return frozenset(one.node_id for one in clients if not one.is_debug and one.scope == GATEWAY)
+    return frozenset(one.node_id for one in clients if one.counts and one.scope == GATEWAY)
 
 
 def client_state(stream: ClientStream, to_epoch: float) -> ClientState:
@@ -122,6 +137,7 @@ def client_state(stream: ClientStream, to_epoch: float) -> ClientState:
         connected_at=stream.connected_at,
         is_debug=node.is_debug,
         authorised=stream.authorised,
+        trusted=stream.trusted,
         initialised=session.initialised,
         scope=node.scope,
         rejections=tuple(replace(rejection, at=rejection.at + to_epoch) for rejection in session.rejections),
@@ -152,24 +168,27 @@ class ClientTelemetry:
     def __init__(self, observer: OnClientEvent, registry: CollectorRegistry) -> None:
         self._observer = observer
         self._metrics = StreamMetrics(registry)
+        self._warned_at: datetime | None = None
 
     def opened(self, stream: ClientStream) -> None:
         """Count a new stream."""
         self._metrics.streams.labels(_label(stream.type_url)).inc()
 
-    def connected(self, stream: ClientStream, node_id: str) -> None:
+    def connected(self, stream: ClientStream) -> None:
         """Say that a stream has said who it is."""
-        log.info(
-            "xds client connected",
-            extra={"stream": stream.number, "node": node_id, "peer": stream.peer, "authorised": stream.authorised},
-        )
+        level, node = (logging.INFO if stream.trusted else logging.DEBUG), stream.node
+        who = {"stream": stream.number, "node": node.id, "peer": stream.peer, "authorised": stream.authorised}
+        log.log(level, "xds client connected", extra=who)
+        if not stream.trusted and not node.is_debug and self._is_news(stream):
+            log.warning("xds client does not carry the node token: it gets no secrets and does not count", extra=who)
         self._notify(stream, "connected")
 
     def closed(self, stream: ClientStream) -> None:
         """Say that a stream is over."""
         self._metrics.streams.labels(_label(stream.type_url)).dec()
         if stream.session is not None:
-            log.info("xds client disconnected", extra={"stream": stream.number, "node": stream.node.id})
+            level = logging.INFO if stream.trusted else logging.DEBUG
+            log.log(level, "xds client disconnected", extra={"stream": stream.number, "node": stream.node.id})
             self._notify(stream, "disconnected")
 
     def stepped(self, stream: ClientStream, output: Output, now: float) -> None:
@@ -182,6 +201,8 @@ class ClientTelemetry:
             kind = _label(answer.type_url)
             (self._metrics.acks if answer.accepted else self._metrics.nacks).labels(kind).inc()
             self._metrics.push_seconds.labels(kind).observe(now - stream.sent_at.get(answer.type_url, now))
+        if not stream.trusted:
+            return  # what it claims to have accepted or refused is of no interest
         _log_trouble(stream.node.id, output)
         if answer is not None and answer.accepted:
             self._notify(stream, "acknowledged", output.acknowledged)
@@ -190,7 +211,17 @@ class ClientTelemetry:
         if output.overdue:
             self._notify(stream, "overdue", frozenset(late.key for late in output.overdue))
 
+    def _is_news(self, stream: ClientStream) -> bool:
+        """Whether nothing was said of strangers lately: they come as often as they like."""
+        before = self._warned_at
+        if before is not None and stream.connected_at - before < STRANGERS_TOLD_EVERY:
+            return False
+        self._warned_at = stream.connected_at
+        return True
+
     def _notify(self, stream: ClientStream, kind: EventKind, keys: frozenset[ResourceKey] = frozenset()) -> None:
+        if not stream.trusted:
+            return
         event = ClientEvent(kind, stream.number, stream.node.id, stream.node.is_debug, keys)
         try:
             self._observer(event)

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey, Snapshot
+from xds_server.stream.admission import ClientAdmission
+from xds_server.stream.limits import LONGEST_MESSAGE
 from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
 from xds_server.stream.server import reflection, services
 from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent
@@ -20,7 +22,7 @@ from xds_server.stream.server.sessions import Sessions
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the same port shall fail, not share it
-    ("grpc.max_receive_message_length", 16 << 20),  # a reconnecting client lists all its versions
+    ("grpc.max_receive_message_length", LONGEST_MESSAGE),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_permit_without_calls", 1),
     # Envoy pings an idle connection every few seconds; by default that counts as abuse, and ends it.
@@ -40,7 +42,8 @@ class XdsServer:
     """Serves the last published snapshot of each scope to any number of Envoys and readers, and hears of their load.
 
     All methods are called from one event loop. `observer` is called there too, whenever a client comes, goes, ACKs,
-    NACKs or is sent something overdue; it must not wait. A client whose node metadata has `node_token` sees secrets.
+    NACKs or is sent something overdue; it must not wait. A client whose node metadata has `node_token` sees secrets,
+    and where there is a token only such clients count for anything.
     """
 
     def __init__(
@@ -54,10 +57,9 @@ class XdsServer:
         self._timing = timing
         self._identifier = f"beamlit-{uuid.uuid4().hex[:8]}"
         telemetry = ClientTelemetry(observer, registry or CollectorRegistry())
-        self._sessions = Sessions(self._identifier, node_token, telemetry, timing)
-        # Loads steer traffic: where there is a token, only of those that have it.
-        trusts = self._sessions.authorises if node_token else lambda _: True
-        self._loads = LoadStreams(loads or Unobserved(), trusts, timing.loads_every)
+        admission = ClientAdmission(node_token)
+        self._sessions = Sessions(self._identifier, admission, telemetry, timing)
+        self._loads = LoadStreams(loads or Unobserved(), admission, timing)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -12,6 +12,8 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from xds_server.stream import wire
+from xds_server.stream.admission import SilentError, TooManyStreamsError, first_word
+from xds_server.stream.limits import LONGEST_WORD, TooLargeError, printable
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
 from xds_server.stream.protocol.messages import (
     DeltaRequest,
@@ -19,6 +21,7 @@ from xds_server.stream.protocol.messages import (
     Response,
     ResponseTooLargeError,
     SotwRequest,
+    TooManyNamesError,
 )
 from xds_server.stream.server.clients import ClientStream, StreamEnd
 from xds_server.stream.server.sessions import InternalError, NotReadyError, Sessions, TooManyTypesError
@@ -73,6 +76,7 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
     async def fetch(raw: bytes, context: ServicerContext) -> bytes:
         try:
             node, request = wire.parse_sotw(raw)
+            sessions.admission.limits(sessions.admission.trusts(node)).check(len(raw), request)
             response = sessions.fetch(node, typed(request, type_url))
         except ProtocolError as error:
             await context.abort(status_of(error), str(error))
@@ -129,10 +133,22 @@ class StreamingMethod:
             await _cancel(reader, writer)
 
     async def _read(self, stream: ClientStream, context: ServicerContext) -> None:
-        while (raw := await context.read()) is not EOF:
-            node, request = self.codec.parse(raw)
-            await self.sessions.handle(stream, node, typed(request, self.type_url))
+        raw = await first_word(context.read, self.sessions.timing.first_word)
+        while raw is not EOF:
+            if stream.introduced and not stream.trusted:
+                async with self.sessions.admission.turn_of_strangers:
+                    await self._take(stream, raw)
+            else:
+                await self._take(stream, raw)
+            raw = await context.read()
         stream.outbox.put_nowait(StreamEnd())
+
+    async def _take(self, stream: ClientStream, raw: bytes) -> None:
+        node, request = self.codec.parse(raw)
+        if not stream.introduced:
+            self.sessions.introduce(stream, node)
+        self.sessions.admission.limits(stream.trusted).check(len(raw), request)
+        await self.sessions.handle(stream, typed(request, self.type_url))
 
     async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
         stall = self.sessions.timing.stall
@@ -152,7 +168,7 @@ def typed(request: AnyRequest, type_url: str | None) -> AnyRequest:
     if asked is None:
         raise WrongTypeError("type_url is required on an aggregated stream")
     if type_url is not None and asked != type_url:
-        raise WrongTypeError(f"this service serves {type_url}, not {asked}")
+        raise WrongTypeError(f"this service serves {type_url}, not {printable(asked, LONGEST_WORD)}")
     return replace(request, type_url=asked)
 
 
@@ -165,9 +181,15 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 def status_of(error: ProtocolError) -> grpc.StatusCode:
     """Return the gRPC status a stream or call ends with."""
     match error:
-        case ResponseTooLargeError() | TooManyTypesError():
+        case (
+            ResponseTooLargeError()
+            | TooManyTypesError()
+            | TooManyNamesError()
+            | TooLargeError()
+            | TooManyStreamsError()
+        ):
             return grpc.StatusCode.RESOURCE_EXHAUSTED
-        case StalledError():
+        case StalledError() | SilentError():
             return grpc.StatusCode.DEADLINE_EXCEEDED
         case NotReadyError():
             return grpc.StatusCode.UNAVAILABLE

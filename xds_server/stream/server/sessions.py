@@ -6,7 +6,6 @@ Streams, publishers and timers only put events in its queue.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from functools import partial
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
+from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.messages import (
     ClientTerms,
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 UNLIMITED_BYTES = 1 << 30
 MAX_TYPES_PER_STREAM = 32
 STREAMS_PER_TURN = 50
-_LONGEST_NAME = 256  # of a node, in logs and reports
 
 
 class InternalError(ProtocolError):
@@ -62,7 +61,6 @@ class RequestArrived:
     """A client said something; `answered` is done once the answers are in the outbox of its stream."""
 
     stream: ClientStream
-    node: Node
     request: DeltaRequest | SotwRequest
     answered: asyncio.Future[None]
 
@@ -81,15 +79,15 @@ class SnapshotsPublished:
 class Sessions:
     """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run` alone.
 
-    A client whose node metadata has `node_token` sees secrets.
+    `admission` says who sees secrets, who counts, and how much anybody may say.
     """
 
     def __init__(
-        self, instance: str, node_token: str, telemetry: ClientTelemetry, timing: StreamTiming = REAL.streams
+        self, instance: str, admission: ClientAdmission, telemetry: ClientTelemetry, timing: StreamTiming = REAL.streams
     ) -> None:
         self.timing = timing
+        self.admission = admission
         self._instance = instance
-        self._node_token = node_token.encode()
         self._telemetry = telemetry
         self._events: asyncio.Queue[RequestArrived | WaitEnded | SnapshotsPublished] = asyncio.Queue()
         self._streams: dict[int, ClientStream] = {}
@@ -122,10 +120,18 @@ class Sessions:
             stream.outbox.put_nowait(StreamEnd())
         return stream
 
-    async def handle(self, stream: ClientStream, node: Node, request: DeltaRequest | SotwRequest) -> None:
+    def introduce(self, stream: ClientStream, node: Node) -> None:
+        """Learn who the client of a stream is. Raises TooManyStreamsError."""
+        trusted = self.admission.trusts(node)
+        if not trusted:
+            self.admission.enter(stream.peer)
+        stream.trusted, stream.authorised = trusted, self.admission.authorises(node)
+        stream.node, stream.introduced = replace(node, token=""), True
+
+    async def handle(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
         """Hand over a request and wait until it is answered: a client has one request in the queue at most."""
         answered = asyncio.get_running_loop().create_future()
-        self._events.put_nowait(RequestArrived(stream, node, request, answered))
+        self._events.put_nowait(RequestArrived(stream, request, answered))
         await answered
 
     def close(self, stream: ClientStream) -> None:
@@ -134,13 +140,15 @@ class Sessions:
             return
         if stream.timer is not None:
             stream.timer.cancel()
+        if stream.introduced and not stream.trusted:
+            self.admission.leave(stream.peer)
         self._telemetry.closed(stream)
 
     def fetch(self, node: Node, request: SotwRequest) -> Response:
         """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
         if not self._snapshots:
             raise NotReadyError("there is no snapshot yet")
-        terms = ClientTerms(secrets=self.authorises(node), ordered=False, max_response_bytes=UNLIMITED_BYTES)
+        terms = ClientTerms(secrets=self.admission.authorises(node), ordered=False, max_response_bytes=UNLIMITED_BYTES)
         reader = SotwSession(self._snapshot_of(node), terms, _now())
         responses = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
         return responses[0] if responses else Response(request.type_url, "", "")
@@ -150,10 +158,6 @@ class Sessions:
         self._ending = True
         for stream in self._streams.values():
             stream.outbox.put_nowait(StreamEnd())
-
-    def authorises(self, node: Node) -> bool:
-        """Tell whether a client is one of ours: it carries the node token."""
-        return bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)
 
     def clients(self) -> tuple[ClientState, ...]:
         """Return all clients that said who they are, the oldest first."""
@@ -212,7 +216,7 @@ class Sessions:
             arrived.answered.set_result(None)
         if stream.number not in self._streams:
             return
-        session = stream.session or self._begin_session(stream, arrived.node, request)
+        session = stream.session or self._begin_session(stream, request)
         if isinstance(session, DeltaSession) and isinstance(request, DeltaRequest):
             delta = session
             self._step(stream, lambda now: delta.receive(request, now))
@@ -222,22 +226,20 @@ class Sessions:
         if len(session.types) > MAX_TYPES_PER_STREAM:
             stream.outbox.put_nowait(StreamEnd(TooManyTypesError(f"more than {MAX_TYPES_PER_STREAM} resource types")))
 
-    def _begin_session(
-        self, stream: ClientStream, node: Node, request: DeltaRequest | SotwRequest
-    ) -> DeltaSession | SotwSession:
-        stream.authorised = self.authorises(node)
-        stream.node = replace(node, token="", id=node.id[:_LONGEST_NAME])
+    def _begin_session(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> DeltaSession | SotwSession:
+        node = stream.node
         own_limit = node.is_debug or node.user_agent == "envoy"
         terms = ClientTerms(
             nonce_prefix=f"{self._instance}-{stream.number}-",
             secrets=stream.authorised,
             ordered=not node.is_debug,
             timing=self.timing,
+            max_names=self.admission.limits(stream.trusted).names,
             max_response_bytes=UNLIMITED_BYTES if own_limit else ClientTerms().max_response_bytes,
         )
         kind = DeltaSession if isinstance(request, DeltaRequest) else SotwSession
         stream.session = session = kind(self._snapshot_of(node), terms, _now())
-        self._telemetry.connected(stream, node.id)
+        self._telemetry.connected(stream)
         return session
 
     def _step(self, stream: ClientStream, step: Callable[[float], Output]) -> None:

@@ -70,6 +70,7 @@ REAL = {
     "kube.second_look": (10, "an etcd that came back without its data is noticed by then"),
     "streams.make_before_break": (5, "an Envoy that never acknowledges shall not be left behind (X44)"),
     "streams.settle": (1, "an Envoy that comes back names what it has in one go"),
+    "streams.first_word": (10, "whoever has something to ask says so at once"),
     "streams.stall": (30, "a client that reads nothing for so long is not there (X49)"),
     "streams.loads_every": (1, "a burst is seen, for one message a second"),
     "streams.keepalive_every": (30, "a connection that died without a word is noticed"),

@@ -1,6 +1,7 @@
 """How a record looks."""
 
 import logging
+import sys
 
 import pytest
 
@@ -24,10 +25,29 @@ def test_a_message_alone():
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [("two words", "'two words'"), ("", "''"), ("a\nb", r"'a\nb'"), (3, "3"), (None, "None"), ("a=b", "a=b")],
+    [
+        ("two words", "'two words'"),
+        ("", "''"),
+        ("a\nb", r"'a\nb'"),
+        (3, "3"),
+        (None, "None"),
+        ("a=b", "a=b"),
+        ("\x1b[2J", r"'\x1b[2J'"),
+        ("\u202e", r"'\u202e'"),
+    ],
 )
 def test_a_value_is_one_word(value, written):
     assert formatted("said", why=value) == f"info said why={written}"
+
+
+def test_a_message_and_a_traceback_obey_nobody():
+    try:
+        raise RuntimeError("\x1b]0;gone\x07\r\x9b")
+    except RuntimeError:
+        written = formatted("said \x1b[31m", exc_info=sys.exc_info())
+    assert written.startswith(r"info said \x1b[31m")
+    assert written.endswith(r"RuntimeError: \x1b]0;gone\x07\r\x9b")
+    assert all(line.isprintable() for line in written.splitlines())
 
 
 def test_a_field_with_the_name_of_a_standard_one_has_an_underscore_more():

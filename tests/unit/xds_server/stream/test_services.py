@@ -11,6 +11,7 @@ from scripted import cluster
 from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, Snapshot
+from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.server.clients import ClientTelemetry
 from xds_server.stream.server.services import DELTA, StreamingMethod
 from xds_server.stream.server.sessions import MAX_TYPES_PER_STREAM, Sessions
@@ -50,7 +51,7 @@ def timing():
 
 @pytest.fixture
 async def sessions(timing):
-    sessions = Sessions("test", "token", ClientTelemetry(lambda _: None, CollectorRegistry()), timing)
+    sessions = Sessions("test", ClientAdmission("token"), ClientTelemetry(lambda _: None, CollectorRegistry()), timing)
     sessions.publish(Snapshot.of([cluster("a")]), [])
     task = asyncio.create_task(sessions.run())
     yield sessions

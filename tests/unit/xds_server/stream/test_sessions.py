@@ -9,6 +9,7 @@ from scripted import cluster
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, Snapshot
+from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.protocol.messages import DeltaRequest, SotwRequest
 from xds_server.stream.server.clients import ClientTelemetry
 from xds_server.stream.server.sessions import NotReadyError, Sessions
@@ -20,7 +21,7 @@ EVERYTHING = DeltaRequest(CLUSTER, subscribe=("*",))
 
 @pytest.fixture
 async def sessions():
-    sessions = Sessions("test", "token", ClientTelemetry(lambda _: None, CollectorRegistry()))
+    sessions = Sessions("test", ClientAdmission("token"), ClientTelemetry(lambda _: None, CollectorRegistry()))
     task = asyncio.create_task(sessions.run())
     yield sessions
     task.cancel()
@@ -32,12 +33,12 @@ class Client:
 
     def __init__(self, sessions, scope, node_id="envoy"):
         self.sessions = sessions
-        self.node = Node(node_id, scope=scope)
         self.stream = sessions.open("test", None)
+        sessions.introduce(self.stream, Node(node_id, token="token", scope=scope))
 
     async def ask(self, request=EVERYTHING):
         async with asyncio.timeout(PATIENCE):
-            await self.sessions.handle(self.stream, self.node, request)
+            await self.sessions.handle(self.stream, request)
         return self
 
     async def receive(self):

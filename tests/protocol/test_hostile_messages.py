@@ -1,0 +1,339 @@
+"""A client that means harm is refused with plain words, and costs no more than an honest one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource as resource_module
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+
+from controller.api.timing import StreamTiming
+from tests.support.protocol.xds_client import ADS, TOKEN, Client, Served, model, resource
+from tests.support.waiting import until
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ResourceKey
+from xds_server.stream.limits import LONGEST_NAME, LONGEST_TEXT, OF_MEMBERS, OF_STRANGERS
+
+DELTA = ADS + "DeltaAggregatedResources"
+LOADS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def introduced(token: str, **said) -> discovery_pb2.DeltaDiscoveryRequest:
+    request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, **said)
+    request.node.id, request.node.metadata["beamlit_token"] = "hostile", token
+    return request
+
+
+def names(token: str) -> bytes:
+    """As many as go into a message, which are 1.3 million."""
+    return introduced(token).SerializeToString() + b"\x1a\x01a" * (4_190_000 // 3)
+
+
+def no_names(token: str) -> bytes:
+    return introduced(token).SerializeToString() + b"\x1a\x00" * (4_190_000 // 2)
+
+
+def too_large(token: str) -> bytes:
+    return introduced(token).SerializeToString() + b"\x1a\x01a" * 1_600_000
+
+
+def given_up(token: str) -> bytes:
+    return introduced(token).SerializeToString() + b"\x22\x01a" * (4_190_000 // 3)
+
+
+def versions(token: str) -> bytes:
+    claims = {f"{number:x}": "1" for number in range(200_000)}
+    return introduced(token, resource_names_subscribe=["*"], initial_resource_versions=claims).SerializeToString()
+
+
+def extensions(token: str) -> bytes:
+    """A node of a million empty extensions: two seconds to parse."""
+    size = 2_000_000
+    return b"\x0a" + b"\x80\x89\x7a" + b"\x4a\x00" * (size // 2) + introduced(token).SerializeToString()
+
+
+def details(token: str) -> bytes:
+    request = introduced(token)
+    for _ in range(200_000):
+        request.error_detail.details.add()
+    return request.SerializeToString()
+
+
+def text(token: str) -> bytes:
+    status = status_pb2.Status(code=13, message="no " * 333_333)
+    return introduced(token, response_nonce="x", error_detail=status).SerializeToString()
+
+
+def a_number_that_does_not_end(token: str) -> bytes:
+    return introduced(token).SerializeToString() + b"\xff" * 1_000_000
+
+
+ATTACKS = [names, no_names, given_up, versions, extensions, details, text, too_large, a_number_that_does_not_end]
+
+
+@asynccontextmanager
+async def stream(served: Served, method: str = DELTA) -> AsyncIterator[grpc.aio.StreamStreamCall]:
+    """A stream that sends bytes as they are."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        yield channel.stream_stream(method)()
+
+
+async def refusal(served: Served, raw: bytes, method: str = DELTA) -> tuple[grpc.StatusCode, str]:
+    """How the stream ends of a client that says this."""
+    async with stream(served, method) as call:
+        await call.write(raw)
+        return await call.code(), await call.details()
+
+
+def resident() -> int:
+    """The memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource_module.getpagesize()
+
+
+async def cost(work: Awaitable[object]) -> float:
+    """The CPU time of the thread that all of this runs in, which no other process takes part in."""
+    gc.collect()
+    begin = time.thread_time()
+    await work
+    return time.thread_time() - begin
+
+
+async def answered(client: Client, of: Callable[[], bool]) -> int:
+    """Ask again and again until something is so; return how often there was an answer."""
+    count = 0
+    while not of():
+        await client.subscribe(ENDPOINT, "nothing")
+        await (await client.expect(ENDPOINT, removed=("nothing",))).ack()
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("token", [TOKEN, "another"], ids=["member", "stranger"])
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: one.__name__)
+async def test_x58_whoever_says_too_much_is_refused_and_costs_no_more_than_one_who_says_all_that_is_taken(
+    served, attack, token
+):
+    served.publish(*model("m"))
+    honest, most = served.delta("honest"), served.delta("most")
+
+    async def says_all_that_is_taken() -> None:
+        await most.subscribe(CLUSTER, *(f"{number:x}" for number in range(OF_MEMBERS.names)))
+        await most.receive()
+
+    control = await cost(says_all_that_is_taken())
+    raw, ended = attack(token), []
+
+    async def attacks() -> None:
+        ended.append(await refusal(served, raw))
+
+    assert await cost(attacks()) < 2 * control
+    attacking = asyncio.create_task(attacks())
+    assert await answered(honest, attacking.done)
+    for code, words in ended:
+        assert code in (REFUSED, grpc.StatusCode.INVALID_ARGUMENT)
+        assert any(word in words for word in ("at most", "the most", "larger than max", "does not end")), words
+    await until(
+        lambda: {one.node_id for one in served.server.clients()} == {"most", "honest"}, "they are the only ones"
+    )
+
+
+async def test_memory_returns(served):
+    served.publish(*model("m"))
+
+    async def attacked() -> int:
+        for attack in ATTACKS:
+            await refusal(served, attack("another"))
+        await until(lambda: not served.server.clients(), "they are gone")
+        gc.collect()
+        return resident()
+
+    for _ in range(2):
+        first = await attacked()
+    for _ in range(5):
+        last = await attacked()
+    assert last - first < 16 << 20  # 150 MB were said
+
+
+@pytest.mark.parametrize(
+    ("token", "limit"), [(TOKEN, OF_MEMBERS.names), ("another", OF_STRANGERS.names)], ids=["member", "stranger"]
+)
+async def test_a_client_may_name_so_many_resources_of_a_type_and_no_more_however_it_names_them(served, token, limit):
+    served.publish(*model("m"))
+    client = served.delta("debug/many", token)
+    await client.subscribe(CLUSTER, *(f"{number:x}" for number in range(limit)))
+    await client.receive()
+    assert len(client.last.removed_resources) == limit
+    await client.ack()
+    await client.subscribe(ENDPOINT, "one more, of another type")
+    await client.receive()
+    await client.subscribe(CLUSTER, "one more")
+    assert await client.call.code() is REFUSED
+    assert f"at most {limit}" in await client.call.details()
+
+
+async def test_a_stranger_may_say_less_and_is_told_so(served):
+    served.publish(*model("m"))
+    many = introduced("another", resource_names_subscribe=map(str, range(101))).SerializeToString()
+    assert await refusal(served, many) == (
+        REFUSED,
+        "resource_names_subscribe has 101 names; at most 100 are taken from a client without the node token",
+    )
+    long = introduced("another", resource_names_subscribe=["x" * 1_100_000]).SerializeToString()
+    code, words = await refusal(served, long)
+    assert (code, words.endswith("at most 1048576 are taken from a client without the node token")) == (REFUSED, True)
+    fetch = discovery_pb2.DiscoveryRequest(resource_names=map(str, range(101))).SerializeToString()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="at most 100"):
+            await channel.unary_unary("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")(fetch)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"resource_names_subscribe": ["x" * (LONGEST_NAME + 1)]},
+        {"resource_names_unsubscribe": ["x" * (LONGEST_NAME + 1)]},
+        {"initial_resource_versions": {"x" * (LONGEST_NAME + 1): "1"}},
+        {"initial_resource_versions": {"x": "1" * 1000}},
+    ],
+)
+async def test_a_name_that_nobody_has_is_refused(served, said):
+    served.publish(*model("m"))
+    code, words = await refusal(served, introduced(TOKEN, **said).SerializeToString())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert next(iter(said)) in words
+
+
+async def test_a_type_of_any_length_is_not_repeated(served):
+    served.publish(*model("m"))
+    request = introduced(TOKEN)
+    request.type_url = "t" * 100_000
+    assert await refusal(served, request.SerializeToString()) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "type_url has more than 256 characters",
+    )
+    method = "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters"
+    request.type_url = "\x1b[31m"
+    code, words = await refusal(served, request.SerializeToString(), method)
+    assert (code, words.endswith(r"not \x1b[31m")) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+async def test_the_text_of_a_refusal_is_cut_and_made_printable(served):
+    """Each name of the response is looked for in it, so its length counts as often."""
+    served.publish(*(resource(CLUSTER, f"c{number}") for number in range(1000)))
+    client = served.delta()
+    await client.subscribe(CLUSTER, "*")
+    await client.receive()
+    await client.nack("c7 \x1b[31mis\nwrong\x00" + "x" * 60_000)
+    await until(lambda: served.server.clients()[0].rejections, "it is told")
+    (rejection,) = served.server.clients()[0].rejections
+    assert rejection.key.name == "c7"
+    assert rejection.message.startswith(r"c7 \x1b[31mis wrong\x00xxx")
+    assert len(rejection.message) < LONGEST_TEXT + 10
+    assert rejection.message.isprintable()
+
+
+async def test_what_a_client_says_of_itself_is_cut_and_made_printable(served):
+    served.publish(*model("m"))
+    client = served.delta("envoy\x1b]0;gone\x07\n" + "x" * 1000)
+    await client.subscribe(CLUSTER)
+    await client.receive()
+    (state,) = served.server.clients()
+    assert state.node_id.startswith(r"envoy\x1b]0;gone\x07 xxx")
+    assert state.node_id.isprintable()
+    assert len(state.node_id) < 280
+
+
+async def test_a_load_report_of_anything_is_refused(served):
+    served.publish(*model("m"))
+    for raw in (b"\x12\x00" * 2_000_000, b"\x0a\x80\x89\x7a" + b"\x4a\x00" * 1_000_000):
+        code, words = await refusal(served, raw, LOADS)
+        assert code is REFUSED, words
+
+
+async def test_strangers_wait_for_each_other_and_others_for_one_of_them_at_most(served):
+    """Each of them asks for everything over and over; what somebody else asks comes after one of them."""
+    served.publish(*(resource(CLUSTER, f"c{number}", "x" * 1000) for number in range(500)))
+    strangers = [served.delta(f"debug/{number}", "another") for number in range(20)]
+    member, answers = served.delta(), 0
+    for one in strangers:
+        await one.subscribe(CLUSTER, "*")
+        await one.receive()
+
+    async def insists(client: Client) -> None:
+        nonlocal answers
+        while True:
+            await client.ack()
+            await client.send(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_unsubscribe=["*"]))
+            await client.subscribe(CLUSTER, "*")
+            await client.receive()
+            answers += 1
+
+    insisting = [asyncio.create_task(insists(one)) for one in strangers]
+    await until(lambda: answers > 20, "all of them insist")
+    before = answers
+    for _ in range(20):
+        await member.subscribe(ENDPOINT, "nothing")
+        await (await member.expect(ENDPOINT, removed=("nothing",))).ack()
+    for task in insisting:
+        task.cancel()
+    await asyncio.gather(*insisting, return_exceptions=True)
+    assert answers - before < 20 * len(strangers) / 2
+
+
+async def test_x60_what_a_stranger_claims_changes_nothing_that_others_are_told(served):
+    served.publish(*model("m"))
+    stranger, member = served.delta("your gateway is broken: call 555", "another"), served.delta("gateway-1")
+    for client in (stranger, member):
+        await client.subscribe(LISTENER, "*")
+        await client.receive()
+    await stranger.nack("pay here")
+    await member.ack()
+    key = ResourceKey(LISTENER, "m")
+    await until(lambda: [one for one in served.events if one.kind == "acknowledged"], "the member said so")
+    assert {one.node_id for one in served.events} == {"gateway-1"}
+    told = {one.client.node_id: one.client.counts for one in served.server.holds([(key, "1")])}
+    assert told == {"your gateway is broken: call 555": False, "gateway-1": True}
+
+
+async def test_an_address_has_so_many_streams_without_the_token_and_any_number_with_it(served):
+    served.publish(*model("m"))
+    strangers = [served.delta(f"debug/{number}", "another") for number in range(20)]
+    for one in strangers:
+        await one.subscribe(ENDPOINT, "nothing")
+        await one.receive()
+    late = served.delta("debug/late", "another")
+    await late.subscribe(ENDPOINT, "nothing")
+    assert await late.call.code() is REFUSED
+    assert "20 streams" in await late.call.details()
+    for number in range(25):
+        member = served.delta(f"gateway-{number}")
+        await member.subscribe(ENDPOINT, "nothing")
+        await member.receive()
+    await strangers[0].close()
+    await until(lambda: len(served.server.clients()) == 44, "one is gone")
+    again = served.delta("debug/again", "another")
+    await again.subscribe(ENDPOINT, "nothing")
+    await again.receive()
+
+
+async def test_a_client_that_never_says_who_it_is_is_sent_away():
+    served = await Served.start(timing=StreamTiming(first_word=0.1))
+    served.publish(*model("m"))
+    try:
+        for method in (DELTA, LOADS):
+            async with stream(served, method) as call:
+                assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                assert await call.details() == "the client said nothing for 0.1 s"
+        said = served.delta()
+        await said.subscribe(CLUSTER)
+        await said.expect(CLUSTER, "m")
+    finally:
+        await served.stop()

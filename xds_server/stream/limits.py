@@ -1,0 +1,161 @@
+"""How much one message of a client may hold, and how that is known before it costs anything.
+
+To parse 4 MiB of empty messages takes protobuf two seconds. So what is large is looked through first, field by field on
+the outermost level, which ends at the first field too many: a client that says too much is refused in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, SotwRequest
+
+LONGEST_MESSAGE = 4 << 20
+"""What gRPC accepts of anybody: a client that reconnects lists the versions of all that it has."""
+LONGEST_NAME = 1024
+"""Of a resource, in characters; ours have up to 600."""
+LONGEST_WORD = 256
+"""Of what else a client says of itself, in characters: names of types, of nodes, of programs."""
+LONGEST_TEXT = 4096
+"""Of the text of a NACK, in bytes. Envoy itself cuts what it says at 4096."""
+
+_LOOKED_THROUGH = 128 << 10  # What is smaller costs a few milliseconds, whatever it holds.
+_LONGEST_REST = 256 << 10  # All that is no list. An Envoy's node has 61 KB, for it names each of its extensions.
+_MOST_OF_THE_REST = 1_000
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class TooLargeError(ProtocolError):
+    """A client says more than this server takes from it; the message says of what, and how much it takes."""
+
+
+class MalformedRequestError(ProtocolError):
+    """The bytes are no message of the kind that belongs here, or hold what no client says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one client may say: `size` in bytes of a message, `names` in each list of it, and of each type in all."""
+
+    size: int
+    names: int
+
+    def check(self, size: int, request: DeltaRequest | SotwRequest) -> None:
+        """Check a parsed request of so many bytes. Raises TooLargeError and MalformedRequestError."""
+        self.check_size(size)
+        lists: Mapping[str, Collection[str]] = (
+            {"resource_names": request.names}
+            if isinstance(request, SotwRequest)
+            else {
+                "resource_names_subscribe": request.subscribe,
+                "resource_names_unsubscribe": request.unsubscribe,
+                "initial_resource_versions": request.claimed,
+            }
+        )
+        for field, names in lists.items():
+            if len(names) > self.names:
+                raise TooLargeError(f"{field} has {len(names)} names; at most {self.names} are taken{self._of_whom}")
+            if names and max(map(len, names)) > LONGEST_NAME:
+                raise MalformedRequestError(f"{field} has a name of more than {LONGEST_NAME} characters")
+        if isinstance(request, DeltaRequest) and max(map(len, request.claimed.values()), default=0) > LONGEST_WORD:
+            raise MalformedRequestError(
+                f"initial_resource_versions has a version of more than {LONGEST_WORD} characters"
+            )
+        if len(request.type_url) > LONGEST_WORD:
+            raise MalformedRequestError(f"type_url has more than {LONGEST_WORD} characters")
+
+    def check_size(self, size: int) -> None:
+        """Check the size of a message. Raises TooLargeError."""
+        if size > self.size:
+            raise TooLargeError(f"the message has {size} bytes; at most {self.size} are taken{self._of_whom}")
+
+    @property
+    def _of_whom(self) -> str:
+        return " from a client without the node token" if self == OF_STRANGERS else ""
+
+
+OF_MEMBERS = RequestLimits(LONGEST_MESSAGE, 10_000)
+"""Of clients that carry the node token, and of all where there is none."""
+OF_STRANGERS = RequestLimits(1 << 20, 100)
+"""Of clients that do not: people who look."""
+
+
+def look_through(raw: bytes, lists: Mapping[int, str]) -> None:
+    """Refuse a large message that is not worth parsing, whoever sends it; `lists` are its fields that may be long.
+
+    Raises TooLargeError and MalformedRequestError.
+    """
+    if len(raw) <= _LOOKED_THROUGH:
+        return
+    counts = dict.fromkeys(lists, 0)
+    rest = others = 0
+    for number, size in _fields(raw):
+        if number in counts:
+            counts[number] += 1
+            if counts[number] > OF_MEMBERS.names:
+                raise TooLargeError(
+                    f"{lists[number]} has more than {OF_MEMBERS.names} entries, the most that are taken"
+                )
+            continue
+        rest += size
+        others += 1
+        if rest > _LONGEST_REST or others > _MOST_OF_THE_REST:
+            raise TooLargeError(
+                f"all but the lists of names has more than {_LONGEST_REST} bytes, or {_MOST_OF_THE_REST} fields, "
+                "the most that are taken: node, error_detail"
+            )
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Cut what a client said to so many bytes, and leave no character in it that a terminal or a log would obey."""
+    cut = text.encode(errors="replace")[:longest].decode(errors="ignore")
+    return "".join(_shown(cut))
+
+
+def _shown(text: str) -> Iterable[str]:
+    return (one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
+
+
+def _fields(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Yield number and size of each field on the outermost level, as protobuf encodes it.
+
+    Raises MalformedRequestError.
+    """
+    at, end = 0, len(raw)
+    try:
+        while at < end:
+            tag, at = _varint(raw, at)
+            kind = tag & 7
+            size = 0
+            if kind == _BYTES:
+                size, at = _varint(raw, at)
+            elif kind == _VARINT:
+                _, at = _varint(raw, at)
+            elif kind == _FIXED64:
+                size = 8
+            elif kind == _FIXED32:
+                size = 4
+            else:
+                raise MalformedRequestError("the message has a field of a kind that discovery has not")
+            at += size
+            yield tag >> 3, size
+    except IndexError:
+        raise MalformedRequestError("the message ends in the middle of a field") from None
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """Read a number and where it ends. Raises IndexError at the end of the message, and MalformedRequestError."""
+    value = raw[at]
+    at += 1
+    if value < 0x80:
+        return value, at
+    value &= 0x7F
+    for shift in range(7, 70, 7):
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise MalformedRequestError("the message has a number that does not end")
