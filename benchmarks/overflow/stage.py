@@ -17,7 +17,7 @@ from benchmarks.overflow.policies import Policy
 from benchmarks.proxies.configs import FRONT_PORT, MODEL, UPSTREAM_PORT
 from benchmarks.proxies.envoys import CannotRunError, Envoys
 from benchmarks.proxies.product import ServedModel
-from controller.api.contract.route import REMOTE, HttpCheck, LocalBackend, Remote, Route, Shares, Split
+from controller.api.contract.route import REMOTE, LocalBackend, Remote, ReplicaCheck, Route, Shares, Split
 from tests.support.envoy import Envoy
 from tests.support.network import Network
 from xds_server.resources import names
@@ -82,7 +82,7 @@ def _route(remote: str, limit: int) -> Route:
         local=LocalBackend(
             namespace=MODEL.namespace,
             service=MODEL.name,
-            health_check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)),
+            health_check=ReplicaCheck(path="/healthz", interval=timedelta(seconds=1)),
             max_requests_per_replica=limit,
         ),
         remote=Remote(host=remote, port=UPSTREAM_PORT, authority="models.example"),

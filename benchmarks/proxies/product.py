@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import MODEL, Upstreams
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, Split
+from controller.api.contract.route import Header, LocalBackend, Remote, ReplicaCheck, Route, Split
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from tests.support.envoy import ANY_PORT
 from tests.support.objects import a_model, a_secret, a_slice
@@ -78,7 +78,7 @@ def model_route(upstreams: Upstreams, local: int) -> Route:
         local=LocalBackend(
             namespace=MODEL.namespace,
             service=MODEL.name,
-            health_check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)),
+            health_check=ReplicaCheck(path="/healthz", interval=timedelta(seconds=1)),
         ),
         remote=Remote(
             host=upstreams.remote,

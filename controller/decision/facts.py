@@ -30,10 +30,14 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class LocalFacts:
-    """Endpoints of the local Service: how many there should be, and how many of them are ready and not terminating."""
+    """Endpoints of the local Service: how many there should be, and how many of them are ready.
+
+    `leaving` are those that still answer while they terminate; while none is ready, they are the last choice.
+    """
 
     ready: int
     total: int
+    leaving: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from controller.api.contract.reports import PATH, LoadReport, RouteReport, ServerReport
-from controller.api.kubernetes.endpoints import replicas_of
+from controller.api.kubernetes.endpoints import replicas_of, staying
 from controller.api.kubernetes.objects import EndpointSlice
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.schema.errors import InvalidObjectError
@@ -57,7 +57,7 @@ def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
             parsed.append(stored.parsed_as(EndpointSlice))
         except InvalidObjectError as error:
             logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
-    found = replicas_of(parsed, ADMIN_PORT)
+    found = staying(replicas_of(parsed, ADMIN_PORT))
     return frozenset(
         f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in found
     )

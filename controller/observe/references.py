@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Protocol
 
-from controller.api.contract.route import HttpCheck, LocalBackend, Remote, Route
+from controller.api.contract.route import LocalBackend, Remote, Route
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
 from controller.api.resources.backend import RemoteBackend
 from controller.intent.intent import Intent
+from controller.observe.readiness import readiness_check
 from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
 from controller.store.objects import ObjectRef
 
@@ -41,10 +40,6 @@ def port_of(wanted: int | str | None, service: Service) -> ServicePort:
     asked = "serviceRef.targetPort is not set" if wanted is None else f"serviceRef.targetPort is {wanted}"
     problem = "no TCP port fits" if not fitting else "more than one port fits"
     raise PortNotFoundError(f"{asked}, and {problem}; the Service's TCP ports: {choices}")
-
-
-# What a request line can carry; a probe with anything else is the kubelet's alone.
-_PATH = re.compile(r"[!-~]*")
 
 
 class Lookups(Protocol):
@@ -165,7 +160,7 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
         namespace=ref.namespace,
         service=ref.name,
         port_name=port.name,
-        health_check=_readiness_check(lookups.workload(intent.workload), port.target_port or port.port),
+        health_check=readiness_check(lookups.workload(intent.workload), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
         first_byte_timeout=intent.first_byte_timeout,
         max_requests_per_replica=intent.terms.max_requests_per_replica,
@@ -176,20 +171,3 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
 def _with_replicas(port: int, local: LocalBackend, lookups: Lookups, guard: EndpointGuard) -> Front:
     admitted = guard(lookups.slices(local.namespace, local.service), custom=bool(local.custom_endpoints))
     return Front(port, local, replicas_of(admitted.slices, local.port_name), refused=admitted.refused)
-
-
-def _readiness_check(workload: Workload | None, serving: int | str) -> HttpCheck | None:
-    """Let Envoy ask what the kubelet asks: the HTTP readiness probe of the container that serves, on that very port.
-
-    It must not depend on the replicas there are: a change of a cluster costs a warming, one of endpoints does not.
-    """
-    if workload is None:
-        return None
-    for container in workload.spec.template.spec.containers:
-        numbers = {port.name: port.container_port for port in container.ports if port.name}
-        probe = container.readiness_probe.http_get if container.readiness_probe else None
-        if probe is None or probe.scheme != "HTTP" or not _PATH.fullmatch(probe.path):
-            continue
-        if numbers.get(str(probe.port), probe.port) == numbers.get(str(serving), serving):
-            return HttpCheck(path=f"/{probe.path.removeprefix('/')}", interval=timedelta(seconds=1))
-    return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.api.contract.status import Condition
-from controller.decision import Decision, Facts
+from controller.decision import Decision, Facts, LocalFacts
 from controller.frontend.claims import Refusal
 from controller.intent.intent import Terms
 from controller.observe.proxies import Programmed
@@ -59,7 +59,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "Offloading": _offloading(findings.decision),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
-    answers["Ready"] = _ready(answers)
+    answers["Ready"] = _ready(answers, findings.facts.local)
     return tuple(_condition(type_, answer, findings.generation) for type_, answer in answers.items())
 
 
@@ -126,8 +126,12 @@ def _programmed(findings: Findings) -> _Answer:
 
 def _local_healthy(facts: Facts) -> _Answer:
     local = facts.local
-    words = f"{local.ready} of {local.total} replicas are ready"
+    words = f"{local.ready} of {local.total} replicas are ready{_leaving(local)}"
     return _flag(local.ready > 0, "ReplicasReady", "NoReadyReplica", words)
+
+
+def _leaving(local: LocalFacts) -> str:
+    return f"; {local.leaving} more still answer while they terminate" if local.leaving and not local.ready else ""
 
 
 def _remote_healthy(findings: Findings) -> _Answer:
@@ -145,7 +149,7 @@ def _offloading(decision: Decision | None) -> _Answer:
     return _flag(decision.split.remote > 0, decision.reason, decision.reason, decision.message)
 
 
-def _ready(answers: dict[str, _Answer]) -> _Answer:
+def _ready(answers: dict[str, _Answer], local: LocalFacts) -> _Answer:
     """A model is ready when Envoy serves the route asked for, and some side can answer."""
     # In the order in which one is the cause of the next.
     causes = {"Accepted": "NotAccepted", "ResolvedRefs": "UnresolvedRefs", "Programmed": "NotProgrammed"}
@@ -153,7 +157,7 @@ def _ready(answers: dict[str, _Answer]) -> _Answer:
         if answers[type_].status != "True":
             # What is not known of the cause is not known of the effect.
             return _Answer("Unknown" if answers[type_].status == "Unknown" else "False", reason, answers[type_].message)
-    if answers["LocalHealthy"].status != "True":
+    if answers["LocalHealthy"].status != "True" and not local.leaving:
         remote = answers["RemoteHealthy"]
         if remote.reason == "NoRemote":
             words = "no local replica is ready, and there is no remote backend to go to"

@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
+from controller.api.kubernetes.endpoints import staying
 from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
@@ -141,7 +142,8 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
 
 def _facts(observation: Observation, intent: Intent) -> Facts:
     replicas = observation.front.replicas if observation.front else ()
-    local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=len(replicas))
+    total = len(staying(replicas))
+    local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=total, leaving=len(replicas) - total)
     return Facts(
         local=local,
         remotes=tuple(

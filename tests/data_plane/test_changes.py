@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import ReplicaCheck
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Report, Traffic, closed_loop
@@ -86,7 +86,7 @@ async def test_nothing_waits_for_what_envoy_acknowledges_later(plane: Plane) -> 
     before = len(plane.overdue)
     for wanted in (Wanted(away=50), Wanted(remote=False), Wanted(away=100, replicas=())):
         model = await plane.serve(wanted)
-        await plane.change(model, replace(wanted, check=HttpCheck(path="/healthz", interval=timedelta(seconds=1))))
+        await plane.change(model, replace(wanted, check=ReplicaCheck(path="/healthz", interval=timedelta(seconds=1))))
         await plane.change(model, replace(wanted, remote=not wanted.remote, away=0))
         await plane.withdraw(model)
 
@@ -96,7 +96,7 @@ async def test_nothing_waits_for_what_envoy_acknowledges_later(plane: Plane) -> 
 async def test_changes_of_clusters_and_listeners_fail_no_request(plane: Plane) -> None:
     wanted = Wanted(away=50)
     model = await plane.serve(wanted)
-    checked = replace(wanted, check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)))
+    checked = replace(wanted, check=ReplicaCheck(path="/healthz", interval=timedelta(seconds=1)))
     elsewhere = replace(checked, path_prefix="/another", headers_to_add=(("x-key", "new"),))
     load, stop = _load(model)
 

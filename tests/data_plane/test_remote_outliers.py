@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import HttpCheck, ReplicaCheck
 from tests.support.data_plane.backends import reporting_unhealthy
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters
@@ -22,7 +22,8 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RARELY = HttpCheck(path="/healthz", interval=timedelta(seconds=60))
-OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
+OFTEN = ReplicaCheck(path="/healthz", interval=timedelta(milliseconds=300))
+REMOTE_OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
 
 
 def always_believing_the_remote(cluster: Cluster) -> None:
@@ -62,7 +63,7 @@ async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(pla
 @pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])
 async def test_replicas_are_tried_when_neither_side_says_it_is_well(plane: Plane, limit: int | None) -> None:
     """Though both would answer: their health checks alone fail."""
-    wanted = Wanted(check=OFTEN, remote_check=OFTEN, limit=limit)
+    wanted = Wanted(check=OFTEN, remote_check=REMOTE_OFTEN, limit=limit)
     models = await serve_both(plane, wanted, clusters(always_believing_the_remote))
 
     async def answering(model: Model) -> set[str]:
@@ -172,7 +173,7 @@ def told_late(remote: Cluster) -> None:
 
 async def test_a_remote_backend_that_goes_on_failing_is_disbelieved_at_once_each_time(plane: Plane) -> None:
     """Six times, and until the other was once told so late that many requests in a row failed meanwhile."""
-    models = await serve_both(plane, Wanted(check=OFTEN, remote_check=OFTEN), of_the_remote(told_late))
+    models = await serve_both(plane, Wanted(check=OFTEN, remote_check=REMOTE_OFTEN), of_the_remote(told_late))
     runs, stop = Variants(Run(), Run()), asyncio.Event()
 
     async def load(model: Model, run: Run) -> None:

@@ -7,28 +7,31 @@ from datetime import timedelta
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import HttpCheck, ReplicaCheck
 from tests.support.data_plane.model import Model, Wanted
-from tests.support.data_plane.mutation import clusters
+from tests.support.data_plane.mutation import assignments, clusters
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import serve_both
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
+OFTEN = ReplicaCheck(path="/healthz", interval=timedelta(milliseconds=300))
+REMOTE_OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
 
 
 def usual_interval_without_traffic(cluster: Cluster) -> None:
     for check in cluster.health_checks:
         check.ClearField("no_traffic_interval")
+        check.ClearField("no_traffic_healthy_interval")
 
 
-def host_of_its_own(cluster: Cluster) -> None:
-    for check in cluster.health_checks:
-        if check.HasField("http_health_check"):
-            check.http_health_check.ClearField("host")
+def host_of_its_own(assignment: ClusterLoadAssignment) -> None:
+    for side in assignment.endpoints:
+        for one in side.lb_endpoints:
+            one.endpoint.health_check_config.ClearField("hostname")
 
 
 async def test_a_standby_without_traffic_is_checked_as_often(plane: Plane) -> None:
@@ -51,7 +54,7 @@ async def test_a_standby_without_traffic_is_checked_as_often(plane: Plane) -> No
 
 
 async def test_a_server_that_refuses_a_slash_in_the_host_is_healthy(plane: Plane) -> None:
-    models = await serve_both(plane, Wanted(check=OFTEN), clusters(host_of_its_own))
+    models = await serve_both(plane, Wanted(check=OFTEN), assignments(host_of_its_own))
 
     await plane.healthy(models.held, 3)
     await plane.healthy(models.removed, 0)
@@ -79,7 +82,7 @@ async def test_a_removed_replica_gets_nothing_though_it_is_healthy(plane: Plane)
 
 
 async def test_a_remote_that_says_it_is_unhealthy_gets_nothing(plane: Plane) -> None:
-    model = await plane.serve(Wanted(away=100, remote_check=OFTEN))
+    model = await plane.serve(Wanted(away=100, remote_check=REMOTE_OFTEN))
     assert (await plane.ask(model)).route == "remote"
     plane.backends.remote.report_health(503)
     try:

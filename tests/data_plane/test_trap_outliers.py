@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import ReplicaCheck
 from tests.support.data_plane.backends import reporting_unhealthy
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, assignments, clusters
@@ -20,8 +20,8 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RARELY = HttpCheck(path="/healthz", interval=timedelta(seconds=60))
-OFTEN = HttpCheck(path="/healthz", interval=timedelta(milliseconds=300))
+RARELY = ReplicaCheck(path="/healthz", interval=timedelta(seconds=60))
+OFTEN = ReplicaCheck(path="/healthz", interval=timedelta(milliseconds=300))
 
 
 def cleared(*fields: str) -> Change:
@@ -125,7 +125,7 @@ async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_tim
 
     One believes the next check that it is well, the other leaves a replica alone for a second each time.
     """
-    wanted = Wanted(check=HttpCheck(path="/healthz", interval=timedelta(seconds=1)))
+    wanted = Wanted(check=ReplicaCheck(path="/healthz", interval=timedelta(seconds=1)))
     believing, short = await asyncio.gather(
         serve_both(plane, wanted, cleared("successful_active_health_check_uneject_host")),
         serve_both(plane, wanted, clusters(for_a_second_each_time)),

@@ -14,7 +14,7 @@ from controller.api.contract.credentials import (
     RemoteAuth,
     RemoteTls,
 )
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Shares, Split
+from controller.api.contract.route import Header, LocalBackend, Remote, ReplicaCheck, Route, RouteKey, Shares, Split
 from controller.api.kubernetes.endpoints import Replica
 
 A = RouteKey.of_model("default", "a")
@@ -27,7 +27,7 @@ def a_remote(host: str = "remote.example", **more: Any) -> Remote:
 
 
 def a_route(remote: Remote | None = None, *, away: int = 0, port: int = 80, check: str | None = None) -> Route:
-    health_check = HttpCheck(path=check, interval=timedelta(seconds=1)) if check else None
+    health_check = ReplicaCheck(path=check, interval=timedelta(seconds=1)) if check else None
     local = LocalBackend(namespace="default", service="a", health_check=health_check)
     return Route.between(port=port, split=Split.away(away), local=local, remote=remote)
 

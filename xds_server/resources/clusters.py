@@ -29,9 +29,6 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 from envoy_data_plane.envoy.config.core.v3 import (
     Address,
     EnvoyInternalAddress,
-    HealthCheck,
-    HealthCheckHttpHealthCheck,
-    HealthCheckTcpHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     Metadata,
@@ -56,10 +53,11 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 )
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
-from controller.api.contract.route import HttpCheck, RouteKey
-from controller.api.kubernetes.endpoints import Replica
+from controller.api.contract.route import ReplicaCheck, RouteKey
+from controller.api.kubernetes.endpoints import Replica, usable
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
+from xds_server.resources.checks import replica_check, sockets_of_check
 from xds_server.resources.encoding import ADS, encoded, extension, packed, resource
 from xds_server.resources.original_request import restoring_filter
 from xds_server.snapshot.snapshot import Resource
@@ -177,24 +175,6 @@ _AGGREGATE = CLUSTER_DEFAULTS + encoded(
 )
 
 
-def health_check(check: HttpCheck, again_within: timedelta) -> HealthCheck:
-    """Build a health check; without a path it connects, no more. What is down is checked again in `again_within`."""
-    http = HealthCheckHttpHealthCheck(path=check.path, host="localhost") if check.path else None
-    return HealthCheck(
-        timeout=min(check.interval, again_within) / 2,
-        interval=check.interval,
-        # One that came back is wanted soon, however rarely it is checked while it is well.
-        unhealthy_interval=min(check.interval, again_within),
-        # Trap 5: a standby that gets no traffic is otherwise checked once a minute.
-        no_traffic_interval=check.interval,
-        unhealthy_threshold=2,
-        healthy_threshold=1,
-        # Trap 5: the default host is the cluster's name, whose "/" some servers refuse. An endpoint's own goes first.
-        http_health_check=http,
-        tcp_health_check=None if http else HealthCheckTcpHealthCheck(),
-    )
-
-
 def socket_address(host: str, port: int) -> Address:
     """Build the address of a host, by its name or number."""
     return Address(socket_address=SocketAddress(address=host, port_value=port))
@@ -206,20 +186,29 @@ def side_metadata(side: str) -> Metadata:
     return Metadata(filter_metadata={names.METADATA_NAMESPACE: named})
 
 
-def load_assignment(cluster: str, replicas: tuple[Replica, ...]) -> bytes:
-    """Serialise the ClusterLoadAssignment of the replicas that are ready.
+def load_assignment(cluster: str, replicas: tuple[Replica, ...], check: ReplicaCheck | None = None) -> bytes:
+    """Serialise the ClusterLoadAssignment of the replicas that may be sent to, with where each is checked.
+
+    Those are the ready ones, or else those that still answer while they terminate. The latter come behind the remote
+    backends as well, by the split: to the controller, no replica is ready.
 
     It is written with the protobuf runtime: of all messages this one changes most often.
     """
     assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
     assignment.policy.overprovisioning_factor.value = OVERPROVISIONING_FACTOR
     side = assignment.endpoints.add()
-    for replica in replicas:
-        if not replica.ready:
-            continue
+    for replica in usable(replicas):
         endpoint = side.lb_endpoints.add(metadata=_LOCAL_METADATA)
         address = endpoint.endpoint.address.socket_address
         address.address, address.port_value = replica.address, replica.port
+        if check is None:
+            continue
+        if check.port:
+            endpoint.endpoint.health_check_config.port_value = check.port
+        if check.path and not check.host:
+            # As the kubelet: the Host of its request is the address that it asks.
+            host = f"[{replica.address}]" if ":" in replica.address else replica.address
+            endpoint.endpoint.health_check_config.hostname = f"{host}:{check.port or replica.port}"
     return bytes(assignment.SerializeToString(deterministic=True))
 
 
@@ -242,23 +231,26 @@ class Clusters:
     """Builds the clusters whose settings depend on the times of one scope, which are written once."""
 
     def __init__(self, timing: GatewayTiming) -> None:
-        self._check_again_within = timedelta(seconds=timing.check_again_within)
-        self._usual_check = HttpCheck(path="", interval=timedelta(seconds=timing.check_near_every))
+        self._timing = timing
         self._replicas = _replicas(timing)
         self._to_remote = _to_listener() + _remote_outliers(timing)
         self._to_local = lru_cache(_REMEMBERED_HEADERS)(_restoring)
 
-    def local(self, key: RouteKey, check: HttpCheck | None, *, is_alone: bool) -> Resource:
+    def local(self, key: RouteKey, check: ReplicaCheck | None, envoys: int, *, is_alone: bool) -> Resource:
         """Build the cluster of the replicas, discovered over EDS, and checked with `check` or by connecting to them.
 
-        It is the same whatever else is asked of the route: a cluster that changes has nothing in flight again, as Envoy
-        counts it. But one that has no remote behind it is alone, and then a retry has to find another replica: the one
-        with the fewest requests may be the one that fails them, and it would be that one each time.
+        `envoys` share the checks. It is the same whatever else is asked of the route: a cluster that changes has
+        nothing in flight again, as Envoy counts it. But one that has no remote behind it is alone, and then a retry has
+        to find another replica: the one with the fewest requests may be the one that fails them, and it would be that
+        one each time.
         """
         name = names.local_cluster(key)
-        checked = health_check(check or self._usual_check, self._check_again_within)
-        common = self._replicas + (PICK_OF_TWO if is_alone else PICK_LEAST)
-        return resource(name, Cluster(name=name, health_checks=[checked]), common=common)
+        cluster = Cluster(
+            name=name,
+            health_checks=[replica_check(check, self._timing, envoys)],
+            transport_socket_matches=sockets_of_check(check),
+        )
+        return resource(name, cluster, common=self._replicas + (PICK_OF_TWO if is_alone else PICK_LEAST))
 
     def remote(self, key: RouteKey, remote: str) -> Resource:
         """Build the cluster that passes a request as it is to the internal listener in front of a remote backend."""

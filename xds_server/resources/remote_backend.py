@@ -52,11 +52,11 @@ from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteA
 from controller.api.contract.route import HttpCheck, Remote, RouteKey
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
+from xds_server.resources.checks import health_check
 from xds_server.resources.clusters import (
     CLUSTER_DEFAULTS,
     OVERPROVISIONING_FACTOR,
     PICK_OF_TWO,
-    health_check,
     same_protocol_as_client,
     side_metadata,
     socket_address,

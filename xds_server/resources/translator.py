@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from controller.api.contract.route import Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
@@ -46,6 +46,18 @@ class EnvoySettings:
 _REMEMBERED = 4096
 
 
+class Sharing(NamedTuple):
+    """How many Envoys share what the replicas of a route take at most, and how many the checks of them."""
+
+    limits: int
+    checks: int
+
+    @classmethod
+    def among(cls, envoys: int, most: int = 0) -> Self:
+        """Share among so many Envoys, the checks among the `most` there ever were, rounded up to a power of two."""
+        return cls(envoys, 1 << (max(envoys, most) - 1).bit_length())
+
+
 class _RemoteSide(NamedTuple):
     """What a route has because of its remote backends, and what its front requires."""
 
@@ -65,7 +77,7 @@ class Translator:
     """
 
     def __init__(self, settings: EnvoySettings) -> None:
-        self._envoys = settings.envoys
+        self._sharing = Sharing.among(settings.envoys)
         self._clusters = Clusters(settings.timing)
         self._listeners = Listeners(settings.address, settings.access_log)
         self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
@@ -80,17 +92,18 @@ class Translator:
         self._front_route = remembered(self._write_front_route)
 
     def resources(
-        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], envoys: int | None = None
+        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], sharing: Sharing | None = None
     ) -> tuple[Resource, ...]:
         """Translate a route and its replicas into everything an Envoy needs to serve it.
 
-        `envoys` share what the replicas take, as many as the settings say by default. Without a remote backend the
+        The Envoys of `sharing` share it, as many as the settings say by default. Without a remote backend the
         route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
         see `secret_resources`.
         """
         legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
-        limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
-        shares, cluster = route.shares, names.local_cluster(key)
+        among = sharing or self._sharing
+        limits = _limits(route, replicas, among.limits)
+        shares, cluster, check = route.shares, names.local_cluster(key), route.local.health_check
         leaving = tuple([one.name for one in shares.remotes if one.percent])
         side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
         # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
@@ -100,9 +113,9 @@ class Translator:
             else self._front_route(key, legs, shares, limits)
         )
         return (
-            self._local_cluster(key, route.local.health_check, is_alone=not legs),
+            self._local_cluster(key, check, among.checks, is_alone=not legs),
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
-            Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas)),
+            Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,
             self._front_listener(key, route.port),
             Resource.of(ROUTE, names.route_configuration(key), front, side.required),

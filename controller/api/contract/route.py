@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -120,10 +121,39 @@ class Shares(ForeignValue):
 
 
 class HttpCheck(ForeignValue):
-    """An active HTTP health check."""
+    """An active HTTP health check of a remote backend."""
 
     path: str
     interval: Duration
+
+
+class Header(ForeignValue):
+    """A header to add to each request."""
+
+    name: HeaderName
+    value: HeaderLine
+
+
+class ReplicaCheck(ForeignValue):
+    """How Envoy checks a replica: as the readiness probe of its container has it, and never more strictly.
+
+    It asks for `path` over HTTP, over TLS with `tls`, with these `headers`; `host` is the Host to send, by default the
+    address that is asked. With `grpcService`, which may be empty, it asks the gRPC health service for it. With neither
+    it connects, no more. It asks at `port`, by default where requests go, every `interval`, which is the kubelet's, and
+    waits for `timeout`. After `failures` in a row the replica is not used.
+
+    A version that knows `path` and `interval` alone connects where there is no path.
+    """
+
+    path: str = ""
+    interval: Duration = timedelta(seconds=1)
+    timeout: Duration = timedelta(seconds=1)
+    failures: int = 3
+    port: Port | None = None
+    host: HeaderLine = ""
+    headers: tuple[Header, ...] = ()
+    tls: Literal[True] | None = None
+    grpc_service: str | None = None
 
 
 class LocalBackend(ForeignValue):
@@ -139,17 +169,10 @@ class LocalBackend(ForeignValue):
     namespace: str
     service: str
     port_name: str = ""
-    health_check: HttpCheck | None = None
+    health_check: ReplicaCheck | None = None
     custom_endpoints: Literal[True] | None = None
     first_byte_timeout: Duration | None = None
     max_requests_per_replica: int | None = None
-
-
-class Header(ForeignValue):
-    """A header to add to each request."""
-
-    name: HeaderName
-    value: HeaderLine
 
 
 class Remote(ForeignValue):

@@ -12,29 +12,47 @@ from controller.api.kubernetes.objects import MANAGED_BY, EndpointSlice
 
 
 class Replica(NamedTuple):
-    """The address of one local replica, and whether new requests may go to it."""
+    """The address of one local replica, and whether new requests may go to it.
+
+    One that is `leaving` is not ready and terminates, and still answers: requests go there when nobody is ready.
+    """
 
     address: str
     port: int
     ready: bool
+    leaving: bool = False
 
 
 def replicas_of(slices: Iterable[EndpointSlice], port_name: str) -> tuple[Replica, ...]:
     """List the replicas of the port called `port_name` (empty for an unnamed one), each once, in a stable order.
 
     A pod may stand in two slices while the endpoint controller moves it: it is ready if either says so. Of a dual-stack
-    Service only the IPv4 slices count, or every pod would count twice. Terminating endpoints are no replicas.
+    Service only the IPv4 slices count, or every pod would count twice.
     """
-    ready: dict[tuple[str, int], bool] = {}
+    found: dict[tuple[str, int], Replica] = {}
     for one in _of_one_family(slices):
         ports = [port.port for port in one.ports if (port.name or "") == port_name and port.port]
         if not ports:
             continue
         for endpoint in one.endpoints:
-            if endpoint.is_replica:
-                key = (endpoint.addresses[0], ports[0])
-                ready[key] = ready.get(key, False) or endpoint.ready
-    return tuple(Replica(address, port, is_ready) for (address, port), is_ready in sorted(ready.items()))
+            if endpoint.is_replica or endpoint.is_leaving:
+                replica = Replica(endpoint.addresses[0], ports[0], endpoint.ready, endpoint.is_leaving)
+                known = found.setdefault(replica[:2], replica)
+                # Ready is more than not ready, and that is more than leaving.
+                if (replica.ready, not replica.leaving) > (known.ready, not known.leaving):
+                    found[replica[:2]] = replica
+    return tuple(replica for _, replica in sorted(found.items()))
+
+
+def staying(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
+    """List those that are not on their way out, ready or not."""
+    return tuple(one for one in replicas if not one.leaving)
+
+
+def usable(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
+    """List those that requests may go to: the ready ones, or else those that are leaving (KEP-1669)."""
+    found = tuple(replicas)
+    return tuple(one for one in found if one.ready) or tuple(one for one in found if one.leaving)
 
 
 def count_of_ready(slices: Iterable[EndpointSlice]) -> int:

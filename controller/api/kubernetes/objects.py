@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.scalars import AnyPortNumberOrName, Flag, Port
+from controller.api.schema.scalars import AnyPortNumberOrName, Flag, Port, WholeNumber
 from controller.api.schema.values import ForeignValue
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -96,13 +96,27 @@ class Endpoint(KubernetesValue):
 
     @property
     def ready(self) -> bool:
-        """Whether new requests may go to it: ready, and not terminating."""
-        return self.conditions.ready is not False and not self.conditions.terminating
+        """Whether new requests may go to it.
+
+        That is what `ready` says, beside `terminating: true` as well: it is never so for a terminating endpoint, unless
+        somebody asked for it (`publishNotReadyAddresses`; API reference, EndpointConditions). Where it says nothing,
+        whoever does not terminate is ready.
+        """
+        ready = self.conditions.ready
+        return not self.conditions.terminating if ready is None else ready
 
     @property
     def is_replica(self) -> bool:
-        """Whether it counts as a replica, ready or not: unless it is terminating."""
-        return not self.conditions.terminating
+        """Whether it counts as a replica, ready or not: unless it is on its way out."""
+        return self.ready or not self.conditions.terminating
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it still answers while it terminates: the last choice (KEP-1669). Without `serving`, as `ready`."""
+        if self.is_replica:
+            return False
+        serving = self.conditions.ready if self.conditions.serving is None else self.conditions.serving
+        return serving is not False
 
 
 class EndpointPort(KubernetesValue):
@@ -158,18 +172,42 @@ class Secret(KubernetesValue):
     string_data: dict[str, SecretStr] = {}
 
 
-class HttpGetAction(KubernetesValue):
-    """The HTTP request of a readiness probe."""
+class HttpHeader(KubernetesValue):
+    """A header of a probe's request."""
 
+    name: str
+    value: str = ""
+
+
+class HttpGetAction(KubernetesValue):
+    """The HTTP request of a readiness probe; without a `host` it goes to the pod itself."""
+
+    host: str = ""
     path: str = "/"
     port: AnyPortNumberOrName
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    http_headers: tuple[HttpHeader, ...] = ()
+
+
+class GrpcAction(KubernetesValue):
+    """The call of the gRPC health service (`grpc.health.v1.Health/Check`) of a readiness probe."""
+
+    port: Port
+    service: str = ""
 
 
 class ReadinessProbe(KubernetesValue):
-    """How the kubelet asks a container whether it is ready."""
+    """How the kubelet asks a container whether it is ready.
+
+    The numbers are in seconds, and in failures in a row. Each has the default of the API reference (`Probe v1`), which
+    also holds for zero. Other ways to ask, `exec` and `tcpSocket`, are the kubelet's alone.
+    """
 
     http_get: HttpGetAction | None = None
+    grpc: GrpcAction | None = None
+    period_seconds: WholeNumber = 10
+    timeout_seconds: WholeNumber = 1
+    failure_threshold: WholeNumber = 3
 
 
 class ContainerPort(KubernetesValue):

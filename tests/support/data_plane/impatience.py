@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import ReplicaCheck
 from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import opened
@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 DRAINED_SECONDS = 1
 TIMING = Timing(gateway=GatewayTiming(departed=0.2))
-CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+CHECK = ReplicaCheck(path="/healthz", interval=timedelta(seconds=1))
 
 
 def impatient_stage_on(network: Network, folder: Path) -> AbstractAsyncContextManager[Stage]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
-from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, Route, RouteKey, Shares
+from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, ReplicaCheck, Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
@@ -28,7 +28,7 @@ class Wanted:
     """Remote backends besides, all of them at the one of the backends: their names, and what each gets of `away`."""
     replicas: tuple[Replica, ...] | None = None
     """None for all that the backends have."""
-    check: HttpCheck | None = None
+    check: ReplicaCheck | None = None
     remote_check: HttpCheck | None = None
     host: str = ""
     """Where the remote is; empty for the one of the backends."""

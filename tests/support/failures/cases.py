@@ -191,8 +191,9 @@ SOME_REPLICAS: tuple[Case, ...] = (
     Case(
         name="the replicas are drained one after another, and come back",
         group=Group.REPLICAS,
-        means="A replica that is terminating answers what it has and gets nothing new. When none is left everything is "
-        "the remote backend's; if nothing may leave, that is a quick 503.",
+        means="A replica that is terminating answers what it has and gets nothing new while another is ready. When "
+        "none is left, which here do not even terminate any more, everything is the remote backend's; if nothing may "
+        "leave, that is a quick 503.",
         trouble=troubles.drained,
         promise=_ALL_REMOTE,
         kept=_failing("status 503", asked=(0, 1)),
@@ -221,8 +222,8 @@ LATE_REPLICAS: tuple[Case, ...] = (
         name="every replica accepts and never answers, without firstByteTimeout",
         group=Group.REPLICAS,
         means="What waits there goes on waiting: only the client's patience ends it, or the kubelet's liveness probe "
-        "by killing the replica. Later requests avoid it: within two seconds the health check has noticed. No client "
-        "waits in vain a second time.",
+        "by killing the replica. Later requests avoid it: here the health check has noticed within three seconds, for "
+        "it asks each second and one failure is enough. No client waits in vain a second time.",
         trouble=behaving(all_replicas, "silent=1", health=0),
         promise=_LATE,
         patience=4.0,

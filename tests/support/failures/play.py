@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import ReplicaCheck
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.mutation import Change, nothing
@@ -28,7 +28,8 @@ from tests.support.load import Report, Sample, percentile
 from tests.support.waiting import until
 
 # As the kubelet's readiness probe has them checked (docs/adr/0004).
-_CHECK = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
+# As a readiness probe with `periodSeconds: 1` and `failureThreshold: 1` has it.
+_CHECK = ReplicaCheck(path="/healthz", interval=timedelta(seconds=1), failures=1)
 
 # The parts of the requests that come before the trouble and after it.
 _BEFORE = _AFTER = 0.15

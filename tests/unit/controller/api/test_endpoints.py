@@ -1,6 +1,8 @@
 """Which replicas EndpointSlices name."""
 
-from controller.api.kubernetes.endpoints import Replica, replicas_of
+import pytest
+
+from controller.api.kubernetes.endpoints import Replica, replicas_of, staying, usable
 from tests.support.objects import a_slice
 
 
@@ -10,7 +12,49 @@ def replicas(*slices, port=""):
 
 def test_ready_not_ready_and_on_their_way_out():
     found = replicas(a_slice().ready("10.0.0.3").not_ready("10.0.0.2").terminating("10.0.0.1"))
-    assert found == (Replica("10.0.0.2", 8080, False), Replica("10.0.0.3", 8080, True))
+    assert found == (
+        Replica("10.0.0.1", 8080, ready=False, leaving=True),
+        Replica("10.0.0.2", 8080, False),
+        Replica("10.0.0.3", 8080, True),
+    )
+    assert staying(found) == found[1:]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready", "leaving"),
+    [
+        ({"ready": True, "serving": True, "terminating": True}, True, False),  # publishNotReadyAddresses
+        ({"ready": True, "terminating": True}, True, False),
+        ({"ready": False, "serving": True, "terminating": True}, False, True),
+        ({"serving": True, "terminating": True}, False, True),
+        ({"terminating": True}, False, True),
+        ({"ready": False, "serving": False}, False, False),
+        ({"ready": False, "serving": True}, False, False),
+    ],
+)
+def test_what_an_endpoint_says_of_itself(conditions, ready, leaving):
+    assert replicas(a_slice()._endpoints(("10.0.0.1",), conditions)) == (Replica("10.0.0.1", 8080, ready, leaving),)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [{"ready": False, "serving": False, "terminating": True}, {"ready": False, "terminating": True}],
+)
+def test_who_terminates_and_does_not_answer_is_no_replica(conditions):
+    assert replicas(a_slice()._endpoints(("10.0.0.1",), conditions)) == ()
+
+
+def test_who_leaves_is_the_last_choice():
+    ready, waiting = Replica("10.0.0.1", 80, True), Replica("10.0.0.2", 80, False)
+    leaving = Replica("10.0.0.3", 80, ready=False, leaving=True)
+    assert usable((ready, waiting, leaving)) == (ready,)
+    assert usable((waiting, leaving)) == (leaving,)
+    assert usable((waiting,)) == ()
+
+
+def test_a_pod_that_leaves_by_one_slice_and_stays_by_another_stays():
+    found = replicas(a_slice("a", "1").terminating("10.0.0.1"), a_slice("a", "2").ready("10.0.0.1"))
+    assert found == (Replica("10.0.0.1", 8080, True),)
 
 
 def test_who_says_nothing_is_ready():

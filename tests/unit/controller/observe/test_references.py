@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from controller.api.contract.route import HttpCheck, LocalBackend, Route, Split
+from controller.api.contract.route import LocalBackend, Route, Split
 from controller.api.kubernetes.endpoints import Replica, admit_pods
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
 from controller.observe.references import front_of_route, resolve
 from controller.store.objects import ObjectRef
 from tests.support.indexed import index_of
-from tests.support.objects import a_deployment, a_model, a_service, a_slice
+from tests.support.objects import a_model, a_service, a_slice
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example"})
 
@@ -103,32 +103,6 @@ def test_a_kept_front_has_the_replicas_of_now():
     front = front_of_route(route, index_of(a_slice().ready("10.0.0.7")))
     assert (front.port, front.local) == (80, route.local)
     assert front.replicas == (Replica("10.0.0.7", 8080, True),)
-
-
-UP = HttpCheck(path="/up", interval=timedelta(seconds=1))
-
-
-@pytest.mark.parametrize(
-    ("target", "deployment", "check"),
-    [
-        (8080, a_deployment().probed("/up", 8080), UP),
-        (8080, a_deployment().probed("up", 8080), UP),
-        ("web", a_deployment().probed("/up", "web", ("web", 8080)), UP),
-        ("web", a_deployment().probed("/up", 8080, ("web", 8080)), UP),
-        (8080, a_deployment().probed("/up", "web", ("web", 8080)), UP),
-        (None, a_deployment().probed("/up", 80), UP),
-        (8080, a_deployment().container().probed("/up", 8080), UP),
-        (8080, a_deployment().probed("/other", 9090).probed("/up", 8080), UP),
-        (8080, a_deployment().probed("/up", 9090), None),
-        (8080, a_deployment().probed("/up", 8080, scheme="HTTPS"), None),
-        (8080, a_deployment().container(readinessProbe={"tcpSocket": {"port": 8080}}), None),
-        (8080, a_deployment().container(), None),
-        (8080, a_deployment("other").probed("/up", 8080), None),
-    ],
-)
-def test_envoy_asks_what_the_kubelet_asks(target, deployment, check):
-    world = index_of(a_service().port(80, target=target), deployment)
-    assert resolve(a_model().intent(), world, None).front.local.health_check == check
 
 
 def test_a_service_with_a_selector_has_no_endpoints_of_others():

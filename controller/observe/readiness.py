@@ -1,0 +1,110 @@
+"""How replicas are checked, from the readiness probe of the workload that runs them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.api.contract.route import Header, ReplicaCheck
+from controller.api.kubernetes.objects import Container, HttpGetAction, ReadinessProbe, Workload
+from controller.api.schema.http import HeaderName, HeaderValue
+
+# What a request line can carry; a probe with anything else is the kubelet's alone.
+_PATH = re.compile(r"[!-~]*")
+
+# What takes longer than that is work, such as a generation, and no question. A cluster is used when each of its
+# replicas was asked once: one that hangs would keep a model from being served for as long.
+_LONGEST_ANSWER = timedelta(seconds=5)
+
+_LONGEST_PERIOD = timedelta(days=1)
+
+# What Go's client writes itself, whatever the headers of a request say (net/http, "reqWriteExcludeHeader").
+_NOT_SENT = ("content-length", "trailer", "transfer-encoding")
+
+# What the kubelet sends unless the probe says otherwise (kubernetes/pkg/probe/http); some servers go by it.
+_OF_THE_KUBELET = (Header(name="user-agent", value="kube-probe/1"), Header(name="accept", value="*/*"))
+
+_HEADER: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[HeaderName, HeaderValue])
+
+
+def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaCheck | None:
+    """Let Envoy ask what the kubelet asks of the container that serves at this port; None lets it connect, no more.
+
+    So it is for what Envoy cannot ask (`exec`, a `host` of its own, a header that nobody can send), for what need not
+    be asked (`tcpSocket`), and for what may take long. It is never stricter than the kubelet (docs/adr/0022).
+
+    It must not depend on the replicas there are: a change of a cluster costs a warming, one of endpoints does not.
+    """
+    if workload is None:
+        return None
+    found = _serving(workload.spec.template.spec.containers, serving)
+    probe = found.readiness_probe if found else None
+    if found is None or probe is None or timedelta(seconds=probe.timeout_seconds) > _LONGEST_ANSWER:
+        return None
+    check = _http(probe.http_get) if probe.http_get else _grpc(probe)
+    asked = probe.http_get.port if probe.http_get else probe.grpc.port if probe.grpc else serving
+    port, usual = _number(found, asked), _number(found, serving)
+    if check is None or port is None:
+        return None
+    return check.model_copy(
+        update={
+            "interval": min(timedelta(seconds=probe.period_seconds), _LONGEST_PERIOD),
+            "timeout": timedelta(seconds=probe.timeout_seconds),
+            "failures": probe.failure_threshold,
+            "port": port if port != usual else None,
+        }
+    )
+
+
+def _serving(containers: tuple[Container, ...], serving: int | str) -> Container | None:
+    """Find the container that serves at a port: whose probe asks there, which names it, or which is the only one."""
+    asked = (one for one in containers if _asks_at(one, serving))
+    named = (one for one in containers if any(serving in (port.name, port.container_port) for port in one.ports))
+    only = containers if len(containers) == 1 else ()
+    return next((one for found in (asked, named, only) for one in found), None)
+
+
+def _asks_at(container: Container, serving: int | str) -> bool:
+    probe = container.readiness_probe
+    action = (probe.http_get or probe.grpc) if probe else None
+    return action is not None and _number(container, action.port) == (_number(container, serving) or serving)
+
+
+def _number(container: Container, port: int | str) -> int | None:
+    """Return the number of a port that a container may have given a name; None if nobody has."""
+    names = {one.name: one.container_port for one in container.ports if one.name}
+    if isinstance(port, int) or port.isdecimal():
+        return int(port)
+    return names.get(port)
+
+
+def _http(action: HttpGetAction) -> ReplicaCheck | None:
+    path = f"/{action.path.partition('#')[0].removeprefix('/')}"
+    if action.host or not _PATH.fullmatch(path):
+        return None
+    given = [(one.name.lower(), one.value) for one in action.http_headers]
+    if not all(map(_can_be_sent, given)):
+        return None
+    names = {name for name, _ in given}
+    sent = [Header(name=name, value=value) for name, value in given if name not in ("host", *_NOT_SENT)]
+    return ReplicaCheck(
+        path=path,
+        host=next((value for name, value in given if name == "host"), ""),
+        headers=(*(one for one in _OF_THE_KUBELET if one.name not in names), *sent),
+        tls=True if action.scheme == "HTTPS" else None,
+    )
+
+
+def _can_be_sent(header: tuple[str, str]) -> bool:
+    """Say whether Envoy can send a header: one that it cannot would take the whole cluster down with it."""
+    try:
+        _HEADER.validate_python(header)
+    except ValidationError:
+        return False
+    return True
+
+
+def _grpc(probe: ReadinessProbe) -> ReplicaCheck | None:
+    return ReplicaCheck(grpc_service=probe.grpc.service) if probe.grpc else None

@@ -1,0 +1,115 @@
+"""What of a readiness probe reaches the check of the replicas."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.contract.route import Header
+from controller.observe.readiness import readiness_check
+from tests.support.objects import a_deployment
+
+
+def check_of(deployment, serving=8080):
+    return readiness_check(deployment.parsed(), serving)
+
+
+def probing(probe, *ports):
+    return a_deployment().container(*ports, readinessProbe=probe)
+
+
+def get(port=8080, path="/up", **more):
+    return {"httpGet": {"path": path, "port": port, **more}}
+
+
+@pytest.mark.parametrize(
+    ("serving", "deployment", "port"),
+    [
+        (8080, a_deployment().probed("/up", 8080), None),
+        (8080, a_deployment().probed("up", 8080), None),
+        (8080, a_deployment().probed("/up#part", "8080"), None),
+        ("web", a_deployment().probed("/up", "web", ("web", 8080)), None),
+        ("web", a_deployment().probed("/up", 8080, ("web", 8080)), None),
+        (8080, a_deployment().probed("/up", "web", ("web", 8080)), None),
+        (8080, a_deployment().container().probed("/up", 8080), None),
+        (8080, a_deployment().probed("/other", 9090).probed("/up", 8080), None),
+        (8080, a_deployment().probed("/up", 9090), 9090),
+        ("web", a_deployment().probed("/up", "admin", ("web", 8080), ("admin", 9090)), 9090),
+        (8080, a_deployment().container().probed("/up", 9090, ("web", 8080)), 9090),
+    ],
+)
+def test_envoy_asks_what_the_kubelet_asks_where_it_asks(serving, deployment, port):
+    check = check_of(deployment, serving)
+    assert (check.path, check.port, check.tls) == ("/up", port, None)
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        a_deployment(),
+        a_deployment().container(),
+        a_deployment().container().probed("/up", 9090),
+        a_deployment().probed("/up", "nobody"),
+        probing({"tcpSocket": {"port": 8080}}),
+        probing({"exec": {"command": ["true"]}}),
+        probing(get(host="10.0.0.9")),
+        probing(get(path="/up and down")),
+        probing(get(httpHeaders=[{"name": "x y", "value": "1"}])),
+        probing(get(httpHeaders=[{"name": "x", "value": "a\nb"}])),
+        probing(get(httpHeaders=[{"name": "x", "value": "a\x01b"}])),
+        probing({**get(), "timeoutSeconds": 30}),
+    ],
+)
+def test_what_envoy_cannot_ask_or_should_not_is_left_to_the_kubelet(deployment):
+    assert check_of(deployment) is None
+
+
+def test_without_a_workload_nothing_is_known():
+    assert readiness_check(None, 8080) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "interval", "timeout", "failures"),
+    [
+        ({}, 10, 1, 3),
+        ({"periodSeconds": 0, "timeoutSeconds": 0, "failureThreshold": 0, "successThreshold": 0}, 10, 1, 3),
+        ({"periodSeconds": 7, "timeoutSeconds": 5, "failureThreshold": 6, "initialDelaySeconds": 900}, 7, 5, 6),
+        ({"periodSeconds": 2**31 - 1}, 86400, 1, 3),
+    ],
+)
+@pytest.mark.parametrize("action", [get(), {"grpc": {"port": 8080}}])
+def test_the_times_and_the_threshold_are_those_of_the_probe(action, said, interval, timeout, failures):
+    check = check_of(probing({**action, **said}))
+    assert (check.interval, check.timeout, check.failures) == (
+        timedelta(seconds=interval),
+        timedelta(seconds=timeout),
+        failures,
+    )
+
+
+def test_the_headers_are_those_of_the_probe_and_else_of_the_kubelet():
+    headers = [
+        {"name": "Host", "value": "m.example"},
+        {"name": "X-Key", "value": "50%"},
+        {"name": "X-Key"},
+        {"name": "Accept", "value": "text/plain"},
+        {"name": "Content-Length", "value": "5"},
+    ]
+    check = check_of(probing(get(httpHeaders=headers)))
+    assert check.host == "m.example"
+    assert check.headers == (
+        Header(name="user-agent", value="kube-probe/1"),
+        Header(name="x-key", value="50%"),
+        Header(name="x-key", value=""),
+        Header(name="accept", value="text/plain"),
+    )
+
+
+def test_a_probe_over_tls_is_asked_over_tls():
+    check = check_of(a_deployment().probed("/up", 8443, scheme="HTTPS"))
+    assert (check.tls, check.port) == (True, 8443)
+
+
+@pytest.mark.parametrize(("action", "service"), [({"port": 9000}, ""), ({"port": 9000, "service": "llm"}, "llm")])
+def test_a_grpc_probe_is_a_call(action, service):
+    check = check_of(probing({"grpc": action}))
+    assert (check.grpc_service, check.port, check.path) == (service, 9000, "")

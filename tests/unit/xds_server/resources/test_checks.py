@@ -1,0 +1,90 @@
+"""The checks of replicas: how often, how strictly, and what all Envoys together cost."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.contract.route import LocalBackend, ReplicaCheck, Route, Split
+from controller.api.kubernetes.endpoints import Replica
+from controller.api.timing import REAL
+from tests.support.resources import by_key, message_of
+from tests.support.routes import A, a_remote
+from xds_server.resources.checks import replica_check
+from xds_server.resources.translator import EnvoySettings, Sharing, Translator
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, ResourceKey
+
+PROBE = ReplicaCheck(path="/up", interval=timedelta(seconds=10), timeout=timedelta(seconds=2), failures=4)
+LOCAL = "model/default/a/local"
+
+
+def of(check, envoys=1):
+    return replica_check(check, REAL.gateway, envoys)
+
+
+def resources(check, *replicas, sharing=None):
+    local = LocalBackend(namespace="default", service="a", health_check=check)
+    route = Route.between(port=80, split=Split.away(0), local=local, remote=a_remote())
+    return by_key(Translator(EnvoySettings()).resources(A, route, replicas, sharing))
+
+
+def endpoints_of(check, *replicas):
+    (side,) = message_of(resources(check, *replicas)[ResourceKey(ENDPOINT, LOCAL)]).endpoints
+    return [one.endpoint for one in side.lb_endpoints]
+
+
+@pytest.mark.parametrize("check", [None, PROBE, ReplicaCheck(grpc_service="a", interval=timedelta(seconds=7))])
+@pytest.mark.parametrize("envoys", [1, 2, 64])
+def test_all_envoys_together_ask_as_often_as_the_kubelet(check, envoys):
+    """And what they do not use though the kubelet calls it ready, once a second."""
+    alone, shared = of(check), of(check, envoys)
+    assert shared.interval == alone.interval * envoys == (check.interval if check else timedelta(seconds=1)) * envoys
+    assert shared.unhealthy_interval == timedelta(seconds=1) * envoys
+
+
+@pytest.mark.parametrize("check", [None, PROBE])
+def test_a_check_is_never_in_more_of_a_hurry_than_the_probe(check):
+    built = of(check)
+    assert built.unhealthy_edge_interval == built.no_traffic_healthy_interval == built.interval
+    assert built.no_traffic_interval == built.unhealthy_interval <= built.interval
+    assert built.healthy_threshold == 1
+    assert built.unhealthy_threshold == (check.failures if check else 3)
+    assert built.timeout > (check.timeout if check else timedelta(seconds=1))
+
+
+def test_the_sharing_grows_in_steps_of_two():
+    assert [Sharing.among(number).checks for number in (1, 2, 3, 4, 5, 9)] == [1, 2, 4, 4, 8, 16]
+    assert Sharing.among(2, most=5) == Sharing(limits=2, checks=8)
+
+
+def test_only_the_check_of_the_cluster_depends_on_the_sharing():
+    replica = Replica("10.0.0.1", 8000, True)
+    one, many = resources(PROBE, replica), resources(PROBE, replica, sharing=Sharing(1, 8))
+    assert {key for key in one if one[key] != many[key]} == {ResourceKey(CLUSTER, LOCAL)}
+
+
+def test_each_endpoint_is_asked_for_itself():
+    addresses = [Replica("10.0.0.1", 8000, True), Replica("fd00::1", 8001, True)]
+    hosts = [one.health_check_config.hostname for one in endpoints_of(PROBE, *addresses)]
+    assert hosts == ["10.0.0.1:8000", "[fd00::1]:8001"]
+    elsewhere = endpoints_of(PROBE.model_copy(update={"port": 9000}), *addresses)
+    assert [one.health_check_config.hostname for one in elsewhere] == ["10.0.0.1:9000", "[fd00::1]:9000"]
+    assert {one.health_check_config.port_value for one in elsewhere} == {9000}
+    named = endpoints_of(PROBE.model_copy(update={"host": "m.example"}), *addresses)
+    assert not any(one.HasField("health_check_config") for one in [*named, *endpoints_of(None, *addresses)])
+
+
+def test_tls_is_for_the_check_alone():
+    cluster = message_of(resources(PROBE.model_copy(update={"tls": True}))[ResourceKey(CLUSTER, LOCAL)])
+    assert not cluster.HasField("transport_socket")
+    (match,) = cluster.transport_socket_matches
+    assert match.match == cluster.health_checks[0].transport_socket_match_criteria
+
+
+def test_replicas_that_leave_are_there_when_nobody_is_ready():
+    leaving = Replica("10.0.0.1", 8000, ready=False, leaving=True)
+    waiting, ready = Replica("10.0.0.2", 8000, False), Replica("10.0.0.3", 8000, True)
+    addresses = [
+        [one.address.socket_address.address for one in endpoints_of(None, *replicas)]
+        for replicas in ((leaving, waiting, ready), (leaving, waiting), (waiting,))
+    ]
+    assert addresses == [["10.0.0.3"], ["10.0.0.1"], []]
