@@ -2,6 +2,7 @@
 
 A real kube-apiserver with its etcd, `beamlit controller`, `beamlit xds-server` and an Envoy, twice: with few models and
 with many, each in a namespace of its own. Changes are made in turns, so whatever disturbs one side disturbs the other.
+They are made of ten models on both sides: the work is the same, what differs is how many models there are beside those.
 Envoy checks every replica once a second, that is 5,000 checks a second with 1,000 models: it shares the CPUs with all.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import click
 
 from benchmarks.cluster import servers as model_servers
-from benchmarks.cluster.changes import Changing, alternate
+from benchmarks.cluster.changes import CHANGED, Changing, alternate
 from benchmarks.cluster.crowd import CONTROLLER, XDS_SERVER, Crowd, Tell
 from benchmarks.cluster.figures import (
     LEGEND,
@@ -45,7 +46,7 @@ from tests.tools import binaries
 
 INTERRUPTED = 130
 OUTPUT = Path(__file__).with_name("output") / "kube.json"
-_FEW = 10
+_FEW = CHANGED
 _WARM_UP = 10
 """Changes before those that count."""
 _SETTLES = 8.0
@@ -128,11 +129,11 @@ async def _changed(
 ) -> Sequence[Changes]:
     warm = [Changing(crowd, by_hand=by_hand, seed=1) for crowd in crowds]
     for one in warm:
-        one.begin({})
+        await one.begin({})
     await alternate(warm, _WARM_UP)
     changing = [Changing(crowd, by_hand=by_hand, seed=2) for crowd in crowds]
     for one, figure in zip(changing, figures, strict=True):
-        one.begin(figure.rest)
+        await one.begin(figure.rest)
     return await alternate(changing, options.changes)
 
 

@@ -19,10 +19,15 @@ _WITHIN = 15.0
 _PAUSE = 0.12
 """Seconds between two changes: what follows a change, such as its event, is done by then."""
 _BETWEEN_REQUESTS = 0.0005
+CHANGED = 10
+"""Models that change, whatever their number: a model that changed before costs less than one that did not, for its
+events are counted together, and what it writes beyond its route is held by the budget of one model."""
 
 
 class Changing:
-    """Makes changes of random models of one crowd: each leaves altogether, and comes back with the next one."""
+    """Makes changes of some models of one crowd, spread over all of them: each leaves altogether, and comes back with
+    the next one. With one `seed` the order is the same in every crowd.
+    """
 
     def __init__(self, crowd: Crowd, *, by_hand: bool, seed: int) -> None:
         self._crowd = crowd
@@ -34,15 +39,17 @@ class Changing:
         self._rest: Mapping[str, float] = {}
         self._begun = 0.0
         self._before: Mapping[str, float] = {}
+        self._writes_before: Mapping[str, float] = {}
 
-    def begin(self, rest: Mapping[str, float]) -> None:
+    async def begin(self, rest: Mapping[str, float]) -> None:
         """Count CPU from here; `rest` is what each program uses when nothing happens (seconds a second)."""
+        self._writes_before = await self._crowd.writes()
         self._rest, self._begun, self._before = rest, time.perf_counter(), self._crowd.cpu()
 
     async def next(self) -> Timing:
         """Make one change and wait until it is effective. Raises CannotRunError."""
         if self._away == 0:
-            self._number = self._chance.randrange(self._crowd.models)
+            self._number = self._chance.randrange(CHANGED) * self._crowd.models // CHANGED
         self._away = 100 - self._away
         try:
             async with asyncio.timeout(_WITHIN):
@@ -54,7 +61,7 @@ class Changing:
         await asyncio.sleep(_PAUSE)
         return timing
 
-    def end(self) -> Changes:
+    async def end(self) -> Changes:
         """Tell what was measured."""
         passed, after = time.perf_counter() - self._begun, self._crowd.cpu()
         cpu = {
@@ -62,7 +69,11 @@ class Changing:
             for name, used in after.items()
             if name != ENVOY
         }
-        return Changes(tuple(self._timings), cpu)
+        writes = {
+            name: (count - self._writes_before[name]) / len(self._timings)
+            for name, count in (await self._crowd.writes()).items()
+        }
+        return Changes(tuple(self._timings), cpu, writes)
 
     async def _change(self) -> Timing:
         crowd, name = self._crowd, model_name(self._number)
@@ -114,4 +125,4 @@ async def alternate(changing: Sequence[Changing], changes: int) -> Sequence[Chan
     for turn in range(changes):
         for one in changing if turn % 2 else reversed(changing):
             await one.next()
-    return [one.end() for one in changing]
+    return [await one.end() for one in changing]

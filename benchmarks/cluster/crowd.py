@@ -144,6 +144,15 @@ class Crowd:
         """What each program has used so far, in seconds."""
         return {name: process.cpu_seconds() for name, process in self.processes().items()}
 
+    async def writes(self) -> Mapping[str, float]:
+        """How many objects each program has written so far; the renewals of a lease, all of them PUT, are left out."""
+        running = {CONTROLLER: self.site.controllers, XDS_SERVER: self.site.xds_servers}
+        return {
+            name: sum([await one.metric("beamlit_kube_requests_total", method="(PATCH|POST)") for one in programs])
+            for name, programs in running.items()
+            if all(one.alive for one in programs)
+        }
+
     def _api_cpu(self) -> float:
         return sum(process.cpu_seconds() for process in self._api)
 

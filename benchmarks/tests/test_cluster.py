@@ -12,9 +12,9 @@ from tests.support.objects import AModel, ASlice
 SERVERS = Servers(tuple(HostPort("192.0.2.1", 8000 + number) for number in range(5)), HostPort("192.0.2.1", 9000))
 
 
-def figures(models: int, sent: float, cpu: float) -> Figures:
+def figures(models: int, sent: float, cpu: float, writes: float = 1.5) -> Figures:
     timings = tuple(Timing(0.01, 0.02, sent, sent + 0.001, sent + 0.002) for _ in range(3))
-    changes = Changes(timings, {"controller": cpu})
+    changes = Changes(timings, {"controller": cpu}, {"controller": writes})
     start = Start(1.0, 2.0, 3.0, 4.0, 5.0, {"controller": 1.0})
     return Figures(models, start, {"controller": 1 << 20}, {"controller": 0.01}, changes, changes)
 
@@ -37,6 +37,12 @@ def test_a_change_that_takes_longer_with_many_models_is_missed():
     few, many = figures(10, 0.010, 0.005), figures(1000, 0.0121, 0.005)
     judged = [text for good, text in verdicts([few, many], ["controller"]) if not good]
     assert [text.partition(": ")[2].partition(":")[0] for text in judged] == ["median until sent"] * 2
+
+
+def test_a_change_that_writes_more_objects_with_many_models_is_missed():
+    few, many = figures(10, 0.010, 0.005), figures(1000, 0.010, 0.005, writes=5.3)
+    judged = [text for good, text in verdicts([few, many], ["controller"]) if not good]
+    assert [text.partition(": ")[2].partition(":")[0] for text in judged] == ["writes of controller"] * 2
 
 
 def test_the_figures_are_told_in_the_units_of_the_table():

@@ -70,13 +70,15 @@ class CheckHistory:
 def assess(check: CheckOutcome | None, traffic: Answers | None) -> CheckOutcome | None:
     """Judge a backend by what its checks say and how real requests ended. None while nothing is known.
 
-    That requests fail is known from the requests; why is known from the check, if it failed too.
+    That requests fail is known from the requests; why is known from the check, if it failed too. That some are answered
+    is said where the check says otherwise, and only there: requests come and go, and if the words followed them, every
+    model that shares the backend would have its status written each time.
     """
-    if traffic and traffic.succeeded:
-        if check is None or check.healthy:
-            return CheckOutcome(True, ANSWERING, "requests are answered")
-        return CheckOutcome(True, ANSWERING, f"requests are answered, though {_from_here(check)}")
-    if traffic and traffic.failed >= _REQUESTS and (check is None or check.healthy):
+    answered = traffic is not None and traffic.succeeded > 0
+    if answered and not (check and check.healthy):
+        words = f"requests are answered, though {_from_here(check)}" if check else "requests are answered"
+        return CheckOutcome(True, ANSWERING, words)
+    if traffic and not answered and traffic.failed >= _REQUESTS and (check is None or check.healthy):
         words = f"none of the last {traffic.failed} requests was answered: 5xx or no answer"
         return CheckOutcome(False, ERROR_ANSWERS, words)
     return check and CheckOutcome(check.healthy, check.reason, _from_here(check))

@@ -79,11 +79,12 @@ class Program:
         async with httpx.AsyncClient(trust_env=False) as client:
             return await client.get(f"http://{self.probe}{path}", timeout=10)
 
-    async def metric(self, name: str) -> float:
-        """The sum over all labels of one metric."""
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of one metric over all labels, or over those that match these patterns."""
         text = (await self.look("/metrics")).text
-        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-        return sum(map(float, found))
+        found = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
+        wanted = [re.compile(f'(^|,){label}="{pattern}"') for label, pattern in labels.items()]
+        return sum(float(value) for said, value in found if all(one.search(said) for one in wanted))
 
     async def leads(self) -> bool:
         """Whether it is the controller that decides; one that does not answer is not."""

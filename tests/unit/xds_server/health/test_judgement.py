@@ -75,8 +75,13 @@ def test_requests_that_are_answered_are_right_whatever_the_check_says():
     assert assess(GONE, Answers(1, 36)) == CheckOutcome(
         True, "Answering", f"requests are answered, though seen from the xDS server: {GONE.message}"
     )
-    for check in (None, GOOD):
-        assert assess(check, Answers(1, 0)) == CheckOutcome(True, "Answering", "requests are answered")
+    assert assess(None, Answers(1, 0)) == CheckOutcome(True, "Answering", "requests are answered")
+
+
+def test_requests_that_come_and_go_are_nothing_new_while_the_check_says_the_same():
+    first = health_after(None, assess(GOOD, None), NOW)
+    for seconds, traffic in enumerate([Answers(0, 0), Answers(3, 0), Answers(2, 9), Answers(0, 0)]):
+        assert health_after(first, assess(GOOD, traffic), NOW + timedelta(seconds=seconds)) is first
 
 
 @pytest.mark.parametrize("check", [None, GOOD])
