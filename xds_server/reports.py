@@ -11,8 +11,13 @@ from controller.api.contract.reports import RemoteReport, RouteReport, ServerRep
 from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import LoadReader, Loads
+from xds_server.routes.credentials import ServingProblem
+from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
 from xds_server.stream.server.clients import Holding
+
+# Envoys that are named, of all that have not acknowledged a route: as many as somebody would look at.
+_NAMED = 3
 
 
 class PublishedRoutes(Protocol):
@@ -27,7 +32,7 @@ class PublishedRoutes(Protocol):
     def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         """List what was last published for a route."""
 
-    def problems(self, key: RouteKey) -> tuple[str, ...]:
+    def problems(self, key: RouteKey) -> tuple[ServingProblem, ...]:
         """Say what could not be resolved for a route."""
 
 
@@ -80,6 +85,9 @@ class Reports:
         versions = tuple(self._published.versions(key))
         envoys = self._envoys(versions)
         keys = {one for one, _ in versions}
+        problems = self._published.problems(key)
+        not_translated = tuple(one.message for one in problems if one.reason == NOT_TRANSLATED)
+        unusable = tuple(one for one in problems if one.reason != NOT_TRANSLATED)
         refused = (
             f"{envoy.client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: "
             f"{refusal.message.strip()}"
@@ -94,9 +102,17 @@ class Reports:
             route=route.digest,
             connected=len(envoys),
             programmed=sum(envoy.complete for envoy in envoys),
-            refusals=(*self._published.problems(key), *_without_secrets(envoys, keys), *refused),
-            remotes=tuple(one for remote in route.remotes if (one := self._remotes.report(key, remote))),
+            refusals=(*not_translated, *_without_secrets(envoys, keys), *refused),
+            waiting=tuple(sorted({one.client.node_id for one in envoys if not one.complete})[:_NAMED]),
+            remotes=tuple(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
         )
+
+    def _remote(self, key: RouteKey, remote: Remote, unusable: tuple[ServingProblem, ...]) -> RemoteReport | None:
+        """Report on a remote backend. What one of a route lacks keeps requests from all of them, unchecked."""
+        if not unusable:
+            return self._remotes.report(key, remote)
+        words = "; ".join(one.message for one in unusable)
+        return RemoteReport(backend=remote.digest, name=remote.name, reason=unusable[0].reason, message=words)
 
     def replica(self, now: float) -> ServerReport:
         """Report on this replica as a whole; `now` is of the steady clock of the loads."""

@@ -10,6 +10,7 @@ from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 from xds_server.resources.translator import Sharing
+from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.index import RouteIndex
 from xds_server.routes.translation import RouteTranslator, ServingOptions
 from xds_server.snapshot.assembly import Assembly
@@ -22,7 +23,7 @@ class TranslatedObjects:
     """The snapshot of each scope, and by route why less is served than it asks for."""
 
     snapshots: Mapping[Scope, Snapshot]
-    problems: Mapping[RouteKey, tuple[str, ...]]
+    problems: Mapping[RouteKey, tuple[ServingProblem, ...]]
 
     @property
     def gateway(self) -> Snapshot:
@@ -38,7 +39,7 @@ def translate(objects: Iterable[StoredObject], options: ServingOptions) -> Trans
         envoys = index.ready_envoys(*service)
     translator, sharing = RouteTranslator(index, options), Sharing.among(envoys, options.gateway.envoys)
     assemblies: dict[Scope, Assembly[RouteKey]] = {GATEWAY: Assembly()}
-    problems: dict[RouteKey, tuple[str, ...]] = {}
+    problems: dict[RouteKey, tuple[ServingProblem, ...]] = {}
     for key in sorted(affected.routes):
         translated = translator.translate(key, sharing)
         if translated.problems:

@@ -14,6 +14,8 @@ class Reason(StrEnum):
     """Why the split is what it is: the name of the rule that matched."""
 
     DISABLED = "Disabled"
+    NOTHING_ANSWERS = "NothingAnswers"
+    NO_REMOTE_BACKEND = "NoRemoteBackend"
     OVERRIDE = "Override"
     PAUSED = "Paused"
     LOCAL_DOWN = "LocalDown"

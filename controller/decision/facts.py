@@ -67,9 +67,11 @@ class Signal:
 class Facts:
     """Everything a decision is made from, apart from what the object asks for and what is remembered.
 
-    `remotes` are those that may be used, in the order in which they are tried: without any nothing may leave.
+    `remotes` are those that may be used, in the order in which they are tried: without any nothing may leave, and
+    `no_remote` says why there is none.
     """
 
     local: LocalFacts
     remotes: tuple[RemoteFacts, ...] = ()
+    no_remote: str = "there is no remote backend that may be used"
     signals: tuple[Signal, ...] = field(default=())

@@ -50,13 +50,29 @@ def disabled(s: Situation) -> Match | Miss:
     """Nothing leaves unless the object asks for it."""
     if not s.terms.enabled:
         return Match(ALL_LOCAL, "spec.enabled is false, so every request stays local", "set spec.enabled to true")
-    if not s.facts.remotes:
-        return Match(
-            ALL_LOCAL,
-            "there is no remote backend that may be used, so every request stays local",
-            "set spec.offloadingConfig with a remoteBackend",
-        )
-    return Miss("enabled, with a remote backend")
+    return Miss("enabled")
+
+
+def nothing_answers(s: Situation) -> Match | Miss:
+    """No replica is ready, and what cannot be used is no remote backend: there is nothing to choose from."""
+    if s.facts.remotes:
+        return Miss("there is a remote backend")
+    if s.facts.local.ready:
+        return Miss(f"{s.facts.local.ready} of {s.facts.local.total} local replicas are ready")
+    if s.facts.local.leaving:
+        return Miss(f"{s.facts.local.leaving} local replicas still answer while they terminate")
+    return Match(
+        ALL_LOCAL,
+        f"{_none_ready(s)}, and nothing else may answer: {s.facts.no_remote}",
+        "a local replica becomes ready, or the remote backend can be used",
+    )
+
+
+def no_remote_backend(s: Situation) -> Match | Miss:
+    """Nothing leaves while there is nowhere to go."""
+    if s.facts.remotes:
+        return Miss("there is a remote backend")
+    return Match(ALL_LOCAL, f"every request stays local: {s.facts.no_remote}", "the remote backend can be used")
 
 
 def override(s: Situation) -> Match | Miss:
@@ -88,8 +104,24 @@ def local_down(s: Situation) -> Match | Miss:
     local = s.facts.local
     if local.ready:
         return Miss(f"{local.ready} of {local.total} local replicas are ready")
-    what = f"none of {local.total} local replicas is ready" if local.total else "there is no local replica"
-    return Match(ALL_REMOTE, f"{what}, so every request goes to the remote backend", "a local replica becomes ready")
+    down = _not_answering(s)
+    which = f", which does not answer{down}" if down is not None else ""
+    words = f"{_none_ready(s)}, so every request goes to the remote backend{which}"
+    return Match(ALL_REMOTE, words, "a local replica becomes ready")
+
+
+def _none_ready(s: Situation) -> str:
+    total = s.facts.local.total
+    return f"none of {total} local replicas is ready" if total else "there is no local replica"
+
+
+def _not_answering(s: Situation) -> str | None:
+    """Say in brackets why no remote backend answers; None while one does, or may do so."""
+    healths = [one.health for one in s.facts.remotes]
+    if any(one.healthy is not False for one in healths):
+        return None
+    message = next((one.message for one in healths if one.message), "")
+    return f" ({message})" if message else ""
 
 
 def remote_down(s: Situation) -> Match | Miss:
@@ -98,11 +130,9 @@ def remote_down(s: Situation) -> Match | Miss:
     answering = next((one for one in healths if one.healthy is not False), None)
     if answering is not None:
         return Miss("the remote backend answers" if answering.healthy else answering.message)
-    message = next((one.message for one in healths if one.message), "")
-    detail = f" ({message})" if message else ""
     return Match(
         ALL_LOCAL,
-        f"the remote backend does not answer{detail}, so every request stays local",
+        f"the remote backend does not answer{_not_answering(s)}, so every request stays local",
         "the remote backend answers again",
     )
 
@@ -143,6 +173,8 @@ def steady(s: Situation) -> Match | Miss:
 
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.DISABLED, disabled),
+    (Reason.NOTHING_ANSWERS, nothing_answers),
+    (Reason.NO_REMOTE_BACKEND, no_remote_backend),
     (Reason.OVERRIDE, override),
     (Reason.PAUSED, paused),
     (Reason.LOCAL_DOWN, local_down),

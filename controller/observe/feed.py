@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -72,10 +73,14 @@ _FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError)
 class Feed:
     """Keeps a `Fleet` current.
 
-    `observer` is told which models something changed for, None for all of them; it must not wait.
+    `observer` is told which models something changed for, None for all of them; it must not wait. `nowhere` says what
+    is wrong when there is no replica to follow.
     """
 
-    def __init__(self, fleet: Fleet, observer: OnReports, timing: ReportTiming = REAL.reports) -> None:
+    def __init__(
+        self, fleet: Fleet, observer: OnReports, timing: ReportTiming = REAL.reports, nowhere: str = "there is none"
+    ) -> None:
+        self._nowhere = nowhere
         self._fleet = fleet
         self._observer = observer
         self._timing = timing
@@ -88,9 +93,11 @@ class Feed:
             tasks: dict[str, asyncio.Task[None]] = {}
             while True:
                 wanted = await replicas.get()
+                self._note("", "" if wanted else self._nowhere)
                 for replica in tasks.keys() - wanted:
                     tasks.pop(replica).cancel()
                     self._fleet.drop(replica)
+                    self._fleet.set_trouble(replica, "")
                     self._observer(None)
                 for replica in wanted - tasks.keys():
                     self._fleet.expect(replica)
@@ -108,7 +115,7 @@ class Feed:
                     wait=wait_exponential_jitter(multiplier=first, max=longest, jitter=first),
                 ):
                     with attempt:
-                        await self._listen(replica, client, away)
+                        await self._heard(replica, client, away)
             finally:
                 away.cancel()
             await asyncio.sleep(self._timing.pause)  # a stream that ends as soon as it begins is no reason to spin
@@ -117,6 +124,18 @@ class Feed:
         logger.warning("no reports of an xDS server", extra={"replica": replica})
         self._fleet.drop(replica)
         self._observer(None)
+
+    def _note(self, replica: str, trouble: str) -> None:
+        if self._fleet.set_trouble(replica, trouble):
+            self._observer(None)
+
+    async def _heard(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
+        """Read one stream to its end, and note why that could not be. Raises one of `_FAILURES`."""
+        try:
+            await self._listen(replica, client, away)
+        except _FAILURES as error:
+            self._note(replica, f"the xDS server {replica} cannot be reached: {_why(error)}")
+            raise
 
     async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
         """Read one stream to its end. Raises one of `_FAILURES` while nothing was heard yet."""
@@ -143,11 +162,22 @@ class Feed:
                         synced = True
                         away.cancel()
                         quiet.enter_context(contextlib.suppress(*_FAILURES))
+                        self._fleet.set_trouble(replica, "")
                         self._fleet.complete(replica, frozenset(self._fleet.add_report(replica, one) for one in first))
                         self._observer(None)
                         logger.info("reports of an xDS server", extra={"replica": replica})
         if not synced:
             raise ValueError("ended before the whole list")
+
+
+def _why(error: BaseException) -> str:
+    """Say why something could not be reached: in the words of the operating system, where they are behind it."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.errno and behind.errno > 0:
+            return os.strerror(behind.errno)
+        behind = behind.__cause__ or behind.__context__
+    return str(error) or type(error).__name__
 
 
 def _read(line: str) -> RouteReport | LoadReport | ServerReport:

@@ -35,8 +35,8 @@ class Observation:
       that (`refusal` says why), what it fronted before, if it may keep that. A mistake is reported and breaks nothing.
       `reserved` is the port that it keeps while it fronts nothing.
     * `remotes` are the remote backends that it may use, `faults` what of its references leads nowhere.
-    * `proxies` is what the xDS servers report of it, None while reports are missing; `samples` are what was measured,
-      `memory` is what the decision remembers.
+    * `proxies` is what the xDS servers report of it, None while reports are missing, and `silence` says why;
+      `samples` are what was measured, `memory` is what the decision remembers.
     """
 
     stored: StoredObject
@@ -49,6 +49,7 @@ class Observation:
     remotes: tuple[Remote, ...] = ()
     faults: tuple[Fault, ...] = ()
     proxies: ProxyFacts | None = None
+    silence: str = ""
     samples: Samples = ()
     memory: Memory = field(default_factory=Memory)
 
@@ -71,6 +72,9 @@ class Observation:
         found = self.proxies.health_of(remote) if self.proxies else None
         route = self.before.route
         known = self.before.remote_health if route and route.remote == remote else None
+        if found is None and known and not known.usable and self.proxies and self.proxies.may_use(remote):
+            # What was missing is there: whether it answers is found out next.
+            return None
         if found is None or known is None:
             return found or known
         is_the_same = known.since is not None and found.healthy == known.healthy
@@ -127,6 +131,7 @@ class Observer:
             remotes=resolved.remotes,
             faults=resolved.faults,
             proxies=self._proxies.facts(ref),
+            silence=self._proxies.silence,
             samples=self._sampler.samples(ref, intent.metrics, now),
             memory=known.memory,
         )

@@ -13,24 +13,32 @@ from controller.api.timing import REAL, ReportTiming
 from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
 
-_UNCHECKED = unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
+_UNCHECKED = unknown("no xDS server checks it: checks are turned off")
 
 
 @dataclass(frozen=True, slots=True)
 class Programmed:
-    """How many Envoys serve a route, how many of them acknowledged everything of it, and what the others refuse."""
+    """How many Envoys serve a route, how many of them acknowledged everything of it, and what the others refuse.
+
+    `waiting` names who has not acknowledged it yet: Envoys, and xDS servers that have not sent it.
+    """
 
     connected: int
     programmed: int
     refusals: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What one replica of the xDS server says of a route, None while it has not been sent it, and its Envoys in all."""
+    """What one replica of the xDS server says of a route, None while it has not been sent it, and its Envoys in all.
+
+    `replica` is its address, empty in the same process.
+    """
 
     report: RouteReport | None
     envoys: int
+    replica: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,12 @@ class ProxyFacts:
         if not connected and self.may_move:
             return None
         current = [one.report for one in self.replicas if one.report and one.report.route == route.digest]
+        behind = [one.replica for one in self.replicas if one.report is None or one.report.route != route.digest]
         return Programmed(
+            waiting=(
+                *(f"the xDS server {replica}" for replica in behind if replica),
+                *sorted({name for one in current for name in one.waiting}),
+            ),
             connected=connected,
             programmed=sum(one.programmed for one in current),
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
@@ -70,12 +83,17 @@ class ProxyFacts:
         found = [one.report.remote(remote.name) if one.report else unfinished for one in self.replicas]
         current = [one if one.backend == remote.digest else unfinished for one in found if one]
         healthy = next((one for one in current if one.healthy), None)
-        if healthy is None and any(one.healthy is None for one in current):
+        if healthy is None and any(one.healthy is None and one.usable for one in current):
             return None
         best = healthy or next(iter(current), None)
-        if best is None or best.since is None:
+        if best is None or (best.since is None and best.usable):
             return _UNCHECKED
         return RemoteHealth(healthy=best.healthy, reason=best.reason, message=best.message, since=best.since)
+
+    def may_use(self, remote: Remote) -> bool:
+        """Say whether some replica has all that this very remote backend is used with, though nobody checked it yet."""
+        found = (one.report.remote(remote.name) if one.report else None for one in self.replicas)
+        return any(one.backend == remote.digest and one.usable for one in found if one)
 
 
 class ProxyReports(Protocol):
@@ -86,6 +104,11 @@ class ProxyReports(Protocol):
 
         That nothing was heard of any Envoy is not the same as that there is none.
         """
+        ...
+
+    @property
+    def silence(self) -> str:
+        """Why reports are missing, in words; empty while nothing is known to be wrong."""
         ...
 
 
@@ -104,12 +127,28 @@ class Fleet:
         self._envoys: dict[str, int] = {}
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
+        self._troubles: dict[str, str] = {}
         self._envoy_at = -math.inf
         self._no_envoy = True
 
     def expect(self, replica: str) -> None:
         """Wait for the first reports of a replica."""
         self._awaited.add(replica)
+
+    def set_trouble(self, replica: str, trouble: str) -> bool:
+        """Record why a replica cannot be heard, empty when it is; return whether that is news.
+
+        The replica "" stands for all of them: where they are is not known.
+        """
+        before = self._troubles.pop(replica, "")
+        if trouble:
+            self._troubles[replica] = trouble
+        return trouble != before
+
+    @property
+    def silence(self) -> str:
+        """See `ProxyReports`."""
+        return "; ".join(words for _, words in sorted(self._troubles.items()))
 
     def add_report(self, replica: str, report: RouteReport) -> ObjectRef:
         """Record a report on one route; return the object that it is about."""
@@ -161,5 +200,5 @@ class Fleet:
         if self._awaited or not self._complete:
             return None
         replicas = sorted(self._complete)
-        views = (ServerFacts(self._reports[one].get(ref), self._envoys.get(one, 0)) for one in replicas)
+        views = (ServerFacts(self._reports[one].get(ref), self._envoys.get(one, 0), one) for one in replicas)
         return ProxyFacts(tuple(views), may_move=not self._no_envoy)

@@ -57,10 +57,14 @@ class Lookups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why something that the object refers to cannot be used: a reason in CamelCase and a sentence."""
+    """Why something that the object refers to cannot be used: a reason in CamelCase and a sentence.
+
+    One `of_remote` keeps requests from the remote backend.
+    """
 
     reason: str
     message: str
+    of_remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +107,15 @@ def resolve(
             _refuse_hosts(intent, guard)
         elif intent.offloads:
             words = "spec.offloadingConfig.remoteBackend is not set, and there is no default to use"
-            faults.append(Fault("NoRemoteBackend", words))
+            faults.append(Fault("NoRemoteBackend", words, of_remote=True))
     except RemoteNotUsableError as error:
         remotes = ()
-        faults.append(Fault("RemoteNotUsable", f"spec.offloadingConfig.{error}"))
+        faults.append(Fault("RemoteNotUsable", f"spec.offloadingConfig.{error}", of_remote=True))
     if remotes and intent.local_policy is not None:
         # Fail closed: whoever attached a policy of this cluster wants it to be asked, and nobody does yet.
         remotes = ()
         words = "local policies are not enforced yet; while one is named, nothing leaves"
-        faults.append(Fault("PolicyNotEnforced", f"spec.policies[{intent.local_policy}]: {words}"))
+        faults.append(Fault("PolicyNotEnforced", f"spec.policies[{intent.local_policy}]: {words}", of_remote=True))
     front = _front(intent, lookups, guard)
     if isinstance(front, Fault):
         return Resolved(None, remotes, (front, *faults))

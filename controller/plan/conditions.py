@@ -24,6 +24,9 @@ TYPES = (
     "Ready",
 )
 
+UPDATING = "Updating"
+"""Why a model that was ready is not: an edit is on its way to the Envoys, which serve the route from before."""
+
 # The most that is said in one condition; who has more mistakes than fit sees the others once these are gone.
 _LONGEST_MESSAGE = 4000
 
@@ -33,7 +36,8 @@ class Findings:
     """Everything that the conditions of one object tell.
 
     `programmed` is None while reports of the Envoys are missing. `programmed_before` is what the condition said last of
-    this generation and of the same route but for the split, if it said anything.
+    this generation and of the same route but for the split, if it said anything. `ready_before` is what Ready was last.
+    `silence` says why reports are missing, as far as that is known.
     """
 
     generation: int
@@ -45,6 +49,8 @@ class Findings:
     decision: Decision | None
     programmed: Programmed | None
     programmed_before: Condition | None
+    ready_before: Condition | None = None
+    silence: str = ""
 
 
 def conditions_for(findings: Findings) -> tuple[Condition, ...]:
@@ -59,7 +65,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "Offloading": _offloading(findings.decision),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
-    answers["Ready"] = _ready(answers, findings.facts.local)
+    answers["Ready"] = _ready(findings, answers)
     return tuple(_condition(type_, answer, findings.generation) for type_, answer in answers.items())
 
 
@@ -113,14 +119,16 @@ def _programmed(findings: Findings) -> _Answer:
         # A controller that just started has heard nothing yet: that takes nothing back.
         if before:
             return _Answer(before.status, before.reason, before.message)
-        return _Answer("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged")
+        why = f": {findings.silence}" if findings.silence else ""
+        return _Answer("Unknown", "NotReported", f"no xDS server has told yet what the Envoys acknowledged{why}")
     if envoys.refusals:
         return _Answer("False", "Refused", "; ".join(envoys.refusals))
     if not envoys.connected:
         return _Answer("False", "NoProxies", "no Envoy is connected")
     # A change of the split is no new generation: it does not take back what was said of this one.
     if envoys.programmed < envoys.connected and not (before and before.status == "True"):
-        return _Answer("False", "Pending", "not every connected Envoy has acknowledged this generation yet")
+        names = f": waiting for {', '.join(envoys.waiting)}" if envoys.waiting else ""
+        return _Answer("False", "Pending", f"not every connected Envoy has acknowledged this generation yet{names}")
     return _Answer("True", "Programmed", "every connected Envoy has acknowledged this generation")
 
 
@@ -135,8 +143,10 @@ def _leaving(local: LocalFacts) -> str:
 
 
 def _remote_healthy(findings: Findings) -> _Answer:
-    if not findings.facts.remotes or not findings.terms.enabled:
-        return _Answer("Unknown", "NoRemote", "nothing may leave")
+    if not findings.terms.enabled:
+        return _Answer("Unknown", "NoRemote", "nothing may leave: spec.enabled is false")
+    if not findings.facts.remotes:
+        return _Answer("Unknown", "NoRemote", f"nothing may leave: {findings.facts.no_remote}")
     health = findings.facts.remotes[0].health
     if health.healthy is None:
         return _Answer("Unknown", "NotMeasured", health.message)
@@ -149,20 +159,36 @@ def _offloading(decision: Decision | None) -> _Answer:
     return _flag(decision.split.remote > 0, decision.reason, decision.reason, decision.message)
 
 
-def _ready(answers: dict[str, _Answer], local: LocalFacts) -> _Answer:
+def _ready(findings: Findings, answers: dict[str, _Answer]) -> _Answer:
     """A model is ready when Envoy serves the route asked for, and some side can answer."""
-    # In the order in which one is the cause of the next.
-    causes = {"Accepted": "NotAccepted", "ResolvedRefs": "UnresolvedRefs", "Programmed": "NotProgrammed"}
-    for type_, reason in causes.items():
-        if answers[type_].status != "True":
-            # What is not known of the cause is not known of the effect.
-            return _Answer("Unknown" if answers[type_].status == "Unknown" else "False", reason, answers[type_].message)
-    if answers["LocalHealthy"].status != "True" and not local.leaving:
-        remote = answers["RemoteHealthy"]
-        if remote.reason == "NoRemote":
-            words = "no local replica is ready, and there is no remote backend to go to"
-            return _Answer("False", "NothingAnswers", words)
-        if remote.status == "False":
-            words = f"no local replica is ready, and the remote backend does not answer: {remote.message}"
-            return _Answer("False", "NothingAnswers", words)
+    accepted, programmed = answers["Accepted"], answers["Programmed"]
+    if accepted.status != "True":
+        return _Answer("False", "NotAccepted", accepted.message)
+    # What clients see comes before its cause: where nothing answers, why is part of the words.
+    if findings.decision and (nothing := _nothing_answers(findings)):
+        return _Answer("False", "NothingAnswers", nothing)
+    if answers["ResolvedRefs"].status != "True":
+        return _Answer("False", "UnresolvedRefs", answers["ResolvedRefs"].message)
+    if programmed.status == "Unknown":
+        # What is not known of the cause is not known of the effect.
+        return _Answer("Unknown", "NotProgrammed", programmed.message)
+    if programmed.status == "False":
+        before = findings.ready_before
+        if programmed.reason == "Pending" and before and (before.status == "True" or before.reason == UPDATING):
+            return _Answer("False", UPDATING, f"the route from before is served: {programmed.message}")
+        return _Answer("False", "NotProgrammed", programmed.message)
     return _Answer("True", "Ready")
+
+
+def _nothing_answers(findings: Findings) -> str:
+    """Say why no side can answer; empty while one can, or may do so."""
+    facts = findings.facts
+    if facts.local.ready or facts.local.leaving:
+        return ""
+    if not findings.terms.enabled or not facts.remotes:
+        why = facts.no_remote if findings.terms.enabled else "spec.enabled is false"
+        return f"no local replica is ready, and nothing may leave: {why}"
+    if all(one.health.healthy is False for one in facts.remotes):
+        words = next((one.health.message for one in facts.remotes if one.health.message), "")
+        return f"no local replica is ready, and the remote backend does not answer: {words}"
+    return ""

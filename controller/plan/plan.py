@@ -18,7 +18,7 @@ from controller.frontend.claims import Refusal
 from controller.intent.intent import Intent
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
-from controller.observe.references import Front
+from controller.observe.references import Fault, Front
 from controller.plan.conditions import Findings, conditions_for, refused_conditions
 from controller.plan.status import local_status, remote_status, signal_statuses, split_status, with_decision
 from controller.store.objects import ObjectRef, StoredObject
@@ -88,7 +88,8 @@ def plan(observation: Observation, now: datetime) -> Plan:
 
 def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     before, front, terms = observation.before, observation.front, intent.terms
-    facts = _facts(observation, intent)
+    faults = (*observation.faults, *_unusable(observation, intent))
+    facts = _facts(observation, intent, faults)
     memory, decision, route = observation.memory, None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
@@ -97,19 +98,21 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         generation=observation.generation,
         warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.refused_endpoints),
         refusal=observation.refusal,
-        faults=observation.faults,
+        faults=faults,
         terms=terms,
         facts=facts,
         decision=decision,
         programmed=_programmed(observation, route),
         programmed_before=_programmed_before(before, observation.generation, route),
+        ready_before=before.condition("Ready"),
+        silence=observation.silence,
     )
     status = ModelDeploymentStatus(
         observed_generation=observation.generation,
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
         serving_port=front.port if front else observation.reserved,
         split=split_status(decision, memory, now) if decision else None,
-        local=local_status(facts.local, terms, may_leave=bool(observation.remotes)),
+        local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation, terms),
         signals=signal_statuses(facts.signals, before.signals or (), now) if facts.signals else None,
         route=route,
@@ -140,16 +143,26 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     return Plan(observation.stored, before, status, None)
 
 
-def _facts(observation: Observation, intent: Intent) -> Facts:
+def _unusable(observation: Observation, intent: Intent) -> tuple[Fault, ...]:
+    """Say which remote backends cannot be used for want of what their servers know alone, such as a credential."""
+    healths = (observation.health_of(one) for one in observation.remotes) if intent.terms.enabled else ()
+    unusable = (Fault(one.reason, one.message, of_remote=True) for one in healths if one and not one.usable)
+    return tuple(dict.fromkeys(unusable))
+
+
+def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) -> Facts:
     replicas = observation.front.replicas if observation.front else ()
     total = len(staying(replicas))
     local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=total, leaving=len(replicas) - total)
+    remotes = (
+        RemoteFacts(one.name, (observation.health_of(one) if intent.terms.enabled else None) or NOT_CHECKED)
+        for one in observation.remotes
+    )
+    why = "; ".join(fault.message for fault in faults if fault.of_remote)
     return Facts(
         local=local,
-        remotes=tuple(
-            RemoteFacts(one.name, (observation.health_of(one) if intent.terms.enabled else None) or NOT_CHECKED)
-            for one in observation.remotes
-        ),
+        remotes=tuple(one for one in remotes if one.health.usable),
+        no_remote=why or "spec.offloadingConfig is not set",
         signals=tuple(compare(metric, sample, local.ready) for metric, sample in observation.samples),
     )
 

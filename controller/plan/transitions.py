@@ -6,12 +6,13 @@ So a restart repeats nothing, what was not written is no event, and an equal sta
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Reason
+from controller.plan.conditions import UPDATING
 from controller.runtime.budget import Urgency
 from controller.store.events import Event
 from controller.store.objects import StoredObject
@@ -27,22 +28,29 @@ _News = tuple[Literal["Normal", "Warning"], str, str]
 def transitions(
     stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus, at: datetime
 ) -> tuple[Event, ...]:
-    """List the events of one write: another split, not accepted (any more), ready or no longer.
+    """List the events of one write: another split or health, not accepted or found (any more), ready or no longer.
 
-    Of the steps by which a split moves for one reason the first is an event; the others are in the status.
+    Of the steps by which a split moves for one reason the first is an event; the others are in the status. What an
+    event tells as its cause has none of its own.
     """
-    news = (*_split(before, after), *_accepted(before, after), *_ready(before, after))
+    told = (*_accepted(before, after), *_resolved(before, after), *_split(before, after), *_ready(before, after))
+    news = (*told, *_health(before, after, told))
     uid = str(stored.metadata["uid"])
     return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in news)
 
 
 def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> None:
-    """Log another split, step by step, and ready or no longer."""
+    """Log another split, step by step, another health, and ready or no longer."""
     model = f"{stored.ref.namespace}/{stored.ref.name}"
     if after.split and (before.split is None or str(before.split) != str(after.split)):
         why = {"split": str(after.split), "reason": after.split.reason, "because": after.split.message}
         logger.info("split changed", extra={"model": model, **why})
-    was, ready = _condition(before, "Ready"), _condition(after, "Ready")
+    for type_, words in (("LocalHealthy", "local health"), ("RemoteHealthy", "remote health")):
+        was, health = before.condition(type_), after.condition(type_)
+        if health and (was is None or (was.status, was.reason) != (health.status, health.reason)):
+            found = {"healthy": health.status, "reason": health.reason, "because": health.message}
+            logger.info(words, extra={"model": model, **found})
+    was, ready = before.condition("Ready"), after.condition("Ready")
     if ready and (was is None or (was.status, was.message) != (ready.status, ready.message)):
         words = "model ready" if ready.status == "True" else "model not ready"
         logger.info(words, extra={"model": model, "reason": ready.reason, "because": ready.message})
@@ -50,41 +58,72 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
 
 def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
     was, split = before.split, after.split
-    if split is None or str(was or "100/0") == str(split):
+    # Of the first split, when it serves, Ready tells: until then not all is known that decides on it.
+    if split is None or was is None or str(was) == str(split):
         return
-    if was and was.reason == split.reason and split.reason != Reason.OVERRIDE:
+    if split.reason == Reason.NOTHING_ANSWERS:
+        return  # so does Ready, with the cause
+    if was.reason == split.reason and split.reason != Reason.OVERRIDE:
         return
     type_: Literal["Normal", "Warning"] = "Warning" if split.reason in _ALARMING else "Normal"
-    yield type_, split.reason, f"split {was} -> {split}: {split.message}" if was else f"split {split}: {split.message}"
+    yield type_, split.reason, f"split {was} -> {split}: {split.message}"
 
 
 def _accepted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
-    was, accepted = _condition(before, "Accepted"), _condition(after, "Accepted")
+    was, accepted = before.condition("Accepted"), after.condition("Accepted")
     if accepted and accepted.status == "False" and (was is None or _said(was) != _said(accepted)):
         yield "Warning", accepted.reason, accepted.message
 
 
+def _resolved(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
+    was, resolved = before.condition("ResolvedRefs"), after.condition("ResolvedRefs")
+    if resolved is None or (was and _said(was) == _said(resolved)):
+        return
+    if resolved.status == "False":
+        yield "Warning", resolved.reason, resolved.message
+    elif was and was.status == "False":
+        yield "Normal", "Resolved", "everything that the spec refers to was found"
+
+
+def _health(before: ModelDeploymentStatus, after: ModelDeploymentStatus, told: Collection[_News]) -> Iterator[_News]:
+    """Tell of a side that is healthy or no longer. Which health a new object has is no change of it."""
+    was, local = before.condition("LocalHealthy"), after.condition("LocalHealthy")
+    of_replicas = (*Reason, "Ready", "NotReady")
+    if was and local and was.status != local.status and not any(reason in of_replicas for _, reason, _ in told):
+        good = local.status == "True"
+        yield "Normal" if good else "Warning", "LocalHealthy" if good else "LocalNotHealthy", local.message
+    was, remote = before.condition("RemoteHealthy"), after.condition("RemoteHealthy")
+    if was is None or remote is None or (was.status, was.reason) == (remote.status, remote.reason):
+        return
+    warned = [message for type_, _, message in told if type_ == "Warning"]
+    if remote.status == "False" and not any(remote.message in message for message in warned):
+        yield "Warning", "RemoteNotHealthy", f"{remote.reason}: {remote.message}"
+    elif remote.status == "True" and was.status == "False":
+        yield "Normal", "RemoteHealthy", f"{remote.reason}: {remote.message}"
+
+
 def _ready(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
-    was, ready = _condition(before, "Ready"), _condition(after, "Ready")
+    was, ready = before.condition("Ready"), after.condition("Ready")
     if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
         return
+    if ready.reason == UPDATING or (ready.status == "True" and was and was.reason == UPDATING):
+        return  # an edit that goes well
     if ready.status == "True":
         yield "Normal", "Ready", f"split {after.split}: {after.split.message}" if after.split else "ready"
-    elif ready.reason != "NotAccepted" and ((was and was.status == "True") or ready.reason != "NotProgrammed"):
-        # That nothing is accepted has an event of its own; that no Envoy has it yet is how every model begins.
+    elif ready.reason not in ("NotAccepted", "UnresolvedRefs") and (
+        (was and (was.status == "True" or was.reason == UPDATING)) or ready.reason != "NotProgrammed"
+    ):
+        # What is not accepted or found has an event of its own; that no Envoy has it yet is how every model begins.
         yield "Warning", "NotReady", f"{ready.reason}: {ready.message}"
-
-
-def _condition(status: ModelDeploymentStatus, type_: str) -> Condition | None:
-    return next((one for one in status.conditions if one.type == type_), None)
 
 
 def _said(condition: Condition) -> tuple[str, str, str]:
     return condition.status, condition.reason, condition.message
 
 
-# Conditions whose message tells numbers that change all the time; their reasons do not.
+# Conditions whose message tells numbers, or who is waited for, which change all the time; their reasons do not.
 _WITH_NUMBERS = ("LocalHealthy", "RemoteHealthy", "Offloading")
+_WAITING = ("Pending", "NotReported", "NotProgrammed", "Updating")
 
 
 def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urgency:
@@ -106,6 +145,10 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     return Urgency.NOTHING if quiet and only_signals else Urgency.NUMBERS
 
 
+def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
+    return condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING
+
+
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
     words = {name: value for name, value in status.items() if name not in ("local", "split", "remote", "conditions")}
     words["remote"] = {name: value for name, value in (status.get("remote") or {}).items() if name != "message"}
@@ -115,7 +158,7 @@ def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
         for one in status.get("signals") or ()
     ]
     words["conditions"] = [
-        {name: value for name, value in one.items() if name != "message" or one["type"] not in _WITH_NUMBERS}
+        {name: value for name, value in one.items() if name != "message" or not _changes_all_the_time(one)}
         for one in status["conditions"]
     ]
     return words

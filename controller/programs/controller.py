@@ -22,7 +22,7 @@ from controller.api.resources.configuration import Configuration
 from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
-from controller.observe.feed import Feed, ServerWatch
+from controller.observe.feed import ADMIN_PORT, Feed, ServerWatch
 from controller.observe.index import KINDS
 from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
@@ -113,7 +113,8 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         )
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
-        work = [election.run(deciding.decide), Feed(fleet, deciding.look_again, timing.reports).run(replicas)]
+        feed = Feed(fleet, deciding.look_again, timing.reports, _nowhere(options))
+        work = [election.run(deciding.decide), feed.run(replicas)]
         if options.xds_service:
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
             await stack.enter_async_context(watched)
@@ -125,6 +126,14 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         tasks = start_tasks(stack, *work)
         logger.info("serving", extra={"namespaces": ",".join(configuration.namespaces) or "all", **addresses})
         yield tasks
+
+
+def _nowhere(options: ControllerOptions) -> str:
+    """Say what is wrong when no xDS server is found."""
+    if not options.xds_service:
+        return "neither --xds-service nor --xds-replica says where the xDS servers are"
+    service = "/".join(options.xds_service)
+    return f"the Service {service} (--xds-service) has no endpoint with a port named {ADMIN_PORT}"
 
 
 class _Deciding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -23,6 +24,7 @@ class LocalReports:
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
+        self.silence = ""
 
     def facts(self, ref: ObjectRef) -> ProxyFacts:
         """Return what is reported of the route of one object."""
@@ -54,10 +56,13 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         await response.prepare(request)
         reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
-        while True:
-            news = await _read(reader, timing.reported_every)
-            lines = (*news, *loads.news(clock()), reports.replica(clock()))
-            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
+        # Whoever reads may stop at any moment: that is no error of anybody.
+        with contextlib.suppress(ConnectionError):
+            while True:
+                news = await _read(reader, timing.reported_every)
+                lines = (*news, *loads.news(clock()), reports.replica(clock()))
+                await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
+        return response
 
     return (web.get(PATH, stream),)
 

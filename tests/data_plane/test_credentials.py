@@ -145,7 +145,7 @@ async def test_without_its_key_every_request_stays_local_and_the_status_says_why
     product.save("key", secret("key", {"other": "x"}))
     product.offload_to(with_key(product), away=50)
 
-    said = await product.says(Programmed="Refused", Ready="NotProgrammed")
+    said = await product.says(ResolvedRefs="SecretKeyNotFound", Ready="UnresolvedRefs")
     await product.all_go("local")
     seen = product.backends.remote.count()
     without = await load(product)
@@ -159,7 +159,7 @@ async def test_without_its_key_every_request_stays_local_and_the_status_says_why
 
     loading = asyncio.create_task(load(product, 3_000))
     product.save("key", secret("another", {"apiKey": KEY}))
-    said = await product.says(Programmed="Refused")
+    said = await product.says(ResolvedRefs="SecretNotFound")
     report = await loading
 
     assert said == "Secret default/key does not exist"
@@ -266,7 +266,7 @@ async def test_prior_fault_26_no_secret_is_told_to_anybody(product: Product, tok
     await has_token(product)
     product.save("key", secret("key", {"apiKey": f"{KEY}\n{KEY}", "other": KEY}))
     product.offload_to(with_key(product), away=50)
-    await product.says(Programmed="Refused")
+    await product.says(ResolvedRefs="CredentialNotUsable")
     (envoy,) = product.envoys
 
     told = {

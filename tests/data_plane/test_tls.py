@@ -159,7 +159,7 @@ async def stays_local(product: Product) -> None:
 async def test_without_its_authority_nothing_leaves_and_the_status_says_why(product: Product, remote: Backend) -> None:
     product.offload_to(over_tls(remote, "nowhere"), away=50)
 
-    assert await product.says(Programmed="Refused") == "Secret default/nowhere does not exist"
+    assert await product.says(ResolvedRefs="SecretNotFound") == "Secret default/nowhere does not exist"
     await stays_local(product)
     await nothing_arrives(product)
 

@@ -113,7 +113,7 @@ async def test_the_tutorial_model_is_served_and_says_that_it_has_no_remote(produ
     status, reason, message = await product.condition("php-apache", "ResolvedRefs")
     assert (status, reason) == ("False", "NoRemoteBackend")
     assert "remoteBackend is not set" in message
-    assert await product.split("php-apache") == "100/0 Disabled"
+    assert await product.split("php-apache") == "100/0 NoRemoteBackend"
     for file in ("seed.yaml", "seed-service.yaml", "seed-endpoints.yaml"):
         product.remove(file)
     await eventually(lambda: ask(port), lambda reply: reply.error == "ConnectError")

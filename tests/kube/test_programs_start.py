@@ -97,3 +97,10 @@ async def test_a_port_that_is_taken_is_named_with_its_option(api_server: Cluster
     assert option in ended.errors.splitlines()[-1]
     assert address in ended.errors.splitlines()[-1]
     assert "Traceback" not in ended.errors
+
+
+async def test_a_service_of_xds_servers_that_is_mistyped_is_named(site: Site) -> None:
+    site.write(site.served("chat", [site.backend("local-1")]))
+    site.controller("--xds-service", f"{site.namespace}/beamlit-xdss")
+    message = await site.until_condition("chat", "Programmed", "Unknown", "NotReported")
+    assert f"the Service {site.namespace}/beamlit-xdss (--xds-service) has no endpoint" in message

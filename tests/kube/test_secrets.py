@@ -48,22 +48,21 @@ async def test_without_its_key_no_request_leaves_and_the_condition_says_which_is
     replica, remote = site.backend("local-1"), site.backend("remote")
     site.served("keyless", [replica])
     site.write(with_key("keyless", remote, "missing").overridden("remote=100"))
-    message = await site.until_condition("keyless", "Programmed", "False", "Refused")
+    message = await site.until_condition("keyless", "ResolvedRefs", "False", "SecretNotFound")
     assert message == f"Secret {site.namespace}/missing does not exist"
     port = await site.port("keyless")
     await site.until_answered(port, "local-1")
     assert (await site.local_share(port, 100), remote.count()) == (1.0, 0)
     async with site.no_request_fails(port):
         await site.change(a_secret("missing").holding(other="x"))
-        await site.until_condition("keyless", "Programmed", "False", "Refused")
-        wanted = f'Secret {site.namespace}/missing: key "apiKey" is missing'
-        await eventually(lambda: site.condition("keyless", "Programmed"), lambda seen: seen[2] == wanted)
+        message = await site.until_condition("keyless", "ResolvedRefs", "False", "SecretKeyNotFound")
+        assert message == f'Secret {site.namespace}/missing: key "apiKey" is missing'
         assert remote.count() == 0
         await site.change(a_secret("missing").holding(apiKey="now-it-is-there"))
         await site.until_condition("keyless", "Ready", "True")
         await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == ["now-it-is-there"])
         await site.remove(a_secret("missing"))
-        await site.until_condition("keyless", "Programmed", "False", "Refused")
+        await site.until_condition("keyless", "ResolvedRefs", "False", "SecretNotFound")
         await site.until_answered(port, "local-1")
     counted = remote.count()
     assert (await site.local_share(port, 100), remote.count()) == (1.0, counted)

@@ -50,7 +50,7 @@ async def test_a_secret_of_that_name_in_another_namespace_is_never_used(site: Si
     site.xds_server("--namespaces", f"{site.namespace},{other_namespace}", user=user)
     site.controller()
     await site.envoy()
-    assert await site.until_condition("chat", "Programmed", "False", "Refused") == (
+    assert await site.until_condition("chat", "ResolvedRefs", "False", "SecretNotFound") == (
         f"Secret {site.namespace}/key does not exist"
     )
     port = await site.port("chat")
@@ -79,7 +79,7 @@ async def test_no_secret_is_shown_anywhere(site: Site, tokens: Tokens) -> None:
     site.cluster.apply(*(one.overridden("remote=60").raw for one in models), namespace=site.namespace)
     await site.start("--log-level", "debug", controllers=2, xds_servers=2, envoys=2)
     await site.until_condition("keyed", "Ready", "True")
-    await site.until_condition("broken", "Programmed", "False", "Refused")
+    await site.until_condition("broken", "ResolvedRefs", "False", "CredentialNotUsable")
     port = await site.port("keyed")
     await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == [values["key"]])
     await site.change(a_secret("key").holding(apiKey=values["next"]))

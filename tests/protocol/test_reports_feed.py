@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -26,10 +27,13 @@ from tests.support.routes import A, a_route
 from tests.support.waiting import PATIENCE, until
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
+from xds_server.routes.credentials import ServingProblem
+from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
 from xds_server.stream.server.clients import Holding
 
+NOWHERE = "the Service has no endpoint"
 MODEL = ObjectRef(*A)
 ROUTE = a_route()
 REPORT = RouteReport(namespace=A.namespace, name=A.name, route=ROUTE.digest, connected=1, programmed=1)
@@ -58,8 +62,8 @@ class Served:
     def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         return ()
 
-    def problems(self, key: RouteKey) -> tuple[str, ...]:
-        return self.wrong
+    def problems(self, key: RouteKey) -> tuple[ServingProblem, ...]:
+        return tuple(ServingProblem(NOT_TRANSLATED, words) for words in self.wrong)
 
     def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
         return ()
@@ -151,9 +155,8 @@ class Following:
 async def following(*replicas: Replica | Saying, forget_after: float = 0.5) -> AsyncIterator[Following]:
     this = Following()
     this.replicas.put_nowait(frozenset(replica.address for replica in replicas))
-    task = asyncio.create_task(
-        Feed(this.fleet, this.observe, ReportTiming(forget_after=forget_after)).run(this.replicas)
-    )
+    feed = Feed(this.fleet, this.observe, ReportTiming(forget_after=forget_after), NOWHERE)
+    task = asyncio.create_task(feed.run(this.replicas))
     try:
         yield this
     finally:
@@ -246,6 +249,44 @@ async def test_a_first_list_that_takes_long_counts_whole_when_it_ends() -> None:
         await until(lambda: slow.address in this.fleet.replicas, "its list counts")
         report = reported(this.fleet)
         assert report and report.programmed == 1
+
+
+async def test_who_cannot_be_reached_is_named_with_the_reason_until_it_is() -> None:
+    late = Replica()
+    async with following(late, forget_after=PATIENCE) as this:
+        why = f"the xDS server {late.address} cannot be reached: Connection refused"
+        await until(lambda: this.fleet.silence == why, "it is named")
+        assert this.told
+        await late.start()
+        try:
+            await until(lambda: this.refusals() == (), "the model is heard of")
+            assert this.fleet.silence == ""
+        finally:
+            await late.stop()
+
+
+async def test_a_service_without_an_endpoint_is_named(replica: Replica) -> None:
+    async with following() as this:
+        await until(lambda: this.fleet.silence == NOWHERE, "it is named")
+        this.replicas.put_nowait(frozenset((replica.address,)))
+        await until(lambda: this.refusals() == (), "the model is heard of")
+        assert this.fleet.silence == ""
+
+
+async def test_a_reader_that_stops_is_no_error(replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
+    before = len(asyncio.all_tasks())
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(replica.address.rpartition(":")[2]))
+    writer.write(f"GET {PATH} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    await reader.readuntil(ONE_MODEL[:20].encode())
+    writer.transport.abort()
+    words = itertools.count()
+
+    def has_ended() -> bool:
+        replica.say(f"word {next(words)}")
+        return len(asyncio.all_tasks()) <= before
+
+    await until(has_ended, "nobody answers it any more")
+    assert [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")] == []
 
 
 @pytest.mark.parametrize("nonsense", ["null", "[1]", "{", '{"name": 1}'])

@@ -43,6 +43,21 @@ Check = Callable[[SecretStr, str], SecretStr]
 class UnusableError(Exception):
     """A credential is not there or cannot be one; the message says whose, and holds nothing of it."""
 
+    def __init__(self, message: str, reason: str = "CredentialNotUsable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ServingProblem:
+    """Why less is served than a route asks for: a reason in CamelCase and a sentence."""
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSecrets:
@@ -65,7 +80,7 @@ class ResolvedRoute:
 
     route: Route
     secrets: tuple[Resource, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[ServingProblem, ...] = ()
     values: Values = field(default_factory=dict, repr=False)
 
 
@@ -76,12 +91,12 @@ def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecr
     that it should have. That follows from the objects alone, so all replicas of the server agree on it.
     """
     values: dict[CredentialSource, SecretStr] = {}
-    problems: list[str] = []
+    problems: list[ServingProblem] = []
     for source, check in _needed(route.remotes):
         try:
             values[source] = check(*_value_of(key, source, find, own))
         except UnusableError as error:
-            problems.append(str(error))
+            problems.append(ServingProblem(error.reason, str(error)))
     if problems:
         return ResolvedRoute(route.without_remotes(), problems=tuple(dict.fromkeys(problems)))
     secrets: dict[ResourceKey, Resource] = {}
@@ -144,7 +159,7 @@ def _value_of(key: RouteKey, source: CredentialSource, find: Find, own: ServerSe
 def _value_in_secret(ref: ObjectRef, key: str, find: Find) -> tuple[SecretStr, str]:
     stored = find(ref)
     if stored is None:
-        raise UnusableError(f"{ref} does not exist")
+        raise UnusableError(f"{ref} does not exist", "SecretNotFound")
     try:
         secret = stored.parsed_as(Secret)
     except InvalidObjectError as error:
@@ -154,7 +169,7 @@ def _value_in_secret(ref: ObjectRef, key: str, find: Find) -> tuple[SecretStr, s
     if key in secret.string_data:
         return secret.string_data[key], name
     if key not in secret.data:
-        raise UnusableError(f"{name} is missing")
+        raise UnusableError(f"{name} is missing", "SecretKeyNotFound")
     return _decoded(secret.data[key], name), name
 
 
@@ -171,7 +186,7 @@ def _decoded(data: SecretStr, name: str) -> SecretStr:
 
 def _given(value: Any, name: str) -> tuple[SecretStr, str]:
     if not isinstance(value, str) or not value:
-        raise UnusableError(f"{name} is missing")
+        raise UnusableError(f"{name} is missing", "CredentialMissing")
     return SecretStr(value), name
 
 

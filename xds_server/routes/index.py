@@ -24,7 +24,7 @@ from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 from xds_server.resources.secret import Values
-from xds_server.routes.credentials import is_spec_of, reads_spec, referred_secrets
+from xds_server.routes.credentials import ServingProblem, is_spec_of, reads_spec, referred_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RouteRecord:
     uid: str = ""
     decided_from: StoredObject | None = None
     published: Route | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
 
 
@@ -91,7 +91,7 @@ class RouteIndex:
         return tuple(key for key, record in self._records.items() if record.published)
 
     def set_published(
-        self, key: RouteKey, problems: tuple[str, ...], remotes: tuple[tuple[Remote, Values], ...]
+        self, key: RouteKey, problems: tuple[ServingProblem, ...], remotes: tuple[tuple[Remote, Values], ...]
     ) -> None:
         """Record that a route was published as it is now, or that it is gone from what is published."""
         record = self._records.get(key)

@@ -13,6 +13,7 @@ from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.resources.secret import Values
+from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.gateway_size import GatewaySize
 from xds_server.routes.index import KINDS, RouteIndex
 from xds_server.routes.retained import RetainingAssembly
@@ -89,7 +90,7 @@ class Publisher:
         record = self._index.record(key)
         return record.published if record else None
 
-    def problems(self, key: RouteKey) -> tuple[str, ...]:
+    def problems(self, key: RouteKey) -> tuple[ServingProblem, ...]:
         """Say why requests stay local though their route lets them leave: a credential that is not there."""
         record = self._index.record(key)
         return record.problems if record else ()

@@ -11,12 +11,15 @@ from controller.api.contract.route import LocalBackend, Remote, RouteKey
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Sharing, Translator
-from xds_server.routes.credentials import ServerSecrets, resolve_credentials
+from xds_server.routes.credentials import ServerSecrets, ServingProblem, resolve_credentials
 from xds_server.routes.index import RouteIndex
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import Resource
 
 logger = logging.getLogger(__name__)
+
+NOT_TRANSLATED = "NotTranslated"
+"""The reason of a mistake of ours. The route keeps the resources that it has; all other problems keep it local."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class TranslatedRoute:
     """
 
     resources: Mapping[Scope, tuple[Resource, ...]] | None
-    problems: tuple[str, ...] = ()
+    problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
     is_limited: bool = False
 
@@ -82,7 +85,9 @@ class RouteTranslator:
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
             name = type(error).__name__
             logger.error("model not translated", extra={"model": str(key), "error": name, "at": " ".join(frames[-3:])})
-            return TranslatedRoute(None, (f"what is asked for cannot be translated ({name})",))
+            return TranslatedRoute(
+                None, (ServingProblem(NOT_TRANSLATED, f"what is asked for cannot be translated ({name})"),)
+            )
 
     def _translated(self, key: RouteKey, sharing: Sharing) -> TranslatedRoute:
         record = self._index.record(key)

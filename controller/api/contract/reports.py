@@ -23,7 +23,8 @@ PATH = "/reports"
 class RemoteReport(RemoteHealth):
     """What this replica found out about one remote backend of an object, which is called `name` there.
 
-    `backend` is the digest of what was checked (`Remote.digest`). `healthy` is absent until the first check has ended.
+    `backend` is the digest of what was checked (`Remote.digest`). `healthy` is absent until the first check has ended,
+    and with a `reason` while it cannot be used.
     """
 
     backend: str
@@ -34,7 +35,8 @@ class RouteReport(ForeignValue):
     """How many Envoys of this replica serve a route, how many of them acknowledged all of it, and what is wrong.
 
     `route` is the digest of the route that they were sent (`Route.digest`), empty when the object is not served.
-    `remotes` lacks the remote backends that this replica does not check.
+    `remotes` lacks the remote backends that this replica does not check. `waiting` names some of the Envoys that have
+    not acknowledged it.
 
     The report on a single remote backend is written as `remote`, which every version reads.
     """
@@ -47,6 +49,7 @@ class RouteReport(ForeignValue):
     programmed: int = 0
     refusals: tuple[str, ...] = ()
     remotes: tuple[RemoteReport, ...] = ()
+    waiting: tuple[str, ...] = ()
 
     @property
     def key(self) -> RouteKey:

@@ -214,6 +214,10 @@ class ModelDeploymentStatus(ForeignValue):
                 )
         return health
 
+    def condition(self, type_: str) -> Condition | None:
+        """Find a condition."""
+        return next((one for one in self.conditions if one.type == type_), None)
+
     def as_object(self) -> dict[str, Any]:
         """Return the status as the store takes it: JSON types only, nothing absent."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -9,6 +9,8 @@ from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, a_route_with
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
+from xds_server.routes.credentials import ServingProblem
+from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
 from xds_server.stream.load_reporting.wire import LoadStream
 from xds_server.stream.protocol.messages import Rejection
@@ -72,6 +74,11 @@ def test_who_acknowledged_all_of_it_is_programmed():
     assert (report.connected, report.programmed, report.route) == (2, 1, a_route().digest)
 
 
+def test_a_few_of_those_that_have_not_are_named():
+    waiting = [holding(complete=False, node_id=f"gateway-{number}") for number in (9, 3, 7, 5)]
+    assert report_with(holding(), *waiting).waiting == ("gateway-3", "gateway-5", "gateway-7")
+
+
 def test_readers_and_those_that_just_joined_do_not_count():
     report = report_with(holding(is_debug=True), holding(initialised=False))
     assert (report.connected, report.programmed) == (0, 0)
@@ -85,8 +92,23 @@ def test_a_refusal_names_the_envoy_and_the_resource():
 
 def test_what_could_not_be_resolved_is_said():
     published = Published(a=a_route())
-    published.said[A] = ("Secret default/x: not there",)
-    assert Reports(published, Clients()).report(A).refusals == ("Secret default/x: not there",)
+    published.said[A] = (ServingProblem(NOT_TRANSLATED, "it cannot be"),)
+    report = Reports(published, Clients()).report(A)
+    assert (report.refusals, report.remotes) == (("it cannot be",), ())
+
+
+def test_what_cannot_be_used_is_reported_of_every_remote_backend_whatever_a_check_finds():
+    first, second = (a_remote(name=name) for name in ("remote", "remote-b"))
+    published = Published(a=a_route_with(first, second))
+    published.said[A] = (ServingProblem("SecretNotFound", "Secret default/x does not exist"),)
+    report = Reports(published, Clients(), None, Remotes()).report(A)
+    assert report.refusals == ()
+    assert [(one.backend, one.name, one.healthy, one.usable) for one in report.remotes] == [
+        (one.digest, one.name, None, False) for one in (first, second)
+    ]
+    assert {(one.reason, one.message) for one in report.remotes} == {
+        ("SecretNotFound", "Secret default/x does not exist")
+    }
 
 
 def test_an_envoy_that_is_given_no_secrets_is_named_where_one_is_needed():
@@ -112,7 +134,7 @@ async def test_a_reader_is_told_everything_first_and_then_what_changed():
     reports = Reports(published, clients)
     reader = reports.follow()
     assert [one.name for one in await anext(reader)] == ["a", "b"]
-    published.said[B] = ("wrong",)
+    published.said[B] = (ServingProblem(NOT_TRANSLATED, "wrong"),)
     reports.look_again(None)
     assert [one.name for one in await anext(reader)] == ["b"]
 
@@ -138,7 +160,7 @@ async def test_many_changes_are_told_at_once_and_a_cancelled_read_loses_nothing(
     reader = reports.follow()
     await anext(reader)
     for words in ("first", "last"):
-        published.said[A] = (words,)
+        published.said[A] = (ServingProblem(NOT_TRANSLATED, words),)
         reports.look_again([A])
         read = asyncio.create_task(anext(reader))
         await asyncio.sleep(0)

@@ -118,7 +118,8 @@ def test_prior_fault_12_what_is_not_enabled_or_may_not_leave_stays_local(asked, 
     memory, now = lived_through(asked, history)
     decision, _ = decide(asked, known, memory, now)
     if not (asked.enabled and known.remotes):
-        assert (str(decision.split), decision.reason) == ("100/0", Reason.DISABLED)
+        reason = Reason.NO_REMOTE_BACKEND if known.local.ready else Reason.NOTHING_ANSWERS
+        assert (str(decision.split), decision.reason) == ("100/0", reason if asked.enabled else Reason.DISABLED)
 
 
 @given(facts, st.integers(1, 100_000))

@@ -122,3 +122,21 @@ def test_envoys_that_go_and_do_not_come_back_are_gone():
     assert fleet.add_replica_report("one", ServerReport(envoys=0), 100 + REAL.reports.envoys_away)
     assert report_of(fleet).connected == 0
     assert fleet.add_replica_report("one", ServerReport(envoys=1), 120)
+
+
+def test_who_is_waited_for_is_named():
+    pending = said(ROUTE, 2, 0).model_copy(update={"waiting": ("gateway-2", "gateway-1")})
+    report = report_of(heard(one=pending, two=said(OLDER, 1, 1), three=said(ROUTE, 1, 1)))
+    assert report.waiting == ("the xDS server two", "gateway-1", "gateway-2")
+
+
+def test_why_nothing_is_heard_is_said_once_and_taken_back():
+    fleet = Fleet()
+    assert fleet.silence == ""
+    assert fleet.set_trouble("two", "two is away")
+    assert not fleet.set_trouble("two", "two is away")
+    assert fleet.set_trouble("one", "one is away")
+    assert fleet.silence == "one is away; two is away"
+    assert fleet.set_trouble("one", "")
+    assert not fleet.set_trouble("one", "")
+    assert fleet.silence == "two is away"

@@ -13,7 +13,7 @@ from tests.support.routes import a_remote, a_route
 
 REMOTE = a_remote()
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-UNCHECKED = unknown("no xDS server checks it: a credential is missing (see Programmed), or checks are turned off")
+UNCHECKED = unknown("no xDS server checks it: checks are turned off")
 
 
 def said(healthy=None, words="", *, remote=REMOTE):
@@ -28,6 +28,13 @@ def known(healthy, words):
 
 
 OLDER = RouteReport(namespace="default", name="a", route="x")
+MISSING = RouteReport(
+    namespace="default",
+    name="a",
+    route="x",
+    remotes=(RemoteReport(backend=REMOTE.digest, reason="SecretNotFound", message="Secret default/x does not exist"),),
+)
+UNUSABLE = RemoteHealth(reason="SecretNotFound", message="Secret default/x does not exist")
 UP, DOWN, UNDECIDED = said(True, "up"), said(False, "down"), said()
 OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
 
@@ -47,11 +54,21 @@ OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
         ([OLDER], UNCHECKED),
         ([OLDER, DOWN], known(False, "down")),
         ([], UNCHECKED),
+        ([MISSING], UNUSABLE),
+        ([MISSING, OLDER], UNUSABLE),
+        ([MISSING, UNDECIDED], None),
+        ([MISSING, UP], known(True, "up")),
     ],
 )
 def test_who_finds_it_healthy_is_right_and_nothing_is_said_while_somebody_may(reports, expected):
     facts = ProxyFacts(tuple(ServerFacts(report, envoys=1) for report in reports))
     assert facts.health_of(REMOTE) == expected
+
+
+def test_what_was_missing_may_be_used_as_soon_as_some_replica_has_it():
+    assert not ProxyFacts((ServerFacts(MISSING, envoys=1), ServerFacts(None, envoys=1))).may_use(REMOTE)
+    assert ProxyFacts((ServerFacts(MISSING, envoys=1), ServerFacts(UNDECIDED, envoys=1))).may_use(REMOTE)
+    assert not ProxyFacts((ServerFacts(OF_ANOTHER, envoys=1),)).may_use(REMOTE)
 
 
 def test_a_fleet_says_nothing_before_every_replica_was_heard():

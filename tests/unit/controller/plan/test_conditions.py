@@ -16,6 +16,7 @@ from controller.plan.conditions import Findings, conditions_for
 from tests.support.decisions import a_decision
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WAITING = "not every connected Envoy has acknowledged this generation yet"
 NO_PROXIES = Programmed(connected=0, programmed=0)
 
 
@@ -37,6 +38,8 @@ GOOD = Findings(
 )
 PROGRAMMED = Condition(type="Programmed", status="True", reason="Programmed", message="said", observed_generation=3)
 PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
+LACKING = Fault("SecretNotFound", "Secret default/x does not exist", of_remote=True)
+READY = PROGRAMMED.model_copy(update={"type": "Ready", "reason": "Ready"})
 DOWN = Facts(LocalFacts(0, 3), (RemoteFacts("remote", unknown("never measured")),))
 REFUSED = Facts(LocalFacts(1, 1), remotes(False, "no token is issued: 401", "TokenNotIssued"))
 
@@ -80,6 +83,21 @@ def said(observation, type_):
             {"programmed": None},
             ("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged"),
         ),
+        (
+            "Programmed",
+            {"programmed": None, "silence": "the xDS server 10.0.0.9:19000 cannot be reached: Connection refused"},
+            (
+                "Unknown",
+                "NotReported",
+                "no xDS server has told yet what the Envoys acknowledged: the xDS server 10.0.0.9:19000 cannot be "
+                "reached: Connection refused",
+            ),
+        ),
+        (
+            "Programmed",
+            {"programmed": Programmed(3, 1, waiting=("gateway-1", "gateway-2"))},
+            ("False", "Pending", f"{WAITING}: waiting for gateway-1, gateway-2"),
+        ),
         ("Programmed", {"programmed": None, "programmed_before": PROGRAMMED}, ("True", "Programmed", "said")),
         ("Programmed", {"programmed": None, "programmed_before": PENDING}, ("False", "Pending", "said")),
         (
@@ -98,11 +116,15 @@ def said(observation, type_):
             ("False", "NotAnswering", "timeout"),
         ),
         ("RemoteHealthy", {"facts": REFUSED}, ("False", "TokenNotIssued", "no token is issued: 401")),
-        ("RemoteHealthy", {"facts": Facts(LocalFacts(2, 3))}, ("Unknown", "NoRemote", "nothing may leave")),
+        (
+            "RemoteHealthy",
+            {"facts": Facts(LocalFacts(2, 3), no_remote="none")},
+            ("Unknown", "NoRemote", "nothing may leave: none"),
+        ),
         (
             "RemoteHealthy",
             {"terms": Terms(enabled=False)},
-            ("Unknown", "NoRemote", "nothing may leave"),
+            ("Unknown", "NoRemote", "nothing may leave: spec.enabled is false"),
         ),
         ("Offloading", {}, ("False", "Steady", "all local")),
         (
@@ -126,6 +148,17 @@ def said(observation, type_):
             ("Unknown", "NotProgrammed", "no xDS server has told yet what the Envoys acknowledged"),
         ),
         ("Ready", {"programmed": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
+        ("Ready", {"programmed": Programmed(2, 1)}, ("False", "NotProgrammed", WAITING)),
+        (
+            "Ready",
+            {"programmed": Programmed(2, 1), "ready_before": READY},
+            ("False", "Updating", f"the route from before is served: {WAITING}"),
+        ),
+        (
+            "Ready",
+            {"programmed": NO_PROXIES, "ready_before": READY},
+            ("False", "NotProgrammed", "no Envoy is connected"),
+        ),
         (
             "Ready",
             {
@@ -137,8 +170,17 @@ def said(observation, type_):
         ),
         (
             "Ready",
-            {"facts": Facts(LocalFacts(0, 3))},
-            ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
+            {"facts": Facts(LocalFacts(0, 3), no_remote="Secret default/x does not exist"), "faults": (LACKING,)},
+            (
+                "False",
+                "NothingAnswers",
+                "no local replica is ready, and nothing may leave: Secret default/x does not exist",
+            ),
+        ),
+        (
+            "Ready",
+            {"facts": Facts(LocalFacts(1, 3), no_remote="Secret default/x does not exist"), "faults": (LACKING,)},
+            ("False", "UnresolvedRefs", "Secret default/x does not exist"),
         ),
         (
             "Ready",
@@ -153,7 +195,7 @@ def said(observation, type_):
         (
             "Ready",
             {"facts": DOWN, "terms": Terms(enabled=False)},
-            ("False", "NothingAnswers", "no local replica is ready, and there is no remote backend to go to"),
+            ("False", "NothingAnswers", "no local replica is ready, and nothing may leave: spec.enabled is false"),
         ),
     ],
 )

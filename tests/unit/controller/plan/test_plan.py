@@ -232,5 +232,5 @@ def test_of_another_backend_nothing_is_known():
 
 def test_of_what_may_not_leave_nothing_is_asked():
     status = found(BROKEN, READY, model=a_model().with_remote("r").disabled())
-    assert remote_healthy(status) == ("Unknown", "NoRemote", "nothing may leave")
+    assert remote_healthy(status) == ("Unknown", "NoRemote", "nothing may leave: spec.enabled is false")
     assert status.remote.healthy is None

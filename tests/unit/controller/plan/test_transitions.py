@@ -13,21 +13,34 @@ STORED = a_model().stored()
 NOTHING = ModelDeploymentStatus()
 
 
-def status(split: str = "100/0 Steady", ready: str = "True Ready", accepted: str = "True Accepted"):
+GOOD = {
+    "Accepted": "True Accepted",
+    "ResolvedRefs": "True Resolved",
+    "LocalHealthy": "True ReplicasReady",
+    "RemoteHealthy": "True Answering",
+    "Ready": "True Ready",
+}
+
+
+def status(split: str = "100/0 Steady", **conditions: str):
+    """Give a status in which all is well but for these conditions, each as its status and its reason."""
     shares, reason = split.split()
     local, remote = map(int, shares.split("/"))
-    conditions = [
-        Condition(type=type_, status=word, reason=why, message=f"{why} it is", observed_generation=1)
-        for type_, (word, why) in {"Accepted": accepted.split(), "Ready": ready.split()}.items()
-    ]
+    said = {type_: words.split() for type_, words in {**GOOD, **conditions}.items()}
     words = "2 of 3 local replicas are ready"
     return ModelDeploymentStatus(
-        conditions=tuple(conditions),
+        conditions=tuple(
+            Condition(type=type_, status=word, reason=why, message=f"{why} it is", observed_generation=1)
+            for type_, (word, why) in said.items()
+        ),
         split=SplitStatus(local=local, remote=remote, reason=reason, message=words, since=NOW),
     )
 
 
-STARTS = status(ready="False NotProgrammed")
+STARTS = status(Ready="False NotProgrammed")
+UPDATING = status(Ready="False Updating")
+REMOTE_GONE = "False NotConnected"
+LOCAL_GONE = "False NoReadyReplica"
 
 
 @pytest.mark.parametrize(
@@ -55,20 +68,85 @@ STARTS = status(ready="False NotProgrammed")
         (status(), status("100/0 Disabled"), []),
         (
             status(),
-            status(ready="False NothingAnswers"),
+            status(Ready="False NothingAnswers"),
             [("Warning", "NotReady", "NothingAnswers: NothingAnswers it is")],
         ),
         (status(), STARTS, [("Warning", "NotReady", "NotProgrammed: NotProgrammed it is")]),
         (
             NOTHING,
-            status(ready="False NotAccepted", accepted="False Conflict"),
+            status(Ready="False NotAccepted", Accepted="False Conflict"),
             [("Warning", "Conflict", "Conflict it is")],
         ),
         (
             status(),
-            status(ready="False NotAccepted", accepted="False Invalid"),
+            status(Ready="False NotAccepted", Accepted="False Invalid"),
             [("Warning", "Invalid", "Invalid it is")],
         ),
+        # Health, whether or not traffic moves.
+        (
+            status(),
+            status(RemoteHealthy=REMOTE_GONE),
+            [("Warning", "RemoteNotHealthy", "NotConnected: NotConnected it is")],
+        ),
+        (
+            status(RemoteHealthy=REMOTE_GONE),
+            status(),
+            [("Normal", "RemoteHealthy", "Answering: Answering it is")],
+        ),
+        (
+            status(RemoteHealthy=REMOTE_GONE),
+            status(RemoteHealthy="False TokenNotIssued"),
+            [("Warning", "RemoteNotHealthy", "TokenNotIssued: TokenNotIssued it is")],
+        ),
+        (status(), status(LocalHealthy=LOCAL_GONE), [("Warning", "LocalNotHealthy", "NoReadyReplica it is")]),
+        (status(LocalHealthy=LOCAL_GONE), status(), [("Normal", "LocalHealthy", "ReplicasReady it is")]),
+        # One event for one cause.
+        (
+            status(),
+            status("0/100 LocalDown", LocalHealthy=LOCAL_GONE),
+            [("Warning", "LocalDown", "split 100/0 -> 0/100: 2 of 3 local replicas are ready")],
+        ),
+        (
+            status("100/0 NoRemoteBackend"),
+            status("100/0 NothingAnswers", LocalHealthy=LOCAL_GONE, Ready="False NothingAnswers"),
+            [("Warning", "NotReady", "NothingAnswers: NothingAnswers it is")],
+        ),
+        # What health a new model has is no change of it; nor is what is found out first.
+        (NOTHING, status("0/100 LocalDown", LocalHealthy=LOCAL_GONE, Ready="False NotProgrammed"), []),
+        (status(RemoteHealthy="Unknown NotMeasured"), status(), []),
+        (
+            status(RemoteHealthy="Unknown NotMeasured"),
+            status(RemoteHealthy=REMOTE_GONE),
+            [("Warning", "RemoteNotHealthy", "NotConnected: NotConnected it is")],
+        ),
+        (
+            status(RemoteHealthy="Unknown NotMeasured", Ready="False NotProgrammed"),
+            status("100/0 RemoteDown", RemoteHealthy=REMOTE_GONE),
+            [
+                ("Normal", "Ready", "split 100/0: 2 of 3 local replicas are ready"),
+                ("Warning", "RemoteNotHealthy", "NotConnected: NotConnected it is"),
+            ],
+        ),
+        # What the spec refers to.
+        (
+            NOTHING,
+            status(ResolvedRefs="False SecretNotFound", Ready="False UnresolvedRefs"),
+            [("Warning", "SecretNotFound", "SecretNotFound it is")],
+        ),
+        (
+            status(ResolvedRefs="False SecretNotFound", Ready="False UnresolvedRefs"),
+            status(ResolvedRefs="False SecretKeyNotFound", Ready="False UnresolvedRefs"),
+            [("Warning", "SecretKeyNotFound", "SecretKeyNotFound it is")],
+        ),
+        (
+            status(ResolvedRefs="False SecretNotFound"),
+            status(),
+            [("Normal", "Resolved", "everything that the spec refers to was found")],
+        ),
+        # An edit that goes well, and one that does not.
+        (status(), UPDATING, []),
+        (UPDATING, status(), []),
+        (UPDATING, STARTS, [("Warning", "NotReady", "NotProgrammed: NotProgrammed it is")]),
     ],
 )
 def test_events(before, after, told):

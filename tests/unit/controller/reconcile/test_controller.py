@@ -87,7 +87,7 @@ async def test_nothing_heard_of_any_envoy_is_not_that_there_is_none():
         def report(self, model, route):
             return None
 
-    store = MemoryStore(stored(a_model("a"), *SERVICES))
+    store = MemoryStore(stored(a_model("a"), *SERVICES, a_slice().ready("10.0.0.1")))
     async with controlled(store, proxies=Silent()):
         assert condition(store, "Programmed")[:2] == ("Unknown", "NotReported")
         assert condition(store, "Ready")[:2] == ("Unknown", "NotProgrammed")

@@ -272,7 +272,7 @@ async def test_what_was_written_is_told_by_who_is_stopped_right_after_it():
     store.task = asyncio.create_task(controller.run())
     await asyncio.gather(store.task, return_exceptions=True)
     assert store.status_writes == 1
-    assert [event.reason for event in recording.events] == ["NotReady"]
+    assert [event.reason for event in recording.events] == ["PortNotFound"]
 
 
 def test_only_what_a_newer_object_mends_is_left_to_it():

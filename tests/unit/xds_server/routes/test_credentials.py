@@ -42,6 +42,10 @@ def pki():
     }
 
 
+def words(resolved):
+    return tuple(map(str, resolved.problems))
+
+
 def served(route, *objects, model=A, own=None):
     found = {one.ref: one.stored() for one in objects}
     return resolve_credentials(model, route, found.get, own or ServerSecrets(version_key=KEY))
@@ -73,7 +77,7 @@ def test_what_is_there_is_brought_with_the_route(pki):
 def test_without_a_secret_everything_stays_local():
     result = served(a_route(a_remote(auth=with_key()), away=30))
     assert (result.route, result.secrets) == (a_route(), ())
-    assert result.problems == ("Secret default/s does not exist",)
+    assert words(result) == ("Secret default/s does not exist",)
 
 
 def encoded(text):
@@ -98,6 +102,19 @@ def test_how_a_secret_may_be_written(secret):
 
 
 @pytest.mark.parametrize(
+    ("objects", "reason"),
+    [
+        ((), "SecretNotFound"),
+        ((a_secret().holding(other="x"),), "SecretKeyNotFound"),
+        ((a_secret().holding(apiKey=" "),), "CredentialNotUsable"),
+    ],
+)
+def test_why_a_credential_cannot_be_used_has_a_reason(objects, reason):
+    (problem,) = served(a_route(a_remote(auth=with_key()), away=30), *objects).problems
+    assert problem.reason == reason
+
+
+@pytest.mark.parametrize(
     ("secret", "problem"),
     [
         (a_secret().holding(other=HUSH), 'Secret default/s: key "apiKey" is missing'),
@@ -115,7 +132,7 @@ def test_how_a_secret_may_be_written(secret):
 )
 def test_what_cannot_be_a_credential_is_told_without_it(secret, problem):
     result = served(a_route(a_remote(auth=with_key()), away=30), secret)
-    (said,) = result.problems
+    (said,) = words(result)
     assert problem in said
     assert HUSH not in said
     assert result.route == a_route()
@@ -134,7 +151,7 @@ def test_certificates_and_keys_are_looked_at(pki, broken):
     route = a_route(a_remote(tls=over_tls(ca="c", certificate="c")), away=30)
     swapped = {**pki, broken: pki["tls__key" if broken != "tls__key" else "ca__crt"]}
 
-    (problem,) = served(route, a_secret("c").holding(**swapped)).problems
+    (problem,) = words(served(route, a_secret("c").holding(**swapped)))
 
     assert broken.replace("__", ".") in problem
 
@@ -145,7 +162,7 @@ def test_spaces_that_only_look_like_some_are_no_part_of_certificates_and_keys(pk
     route = a_route(a_remote(tls=over_tls(ca="c", certificate="c")), away=30)
     pasted = {**pki, name: pki[name].replace("\n", f"{space}\n", 2)}
 
-    (problem,) = served(route, a_secret("c").holding(**pasted)).problems
+    (problem,) = words(served(route, a_secret("c").holding(**pasted)))
 
     assert "in PEM" in problem
 
@@ -186,12 +203,12 @@ def test_what_stands_between_certificates_is_left_out(pki):
 
 def test_all_that_is_wrong_is_told_once():
     route = a_route(a_remote(tls=over_tls(ca="c", certificate="c"), auth=with_key()), away=30)
-    assert served(route).problems == ("Secret default/c does not exist", "Secret default/s does not exist")
+    assert words(served(route)) == ("Secret default/c does not exist", "Secret default/s does not exist")
 
 
 def test_a_secret_of_another_namespace_is_not_looked_at():
     result = served(a_route(a_remote(auth=with_key())), a_secret().in_namespace("other").holding(apiKey=HUSH))
-    assert result.problems == ("Secret default/s does not exist",)
+    assert words(result) == ("Secret default/s does not exist",)
 
 
 def test_the_models_own_spec():
@@ -203,8 +220,8 @@ def test_the_models_own_spec():
 
     assert credential.generic_secret.secret.inline_string == HUSH
     assert reads_spec(route)
-    assert "clientSecret is missing" in served(route, a_model()).problems[0]
-    assert "clientSecret is missing" in served(route).problems[0]
+    assert "clientSecret is missing" in words(served(route, a_model()))[0]
+    assert "clientSecret is missing" in words(served(route))[0]
 
 
 def test_the_default_backend_of_the_configuration():
@@ -217,7 +234,7 @@ def test_the_default_backend_of_the_configuration():
 
     assert credential.generic_secret.secret.inline_string == HUSH
     assert HUSH not in repr(own)
-    assert "defaultRemoteBackend" in served(route).problems[0]
+    assert "defaultRemoteBackend" in words(served(route))[0]
     assert not reads_spec(route)
 
 
@@ -240,7 +257,7 @@ def test_of_several_remote_backends_each_has_its_secrets_and_what_one_lacks_keep
     keys = a_secret("s").holding(apiKey=HUSH), a_secret("t").holding(apiKey="other")
     lacking = served(route, *keys)
     assert (lacking.route.remotes, lacking.secrets) == ((), ())
-    assert lacking.problems == ("Secret default/c does not exist",)
+    assert words(lacking) == ("Secret default/c does not exist",)
     same_key = a_route_with(
         a_remote(auth=with_key()), second.model_copy(update={"auth": with_key()}), shares={"remote": 30}
     )

@@ -25,6 +25,10 @@ def holds(published, *words):
     return any(word.encode() in body for body in published.bodies.values() for word in words)
 
 
+def words(publisher, key):
+    return tuple(map(str, publisher.problems(key)))
+
+
 def decided(model, route, *, generation=1, observed=None, version="1"):
     """Give a model with the status that carries this route."""
     raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -48,7 +52,7 @@ async def test_a_new_value_touches_the_secret_and_nothing_else():
         await settled()
         assert published.changes[1:] == [{CREDENTIAL}]
         assert HUSH in text_of(published, CREDENTIAL[1])
-        assert publisher.problems(A) == ()
+        assert words(publisher, A) == ()
 
 
 async def test_a_new_annotation_of_a_secret_touches_nothing():
@@ -73,24 +77,24 @@ async def test_while_a_secret_is_missing_the_model_is_local_and_says_so():
         store, published, publisher, looked_at = this.store, this.published, this.publisher, this.looked_at
         looked_at.clear()
         assert not any(name.startswith("backend/") for change in published.changes for _, name in change)
-        assert publisher.problems(A) == ("Secret default/s does not exist",)
+        assert words(publisher, A) == ("Secret default/s does not exist",)
         assert publisher.route(A) == PROTECTED
 
         store.put(a_secret().holding(other="x").stored())
         await settled()
-        assert publisher.problems(A) == ('Secret default/s: key "apiKey" is missing',)
+        assert words(publisher, A) == ('Secret default/s: key "apiKey" is missing',)
         # Nothing was published, and still there is something to tell.
         assert (len(published.changes), looked_at) == (1, [{A}])
 
         store.put(a_secret().holding(apiKey=HUSH).stored(version="2"))
         await settled()
-        assert publisher.problems(A) == ()
+        assert words(publisher, A) == ()
         assert CREDENTIAL in published.changes[-1]
         assert CREDENTIAL in {(SHORT[key.type_url], key.name) for key, _ in publisher.versions(A)}
 
         store.remove(a_secret().ref)
         await settled()
-        assert publisher.problems(A) == ("Secret default/s does not exist",)
+        assert words(publisher, A) == ("Secret default/s does not exist",)
         assert CREDENTIAL in published.changes[-1]
         assert not holds(published, HUSH)
 
@@ -109,10 +113,10 @@ async def test_a_model_that_cannot_be_translated_keeps_what_it_has_and_the_other
         await settled()
         assert HUSH in text_of(published, CREDENTIAL[1])
         assert publisher.versions(b) == before
-        assert "cannot be translated" in publisher.problems(b)[0]
+        assert "cannot be translated" in words(publisher, b)[0]
         store.put(decided(a_model("b"), a_route(port=82), version="3"))
         await settled()
-        assert publisher.problems(b) == ()
+        assert words(publisher, b) == ()
         assert publisher.versions(b) != before
     assert "model/default/b" in str([vars(one) for one in caplog.records])
     assert HUSH not in caplog.text
@@ -123,7 +127,7 @@ async def test_a_secret_of_the_same_name_elsewhere_changes_nothing():
     async with delivering(decided(a_model(), PROTECTED)) as (store, published, publisher):
         store.put(elsewhere.stored())
         await settled()
-        assert publisher.problems(A) == ("Secret default/s does not exist",)
+        assert words(publisher, A) == ("Secret default/s does not exist",)
         assert len(published.changes) == 1
 
 
@@ -133,7 +137,7 @@ async def test_models_that_refer_to_one_secret_get_it_once_and_both_change():
     async with delivering(*routes) as (store, published, publisher):
         store.put(a_secret().holding(apiKey=HUSH).stored())
         await settled()
-        assert (publisher.problems(A), publisher.problems(b)) == ((), ())
+        assert (words(publisher, A), words(publisher, b)) == ((), ())
         assert len([one for one in published.changes[-1] if one[0] == "SDS"]) == 1
         store.remove(a_model("a").ref)
         await settled()
@@ -173,7 +177,7 @@ async def test_a_spec_that_is_refused_gives_its_credential_to_nobody():
         assert "older" in text_of(published, IN_SPEC)
         assert len(published.changes) == 1
     async with delivering(refused) as (_, published, publisher):
-        assert publisher.problems(A)
+        assert words(publisher, A)
         assert not holds(published, HUSH)
 
 
@@ -184,7 +188,7 @@ async def test_a_credential_is_not_for_a_token_endpoint_that_came_with_another()
         # The object as it was when this route was decided on was left out: the next change is there already.
         store.put(decided(with_inline("third", "https://third.example"), route, generation=3, observed=2, version="2"))
         await settled()
-        assert "clientSecret is missing" in publisher.problems(A)[0]
+        assert "clientSecret is missing" in words(publisher, A)[0]
         assert not holds(published, HUSH, "third")
 
 

@@ -1,0 +1,168 @@
+"""The table of docs/cluster.md: what clients get in each case, and that the status says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.data_plane.backends import Backend
+from tests.support.kube.cases import Case, Said, all_cases, documented_cases
+from tests.support.kube.site import Site, endpoints, model, service
+from tests.support.load import Report, Traffic, closed_loop
+from tests.support.network import unused_port
+from tests.support.objects import AModel, a_secret
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LIMIT, CLIENTS = 2, 8
+WORKERS = 2
+CASES = documented_cases()
+each_case = pytest.mark.parametrize(("case", "said"), CASES, ids=[case.name for case, _ in CASES])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def played(running_site: Site) -> AsyncIterator[Site]:
+    """The model of each case; one replica and one remote backend serve them all."""
+    replica, remote = running_site.backend("local-1"), running_site.backend("remote")
+    nobody = f"{running_site.host}:{unused_port()}"
+    running_site.write(a_secret("known").holding(apiKey="a-key"))
+    for case, _ in CASES:
+        name, ready = case.name, case.replicas == "yes"
+        running_site.write(service(name), endpoints(name, replica, ready=ready), model_of(case, remote, nobody))
+    yield running_site
+
+
+def model_of(case: Case, remote: Backend, nobody: str) -> AModel:
+    one = model(case.name)
+    if case.remote != "none":
+        ref = {"name": "known" if case.credential == "yes" else "missing"}
+        auth = {"type": "apiKey", "apiKey": {"secretRef": ref, "header": "x-key"}}
+        host = nobody if case.remote == "down" else f"{remote.host}:{remote.port}"
+        one = one.with_remote(host, **({} if case.credential == "-" else {"authConfig": auth}))
+    if case.remote == "off":
+        one = one.disabled()
+    if case.policy == "yes":
+        one.raw["spec"]["policies"] = [{"refType": "localPolicy", "name": "stay"}]
+    return one.offloading(maxRequestsPerReplica=LIMIT) if case.limit == "yes" else one
+
+
+async def test_the_table_has_every_case_once() -> None:
+    cases = [case for case, _ in CASES]
+    assert len(cases) == len(set(cases))
+    assert set(cases) == all_cases()
+
+
+@each_case
+async def test_the_status_says_what_clients_get(played: Site, case: Case, said: Said) -> None:
+    await eventually(lambda: shown(played, case.name), lambda seen: seen == said_by_the_table(said))
+    assert await clients_get(played, (await played.status(case.name))["servingPort"]) == said.clients
+    # The split may be what clients get for a moment only.
+    assert await shown(played, case.name) == said_by_the_table(said)
+
+
+def said_by_the_table(said: Said) -> dict[str, str]:
+    offloads = said.split != "100/0"
+    local, remote = (int(share) / 100 for share in said.split.split("/"))
+    return {
+        "split": f"{said.split} {said.reason}",
+        "history": f"{said.split} {said.reason}",
+        "Ready": said.ready,
+        "ResolvedRefs": said.resolved,
+        "RemoteHealthy": said.remote,
+        "Offloading": f"{offloads} {said.reason}",
+        "offloadingStatus": str(offloads),
+        "Programmed": "True Programmed",
+        "metric": f"{local} {remote}",
+    }
+
+
+async def shown(site: Site, name: str) -> dict[str, str]:
+    """What the status and the metrics say of a model, in the words of the table."""
+    status = await site.status(name)
+    if "split" not in status:
+        return {}
+    found = {one["type"]: f"{one['status']} {one['reason']}" for one in status["conditions"]}
+    types = ("Ready", "ResolvedRefs", "RemoteHealthy", "Offloading", "Programmed")
+    latest = status["history"][0]
+    labels = f'{{name="{name}",namespace="{site.namespace}",side="%s"}}'
+    text = (await site.controllers[0].look("/metrics")).text
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("beamlit_model_split_ratio"))
+    shares = [lines.get(f"beamlit_model_split_ratio{labels % side}", "") for side in ("local", "remote")]
+    return {
+        "split": f"{status['split']['summary']} {status['split']['reason']}",
+        "history": f"{latest['split']} {latest['reason']}",
+        **{type_: found[type_] for type_ in types},
+        "offloadingStatus": str(status["offloadingStatus"]),
+        "metric": " ".join(shares),
+    }
+
+
+async def clients_get(site: Site, port: int) -> str:
+    """Send one request, and then more at once than the limit lets stay; say what becomes of both."""
+    alone = await site.ask(port)
+    if alone.error:
+        return alone.error.removeprefix("status ")
+    report = await at_once(site, port)
+    assert report.errors == {}
+    if alone.side == "local" and report.summary.remote:
+        # Each further worker of Envoy lets one more pass.
+        assert LIMIT <= report.summary.local <= LIMIT + WORKERS - 1
+        return "local, excess remote"
+    assert {"local": report.summary.local, "remote": report.summary.remote}[alone.side] == CLIENTS
+    return alone.side
+
+
+async def at_once(site: Site, port: int) -> Report:
+    """Send so many requests that all are in flight together: replicas answer none before all have arrived."""
+
+    async def arrived() -> int:
+        return sum([await asyncio.to_thread(one.count) for one in site.backends])
+
+    before = await arrived()
+    held = Traffic(headers=lambda _: {"on-local": "held=all"}, keepalive=False)
+    url = f"http://{site.gateway}:{port}/"
+    sending = asyncio.create_task(closed_loop(url, clients=CLIENTS, requests=CLIENTS, traffic=held))
+    await eventually(arrived, lambda count: count == before + CLIENTS)
+    for one in site.backends:
+        await asyncio.to_thread(one.release, "all")
+    return await sending
+
+
+async def test_each_column_shows_it(played: Site) -> None:
+    header, *lines = (await asyncio.to_thread(played.kubectl, "get", "mdep")).splitlines()
+    rows = {row["NAME"]: row for row in (dict(zip(header.split(), line.split(), strict=False)) for line in lines)}
+    for case, said in CASES:
+        row = rows[case.name]
+        assert (row["SPLIT"], row["REASON"]) == (said.split, said.reason)
+        assert row["READY"] == said.ready.split()[0]
+        assert row["LOCAL"] == ("1/1" if case.replicas == "yes" else "0/1")
+
+
+async def test_each_case_has_its_events_and_no_other(played: Site) -> None:
+    wanted = {case.name: set(said.events.split(", ")) for case, said in CASES}
+    seen = await eventually(
+        lambda: events(played), lambda seen: all(wanted[name] <= seen[name].keys() for name in seen)
+    )
+    assert {name: set(found) for name, found in seen.items()} == wanted
+    for case, said in CASES:
+        if said.resolved.endswith("SecretNotFound"):
+            assert f"Secret {played.namespace}/missing does not exist" in seen[case.name]["SecretNotFound"]
+        if "NotReady" in said.events:
+            assert seen[case.name]["NotReady"].startswith("NothingAnswers: no local replica is ready, and ")
+
+
+async def events(site: Site) -> dict[str, dict[str, str]]:
+    """The events of each model: reason and message."""
+    text = await asyncio.to_thread(site.kubectl, "get", "events.v1.events.k8s.io", "--output=json")
+    found: dict[str, dict[str, str]] = {case.name: {} for case, _ in CASES}
+    items: list[dict[str, Any]] = json.loads(text)["items"]
+    for one in items:
+        if one["regarding"]["kind"] == "ModelDeployment":
+            found[one["regarding"]["name"]][one["reason"]] = one["note"]
+    return found
