@@ -109,6 +109,14 @@ class Envoy:
             if one["name"] == cluster
         }
 
+    async def has_begun(self) -> bool:
+        """Tell whether it accepts connections: its first configuration is whole, routes and secrets included.
+
+        Before that its listeners count as active, and nobody listens: workers start last (initialization,
+        https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/operations/init).
+        """
+        return await self.stat("listener_manager.workers_started") == 1
+
     async def config(self, resource: str) -> list[dict[str, Any]]:
         """A part of its configuration, such as `dynamic_active_secrets`."""
         dump = (await self._get("/config_dump", resource=resource)).json()

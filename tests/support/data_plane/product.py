@@ -144,10 +144,8 @@ class Product:
         async def serves() -> bool:
             assert self._process is not None
             assert self._process.alive, f"beamlit run ended:\n{self._process.last_words()}"
-            listeners = await envoy.stats("^listener_manager.total_listeners_")
             hosts = await envoy.hosts(LOCAL_CLUSTER)
-            healthy = sum(not troubles for troubles in hosts.values())
-            return listeners.get("listener_manager.total_listeners_active", 0) >= 2 and healthy >= 1
+            return any(not troubles for troubles in hosts.values()) and await envoy.has_begun()
 
         await until(serves, f"{node_id} serves the model", within=60)
         return envoy
