@@ -52,6 +52,7 @@ class ControlPlaneOptions:
       of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most.
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
     * `health_checks` says whether remote backends are checked.
+    * `installation` is the name by which the Envoys know a request that comes back; without one they do not.
     """
 
     node_token: str = field(default="", repr=False)
@@ -62,13 +63,18 @@ class ControlPlaneOptions:
     default_remote: RemoteBackend | None = None
     guard: EndpointGuard = admit_all
     health_checks: bool = True
+    installation: str = ""
     timing: Timing = REAL
 
     @property
     def serving(self) -> ServingOptions:
         """How routes are served."""
         gateway = EnvoySettings(
-            self.gateway_address, envoys=self.envoys, access_log=self.access_log, timing=self.timing.gateway
+            self.gateway_address,
+            envoys=self.envoys,
+            access_log=self.access_log,
+            timing=self.timing.gateway,
+            installation=self.installation,
         )
         return ServingOptions(
             envoys={Role.GATEWAY: gateway},

@@ -112,6 +112,10 @@ class ReportTiming:
     """Until what an Envoy reported says nothing of now: three of the intervals in which it does."""
     window: float = 10.0
     """What rates are averages of, and how far a judgement on the answers of a backend looks back."""
+    loop_believed: float = 60.0
+    """For how long a backend that was found to be the gateway itself is taken for it: who asks it again finds the same,
+    unless its name or what stands behind it was changed.
+    """
     gathering: float = 0.05
     """Acknowledgements come one by one from many Envoys; what they say in this time is told together."""
     connect: float = 2.0

@@ -13,6 +13,7 @@ from controller.cli.options import (
     CONFIG,
     CONTEXT,
     HOST_PORT,
+    INSTALLATION,
     KUBECONFIG,
     LOG_LEVEL,
     NAMESPACED,
@@ -102,6 +103,13 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     envvar="BEAMLIT_GATEWAY_SERVICE",
     help="The Service of the Envoys, whose ready endpoints share maxRequestsPerReplica. Default: proxyService of the "
     "configuration; without either, each Envoy lets all of it pass.",
+)
+@click.option(
+    "--installation",
+    type=INSTALLATION,
+    envvar="BEAMLIT_INSTALLATION",
+    show_default="made of the cluster, the Service of the Envoys and the namespaces",
+    help="The name by which this gateway knows its own requests when they come back; no two gateways alike.",
 )
 @ACCESS_LOG
 @NODE_TOKEN_FILE

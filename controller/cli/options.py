@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from controller.api.contract.installation import check_installation
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs.state import StateDirectory, default_state_directory
@@ -44,7 +45,21 @@ class NamespacedType(click.ParamType[tuple[str, str]]):
         return namespace, name
 
 
+class InstallationType(click.ParamType[str]):
+    """`my-gateway`."""
+
+    name = "NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check, or say what is wrong."""
+        try:
+            return check_installation(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 HOST_PORT = HostPortType()
+INSTALLATION = InstallationType()
 NAMESPACED = NamespacedType()
 
 CONFIG = click.option(

@@ -111,6 +111,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 access_log=AccessLog(options.access_log),
                 default_remote=configuration.default_remote_backend,
                 health_checks=options.remote_checks,
+                installation=options.state.installation(options.directory),
                 timing=timing,
             ),
             registry,

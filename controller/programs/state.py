@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.api.contract.installation import installation_of
+
 
 class StateError(Exception):
     """The state folder cannot be used; the message says which and why."""
@@ -42,6 +44,10 @@ class StateDirectory:
     def envoy_directory(self, watched: Path) -> Path:
         """Name the folder of the Envoy that serves one watched folder."""
         return self.path / "envoy" / self.objects_file(watched).stem
+
+    def installation(self, watched: Path) -> str:
+        """Name the gateway of one watched folder, as long as the token of this user stays. Raises StateError."""
+        return installation_of(self.node_token(), str(watched.resolve()))
 
     @contextlib.contextmanager
     def lock(self, watched: Path) -> Iterator[None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from controller.api.contract.installation import installation_of
 from controller.api.kubernetes.endpoints import admit_pods
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
@@ -44,6 +45,7 @@ class XdsOptions:
     admin_address: HostPort
     gateway_address: str
     gateway_service: tuple[str, str] | None
+    installation: str | None
     access_log: str
     node_token_file: Path | None
     remote_checks: bool
@@ -85,6 +87,9 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 default_remote=configuration.default_remote_backend,
                 guard=admit_pods,
                 health_checks=options.remote_checks,
+                # What all replicas are told alike, and needs no rights: docs/adr/0026.
+                installation=options.installation
+                or installation_of(client.cluster, "/".join(service or ()), ",".join(sorted(configuration.namespaces))),
                 timing=timing,
             ),
             registry,

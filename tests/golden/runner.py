@@ -24,9 +24,11 @@ from controller.store.objects import ObjectRef, StoredObject
 from tests.support.proxies import AllProgrammed
 from tests.support.resources import decoded
 from tests.support.store import MemoryStore, settled
+from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.index import ROUTE_KINDS
 from xds_server.routes.translation import ServingOptions
+from xds_server.snapshot.scope import Role
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
 from xds_server.translate import translate
 
@@ -90,7 +92,8 @@ async def result_of(case: Path) -> Result:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     secrets = ServerSecrets(configuration.default_remote_backend)
-    return Result(tuple(store[one.ref] for one in objects), ServingOptions(secrets=secrets))
+    envoys = {Role.GATEWAY: EnvoySettings(installation="beamlit-golden")}
+    return Result(tuple(store[one.ref] for one in objects), ServingOptions(envoys, secrets))
 
 
 def _stored(raw: dict[str, Any], index: int) -> StoredObject:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.timing import CheckTiming
-from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, CheckOutcome
+from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, LOOP_DETECTED, CheckOutcome
 from xds_server.loads.loads import Answers
 
 # So many failures in a row make a backend unhealthy, as for Envoy.
@@ -73,8 +73,17 @@ def assess(check: CheckOutcome | None, traffic: Answers | None) -> CheckOutcome 
     That requests fail is known from the requests; why is known from the check, if it failed too. That some are answered
     is said where the check says otherwise, and only there: requests come and go, and if the words followed them, every
     model that shares the backend would have its status written each time.
+
+    That they come back is known from them alone: a front of ours accepts connections, and its replicas answer a check.
+    Two gateways may stand behind each other, and then some come back: it is a loop only if nothing else becomes of any.
     """
     answered = traffic is not None and traffic.succeeded > 0
+    if traffic and not answered and traffic.lead_here:
+        words = "it leads back to this gateway: requests sent there come back at once"
+        return CheckOutcome(False, LOOP_DETECTED, words)
+    if traffic and not answered and traffic.came_back >= _REQUESTS:
+        words = "every request that is sent there comes back to this gateway, by way of others"
+        return CheckOutcome(False, LOOP_DETECTED, words)
     if answered and not (check and check.healthy):
         words = f"requests are answered, though {_from_here(check)}" if check else "requests are answered"
         return CheckOutcome(True, ANSWERING, words)

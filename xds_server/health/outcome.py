@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 ANSWERING = "Answering"
 ERROR_ANSWERS = "ErrorAnswers"
+LOOP_DETECTED = "LoopDetected"
 
 # X509_V_ERR_*, as `ssl.SSLCertVerificationError.verify_code` has them.
 _NOT_YET_VALID, _EXPIRED = 9, 10

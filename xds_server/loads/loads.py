@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate, is_side_of
+from xds_server.resources.loops import CAME_BACK, LEADS_HERE, LOOP_METRICS
 from xds_server.resources.names import is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How many requests ended well, and how many badly: with 5xx, a reset, or no connection."""
+    """How many requests ended well, and how many badly: with 5xx, a reset, or no connection.
+
+    Of the latter, how many `came_back` to this installation; those that `lead_here` did so at once, by way of nobody.
+    That is a matter of the backend and not of one request, so it is believed longer (`loop_believed`).
+    """
 
     succeeded: int
     failed: int
+    came_back: int = 0
+    lead_here: int = 0
+
+
+class _Looped(NamedTuple):
+    """How many requests to a backend came back, and how many of them at once."""
+
+    came_back: int
+    lead_here: int
+
+
+_NO_LOOP = _Looped(0, 0)
+
+
+def _looped(load: ClusterLoad) -> _Looped:
+    told = Counter(dict.fromkeys(LOOP_METRICS, 0))
+    for locality in load.localities:
+        told.update(dict(locality.metrics))
+    return _Looped(told[CAME_BACK] + told[LEADS_HERE], told[LEADS_HERE])
 
 
 class Loads:
@@ -37,6 +64,7 @@ class Loads:
         self._ended: set[LoadStream] = set()
         self._totals: dict[str, Count] = {}
         self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
+        self._looped: dict[str, deque[tuple[float, _Looped]]] = defaultdict(deque)
 
     def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
         """Add a report of a client."""
@@ -48,6 +76,9 @@ class Loads:
             self._totals[name] = accumulate(self._totals.get(name, ZERO), count)
             if is_backend(name):
                 self._recent[name].append((now, count))
+        for load in clusters:
+            if is_backend(load.cluster) and (looped := _looped(load)) != _NO_LOOP:
+                self._looped[load.cluster].append((now, looped))
         self._drop_old(now)
 
     def stream_ended(self, stream: LoadStream) -> None:
@@ -98,7 +129,13 @@ class Loads:
         if all(self._is_old(counts, now) for counts in self._streams.values()):
             return None
         recent = [count for at, count in self._recent.get(backend, ()) if at > now - self._timing.window]
-        return Answers(sum(one.succeeded for one in recent), sum(one.failed for one in recent))
+        looped = self._looped.get(backend, ())
+        return Answers(
+            succeeded=sum(one.succeeded for one in recent),
+            failed=sum(one.failed for one in recent),
+            came_back=sum(one.came_back for at, one in looped if at > now - self._timing.window),
+            lead_here=sum(one.lead_here for at, one in looped if at > now - self._timing.loop_believed),
+        )
 
     def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
         """Say which of these nodes have not reported of late."""
@@ -118,12 +155,17 @@ class Loads:
         for stream in [one for one in self._ended if now - self._streams[one].reported_at > self._timing.window]:
             self._ended.discard(stream)
             del self._streams[stream]
-        for recent in self._recent.values():
-            while recent and recent[0][0] <= now - self._timing.window:
-                recent.popleft()
+        _drop_before(now - self._timing.window, self._recent)
+        _drop_before(now - self._timing.loop_believed, self._looped)
 
     def _is_old(self, counts: StreamCounts, now: float) -> bool:
         return now - counts.reported_at > self._timing.old_after
+
+
+def _drop_before(moment: float, histories: Mapping[str, deque[tuple[float, T]]]) -> None:
+    for history in histories.values():
+        while history and history[0][0] <= moment:
+            history.popleft()
 
 
 class LoadReader:

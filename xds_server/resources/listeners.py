@@ -49,6 +49,7 @@ from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
 from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, HTTP2, socket_address
 from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
+from xds_server.resources.loops import loop_filter, loop_replies
 from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER
 from xds_server.resources.routing import SAVING_FILTER, SIDE_HEADER, failover_policies, forwarding
@@ -97,7 +98,6 @@ _MANAGER = HttpConnectionManager(
 
 _FRONT_MANAGER = replace(
     _MANAGER,
-    http_filters=_ROUTE_FILTERS,
     use_remote_address=True,
     internal_address_config=_NO_INTERNAL_ADDRESSES,
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
@@ -105,8 +105,6 @@ _FRONT_MANAGER = replace(
     # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
     normalize_path=True,
 )
-_FRONT = encoded(_FRONT_MANAGER)
-_FRONT_WITH_LOG = encoded(replace(_FRONT_MANAGER, http_filters=[SAVING_FOR_LOG, *_ROUTE_FILTERS]))
 
 # The front has added headers and the path may be longer: what it let through may not be too much here.
 _INTERNAL_MANAGER = replace(
@@ -132,12 +130,23 @@ _TO_LOCAL = encoded(
 )
 
 
-class Listeners:
-    """Builds the listeners of the Envoys that listen on `address` and log `log`."""
+def _front_manager(log: AccessLog, installation: str) -> HttpConnectionManager:
+    """Build what all fronts have in common; without the name of an installation no loop is noticed (trap 18)."""
+    # What is saved for the log comes first: a request that comes back is logged, too.
+    filters = [] if log is AccessLog.OFF else [SAVING_FOR_LOG]
+    if not installation:
+        return replace(_FRONT_MANAGER, http_filters=[*filters, *_ROUTE_FILTERS])
+    filters.append(loop_filter(installation))
+    replies = loop_replies(installation)
+    return replace(_FRONT_MANAGER, http_filters=[*filters, *_ROUTE_FILTERS], local_reply_config=replies)
 
-    def __init__(self, address: str, log: AccessLog) -> None:
+
+class Listeners:
+    """Builds the listeners of the Envoys of one `installation`, which listen on `address` and log `log`."""
+
+    def __init__(self, address: str, log: AccessLog, installation: str = "") -> None:
         self._address, self._log = address, log
-        self._front = _FRONT if log is AccessLog.OFF else _FRONT_WITH_LOG
+        self._front = encoded(_front_manager(log, installation))
 
     def front(self, key: RouteKey, port: int) -> Resource:
         """Build the listener that clients connect to."""

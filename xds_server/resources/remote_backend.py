@@ -62,6 +62,7 @@ from xds_server.resources.clusters import (
     socket_address,
 )
 from xds_server.resources.encoding import ADS, extension, packed, resource
+from xds_server.resources.loops import LOOP_METRICS
 from xds_server.resources.secret import SecretNames, secret_names
 from xds_server.snapshot.snapshot import Resource
 
@@ -163,6 +164,8 @@ class RemoteBackends:
             ),
             connect_timeout=remote.connect_timeout or timedelta(seconds=self._timing.connect_far),
             health_checks=[_check(remote, self._timing)],
+            # It may lead back here (see `loops`).
+            lrs_report_endpoint_metrics=list(LOOP_METRICS),
             transport_socket=(
                 _tls(remote.tls.server_name, self._system_authorities, secrets.authorities, secrets.certificate)
                 if remote.tls

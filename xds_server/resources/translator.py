@@ -32,7 +32,8 @@ class EnvoySettings:
     `address` is where they listen: that of the pod for a gateway, loopback for a sidecar. `authorities` is the file
     where their system keeps the authorities that it trusts. `envoys` of them share what the replicas take, unless the
     translation of a route is given another number. `access_log` is which requests they log. `timing` has the times of
-    their settings, and those by which the settings follow what happens.
+    their settings, and those by which the settings follow what happens. `installation` is the name by which they know
+    a request that one of them sent out before (`loops`); without one they do not.
     """
 
     address: str = "127.0.0.1"
@@ -40,6 +41,7 @@ class EnvoySettings:
     envoys: int = 1
     access_log: AccessLog = AccessLog.OFF
     timing: GatewayTiming = REAL.gateway
+    installation: str = ""
 
 
 # How many entries each kind of part has.
@@ -79,7 +81,7 @@ class Translator:
     def __init__(self, settings: EnvoySettings) -> None:
         self._sharing = Sharing.among(settings.envoys)
         self._clusters = Clusters(settings.timing)
-        self._listeners = Listeners(settings.address, settings.access_log)
+        self._listeners = Listeners(settings.address, settings.access_log, settings.installation)
         self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
         self._routing = Routing()
         remembered = lru_cache(_REMEMBERED)

@@ -48,9 +48,12 @@ _ROUTER_HEADERS = (
 )
 # What is sent in these is a credential, whoever wrote it.
 CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
+# RFC 8586: who takes it off, or writes it anew, lets requests go around.
+_LOOP_HEADERS = ("cdn-loop",)
 _NOT_HOST = "may not be set: the Host that is sent is remoteBackend.host"
 _NOT_CONNECTION = "may not be set: it belongs to the connection, which is Envoy's"
 _NOT_ROUTER = "may not be set: Envoy does as it says, and does not send it"
+_NOT_LOOP = "may not be set: by it gateways know a request that comes back to them"
 
 
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -61,6 +64,8 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
             raise FieldFaultError((name,), _NOT_CONNECTION)
         if name.lower() in _ROUTER_HEADERS:
             raise FieldFaultError((name,), _NOT_ROUTER)
+        if name.lower() in _LOOP_HEADERS:
+            raise FieldFaultError((name,), _NOT_LOOP)
     return headers
 
 
@@ -69,6 +74,8 @@ def _check_header_name(name: str) -> str:
         raise ValueError(_NOT_HOST)
     if name.lower() in _CONNECTION_HEADERS:
         raise ValueError(_NOT_CONNECTION)
+    if name.lower() in _LOOP_HEADERS:
+        raise ValueError(_NOT_LOOP)
     return name
 
 
@@ -77,8 +84,8 @@ def is_credential_header(name: str) -> bool:
     return name.lower() in CREDENTIAL_HEADERS
 
 
-_CEL_CONNECTION_HEADERS, _CEL_ROUTER_HEADERS = (
-    f"[{', '.join(map(repr, names))}]" for names in (_CONNECTION_HEADERS, _ROUTER_HEADERS)
+_CEL_CONNECTION_HEADERS, _CEL_ROUTER_HEADERS, _CEL_LOOP_HEADERS = (
+    f"[{', '.join(map(repr, names))}]" for names in (_CONNECTION_HEADERS, _ROUTER_HEADERS, _LOOP_HEADERS)
 )
 
 HeadersToAdd = Annotated[
@@ -93,6 +100,7 @@ HeadersToAdd = Annotated[
             f"a header of the connection {_NOT_CONNECTION}",
         ),
         Rule(f"self.all(name, !(name.lowerAscii() in {_CEL_ROUTER_HEADERS}))", f"what steers Envoy {_NOT_ROUTER}"),
+        Rule(f"self.all(name, !(name.lowerAscii() in {_CEL_LOOP_HEADERS}))", f"CDN-Loop {_NOT_LOOP}"),
     ),
 ]
 CredentialHeaderName = Annotated[
@@ -101,6 +109,7 @@ CredentialHeaderName = Annotated[
     CelRules(
         Rule("self.lowerAscii() != 'host'", _NOT_HOST),
         Rule(f"!(self.lowerAscii() in {_CEL_CONNECTION_HEADERS})", _NOT_CONNECTION),
+        Rule(f"!(self.lowerAscii() in {_CEL_LOOP_HEADERS})", _NOT_LOOP),
     ),
 ]
 

@@ -94,10 +94,16 @@ class Access:
     def __init__(self, configuration: Any, rest: Any) -> None:
         """Both are the client library's; the session that it opens at the first request is given our connections."""
         self._configuration = configuration
+        self._authority = Path(configuration.ssl_ca_cert).read_text() if configuration.ssl_ca_cert else ""
         self._rest = rest
         self._connections = Connections(limit=0, ssl=rest.ssl_context)  # A watch holds one for as long as it lasts.
         # The environment was read by then: for each request, it would be read anew in two other threads.
         configuration.client_session_kwargs = {"connector": self._connections, "trust_env": False}
+
+    @property
+    def cluster(self) -> str:
+        """What tells this cluster from others and is there without asking: the API server's URL and its authority."""
+        return f"{self.server}\n{self._authority}"
 
     @property
     def server(self) -> str:

@@ -181,6 +181,11 @@ class KubeClient:
         """
         return cls(find_source(kubeconfig, context, os.environ), timing)
 
+    @property
+    def cluster(self) -> str:
+        """What tells this cluster from others, the same for whoever reaches it in the same way."""
+        return self._opened.cluster
+
     async def __aenter__(self) -> KubeClient:
         self._access = await load_access(self._source, self.timing.credentials)
         return self

@@ -32,6 +32,10 @@ class Wanted:
     remote_check: HttpCheck | None = None
     host: str = ""
     """Where the remote is; empty for the one of the backends."""
+    port: int = BACKEND_PORT
+    """Of the remote."""
+    installation: str = ""
+    """By which the front knows its own requests; empty for a front that does not."""
     authority: str = ""
     """The Host that the remote is sent; empty for one that no other model has."""
     path_prefix: str = "/ws/models/m"
@@ -95,7 +99,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
     """Build the route that the controller would write into the status of this model."""
     remote = Remote(
         host=wanted.host or remote_host,
-        port=BACKEND_PORT,
+        port=wanted.port,
         authority=wanted.authority or model.authority,
         path_prefix=wanted.path_prefix,
         health_check=wanted.remote_check,

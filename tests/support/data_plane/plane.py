@@ -148,7 +148,12 @@ class Plane:
         """Publish a model without waiting for anything; return what changed."""
         replicas = self.backends.replicas if wanted.replicas is None else wanted.replicas
         settings = EnvoySettings(
-            self.network.host(1), str(wanted.authorities), wanted.envoys, wanted.access_log, self.timing.gateway
+            address=self.network.host(1),
+            authorities=str(wanted.authorities),
+            envoys=wanted.envoys,
+            access_log=wanted.access_log,
+            timing=self.timing.gateway,
+            installation=wanted.installation,
         )
         self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
         resources = Translator(settings).resources(model.key, route, replicas)

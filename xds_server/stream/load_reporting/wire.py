@@ -20,12 +20,14 @@ class LocalityLoad:
     """What became of the requests to one locality of a cluster since the report before, and how many are in flight.
 
     Envoy counts what it sends: a request that is tried twice is two. What ended need not have begun in the same report.
+    `metrics` says how many answers brought which metric, for those that the cluster names.
     """
 
     issued: int
     succeeded: int
     failed: int
     in_flight: int
+    metrics: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,12 @@ def _clusters(message: lrs_pb2.LoadStatsRequest) -> Iterator[ClusterLoad]:
                     one.total_successful_requests,
                     one.total_error_requests,
                     one.total_requests_in_progress,
+                    tuple(
+                        (metric.metric_name, metric.num_requests_finished_with_metric)
+                        for metric in one.load_metric_stats
+                    )
+                    if one.load_metric_stats
+                    else (),
                 )
                 for one in localities
             )

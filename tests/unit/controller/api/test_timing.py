@@ -38,6 +38,7 @@ REAL = {
     "reports.alive_within": (6, "a dozen signs of life are missing"),
     "reports.old_after": (3, "three reports of an Envoy are missing"),
     "reports.window": (10, "a rate is steady enough, and follows a burst"),
+    "reports.loop_believed": (60, "who asks the gateway as its own remote backend again finds the same, once a minute"),
     "reports.gathering": (0.05, "acknowledgements of many Envoys are told together, and soon"),
     "reports.connect": (2, "a replica is in the same cluster"),
     "reports.pause": (0.2, "a stream that ends as soon as it begins is no reason to spin"),

@@ -29,6 +29,14 @@ def test_who_comes_at_the_same_time_gets_the_same_token(tmp_path):
     assert tokens[0]
 
 
+def test_each_watched_folder_of_each_user_has_a_name_that_stays(tmp_path):
+    state, other = StateDirectory(tmp_path / "state"), StateDirectory(tmp_path / "other")
+    name = state.installation(tmp_path / "a")
+    assert name == StateDirectory(tmp_path / "state").installation(tmp_path / "b" / ".." / "a")
+    assert len({name, state.installation(tmp_path / "b"), other.installation(tmp_path / "a")}) == 3
+    assert state.node_token() not in name
+
+
 def test_each_watched_folder_has_its_own_place(tmp_path):
     state = StateDirectory(tmp_path / "state")
     one, other = tmp_path / "a" / "models", tmp_path / "b" / "models"

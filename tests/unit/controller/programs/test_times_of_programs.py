@@ -137,6 +137,7 @@ async def test_xds_server(tmp_path):
         admin_address=ANYWHERE,
         gateway_address="127.0.0.1",
         gateway_service=None,
+        installation=None,
         access_log="off",
         node_token_file=None,
         remote_checks=True,

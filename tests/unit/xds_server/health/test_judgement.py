@@ -104,6 +104,26 @@ def test_who_was_answered_lately_is_healthy(check, succeeded, failed):
         assert not outcome.healthy
 
 
+def test_one_request_that_comes_back_at_once_tells_what_no_check_can():
+    outcome = assess(GOOD, Answers(0, 1, came_back=1, lead_here=1))
+    assert (outcome.healthy, outcome.reason) == (False, "LoopDetected")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "reason"),
+    [
+        (Answers(0, 5, came_back=5), "LoopDetected"),
+        (Answers(0, 9, came_back=5), "LoopDetected"),
+        (Answers(0, 4, came_back=4), "Answering"),
+        (Answers(0, 9, came_back=4), "ErrorAnswers"),
+        (Answers(1, 9, came_back=9), "Answering"),
+        (Answers(1, 9, came_back=9, lead_here=1), "Answering"),
+    ],
+)
+def test_what_comes_back_by_way_of_others_is_a_loop_if_nothing_else_becomes_of_it(traffic, reason):
+    assert assess(GOOD, traffic).reason == reason
+
+
 def test_what_is_told_stays_while_it_is_the_same():
     first = health_after(None, GOOD, NOW)
     assert health_after(first, GOOD, NOW + timedelta(minutes=1)) is first

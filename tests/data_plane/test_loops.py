@@ -1,0 +1,172 @@
+"""Remote backends that lead back to where requests come from: at once, by another model, by another installation.
+
+How often a request passes is counted by the fronts themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from envoy.extensions.filters.http.cdn_loop.v3.cdn_loop_pb2 import CdnLoopConfig
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.model import Model, Wanted, route_of
+from tests.support.data_plane.mutation import managers
+from tests.support.data_plane.plane import Plane
+from tests.support.network import Network
+from xds_server.loads.loads import Answers
+from xds_server.resources.remote_backend import backend_name
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HERE, THERE = "beamlit-here", "beamlit-there"
+AWAY = Wanted(away=100, installation=HERE)
+# The ways that a request may take to a remote backend: straight, by an internal listener, and since replicas are full.
+WAYS = {"direct": AWAY, "guarded": replace(AWAY, retries=1), "limited": replace(AWAY, limit=100)}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def there(backends: Backends, folder: Path) -> AsyncIterator[Plane]:
+    """Another installation."""
+    (folder / "there").mkdir()
+    async with Plane(Network.unused(), backends, folder / "there").running() as plane:
+        await plane.join("there")
+        yield plane
+
+
+def leading_to(model: Model, wanted: Wanted) -> Wanted:
+    host, _, port = model.host.partition(":")
+    return replace(wanted, host=host, port=int(port))
+
+
+async def to_itself(plane: Plane, wanted: Wanted) -> Model:
+    """Serve a model whose remote backend is the front of the model."""
+    model = await plane.serve(wanted)
+    return await plane.change(model, leading_to(model, wanted))
+
+
+async def passed(plane: Plane, model: Model) -> int:
+    """Say how many requests came to the front of a model."""
+    return await plane.envoy.stat(f"http.{model.key}.downstream_rq_total")
+
+
+def patient(hops: int) -> object:
+    """Let a request come back so many times."""
+
+    def edit(manager: HttpConnectionManager) -> None:
+        for one in manager.http_filters:
+            config = CdnLoopConfig()
+            if one.typed_config.Unpack(config):
+                config.max_allowed_occurrences = hops
+                one.typed_config.Pack(config)
+
+    return managers(edit)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_request_that_comes_back_goes_to_the_replicas(plane: Plane, way: str) -> None:
+    model = await to_itself(plane, WAYS[way])
+
+    reply = await plane.ask(model)
+
+    tries = 1 + (model.wanted.retries or 0)
+    assert (reply.status, reply.route, await passed(plane, model)) == (200, "local", 1 + tries)
+    assert len(plane.backends.seen(reply.probe)) == 1
+
+
+async def test_without_the_signature_it_goes_around(plane: Plane) -> None:
+    """The control: a front that looks away 30 times has 30 hops more. One that never looks has them without end."""
+    model = await plane.serve(replace(AWAY, change=patient(30)))
+    model = await plane.change(model, leading_to(model, model.wanted))
+
+    await plane.ask(model)
+
+    assert await passed(plane, model) == 32
+
+
+async def test_with_nobody_to_answer_it_the_client_is_told_so_at_once(plane: Plane) -> None:
+    model = await to_itself(plane, replace(AWAY, replicas=()))
+
+    reply = await plane.ask(model)
+
+    assert (reply.status, await passed(plane, model)) == (502, 3)
+
+
+async def test_two_models_of_one_gateway_do_not_send_each_other_requests(plane: Plane) -> None:
+    first, second = await plane.serve(AWAY), await plane.serve(AWAY)
+    first = await plane.change(first, leading_to(second, AWAY))
+    second = await plane.change(second, leading_to(first, AWAY))
+
+    reply = await plane.ask(first)
+
+    assert (reply.status, reply.route) == (200, "local")
+    assert (await passed(plane, first), await passed(plane, second)) == (1, 1)
+
+
+async def test_gateways_of_two_installations_may_stand_behind_each_other(plane: Plane, there: Plane) -> None:
+    """What the other one cannot serve itself comes back once, and is then served by whoever has replicas."""
+    theirs = replace(AWAY, installation=THERE)
+    here, other = await plane.serve(AWAY), await there.serve(theirs)
+    here = await plane.change(here, leading_to(other, AWAY))
+    other = await there.change(other, leading_to(here, theirs))
+
+    replies = [await plane.ask(here), await there.ask(other)]
+
+    # Each asked the other one, which tried to send it back, was refused, and asked its own replicas.
+    assert [(one.status, one.route) for one in replies] == [(200, "remote"), (200, "remote")]
+    assert (await passed(plane, here), await passed(there, other)) == (3, 3)
+
+
+async def test_the_fronts_sign_what_they_send_on_behind_what_others_wrote(plane: Plane, there: Plane) -> None:
+    other = await there.serve(Wanted(installation=THERE))
+    here = await plane.serve(leading_to(other, AWAY))
+
+    reply = await plane.ask(here, headers=[("cdn-loop", "somebody; version=1")])
+
+    (seen,) = plane.backends.seen(reply.probe)
+    assert ["cdn-loop", f"somebody; version=1,{HERE},{THERE}"] in seen["headers"]
+
+
+async def test_a_signature_that_cannot_be_read_is_the_clients_mistake(plane: Plane) -> None:
+    model = await plane.serve(replace(AWAY, away=0))
+
+    replies = [await plane.ask(model, headers=[("cdn-loop", text)]) for text in ('"', "somebody")]
+
+    assert [one.status for one in replies] == [400, 200]
+
+
+async def test_the_load_reports_tell_a_loop_from_a_backend_that_is_down(plane: Plane, there: Plane) -> None:
+    theirs = replace(AWAY, installation=THERE)
+    at_once = await to_itself(plane, AWAY)
+    here, other = await plane.serve(AWAY), await there.serve(replace(theirs, replicas=()))
+    here = await plane.change(here, leading_to(other, AWAY))
+    other = await there.change(other, leading_to(here, other.wanted))
+    failing = await plane.serve(AWAY)
+    # What a cluster that is new does in its first second is not counted.
+    await asyncio.gather(plane.told_of_loads(), there.told_of_loads())
+
+    for _ in range(5):
+        await asyncio.gather(
+            plane.ask(at_once), there.ask(other), plane.ask(failing, headers=[("on-remote", "status=502")])
+        )
+    await asyncio.gather(plane.told_of_loads(), there.told_of_loads())
+
+    assert answers(plane, at_once) == Answers(succeeded=0, failed=5, came_back=5, lead_here=5)
+    # It asks here, which asks there again, which refuses: what is asked here is answered by the replicas of here.
+    assert answers(there, other) == Answers(succeeded=5, failed=0)
+    assert answers(plane, here) == Answers(succeeded=0, failed=5, came_back=5, lead_here=0)
+    assert answers(plane, failing) == Answers(succeeded=0, failed=5)
+
+
+def answers(plane: Plane, model: Model) -> Answers | None:
+    remote = route_of(model, model.wanted, plane.backends.remote.host).remote
+    assert remote
+    return plane.loads.answers(backend_name(model.key, remote), asyncio.get_running_loop().time())

@@ -1,0 +1,59 @@
+"""Requests that come back: each front signs what it lets in, and turns away what it signed before.
+
+A remote backend may lead back here, at once or by way of others: without a mark on the request it goes around until
+the Envoys are dead (measured: 9,850 hops for one request). The mark is the header `CDN-Loop` (RFC 8586), which keeps
+the names of all that a request passed, and which no proxy may take off. A front answers a request that bears its own
+name with a 502, and whoever sent it on sends it to its replicas instead, as for any other 502.
+
+The answer says so in a load metric (ORCA), too, and the Envoy that gets it counts that in its load reports: so the xDS
+server tells a loop from a backend that is merely down.
+"""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ExtensionFilter
+from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.extensions.filters.http.cdn_loop.v3 import CdnLoopConfig
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpFilter,
+    LocalReplyConfig,
+    ResponseMapper,
+)
+
+from controller.api.contract.installation import check_installation
+from xds_server.resources.encoding import packed
+
+# What the metrics of an answer that ends a loop are called in a load report: see `loop_replies`.
+CAME_BACK = "named_metrics.beamlit_came_back"
+LEADS_HERE = "named_metrics.beamlit_leads_here"
+LOOP_METRICS = (CAME_BACK, LEADS_HERE)
+
+
+def loop_filter(installation: str) -> HttpFilter:
+    """Build the filter that signs a request, or ends it with a 502 if it bears this signature already."""
+    config = CdnLoopConfig(cdn_id=check_installation(installation), max_allowed_occurrences=0)
+    return HttpFilter(name="envoy.filters.http.cdn_loop", typed_config=packed(config))
+
+
+def loop_replies(installation: str) -> LocalReplyConfig:
+    """Say in the answer that ends a loop that it is one, and whether nobody else signed the request since we did.
+
+    Then whoever sent it here is one of us, and all that it sends to this backend comes back.
+    """
+    ended = "response.code_details == 'cdn_loop_detected'"
+    ours_last = f"request.headers['cdn-loop'].endsWith('{installation}')"
+    return LocalReplyConfig(
+        mappers=[_mapper(f"{ended} && {ours_last}", LEADS_HERE), _mapper(ended, CAME_BACK)]  # the first that fits
+    )
+
+
+def _mapper(expression: str, metric: str) -> ResponseMapper:
+    told = HeaderValueOption(
+        header=HeaderValue(key="endpoint-load-metrics", value=f"TEXT {metric}=1"),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+    extension = ExtensionFilter(
+        name="envoy.access_loggers.extension_filters.cel", typed_config=packed(ExpressionFilter(expression=expression))
+    )
+    return ResponseMapper(filter=AccessLogFilter(extension_filter=extension), headers_to_add=[told])
