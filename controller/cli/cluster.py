@@ -45,6 +45,13 @@ from controller.cli.options import (
     envvar="BEAMLIT_XDS_SERVICE",
     help="The Service of the xDS servers, whose port `admin` tells what the Envoys acknowledged.",
 )
+@click.option(
+    "--gateway-service",
+    type=NAMESPACED,
+    envvar="BEAMLIT_GATEWAY_SERVICE",
+    help="The Service of the Envoys: no model may have it as its remote backend. Default: proxyService of the "
+    "configuration.",
+)
 @click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by its admin address.")
 @LOG_LEVEL
 @timed

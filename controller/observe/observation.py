@@ -19,8 +19,10 @@ from controller.frontend.claims import Claim, ModelClaim, Refusal, ServicePortCl
 from controller.frontend.ports import PortRule
 from controller.intent.intent import Intent
 from controller.observe.index import ObjectIndex, StoredIntent
+from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
 from controller.observe.references import Fault, Front, Resolved, front_of_route, resolve, target_port
+from controller.observe.remotes import addresses_of
 from controller.signals.source import Sampler, Samples
 from controller.store.objects import ObjectRef, StoredObject
 
@@ -90,18 +92,21 @@ class Observer:
         self._sampler = sampler
         self._defaults = defaults
         self._allocations = Allocations(defaults.ports)
+        self._served = ServedPorts()
 
     def register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Record what an object refers to, claims and has; return the other objects to look at again."""
         known = self._index.intent(ref)
         if known is None:
             self._index.refers(ref, ())
-            return self._allocations.forget(ref)
+            self._served.asks(ref, ())
+            return self._allocations.forget(ref) | self._served.record(ref, None)
         if known.intent:
-            self._index.refers(ref, _references(known, known.intent))
+            self._index.refers(ref, self._references(known, known.intent))
         route = known.status.route
         port = route.port if route else self._reserved(known)
-        return self._allocations.register(ref, known.seniority, self._claims(known), port)
+        affected = self._served.record(ref, route.port if route else None)
+        return affected | self._allocations.register(ref, known.seniority, self._claims(known), port)
 
     def observe(self, ref: ObjectRef, now: datetime) -> tuple[Observation, frozenset[ObjectRef]] | None:
         """Observe an object at `now` (UTC); None if there is none. Returns with it the others to look at again."""
@@ -115,7 +120,9 @@ class Observer:
 
     def _observe(self, known: StoredIntent, intent: Intent, now: datetime) -> tuple[Observation, frozenset[ObjectRef]]:
         ref, route = known.ref, known.status.route
-        resolved = resolve(intent, self._index, self._defaults.remote, self._defaults.guard)
+        resolved = resolve(
+            intent, self._index, self._defaults.remote, self._defaults.guard, self._own_place(ref, intent)
+        )
         allocation = self._allocations.allocate(ref, _request(intent, resolved), route, self._reserved(known))
         front = resolved.front
         if allocation.keeps_route and route:
@@ -137,6 +144,24 @@ class Observer:
         )
         return observation, allocation.affected
 
+    def _own_place(self, ref: ObjectRef, intent: Intent) -> OwnPlace:
+        """Say where the gateway is, as far as it matters to this object."""
+        place = self._defaults.place
+        service = self._index.service(*place.service) if place.service else None
+        asked = frozenset(port for host, port in addresses_of(intent, self._defaults.remote) if place.has(host))
+        self._served.asks(ref, asked)
+        return OwnPlace(place, service, self._served.served(asked))
+
+    def _references(self, known: StoredIntent, intent: Intent) -> Iterator[ObjectRef]:
+        yield intent.workload
+        if intent.target:
+            yield intent.target.service
+        if route := known.status.route:
+            yield ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)
+        if self._defaults.place.service and intent.offloads:
+            # It may turn out to be where the remote backend is.
+            yield ObjectRef(SERVICE.kind, *self._defaults.place.service)
+
     def _claims(self, known: StoredIntent) -> Iterator[Claim]:
         """List what an object claims: what its spec names, and what it is served by. One is there once."""
         if known.intent:
@@ -155,11 +180,15 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What holds for all objects: the default remote backend, how ports are given, and which endpoints count."""
+    """What holds for all objects: the default remote backend, how ports are given, and which endpoints count.
+
+    `place` is where the gateway is: no remote backend is to be there.
+    """
 
     remote: RemoteBackend | None
     ports: PortRule
     guard: EndpointGuard = admit_all
+    place: GatewayPlace = field(default_factory=GatewayPlace)
 
 
 def _request(intent: Intent, resolved: Resolved) -> Request:
@@ -167,14 +196,6 @@ def _request(intent: Intent, resolved: Resolved) -> Request:
         return Request(_name(intent))
     service = replace(claim_of(resolved.front.local), number=resolved.front.service_port)
     return Request(_name(intent), service, resolved.front.port)
-
-
-def _references(known: StoredIntent, intent: Intent) -> Iterator[ObjectRef]:
-    yield intent.workload
-    if intent.target:
-        yield intent.target.service
-    if route := known.status.route:
-        yield ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)
 
 
 def _name(intent: Intent) -> ModelClaim:

@@ -11,6 +11,7 @@ from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_al
 from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
 from controller.api.resources.backend import RemoteBackend
 from controller.intent.intent import Intent
+from controller.observe.own_place import OwnPlace
 from controller.observe.readiness import readiness_check
 from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
 from controller.store.objects import ObjectRef
@@ -96,9 +97,16 @@ class Resolved:
 
 
 def resolve(
-    intent: Intent, lookups: Lookups, default_remote: RemoteBackend | None, guard: EndpointGuard = admit_all
+    intent: Intent,
+    lookups: Lookups,
+    default_remote: RemoteBackend | None,
+    guard: EndpointGuard = admit_all,
+    own: OwnPlace = OwnPlace(),  # noqa: B008 - frozen
 ) -> Resolved:
-    """Follow every reference of an object. What is missing becomes a fault; the rest is there all the same."""
+    """Follow every reference of an object. What is missing becomes a fault; the rest is there all the same.
+
+    A remote backend at the gateway's `own` place is not used.
+    """
     faults: list[Fault] = []
     remotes: tuple[Remote, ...] = ()
     try:
@@ -117,6 +125,12 @@ def resolve(
         words = "local policies are not enforced yet; while one is named, nothing leaves"
         faults.append(Fault("PolicyNotEnforced", f"spec.policies[{intent.local_policy}]: {words}", of_remote=True))
     front = _front(intent, lookups, guard)
+    served = None if isinstance(front, Fault) else front.port
+    if loop := next((one for one in remotes if own.leads_here(one, served)), None):
+        remotes = ()
+        field = "spec.offloadingConfig.remoteBackend.host" if intent.backends else "defaultRemoteBackend.host"
+        words = f"{loop.host}, port {loop.port}, is this gateway itself: what is sent there comes back"
+        faults.append(Fault("LoopDetected", f"{field}: {words}", of_remote=True))
     if isinstance(front, Fault):
         return Resolved(None, remotes, (front, *faults))
     return Resolved(front, remotes, tuple(faults))

@@ -132,6 +132,13 @@ def hosts_asked_for(intent: Intent) -> Iterator[tuple[str, str]]:
             yield "remoteBackend.authConfig.oauthConfig.tokenUrl", urlsplit(oauth.token_url).hostname or ""
 
 
+def addresses_of(intent: Intent, default: RemoteBackend | None) -> Iterator[tuple[str, int]]:
+    """List host and port of the remote backends that an object would use, whether or not it can."""
+    if intent.offloads:
+        backends = intent.backends[:1] or ((default,) if default else ())
+        yield from map(_host_and_port, backends)
+
+
 def _remote(name: str, backend: RemoteBackend, intent: Intent, *, is_default: bool) -> Remote:
     host, port = _host_and_port(backend)
     check, timeouts, retry = backend.health_check, backend.timeouts, backend.retry

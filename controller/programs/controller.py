@@ -24,6 +24,7 @@ from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
 from controller.observe.feed import ADMIN_PORT, Feed, ServerWatch
 from controller.observe.index import KINDS
+from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
@@ -56,6 +57,7 @@ class ControllerOptions:
     kubeconfig: Path | None
     context: str | None
     lease: tuple[str, str] | None
+    gateway_service: tuple[str, str] | None
     xds_service: tuple[str, str] | None
     xds_replicas: tuple[HostPort, ...]
     log_level: str
@@ -104,6 +106,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 default_remote=configuration.default_remote_backend,
                 events=events,
                 guard=admit_pods,
+                gateway_place=GatewayPlace(service=options.gateway_service or configuration.gateway),
                 ports=AllocatedPorts(),
                 any_replica=store,
                 loads=fleet.loads,

@@ -27,6 +27,7 @@ from controller.gateway.admin import SOCKET, DrainOptions
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.intent.intent import faults_of_model
+from controller.observe.own_place import LOOPBACK
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
@@ -129,6 +130,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 clock=lambda: datetime.now(UTC),
                 on_decision=DecisionMetrics(registry).observe,
                 default_remote=configuration.default_remote_backend,
+                gateway_place=LOOPBACK,
                 loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
                 limits=timing.writes,
                 timing=timing.statuses,

@@ -53,7 +53,9 @@ class Controller:
         self._clock = dependencies.clock
         self._index = ObjectIndex()
         sampler = Sampler({"Requests": RequestsInFlight(dependencies.loads)})
-        defaults = Defaults(dependencies.default_remote, dependencies.ports, dependencies.guard)
+        defaults = Defaults(
+            dependencies.default_remote, dependencies.ports, dependencies.guard, dependencies.gateway_place
+        )
         self._observer = Observer(self._index, dependencies.proxies, sampler, defaults)
         timing = dependencies.timing
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))

@@ -11,6 +11,7 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, Limits, StatusTiming
 from controller.decision import Decision
 from controller.frontend.ports import PortRule, ServicePorts
+from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import ProxyReports
 from controller.runtime.events import Events, NoEvents
 from controller.signals.load_reports import LoadReports, NoLoads
@@ -27,7 +28,8 @@ class Dependencies:
     `on_decision` is called with every decision made, and with None for an object that is gone. `events` record what
     happened, `guard` says which endpoints count, `loads` what load there is, `ports` how objects get their ports on the
     gateway, `any_replica` writes what needs nobody to lead (None: the store does), `limits` says how much is written,
-    `timing` when an object is looked at again.
+    `timing` when an object is looked at again. `gateway_place` is where no remote backend
+    may be.
     """
 
     proxies: ProxyReports
@@ -36,6 +38,7 @@ class Dependencies:
     default_remote: RemoteBackend | None = None
     events: Events = field(default_factory=NoEvents)
     guard: EndpointGuard = admit_all
+    gateway_place: GatewayPlace = field(default_factory=GatewayPlace)
     loads: LoadReports = field(default_factory=NoLoads)
     ports: PortRule = field(default_factory=ServicePorts)
     any_replica: ObjectWriter | None = None

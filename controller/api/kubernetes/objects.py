@@ -59,6 +59,8 @@ class ServiceSpec(KubernetesValue):
     selector: dict[str, str] = {}
     type: str = "ClusterIP"
     cluster_ip: Annotated[str, Field(alias="clusterIP")] = ""
+    cluster_ips: Annotated[tuple[str, ...], Field(alias="clusterIPs")] = ()
+    external_ips: Annotated[tuple[str, ...], Field(alias="externalIPs")] = ()
 
     @property
     def needs_ports(self) -> bool:
@@ -66,11 +68,31 @@ class ServiceSpec(KubernetesValue):
         return self.type != "ExternalName" and self.cluster_ip != "None"
 
 
+class LoadBalancerIngress(KubernetesValue):
+    """One way in through a load balancer: an address or a name."""
+
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancerStatus(KubernetesValue):
+    """The ways in through a load balancer."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class ServiceStatus(KubernetesValue):
+    """What was made for a Service."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+
+
 class Service(KubernetesValue):
     """A `v1` Service."""
 
     metadata: ObjectMeta
     spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
 
     @model_validator(mode="after")
     def _has_ports(self) -> Self:

@@ -161,6 +161,7 @@ async def test_controller(tmp_path):
         kubeconfig=kubeconfig(tmp_path),
         context=None,
         lease=("default", "lease"),
+        gateway_service=None,
         xds_service=("default", "xds"),
         xds_replicas=(),
         log_level="error",

@@ -1,0 +1,112 @@
+"""Where the gateway itself is: a remote backend that is there would send each request around.
+
+What can be told without asking anybody is told here, and such a backend is not used. A name that leads to the gateway
+by a way that nobody here knows (a load balancer of another name, a node's address) is found out by the first request
+(docs/adr/0026).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from controller.api.contract.route import Remote
+from controller.api.kubernetes.objects import Service
+from controller.store.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlace:
+    """Where clients reach the gateway: at `addresses` of its host, or by its Service (namespace, name).
+
+    At an address of the host there are other servers too, so there a port has to be a model's.
+    """
+
+    addresses: frozenset[str] = frozenset()
+    service: tuple[str, str] | None = None
+
+    def has(self, host: str) -> bool:
+        """Tell whether a host is one of the addresses."""
+        name = _normal(host)
+        # RFC 6761, section 6.3: whatever ends so is this host.
+        return name in self.addresses or (name.endswith(".localhost") and "localhost" in self.addresses)
+
+
+# What is this very host to a server that listens on 127.0.0.1; connecting to no address at all (0.0.0.0) gets there.
+LOOPBACK = GatewayPlace(frozenset(("127.0.0.1", "0.0.0.0", "localhost")))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPlace:
+    """Where the gateway is at this moment: its place, the Service there if it is known, and the ports of its models."""
+
+    place: GatewayPlace = field(default_factory=GatewayPlace)
+    service: Service | None = None
+    ports: frozenset[int] = frozenset()
+
+    def leads_here(self, remote: Remote, front: int | None) -> bool:
+        """Tell whether a remote backend is the gateway; `front` is the port of the model that asks."""
+        if self.place.has(remote.host):
+            return remote.port == front or remote.port in self.ports
+        host = _normal(remote.host)
+        return host in self._names() or _is_name_of(self.place.service, host)
+
+    def _names(self) -> Iterator[str]:
+        """List the addresses of the Service, and the names of its load balancers."""
+        if self.service:
+            spec = self.service.spec
+            yield from map(_normal, (spec.cluster_ip, *spec.cluster_ips, *spec.external_ips))
+            for one in self.service.status.load_balancer.ingress:
+                yield from (_normal(name) for name in (one.ip, one.hostname) if name)
+
+
+def _is_name_of(service: tuple[str, str] | None, host: str) -> bool:
+    """Tell whether a host is the DNS name of a Service (Kubernetes, "DNS for Services and Pods").
+
+    The name alone is that for the Envoys, which are in its namespace. In another domain than `cluster.local` it may be
+    the gateway of another cluster, which is a good remote backend.
+    """
+    if service is None:
+        return False
+    namespace, name = service
+    whole = f"{name}.{namespace}"
+    return host in (name, whole, f"{whole}.svc", f"{whole}.svc.cluster.local")
+
+
+def _normal(host: str) -> str:
+    """Write a name or an address as everybody writes it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".").lower()
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+class ServedPorts:
+    """The ports on which models are served, as their statuses say, and who has a remote backend at one of them."""
+
+    def __init__(self) -> None:
+        self._ports: dict[ObjectRef, int] = {}
+        self._asked: dict[ObjectRef, frozenset[int]] = {}
+
+    def served(self, ports: Iterable[int]) -> frozenset[int]:
+        """Find those of some ports that serve a model."""
+        wanted = frozenset(ports)
+        return wanted.intersection(self._ports.values()) if wanted else wanted
+
+    def record(self, model: ObjectRef, port: int | None) -> frozenset[ObjectRef]:
+        """Take in the port that a model's status says; return who has a remote backend there, or where it was."""
+        before = self._ports.pop(model, None)
+        if port is not None:
+            self._ports[model] = port
+        changed = {before, port} - {None} if before != port else set()
+        return frozenset(other for other, asked in self._asked.items() if asked & changed)
+
+    def asks(self, model: ObjectRef, ports: Iterable[int]) -> None:
+        """Record at which ports of the gateway a model has a remote backend."""
+        asked = frozenset(ports)
+        self._asked.pop(model, None)
+        if asked:
+            self._asked[model] = asked
