@@ -43,7 +43,7 @@ class Stage:
 
     async def counts(self) -> tuple[int, int]:
         """Return how many requests Envoy has had, and how many the replicas have now, as it tells a metrics system."""
-        total = f"http.{names.front_listener(MODEL)}.downstream_rq_total"
+        total = f"http.{names.entrance_statistics(MODEL)}.downstream_rq_total"
         active = f"cluster.{names.local_cluster(MODEL)}.upstream_rq_active"
         counts = await self._envoy.stats(f"^({total}|{active})$".replace(".", "\\."))
         return counts[total], counts[active]

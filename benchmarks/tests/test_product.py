@@ -3,11 +3,12 @@
 import yaml
 
 from benchmarks.proxies import protection
-from benchmarks.proxies.configs import MODEL, Upstreams
+from benchmarks.proxies.configs import FRONT_PORT, Upstreams
 from benchmarks.proxies.product import ServedModel, model_route
 from tests.support.network import Network
 from tests.support.protocol.xds_client import DeltaClient
 from xds_server.resources.access_log import AccessLog
+from xds_server.resources.names import entrance
 from xds_server.resources.translator import EnvoySettings
 from xds_server.snapshot.snapshot import ENDPOINT, LISTENER, ROUTE, SECRET
 
@@ -44,7 +45,7 @@ async def test_a_model_with_its_replicas_its_secrets_and_its_access_log(tmp_path
         assert all(host.encode() in endpoints.resource.value for host in upstreams.replicas)
         await client.ack()
         await client.subscribe(LISTENER, "*")
-        front = next(one for one in (await client.receive()).resources if one.name == str(MODEL))
+        front = next(one for one in (await client.receive()).resources if one.name == entrance(FRONT_PORT))
         assert b"127.9.9.9" in front.resource.value
         assert b"access_log" in front.resource.value
     finally:
@@ -57,7 +58,7 @@ async def test_another_split_is_served_from_then_on():
     plane = ServedModel(EnvoySettings("127.9.9.9"), upstreams.replicas, model_route(upstreams, 100))
     client = joining(await plane.start())
     try:
-        await client.subscribe(ROUTE, str(MODEL))
+        await client.subscribe(ROUTE, entrance(FRONT_PORT))
         first = (await client.receive()).resources[0].version
         await client.ack()
         plane.publish(model_route(upstreams, 50))

@@ -222,6 +222,10 @@ class GatewayTiming:
 
     first_snapshot: float = 5.0
     """How long the first snapshot waits for models that nobody has decided on yet: the controller starts, too."""
+    vacated: float = 5.0
+    """How long a port that a model let go of is served on as before, for the next one to take it over: that has been
+    decided, written and translated by then.
+    """
     departed: float = 5.0
     """How long resources stay that a model let go of: a request that is on its way to them meets a backend that does
     not accept, and learns that within the time for a connection, `connect_far` by default.

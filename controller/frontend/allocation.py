@@ -23,6 +23,24 @@ class Request:
     service: ServicePortClaim | None = None
     port: int | None = None
 
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What of it only one object may have, but for the port."""
+        return (self.name, self.service) if self.service else (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What an object has by its status: the port that it says, and the port of a Service that it serves."""
+
+    port: int | None = None
+    service: ServicePortClaim | None = None
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What of it only one object may have, but for the port of the gateway."""
+        return (self.service,) if self.service else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
@@ -47,20 +65,24 @@ class Allocations:
     def __init__(self, rule: PortRule) -> None:
         self._claims = Claims()
         self._ports = GatewayPorts(rule)
+        self._requests: dict[ObjectRef, Request] = {}
 
     @property
     def ports_for_life(self) -> bool:
         """Whether an object keeps its port also while it is not served."""
         return self._ports.for_life
 
-    def register(
-        self, ref: ObjectRef, age: Seniority, claims: Iterable[Claim], port: int | None
-    ) -> frozenset[ObjectRef]:
-        """Record what an object claims, and the port that its status says; return others to look at again."""
-        return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, port)
+    def register(self, ref: ObjectRef, age: Seniority, request: Request | None, has: Occupancy) -> frozenset[ObjectRef]:
+        """Record what an object asks for (None if it cannot be read) and has; return others to look at again."""
+        self._requests.pop(ref, None)
+        if request:
+            self._requests[ref] = request
+        claims = [*(request.claims if request else ()), *has.claims]
+        return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, has.port)
 
     def forget(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Free all that an object had; return others to look at again."""
+        self._requests.pop(ref, None)
         return self._claims.claim(ref, "", ()) | self._ports.forget(ref)
 
     def allocate(self, ref: ObjectRef, request: Request, route: Route | None, reserved: int | None) -> Allocation:
@@ -68,10 +90,10 @@ class Allocations:
 
         `reserved` is the port that its status says it keeps for life.
         """
-        refusal = self._lost(ref, [request.name, *([request.service] if request.service else [])])
+        refusal = self._lost(ref, request.claims)
         wanted = None if refusal else request.port
         keepable = route if route and not self._lost(ref, [claim_of(route.local)]) else None
-        ports = self._ports.allocate(ref, wanted, keepable.port if keepable else None)
+        ports = self._ports.allocate(ref, wanted, keepable.port if keepable else None, self._wanted)
         is_wanted = wanted is not None and not ports.refusal
         is_served = ports.port is not None and (is_wanted or keepable is not None)
         return Allocation(
@@ -89,6 +111,11 @@ class Allocations:
         if not self._ports.owns(ref, route.port):
             return Refusal("Conflict", f"port {route.port} is that of an older object")
         return self._lost(ref, [claim_of(route.local)])
+
+    def _wanted(self, ref: ObjectRef) -> int | None:
+        """Return the port that an object asks for, if it may have all that it asks for besides."""
+        request = self._requests.get(ref)
+        return request.port if request and not self._lost(ref, request.claims) else None
 
     def _lost(self, ref: ObjectRef, claims: Iterable[Claim]) -> Refusal | None:
         for claim in claims:

@@ -1,13 +1,17 @@
 """On which port of the gateway each model is served: a rule that says which port, and a table that keeps them apart.
 
 The table is level-based: a model has the port that its status says, for as long as it says so, and beside it the one it
-was given last. So a port is not given away before whoever moves from it has really moved, a restart changes nothing,
-and if two statuses say one port (restored, or written by hand), the older object has it.
+was given last. So a restart changes nothing, and if two statuses say one port (restored, or written by hand), the older
+object has it.
+
+A port is not given away before whoever moves from it has moved, but for one case: it is given in the same moment in
+which its holder is given the port that it wants instead. So models get each other's ports, however many there are in
+the circle, and a row of models moves up at once (docs/adr/0024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from controller.frontend.claims import Refusal, Seniority
@@ -56,6 +60,13 @@ class PortAllocation:
 
 _Choice = tuple[int | None, Refusal | None]
 
+Wants = Callable[[ObjectRef], int | None]
+"""Says which port another model wants; None for one that wants none, or may not have what it asks for."""
+
+
+def wants_nothing(_: ObjectRef) -> None:
+    """Say that nobody wants another port than it has."""
+
 
 class GatewayPorts:
     """Who has which port, and who waits for one."""
@@ -81,8 +92,9 @@ class GatewayPorts:
     def record(self, model: ObjectRef, age: Seniority, port: int | None) -> frozenset[ObjectRef]:
         """Take in which port the status of a model says; return the other models to look at again."""
         self._ages[model] = age
-        affected = self._free(model, self._replaced(self._in_status, model, port))
-        if port is None:
+        before = self._replaced(self._in_status, model, port)
+        affected = self._free(model, before)
+        if port is None or port == before:
             return affected
         holder = self._holders.setdefault(port, model)
         if holder != model and age < self._ages[holder]:
@@ -90,17 +102,26 @@ class GatewayPorts:
             return affected | {holder}
         return affected
 
-    def allocate(self, model: ObjectRef, wanted: int | None, kept: int | None) -> PortAllocation:
+    def allocate(
+        self, model: ObjectRef, wanted: int | None, kept: int | None, wants: Wants = wants_nothing
+    ) -> PortAllocation:
         """Allocate the port that a model is served on: the one it wants, or else the one it is kept on.
 
-        Both are what the model's Service and its present route say; None when it wants, or is kept on, none.
+        Both are what the model's Service and its present route say; None when it wants, or is kept on, none. `wants`
+        says the same of others. Those of them that are given theirs with it are `affected`.
         """
         self._waiting.pop(model, None)
-        port, refusal = self._choice(model, wanted, kept)
-        affected = self._free(model, self._replaced(self._allocated_ports, model, port))
-        if port is not None:
-            self._holders[port] = model
-        return PortAllocation(port, refusal, affected)
+        moving = () if wanted is None else self._moving(model, wanted, wants)
+        for other, port in moving:
+            self._holders[port] = other
+            self._allocated_ports[other] = port
+        if moving and wanted is not None:
+            self._holders[wanted] = model
+        chosen, refusal = self._choice(model, wanted, kept)
+        affected = self._free(model, self._replaced(self._allocated_ports, model, chosen))
+        if chosen is not None:
+            self._holders[chosen] = model
+        return PortAllocation(chosen, refusal, affected | {other for other, _ in moving})
 
     def forget(self, model: ObjectRef) -> frozenset[ObjectRef]:
         """Free what a model has; return the other models to look at again."""
@@ -119,9 +140,27 @@ class GatewayPorts:
         if holder in (None, model):
             return asked, None
         self._waiting[model] = asked
-        return kept if self.owns(model, kept) else None, Refusal(
-            "Conflict", f"port {asked} is already that of {holder}"
-        )
+        # Or the one that it was given so that another could have `kept`, and that it does not want any more.
+        keepable = (kept, self._allocated_ports.get(model)) if kept is not None else ()
+        present = next((port for port in keepable if self.owns(model, port)), None)
+        return present, Refusal("Conflict", f"port {asked} is already that of {holder}")
+
+    def _moving(self, model: ObjectRef, wanted: int, wants: Wants) -> tuple[tuple[ObjectRef, int], ...]:
+        """Find who has to move, and to which port, so that a model gets the port that it wants; none if one stays.
+
+        The holder of that port moves to the one that it wants, whose holder moves on, and so forth, until a port is
+        free or is the model's own.
+        """
+        if isinstance(self._rule, AllocatedPorts):
+            return ()
+        moving: dict[ObjectRef, int] = {}
+        port = wanted
+        while (holder := self._holders.get(port)) not in (None, model):
+            next_port = wants(holder)
+            if next_port in (None, port) or holder in moving:
+                return ()
+            moving[holder] = port = next_port
+        return tuple(moving.items())
 
     def _allocated(self, model: ObjectRef, rule: AllocatedPorts) -> _Choice:
         for port in (self._in_status.get(model), self._allocated_ports.get(model)):

@@ -14,8 +14,8 @@ from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory
-from controller.frontend.allocation import Allocations, Request, claim_of
-from controller.frontend.claims import Claim, ModelClaim, Refusal, ServicePortClaim
+from controller.frontend.allocation import Allocations, Occupancy, Request, claim_of
+from controller.frontend.claims import ModelClaim, Refusal, ServicePortClaim
 from controller.frontend.ports import PortRule
 from controller.intent.intent import Intent
 from controller.observe.index import ObjectIndex, StoredIntent
@@ -104,9 +104,10 @@ class Observer:
         if known.intent:
             self._index.refers(ref, self._references(known, known.intent))
         route = known.status.route
-        port = route.port if route else self._reserved(known)
         affected = self._served.record(ref, route.port if route else None)
-        return affected | self._allocations.register(ref, known.seniority, self._claims(known), port)
+        has = Occupancy(route.port, claim_of(route.local)) if route else Occupancy(self._reserved(known))
+        request = self._requested(known.intent) if known.intent else None
+        return affected | self._allocations.register(ref, known.seniority, request, has)
 
     def observe(self, ref: ObjectRef, now: datetime) -> tuple[Observation, frozenset[ObjectRef]] | None:
         """Observe an object at `now` (UTC); None if there is none. Returns with it the others to look at again."""
@@ -162,15 +163,13 @@ class Observer:
             # It may turn out to be where the remote backend is.
             yield ObjectRef(SERVICE.kind, *self._defaults.place.service)
 
-    def _claims(self, known: StoredIntent) -> Iterator[Claim]:
-        """List what an object claims: what its spec names, and what it is served by. One is there once."""
-        if known.intent:
-            yield _name(known.intent)
-            if found := target_port(known.intent, self._index):
-                service, port = found
-                yield ServicePortClaim(service.namespace, service.name, port.name)
-        if known.status.route:
-            yield claim_of(known.status.route.local)
+    def _requested(self, intent: Intent) -> Request:
+        """Return what an object asks for, before all that it refers to is looked at."""
+        if found := target_port(intent, self._index):
+            service, port = found
+            claim = ServicePortClaim(service.namespace, service.name, port.name)
+            return Request(_name(intent), claim, port.node_port or port.port)
+        return Request(_name(intent))
 
     def _reserved(self, known: StoredIntent) -> int | None:
         # A status without a generation is none of ours: the original wrote the port of the model's container there.

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import REAL, Timing
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.data_plane.stage import Stage, stage_on
 from tests.support.network import Network
 
@@ -33,8 +33,8 @@ def backends(network: Network, folder: Path) -> Iterator[Backends]:
 
 @pytest.fixture(scope="module")
 def timing() -> Timing:
-    """The product's own times. A module about an order of events may have shorter ones."""
-    return REAL
+    """The product's own times, but that what is withdrawn is gone. A module on an order of events has others."""
+    return AT_ONCE
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -20,8 +20,8 @@ from xds_server.snapshot.snapshot import CLUSTER
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # For longer than any of these tests, and for no time at all.
-KEPT, LET_GO = (Timing(gateway=GatewayTiming(departed=seconds)) for seconds in (600, 0))
-BRIEFLY_KEPT = Timing(gateway=GatewayTiming(departed=0.2))
+KEPT, LET_GO = (Timing(gateway=GatewayTiming(vacated=0, departed=seconds)) for seconds in (600, 0))
+BRIEFLY_KEPT = Timing(gateway=GatewayTiming(vacated=0, departed=0.2))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[KEPT, LET_GO], ids=["with", "without"])

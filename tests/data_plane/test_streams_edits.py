@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.impatience import CHECK, a_drain, change, impatient_stage_on, served
 from tests.support.data_plane.open_streams import opened
 from tests.support.data_plane.stage import KEY, WAYS, Stage
@@ -31,7 +33,7 @@ EDITS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "path-prefix": ({"path_prefix": "/another"}, set()),
     "headers-to-add": ({"headers_to_add": (("x-new", "1"), ("authorization", "mine"))}, set()),
     "another-remote": ({"host": "127.0.0.1"}, set()),
-    "checks": ({"check": CHECK, "remote_check": CHECK}, set()),
+    "checks": ({"check": CHECK, "remote_check": HttpCheck(path="/healthz", interval=timedelta(seconds=1))}, set()),
     "no-credential-any-more": ({"auth": None}, set()),
     "a-credential": ({"auth": KEY}, {"fallback"}),
     "enabled-false": ({"remote": False, "away": 0}, {"guarded", "limited-away", "failover", "fallback"}),

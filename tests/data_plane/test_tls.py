@@ -28,7 +28,9 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Envoy looks soon again at a backend that it may have found well: nothing must come of that.
-TIMING = Timing(folder=PROMPT, gateway=GatewayTiming(check_far_every=0.2, check_again_within=0.2, departed=0.5))
+TIMING = Timing(
+    folder=PROMPT, gateway=GatewayTiming(check_far_every=0.2, check_again_within=0.2, vacated=0, departed=0.5)
+)
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ async def test_a_header_mutation_may_not_write_the_path(plane: Plane) -> None:
     """Why the path is rewritten by routes."""
     model = await plane.serve(Wanted(change=managers(path_by_mutation)), ready=False)
 
-    front = ResourceKey(LISTENER, names.front_listener(model.key))
+    front = ResourceKey(LISTENER, names.entrance(model.port))
 
     async def is_refused() -> bool:
         return front in plane.refused()

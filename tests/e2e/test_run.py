@@ -30,7 +30,7 @@ _NUMBERS = itertools.count(1)
 STEADY = "steady"
 TIMING = Timing(
     folder=FolderTiming(relist=3600.0),
-    gateway=GatewayTiming(departed=1.0),
+    gateway=GatewayTiming(vacated=1.0, departed=1.0),
     envoy=EnvoyTiming(first_restart=0.1),
 )
 """Nobody looks at the folder by and by: a change is seen when it is made, or not while these tests last."""
@@ -354,7 +354,7 @@ async def test_a_taken_port_is_told_in_envoys_words_and_the_others_work(product,
                 lambda: product.condition(one.name, "Programmed"), lambda seen: seen[1] == "Refused"
             )
             assert status == "False"
-            assert f"default/{one.name}" in message
+            assert f"port/{one.port}" in message
             assert message.endswith(f"cannot bind '127.0.0.1:{one.port}': Address already in use")
             assert (await product.condition(one.name, "Ready"))[:2] == ("False", "NotProgrammed")
             other.save()

@@ -150,12 +150,12 @@ class Listeners:
 
     def front(self, key: RouteKey, port: int) -> Resource:
         """Build the listener that clients connect to."""
-        name, local = names.front_listener(key), names.local_cluster(key)
+        name, local = names.entrance(port), names.local_cluster(key)
         manager = HttpConnectionManager(
             http_filters=[self._router(key)],
             access_log=request_log(key, self._log),
-            stat_prefix=name,
-            rds=Rds(route_config_name=names.route_configuration(key), config_source=ADS),
+            stat_prefix=names.entrance_statistics(key),
+            rds=Rds(route_config_name=name, config_source=ADS),
         )
         listener = Listener(
             name=name,

@@ -2,10 +2,13 @@
 
 A model `default/chat` is `model/default/chat`. What it has of its own, whatever remote backends it has:
 
-* listeners: `model/default/chat` for clients, and inside of Envoy `local/model/default/chat` and one for each remote
-  backend, `remote/model/default/chat`;
+* listeners inside of Envoy: `local/model/default/chat` and one for each remote backend, `remote/model/default/chat`;
 * clusters: `model/default/chat/local` for its replicas, `/remote` for a remote backend, `/local-first`, `/remote-first`
   and `/fallback` for one side behind the other.
+
+The listener for clients and its route configuration are named by the port, `port/8080`: a port may pass from one model
+to another, and what has a new content under its old name is changed in place, without a moment in which nobody listens
+(docs/adr/0024). The statistics of that listener have the name of the model.
 
 A remote backend that is called `remote-b` has `remote-b/model/default/chat`, `/remote-b`, `/remote-b-first` and
 `/fallback-b`.
@@ -25,16 +28,21 @@ METADATA_NAMESPACE = "beamlit"
 METADATA_KEY = "route"
 ROUTE_HEADER = "x-beamlit-route"
 
-_FALLBACK, _FIRST = "fallback", "-first"
+_FALLBACK, _FIRST, _PORT = "fallback", "-first", "port/"
 
 
-def front_listener(key: RouteKey) -> str:
-    """Name the listener that clients connect to."""
-    return str(key)
+def entrance(port: int) -> str:
+    """Name the listener that clients connect to, and its route configuration: what a change of weights touches."""
+    return f"{_PORT}{port}"
 
 
-def route_configuration(key: RouteKey) -> str:
-    """Name the route configuration of the front listener: the one resource that a change of weights touches."""
+def is_entrance(name: str) -> bool:
+    """Tell whether clients come in by the listener, or the route configuration, of this name."""
+    return name.startswith(_PORT)
+
+
+def entrance_statistics(key: RouteKey) -> str:
+    """Name the statistics of what clients ask of a route."""
     return str(key)
 
 

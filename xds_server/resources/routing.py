@@ -143,6 +143,13 @@ class LocalLimits(NamedTuple):
     """Of one Envoy, for all replicas together."""
 
 
+class Entrance(NamedTuple):
+    """Where clients come in to a route."""
+
+    key: RouteKey
+    port: int
+
+
 class Leg(NamedTuple):
     """A remote backend as a route uses it, and the cluster of the backend."""
 
@@ -179,12 +186,12 @@ class Routing:
     def __init__(self) -> None:
         self._saving = lru_cache(_REMEMBERED_HEADERS)(_saving_config)
 
-    def front(self, key: RouteKey, legs: Sequence[Leg], shares: Shares, limits: LocalLimits) -> RouteConfiguration:
+    def front(self, entrance: Entrance, legs: Sequence[Leg], shares: Shares, limits: LocalLimits) -> RouteConfiguration:
         """Build the route configuration of the front: the shares, and what becomes of a request that met no answer.
 
         `legs` are in the order in which they are tried. Without any nothing may leave: then `limits` do not matter.
         """
-        percents = {one.name: one.percent for one in shares.remotes}
+        key, percents = entrance.key, {one.name: one.percent for one in shares.remotes}
         total = shares.local
         routes = [_local_route(key, legs, limits, _below(total))] if shares.local else []
         for leg in legs:
@@ -196,7 +203,7 @@ class Routing:
                     if is_direct(leg.remote, is_limited=limits.requests is not None)
                     else _guarded_route(key, leg.remote.name, len(legs), _below(total))
                 )
-        return _configuration(names.route_configuration(key), routes, _failover_metadata(legs))
+        return _configuration(names.entrance(entrance.port), routes, _failover_metadata(legs))
 
     def to_backend(self, key: RouteKey, leg: Leg) -> RouteConfiguration:
         """Build the route configuration of the internal listener in front of a remote backend.

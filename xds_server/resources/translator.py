@@ -18,7 +18,7 @@ from xds_server.resources.listeners import Listeners
 from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
 from xds_server.resources.remote_backend import RemoteBackends, backend_name
-from xds_server.resources.routing import Leg, LocalLimits, Routing, is_direct
+from xds_server.resources.routing import Entrance, Leg, LocalLimits, Routing, is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey
 
 # Where Debian, Ubuntu and Envoy's own images keep the authorities that their system trusts.
@@ -106,21 +106,22 @@ class Translator:
         among = sharing or self._sharing
         limits = _limits(route, replicas, among.limits)
         shares, cluster, check = route.shares, names.local_cluster(key), route.local.health_check
+        entrance = Entrance(key, route.port)
         leaving = tuple([one.name for one in shares.remotes if one.percent])
         side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
         # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
         front = (
-            self._template(key, legs, leaving[0], limits).filled(shares.local)
+            self._template(entrance, legs, leaving[0], limits).filled(shares.local)
             if shares.local and len(leaving) == 1
-            else self._front_route(key, legs, shares, limits)
+            else self._front_route(entrance, legs, shares, limits)
         )
         return (
             self._local_cluster(key, check, among.checks, is_alone=not legs),
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,
-            self._front_listener(key, route.port),
-            Resource.of(ROUTE, names.route_configuration(key), front, side.required),
+            self._front_listener(*entrance),
+            Resource.of(ROUTE, names.entrance(route.port), front, side.required),
         )
 
     def _build_remote_side(
@@ -178,11 +179,15 @@ class Translator:
             *([self._listeners.to_local(key, len(remotes))] if any(direct) else []),
         )
 
-    def _write_template(self, key: RouteKey, legs: tuple[Leg, ...], remote: str, limits: LocalLimits) -> Template:
-        return Template.of(lambda local: self._write_front_route(key, legs, Shares.of({remote: 100 - local}), limits))
+    def _write_template(self, entrance: Entrance, legs: tuple[Leg, ...], remote: str, limits: LocalLimits) -> Template:
+        return Template.of(
+            lambda local: self._write_front_route(entrance, legs, Shares.of({remote: 100 - local}), limits)
+        )
 
-    def _write_front_route(self, key: RouteKey, legs: tuple[Leg, ...], shares: Shares, limits: LocalLimits) -> bytes:
-        return encoded(self._routing.front(key, legs, shares, limits))
+    def _write_front_route(
+        self, entrance: Entrance, legs: tuple[Leg, ...], shares: Shares, limits: LocalLimits
+    ) -> bytes:
+        return encoded(self._routing.front(entrance, legs, shares, limits))
 
 
 def _limits(route: Route, replicas: tuple[Replica, ...], envoys: int) -> LocalLimits:

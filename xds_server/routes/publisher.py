@@ -176,4 +176,4 @@ class Publisher:
         return self._assemblies[scope]
 
     def _new_assembly(self, scope: Scope) -> RetainingAssembly:
-        return RetainingAssembly(partial(self._sink.publish, scope=scope), self._timing.departed)
+        return RetainingAssembly(partial(self._sink.publish, scope=scope), self._timing)

@@ -1,22 +1,28 @@
-"""Delayed removal: clusters outlive their route by five seconds, for retries in flight.
+"""Delayed removal: what a route lets go of stays for a moment, for requests and for clients on their way to it.
 
-xDS has an Envoy let go of a cluster once no route names it ("Eventual consistency considerations"). But a request keeps
-the route that it began with, and with it the names of the clusters that its retry goes to.
+* Clusters outlive their route, for retries in flight. xDS has an Envoy let go of a cluster once no route names it
+  ("Eventual consistency considerations"). But a request keeps the route that it began with, and with it the names of
+  the clusters that its retry goes to.
+* A port that a route left is served on as before, until another route takes it over or nobody did. Who gets a port that
+  becomes free has it decided and written after the one before has left it; no client is refused meanwhile
+  (docs/adr/0024).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.api.contract.route import RouteKey
+from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.snapshot.assembly import Assembly
-from xds_server.snapshot.snapshot import LISTENER, ROUTE, SECRET, Resource, ResourceKey, Snapshot
+from xds_server.snapshot.snapshot import SECRET, Resource, ResourceKey, Snapshot
 
 Publish = Callable[[Snapshot, frozenset[ResourceKey]], None]
+_Left = dict[ResourceKey, Resource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +34,14 @@ class Departed:
 
 
 class RetainingAssembly:
-    """A snapshot assembled of the resources of many routes, in which what a route lets go of stays for some `seconds`.
+    """A snapshot assembled of the resources of many routes, in which what a route lets go of stays for a while.
 
     `publish` is called when that goes; what `replace` changes is published by its caller.
     """
 
-    def __init__(self, publish: Publish, seconds: float) -> None:
+    def __init__(self, publish: Publish, timing: GatewayTiming) -> None:
         self._publish = publish
-        self._seconds = seconds
+        self._timing = timing
         self._assembly: Assembly[RouteKey | Departed] = Assembly()
         self._numbers = itertools.count(1)
         self._timers: dict[Departed, asyncio.TimerHandle] = {}
@@ -50,16 +56,23 @@ class RetainingAssembly:
         new = tuple(changes)
         retained: list[tuple[Departed, tuple[Resource, ...]]] = []
         for key, resources in new:
-            left = self._left_by(key, {one.key for one in resources})
-            if left:
-                owner = Departed(key, next(self._numbers))
-                retained.append((owner, left))
-                self._timers[owner] = asyncio.get_running_loop().call_later(self._seconds, self._remove, owner)
+            left = _without(self._assembly.brought_by(key), {one.key for one in resources})
+            entrances = {one: resource for one, resource in left.items() if self._is_vacated_by(key, one)}
+            # Whoever comes in at the last moment has the time, too, that a request on its way has.
+            way_out = self._timing.departed + (self._timing.vacated if entrances else 0)
+            for those, seconds in (
+                (entrances, self._timing.vacated),
+                (_inside(left, with_secrets=bool(entrances) and not resources), way_out),
+            ):
+                if those:
+                    owner = Departed(key, next(self._numbers))
+                    retained.append((owner, tuple(those.values())))
+                    self._timers[owner] = asyncio.get_running_loop().call_later(seconds, self._remove, owner)
         return self._assembly.replace([*retained, *new])
 
     def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         """List the resources that a route has, each with its version."""
-        return self._assembly.versions(key)
+        return tuple((one.key, one.version) for one in self._assembly.brought_by(key).values())
 
     def routes_with(self, keys: Iterable[ResourceKey]) -> frozenset[RouteKey]:
         """Find the routes that have any of these resources."""
@@ -71,23 +84,32 @@ class RetainingAssembly:
             timer.cancel()
         self._timers.clear()
 
-    def _left_by(self, key: RouteKey, new: set[ResourceKey]) -> tuple[Resource, ...]:
-        """Find what nobody new can get to: not where clients come in. No secret is retained, nor what needs one."""
-        entrance = {
-            ResourceKey(LISTENER, names.front_listener(key)),
-            ResourceKey(ROUTE, names.route_configuration(key)),
-        }
-        had = [one for one, _ in self._assembly.versions(key) if one not in new]
-        found = (self._assembly.snapshot.find(one) for one in had if one.type_url != SECRET and one not in entrance)
-        left = {one.key: one for one in found if one}
-        gone = set(had) - left.keys()
-        while lacking := [one for one, resource in left.items() if not gone.isdisjoint(resource.requires)]:
-            gone.update(lacking)
-            for one in lacking:
-                del left[one]
-        return tuple(left.values())
+    def _is_vacated_by(self, route: RouteKey, key: ResourceKey) -> bool:
+        """Tell whether clients come in there, and nobody else has taken it over already."""
+        return names.is_entrance(key.name) and self.routes_with([key]) == {route}
 
     def _remove(self, owner: Departed) -> None:
         del self._timers[owner]
         if changed := self._assembly.replace([(owner, ())]):
             self._publish(self.snapshot, changed)
+
+
+def _without(resources: Mapping[ResourceKey, Resource], new: set[ResourceKey]) -> _Left:
+    return {key: resource for key, resource in resources.items() if key not in new}
+
+
+def _inside(left: _Left, with_secrets: bool) -> _Left:
+    """Find what those need who came in already, or come in yet while the port is served on.
+
+    A port whose route is gone is served on with what is secret. But a credential that is taken away while its route
+    stays is gone at once, and so is what needs it.
+    """
+    inside = {key: one for key, one in left.items() if not names.is_entrance(key.name)}
+    if with_secrets:
+        return inside
+    gone = {key for key in inside if key.type_url == SECRET}
+    while lacking := [key for key, one in inside.items() if key in gone or not gone.isdisjoint(one.requires)]:
+        gone.update(lacking)
+        for key in lacking:
+            del inside[key]
+    return inside

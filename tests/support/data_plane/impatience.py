@@ -23,7 +23,7 @@ from tests.support.network import Network
 from tests.support.waiting import until
 
 DRAINED_SECONDS = 1
-TIMING = Timing(gateway=GatewayTiming(departed=0.2))
+TIMING = Timing(gateway=GatewayTiming(vacated=0, departed=0.2))
 CHECK = ReplicaCheck(path="/healthz", interval=timedelta(seconds=1))
 
 

@@ -71,6 +71,10 @@ class Model:
         return names.local_cluster(self.key)
 
     @property
+    def port(self) -> int:
+        return int(self.host.rpartition(":")[2])
+
+    @property
     def host(self) -> str:
         """What clients write into Host."""
         return self.url.removeprefix("http://").strip("/")
@@ -112,7 +116,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
     )
     others = dict(wanted.other_remotes)
     return Route(
-        port=int(model.url.rpartition(":")[2].strip("/")),
+        port=model.port,
         shares=Shares.of({remote.name: wanted.away - sum(others.values()), **others}),
         local=LocalBackend(
             namespace="ns",

@@ -33,16 +33,20 @@ from xds_server.stream.server.server import XdsServer
 TOKEN = "the-token-of-these-tests"
 
 
+# The product's own times; but a model that a test withdraws is gone at once.
+AT_ONCE = replace(REAL, gateway=replace(REAL.gateway, vacated=0.0))
+
+
 class Plane:
     """Everything between the clients and the backends."""
 
-    def __init__(self, network: Network, backends: Backends, folder: Path, timing: Timing = REAL) -> None:
+    def __init__(self, network: Network, backends: Backends, folder: Path, timing: Timing = AT_ONCE) -> None:
         self.network = network
         self.timing = timing
         self.backends = backends
         self.envoys: list[Envoy] = []
         self._folder = folder
-        self._assembly = RetainingAssembly(self._send, timing.gateway.departed)
+        self._assembly = RetainingAssembly(self._send, timing.gateway)
         self._routes: dict[RouteKey, Route] = {}
         self.overdue: list[ResourceKey] = []
         """What the server sent though something it requires was not acknowledged in time."""
@@ -163,13 +167,17 @@ class Plane:
 
     async def withdraw(self, model: Model) -> None:
         """Remove a model and wait until nobody listens for it."""
-        del self._routes[model.key]
-        self._replace(model.key, ())
+        self.remove(model)
 
         async def gone() -> bool:
             return not await self._listening(model)
 
         await until(gone, f"{model.key} is gone")
+
+    def remove(self, model: Model) -> None:
+        """Remove a model without waiting for anything."""
+        del self._routes[model.key]
+        self._replace(model.key, ())
 
     def publish_also(self, *resources: Any) -> None:
         """Publish resources that belong to no model."""

@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from controller.api.contract.credentials import CredentialSource, HeaderCredential, RemoteAuth
 from controller.api.contract.route import RouteKey
 from controller.api.kubernetes.endpoints import Replica
-from controller.api.timing import REAL, Timing
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted, route_of
-from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.data_plane.stream_grpc import GrpcServer
 from tests.support.data_plane.stream_http import StreamServer
 from tests.support.data_plane.visits import Visits
@@ -117,7 +117,7 @@ def address_of(model: Model) -> str:
 
 
 @contextlib.asynccontextmanager
-async def stage_on(network: Network, folder: Path, *flags: str, timing: Timing = REAL) -> AsyncIterator[Stage]:
+async def stage_on(network: Network, folder: Path, *flags: str, timing: Timing = AT_ONCE) -> AsyncIterator[Stage]:
     """Run everything, with one Envoy that has these flags."""
     visits = Visits()
     nobody = network.host(99)

@@ -124,7 +124,9 @@ class ResponsePlanner:
         """Tell whether all that `resource` requires is there, or was waited for long enough (X44).
 
         While something it requires is refused, a client that has an earlier version keeps that for good: sending the
-        new one would direct traffic that works now to nowhere. A client without one has nothing to lose.
+        new one would direct traffic that works now to nowhere. A client without one has nothing to lose, and neither
+        has one whose earlier version is that of another owner: on a port that passed to another model, the model
+        before must not go on.
         """
         if not self._terms.ordered or not resource.requires:
             return Gate.OPEN
@@ -133,7 +135,7 @@ class ResponsePlanner:
             return Gate.OPEN
         key = resource.key
         refused = [_is_refused(self._ledgers, one, self._visible) for one in missing]
-        if key.name in ledger.held and any(refused):
+        if any(refused) and _is_of_same_owner(ledger.find(key.name), resource):
             self._waiting_since.pop(key, None)
             return Gate.WITHHELD
         if all(refused):
@@ -212,6 +214,22 @@ def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, v
     clusters = ledgers.get(CLUSTER)
     follows_clusters = required.type_url == ENDPOINT and resource.key.type_url != CLUSTER
     return follows_clusters and clusters is not None and clusters.subscription.wildcard
+
+
+def _is_of_same_owner(held: Held | None, resource: Resource) -> bool:
+    """Whether what the client has under this name is an earlier version, and not what another owner had there.
+
+    Endpoints belong to one owner: two that require some, and none in common, have two owners.
+    """
+    if held is None:
+        return False
+    wanted = _endpoints_of(resource)
+    had = frozenset().union(*map(_endpoints_of, held.contents))
+    return not (wanted and had) or not wanted.isdisjoint(had)
+
+
+def _endpoints_of(resource: Resource) -> frozenset[ResourceKey]:
+    return frozenset(key for key in resource.requires if key.type_url == ENDPOINT)
 
 
 def _held(ledgers: Ledgers, key: ResourceKey) -> bool:

@@ -77,6 +77,7 @@ REAL = {
     "streams.keepalive_every": (30, "a connection that died without a word is noticed"),
     "streams.keepalive_answer": (10, "a ping is answered at once, also by a busy client"),
     "gateway.first_snapshot": (5, "the controller starts, too"),
+    "gateway.vacated": (5, "who gets the port next is decided, written and translated by then"),
     "gateway.departed": (5, "a request on its way to what departed has learnt by then that nobody accepts it"),
     "gateway.resized_every": (1, "a gateway that rolls costs each model one route a second"),
     "gateway.connect_near": (0.25, "replicas are near"),

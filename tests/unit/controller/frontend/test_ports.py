@@ -112,10 +112,84 @@ def test_without_any_port_left_a_model_says_so_and_hears_of_the_next_one():
     assert table.allocate(B, 80, None).port == 10000
 
 
+def wanting(**ports: int):
+    """Say who wants which port."""
+    return lambda model: ports.get(model.name)
+
+
+def test_models_get_each_others_ports():
+    table = ports(ServicePorts(), a=80, b=81)
+    wants = wanting(a=81, b=80)
+    settled = table.allocate(A, 81, 80, wants)
+    assert (settled.port, settled.refusal, settled.affected) == (81, None, {B})
+    assert table.allocate(B, 80, 81, wants).port == 80
+
+
+def test_the_circle_may_be_any_number_of_models():
+    table = ports(ServicePorts(), a=80, b=81, c=82)
+    wants = wanting(a=81, b=82, c=80)
+    assert table.allocate(A, 81, 80, wants).affected == {B, C}
+    assert [table.allocate(B, 82, 81, wants).port, table.allocate(C, 80, 82, wants).port] == [82, 80]
+
+
+def test_a_row_of_models_moves_up_at_once():
+    table = ports(ServicePorts(), a=80, b=81)
+    wants = wanting(a=81, b=82)
+    assert table.allocate(A, 81, 80, wants).port == 81
+    assert table.allocate(B, 82, 81, wants).port == 82
+    assert table.allocate(C, 82, None, wants).refusal.message == "port 82 is already that of ModelDeployment default/b"
+
+
+def test_a_model_moves_away_for_nobody_if_the_port_that_it_wants_is_of_one_who_stays():
+    table = ports(ServicePorts(), a=80, b=81, c=82)
+    wants = wanting(a=81, b=82, c=82)
+    assert table.allocate(A, 81, 80, wants).refusal
+    assert table.allocate(B, 82, 81, wants).refusal
+    assert [table.allocate(model, None, port).port for model, port in ((A, 80), (B, 81))] == [80, 81]
+
+
+def test_who_wants_into_a_circle_of_others_waits():
+    table = ports(ServicePorts(), b=81, c=82)
+    wants = wanting(a=81, b=82, c=81)
+    assert table.allocate(A, 81, None, wants).refusal
+    assert table.allocate(B, 82, 81, wants).port == 82
+    assert table.allocate(C, 81, 82, wants).port == 81
+
+
+def test_an_older_model_does_not_take_back_the_port_that_it_gave_away_while_its_status_is_not_written():
+    table = ports(ServicePorts(), a=80, b=81)
+    wants = wanting(a=81, b=80)
+    assert table.allocate(B, 80, 81, wants).affected == {A}
+    assert table.record(A, AGES[A], 80) == frozenset()
+    assert table.owns(B, 80)
+    assert table.record(B, AGES[B], 80) == frozenset()
+    assert table.allocate(A, 81, 80, wants).port == 81
+
+
+def test_who_does_not_want_the_port_any_more_that_it_was_given_keeps_that():
+    table = ports(ServicePorts(), a=80, b=81)
+    table.allocate(A, 81, 80, wanting(a=81, b=80))
+    settled = table.allocate(B, 81, 81, wanting(a=81, b=81))
+    assert (settled.port, settled.refusal.message) == (80, "port 81 is already that of ModelDeployment default/a")
+
+
+def test_a_controller_that_begins_after_half_of_an_exchange_ends_it():
+    for said in ({"a": 81, "b": 81}, {"a": 80, "b": 80}):
+        table = ports(ServicePorts(), **said)
+        wants = wanting(a=81, b=80)
+        due = [B, A]
+        for model in (*due, *due):
+            settled = table.allocate(model, wants(model), said[model.name], wants)
+            if settled.port:
+                said[model.name] = settled.port
+                table.record(model, AGES[model], settled.port)
+        assert said == {"a": 81, "b": 80}
+
+
 models, numbers = st.sampled_from((A, B, C)), st.sampled_from((None, 80, 81))
 
 
-@given(st.sampled_from((ServicePorts(), AllocatedPorts(80, 81))), st.lists(st.tuples(models, numbers), max_size=30))
+@given(st.sampled_from((ServicePorts(), AllocatedPorts(80, 82))), st.lists(st.tuples(models, numbers), max_size=30))
 def test_nobody_has_a_port_of_another_and_whoever_is_told_gets_on(rule, steps):
     table, wanted, said = ports(rule), {}, {}
     for model, port in steps:
@@ -125,7 +199,7 @@ def test_nobody_has_a_port_of_another_and_whoever_is_told_gets_on(rule, steps):
             if not due:
                 break
             one = due.pop()
-            settled = table.allocate(one, wanted.get(one), said.get(one))
+            settled = table.allocate(one, wanted.get(one), said.get(one), wanted.get)
             due += sorted(settled.affected)
             if settled.port is None:
                 said.pop(one, None)
@@ -135,7 +209,17 @@ def test_nobody_has_a_port_of_another_and_whoever_is_told_gets_on(rule, steps):
             due += sorted(table.record(one, AGES[one], said.get(one)))
         assert not due
         assert len(set(said.values())) == len(said)
-    free = {80, 81} - set(said.values())
+    free = {80, 81, 82} - set(said.values())
     for model, port in wanted.items():
         if port and model not in said:
             assert not (free if table.for_life else free & {port})
+
+
+@given(st.permutations((80, 81, 82)), st.permutations((80, 81, 82)), st.permutations((A, B, C)))
+def test_what_is_asked_for_without_a_conflict_is_reached(before, after, order):
+    said, wanted = dict(zip((A, B, C), before, strict=True)), dict(zip((A, B, C), after, strict=True))
+    table = ports(ServicePorts(), **{model.name: port for model, port in said.items()})
+    for model in order:
+        settled = table.allocate(model, wanted[model], said[model], wanted.get)
+        assert (settled.port, settled.refusal) == (wanted[model], None)
+        table.record(model, AGES[model], settled.port)

@@ -7,7 +7,7 @@ import pytest
 
 from controller.api.contract.route import RouteKey
 from controller.gateway.admin import DownstreamLoad, EnvoyAdmin, EnvoyAdminError
-from xds_server.resources.names import front_listener, local_listener, remote_listener
+from xds_server.resources.names import entrance_statistics, local_listener, remote_listener
 
 CHAT, OTHER = RouteKey.of_model("default", "chat"), RouteKey.of_model("models", "llama.v1")
 IDLE = DownstreamLoad(in_flight=0, unsent=0, requests=0)
@@ -32,8 +32,8 @@ def stats(listener: str, active: int, total: int, unsent: int = 0) -> str:
 
 async def test_the_load_is_that_of_the_listeners_for_clients():
     text = (
-        stats(front_listener(CHAT), 1, 10, 300)
-        + stats(front_listener(OTHER), 2, 20)
+        stats(entrance_statistics(CHAT), 1, 10, 300)
+        + stats(entrance_statistics(OTHER), 2, 20)
         + stats(remote_listener(CHAT), 100, 1000, 100)
         + stats(local_listener(CHAT), 100, 1000, 100)
         + stats("admin", 1, 7)
@@ -49,7 +49,7 @@ async def test_the_listeners_of_an_older_xds_server_count():
 
 
 async def test_an_envoy_that_serves_nobody_is_idle():
-    load = await envoy(stats=stats(front_listener(CHAT), 0, 10)).load()
+    load = await envoy(stats=stats(entrance_statistics(CHAT), 0, 10)).load()
     assert load.idle
     assert (await envoy(stats="").load()) == IDLE
     assert not DownstreamLoad(in_flight=0, unsent=1, requests=1).idle

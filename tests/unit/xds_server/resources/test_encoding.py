@@ -44,7 +44,7 @@ from tests.support.betterproto import messages_in
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.encoding import Template, encoded
 from xds_server.resources.remote_backend import backend_name
-from xds_server.resources.routing import Leg, LocalLimits, Routing
+from xds_server.resources.routing import Entrance, Leg, LocalLimits, Routing
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import ROUTE
 
@@ -219,5 +219,5 @@ def test_the_route_of_every_split_is_as_it_is_authored(headers):
     for away in range(101):
         route = a_route(remote, away=away)
         built = translator.resources(A, route, ready("10.0.0.1"))
-        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "model/default/a"))
-        assert found.body == encoded(Routing().front(A, [leg], route.shares, LocalLimits()))
+        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "port/80"))
+        assert found.body == encoded(Routing().front(Entrance(A, route.port), [leg], route.shares, LocalLimits()))

@@ -14,7 +14,7 @@ from xds_server.resources.translator import EnvoySettings, Sharing, Translator
 from xds_server.snapshot.snapshot import LISTENER, ResourceKey
 
 GATEWAY, SIDECAR = EnvoySettings("0.0.0.0"), EnvoySettings("127.0.0.2")
-FRONT = ResourceKey(LISTENER, "model/default/a")
+FRONT = ResourceKey(LISTENER, "port/80")
 ROUTES = {
     "local only": a_route(),
     "a share leaves": a_route(a_remote(headers={"x-a": "1"}), away=30),

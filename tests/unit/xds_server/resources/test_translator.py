@@ -46,8 +46,8 @@ def test_a_model_with_a_remote():
         ("CDS", backend),
         ("CDS", "model/default/a/local"),
         ("EDS", "model/default/a/local"),
-        ("LDS", "model/default/a"),
-        ("RDS", "model/default/a"),
+        ("LDS", "port/80"),
+        ("RDS", "port/80"),
     }
 
 
@@ -56,17 +56,15 @@ def test_a_model_without_a_remote_has_nothing_that_could_leave():
     assert named(found) == {
         ("CDS", "model/default/a/local"),
         ("EDS", "model/default/a/local"),
-        ("LDS", "model/default/a"),
-        ("RDS", "model/default/a"),
+        ("LDS", "port/80"),
+        ("RDS", "port/80"),
     }
     (assignment,) = (message_of(one) for key, one in found.items() if key.type_url == ENDPOINT)
     assert [side.priority for side in assignment.endpoints] == [0]
 
 
 def test_a_weight_change_touches_rds_only():
-    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {
-        ("RDS", "model/default/a")
-    }
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {("RDS", "port/80")}
 
 
 def test_replicas_that_come_and_go_touch_eds_only():
@@ -92,7 +90,7 @@ def test_a_remote_that_goes_takes_its_side_with_it_and_leaves_the_listener_alone
     before, after = resources(a_route(a_remote())), resources(a_route())
     changed = touched(before, after)
     assert changed > REMOTE_SIDE
-    assert ("LDS", "model/default/a") not in changed
+    assert ("LDS", "port/80") not in changed
     assert ("EDS", "model/default/a/local") not in changed
 
 
@@ -187,7 +185,7 @@ def test_what_is_required_comes_before_in_the_order_of_delivery():
 
 def test_a_route_requires_what_it_sends_requests_to():
     def required(away):
-        return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "model/default/a")].requires)
+        return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "port/80")].requires)
 
     assert required(0) == {
         ("CDS", "model/default/a/local"),

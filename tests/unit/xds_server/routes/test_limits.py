@@ -28,13 +28,13 @@ class Limits:
     def changes(self):
         return self.published.changes
 
-    def limit_of(self, model):
-        _, counted, rest = self.published.snapshot.by_type[ROUTE][model].body.partition(b"numPendingRequests() >= ")
+    def limit_of(self, port):
+        _, counted, rest = self.published.snapshot.by_type[ROUTE][port].body.partition(b"numPendingRequests() >= ")
         return int(rest.partition(b" then")[0]) if counted else None
 
-    async def until_limit(self, model, limit):
+    async def until_limit(self, port, limit):
         async with asyncio.timeout(PATIENCE):
-            while self.limit_of(model) != limit:
+            while self.limit_of(port) != limit:
                 await self.published.wait_for_next()
 
 
@@ -65,54 +65,51 @@ async def delivering(*objects, gateway_service=("system", "gateway"), envoys=2):
 @pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
 async def test_the_ready_envoys_share_the_limit(envoys, limit):
     async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published, _):
-        assert published.limit_of("model/default/a") == limit
+        assert published.limit_of("port/80") == limit
 
 
 async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
     async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published, _):
-        assert published.limit_of("model/default/a") == 6
+        assert published.limit_of("port/80") == 6
 
 
 async def test_a_gateway_that_grows_shares_the_checks_of_all_models_and_does_not_take_that_back():
-    objects = decided("a", limited()), decided("c", a_route(a_remote()))
+    objects = decided("a", limited()), decided("c", a_route(a_remote(), port=82))
     few, many = (tuple(f"10.1.0.{number}" for number in range(10, 10 + count)) for count in (3, 6))
     checks = {("CDS", "model/default/a/local"), ("CDS", "model/default/c/local")}
     async with delivering(*objects, THREE, gateway_of(*few), envoys=4) as (store, published, _):
         store.put(gateway_of(*many, version="2"))
         await settled()
-        assert published.changes[1:] == [{*checks, ("RDS", "model/default/a")}]
+        assert published.changes[1:] == [{*checks, ("RDS", "port/80")}]
         store.put(gateway_of(*few, version="3"))
-        await published.until_limit("model/default/a", 4)
+        await published.until_limit("port/80", 4)
         store.put(gateway_of(*many, version="4"))
-        await published.until_limit("model/default/a", 2)
-        assert published.changes[2:] == [{("RDS", "model/default/a")}] * 2
+        await published.until_limit("port/80", 2)
+        assert published.changes[2:] == [{("RDS", "port/80")}] * 2
 
 
 async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
-    objects = decided("a", limited()), decided("b", limited()), decided("c", a_route(a_remote()))
+    objects = decided("a", limited()), decided("b", limited(port=81)), decided("c", a_route(a_remote(), port=82))
     async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(gateway_of("10.1.0.1", "10.1.0.2", version="2"))
         await settled()
-        assert published.changes[1:] == [{("RDS", "model/default/a"), ("RDS", "model/default/b")}]
-        assert published.limit_of("model/default/b") == 6
+        assert published.changes[1:] == [{("RDS", "port/80"), ("RDS", "port/81")}]
+        assert published.limit_of("port/81") == 6
 
 
 async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_it_should():
     one, two, three = (tuple(f"10.1.0.{number}" for number in range(1, count)) for count in (2, 3, 4))
-    async with delivering(decided("a", limited()), decided("b", limited()), THREE, gateway_of(*one), envoys=4) as (
-        store,
-        published,
-        _,
-    ):
+    models = decided("a", limited()), decided("b", limited(port=81))
+    async with delivering(*models, THREE, gateway_of(*one), envoys=4) as (store, published, _):
         for version, envoys in enumerate((two, three, two, three, two, three), start=2):
             store.put(gateway_of(*envoys, version=str(version)))
             await settled()
-        assert [published.limit_of("model/default/a"), published.limit_of("model/default/b")] == [6, 6]
-        await published.until_limit("model/default/b", 4)
-        assert published.limit_of("model/default/a") == 4
-        assert published.changes[1:] == [{("RDS", "model/default/a"), ("RDS", "model/default/b")}] * 2
+        assert [published.limit_of("port/80"), published.limit_of("port/81")] == [6, 6]
+        await published.until_limit("port/81", 4)
+        assert published.limit_of("port/80") == 4
+        assert published.changes[1:] == [{("RDS", "port/80"), ("RDS", "port/81")}] * 2
         store.put(gateway_of(*one, version="9"))
-        await published.until_limit("model/default/b", 12)
+        await published.until_limit("port/81", 12)
 
 
 async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
@@ -122,15 +119,15 @@ async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
             await settled()
         store.put(a_slice().ready("10.0.0.1", "10.0.0.2").stored(version="2"))
         await settled()
-        assert published.limit_of("model/default/a") == 4
+        assert published.limit_of("port/80") == 4
 
 
 async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
     async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(a_slice().ready("10.0.0.1").stored(version="2"))
         await settled()
-        assert published.changes[1:] == [{("EDS", "model/default/a/local"), ("RDS", "model/default/a")}]
-        assert published.limit_of("model/default/a") == 4
+        assert published.changes[1:] == [{("EDS", "model/default/a/local"), ("RDS", "port/80")}]
+        assert published.limit_of("port/80") == 4
 
 
 async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():

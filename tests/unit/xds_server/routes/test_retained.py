@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 
 from controller.api.timing import GatewayTiming
-from tests.support.objects import a_model, a_secret
+from tests.support.objects import a_model, a_secret, a_slice
 from tests.support.publishing import publishing
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import settled
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
+from xds_server.snapshot.snapshot import ENDPOINT, ROUTE
 
 KEY = a_secret("s").holding(apiKey="hush").stored()
 
@@ -21,10 +22,25 @@ def decided(model, route, version="1"):
 
 
 @contextlib.asynccontextmanager
-async def delivering(*objects, seconds=60.0):
-    envoys = {Role.GATEWAY: EnvoySettings(timing=GatewayTiming(departed=seconds))}
+async def delivering(*objects, seconds=60.0, vacated=0.0):
+    envoys = {Role.GATEWAY: EnvoySettings(timing=GatewayTiming(vacated=vacated, departed=seconds))}
     async with publishing(objects, ServingOptions(envoys)) as this:
         yield this.store, this.published, this.publisher
+
+
+def on(port, remote=None):
+    return a_route(remote or a_remote(), away=50, port=port)
+
+
+def entrance(port):
+    return {("LDS", f"port/{port}"), ("RDS", f"port/{port}")}
+
+
+def owner(published, port):
+    """Whose replicas are asked on a port."""
+    resource = published.snapshot.by_type[ROUTE][f"port/{port}"]
+    (cluster,) = {one.name for one in resource.requires if one.type_url == ENDPOINT}
+    return cluster.removesuffix("/local").removeprefix("model/default/")
 
 
 DIRECT, GUARDED = a_route(a_remote(), away=50), a_route(a_remote(retries=1), away=50)
@@ -58,10 +74,10 @@ async def test_what_came_back_stays():
 
 
 async def test_of_a_removed_model_nobody_gets_in_and_everybody_gets_out():
-    async with delivering(decided(A, DIRECT), decided(B, DIRECT)) as (store, published, publisher):
+    async with delivering(decided(A, DIRECT), decided(B, on(81))) as (store, published, publisher):
         store.remove(decided(A, DIRECT).ref)
         await settled()
-        assert not published.names & {("LDS", "model/default/a"), ("RDS", "model/default/a")}
+        assert not published.names & entrance(80)
         assert published.names >= {
             ("CDS", "model/default/a/local"),
             ("EDS", "model/default/a/local"),
@@ -80,3 +96,65 @@ async def test_no_secret_is_kept_and_nothing_that_needs_one():
         await settled()
         assert not [name for type_, name in published.names if type_ == "SDS" or name.startswith("backend/")]
         assert OF_THE_GUARDED_WAY in published.names
+
+
+async def test_a_port_that_a_model_left_is_served_on_as_before_for_a_while():
+    async with delivering(decided(A, on(80)), vacated=60) as (store, published, publisher):
+        store.remove(decided(A, on(80)).ref)
+        await settled()
+        assert published.names >= entrance(80)
+        published.snapshot.check()
+        assert list(publisher.routes()) == []
+
+
+async def test_then_nobody_gets_in_any_more_and_whoever_is_inside_gets_out():
+    async with delivering(decided(A, on(80)), vacated=0) as (store, published, _):
+        store.remove(decided(A, on(80)).ref)
+        await settled()
+        assert not published.names & entrance(80)
+        assert ("CDS", "model/default/a/local") in published.names
+
+
+async def test_a_model_that_takes_over_a_port_changes_what_is_there_and_removes_nothing():
+    async with delivering(decided(A, on(80)), vacated=60) as (store, published, _):
+        store.remove(decided(A, on(80)).ref)
+        await settled()
+        store.put(decided(B, on(80)))
+        await settled()
+        assert owner(published, 80) == "b"
+        assert entrance(80) <= published.changes[-1]
+        published.snapshot.check()
+
+
+async def test_what_was_left_does_not_take_a_port_back_when_its_time_is_over():
+    async with delivering(decided(A, on(80)), vacated=0.01) as (store, published, _):
+        store.remove(decided(A, on(80)).ref)
+        store.put(decided(B, on(80)))
+        await settled()
+        await asyncio.sleep(0.05)
+        assert owner(published, 80) == "b"
+
+
+async def test_models_that_swap_their_ports_one_after_the_other_leave_none_without_a_model():
+    async with delivering(decided(A, on(80)), decided(B, on(81)), vacated=60) as (store, published, _):
+        store.put(decided(A, on(81), version="2"))
+        await settled()
+        assert [owner(published, port) for port in (80, 81)] == ["a", "a"]
+        # Anything else of the one that has not moved yet.
+        store.put(a_slice("b").ready("10.0.0.1").stored())
+        await settled()
+        assert owner(published, 81) == "a"
+        store.put(decided(B, on(80), version="2"))
+        await settled()
+        assert [owner(published, port) for port in (80, 81)] == ["b", "a"]
+        published.snapshot.check()
+
+
+async def test_a_vacated_port_keeps_the_secrets_that_it_was_served_with():
+    protected = on(80, a_remote(auth=with_key()))
+    async with delivering(decided(A, protected), KEY, vacated=60) as (store, published, _):
+        store.remove(decided(A, protected).ref)
+        await settled()
+        assert published.names >= entrance(80)
+        assert [name for type_, name in published.names if type_ == "SDS"]
+        published.snapshot.check()

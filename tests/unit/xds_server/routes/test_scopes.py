@@ -18,11 +18,12 @@ from xds_server.snapshot.snapshot import LISTENER, SHORT
 from xds_server.translate import translate
 
 ELSEWHERE = RouteKey.of_model("other", "c")
+PORTS = {A: 80, B: 81, ELSEWHERE: 82}
 OWN, OTHER = (Scope(Role.SIDECAR, namespace) for namespace in ("default", "other"))
 
 
 def options(departed=60.0):
-    timing = GatewayTiming(departed=departed)
+    timing = GatewayTiming(vacated=0, departed=departed)
     return ServingOptions(
         {
             Role.GATEWAY: EnvoySettings("10.1.0.1", timing=timing),
@@ -32,7 +33,7 @@ def options(departed=60.0):
 
 
 def decided(key, away=30, version="1"):
-    route = a_route(a_remote(), away=away)
+    route = a_route(a_remote(), away=away, port=PORTS[key])
     route = route.model_copy(update={"local": route.local.model_copy(update={"namespace": key.namespace})})
     raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
     model = a_model(key.name).in_namespace(key.namespace)
@@ -49,7 +50,7 @@ async def delivering(*objects, **how):
 
 
 def listeners(snapshot):
-    return {name for name in snapshot.by_type[LISTENER] if name.startswith("model/")}
+    return {name for name in snapshot.by_type[LISTENER] if name.startswith("port/")}
 
 
 def test_a_route_is_served_by_the_gateway_and_by_the_sidecars_of_its_namespace():
@@ -62,12 +63,12 @@ async def test_each_scope_has_its_own_routes_and_its_own_settings():
     async with delivering(*OBJECTS) as (_, published, publisher):
         found = {scope: listeners(snapshot) for scope, snapshot in published.snapshots.items()}
         assert found == {
-            GATEWAY: {"model/default/a", "model/default/b", "model/other/c"},
-            OWN: {"model/default/a", "model/default/b"},
-            OTHER: {"model/other/c"},
+            GATEWAY: {"port/80", "port/81", "port/82"},
+            OWN: {"port/80", "port/81"},
+            OTHER: {"port/82"},
         }
         addresses = [
-            decoded(published.snapshots[scope].by_type[LISTENER]["model/default/a"])["address"]["socket_address"]
+            decoded(published.snapshots[scope].by_type[LISTENER]["port/80"])["address"]["socket_address"]
             for scope in (GATEWAY, OWN)
         ]
         assert [one["address"] for one in addresses] == ["10.1.0.1", "127.0.0.1"]
@@ -82,7 +83,7 @@ async def test_a_change_is_published_where_its_route_is_served():
         published.publications.clear()
         store.put(decided(ELSEWHERE, away=40, version="2"))
         await settled()
-        changed = {("RDS", "model/other/c")}
+        changed = {("RDS", "port/82")}
         assert published.publications == [(GATEWAY, changed), (OTHER, changed)]
         keys = [
             key
@@ -99,7 +100,7 @@ async def test_what_departs_is_retained_in_every_scope():
         for scope in (GATEWAY, OWN):
             names = names_of(published.snapshots[scope])
             assert ("CDS", "model/default/a/local") in names
-            assert ("LDS", "model/default/a") not in names
+            assert ("LDS", "port/80") not in names
     async with delivering(*OBJECTS, departed=0) as (store, published, _):
         store.remove(decided(A).ref)
         await settled()
@@ -112,7 +113,7 @@ async def test_a_namespace_that_is_new_gets_a_snapshot_with_its_first_route():
         assert published.snapshots.keys() == {GATEWAY, OWN}
         store.put(decided(ELSEWHERE))
         await settled()
-        assert listeners(published.snapshots[OTHER]) == {"model/other/c"}
+        assert listeners(published.snapshots[OTHER]) == {"port/82"}
 
 
 @pytest.mark.parametrize("objects", [(), OBJECTS], ids=["nothing", "three routes"])

@@ -56,8 +56,26 @@ def test_what_one_owner_hands_to_another_does_not_change():
 def test_what_an_owner_brought():
     assembly = Assembly()
     assembly.replace([("a", (SHARED, OWN))])
-    assert set(assembly.versions("a")) == {(SHARED.key, SHARED.version), (OWN.key, OWN.version)}
-    assert assembly.versions("b") == ()
+    assert assembly.brought_by("a") == {SHARED.key: SHARED, OWN.key: OWN}
+    assert assembly.brought_by("b") == {}
+
+
+def test_what_passes_from_one_owner_to_another_is_that_of_who_was_the_last_to_begin():
+    assembly = Assembly()
+    assembly.replace([("a", (OWN,))])
+    assert assembly.replace([("b", (OWN_2,))]) == {OWN.key}
+    assert assembly.snapshot.find(OWN.key) == OWN_2
+    # It is not taken back by one who had it before, whatever else of it changes.
+    assert assembly.replace([("a", (OWN, SHARED))]) == {SHARED.key}
+    assert assembly.replace([("a", ())]) == {SHARED.key}
+    assert assembly.snapshot.find(OWN.key) == OWN_2
+
+
+def test_what_one_owner_began_and_gives_up_is_again_that_of_the_one_before():
+    assembly = Assembly()
+    assembly.replace([("a", (OWN,)), ("b", (OWN_2,))])
+    assert assembly.replace([("b", ())]) == {OWN.key}
+    assert assembly.snapshot.find(OWN.key) == OWN
 
 
 owners = st.sampled_from("abc")

@@ -136,6 +136,13 @@ def test_a_route_that_works_is_kept_while_the_cluster_of_the_next_one_is_refused
     assert names(client.settle(client.ask(ENDPOINT, "n")))[-1] == ("RDS", ["m"], [])
 
 
+def test_what_another_owner_had_under_the_name_is_not_kept_though_a_cluster_is_refused():
+    client = envoy()
+    (clusters,) = client.publish(cluster("n"), endpoints("n"), route("m", "n"))
+    assert client.nack(clusters, "no") == ()
+    assert names(client.after(5)) == [("RDS", ["m"], [])]
+
+
 def test_a_route_with_nothing_to_lose_is_sent_after_the_wait_though_a_cluster_is_refused():
     client = envoy()
     client.publish(cluster("n"), endpoints("n"), route("new", "m", "n"))
