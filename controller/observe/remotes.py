@@ -20,6 +20,7 @@ from controller.api.contract.credentials import (
 from controller.api.contract.route import REMOTE, Header, HttpCheck, Remote
 from controller.api.resources.backend import AuthConfig, OAuthConfig, RemoteBackend
 from controller.api.resources.references import SecretKeyReference
+from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of
 from controller.intent.intent import Intent, variables_of
 
 
@@ -38,7 +39,7 @@ def tls_of(backend: RemoteBackend, host: str) -> RemoteTls | None:
             raise RemoteNotUsableError("remoteBackend.tls: is set, but scheme is http; set scheme: https")
         return None
     return RemoteTls(
-        server_name=(tls.sni if tls else None) or host,
+        server_name=name_of((tls.sni if tls else None) or host),
         ca=_from_secret(tls.ca_ref, "ca.crt") if tls and tls.ca_ref else None,
         client_certificate=_client_certificate(tls.client_cert_ref) if tls and tls.client_cert_ref else None,
     )
@@ -108,9 +109,6 @@ def _from_secret(ref: SecretKeyReference, default_key: str) -> CredentialSource:
     return CredentialSource.of_secret(ref.name, ref.key or default_key)
 
 
-_DEFAULT_PORT = {"http": 80, "https": 443}
-
-
 def remotes_of(intent: Intent, default: RemoteBackend | None) -> tuple[Remote, ...]:
     """Build the remote backends of an object's route, in the order in which they are tried: its own or the default one.
 
@@ -146,7 +144,7 @@ def _remote(name: str, backend: RemoteBackend, intent: Intent, *, is_default: bo
         name=name,
         host=host,
         port=port,
-        authority=backend.host,
+        authority=authority_of(host, port, backend.scheme),
         path_prefix=_substituted(backend.path_prefix, variables_of(intent)),
         headers_to_add=tuple(
             Header(name=header, value=value) for header, value in sorted(backend.headers_to_add.items())
@@ -162,9 +160,10 @@ def _remote(name: str, backend: RemoteBackend, intent: Intent, *, is_default: bo
 
 
 def _host_and_port(backend: RemoteBackend) -> tuple[str, int]:
-    host, colon, port = backend.host.rpartition(":")
+    """Return what is resolved, as it was written but for its case (RFC 4343), and the port."""
+    host, colon, port = backend.host.lower().rpartition(":")
     if not colon or backend.host.endswith("]"):
-        return backend.host.strip("[]"), _DEFAULT_PORT[backend.scheme]
+        return backend.host.lower().strip("[]"), DEFAULT_PORT[backend.scheme]
     return host.strip("[]"), int(port)
 
 

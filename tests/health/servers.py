@@ -29,7 +29,8 @@ class Names:
         self.asked.append(address.host)
         if address.host not in self.addresses_of:
             raise outcome.not_resolved(address.host, "Name or service not known")
-        return [(socket.AF_INET, (one, address.port)) for one in self.addresses_of[address.host]]
+        families = {True: socket.AF_INET6, False: socket.AF_INET}
+        return [(families[":" in one], (one, address.port)) for one in self.addresses_of[address.host]]
 
 
 def connector_by(names: Names, timing: CheckTiming = REAL.checks, **refused: str) -> Connector:

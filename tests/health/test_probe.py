@@ -46,24 +46,56 @@ async def test_nobody_listens():
     )
 
 
-async def test_nobody_accepts():
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", unused_port()))
+@contextlib.contextmanager
+def accepting_nobody(port):
+    """A listener on loopback whose queue is full: who connects to it is not answered."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", port))
         full.listen(0)
-        port = full.getsockname()[1]
-        async with contextlib.AsyncExitStack() as stack:
-            for _ in range(3):
-                waiting = stack.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex(("127.0.0.1", port))
-            outcome = await found(backend(port), connector_by(LOOPBACK, CheckTiming(connect=0.1, longest=600)))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield
+
+
+async def test_nobody_accepts():
+    port = unused_port()
+    with accepting_nobody(port):
+        outcome = await found(backend(port), connector_by(LOOPBACK, CheckTiming(connect=0.1, longest=600)))
     assert outcome.message == f"models.test:{port} cannot be connected to: timed out"
 
 
-async def test_one_address_of_several_is_enough():
-    async with Talker().listening("127.0.0.3") as port:
-        outcome = await found(backend(port), connector_by(Names(models__test="127.0.0.2 127.0.0.3")))
+@pytest.mark.parametrize(
+    ("addresses", "answers"),
+    [("127.0.0.2 127.0.0.3", "127.0.0.3"), ("127.0.0.2 ::1", "::1"), ("::1 127.0.0.3", "127.0.0.3")],
+)
+async def test_one_address_of_several_is_enough(addresses, answers):
+    async with Talker().listening(answers) as port:
+        outcome = await found(backend(port), connector_by(Names(models__test=addresses)))
     assert outcome == CheckOutcome(True, "Answering", f"models.test:{port} accepts connections")
+
+
+async def test_an_address_that_says_nothing_is_not_waited_for():
+    async with Talker().listening("::1") as port:
+        with accepting_nobody(port):
+            by = connector_by(Names(models__test="127.0.0.1 ::1"), CheckTiming(connect=600, longest=600))
+            outcome = await found(backend(port), by)
+    assert outcome.healthy
+
+
+async def test_of_many_addresses_of_one_family_the_other_one_has_its_turn():
+    many = " ".join(f"127.0.0.{number}" for number in range(2, 30))
+    async with Talker().listening("::1") as port:
+        assert (await found(backend(port), connector_by(Names(models__test=f"{many} ::1")))).healthy
+
+
+async def test_a_name_is_told_without_the_dot_that_it_is_resolved_with():
+    port = unused_port()
+    names = Names(**{"models__test.": "127.0.0.1"})
+    outcome = await found(replace(backend(port), address=Address("models.test.", port)), connector_by(names))
+    assert outcome.message == f"models.test:{port} cannot be connected to: connection refused"
 
 
 async def test_where_the_gateway_may_not_be_sent_nobody_connects():

@@ -14,6 +14,7 @@ from controller.api.contract.credentials import OAuth
 from controller.api.contract.route import Remote, RouteKey
 from controller.api.kubernetes.endpoints import EndpointGuard
 from controller.api.resources.backend import RemoteBackend
+from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of
 from controller.api.timing import REAL, CheckTiming
 from xds_server.resources.remote_backend import backend_name, check_timeout
 from xds_server.resources.secret import Values
@@ -21,17 +22,20 @@ from xds_server.resources.secret import Values
 # Says why nothing may be sent to an address that a host leads to: both are its arguments. None if something may.
 Refusal = Callable[[str, str], str | None]
 
-_DEFAULT_PORT = {"http": 80, "https": 443}
-
 
 class Address(NamedTuple):
-    """Where to connect to: a name or an IP address, and a port."""
+    """Where to connect to: a name as it is resolved, or an IP address, and a port. Written with the usual name."""
 
     host: str
     port: int
 
+    @property
+    def name(self) -> str:
+        """What the host is called wherever it is not resolved."""
+        return name_of(self.host)
+
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def _trust(remote: Remote, values: Values) -> Trust | None:
 
 def _token_request(oauth: OAuth, client_secret: SecretStr) -> TokenRequest:
     url = urlsplit(oauth.token_url)
+    address = Address(url.hostname or "", url.port or DEFAULT_PORT[url.scheme])
     form = {
         "grant_type": "client_credentials",
         "client_id": oauth.client_id,
@@ -126,9 +131,9 @@ def _token_request(oauth: OAuth, client_secret: SecretStr) -> TokenRequest:
         **({"scope": " ".join(oauth.scopes)} if oauth.scopes else {}),
     }
     return TokenRequest(
-        address=Address(url.hostname or "", url.port or _DEFAULT_PORT[url.scheme]),
+        address=address,
         over_tls=url.scheme == "https",
-        authority=url.netloc,
+        authority=authority_of(*address, url.scheme),
         target=f"{url.path or '/'}{f'?{url.query}' if url.query else ''}",
         form=SecretStr(urlencode(form)),
     )

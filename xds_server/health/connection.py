@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from aiohappyeyeballs import start_connection
 
 from controller.api.timing import REAL, CheckTiming
 from xds_server.health import outcome
@@ -20,8 +23,10 @@ from xds_server.health.outcome import NothingNewError
 
 TIMED_OUT = "timed out"
 
-# A name may have many addresses; a few are tried.
-_ADDRESSES = 3
+# A name may have many addresses; a few are tried, of both families in turn. The next one begins when the one before has
+# not answered for a moment (RFC 8305, sections 4 and 5).
+_ADDRESSES = 6
+_ATTEMPT_DELAY = 0.25
 
 # Look-ups that hang, each a thread: as many as one bad name server may cost.
 _LOOK_UPS = 64
@@ -34,7 +39,10 @@ class Resolver(Protocol):
     """Where addresses come from."""
 
     async def addresses(self, address: Address) -> list[SocketAddress]:
-        """Look up a name, the address to try first in front. Raises CheckError, or NothingNewError when too busy."""
+        """Look up all addresses of a name, the one to try first in front.
+
+        Raises CheckError, or NothingNewError when too busy.
+        """
         ...
 
 
@@ -49,7 +57,7 @@ class SystemResolver:
         self._under_way: dict[Address, asyncio.Future[_LookedUp]] = {}
 
     async def addresses(self, address: Address) -> list[SocketAddress]:
-        """Look up a name; IPv6 only where there is no IPv4, as in Envoy's clusters."""
+        """Look up a name. The system has sorted its addresses (RFC 6724)."""
         if _is_ip(address.host):
             return _look_up(address)
         result = self._under_way.get(address)
@@ -79,8 +87,7 @@ def _is_ip(host: str) -> bool:
 
 def _look_up(address: Address) -> list[SocketAddress]:
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    found: list[SocketAddress] = [(info[0], info[4]) for info in infos]
-    return [one for one in found if one[0] == socket.AF_INET] or found
+    return [(info[0], info[4]) for info in infos]
 
 
 def _look_up_for(address: Address, future: asyncio.Future[_LookedUp]) -> None:
@@ -140,17 +147,22 @@ class Connector:
             raise outcome.not_resolved(address.host, TIMED_OUT) from None
         for _, one in found:
             if reason := self._refusal(address.host, one[0]):
-                raise outcome.host_refused(address.host, reason)
-        loop, failures = asyncio.get_running_loop(), []
-        for family, one in found[:_ADDRESSES]:
-            try:
-                return await _open_socket_to(family, one, min(deadline, loop.time() + self.timing.connect))
-            except TimeoutError:
-                failures.append(TIMED_OUT)
-            except OSError as error:
-                # The system's own words: those of the exception name the address.
-                failures.append(os.strerror(error.errno).lower() if error.errno else "no connection")
-        raise outcome.not_connected(address, failures[0] if failures else "it has no address")
+                raise outcome.host_refused(address.name, reason)
+        if not found:
+            raise outcome.not_connected(address, "it has no address")
+        tried = _in_turn(found)[:_ADDRESSES]
+        try:
+            async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + self.timing.connect)):
+                return await start_connection(
+                    [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", one) for family, one in tried],
+                    happy_eyeballs_delay=_ATTEMPT_DELAY,
+                )
+        except TimeoutError:
+            raise outcome.not_connected(address, TIMED_OUT) from None
+        except OSError as error:
+            # The system's own words, if they are the same for all: those of the exception name the address.
+            same = os.strerror(error.errno).lower() if error.errno else None
+            raise outcome.not_connected(address, same or f"none of {len(tried)} addresses answers") from None
 
     async def _start_tls(self, plain: socket.socket, address: Address, trust: Trust, deadline: float) -> Connection:
         """Verify the server. What is shown and what is accepted is as in `resources.remote_backend`."""
@@ -185,17 +197,11 @@ class Connector:
         return context
 
 
-async def _open_socket_to(family: socket.AddressFamily, address: Any, deadline: float) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    plain = socket.socket(family, socket.SOCK_STREAM)
-    plain.setblocking(False)
-    try:
-        async with asyncio.timeout_at(deadline):
-            await loop.sock_connect(plain, address)
-    except BaseException:
-        plain.close()
-        raise
-    return plain
+def _in_turn(found: Sequence[SocketAddress]) -> list[SocketAddress]:
+    """Take the addresses of the family that comes first and of the other one in turn, each in their order."""
+    first = [one for one in found if one[0] == found[0][0]]
+    other = [one for one in found if one[0] != found[0][0]]
+    return [one for pair in itertools.zip_longest(first, other) for one in pair if one]
 
 
 async def _over(plain: socket.socket, **tls: Any) -> Connection:

@@ -140,14 +140,14 @@ class TokenEndpoint:
 
     async def _token_lifetime(self, connector: Connector, deadline: float) -> float:
         token = self.request
-        trust = Trust(server_name=token.address.host) if token.over_tls else None
+        trust = Trust(server_name=token.address.name) if token.over_tls else None
         request = HttpRequest(token.authority, token.target, token.form.get_secret_value())
         try:
             async with connector.connect(token.address, trust, deadline) as connection:
                 answer = await send(request, connection, deadline)
         except CheckError as error:
             raise outcome.no_token(error.message) from None
-        return _lifetime_in(answer, token.address.host)
+        return _lifetime_in(answer, token.address.name)
 
 
 def _lifetime_in(answer: HttpAnswer, host: str) -> float:

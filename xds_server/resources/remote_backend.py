@@ -6,11 +6,10 @@ Routes share a backend: all of a remote but what each route adds to a request of
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
@@ -50,6 +49,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 
 from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteAuth
 from controller.api.contract.route import HttpCheck, Remote, RouteKey
+from controller.api.schema.hosts import DEFAULT_PORT, address_of, authority_of, name_of
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.checks import health_check
@@ -66,7 +66,8 @@ from xds_server.resources.loops import LOOP_METRICS
 from xds_server.resources.secret import SecretNames, secret_names
 from xds_server.snapshot.snapshot import Resource
 
-_DEFAULT_PORT = {"http": 80, "https": 443}
+# RFC 6724, rule 1: of a name with addresses of both families, which of them can be reached is not known here.
+_BOTH_FAMILIES = ClusterDnsLookupFamily.ALL
 
 # What of a remote is the route's own: without it, routes that share a backend share the resource.
 _OF_THE_ROUTE = {"path_prefix": "", "headers_to_add": (), "answer_timeout": None, "retries": None}
@@ -129,6 +130,9 @@ class RemoteBackends:
     def _backend(self, name: str, remote: Remote, secrets: SecretNames) -> Resource:
         """Build the cluster of a remote backend: found by DNS, one connection pool for all routes that use it.
 
+        Each address of its name, of either family, is a host of its own, and is checked: one that cannot be reached
+        gets nothing. Envoy's happy eyeballs are for a cluster of one host, which has no place for what follows.
+
         With TLS a host is healthy only if its certificate is as it should be, so a check that merely connects tells
         that.
 
@@ -153,7 +157,7 @@ class RemoteBackends:
         cluster = Cluster(
             name=name,
             type=ClusterDiscoveryType.STRICT_DNS,
-            dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+            dns_lookup_family=_BOTH_FAMILIES,
             load_assignment=ClusterLoadAssignment(
                 cluster_name=name,
                 endpoints=[
@@ -189,13 +193,14 @@ class RemoteBackends:
         endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(host, port)))
         cluster = Cluster(
             name=name,
-            type=ClusterDiscoveryType.STRICT_DNS,
-            dns_lookup_family=ClusterDnsLookupFamily.V4_PREFERRED,
+            # One host with all its addresses, which are tried as RFC 8305 says (Envoy, "Happy Eyeballs").
+            type=ClusterDiscoveryType.LOGICAL_DNS,
+            dns_lookup_family=_BOTH_FAMILIES,
             load_assignment=ClusterLoadAssignment(
                 cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
             ),
             connect_timeout=timedelta(seconds=self._timing.connect_far),
-            transport_socket=_tls(host, self._system_authorities) if scheme == "https" else None,
+            transport_socket=_tls(name_of(host), self._system_authorities) if scheme == "https" else None,
         )
         return resource(name, cluster, common=CLUSTER_DEFAULTS)
 
@@ -227,7 +232,7 @@ def _tls(
     )
     context = UpstreamTlsContext(
         # RFC 6066, section 3: an address is not sent.
-        sni="" if _address(server_name) else server_name,
+        sni="" if address_of(server_name) else server_name,
         common_tls_context=CommonTlsContext(
             tls_params=_TLS_VERSIONS,
             combined_validation_context=own_authorities or None,
@@ -239,19 +244,10 @@ def _tls(
 
 
 def _subject(server_name: str) -> SubjectAltNameMatcher:
-    address = _address(server_name)
+    # Envoy compares texts.
+    address = address_of(server_name)
     kind = SubjectAltNameMatcherSanType.IP_ADDRESS if address else SubjectAltNameMatcherSanType.DNS
     return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=address or server_name))
-
-
-def _address(name: str) -> str | None:
-    """Write an address in the usual form, None for a name: Envoy compares texts, and a certificate has that one."""
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return f"::ffff:{mapped}" if mapped else str(address)
 
 
 def _over_sds(name: str) -> SdsSecretConfig:
@@ -279,7 +275,7 @@ def _credential_injector(auth: RemoteAuth, secret: str, timing: GatewayTiming) -
 def _token(oauth: OAuth, secret: str, timing: GatewayTiming) -> OAuth2:
     answer = timedelta(seconds=timing.token_answer)
     return OAuth2(
-        token_endpoint=HttpUri(uri=oauth.token_url, cluster=_token_cluster(oauth), timeout=answer),
+        token_endpoint=HttpUri(uri=_token_uri(oauth), cluster=_token_cluster(oauth), timeout=answer),
         scopes=list(oauth.scopes),
         client_credentials=OAuth2ClientCredentials(client_id=oauth.client_id, client_secret=_over_sds(secret)),
         token_fetch_retry_interval=timedelta(seconds=timing.token_retry),
@@ -298,7 +294,13 @@ def _token_cluster(oauth: OAuth) -> str:
 def _place(oauth: OAuth) -> tuple[str, str, int]:
     """Return scheme, host and port of the token endpoint."""
     url = urlsplit(oauth.token_url)
-    return url.scheme, url.hostname or "", url.port or _DEFAULT_PORT[url.scheme]
+    return url.scheme, url.hostname or "", url.port or DEFAULT_PORT[url.scheme]
+
+
+def _token_uri(oauth: OAuth) -> str:
+    """Write the URL of the token endpoint so that Envoy sends the Host that it should."""
+    scheme, host, port = _place(oauth)
+    return urlunsplit(urlsplit(oauth.token_url)._replace(netloc=authority_of(host, port, scheme)))
 
 
 def _digest(distinct: str) -> str:

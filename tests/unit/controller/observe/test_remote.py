@@ -30,6 +30,29 @@ def test_where_to_connect_and_what_to_send_as_the_host(host, address):
 
 
 @pytest.mark.parametrize(
+    ("host", "scheme", "resolved", "authority", "server_name"),
+    [
+        ("Models.Example.COM", "https", "models.example.com", "models.example.com", "models.example.com"),
+        ("models.example.", "https", "models.example.", "models.example", "models.example"),
+        ("models.example.:443", "https", "models.example.", "models.example", "models.example"),
+        ("models.example.:80", "https", "models.example.", "models.example:80", "models.example"),
+        ("models.example:80", "http", "models.example", "models.example", None),
+        ("[2001:DB8:0::1]:443", "https", "2001:db8:0::1", "[2001:db8::1]", "2001:db8::1"),
+        ("xn--bcher-kva.example", "https", "xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_a_name_is_resolved_as_it_was_written_and_told_as_it_should_be(host, scheme, resolved, authority, server_name):
+    remote = remotes_of(a_model().with_remote(host, scheme=scheme).intent(), None)[0]
+    assert (remote.host, remote.authority) == (resolved, authority)
+    assert (remote.tls.server_name if remote.tls else None) == server_name
+
+
+def test_a_name_to_ask_for_has_no_case():
+    remote = remotes_of(a_model().with_remote("h", scheme="https", tls={"sni": "Models.Example"}).intent(), None)[0]
+    assert remote.tls.server_name == "models.example"
+
+
+@pytest.mark.parametrize(
     ("prefix", "filled_in"),
     [
         ("", ""),

@@ -72,6 +72,14 @@ def test_a_token_is_asked_for_as_rfc_6749_says():
     )
 
 
+def test_the_name_of_a_token_endpoint_is_resolved_as_it_was_written_and_told_as_it_should_be():
+    oauth = with_token(url="https://Auth.Example.:443/token?tenant=A")
+    token = backend_for(A, a_remote(auth=oauth), {oauth.oauth.client_secret: SecretStr(HUSH)}).token
+    assert token.address == Address("auth.example.", 443)
+    assert (token.authority, token.target, token.address.name) == ("auth.example", "/token?tenant=A", "auth.example")
+    assert str(token.address) == "auth.example:443"
+
+
 def test_a_key_is_not_needed_for_a_check():
     backend = backend_for(A, a_remote(auth=with_key()), {source("s", "apiKey"): SecretStr(HUSH)})
     assert (backend.token, HUSH in repr(backend)) == (None, False)

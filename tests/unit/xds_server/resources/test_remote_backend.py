@@ -115,6 +115,18 @@ def test_a_token_is_fetched_through_a_cluster_of_its_own():
     assert credential.client_credentials.client_secret.name == "credential/secret/default/s/clientSecret"
 
 
+def test_the_name_of_a_token_endpoint_is_resolved_as_it_was_written_and_told_as_it_should_be():
+    remote = a_remote(auth=with_token(url="https://Auth.Example.:443/token?tenant=A"))
+    (tokens,) = (message_of(one) for key, one in resources(remote).items() if key.name.startswith("auth/"))
+    (endpoint,) = tokens.load_assignment.endpoints[0].lb_endpoints
+    context = UpstreamTlsContext()
+    assert tokens.transport_socket.typed_config.Unpack(context)
+    (name,) = context.common_tls_context.validation_context.match_typed_subject_alt_names
+    assert endpoint.endpoint.address.socket_address.address == "auth.example."
+    assert (context.sni, name.matcher.exact) == ("auth.example", "auth.example")
+    assert credential_of(remote, OAuth2).token_endpoint.uri == "https://auth.example/token?tenant=A"
+
+
 # Envoy takes clusters in the order in which they come (trap 12).
 def test_the_cluster_of_a_token_endpoint_comes_before_the_backend():
     names = [key.name for key in resources(a_remote(auth=with_token())) if key.type_url == CLUSTER]
