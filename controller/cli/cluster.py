@@ -14,12 +14,15 @@ from controller.cli.options import (
     CONTEXT,
     HOST_PORT,
     INSTALLATION,
+    IP_ADDRESS,
     KUBECONFIG,
+    LOG_FORMAT,
     LOG_LEVEL,
     NAMESPACED,
     NAMESPACES,
     NODE_TOKEN_FILE,
     REMOTE_CHECKS,
+    ConfigurationType,
     timed,
 )
 
@@ -29,8 +32,20 @@ from controller.cli.options import (
 @KUBECONFIG
 @CONTEXT
 @NAMESPACES
-@click.option("--metrics-addr", envvar="BEAMLIT_METRICS_ADDR", metavar="[HOST]:PORT", help='Metrics; "0" for none.')
-@click.option("--probe-addr", envvar="BEAMLIT_PROBE_ADDR", metavar="[HOST]:PORT", help='/livez, /readyz; "0": none.')
+@click.option(
+    "--metrics-addr",
+    type=ConfigurationType("metricsAddr"),
+    envvar="BEAMLIT_METRICS_ADDR",
+    metavar="[HOST]:PORT",
+    help='Metrics; "0" for none. Default: ":8080".',
+)
+@click.option(
+    "--probe-addr",
+    type=ConfigurationType("probeAddr"),
+    envvar="BEAMLIT_PROBE_ADDR",
+    metavar="[HOST]:PORT",
+    help='/livez and /readyz; "0" for none. Default: ":8081".',
+)
 @click.option(
     "--leader-election/--no-leader-election",
     "enable_leader_election",
@@ -54,6 +69,7 @@ from controller.cli.options import (
 )
 @click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by its admin address.")
 @LOG_LEVEL
+@LOG_FORMAT
 @timed
 def controller(config: Path | None, log_level: str, **options: object) -> None:
     """Decide for every ModelDeployment of a cluster, and write it into its status.
@@ -99,9 +115,9 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 )
 @click.option(
     "--gateway-address",
+    type=IP_ADDRESS,
     default="0.0.0.0",
     show_default=True,
-    metavar="HOST",
     help="Where the Envoys shall listen for clients.",
 )
 @click.option(
@@ -122,6 +138,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 @NODE_TOKEN_FILE
 @REMOTE_CHECKS
 @LOG_LEVEL
+@LOG_FORMAT
 @timed
 def xds_server(namespaces: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from controller.cli.options import HOST_PORT, LOG_LEVEL, NODE_ID, NODE_TOKEN_FILE, STATE_DIRECTORY, drain_seconds, timed
+from controller.cli.options import (
+    HOST_PORT,
+    LOG_FORMAT,
+    LOG_LEVEL,
+    NODE_ID,
+    NODE_TOKEN_FILE,
+    SECONDS,
+    STATE_DIRECTORY,
+    drain_seconds,
+    timed,
+)
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from controller.programs.state import NodeTokenError, StateDirectory, StateError, node_token
 
@@ -33,7 +43,7 @@ from controller.programs.state import NodeTokenError, StateDirectory, StateError
 @click.option(
     "--drain-delay-seconds",
     "drain_delay",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=5,
     show_default=True,
     help="How long new connections are still served when it is stopped: until whoever sends them has noticed.",
@@ -42,6 +52,7 @@ from controller.programs.state import NodeTokenError, StateDirectory, StateError
 @NODE_TOKEN_FILE
 @STATE_DIRECTORY
 @LOG_LEVEL
+@LOG_FORMAT
 @timed
 def envoy(**options: object) -> None:
     """Run an Envoy that joins an xDS server, and drain it before it ends.

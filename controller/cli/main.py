@@ -12,6 +12,7 @@ from controller.cli.gateway import bootstrap, envoy
 from controller.cli.options import (
     ACCESS_LOG,
     HOST_PORT,
+    LOG_FORMAT,
     LOG_LEVEL,
     REMOTE_CHECKS,
     STATE_DIRECTORY,
@@ -61,6 +62,7 @@ def main() -> None:
 @STATE_DIRECTORY
 @REMOTE_CHECKS
 @LOG_LEVEL
+@LOG_FORMAT
 @timed
 def run(**options: object) -> None:
     """Serve the models described by the YAML files in DIR.

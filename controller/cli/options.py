@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,11 @@ class HostPortType(click.ParamType[HostPort]):
             self.fail(str(error), param, ctx)
 
 
+# RFC 1123, as Kubernetes has it: a namespace is one label, other names may be several with dots between them.
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_NAMESPACED = re.compile(rf"({_LABEL})/({_LABEL}(?:\.{_LABEL})*)")
+
+
 class NamespacedType(click.ParamType[tuple[str, str]]):
     """`namespace/name`."""
 
@@ -39,9 +47,9 @@ class NamespacedType(click.ParamType[tuple[str, str]]):
         """Split, or say what is wrong."""
         if isinstance(value, tuple):
             return value
-        namespace, slash, name = str(value).partition("/")
-        if not (namespace and slash and name) or "/" in name:
+        if not _NAMESPACED.fullmatch(str(value)):
             self.fail(f"{value!r} is not NAMESPACE/NAME, such as default/beamlit-xds", param, ctx)
+        namespace, _, name = str(value).partition("/")
         return namespace, name
 
 
@@ -58,9 +66,62 @@ class InstallationType(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class IpAddressType(click.ParamType[str]):
+    """An address that can be listened on: Envoy looks up no names for that."""
+
+    name = "ADDRESS"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take an IPv4 or IPv6 address, or say what is wrong."""
+        try:
+            return str(ipaddress.ip_address(str(value)))
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address, such as 0.0.0.0 or ::", param, ctx)
+
+
+class SecondsType(click.FloatRange):
+    """Seconds from zero on; what is no number, or has no end, is refused."""
+
+    name = "SECONDS"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse, or say what is wrong."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+class ConfigurationType(click.ParamType[Any]):
+    """What may stand in place of one key of the configuration, as the schema of that key has it."""
+
+    name = "TEXT"
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """Check, or say what is wrong."""
+        # Imported when it is used: `--help` answers at once.
+        from controller.api.resources.configuration import Configuration  # noqa: PLC0415
+        from controller.api.schema.errors import InvalidObjectError  # noqa: PLC0415
+        from controller.api.schema.values import parse  # noqa: PLC0415
+
+        try:
+            parse(Configuration, {self._key: value})
+        except InvalidObjectError as error:
+            self.fail("; ".join(one.message for one in error.errors), param, ctx)
+        return value
+
+
 HOST_PORT = HostPortType()
 INSTALLATION = InstallationType()
 NAMESPACED = NamespacedType()
+IP_ADDRESS = IpAddressType()
+SECONDS = SecondsType()
 
 CONFIG = click.option(
     "--config",
@@ -76,11 +137,23 @@ CONTEXT = click.option("--context", help="The context of the kubeconfig, if not 
 NAMESPACES = click.option(
     "--namespaces",
     envvar="BEAMLIT_NAMESPACES",
+    type=ConfigurationType("namespaces"),
     metavar="NAME,...",
     help="The namespaces to watch, separated by commas. Default: all.",
 )
 LOG_LEVEL = click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least important lines that are logged, on standard error.",
+)
+LOG_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or objects of JSON with date and time.",
 )
 REMOTE_CHECKS = click.option(
     "--remote-checks/--no-remote-checks",
@@ -129,7 +202,7 @@ def drain_seconds(default: float) -> Callable[[Any], Any]:
     """Make the option for how long requests in flight may take when an Envoy is stopped."""
     return click.option(
         "--drain-seconds",
-        type=click.FloatRange(min=0),
+        type=SECONDS,
         default=default,
         show_default=True,
         help="How long requests in flight may take when it is stopped; a second signal ends it at once.",

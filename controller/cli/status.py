@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import yaml
@@ -16,8 +17,29 @@ from controller.cli.options import timed
 NOT_FOUND = 1
 NO_ANSWER = 3
 
+IN_A_CLUSTER = """\
+beamlit: `beamlit status` shows the models of a `beamlit run`. Those of a cluster are shown by
+beamlit:   kubectl get modeldeployments --all-namespaces"""
+
 _NONE = "<none>"
 _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE")
+
+
+class ServerType(click.ParamType[str]):
+    """`http://127.0.0.1:19000`."""
+
+    name = "URL"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take a URL of HTTP, or say what is wrong."""
+        try:
+            parts = urlsplit(str(value))
+            is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one:
+            self.fail(f"{value!r} is not the URL of a server, such as http://127.0.0.1:19000", param, ctx)
+        return str(value)
 
 
 @click.command()
@@ -27,11 +49,17 @@ _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", 
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form."
 )
 @click.option(
-    "--server", default="http://127.0.0.1:19000", show_default=True, help="The admin address of `beamlit run`."
+    "--server",
+    type=ServerType(),
+    default="http://127.0.0.1:19000",
+    show_default=True,
+    help="The admin address of `beamlit run`.",
 )
 @timed
 def status(name: str | None, namespace: str, output: str, server: str, timing: Timing) -> None:
-    """Show every model, or the one called NAME: where its requests go, and why.
+    """Show every model of a `beamlit run`, or the one called NAME: where its requests go, and why.
+
+    In a cluster, kubectl shows the same: kubectl get modeldeployments --all-namespaces.
 
     \b
     Examples:
@@ -55,7 +83,7 @@ def show(server: str, wanted: tuple[str, str] | None, output: str, longest: floa
     try:
         found = fetch_status(server, longest)
     except NoStatusError as error:
-        click.echo(f"beamlit: {error}", err=True)
+        click.echo(f"beamlit: {error}\n{IN_A_CLUSTER}", err=True)
         return NO_ANSWER
     for problem in found.problems:
         click.echo(f"beamlit: {problem}", err=True)

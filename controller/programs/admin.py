@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import platform
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Info
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -18,9 +20,16 @@ from controller.gateway.bootstrap import HostPort
 from controller.programs.lifetime import CannotStartError
 
 
-def process_registry() -> CollectorRegistry:
-    """Make a registry of metrics; it has those of this process."""
+def process_registry(program: str) -> CollectorRegistry:
+    """Make a registry of metrics; it has those of this process, and says which version of which program it is."""
     registry = CollectorRegistry()
+    Info("beamlit_build", "The program and its version; always 1.", registry=registry).info(
+        {
+            "program": program,
+            "version": importlib.metadata.version("beamlit-controller"),
+            "python": platform.python_version(),
+        }
+    )
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry

@@ -14,22 +14,16 @@ from controller.store.manifest.manifest import parse_manifests
 
 
 class ConfigurationFileError(Exception):
-    """The configuration cannot be used; the message names file, line and field, or the flag, of each mistake."""
+    """The configuration cannot be used; the message names file, line and field of each mistake."""
 
 
 def load_configuration(path: Path | None, overrides: Mapping[str, object]) -> Configuration:
     """Read the file, if there is one; `overrides` (by the names of `Configuration`) go before what it says.
 
-    Raises ConfigurationFileError.
+    Raises ConfigurationFileError; overrides were checked where they were typed.
     """
     configuration = read_configuration(path) if path else Configuration()
-    try:
-        given = parse(Configuration, {to_camel(name): value for name, value in overrides.items()})
-    except InvalidObjectError as error:
-        flags = {to_camel(name): f"--{name.removeprefix('enable_').replace('_', '-')}" for name in overrides}
-        raise ConfigurationFileError(
-            "\n".join(f"{flags[str(one.path[0])]}: {one.message}" for one in error.errors)
-        ) from error
+    given = parse(Configuration, {to_camel(name): value for name, value in overrides.items()})
     return configuration.model_copy(update={name: getattr(given, name) for name in overrides})
 
 

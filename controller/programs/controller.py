@@ -29,7 +29,7 @@ from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
-from controller.programs.metrics import DecisionMetrics, StoreMetrics
+from controller.programs.metrics import ControllerMetrics, StoreMetrics
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.runtime.election import Clocks, LeaderElection, LeaderElector, NoElection
@@ -61,12 +61,13 @@ class ControllerOptions:
     xds_service: tuple[str, str] | None
     xds_replicas: tuple[HostPort, ...]
     log_level: str
+    log_format: str
     timing: Timing
 
 
 def serve(options: ControllerOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.log_format)
     try:
         asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError) as error:
@@ -79,7 +80,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
     configuration, timing = load_configuration(options.config, options.overrides), options.timing
     for words in (*configuration.keys_without_effect(), *configuration.exposed_credentials()):
         logger.warning("configuration", extra={"because": words})
-    registry, identity = process_registry(), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    registry, identity = process_registry("controller"), f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
@@ -97,12 +98,14 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         events = EventRecorder(objects, identity, _now, timing.events)
         _register_metrics(registry, election, events)
         fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
+        metrics = ControllerMetrics(registry)
         deciding = _Deciding(
             store,
+            metrics,
             Dependencies(
                 proxies=fleet,
                 clock=_now,
-                on_decision=DecisionMetrics(registry).observe,
+                telemetry=metrics,
                 default_remote=configuration.default_remote_backend,
                 events=events,
                 guard=admit_pods,
@@ -142,8 +145,9 @@ def _nowhere(options: ControllerOptions) -> str:
 class _Deciding:
     """The controller while this replica leads, none otherwise."""
 
-    def __init__(self, store: ObjectStore, dependencies: Dependencies) -> None:
+    def __init__(self, store: ObjectStore, metrics: ControllerMetrics, dependencies: Dependencies) -> None:
         self._store = store
+        self._metrics = metrics
         self._dependencies = dependencies
         self._controller: Controller | None = None
 
@@ -154,6 +158,7 @@ class _Deciding:
             await self._controller.run()
         finally:
             self._controller = None
+            self._metrics.stand_by()
 
     def look_again(self, models: frozenset[ObjectRef] | None) -> None:
         """Something that is not in the store changed for these models; None: for all of them."""

@@ -39,12 +39,13 @@ class GatewayOptions:
     node_token_file: Path | None
     state: StateDirectory
     log_level: str
+    log_format: str
     timing: Timing
 
 
 def serve(options: GatewayOptions) -> int:
     """Run until a signal or the end of the Envoy, and return the exit code. Exits with 1 when it cannot start."""
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.log_format)
     try:
         return asyncio.run(_run(options))
     except (CannotStartError, NoEnvoyError, NodeTokenError, StateError) as error:
@@ -56,7 +57,7 @@ async def _run(options: GatewayOptions) -> int:
     stop, timing = handle_signals(draining.at_once), options.timing.envoy
     readiness = _Readiness()
     async with contextlib.AsyncExitStack() as stack:
-        health = Admin(lambda: readiness.reason, process_registry(), shutdown=options.timing.shutdown)
+        health = Admin(lambda: readiness.reason, process_registry("envoy"), shutdown=options.timing.shutdown)
         port = await stack.enter_async_context(health.served("--admin-address", options.admin_address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-envoy-")))
         process = await stack.enter_async_context(_envoy(options, folder))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import math
 import signal
 import sys
 from collections.abc import Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from typing import Any
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -42,10 +45,42 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
-def log_to_stderr(level: str) -> None:
-    """Send every log record of at least this level to standard error."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON: `time` (RFC 3339, UTC), `level`, `logger`, `message`, its fields, and
+    `traceback`, if it has one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record; a field with a name of these has an underscore more."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        taken = {*line, "traceback"}
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                bare = name.rstrip("_")
+                line[f"{bare}_" if bare in taken else bare] = _plain(value)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        # JSON itself writes this one character as it is.
+        return json.dumps(line).replace("\x7f", "\\u007f")
+
+
+def _plain(value: object) -> object:
+    """Leave what JSON has a form for, and write all else as text: nothing that is logged may fail to be."""
+    is_plain = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else str(value)
+
+
+def log_to_stderr(level: str, form: str = "text") -> None:
+    """Send every log record of at least this level to standard error, as `text` or as `json`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FieldFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else FieldFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Their records of level INFO are about single requests.
     for name in ("aiohttp.access", "httpx", "watchfiles"):

@@ -2,52 +2,113 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.decision import Decision
+from controller.plan.plan import Plan
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from controller.store.objects import ObjectRef
 
 
-class DecisionMetrics:
-    """The split of every model, and how often it changed for which reason."""
+class ControllerMetrics:
+    """The models as the controller has them, how often their splits changed and why, and how its own work goes.
+
+    A `Telemetry`. What it says of models is said by whoever decides: `stand_by` takes it back.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        of_model = ("namespace", "name")
         self._split = Gauge(
             "beamlit_model_split_ratio",
             "Share of a model's requests that goes to a side, 0 to 1.",
-            ("namespace", "name", "side"),
+            (*of_model, "side"),
             registry=registry,
+        )
+        self._ready = Gauge("beamlit_model_ready", "1 while a model is Ready, else 0.", of_model, registry=registry)
+        self._replicas = Gauge(
+            "beamlit_model_replicas",
+            "Local replicas of a model, but for those on their way out.",
+            of_model,
+            registry=registry,
+        )
+        self._replicas_ready = Gauge(
+            "beamlit_model_replicas_ready", "Local replicas of a model that are ready.", of_model, registry=registry
         )
         self._decisions = Counter(
             "beamlit_model_decisions",
             "Changes of a model's split or of its reason.",
-            ("namespace", "name", "reason"),
+            (*of_model, "reason"),
+            registry=registry,
+        )
+        self._errors = Counter(
+            "beamlit_reconcile_errors",
+            "Objects that could not be planned (a mistake of this program), or whose status could not be written.",
+            ("step",),
+            registry=registry,
+        )
+        for step in ("plan", "write"):
+            self._errors.labels(step)
+        self._seconds = Histogram(
+            "beamlit_reconcile_duration_seconds",
+            "From a change that was read to the status that follows from it, written.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
             registry=registry,
         )
         self._last: dict[ObjectRef, tuple[str, str]] = {}
 
-    def observe(self, model: ObjectRef, decision: Decision | None) -> None:
-        """Take in a decision; None means that the model is gone or fronts nothing."""
-        if decision is None:
-            self._forget(model)
-            return
-        self._split.labels(model.namespace, model.name, "local").set(decision.split.local / 100)
-        self._split.labels(model.namespace, model.name, "remote").set(decision.split.remote / 100)
-        latest = (str(decision.split), decision.reason.value)
-        if self._last.get(model) != latest:
-            self._last[model] = latest
-            self._decisions.labels(model.namespace, model.name, decision.reason.value).inc()
+    def planned(self, plan: Plan) -> None:
+        """See `Telemetry`."""
+        status, labels = plan.status, (plan.ref.namespace, plan.ref.name)
+        is_ready = any(one.type == "Ready" and one.status == "True" for one in status.conditions)
+        self._ready.labels(*labels).set(is_ready)
+        local, split = status.local, status.split
+        _set(self._replicas, labels, local.total if local else None)
+        _set(self._replicas_ready, labels, local.ready if local else None)
+        _set(self._split, (*labels, "local"), split.local / 100 if split else None)
+        _set(self._split, (*labels, "remote"), split.remote / 100 if split else None)
+        if decision := plan.decision:
+            latest = (str(decision.split), decision.reason.value)
+            if self._last.get(plan.ref) != latest:
+                self._last[plan.ref] = latest
+                self._decisions.labels(*labels, decision.reason.value).inc()
 
-    def _forget(self, model: ObjectRef) -> None:
-        if self._last.pop(model, None):
-            for side in ("local", "remote"):
-                self._split.remove(model.namespace, model.name, side)
+    def forgotten(self, ref: ObjectRef) -> None:
+        """See `Telemetry`."""
+        self._last.pop(ref, None)
+        for gauge in self._of_models:
+            gauge.remove_by_labels({"namespace": ref.namespace, "name": ref.name})
+
+    def written(self, seconds: float) -> None:
+        """See `Telemetry`."""
+        self._seconds.observe(seconds)
+
+    def failed(self, step: Literal["plan", "write"]) -> None:
+        """See `Telemetry`."""
+        self._errors.labels(step).inc()
+
+    def stand_by(self) -> None:
+        """Say nothing of models any more: another replica decides."""
+        self._last.clear()
+        for gauge in self._of_models:
+            gauge.clear()
+
+    @property
+    def _of_models(self) -> tuple[Gauge, ...]:
+        return (self._split, self._ready, self._replicas, self._replicas_ready)
+
+
+def _set(gauge: Gauge, labels: tuple[str, ...], value: float | None) -> None:
+    if value is None:
+        with contextlib.suppress(KeyError):
+            gauge.remove(*labels)
+    else:
+        gauge.labels(*labels).set(value)
 
 
 class StoreMetrics(Collector):

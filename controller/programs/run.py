@@ -31,7 +31,7 @@ from controller.observe.own_place import LOOPBACK
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
-from controller.programs.metrics import DecisionMetrics
+from controller.programs.metrics import ControllerMetrics
 from controller.programs.reports import LocalLoads, LocalReports
 from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
@@ -64,6 +64,7 @@ class Options:
     access_log: str
     drain_seconds: float
     log_level: str
+    log_format: str
     timing: Timing
 
 
@@ -77,7 +78,7 @@ _VALIDATION = {**VALIDATION, (MODEL_DEPLOYMENT.api_version, MODEL_DEPLOYMENT.kin
 
 def serve(options: Options) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.log_format)
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
     at_once = asyncio.Event()
@@ -90,7 +91,7 @@ def serve(options: Options) -> None:
 @contextlib.asynccontextmanager
 async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
-    registry, timing = process_registry(), options.timing
+    registry, timing = process_registry("run"), options.timing
     configuration = read_configuration(options.config) if options.config else Configuration()
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
@@ -128,7 +129,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             Dependencies(
                 proxies=LocalReports(control_plane.reports),
                 clock=lambda: datetime.now(UTC),
-                on_decision=DecisionMetrics(registry).observe,
+                telemetry=ControllerMetrics(registry),
                 default_remote=configuration.default_remote_backend,
                 gateway_place=LOOPBACK,
                 loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),

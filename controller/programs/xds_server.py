@@ -50,12 +50,13 @@ class XdsOptions:
     node_token_file: Path | None
     remote_checks: bool
     log_level: str
+    log_format: str
     timing: Timing
 
 
 def serve(options: XdsOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
-    log_to_stderr(options.log_level)
+    log_to_stderr(options.log_level, options.log_format)
     try:
         asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:
@@ -66,7 +67,7 @@ def serve(options: XdsOptions) -> None:
 async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     configuration = load_configuration(options.config, options.overrides)
-    registry, timing = process_registry(), options.timing
+    registry, timing = process_registry("xds-server"), options.timing
     token = _node_token(options.node_token_file)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(

@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.frontend.claims import Seniority
 from controller.observe.index import KINDS, ObjectIndex
@@ -67,6 +67,8 @@ class Controller:
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
         self._results: list[WriteResult] = []
+        # Since when an object is due that may have to be written.
+        self._due_since: dict[ObjectRef, datetime] = {}
         self._woken = asyncio.Event()
 
     def look_again(self, refs: frozenset[ObjectRef] | None) -> None:
@@ -87,7 +89,10 @@ class Controller:
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(KINDS):
-            self._unregistered |= self._index.apply(batch)
+            changed, now = self._index.apply(batch), self._clock()
+            for ref in changed:
+                self._due_since.setdefault(ref, now)
+            self._unregistered |= changed
             self._woken.set()
 
     async def _work(self, writes: asyncio.TaskGroup) -> None:
@@ -136,6 +141,7 @@ class Controller:
             except Exception:
                 # A mistake of ours shows with one object; the others go on.
                 logger.exception("model not reconciled", extra={"object": str(ref)})
+                self._dependencies.telemetry.failed("plan")
                 self._writer.withdraw(ref)
                 self._queue.failed(ref, self._clock())
             done += 1
@@ -164,14 +170,14 @@ class Controller:
         self._writer.forget(ref)
         self._queue.succeeded(ref)
         self._queue.forget(ref)
-        self._dependencies.on_decision(ref, None)
+        self._due_since.pop(ref, None)
+        self._dependencies.telemetry.forgotten(ref)
 
     def _planned(self, observation: Observation) -> Plan:
         """Plan what shall be of an object, and say when to look at it again."""
         now, ref = self._clock(), observation.stored.ref
         planned = plan(observation, now)
-        if observation.intent:
-            self._dependencies.on_decision(ref, planned.decision)
+        self._dependencies.telemetry.planned(planned)
         if planned.decision and planned.decision.wake_at:
             self._queue.add_at(ref, planned.decision.wake_at)
         if observation.samples:
@@ -181,11 +187,17 @@ class Controller:
 
     def _carry_out(self, planned: Plan, writes: asyncio.TaskGroup) -> None:
         ref, now = planned.ref, self._clock()
-        admission = self._writer.admit(planned, self._queue.rests_until(ref, now), now)
+        self._due_since.setdefault(ref, now)
+        rests_until = self._queue.rests_until(ref, now)
+        admission = self._writer.admit(planned, rests_until, now)
         match admission.turn:
             case Turn.UNCHANGED:
+                self._due_since.pop(ref, None)
                 self._queue.succeeded(ref)
             case Turn.LATER if admission.at:
+                if rests_until is None:
+                    # What waits on purpose, such as numbers alone, is not late.
+                    self._due_since.pop(ref, None)
                 self._queue.add_at(ref, admission.at)
                 self._queue.release(ref)
             case Turn.NOW:
@@ -208,6 +220,8 @@ class Controller:
         longest_rest = self._writer.finish(result, now)
         comes_back = now + timedelta(seconds=self._dependencies.timing.comes_back_within)
         if result.error is None:
+            since = self._due_since.pop(written.ref, now)
+            self._dependencies.telemetry.written(max((now - since).total_seconds(), 0.0))
             self._queue.add_at(written.ref, comes_back)
             self._queue.succeeded(written.ref)
             log_transitions(written.stored, written.before, written.status)
@@ -218,6 +232,7 @@ class Controller:
             self._queue.add_at(written.ref, comes_back)
             self._queue.release(written.ref)
         else:
+            self._dependencies.telemetry.failed("write")
             self._writer.log_failure(result, self._queue.failed(written.ref, now, longest_rest))
 
     def _precedence(self, ref: ObjectRef) -> tuple[bool, Seniority]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal, Protocol
 
 from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
 from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, Limits, StatusTiming
-from controller.decision import Decision
 from controller.frontend.ports import PortRule, ServicePorts
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import ProxyReports
+from controller.plan.plan import Plan
 from controller.runtime.events import Events, NoEvents
 from controller.signals.load_reports import LoadReports, NoLoads
 from controller.store.objects import ObjectRef
@@ -21,20 +22,51 @@ from controller.store.protocol import ObjectWriter
 Clock = Callable[[], datetime]
 
 
+class Telemetry(Protocol):
+    """What is measured of the controller's work. Never waits, never raises."""
+
+    def planned(self, plan: Plan) -> None:
+        """Take in what an object shall be; it may be the same as before, and need not be written."""
+
+    def forgotten(self, ref: ObjectRef) -> None:
+        """Forget an object that is gone."""
+
+    def written(self, seconds: float) -> None:
+        """Take in how long it took from a change that was read until the status that follows from it was written."""
+
+    def failed(self, step: Literal["plan", "write"]) -> None:
+        """Count an object that could not be planned, by a mistake of ours, or written."""
+
+
+class NoTelemetry:
+    """Nobody measures."""
+
+    def planned(self, plan: Plan) -> None:
+        """See `Telemetry`."""
+
+    def forgotten(self, ref: ObjectRef) -> None:
+        """See `Telemetry`."""
+
+    def written(self, seconds: float) -> None:
+        """See `Telemetry`."""
+
+    def failed(self, step: Literal["plan", "write"]) -> None:
+        """See `Telemetry`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """The proxies' reports, a clock (UTC), and what has one sensible value for a folder of YAML.
 
-    `on_decision` is called with every decision made, and with None for an object that is gone. `events` record what
-    happened, `guard` says which endpoints count, `loads` what load there is, `ports` how objects get their ports on the
-    gateway, `any_replica` writes what needs nobody to lead (None: the store does), `limits` says how much is written,
-    `timing` when an object is looked at again. `gateway_place` is where no remote backend
-    may be.
+    `telemetry` measures the work, `events` record what happened, `guard` says which endpoints count, `loads` what load
+    there is, `ports` how objects get their ports on the gateway, `any_replica` writes what needs nobody to lead (None:
+    the store does), `limits` says how much is written, `timing` when an object is looked at again.
+    `gateway_place` is where no remote backend may be.
     """
 
     proxies: ProxyReports
     clock: Clock
-    on_decision: Callable[[ObjectRef, Decision | None], None] = lambda ref, decision: None
+    telemetry: Telemetry = field(default_factory=NoTelemetry)
     default_remote: RemoteBackend | None = None
     events: Events = field(default_factory=NoEvents)
     guard: EndpointGuard = admit_all

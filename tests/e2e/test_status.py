@@ -22,6 +22,7 @@ from tests.support.beamlit import Product, beamlit, eventually, executed_beamlit
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.fork_server import Forked
+from tests.support.metrics import differences
 from tests.support.network import unused_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -112,6 +113,7 @@ async def test_health_and_metrics(product):
     alive, ready = await product.look("/livez"), await product.look("/readyz")
     assert (alive.status_code, ready.status_code) == (200, 200)
     metrics = await product.look("/metrics")
+    assert differences("R", metrics.text) == []
     samples = {
         (sample.name, *(value for name, value in sorted(sample.labels.items()) if name != "le")): sample.value
         for family in text_string_to_metric_families(metrics.text)
@@ -183,13 +185,31 @@ async def test_help_of_the_program_names_the_commands():
         (("bootstrap", "name"), "unexpected extra argument"),
         (("envoy", "--envoy-binary", "/no/such/file"), "'/no/such/file' does not exist"),
         (("envoy", "--drain-seconds", "-1"), "-1.0 is not in the range x>=0"),
+        (("envoy", "--drain-seconds", "nan"), "'nan' is not a number of seconds"),
+        (("envoy", "--drain-delay-seconds", "inf"), "'inf' is not a number of seconds"),
         (("run", "/tmp", "--access-log", "some"), "'some' is not one of"),
+        (("run", "/tmp", "--log-format", "xml"), "'xml' is not one of"),
+        (("status", "--server", "http://["), "'http://[' is not the URL of a server"),
+        (("status", "--server", "127.0.0.1:19000"), "is not the URL of a server, such as http://"),
+        (("controller", "--metrics-addr", "nowhere"), "Invalid value for '--metrics-addr': must be an address"),
+        (("controller", "--probe-addr", ":65536"), "Invalid value for '--probe-addr': must be an address"),
+        (("controller", "--namespaces", "a,B"), "Invalid value for '--namespaces': must be the name of a namespace"),
+        (("xds-server", "--namespaces", "a_b"), "Invalid value for '--namespaces': must be the name of a namespace"),
+        (("controller", "--lease", "models"), "'models' is not NAMESPACE/NAME"),
+        (("controller", "--xds-service", "Models/x"), "'Models/x' is not NAMESPACE/NAME"),
+        (("xds-server", "--gateway-address", "gateway"), "'gateway' is not an IP address"),
     ],
 )
 async def test_wrong_usage_exits_with_2(arguments, said):
     ended = await beamlit(*arguments)
     assert (ended.code, ended.output) == (2, "")
     assert said in ended.errors
+
+
+async def test_a_malformed_environment_variable_is_wrong_usage_too():
+    ended = await beamlit("controller", BEAMLIT_METRICS_ADDR="nowhere")
+    assert (ended.code, ended.output) == (2, "")
+    assert "Invalid value for '--metrics-addr': must be an address" in ended.errors
 
 
 @contextlib.contextmanager
@@ -235,12 +255,13 @@ async def test_status_exits_with_3_where_nothing_or_another_program_answers():
     try:
         there = f"http://127.0.0.1:{other.server_address[1]}"
         nowhere = f"http://127.0.0.1:{unused_port()}"
-        servers = (nowhere, there, f"{there}/json", "http://[")
+        servers = (nowhere, there, f"{there}/json")
         for server, ended in zip(
             servers, await asyncio.gather(*(beamlit("status", "--server", server) for server in servers)), strict=True
         ):
             assert (ended.code, ended.output) == (3, ""), server
             assert ended.errors.startswith(f"beamlit: {server} does not answer as `beamlit run` does: ")
+            assert "kubectl get modeldeployments --all-namespaces" in ended.errors
             assert "Traceback" not in ended.errors
     finally:
         other.shutdown()

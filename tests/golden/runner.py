@@ -82,7 +82,6 @@ async def result_of(case: Path) -> Result:
         Dependencies(
             proxies=AllProgrammed(),
             clock=lambda: NOW,
-            on_decision=lambda model, decision: None,
             default_remote=configuration.default_remote_backend,
         ),
     )

@@ -185,7 +185,6 @@ async def running(api_server: Cluster, namespace: str, folder: Path) -> AsyncIte
         around = Dependencies(
             proxies=AllProgrammed(),
             clock=lambda: datetime.now(UTC),
-            on_decision=lambda model, decision: None,
             ports=AllocatedPorts(),
         )
         options = ControlPlaneOptions(node_token=TOKEN, gateway_address=network.host(1), health_checks=False)

@@ -42,7 +42,6 @@ class Controlled:
             around = Dependencies(
                 proxies=AllProgrammed(),
                 clock=lambda: datetime.now(UTC),
-                on_decision=lambda model, decision: None,
                 ports=AllocatedPorts(),
             )
             self._reader = Reader(store, "ModelDeployment")

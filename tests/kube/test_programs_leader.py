@@ -118,6 +118,7 @@ async def test_a_leader_that_is_stopped_for_longer_than_its_lease_writes_nothing
     chat = await served(site, SHORT)
     (leader,) = await leaders(site)
     (other,) = (one for one in site.controllers if one is not leader)
+    assert await leader.metric("beamlit_model_split_ratio") == 1
     leader.signal(signal.SIGSTOP)
     try:
         await site.change(chat.overridden("remote=30"))
@@ -133,3 +134,7 @@ async def test_a_leader_that_is_stopped_for_longer_than_its_lease_writes_nothing
     await site.until_split("chat", "60/40 Override")
     assert await leader.metric("beamlit_status_writes_total") == before
     assert await leaders(site) == [other]
+    # What it knew of models is of then: who decides says what is so.
+    for metric in ("beamlit_model_split_ratio", "beamlit_model_ready", "beamlit_model_replicas"):
+        await eventually(partial(leader.metric, metric), lambda value: value == 0)
+    assert await other.metric("beamlit_model_split_ratio", side="remote") == 0.4

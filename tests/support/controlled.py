@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from controller.frontend.ports import AllocatedPorts
+from controller.plan.plan import Plan
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.store.events import Event
+from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
 from tests.support.objects import a_model, a_service
 from tests.support.proxies import AllProgrammed
@@ -27,6 +29,23 @@ class Running:
     clock: Clock
     decisions: list = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    # As its telemetry.
+
+    def planned(self, plan: Plan) -> None:
+        if plan.decision:
+            self.decisions.append((plan.ref, plan.decision))
+
+    def forgotten(self, ref: ObjectRef) -> None:
+        self.decisions.append((ref, None))
+
+    def written(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def failed(self, step: str) -> None:
+        self.failures.append(step)
 
     def record(self, event: Event) -> None:
         self.events.append(event)
@@ -43,7 +62,7 @@ async def controlled(store, clock=None, **around) -> AsyncIterator[Running]:
     dependencies = Dependencies(
         proxies=around.pop("proxies", AllProgrammed()),
         clock=running.clock,
-        on_decision=lambda model, decision: running.decisions.append((model, decision)),
+        telemetry=running,
         events=running,
     )
     running.controller = Controller(store, replace(dependencies, **around))

@@ -53,7 +53,7 @@ class LoadMetrics(Collector):
         for name, count in sorted(self._loads.totals().items()):
             if is_backend(name):
                 for outcome in _ENDED:
-                    backend.add_metric((name.removeprefix("backend/"), outcome), getattr(count, outcome))
+                    backend.add_metric((name, outcome), getattr(count, outcome))
                 continue
             _, *side = name.split("/")
             issued.add_metric(side, count.issued)

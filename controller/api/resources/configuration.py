@@ -16,7 +16,11 @@ from controller.api.schema.values import ApiValue
 # As Go programs write it: `:8080` is every address of the host; "0" or nothing turns the address off.
 ListenAddress = Annotated[
     str,
-    Shape(r"(0|((\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}))?", 'an address such as ":8080", or "0" for none'),
+    Shape(
+        r"(0|((\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):"
+        r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])))?",
+        'an address such as ":8080", or "0" for none',
+    ),
 ]
 
 
@@ -37,22 +41,29 @@ class PrometheusConfiguration(ApiValue):
     """Where Prometheus answers; an address without a scheme means http."""
 
     address: str = ""
+    """Where it answers, such as http://prometheus.monitoring:9090."""
 
 
 class MetricInformer(ApiValue):
     """Where the numbers of `spec.offloadingConfig.metrics` come from."""
 
     type: Literal["kubernetes", "prometheus"] = "kubernetes"
+    """Whom they are asked of."""
     prometheus: PrometheusConfiguration | None = None
+    """The Prometheus to ask."""
 
 
 class ProxyService(ApiValue):
     """The Service of the gateway: the Envoys that clients reach."""
 
     namespace: str = "default"
+    """Its namespace."""
     name: str
+    """Its name."""
     port: Port | None = None
+    """Has no effect: the ports of the gateway are those of the models."""
     admin_port: Port | None = None
+    """The admin port of the Envoys' pods; no model is given it."""
 
 
 class DefaultRemoteBackend(RemoteBackend):
@@ -69,20 +80,26 @@ class DefaultRemoteBackend(RemoteBackend):
 
 
 class Configuration(ApiValue):
-    """What holds for all models.
-
-    `namespaces` (none: all) are those that are watched. `defaultRemoteBackend` serves models that name no backend.
-    """
+    """What holds for all models."""
 
     metrics_addr: ListenAddress = ":8080"
+    """Where the controller serves its metrics: HOST:PORT, :PORT for every address of the host, 0 for nowhere."""
     probe_addr: ListenAddress = ":8081"
+    """Where the controller serves /livez and /readyz, in the same form."""
     secure_metrics: Flag = False
+    """Has no effect yet."""
     enable_leader_election: Flag = True
+    """Let one of several replicas of the controller decide."""
     enable_http2: Annotated[Flag, Field(alias="enableHTTP2")] = False
+    """Has no effect yet."""
     namespaces: Namespaces = ()
+    """The namespaces that are watched, as a list or with commas between them; none for all."""
     metric_informer: MetricInformer | None = None
+    """Where measured numbers come from. Has no effect yet."""
     proxy_service: ProxyService | None = None
+    """The Service of the gateway, whose ready endpoints share maxRequestsPerReplica."""
     default_remote_backend: DefaultRemoteBackend | None = None
+    """The remote backend of models that name none; `headers` is another name of its headersToAdd."""
 
     def keys_without_effect(self) -> tuple[str, ...]:
         """Name the keys that are set and have no effect in this version, each with words that say so."""

@@ -43,8 +43,3 @@ def test_a_mistake_in_the_file_names_its_line(tmp_path: Path):
 def test_two_documents_are_one_too_many(tmp_path: Path):
     with pytest.raises(ConfigurationFileError, match=r"config\.yaml:3: must be one document"):
         load_configuration(written(tmp_path, "metricsAddr: ':1'\n---\nprobeAddr: ':2'\n"), {})
-
-
-def test_a_mistake_on_the_command_line_names_its_flag():
-    with pytest.raises(ConfigurationFileError, match=r"^--metrics-addr: must be an address"):
-        load_configuration(None, {"metrics_addr": "nowhere"})

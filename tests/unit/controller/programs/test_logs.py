@@ -1,11 +1,15 @@
 """How a record looks."""
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.programs.lifetime import FieldFormatter, log_to_stderr
+from controller.programs.lifetime import FieldFormatter, JsonFormatter, log_to_stderr
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def formatted(message, level=logging.INFO, exc_info=None, **fields):
@@ -80,3 +84,51 @@ def test_records_below_the_level_are_not_written(capsys):
     written = capsys.readouterr().err
     assert "quiet" not in written
     assert written.endswith("warning loud a=1\n")
+
+
+def as_json(message, exc_info=None, **fields):
+    record = logging.getLogger("x").makeRecord("x", logging.WARNING, "f", 1, message, ("a",), exc_info, extra=fields)
+    (line,) = JsonFormatter().format(record).splitlines()
+    return json.loads(line)
+
+
+def test_json_has_date_time_level_logger_message_and_the_fields():
+    before = datetime.now(UTC)
+    line = as_json("split of %s changed", model="default/a", percent=20, known=None, why="two\nlines", at=NOW)
+    assert before - timedelta(milliseconds=1) <= datetime.fromisoformat(line.pop("time")) <= datetime.now(UTC)
+    assert line == {
+        "level": "warning",
+        "logger": "x",
+        "message": "split of a changed",
+        "model": "default/a",
+        "percent": 20,
+        "known": None,
+        "why": "two\nlines",
+        "at": str(NOW),
+    }
+
+
+def test_a_traceback_is_one_line_of_json_too_and_a_field_takes_the_name_of_nothing_else():
+    try:
+        raise RuntimeError("boom")
+    except RuntimeError as error:
+        line = as_json("failed for %s", (type(error), error, error.__traceback__), message_="said", level="high")
+    assert line["traceback"].endswith("RuntimeError: boom")
+    assert (line["message"], line["message_"], line["level"], line["level_"]) == (
+        "failed for a",
+        "said",
+        "warning",
+        "high",
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {("a", 1): "b"}, b"\xff", ["a"], logging])
+def test_what_json_has_no_form_for_is_text(value):
+    assert as_json("%s", value=value)["value"] == str(value)
+
+
+def test_json_has_no_character_that_a_terminal_would_obey():
+    record = logging.makeLogRecord({"msg": "a\x1b[2J\x7f\x9b", "levelname": "INFO", "why": "\x1b\x7f\u2028"})
+    line = JsonFormatter().format(record)
+    assert line.isprintable()
+    assert json.loads(line)["why"] == "\x1b\x7f\u2028"

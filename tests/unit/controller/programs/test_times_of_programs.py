@@ -113,6 +113,7 @@ async def test_run(tmp_path):
         access_log="off",
         drain_seconds=0,
         log_level="error",
+        log_format="text",
         timing=GIVEN,
     )
     assert await times_of(run._programs(options, asyncio.Event())) == {
@@ -142,6 +143,7 @@ async def test_xds_server(tmp_path):
         node_token_file=None,
         remote_checks=True,
         log_level="error",
+        log_format="text",
         timing=GIVEN,
     )
     assert await times_of(xds_program._programs(options)) == {
@@ -165,6 +167,7 @@ async def test_controller(tmp_path):
         xds_service=("default", "xds"),
         xds_replicas=(),
         log_level="error",
+        log_format="text",
         timing=GIVEN,
     )
     assert await times_of(controller_program._programs(options)) == {

@@ -31,7 +31,7 @@ async def test_a_service_may_come_after_its_model():
         assert split(store) == "0/100 LocalDown"
 
 
-async def test_the_observer_is_told_every_decision_and_who_is_gone():
+async def test_telemetry_is_told_every_decision_and_who_is_gone():
     store = MemoryStore(stored(a_model("a"), *SERVICES))
     async with controlled(store) as running:
         told = [(model, str(decision.split)) for model, decision in running.decisions[:1]]

@@ -286,3 +286,30 @@ def test_only_what_a_newer_object_mends_is_left_to_it():
         None,
     ):
         assert not WriteResult(a_plan, error).superseded
+
+
+async def test_telemetry_is_told_how_long_it_took_until_a_change_was_written_with_what_kept_it():
+    store = Counting(stored(a_model("a"), *SERVICES))
+    async with controlled(store) as running:
+        del running.seconds[:]
+        store.answers.clear()
+        store.put(a_slice().ready("10.0.0.1").stored())
+        await settled()
+        running.clock.advance(3)
+        store.answers.set()
+        await settled()
+        assert running.seconds == [3]
+        await running.pass_time(60)
+        assert running.seconds == [3], "what is as it shall be is not written, and not late"
+
+
+async def test_telemetry_is_told_of_a_write_that_fails_and_not_of_one_that_is_superseded():
+    store = Counting(stored(a_model("a"), *SERVICES))
+    async with controlled(store) as running:
+        store.trouble = ConflictError("newer")
+        store.put(a_slice().ready("10.0.0.1").stored())
+        await settled()
+        assert running.failures == []
+        store.trouble = RefusedError("no")
+        await running.pass_time(10)
+        assert set(running.failures) == {"write"}

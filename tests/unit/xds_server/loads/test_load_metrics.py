@@ -59,7 +59,7 @@ def test_while_one_that_is_connected_never_said_anything_what_is_in_flight_is_un
 def test_what_models_share_is_counted_for_their_backend():
     asked = Asked(away=50)
     asked.heard(to_local(A), to_local(B), to_backend(sent=3, ok=2, bad=1))
-    labels = {"backend": BACKEND.removeprefix("backend/"), "outcome": "failed"}
+    labels = {"backend": BACKEND, "outcome": "failed"}
     assert asked.registry.get_sample_value("beamlit_backend_requests_total", labels) == 1
     assert asked.value("beamlit_model_requests_in_flight", side="remote") is None
     assert asked.value("beamlit_model_requests_issued_total", side="remote") is None
