@@ -39,7 +39,7 @@ golden: venv ## write the expectations of tests/golden anew; review them as a di
 manifests: venv ## write deploy anew from the registry: custom resource definitions and roles
 	@$(BIN)/python -m controller.install deploy
 
-bench: venv ## run a benchmark: make bench NAME=data_path
+bench: venv ## run a benchmark: make bench NAME=data_path; NAME=all: every one that has goals
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }
 	@$(BIN)/python -m benchmarks.$(NAME)
 
