@@ -36,7 +36,7 @@ from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.publisher import Publisher
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
-from xds_server.stream.server.clients import ClientEvent, carrying
+from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
 
 ChangeCallback = Callable[[frozenset[RouteKey] | None], None]
@@ -99,7 +99,7 @@ class ControlPlane:
         self.publisher = Publisher(store, self.server, options.serving, self._routes_changed)
         self.health = self._health_checks(options, registry) if options.health_checks else None
         self.reports = Reports(self.publisher, self.server, self.loads, self.health or UNCHECKED, timing.reports)
-        LoadMetrics(registry, self.loads, clock, lambda: carrying(self.server.clients()))
+        LoadMetrics(registry, self.loads, clock, self.server.carrying)
         self.subscribe(self.reports.look_again)
 
     @property
@@ -157,7 +157,7 @@ class ControlPlane:
         if event.is_debug:
             return  # it counts for no route
         if event.kind == "connected":
-            self.publisher.gateway_size.set_connected(len(carrying(self.server.clients())))
+            self.publisher.gateway_size.set_connected(len(self.server.carrying()))
         # A client that has everything already acknowledges an empty answer, and from then on counts for every route.
         self._notify(self.publisher.routes_with(event.keys) if event.keys else None)
 

@@ -14,7 +14,12 @@ from xds_server.loads.loads import LoadReader, Loads
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
-from xds_server.stream.server.clients import Holding
+from xds_server.stream.server.clients import ClientState, Progress
+
+_CHECKS_AT_ONCE = 5_000
+"""Of an Envoy for a route, before others have their turn: a few milliseconds."""
+_REST = 4
+"""Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
 
 # Envoys that are named, of all that have not acknowledged a route: as many as somebody would look at.
 _NAMED = 3
@@ -39,8 +44,8 @@ class PublishedRoutes(Protocol):
 class ConnectedClients(Protocol):
     """Who was sent what: see `XdsServer`."""
 
-    def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
-        """Return for each client which of these resource versions it has not ACKed."""
+    def progress(self) -> Progress:
+        """Return how far the clients are with what is published."""
 
 
 class RemoteReports(Protocol):
@@ -76,23 +81,41 @@ class Reports:
         self._loads = loads or Loads()
         self._remotes = remotes
         self._readers: weakref.WeakSet[ReportReader] = weakref.WeakSet()  # One that nobody holds needs nothing.
+        self._known: dict[RouteKey, RouteReport] = {}
+        self._seen: Progress | None = None
 
     def report(self, key: RouteKey) -> RouteReport:
         """Report on one route; debug clients, strangers and those that just joined do not count."""
+        return self._report(key, self._clients.progress().of(_counts))
+
+    def known(self, key: RouteKey) -> RouteReport:
+        """Report on one route as it was when something last changed for it: it is made once for all readers."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._report(key, self._envoys())
+            if known.route:
+                self._known[key] = known
+        return known
+
+    @property
+    def at_once(self) -> int:
+        """How many reports take a moment: each asks all Envoys that do not have everything."""
+        return max(1, _CHECKS_AT_ONCE // (len(self._envoys().others) + 1))
+
+    def _report(self, key: RouteKey, envoys: Progress) -> RouteReport:
         route = self._published.route(key)
         if route is None:
-            return RouteReport(kind=key.kind, namespace=key.namespace, name=key.name, connected=len(self._envoys(())))
+            return RouteReport(kind=key.kind, namespace=key.namespace, name=key.name, connected=len(envoys.every))
         versions = tuple(self._published.versions(key))
-        envoys = self._envoys(versions)
+        lacking = envoys.lacking(versions)
         keys = {one for one, _ in versions}
         problems = self._published.problems(key)
         not_translated = tuple(one.message for one in problems if one.reason == NOT_TRANSLATED)
         unusable = tuple(one for one in problems if one.reason != NOT_TRANSLATED)
         refused = (
-            f"{envoy.client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: "
-            f"{refusal.message.strip()}"
-            for envoy in envoys
-            for refusal in envoy.client.rejections
+            f"{client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: {refusal.message.strip()}"
+            for client, _ in envoys.others
+            for refusal in client.rejections
             if refusal.key in keys
         )
         return RouteReport(
@@ -100,10 +123,10 @@ class Reports:
             namespace=key.namespace,
             name=key.name,
             route=route.digest,
-            connected=len(envoys),
-            programmed=sum(envoy.complete for envoy in envoys),
-            refusals=(*not_translated, *_without_secrets(envoys, keys), *refused),
-            waiting=tuple(sorted({one.client.node_id for one in envoys if not one.complete})[:_NAMED]),
+            connected=len(envoys.every),
+            programmed=len(envoys.every) - len(lacking),
+            refusals=(*not_translated, *_without_secrets(envoys.clients, keys), *refused),
+            waiting=tuple(sorted({client.node_id for client in lacking})[:_NAMED]),
             remotes=tuple(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
         )
 
@@ -116,7 +139,7 @@ class Reports:
 
     def replica(self, now: float) -> ServerReport:
         """Report on this replica as a whole; `now` is of the steady clock of the loads."""
-        nodes = [one.client.node_id for one in self._envoys(())]
+        nodes = [one.node_id for one in self._clients.progress().of(_counts).clients]
         return ServerReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
 
     def loads(self) -> LoadReader:
@@ -133,19 +156,29 @@ class Reports:
     def look_again(self, routes: Iterable[RouteKey] | None) -> None:
         """Something changed for these routes; None: for all of them."""
         changed = frozenset(self._published.routes() if routes is None else routes)
+        self._seen = None
+        for key in changed:
+            self._known.pop(key, None)
         for reader in self._readers:
             reader.look_again(changed)
 
-    def _envoys(self, versions: Iterable[tuple[ResourceKey, str]]) -> list[Holding]:
-        return [one for one in self._clients.holds(versions) if one.client.initialised and one.client.counts]
+    def _envoys(self) -> Progress:
+        """Return how far the Envoys are; looked up once until something changes."""
+        if self._seen is None:
+            self._seen = self._clients.progress().of(_counts)
+        return self._seen
 
 
-def _without_secrets(envoys: Iterable[Holding], keys: Iterable[ResourceKey]) -> Iterator[str]:
+def _counts(client: ClientState) -> bool:
+    return client.initialised and client.counts
+
+
+def _without_secrets(envoys: Iterable[ClientState], keys: Iterable[ResourceKey]) -> Iterator[str]:
     """Name the Envoys that wait for secrets they will not be given: all, where there is no node token."""
     if any(key.type_url == SECRET for key in keys):
         for envoy in envoys:
-            if not envoy.client.authorised:
-                yield f"{envoy.client.node_id} is given no secrets: the xDS server has no node token"
+            if not envoy.authorised:
+                yield f"{envoy.node_id} is given no secrets: the xDS server has no node token"
 
 
 class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
@@ -155,8 +188,9 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
         self._reports = reports
         self._due: set[RouteKey] = set()
         self._sent: dict[RouteKey, RouteReport] = {}
+        self._news: dict[RouteKey, RouteReport] = {}
         self._wake = asyncio.Event()
-        self._is_first = True
+        self._pause = 0.0
 
     def look_again(self, routes: Iterable[RouteKey]) -> None:
         """Report on these routes again, if there is anything new."""
@@ -164,23 +198,43 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
         self._wake.set()
 
     async def __anext__(self) -> tuple[RouteReport, ...]:
+        is_first = not self._pause
         while True:
             await self._wake.wait()
-            if not self._is_first:
-                await asyncio.sleep(self._reports.timing.gathering)
-            self._wake.clear()
-            due, self._due = self._due, set()
-            reports = tuple(report for key in sorted(due) if (report := self._changed(key)))
-            if reports or self._is_first:
-                self._is_first = False
-                return reports
+            await asyncio.sleep(self._pause)
+            await self._look()
+            news, self._news = self._news, {}
+            for key, report in news.items():
+                if report.route:
+                    self._sent[key] = report
+                else:
+                    self._sent.pop(key, None)
+            if news or is_first:
+                return tuple(news.values())
 
-    def _changed(self, key: RouteKey) -> RouteReport | None:
-        report = self._reports.report(key)
+    async def _look(self) -> None:
+        """Look at what is due, a few routes at a time: others have their turn in between, and more time than this.
+
+        Whoever stops waiting here loses nothing: what was not looked at is due with the next read.
+        """
+        clock, busy, looked = asyncio.get_running_loop().time, 0.0, 0
+        routes = sorted(self._due)
+        while looked < len(routes):
+            began = clock()
+            some = routes[looked : looked + self._reports.at_once]
+            for key in some:
+                self._due.discard(key)
+                self._look_at(key)
+            looked += len(some)
+            busy += clock() - began
+            await asyncio.sleep(0)
+        self._pause = max(self._reports.timing.gathering, busy * _REST)
+        if not self._due:
+            self._wake.clear()
+
+    def _look_at(self, key: RouteKey) -> None:
+        report = self._reports.known(key)
         if report == self._sent.get(key):
-            return None
-        if report.route:
-            self._sent[key] = report
+            self._news.pop(key, None)
         else:
-            self._sent.pop(key, None)
-        return report
+            self._news[key] = report

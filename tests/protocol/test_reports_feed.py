@@ -29,9 +29,9 @@ from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
-from xds_server.snapshot.snapshot import ResourceKey
+from xds_server.snapshot.snapshot import EMPTY, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
-from xds_server.stream.server.clients import Holding
+from xds_server.stream.server.clients import Progress
 
 NOWHERE = "the Service has no endpoint"
 MODEL = ObjectRef(*A)
@@ -65,8 +65,8 @@ class Served:
     def problems(self, key: RouteKey) -> tuple[ServingProblem, ...]:
         return tuple(ServingProblem(NOT_TRANSLATED, words) for words in self.wrong)
 
-    def holds(self, keys_and_versions: Iterable[tuple[ResourceKey, str]]) -> tuple[Holding, ...]:
-        return ()
+    def progress(self) -> Progress:
+        return Progress(EMPTY, (), ())
 
 
 class Replica:
@@ -207,6 +207,7 @@ async def test_a_replica_that_came_back_is_heard_again(replica: Replica) -> None
         await until(lambda: this.refusals() == (), "the model is heard of")
         await replica.stop()
         replica.served.wrong = ("after",)
+        replica.reports.look_again(None)
         await replica.start()
         await until(lambda: this.refusals() == ("after",), "what it says afterwards is heard")
 

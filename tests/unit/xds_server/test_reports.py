@@ -11,10 +11,10 @@ from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
-from xds_server.snapshot.snapshot import CLUSTER, SECRET, ResourceKey
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.load_reporting.wire import LoadStream
 from xds_server.stream.protocol.messages import Rejection
-from xds_server.stream.server.clients import ClientState, Holding
+from xds_server.stream.server.clients import ClientState, Progress
 
 A, B = RouteKey.of_model("default", "a"), RouteKey.of_model("default", "b")
 KEY = ResourceKey(CLUSTER, "model/default/a/local")
@@ -53,16 +53,29 @@ class Published:
         return self.said.get(model, ())
 
 
-class Clients:
-    def __init__(self, *holdings):
-        self.holdings = holdings
+class Has:
+    """The session of a client that has everything, or nothing."""
 
-    def holds(self, keys_and_versions):
-        return self.holdings
+    def __init__(self, everything):
+        self.everything = everything
+        self.asked = 0
+
+    def holds(self, key, version):
+        self.asked += 1
+        return self.everything
+
+
+class Clients:
+    def __init__(self, *clients):
+        self.every = clients
+        self.snapshot = EMPTY
+
+    def progress(self):
+        return Progress(self.snapshot, self.every, tuple(one for one in self.every if not one[1].everything))
 
 
 def holding(complete=True, **changes):
-    return Holding(replace(ENVOY, **changes), frozenset() if complete else frozenset((KEY,)))
+    return replace(ENVOY, **changes), Has(complete)
 
 
 def report_with(*holdings):
@@ -137,6 +150,53 @@ async def test_a_reader_is_told_everything_first_and_then_what_changed():
     published.said[B] = (ServingProblem(NOT_TRANSLATED, "wrong"),)
     reports.look_again(None)
     assert [one.name for one in await anext(reader)] == ["b"]
+
+
+async def test_a_report_is_made_once_for_all_who_read_it():
+    envoy = holding(complete=False)
+    reports = Reports(Published(a=a_route(), b=a_route()), Clients(envoy))
+    first, second = reports.follow(), reports.follow()
+    assert await anext(first) == await anext(second)
+    assert envoy[1].asked == 2
+    reports.look_again([A])
+    third = reports.follow()
+    assert [one.name for one in await anext(third)] == ["a", "b"]
+    assert envoy[1].asked == 3
+
+
+def test_an_envoy_that_has_everything_is_not_asked_about_each_route():
+    done, behind = holding(), holding(complete=False)
+    clients, published = Clients(done, behind), Published(a=a_route())
+    resource = Resource.of(*KEY, b"")
+    clients.snapshot, published.brought = Snapshot.of([resource]), ((KEY, resource.version),)
+    reports = Reports(published, clients)
+    assert (reports.report(A).connected, reports.report(A).programmed) == (2, 1)
+    assert done[1].asked == 0
+    published.brought = ((KEY, "what is not served yet"),)
+    done[1].everything = False
+    assert reports.report(A).programmed == 0
+
+
+async def test_others_have_their_turn_while_many_envoys_are_asked_about_many_routes():
+    published = Published(**{f"m{number}": a_route() for number in range(100)})
+    reader = Reports(published, Clients(*(holding(complete=False) for _ in range(1000)))).follow()
+    reading, turns = asyncio.ensure_future(anext(reader)), 0
+    while not reading.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(reading.result()) == 100
+    assert turns > 100 * 1000 / 5_000
+
+
+async def test_who_stops_waiting_in_the_middle_loses_nothing():
+    published = Published(**{f"m{number:02}": a_route() for number in range(20)})
+    reader = Reports(published, Clients(*(holding(complete=False) for _ in range(5000)))).follow()
+    reading = asyncio.ensure_future(anext(reader))
+    for _ in range(8):
+        await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert len(await anext(reader)) == 20
 
 
 async def test_a_reader_of_nothing_is_told_so():

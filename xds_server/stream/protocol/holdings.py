@@ -49,12 +49,13 @@ class Flight:
 class Holdings(MutableMapping[str, Held]):
     """What a client has of one type, by name; it says at once whether any of that requires a resource."""
 
-    __slots__ = ("_held", "_requiring", "_unknown")
+    __slots__ = ("_held", "_open", "_requiring", "_unknown")
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
         self._requiring: dict[ResourceKey, int] = {}
         self._unknown = 0
+        self._open = 0
 
     @property
     def by_name(self) -> Mapping[str, Held]:
@@ -65,6 +66,11 @@ class Holdings(MutableMapping[str, Held]):
     def has_unknown(self) -> bool:
         """Whether nothing is known of the content of some of it."""
         return self._unknown > 0
+
+    @property
+    def all_acknowledged(self) -> bool:
+        """Whether of all of it there is a version that the client ACKed or claimed."""
+        return not self._open
 
     @property
     def required(self) -> Collection[ResourceKey]:
@@ -95,6 +101,7 @@ class Holdings(MutableMapping[str, Held]):
 
     def _count(self, held: Held, by: int) -> None:
         self._unknown += by if held.unknown else 0
+        self._open += 0 if held.version else by
         for resource in held.contents:
             for key in resource.requires:
                 count = self._requiring.get(key, 0) + by

@@ -108,6 +108,11 @@ class Ledger:
         """What something the client has, or may have, requires."""
         return self._held.required
 
+    def has_all(self, names: Set[str]) -> bool:
+        """Whether the client ACKed the current content of all of these, which are all there are."""
+        at_rest = self._flight is None and not (self._pending or self._rejections) and self._held.all_acknowledged
+        return at_rest and names <= self._by_name.keys()
+
     def wants(self, name: str) -> bool:
         """Whether the client asks for the resource of this name, should it exist."""
         return self._subscription.wildcard or name in self._subscription.names

@@ -9,7 +9,7 @@ are ten models or a thousand.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from xds_server.snapshot.snapshot import CLUSTER, MAKE_BEFORE_BREAK, SECRET, SHORT, Resource, ResourceKey, Snapshot
 from xds_server.stream.protocol import ordering
@@ -73,6 +73,14 @@ class Session(ABC):
         ledger = self._ledgers.get(key.type_url)
         held = ledger.find(key.name) if ledger is not None else None
         return held is not None and held.version == version
+
+    def has_all(self, snapshot: Snapshot, names: Mapping[str, frozenset[str]]) -> bool:
+        """Whether the client ACKed all of a snapshot, which has these names by type: `holds`, for all at once."""
+        return self._snapshot is snapshot and all(
+            type_url in self._ledgers and self._ledgers[type_url].has_all(found)
+            for type_url, found in names.items()
+            if found
+        )
 
     # What happens.
 

@@ -12,7 +12,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from xds_server.snapshot.scope import GATEWAY, Scope
-from xds_server.snapshot.snapshot import SHORT, ResourceKey
+from xds_server.snapshot.snapshot import SHORT, ResourceKey, Snapshot
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.messages import Output, Overdue, ProtocolError, Rejection, Response
 from xds_server.stream.wire import Node
@@ -38,7 +38,9 @@ class StreamEnd:
 class ClientStream:
     """One open RPC. The first request introduces the client (X01), and begins the session.
 
-    `type_url` is None for a stream of all types. `sent_at` is by type the time of the last response.
+    `type_url` is None for a stream of all types. `sent_at` is by type the time of the last response. `state` and
+    `complete` are kept from one step of the session to the next: what others may know of the client, and the snapshot
+    that it has all of.
     """
 
     number: int
@@ -53,6 +55,8 @@ class ClientStream:
     session: DeltaSession | SotwSession | None = None
     timer: asyncio.TimerHandle | None = None
     sent_at: dict[str, float] = field(default_factory=dict)
+    state: ClientState | None = None
+    complete: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,40 @@ class ClientState:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the clients of a scope are with what is published for it, `snapshot`, at one moment.
+
+    `every` client is there with its session; `others` are those that do not have all of the snapshot. Of many clients
+    most have, so they are told apart once, and not for each resource that is asked about.
+    """
+
+    snapshot: Snapshot
+    every: tuple[tuple[ClientState, DeltaSession | SotwSession], ...]
+    others: tuple[tuple[ClientState, DeltaSession | SotwSession], ...]
+
+    @property
+    def clients(self) -> tuple[ClientState, ...]:
+        """Who is connected."""
+        return tuple(client for client, _ in self.every)
+
+    def of(self, concerned: Callable[[ClientState], bool]) -> Progress:
+        """Return the same of some of the clients."""
+        every, others = (tuple(one for one in some if concerned(one[0])) for some in (self.every, self.others))
+        return Progress(self.snapshot, every, others)
+
+    def lacking(self, wanted: Iterable[tuple[ResourceKey, str]]) -> tuple[ClientState, ...]:
+        """Return the clients that have not ACKed all of these resource versions."""
+        pairs = tuple(wanted)
+        found = ((self.snapshot.find(key), version) for key, version in pairs)
+        is_published = all(one is not None and one.version == version for one, version in found)
+        return tuple(
+            client
+            for client, session in (self.others if is_published else self.every)
+            if not all(session.holds(key, version) for key, version in pairs)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """How far one client is with some resources: `missing` are those it has not ACKed in the version asked about."""
 
@@ -115,11 +153,6 @@ class ClientEvent:
 
 
 OnClientEvent = Callable[[ClientEvent], None]
-
-
-def carrying(clients: Iterable[ClientState]) -> frozenset[str]:
-    """Name the gateway's Envoys, which carry traffic; one whose last stream may be over is one until that is known."""
-    return frozenset(one.node_id for one in clients if one.counts and one.scope == GATEWAY)
 
 
 def client_state(stream: ClientStream, to_epoch: float) -> ClientState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,7 +17,7 @@ from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.limits import LONGEST_MESSAGE
 from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
 from xds_server.stream.server import reflection, services
-from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent
+from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent, Progress
 from xds_server.stream.server.sessions import Sessions
 
 OPTIONS = (
@@ -100,6 +100,14 @@ class XdsServer:
     def clients(self) -> tuple[ClientState, ...]:
         """Return every connected client."""
         return self._sessions.clients()
+
+    def carrying(self) -> Collection[str]:
+        """Return the node ids of the gateway's Envoys, which carry traffic."""
+        return self._sessions.carrying()
+
+    def progress(self, scope: Scope = GATEWAY) -> Progress:
+        """Return how far the clients of a scope are with what is published for it."""
+        return self._sessions.progress(scope)
 
     def holds(
         self, keys_and_versions: Iterable[tuple[ResourceKey, str]], scope: Scope = GATEWAY

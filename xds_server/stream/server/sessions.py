@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +32,7 @@ from xds_server.stream.server.clients import (
     ClientStream,
     ClientTelemetry,
     Holding,
+    Progress,
     StreamEnd,
     client_state,
 )
@@ -91,6 +93,7 @@ class Sessions:
         self._telemetry = telemetry
         self._events: asyncio.Queue[RequestArrived | WaitEnded | SnapshotsPublished] = asyncio.Queue()
         self._streams: dict[int, ClientStream] = {}
+        self._carrying: Counter[str] = Counter()
         self._opened = 0
         self._ending = False
         self._snapshots: dict[Scope, Snapshot] = {}
@@ -142,6 +145,10 @@ class Sessions:
             stream.timer.cancel()
         if stream.introduced and not stream.trusted:
             self.admission.leave(stream.peer)
+        if stream.session is not None and _carries(stream):
+            self._carrying[stream.node.id] -= 1
+            if not self._carrying[stream.node.id]:
+                del self._carrying[stream.node.id]
         self._telemetry.closed(stream)
 
     def fetch(self, node: Node, request: SotwRequest) -> Response:
@@ -161,15 +168,38 @@ class Sessions:
 
     def clients(self) -> tuple[ClientState, ...]:
         """Return all clients that said who they are, the oldest first."""
-        to_epoch = _to_epoch()
-        return tuple(client_state(stream, to_epoch) for stream in self._streams.values() if stream.session is not None)
+        return tuple(_state(stream) for stream in self._streams.values() if stream.session is not None)
+
+    def carrying(self) -> Collection[str]:
+        """Return the node ids of the gateway's Envoys, which carry traffic.
+
+        One whose last stream may be over is one until that is known.
+        """
+        return self._carrying.keys()
+
+    def progress(self, scope: Scope = GATEWAY) -> Progress:
+        """Return how far the clients of a scope are."""
+        snapshot = self._snapshots.get(scope, EMPTY)
+        names = {type_url: frozenset(resources) for type_url, resources in snapshot.by_type.items()}
+        every, others = [], []
+        for stream in self._streams.values():
+            if stream.session is None or stream.node.scope != scope:
+                continue
+            entry = (_state(stream), stream.session)
+            every.append(entry)
+            if stream.complete is not snapshot:
+                if stream.session.has_all(snapshot, names):
+                    stream.complete = snapshot
+                else:
+                    others.append(entry)
+        return Progress(snapshot, tuple(every), tuple(others))
 
     def holds(self, wanted: Iterable[tuple[ResourceKey, str]], scope: Scope = GATEWAY) -> tuple[Holding, ...]:
         """Return for each client of a scope which of these resource versions it has not ACKed."""
-        pairs, to_epoch = tuple(wanted), _to_epoch()
+        pairs = tuple(wanted)
         return tuple(
             Holding(
-                client_state(stream, to_epoch),
+                _state(stream),
                 frozenset(key for key, version in pairs if not stream.session.holds(key, version)),
             )
             for stream in self._streams.values()
@@ -188,6 +218,8 @@ class Sessions:
                     self._step(stream, stream.session.tick)
                 case SnapshotsPublished():
                     await self._serve_published()
+            # An event is some milliseconds of work, a thousand of them are seconds in which nobody else could connect.
+            await asyncio.sleep(0)
 
     async def _serve_published(self) -> None:
         published, self._published = self._published, {}
@@ -239,12 +271,15 @@ class Sessions:
         )
         kind = DeltaSession if isinstance(request, DeltaRequest) else SotwSession
         stream.session = session = kind(self._snapshot_of(node), terms, _now())
+        if _carries(stream):
+            self._carrying[node.id] += 1
         self._telemetry.connected(stream)
         return session
 
     def _step(self, stream: ClientStream, step: Callable[[float], Output]) -> None:
         """Let a session do a step, and do what it wants done."""
         now = _now()
+        stream.state = stream.complete = None
         try:
             output = step(now)
         except ProtocolError as error:
@@ -268,6 +303,17 @@ class Sessions:
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:
     return session.publish(snapshot, changed, now)
+
+
+def _state(stream: ClientStream) -> ClientState:
+    if stream.state is None:
+        stream.state = client_state(stream, _to_epoch())
+    return stream.state
+
+
+def _carries(stream: ClientStream) -> bool:
+    """Whether the client is an Envoy of the gateway, as far as anybody can tell."""
+    return stream.trusted and not stream.node.is_debug and stream.node.scope == GATEWAY
 
 
 def _now() -> float:

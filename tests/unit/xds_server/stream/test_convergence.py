@@ -39,6 +39,7 @@ class EnvoyModel:
             self.take(self.script.ask(type_url, **more))
 
     def take(self, responses):
+        self.check_what_it_has()
         self.inbox += responses
         waiting = [r.type_url for r in self.inbox]
         assert len(waiting) == len(set(waiting)), "two responses of one type are not answered"
@@ -82,6 +83,13 @@ class EnvoyModel:
         if type_url == CLUSTER and not self.expired:
             needed = {key.name for r in self.has[ROUTE].values() for key in r.requires if key.type_url == CLUSTER}
             assert name not in needed, f"{name} went while a route names it"
+
+    def check_what_it_has(self):
+        session, snapshot = self.script.session, self.script.snapshot
+        names = {type_url: frozenset(resources) for type_url, resources in snapshot.by_type.items()}
+        everything = [one for resources in snapshot.by_type.values() for one in resources.values()]
+        if session.has_all(snapshot, names):
+            assert all(session.holds(one.key, one.version) for one in everything)
 
     def settle(self):
         for _ in range(500):

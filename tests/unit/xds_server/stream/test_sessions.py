@@ -122,6 +122,47 @@ async def test_only_clients_of_the_scope_are_asked_what_they_hold(sessions):
     assert sessions.holds([], ANOTHER) == ()
 
 
+async def test_what_clients_have_is_known_at_once_of_those_that_have_everything(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    one, other = await Client(sessions, GATEWAY, "one").ask(), await Client(sessions, GATEWAY, "other").ask()
+    await one.receive()
+    progress, wanted = sessions.progress(), [(cluster("a").key, cluster("a").version)]
+    assert [client.node_id for client in progress.clients] == ["one", "other"]
+    assert [client.node_id for client, _ in progress.others] == ["other"]
+    assert [client.node_id for client in progress.lacking(wanted)] == ["other"]
+    await other.receive()
+    assert sessions.progress().others == ()
+    newer = [(cluster("a").key, cluster("a", "2").version)]
+    assert [client.node_id for client in sessions.progress().lacking(newer)] == ["one", "other"]
+    publish(sessions, GATEWAY, cluster("a", "2"))
+    assert [client.node_id for client in sessions.progress().lacking(newer)] == ["one", "other"]
+    await one.receive()
+    assert [client.node_id for client in sessions.progress().lacking(newer)] == ["other"]
+
+
+async def test_who_carries_traffic_is_known_until_its_last_stream_is_over(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    first, second = await Client(sessions, GATEWAY).ask(), await Client(sessions, GATEWAY).ask()
+    await Client(sessions, GATEWAY, "debug/me").ask()
+    await Client(sessions, SIDECAR, "sidecar").ask()
+    assert set(sessions.carrying()) == {"envoy"}
+    sessions.close(first.stream)
+    assert set(sessions.carrying()) == {"envoy"}
+    sessions.close(second.stream)
+    assert set(sessions.carrying()) == set()
+
+
+async def test_others_have_their_turn_between_two_requests(sessions):
+    """A server that answers a thousand requests before it looks up lets nobody connect meanwhile."""
+    publish(sessions, GATEWAY, cluster("a"))
+    asking = asyncio.gather(*(Client(sessions, GATEWAY, f"envoy-{number}").ask() for number in range(100)))
+    turns = 0
+    while not asking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 100
+
+
 @pytest.mark.parametrize("node_id", ["", "debug/me"])
 async def test_a_reader_that_says_nothing_else_reads_what_the_gateway_has(sessions, node_id):
     publish(sessions, GATEWAY, cluster("gateway"))
