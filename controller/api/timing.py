@@ -78,6 +78,8 @@ class StatusTiming:
     """The same while the store does not answer: when it is back, nobody shall wait for minutes."""
     loads_looked_at_every: float = 1.0
     """How often the load of a model is looked at: as often as Envoys say how much is in flight."""
+    split_followed_within: float = 2.0
+    """How long it takes until Envoys follow a new split: until then nothing is concluded from where requests go."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,23 @@ events, metrics, logs and the command line render that record and nothing else.
 """
 
 from controller.decision.decision import Decision, Memory, Reason, Verdict
+from controller.decision.detours import Detour, SentRequests, detour
 from controller.decision.facts import Facts, Known, LocalFacts, RemoteFacts, Signal, Unknown
 from controller.decision.rules import decide
 
 __all__ = [
     "Decision",
+    "Detour",
     "Facts",
     "Known",
     "LocalFacts",
     "Memory",
     "Reason",
     "RemoteFacts",
+    "SentRequests",
     "Signal",
     "Unknown",
     "Verdict",
     "decide",
+    "detour",
 ]

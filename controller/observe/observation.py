@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote
@@ -13,7 +13,7 @@ from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
 from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
-from controller.decision import Memory
+from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocations, Occupancy, Request, claim_of
 from controller.frontend.claims import ModelClaim, Refusal, ServicePortClaim
 from controller.frontend.ports import PortRule
@@ -23,6 +23,7 @@ from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
 from controller.observe.references import Fault, Front, Resolved, front_of_route, resolve, target_port
 from controller.observe.remotes import addresses_of
+from controller.signals.load_reports import NO_LOAD, LoadReports
 from controller.signals.source import Sampler, Samples
 from controller.store.objects import ObjectRef, StoredObject
 
@@ -38,7 +39,8 @@ class Observation:
       `reserved` is the port that it keeps while it fronts nothing.
     * `remotes` are the remote backends that it may use, `faults` what of its references leads nowhere.
     * `proxies` is what the xDS servers report of it, None while reports are missing, and `silence` says why;
-      `samples` are what was measured, `memory` is what the decision remembers.
+      `samples` are what was measured, `traffic` is where requests went since the split is what it is, `memory` is what
+      the decision remembers.
     """
 
     stored: StoredObject
@@ -53,6 +55,7 @@ class Observation:
     proxies: ProxyFacts | None = None
     silence: str = ""
     samples: Samples = ()
+    traffic: SentRequests | Unknown = NO_LOAD
     memory: Memory = field(default_factory=Memory)
 
     @property
@@ -86,10 +89,10 @@ class Observation:
 class Observer:
     """Brings together what is known of each object: references, claims, ports, reports and samples."""
 
-    def __init__(self, index: ObjectIndex, proxies: ProxyReports, sampler: Sampler, defaults: Defaults) -> None:
+    def __init__(self, index: ObjectIndex, proxies: ProxyReports, measured: Measured, defaults: Defaults) -> None:
         self._index = index
         self._proxies = proxies
-        self._sampler = sampler
+        self._measured = measured
         self._defaults = defaults
         self._allocations = Allocations(defaults.ports)
         self._served = ServedPorts()
@@ -140,7 +143,8 @@ class Observer:
             faults=resolved.faults,
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
-            samples=self._sampler.samples(ref, intent.metrics, now),
+            samples=self._measured.sampler.samples(ref, intent.metrics, now),
+            traffic=self._traffic(known, now),
             memory=known.memory,
         )
         return observation, allocation.affected
@@ -171,10 +175,30 @@ class Observer:
             return Request(_name(intent), claim, port.node_port or port.port)
         return Request(_name(intent))
 
+    def _traffic(self, known: StoredIntent, now: datetime) -> SentRequests | Unknown:
+        """Count where requests went by the present split, once every Envoy had the time to follow it."""
+        route, since = known.status.route, known.memory.split_since
+        if route is None or since is None:
+            return NO_LOAD
+        remotes = (one.name for one in route.remotes)
+        return self._measured.loads.traffic(known.ref, remotes, since + self._measured.followed_within, now)
+
     def _reserved(self, known: StoredIntent) -> int | None:
         # A status without a generation is none of ours: the original wrote the port of the model's container there.
         is_ours = known.status.observed_generation > 0
         return known.status.serving_port if is_ours and self._allocations.ports_for_life else None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Where measurements come from: samples of metrics, and loads.
+
+    `followed_within` is how long it takes until Envoys follow a new split, and report what they sent by it.
+    """
+
+    sampler: Sampler
+    loads: LoadReports
+    followed_within: timedelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.api.contract.status import Condition
-from controller.decision import Decision, Facts, LocalFacts
+from controller.decision import Decision, Detour, Facts, LocalFacts
 from controller.frontend.claims import Refusal
 from controller.intent.intent import Terms
 from controller.observe.proxies import Programmed
@@ -20,6 +20,7 @@ TYPES = (
     "LocalHealthy",
     "RemoteHealthy",
     "Offloading",
+    "FailingOver",
     "Paused",
     "Ready",
 )
@@ -37,7 +38,8 @@ class Findings:
 
     `programmed` is None while reports of the Envoys are missing. `programmed_before` is what the condition said last of
     this generation and of the same route but for the split, if it said anything. `ready_before` is what Ready was last.
-    `silence` says why reports are missing, as far as that is known.
+    `silence` says why reports are missing, as far as that is known. `detour` is None when requests go where the split
+    sends them.
     """
 
     generation: int
@@ -51,6 +53,7 @@ class Findings:
     programmed_before: Condition | None
     ready_before: Condition | None = None
     silence: str = ""
+    detour: Detour | None = None
 
 
 def conditions_for(findings: Findings) -> tuple[Condition, ...]:
@@ -63,6 +66,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "LocalHealthy": _local_healthy(findings.facts),
         "RemoteHealthy": _remote_healthy(findings),
         "Offloading": _offloading(findings.decision),
+        "FailingOver": _failing_over(findings.detour),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
     answers["Ready"] = _ready(findings, answers)
@@ -157,6 +161,12 @@ def _offloading(decision: Decision | None) -> _Answer:
     if decision is None:
         return _Answer("Unknown", "NotServed", "there is nothing to decide on")
     return _flag(decision.split.remote > 0, decision.reason, decision.reason, decision.message)
+
+
+def _failing_over(found: Detour | None) -> _Answer:
+    if found is None:
+        return _Answer("False", "AsDecided", "no request is known to have gone elsewhere than the split says")
+    return _Answer("True", found.reason, found.message)
 
 
 def _ready(findings: Findings, answers: dict[str, _Answer]) -> _Answer:

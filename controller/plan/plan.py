@@ -11,11 +11,11 @@ from typing import Any
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
 from controller.api.kubernetes.endpoints import staying
-from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide
+from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, Unknown, decide, detour
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
-from controller.intent.intent import Intent
+from controller.intent.intent import Intent, Terms
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
@@ -94,6 +94,9 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     if front:
         decision, memory = decide(terms, facts, memory, now)
         route = _route(observation, front, decision, enabled=terms.enabled)
+    programmed = _programmed(observation, route)
+    is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
+    found = _detour(observation, facts.local, decision, terms) if decision and is_followed else None
     findings = Findings(
         generation=observation.generation,
         warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.refused_endpoints),
@@ -102,16 +105,17 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         terms=terms,
         facts=facts,
         decision=decision,
-        programmed=_programmed(observation, route),
+        programmed=programmed,
         programmed_before=_programmed_before(before, observation.generation, route),
         ready_before=before.condition("Ready"),
         silence=observation.silence,
+        detour=found,
     )
     status = ModelDeploymentStatus(
         observed_generation=observation.generation,
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
         serving_port=front.port if front else observation.reserved,
-        split=split_status(decision, memory, now) if decision else None,
+        split=split_status(decision, memory, found, now) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation, terms),
         signals=signal_statuses(facts.signals, before.signals or (), now) if facts.signals else None,
@@ -177,6 +181,18 @@ def _programmed(observation: Observation, route: Route | None) -> Programmed | N
     if route is None:
         return _NO_PROXIES
     return observation.proxies.programmed(route) if observation.proxies else None
+
+
+def _is_complete(programmed: Programmed | None) -> bool:
+    return programmed is not None and programmed.programmed >= programmed.connected
+
+
+def _detour(observation: Observation, local: LocalFacts, decision: Decision, terms: Terms) -> Detour | None:
+    """Say whether Envoy serves from the other side by itself; unknown traffic is no sign of it."""
+    traffic = observation.traffic
+    if isinstance(traffic, Unknown):
+        return None
+    return detour(decision.split, traffic, local, may_leave=terms.max_requests_per_replica is not None)
 
 
 def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:

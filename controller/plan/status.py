@@ -13,7 +13,7 @@ from controller.api.contract.status import (
     SignalStatus,
     SplitStatus,
 )
-from controller.decision import Decision, LocalFacts, Memory, Signal
+from controller.decision import Decision, Detour, LocalFacts, Memory, Signal
 from controller.decision.facts import NOT_CHECKED
 from controller.intent.intent import Terms
 from controller.observe.observation import Observation
@@ -53,15 +53,20 @@ def _together(newer: HistoryEntry, older: HistoryEntry) -> HistoryEntry:
     return newer.model_copy(update={"times": times, "since": older.since or older.at})
 
 
-def split_status(decision: Decision, memory: Memory, now: datetime) -> SplitStatus:
-    """Show the split in force."""
+def split_status(decision: Decision, memory: Memory, found: Detour | None, now: datetime) -> SplitStatus:
+    """Show the split in force, and whether requests go where it sends them."""
     return SplitStatus(
         local=decision.split.local,
         remote=decision.split.remote,
         reason=decision.reason,
-        message=decision.message,
+        message=with_detour(decision.message, found),
         since=memory.split_since or now,
     )
+
+
+def with_detour(words: str, found: Detour | None) -> str:
+    """Add to what was decided that requests go elsewhere."""
+    return f"{words}; but {found.message}" if found else words
 
 
 def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:

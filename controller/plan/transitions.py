@@ -28,13 +28,14 @@ _News = tuple[Literal["Normal", "Warning"], str, str]
 def transitions(
     stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus, at: datetime
 ) -> tuple[Event, ...]:
-    """List the events of one write: another split or health, not accepted or found (any more), ready or no longer.
+    """List the events of one write: another split or health, requests that go elsewhere, not accepted or found, ready.
+
 
     Of the steps by which a split moves for one reason the first is an event; the others are in the status. What an
     event tells as its cause has none of its own.
     """
     told = (*_accepted(before, after), *_resolved(before, after), *_split(before, after), *_ready(before, after))
-    news = (*told, *_health(before, after, told))
+    news = (*told, *_health(before, after, told), *_failing_over(before, after))
     uid = str(stored.metadata["uid"])
     return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in news)
 
@@ -50,6 +51,9 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
         if health and (was is None or (was.status, was.reason) != (health.status, health.reason)):
             found = {"healthy": health.status, "reason": health.reason, "because": health.message}
             logger.info(words, extra={"model": model, **found})
+    for level, reason, because in _failing_over(before, after):
+        log = logger.warning if level == "Warning" else logger.info
+        log("requests fail over", extra={"model": model, "reason": reason, "because": because})
     was, ready = before.condition("Ready"), after.condition("Ready")
     if ready and (was is None or (was.status, was.message) != (ready.status, ready.message)):
         words = "model ready" if ready.status == "True" else "model not ready"
@@ -67,6 +71,20 @@ def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Itera
         return
     type_: Literal["Normal", "Warning"] = "Warning" if split.reason in _ALARMING else "Normal"
     yield type_, split.reason, f"split {was} -> {split}: {split.message}"
+
+
+def is_failing_over(status: ModelDeploymentStatus) -> bool:
+    """Say whether requests go elsewhere than the split sends them."""
+    found = status.condition("FailingOver")
+    return found is not None and found.status == "True"
+
+
+def _failing_over(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
+    was, now = before.condition("FailingOver"), after.condition("FailingOver")
+    if now and now.status == "True" and (was is None or (was.status, was.reason) != ("True", now.reason)):
+        yield "Warning", now.reason, now.message
+    elif now and now.status == "False" and is_failing_over(before):
+        yield "Normal", now.reason, f"split {after.split}: requests go where it sends them again"
 
 
 def _accepted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
@@ -122,7 +140,7 @@ def _said(condition: Condition) -> tuple[str, str, str]:
 
 
 # Conditions whose message tells numbers, or who is waited for, which change all the time; their reasons do not.
-_WITH_NUMBERS = ("LocalHealthy", "RemoteHealthy", "Offloading")
+_WITH_NUMBERS = ("LocalHealthy", "RemoteHealthy", "Offloading", "FailingOver")
 _WAITING = ("Pending", "NotReported", "NotProgrammed", "Updating")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from aiohttp import web
@@ -12,9 +12,9 @@ from aiohttp import web
 from controller.api.contract.reports import PATH, RouteReport
 from controller.api.contract.route import RouteKey, RouteKind
 from controller.api.timing import REAL, ReportTiming
-from controller.decision import Known, Unknown
+from controller.decision import Known, SentRequests, Unknown
 from controller.observe.proxies import ProxyFacts, ServerFacts
-from controller.signals.load_reports import FleetLoads, Load
+from controller.signals.load_reports import FleetLoads, Load, SentTo
 from controller.store.objects import ObjectRef
 from xds_server.reports import ReportReader, Reports
 
@@ -43,10 +43,25 @@ class LocalLoads:
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has."""
-        for report in self._reader.news(self._clock()):
-            self._loads.add_report(report, now)
+        self._read(now)
         self._loads.set_silent("", self._reports.replica(self._clock()).silent)
         return self._loads.load(model, now)
+
+    def traffic(
+        self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime
+    ) -> SentRequests | Unknown:
+        """Count what was sent lately."""
+        self._read(now)
+        return self._loads.traffic(model, remotes, since, now)
+
+    def news(self, now: datetime) -> frozenset[SentTo]:
+        """Say where requests were sent since this was asked last."""
+        self._read(now)
+        return self._loads.news(now)
+
+    def _read(self, now: datetime) -> None:
+        for report in self._reader.news(self._clock()):
+            self._loads.add_report(report, now)
 
 
 def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tuple[web.RouteDef, ...]:

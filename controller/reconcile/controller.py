@@ -23,14 +23,14 @@ from datetime import datetime, timedelta
 
 from controller.frontend.claims import Seniority
 from controller.observe.index import KINDS, ObjectIndex
-from controller.observe.observation import Defaults, Observation, Observer
+from controller.observe.observation import Defaults, Measured, Observation, Observer
 from controller.plan.plan import Plan, plan
-from controller.plan.transitions import log_transitions, transitions
+from controller.plan.transitions import is_failing_over, log_transitions, transitions
 from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.runtime.queue import Backoff, Queue
-from controller.signals.load_reports import RequestsInFlight
+from controller.signals.load_reports import RequestsInFlight, SentTo
 from controller.signals.source import Sampler
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ObjectStore
@@ -56,8 +56,9 @@ class Controller:
         defaults = Defaults(
             dependencies.default_remote, dependencies.ports, dependencies.guard, dependencies.gateway_place
         )
-        self._observer = Observer(self._index, dependencies.proxies, sampler, defaults)
         timing = dependencies.timing
+        measured = Measured(sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
+        self._observer = Observer(self._index, dependencies.proxies, measured, defaults)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
@@ -82,7 +83,8 @@ class Controller:
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(self._watch())
                 work = group.create_task(self._work(group))
-                watch.add_done_callback(lambda _: work.cancel())
+                loads = group.create_task(self._follow_loads())
+                watch.add_done_callback(lambda _: (work.cancel(), loads.cancel()))
         finally:
             # What was written is told also by who was stopped right after it.
             self._finish_writes()
@@ -94,6 +96,19 @@ class Controller:
                 self._due_since.setdefault(ref, now)
             self._unregistered |= changed
             self._woken.set()
+
+    async def _follow_loads(self) -> None:
+        """Look again at every object whose requests may go elsewhere than its split says."""
+        while True:
+            await asyncio.sleep(self._dependencies.timing.loads_looked_at_every)
+            news = self._dependencies.loads.news(self._clock())
+            if found := frozenset(one.ref for one in news if self._may_be_detour(one)):
+                self.look_again(found)
+
+    def _may_be_detour(self, sent: SentTo) -> bool:
+        known = self._index.intent(sent.ref)
+        split = known.status.split if known else None
+        return split is not None and (split.remote if sent.local else split.local) > 0
 
     async def _work(self, writes: asyncio.TaskGroup) -> None:
         while True:
@@ -180,7 +195,7 @@ class Controller:
         self._dependencies.telemetry.planned(planned)
         if planned.decision and planned.decision.wake_at:
             self._queue.add_at(ref, planned.decision.wake_at)
-        if observation.samples:
+        if observation.samples or is_failing_over(planned.status):
             # What of them is written is a matter of the budget.
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
         return planned

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, RouteKey, RouteKind
 from controller.api.resources.metrics import MetricSpec
 from controller.api.timing import REAL, ReportTiming
-from controller.decision import Known, Unknown
+from controller.decision import Known, SentRequests, Unknown
 from controller.store.objects import ObjectRef
 
 
@@ -38,11 +38,28 @@ class Load:
     remote: Rate | Unknown
 
 
+class SentTo(NamedTuple):
+    """A side of an object that requests were sent to: its replicas (`local`), or a remote backend."""
+
+    ref: ObjectRef
+    local: bool
+
+
 class LoadReports(Protocol):
     """Where the loads come from: the xDS server of the same process, or every replica of it."""
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has (`now` is UTC); missing reports are Unknown, never zero."""
+        ...
+
+    def traffic(
+        self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime
+    ) -> SentRequests | Unknown:
+        """Count what was sent lately to the replicas of a model and to its remote backends, not before `since`."""
+        ...
+
+    def news(self, now: datetime) -> frozenset[SentTo]:
+        """Say which sides requests were sent to since this was asked last."""
         ...
 
 
@@ -55,6 +72,16 @@ class NoLoads:
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has."""
         return NO_LOAD
+
+    def traffic(
+        self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime
+    ) -> SentRequests | Unknown:
+        """Count what was sent lately."""
+        return NO_LOAD
+
+    def news(self, now: datetime) -> frozenset[SentTo]:
+        """Say where requests were sent."""
+        return frozenset()
 
 
 class RequestsInFlight:
@@ -120,6 +147,7 @@ class FleetLoads:
         self._timing = timing
         self._nodes: dict[str, _Node] = {}
         self._silent: dict[str, frozenset[str]] = {}
+        self._news: set[str] = set()
 
     def add_report(self, report: LoadReport, now: datetime) -> None:
         """Record what a replica repeats of an Envoy."""
@@ -142,6 +170,7 @@ class FleetLoads:
         # A stream that others heard for long before us: what it counted says nothing of the last seconds.
         if 0 < seconds <= self._timing.window:
             node.increments.append(_Increment(at, seconds, added))
+            self._news.update(name for name, count in added.items() if count.issued)
         if node.newest.at is None or at >= node.newest.at:
             node.newest = stream
         self._forget_old(node, now)
@@ -174,6 +203,31 @@ class FleetLoads:
         load = Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since))
         return Known(load, min(node.reported_at() for node in nodes))
 
+    def traffic(
+        self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime
+    ) -> SentRequests | Unknown:
+        """Add up what every Envoy says it sent lately, and not before `since`, to each side of a model."""
+        key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
+        names = [f"{key}/{one}" for one in remotes]
+        if any(node.newest.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
+            return Unknown(_SHARED)
+        begun = max(since, now - timedelta(seconds=self._timing.window))
+        local = remote = 0
+        first = now
+        for node in self._nodes.values():
+            for one in node.increments:
+                began = one.at - timedelta(seconds=one.seconds)
+                if began >= begun:
+                    first = min(first, began)
+                    local += _taken(one.added.get(f"{key}/local", _ZERO))
+                    remote += sum(_taken(one.added.get(name, _ZERO)) for name in names)
+        return SentRequests(local, remote, (now - first).total_seconds())
+
+    def news(self, now: datetime) -> frozenset[SentTo]:
+        """Say which sides requests were sent to since this was asked last."""
+        names, self._news = self._news, set()
+        return frozenset(one for one in map(_sent_to, names) if one)
+
     def _forget_old(self, node: _Node, now: datetime) -> None:
         window = timedelta(seconds=self._timing.window)
         while node.increments and node.increments[0].at < now - window:
@@ -183,6 +237,22 @@ class FleetLoads:
                 del node.streams[began]
         for name in [one for one, other in self._nodes.items() if other.reported_at() < now - 6 * window]:
             del self._nodes[name]
+
+
+_KINDS = {kind.word: kind for kind in RouteKind}
+
+
+def _sent_to(name: str) -> SentTo | None:
+    word, *rest = name.split("/")
+    if word not in _KINDS or len(rest) != 3:
+        return None
+    namespace, model, side = rest
+    return SentTo(ObjectRef(_KINDS[word], namespace, model), side == "local")
+
+
+def _taken(count: Count) -> int:
+    """Count what did not fail: those that failed were sent elsewhere, or nobody served them."""
+    return max(count.issued - count.failed, 0)
 
 
 def _difference(count: Count, before: Count) -> Count:

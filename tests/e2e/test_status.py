@@ -102,7 +102,8 @@ async def test_json_and_yaml_are_the_objects_with_metadata_and_status(product):
     assert status["split"].keys() == {"local", "remote", "summary", "reason", "message", "since"}
     assert status["local"] == {"ready": 3, "total": 3, "summary": "3/3"}
     assert [one["type"] for one in status["conditions"]] == [
-        *("Accepted", "ResolvedRefs", "Programmed", "LocalHealthy", "RemoteHealthy", "Offloading", "Paused", "Ready")
+        *("Accepted", "ResolvedRefs", "Programmed", "LocalHealthy", "RemoteHealthy"),
+        *("Offloading", "FailingOver", "Paused", "Ready"),
     ]
     assert all(one["observedGeneration"] == 1 and one["lastTransitionTime"] for one in status["conditions"])
     assert status["route"]["port"] == status["servingPort"]

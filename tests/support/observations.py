@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 
 from controller.api.contract.status import ModelDeploymentStatus
-from controller.decision import Known, Unknown
+from controller.decision import Known, SentRequests, Unknown
 from controller.observe.index import read_intent
 from controller.observe.observation import Observation
 from controller.observe.proxies import ProxyReports
 from controller.observe.references import resolve
 from controller.plan.plan import plan
-from controller.signals.load_reports import NO_LOAD, Load, RequestsInFlight
+from controller.signals.load_reports import NO_LOAD, Load, NoLoads, RequestsInFlight
 from controller.signals.source import Sampler
 from controller.store.objects import ObjectRef
 from tests.support.indexed import index_of
@@ -19,7 +19,7 @@ from tests.support.proxies import AllProgrammed
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class OneLoad:
+class OneLoad(NoLoads):
     """The same load of every model."""
 
     def __init__(self, load: Known[Load] | Unknown) -> None:
@@ -36,6 +36,7 @@ def observed(
     generation: int = 1,
     proxies: ProxyReports | None = None,
     load: Known[Load] | Unknown = NO_LOAD,
+    traffic: SentRequests | Unknown = NO_LOAD,
 ) -> Observation:
     """Observe a model among these objects that has what its references lead to."""
     known = read_intent(model.stored(status=status and status.as_object(), generation=generation))
@@ -51,6 +52,7 @@ def observed(
         faults=resolved.faults,
         proxies=(proxies or AllProgrammed()).facts(known.ref),
         samples=sampler.samples(known.ref, known.intent.metrics, NOW),
+        traffic=traffic,
         memory=known.memory,
     )
 

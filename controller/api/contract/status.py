@@ -164,8 +164,8 @@ class ModelDeploymentStatus(ForeignValue):
     observed_generation: int = 0
     """The generation of the object that this status is about."""
     conditions: Annotated[tuple[Condition, ...], _BY_TYPE] = ()
-    """What holds of the model: Accepted, ResolvedRefs, Programmed, LocalHealthy, RemoteHealthy, Offloading, Paused and
-    Ready."""
+    """What holds of the model: Accepted, ResolvedRefs, Programmed, LocalHealthy, RemoteHealthy, Offloading,
+    FailingOver, Paused and Ready."""
     serving_port: Port | None = None
     """The port on the gateway that serves the model, kept for life."""
     metric_port: Port | None = None

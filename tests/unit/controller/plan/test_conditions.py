@@ -212,6 +212,7 @@ def test_each_condition_is_there_once_and_names_the_generation():
         "LocalHealthy",
         "RemoteHealthy",
         "Offloading",
+        "FailingOver",
         "Paused",
         "Ready",
     ]

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.status import HISTORY_LENGTH, ModelDeploymentStatus
+from controller.decision import SentRequests, Unknown
 from controller.observe.index import previous_status
 from controller.observe.proxies import Programmed
 from tests.support.objects import a_model, a_service, a_slice
@@ -15,6 +17,15 @@ from tests.support.proxies import AllProgrammed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 READY = a_slice().ready("10.0.0.1")
+
+
+class Pending(AllProgrammed):
+    """One Envoy, which has not acknowledged anything yet."""
+
+    def report(self, model, route):
+        return Programmed(connected=1, programmed=0)
+
+
 GONE = a_slice().not_ready("10.0.0.1")
 
 
@@ -72,10 +83,6 @@ def test_prior_fault_10_a_restart_goes_on_where_it_was():
 
 
 def test_a_new_split_is_no_new_generation():
-    class Pending(AllProgrammed):
-        def report(self, model, route):
-            return Programmed(connected=1, programmed=0)
-
     model, service = a_model().with_remote("r"), a_service().port(80)
     programmed = planned(model, service, READY)
 
@@ -234,3 +241,42 @@ def test_of_what_may_not_leave_nothing_is_asked():
     status = found(BROKEN, READY, model=a_model().with_remote("r").disabled())
     assert remote_healthy(status) == ("Unknown", "NoRemote", "nothing may leave: spec.enabled is false")
     assert status.remote.healthy is None
+
+
+MODEL, OBJECTS = a_model().with_remote("r"), (a_service().port(80), READY)
+ELSEWHERE = SentRequests(local=0, remote=20, seconds=9.7)
+
+
+def failing_over(traffic, **known):
+    before = planned(MODEL, *OBJECTS)
+    status = planned(MODEL, *OBJECTS, status=before, traffic=traffic, at=NOW + timedelta(seconds=10), **known)
+    (said,) = (one for one in status.conditions if one.type == "FailingOver")
+    return said, status
+
+
+def test_requests_that_go_elsewhere_are_told_with_their_number():
+    said, status = failing_over(ELSEWHERE)
+    assert (said.status, said.reason) == ("True", "ReplicasNotUsed")
+    assert said.message.startswith("20 of the last 20 requests (10 s) went to the remote backend at a split of 100/0")
+    assert status.split.message.endswith(f"no request is sent away; but {said.message}")
+    assert (str(status.split), status.history[0].message.count("but")) == ("100/0", 0)
+
+
+@pytest.mark.parametrize(
+    "traffic", [Unknown("nothing reports load"), SentRequests(0, 0, 0.0), SentRequests(20, 0, 9.7)]
+)
+def test_nothing_is_told_of_requests_that_go_where_they_should_or_of_which_nothing_is_known(traffic):
+    said, status = failing_over(traffic)
+    assert (said.status, said.reason) == ("False", "AsDecided")
+    assert status.split.message.endswith("no request is sent away")
+
+
+def test_nothing_is_concluded_before_every_envoy_has_the_split():
+    assert failing_over(ELSEWHERE, proxies=Pending())[0].status == "False"
+
+
+def test_nothing_is_concluded_from_what_was_sent_by_another_split():
+    before = planned(MODEL, a_service().port(80), GONE)
+    status = planned(MODEL, *OBJECTS, status=before, traffic=ELSEWHERE)
+    assert str(status.split) != "0/100"
+    assert {one.type: one.status for one in status.conditions}["FailingOver"] == "False"

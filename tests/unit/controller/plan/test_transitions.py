@@ -18,6 +18,7 @@ GOOD = {
     "ResolvedRefs": "True Resolved",
     "LocalHealthy": "True ReplicasReady",
     "RemoteHealthy": "True Answering",
+    "FailingOver": "False AsDecided",
     "Ready": "True Ready",
 }
 
@@ -147,6 +148,23 @@ LOCAL_GONE = "False NoReadyReplica"
         (status(), UPDATING, []),
         (UPDATING, status(), []),
         (UPDATING, STARTS, [("Warning", "NotReady", "NotProgrammed: NotProgrammed it is")]),
+        # Requests that go elsewhere than the split says.
+        (
+            status(),
+            status(FailingOver="True ReplicasFail"),
+            [("Warning", "ReplicasFail", "ReplicasFail it is")],
+        ),
+        (status(FailingOver="True ReplicasFail"), status(FailingOver="True ReplicasFail"), []),
+        (
+            status(FailingOver="True ReplicasFail"),
+            status(FailingOver="True ReplicasNotUsed"),
+            [("Warning", "ReplicasNotUsed", "ReplicasNotUsed it is")],
+        ),
+        (
+            status(FailingOver="True ReplicasFail"),
+            status(),
+            [("Normal", "AsDecided", "split 100/0: requests go where it sends them again")],
+        ),
     ],
 )
 def test_events(before, after, told):

@@ -1,7 +1,7 @@
 """The controller at work over a store: object in, status out."""
 
 from controller.observe.proxies import Programmed
-from controller.signals.load_reports import NO_LOAD
+from controller.signals.load_reports import NO_LOAD, NoLoads
 from controller.store.objects import ObjectRef
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
 from tests.support.measured import in_flight, in_flight_each
@@ -144,7 +144,7 @@ async def test_events_carry_what_was_seen():
         ]
 
 
-class Loaded:
+class Loaded(NoLoads):
     """As many requests in flight as was said last, or nobody who says so."""
 
     def __init__(self) -> None:

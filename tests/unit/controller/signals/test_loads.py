@@ -6,8 +6,8 @@ import pytest
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.timing import REAL
-from controller.decision import Known, Unknown
-from controller.signals.load_reports import FleetLoads, Load, Rate
+from controller.decision import Known, SentRequests, Unknown
+from controller.signals.load_reports import FleetLoads, Load, Rate, SentTo
 from controller.store.objects import ObjectRef
 
 MODEL = ObjectRef("ModelDeployment", "default", "a")
@@ -172,3 +172,31 @@ def test_a_clock_that_is_set_back_is_survived(back):
     told.hear(200 - back, issued=2, seconds=2.0)
     told.hear(201 - back, issued=3, seconds=3.0)
     assert isinstance(told.load(201 - back), Known)
+
+
+def traffic(told, now, since=0.0):
+    return told.loads.traffic(MODEL, ("remote",), at(since), at(now))
+
+
+def test_where_requests_went_lately():
+    told = Told().hear(1, issued=10, failed=4, remote=Count(7, 3, 1)).hear(2, issued=12, failed=4)
+    told.hear(2, node="two", began=1.0, seconds=1.0, issued=5)
+    assert traffic(told, 2) == SentRequests(local=6 + 2 + 5, remote=6, seconds=2.0)
+
+
+def test_what_was_sent_by_another_split_does_not_count():
+    told = Told().hear(1, issued=10, remote=Count(5)).hear(2, issued=12).hear(3, issued=15)
+    assert traffic(told, 3, since=0.5) == SentRequests(local=5, remote=0, seconds=2.0)
+    assert traffic(told, 3, since=3) == SentRequests(local=0, remote=0, seconds=0.0)
+
+
+def test_where_requests_went_is_unknown_where_they_cannot_be_told_from_those_of_others():
+    assert isinstance(traffic(Told().hear(1, issued=2, remote=None), 1), Unknown)
+
+
+def test_the_sides_that_got_requests_are_news_once():
+    told = Told().hear(1, issued=10).hear(1, node="two", remote=Count(1))
+    assert told.loads.news(at(1)) == {SentTo(MODEL, local=True), SentTo(MODEL, local=False)}
+    assert told.loads.news(at(1)) == frozenset()
+    told.hear(2, issued=10)
+    assert told.loads.news(at(2)) == frozenset()

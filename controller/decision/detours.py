@@ -1,0 +1,79 @@
+"""Detours: requests that Envoy serves from the other side by itself, against the split. Pure.
+
+Envoy fails over without asking anybody, and has its own opinion of replicas. So the split that was decided is not
+always where requests go; what Envoys report of their load tells.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from controller.api.contract.route import Split
+from controller.decision.facts import LocalFacts
+
+# How far a share may be from the one that was decided: a tenth, or 4.5 standard deviations.
+_TOLERANCE, _DEVIATIONS = 0.10, 4.5
+
+# Fewer say nothing of a share.
+_ENOUGH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequests:
+    """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
+    failed there.
+    """
+
+    local: int
+    remote: int
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.local + self.remote
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """That Envoy serves from the other side by itself: why, in one word, and in a sentence with what was counted."""
+
+    reason: str
+    message: str
+
+
+def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave: bool) -> Detour | None:
+    """Say whether requests went elsewhere than the split sends them; `may_leave` says that the excess may, by a limit.
+
+    Where all requests have one side, a single one at the other counts. With a limit, what leaves is what the replicas
+    have no room for: it is a detour only if they get nothing at all.
+    """
+    if not traffic.total:
+        return None
+    away = split.remote / 100
+    expected = away * traffic.total
+    if 0 < away < 1:
+        spread = _DEVIATIONS * math.sqrt(away * (1 - away) / traffic.total)
+        if traffic.total < _ENOUGH or abs(traffic.remote - expected) <= max(_TOLERANCE, spread) * traffic.total:
+            return None
+    if traffic.remote > expected and not (may_leave and traffic.local):
+        return _to_remote(split, traffic, local)
+    return _to_local(split, traffic) if traffic.remote < expected else None
+
+
+def _to_remote(split: Split, traffic: SentRequests, local: LocalFacts) -> Detour:
+    went = f"{_counted(traffic.remote, traffic)} went to the remote backend at a split of {split}"
+    ready = f"{local.ready} of {local.total} replicas are ready"
+    if traffic.local:
+        return Detour("ReplicasFail", f"{went}, though {ready}: some fail requests or Envoy's check")
+    return Detour("ReplicasNotUsed", f"{went}, though {ready}: Envoy uses none, they fail requests or its check")
+
+
+def _to_local(split: Split, traffic: SentRequests) -> Detour:
+    words = f"{_counted(traffic.local, traffic)} went to the replicas at a split of {split}: the remote backend fails"
+    return Detour("RemoteFails" if traffic.remote else "RemoteNotUsed", words)
+
+
+def _counted(number: int, traffic: SentRequests) -> str:
+    return f"{number} of the last {traffic.total} requests ({traffic.seconds:.0f} s)"

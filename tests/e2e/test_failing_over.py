@@ -1,0 +1,59 @@
+"""Requests that Envoy serves from the other side by itself: the status says so, with how many."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+import pytest_asyncio
+
+from controller.api.timing import FolderTiming, ReportTiming, Timing
+from tests.support.beamlit import Product, ask, eventually
+from tests.support.data_plane.backends import Backends, reporting_unhealthy
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.fork_server import Forked
+from tests.support.network import unused_port
+from tests.support.objects import a_deployment
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PROBE = {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 1, "failureThreshold": 1}
+TIMING = Timing(folder=FolderTiming(relist=3600.0), reports=ReportTiming(window=3.0))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
+    product = Product(tmp_path_factory.mktemp("run"), partial(Forked, context=TIMING))
+    async with product.running("--envoy"):
+        yield product
+
+
+async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, backends: Backends) -> None:
+    port, replica = unused_port(), backends.local[0]
+    probed = a_deployment("m").container(readinessProbe=PROBE)
+    product.save(
+        "m.yaml", text_of(model("m", backends.remote), service("m", port), endpoints("m", replica), probed.raw)
+    )
+    await product.programmed("m")
+    await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+
+    async def told(status: str, reason: str) -> str:
+        async def asked() -> tuple[str, str, str]:
+            assert (await ask(port)).side
+            return await product.condition("m", "FailingOver")
+
+        return (await eventually(asked, lambda said: said[:2] == (status, reason), within=60))[2]
+
+    await told("False", "AsDecided")
+    with reporting_unhealthy([replica]):
+        await eventually(lambda: ask(port), lambda reply: reply.side == "remote", within=60)
+        message = await told("True", "ReplicasNotUsed")
+        assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in message
+        split = (await product.status("m"))["split"]
+        assert (split["summary"], split["reason"]) == ("100/0", "Steady")
+        assert "; but " in split["message"]
+    await eventually(lambda: ask(port), lambda reply: reply.side == "local", within=60)
+    await told("False", "AsDecided")
+    assert "requests fail over model=default/m reason=ReplicasNotUsed" in product.log()
+    assert "requests fail over model=default/m reason=AsDecided" in product.log()

@@ -1,0 +1,47 @@
+"""What Envoys report of requests that go elsewhere than the split says reaches the object, and is an event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from typing import Any
+
+from controller.api.timing import ReportTiming, Timing
+from tests.support.beamlit import eventually
+from tests.support.data_plane.backends import reporting_unhealthy
+from tests.support.fork_server import Forked
+from tests.support.kube.site import Site
+from tests.support.objects import ADeployment, a_deployment
+
+SHORT = Timing(reports=ReportTiming(window=3.0))
+
+
+async def test_replicas_that_envoy_does_not_believe_are_an_event(site: Site) -> None:
+    replica, remote = site.backend("local-1"), site.backend("remote")
+    probe = {"httpGet": {"path": "/healthz", "port": replica.port}, "periodSeconds": 1, "failureThreshold": 1}
+    site.write(site.served("chat", [replica], remote), _runnable(probe))
+    await site.start(xds_servers=2, start=partial(Forked, context=SHORT))
+    port = await site.port("chat")
+    await site.until_answered(port, "local-1")
+
+    async def events() -> list[dict[str, Any]]:
+        await site.ask(port)
+        found = await asyncio.to_thread(site.kubectl, "get", "events.v1.events.k8s.io", "--output=json")
+        return [one for one in json.loads(found)["items"] if one["reason"] in ("ReplicasNotUsed", "ReplicasFail")]
+
+    with reporting_unhealthy([replica]):
+        (event, *_) = await eventually(events, bool, within=60)
+        assert event["type"] == "Warning"
+        assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in event["note"]
+        assert (await site.condition("chat", "FailingOver"))[0] == "True"
+        assert await site.split("chat") == "100/0 Steady"
+
+
+def _runnable(probe: dict[str, Any]) -> ADeployment:
+    """A Deployment that the API server accepts."""
+    labels = {"app": "chat"}
+    container = {"name": "server", "image": "example.invalid/server", "readinessProbe": probe}
+    deployment = a_deployment("chat").container(**container)
+    deployment = deployment._with(labels, "spec", "template", "metadata", "labels")
+    return deployment._with(labels, "spec", "selector", "matchLabels")

@@ -1,0 +1,61 @@
+"""Whether requests go where the split sends them."""
+
+import pytest
+
+from controller.api.contract.route import Split
+from controller.decision import LocalFacts, SentRequests, detour
+
+READY = LocalFacts(ready=2, total=3)
+
+
+def found(away, local, remote, *, may_leave=False):
+    return detour(Split.away(away), SentRequests(local, remote, 8.4), READY, may_leave=may_leave)
+
+
+@pytest.mark.parametrize(
+    ("away", "local", "remote", "reason"),
+    [
+        (0, 0, 1, "ReplicasNotUsed"),
+        (0, 99, 1, "ReplicasFail"),
+        (100, 1, 0, "RemoteNotUsed"),
+        (100, 1, 99, "RemoteFails"),
+        (20, 0, 20, "ReplicasNotUsed"),
+        (20, 300, 700, "ReplicasFail"),
+        (80, 20, 0, "RemoteNotUsed"),
+        (50, 700, 300, "RemoteFails"),
+    ],
+)
+def test_requests_that_go_elsewhere(away, local, remote, reason):
+    assert found(away, local, remote).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("away", "local", "remote"),
+    [
+        (0, 0, 0),
+        (0, 50, 0),
+        (100, 0, 50),
+        (20, 80, 20),
+        (20, 75, 25),
+        (20, 0, 19),
+        (50, 540, 460),
+    ],
+)
+def test_requests_that_go_where_they_should_as_far_as_can_be_told(away, local, remote):
+    assert found(away, local, remote) is None
+
+
+def test_with_a_limit_the_excess_is_no_detour_but_all_of_it_is():
+    assert found(0, 1, 99, may_leave=True) is None
+    assert found(0, 0, 99, may_leave=True).reason == "ReplicasNotUsed"
+    assert found(50, 700, 300, may_leave=True).reason == "RemoteFails"
+
+
+def test_the_words_have_the_counts():
+    assert found(0, 3, 17).message == (
+        "17 of the last 20 requests (8 s) went to the remote backend at a split of 100/0, though 2 of 3 replicas are "
+        "ready: some fail requests or Envoy's check"
+    )
+    assert found(100, 20, 0).message == (
+        "20 of the last 20 requests (8 s) went to the replicas at a split of 0/100: the remote backend fails"
+    )
