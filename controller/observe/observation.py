@@ -64,6 +64,11 @@ class Observation:
         return self.stored.generation
 
     @property
+    def uncounted_endpoints(self) -> tuple[str, ...]:
+        """What is behind the Service and is no replica, in sentences."""
+        return self.front.uncounted if self.front else ()
+
+    @property
     def refused_endpoints(self) -> tuple[str, ...]:
         """What is said of endpoints that nothing may be sent to."""
         return self.front.refused if self.front else ()

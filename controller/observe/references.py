@@ -14,6 +14,7 @@ from controller.intent.intent import Intent
 from controller.observe.own_place import OwnPlace
 from controller.observe.readiness import readiness_check
 from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
+from controller.observe.uncounted import of_another_kind, uncounted, without_slices
 from controller.store.objects import ObjectRef
 
 
@@ -73,7 +74,7 @@ class Front:
     """What a model fronts: the port Envoy listens on, and the replicas behind it.
 
     `service_port` is the port's number in the Service, where that is known. `refused` are sentences on endpoints that
-    nothing may be sent to.
+    nothing may be sent to, `uncounted` on what is there and is no replica.
     """
 
     port: int
@@ -81,6 +82,7 @@ class Front:
     replicas: tuple[Replica, ...]
     service_port: int | None = None
     refused: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
     try:
         port = port_of(target.port, service)
     except PortNotFoundError as error:
-        return Fault("PortNotFound", f"spec.{error}")
+        other = of_another_kind(service)
+        return Fault("PortNotFound", f"spec.{error}; {other}" if other else f"spec.{error}")
     local = LocalBackend(
         namespace=ref.namespace,
         service=ref.name,
@@ -187,5 +190,10 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
 
 
 def _with_replicas(port: int, local: LocalBackend, lookups: Lookups, guard: EndpointGuard) -> Front:
-    admitted = guard(lookups.slices(local.namespace, local.service), custom=bool(local.custom_endpoints))
-    return Front(port, local, replicas_of(admitted.slices, local.port_name), refused=admitted.refused)
+    found = tuple(lookups.slices(local.namespace, local.service))
+    admitted = guard(found, custom=bool(local.custom_endpoints))
+    others = uncounted(admitted.slices, local.port_name)
+    if not found and (service := lookups.service(local.namespace, local.service)):
+        others = without_slices(service)
+    replicas = replicas_of(admitted.slices, local.port_name)
+    return Front(port, local, replicas, refused=admitted.refused, uncounted=others)

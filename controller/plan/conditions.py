@@ -39,7 +39,7 @@ class Findings:
     `programmed` is None while reports of the Envoys are missing. `programmed_before` is what the condition said last of
     this generation and of the same route but for the split, if it said anything. `ready_before` is what Ready was last.
     `silence` says why reports are missing, as far as that is known. `detour` is None when requests go where the split
-    sends them.
+    sends them; `uncounted` are sentences on what is there and is no replica.
     """
 
     generation: int
@@ -54,6 +54,7 @@ class Findings:
     ready_before: Condition | None = None
     silence: str = ""
     detour: Detour | None = None
+    uncounted: tuple[str, ...] = ()
 
 
 def conditions_for(findings: Findings) -> tuple[Condition, ...]:
@@ -63,7 +64,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "Accepted": _accepted(findings),
         "ResolvedRefs": _resolved(findings.faults),
         "Programmed": _programmed(findings),
-        "LocalHealthy": _local_healthy(findings.facts),
+        "LocalHealthy": _local_healthy(findings),
         "RemoteHealthy": _remote_healthy(findings),
         "Offloading": _offloading(findings.decision),
         "FailingOver": _failing_over(findings.detour),
@@ -136,9 +137,11 @@ def _programmed(findings: Findings) -> _Answer:
     return _Answer("True", "Programmed", "every connected Envoy has acknowledged this generation")
 
 
-def _local_healthy(facts: Facts) -> _Answer:
-    local = facts.local
+def _local_healthy(findings: Findings) -> _Answer:
+    local = findings.facts.local
     words = f"{local.ready} of {local.total} replicas are ready{_leaving(local)}"
+    if findings.uncounted:
+        words = f"{words}; not counted: {'; '.join(findings.uncounted)}"
     return _flag(local.ready > 0, "ReplicasReady", "NoReadyReplica", words)
 
 

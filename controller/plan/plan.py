@@ -110,6 +110,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         ready_before=before.condition("Ready"),
         silence=observation.silence,
         detour=found,
+        uncounted=observation.uncounted_endpoints,
     )
     status = ModelDeploymentStatus(
         observed_generation=observation.generation,

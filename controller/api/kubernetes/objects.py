@@ -53,7 +53,10 @@ class ServicePort(KubernetesValue):
 
 
 class ServiceSpec(KubernetesValue):
-    """The ports of a Service, and which pods are behind it; without a selector its endpoints are written by others."""
+    """The ports of a Service, and which pods are behind it; without a selector its endpoints are written by others.
+
+    One of type `ExternalName` has none: it is another name of a host.
+    """
 
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = {}
@@ -61,6 +64,7 @@ class ServiceSpec(KubernetesValue):
     cluster_ip: Annotated[str, Field(alias="clusterIP")] = ""
     cluster_ips: Annotated[tuple[str, ...], Field(alias="clusterIPs")] = ()
     external_ips: Annotated[tuple[str, ...], Field(alias="externalIPs")] = ()
+    external_name: str = ""
 
     @property
     def needs_ports(self) -> bool:
