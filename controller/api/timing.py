@@ -240,6 +240,13 @@ class GatewayTiming:
     """How long a connection to a replica may take: replicas are near."""
     connect_far: float = 2.0
     """How long a connection to a remote backend, or to a token endpoint, may take if the model says nothing."""
+    unused_near: float = 1.5
+    """How long a connection to a replica stays that nothing was asked on: less than servers keep them, by default two
+    seconds (gunicorn) or five (uvicorn, Node.js). A request that meets the end of a connection cannot be told from one
+    that failed.
+    """
+    unused_far: float = 4.0
+    """The same for a remote backend, where a new connection costs more."""
     check_near_every: float = 1.0
     """How often a replica is checked whose readiness probe is not known."""
     check_far_every: float = 5.0

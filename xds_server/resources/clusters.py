@@ -34,6 +34,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Metadata,
     SocketAddress,
 )
+from envoy_data_plane.envoy.config.core.v3 import HttpProtocolOptions as CommonHttpProtocolOptions
 from envoy_data_plane.envoy.config.endpoint.v3 import (
     ClusterLoadAssignment,
     Endpoint,
@@ -127,15 +128,19 @@ _REMOTE_OUTLIERS = replace(_OUTLIERS, consecutive_gateway_failure=5, enforcing_c
 _REMEMBERED_HEADERS = 256
 
 
-def same_protocol_as_client(*upstream_filters: HttpFilter) -> dict[str, Any]:
+def same_protocol_as_client(*upstream_filters: HttpFilter, unused: float | None = None) -> dict[str, Any]:
     """Build the options of a cluster that is spoken to as the client speaks, through some upstream filters.
 
-    Trap 13: gRPC needs HTTP/2 upstream where the client speaks it, or its status is lost.
+    Trap 13: gRPC needs HTTP/2 upstream where the client speaks it, or its status is lost. A connection that nothing was
+    asked on for `unused` seconds is closed (trap 19).
     """
     codec = HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=packed(UpstreamCodec()))
     return {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(
             HttpProtocolOptions(
+                common_http_protocol_options=(
+                    CommonHttpProtocolOptions(idle_timeout=timedelta(seconds=unused)) if unused else None
+                ),
                 use_downstream_protocol_config=HttpProtocolOptionsUseDownstreamHttpConfig(
                     http_protocol_options=Http1ProtocolOptions(), http2_protocol_options=HTTP2
                 ),
@@ -155,7 +160,6 @@ def _checked(method: LeastRequestSelectionMethod) -> bytes:
             load_balancing_policy=LoadBalancingPolicy(
                 policies=[LoadBalancingPolicyPolicy(typed_extension_config=least_request)]
             ),
-            typed_extension_protocol_options=same_protocol_as_client(),
         )
     )
 
@@ -278,6 +282,7 @@ def _replicas(timing: GatewayTiming) -> bytes:
             type=ClusterDiscoveryType.EDS,
             eds_cluster_config=ClusterEdsClusterConfig(eds_config=ADS),
             connect_timeout=timedelta(seconds=timing.connect_near),
+            typed_extension_protocol_options=same_protocol_as_client(unused=timing.unused_near),
             outlier_detection=outliers,
         )
     )

@@ -182,6 +182,7 @@ class RemoteBackends:
                     else []
                 ),
                 _TRAILER_FILTER,
+                unused=self._timing.unused_far,
             ),
         )
         return resource(name, cluster, secrets.keys, common=PICK_OF_TWO)

@@ -70,9 +70,12 @@ SAVING_FILTER = "beamlit.saving"
 # gRPC has one status for what 502, 503 and 504 say, UNAVAILABLE (gRPC, "HTTP to gRPC Status Code Mapping"), and Envoy's
 # own answers have it too, those of the internal listeners above all. After a message it is in the trailers of an answer
 # that has begun.
+# Trap 19: a 408 says that the server waited for a request. It answers nothing that the client sent if it met the
+# request on the way, and that may be sent again (RFC 9110, section 15.5.9). Model servers say it also of an answer that
+# took too long, which is a 504 by another name.
 _RETRIED = RetryPolicy(
     retry_on="connect-failure,refused-stream,reset,retriable-status-codes,unavailable",
-    retriable_status_codes=[502, 503, 504],
+    retriable_status_codes=[408, 502, 503, 504],
     num_retries=1,
     retry_back_off=RetryPolicyRetryBackOff(
         base_interval=timedelta(milliseconds=5), max_interval=timedelta(milliseconds=50)

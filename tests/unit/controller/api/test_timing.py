@@ -83,6 +83,8 @@ REAL = {
     "gateway.resized_every": (1, "a gateway that rolls costs each model one route a second"),
     "gateway.connect_near": (0.25, "replicas are near"),
     "gateway.connect_far": (2, "a remote backend may be on another continent"),
+    "gateway.unused_near": (1.5, "a replica closes a connection after two seconds or more"),
+    "gateway.unused_far": (4, "most servers close one after five seconds or more"),
     "gateway.check_near_every": (1, "a replica that hangs is found within two checks"),
     "gateway.check_far_every": (5, "somebody else's server is not asked every second while it is well"),
     "gateway.check_again_within": (1, "what came back is wanted soon"),
