@@ -141,11 +141,13 @@ MODEL_DEPLOYMENT = Kind(
         columns=(
             PrinterColumn("MODEL", ".spec.model", "The name of the model."),
             PrinterColumn("READY", _condition("Ready", "status"), "Whether Envoy serves the route asked for."),
+            PrinterColumn("PORT", ".status.servingPort", "The port on the gateway that serves the model.", "integer"),
             PrinterColumn("LOCAL", ".status.local.summary", "The replicas that are ready, of all there are."),
             PrinterColumn(
                 "SPLIT", ".status.split.summary", "The shares of the requests that stay and that leave, in percent."
             ),
-            PrinterColumn("REASON", ".status.split.reason", "Why the split is what it is."),
+            PrinterColumn("REASON", ".status.reason", "Why the model is not served, or why the split is what it is."),
+            PrinterColumn("FRONTEND", ".status.frontend", "How clients reach the model.", wide=True),
             PrinterColumn("REMOTE", ".status.remote.host", "The remote backend.", wide=True),
             PrinterColumn(
                 "PROXIES", _condition("Programmed", "reason"), "Whether every Envoy has the route.", wide=True

@@ -22,7 +22,7 @@ beamlit: `beamlit status` shows the models of a `beamlit run`. Those of a cluste
 beamlit:   kubectl get modeldeployments --all-namespaces"""
 
 _NONE = "<none>"
-_HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE")
+_HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "REASON", "AGE")
 
 
 class ServerType(click.ParamType[str]):
@@ -115,9 +115,10 @@ def row(model: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
         metadata["name"],
         model["spec"]["model"],
         ready,
+        str(status.get("servingPort", _NONE)),
         f"{local['ready']}/{local['total']}" if local else _NONE,
         f"{split['local']}/{split['remote']}" if split else _NONE,
-        split["reason"] if split else _NONE,
+        status.get("reason", _NONE),
         age(now - datetime.fromisoformat(metadata["creationTimestamp"])),
     )
 

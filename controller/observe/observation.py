@@ -21,7 +21,15 @@ from controller.intent.intent import Intent
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
-from controller.observe.references import Fault, Front, Resolved, front_of_route, resolve, target_port
+from controller.observe.references import (
+    Fault,
+    Front,
+    Resolved,
+    front_of_route,
+    missing_workload,
+    resolve,
+    target_port,
+)
 from controller.observe.remotes import addresses_of
 from controller.signals.load_reports import NO_LOAD, LoadReports
 from controller.signals.source import Sampler, Samples
@@ -37,7 +45,8 @@ class Observation:
     * `front` is what it fronts now: what its references lead to or, when those cannot be followed or it may not have
       that (`refusal` says why), what it fronted before, if it may keep that. A mistake is reported and breaks nothing.
       `reserved` is the port that it keeps while it fronts nothing.
-    * `remotes` are the remote backends that it may use, `faults` what of its references leads nowhere.
+    * `remotes` are the remote backends that it may use, `faults` what of its references leads nowhere, `warnings` what
+      does so and keeps nothing from being served.
     * `proxies` is what the xDS servers report of it, None while reports are missing, and `silence` says why;
       `samples` are what was measured, `traffic` is where requests went since the split is what it is, `memory` is what
       the decision remembers.
@@ -52,6 +61,7 @@ class Observation:
     reserved: int | None = None
     remotes: tuple[Remote, ...] = ()
     faults: tuple[Fault, ...] = ()
+    warnings: tuple[str, ...] = ()
     proxies: ProxyFacts | None = None
     silence: str = ""
     samples: Samples = ()
@@ -67,11 +77,6 @@ class Observation:
     def uncounted_endpoints(self) -> tuple[str, ...]:
         """What is behind the Service and is no replica, in sentences."""
         return self.front.uncounted if self.front else ()
-
-    @property
-    def refused_endpoints(self) -> tuple[str, ...]:
-        """What is said of endpoints that nothing may be sent to."""
-        return self.front.refused if self.front else ()
 
     def health_of(self, remote: Remote) -> RemoteHealth | None:
         """Say whether a remote backend answers, None while nobody knows.
@@ -137,6 +142,7 @@ class Observer:
         if allocation.keeps_route and route:
             front = front_of_route(route, self._index, self._defaults.guard)
         served = front and allocation.port is not None
+        absent = missing_workload(intent, self._index) if self._defaults.expects_workloads else ""
         observation = Observation(
             stored=known.stored,
             before=known.status,
@@ -146,6 +152,7 @@ class Observer:
             reserved=allocation.reserved,
             remotes=resolved.remotes,
             faults=resolved.faults,
+            warnings=(*filter(None, [absent]), *(front.refused if served and front else ())),
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
             samples=self._measured.sampler.samples(ref, intent.metrics, now),
@@ -210,13 +217,15 @@ class Measured:
 class Defaults:
     """What holds for all objects: the default remote backend, how ports are given, and which endpoints count.
 
-    `place` is where the gateway is: no remote backend is to be there.
+    `place` is where the gateway is: no remote backend is to be there. `expects_workloads` says whether it is a mistake
+    that the workload of an object is not there.
     """
 
     remote: RemoteBackend | None
     ports: PortRule
     guard: EndpointGuard = admit_all
     place: GatewayPlace = field(default_factory=GatewayPlace)
+    expects_workloads: bool = False
 
 
 def _request(intent: Intent, resolved: Resolved) -> Request:

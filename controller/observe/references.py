@@ -9,6 +9,7 @@ from typing import Protocol
 from controller.api.contract.route import LocalBackend, Remote, Route
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
+from controller.api.registry import DEPLOYMENT, STATEFUL_SET
 from controller.api.resources.backend import RemoteBackend
 from controller.intent.intent import Intent
 from controller.observe.own_place import OwnPlace
@@ -160,6 +161,25 @@ def target_port(intent: Intent, lookups: Lookups) -> tuple[ObjectRef, ServicePor
         return target.service, port_of(target.port, service)
     except PortNotFoundError:
         return None
+
+
+_WORKLOADS = (DEPLOYMENT.kind, STATEFUL_SET.kind)
+
+
+def missing_workload(intent: Intent, lookups: Lookups) -> str:
+    """Say that nothing is what `modelSourceRef` names, so that no readiness probe is known; empty where that is well.
+
+    Who writes endpoints by hand, to a Service without a selector, needs no workload.
+    """
+    ref, target, words = intent.workload, intent.target, "the readiness probe of the replicas is not known"
+    if ref.kind not in _WORKLOADS:
+        written = f"is {ref.kind!r}" if ref.kind else "is not set"
+        return f"spec.modelSourceRef.kind: must be {' or '.join(_WORKLOADS)}, {written}: {words}"
+    service = lookups.service(target.service.namespace, target.service.name) if target else None
+    if service is None or not service.spec.selector or lookups.workload(ref):
+        return ""
+    unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
+    return f"spec.modelSourceRef: {ref} does not exist{unwatched}: {words}"
 
 
 def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fault:

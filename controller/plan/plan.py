@@ -11,6 +11,7 @@ from typing import Any
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
 from controller.api.kubernetes.endpoints import staying
+from controller.api.resources.model import FRONTEND
 from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, Unknown, decide, detour
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
@@ -99,7 +100,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     found = _detour(observation, facts.local, decision, terms) if decision and is_followed else None
     findings = Findings(
         generation=observation.generation,
-        warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.refused_endpoints),
+        warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.warnings),
         refusal=observation.refusal,
         faults=faults,
         terms=terms,
@@ -116,6 +117,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         observed_generation=observation.generation,
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
         serving_port=front.port if front else observation.reserved,
+        frontend=FRONTEND if front else None,
         split=split_status(decision, memory, found, now) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation, terms),

@@ -110,6 +110,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 events=events,
                 guard=admit_pods,
                 gateway_place=GatewayPlace(service=options.gateway_service or configuration.gateway),
+                expects_workloads=True,
                 ports=AllocatedPorts(),
                 any_replica=store,
                 loads=fleet.loads,

@@ -54,7 +54,11 @@ class Controller:
         self._index = ObjectIndex()
         sampler = Sampler({"Requests": RequestsInFlight(dependencies.loads)})
         defaults = Defaults(
-            dependencies.default_remote, dependencies.ports, dependencies.guard, dependencies.gateway_place
+            dependencies.default_remote,
+            dependencies.ports,
+            dependencies.guard,
+            dependencies.gateway_place,
+            expects_workloads=dependencies.expects_workloads,
         )
         timing = dependencies.timing
         measured = Measured(sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))

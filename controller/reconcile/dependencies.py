@@ -58,9 +58,10 @@ class NoTelemetry:
 class Dependencies:
     """The proxies' reports, a clock (UTC), and what has one sensible value for a folder of YAML.
 
-    `telemetry` measures the work, `events` record what happened, `guard` says which endpoints count, `loads` what load
-    there is, `ports` how objects get their ports on the gateway, `any_replica` writes what needs nobody to lead (None:
-    the store does), `limits` says how much is written, `timing` when an object is looked at again.
+    `telemetry` measures the work, `events` record what happened, `guard` says which endpoints count,
+    `expects_workloads` whether a workload must be there, `loads` what load there is, `ports` how objects get theirs
+    on the gateway, `any_replica` writes what needs nobody to lead (None: the store does), `limits` says how much is
+    written, `timing` when an object is looked at again.
     `gateway_place` is where no remote backend may be.
     """
 
@@ -71,6 +72,7 @@ class Dependencies:
     events: Events = field(default_factory=NoEvents)
     guard: EndpointGuard = admit_all
     gateway_place: GatewayPlace = field(default_factory=GatewayPlace)
+    expects_workloads: bool = False
     loads: LoadReports = field(default_factory=NoLoads)
     ports: PortRule = field(default_factory=ServicePorts)
     any_replica: ObjectWriter | None = None

@@ -27,7 +27,7 @@ from tests.support.network import unused_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-HEADINGS = ["NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE"]
+HEADINGS = ["NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "REASON", "AGE"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -66,9 +66,11 @@ async def test_the_table_has_a_line_for_each_model_and_problems_go_to_stderr(pro
     assert ended.code == 0
     headings, *rows = cells(ended.output)
     assert headings == HEADINGS
+    listed = json.loads((await product.look("/status")).text)["items"]
+    chat, down = [one["status"]["servingPort"] for one in listed]
     assert [row[:-1] for row in rows] == [
-        ["default", "chat", "chat", "True", "3/3", "80/20", "Override"],
-        ["team", "down", "down", "True", "0/2", "0/100", "LocalDown"],
+        ["default", "chat", "chat", "True", f"{chat}", "3/3", "80/20", "Override"],
+        ["team", "down", "down", "True", f"{down}", "0/2", "0/100", "LocalDown"],
     ]
     assert all(re.fullmatch(r"\d+s", row[-1]) for row in rows)
     assert ended.errors == "beamlit: wrong.yaml:1: apiVersion: is required\n"

@@ -88,6 +88,7 @@ def a_whole_status() -> dict[str, Any]:
         observed_generation=1,
         conditions=(ready, ready.model_copy(update={"type": "Programmed", "reason": "Programmed"})),
         serving_port=10000,
+        frontend="Gateway",
         metric_port=9090,
         workspace="ws",
         created_at_on_beamlit=NOW,
@@ -197,13 +198,13 @@ def test_the_columns(api_server: Cluster, namespace: str) -> None:
         head, row = api_server.kubectl("get", "mdep", f"--namespace={namespace}", *options).stdout.splitlines()
         return dict(zip(head.split(), row.split(), strict=True))
 
-    shown = {"NAME": "small", "MODEL": "llama", "READY": "True", "LOCAL": "2/3", "SPLIT": "80/20"}
-    shown["REASON"] = "Overloaded"
+    shown = {"NAME": "small", "MODEL": "llama", "READY": "True", "PORT": "10000", "LOCAL": "2/3"}
+    shown |= {"SPLIT": "80/20", "REASON": "Overloaded"}
     narrow, wide = table(), table("--output=wide")
     assert narrow.pop("AGE")
     assert wide.pop("AGE")
     assert narrow == shown
-    assert wide == {**shown, "REMOTE": "models.example.com", "PROXIES": "Programmed"}
+    assert wide == {**shown, "FRONTEND": "Gateway", "REMOTE": "models.example.com", "PROXIES": "Programmed"}
 
 
 def test_short_names_and_the_category(api_server: Cluster, namespace: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.data_plane.backends import Backend
-from tests.support.kube.site import Site, endpoints, model
+from tests.support.kube.site import Site, deployment, endpoints, model
 from tests.support.objects import ASlice, a_service, a_slice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,7 +31,9 @@ def by_hand(service: str, replica: Backend) -> ASlice:
 
 async def test_a_slice_that_the_services_controllers_did_not_write_gets_no_request(site: Site) -> None:
     replica, intruder = site.backend("local-1"), site.backend("local-2")
-    site.write(site.served("guarded", [replica], site.backend("remote")), by_hand("guarded", intruder))
+    site.write(
+        deployment("guarded"), site.served("guarded", [replica], site.backend("remote")), by_hand("guarded", intruder)
+    )
     await site.until_condition("guarded", "Ready", "True")
     port = await site.port("guarded")
     await site.until_answered(port, "local-1")

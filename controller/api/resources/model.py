@@ -20,6 +20,9 @@ from controller.api.schema.values import ApiValue
 PAUSED = "beamlit.com/paused"
 OVERRIDE = "beamlit.com/override"
 
+FRONTEND = "Gateway"
+"""How clients reach Envoy, whatever `spec.frontend` asks for: nothing else is there yet."""
+
 # Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path, and
 # no part of it leads out of one, as ".." does.
 _PART = "[A-Za-z0-9]([A-Za-z0-9._:@+-]*[A-Za-z0-9])?"
@@ -149,7 +152,7 @@ class ModelDeploymentSpec(ApiValue):
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
     """How clients reach Envoy: Takeover keeps their Service and puts Envoy behind it, Gateway has them call the
     gateway's Service on the port in status.servingPort, Sidecar puts Envoy into the clients' pods.
-    Default: Takeover."""
+    Default: Takeover. Only Gateway is there yet; status.frontend says what is in force."""
 
 
 class ModelDeployment(ApiValue):

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import LabelSelector, MetricByName, MetricSpec, RequestsMetric
-from controller.api.resources.model import ModelDeployment, OffloadingConfig
+from controller.api.resources.model import FRONTEND, ModelDeployment, OffloadingConfig
 from controller.api.schema.errors import FieldError, Path
 from controller.api.schema.http import is_credential_header
 
@@ -23,7 +23,6 @@ _NO_SHARE = "requests are no share of anything: it stays unknown with type Utili
 
 # By field: what is not served in this version, and what happens instead.
 _SPEC = {
-    "frontend": f"{_NO_EFFECT}: clients reach the model on the gateway, at the port in status.servingPort",
     "metric_service_ref": _NO_EFFECT,
     "serverless_config": f"{_NO_EFFECT}: there is no platform that the model is deployed on",
 }
@@ -44,6 +43,9 @@ def warnings_of(model: ModelDeployment) -> tuple[FieldError, ...]:
 
 def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
     spec, at = model.spec, ("spec",)
+    if spec.frontend not in (None, FRONTEND):
+        words = f"{_NO_EFFECT}: as with {FRONTEND}, clients call the gateway at the port in status.servingPort"
+        yield FieldError((*at, "frontend"), words)
     yield from _not_default(spec, _SPEC, at)
     for index, policy in enumerate(spec.policies):
         # One of this cluster, which is not enforced either, keeps everything local: that is reported as a fault.

@@ -24,7 +24,17 @@ from tests.support.kube.program import Program
 from tests.support.kube.user import UserHand
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import Network, unused_port
-from tests.support.objects import AModel, AService, ASlice, KubeObject, a_model, a_service, a_slice
+from tests.support.objects import (
+    ADeployment,
+    AModel,
+    AService,
+    ASlice,
+    KubeObject,
+    a_deployment,
+    a_model,
+    a_service,
+    a_slice,
+)
 from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
@@ -252,6 +262,15 @@ def _xds_slice(name: str, xds: HostPort, admin: HostPort) -> ASlice:
 def service(name: str) -> AService:
     """A Service with one port, 80, and a selector."""
     return a_service(name).port(80).selecting(run=name)
+
+
+def deployment(name: str) -> ADeployment:
+    """The Deployment that a model of this name refers to."""
+    workload = a_deployment(name).container(name="server", image="any")
+    pods = {"run": name}
+    workload.raw["spec"]["selector"] = {"matchLabels": pods}
+    workload.raw["spec"]["template"]["metadata"] = {"labels": pods}
+    return workload
 
 
 def endpoints(name: str, replica: Backend, *, ready: bool = True) -> ASlice:

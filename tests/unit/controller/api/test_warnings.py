@@ -23,6 +23,7 @@ def warned_of_external(**external):
 def test_what_is_served_is_not_warned_of():
     assert warned() == []
     served = {
+        "frontend": "Gateway",
         "serviceRef": {"name": "a", "targetPort": 80},
         "offloadingConfig": {
             "behavior": {
@@ -49,7 +50,8 @@ def test_what_is_served_is_not_warned_of():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"frontend": "Takeover"}, "spec.frontend: has no effect yet: clients reach the model on the gateway"),
+        ({"frontend": "Takeover"}, "spec.frontend: has no effect yet: as with Gateway, clients call the gateway"),
+        ({"frontend": "Sidecar"}, "spec.frontend: has no effect yet: as with Gateway, clients call the gateway"),
         ({"metricServiceRef": {"name": "a"}}, "spec.metricServiceRef: has no effect yet"),
         ({"serverlessConfig": {}}, "spec.serverlessConfig: has no effect yet"),
         ({"policies": [{"name": "eu"}]}, "spec.policies[0]: is not enforced yet: requests may go to the remote"),

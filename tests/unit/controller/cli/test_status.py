@@ -16,17 +16,19 @@ NOW = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
 STATUS = {
     "conditions": [{"type": "Accepted", "status": "True"}, {"type": "Ready", "status": "False"}],
     "local": {"ready": 2, "total": 3},
+    "servingPort": 10000,
+    "reason": "Recovering",
     "split": {"local": 80, "remote": 20, "reason": "Recovering"},
 }
 MODEL = {**a_model("llama").stored(status=STATUS).raw}
 
 
 def test_a_row():
-    assert row(MODEL, NOW) == ("default", "llama", "llama", "False", "2/3", "80/20", "Recovering", "5m")
+    assert row(MODEL, NOW) == ("default", "llama", "llama", "False", "10000", "2/3", "80/20", "Recovering", "5m")
 
 
 def test_a_row_of_a_model_that_nobody_looked_at_yet():
-    assert row(a_model("llama").stored().raw, NOW)[3:] == ("Unknown", "<none>", "<none>", "<none>", "5m")
+    assert row(a_model("llama").stored().raw, NOW)[3:] == ("Unknown", "<none>", "<none>", "<none>", "<none>", "5m")
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,8 @@ def test_it_shows_a_table(capsys):
     with answering(report(MODEL)) as server:
         assert show(server, None, "table") == 0
     heading, line = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["NAMESPACE", "NAME", "MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE"]
-    assert line.split()[:7] == ["default", "llama", "llama", "False", "2/3", "80/20", "Recovering"]
+    assert heading.split() == ["NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "REASON", "AGE"]
+    assert line.split()[:8] == ["default", "llama", "llama", "False", "10000", "2/3", "80/20", "Recovering"]
 
 
 @pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])

@@ -90,8 +90,8 @@ def test_prior_fault_30_columns_names_and_a_status_of_its_own_without_the_broken
     columns = version["additionalPrinterColumns"]
     shown = [column["name"] for column in columns if not column.get("priority")]
     wide = [column["name"] for column in columns if column.get("priority")]
-    assert shown == ["MODEL", "READY", "LOCAL", "SPLIT", "REASON", "AGE"]
-    assert wide == ["REMOTE", "PROXIES"]
+    assert shown == ["MODEL", "READY", "PORT", "LOCAL", "SPLIT", "REASON", "AGE"]
+    assert wide == ["FRONTEND", "REMOTE", "PROXIES"]
 
 
 def test_optional_fields_of_the_original_have_its_defaults():

@@ -8,10 +8,10 @@ from controller.api.contract.route import LocalBackend, Route, Split
 from controller.api.kubernetes.endpoints import Replica, admit_pods
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.references import front_of_route, resolve
+from controller.observe.references import front_of_route, missing_workload, resolve
 from controller.store.objects import ObjectRef
 from tests.support.indexed import index_of
-from tests.support.objects import a_model, a_service, a_slice
+from tests.support.objects import a_deployment, a_model, a_service, a_slice
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example"})
 
@@ -24,6 +24,41 @@ def test_a_service_with_its_replicas():
     assert resolved.front.port == 80
     assert resolved.front.local == LocalBackend(namespace="default", service="a", custom_endpoints=True)
     assert resolved.front.replicas == (Replica("10.0.0.1", 8080, False), Replica("10.0.0.2", 8080, True))
+
+
+WITH_SELECTOR = a_service().port(80).selecting(app="a")
+ABSENT = "spec.modelSourceRef: Deployment default/a does not exist: the readiness probe of the replicas is not known"
+
+
+@pytest.mark.parametrize(
+    ("model", "world", "words"),
+    [
+        (a_model(), (WITH_SELECTOR,), ABSENT),
+        (a_model(), (WITH_SELECTOR, a_deployment()), ""),
+        (a_model(), (WITH_SELECTOR, a_deployment("b")), ABSENT),
+        # Endpoints written by hand need no workload, and of a Service that is not there is told already.
+        (a_model(), (a_service().port(80),), ""),
+        (a_model(), (), ""),
+        (a_model().fronting(None), (WITH_SELECTOR,), ""),
+    ],
+)
+def test_a_workload_that_is_not_there_is_told(model, world, words):
+    assert missing_workload(model.intent(), index_of(*world)) == words
+
+
+@pytest.mark.parametrize(("kind", "said"), [("Deploiment", "is 'Deploiment'"), ("", "is not set")])
+def test_a_kind_of_workload_that_is_not_read_is_told(kind, said):
+    model = a_model()
+    model.raw["spec"]["modelSourceRef"]["kind"] = kind
+    words = missing_workload(model.intent(), index_of(WITH_SELECTOR))
+    assert words.startswith(f"spec.modelSourceRef.kind: must be Deployment or StatefulSet, {said}: the readiness")
+
+
+def test_a_workload_in_another_namespace_may_be_there_and_not_be_watched():
+    model = a_model()
+    model.raw["spec"]["modelSourceRef"]["namespace"] = "ml"
+    words = missing_workload(model.intent(), index_of(WITH_SELECTOR))
+    assert words.startswith("spec.modelSourceRef: Deployment ml/a does not exist, or its namespace is not watched: ")
 
 
 def test_a_node_port_is_where_envoy_listens():

@@ -177,6 +177,13 @@ def said(observation, type_):
                 "no local replica is ready, and nothing may leave: Secret default/x does not exist",
             ),
         ),
+        # What still answers while it terminates is the last choice, and one.
+        (
+            "Ready",
+            {"facts": Facts(LocalFacts(0, 3, leaving=1), no_remote="none"), "faults": (LACKING,)},
+            ("False", "UnresolvedRefs", "Secret default/x does not exist"),
+        ),
+        ("Ready", {"facts": Facts(LocalFacts(0, 3, leaving=1), remotes(False))}, ("True", "Ready", "")),
         (
             "Ready",
             {"facts": Facts(LocalFacts(1, 3), no_remote="Secret default/x does not exist"), "faults": (LACKING,)},

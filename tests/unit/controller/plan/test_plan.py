@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.status import HISTORY_LENGTH, ModelDeploymentStatus
 from controller.decision import SentRequests, Unknown
+from controller.frontend.claims import Refusal
 from controller.observe.index import previous_status
 from controller.observe.proxies import Programmed
+from controller.plan.conditions import refused_conditions
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.observations import planned
 from tests.support.proxies import AllProgrammed
@@ -45,6 +47,8 @@ def test_prior_fault_30_every_part_of_the_status_is_written():
         "observedGeneration",
         "conditions",
         "servingPort",
+        "frontend",
+        "reason",
         "split",
         "local",
         "remote",
@@ -127,6 +131,27 @@ def test_a_memory_that_is_not_ours_counts_as_none():
     model, objects = a_model().with_remote("r"), (a_service().port(80), READY)
     strange = planned(model, *objects).model_copy(update={"memory": {"reason": "Because"}})
     assert str(planned(model, *objects, status=strange).split) == "100/0"
+
+
+@pytest.mark.parametrize(
+    ("model", "objects", "reason"),
+    [
+        (a_model().with_remote("r"), (a_service().port(80), READY), "Steady"),
+        (a_model().with_remote("r"), (), "ServiceNotFound"),
+        (a_model(), (a_service().port(80), READY), "NoRemoteBackend"),
+        (a_model().with_remote("r").disabled(), (a_service().port(80), READY), "Disabled"),
+    ],
+)
+def test_in_one_word(model, objects, reason):
+    status = planned(model, *objects)
+    assert status.reason == reason
+    assert status.frontend == ("Gateway" if status.split else None)
+
+
+def test_why_a_model_that_is_served_is_not_accepted_comes_before_why_it_is_split_so():
+    served = planned(a_model().with_remote("r"), a_service().port(80), READY)
+    refused = refused_conditions(served.conditions, Refusal("Invalid", "spec.model: is required"), 2)
+    assert served.model_copy(update={"conditions": refused}).reason == "Invalid"
 
 
 def test_an_annotation_that_cannot_be_read_is_told_and_has_no_effect():

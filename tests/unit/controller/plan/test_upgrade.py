@@ -65,7 +65,9 @@ def planned(name: str, *, later: float = 0.5):
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_status_is_read_and_written_as_it_was(name):
     raw = RECORDED[name]["status"]
-    assert parse(ModelDeploymentStatus, raw).as_object() == raw
+    written = parse(ModelDeploymentStatus, raw).as_object()
+    assert written.pop("reason")  # What this version says besides, of what the one before wrote.
+    assert written == raw
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -69,7 +69,7 @@ async def test_an_object_that_cannot_be_read_keeps_its_route_and_says_why():
         )
         assert condition(store, "Ready")[:2] == ("False", "NotAccepted")
         changed = {name for name in after if after[name] != before[name]}
-        assert changed == {"conditions", "observedGeneration"}
+        assert changed == {"conditions", "observedGeneration", "reason"}
         assert [one["reason"] for one in after["conditions"][1:-1]] == [
             one["reason"] for one in before["conditions"][1:-1]
         ]
