@@ -49,7 +49,8 @@ class ControlPlaneOptions:
 
     * `node_token` is what an Envoy has to carry to be given secrets; empty: none is given any.
     * `gateway_address` is where Envoys listen, `access_log` which requests they log. `gateway_service` is the Service
-      of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most.
+      of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most. `checks_shared_by`
+      of them together check a replica as often as the kubelet does.
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
     * `health_checks` says whether remote backends are checked.
     * `installation` is the name by which the Envoys know a request that comes back; without one they do not.
@@ -59,6 +60,7 @@ class ControlPlaneOptions:
     gateway_address: str = "127.0.0.1"
     gateway_service: tuple[str, str] | None = None
     envoys: int = 1
+    checks_shared_by: int = 1
     access_log: AccessLog = AccessLog.OFF
     default_remote: RemoteBackend | None = None
     guard: EndpointGuard = admit_all
@@ -72,6 +74,7 @@ class ControlPlaneOptions:
         gateway = EnvoySettings(
             self.gateway_address,
             envoys=self.envoys,
+            checks_shared_by=self.checks_shared_by,
             access_log=self.access_log,
             timing=self.timing.gateway,
             installation=self.installation,

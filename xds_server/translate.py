@@ -9,7 +9,6 @@ from controller.api.contract.route import RouteKey
 from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
-from xds_server.resources.translator import Sharing
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.index import RouteIndex
 from xds_server.routes.translation import RouteTranslator, ServingOptions
@@ -37,11 +36,11 @@ def translate(objects: Iterable[StoredObject], options: ServingOptions) -> Trans
     affected = index.apply(Batch(tuple(objects), complete=True))
     if service and ObjectRef(SERVICE.kind, *service) in affected.objects:
         envoys = index.ready_envoys(*service)
-    translator, sharing = RouteTranslator(index, options), Sharing.among(envoys, options.gateway.envoys)
+    translator = RouteTranslator(index, options)
     assemblies: dict[Scope, Assembly[RouteKey]] = {GATEWAY: Assembly()}
     problems: dict[RouteKey, tuple[ServingProblem, ...]] = {}
     for key in sorted(affected.routes):
-        translated = translator.translate(key, sharing)
+        translated = translator.translate(key, envoys)
         if translated.problems:
             problems[key] = translated.problems
         for scope, resources in (translated.resources or {}).items():

@@ -128,6 +128,13 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     "configuration; without either, each Envoy lets all of it pass.",
 )
 @click.option(
+    "--checks-shared-by",
+    type=click.IntRange(1, 1000),
+    default=4,
+    show_default=True,
+    help="So many Envoys together check a replica as often as the kubelet does.",
+)
+@click.option(
     "--installation",
     type=INSTALLATION,
     envvar="BEAMLIT_INSTALLATION",

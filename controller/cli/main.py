@@ -47,7 +47,7 @@ def main() -> None:
     type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
-    help="How many Envoys share maxRequestsPerReplica.",
+    help="How many Envoys share maxRequestsPerReplica and the checks of replicas.",
 )
 @click.option(
     "--admin-address", type=HOST_PORT, default="127.0.0.1:19000", show_default=True, help="Status, metrics, health."

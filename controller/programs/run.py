@@ -110,6 +110,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             ControlPlaneOptions(
                 node_token=token,
                 envoys=options.envoys,
+                checks_shared_by=options.envoys,
                 access_log=AccessLog(options.access_log),
                 default_remote=configuration.default_remote_backend,
                 health_checks=options.remote_checks,

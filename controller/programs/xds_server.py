@@ -45,6 +45,7 @@ class XdsOptions:
     admin_address: HostPort
     gateway_address: str
     gateway_service: tuple[str, str] | None
+    checks_shared_by: int
     installation: str | None
     access_log: str
     node_token_file: Path | None
@@ -84,6 +85,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 node_token=token,
                 gateway_address=options.gateway_address,
                 gateway_service=service,
+                checks_shared_by=options.checks_shared_by,
                 access_log=AccessLog(options.access_log),
                 default_remote=configuration.default_remote_backend,
                 guard=admit_pods,

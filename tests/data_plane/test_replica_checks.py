@@ -318,7 +318,7 @@ async def test_one_word_of_a_grpc_service_is_enough_only_where_it_is_for_the_kub
 async def test_envoys_that_share_the_checks_ask_as_much_more_seldom(plane: Plane) -> None:
     """One of eight asks an eighth as often: all of them as often as the kubelet."""
     often = CHECK.model_copy(update={"path": "/healthz", "interval": timedelta(milliseconds=500)})
-    alone, shared = [await plane.serve(Wanted(check=often, envoys=envoys)) for envoys in (1, 8)]
+    alone, shared = [await plane.serve(Wanted(check=often, checks_shared_by=envoys)) for envoys in (1, 8)]
     await plane.healthy(shared, 3)
     before = await checks(plane, shared, "attempt")
     await checked(plane, alone, 48)

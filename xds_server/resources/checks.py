@@ -56,16 +56,16 @@ def health_check(check: HttpCheck, again_within: timedelta) -> HealthCheck:
     )
 
 
-def replica_check(check: ReplicaCheck | None, timing: GatewayTiming, envoys: int) -> HealthCheck:
-    """Build the check of replicas that `envoys` of them share: all together ask as often as the kubelet does.
+def replica_check(check: ReplicaCheck | None, timing: GatewayTiming, shared_by: int) -> HealthCheck:
+    """Build the check of replicas that so many Envoys share: together they ask as often as the kubelet does.
 
     Envoy is never stricter than the kubelet (docs/adr/0022), which has the last word on who is ready. So a replica is
     used after one success; and after a failure the next check comes no sooner than the kubelet's. Only a replica that
-    Envoy does not use, though the kubelet calls it ready, is asked again soon: all together ask it once a second.
+    Envoy does not use, though the kubelet calls it ready, is asked again soon: they together ask it once a second.
     """
     asked = check or ReplicaCheck(interval=timedelta(seconds=timing.check_near_every))
-    interval = asked.interval * envoys
-    soon = min(timedelta(seconds=timing.check_again_within) * envoys, interval)
+    interval = asked.interval * shared_by
+    soon = min(timedelta(seconds=timing.check_again_within) * shared_by, interval)
     by_grpc = asked.grpc_service is not None
     exact = by_grpc and asked.failures == 1
     return HealthCheck(

@@ -240,10 +240,10 @@ class Clusters:
         self._to_remote = _to_listener() + _remote_outliers(timing)
         self._to_local = lru_cache(_REMEMBERED_HEADERS)(_restoring)
 
-    def local(self, key: RouteKey, check: ReplicaCheck | None, envoys: int, *, is_alone: bool) -> Resource:
+    def local(self, key: RouteKey, check: ReplicaCheck | None, shared_by: int, *, is_alone: bool) -> Resource:
         """Build the cluster of the replicas, discovered over EDS, and checked with `check` or by connecting to them.
 
-        `envoys` share the checks. It is the same whatever else is asked of the route: a cluster that changes has
+        So many Envoys share the checks. It is the same whatever else is asked of the route: a cluster that changes has
         nothing in flight again, as Envoy counts it. But one that has no remote behind it is alone, and then a retry has
         to find another replica: the one with the fewest requests may be the one that fails them, and it would be that
         one each time.
@@ -251,7 +251,7 @@ class Clusters:
         name = names.local_cluster(key)
         cluster = Cluster(
             name=name,
-            health_checks=[replica_check(check, self._timing, envoys)],
+            health_checks=[replica_check(check, self._timing, shared_by)],
             transport_socket_matches=sockets_of_check(check),
         )
         return resource(name, cluster, common=self._replicas + (PICK_OF_TWO if is_alone else PICK_LEAST))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from controller.api.contract.route import Route, RouteKey, Shares
 from controller.api.kubernetes.endpoints import Replica
@@ -31,14 +31,16 @@ class EnvoySettings:
 
     `address` is where they listen: that of the pod for a gateway, loopback for a sidecar. `authorities` is the file
     where their system keeps the authorities that it trusts. `envoys` of them share what the replicas take, unless the
-    translation of a route is given another number. `access_log` is which requests they log. `timing` has the times of
-    their settings, and those by which the settings follow what happens. `installation` is the name by which they know
-    a request that one of them sent out before (`loops`); without one they do not.
+    translation of a route is given another number; `checks_shared_by` of them together check a replica as often as the
+    kubelet does. `access_log` is which requests they log. `timing` has the times of their settings, and those by which
+    the settings follow what happens. `installation` is the name by which they know a request that one of them sent out
+    before (`loops`); without one they do not.
     """
 
     address: str = "127.0.0.1"
     authorities: str = SYSTEM_AUTHORITIES
     envoys: int = 1
+    checks_shared_by: int = 1
     access_log: AccessLog = AccessLog.OFF
     timing: GatewayTiming = REAL.gateway
     installation: str = ""
@@ -46,18 +48,6 @@ class EnvoySettings:
 
 # How many entries each kind of part has.
 _REMEMBERED = 4096
-
-
-class Sharing(NamedTuple):
-    """How many Envoys share what the replicas of a route take at most, and how many the checks of them."""
-
-    limits: int
-    checks: int
-
-    @classmethod
-    def among(cls, envoys: int, most: int = 0) -> Self:
-        """Share among so many Envoys, the checks among the `most` there ever were, rounded up to a power of two."""
-        return cls(envoys, 1 << (max(envoys, most) - 1).bit_length())
 
 
 class _RemoteSide(NamedTuple):
@@ -79,7 +69,8 @@ class Translator:
     """
 
     def __init__(self, settings: EnvoySettings) -> None:
-        self._sharing = Sharing.among(settings.envoys)
+        self._envoys = settings.envoys
+        self._checks_shared_by = settings.checks_shared_by
         self._clusters = Clusters(settings.timing)
         self._listeners = Listeners(settings.address, settings.access_log, settings.installation)
         self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
@@ -94,17 +85,16 @@ class Translator:
         self._front_route = remembered(self._write_front_route)
 
     def resources(
-        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], sharing: Sharing | None = None
+        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], envoys: int | None = None
     ) -> tuple[Resource, ...]:
         """Translate a route and its replicas into everything an Envoy needs to serve it.
 
-        The Envoys of `sharing` share it, as many as the settings say by default. Without a remote backend the
+        `envoys` share what the replicas take, as many as the settings say by default. Without a remote backend the
         route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
         see `secret_resources`.
         """
         legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
-        among = sharing or self._sharing
-        limits = _limits(route, replicas, among.limits)
+        limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
         shares, cluster, check = route.shares, names.local_cluster(key), route.local.health_check
         entrance = Entrance(key, route.port)
         leaving = tuple([one.name for one in shares.remotes if one.percent])
@@ -116,7 +106,7 @@ class Translator:
             else self._front_route(entrance, legs, shares, limits)
         )
         return (
-            self._local_cluster(key, check, among.checks, is_alone=not legs),
+            self._local_cluster(key, check, self._checks_shared_by, is_alone=not legs),
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,

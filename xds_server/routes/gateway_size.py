@@ -1,12 +1,10 @@
-"""The number of Envoys that share limits and checks, followed no faster than all routes with a limit can be."""
+"""The number of Envoys that share what the replicas take, followed no faster than all routes with a limit can be."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-
-from xds_server.resources.translator import Sharing
 
 logger = logging.getLogger(__name__)
 
@@ -19,17 +17,12 @@ class GatewaySize:
     long at most, while any number of changes costs one route each second. `on_change` is awaited when it changes by
     itself.
 
-    Checks are shared by the most Envoys there were, rounded up to a power of two. What changes with that number is the
-    cluster of each route, which then counts and checks anew. So it changes seldom, and a gateway that rolls does not
-    change it twice.
-
     Where nothing tells how many are ready, it stays as it was set. Then it says so, once, if it is too few for those
     that are connected: each of them lets pass what is meant for fewer.
     """
 
     def __init__(self, envoys: int, on_change: Callable[[], Awaitable[None]], seconds: float) -> None:
         self.envoys = envoys
-        self._most = envoys
         self._on_change = on_change
         self._seconds = seconds
         self._ready: int | None = None
@@ -37,17 +30,12 @@ class GatewaySize:
         self._is_used = self._has_warned = False
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def sharing(self) -> Sharing:
-        """How many Envoys share limits, and how many the checks."""
-        return Sharing.among(self.envoys, self._most)
-
     def set_ready(self, ready: int) -> bool:
         """Set how many are ready; tell whether `envoys` has changed."""
         is_first, self._ready = self._ready is None, ready
         if self._is_pausing or self.envoys == self._ready:
             return False
-        self._set(self._ready)
+        self.envoys = self._ready
         if not is_first:
             self._task = asyncio.create_task(self._follow_later())
         return True
@@ -79,10 +67,6 @@ class GatewaySize:
                 },
             )
 
-    def _set(self, envoys: int) -> None:
-        self.envoys = envoys
-        self._most = max(self._most, envoys)
-
     @property
     def _is_pausing(self) -> bool:
         return self._task is not None and not self._task.done()
@@ -90,6 +74,6 @@ class GatewaySize:
     async def _follow_later(self) -> None:
         await asyncio.sleep(self._seconds)
         while self._ready not in (None, self.envoys):
-            self._set(self._ready)
+            self.envoys = self._ready
             await self._on_change()
             await asyncio.sleep(self._seconds)

@@ -56,7 +56,6 @@ class Publisher:
         self._due: set[RouteKey] = set()
         self._turn = asyncio.Lock()
         self.gateway_size = GatewaySize(options.gateway.envoys, self._publish_resized, self._timing.resized_every)
-        self._checks = self.gateway_size.sharing.checks
         self.published = False
         """Whether there is a first snapshot."""
 
@@ -125,24 +124,18 @@ class Publisher:
             and ObjectRef(SERVICE.kind, *service) in objects
             and self.gateway_size.set_ready(self._index.ready_envoys(*service))
         ):
-            self._due |= self._depending_on_size()
+            self._due |= self._index.limited()
 
     async def _publish_resized(self) -> None:
         async with self._turn:
-            self._due |= self._depending_on_size()
+            self._due |= self._index.limited()
             await self._publish()
-
-    def _depending_on_size(self) -> frozenset[RouteKey]:
-        """Find the routes to translate again: those with a limit, or all of them when more Envoys share the checks."""
-        before, self._checks = self._checks, self.gateway_size.sharing.checks
-        return self._index.limited() if before == self._checks else frozenset(self._index.published())
 
     async def _publish(self) -> None:
         due, self._due = sorted(self._due), set()
-        sharing = self.gateway_size.sharing
         translated: dict[RouteKey, TranslatedRoute] = {}
         for number, key in enumerate(due):
-            translated[key] = self._translator.translate(key, sharing)
+            translated[key] = self._translator.translate(key, self.gateway_size.envoys)
             if translated[key].is_limited:
                 self.gateway_size.set_used()
             if number % _ROUTES_PER_TURN == _ROUTES_PER_TURN - 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from controller.api.contract.route import LocalBackend, Remote, RouteKey
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
 from xds_server.resources.secret import Values
-from xds_server.resources.translator import EnvoySettings, Sharing, Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.routes.credentials import ServerSecrets, ServingProblem, resolve_credentials
 from xds_server.routes.index import RouteIndex
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
@@ -73,14 +73,14 @@ class RouteTranslator:
         """List the scopes that a route is served in."""
         return scopes_of(key, self._options.envoys)
 
-    def translate(self, key: RouteKey, sharing: Sharing) -> TranslatedRoute:
-        """Translate a route; without one, into no resources. The Envoys of `sharing` share its limit and its checks.
+    def translate(self, key: RouteKey, envoys: int) -> TranslatedRoute:
+        """Translate a route; without one, into no resources. So many `envoys` share its limit, if it has one.
 
         A mistake of ours shows with one route, which keeps what it has; the others go on. The words of the exception
         are not logged: they may quote a secret.
         """
         try:
-            return self._translated(key, sharing)
+            return self._translated(key, envoys)
         except Exception as error:
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
             name = type(error).__name__
@@ -89,7 +89,7 @@ class RouteTranslator:
                 None, (ServingProblem(NOT_TRANSLATED, f"what is asked for cannot be translated ({name})"),)
             )
 
-    def _translated(self, key: RouteKey, sharing: Sharing) -> TranslatedRoute:
+    def _translated(self, key: RouteKey, envoys: int) -> TranslatedRoute:
         record = self._index.record(key)
         if record is None or record.route is None:
             return TranslatedRoute({})
@@ -98,7 +98,7 @@ class RouteTranslator:
         replicas = self._replicas(route.local)
         is_limited = bool(route.remotes and route.local.max_requests_per_replica)
         resources = {
-            scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, sharing))
+            scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, envoys))
             for scope in self.scopes(key)
         }
         remotes = tuple((one, resolved.values) for one in route.remotes)

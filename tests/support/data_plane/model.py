@@ -45,6 +45,7 @@ class Wanted:
     limit: int | None = None
     """Requests in flight for each replica; shared by so many `envoys`."""
     envoys: int = 1
+    checks_shared_by: int = 1
     connect_timeout: timedelta | None = None
     answer_timeout: timedelta | None = None
     """Of the remote; `retries` are its own too."""

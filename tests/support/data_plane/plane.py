@@ -111,7 +111,8 @@ class Plane:
         await envoy.started()
 
         async def connected() -> bool:
-            return any(client.node_id == node_id and client.initialised for client in self.clients)
+            known = any(client.node_id == node_id and client.initialised for client in self.clients)
+            return known and await envoy.has_begun()
 
         await until(connected, f"{node_id} joins")
         return envoy
@@ -155,6 +156,7 @@ class Plane:
             address=self.network.host(1),
             authorities=str(wanted.authorities),
             envoys=wanted.envoys,
+            checks_shared_by=wanted.checks_shared_by,
             access_log=wanted.access_log,
             timing=self.timing.gateway,
             installation=wanted.installation,

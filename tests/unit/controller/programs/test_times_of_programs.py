@@ -138,6 +138,7 @@ async def test_xds_server(tmp_path):
         admin_address=ANYWHERE,
         gateway_address="127.0.0.1",
         gateway_service=None,
+        checks_shared_by=4,
         installation=None,
         access_log="off",
         node_token_file=None,

@@ -10,7 +10,7 @@ from controller.api.timing import REAL
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote
 from xds_server.resources.checks import replica_check
-from xds_server.resources.translator import EnvoySettings, Sharing, Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, ResourceKey
 
 PROBE = ReplicaCheck(path="/up", interval=timedelta(seconds=10), timeout=timedelta(seconds=2), failures=4)
@@ -21,10 +21,13 @@ def of(check, envoys=1):
     return replica_check(check, REAL.gateway, envoys)
 
 
-def resources(check, *replicas, sharing=None):
+def route_with(check):
     local = LocalBackend(namespace="default", service="a", health_check=check)
-    route = Route.between(port=80, split=Split.away(0), local=local, remote=a_remote())
-    return by_key(Translator(EnvoySettings()).resources(A, route, replicas, sharing))
+    return Route.between(port=80, split=Split.away(0), local=local, remote=a_remote())
+
+
+def resources(check, *replicas):
+    return by_key(Translator(EnvoySettings()).resources(A, route_with(check), replicas))
 
 
 def endpoints_of(check, *replicas):
@@ -51,15 +54,13 @@ def test_a_check_is_never_in_more_of_a_hurry_than_the_probe(check):
     assert built.timeout > (check.timeout if check else timedelta(seconds=1))
 
 
-def test_the_sharing_grows_in_steps_of_two():
-    assert [Sharing.among(number).checks for number in (1, 2, 3, 4, 5, 9)] == [1, 2, 4, 4, 8, 16]
-    assert Sharing.among(2, most=5) == Sharing(limits=2, checks=8)
-
-
-def test_only_the_check_of_the_cluster_depends_on_the_sharing():
-    replica = Replica("10.0.0.1", 8000, True)
-    one, many = resources(PROBE, replica), resources(PROBE, replica, sharing=Sharing(1, 8))
-    assert {key for key in one if one[key] != many[key]} == {ResourceKey(CLUSTER, LOCAL)}
+def test_no_number_of_envoys_changes_the_check():
+    """A cluster that changes counts anew what is in flight, so that a gateway which grows would forget all of it."""
+    replica, translator = Replica("10.0.0.1", 8000, True), Translator(EnvoySettings(checks_shared_by=4))
+    one, many = (by_key(translator.resources(A, route_with(PROBE), (replica,), envoys)) for envoys in (1, 64))
+    assert one == many
+    check = message_of(one[ResourceKey(CLUSTER, LOCAL)]).health_checks[0]
+    assert check.interval.ToTimedelta() == 4 * PROBE.interval
 
 
 def test_each_endpoint_is_asked_for_itself():

@@ -7,7 +7,7 @@ from controller.api.contract.route import RouteKey
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route, ready
 from xds_server.resources.overflow import limit_of_one_envoy, local_until_full
-from xds_server.resources.translator import EnvoySettings, Sharing, Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import ROUTE, ResourceKey
 
 TWO = ready("10.0.0.1", "10.0.0.2")
@@ -65,7 +65,7 @@ def test_the_limit_follows_the_ready_replicas_and_the_envoys():
 
 def test_only_the_routes_change_with_the_envoys():
     translator = Translator(EnvoySettings())
-    one, three = (by_key(translator.resources(A, limited(), TWO, Sharing(envoys, 1))) for envoys in (1, 3))
+    one, three = (by_key(translator.resources(A, limited(), TWO, envoys)) for envoys in (1, 3))
     assert {key for key in one if one[key] != three[key]} == {ResourceKey(ROUTE, "port/80")}
 
 

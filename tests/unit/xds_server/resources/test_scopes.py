@@ -10,7 +10,7 @@ from controller.api.timing import GatewayTiming
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, a_route_with, ready, with_key
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.translator import EnvoySettings, Sharing, Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import LISTENER, ResourceKey
 
 GATEWAY, SIDECAR = EnvoySettings("0.0.0.0"), EnvoySettings("127.0.0.2")
@@ -47,7 +47,7 @@ def test_a_sidecar_gets_what_a_gateway_gets_but_for_the_address_it_listens_on(ro
             st.sampled_from([A, B]),
             st.sampled_from([*ROUTES.values(), a_route(a_remote(), away=31), a_route(a_remote("b"), away=30)]),
             st.sampled_from([(), ready("10.0.0.1")]),
-            st.sampled_from([Sharing.among(1), Sharing.among(3)]),
+            st.sampled_from([1, 3]),
         ),
         max_size=8,
     )
@@ -67,5 +67,5 @@ def test_settings_that_are_equal_are_one_key():
 def test_the_settings_say_how_many_share_a_limit_unless_it_is_counted():
     route, replicas = ROUTES["a limit"], ready("10.0.0.1", "10.0.0.2")
     three = Translator(EnvoySettings(envoys=3)).resources(A, route, replicas)
-    assert three == Translator(EnvoySettings()).resources(A, route, replicas, Sharing.among(3))
+    assert three == Translator(EnvoySettings()).resources(A, route, replicas, 3)
     assert three != Translator(EnvoySettings()).resources(A, route, replicas)

@@ -16,7 +16,7 @@ from tests.support.routes import A, a_remote, a_route_with, over_tls, ready, wit
 from xds_server.resources import names
 from xds_server.resources.names import Side, side_of_cluster
 from xds_server.resources.secret import secret_resources
-from xds_server.resources.translator import EnvoySettings, Sharing, Translator
+from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT, ResourceKey, Snapshot
 
 TWO = ready("10.0.0.1", "10.0.0.2")
@@ -27,7 +27,7 @@ SOURCES = (over_tls(ca="c").ca, with_key().api_key.value, with_token().oauth.cli
 
 
 def resources(route, replicas=TWO, envoys=1):
-    return by_key(Translator(EnvoySettings()).resources(A, route, replicas, Sharing.among(envoys)))
+    return by_key(Translator(EnvoySettings()).resources(A, route, replicas, envoys))
 
 
 def front_of(found):

@@ -56,9 +56,9 @@ THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
 
 
 @contextlib.asynccontextmanager
-async def delivering(*objects, gateway_service=("system", "gateway"), envoys=2):
-    settings = {Role.GATEWAY: EnvoySettings(envoys=envoys, timing=GatewayTiming(resized_every=0.5))}
-    async with publishing(objects, ServingOptions(settings, gateway_service=gateway_service)) as this:
+async def delivering(*objects, gateway_service=("system", "gateway")):
+    envoys = {Role.GATEWAY: EnvoySettings(envoys=2, timing=GatewayTiming(resized_every=0.5))}
+    async with publishing(objects, ServingOptions(envoys, gateway_service=gateway_service)) as this:
         yield this.store, Limits(this.published), this.publisher
 
 
@@ -73,21 +73,6 @@ async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
         assert published.limit_of("port/80") == 6
 
 
-async def test_a_gateway_that_grows_shares_the_checks_of_all_models_and_does_not_take_that_back():
-    objects = decided("a", limited()), decided("c", a_route(a_remote(), port=82))
-    few, many = (tuple(f"10.1.0.{number}" for number in range(10, 10 + count)) for count in (3, 6))
-    checks = {("CDS", "model/default/a/local"), ("CDS", "model/default/c/local")}
-    async with delivering(*objects, THREE, gateway_of(*few), envoys=4) as (store, published, _):
-        store.put(gateway_of(*many, version="2"))
-        await settled()
-        assert published.changes[1:] == [{*checks, ("RDS", "port/80")}]
-        store.put(gateway_of(*few, version="3"))
-        await published.until_limit("port/80", 4)
-        store.put(gateway_of(*many, version="4"))
-        await published.until_limit("port/80", 2)
-        assert published.changes[2:] == [{("RDS", "port/80")}] * 2
-
-
 async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
     objects = decided("a", limited()), decided("b", limited(port=81)), decided("c", a_route(a_remote(), port=82))
     async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published, _):
@@ -100,7 +85,7 @@ async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_noth
 async def test_a_gateway_that_rolls_is_followed_at_once_and_then_no_faster_than_it_should():
     one, two, three = (tuple(f"10.1.0.{number}" for number in range(1, count)) for count in (2, 3, 4))
     models = decided("a", limited()), decided("b", limited(port=81))
-    async with delivering(*models, THREE, gateway_of(*one), envoys=4) as (store, published, _):
+    async with delivering(*models, THREE, gateway_of(*one)) as (store, published, _):
         for version, envoys in enumerate((two, three, two, three, two, three), start=2):
             store.put(gateway_of(*envoys, version=str(version)))
             await settled()
