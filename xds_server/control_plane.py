@@ -52,7 +52,7 @@ class ControlPlaneOptions:
       of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most. `checks_shared_by`
       of them together check a replica as often as the kubelet does.
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
-    * `health_checks` says whether remote backends are checked.
+    * `controller_class` says whose models are served (None: all), `health_checks` whether remote backends are checked.
     * `installation` is the name by which the Envoys know a request that comes back; without one they do not.
     """
 
@@ -64,6 +64,7 @@ class ControlPlaneOptions:
     access_log: AccessLog = AccessLog.OFF
     default_remote: RemoteBackend | None = None
     guard: EndpointGuard = admit_all
+    controller_class: str | None = None
     health_checks: bool = True
     installation: str = ""
     timing: Timing = REAL
@@ -84,6 +85,7 @@ class ControlPlaneOptions:
             secrets=ServerSecrets(self.default_remote, version_key=self.node_token.encode()),
             guard=self.guard,
             gateway_service=self.gateway_service,
+            controller_class=self.controller_class,
         )
 
 

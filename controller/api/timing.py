@@ -80,6 +80,10 @@ class StatusTiming:
     """How often the load of a model is looked at: as often as Envoys say how much is in flight."""
     split_followed_within: float = 2.0
     """How long it takes until Envoys follow a new split: until then nothing is concluded from where requests go."""
+    rival_answers_within: float = 60.0
+    """Another controller that writes a status over ours within this time is there, and no leftover."""
+    yields_for: float = 600.0
+    """How long a model is left to another controller before it is taken over again: the other may be gone by then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from controller.cli.options import (
     ACCESS_LOG,
     CONFIG,
     CONTEXT,
+    CONTROLLER_CLASS,
     HOST_PORT,
     INSTALLATION,
     IP_ADDRESS,
@@ -32,6 +33,7 @@ from controller.cli.options import (
 @KUBECONFIG
 @CONTEXT
 @NAMESPACES
+@CONTROLLER_CLASS
 @click.option(
     "--metrics-addr",
     type=ConfigurationType("metricsAddr"),
@@ -89,7 +91,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     """
     from controller.programs.controller import ControllerOptions, serve  # noqa: PLC0415
 
-    overriding = ("namespaces", "metrics_addr", "probe_addr", "enable_leader_election")
+    overriding = ("namespaces", "controller_class", "metrics_addr", "probe_addr", "enable_leader_election")
     serve(
         ControllerOptions(
             config=config,
@@ -105,6 +107,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 @KUBECONFIG
 @CONTEXT
 @NAMESPACES
+@CONTROLLER_CLASS
 @click.option("--xds-address", type=HOST_PORT, default="0.0.0.0:18000", show_default=True, help="Where Envoys join.")
 @click.option(
     "--admin-address",
@@ -147,7 +150,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 @LOG_LEVEL
 @LOG_FORMAT
 @timed
-def xds_server(namespaces: str | None, **options: object) -> None:
+def xds_server(namespaces: str | None, controller_class: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).
 
     Any number of replicas may run: all serve the same bytes. An Envoy may join any of them at any time.
@@ -165,7 +168,8 @@ def xds_server(namespaces: str | None, **options: object) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from controller.programs.xds_server import XdsOptions, serve  # noqa: PLC0415
 
-    overrides = _options_set({"namespaces": namespaces}, ("namespaces",))
+    given = {"namespaces": namespaces, "controller_class": controller_class}
+    overrides = _options_set(given, tuple(given))
     serve(XdsOptions(overrides=overrides, **options))  # type: ignore[arg-type]
 
 

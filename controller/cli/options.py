@@ -141,6 +141,13 @@ NAMESPACES = click.option(
     metavar="NAME,...",
     help="The namespaces to watch, separated by commas. Default: all.",
 )
+CONTROLLER_CLASS = click.option(
+    "--controller-class",
+    envvar="BEAMLIT_CONTROLLER_CLASS",
+    type=ConfigurationType("controllerClass"),
+    metavar="CLASS",
+    help="Serve the models whose spec.controllerClass is this one. Default: those without a class.",
+)
 LOG_LEVEL = click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes.objects import EndpointSlice, Service, Workload
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE, Program, watched_by
-from controller.api.resources.model import ModelDeployment
+from controller.api.resources.model import ModelDeployment, class_of
 from controller.api.schema.errors import FieldError, InvalidObjectError
 from controller.api.schema.values import parse
 from controller.decision import Memory
@@ -54,9 +54,13 @@ class StoredIntent:
 
 
 class ObjectIndex:
-    """The objects as they are now, and an index from each to the models that refer to it."""
+    """The objects as they are now, and an index from each to the models that refer to it.
 
-    def __init__(self) -> None:
+    Models of another `controller_class` are not there (None: all are).
+    """
+
+    def __init__(self, controller_class: str | None = None) -> None:
+        self._class = controller_class
         self._cache = Cache()
         self._intents: dict[ObjectRef, StoredIntent] = {}
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
@@ -92,12 +96,15 @@ class ObjectIndex:
 
     def models(self) -> Iterable[ObjectRef]:
         """Name every ModelDeployment."""
-        return self._cache.objects(MODEL)
+        return [ref for ref, stored in self._cache.objects(MODEL).items() if self._is_ours(stored)]
+
+    def _is_ours(self, stored: StoredObject) -> bool:
+        return self._class is None or class_of(stored.raw) == self._class
 
     def intent(self, ref: ObjectRef) -> StoredIntent | None:
         """Find an object that can be served; None means that there is none."""
         stored = self._cache.find(ref)
-        if stored is None:
+        if stored is None or not self._is_ours(stored):
             return None
         known = self._intents.get(ref)
         if known is None or known.stored is not stored:

@@ -49,7 +49,7 @@ class Observation:
       does so and keeps nothing from being served.
     * `proxies` is what the xDS servers report of it, None while reports are missing, and `silence` says why;
       `samples` are what was measured, `traffic` is where requests went since the split is what it is, `memory` is what
-      the decision remembers.
+      the decision remembers. `controller` is our name as a writer of statuses.
     """
 
     stored: StoredObject
@@ -66,6 +66,7 @@ class Observation:
     silence: str = ""
     samples: Samples = ()
     traffic: SentRequests | Unknown = NO_LOAD
+    controller: str = ""
     memory: Memory = field(default_factory=Memory)
 
     @property
@@ -129,7 +130,8 @@ class Observer:
             return None
         if known.intent is None:
             lost = self._allocations.lost_route(ref, known.status.route)
-            return Observation(known.stored, known.status, None, known.errors, refusal=lost), frozenset()
+            unread = Observation(known.stored, known.status, None, known.errors, refusal=lost)
+            return replace(unread, controller=self._defaults.controller), frozenset()
         return self._observe(known, known.intent, now)
 
     def _observe(self, known: StoredIntent, intent: Intent, now: datetime) -> tuple[Observation, frozenset[ObjectRef]]:
@@ -157,6 +159,7 @@ class Observer:
             silence=self._proxies.silence,
             samples=self._measured.sampler.samples(ref, intent.metrics, now),
             traffic=self._traffic(known, now),
+            controller=self._defaults.controller,
             memory=known.memory,
         )
         return observation, allocation.affected
@@ -218,7 +221,7 @@ class Defaults:
     """What holds for all objects: the default remote backend, how ports are given, and which endpoints count.
 
     `place` is where the gateway is: no remote backend is to be there. `expects_workloads` says whether it is a mistake
-    that the workload of an object is not there.
+    that the workload of an object is not there, `controller` is our name as a writer of statuses.
     """
 
     remote: RemoteBackend | None
@@ -226,6 +229,7 @@ class Defaults:
     guard: EndpointGuard = admit_all
     place: GatewayPlace = field(default_factory=GatewayPlace)
     expects_workloads: bool = False
+    controller: str = ""
 
 
 def _request(intent: Intent, resolved: Resolved) -> Request:

@@ -114,6 +114,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         uncounted=observation.uncounted_endpoints,
     )
     status = ModelDeploymentStatus(
+        controller=observation.controller or None,
         observed_generation=observation.generation,
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
         serving_port=front.port if front else observation.reserved,
@@ -143,6 +144,7 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     conditions = refused_conditions(before.conditions, refusal, observation.generation)
     status = remaining.model_copy(
         update={
+            "controller": observation.controller or None,
             "observed_generation": observation.generation,
             "conditions": with_transitions(conditions, before.conditions, now),
         }

@@ -151,6 +151,9 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     remains are numbers, which ride along with the next such write; alone they are written when they are old enough.
     """
     was, shall = before.as_object(), after.as_object()
+    # Who wrote it is no reason to write it.
+    was.pop("controller", None)
+    shall.pop("controller", None)
     if was == shall:
         return Urgency.NOTHING
     if was.get("route") != shall.get("route"):

@@ -89,8 +89,10 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         StoreMetrics(registry, client, store)
         objects = KubeObjects(client)
         election: LeaderElection = NoElection()
+        writer = identity
         if configuration.enable_leader_election:
             namespace, name = options.lease or (_own_namespace(), _LEASE)
+            writer = f"{namespace}/{name}"
             election = LeaderElector(StoredLease(objects, namespace, name), identity, _clocks(), timing.lease)
         admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.shutdown)
         addresses = await _served(stack, admin, configuration)
@@ -111,6 +113,8 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 guard=admit_pods,
                 gateway_place=GatewayPlace(service=options.gateway_service or configuration.gateway),
                 expects_workloads=True,
+                controller=writer,
+                controller_class=configuration.controller_class,
                 ports=AllocatedPorts(),
                 any_replica=store,
                 loads=fleet.loads,
@@ -118,6 +122,8 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 timing=timing.statuses,
             ),
         )
+        yielded = Gauge("beamlit_models_yielded", "Models that another controller writes, too.", registry=registry)
+        yielded.set_function(lambda: float(deciding.yielded))
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
         feed = Feed(fleet, deciding.look_again, timing.reports, _nowhere(options))
@@ -160,6 +166,11 @@ class _Deciding:
         finally:
             self._controller = None
             self._metrics.stand_by()
+
+    @property
+    def yielded(self) -> int:
+        """How many models are left to another controller."""
+        return self._controller.yielded if self._controller else 0
 
     def look_again(self, models: frozenset[ObjectRef] | None) -> None:
         """Something that is not in the store changed for these models; None: for all of them."""

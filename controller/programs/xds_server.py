@@ -89,6 +89,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 access_log=AccessLog(options.access_log),
                 default_remote=configuration.default_remote_backend,
                 guard=admit_pods,
+                controller_class=configuration.controller_class,
                 health_checks=options.remote_checks,
                 # What all replicas are told alike, and needs no rights: docs/adr/0026.
                 installation=options.installation

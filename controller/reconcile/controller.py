@@ -28,10 +28,12 @@ from controller.plan.plan import Plan, plan
 from controller.plan.transitions import is_failing_over, log_transitions, transitions
 from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
+from controller.reconcile.rivals import Rivals
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.runtime.queue import Backoff, Queue
 from controller.signals.load_reports import RequestsInFlight, SentTo
 from controller.signals.source import Sampler
+from controller.store.events import Event
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ObjectStore
 
@@ -51,7 +53,7 @@ class Controller:
         self._store = store
         self._dependencies = dependencies
         self._clock = dependencies.clock
-        self._index = ObjectIndex()
+        self._index = ObjectIndex(dependencies.controller_class)
         sampler = Sampler({"Requests": RequestsInFlight(dependencies.loads)})
         defaults = Defaults(
             dependencies.default_remote,
@@ -59,6 +61,7 @@ class Controller:
             dependencies.guard,
             dependencies.gateway_place,
             expects_workloads=dependencies.expects_workloads,
+            controller=dependencies.controller,
         )
         timing = dependencies.timing
         measured = Measured(sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
@@ -67,6 +70,7 @@ class Controller:
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
         self._writer = Writer(applier, dependencies.limits, timing)
+        self._rivals = Rivals(dependencies.controller, timing)
         # Objects that changed, or whose references did, and that were not registered since.
         self._unregistered: set[ObjectRef] = set()
         # Objects to look at again for what is not in the store.
@@ -183,10 +187,25 @@ class Controller:
             observation, affected = observed
             for other in sorted(affected, key=self._precedence):
                 self._queue.add(other)
+            self._note_rival(observation, now)
             self._carry_out(self._planned(observation), writes)
+
+    @property
+    def yielded(self) -> int:
+        """How many objects are left to another controller for now."""
+        return self._rivals.yielded(self._clock())
+
+    def _note_rival(self, observation: Observation, now: datetime) -> None:
+        """Tell of another controller that wrote the status that an object has."""
+        stored, writer = observation.stored, observation.before.controller or ""
+        if words := self._rivals.see(stored.ref, writer, now):
+            logger.warning("status written by another controller", extra={"object": str(stored.ref), "because": words})
+            uid = str(stored.metadata["uid"])
+            self._dependencies.events.record(Event(stored.ref, uid, "Warning", "ForeignWriter", words, now))
 
     def _forget(self, ref: ObjectRef) -> None:
         self._writer.forget(ref)
+        self._rivals.forget(ref)
         self._queue.succeeded(ref)
         self._queue.forget(ref)
         self._due_since.pop(ref, None)
@@ -206,6 +225,12 @@ class Controller:
 
     def _carry_out(self, planned: Plan, writes: asyncio.TaskGroup) -> None:
         ref, now = planned.ref, self._clock()
+        if until := self._rivals.yields_until(ref, now):
+            self._due_since.pop(ref, None)
+            self._writer.withdraw(ref)
+            self._queue.release(ref)
+            self._queue.add_at(ref, until)
+            return
         self._due_since.setdefault(ref, now)
         rests_until = self._queue.rests_until(ref, now)
         admission = self._writer.admit(planned, rests_until, now)
@@ -239,6 +264,7 @@ class Controller:
         longest_rest = self._writer.finish(result, now)
         comes_back = now + timedelta(seconds=self._dependencies.timing.comes_back_within)
         if result.error is None:
+            self._rivals.wrote(written.ref, written.before.controller or "", now)
             since = self._due_since.pop(written.ref, now)
             self._dependencies.telemetry.written(max((now - since).total_seconds(), 0.0))
             self._queue.add_at(written.ref, comes_back)

@@ -62,7 +62,8 @@ class Dependencies:
     `expects_workloads` whether a workload must be there, `loads` what load there is, `ports` how objects get theirs
     on the gateway, `any_replica` writes what needs nobody to lead (None: the store does), `limits` says how much is
     written, `timing` when an object is looked at again.
-    `gateway_place` is where no remote backend may be.
+    `gateway_place` is where no remote backend may be. `controller` is our name as a writer of statuses, empty where
+    there is no other. Models of another `controller_class` are left alone (None: none is).
     """
 
     proxies: ProxyReports
@@ -74,6 +75,8 @@ class Dependencies:
     gateway_place: GatewayPlace = field(default_factory=GatewayPlace)
     expects_workloads: bool = False
     loads: LoadReports = field(default_factory=NoLoads)
+    controller: str = ""
+    controller_class: str | None = None
     ports: PortRule = field(default_factory=ServicePorts)
     any_replica: ObjectWriter | None = None
     limits: Limits = REAL.writes

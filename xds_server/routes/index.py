@@ -18,6 +18,7 @@ from controller.api.contract.status import is_withdrawn
 from controller.api.kubernetes.endpoints import count_of_ready
 from controller.api.kubernetes.objects import EndpointSlice
 from controller.api.registry import SERVICE, Program, watched_by
+from controller.api.resources.model import class_of
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.store.cache import Cache
@@ -64,10 +65,12 @@ class RouteIndex:
     """The objects of a watch, and a record for each route in them.
 
     A route that vanishes from a status keeps its record, and is served on: only a withdrawn route, an object that is
-    gone, or another object in its place that was decided to have no route, ends it.
+    gone, or another object in its place that was decided to have no route, ends it. So does one that is of another
+    `controller_class` (None: all are served).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, controller_class: str | None = None) -> None:
+        self._class = controller_class
         self._cache = Cache()
         self._records: dict[RouteKey, RouteRecord] = {}
         self._routes_with: dict[ObjectRef, set[RouteKey]] = {}
@@ -132,11 +135,16 @@ class RouteIndex:
     def all_decided(self) -> bool:
         """Tell whether a controller has decided on every object that may have a route."""
         objects = (stored for kind in ROUTE_KINDS for stored in self._cache.objects(kind).values())
-        return all(map(_is_decided, objects))
+        return all(_is_decided(one) for one in objects if self._is_ours(one))
+
+    def _is_ours(self, stored: StoredObject) -> bool:
+        return self._class is None or class_of(stored.raw) == self._class
 
     def _read_route(self, ref: ObjectRef) -> bool:
         """Read the route of an object that changed; tell whether it must be translated again."""
         key, stored = _key_of(ref), self._cache.find(ref)
+        if stored and not self._is_ours(stored):
+            stored = None
         before = self._records.get(key, RouteRecord())
         if stored is None or is_withdrawn(stored.status) or _is_successor_without_route(stored, before):
             if key in self._records:

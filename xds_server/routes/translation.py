@@ -28,13 +28,14 @@ class ServingOptions:
 
     `envoys` are the settings of the Envoys of each role that is served. `gateway_service` is the Service of the
     gateway's Envoys (namespace, name): its ready endpoints share what replicas take at most. Without it they are as
-    many as the settings say.
+    many as the settings say. Routes of another `controller_class` are not served (None: all are).
     """
 
     envoys: Mapping[Role, EnvoySettings] = field(default_factory=lambda: {Role.GATEWAY: EnvoySettings()})
     secrets: ServerSecrets = field(default_factory=ServerSecrets)
     guard: EndpointGuard = admit_all
     gateway_service: tuple[str, str] | None = None
+    controller_class: str | None = None
 
     @property
     def gateway(self) -> EnvoySettings:

@@ -161,6 +161,8 @@ class HistoryEntry(ForeignValue):
 class ModelDeploymentStatus(ForeignValue):
     """What the controller found, decided and remembers."""
 
+    controller: str | None = None
+    """Which controller wrote this: its Lease, as NAMESPACE/NAME."""
     observed_generation: int = 0
     """The generation of the object that this status is about."""
     conditions: Annotated[tuple[Condition, ...], _BY_TYPE] = ()

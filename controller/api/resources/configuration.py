@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.model import ControllerClass
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.http import is_credential_header
 from controller.api.schema.scalars import Flag, Port, Shape
@@ -94,6 +95,8 @@ class Configuration(ApiValue):
     """Has no effect yet."""
     namespaces: Namespaces = ()
     """The namespaces that are watched, as a list or with commas between them; none for all."""
+    controller_class: ControllerClass = ""
+    """Whose models are served: those whose spec.controllerClass is this one; without it, those without a class."""
     metric_informer: MetricInformer | None = None
     """Where measured numbers come from. Has no effect yet."""
     proxy_service: ProxyService | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -34,6 +35,20 @@ ModelName = Annotated[
         "letters and digits, with '.', '_', '-', ':', '@' or '+' between them, in parts with '/' between them",
     ),
 ]
+
+
+# As the name of an IngressClass, but shorter.
+ControllerClass = Annotated[
+    str,
+    Field(max_length=63),
+    Shape(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?)?", "a class: lower case letters, digits and '-'"),
+]
+
+
+def class_of(raw: Mapping[str, Any]) -> str:
+    """Read the class that a stored object asks for, also in one that cannot be read else; empty for none."""
+    spec = raw.get("spec")
+    return str(spec.get("controllerClass") or "") if isinstance(spec, Mapping) else ""
 
 
 class ServerlessConfig(ApiValue):
@@ -137,6 +152,9 @@ class ModelDeploymentSpec(ApiValue):
     """Whether requests may leave the cluster. If false, every request stays local."""
     environment: Annotated[str, Field(max_length=253)] = "production"
     """The environment of the model on the platform, such as production or development."""
+    controller_class: ControllerClass = ""
+    """The class of the controller that serves this model: its option --controller-class. Without it, the controller
+    without a class does."""
     model_source_ref: Reference
     """The workload whose pods run the model: a Deployment or StatefulSet."""
     service_ref: PortReference | None = None

@@ -29,6 +29,8 @@ REAL = {
     "statuses.longest_rest_while_away": (15, "when the store is back, nobody shall wait for minutes"),
     "statuses.loads_looked_at_every": (1, "as often as Envoys say how much is in flight"),
     "statuses.split_followed_within": (2, "a split is written, sent and reported on within a second"),
+    "statuses.rival_answers_within": (60, "a controller at work corrects a status within seconds"),
+    "statuses.yields_for": (600, "another installation may be gone by then, and two writes in it cost nothing"),
     "events.write": (5, "nothing waits for an event"),
     "events.flush": (1, "a program that ends does not wait for events"),
     "events.window": (600, "client-go's event correlator: similar events within ten minutes are a series"),

@@ -87,3 +87,17 @@ def test_what_can_be_read_of_a_strange_status_is_kept():
     index.apply(Batch(changed=(a_model().stored(status={"servingPort": 10000, "history": "long", "split": {}}),)))
     status = index.intent(MODEL).status
     assert (status.serving_port, status.history, status.split) == (10000, (), None)
+
+
+def test_a_model_of_another_class_is_not_there_for_this_controller():
+    plain, blue, broken = a_model("plain"), a_model("blue"), a_model("broken")
+    blue.raw["spec"]["controllerClass"] = "blue"
+    broken.raw["spec"] = {"controllerClass": "blue"}
+    for index, there in (
+        (ObjectIndex(""), {plain.ref}),
+        (ObjectIndex("blue"), {blue.ref, broken.ref}),
+        (ObjectIndex(), {plain.ref, blue.ref, broken.ref}),
+    ):
+        changed(index, plain, blue, broken)
+        assert set(index.models()) == there
+        assert {one.ref for one in (plain, blue, broken) if index.intent(one.ref)} == there

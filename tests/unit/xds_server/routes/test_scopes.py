@@ -127,3 +127,11 @@ async def test_what_is_translated_is_what_is_published(objects):
 
 def names_of(snapshot):
     return {(SHORT[type_url], name) for type_url, of_type in snapshot.by_type.items() for name in of_type}
+
+
+def test_routes_of_another_class_are_not_served():
+    stored = decided(B)
+    blue = type(stored)(stored.ref, {**stored.raw, "spec": {**stored.raw["spec"], "controllerClass": "blue"}})
+    objects = decided(A), blue, a_slice().ready("10.0.0.1").stored()
+    for whose, ports in ((None, {"port/80", "port/81"}), ("", {"port/80"}), ("blue", {"port/81"})):
+        assert listeners(translate(objects, ServingOptions(controller_class=whose)).gateway) == ports
