@@ -133,7 +133,7 @@ def _with(serving: Sequence[object], binary: Path, folder: Path, envoys: int) ->
 @click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
 @click.option("--serve", "folder", type=click.Path(path_type=Path), hidden=True)
 def main(models: int, envoys: int, rounds: int, folder: Path | None) -> None:
-    """Print the seconds until all Envoys have everything, here and with go-control-plane, and judge."""
+    """Measure how long joining takes. Exit codes: 0 every goal is met, 1 a goal is missed."""
     if folder is not None:
         asyncio.run(serve(models, folder))
         return
@@ -146,9 +146,12 @@ def main(models: int, envoys: int, rounds: int, folder: Path | None) -> None:
         ratios.append((here.first / there.first, here.again / there.again, here.cpu / there.cpu))
     first, again, cpu = (median(column) for column in zip(*ratios, strict=True))
     click.echo(f"times as long       {first:10.2f}{again:9.2f}{cpu:12.2f}    (medians of {rounds} rounds)")
-    good = max(first, again) <= _AT_MOST
-    click.echo(f"\n{'reached' if good else 'MISSED'}: at most {_AT_MOST} times as long as go-control-plane")
-    sys.exit(not good)
+    goals = {"to join": first, "to come back": again}
+    click.echo("")
+    for what, ratio in goals.items():
+        verdict = "met" if ratio <= _AT_MOST else "missed"
+        click.echo(f"{verdict:<7}{what} takes at most {_AT_MOST} times as long as with go-control-plane: {ratio:.2f}")
+    sys.exit(any(ratio > _AT_MOST for ratio in goals.values()))
 
 
 if __name__ == "__main__":

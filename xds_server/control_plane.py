@@ -42,6 +42,9 @@ from xds_server.stream.server.server import XdsServer
 ChangeCallback = Callable[[frozenset[RouteKey] | None], None]
 """Called with the routes for which something changed; None: for all of them. It must not wait."""
 
+_MANY = 50
+"""Resources whose routes are dearer to find than all routes to look at: a client that joins ACKs everything."""
+
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneOptions:
@@ -164,7 +167,7 @@ class ControlPlane:
         if event.kind == "connected":
             self.publisher.gateway_size.set_connected(len(self.server.carrying()))
         # A client that has everything already acknowledges an empty answer, and from then on counts for every route.
-        self._notify(self.publisher.routes_with(event.keys) if event.keys else None)
+        self._notify(self.publisher.routes_with(event.keys) if 0 < len(event.keys) < _MANY else None)
 
     def _notify(self, keys: frozenset[RouteKey] | None) -> None:
         for callback in self._subscribers:

@@ -18,7 +18,7 @@ from xds_server.stream.server.clients import ClientState, Progress
 
 _CHECKS_AT_ONCE = 5_000
 """Of an Envoy for a route, before others have their turn: a few milliseconds."""
-_REST = 4
+_REST = 9
 """Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
 
 # Envoys that are named, of all that have not acknowledged a route: as many as somebody would look at.
@@ -150,15 +150,22 @@ class Reports:
         """Begin to read: everything first, then what changes."""
         reader = ReportReader(self)
         self._readers.add(reader)
-        reader.look_again(self._published.routes())
+        reader.look_again(None)
         return reader
+
+    def routes(self) -> Iterable[RouteKey]:
+        """List the routes that there is a report on."""
+        return self._published.routes()
 
     def look_again(self, routes: Iterable[RouteKey] | None) -> None:
         """Something changed for these routes; None: for all of them."""
-        changed = frozenset(self._published.routes() if routes is None else routes)
+        changed = None if routes is None else frozenset(routes)
         self._seen = None
-        for key in changed:
-            self._known.pop(key, None)
+        if changed is None:
+            self._known.clear()
+        else:
+            for key in changed:
+                self._known.pop(key, None)
         for reader in self._readers:
             reader.look_again(changed)
 
@@ -187,14 +194,18 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
         self._due: set[RouteKey] = set()
+        self._all_due = False
         self._sent: dict[RouteKey, RouteReport] = {}
         self._news: dict[RouteKey, RouteReport] = {}
         self._wake = asyncio.Event()
         self._pause = 0.0
 
-    def look_again(self, routes: Iterable[RouteKey]) -> None:
-        """Report on these routes again, if there is anything new."""
-        self._due.update(routes)
+    def look_again(self, routes: Iterable[RouteKey] | None) -> None:
+        """Report on these routes again, if there is anything new; None: on all of them."""
+        if routes is None:
+            self._all_due = True
+        else:
+            self._due.update(routes)
         self._wake.set()
 
     async def __anext__(self) -> tuple[RouteReport, ...]:
@@ -218,6 +229,9 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
         Whoever stops waiting here loses nothing: what was not looked at is due with the next read.
         """
         clock, busy, looked = asyncio.get_running_loop().time, 0.0, 0
+        if self._all_due:
+            self._due.update(self._reports.routes())
+            self._all_due = False
         routes = sorted(self._due)
         while looked < len(routes):
             began = clock()
@@ -229,7 +243,7 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
             busy += clock() - began
             await asyncio.sleep(0)
         self._pause = max(self._reports.timing.gathering, busy * _REST)
-        if not self._due:
+        if not (self._due or self._all_due):
             self._wake.clear()
 
     def _look_at(self, key: RouteKey) -> None:

@@ -8,10 +8,10 @@ have theirs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 PREFIX = "type.googleapis.com/"
 
@@ -27,6 +27,7 @@ SHORT = {SECRET: "SDS", CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE:
 
 
 V = TypeVar("V")
+T = TypeVar("T")
 
 
 class Layered(Mapping[str, V], Generic[V]):
@@ -36,12 +37,13 @@ class Layered(Mapping[str, V], Generic[V]):
     changes nor copying everything now and then costs much for each of them.
     """
 
-    __slots__ = ("_below", "_changes", "_length")
+    __slots__ = ("_below", "_changes", "_derived", "_length")
 
     def __init__(self, below: Mapping[str, V] | None = None) -> None:
         self._below: dict[str, V] = dict(below or {})
         self._changes: dict[str, V | None] = {}
         self._length = len(self._below)
+        self._derived: dict[Callable[[Self], Any], Any] = {}
 
     def with_changes(self, changes: Mapping[str, V | None]) -> Self:
         """Return the mapping that has these values, and lacks what is None among them."""
@@ -51,6 +53,13 @@ class Layered(Mapping[str, V], Generic[V]):
         if len(changed._changes) ** 2 > len(self._below):
             return type(self)(dict(changed.items()))
         return changed
+
+    def derived(self, make: Callable[[Self], T]) -> T:
+        """Return what `make` says of all of it, which it is asked once: a thousand clients need the same."""
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        found: T = self._derived[make]
+        return found
 
     def __getitem__(self, name: str) -> V:
         value = self._changes[name] if name in self._changes else self._below[name]

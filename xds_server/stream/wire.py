@@ -5,6 +5,7 @@ Only this and the `wire` of load reporting know the generated classes of these m
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from envoy.config.core.v3 import base_pb2
@@ -89,9 +90,22 @@ def pack_delta(response: Response, identifier: str) -> bytes:
         removed_resources=response.removed,
     )
     message.control_plane.identifier = identifier
-    for resource in response.resources:
+    packed: bytes = message.SerializeToString()
+    # Fields of a message may stand in any order, so one that is the same for many clients is packed apart.
+    if response.everything is not None:
+        return packed + response.everything.derived(_packed_entries)
+    return packed + _entries(response.resources)
+
+
+def _packed_entries(resources: Mapping[str, Resource]) -> bytes:
+    return _entries(resources.values())
+
+
+def _entries(resources: Iterable[Resource]) -> bytes:
+    message = discovery_pb2.DeltaDiscoveryResponse()
+    for resource in resources:
         entry = message.resources.add(name=resource.key.name, version=resource.version)
-        entry.resource.type_url = response.type_url
+        entry.resource.type_url = resource.key.type_url
         entry.resource.value = resource.body
     packed: bytes = message.SerializeToString()
     return packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xds_server.snapshot.snapshot import CLUSTER, LISTENER, SHORT, Resource, ResourceKey, content_version
+from xds_server.stream.protocol.holdings import OVERHEAD_BYTES
 from xds_server.stream.protocol.ledger import Ledger
 from xds_server.stream.protocol.messages import (
     EVERYTHING,
@@ -13,7 +14,7 @@ from xds_server.stream.protocol.messages import (
     ResponseTooLargeError,
     SotwRequest,
 )
-from xds_server.stream.protocol.ordering import OVERHEAD_BYTES, ResponsePlan
+from xds_server.stream.protocol.ordering import ResponsePlan
 from xds_server.stream.protocol.session import Session
 
 ROOT_TYPES = (CLUSTER, LISTENER)
@@ -55,13 +56,17 @@ class DeltaSession(Session):
 
     def _accept_claims(self, ledger: Ledger, request: DeltaRequest) -> None:
         """Believe the client what it has from an earlier stream (X39); claims subscribe to nothing."""
+        catalog = self._catalog(ledger.type_url)
+        current = ledger.claim_all(request.claimed, catalog) if catalog is not None and request.claimed else ()
         for name, version in request.claimed.items():
-            if ledger.wants(name):
+            if name not in current and ledger.wants(name):
                 ledger.claim(name, version, self._visible(ResourceKey(ledger.type_url, name)))
 
     def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response:
         nonce = self._nonce(ledger)
-        return Response(ledger.type_url, nonce, nonce, tuple(plan.send.values()), tuple(plan.remove))
+        everything = self._snapshot.by_type[ledger.type_url] if plan.catalog is not None else None
+        sent, removed = tuple(plan.send.values()), tuple(plan.remove)
+        return Response(ledger.type_url, nonce, nonce, sent, removed, everything=everything)
 
     def _splits(self, ledger: Ledger) -> bool:
         return True

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from xds_server.snapshot.snapshot import Resource, ResourceKey
+
+# Name, nonce, type URL and framing of one resource in a response, roughly.
+OVERHEAD_BYTES = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,52 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Catalog:
+    """All resources of one type in a snapshot, and what a client has that ACKed all of them.
+
+    It is the same for all clients that join, so it is worked out once for each snapshot (`catalog_of`).
+    """
+
+    names: frozenset[str]
+    keys: frozenset[ResourceKey]
+    resources: Mapping[str, Resource]
+    versions: Mapping[str, str]
+    held: Mapping[str, Held]
+    counts: Mapping[ResourceKey, int]
+    required: Mapping[str, frozenset[str]]
+    size: int
+
+
+def catalog_of(resources: Mapping[str, Resource]) -> Catalog:
+    """Work out the catalog of resources by name."""
+    ordered = dict(sorted(resources.items()))
+    counts = Counter(key for one in ordered.values() for key in one.requires)
+    required: dict[str, set[str]] = {}
+    for key in counts:
+        required.setdefault(key.type_url, set()).add(key.name)
+    return Catalog(
+        names=frozenset(ordered),
+        keys=frozenset(one.key for one in ordered.values()),
+        resources=ordered,
+        versions={name: one.version for name, one in ordered.items()},
+        held={name: Held(one.version, one) for name, one in ordered.items()},
+        counts=counts,
+        required={type_url: frozenset(names) for type_url, names in required.items()},
+        size=sum(len(one.body) + len(name) + OVERHEAD_BYTES for name, one in ordered.items()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Flight:
-    """A response that the client has neither ACKed nor NACKed: what it brings and what it takes away."""
+    """A response that the client has neither ACKed nor NACKed: what it brings and what it takes away.
+
+    `catalog` is there if it brings everything.
+    """
 
     nonce: str
     sent: Mapping[str, Resource] = field(default_factory=dict)
     removed: Mapping[str, Held | None] = field(default_factory=dict)
+    catalog: Catalog | None = None
 
 
 class Holdings(MutableMapping[str, Held]):
@@ -76,6 +120,13 @@ class Holdings(MutableMapping[str, Held]):
     def required(self) -> Collection[ResourceKey]:
         """What something the client has, or may have, requires."""
         return self._requiring.keys()
+
+    def fill(self, catalog: Catalog, without: Iterable[str] = ()) -> None:
+        """Have all of a catalog but some names; there was nothing before."""
+        self._held.update(catalog.held)
+        self._requiring = dict(catalog.counts)
+        for name in without:
+            del self[name]
 
     def __getitem__(self, name: str) -> Held:
         return self._held[name]

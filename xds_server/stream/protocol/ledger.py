@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 
 from xds_server.snapshot.snapshot import Resource, ResourceKey
-from xds_server.stream.protocol.holdings import Flight, Held, Holdings
+from xds_server.stream.protocol.holdings import Catalog, Flight, Held, Holdings
 from xds_server.stream.protocol.messages import NOTHING, Rejection, Subscription
 
 
@@ -113,6 +113,19 @@ class Ledger:
         at_rest = self._flight is None and not (self._pending or self._rejections) and self._held.all_acknowledged
         return at_rest and names <= self._by_name.keys()
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether the client has nothing, and refused nothing."""
+        return not (self._by_name or self._rejections or self._suspects)
+
+    def lacks_all(self, names: Set[str]) -> bool:
+        """Whether these are the names to be looked at, of which the client has nothing."""
+        return self.has_nothing and self._pending == names
+
+    def has_some_of_each(self, names: Set[str]) -> bool:
+        """Whether the client has all of these for sure, in whatever version."""
+        return self._held.all_acknowledged and names <= self._by_name.keys()
+
     def wants(self, name: str) -> bool:
         """Whether the client asks for the resource of this name, should it exist."""
         return self._subscription.wildcard or name in self._subscription.names
@@ -151,6 +164,20 @@ class Ledger:
             self._rejections.pop(name, None)
         self.skip(unwanted)
 
+    def claim_all(self, claimed: Mapping[str, str], catalog: Catalog) -> Collection[str]:
+        """Believe the client that it has what is current of this, if it is most of all there is; return which names.
+
+        The rest of what it claims is for `claim`.
+        """
+        if not self.has_nothing:
+            return ()
+        current = {name for name, _ in claimed.items() & catalog.versions.items()}
+        if 2 * len(current) < len(catalog.names) or not self._covers_all(current):
+            return ()
+        self._held.fill(catalog, without=catalog.names - current)
+        self._pending.difference_update(current)
+        return current
+
     def claim(self, name: str, version: str, current: Resource | None) -> None:
         """Believe the client that it has this version from an earlier stream (X39); what exists now is `current`."""
         known = current is not None and current.version == version
@@ -165,12 +192,16 @@ class Ledger:
         self._held.update((name, Held(resource.version, resource)) for name, resource in resources.items())
         self._acknowledged = True
 
-    def acknowledge(self) -> frozenset[str]:
-        """Book the response in flight as ACKed; return the names it was about."""
+    def acknowledge(self) -> frozenset[ResourceKey]:
+        """Book the response in flight as ACKed; return what it was about."""
         flight, self._flight = self._flight, None
         if flight is None:
             return frozenset()
         self._acknowledged = True
+        catalog = flight.catalog
+        if catalog and self.has_nothing and not self._owed and self._covers_all(catalog.names):
+            self._held.fill(catalog)
+            return catalog.keys
         for name, resource in flight.sent.items():
             if name in self._owed and name not in self._held:
                 self._held[name] = Held("", None, (resource,))  # given up and asked for again meanwhile
@@ -179,7 +210,7 @@ class Ledger:
             self._rejections.pop(name, None)
         for name in flight.removed:
             self._rejections.pop(name, None)
-        return frozenset((*flight.sent, *flight.removed))
+        return frozenset(ResourceKey(self.type_url, name) for name in (*flight.sent, *flight.removed))
 
     def refuse(self, message: str, now: float) -> tuple[Rejection, ...]:
         """Book the response in flight as NACKed; return which resources are to blame, if that is clear.
@@ -237,20 +268,19 @@ class Ledger:
             yield group & self._pending
         yield self._pending.difference(*self._suspects)
 
-    def send(self, nonce: str, sent: Mapping[str, Resource], removed: Mapping[str, Held | None]) -> None:
-        """Book a response that leaves now: what it brings, and what it takes away."""
+    def send(self, flight: Flight) -> None:
+        """Book a response that leaves now."""
         self._responses += 1
         self._reply_due = False
-        self._flight = Flight(nonce, sent, removed)
-        for name in removed:
+        self._flight = flight
+        for name in flight.removed:
             self._held.pop(name, None)
-        self._conclude((*sent, *removed))
+        self._conclude((*flight.sent, *flight.removed))
 
-    def skip(self, names: Iterable[str]) -> None:
+    def skip(self, names: Collection[str]) -> None:
         """Take names off the list of those to be looked at."""
-        for name in names:
-            self._pending.discard(name)
-            self._owed.discard(name)
+        self._pending.difference_update(names)
+        self._owed.difference_update(names)
         if not self._pending:
             self._pending = set()  # to look through an emptied set costs as much as when it was full
 
@@ -276,6 +306,9 @@ class Ledger:
         self.skip(names)
         if self._suspects:
             self._suspects = [group for group in self._suspects if group.isdisjoint(names)]
+
+    def _covers_all(self, names: Set[str]) -> bool:
+        return self._subscription.wildcard or names <= self._subscription.names
 
     def _take_back(self, name: str, leaving: Held | None) -> None:
         """Have a removal sent again that came with refused resources; whether it was applied is open."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from controller.api.timing import REAL, StreamTiming
-from xds_server.snapshot.snapshot import Resource, ResourceKey
+from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
 
 WILDCARD = "*"
 
@@ -73,7 +73,10 @@ EVERYTHING = Subscription(wildcard=True, legacy=True)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response to be sent. `removed` exists in delta only, `missing` (resource_errors NOT_FOUND) in SotW only."""
+    """A response to be sent. `removed` exists in delta only, `missing` (resource_errors NOT_FOUND) in SotW only.
+
+    `everything` is there if its resources are all those of the type in a snapshot: they need to be packed once only.
+    """
 
     type_url: str
     nonce: str
@@ -81,6 +84,7 @@ class Response:
     resources: tuple[Resource, ...] = ()
     removed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    everything: Layered[Resource] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

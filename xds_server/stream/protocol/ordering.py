@@ -21,7 +21,7 @@ from xds_server.snapshot.snapshot import (
     Resource,
     ResourceKey,
 )
-from xds_server.stream.protocol.holdings import Held
+from xds_server.stream.protocol.holdings import OVERHEAD_BYTES, Catalog, Held
 from xds_server.stream.protocol.ledger import Ledger
 from xds_server.stream.protocol.messages import ClientTerms, Overdue
 
@@ -38,9 +38,6 @@ REFERRERS: Mapping[str, tuple[str, ...]] = {
     ROUTE: (LISTENER,),
 }
 
-# Name, nonce, type URL and framing of one resource in a response, roughly.
-OVERHEAD_BYTES = 192
-
 
 class Gate(Enum):
     """Whether a resource may go out: now, once what it requires is there or overdue, or not before that is mended."""
@@ -55,7 +52,7 @@ class ResponsePlan:
     """What the next response of one type brings (`send`) and takes away (`remove`).
 
     `late` is what of it goes although something it requires is not there, `waiting` that more follows in bounded
-    time. About the `idle` names there is nothing to say.
+    time. About the `idle` names there is nothing to say. `catalog` is there if it brings everything.
     """
 
     send: dict[str, Resource] = field(default_factory=dict)
@@ -64,6 +61,7 @@ class ResponsePlan:
     idle: list[str] = field(default_factory=list)
     waiting: bool = False
     size: int = 0
+    catalog: Catalog | None = None
 
 
 class ResponsePlanner:
@@ -81,11 +79,34 @@ class ResponsePlanner:
         """End the wait of a resource that was sent or is no longer wanted."""
         self._waiting_since.pop(key, None)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiting_since)
+
     def forget_unwanted(self, ledger: Ledger) -> None:
         """End the waits of what a changed subscription no longer covers."""
         for key in tuple(self._waiting_since):
             if key.type_url == ledger.type_url and not ledger.wants(key.name):
                 self.forget(key)
+
+    def plan_all(self, ledger: Ledger, catalog: Catalog) -> ResponsePlan | None:
+        """Plan the response that brings all there is to a client that has nothing, if nothing has to wait.
+
+        It is what `plan` comes to, name by name, which for a thousand clients that join at once is seconds.
+        """
+        if not ledger.lacks_all(catalog.names) or catalog.size > self._terms.max_response_bytes:
+            return None
+        if self._terms.ordered and not all(self._has(ledger.type_url, *one) for one in catalog.required.items()):
+            return None
+        return ResponsePlan(send=dict(catalog.resources), size=catalog.size, catalog=catalog)
+
+    def _has(self, referrer: str, type_url: str, names: frozenset[str]) -> bool:
+        """Whether the client has all that this type may have to wait for: see `unmet`."""
+        if RANK[type_url] >= RANK[referrer]:
+            return True
+        ledger = self._ledgers.get(type_url)
+        return ledger is not None and ledger.has_some_of_each(names)
 
     def plan(self, ledger: Ledger, now: float, splits: bool) -> ResponsePlan:
         """Plan the next response of one type; suspects go before the rest and apart from each other."""

@@ -11,9 +11,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
-from xds_server.snapshot.snapshot import CLUSTER, MAKE_BEFORE_BREAK, SECRET, SHORT, Resource, ResourceKey, Snapshot
+from xds_server.snapshot.snapshot import (
+    CLUSTER,
+    ENDPOINT,
+    MAKE_BEFORE_BREAK,
+    SECRET,
+    SHORT,
+    Resource,
+    ResourceKey,
+    Snapshot,
+)
 from xds_server.stream.protocol import ordering
-from xds_server.stream.protocol.holdings import Held
+from xds_server.stream.protocol.holdings import Catalog, Flight, Held, catalog_of
 from xds_server.stream.protocol.ledger import Ledger
 from xds_server.stream.protocol.messages import (
     ClientAnswer,
@@ -126,7 +135,7 @@ class Session(ABC):
             for leaving in flight.removed.values():
                 self._lose_endpoints(leaving)
         if request.error is None:
-            self._acknowledged.update(ResourceKey(ledger.type_url, name) for name in ledger.acknowledge())
+            self._acknowledged |= ledger.acknowledge()
         else:
             self._rejected += ledger.refuse(request.error, now)
         return ledger, False
@@ -146,9 +155,14 @@ class Session(ABC):
         return self._snapshot.find(key)
 
     def _visible_names(self, type_url: str) -> Iterable[str]:
-        if type_url == SECRET and not self._terms.secrets:
-            return ()
-        return self._snapshot.by_type.get(type_url, {}).keys()
+        catalog = self._catalog(type_url)
+        return catalog.names if catalog is not None else ()
+
+    def _catalog(self, type_url: str) -> Catalog | None:
+        """Return all there is of a type, None if the client sees nothing of it."""
+        if type_url not in self._snapshot.by_type or (type_url == SECRET and not self._terms.secrets):
+            return None
+        return self._snapshot.by_type[type_url].derived(catalog_of)
 
     def _nonce(self, ledger: Ledger) -> str:
         """Return the nonce of the next response: unique on this stream, and unlike those of any other (X05)."""
@@ -183,7 +197,9 @@ class Session(ABC):
         return output
 
     def _next_response(self, ledger: Ledger, now: float) -> Response | None:
-        plan = self._planner.plan(ledger, now, self._splits(ledger))
+        catalog = self._catalog(ledger.type_url) if ledger.has_nothing else None
+        everything = self._planner.plan_all(ledger, catalog) if catalog is not None else None
+        plan = everything or self._planner.plan(ledger, now, self._splits(ledger))
         if plan.idle:
             ledger.skip(plan.idle)
         if ledger.reply_due and plan.waiting:
@@ -196,19 +212,20 @@ class Session(ABC):
             ledger.retain(plan.remove)
             removed = {}
         if response is not None:
-            ledger.send(response.nonce, plan.send, removed)
+            ledger.send(Flight(response.nonce, plan.send, removed, plan.catalog))
         self._note_sent(ledger, plan)
         return response
 
     def _note_sent(self, ledger: Ledger, plan: ordering.ResponsePlan) -> None:
         """Do for other types, and for waits, what follows from a response."""
-        for name in (*plan.send, *plan.remove):
-            self._planner.forget(ResourceKey(ledger.type_url, name))
+        if self._planner.waits:
+            for name in (*plan.send, *plan.remove):
+                self._planner.forget(ResourceKey(ledger.type_url, name))
         for late in plan.late.values():
             self._overdue[late.key] = late
             self._early.add(late.key)
             self._expired.append(late)
-        if ledger.type_url == CLUSTER:
+        if ledger.type_url == CLUSTER and ENDPOINT in self._ledgers:
             # Now and not with the ACK: Envoy ACKs clusters once they are warm (envoyproxy/envoy#23321).
             for cluster in plan.send.values():
                 self._send_endpoints_again(cluster)

@@ -130,6 +130,39 @@ def test_any_sequence_converges_in_order(history, last, names_errors):
     assert rejected.isdisjoint(r.key for r in good if r.requires <= good_keys)
 
 
+TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+
+
+def played(script, responses):
+    """What is sent until nothing is left to be said, to a client that ACKs it."""
+    return [(one.type_url, one.resources, set(one.removed) - {"none"}) for one in script.settle(responses)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(states(), states(), st.permutations(TYPES))
+def test_who_joins_gets_at_once_what_would_be_planned_name_by_name(first, last, types):
+    """A name that does not exist has the other client's responses planned name by name."""
+    at_once, by_name = DeltaScript(*first), DeltaScript(*first)
+    gets = [response for one in types for response in at_once.ask(one, "*")]
+    planned = [response for one in types for response in by_name.ask(one, "*", "none")]
+    assert [one.resources for one in gets] == [one.resources for one in planned]
+    assert played(at_once, gets) == played(by_name, planned)
+    for one in first:
+        assert at_once.session.holds(one.key, one.version)
+    assert played(at_once, at_once.publish_only(*last)) == played(by_name, by_name.publish_only(*last))
+
+
+@settings(max_examples=80, deadline=None)
+@given(states(), states())
+def test_who_comes_back_with_everything_is_as_if_it_had_never_gone(first, last):
+    stayed, back = DeltaScript(*first), DeltaScript(*first)
+    for type_url in TYPES:
+        played(stayed, stayed.ask(type_url, "*"))
+        claimed = {one.key.name: one.version for one in first if one.key.type_url == type_url}
+        assert not any(resources for _, resources, _ in played(back, back.ask(type_url, "*", claimed=claimed)))
+    assert played(back, back.publish_only(*last)) == played(stayed, stayed.publish_only(*last))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(states(), min_size=1, max_size=4), states())
 def test_good_states_end_with_nothing_left_over(history, last):

@@ -4,7 +4,7 @@ from google.rpc import status_pb2
 from scripted import cluster
 
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
-from xds_server.snapshot.snapshot import CLUSTER
+from xds_server.snapshot.snapshot import CLUSTER, Layered
 from xds_server.stream.protocol.messages import DeltaRequest, Response, SotwRequest
 from xds_server.stream.wire import Node, UnknownRoleError, pack_delta, pack_sotw, parse_delta, parse_sotw
 
@@ -62,6 +62,26 @@ def test_x06_x07_a_delta_response_is_packed():
     (entry,) = message.resources
     assert (entry.name, entry.version, entry.resource.type_url) == ("a", cluster("a").version, CLUSTER)
     assert (list(message.removed_resources), message.control_plane.identifier) == (["b"], "server")
+
+
+def test_what_all_who_join_are_sent_is_packed_once():
+    resources = Layered({name: cluster(name) for name in "ab"})
+    every, one_by_one = (
+        Response(CLUSTER, "n", "v", tuple(resources.values()), everything=everything)
+        for everything in (resources, None)
+    )
+    unpacked = discovery_pb2.DeltaDiscoveryResponse.FromString
+    assert unpacked(pack_delta(every, "server")) == unpacked(pack_delta(one_by_one, "server"))
+    assert unpacked(pack_delta(every, "another")).nonce == "n"
+    asked = []
+
+    def packing(all_of_it):
+        asked.append(all_of_it)
+        return len(all_of_it)
+
+    assert [resources.derived(packing) for _ in range(3)] == [2, 2, 2]
+    assert len(asked) == 1
+    assert resources.with_changes({"a": None}).derived(packing) == 1
 
 
 def test_x27_a_sotw_response_names_what_is_missing():
