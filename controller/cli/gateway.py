@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 
 from controller.cli.options import (
+    ALL_STATISTICS,
     HOST_PORT,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -18,8 +20,8 @@ from controller.cli.options import (
     drain_seconds,
     timed,
 )
-from controller.gateway.bootstrap import HostPort, bootstrap_for
-from controller.programs.state import NodeTokenError, StateDirectory, StateError, node_token
+from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.programs.state import NodeTokenError, StateError, node_token
 
 
 @click.command()
@@ -49,6 +51,7 @@ from controller.programs.state import NodeTokenError, StateDirectory, StateError
     help="How long new connections are still served when it is stopped: until whoever sends them has noticed.",
 )
 @drain_seconds(25)
+@ALL_STATISTICS
 @NODE_TOKEN_FILE
 @STATE_DIRECTORY
 @LOG_LEVEL
@@ -86,14 +89,11 @@ def envoy(**options: object) -> None:
     type=HOST_PORT,
     help="Envoy's admin address, none by default: whoever reaches it can read the token.",
 )
+@ALL_STATISTICS
 @NODE_TOKEN_FILE
 @STATE_DIRECTORY
 def bootstrap(
-    xds_address: HostPort,
-    node_id: str,
-    envoy_admin: HostPort | None,
-    node_token_file: Path | None,
-    state: StateDirectory,
+    xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, all_statistics: bool, **token_from: Any
 ) -> None:
     """Print the configuration with which an Envoy joins.
 
@@ -110,7 +110,8 @@ def bootstrap(
     Exit codes: 0 printed; 1 there is no token to be had (the message says why); 2 wrong usage.
     """
     try:
-        token = node_token(node_token_file, state)
+        token = node_token(token_from["node_token_file"], token_from["state"])
     except (NodeTokenError, StateError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin), nl=False)
+    provision = Provision(all_statistics)
+    click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin, provision), nl=False)

@@ -16,7 +16,7 @@ import click
 
 from controller.api.timing import EnvoyTiming, Timing
 from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin, EnvoyAdminError, drain
-from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
 from controller.programs.admin import Admin, process_registry
 from controller.programs.lifetime import CannotStartError, handle_signals, log_to_stderr, start_tasks
@@ -36,6 +36,7 @@ class GatewayOptions:
     admin_address: HostPort
     drain_delay: float
     drain_seconds: float
+    all_statistics: bool
     node_token_file: Path | None
     state: StateDirectory
     log_level: str
@@ -119,7 +120,8 @@ async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio
     token = node_token(options.node_token_file, options.state)
     config = folder / "bootstrap.yaml"
     config.touch(mode=0o600)
-    config.write_text(bootstrap_for(options.node_id or socket.gethostname(), token, options.xds_address, SOCKET))
+    node_id, provision = options.node_id or socket.gethostname(), Provision(options.all_statistics)
+    config.write_text(bootstrap_for(node_id, token, options.xds_address, SOCKET, provision))
     process = await asyncio.create_subprocess_exec(
         options.envoy_binary or envoy_binary(),
         *("--config-path", str(config), *ENVOY_FLAGS, *options.arguments),

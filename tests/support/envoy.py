@@ -131,6 +131,10 @@ class Envoy:
         """Every name and value of its statistics."""
         return (await self._get("/stats")).text
 
+    async def listeners(self) -> list[str]:
+        """The listeners that it serves, each with its address."""
+        return (await self._get("/listeners")).text.splitlines()
+
     async def memory(self) -> int:
         """How many bytes it has allocated."""
         return int((await self._get("/memory")).json()["allocated"])

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,10 @@ def test_traps_6_and_7():
 def test_a_node_may_have_any_id():
     bootstrap = yaml.safe_load(bootstrap_for("a: {b", "t", HostPort("h", 1), HostPort("h", 2)))
     assert bootstrap["node"]["id"] == "a: {b"
+
+
+def test_everything_is_counted_for_who_wants_it():
+    parts = {"stats_config", "deferred_stat_options"}
+    assert parts <= rendered().keys()
+    whole = yaml.safe_load(bootstrap_for("me", "t", HostPort("h", 1), None, Provision(all_statistics=True)))
+    assert not parts & whole.keys()
