@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -43,6 +44,25 @@ async def plane(network: Network, backends: Backends, folder: Path, hosts: dict[
     ):
         await plane.join(change=server.asked_by_envoy())
         yield plane
+
+
+async def test_the_control_plane_is_reached_by_the_address_that_answers(backends: Backends, tmp_path: Path) -> None:
+    network = Network.unused()
+    async with (
+        Plane(network, backends, tmp_path).running() as plane,
+        NameServer.running(network.host(53), {"xds.test": (plane.xds.host, "::1")}) as server,
+    ):
+        await plane.join(change=lambda bootstrap: _by_name(server, "xds.test", bootstrap))
+        model = await plane.serve(Wanted())
+        assert (await plane.ask(model)).route == "local"
+
+
+def _by_name(server: NameServer, name: str, bootstrap: dict[str, Any]) -> None:
+    """Have an Envoy find its control plane by a name."""
+    server.asked_by_envoy()(bootstrap)
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    endpoint["endpoint"]["address"]["socket_address"]["address"] = name
 
 
 @contextlib.asynccontextmanager
