@@ -42,7 +42,8 @@ class RetainingAssembly:
     def __init__(self, publish: Publish, timing: GatewayTiming) -> None:
         self._publish = publish
         self._timing = timing
-        self._assembly: Assembly[RouteKey | Departed] = Assembly()
+        # What there is of a route that lives goes before what another one left.
+        self._assembly: Assembly[RouteKey | Departed] = Assembly(yields=lambda owner: isinstance(owner, Departed))
         self._numbers = itertools.count(1)
         self._timers: dict[Departed, asyncio.TimerHandle] = {}
 

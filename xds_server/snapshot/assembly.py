@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -10,7 +10,12 @@ from xds_server.snapshot.snapshot import EMPTY, Resource, ResourceKey, Snapshot
 
 Owner = TypeVar("Owner", bound=Hashable)
 
+
 _NOTHING: Mapping[ResourceKey, Resource] = MappingProxyType({})
+
+
+def _nobody(_: object) -> bool:
+    return False
 
 
 class Assembly(Generic[Owner]):
@@ -18,11 +23,13 @@ class Assembly(Generic[Owner]):
 
     A resource that several owners bring (the cluster of a backend they share) is there as long as one of them does. If
     they bring different ones (what is served on a port that passes from one to another), it is that of the owner who
-    was the last to begin; once that one stops, it is again that of the one before.
+    was the last to begin; once that one stops, it is again that of the one before. An owner who
+    `yields` goes behind all who do not, whenever they began.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, yields: Callable[[Owner], bool] = _nobody) -> None:
         self.snapshot: Snapshot = EMPTY
+        self._yields = yields
         self._brought: dict[Owner, dict[ResourceKey, Resource]] = {}
         # In the order in which they began to bring it.
         self._owners: dict[ResourceKey, dict[Owner, None]] = {}
@@ -68,4 +75,7 @@ class Assembly(Generic[Owner]):
 
     def _wanted(self, key: ResourceKey) -> Resource | None:
         owners = self._owners.get(key)
-        return self._brought[next(reversed(owners))][key] if owners else None
+        if not owners:
+            return None
+        last = next(reversed(owners))
+        return self._brought[next((one for one in reversed(owners) if not self._yields(one)), last)][key]

@@ -11,7 +11,7 @@ from tests.support.store import settled
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
-from xds_server.snapshot.snapshot import ENDPOINT, ROUTE
+from xds_server.snapshot.snapshot import ENDPOINT, ROUTE, SECRET
 
 KEY = a_secret("s").holding(apiKey="hush").stored()
 
@@ -158,3 +158,18 @@ async def test_a_vacated_port_keeps_the_secrets_that_it_was_served_with():
         assert published.names >= entrance(80)
         assert [name for type_, name in published.names if type_ == "SDS"]
         published.snapshot.check()
+
+
+async def test_a_new_value_of_a_secret_does_not_wait_for_what_another_model_left():
+    def secrets(published):
+        return [one.body for one in published.snapshot.by_type[SECRET].values()]
+
+    auth = with_key()
+    objects = decided(A, on(80, a_remote(auth=auth))), decided(B, on(81, a_remote(auth=auth)))
+    async with delivering(*objects, KEY, vacated=60) as (store, published, _):
+        store.remove(objects[0].ref)
+        await settled()
+        store.put(a_secret("s").holding(apiKey="renewed").stored(version="2"))
+        await settled()
+        (body,) = secrets(published)
+        assert b"renewed" in body

@@ -71,6 +71,14 @@ def test_what_passes_from_one_owner_to_another_is_that_of_who_was_the_last_to_be
     assert assembly.snapshot.find(OWN.key) == OWN_2
 
 
+def test_an_owner_who_yields_goes_behind_one_that_began_before():
+    assembly = Assembly(yields=lambda owner: owner == "b")
+    assembly.replace([("a", (OWN,)), ("b", (OWN_2,))])
+    assert assembly.snapshot.find(OWN.key) == OWN
+    assert assembly.replace([("a", ())]) == {OWN.key}
+    assert assembly.snapshot.find(OWN.key) == OWN_2
+
+
 def test_what_one_owner_began_and_gives_up_is_again_that_of_the_one_before():
     assembly = Assembly()
     assembly.replace([("a", (OWN,)), ("b", (OWN_2,))])
