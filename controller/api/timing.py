@@ -210,6 +210,12 @@ class StreamTiming:
     """
     settle: float = 1.0
     """How long after a reconnect removals wait for the client to name the listeners and routes that it still has."""
+    handshake: float = 5.0
+    """How long a connection has time for the beginning of HTTP/2: whoever connects to be served says it at once."""
+    unused: float = 60.0
+    """When a connection without a stream is closed; a client that has something to ask opens another."""
+    turn: float = 300.0
+    """How long a stream may wait until it is taken up: when a thousand join, the last of them has to wait."""
     first_word: float = 10.0
     """When a stream is ended whose client has not said who it is. Whoever has something to ask says so at once."""
     stall: float = 30.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Info
@@ -50,7 +52,7 @@ class Admin:
     @contextlib.asynccontextmanager
     async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:
         """Serve on `address` (port 0: any) and yield the port. Raises CannotStartError, which names `option`."""
-        app = web.Application()
+        app = web.Application(middlewares=[_only_this_host] if _is_loopback(address.host) else [])
         app.add_routes(
             [
                 *self.routes,
@@ -82,6 +84,40 @@ class Admin:
     async def _readyz(self, _: web.Request) -> web.Response:
         reason = self.not_ready()
         return web.Response(text=f"{reason}\n", status=503) if reason else web.Response(text="ok\n")
+
+
+@web.middleware
+async def _only_this_host(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuse who asks for a name: a page of the web can have its own name resolve to this host (DNS rebinding).
+
+    Otherwise whatever a user's browser shows could read what is for that user alone.
+    """
+    if not _is_of_this_host(request.host):
+        words = "this address is for programs of this host: ask for localhost, or its IP address\n"
+        return web.Response(text=words, status=403)
+    return await handler(request)
+
+
+def _is_of_this_host(asked: str) -> bool:
+    try:
+        host = urlsplit(f"//{asked}").hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or _is_address(host)
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def report_route(report: Callable[[], Mapping[str, Any]]) -> web.RouteDef:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import math
+import resource
 import signal
 import sys
 from collections.abc import Coroutine, Iterable
@@ -31,6 +32,8 @@ class FieldFormatter(logging.Formatter):
         fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         record = logging.makeLogRecord({**vars(record), "levelname": record.levelname.lower()})
         written = "".join(f" {name.rstrip('_')}={_quoted(value)}" for name, value in fields.items())
+        # A message is one line, whatever is in it; below it is the traceback.
+        record.msg, record.args = record.getMessage().replace("\n", "\\n"), None
         first, newline, rest = _printable(super().format(record)).partition("\n")
         return f"{first}{written}{newline}{rest}"
 
@@ -75,6 +78,12 @@ def _plain(value: object) -> object:
     """Leave what JSON has a form for, and write all else as text: nothing that is logged may fail to be."""
     is_plain = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else str(value)
+
+
+def raise_file_limit() -> None:
+    """Have as many open files as this process may have: each connection is one, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def log_to_stderr(level: str, form: str = "text") -> None:

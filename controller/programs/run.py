@@ -30,7 +30,13 @@ from controller.intent.intent import faults_of_model
 from controller.observe.own_place import LOOPBACK
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
-from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
+from controller.programs.lifetime import (
+    CannotStartError,
+    log_to_stderr,
+    raise_file_limit,
+    run_until_signal,
+    start_tasks,
+)
 from controller.programs.metrics import ControllerMetrics
 from controller.programs.reports import LocalLoads, LocalReports
 from controller.programs.state import StateDirectory, StateError
@@ -79,6 +85,7 @@ _VALIDATION = {**VALIDATION, (MODEL_DEPLOYMENT.api_version, MODEL_DEPLOYMENT.kin
 def serve(options: Options) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
+    raise_file_limit()
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
     at_once = asyncio.Event()

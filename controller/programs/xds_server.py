@@ -18,7 +18,13 @@ from controller.api.timing import Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
-from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
+from controller.programs.lifetime import (
+    CannotStartError,
+    log_to_stderr,
+    raise_file_limit,
+    run_until_signal,
+    start_tasks,
+)
 from controller.programs.metrics import StoreMetrics
 from controller.programs.reports import report_routes
 from controller.programs.state import NodeTokenError, read_node_token
@@ -58,6 +64,7 @@ class XdsOptions:
 def serve(options: XdsOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
+    raise_file_limit()
     try:
         asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:

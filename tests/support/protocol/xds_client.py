@@ -34,9 +34,11 @@ class Served:
         self._clients: list[Client] = []
 
     @classmethod
-    async def start(cls, address: str = "127.0.0.1:0", timing: StreamTiming = REAL.streams) -> "Served":
+    async def start(
+        cls, address: str = "127.0.0.1:0", timing: StreamTiming = REAL.streams, connections: int | None = None
+    ) -> "Served":
         served = cls(timing)
-        served.port = await served.server.start(address)
+        served.port = await served.server.start(address, connections)
         return served
 
     def publish(self, *upserts: Resource, removed: Iterable[ResourceKey] = ()) -> None:

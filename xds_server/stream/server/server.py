@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import uuid
 from collections.abc import Collection, Coroutine, Iterable
 
@@ -28,7 +29,11 @@ OPTIONS = (
     # Envoy pings an idle connection every few seconds; by default that counts as abuse, and ends it.
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_concurrent_streams", 100),  # on one connection: an Envoy has two
 )
+MOST_CONNECTIONS = 10_000
+_FILES_OF_ITS_OWN = 256
+"""For the API server, the store, checks of remote backends and who reads metrics: connections leave room for them."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -65,10 +70,13 @@ class XdsServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._published = False
 
-    async def start(self, address: str) -> int:
-        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError."""
+    async def start(self, address: str, connections: int | None = None) -> int:
+        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError.
+
+        More than so many connections are closed at once: by default, what the files of this process allow.
+        """
         described = await asyncio.to_thread(reflection.described)
-        server = grpc.aio.server(options=(*OPTIONS, *_keepalive(self._timing)))
+        server = grpc.aio.server(options=(*OPTIONS, *_options(self._timing, connections or _most_connections())))
         server.add_generic_rpc_handlers(services.handlers(self._sessions, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
@@ -136,8 +144,17 @@ class XdsServer:
         task.add_done_callback(self._tasks.discard)
 
 
-def _keepalive(timing: StreamTiming) -> tuple[tuple[str, int], ...]:
+def _most_connections() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(MOST_CONNECTIONS, max(files - _FILES_OF_ITS_OWN, files // 2))
+
+
+def _options(timing: StreamTiming, connections: int) -> tuple[tuple[str, int], ...]:
     return (
+        ("grpc.max_allowed_incoming_connections", connections),
+        ("grpc.server_handshake_timeout_ms", round(timing.handshake * 1000)),
+        ("grpc.max_connection_idle_ms", round(timing.unused * 1000)),
+        ("grpc.server_max_unrequested_time_in_server", round(timing.turn)),
         ("grpc.keepalive_time_ms", round(timing.keepalive_every * 1000)),
         ("grpc.keepalive_timeout_ms", round(timing.keepalive_answer * 1000)),
     )

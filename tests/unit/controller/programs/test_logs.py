@@ -54,6 +54,10 @@ def test_a_message_and_a_traceback_obey_nobody():
     assert all(line.isprintable() for line in written.splitlines())
 
 
+def test_a_message_is_one_line():
+    assert formatted("said\n12:00:00 error all is lost", why="a") == r"info said\n12:00:00 error all is lost why=a"
+
+
 def test_a_field_with_the_name_of_a_standard_one_has_an_underscore_more():
     assert formatted("split changed", message_="gone") == "info split changed message=gone"
 
