@@ -16,8 +16,8 @@ from envoy.config.route.v3.route_components_pb2 import Route
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.mutation import clusters, routes
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import serve_both
-from tests.support.load import Traffic, closed_loop, open_loop
+from tests.support.data_plane.trap import Variants, serve_both
+from tests.support.load import Report, Traffic, closed_loop, open_loop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -125,6 +125,9 @@ async def test_a_model_that_may_not_leave_waits_for_its_replica(plane: Plane) ->
     assert plane.backends.remote.count() == before
 
 
+LATE = 3.07
+
+
 def counting_every_late_answer(cluster: Cluster) -> None:
     cluster.outlier_detection.consecutive_local_origin_failure.value = 2
 
@@ -132,7 +135,7 @@ def counting_every_late_answer(cluster: Cluster) -> None:
 async def test_replicas_that_are_slow_now_and_then_keep_their_requests(plane: Plane) -> None:
     """A late answer counts against its replica like a connection that fails; a few of them make no outlier."""
     # Late is what is slow, and nothing that only had to wait for its turn of a processor. And late between two rounds.
-    wanted = Wanted(first_byte_timeout=timedelta(seconds=3.07))
+    wanted = Wanted(first_byte_timeout=timedelta(seconds=LATE))
     models = await serve_both(plane, wanted, clusters(counting_every_late_answer))
 
     # Fifteen at a time, so that no other request reaches a replica while those become late that began together: each
@@ -144,7 +147,19 @@ async def test_replicas_that_are_slow_now_and_then_keep_their_requests(plane: Pl
     def some_are_slow(number: int) -> dict[str, str]:
         return {"on-local": "delay=3.6", "on-remote": "delay=7"} if number in slow else {}
 
-    reports = await models.at_once(lambda model: open_loop(model.url, arrivals, Traffic(headers=some_are_slow)))
+    async def play() -> Variants[Report]:
+        return await models.at_once(lambda model: open_loop(model.url, arrivals, Traffic(headers=some_are_slow)))
+
+    def was_disturbed(report: Report) -> bool:
+        """Whether a request was late that was not meant to be: somebody else had the processors."""
+        return sum(sample.latency > LATE for sample in report.samples) > len(slow)
+
+    reports = await play()
+    for _ in range(3):
+        disturbed = reports.each(was_disturbed)
+        if not (disturbed.held or disturbed.removed):
+            break
+        reports = await play()
 
     assert (reports.held.errors, reports.removed.errors) == ({}, {})
     assert reports.held.summary.remote <= 20

@@ -25,6 +25,10 @@ async def test_nothing_that_envoy_has_taken_in_ends_a_long_stream(stage: Stage) 
     routes = list(_all_of("route", dump, having="upgrade_configs"))
     assert len(routes) > 3 * len(WAYS)  # the two of the split, and those of the internal listeners
     assert {one.get("timeout") for one in routes} == {"0s"}
+    of_unused = [
+        one.pop("idle_timeout") for one in _values("common_http_protocol_options", dump) if "idle_timeout" in one
+    ]
+    assert len(of_unused) >= len(WAYS)  # Trap 19: of connections to a replica or a backend that carry no request.
     found = {(name, str(value)) for name in ENDS_STREAMS for value in _values(name, dump)}
     assert found == {("stream_idle_timeout", "3600s")}
 
