@@ -55,7 +55,11 @@ from controller.cli.options import (
     envvar="BEAMLIT_LEADER_ELECTION",
     help="Let one of several replicas decide. Default: yes.",
 )
-@click.option("--lease", type=NAMESPACED, help="The Lease of the election. Default: beamlit-controller, where we run.")
+@click.option(
+    "--lease",
+    type=NAMESPACED,
+    help="The Lease of the election. Default: beamlit-controller in the namespace of the pod, or of the context.",
+)
 @click.option(
     "--xds-service",
     type=NAMESPACED,

@@ -45,7 +45,6 @@ from controller.store.protocol import ConfigurationError, ObjectStore
 logger = logging.getLogger(__name__)
 
 _LEASE = "beamlit-controller"
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,12 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         election: LeaderElection = NoElection()
         writer = identity
         if configuration.enable_leader_election:
-            namespace, name = options.lease or (_own_namespace(), _LEASE)
+            namespace, name = options.lease or (client.namespace, _LEASE)
             writer = f"{namespace}/{name}"
             election = LeaderElector(StoredLease(objects, namespace, name), identity, _clocks(), timing.lease)
-        admin = Admin(not_ready=store.not_ready, metrics=registry, shutdown=timing.shutdown)
+        admin = Admin(
+            not_ready=lambda: store.not_ready() or election.not_ready(), metrics=registry, shutdown=timing.shutdown
+        )
         addresses = await _served(stack, admin, configuration)
         await stack.enter_async_context(store)
         events = EventRecorder(objects, identity, _now, timing.events)
@@ -193,14 +194,6 @@ def _clocks() -> Clocks:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _own_namespace() -> str:
-    """Name the namespace we run in; outside of a pod it is `default`."""
-    try:
-        return _OWN_NAMESPACE.read_text(encoding="utf-8").strip() or "default"
-    except OSError:
-        return "default"
 
 
 async def _served(

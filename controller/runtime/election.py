@@ -25,7 +25,7 @@ from typing import Protocol
 from controller.api.timing import REAL, LeaseTiming
 from controller.runtime.fencing import Leadership
 from controller.store.lease import Lease, LeaseRecord
-from controller.store.protocol import ConflictError, StoreError
+from controller.store.protocol import ConflictError, ForbiddenError, NotFoundError, RefusedError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +149,10 @@ class LeaderElection(Protocol):
         """Whether the work may be done now."""
         ...
 
+    def not_ready(self) -> str | None:
+        """Say why we cannot even stand for election; None if we can."""
+        ...
+
     async def run(self, work: Work) -> None:
         """Work while leading, until the work ends by itself or this is cancelled."""
         ...
@@ -158,6 +162,10 @@ class NoElection:
     """Leads at once and for ever: there is no other replica."""
 
     leading = True
+
+    def not_ready(self) -> str | None:
+        """See `LeaderElection`."""
+        return None
 
     async def run(self, work: Work) -> None:
         """See `LeaderElection`."""
@@ -173,11 +181,16 @@ class LeaderElector:
         self._state = ElectionState(identity, timing)
         self._working = False
         self._logged = ("", "")
+        self._refused = ""
 
     @property
     def leading(self) -> bool:
         """Whether the work is done here now."""
         return self._working and self._remaining() > 0
+
+    def not_ready(self) -> str | None:
+        """See `LeaderElection`. That nobody answers for now is no reason: it does not keep us from standing."""
+        return f"lease: {self._refused}" if self._refused and not self.leading else None
 
     @property
     def holder(self) -> str:
@@ -245,10 +258,15 @@ class LeaderElector:
                 if step is Step.WRITE:
                     record = await self._lease.write(state.claim(self._clocks.utc()))
                     self._state = state.on_write(record, now, self._clocks.steady())
+                    self._refused = ""
                 else:
                     self._state = state.on_read(await self._lease.read(), self._clocks.steady())
+                    if not self._state.may_write:
+                        self._refused = ""  # Somebody leads. Whether we may write is found out when it is our turn.
         except (StoreError, TimeoutError) as error:
             self._state = state.on_failure(self._clocks.steady())
+            if isinstance(error, ForbiddenError | NotFoundError | RefusedError):
+                self._refused = str(error)
             self._log(str(error) or "no answer in time", contested=isinstance(error, ConflictError))
         else:
             self._log("")

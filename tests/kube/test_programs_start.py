@@ -5,17 +5,22 @@ from __future__ import annotations
 import socket
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from controller.api.timing import GatewayTiming, KubeTiming, Timing
-from tests.support.beamlit import beamlit
+from tests.support.beamlit import beamlit, eventually
 from tests.support.fork_server import Forked
 from tests.support.kube.api_server import ApiServer
-from tests.support.kube.cluster import Cluster
+from tests.support.kube.cluster import Cluster, User
 from tests.support.kube.crds import install_crds
+from tests.support.kube.lease import lease_of
 from tests.support.kube.namespaces import fresh_namespace
-from tests.support.kube.site import Site
+from tests.support.kube.program import Program
+from tests.support.kube.site import Site, rules_of
+from tests.support.network import unused_port
 
 PROGRAMS = ("controller", "xds-server")
 ANYWHERE = {
@@ -68,7 +73,6 @@ async def test_a_mistake_is_told_in_one_line(api_server: Cluster, tmp_path: Path
         (f"{api_server.kubeconfig}", "elsewhere"): (*known, "--context", "elsewhere"),
         (f"{wrong_key}:2", "namespace", "namespaces"): (*known, "--config", wrong_key),
         (f"{wrong_value}:1", "namespaces"): (*known, "--config", wrong_value),
-        ("--namespaces",): (*known, "--namespaces", "a,B"),
     }
     for words, options in cases.items():
         ended = await beamlit(program, *options)
@@ -77,6 +81,10 @@ async def test_a_mistake_is_told_in_one_line(api_server: Cluster, tmp_path: Path
         assert len(said) == 1, (options, ended)
         assert said[0].startswith("Error: ")
         assert all(word in said[0] for word in words), (options, said)
+    # What is wrong with an option itself is wrong usage, which its words follow.
+    ended = await beamlit(program, *known, "--namespaces", "a,B")
+    assert ended.code == 2, ended
+    assert ended.errors.splitlines()[-1].startswith("Error: Invalid value for '--namespaces'")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,49 @@ async def test_a_port_that_is_taken_is_named_with_its_option(api_server: Cluster
     assert option in ended.errors.splitlines()[-1]
     assert address in ended.errors.splitlines()[-1]
     assert "Traceback" not in ended.errors
+
+
+def without(verb: str, resource: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rules of a role but for one verb."""
+    return [
+        {**one, "verbs": [other for other in one["verbs"] if other != verb or resource not in one["resources"]]}
+        for one in rules
+    ]
+
+
+@pytest.mark.parametrize("verb", ["get", "create"])
+async def test_a_lease_that_is_forbidden_is_named_with_the_verb(site: Site, verb: str) -> None:
+    user = site.cluster.user(site.namespace, "candidate", *without(verb, "leases", rules_of("controller")))
+    controller = site.controller(user=user, start=EAGER)
+    await controller.unready(
+        "lease: ", f'cannot {verb} resource "leases"', 'API group "coordination.k8s.io"', f'"{site.namespace}"'
+    )
+    # Somebody gives it the right: it goes on by itself.
+    site.cluster.user(site.namespace, "candidate", *rules_of("controller"))
+    await controller.ready()
+    await eventually(lambda: controller.metric("beamlit_leader"), lambda leads: leads == 1)
+
+
+async def test_a_lease_in_a_namespace_that_is_not_there_is_told(site: Site) -> None:
+    everybody = User("", site.cluster.kubeconfig)
+    controller = site.controller("--lease", "nowhere-at-all/beamlit-controller", user=everybody, start=EAGER)
+    await controller.unready("lease: ", 'namespaces "nowhere-at-all" not found')
+
+
+async def test_outside_of_a_pod_the_lease_is_in_the_namespace_of_the_context(site: Site, tmp_path: Path) -> None:
+    raw = yaml.safe_load(site.user("controller").kubeconfig.read_text())
+    for one in raw["contexts"]:
+        one["context"]["namespace"] = site.namespace
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(raw))
+    address = f"127.0.0.1:{unused_port()}"
+    options = ("--metrics-addr", "0", "--probe-addr", address, "--namespaces", site.namespace)
+    program = Program("alone", tmp_path, ("controller", *options, "--kubeconfig", kubeconfig), address, EAGER)
+    site.controllers.append(program)
+    program.start()
+    await program.ready()
+    await eventually(lambda: program.metric("beamlit_leader"), lambda leads: leads == 1)
+    assert (await lease_of(site.cluster, site.namespace))["spec"]["holderIdentity"]
 
 
 async def test_a_service_of_xds_servers_that_is_mistyped_is_named(site: Site) -> None:

@@ -45,6 +45,8 @@ class Connections(aiohttp.TCPConnector):
 
 
 _IN_CLUSTER = "the service account of this pod"
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_USUAL_NAMESPACE = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,12 @@ def proxy_for(server: str, environ: Mapping[str, str]) -> str | None:
 class Access:
     """The way to one API server with one set of credentials: a session of HTTP connections, TLS included."""
 
-    def __init__(self, configuration: Any, rest: Any) -> None:
-        """Both are the client library's; the session that it opens at the first request is given our connections."""
+    def __init__(self, configuration: Any, rest: Any, namespace: str) -> None:
+        """The first two are the client library's; the session that it opens is given our connections.
+
+        `namespace` is where we are at home: that of the pod, or that of the context of the kubeconfig.
+        """
+        self.namespace = namespace
         self._configuration = configuration
         self._authority = Path(configuration.ssl_ca_cert).read_text() if configuration.ssl_ca_cert else ""
         self._rest = rest
@@ -152,15 +158,21 @@ async def load_access(source: Source, longest: float = REAL.kube.credentials) ->
         raise ConfigurationError(f"{source}: is not a kubeconfig ({type(error).__name__})") from None
 
 
+def _pod_namespace() -> str:
+    """Read the namespace of this pod; a service account may be mounted without it."""
+    return _OWN_NAMESPACE.read_text(encoding="utf-8").strip() if _OWN_NAMESPACE.is_file() else ""
+
+
 async def _load(source: Source) -> Access:
     from kubernetes.aio.client.configuration import Configuration  # noqa: PLC0415 - takes more than a second
     from kubernetes.aio.client.rest import RESTClientObject  # noqa: PLC0415
     from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config  # noqa: PLC0415
 
-    configuration = Configuration()
+    configuration, namespace = Configuration(), ""
     try:
         if source.kubeconfig is None:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            namespace = _pod_namespace()
         else:
             loader = await load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=source.kubeconfig,
@@ -168,9 +180,10 @@ async def _load(source: Source) -> Access:
                 client_configuration=configuration,
                 persist_config=False,
             )
+            namespace = loader.current_context["context"].get("namespace") or ""
             if "exec" in (loader._user or {}) and not (configuration.api_key or configuration.cert_file):
                 raise ConfigurationError(f"{source}: its exec plugin gives no credentials; the log has its words")
     except ConfigException as error:
         raise ConfigurationError(f"{source}: {error}") from error
     configuration.proxy = configuration.proxy or proxy_for(configuration.host, os.environ)
-    return Access(configuration, RESTClientObject(configuration))
+    return Access(configuration, RESTClientObject(configuration), namespace or _USUAL_NAMESPACE)

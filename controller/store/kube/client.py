@@ -186,6 +186,11 @@ class KubeClient:
         """What tells this cluster from others, the same for whoever reaches it in the same way."""
         return self._opened.cluster
 
+    @property
+    def namespace(self) -> str:
+        """Where we are at home: the namespace of the pod, or that of the context of the kubeconfig."""
+        return self._opened.namespace
+
     async def __aenter__(self) -> KubeClient:
         self._access = await load_access(self._source, self.timing.credentials)
         return self

@@ -136,9 +136,7 @@ class Site:
 
     def user(self, program: str) -> User:
         """Somebody who may do what deploy/rbac says of a program, in this namespace."""
-        roles = yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{program}.yaml").read_text())
-        rules = [rule for role in roles if role["kind"] == "ClusterRole" for rule in role["rules"]]
-        return self.cluster.user(self.namespace, f"beamlit-{program}", *rules)
+        return self.cluster.user(self.namespace, f"beamlit-{program}", *rules_of(program))
 
     def _known(self, program: str) -> User:
         if program not in self._users:
@@ -252,6 +250,12 @@ class Site:
         report = await closed_loop(f"http://{self.gateway}:{port}/", 8, requests, Traffic(keepalive=False))
         assert report.errors == {}, report.errors
         return report.summary.local_share
+
+
+def rules_of(program: str) -> list[dict[str, Any]]:
+    """What deploy/rbac lets a program do."""
+    roles = yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{program}.yaml").read_text())
+    return [rule for role in roles if role["kind"] == "ClusterRole" for rule in role["rules"]]
 
 
 def _xds_slice(name: str, xds: HostPort, admin: HostPort) -> ASlice:

@@ -11,7 +11,7 @@ import pytest
 
 from controller.api.timing import LeaseTiming
 from controller.runtime.election import Clocks, LeaderElector, NoElection
-from controller.store.protocol import ConflictError, NotFoundError, UnavailableError
+from controller.store.protocol import ConflictError, ForbiddenError, NotFoundError, RefusedError, UnavailableError
 from tests.support.store import settled
 
 CLOCKS = Clocks(time.monotonic, lambda: datetime(2026, 1, 1, tzinfo=UTC))
@@ -24,6 +24,8 @@ class MemoryLease:
     def __init__(self):
         self.record = None
         self.away = False
+        self.refusal = None
+        self.asked = asyncio.Semaphore(0)
         self.writes = 0
         self.written = asyncio.Event()
 
@@ -42,8 +44,15 @@ class MemoryLease:
         self.written.set()
         return self.record
 
+    async def was_asked(self, times):
+        for _ in range(times):
+            await self.asked.acquire()
+
     async def _answering(self):
         await asyncio.sleep(0)
+        self.asked.release()
+        if self.refusal:
+            raise self.refusal
         if self.away:
             raise UnavailableError("away")
 
@@ -92,6 +101,26 @@ async def test_who_finds_no_lease_leads_and_its_work_begins():
         assert (election.leading, election.holder) == (True, "me")
         assert lease.record.holder == "me"
     assert not election.leading
+
+
+@pytest.mark.parametrize("refusal", [ForbiddenError("cannot get"), NotFoundError("no namespace"), RefusedError("bad")])
+async def test_who_may_not_stand_is_not_ready_and_says_why(refusal):
+    lease, work = MemoryLease(), Work()
+    election, lease.refusal = an_election(lease), refusal
+    async with standing(election, work):
+        await lease.was_asked(times=2)
+        assert election.not_ready() == f"lease: {refusal}"
+        lease.refusal = None
+        await work.begun.wait()
+        assert election.not_ready() is None
+
+
+async def test_that_nobody_answers_for_now_is_no_reason_not_to_be_ready():
+    lease, work = MemoryLease(), Work()
+    election, lease.away = an_election(lease), True
+    async with standing(election, work):
+        await lease.was_asked(times=3)
+        assert election.not_ready() is None
 
 
 async def test_one_of_two_leads_and_the_other_follows_when_it_ends():

@@ -118,3 +118,14 @@ def test_the_environment_names_the_proxy_of_a_server() -> None:
     assert proxy_for("https://kubernetes.default.svc.cluster.local", environ) is None
     assert proxy_for("https://api.example.com", environ | {"no_proxy": "*"}) is None
     assert proxy_for("https://api.example.com", {}) is None
+
+
+@pytest.mark.parametrize(("namespace", "home"), [("models", "models"), (None, "default")])
+async def test_home_is_the_namespace_of_the_context(tmp_path: Path, namespace: str | None, home: str) -> None:
+    source = kubeconfig(tmp_path, {"token": "t"})
+    document = json.loads((tmp_path / "given").read_text())
+    document["contexts"][0]["context"]["namespace"] = namespace
+    (tmp_path / "given").write_text(json.dumps(document))
+    access = await load_access(source)
+    assert access.namespace == home
+    await access.close()
