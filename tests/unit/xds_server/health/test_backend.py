@@ -10,6 +10,8 @@ from controller.api.contract.route import HttpCheck
 from controller.api.kubernetes.endpoints import admit_all, admit_pods
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
+from controller.observe.remotes import remotes_of
+from tests.support.objects import a_model
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
 from xds_server.health.backend import Address, Backend, Trust, backend_for, own_hosts, refusal
 from xds_server.resources.translator import EnvoySettings, Translator
@@ -107,6 +109,13 @@ def test_the_hosts_of_our_own_configuration_are_known():
     default = parse(DefaultRemoteBackend, {"host": "models.example:8080", "scheme": "http", "authConfig": auth})
     assert own_hosts(default) == {"models.example", "auth.example"}
     assert own_hosts(None) == frozenset()
+
+
+@pytest.mark.parametrize("host", ["Models.Example", "models.example.", "Models.Example.:8080", "[2001:DB8::1]:80"])
+def test_a_host_of_our_own_is_known_however_it_is_written(host):
+    default = parse(DefaultRemoteBackend, {"host": host})
+    (remote,) = remotes_of(a_model().offloading().intent(), default)
+    assert backend_for(A, remote, {}).address.host in own_hosts(default)
 
 
 # Where checks may connect to.
