@@ -73,6 +73,12 @@ from controller.cli.options import (
     help="The Service of the Envoys: no model may have it as its remote backend. Default: proxyService of the "
     "configuration.",
 )
+@click.option(
+    "--models-per-namespace",
+    type=click.IntRange(min=1),
+    envvar="BEAMLIT_MODELS_PER_NAMESPACE",
+    help="How many ports of the gateway one namespace may have. Default: 1000.",
+)
 @click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by its admin address.")
 @LOG_LEVEL
 @LOG_FORMAT
@@ -95,7 +101,10 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     """
     from controller.programs.controller import ControllerOptions, serve  # noqa: PLC0415
 
-    overriding = ("namespaces", "controller_class", "metrics_addr", "probe_addr", "enable_leader_election")
+    overriding = (
+        *("namespaces", "controller_class", "metrics_addr", "probe_addr"),
+        *("enable_leader_election", "models_per_namespace"),
+    )
     serve(
         ControllerOptions(
             config=config,

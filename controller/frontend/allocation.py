@@ -109,7 +109,7 @@ class Allocations:
         if route is None:
             return None
         if not self._ports.owns(ref, route.port):
-            return Refusal("Conflict", f"port {route.port} is that of an older object")
+            return Refusal("Conflict", f"port {route.port} is that of an older object, or of a program of ours")
         return self._lost(ref, [claim_of(route.local)])
 
     def _wanted(self, ref: ObjectRef) -> int | None:

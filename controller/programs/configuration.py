@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic.alias_generators import to_camel
@@ -10,7 +10,11 @@ from pydantic.alias_generators import to_camel
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
+from controller.gateway.bootstrap import HostPort
 from controller.store.manifest.manifest import parse_manifests
+
+_BY_DEFAULT = frozenset({18_000, 19_000})
+"""Where `beamlit xds-server` and `beamlit envoy` listen unless they are told otherwise."""
 
 
 class ConfigurationFileError(Exception):
@@ -46,3 +50,12 @@ def read_configuration(path: Path) -> Configuration:
     except InvalidObjectError as error:
         lines = (f"{path}:{document.line_of(one.path)}: {one}" for one in error.errors)
         raise ConfigurationFileError("\n".join(lines)) from error
+
+
+def ports_of_programs(configuration: Configuration, own: Iterable[HostPort]) -> frozenset[int]:
+    """Return the ports that no model is given: our programs may listen on them where the Envoys do.
+
+    `own` is where this program listens: pods may share the network of their host.
+    """
+    admin = configuration.proxy_service.admin_port if configuration.proxy_service else None
+    return _BY_DEFAULT | {one.port for one in own} | ({admin} if admin else set())

@@ -27,7 +27,7 @@ from controller.observe.index import KINDS
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
-from controller.programs.configuration import ConfigurationFileError, load_configuration
+from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import ControllerMetrics, StoreMetrics
 from controller.reconcile.controller import Controller
@@ -116,7 +116,10 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 expects_workloads=True,
                 controller=writer,
                 controller_class=configuration.controller_class,
-                ports=AllocatedPorts(),
+                ports=AllocatedPorts(
+                    per_namespace=configuration.models_per_namespace,
+                    reserved=ports_of_programs(configuration, addresses.values()),
+                ),
                 any_replica=store,
                 loads=fleet.loads,
                 limits=timing.writes,

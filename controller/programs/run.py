@@ -23,6 +23,7 @@ from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
+from controller.frontend.ports import ServicePorts
 from controller.gateway.admin import SOCKET, DrainOptions
 from controller.gateway.bootstrap import HostPort, bootstrap_for
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
@@ -132,25 +133,6 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             raise CannotStartError(f"--xds-address: {error}") from error
         stack.push_async_callback(control_plane.stop, timing.shutdown)
         models = Cache()
-        controller = Controller(
-            store,
-            Dependencies(
-                proxies=LocalReports(control_plane.reports),
-                clock=lambda: datetime.now(UTC),
-                telemetry=ControllerMetrics(registry),
-                default_remote=configuration.default_remote_backend,
-                gateway_place=LOOPBACK,
-                loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
-                limits=timing.writes,
-                timing=timing.statuses,
-            ),
-        )
-
-        def look_again(routes: frozenset[RouteKey] | None) -> None:
-            changed = control_plane.publisher.routes() if routes is None else routes
-            controller.look_again(frozenset(ObjectRef(*key) for key in changed))
-
-        control_plane.subscribe(look_again)
         admin = Admin(
             not_ready=lambda: None if control_plane.published else "the folder has not been read yet",
             metrics=registry,
@@ -167,6 +149,26 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
+        controller = Controller(
+            store,
+            Dependencies(
+                proxies=LocalReports(control_plane.reports),
+                clock=lambda: datetime.now(UTC),
+                telemetry=ControllerMetrics(registry),
+                default_remote=configuration.default_remote_backend,
+                gateway_place=LOOPBACK,
+                loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
+                ports=ServicePorts(frozenset({xds_port, admin_port})),
+                limits=timing.writes,
+                timing=timing.statuses,
+            ),
+        )
+
+        def look_again(routes: frozenset[RouteKey] | None) -> None:
+            changed = control_plane.publisher.routes() if routes is None else routes
+            controller.look_again(frozenset(ObjectRef(*key) for key in changed))
+
+        control_plane.subscribe(look_again)
         try:
             await stack.enter_async_context(store)
         except OSError as error:

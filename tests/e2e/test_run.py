@@ -385,6 +385,21 @@ async def test_of_two_models_for_one_port_the_first_has_it_and_the_other_takes_o
     assert (await product.condition(other.name, "Accepted"))[:2] == ("True", "Accepted")
 
 
+async def test_a_port_that_the_program_listens_on_itself_is_no_model_s(product, steady, models):
+    one = models()
+    async with no_request_fails(steady):
+        for address in (product.xds, product.admin):
+            port = int(address.rpartition(":")[2])
+            one.save(port=port)
+            words = f"port {port} is one that `beamlit run` listens on itself (--xds-address, --admin-address)"
+            await eventually(
+                lambda: product.condition(one.name, "Accepted"),
+                lambda seen, words=words: seen == ("False", "Conflict", words),
+            )
+        one.save()
+        await one.served()
+
+
 async def test_a_second_run_over_the_folder_is_refused_and_the_first_does_not_notice(product, steady):
     addresses = ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0")
     async with no_request_fails(steady):

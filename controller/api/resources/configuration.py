@@ -64,7 +64,7 @@ class ProxyService(ApiValue):
     port: Port | None = None
     """Has no effect: the ports of the gateway are those of the models."""
     admin_port: Port | None = None
-    """The admin port of the Envoys' pods; no model is given it."""
+    """The port of beamlit envoy's --admin-address, if it is another than 19000; no model is given it."""
 
 
 class DefaultRemoteBackend(RemoteBackend):
@@ -97,6 +97,8 @@ class Configuration(ApiValue):
     """The namespaces that are watched, as a list or with commas between them; none for all."""
     controller_class: ControllerClass = ""
     """Whose models are served: those whose spec.controllerClass is this one; without it, those without a class."""
+    models_per_namespace: Annotated[int, Field(strict=True, ge=1)] = 1000
+    """How many ports of the gateway one namespace may have. Who has one keeps it when this is lowered."""
     metric_informer: MetricInformer | None = None
     """Where measured numbers come from. Has no effect yet."""
     proxy_service: ProxyService | None = None

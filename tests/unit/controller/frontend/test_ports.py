@@ -1,5 +1,6 @@
 """Which model is served on which port of the gateway."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,10 +187,85 @@ def test_a_controller_that_begins_after_half_of_an_exchange_ends_it():
         assert said == {"a": 81, "b": 80}
 
 
+@pytest.mark.parametrize("rule", [ServicePorts(frozenset({80})), AllocatedPorts(80, 81, reserved=frozenset({80}))])
+def test_a_port_of_a_program_is_no_model_s_whatever_a_status_says(rule):
+    table = ports(rule, a=80)
+    assert not table.owns(A, 80)
+    for _ in range(2):
+        assert table.allocate(A, 80, 80).port != 80
+        assert not table.owns(A, 80)
+
+
+def test_who_asks_for_a_port_of_a_program_keeps_the_one_it_has_and_is_told_whose_it_is():
+    table = ports(ServicePorts(frozenset({19000})), a=80)
+    settled = table.allocate(A, 19000, 80)
+    assert (settled.port, settled.refusal.reason) == (80, "Conflict")
+    assert settled.refusal.message == (
+        "port 19000 is one that `beamlit run` listens on itself (--xds-address, --admin-address)"
+    )
+    assert table.allocate(B, 19000, None).port is None
+
+
+def test_the_lowest_free_port_is_none_of_a_program():
+    table = ports(AllocatedPorts(10000, 10003, reserved=frozenset({10000, 10002})))
+    assert [table.allocate(model, 80, None).port for model in (A, B, C)] == [10001, 10003, None]
+
+
+NEIGHBOUR = a_model("z").in_namespace("other").ref
+AGES[NEIGHBOUR] = Seniority("2026-01-04T00:00:00Z", "other", "z")
+
+
+def test_a_namespace_has_no_more_ports_than_its_quota_and_the_others_have_theirs():
+    table = ports(AllocatedPorts(per_namespace=2))
+    assert [table.allocate(model, 80, None).port for model in (A, B, C)] == [10000, 10001, None]
+    refusal = table.allocate(C, 80, None).refusal
+    assert (refusal.reason, refusal.message) == (
+        "NoPort",
+        "namespace default has as many ports of the gateway as a namespace may have: 2 (modelsPerNamespace of the "
+        "controller's configuration)",
+    )
+    assert table.allocate(NEIGHBOUR, 80, None).port == 10002
+    assert table.forget(NEIGHBOUR) == frozenset(), "this is no room for those of another namespace"
+    assert table.forget(A) == {C}
+    assert table.allocate(C, 80, None).port == 10000
+
+
+def test_who_waits_beyond_the_quota_is_told_one_at_a_time_until_there_is_no_more_room():
+    table = ports(AllocatedPorts(per_namespace=1))
+    table.allocate(A, 80, None)
+    waiting = [a_model(f"w{number}").ref for number in range(3)]
+    for one in waiting:
+        table.record(one, Seniority("2026-02-01T00:00:00Z", one.namespace, one.name), None)
+        table.allocate(one, 80, None)
+    assert table.forget(A) == {waiting[0]}
+    # The first one wants none any more, the second one takes it.
+    assert table.allocate(waiting[0], None, None).affected == {waiting[1]}
+    assert table.allocate(waiting[1], 80, None).affected == frozenset()
+    assert table.allocate(waiting[2], 80, None).port is None
+
+
+def test_a_quota_that_is_lowered_takes_nothing_away():
+    table = ports(AllocatedPorts(per_namespace=1), a=10000, b=10001)
+    assert [table.allocate(model, 80, said).port for model, said in ((A, 10000), (B, 10001), (C, None))] == [
+        10000,
+        10001,
+        None,
+    ]
+    assert table.forget(A) == frozenset()
+    assert table.forget(B) == {C}
+
+
 models, numbers = st.sampled_from((A, B, C)), st.sampled_from((None, 80, 81))
+RULES = (
+    ServicePorts(),
+    ServicePorts(frozenset({80})),
+    AllocatedPorts(80, 82),
+    AllocatedPorts(80, 82, reserved=frozenset({80})),
+    AllocatedPorts(80, 99, per_namespace=2),
+)
 
 
-@given(st.sampled_from((ServicePorts(), AllocatedPorts(80, 82))), st.lists(st.tuples(models, numbers), max_size=30))
+@given(st.sampled_from(RULES), st.lists(st.tuples(models, numbers), max_size=30))
 def test_nobody_has_a_port_of_another_and_whoever_is_told_gets_on(rule, steps):
     table, wanted, said = ports(rule), {}, {}
     for model, port in steps:
@@ -208,8 +284,10 @@ def test_nobody_has_a_port_of_another_and_whoever_is_told_gets_on(rule, steps):
                 said[one] = settled.port
             due += sorted(table.record(one, AGES[one], said.get(one)))
         assert not due
-        assert len(set(said.values())) == len(said)
-    free = {80, 81, 82} - set(said.values())
+        assert len(set(said.values())) == len(said) <= getattr(rule, "per_namespace", 3)
+        assert not rule.reserved & set(said.values())
+    has_room = len(said) < getattr(rule, "per_namespace", 3)
+    free = {80, 81, 82} - rule.reserved - set(said.values()) if has_room else set()
     for model, port in wanted.items():
         if port and model not in said:
             assert not (free if table.for_life else free & {port})

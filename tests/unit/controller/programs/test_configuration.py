@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from controller.api.resources.configuration import Configuration
-from controller.programs.configuration import ConfigurationFileError, load_configuration
+from controller.api.schema.values import parse
+from controller.cli.main import main
+from controller.gateway.bootstrap import HostPort
+from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
 
 
 def written(folder: Path, text: str) -> Path:
@@ -43,3 +46,18 @@ def test_a_mistake_in_the_file_names_its_line(tmp_path: Path):
 def test_two_documents_are_one_too_many(tmp_path: Path):
     with pytest.raises(ConfigurationFileError, match=r"config\.yaml:3: must be one document"):
         load_configuration(written(tmp_path, "metricsAddr: ':1'\n---\nprobeAddr: ':2'\n"), {})
+
+
+def test_where_programs_listen_unless_they_are_told_otherwise_is_never_a_port_of_a_model():
+    listening = {
+        option.default.rpartition(":")[2]
+        for command, names in {"xds-server": {"--xds-address", "--admin-address"}, "envoy": {"--admin-address"}}.items()
+        for option in main.commands[command].params
+        if names & set(option.opts)
+    }
+    assert set(map(int, listening)) == ports_of_programs(Configuration(), ())
+
+
+def test_what_is_configured_is_no_port_of_a_model_either():
+    configuration = parse(Configuration, {"proxyService": {"name": "gateway", "adminPort": 10_000}})
+    assert ports_of_programs(configuration, [HostPort("0.0.0.0", 10_001)]) >= {10_000, 10_001}
