@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import HttpCheck, RouteKey
 from controller.api.timing import CheckTiming
 from tests.health.servers import Names, Talker, answer, connector_by
 from tests.support.routes import A, B, a_remote, with_token
@@ -294,3 +294,30 @@ async def test_what_changes_is_logged_with_its_reason(caplog):
     (record,) = caplog.records
     assert (record.message, record.levelname, record.reason) == ("remote backend checked", "WARNING", "NameNotResolved")
     assert record.host == "remote.example:1"
+
+
+async def test_a_namespace_whose_backends_never_answer_does_not_delay_the_checks_of_another():
+    silent, well = Talker(hang=True), Talker(answer(200))
+    connector = connector_by(LOOPBACK, CheckTiming(connect=3600, longest=3600))
+    async with silent.listening() as nowhere, well.listening() as port, running(connector) as one:
+        for number in range(50):
+            one.serve(RouteKey.of_model("noisy", f"m{number}"), over(nowhere, name=f"remote-{number}"))
+        await until(lambda: silent.connections >= 8, "the checks of the first namespace are under way")
+        quiet, remote = RouteKey.of_model("quiet", "m"), over(port)
+        one.serve(quiet, remote)
+        await one.found(quiet, remote, "Answering")
+        assert (one.count, silent.connections) == (1, 8), "no check of the first namespace has ended"
+
+
+async def test_a_backend_that_waits_behind_others_is_checked_once_a_namespace_uses_it_that_has_its_turn():
+    silent, well = Talker(hang=True), Talker(answer(200))
+    connector = connector_by(LOOPBACK, CheckTiming(connect=3600, longest=3600))
+    async with silent.listening() as nowhere, well.listening() as port, running(connector) as one:
+        for number in range(50):
+            one.serve(RouteKey.of_model("noisy", f"m{number}"), over(nowhere, name=f"remote-{number}"))
+        shared = over(port)
+        one.serve(RouteKey.of_model("noisy", "shared"), shared)
+        await until(lambda: silent.connections >= 8, "the checks of the first namespace are under way")
+        assert well.connections == 0
+        one.serve(RouteKey.of_model("quiet", "m"), shared)
+        await one.found(RouteKey.of_model("noisy", "shared"), shared, "Answering")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as CounterMetric
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.reports import RemoteReport
@@ -19,19 +21,22 @@ from xds_server.health.connection import Connector
 from xds_server.health.judgement import (
     NO_TRAFFIC,
     CheckHistory,
+    CheckParts,
     Traffic,
     assess,
     health_after,
-    interval_among,
     pause_after,
 )
 from xds_server.health.outcome import CheckOutcome
 from xds_server.health.probe import BackendProbe
+from xds_server.health.turns import FairTurns
 from xds_server.resources.secret import Values
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 16
+_OF_ONE_NAMESPACE = 8
+"""Of those at once: a namespace in which nothing answers leaves turns to others."""
 
 
 class CheckMetrics:
@@ -44,7 +49,7 @@ class CheckMetrics:
             ("backend", "host"),
             registry=registry,
         )
-        self._checks = Counter(
+        self._checks = CounterMetric(
             "beamlit_remote_checks", "Checks of remote backends, by what they found.", ("reason",), registry=registry
         )
         self._seconds = Histogram(
@@ -93,13 +98,19 @@ class _CheckedBackend:
     history: CheckHistory = field(default_factory=CheckHistory)
     health: RemoteHealth | None = None
     users: set[BackendUser] = field(default_factory=set)
+    namespaces: Counter[str] = field(default_factory=Counter)
+    """How many of its users are in which namespace."""
     task: asyncio.Task[None] | None = None
+    waits: bool = False
+    """Whether it waits for its turn."""
 
 
 class HealthChecks:
     """Checks each distinct backend, about as often as its health check says, and at once when it is new or changed.
 
-    `on_change` is called with the routes whose backend has another health; it must not wait.
+    Namespaces have their parts of the checks, so that none is checked late because of another (docs/adr/0033); a
+    backend that several use is checked by the part of whoever has the most left. `on_change` is called with the routes
+    whose backend has another health; it must not wait.
     """
 
     def __init__(
@@ -111,7 +122,8 @@ class HealthChecks:
         self._backends: dict[str, _CheckedBackend] = {}
         self._backend_of: dict[BackendUser, str] = {}
         self._users_of: dict[RouteKey, set[BackendUser]] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = FairTurns(_AT_ONCE, _OF_ONE_NAMESPACE)
+        self._parts = CheckParts(inputs.connector.timing.least_interval)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -160,11 +172,21 @@ class HealthChecks:
             one.history = one.history.of_changed_backend()
             self._start(one)
         one.users.add(user)
+        one.namespaces[user.route.namespace] += 1
+        if one.namespaces[user.route.namespace] == 1:
+            self._parts.add(user.route.namespace)
+            if one.waits:
+                # It may be the turn of this namespace sooner.
+                self._start(one)
 
     def _leave(self, user: BackendUser, name: str) -> None:
         del self._backend_of[user]
         one = self._backends[name]
         one.users.discard(user)
+        one.namespaces[user.route.namespace] -= 1
+        if not one.namespaces[user.route.namespace]:
+            del one.namespaces[user.route.namespace]
+            self._parts.remove(user.route.namespace)
         if not one.users:
             del self._backends[name]
             self._metrics.remove(one.probe.backend)
@@ -181,10 +203,12 @@ class HealthChecks:
     async def _check_again_and_again(self, one: _CheckedBackend) -> None:
         timing = self._inputs.connector.timing
         while True:
-            async with self._turns:
+            one.waits = True
+            async with self._turns.turn(one.namespaces):
+                one.waits = False
                 in_doubt = await self._check(one)
             self._assess(one)
-            interval = interval_among(one.probe.backend.interval, len(self._backends))
+            interval = self._parts.interval(one.probe.backend.interval, one.namespaces)
             pause = pause_after(interval, timing.in_doubt if in_doubt else None, self._inputs.chance())
             while pause > 0:
                 await asyncio.sleep(min(pause, timing.assessed_every))

@@ -5,6 +5,8 @@ What real requests met in the last seconds is better evidence than a check of ou
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,7 +22,7 @@ _FAILURES = 2
 _REQUESTS = 5
 
 # All backends together: a check with TLS costs about 3 ms of CPU.
-_CHECKS_PER_SECOND = 50
+CHECKS_PER_SECOND = 50.0
 _JITTER = 0.1
 
 
@@ -106,9 +108,46 @@ def _from_here(check: CheckOutcome) -> str:
     return f"seen from the xDS server: {check.message}"
 
 
-def interval_among(interval: timedelta, backends: int) -> timedelta:
-    """Return the interval of a backend where so many are checked: a longer one where there are very many."""
-    return max(interval, timedelta(seconds=backends / _CHECKS_PER_SECOND))
+def fair_rates(wanted: Mapping[str, float], together: float = CHECKS_PER_SECOND) -> Mapping[str, float]:
+    """Share checks a second among namespaces, by what each wants: max-min fair.
+
+    Who wants less than its part gets all of it, and what it leaves is shared by the others; so a namespace gets less
+    only if there are others, and never less because another one wants more than its part.
+    """
+    rates, left = {}, together
+    for number, (namespace, rate) in enumerate(sorted(wanted.items(), key=lambda one: one[1])):
+        rates[namespace] = min(rate, left / (len(wanted) - number))
+        left -= rates[namespace]
+    return rates
+
+
+class CheckParts:
+    """Which part of the checks each namespace has, by how many backends it has; `least_interval` is in seconds."""
+
+    def __init__(self, least_interval: float) -> None:
+        self._least_interval = least_interval
+        self._backends: Counter[str] = Counter()
+        # None while it is not known.
+        self._rates: Mapping[str, float] | None = None
+
+    def add(self, namespace: str) -> None:
+        """Count one backend more."""
+        self._backends[namespace] += 1
+        self._rates = None
+
+    def remove(self, namespace: str) -> None:
+        """Count one backend less."""
+        self._backends[namespace] -= 1
+        if not self._backends[namespace]:
+            del self._backends[namespace]
+        self._rates = None
+
+    def interval(self, wanted: timedelta, namespaces: Iterable[str]) -> timedelta:
+        """Return how often a backend is checked: a longer interval where all that use it have very many."""
+        if self._rates is None:
+            self._rates = fair_rates({one: count / self._least_interval for one, count in self._backends.items()})
+        seconds = (self._backends[one] / self._rates[one] for one in namespaces)
+        return max(wanted, timedelta(seconds=min(seconds, default=0)))
 
 
 def pause_after(interval: timedelta, in_doubt: float | None, chance: float) -> float:
