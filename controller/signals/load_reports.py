@@ -212,16 +212,16 @@ class FleetLoads:
         if any(node.newest.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
             return Unknown(_SHARED)
         begun = max(since, now - timedelta(seconds=self._timing.window))
-        local = remote = 0
-        first = now
-        for node in self._nodes.values():
-            for one in node.increments:
-                began = one.at - timedelta(seconds=one.seconds)
-                if began >= begun:
-                    first = min(first, began)
-                    local += _taken(one.added.get(f"{key}/local", _ZERO))
-                    remote += sum(_taken(one.added.get(name, _ZERO)) for name in names)
-        return SentRequests(local, remote, (now - first).total_seconds())
+        increments = [
+            one
+            for node in self._nodes.values()
+            for one in node.increments
+            if one.at > begun and one.at - timedelta(seconds=one.seconds) >= begun
+        ]
+        local = _taken(f"{key}/local", increments)
+        remote = sum(_taken(name, increments) for name in names)
+        seconds = max(((now - one.at).total_seconds() + one.seconds for one in increments), default=0.0)
+        return SentRequests(local, remote, seconds)
 
     def news(self, now: datetime) -> frozenset[SentTo]:
         """Say which sides requests were sent to since this was asked last."""
@@ -250,9 +250,9 @@ def _sent_to(name: str) -> SentTo | None:
     return SentTo(ObjectRef(_KINDS[word], namespace, model), side == "local")
 
 
-def _taken(count: Count) -> int:
+def _taken(name: str, increments: Iterable[_Increment]) -> int:
     """Count what did not fail: those that failed were sent elsewhere, or nobody served them."""
-    return max(count.issued - count.failed, 0)
+    return sum(max(count.issued - count.failed, 0) for one in increments if (count := one.added.get(name)))
 
 
 def _difference(count: Count, before: Count) -> Count:
