@@ -144,6 +144,9 @@ def _fields(schema: Schema, definitions: Mapping[str, Schema]) -> Iterator[tuple
     for key in _KNOWN:
         match key, schema.get(key):
             case "properties", dict(properties):
+                # The API server leaves out what is empty, and whoever applies the file again would find a change.
+                if not properties:
+                    continue
                 yield key, {name: _inline(one, definitions) for name, one in properties.items()}
             case "items", dict(items):
                 yield key, _without_defaults(_inline(items, definitions))
