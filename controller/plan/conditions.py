@@ -28,6 +28,8 @@ TYPES = (
 UPDATING = "Updating"
 """Why a model that was ready is not: an edit is on its way to the Envoys, which serve the route from before."""
 
+_NO_PROXIES = "no Envoy is connected; one without the node token of the xDS server does not count"
+
 # The most that is said in one condition; who has more mistakes than fit sees the others once these are gone.
 _LONGEST_MESSAGE = 4000
 
@@ -129,7 +131,7 @@ def _programmed(findings: Findings) -> _Answer:
     if envoys.refusals:
         return _Answer("False", "Refused", "; ".join(envoys.refusals))
     if not envoys.connected:
-        return _Answer("False", "NoProxies", "no Envoy is connected")
+        return _Answer("False", "NoProxies", _NO_PROXIES)
     # A change of the split is no new generation: it does not take back what was said of this one.
     if envoys.programmed < envoys.connected and not (before and before.status == "True"):
         names = f": waiting for {', '.join(envoys.waiting)}" if envoys.waiting else ""

@@ -28,8 +28,9 @@ async def test_programmed_counts_every_envoy_of_every_replica(site: Site) -> Non
     silent.send(signal.SIGSTOP)
     try:
         await site.change(model("chat", second))
-        await site.until_condition("chat", "Programmed", "False", "Pending")
-        await site.until_condition("chat", "Ready", "False", "NotProgrammed")
+        message = await site.until_condition("chat", "Programmed", "False", "Pending")
+        assert "waiting for" in message
+        await site.until_condition("chat", "Ready", "False", "Updating")
         # The other Envoy has it, and is heard of when the next decision is made; one is enough for nothing.
         await eventually(site.envoys[0].dump, lambda dump: f'"port_value": {second.port}' in dump)
         await eventually(partial(unacknowledged, site.xds_servers[0]), lambda count: count == 0)

@@ -27,6 +27,7 @@ async def test_of_two_controllers_the_second_yields_and_both_say_so(site: Site, 
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"defaultRemoteBackend": {"host": "models.example.com"}}))
     second = site.controller("--lease", f"{site.namespace}/second", "--config", config)
+    await second.ready()
     await eventually(lambda: second.metric("beamlit_models_yielded"), lambda count: count == 1)
     await site.until_split("chat", "100/0 NoRemoteBackend")
     assert (await site.status("chat"))["controller"] == f"{site.namespace}/beamlit-controller"

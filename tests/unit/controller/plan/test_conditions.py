@@ -17,6 +17,7 @@ from tests.support.decisions import a_decision
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WAITING = "not every connected Envoy has acknowledged this generation yet"
+NO_ENVOY = "no Envoy is connected; one without the node token of the xDS server does not count"
 NO_PROXIES = Programmed(connected=0, programmed=0)
 
 
@@ -62,7 +63,7 @@ def said(observation, type_):
             ("False", "NoService", "no Service; no remote"),
         ),
         ("Programmed", {}, ("True", "Programmed", "every connected Envoy has acknowledged this generation")),
-        ("Programmed", {"programmed": NO_PROXIES}, ("False", "NoProxies", "no Envoy is connected")),
+        ("Programmed", {"programmed": NO_PROXIES}, ("False", "NoProxies", NO_ENVOY)),
         (
             "Programmed",
             {"programmed": Programmed(2, 1)},
@@ -147,7 +148,7 @@ def said(observation, type_):
             {"programmed": None},
             ("Unknown", "NotProgrammed", "no xDS server has told yet what the Envoys acknowledged"),
         ),
-        ("Ready", {"programmed": NO_PROXIES}, ("False", "NotProgrammed", "no Envoy is connected")),
+        ("Ready", {"programmed": NO_PROXIES}, ("False", "NotProgrammed", NO_ENVOY)),
         ("Ready", {"programmed": Programmed(2, 1)}, ("False", "NotProgrammed", WAITING)),
         (
             "Ready",
@@ -157,7 +158,7 @@ def said(observation, type_):
         (
             "Ready",
             {"programmed": NO_PROXIES, "ready_before": READY},
-            ("False", "NotProgrammed", "no Envoy is connected"),
+            ("False", "NotProgrammed", NO_ENVOY),
         ),
         (
             "Ready",
