@@ -58,11 +58,12 @@ def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
     """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
     look_through(raw, _DELTA_LISTS)
     message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
+    versions = message.initial_resource_versions
     return _node(message), DeltaRequest(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
-        claimed=dict(message.initial_resource_versions),
+        claimed={name: versions[name] for name in versions},
         nonce=message.response_nonce,
         error=_error(message),
     )

@@ -57,9 +57,11 @@ class DeltaSession(Session):
     def _accept_claims(self, ledger: Ledger, request: DeltaRequest) -> None:
         """Believe the client what it has from an earlier stream (X39); claims subscribe to nothing."""
         catalog = self._catalog(ledger.type_url)
-        current = ledger.claim_all(request.claimed, catalog) if catalog is not None and request.claimed else ()
-        for name, version in request.claimed.items():
-            if name not in current and ledger.wants(name):
+        claimed = request.claimed
+        current = ledger.claim_all(claimed, catalog) if catalog is not None and claimed else frozenset[str]()
+        for name in claimed.keys() - current:
+            version = claimed[name]
+            if ledger.wants(name):
                 ledger.claim(name, version, self._visible(ResourceKey(ledger.type_url, name)))
 
     def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response:

@@ -164,16 +164,18 @@ class Ledger:
             self._rejections.pop(name, None)
         self.skip(unwanted)
 
-    def claim_all(self, claimed: Mapping[str, str], catalog: Catalog) -> Collection[str]:
+    def claim_all(self, claimed: Mapping[str, str], catalog: Catalog) -> Set[str]:
         """Believe the client that it has what is current of this, if it is most of all there is; return which names.
 
         The rest of what it claims is for `claim`.
         """
         if not self.has_nothing:
-            return ()
-        current = {name for name, _ in claimed.items() & catalog.versions.items()}
+            return frozenset()
+        versions: Set[tuple[str, str]] = catalog.versions.items()
+        said = claimed.items()
+        current = claimed.keys() if said <= versions else {name for name, _ in said & versions}
         if 2 * len(current) < len(catalog.names) or not self._covers_all(current):
-            return ()
+            return frozenset()
         self._held.fill(catalog, without=catalog.names - current)
         self._pending.difference_update(current)
         return current
