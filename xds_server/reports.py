@@ -198,7 +198,8 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
         self._sent: dict[RouteKey, RouteReport] = {}
         self._news: dict[RouteKey, RouteReport] = {}
         self._wake = asyncio.Event()
-        self._pause = 0.0
+        # When it looks again, by the loop's clock. No pause: who reads may give up before it ends, each time.
+        self._looks_at: float | None = None
 
     def look_again(self, routes: Iterable[RouteKey] | None) -> None:
         """Report on these routes again, if there is anything new; None: on all of them."""
@@ -209,10 +210,10 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
         self._wake.set()
 
     async def __anext__(self) -> tuple[RouteReport, ...]:
-        is_first = not self._pause
+        is_first, clock = self._looks_at is None, asyncio.get_running_loop().time
         while True:
             await self._wake.wait()
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(max(0.0, (self._looks_at or 0.0) - clock()))
             await self._look()
             news, self._news = self._news, {}
             for key, report in news.items():
@@ -242,7 +243,7 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
             looked += len(some)
             busy += clock() - began
             await asyncio.sleep(0)
-        self._pause = max(self._reports.timing.gathering, busy * _REST)
+        self._looks_at = clock() + max(self._reports.timing.gathering, busy * _REST)
         if not (self._due or self._all_due):
             self._wake.clear()
 

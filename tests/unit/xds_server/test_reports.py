@@ -1,12 +1,14 @@
 """What one replica says of its models, and to whom."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from controller.api.contract.reports import RemoteReport, ServerReport
 from controller.api.contract.route import RouteKey
 from tests.support.routes import a_remote, a_route, a_route_with
+from tests.support.waiting import PATIENCE
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
@@ -197,6 +199,22 @@ async def test_who_stops_waiting_in_the_middle_loses_nothing():
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert len(await anext(reader)) == 20
+
+
+async def test_who_waits_less_than_the_rest_between_two_looks_each_time_is_told_all_the_same():
+    published = Published(a=a_route())
+    reports = Reports(published, Clients())
+    reader = reports.follow()
+    await anext(reader)
+    published.said[A] = (ServingProblem(NOT_TRANSLATED, "wrong"),)
+    reports.look_again([A])
+    told = ()
+    async with asyncio.timeout(PATIENCE):
+        while not told:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(reports.timing.gathering / 10):
+                    told = await anext(reader)
+    assert told[0].refusals == ("wrong",)
 
 
 async def test_a_reader_of_nothing_is_told_so():
