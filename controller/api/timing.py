@@ -246,6 +246,8 @@ class GatewayTiming:
     """Between two changes of how many Envoys share a limit. A gateway that rolls is two changes for each of its pods,
     and each is a route for each model.
     """
+    headers_within: float = 10.0
+    """How long the headers of a request may take from their first byte on: a client that drips them holds a place."""
     connect_near: float = 0.25
     """How long a connection to a replica may take: replicas are near."""
     connect_far: float = 2.0

@@ -13,6 +13,8 @@ from controller.cli.options import (
     HOST_PORT,
     LOG_FORMAT,
     LOG_LEVEL,
+    MAX_CONNECTIONS,
+    MEMORY_LIMIT,
     NODE_ID,
     NODE_TOKEN_FILE,
     SECONDS,
@@ -51,6 +53,8 @@ from controller.programs.state import NodeTokenError, StateError, node_token
     help="How long new connections are still served when it is stopped: until whoever sends them has noticed.",
 )
 @drain_seconds(25)
+@MEMORY_LIMIT
+@MAX_CONNECTIONS
 @ALL_STATISTICS
 @NODE_TOKEN_FILE
 @STATE_DIRECTORY
@@ -89,11 +93,17 @@ def envoy(**options: object) -> None:
     type=HOST_PORT,
     help="Envoy's admin address, none by default: whoever reaches it can read the token.",
 )
+@MEMORY_LIMIT
+@MAX_CONNECTIONS
 @ALL_STATISTICS
 @NODE_TOKEN_FILE
 @STATE_DIRECTORY
 def bootstrap(
-    xds_address: HostPort, node_id: str, envoy_admin: HostPort | None, all_statistics: bool, **token_from: Any
+    xds_address: HostPort,
+    node_id: str,
+    envoy_admin: HostPort | None,
+    node_token_file: Path | None,
+    **more: Any,
 ) -> None:
     """Print the configuration with which an Envoy joins.
 
@@ -110,8 +120,8 @@ def bootstrap(
     Exit codes: 0 printed; 1 there is no token to be had (the message says why); 2 wrong usage.
     """
     try:
-        token = node_token(token_from["node_token_file"], token_from["state"])
+        token = node_token(node_token_file, more.pop("state"))
     except (NodeTokenError, StateError) as error:
         raise click.ClickException(str(error)) from error
-    provision = Provision(all_statistics)
+    provision = Provision(**more)
     click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin, provision), nl=False)

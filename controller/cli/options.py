@@ -176,6 +176,23 @@ NODE_TOKEN_FILE = click.option(
 NODE_ID = click.option(
     "--node-id", default="", show_default="the host's name", help="How this Envoy calls itself; no two alike."
 )
+_MIB = 2**20
+MEMORY_LIMIT = click.option(
+    "--memory-limit",
+    "memory",
+    metavar="MIB",
+    type=click.IntRange(min=64),
+    callback=lambda _context, _option, mib: mib and mib * _MIB,
+    help="What Envoy may use: as it fills, the streams that hold most of it are reset, then nothing more is accepted.",
+)
+MAX_CONNECTIONS = click.option(
+    "--max-connections",
+    "connections",
+    type=click.IntRange(min=1),
+    default=50_000,
+    show_default=True,
+    help="How many connections its clients may have at a time.",
+)
 ALL_STATISTICS = click.option(
     "--all-statistics",
     is_flag=True,

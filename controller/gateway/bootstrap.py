@@ -34,8 +34,15 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """What an Envoy may use. `all_statistics` has it count everything that it can: about 0.2 MB more for each model."""
+    """What an Envoy may use.
 
+    * `memory` are the bytes that it may have in all; None sets no bound.
+    * `connections` is how many its clients may have at a time, all models together.
+    * `all_statistics` has it count everything that it can: about 0.2 MB more for each model.
+    """
+
+    memory: int | None = None
+    connections: int = 50_000
     all_statistics: bool = False
 
 
@@ -62,10 +69,54 @@ def bootstrap_for(
     assignment = bootstrap["static_resources"]["clusters"][0]["load_assignment"]
     endpoint = assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     endpoint["address"]["socket_address"] = {"address": xds.host, "port_value": xds.port}
+    bootstrap["overload_manager"] = _overload_manager(provision)
     if provision.all_statistics:
         del bootstrap["stats_config"], bootstrap["deferred_stat_options"]
     rendered: str = yaml.safe_dump(bootstrap, sort_keys=False)
     return rendered
+
+
+# What is done as the heap fills, by the share of it that is used (Envoy, "Overload manager"): what buffers most goes
+# first, which is never a stream of tokens; then clients are told to come back on another connection, requests are
+# answered with 503, and connections wait in the kernel.
+_AS_THE_HEAP_FILLS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("shrink_heap", {"threshold": {"value": 0.85}}),
+    ("reset_high_memory_stream", {"scaled": {"scaling_threshold": 0.7, "saturation_threshold": 0.8}}),
+    ("disable_http_keepalive", {"threshold": {"value": 0.92}}),
+    ("stop_accepting_requests", {"threshold": {"value": 0.95}}),
+    ("stop_accepting_connections", {"threshold": {"value": 0.97}}),
+)
+# The rest of the memory is the program itself, stacks, and what the kernel counts.
+_HEAP_SHARE = 0.85
+_HEAP = "envoy.resource_monitors.fixed_heap"
+
+
+def _overload_manager(provision: Provision) -> dict[str, object]:
+    """Bound what clients can make an Envoy use."""
+    monitors = "type.googleapis.com/envoy.extensions.resource_monitors"
+    connections = {
+        "@type": f"{monitors}.downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": provision.connections,
+    }
+    bounded: list[dict[str, object]] = [
+        {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections}
+    ]
+    if provision.memory is None:
+        return {"resource_monitors": bounded}
+    heap = {
+        "@type": f"{monitors}.fixed_heap.v3.FixedHeapConfig",
+        "max_heap_size_bytes": int(provision.memory * _HEAP_SHARE),
+    }
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [*bounded, {"name": _HEAP, "typed_config": heap}],
+        "actions": [
+            {"name": f"envoy.overload_actions.{action}", "triggers": [{"name": _HEAP, **trigger}]}
+            for action, trigger in _AS_THE_HEAP_FILLS
+        ],
+        # Streams that hold less than 1 MiB are never reset for their memory.
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+    }
 
 
 def _template() -> Path:

@@ -17,6 +17,7 @@ import click
 from controller.api.timing import EnvoyTiming, Timing
 from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin, EnvoyAdminError, drain
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.memory import memory_limit
 from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
 from controller.programs.admin import Admin, process_registry
 from controller.programs.lifetime import CannotStartError, handle_signals, log_to_stderr, start_tasks
@@ -36,6 +37,8 @@ class GatewayOptions:
     admin_address: HostPort
     drain_delay: float
     drain_seconds: float
+    memory: int | None
+    connections: int
     all_statistics: bool
     node_token_file: Path | None
     state: StateDirectory
@@ -120,7 +123,9 @@ async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio
     token = node_token(options.node_token_file, options.state)
     config = folder / "bootstrap.yaml"
     config.touch(mode=0o600)
-    node_id, provision = options.node_id or socket.gethostname(), Provision(options.all_statistics)
+    memory = options.memory or memory_limit()
+    provision = Provision(memory, options.connections, options.all_statistics)
+    node_id = options.node_id or socket.gethostname()
     config.write_text(bootstrap_for(node_id, token, options.xds_address, SOCKET, provision))
     process = await asyncio.create_subprocess_exec(
         options.envoy_binary or envoy_binary(),

@@ -25,7 +25,8 @@ from controller.api.schema.values import parse
 from controller.api.timing import Timing
 from controller.frontend.ports import ServicePorts
 from controller.gateway.admin import SOCKET, DrainOptions
-from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.memory import memory_limit
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.intent.intent import faults_of_model
 from controller.observe.own_place import LOOPBACK
@@ -191,7 +192,8 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
 def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     host = options.xds_address.host
-    bootstrap = bootstrap_for(_ENVOY_NODE, token, HostPort(anywhere.get(host, host), xds_port), SOCKET)
+    xds = HostPort(anywhere.get(host, host), xds_port)
+    bootstrap = bootstrap_for(_ENVOY_NODE, token, xds, SOCKET, Provision(memory_limit()))
     # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
     draining = DrainOptions(delay=0, seconds=options.drain_seconds, at_once=at_once)
     directory, timing = options.state.envoy_directory(options.directory), options.timing.envoy

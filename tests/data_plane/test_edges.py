@@ -85,7 +85,7 @@ ROWS = {
     "of the key's name": Row(["X-KEY: c"], ["x-key: c"], []),
     "of the model's name, dropped by Connection": vanishing("connection: close, x-own, x-key", "x-own: c", "x-key: c"),
     # docs/data-plane.md, "What it does not do".
-    "underscores": passing("x_own: c", "x_forwarded_for: c"),
+    "underscores": vanishing("x_own: c", "x_forwarded_for: c"),
     # Of the connection.
     "connection": vanishing("connection: keep-alive, x-c, authorization", "x-c: 1", "authorization: c"),
     "keep-alive": vanishing("keep-alive: timeout=5", "proxy-connection: keep-alive"),

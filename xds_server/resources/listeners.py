@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     CidrRange,
     Http1ProtocolOptions,
     HttpProtocolOptions,
+    HttpProtocolOptionsHeadersWithUnderscoresAction,
     RuntimeUInt32,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener, ListenerInternalListenerConfig
@@ -45,6 +46,7 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from controller.api.contract.route import RouteKey
+from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
 from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, HTTP2, socket_address
@@ -79,6 +81,20 @@ _NO_INTERNAL_ADDRESSES = HttpConnectionManagerInternalAddressConfig(
     cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
 )
 
+# What one client may take of an Envoy (docs/data-plane.md, "What clients may take"). As many streams as a connection
+# may have, with all that each may send ahead, fill its window: none waits for another one (trap 17), and a client that
+# has more to do opens another connection.
+_STREAMS = 100
+_CLIENT_HTTP2 = replace(
+    HTTP2, max_concurrent_streams=_STREAMS, initial_connection_window_size=_STREAMS * BUFFER_LIMIT_BYTES
+)
+# A name with `_` for `-` is the same to many servers, so it would pass by what is taken off or overwritten here. Such
+# headers are dropped, as by nginx, and the request is served: most of them are harmless.
+_CLIENT_HEADERS = HttpProtocolOptions(
+    max_headers_count=100,
+    headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
+)
+
 # Off until a route turns one on, with what it is to do there. What stands here would be done besides, first.
 _ROUTE_FILTERS = [
     HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState())),
@@ -101,7 +117,10 @@ _FRONT_MANAGER = replace(
     use_remote_address=True,
     internal_address_config=_NO_INTERNAL_ADDRESSES,
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
+    common_http_protocol_options=_CLIENT_HEADERS,
+    http2_protocol_options=_CLIENT_HTTP2,
     http_protocol_options=Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="localhost"),
+    max_request_headers_kb=60,
     # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
     normalize_path=True,
 )
@@ -130,23 +149,24 @@ _TO_LOCAL = encoded(
 )
 
 
-def _front_manager(log: AccessLog, installation: str) -> HttpConnectionManager:
+def _front_manager(log: AccessLog, installation: str, headers_within: float) -> HttpConnectionManager:
     """Build what all fronts have in common; without the name of an installation no loop is noticed (trap 18)."""
+    manager = replace(_FRONT_MANAGER, request_headers_timeout=timedelta(seconds=headers_within))
     # What is saved for the log comes first: a request that comes back is logged, too.
     filters = [] if log is AccessLog.OFF else [SAVING_FOR_LOG]
     if not installation:
-        return replace(_FRONT_MANAGER, http_filters=[*filters, *_ROUTE_FILTERS])
+        return replace(manager, http_filters=[*filters, *_ROUTE_FILTERS])
     filters.append(loop_filter(installation))
     replies = loop_replies(installation)
-    return replace(_FRONT_MANAGER, http_filters=[*filters, *_ROUTE_FILTERS], local_reply_config=replies)
+    return replace(manager, http_filters=[*filters, *_ROUTE_FILTERS], local_reply_config=replies)
 
 
 class Listeners:
     """Builds the listeners of the Envoys of one `installation`, which listen on `address` and log `log`."""
 
-    def __init__(self, address: str, log: AccessLog, installation: str = "") -> None:
+    def __init__(self, address: str, log: AccessLog, installation: str, timing: GatewayTiming) -> None:
         self._address, self._log = address, log
-        self._front = encoded(_front_manager(log, installation))
+        self._front = encoded(_front_manager(log, installation, timing.headers_within))
 
     def front(self, key: RouteKey, port: int) -> Resource:
         """Build the listener that clients connect to."""

@@ -72,7 +72,7 @@ class Translator:
         self._envoys = settings.envoys
         self._checks_shared_by = settings.checks_shared_by
         self._clusters = Clusters(settings.timing)
-        self._listeners = Listeners(settings.address, settings.access_log, settings.installation)
+        self._listeners = Listeners(settings.address, settings.access_log, settings.installation, settings.timing)
         self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
         self._routing = Routing()
         remembered = lru_cache(_REMEMBERED)

@@ -86,6 +86,7 @@ REAL = {
     "gateway.vacated": (5, "who gets the port next is decided, written and translated by then"),
     "gateway.departed": (5, "a request on its way to what departed has learnt by then that nobody accepts it"),
     "gateway.resized_every": (1, "a gateway that rolls costs each model one route a second"),
+    "gateway.headers_within": (10, "60 KiB take so long on a line of 50 kbit/s"),
     "gateway.connect_near": (0.25, "replicas are near"),
     "gateway.connect_far": (2, "a remote backend may be on another continent"),
     "gateway.unused_near": (1.5, "a replica closes a connection after two seconds or more"),

@@ -71,3 +71,13 @@ def test_everything_is_counted_for_who_wants_it():
     assert parts <= rendered().keys()
     whole = yaml.safe_load(bootstrap_for("me", "t", HostPort("h", 1), None, Provision(all_statistics=True)))
     assert not parts & whole.keys()
+
+
+def test_memory_is_bounded_where_it_is_known_and_connections_always():
+    provision = Provision(memory=1_000_000_000, connections=77)
+    bounded = yaml.safe_load(bootstrap_for("me", "t", HostPort("h", 1), None, provision))["overload_manager"]
+    connections, heap = (one["typed_config"] for one in bounded["resource_monitors"])
+    assert connections["max_active_downstream_connections"] == 77
+    assert heap["max_heap_size_bytes"] == 850_000_000
+    assert all(one["triggers"][0]["name"] == "envoy.resource_monitors.fixed_heap" for one in bounded["actions"])
+    assert rendered()["overload_manager"].keys() == {"resource_monitors"}

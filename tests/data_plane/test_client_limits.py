@@ -1,0 +1,300 @@
+"""What clients may take of an Envoy: a client that tries to take more, and another one that is served all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+import yaml
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RemoteSettingsChanged, StreamReset
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+
+from controller.api.kubernetes.endpoints import Replica
+from controller.api.timing import REAL, Timing
+from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from tests.support.data_plane.backends import Backends
+from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.plane import Plane
+from tests.support.envoy import Bootstrap
+from tests.support.network import BACKEND_PORT, Network
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MIB = 2**20
+CONNECTIONS = 40
+MEMORY = 240 * MIB
+LOCAL = Wanted(away=0)
+_PATIENCE = 25
+"""How often a client looks whether it may send more before it gives up."""
+
+
+@pytest.fixture(scope="module")
+def timing() -> Timing:
+    return replace(REAL, gateway=replace(REAL.gateway, headers_within=1.0))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bounded(backends: Backends, folder: Path) -> AsyncIterator[Plane]:
+    """An Envoy that may have few connections and little memory, as `beamlit envoy` starts it."""
+
+    def provided(bootstrap: Bootstrap) -> None:
+        provision = Provision(memory=MEMORY, connections=CONNECTIONS)
+        printed = yaml.safe_load(bootstrap_for("", "", HostPort("h", 1), None, provision))
+        bootstrap["overload_manager"] = printed["overload_manager"]
+
+    (folder / "bounded").mkdir()
+    async with Plane(Network.unused(), backends, folder / "bounded").running() as plane:
+        await plane.join("bounded", change=provided)
+        yield plane
+
+
+async def connected(model: Model) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    url = urlsplit(model.url)
+    return await asyncio.open_connection(url.hostname, url.port)
+
+
+async def said(model: Model, request: bytes) -> bytes:
+    """Send something, and return all that comes until the connection ends."""
+    reader, writer = await connected(model)
+    try:
+        writer.write(request)
+        async with asyncio.timeout(30):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+class Http2Client:
+    """One connection, and what the Envoy says on it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self.http = H2Connection(H2Configuration(header_encoding="utf-8"))
+        self.http.initiate_connection()
+        self.streams_allowed = 0
+        self.resets = 0
+        self.ended = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def of(cls, model: Model) -> AsyncIterator[Http2Client]:
+        """Connect, and learn how many streams are allowed."""
+        client = cls(*await connected(model))
+        listening = asyncio.create_task(client._listen())
+        try:
+            await client.send()
+            await until(lambda: client.streams_allowed, "its settings")
+            yield client
+        finally:
+            listening.cancel()
+            client._writer.close()
+
+    async def send(self) -> None:
+        self._writer.write(self.http.data_to_send())
+        await self._writer.drain()
+
+    async def begin(self, *more: tuple[str, str]) -> int:
+        """Begin a request with a body."""
+        stream = self.http.get_next_available_stream_id()
+        start = [(":method", "POST"), (":scheme", "http"), (":authority", "c.test"), (":path", "/a"), *more]
+        self.http.send_headers(stream, start)
+        await self.send()
+        return stream
+
+    async def upload(self, stream: int, size: int) -> None:
+        """Send a body as far as the Envoy takes it, until it has taken nothing for a while or ended the stream."""
+        sent, idle = 0, 0
+        with contextlib.suppress(ProtocolError, ConnectionError):
+            while sent < size and idle < _PATIENCE:
+                room = min(self.http.local_flow_control_window(stream), self.http.max_outbound_frame_size, size - sent)
+                if room <= 0:
+                    idle += 1
+                    await asyncio.sleep(0.02)
+                    continue
+                self.http.send_data(stream, bytes(room))
+                sent, idle = sent + room, 0
+                await self.send()
+
+    async def _listen(self) -> None:
+        while data := await self._reader.read(65536):
+            for event in self.http.receive_data(data):
+                match event:
+                    case RemoteSettingsChanged(changed_settings=changed):
+                        if one := changed.get(SettingCodes.MAX_CONCURRENT_STREAMS):
+                            self.streams_allowed = int(one.new_value)
+                    case StreamReset():
+                        self.resets += 1
+            self._writer.write(self.http.data_to_send())
+        self.ended = True
+
+
+async def test_headers_that_come_slowly_end(plane: Plane) -> None:
+    model = await plane.serve(LOCAL)
+
+    answer = await said(model, b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ")
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert (await plane.ask(model)).status == 200
+
+
+async def test_a_body_may_come_as_slowly_as_it_likes(plane: Plane) -> None:
+    """Longer than headers may."""
+    model = await plane.serve(LOCAL)
+    reader, writer = await connected(model)
+    writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nconnection: close\r\n\r\n")
+    for byte in (b"s", b"l", b"o", b"w"):
+        await asyncio.sleep(0.4)
+        writer.write(byte)
+
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_header_whose_name_has_an_underscore_is_dropped(plane: Plane) -> None:
+    """It would pass by what is taken off by its name with a dash."""
+    model = await plane.serve(Wanted(away=100))
+
+    reply = await plane.ask(model, headers=[("x_forwarded_for", "1.1.1.1"), ("x-kept", "1")])
+
+    (seen,) = plane.backends.seen(reply.probe)
+    names = {name for name, _ in seen["headers"]}
+    assert (reply.status, "x_forwarded_for" in names, "x-kept" in names) == (200, False, True)
+
+
+@pytest.mark.parametrize(
+    ("flood", "passes"),
+    [
+        ("".join(f"x-{number}: 1\r\n" for number in range(90)), True),
+        ("".join(f"x-{number}: 1\r\n" for number in range(200)), False),
+        (f"x-large: {'a' * 50_000}\r\n", True),
+        (f"x-large: {'a' * 70_000}\r\n", False),
+    ],
+    ids=["90", "200", "50 KB", "70 KB"],
+)
+async def test_a_flood_of_headers_is_refused(plane: Plane, flood: str, passes: bool) -> None:
+    model = await plane.serve(LOCAL)
+
+    answer = await said(model, f"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{flood}\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.1 200" if passes else b"HTTP/1.1 431")
+
+
+async def test_a_connection_has_a_hundred_streams_and_one_more_is_refused(plane: Plane) -> None:
+    model = await plane.serve(LOCAL)
+    async with Http2Client.of(model) as client:
+        for _ in range(100):
+            await client.begin()
+        assert (client.streams_allowed, client.resets) == (100, 0)
+        client.http.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+        client.http.remote_settings.acknowledge()
+        await client.begin()
+        # It has acknowledged that there are no more: Envoy ends what speaks like this.
+        await until(lambda: client.resets or client.ended, "the stream above is refused")
+        assert (await plane.ask(model)).status == 200
+
+
+async def test_connections_are_bounded_and_those_that_are_there_are_served(bounded: Plane) -> None:
+    model = await bounded.serve(LOCAL)
+    kept = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
+            return (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        return False
+
+    async def one_more_is_closed() -> bool:
+        kept.append(await connected(model))
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            return not await answered(*kept[-1])
+        return True
+
+    try:
+        await until(one_more_is_closed, "one more is closed")
+        assert (len(kept), await answered(*kept[0])) == (CONNECTIONS + 1, True)
+    finally:
+        for _, writer in kept:
+            writer.close()
+
+    async def is_served_again() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return (await bounded.ask(model)).status == 200
+        return False
+
+    await until(is_served_again, "there is room again")
+
+
+@contextlib.asynccontextmanager
+async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Replica, ...]]:
+    """Serve a replica that takes HTTP/2 requests, with all of their bodies or with nothing, and says nothing."""
+
+    stop = asyncio.Event()
+
+    async def read_everything(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = H2Connection(H2Configuration(client_side=False))
+        connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 2**31 - 1
+        connection.initiate_connection()
+        connection.increment_flow_control_window(2**31 - 1 - 65535)
+        writer.write(connection.data_to_send())
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(MIB):
+                pass
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reading = asyncio.create_task(read_everything(reader, writer)) if reads else None
+        await stop.wait()
+        if reading:
+            reading.cancel()
+        writer.close()
+
+    async with await asyncio.start_server(serve, host, BACKEND_PORT):
+        yield (Replica(host, BACKEND_PORT, ready=True),)
+        stop.set()
+        await asyncio.sleep(0)
+
+
+async def attacked(plane: Plane, model: Model) -> tuple[int, set[int], int]:
+    """Send sixty bodies of 4 MiB on one connection and no end of any, while another client asks another model.
+
+    Return what the Envoy had allocated at most, what the other client was answered, and how many streams were reset.
+    """
+    calm, most, statuses = await plane.serve(LOCAL), 0, set[int]()
+    async with Http2Client.of(model) as client:
+        streams = [await client.begin(("content-length", str(4 * MIB))) for _ in range(60)]
+        uploads = asyncio.gather(*(client.upload(stream, 4 * MIB - 1) for stream in streams))
+        while not uploads.done():
+            statuses.add((await plane.ask(calm)).status)
+            most = max(most, await plane.envoy.memory())
+        await uploads
+        resets = client.resets
+    await until(lambda: is_answered(plane, calm), "the other client is served")
+    return most, statuses, resets
+
+
+async def is_answered(plane: Plane, model: Model) -> bool:
+    return (await plane.ask(model)).status == 200
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["that does not read", "that reads"])
+async def test_uploads_to_a_replica_end_before_the_memory_does(bounded: Plane, network: Network, reads: bool) -> None:
+    """Sixty of 4 MiB take 500 MB without a bound. Those that hold most are let go, or what is new is refused a while;
+    every request of another client is answered.
+    """
+    async with never_answering(network.host(60 + reads), reads=reads) as replicas:
+        model = await bounded.serve(replace(LOCAL, replicas=replicas), ready=False)
+        await bounded.acknowledged(model)
+
+        most, statuses, resets = await attacked(bounded, model)
+
+    assert (most < MEMORY, statuses <= {200, 503}, resets > 0) == (True, True, True)
