@@ -53,13 +53,15 @@ class Decision:
 class Memory(ForeignValue):
     """The state of one object's decision between two evaluations, which a restart must not lose: `status.memory`.
 
-    `split`, `reason` and `splitSince` are the last decision. `localLostAt` is when the last ready replica went, until
-    local serves in full again; `localBackAt` is when the first came back after that.
+    `split`, `reason` and `splitSince` are the last decision. `held` is the split that a pause holds.
+    `localLostAt` is when the last ready replica went, until local serves in full again; `localBackAt` is when the first
+    came back after that.
     """
 
     split: Split | None = None
     reason: Reason | None = None
     split_since: datetime | None = None
+    held: Split | None = None
     local_lost_at: datetime | None = None
     local_back_at: datetime | None = None
 
@@ -71,11 +73,22 @@ class Memory(ForeignValue):
             return self.model_copy(update={"local_back_at": now})
         return self
 
+    def pausing(self, paused: bool) -> Memory:
+        """Return the memory that holds the last split from when a pause began until it ends."""
+        held = (self.held or self.split or Split.away(0)) if paused else None
+        return self if held == self.held else self.model_copy(update={"held": held})
+
     def recovered(self) -> Memory:
         """Return the memory of a local side that serves in full again."""
         return self.model_copy(update={"local_lost_at": None, "local_back_at": None})
 
     def deciding(self, decision: Decision, now: datetime) -> Memory:
-        """Return the memory that has made `decision` at `now`."""
+        """Return the memory that has made `decision` at `now`.
+
+        A pause goes on with a split that was set by hand meanwhile, and with no other: a remote backend that could not
+        be used for seconds, such as while its Secret was replaced, ends no pause.
+        """
         since = self.split_since if self.split == decision.split and self.split_since else now
-        return self.model_copy(update={"split": decision.split, "reason": decision.reason, "split_since": since})
+        held = decision.split if self.held and decision.reason is Reason.OVERRIDE else self.held
+        made = {"split": decision.split, "reason": decision.reason, "split_since": since, "held": held}
+        return self.model_copy(update=made)

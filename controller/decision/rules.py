@@ -72,7 +72,9 @@ def no_remote_backend(s: Situation) -> Match | Miss:
     """Nothing leaves while there is nowhere to go."""
     if s.facts.remotes:
         return Miss("there is a remote backend")
-    return Match(ALL_LOCAL, f"every request stays local: {s.facts.no_remote}", "the remote backend can be used")
+    last = "" if s.facts.local.ready else f"; {_none_ready(s)}"
+    words = f"every request stays local: {s.facts.no_remote}{last}"
+    return Match(ALL_LOCAL, words, "the remote backend can be used")
 
 
 def override(s: Situation) -> Match | Miss:
@@ -92,27 +94,32 @@ def override(s: Situation) -> Match | Miss:
 
 
 def paused(s: Situation) -> Match | Miss:
-    """A paused model keeps the split it has. Envoy's own failover goes on."""
-    if not s.terms.paused:
+    """A paused model keeps the split that it had when the pause began. Envoy's own failover goes on."""
+    held = s.memory.held
+    if held is None:
         return Miss("not paused")
-    held = s.memory.split or ALL_LOCAL
     return Match(held, f"paused: the split stays {held}", "remove the annotation beamlit.com/paused")
 
 
 def local_down(s: Situation) -> Match | Miss:
-    """No replica is ready: everything leaves at once."""
-    local = s.facts.local
+    """No replica is ready: everything leaves at once, unless replicas that leave are all that still answers."""
+    local, down = s.facts.local, _not_answering(s)
     if local.ready:
         return Miss(f"{local.ready} of {local.total} local replicas are ready")
-    down = _not_answering(s)
+    if local.leaving and down is not None:
+        return Miss(f"{_none_ready(s)}, and the remote backend does not answer{down}")
     which = f", which does not answer{down}" if down is not None else ""
     words = f"{_none_ready(s)}, so every request goes to the remote backend{which}"
     return Match(ALL_REMOTE, words, "a local replica becomes ready")
 
 
 def _none_ready(s: Situation) -> str:
-    total = s.facts.local.total
-    return f"none of {total} local replicas is ready" if total else "there is no local replica"
+    local = s.facts.local
+    words = f"none of {local.total} local replicas is ready" if local.total else "there is no local replica"
+    if not local.leaving:
+        return words
+    words = words if local.total else "no local replica is ready"
+    return f"{words}, and those that still answer terminate ({local.leaving})"
 
 
 def _not_answering(s: Situation) -> str | None:
@@ -130,9 +137,10 @@ def remote_down(s: Situation) -> Match | Miss:
     answering = next((one for one in healths if one.healthy is not False), None)
     if answering is not None:
         return Miss("the remote backend answers" if answering.healthy else answering.message)
+    last = "" if s.facts.local.ready else f"; {_none_ready(s)}"
     return Match(
         ALL_LOCAL,
-        f"the remote backend does not answer{_not_answering(s)}, so every request stays local",
+        f"the remote backend does not answer{_not_answering(s)}, so every request stays local{last}",
         "the remote backend answers again",
     )
 
@@ -197,7 +205,7 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
 
     Every rule is asked, so that the record explains also why the others did not apply; the first match wins.
     """
-    memory = memory.observing(facts.local.ready, now)
+    memory = memory.observing(facts.local.ready, now).pausing(terms.paused)
     if memory.local_back_at is not None and now - memory.local_back_at >= terms.recover_after:
         memory = memory.recovered()
     situation = Situation(terms, facts, memory, now)

@@ -38,7 +38,7 @@ def facts_of(step: dict[str, Any], *, may_leave: bool) -> Facts:
     ready, total = map(int, step["local"].split("/"))
     remote = step.get("remote")
     health = RemoteHealth(healthy=remote == "up") if remote else unknown("not measured")
-    remotes = (RemoteFacts("remote", health),) if may_leave else ()
+    remotes = (RemoteFacts("remote", health),) if may_leave and remote != "unusable" else ()
     return Facts(local=LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0)), remotes=remotes)
 
 

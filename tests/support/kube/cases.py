@@ -10,7 +10,8 @@ from tests.support.processes import ROOT
 DOCUMENT = ROOT / "docs" / "cluster.md"
 HEADING = "### What clients get"
 
-_CHOICES = (("yes", "no"), ("none", "off", "up", "down"), ("yes", "no", "-"), ("no", "yes"), ("no", "yes"))
+_REPLICAS = ("yes", "no", "leaving")
+_CHOICES = (_REPLICAS, ("none", "off", "up", "down"), ("yes", "no", "-"), ("no", "yes"), ("no", "yes"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,9 +277,14 @@ def deployment(name: str) -> ADeployment:
     return workload
 
 
-def endpoints(name: str, replica: Backend, *, ready: bool = True) -> ASlice:
-    """The EndpointSlice with one replica of a Service, as the endpoint controller writes it."""
+def endpoints(name: str, replica: Backend, *, ready: bool = True, leaving: bool = False) -> ASlice:
+    """The EndpointSlice with one replica of a Service, as the endpoint controller writes it.
+
+    One that is `leaving` terminates, and still answers.
+    """
     one = a_slice(name, replica.name).port(replica.port).written_by(CONTROLLER_OF_SLICES)
+    if leaving:
+        return one.terminating(replica.host)
     return one.ready(replica.host) if ready else one.not_ready(replica.host)
 
 

@@ -31,7 +31,9 @@ remotes = st.lists(st.sampled_from([UNKNOWN, UP, DOWN]), max_size=2).map(
     lambda healths: tuple(RemoteFacts(f"remote-{number}", health) for number, health in enumerate(healths, start=1))
 )
 facts = st.builds(
-    lambda ready, more, remotes: Facts(LocalFacts(ready, ready + more), remotes), *[st.integers(0, 3)] * 2, remotes
+    lambda ready, more, leaving, remotes: Facts(LocalFacts(ready, ready + more, leaving), remotes),
+    *[st.integers(0, 3)] * 3,
+    remotes,
 )
 # What happened: what was known, and how long after the moment before. A clock may be set back.
 histories = st.lists(st.tuples(facts, st.integers(-2_000, 30_000)), max_size=8)
@@ -118,8 +120,27 @@ def test_prior_fault_12_what_is_not_enabled_or_may_not_leave_stays_local(asked, 
     memory, now = lived_through(asked, history)
     decision, _ = decide(asked, known, memory, now)
     if not (asked.enabled and known.remotes):
-        reason = Reason.NO_REMOTE_BACKEND if known.local.ready else Reason.NOTHING_ANSWERS
+        answers = known.local.ready or known.local.leaving
+        reason = Reason.NO_REMOTE_BACKEND if answers else Reason.NOTHING_ANSWERS
         assert (str(decision.split), decision.reason) == ("100/0", reason if asked.enabled else Reason.DISABLED)
+
+
+@given(terms, histories, facts)
+def test_replicas_that_leave_are_asked_where_nobody_else_answers(asked, history, known):
+    memory, now = lived_through(asked, history)
+    decision, _ = decide(asked, known, memory, now)
+    if known.local.leaving and all(one.health == DOWN for one in known.remotes):
+        assert decision.reason != Reason.LOCAL_DOWN
+
+
+@given(histories, facts)
+def test_what_could_not_be_used_for_a_while_ends_no_pause(history, known):
+    paused = Terms(enabled=True, paused=True)
+    held, memory = decide(paused, HEALTHY, Memory(split=Split.away(40)), START)
+    for lived, _ in [*history, (known, 0)]:
+        _, memory = decide(paused, lived, memory, START)
+    again, _ = decide(paused, HEALTHY, memory, START)
+    assert (held.split, held.reason) == (again.split, again.reason) == (Split.away(40), Reason.PAUSED)
 
 
 @given(facts, st.integers(1, 100_000))
