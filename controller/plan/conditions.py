@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from controller.api.contract.status import Condition
@@ -26,7 +27,12 @@ TYPES = (
 )
 
 UPDATING = "Updating"
-"""Why a model that was ready is not: an edit is on its way to the Envoys, which serve the route from before."""
+"""Why a model that was ready is not: an edit is on its way to the Envoys."""
+
+UPDATES_WITHIN = timedelta(seconds=30)
+"""How long an edit is on its way, at most: Envoys take far less, also to wait for what a cluster needs (15 s). One that
+says nothing for longer may be stopped, and serve nothing.
+"""
 
 _NO_PROXIES = "no Envoy is connected; one without the node token of the xDS server does not count"
 
@@ -39,7 +45,8 @@ class Findings:
     """Everything that the conditions of one object tell.
 
     `programmed` is None while reports of the Envoys are missing. `programmed_before` is what the condition said last of
-    this generation and of the same route but for the split, if it said anything. `ready_before` is what Ready was last.
+    this generation and of the same route but for the split, if it said anything. `ready_before` is what Ready was last;
+    `edit_is_late` that it has been `Updating` for longer than that may take.
     `silence` says why reports are missing, as far as that is known. `detour` is None when requests go where the split
     sends them; `uncounted` are sentences on what is there and is no replica.
     """
@@ -54,6 +61,7 @@ class Findings:
     programmed: Programmed | None
     programmed_before: Condition | None
     ready_before: Condition | None = None
+    edit_is_late: bool = False
     silence: str = ""
     detour: Detour | None = None
     uncounted: tuple[str, ...] = ()
@@ -74,6 +82,13 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
     }
     answers["Ready"] = _ready(findings, answers)
     return tuple(_condition(type_, answer, findings.generation) for type_, answer in answers.items())
+
+
+def late_at(ready: Condition | None) -> datetime | None:
+    """Say when an edit that is on its way is late; None while there is none."""
+    if ready is None or ready.reason != UPDATING or ready.last_transition_time is None:
+        return None
+    return ready.last_transition_time + UPDATES_WITHIN
 
 
 def refused_conditions(before: Iterable[Condition], refusal: Refusal, generation: int) -> tuple[Condition, ...]:
@@ -188,11 +203,14 @@ def _ready(findings: Findings, answers: dict[str, _Answer]) -> _Answer:
         # What is not known of the cause is not known of the effect.
         return _Answer("Unknown", "NotProgrammed", programmed.message)
     if programmed.status == "False":
-        before = findings.ready_before
-        if programmed.reason == "Pending" and before and (before.status == "True" or before.reason == UPDATING):
-            return _Answer("False", UPDATING, f"the route from before is served: {programmed.message}")
+        if programmed.reason == "Pending" and _was_ready(findings.ready_before) and not findings.edit_is_late:
+            return _Answer("False", UPDATING, f"an edit is on its way: {programmed.message}")
         return _Answer("False", "NotProgrammed", programmed.message)
     return _Answer("True", "Ready")
+
+
+def _was_ready(before: Condition | None) -> bool:
+    return before is not None and (before.status == "True" or before.reason == UPDATING)
 
 
 def _nothing_answers(findings: Findings) -> str:

@@ -20,7 +20,7 @@ from controller.intent.intent import Intent, Terms
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
-from controller.plan.conditions import Findings, conditions_for, refused_conditions
+from controller.plan.conditions import Findings, conditions_for, late_at, refused_conditions
 from controller.plan.status import local_status, remote_status, signal_statuses, split_status, with_decision
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import UNCONDITIONAL, Precondition
@@ -74,6 +74,12 @@ class Plan:
         return self.stored.ref
 
     @property
+    def wake_at(self) -> datetime | None:
+        """When to look again, with nothing else changing: the decision may be another, or an edit late."""
+        times = (self.decision and self.decision.wake_at, late_at(self.status.condition("Ready")))
+        return min((at for at in times if at), default=None)
+
+    @property
     def writes(self) -> tuple[Write, ...]:
         """What makes it so, in this order: the status is the last, for it says that all else is done."""
         unwritten = Precondition(resource_version=self.stored.resource_version)
@@ -98,6 +104,8 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     programmed = _programmed(observation, route)
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
     found = _detour(observation, facts.local, decision, terms) if decision and is_followed else None
+    ready_before = before.condition("Ready")
+    late = late_at(ready_before)
     findings = Findings(
         generation=observation.generation,
         warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.warnings),
@@ -108,7 +116,8 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         decision=decision,
         programmed=programmed,
         programmed_before=_programmed_before(before, observation.generation, route),
-        ready_before=before.condition("Ready"),
+        ready_before=ready_before,
+        edit_is_late=late is not None and now >= late,
         silence=observation.silence,
         detour=found,
         uncounted=observation.uncounted_endpoints,

@@ -216,8 +216,8 @@ class Controller:
         now, ref = self._clock(), observation.stored.ref
         planned = plan(observation, now)
         self._dependencies.telemetry.planned(planned)
-        if planned.decision and planned.decision.wake_at:
-            self._queue.add_at(ref, planned.decision.wake_at)
+        if planned.wake_at:
+            self._queue.add_at(ref, planned.wake_at)
         if observation.samples or is_failing_over(planned.status):
             # What of them is written is a matter of the budget.
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))

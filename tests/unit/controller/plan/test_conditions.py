@@ -41,6 +41,7 @@ PROGRAMMED = Condition(type="Programmed", status="True", reason="Programmed", me
 PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
 LACKING = Fault("SecretNotFound", "Secret default/x does not exist", of_remote=True)
 READY = PROGRAMMED.model_copy(update={"type": "Ready", "reason": "Ready"})
+EDITED = READY.model_copy(update={"status": "False", "reason": "Updating"})
 DOWN = Facts(LocalFacts(0, 3), (RemoteFacts("remote", unknown("never measured")),))
 REFUSED = Facts(LocalFacts(1, 1), remotes(False, "no token is issued: 401", "TokenNotIssued"))
 
@@ -153,7 +154,12 @@ def said(observation, type_):
         (
             "Ready",
             {"programmed": Programmed(2, 1), "ready_before": READY},
-            ("False", "Updating", f"the route from before is served: {WAITING}"),
+            ("False", "Updating", f"an edit is on its way: {WAITING}"),
+        ),
+        (
+            "Ready",
+            {"programmed": Programmed(2, 1), "ready_before": EDITED, "edit_is_late": True},
+            ("False", "NotProgrammed", WAITING),
         ),
         (
             "Ready",

@@ -116,6 +116,38 @@ async def test_what_the_envoys_say_is_written_when_it_is_heard():
         assert [event.reason for event in running.events] == ["Ready"]
 
 
+async def test_an_edit_that_no_envoy_acknowledges_is_told_after_a_while_and_once():
+    class Stopped(AllProgrammed):
+        said = Programmed(connected=1, programmed=1)
+
+        def report(self, model, route):
+            return self.said
+
+    fleet, store = Stopped(), MemoryStore(stored(a_model("a"), *SERVICES, a_slice().ready("10.0.0.1")))
+    async with controlled(store, proxies=fleet) as running:
+        fleet.said = Programmed(connected=1, programmed=0, waiting=("envoy-0",))
+        status = store[a_model("a").ref].status
+        store.put(a_model("a").with_remote("r").stored(version="7", generation=2, status=status))
+        await settled()
+        assert condition(store, "Ready")[:2] == ("False", "Updating")
+        told = len(running.events)
+        # Nothing happens to the model, and nobody says a word: the time alone is what makes it late.
+        await running.pass_time(29)
+        assert condition(store, "Ready")[:2] == ("False", "Updating")
+        assert len(running.events) == told
+        await running.pass_time(1)
+        assert condition(store, "Ready")[:2] == ("False", "NotProgrammed")
+        await running.pass_time(300)
+        (event,) = running.events[told:]
+        assert (event.type, event.reason) == ("Warning", "NotReady")
+        assert event.message.startswith("NotProgrammed: not every connected Envoy has acknowledged")
+        assert event.message.endswith("waiting for envoy-0")
+        fleet.said = Programmed(connected=1, programmed=1)
+        running.controller.look_again(frozenset({a_model("a").ref}))
+        await settled()
+        assert running.events[-1].reason == "Ready"
+
+
 async def test_a_model_that_breaks_the_controller_breaks_no_other():
     class Broken(AllProgrammed):
         def report(self, model, route):
