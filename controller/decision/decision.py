@@ -55,7 +55,8 @@ class Memory(ForeignValue):
 
     `split`, `reason` and `splitSince` are the last decision. `held` is the split that a pause holds.
     `localLostAt` is when the last ready replica went, until local serves in full again; `localBackAt` is when the first
-    came back after that.
+    came back after that. `remoteLostAt` is when the remote backend that is tried first was found not to answer, until
+    it is found to answer again: neither a correction nor a secret that is gone makes it so.
     """
 
     split: Split | None = None
@@ -64,6 +65,7 @@ class Memory(ForeignValue):
     held: Split | None = None
     local_lost_at: datetime | None = None
     local_back_at: datetime | None = None
+    remote_lost_at: datetime | None = None
 
     def observing(self, ready: int, now: datetime) -> Memory:
         """Return the memory that has seen `ready` replicas at `now`."""
@@ -72,6 +74,11 @@ class Memory(ForeignValue):
         if self.local_lost_at is not None and self.local_back_at is None:
             return self.model_copy(update={"local_back_at": now})
         return self
+
+    def hearing(self, healthy: bool | None, now: datetime) -> Memory:
+        """Return the memory that knows at `now` whether the remote backend answers; None: nobody knows."""
+        lost = self.remote_lost_at if healthy is None else None if healthy else self.remote_lost_at or now
+        return self if lost == self.remote_lost_at else self.model_copy(update={"remote_lost_at": lost})
 
     def pausing(self, paused: bool) -> Memory:
         """Return the memory that holds the last split from when a pause began until it ends."""

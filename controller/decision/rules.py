@@ -205,7 +205,8 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
 
     Every rule is asked, so that the record explains also why the others did not apply; the first match wins.
     """
-    memory = memory.observing(facts.local.ready, now).pausing(terms.paused)
+    healthy = facts.remotes[0].health.healthy if facts.remotes else None
+    memory = memory.observing(facts.local.ready, now).hearing(healthy, now).pausing(terms.paused)
     if memory.local_back_at is not None and now - memory.local_back_at >= terms.recover_after:
         memory = memory.recovered()
     situation = Situation(terms, facts, memory, now)

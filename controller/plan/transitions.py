@@ -104,7 +104,10 @@ def _resolved(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> It
 
 
 def _health(before: ModelDeploymentStatus, after: ModelDeploymentStatus, told: Collection[_News]) -> Iterator[_News]:
-    """Tell of a side that is healthy or no longer. Which health a new object has is no change of it."""
+    """Tell of a side that is healthy or no longer. Which health a new object has is no change of it.
+
+    A remote backend that was told not to answer is told when it does, also if nobody knew anything in between.
+    """
     was, local = before.condition("LocalHealthy"), after.condition("LocalHealthy")
     of_replicas = (*Reason, "Ready", "NotReady")
     if was and local and was.status != local.status and not any(reason in of_replicas for _, reason, _ in told):
@@ -116,7 +119,7 @@ def _health(before: ModelDeploymentStatus, after: ModelDeploymentStatus, told: C
     warned = [message for type_, _, message in told if type_ == "Warning"]
     if remote.status == "False" and not any(remote.message in message for message in warned):
         yield "Warning", "RemoteNotHealthy", f"{remote.reason}: {remote.message}"
-    elif remote.status == "True" and was.status == "False":
+    elif remote.status == "True" and (was.status == "False" or "remoteLostAt" in (before.memory or {})):
         yield "Normal", "RemoteHealthy", f"{remote.reason}: {remote.message}"
 
 

@@ -13,6 +13,7 @@ from controller.frontend.claims import Refusal
 from controller.observe.index import previous_status
 from controller.observe.proxies import Programmed
 from controller.plan.conditions import refused_conditions
+from controller.plan.transitions import transitions
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.observations import planned
 from tests.support.proxies import AllProgrammed
@@ -260,6 +261,17 @@ def test_of_another_backend_nothing_is_known():
     first = found(BROKEN, READY)
     another = a_model().with_remote("another")
     assert remote_healthy(found(None, READY, before=first, model=another))[0] == "Unknown"
+
+
+@pytest.mark.parametrize("meanwhile", [unknown("not yet"), RemoteHealth(reason="SecretNotFound")])
+def test_that_a_remote_answers_again_is_told_though_nothing_was_known_in_between(meanwhile):
+    stored, told = a_model().with_remote("r").stored(), []
+    healthy = RemoteHealth(healthy=True)
+    status = found(healthy, READY)
+    for facts in (BROKEN, meanwhile, healthy, meanwhile, healthy):
+        before, status = status, found(facts, READY, before=status, at=NOW)
+        told += [event.reason for event in transitions(stored, before, status, NOW)]
+    assert [reason for reason in told if reason.startswith("Remote")] == ["RemoteNotHealthy", "RemoteHealthy"]
 
 
 def test_of_what_may_not_leave_nothing_is_asked():

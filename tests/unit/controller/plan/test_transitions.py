@@ -23,7 +23,7 @@ GOOD = {
 }
 
 
-def status(split: str = "100/0 Steady", **conditions: str):
+def status(split: str = "100/0 Steady", *, memory: dict[str, str] | None = None, **conditions: str):
     """Give a status in which all is well but for these conditions, each as its status and its reason."""
     shares, reason = split.split()
     local, remote = map(int, shares.split("/"))
@@ -35,12 +35,14 @@ def status(split: str = "100/0 Steady", **conditions: str):
             for type_, (word, why) in said.items()
         ),
         split=SplitStatus(local=local, remote=remote, reason=reason, message=words, since=NOW),
+        memory=memory or {},
     )
 
 
 STARTS = status(Ready="False NotProgrammed")
 UPDATING = status(Ready="False Updating")
 REMOTE_GONE = "False NotConnected"
+LOST = {"remoteLostAt": "2026-01-01T00:00:00Z"}
 LOCAL_GONE = "False NoReadyReplica"
 
 
@@ -115,6 +117,13 @@ LOCAL_GONE = "False NoReadyReplica"
         # What health a new model has is no change of it; nor is what is found out first.
         (NOTHING, status("0/100 LocalDown", LocalHealthy=LOCAL_GONE, Ready="False NotProgrammed"), []),
         (status(RemoteHealthy="Unknown NotMeasured"), status(), []),
+        # That a remote backend answers again is the last word on it, whatever was not known in between.
+        (status(RemoteHealthy=REMOTE_GONE), status(RemoteHealthy="Unknown NotMeasured", memory=LOST), []),
+        (
+            status(RemoteHealthy="Unknown NotMeasured", memory=LOST),
+            status(),
+            [("Normal", "RemoteHealthy", "Answering: Answering it is")],
+        ),
         (
             status(RemoteHealthy="Unknown NotMeasured"),
             status(RemoteHealthy=REMOTE_GONE),
