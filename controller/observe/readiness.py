@@ -9,10 +9,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.api.contract.route import Header, ReplicaCheck
 from controller.api.kubernetes.objects import Container, HttpGetAction, ReadinessProbe, Workload
-from controller.api.schema.http import HeaderName, HeaderValue
+from controller.api.schema.http import HeaderName, HeaderValue, is_credential_header
 
-# What a request line can carry; a probe with anything else is the kubelet's alone.
-_PATH = re.compile(r"[!-~]*")
+# A path with an optional query and fragment in the characters of RFC 3986. The kubelet parses what it is given and
+# writes it anew (`net/url`), and Envoy sends it as it is: of these characters both make the same. What begins with "//"
+# is a host to the kubelet, and so is a scheme what a path without "/" has before its first colon.
+_PLAIN = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
+_PATH = re.compile(rf"(?:/(?!/)|(?!/|[^/?#]*:))(?P<asked>{_PLAIN}*(?:\?(?:{_PLAIN}|\?)*)?)(?:#(?:{_PLAIN}|\?)*)?")
+_LONGEST_PATH = 1024
+
+# As many headers as `headersToAdd` may have, and as many characters as a header: they stand in the status of the model.
+_MOST_HEADERS = 32
+_LONGEST_HEADERS = 8000
 
 # What takes longer than that is work, such as a generation, and no question. A cluster is used when each of its
 # replicas was asked once: one that hangs would keep a model from being served for as long.
@@ -33,7 +41,8 @@ def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaChe
     """Let Envoy ask what the kubelet asks of the container that serves at this port; None lets it connect, no more.
 
     So it is for what Envoy cannot ask (`exec`, a `host` of its own, a header that nobody can send), for what need not
-    be asked (`tcpSocket`), and for what may take long. It is never stricter than the kubelet (docs/adr/0022).
+    be asked (`tcpSocket`), for what may take long, for a port that requests do not use, which may be open to the
+    kubelet alone, and for a header that holds a credential. It is never stricter than the kubelet (docs/adr/0022).
 
     It must not depend on the replicas there are: a change of a cluster costs a warming, one of endpoints does not.
     """
@@ -45,15 +54,13 @@ def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaChe
         return None
     check = _http(probe.http_get) if probe.http_get else _grpc(probe)
     asked = probe.http_get.port if probe.http_get else probe.grpc.port if probe.grpc else serving
-    port, usual = _number(found, asked), _number(found, serving)
-    if check is None or port is None:
+    if check is None or (_number(found, asked) or asked) != (_number(found, serving) or serving):
         return None
     return check.model_copy(
         update={
             "interval": min(timedelta(seconds=probe.period_seconds), _LONGEST_PERIOD),
             "timeout": timedelta(seconds=probe.timeout_seconds),
             "failures": probe.failure_threshold,
-            "port": port if port != usual else None,
         }
     )
 
@@ -81,16 +88,23 @@ def _number(container: Container, port: int | str) -> int | None:
 
 
 def _http(action: HttpGetAction) -> ReplicaCheck | None:
-    path = f"/{action.path.partition('#')[0].removeprefix('/')}"
-    if action.host or not _PATH.fullmatch(path):
-        return None
+    path = _PATH.fullmatch(action.path) if len(action.path) <= _LONGEST_PATH else None
     given = [(one.name.lower(), one.value) for one in action.http_headers]
-    if not all(map(_can_be_sent, given)):
+    size = sum(len(name) + len(value) for name, value in given)
+    if action.host or path is None or len(given) > _MOST_HEADERS or size > _LONGEST_HEADERS:
+        return None
+    if any(is_credential_header(name) for name, _ in given) or not all(map(_can_be_sent, given)):
         return None
     names = {name for name, _ in given}
-    sent = [Header(name=name, value=value) for name, value in given if name not in ("host", *_NOT_SENT)]
+    # The kubelet leaves out its own two where the probe has them empty.
+    left_out = {name for name, value in given if not value and name in ("user-agent", "accept")}
+    sent = [
+        Header(name=name, value=value)
+        for name, value in given
+        if name not in ("host", *_NOT_SENT) and name not in left_out
+    ]
     return ReplicaCheck(
-        path=path,
+        path=f"/{path['asked']}",
         host=next((value for name, value in given if name == "host"), ""),
         headers=(*(one for one in _OF_THE_KUBELET if one.name not in names), *sent),
         tls=True if action.scheme == "HTTPS" else None,

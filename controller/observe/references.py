@@ -176,10 +176,27 @@ def missing_workload(intent: Intent, lookups: Lookups) -> str:
         written = f"is {ref.kind!r}" if ref.kind else "is not set"
         return f"spec.modelSourceRef.kind: must be {' or '.join(_WORKLOADS)}, {written}: {words}"
     service = lookups.service(target.service.namespace, target.service.name) if target else None
-    if service is None or not service.spec.selector or lookups.workload(ref):
+    if service is None or not service.spec.selector:
         return ""
+    if lookups.workload(ref):
+        elsewhere = f"spec.modelSourceRef: {ref}, its Service and the object are not in one namespace"
+        return "" if _is_in_one_namespace(intent) else f"{elsewhere}: its readiness probe is not asked"
     unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
     return f"spec.modelSourceRef: {ref} does not exist{unwatched}: {words}"
+
+
+def _believed_workload(intent: Intent, lookups: Lookups) -> Workload | None:
+    """Find the workload whose probe is asked: only if object, Service and workload are in one namespace.
+
+    Otherwise who writes an object could have what another namespace wrote into a probe sent to servers of its own, or
+    have Envoy ask servers of another namespace for a path of its own.
+    """
+    return lookups.workload(intent.workload) if _is_in_one_namespace(intent) else None
+
+
+def _is_in_one_namespace(intent: Intent) -> bool:
+    target = intent.target
+    return target is not None and target.service.namespace == intent.workload.namespace == intent.ref.namespace
 
 
 def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fault:
@@ -201,7 +218,7 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
         namespace=ref.namespace,
         service=ref.name,
         port_name=port.name,
-        health_check=readiness_check(lookups.workload(intent.workload), port.target_port or port.port),
+        health_check=readiness_check(_believed_workload(intent, lookups), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
         first_byte_timeout=intent.first_byte_timeout,
         max_requests_per_replica=intent.terms.max_requests_per_replica,

@@ -52,6 +52,7 @@ class Probed:
     host: str
     asked: list[web.Request] = field(default_factory=list)
     peers: list[object] = field(default_factory=list)
+    protocols: list[str | None] = field(default_factory=list)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -68,6 +69,8 @@ async def probed(
     async def up(request: web.Request) -> web.StreamResponse:
         replica.asked.append(request)
         replica.peers.append(request.transport and request.transport.get_extra_info("peername"))
+        tls_of = request.transport and request.transport.get_extra_info("ssl_object")
+        replica.protocols.append(tls_of and tls_of.selected_alpn_protocol())
         return await health(request)
 
     async def serve(*routes: web.RouteDef, port: int, tls: ssl.SSLContext | None = None) -> web.AppRunner:
@@ -236,8 +239,13 @@ async def test_the_threshold_takes_as_long_as_the_kubelet_does(plane: Plane, hos
         await models.at_once(plane.withdraw)
 
 
-async def test_a_probe_over_tls_asks_at_its_port_and_verifies_nobody(plane: Plane, host: str) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_probe_over_tls_asks_at_its_port_and_verifies_nobody(
+    plane: Plane, host: str, version: ssl.TLSVersion
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["http/1.1"])
     trustme.CA().issue_cert("somebody.else.test").configure_cert(context)
     check = CHECK.model_copy(update={"tls": True, "port": PROBE_PORT})
     async with probed(host, saying(200), PROBE_PORT, context) as replica:
@@ -245,6 +253,7 @@ async def test_a_probe_over_tls_asks_at_its_port_and_verifies_nobody(plane: Plan
         await plane.healthy(model, 1)
         assert (await plane.ask(model)).body == b"local"
         assert replica.asked[0].scheme == "https"
+        assert replica.protocols[0] == "http/1.1"
         assert replica.asked[0].host == f"{replica.host}:{PROBE_PORT}"
         await plane.withdraw(model)
 

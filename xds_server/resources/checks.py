@@ -17,13 +17,24 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RequestMethod,
     TransportSocket,
 )
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import UpstreamTlsContext
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CommonTlsContext,
+    TlsParameters,
+    TlsParametersTlsProtocol,
+    UpstreamTlsContext,
+)
 from envoy_data_plane.envoy.type.v3 import CodecClientType, Int64Range
 from envoy_data_plane.google.protobuf import Struct, Value
 
 from controller.api.contract.route import Header, HttpCheck, ReplicaCheck
 from controller.api.timing import GatewayTiming
 from xds_server.resources.encoding import packed
+
+# A client of Envoy's has 1.2 at most unless it is told.
+TLS_VERSIONS = TlsParameters(
+    tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
+    tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
+)
 
 # The kubelet has it for itself: it asks from the same host, with no other program in between.
 _WAY_TO_REPLICA = timedelta(seconds=1)
@@ -92,7 +103,11 @@ def sockets_of_check(check: ReplicaCheck | None) -> list[ClusterTransportSocketM
     """List the transport sockets that a cluster has for its check alone: TLS that verifies nobody, as the kubelet's."""
     if check is None or not check.tls:
         return []
-    tls = TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(UpstreamTlsContext()))
+    # The kubelet offers HTTP/2 as well; what is checked here is spoken to by HTTP/1.1.
+    context = UpstreamTlsContext(
+        common_tls_context=CommonTlsContext(tls_params=TLS_VERSIONS, alpn_protocols=["http/1.1"])
+    )
+    tls = TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
     return [ClusterTransportSocketMatch(name="check", match=_OVER_TLS, transport_socket=tls)]
 
 

@@ -209,8 +209,8 @@ def load_assignment(cluster: str, replicas: tuple[Replica, ...], check: ReplicaC
             continue
         if check.port:
             endpoint.endpoint.health_check_config.port_value = check.port
-        if check.path and not check.host:
-            # As the kubelet: the Host of its request is the address that it asks.
+        if (check.path or check.grpc_service is not None) and not check.host:
+            # As the kubelet: the Host of its request, of a gRPC call the :authority, is the address that it asks.
             host = f"[{replica.address}]" if ":" in replica.address else replica.address
             endpoint.endpoint.health_check_config.hostname = f"{host}:{check.port or replica.port}"
     return bytes(assignment.SerializeToString(deterministic=True))

@@ -41,8 +41,6 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     SdsSecretConfig,
     SubjectAltNameMatcher,
     SubjectAltNameMatcherSanType,
-    TlsParameters,
-    TlsParametersTlsProtocol,
     UpstreamTlsContext,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
@@ -52,7 +50,7 @@ from controller.api.contract.route import HttpCheck, Remote, RouteKey
 from controller.api.schema.hosts import DEFAULT_PORT, address_of, authority_of, name_of
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
-from xds_server.resources.checks import health_check
+from xds_server.resources.checks import TLS_VERSIONS, health_check
 from xds_server.resources.clusters import (
     CLUSTER_DEFAULTS,
     OVERPROVISIONING_FACTOR,
@@ -78,11 +76,6 @@ _ALL = HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMat
 _NO_TRAILERS = Mutations(request_trailers_mutations=[HeaderMutation(remove_on_match=_ALL)])
 _TRAILER_FILTER = HttpFilter(
     name="envoy.filters.http.header_mutation", typed_config=packed(HeaderMutationFilter(mutations=_NO_TRAILERS))
-)
-
-_TLS_VERSIONS = TlsParameters(
-    tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2,
-    tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
 )
 
 
@@ -235,7 +228,7 @@ def _tls(
         # RFC 6066, section 3: an address is not sent.
         sni="" if address_of(server_name) else server_name,
         common_tls_context=CommonTlsContext(
-            tls_params=_TLS_VERSIONS,
+            tls_params=TLS_VERSIONS,
             combined_validation_context=own_authorities or None,
             validation_context=None if own_authorities else of_the_system,
             tls_certificate_sds_secret_configs=[_over_sds(certificate)] if certificate else [],

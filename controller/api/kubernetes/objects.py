@@ -231,9 +231,9 @@ class ReadinessProbe(KubernetesValue):
 
     http_get: HttpGetAction | None = None
     grpc: GrpcAction | None = None
-    period_seconds: WholeNumber = 10
-    timeout_seconds: WholeNumber = 1
-    failure_threshold: WholeNumber = 3
+    period_seconds: Annotated[WholeNumber, Field(ge=0)] = 10
+    timeout_seconds: Annotated[WholeNumber, Field(ge=0)] = 1
+    failure_threshold: Annotated[WholeNumber, Field(ge=0)] = 3
 
 
 class ContainerPort(KubernetesValue):

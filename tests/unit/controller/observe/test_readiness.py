@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from controller.api.contract.route import Header
+from controller.api.schema.errors import InvalidObjectError
 from controller.observe.readiness import readiness_check
 from tests.support.objects import a_deployment
 
@@ -22,24 +23,65 @@ def get(port=8080, path="/up", **more):
 
 
 @pytest.mark.parametrize(
-    ("serving", "deployment", "port"),
+    ("serving", "deployment"),
     [
-        (8080, a_deployment().probed("/up", 8080), None),
-        (8080, a_deployment().probed("up", 8080), None),
-        (8080, a_deployment().probed("/up#part", "8080"), None),
-        ("web", a_deployment().probed("/up", "web", ("web", 8080)), None),
-        ("web", a_deployment().probed("/up", 8080, ("web", 8080)), None),
-        (8080, a_deployment().probed("/up", "web", ("web", 8080)), None),
-        (8080, a_deployment().container().probed("/up", 8080), None),
-        (8080, a_deployment().probed("/other", 9090).probed("/up", 8080), None),
-        (8080, a_deployment().probed("/up", 9090), 9090),
-        ("web", a_deployment().probed("/up", "admin", ("web", 8080), ("admin", 9090)), 9090),
-        (8080, a_deployment().container().probed("/up", 9090, ("web", 8080)), 9090),
+        (8080, a_deployment().probed("/up", 8080)),
+        (8080, a_deployment().probed("up", 8080)),
+        (8080, a_deployment().probed("/up#part", "8080")),
+        ("web", a_deployment().probed("/up", "web", ("web", 8080))),
+        ("web", a_deployment().probed("/up", 8080, ("web", 8080))),
+        (8080, a_deployment().probed("/up", "web", ("web", 8080))),
+        (8080, a_deployment().container().probed("/up", 8080)),
+        (8080, a_deployment().probed("/other", 9090).probed("/up", 8080)),
     ],
 )
-def test_envoy_asks_what_the_kubelet_asks_where_it_asks(serving, deployment, port):
+def test_envoy_asks_what_the_kubelet_asks_where_it_asks(serving, deployment):
     check = check_of(deployment, serving)
-    assert (check.path, check.port, check.tls) == ("/up", port, None)
+    assert (check.path, check.port, check.tls) == ("/up", None, None)
+
+
+@pytest.mark.parametrize("path", ["/", "/a//b", "/a%7Cb", "/up?full=1&x=%20", "/a:b/@c"])
+def test_a_plain_path_is_asked_as_it_is(path):
+    assert check_of(probing(get(path=path))).path == path
+
+
+@pytest.mark.parametrize(
+    "path", ["//127.0.0.1/health", "/a|b", "/a%7", "http:up", "/\u00e4", f"/{'a' * 1024}", "/up#%"]
+)
+def test_a_path_that_the_kubelet_would_write_anew_is_the_kubelets_alone(path):
+    """It sends `/health` for the first and `/a%7Cb` for the second, and Envoy would send them as they are."""
+    assert check_of(probing(get(path=path))) is None
+
+
+@pytest.mark.parametrize("name", ["Authorization", "cookie", "X-Api-Key"])
+def test_a_credential_never_gets_into_a_route(name):
+    assert check_of(probing(get(httpHeaders=[{"name": name, "value": "Bearer s"}]))) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ([("x", "")] * 32, True),
+        ([("x", "")] * 33, False),
+        ([("x", "a" * 7999)], True),
+        ([("x", "a" * 4000)] * 2, False),
+    ],
+)
+def test_the_headers_of_a_check_are_bounded(headers, asked):
+    given = [{"name": name, "value": value} for name, value in headers]
+    assert (check_of(probing(get(httpHeaders=given))) is not None) == asked
+
+
+@pytest.mark.parametrize("name", ["Accept", "User-Agent"])
+def test_a_header_of_the_kubelet_that_is_empty_is_not_sent(name):
+    check = check_of(probing(get(httpHeaders=[{"name": name, "value": ""}])))
+    assert name.lower() not in {one.name for one in check.headers}
+
+
+@pytest.mark.parametrize("field", ["periodSeconds", "timeoutSeconds", "failureThreshold"])
+def test_a_negative_number_is_a_mistake_that_is_told_with_its_field(field):
+    with pytest.raises(InvalidObjectError, match=rf"readinessProbe\.{field}"):
+        check_of(probing({**get(), field: -1}))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +90,11 @@ def test_envoy_asks_what_the_kubelet_asks_where_it_asks(serving, deployment, por
         a_deployment(),
         a_deployment().container(),
         a_deployment().container().probed("/up", 9090),
+        # Another port may be open to the kubelet alone.
+        a_deployment().probed("/up", 9090),
+        a_deployment().probed("/up", "admin", ("web", 8080), ("admin", 9090)),
+        a_deployment().container().probed("/up", 9090, ("web", 8080)),
+        probing({"grpc": {"port": 9000}}),
         a_deployment().probed("/up", "nobody"),
         probing({"tcpSocket": {"port": 8080}}),
         probing({"exec": {"command": ["true"]}}),
@@ -105,11 +152,11 @@ def test_the_headers_are_those_of_the_probe_and_else_of_the_kubelet():
 
 
 def test_a_probe_over_tls_is_asked_over_tls():
-    check = check_of(a_deployment().probed("/up", 8443, scheme="HTTPS"))
-    assert (check.tls, check.port) == (True, 8443)
+    check = check_of(a_deployment().probed("/up", 8443, scheme="HTTPS"), 8443)
+    assert check.tls is True
 
 
-@pytest.mark.parametrize(("action", "service"), [({"port": 9000}, ""), ({"port": 9000, "service": "llm"}, "llm")])
+@pytest.mark.parametrize(("action", "service"), [({"port": 8080}, ""), ({"port": 8080, "service": "llm"}, "llm")])
 def test_a_grpc_probe_is_a_call(action, service):
     check = check_of(probing({"grpc": action}))
-    assert (check.grpc_service, check.port, check.path) == (service, 9000, "")
+    assert (check.grpc_service, check.path) == (service, "")

@@ -61,6 +61,24 @@ def test_a_workload_in_another_namespace_may_be_there_and_not_be_watched():
     assert words.startswith("spec.modelSourceRef: Deployment ml/a does not exist, or its namespace is not watched: ")
 
 
+@pytest.mark.parametrize(
+    ("service_in", "workload_in", "asked"),
+    [("default", "default", True), ("default", "b", False), ("b", "default", False), ("b", "b", False)],
+)
+def test_a_probe_is_asked_only_inside_one_namespace(service_in, workload_in, asked):
+    """Or its headers would get to somebody else's servers, and its path to somebody else's ports."""
+    model = a_model()
+    model.raw["spec"]["modelSourceRef"]["namespace"] = workload_in
+    model.raw["spec"]["serviceRef"]["namespace"] = service_in
+    service, deployment = a_service().port(80, target=8080).selecting(app="a"), a_deployment().probed("/up", 8080)
+    world = index_of(service.in_namespace(service_in), deployment.in_namespace(workload_in))
+    check = resolve(model.intent(), world, None).front.local.health_check
+    assert (check is not None) == asked
+    told = "" if asked else "are not in one namespace: its readiness probe is not asked"
+    assert missing_workload(model.intent(), world).endswith(told)
+    assert bool(missing_workload(model.intent(), world)) != asked
+
+
 def test_a_node_port_is_where_envoy_listens():
     world = index_of(a_service().port(80, nodePort=30080))
     assert resolve(a_model().intent(), world, None).front.port == 30080

@@ -74,6 +74,14 @@ def test_each_endpoint_is_asked_for_itself():
     assert not any(one.HasField("health_check_config") for one in [*named, *endpoints_of(None, *addresses)])
 
 
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_grpc_call_names_the_address_that_it_asks(failures):
+    """By default Envoy says the name of the cluster, whose "/" strict servers refuse."""
+    call = ReplicaCheck(grpc_service="", failures=failures)
+    (endpoint,) = endpoints_of(call, Replica("10.0.0.1", 8000, True))
+    assert endpoint.health_check_config.hostname == "10.0.0.1:8000"
+
+
 def test_tls_is_for_the_check_alone():
     cluster = message_of(resources(PROBE.model_copy(update={"tls": True}))[ResourceKey(CLUSTER, LOCAL)])
     assert not cluster.HasField("transport_socket")
