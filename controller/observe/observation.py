@@ -21,6 +21,7 @@ from controller.intent.intent import Intent
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
+from controller.observe.readiness import check_of_all
 from controller.observe.references import (
     Fault,
     Front,
@@ -143,6 +144,10 @@ class Observer:
         front = resolved.front
         if allocation.keeps_route and route:
             front = front_of_route(route, self._index, self._defaults.guard)
+        elif front:
+            before, workload = route.local.health_check if route else None, self._index.workload(intent.workload)
+            check = check_of_all(front.local.health_check, workload, before)
+            front = replace(front, local=front.local.model_copy(update={"health_check": check}))
         served = front and allocation.port is not None
         absent = missing_workload(intent, self._index) if self._defaults.expects_workloads else ""
         observation = Observation(

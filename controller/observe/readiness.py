@@ -65,6 +65,17 @@ def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaChe
     )
 
 
+def check_of_all(
+    check: ReplicaCheck | None, workload: Workload | None, before: ReplicaCheck | None
+) -> ReplicaCheck | None:
+    """Return the check that fits all pods there are; None lets Envoy connect, no more.
+
+    While a rollout is under way, older pods have the probe of an older template: they may not know the path of the new
+    one. So then only what was asked `before` as well is asked: a rollout that changes no probe changes no cluster.
+    """
+    return check if check == before or workload is None or not workload.is_rolling_out else None
+
+
 def _serving(containers: tuple[Container, ...], serving: int | str) -> Container | None:
     """Find the container that serves at a port: whose probe asks there, which names it, or which is the only one."""
     asked = (one for one in containers if _asks_at(one, serving))

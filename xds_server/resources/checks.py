@@ -39,6 +39,11 @@ TLS_VERSIONS = TlsParameters(
 # The kubelet has it for itself: it asks from the same host, with no other program in between.
 _WAY_TO_REPLICA = timedelta(seconds=1)
 
+# A replica that is not believed is asked again by then, also if it is probed once a day.
+_LONGEST_WITHOUT_TRAFFIC = timedelta(minutes=1)
+
+_JITTER_PERCENT = 20
+
 # `Probe v1`: what the kubelet takes for success. All else is counted; by default one such answer would be enough.
 _SUCCESS = [Int64Range(start=200, end=400)]
 _COUNTED = [Int64Range(start=100, end=600)]
@@ -85,9 +90,11 @@ def replica_check(check: ReplicaCheck | None, timing: GatewayTiming, shared_by: 
         unhealthy_interval=soon,
         # Between the first failure and the one that decides.
         unhealthy_edge_interval=interval,
-        # Trap 5: a replica that gets no traffic, also since it is not believed, is otherwise checked once a minute.
-        no_traffic_interval=soon,
+        # While the cluster never had a request, Envoy has this one in place of both above. Trap 5: a minute else.
+        no_traffic_interval=max(soon, min(asked.interval, _LONGEST_WITHOUT_TRAFFIC)),
         no_traffic_healthy_interval=interval,
+        # Or those that began at once go on asking at once. It is added: nobody is in more of a hurry for it.
+        interval_jitter_percent=_JITTER_PERCENT,
         unhealthy_threshold=max(asked.failures, 1),
         healthy_threshold=1,
         # As the kubelet does: a server that closes a connection which rests is not one that fails.

@@ -38,6 +38,7 @@ class ObjectMeta(KubernetesValue):
 
     name: Annotated[str, Field(min_length=1)]
     namespace: str = "default"
+    generation: int = 0
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 
@@ -125,11 +126,10 @@ class Endpoint(KubernetesValue):
         """Whether new requests may go to it.
 
         That is what `ready` says, beside `terminating: true` as well: it is never so for a terminating endpoint, unless
-        somebody asked for it (`publishNotReadyAddresses`; API reference, EndpointConditions). Where it says nothing,
-        whoever does not terminate is ready.
+        somebody asked for it (`publishNotReadyAddresses`; API reference, EndpointConditions). Where it says nothing, it
+        is true, to kube-proxy as well.
         """
-        ready = self.conditions.ready
-        return not self.conditions.terminating if ready is None else ready
+        return self.conditions.ready is not False
 
     @property
     def is_replica(self) -> bool:
@@ -138,11 +138,10 @@ class Endpoint(KubernetesValue):
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it still answers while it terminates: the last choice (KEP-1669). Without `serving`, as `ready`."""
+        """Whether it still answers while it terminates: the last choice (KEP-1669)."""
         if self.is_replica:
             return False
-        serving = self.conditions.ready if self.conditions.serving is None else self.conditions.serving
-        return serving is not False
+        return bool(self.conditions.serving)
 
 
 class EndpointPort(KubernetesValue):
@@ -269,8 +268,25 @@ class WorkloadSpec(KubernetesValue):
     template: PodTemplate
 
 
+class WorkloadStatus(KubernetesValue):
+    """How far a workload is: of its pods, so many are `updated_replicas`, made from the template that it has now."""
+
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+
+
 class Workload(KubernetesValue):
-    """A Deployment or StatefulSet: what `modelSourceRef` names."""
+    """A Deployment or StatefulSet: what `modelSourceRef` names. Written in a file, it usually has no status."""
 
     metadata: ObjectMeta
     spec: WorkloadSpec
+    status: WorkloadStatus | None = None
+
+    @property
+    def is_rolling_out(self) -> bool:
+        """Whether pods of another template may be there, as `kubectl rollout status` has it."""
+        if self.status is None:
+            return False
+        seen = self.status.observed_generation >= self.metadata.generation
+        return not seen or self.status.updated_replicas < self.status.replicas

@@ -26,8 +26,8 @@ def test_ready_not_ready_and_on_their_way_out():
         ({"ready": True, "serving": True, "terminating": True}, True, False),  # publishNotReadyAddresses
         ({"ready": True, "terminating": True}, True, False),
         ({"ready": False, "serving": True, "terminating": True}, False, True),
-        ({"serving": True, "terminating": True}, False, True),
-        ({"terminating": True}, False, True),
+        ({"serving": True, "terminating": True}, True, False),
+        ({"terminating": True}, True, False),
         ({"ready": False, "serving": False}, False, False),
         ({"ready": False, "serving": True}, False, False),
     ],

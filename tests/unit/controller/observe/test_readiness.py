@@ -6,7 +6,7 @@ import pytest
 
 from controller.api.contract.route import Header
 from controller.api.schema.errors import InvalidObjectError
-from controller.observe.readiness import readiness_check
+from controller.observe.readiness import check_of_all, readiness_check
 from tests.support.objects import a_deployment
 
 
@@ -160,3 +160,29 @@ def test_a_probe_over_tls_is_asked_over_tls():
 def test_a_grpc_probe_is_a_call(action, service):
     check = check_of(probing({"grpc": action}))
     assert (check.grpc_service, check.path) == (service, "")
+
+
+def at_generation(number, **status):
+    deployment = a_deployment().probed("/ready", 8080)
+    deployment.raw["metadata"]["generation"] = number
+    deployment.raw["status"] = {"observedGeneration": 2, **status}
+    return deployment
+
+
+@pytest.mark.parametrize(
+    ("deployment", "rolls_out"),
+    [
+        (a_deployment().probed("/ready", 8080), False),
+        (at_generation(2, replicas=2, updatedReplicas=2), False),
+        (at_generation(2), False),
+        (at_generation(3, replicas=2, updatedReplicas=2), True),
+        (at_generation(2, replicas=2, updatedReplicas=1), True),
+        (at_generation(2, replicas=2), True),
+    ],
+)
+def test_while_older_pods_are_there_only_what_was_asked_before_is_asked(deployment, rolls_out):
+    new, old = check_of(deployment), check_of(a_deployment().probed("/health", 8080))
+    workload = deployment.parsed()
+    assert check_of_all(new, workload, old) == check_of_all(new, workload, None) == (None if rolls_out else new)
+    assert check_of_all(new, workload, new) == new
+    assert check_of_all(new, None, old) == new

@@ -48,10 +48,20 @@ def test_all_envoys_together_ask_as_often_as_the_kubelet(check, envoys):
 def test_a_check_is_never_in_more_of_a_hurry_than_the_probe(check):
     built = of(check)
     assert built.unhealthy_edge_interval == built.no_traffic_healthy_interval == built.interval
-    assert built.no_traffic_interval == built.unhealthy_interval <= built.interval
+    # Between two failures while there never was a request; with one Envoy, a period of the kubelet.
+    assert built.no_traffic_interval == built.interval >= built.unhealthy_interval
+    assert built.interval_jitter_percent == 20
     assert built.healthy_threshold == 1
     assert built.unhealthy_threshold == (check.failures if check else 3)
     assert built.timeout > (check.timeout if check else timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(("period", "envoys", "again"), [(10, 4, 10), (1, 4, 4), (86400, 4, 60)])
+def test_an_idle_model_is_not_disbelieved_sooner_than_by_the_kubelet(period, envoys, again):
+    """Nor is one that is probed once a day disbelieved for a day."""
+    assert of(
+        PROBE.model_copy(update={"interval": timedelta(seconds=period)}), envoys
+    ).no_traffic_interval == timedelta(seconds=again)
 
 
 def test_no_number_of_envoys_changes_the_check():
