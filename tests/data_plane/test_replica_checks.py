@@ -16,6 +16,9 @@ import trustme
 from aiohttp import web
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RequestReceived
 
 from controller.api.contract.route import Header, ReplicaCheck
 from controller.api.kubernetes.endpoints import Replica
@@ -239,6 +242,30 @@ async def test_the_threshold_takes_as_long_as_the_kubelet_does(plane: Plane, hos
         await models.at_once(plane.withdraw)
 
 
+async def test_an_idle_model_is_disbelieved_no_sooner(plane: Plane, host: str) -> None:
+    """By `no_traffic_interval`: it is the one that Envoy has after a failure while there never was a request."""
+
+    def in_a_hurry(cluster: Cluster) -> None:
+        for check in cluster.health_checks:
+            check.no_traffic_interval.FromMilliseconds(300)
+
+    failing = False
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=503 if failing else 200)
+
+    slow = ReplicaCheck(path="/up", interval=timedelta(seconds=4))
+    async with probed(host, answer) as replica:
+        models = await serve_both(
+            plane, Wanted(check=slow, replicas=replica.replicas), clusters(replicas_alone(in_a_hurry))
+        )
+        await models.at_once(lambda model: plane.healthy(model, 1))
+        failing = True
+        await checked(plane, models.removed, 24, "failure")
+        assert await checks(plane, models.held, "failure") < 5
+        await models.at_once(plane.withdraw)
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_probe_over_tls_asks_at_its_port_and_verifies_nobody(
     plane: Plane, host: str, version: ssl.TLSVersion
@@ -294,6 +321,30 @@ async def test_a_grpc_probe_asks_for_its_service(plane: Plane, host: str, servic
         await plane.healthy(model, 1)
         assert set(health.asked) == {service}
         await plane.withdraw(model)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+async def test_a_grpc_probe_says_the_address_that_it_asks(plane: Plane, host: str, failures: int) -> None:
+    """As the kubelet's does; by default Envoy says the name of the cluster, which a strict server refuses."""
+    said: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
+        connection.initiate_connection()
+        with contextlib.closing(writer):
+            while data := await reader.read(65536):
+                for event in connection.receive_data(data):
+                    if isinstance(event, RequestReceived):
+                        said.extend(value for name, value in event.headers if name == b":authority")
+                        connection.reset_stream(event.stream_id)
+                writer.write(connection.data_to_send())
+
+    check = ReplicaCheck(grpc_service="", interval=SOON, failures=failures)
+    async with await asyncio.start_server(serve, host, BACKEND_PORT):
+        model = await plane.serve(Wanted(check=check, replicas=(Replica(host, BACKEND_PORT, ready=True),)))
+        await checked(plane, model, 1, "failure")
+        await plane.withdraw(model)
+    assert set(said) == {f"{host}:{BACKEND_PORT}".encode()}
 
 
 async def test_one_word_of_a_grpc_service_is_enough_only_where_it_is_for_the_kubelet(plane: Plane, host: str) -> None:
