@@ -23,7 +23,7 @@ from tests.support.kube.program import Program
 from tests.support.kube.reading_xds import served_by_all
 from tests.support.kube.site import TOKEN, Site, endpoints, model, service
 from tests.support.objects import AModel
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 SECONDS = float(os.environ.get("BEAMLIT_TEST_KILLS", "15"))
 SEED = int(os.environ.get("BEAMLIT_TEST_SEED", "0")) or random.randrange(1, 2**31)
@@ -154,12 +154,17 @@ async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> N
     print(f"{weather.kills} kills, {weather.changes} changes, {decided} splits")
     assert decided >= len(STABLE)
     assert {name: await site.port(name) for name in STABLE} == ports
-    served = await served_by_all(site.replicas, TOKEN)
     # Nothing is left of models that are gone, nothing is missing of those that are there.
-    routes = {tuple(name.split("/")) for type_url, name in served if type_url.endswith("RouteConfiguration")}
-    assert {route[-1] for route in routes if route[0] == "model"} == {*STABLE, *weather.passing}
+    await eventually(lambda: served_models(site), lambda found: found == {*STABLE, *weather.passing})
     for one in models:
         await until(lambda one=one: _is_split(site, one, ports[one.name]), f"split as it should be: {one}")
+
+
+async def served_models(site: Site) -> set[str]:
+    """The models whose replicas are a cluster at each of the xDS servers."""
+    served = await served_by_all(site.replicas, TOKEN)
+    clusters = (name.split("/") for type_url, name in served if type_url.endswith(".Cluster"))
+    return {name for kind, _, name, *_ in clusters if kind == "model"}
 
 
 async def alive(program: Program) -> None:
