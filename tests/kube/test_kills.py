@@ -164,7 +164,7 @@ async def served_models(site: Site) -> set[str]:
     """The models whose replicas are a cluster at each of the xDS servers."""
     served = await served_by_all(site.replicas, TOKEN)
     clusters = (name.split("/") for type_url, name in served if type_url.endswith(".Cluster"))
-    return {name for kind, _, name, *_ in clusters if kind == "model"}
+    return {parts[2] for parts in clusters if parts[0] == "model"}
 
 
 async def alive(program: Program) -> None:
