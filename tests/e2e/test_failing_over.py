@@ -31,10 +31,9 @@ async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pro
 
 async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, backends: Backends) -> None:
     port, replica = unused_port(), backends.local[0]
-    probed = a_deployment("m").container(readinessProbe=PROBE)
-    product.save(
-        "m.yaml", text_of(model("m", backends.remote), service("m", port), endpoints("m", replica), probed.raw)
-    )
+    probed, front = a_deployment("m").container(readinessProbe=PROBE), service("m", port)
+    front["spec"]["ports"][0]["targetPort"] = replica.port
+    product.save("m.yaml", text_of(model("m", backends.remote), front, endpoints("m", replica), probed.raw))
     await product.programmed("m")
     await eventually(lambda: ask(port), lambda reply: reply.side == "local")
 

@@ -11,7 +11,7 @@ from controller.api.timing import ReportTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import reporting_unhealthy
 from tests.support.fork_server import Forked
-from tests.support.kube.site import Site
+from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.objects import ADeployment, a_deployment
 
 SHORT = Timing(reports=ReportTiming(window=3.0))
@@ -20,7 +20,12 @@ SHORT = Timing(reports=ReportTiming(window=3.0))
 async def test_replicas_that_envoy_does_not_believe_are_an_event(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     probe = {"httpGet": {"path": "/healthz", "port": replica.port}, "periodSeconds": 1, "failureThreshold": 1}
-    site.write(site.served("chat", [replica], remote), _runnable(probe))
+    front = service("chat")
+    front.raw["spec"]["ports"][0]["targetPort"] = replica.port
+    site.write(front, endpoints("chat", replica), model("chat", remote), _runnable(probe))
+    # No controller of Deployments runs here: without its word a rollout may be under way, and no probe is asked.
+    observed = json.dumps({"status": {"observedGeneration": 1}})
+    site.kubectl("patch", "deployment", "chat", "--subresource=status", "--type=merge", f"--patch={observed}")
     await site.start(xds_servers=2, start=partial(Forked, context=SHORT))
     port = await site.port("chat")
     await site.until_answered(port, "local-1")
