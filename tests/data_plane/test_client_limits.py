@@ -239,7 +239,8 @@ async def test_connections_are_bounded_and_those_that_are_there_are_served(bound
 async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Replica, ...]]:
     """Serve a replica that takes HTTP/2 requests, with all of their bodies or with nothing, and says nothing."""
 
-    stop = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
+    reading: list[asyncio.Task[None]] = []
 
     async def read_everything(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = H2Connection(H2Configuration(client_side=False))
@@ -251,17 +252,21 @@ async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Repl
             while await reader.read(MIB):
                 pass
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reading = asyncio.create_task(read_everything(reader, writer)) if reads else None
-        await stop.wait()
-        if reading:
-            reading.cancel()
-        writer.close()
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if reads:
+            reading.append(asyncio.create_task(read_everything(reader, writer)))
 
     async with await asyncio.start_server(serve, host, BACKEND_PORT):
-        yield (Replica(host, BACKEND_PORT, ready=True),)
-        stop.set()
-        await asyncio.sleep(0)
+        try:
+            yield (Replica(host, BACKEND_PORT, ready=True),)
+        finally:
+            for task in reading:
+                task.cancel()
+            for writer in writers:
+                writer.transport.abort()
+            closing = (writer.wait_closed() for writer in writers)
+            await asyncio.gather(*reading, *closing, return_exceptions=True)
 
 
 async def attacked(plane: Plane, model: Model) -> tuple[int, set[int], int]:
