@@ -65,13 +65,17 @@ _ROUTER = HttpFilter(name="envoy.filters.http.router", typed_config=packed(_ROUT
 _WEBSOCKET = HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")
 
 # Trap 10: `x-envoy-*` steers the router (retries, timeouts) and `x-beamlit-*` is ours; a client's go before anything
-# reads them.
+# reads them. `Proxy` is no header of HTTP: a server that runs programs by CGI takes it for `HTTP_PROXY`, through which
+# it then sends what it asks of others (https://httpoxy.org).
 _NO_SPOOFED_HEADERS = extension(
     "spoofed_headers",
     EarlyHeaderMutation(
         mutations=[
-            HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(prefix=prefix)))
-            for prefix in ("x-envoy-", "x-beamlit-")
+            HeaderMutation(remove="proxy"),
+            *(
+                HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(prefix=prefix)))
+                for prefix in ("x-envoy-", "x-beamlit-")
+            ),
         ]
     ),
 )

@@ -27,8 +27,13 @@ from controller.api.schema.http import CREDENTIAL_HEADERS
 # a client's credentials when a request goes on to another host (Go's `net/http`, "Clients": Authorization and Cookie).
 PRIVATE_HEADERS = (
     *CREDENTIAL_HEADERS,
-    # Who asked, by way of whom.
+    # Who asked, by way of whom; proxies and content networks in front of the gateway write some of them.
+    "cf-connecting-ip",
+    "fastly-client-ip",
     "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
     "x-envoy-external-address",
     "x-forwarded-for",
     "x-forwarded-host",
