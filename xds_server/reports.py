@@ -139,7 +139,7 @@ class Reports:
 
     def replica(self, now: float) -> ServerReport:
         """Report on this replica as a whole; `now` is of the steady clock of the loads."""
-        nodes = [one.node_id for one in self._clients.progress().of(_counts).clients]
+        nodes = [one.node_id for one in self._envoys().clients]
         return ServerReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
 
     def loads(self) -> LoadReader:

@@ -218,7 +218,7 @@ class FleetLoads:
             for one in node.increments
             if one.at > begun and one.at - timedelta(seconds=one.seconds) >= begun
         ]
-        local = _taken(f"{key}/local", increments)
+        local = _taken(f"{key}/{_LOCAL}", increments)
         remote = sum(_taken(name, increments) for name in names)
         seconds = max(((now - one.at).total_seconds() + one.seconds for one in increments), default=0.0)
         return SentRequests(local, remote, seconds)
@@ -247,7 +247,7 @@ def _sent_to(name: str) -> SentTo | None:
     if word not in _KINDS or len(rest) != 3:
         return None
     namespace, model, side = rest
-    return SentTo(ObjectRef(_KINDS[word], namespace, model), side == "local")
+    return SentTo(ObjectRef(_KINDS[word], namespace, model), side == _LOCAL)
 
 
 def _taken(name: str, increments: Iterable[_Increment]) -> int:

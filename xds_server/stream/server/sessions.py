@@ -180,7 +180,7 @@ class Sessions:
     def progress(self, scope: Scope = GATEWAY) -> Progress:
         """Return how far the clients of a scope are."""
         snapshot = self._snapshots.get(scope, EMPTY)
-        names = {type_url: frozenset(resources) for type_url, resources in snapshot.by_type.items()}
+        names = {type_url: resources.derived(frozenset) for type_url, resources in snapshot.by_type.items()}
         every, others = [], []
         for stream in self._streams.values():
             if stream.session is None or stream.node.scope != scope:
