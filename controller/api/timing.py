@@ -330,6 +330,40 @@ class EnvoyTiming:
 
 
 @dataclass(frozen=True, slots=True)
+class PollTiming:
+    """Asking for one kind of measurement: how often, how long, and for how many."""
+
+    every: float
+    """Between two questions for the same, while they are answered."""
+    answer: float = 5.0
+    """How long an answer may take, all of it."""
+    longest_pause: float = 30.0
+    """The longest pause after failures: at first as long as ever, then twice as long each time."""
+    old_after: float = 90.0
+    """Until an answer says nothing of now: several questions in a row may fail."""
+    forget_after: float = 120.0
+    """Until what nobody looks at is asked for no more: longer than any pause."""
+    least_pause: float = 0.05
+    """Two rounds are at least so far apart: who begins to ask for many things is answered in one."""
+    at_once: int = 10
+    """Questions under way."""
+    most_keys: int = 10_000
+    """Different questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalTiming:
+    """Measuring the metrics of `spec.offloadingConfig.metrics`."""
+
+    kubernetes: PollTiming = PollTiming(every=5.0)
+    """The metrics APIs of Kubernetes, which have a new number every ten to sixty seconds."""
+    prometheus: PollTiming = PollTiming(every=5.0)
+    """A Prometheus, which scrapes every five to sixty seconds."""
+    scrape: PollTiming = PollTiming(every=1.0, answer=2.0, old_after=10.0)
+    """The replicas themselves: what they say is of now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """All of them."""
 
@@ -344,6 +378,7 @@ class Timing:
     gateway: GatewayTiming = field(default_factory=GatewayTiming)
     checks: CheckTiming = field(default_factory=CheckTiming)
     envoy: EnvoyTiming = field(default_factory=EnvoyTiming)
+    signals: SignalTiming = field(default_factory=SignalTiming)
     shutdown: float = 1.0
     """How long connections have to end when a program ends: streams of Envoys, which join another replica at once, and
     requests at the admin address.

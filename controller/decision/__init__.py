@@ -5,8 +5,19 @@ events, metrics, logs and the command line render that record and nothing else.
 """
 
 from controller.decision.decision import Decision, Memory, Reason, Verdict
-from controller.decision.detours import Detour, SentRequests, detour
-from controller.decision.facts import Facts, Known, LocalFacts, RemoteFacts, Signal, Unknown
+from controller.decision.detours import Detour, detour
+from controller.decision.facts import (
+    Facts,
+    Known,
+    LocalFacts,
+    Measurement,
+    RemoteFacts,
+    Sample,
+    SentRequests,
+    Signal,
+    Uncounted,
+    Unknown,
+)
 from controller.decision.rules import decide
 
 __all__ = [
@@ -15,11 +26,14 @@ __all__ = [
     "Facts",
     "Known",
     "LocalFacts",
+    "Measurement",
     "Memory",
     "Reason",
     "RemoteFacts",
+    "Sample",
     "SentRequests",
     "Signal",
+    "Uncounted",
     "Unknown",
     "Verdict",
     "decide",

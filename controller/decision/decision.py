@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.api.contract.route import Shares, Split
+from controller.api.schema.scalars import Percent
 from controller.api.schema.values import ForeignValue
 
 
@@ -21,6 +22,9 @@ class Reason(StrEnum):
     LOCAL_DOWN = "LocalDown"
     REMOTE_DOWN = "RemoteDown"
     RECOVERING = "Recovering"
+    OVERLOADED = "Overloaded"
+    COOLING_DOWN = "CoolingDown"
+    SIGNALS_UNKNOWN = "SignalsUnknown"
     STEADY = "Steady"
 
 
@@ -50,6 +54,26 @@ class Decision:
     wake_at: datetime | None = None
 
 
+class Overload(ForeignValue):
+    """That requests leave for what was measured: since when, how many percent of them, and the measured cause in words.
+
+    `clearedSince` is since when the demand that would come back is below every target. `rate` is how many requests a
+    second there were when it began, `ratios` what the signals were then, in multiples of their targets. `probingSince`
+    is since when a few requests stay to find out what the demand is, `steppedAt` when the share was last changed.
+    `withdrawn` says that everything came back because no metric can be read.
+    """
+
+    since: datetime
+    share: Percent
+    cause: str
+    cleared_since: datetime | None = None
+    rate: float | None = None
+    ratios: dict[str, float] = {}
+    probing_since: datetime | None = None
+    stepped_at: datetime | None = None
+    withdrawn: bool = False
+
+
 class Memory(ForeignValue):
     """The state of one object's decision between two evaluations, which a restart must not lose: `status.memory`.
 
@@ -57,6 +81,7 @@ class Memory(ForeignValue):
     `localLostAt` is when the last ready replica went, until local serves in full again; `localBackAt` is when the first
     came back after that. `remoteLostAt` is when the remote backend that is tried first was found not to answer, until
     it is found to answer again: neither a correction nor a secret that is gone makes it so.
+    `breachedSince` is since when a metric is at or over its target while nothing leaves for it, `overload` what leaves.
     """
 
     split: Split | None = None
@@ -66,6 +91,8 @@ class Memory(ForeignValue):
     local_lost_at: datetime | None = None
     local_back_at: datetime | None = None
     remote_lost_at: datetime | None = None
+    breached_since: datetime | None = None
+    overload: Overload | None = None
 
     def observing(self, ready: int, now: datetime) -> Memory:
         """Return the memory that has seen `ready` replicas at `now`."""

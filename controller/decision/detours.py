@@ -10,29 +10,13 @@ import math
 from dataclasses import dataclass
 
 from controller.api.contract.route import Split
-from controller.decision.facts import LocalFacts
+from controller.decision.facts import LocalFacts, SentRequests
 
 # How far a share may be from the one that was decided: a tenth, or 4.5 standard deviations.
 _TOLERANCE, _DEVIATIONS = 0.10, 4.5
 
 # Fewer say nothing of a share.
 _ENOUGH = 20
-
-
-@dataclass(frozen=True, slots=True)
-class SentRequests:
-    """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
-    failed there.
-    """
-
-    local: int
-    remote: int
-    seconds: float
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.local + self.remote
 
 
 @dataclass(frozen=True, slots=True)

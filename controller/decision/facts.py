@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Generic, Literal, TypeVar
 
 from controller.api.contract.health import RemoteHealth, unknown
@@ -49,10 +50,41 @@ class RemoteFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncounted:
+    """Pods without a measurement that counts: how many, and what they request together of a resource."""
+
+    pods: int = 0
+    requests: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What was measured of one metric of one object.
+
+    `value` is the sum over so many `pods`, in the unit of the metric's quantity; without `pods` it is of the whole, and
+    an average is one over the replicas. `requests` is what these pods request together of a resource, for a target in
+    percent of that. The value is an average over `window`. Pods that are `missing` in it have no sample; those that are
+    `unready` have one that says nothing of their work yet.
+    """
+
+    value: Decimal
+    pods: int | None = None
+    requests: Decimal | None = None
+    window: timedelta = timedelta(0)
+    missing: Uncounted = Uncounted()
+    unready: Uncounted = Uncounted()
+
+
+Sample = Known[Measurement] | Unknown
+"""The newest measurement of a metric and when its window ended, or why there is none. What is missing is never zero."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """One metric compared with its target: both as text, the outcome, and why it is unknown if it is.
 
-    `at` is when it was measured.
+    `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
+    the target: if the pods without a measurement do nothing, and if they are at their target.
     """
 
     name: str
@@ -61,6 +93,30 @@ class Signal:
     current: str | None = None
     message: str | None = None
     at: datetime | None = None
+    window: timedelta = timedelta(0)
+    least: float = 0.0
+    most: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other metrics of its object, and from the same metric with another target."""
+        return f"{self.name} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequests:
+    """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
+    failed there.
+    """
+
+    local: int
+    remote: int
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.local + self.remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +124,11 @@ class Facts:
     """Everything a decision is made from, apart from what the object asks for and what is remembered.
 
     `remotes` are those that may be used, in the order in which they are tried: without any nothing may leave, and
-    `no_remote` says why there is none.
+    `no_remote` says why there is none. `traffic` is what was sent to each side since Envoys follow the present split.
     """
 
     local: LocalFacts
     remotes: tuple[RemoteFacts, ...] = ()
     no_remote: str = "there is no remote backend that may be used"
     signals: tuple[Signal, ...] = field(default=())
+    traffic: SentRequests | Unknown = Unknown("nothing reports load")

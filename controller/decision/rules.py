@@ -9,7 +9,9 @@ from datetime import datetime
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Reason, Verdict
+from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
+from controller.decision.laws import changes_at, follow, measure, words_of
 from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
@@ -150,13 +152,15 @@ def recovering(s: Situation) -> Match | Miss:
     back = s.memory.local_back_at
     if back is None:
         return Miss("local was not down")
-    whole, step = s.terms.recover_after, s.terms.step_interval
+    whole, step = s.terms.behavior.recover_after, s.terms.behavior.step_interval
     steps = -(-whole // step)
     # A clock that was set back has not undone the first step.
     done = max((s.now - back) // step, 0)
     if done >= steps or s.now - back >= whole:
         return Miss(f"local has been ready again for {format_duration(whole)}")
     share = round(100 * (done + 1) / (steps + 1))
+    if (away := leaving(s)) and 100 - share <= away:
+        return Miss(f"local has {share} % of its traffic back by now, and {away} % leave for what is measured")
     local = s.facts.local
     return Match(
         Split(local=share, remote=100 - share),
@@ -166,16 +170,102 @@ def recovering(s: Situation) -> Match | Miss:
     )
 
 
+def leaving(s: Situation) -> int:
+    """How many percent leave for what was measured."""
+    overload = s.memory.overload
+    if overload is None:
+        return 0
+    if not _all_unknown(s):
+        return overload.share
+    return {"Local": 0, "Remote": s.terms.behavior.percentage}.get(s.terms.behavior.on_unknown, overload.share)
+
+
+def _all_unknown(s: Situation) -> bool:
+    return all(one.state == "Unknown" for one in s.facts.signals)
+
+
+def overloaded(s: Situation) -> Match | Miss:
+    """A metric was at or over its target for `offloadAfter`, and the demand behind it is not clear yet."""
+    overload = s.memory.overload
+    if overload is None:
+        return Miss(_not_overloaded(s))
+    if _all_unknown(s):
+        return Miss("no metric can be read")
+    if overload.cleared_since is not None:
+        return Miss(f"the demand is below every target since {_clock(overload.cleared_since)}")
+    share = leaving(s)
+    words = f"{overload.cause} at {_clock(overload.since)}: {share} % of the requests go to the remote backend"
+    if overload.probing_since:
+        words = f"{words}; the others stay to find out what the demand is"
+    return Match(Split.away(share), words, _comes_back(s), changes_at(s.terms, s.memory, s.now))
+
+
+def _not_overloaded(s: Situation) -> str:
+    if not s.facts.signals:
+        return "no metric is measured"
+    words = ", ".join(words_of(one) for one in s.facts.signals)
+    if not s.terms.behavior.percentage:
+        return f"{words}; behavior.percentage is 0, so no request leaves for it"
+    if since := s.memory.breached_since:
+        return f"{words}; at or over its target since {_clock(since)}, requests leave after {_offload_after(s)} of it"
+    return words
+
+
+def _offload_after(s: Situation) -> str:
+    return format_duration(s.terms.behavior.offload_after)
+
+
+def _comes_back(s: Situation) -> str:
+    """Say what brings requests back, with the demand behind each metric."""
+    behavior = s.terms.behavior
+    demands = "; ".join(f"{one.signal.name}: {_demand(one.demand)}" for one in measure(s.facts, s.memory))
+    below = f"{1 - behavior.tolerance:.0%} of its target for {format_duration(behavior.restore_after)}"
+    return f"the demand behind every metric stays below {below} ({demands})"
+
+
+def _demand(found: Projection) -> str:
+    return f"now {found.most:.0%}" if isinstance(found, Demand) else found.why
+
+
+def cooling_down(s: Situation) -> Match | Miss:
+    """The demand that would come back is clear, but not for `restoreAfter` yet."""
+    overload = s.memory.overload
+    if overload is None or overload.cleared_since is None:
+        return Miss("nothing left for a metric" if overload is None else "the demand is not clear")
+    share = leaving(s)
+    after = format_duration(s.terms.behavior.restore_after)
+    words = f"the demand is below every target since {_clock(overload.cleared_since)}: {share} % still leave"
+    return Match(Split.away(share), words, f"it stays so for {after}", changes_at(s.terms, s.memory, s.now))
+
+
+def signals_unknown(s: Situation) -> Match | Miss:
+    """Requests left for a metric, and none can be read any more: `onUnknown` says what becomes of them."""
+    if s.memory.overload is None:
+        return Miss("nothing left for a metric")
+    if not _all_unknown(s):
+        return Miss("a metric can be read")
+    why = "; ".join(dict.fromkeys(words_of(one) for one in s.facts.signals))
+    does = {"Local": "every request is local", "Remote": f"{leaving(s)} % leave"}
+    then = does.get(s.terms.behavior.on_unknown, f"{leaving(s)} % leave as before")
+    return Match(Split.away(leaving(s)), f"no metric can be read ({why}): {then}", "a metric can be read again")
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def steady(s: Situation) -> Match | Miss:
     """Nothing asks for anything else."""
-    local, each = s.facts.local, s.terms.max_requests_per_replica
+    local, each = s.facts.local, s.terms.behavior.max_requests_per_replica
+    wake_at = changes_at(s.terms, s.memory, s.now)
     ready = f"{local.ready} of {local.total} local replicas are ready"
     if each is None:
-        return Match(ALL_LOCAL, f"{ready}; no request is sent away", "nothing has left")
+        return Match(ALL_LOCAL, f"{ready}; no request is sent away", "nothing has left", wake_at)
     return Match(
         ALL_LOCAL,
         f"{ready}; what is more than {each * local.ready} requests in flight ({each} for each) is sent away",
         "what leaves is found anew for each request",
+        wake_at,
     )
 
 
@@ -188,6 +278,9 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.LOCAL_DOWN, local_down),
     (Reason.REMOTE_DOWN, remote_down),
     (Reason.RECOVERING, recovering),
+    (Reason.OVERLOADED, overloaded),
+    (Reason.COOLING_DOWN, cooling_down),
+    (Reason.SIGNALS_UNKNOWN, signals_unknown),
     (Reason.STEADY, steady),
 )
 
@@ -207,8 +300,9 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
     """
     healthy = facts.remotes[0].health.healthy if facts.remotes else None
     memory = memory.observing(facts.local.ready, now).hearing(healthy, now).pausing(terms.paused)
-    if memory.local_back_at is not None and now - memory.local_back_at >= terms.recover_after:
+    if memory.local_back_at is not None and now - memory.local_back_at >= terms.behavior.recover_after:
         memory = memory.recovered()
+    memory = follow(terms, facts, memory, now)
     situation = Situation(terms, facts, memory, now)
     answers = [(reason, rule(situation)) for reason, rule in RULES]
     reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))

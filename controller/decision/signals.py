@@ -1,47 +1,123 @@
-"""Comparing a metric with its target, as the HorizontalPodAutoscaler does: reached when at or over it. Pure."""
+"""Comparing a metric with its target, as the HorizontalPodAutoscaler does: reached when at or over it. Pure.
+
+The rules are those of its replica calculator (Kubernetes documentation, "Horizontal Pod Autoscaling", "Algorithm
+details"): a utilization is one of all pods together and cut to whole percent; a pod without a sample counts as idle
+where that keeps requests from leaving, and as one at its target where it keeps them from returning.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Literal
+from decimal import ROUND_FLOOR, Decimal
+from typing import NamedTuple
 
-from controller.api.resources.metrics import MetricSpec, MetricTarget
+from controller.api.resources.metrics import ContainerResourceMetric, MetricByName, MetricSpec, ResourceMetric
 from controller.api.schema.scalars import number_of, text_of
-from controller.decision.facts import Known, Signal, Unknown
+from controller.decision.facts import Measurement, Sample, Signal, Unknown
+
+_PERCENT = Decimal(100)
 
 
-def compare(metric: MetricSpec, sample: Known[Decimal] | Unknown, pods: int) -> Signal:
-    """Compare what was measured of a metric, over all `pods` that are ready, with its target."""
+def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
+    """Compare what was measured of a metric with its target.
+
+    `replicas` is what a measurement of the whole is divided by for an average. Whatever cannot be compared is unknown,
+    and its signal says why.
+    """
     target = metric.target
-    number, current = _target(target), _current(target, sample, pods)
-    state: Literal["Clear", "Breached", "Unknown"] = "Unknown"
-    if isinstance(current, Decimal) and number is not None:
-        state = "Breached" if current >= number else "Clear"
+    name, written = name_of(metric), target_text(metric)
+    if isinstance(sample, Unknown):
+        return Signal(name, written, "Unknown", message=sample.why)
+    measured, wanted = sample.value, _target(metric)
+    if wanted <= 0:
+        return Signal(name, written, "Unknown", message="the target must be above zero")
+    if not measured.value.is_finite():
+        return Signal(name, written, "Unknown", message=f"{measured.value} was measured, which is no number")
+    match target.type:
+        case "Utilization":
+            found = _utilization(measured, wanted)
+        case "AverageValue":
+            found = _average(measured, wanted, replicas)
+        case _:
+            found = _Figures(measured.value, measured.value, measured.value)
+    if isinstance(found, Unknown):
+        return Signal(name, written, "Unknown", message=found.why)
     return Signal(
-        name=metric.type,
-        target=text_of(number) if number is not None else f"{target.average_utilization}%",
-        state=state,
-        current=text_of(current) if isinstance(current, Decimal) else None,
-        message=current.why if isinstance(current, Unknown) else None,
-        at=sample.at if isinstance(current, Decimal) and isinstance(sample, Known) else None,
+        name=name,
+        target=written,
+        state="Breached" if found.least >= wanted else "Clear",
+        current=f"{found.current:.0f}%" if target.type == "Utilization" else text_of(found.current),
+        at=sample.at,
+        window=measured.window,
+        least=float(found.least / wanted),
+        most=float(found.most / wanted),
     )
 
 
-def _target(target: MetricTarget) -> Decimal | None:
+def name_of(metric: MetricSpec) -> str:
+    """Name a metric as its object does: `cpu`, `cpu of server`, the name of a metric, or `Requests`."""
+    match metric.source:
+        case ContainerResourceMetric() as source:
+            return f"{source.name} of {source.container}"
+        case ResourceMetric() as source:
+            return source.name
+        case MetricByName() as source:
+            return source.metric.name
+    return metric.type
+
+
+def target_text(metric: MetricSpec) -> str:
+    """Write the target of a metric as it is shown: `90%`, or a number."""
+    is_share = metric.target.type == "Utilization"
+    return f"{metric.target.average_utilization}%" if is_share else text_of(_target(metric))
+
+
+class _Figures(NamedTuple):
+    """What is shown, and what it is at least and at most for the pods of which nothing is known."""
+
+    current: Decimal
+    least: Decimal
+    most: Decimal
+
+
+def _target(metric: MetricSpec) -> Decimal:
+    target = metric.target
     match target.type:
-        case "AverageValue" if target.average_value is not None:
-            return number_of(target.average_value)
-        case "Value" if target.value is not None:
-            return number_of(target.value)
-    return None  # requests are no share of anything
+        case "Utilization":
+            number: str | int | float | None = target.average_utilization
+        case "AverageValue":
+            number = target.average_value
+        case _:
+            number = target.value
+    assert number is not None, "a target without its number is refused"
+    return number_of(number)
 
 
-def _current(target: MetricTarget, sample: Known[Decimal] | Unknown, pods: int) -> Decimal | Unknown:
-    """Say what is compared with the target."""
-    if target.type == "Utilization":
-        return Unknown("requests are no share of anything: give an averageValue or a value")
-    if isinstance(sample, Unknown):
-        return sample
-    if target.type == "Value":
-        return sample.value
-    return sample.value / pods if pods else Unknown("no replica is ready, so there is no average")
+def _utilization(measured: Measurement, wanted: Decimal) -> _Figures | Unknown:
+    """Compare what is used with what is requested, in whole percent."""
+    if measured.requests is None:
+        return Unknown("nothing is requested of it, so there is no utilization: give an averageValue or a value")
+    if not measured.requests:
+        return Unknown("no pod that counts requests any of it, so there is no utilization")
+    missing, unready, used, requested = measured.missing, measured.unready, measured.value, measured.requests
+    at_target = missing.requests * max(_PERCENT, wanted) / _PERCENT
+    return _Figures(
+        _whole(_PERCENT * used / requested),
+        _whole(_PERCENT * used / (requested + missing.requests + unready.requests)),
+        _whole(_PERCENT * (used + at_target) / (requested + missing.requests)),
+    )
+
+
+def _average(measured: Measurement, wanted: Decimal, replicas: int) -> _Figures | Unknown:
+    pods = replicas if measured.pods is None else measured.pods
+    if not pods:
+        return Unknown("no replica is ready, so there is no average")
+    missing, unready = measured.missing.pods, measured.unready.pods
+    return _Figures(
+        measured.value / pods,
+        measured.value / (pods + missing + unready),
+        (measured.value + wanted * missing) / (pods + missing),
+    )
+
+
+def _whole(number: Decimal) -> Decimal:
+    return number.to_integral_value(ROUND_FLOOR)

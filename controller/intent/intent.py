@@ -6,7 +6,7 @@ Each kind that can be served has one function here that reads it: `intent_of_mod
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
@@ -32,14 +32,14 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the rules of the decision need to know of an object."""
+    """What the rules of the decision need to know of an object: its `behavior` (api/resources/model.py), and what was
+    set by hand.
+    """
 
     enabled: bool
     paused: bool = False
     override: Override | None = None
-    recover_after: timedelta = timedelta(seconds=5)
-    step_interval: timedelta = timedelta(seconds=1)
-    max_requests_per_replica: int | None = None
+    behavior: Behavior = field(default_factory=Behavior)
 
 
 def terms_of(enabled: bool, behavior: Behavior, annotations: Mapping[str, str]) -> tuple[Terms, tuple[FieldError, ...]]:
@@ -58,9 +58,7 @@ def terms_of(enabled: bool, behavior: Behavior, annotations: Mapping[str, str]) 
         enabled=enabled,
         paused=paused == "true",
         override=override,
-        recover_after=behavior.recover_after,
-        step_interval=behavior.step_interval,
-        max_requests_per_replica=behavior.max_requests_per_replica,
+        behavior=behavior,
     )
     return terms, tuple(errors)
 

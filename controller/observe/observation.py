@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote
 from controller.api.contract.status import ModelDeploymentStatus
-from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
+from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all
+from controller.api.kubernetes.selectors import query_of
 from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
@@ -25,6 +26,7 @@ from controller.observe.readiness import check_of_all
 from controller.observe.references import (
     Fault,
     Front,
+    Lookups,
     Resolved,
     front_of_route,
     missing_workload,
@@ -33,7 +35,7 @@ from controller.observe.references import (
 )
 from controller.observe.remotes import addresses_of
 from controller.signals.load_reports import NO_LOAD, LoadReports
-from controller.signals.source import Sampler, Samples
+from controller.signals.source import Sampler, Samples, Subject
 from controller.store.objects import ObjectRef, StoredObject
 
 
@@ -162,7 +164,7 @@ class Observer:
             warnings=(*filter(None, [absent]), *(front.refused if served and front else ())),
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
-            samples=self._measured.sampler.samples(ref, intent.metrics, now),
+            samples=self._samples(intent, front, now),
             traffic=self._traffic(known, now),
             controller=self._defaults.controller,
             memory=known.memory,
@@ -194,6 +196,12 @@ class Observer:
             claim = ServicePortClaim(service.namespace, service.name, port.name)
             return Request(_name(intent), claim, port.node_port or port.port)
         return Request(_name(intent))
+
+    def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:
+        if not intent.metrics:
+            return ()
+        subject = subject_of(intent, self._index, front.replicas if front else ())
+        return self._measured.sampler.samples(subject, intent.metrics, now)
 
     def _traffic(self, known: StoredIntent, now: datetime) -> SentRequests | Unknown:
         """Count where requests went by the present split, once every Envoy had the time to follow it."""
@@ -235,6 +243,19 @@ class Defaults:
     place: GatewayPlace = field(default_factory=GatewayPlace)
     expects_workloads: bool = False
     controller: str = ""
+
+
+def subject_of(intent: Intent, lookups: Lookups, replicas: tuple[Replica, ...]) -> Subject:
+    """Say what the metrics of an object are measured of: the pods of its workload, or else those of its Service."""
+    workload = lookups.workload(intent.workload)
+    namespace, selector = intent.workload.namespace, workload.spec.selector.as_query() if workload else ""
+    if not selector and intent.target:
+        service = lookups.service(intent.target.service.namespace, intent.target.service.name)
+        namespace = intent.target.service.namespace
+        selector = query_of(service.spec.selector) if service else ""
+    containers = workload.spec.template.spec.containers if workload else ()
+    named = tuple((port.name, port.container_port) for one in containers for port in one.ports if port.name)
+    return Subject(intent.ref, namespace, selector, replicas, named)
 
 
 def _request(intent: Intent, resolved: Resolved) -> Request:

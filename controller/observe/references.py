@@ -221,7 +221,7 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
         health_check=readiness_check(_believed_workload(intent, lookups), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
         first_byte_timeout=intent.first_byte_timeout,
-        max_requests_per_replica=intent.terms.max_requests_per_replica,
+        max_requests_per_replica=intent.terms.behavior.max_requests_per_replica,
     )
     return replace(_with_replicas(port.node_port or port.port, local, lookups, guard), service_port=port.port)
 

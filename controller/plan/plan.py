@@ -182,6 +182,7 @@ def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) 
         remotes=tuple(one for one in remotes if one.health.usable),
         no_remote=why or "spec.offloadingConfig is not set",
         signals=tuple(compare(metric, sample, local.ready) for metric, sample in observation.samples),
+        traffic=observation.traffic,
     )
 
 
@@ -206,7 +207,7 @@ def _detour(observation: Observation, local: LocalFacts, decision: Decision, ter
     traffic = observation.traffic
     if isinstance(traffic, Unknown):
         return None
-    return detour(decision.split, traffic, local, may_leave=terms.max_requests_per_replica is not None)
+    return detour(decision.split, traffic, local, may_leave=terms.behavior.max_requests_per_replica is not None)
 
 
 def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:

@@ -71,7 +71,7 @@ def with_detour(words: str, found: Detour | None) -> str:
 
 def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:
     """Show the replicas, and what they take where the excess may leave."""
-    each = terms.max_requests_per_replica
+    each = terms.behavior.max_requests_per_replica
     bounded = each is not None and terms.enabled and may_leave
     return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
 

@@ -54,7 +54,7 @@ class Controller:
         self._dependencies = dependencies
         self._clock = dependencies.clock
         self._index = ObjectIndex(dependencies.controller_class)
-        sampler = Sampler({"Requests": RequestsInFlight(dependencies.loads)})
+        self._sampler = Sampler({**dependencies.sources, "Requests": RequestsInFlight(dependencies.loads)})
         defaults = Defaults(
             dependencies.default_remote,
             dependencies.ports,
@@ -64,7 +64,7 @@ class Controller:
             controller=dependencies.controller,
         )
         timing = dependencies.timing
-        measured = Measured(sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
+        measured = Measured(self._sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
         self._observer = Observer(self._index, dependencies.proxies, measured, defaults)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
@@ -92,7 +92,8 @@ class Controller:
                 watch = group.create_task(self._watch())
                 work = group.create_task(self._work(group))
                 loads = group.create_task(self._follow_loads())
-                watch.add_done_callback(lambda _: (work.cancel(), loads.cancel()))
+                sources = [group.create_task(one.run(self.look_again)) for one in self._sampler.polled]
+                watch.add_done_callback(lambda _: [one.cancel() for one in (work, loads, *sources)])
         finally:
             # What was written is told also by who was stopped right after it.
             self._finish_writes()
@@ -218,7 +219,8 @@ class Controller:
         self._dependencies.telemetry.planned(planned)
         if planned.wake_at:
             self._queue.add_at(ref, planned.wake_at)
-        if observation.samples or is_failing_over(planned.status):
+        counts_requests = any(metric.type == "Requests" for metric, _ in observation.samples)
+        if counts_requests or is_failing_over(planned.status):
             # What of them is written is a matter of the budget.
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
         return planned

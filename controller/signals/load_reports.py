@@ -13,7 +13,8 @@ from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, RouteKey, RouteKind
 from controller.api.resources.metrics import MetricSpec
 from controller.api.timing import REAL, ReportTiming
-from controller.decision import Known, SentRequests, Unknown
+from controller.decision import Known, Measurement, Sample, SentRequests, Unknown
+from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
 
 
@@ -90,10 +91,10 @@ class RequestsInFlight:
     def __init__(self, loads: LoadReports) -> None:
         self._loads = loads
 
-    def sample(self, ref: ObjectRef, metric: MetricSpec, now: datetime) -> Known[Decimal] | Unknown:
+    def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
-        load = self._loads.load(ref, now)
-        return Known(Decimal(load.value.in_flight), load.at) if isinstance(load, Known) else load
+        load = self._loads.load(subject.ref, now)
+        return Known(Measurement(Decimal(load.value.in_flight)), load.at) if isinstance(load, Known) else load
 
 
 _LOCAL = "local"

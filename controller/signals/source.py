@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from controller.api.kubernetes.endpoints import Replica
 from controller.api.resources.metrics import MetricSpec
-from controller.decision.facts import Known, Unknown
+from controller.decision.facts import Sample, Unknown
 from controller.store.objects import ObjectRef
 
-Sample = Known[Decimal] | Unknown
 Samples = tuple[tuple[MetricSpec, Sample], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: an object, its pods and its replicas.
+
+    `selector` is the label selector of its pods in `namespace`, as a query of the API server has it; empty while that
+    is not known. `replicas` are those behind its Service, `named_ports` the numbers of the ports of its containers.
+    """
+
+    ref: ObjectRef
+    namespace: str = ""
+    selector: str = ""
+    replicas: tuple[Replica, ...] = ()
+    named_ports: tuple[tuple[str, int], ...] = ()
 
 
 class MetricSource(Protocol):
     """Measures the metrics of one type."""
 
-    def sample(self, ref: ObjectRef, metric: MetricSpec, now: datetime) -> Sample:
+    def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """Return the newest sample for one object, over all of its pods (`now` is UTC). Never waits, never raises.
 
         What is missing is Unknown, never zero.
@@ -26,13 +41,34 @@ class MetricSource(Protocol):
         ...
 
 
+@runtime_checkable
+class PolledSource(MetricSource, Protocol):
+    """A source that asks somebody else, from time to time, for what was looked at lately."""
+
+    async def run(self, tell: Callable[[frozenset[ObjectRef]], None]) -> None:
+        """Ask until cancelled, and tell for which objects there is another sample. Whatever is answered, go on."""
+        ...
+
+
+NOT_MEASURED = Unknown("nothing here measures metrics of this type")
+
+
 class Sampler:
-    """Asks the source of each metric. A metric whose type has no source is not measured, and left out."""
+    """Asks the source of each metric."""
 
     def __init__(self, sources: Mapping[str, MetricSource]) -> None:
         self._sources = sources
 
-    def samples(self, ref: ObjectRef, metrics: tuple[MetricSpec, ...], now: datetime) -> Samples:
-        """Return a sample of each of these metrics of an object that is measured."""
-        sources = ((metric, self._sources.get(metric.type)) for metric in metrics)
-        return tuple((metric, source.sample(ref, metric, now)) for metric, source in sources if source)
+    @property
+    def polled(self) -> tuple[PolledSource, ...]:
+        """The sources that have to run, each once."""
+        found = {id(one): one for one in self._sources.values() if isinstance(one, PolledSource)}
+        return tuple(found.values())
+
+    def samples(self, subject: Subject, metrics: tuple[MetricSpec, ...], now: datetime) -> Samples:
+        """Return a sample of each of these metrics of an object."""
+        return tuple((metric, self._sample(subject, metric, now)) for metric in metrics)
+
+    def _sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
+        source = self._sources.get(metric.type)
+        return source.sample(subject, metric, now) if source else NOT_MEASURED

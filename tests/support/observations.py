@@ -10,7 +10,7 @@ from controller.observe.proxies import ProxyReports
 from controller.observe.references import resolve
 from controller.plan.plan import plan
 from controller.signals.load_reports import NO_LOAD, Load, NoLoads, RequestsInFlight
-from controller.signals.source import Sampler
+from controller.signals.source import Sampler, Subject
 from controller.store.objects import ObjectRef
 from tests.support.indexed import index_of
 from tests.support.objects import AModel
@@ -51,7 +51,7 @@ def observed(
         remotes=resolved.remotes,
         faults=resolved.faults,
         proxies=(proxies or AllProgrammed()).facts(known.ref),
-        samples=sampler.samples(known.ref, known.intent.metrics, NOW),
+        samples=sampler.samples(Subject(known.ref), known.intent.metrics, NOW),
         traffic=traffic,
         memory=known.memory,
     )

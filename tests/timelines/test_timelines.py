@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,20 @@ from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.scalars import parse_duration
 from controller.api.schema.values import parse
-from controller.decision import Decision, Facts, LocalFacts, Memory, RemoteFacts, decide
+from controller.decision import (
+    Decision,
+    Facts,
+    Known,
+    LocalFacts,
+    Measurement,
+    Memory,
+    RemoteFacts,
+    SentRequests,
+    Signal,
+    Unknown,
+    decide,
+)
+from controller.decision.signals import compare, name_of
 from controller.intent.intent import intent_of_model
 
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))
@@ -34,12 +48,26 @@ def model_of(case: dict[str, Any], step: dict[str, Any]) -> ModelDeployment:
     )
 
 
-def facts_of(step: dict[str, Any], *, may_leave: bool) -> Facts:
+def signals_of(model: ModelDeployment, step: dict[str, Any], now: datetime) -> Iterator[Signal]:
+    """Each metric by its name: a number, or why it is not known. It was measured `ago`, or right now."""
+    offloading = model.spec.offloading_config
+    at = now - parse_duration(step.get("ago", "0s"))
+    for metric in offloading.metrics if offloading else ():
+        value = step["signals"][name_of(metric)]
+        is_known = isinstance(value, int | float)
+        sample = Known(Measurement(Decimal(str(value))), at) if is_known else Unknown(str(value))
+        yield compare(metric, sample, 1)
+
+
+def facts_of(model: ModelDeployment, step: dict[str, Any], now: datetime, *, may_leave: bool) -> Facts:
     ready, total = map(int, step["local"].split("/"))
     remote = step.get("remote")
     health = RemoteHealth(healthy=remote == "up") if remote else unknown("not measured")
     remotes = (RemoteFacts("remote", health),) if may_leave and remote != "unusable" else ()
-    return Facts(local=LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0)), remotes=remotes)
+    local = LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0))
+    sent = step.get("sent")  # requests to the replicas and to the remote backend in the last ten seconds
+    traffic = SentRequests(*sent, 10.0) if sent else Unknown("no Envoy reports load")
+    return Facts(local, remotes, signals=tuple(signals_of(model, step, now)), traffic=traffic)
 
 
 def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedelta, Decision]]:
@@ -51,7 +79,8 @@ def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedel
         model = model_of(case, step)
         intent = intent_of_model(model, 1)
         assert not intent.faults
-        decision, memory = decide(intent.terms, facts_of(step, may_leave=intent.offloads), memory, now)
+        facts = facts_of(model, step, now, may_leave=intent.offloads)
+        decision, memory = decide(intent.terms, facts, memory, now)
         yield now - START, decision
 
 

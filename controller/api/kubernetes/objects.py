@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from controller.api.kubernetes.selectors import query_of
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.scalars import AnyPortNumberOrName, Flag, Port, WholeNumber
 from controller.api.schema.values import ForeignValue
@@ -197,6 +198,25 @@ class Secret(KubernetesValue):
     string_data: dict[str, SecretStr] = {}
 
 
+class PodExpression(KubernetesValue):
+    """One expression of a label selector."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class PodSelector(KubernetesValue):
+    """Which pods are meant, by their labels: all of it must hold."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[PodExpression, ...] = ()
+
+    def as_query(self) -> str:
+        """Write it as a query of the API server has it; empty for one that would take every object."""
+        return query_of(self.match_labels, ((one.key, one.operator, one.values) for one in self.match_expressions))
+
+
 class HttpHeader(KubernetesValue):
     """A header of a probe's request."""
 
@@ -266,6 +286,7 @@ class WorkloadSpec(KubernetesValue):
     """The spec of anything with a pod template."""
 
     template: PodTemplate
+    selector: PodSelector = PodSelector()
 
 
 class WorkloadStatus(KubernetesValue):

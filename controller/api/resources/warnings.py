@@ -15,24 +15,13 @@ from controller.api.schema.errors import FieldError, Path
 from controller.api.schema.http import is_credential_header
 
 _NO_EFFECT = "has no effect yet"
-_NOT_MEASURED = "is not measured yet: requests leave only when no replica is ready"
-_ONLY_SHOWN = (
-    "is measured, shown in status.signals, and has no effect yet: requests leave only when no replica is ready"
-)
+_NOT_MEASURED = "is not measured yet: no request leaves for it"
 _NO_SHARE = "requests are no share of anything: it stays unknown with type Utilization"
 
 # By field: what is not served in this version, and what happens instead.
 _SPEC = {
     "metric_service_ref": _NO_EFFECT,
     "serverless_config": f"{_NO_EFFECT}: there is no platform that the model is deployed on",
-}
-_BEHAVIOR = {
-    "mode": f"{_NO_EFFECT}: it is as if it were Threshold",
-    "offload_after": f"{_NO_EFFECT}: metrics are not measured",
-    "restore_after": f"{_NO_EFFECT}: metrics are not measured",
-    "tolerance": f"{_NO_EFFECT}: metrics are not measured",
-    "max_step": _NO_EFFECT,
-    "on_unknown": f"{_NO_EFFECT}: metrics are not measured",
 }
 
 
@@ -59,7 +48,8 @@ def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
 
 
 def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldError]:
-    yield from _not_default(offloading.behavior, _BEHAVIOR, (*at, "behavior"))
+    if offloading.behavior.mode == "Shadow":
+        yield FieldError((*at, "behavior", "mode"), f"{_NO_EFFECT}: it is as if it were Threshold")
     for index, metric in enumerate(offloading.metrics):
         yield from _in_metric(metric, (*at, "metrics", index))
     if offloading.remote_backend:
@@ -74,7 +64,8 @@ def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldErro
 
 def _in_metric(metric: MetricSpec, at: Path) -> Iterator[FieldError]:
     source = metric.source
-    yield FieldError(at, _ONLY_SHOWN if isinstance(source, RequestsMetric) else _NOT_MEASURED)
+    if not isinstance(source, RequestsMetric):
+        yield FieldError(at, _NOT_MEASURED)
     if isinstance(source, RequestsMetric) and metric.target.type == "Utilization":
         yield FieldError((*at, "requests", "target"), _NO_SHARE)
     if isinstance(source, MetricByName):

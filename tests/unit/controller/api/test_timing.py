@@ -117,6 +117,24 @@ REAL = {
     "envoy.answers_within": (5, "its main thread may be busy with a large configuration"),
     "envoy.drain_looks_every": (0.25, "three quiet looks are less than a second"),
     "envoy.drain_logged_every": (5, "somebody reads the log"),
+    "signals.kubernetes.every": (5, "metrics-server has a new number every fifteen seconds, an adapter as rarely"),
+    "signals.prometheus.every": (5, "a Prometheus scrapes every five to sixty seconds"),
+    "signals.scrape.every": (1, "what replicas say is of now"),
+    **{
+        f"signals.{name}.{field}": value
+        for name in ("kubernetes", "prometheus", "scrape")
+        for field, value in {
+            "answer": (5, "what takes longer is no answer in time for the next"),
+            "longest_pause": (30, "a source that is back is asked within half a minute"),
+            "old_after": (90, "as long as the slowest source takes for a few new numbers"),
+            "forget_after": (120, "longer than any pause, so that nothing is forgotten that is only asked rarely"),
+            "least_pause": (0.05, "who begins to ask for many things is answered in one round"),
+            "at_once": (10, "a source bears it with ease"),
+            "most_keys": (10_000, "what is remembered of a cluster's worth of models"),
+        }.items()
+    },
+    "signals.scrape.answer": (2, "it is asked again in a second"),
+    "signals.scrape.old_after": (10, "a number of ten seconds ago is not of now"),
     "shutdown": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),
 }

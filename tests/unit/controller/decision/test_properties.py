@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 
 from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.route import Split
-from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, decide
+from controller.api.resources.model import Behavior
+from controller.decision import (
+    Facts,
+    LocalFacts,
+    Memory,
+    Reason,
+    RemoteFacts,
+    SentRequests,
+    Signal,
+    Unknown,
+    decide,
+)
 from controller.decision.rules import allocate
 from controller.intent.intent import Override, Terms
 
@@ -22,18 +33,51 @@ terms = st.builds(
     enabled=st.booleans(),
     paused=st.booleans(),
     override=overrides,
-    recover_after=seconds,
-    step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
+    behavior=st.builds(
+        Behavior,
+        mode=st.sampled_from(["Threshold", "Proportional"]),
+        percentage=st.integers(0, 100),
+        recover_after=seconds,
+        step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
+        offload_after=seconds,
+        restore_after=seconds,
+        tolerance=st.floats(0, 1),
+        max_step=st.none() | st.integers(0, 100),
+        on_unknown=st.sampled_from(["Hold", "Local", "Remote"]),
+    ),
 )
 UNKNOWN, UP, DOWN = unknown("?"), RemoteHealth(healthy=True), RemoteHealth(healthy=False, message="503")
 # None, one or two remote backends that may be used.
 remotes = st.lists(st.sampled_from([UNKNOWN, UP, DOWN]), max_size=2).map(
     lambda healths: tuple(RemoteFacts(f"remote-{number}", health) for number, health in enumerate(healths, start=1))
 )
+ratios = st.floats(0, 100)
+traffics = st.just(Unknown("no Envoy reports load")) | st.builds(
+    SentRequests, local=st.integers(0, 100), remote=st.integers(0, 100), seconds=st.floats(0, 10)
+)
+
+
+@st.composite
+def signals(draw):
+    """A metric that is unknown, or was measured lately: what it is at least, and at most."""
+    name = draw(st.sampled_from(["cpu", "queue"]))
+    if draw(st.booleans()):
+        return Signal(name, "1", "Unknown", message="no answer")
+    least, more = draw(ratios), draw(ratios)
+    at = START + timedelta(seconds=draw(st.integers(-60, 300)))
+    state = "Breached" if least >= 1 else "Clear"
+    window = timedelta(seconds=draw(st.integers(0, 30)))
+    return Signal(name, "1", state, str(least), at=at, window=window, least=least, most=least + more)
+
+
 facts = st.builds(
-    lambda ready, more, leaving, remotes: Facts(LocalFacts(ready, ready + more, leaving), remotes),
+    lambda ready, more, leaving, remotes, measured, traffic: Facts(
+        LocalFacts(ready, ready + more, leaving), remotes, signals=tuple(measured), traffic=traffic
+    ),
     *[st.integers(0, 3)] * 3,
     remotes,
+    st.lists(signals(), max_size=2),
+    traffics,
 )
 # What happened: what was known, and how long after the moment before. A clock may be set back.
 histories = st.lists(st.tuples(facts, st.integers(-2_000, 30_000)), max_size=8)
@@ -101,7 +145,7 @@ def test_nothing_changes_before_wake_at(asked, history, known, part):
 
 @given(histories, seconds, st.integers(100, 20_000))
 def test_prior_fault_1_traffic_returns_to_local_after_any_failure(history, recover_after, step):
-    asked = Terms(enabled=True, recover_after=recover_after, step_interval=timedelta(milliseconds=step))
+    asked = Terms(True, behavior=Behavior(recover_after=recover_after, step_interval=timedelta(milliseconds=step)))
     memory, now = lived_through(asked, [*history, (Facts(LocalFacts(0, 1), REMOTES), 0)])
     shares = []
     while True:

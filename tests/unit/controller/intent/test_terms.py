@@ -78,7 +78,7 @@ def test_the_terms_of_a_model():
     intent = a_model().offloading(recoverAfter="7s", stepInterval="2s").paused().intent()
     terms = intent.terms
     assert (terms.enabled, intent.offloads, terms.paused, terms.override) == (True, True, True, None)
-    assert (terms.recover_after, terms.step_interval) == (timedelta(seconds=7), timedelta(seconds=2))
+    assert (terms.behavior.recover_after, terms.behavior.step_interval) == (timedelta(seconds=7), timedelta(seconds=2))
     assert intent.faults == ()
 
 

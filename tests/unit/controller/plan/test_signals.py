@@ -8,7 +8,7 @@ from controller.decision import Unknown
 from controller.decision.signals import compare
 from controller.plan.status import signal_statuses
 from controller.signals.load_reports import RequestsInFlight
-from controller.signals.source import Sampler
+from controller.signals.source import NOT_MEASURED, Sampler, Subject
 from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model
 from tests.support.observations import OneLoad
@@ -25,7 +25,7 @@ def signal(load, ready=2, before=(), now=NOW, metric=None):
 
 def samples(model, load=SILENT):
     intent = model.intent()
-    return Sampler({"Requests": RequestsInFlight(OneLoad(load))}).samples(intent.ref, intent.metrics, NOW)
+    return Sampler({"Requests": RequestsInFlight(OneLoad(load))}).samples(Subject(intent.ref), intent.metrics, NOW)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,8 @@ def test_quantities_are_compared_as_numbers():
     assert signal(in_flight(1, NOW), metric=in_flight_each("500m")).state == "Breached"
 
 
-def test_other_metrics_are_no_requests():
+def test_a_metric_that_nothing_here_measures_is_unknown():
     cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}}
-    assert samples(a_model().measuring(cpu)) == ()
+    ((_, sample),) = samples(a_model().measuring(cpu))
+    assert sample == NOT_MEASURED
     assert samples(a_model()) == ()

@@ -68,7 +68,11 @@ def test_a_number_over_its_target_or_while_requests_leave_is_a_matter_of_numbers
     assert urgency_of_loads(2, 3, MEASURING.overridden("remote=10")) is Urgency.NUMBERS
 
 
-def test_a_target_that_is_reached_or_a_number_that_is_lost_is_a_matter_of_words():
-    assert urgency_of_loads(7, 8) is Urgency.WORDS
+def test_a_target_that_is_reached_is_a_matter_of_the_route_unless_something_else_decides():
+    assert urgency_of_loads(7, 8) is Urgency.ROUTE
+    assert urgency_of_loads(7, 8, MEASURING.overridden("remote=10")) is Urgency.WORDS
+
+
+def test_a_number_that_is_lost_is_a_matter_of_words():
     assert urgency_of_loads(8, 7) is Urgency.WORDS
     assert urgency_of_loads(7, None) is Urgency.WORDS
