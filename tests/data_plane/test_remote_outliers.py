@@ -56,8 +56,7 @@ async def test_replicas_that_failed_are_tried_while_the_remote_backend_fails(pla
     finally:
         plane.backends.remote.behave("")
 
-    assert failures.held <= 5
-    assert failures.removed > 5
+    assert failures.held < failures.removed / 2
 
 
 @pytest.mark.parametrize("limit", [None, 4], ids=["", "limited"])

@@ -153,5 +153,6 @@ async def test_outside_of_a_pod_the_lease_is_in_the_namespace_of_the_context(sit
 async def test_a_service_of_xds_servers_that_is_mistyped_is_named(site: Site) -> None:
     site.write(site.served("chat", [site.backend("local-1")]))
     site.controller("--xds-service", f"{site.namespace}/beamlit-xdss")
-    message = await site.until_condition("chat", "Programmed", "Unknown", "NotReported")
-    assert f"the Service {site.namespace}/beamlit-xdss (--xds-service) has no endpoint" in message
+    await site.until_condition("chat", "Programmed", "Unknown", "NotReported")
+    words = f"the Service {site.namespace}/beamlit-xdss (--xds-service) has no endpoint"
+    await site.until_message("chat", "Programmed", words)

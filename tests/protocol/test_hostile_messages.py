@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import resource as resource_module
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -155,11 +156,11 @@ async def test_memory_returns(served):
         gc.collect()
         return resident()
 
-    for _ in range(2):
-        first = await attacked()
-    for _ in range(5):
-        last = await attacked()
-    assert last - first < 16 << 20  # 150 MB were said
+    # An allocator grows by chunks and keeps them for a while; what is lost is lost in every round, of 30 MB each.
+    after = [await attacked() for _ in range(3)]
+    while min(later - before for before, later in itertools.pairwise(after)) > 4 << 20:
+        assert len(after) < 12, f"it grows with every round: {after}"
+        after.append(await attacked())
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,10 @@ class Site:
         )
         return seen[2]
 
+    async def until_message(self, name: str, kind: str, words: str, within: float = 30) -> None:
+        """Wait until the message of a condition has these words: why something is so may be known later than that."""
+        await eventually(lambda: self.condition(name, kind), lambda seen: words in seen[2], within)
+
     async def until_status(self, name: str, good: Callable[[dict[str, Any]], object], within: float = 30) -> None:
         """Wait until the status of a model is as it shall be."""
         await eventually(lambda: self.status(name), good, within)
