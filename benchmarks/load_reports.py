@@ -46,7 +46,7 @@ def _measure(busy: int) -> None:
     for second in range(ROUNDS):
         now = float(second)
         parsed, parsing = _timed(lambda: parse_load_request(raw))
-        _, counting = _timed(lambda: loads.report_received(stream, parsed.clusters, now))  # noqa: B023
+        _, counting = _timed(lambda: loads.report_received(stream, parsed.loads, now))  # noqa: B023
         told, telling = _timed(lambda: _lines(reader, now))  # noqa: B023
         _, merging = _timed(lambda: _merge(fleet, told))  # noqa: B023
         times.append([parsing, counting, telling, merging])

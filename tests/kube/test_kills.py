@@ -30,7 +30,7 @@ SEED = int(os.environ.get("BEAMLIT_TEST_SEED", "0")) or random.randrange(1, 2**3
 
 STABLE = ("s0", "s1", "s2")
 """Models whose requests must all be answered, whatever is changed of them."""
-CONVERGED = 45.0
+CONVERGED = 120.0
 """Seconds: a lease, the time in which a gone xDS server is forgotten, and a machine with other work."""
 
 

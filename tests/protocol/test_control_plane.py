@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from controller.api.contract.route import HttpCheck, Route, RouteKey
 from controller.store.objects import StoredObject
 from tests.health.servers import Talker, answer
-from tests.support.loads import load, to_local
+from tests.support.loads import hears, load, to_local
 from tests.support.objects import a_model, a_slice
 from tests.support.protocol.xds_client import TOKEN, DeltaClient
 from tests.support.routes import A, a_remote, a_route
@@ -105,9 +105,7 @@ async def test_loads_are_counted_for_the_routes_that_are_published() -> None:
         await this.client.receive()
         backend = next(one.name for one in this.client.last.resources if one.name.startswith("backend/"))
         loads, now = this.control_plane.loads, asyncio.get_running_loop().time()
-        loads.report_received(
-            LoadStream("envoy-1", 1.0), (to_local(A, sent=2, now=2), load(backend, sent=3, ok=3)), now
-        )
+        hears(loads, LoadStream("envoy-1", 1.0), (to_local(A, sent=2, now=2), load(backend, sent=3, ok=3)), now)
         counted = {"namespace": "default", "name": "a", "side": "remote", "outcome": "succeeded"}
         assert this.registry.get_sample_value("beamlit_model_requests_total", counted) == 3
         assert this.control_plane.reports.replica(now).silent == ()

@@ -44,7 +44,8 @@ class Heard:
         self.reports = []
         self.over = []
 
-    def report_received(self, stream, clusters, now):
+    def report_received(self, stream, report, now):
+        clusters = report.busy
         if any(one.cluster == "trouble" for one in clusters):
             raise RuntimeError("trouble")
         self.reports.append((stream, {one.cluster: one.localities[0].issued for one in clusters}))

@@ -30,7 +30,7 @@ from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey
-from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
 from xds_server.stream.server.clients import Progress
 
 NOWHERE = "the Service has no endpoint"
@@ -325,7 +325,7 @@ async def unknown(this: Following) -> str:
 
 
 def hears(replica: Replica, stream: LoadStream, *clusters: ClusterLoad) -> None:
-    replica.loads.report_received(stream, clusters, asyncio.get_running_loop().time())
+    replica.loads.report_received(stream, ReportedLoads.of(clusters), asyncio.get_running_loop().time())
 
 
 async def test_loads_are_followed_and_change_no_report(replica: Replica) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from controller.api.contract.route import RouteKey
 from tests.support.routes import A, a_remote, a_route, with_key
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
 from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
-from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
+from xds_server.stream.load_reporting.wire import (
+    ClusterLoad,
+    LoadStream,
+    LocalityLoad,
+    ReportedLoads,
+)
 
 PLAIN, WITH_CREDENTIAL = a_remote(), a_remote(auth=with_key())
 BACKEND, BACKEND_WITH_CREDENTIAL = backend_name(A, PLAIN), backend_name(A, WITH_CREDENTIAL)
@@ -17,6 +24,11 @@ BACKEND, BACKEND_WITH_CREDENTIAL = backend_name(A, PLAIN), backend_name(A, WITH_
 def load(cluster: str, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:
     """A cluster, of which one locality did something if anything was done."""
     return ClusterLoad(cluster, 1.0, (LocalityLoad(sent, ok, bad, now),) if sent or ok or bad or now else ())
+
+
+def hears(loads: Loads, stream: LoadStream, clusters: Iterable[ClusterLoad], now: float) -> None:
+    """A report of these clusters was heard."""
+    loads.report_received(stream, ReportedLoads.of(clusters), now)
 
 
 def to_local(model: RouteKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:

@@ -7,7 +7,7 @@ one cluster, so what Envoy counts there has to be divided among them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from controller.api.contract.reports import Count
@@ -16,7 +16,7 @@ from xds_server.resources.names import LOCAL, Side, is_backend, side_of_cluster
 from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.routing import is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
-from xds_server.stream.load_reporting.wire import ClusterLoad, LocalityLoad
+from xds_server.stream.load_reporting.wire import LocalityLoad, ReportedLoads
 
 ZERO = Count()
 
@@ -33,7 +33,12 @@ def add(one: Count, other: Count | LocalityLoad) -> Count:
 
 def accumulate(total: Count, later: Count) -> Count:
     """Add a later count: what is in flight is what is so by then."""
-    return add(total, later)._replace(in_flight=later.in_flight)
+    return Count(
+        total.issued + later.issued,
+        total.succeeded + later.succeeded,
+        total.failed + later.failed,
+        later.in_flight,
+    )
 
 
 def is_side_of(name: str, key: RouteKey) -> bool:
@@ -112,6 +117,9 @@ class StreamCounts:
 
     `seconds` is how long what was counted took, as Envoy measures it; `reported_at` is when the last report came.
     `unknown` are the sides that cannot be told from those of other routes now.
+
+    There are thousands of names, and in most reports next to nothing is new. So what changed is noted
+    (`changed_since`), and what does not change is not looked at.
     """
 
     def __init__(self) -> None:
@@ -119,59 +127,78 @@ class StreamCounts:
         self.reported_at = 0.0
         self.counts: dict[str, Count] = {}
         self.unknown: frozenset[str] = frozenset()
-        self._tracked: set[str] = set()
+        self.reports = 0
+        self._changed: dict[str, int] = {}
+        self._named: frozenset[str] = frozenset()
+        # By cluster that is counted: what it counts for; None where that is counted elsewhere.
+        self._tracked: dict[str, str | None] = {}
         self._backends: set[str] = set()
         self._in_flight: set[str] = set()
         self._overcounted: dict[str, Count] = {}
 
-    def add_report(self, clusters: Collection[ClusterLoad], users: BackendUsers, now: float) -> Mapping[str, Count]:
+    def add_report(self, report: ReportedLoads, users: BackendUsers, now: float) -> Mapping[str, Count]:
         """Add a report; return what is new in it, by the same names as `counts`."""
+        self.reports += 1
         new: dict[str, Count] = {}
-        self._track({load.cluster for load in clusters}, users)
-        for load in clusters:
-            for locality in load.localities:
-                name = self._counted_as(load.cluster)
-                if name is not None:
+        self._track(report.names, users)
+        for load in report.busy:
+            name = self._tracked.get(load.cluster)
+            if name is not None:
+                for locality in load.localities:
                     new[name] = add(new.get(name, ZERO), locality)
         self._divide(new, users)
         for name in self._in_flight - new.keys():
             new[name] = ZERO
         self._in_flight = {name for name, count in new.items() if count.in_flight}
         for name, count in new.items():
-            self.counts[name] = accumulate(self.counts.get(name, ZERO), count)
-        self.seconds += max((load.seconds for load in clusters), default=0.0)
+            self._set(name, accumulate(self.counts.get(name, ZERO), count))
+        self.seconds += report.seconds
         self.reported_at = now
         return new
+
+    def changed_since(self, report: int) -> Iterator[str]:
+        """Name what changed after so many `reports`, and is there still; 0 names all."""
+        for name, changed in reversed(self._changed.items()):
+            if changed <= report:
+                return
+            yield name
 
     def remove_route(self, key: RouteKey) -> None:
         """Forget a route that is gone."""
         for name in [one for one in self.counts if is_side_of(one, key)]:
             del self.counts[name]
+            self._changed.pop(name, None)
             self._in_flight.discard(name)
-        self._tracked = {name for name in self._tracked if not is_side_of(name, key)}
+        self._tracked = {name: side for name, side in self._tracked.items() if not is_side_of(name, key)}
+        self._named = frozenset()
 
-    def _track(self, reported: set[str], users: BackendUsers) -> None:
+    def _set(self, name: str, count: Count) -> None:
+        if self.counts.get(name) != count:
+            self.counts[name] = count
+            self._note(name)
+
+    def _note(self, name: str) -> None:
+        # The newest stand last.
+        self._changed.pop(name, None)
+        self._changed[name] = self.reports
+
+    def _track(self, reported: frozenset[str], users: BackendUsers) -> None:
         """Begin to count for clusters that are new in a report: from now on, what is not mentioned of them is zero."""
-        self._tracked &= reported
-        for cluster in reported - self._tracked:
+        if reported == self._named and len(self._tracked) == len(reported):
+            return
+        self._named = reported
+        self._tracked = {cluster: side for cluster, side in self._tracked.items() if cluster in reported}
+        for cluster in reported - self._tracked.keys():
             side = side_of_cluster(cluster)
             sides = users.sides(side.key) if side else ()
             if side is None or sides:
-                self._tracked.add(cluster)
+                # The other clusters are on the way to one of the sides, where what passes them is counted.
+                self._tracked[cluster] = cluster if is_backend(cluster) else str(side) if side else None
             if side and (side.name == LOCAL or str(Side(side.key, LOCAL)) in self.counts):
                 for name in sides:
-                    self.counts.setdefault(name, ZERO)
+                    if name not in self.counts:
+                        self._set(name, ZERO)
         self._backends = {cluster for cluster in self._tracked if is_backend(cluster)}
-
-    def _counted_as(self, cluster: str) -> str | None:
-        """Say what a cluster counts for; None for what counts elsewhere, or is nothing of ours."""
-        if cluster not in self._tracked:
-            return None
-        if is_backend(cluster):
-            return cluster
-        # The others are on the way to one of the sides, where what passes them is counted.
-        side = side_of_cluster(cluster)
-        return str(side) if side else None
 
     def _divide(self, new: dict[str, Count], users: BackendUsers) -> None:
         """Count what backends report for the sides that sent it.
@@ -187,7 +214,11 @@ class StreamCounts:
             elif direct:
                 (only,) = direct
                 self._count_for(only, backend, users.users(backend), new)
-        self.unknown = frozenset(unknown)
+        if unknown != self.unknown:
+            for name in self.unknown ^ unknown:
+                if name in self.counts:
+                    self._note(name)
+            self.unknown = frozenset(unknown)
 
     def _count_for(self, side: str, backend: str, users: AbstractSet[str], new: dict[str, Count]) -> None:
         """Count for a side what it sent to a backend directly: everything if it is the only user."""

@@ -14,7 +14,7 @@ from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate
 from xds_server.resources.loops import CAME_BACK, LEADS_HERE, LOOP_METRICS
 from xds_server.resources.names import is_backend
 from xds_server.snapshot.snapshot import ResourceKey
-from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
 
 T = TypeVar("T")
 
@@ -66,17 +66,19 @@ class Loads:
         self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
         self._looped: dict[str, deque[tuple[float, _Looped]]] = defaultdict(deque)
 
-    def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
         """Add a report of a client."""
         counts = self._streams.setdefault(stream, StreamCounts())
-        new = counts.add_report(clusters, self._users, now)
-        for name in counts.counts.keys() - self._totals.keys() - counts.unknown:
-            self._totals[name] = ZERO
+        before = counts.reports
+        new = counts.add_report(report, self._users, now)
+        for name in counts.changed_since(before):
+            if name not in counts.unknown:
+                self._totals.setdefault(name, ZERO)
         for name, count in new.items():
             self._totals[name] = accumulate(self._totals.get(name, ZERO), count)
             if is_backend(name):
                 self._recent[name].append((now, count))
-        for load in clusters:
+        for load in report.busy:
             if is_backend(load.cluster) and (looped := _looped(load)) != _NO_LOOP:
                 self._looped[load.cluster].append((now, looped))
         self._drop_old(now)
@@ -173,33 +175,27 @@ class LoadReader:
 
     def __init__(self, loads: Loads) -> None:
         self._loads = loads
-        self._sent: dict[LoadStream, dict[str, Count | None]] = {}
-        self._sent_at: dict[LoadStream, float] = {}
+        self._read: dict[LoadStream, int] = {}
 
     def news(self, now: float) -> tuple[LoadReport, ...]:
         """Return a report for each stream that reported since the last call."""
         streams = self._loads.streams()
-        for gone in self._sent.keys() - streams.keys():
-            del self._sent[gone], self._sent_at[gone]
+        for gone in self._read.keys() - streams.keys():
+            del self._read[gone]
         return tuple(
             self._report(stream, counts, now)
             for stream, counts in tuple(streams.items())
-            if counts.reported_at != self._sent_at.get(stream)
+            if counts.reports != self._read.get(stream)
         )
 
     def _report(self, stream: LoadStream, counts: StreamCounts, now: float) -> LoadReport:
-        known: dict[str, Count | None] = {
-            name: None if name in counts.unknown else count
-            for name, count in counts.counts.items()
-            if not is_backend(name)
-        }
-        sent = self._sent.get(stream, {})
-        changed = {name: count for name, count in known.items() if name not in sent or sent[name] != count}
-        self._sent[stream], self._sent_at[stream] = known, counts.reported_at
+        read = self._read.get(stream, 0)
+        self._read[stream] = counts.reports
+        changed = sorted(name for name in counts.changed_since(read) if not is_backend(name))
         return LoadReport(
             node=stream.node,
             began=stream.began,
             seconds=counts.seconds,
             age=max(now - counts.reported_at, 0.0),
-            counts=changed,
+            counts={name: None if name in counts.unknown else counts.counts[name] for name in changed},
         )

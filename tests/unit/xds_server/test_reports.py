@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from controller.api.contract.reports import RemoteReport, ServerReport
 from controller.api.contract.route import RouteKey
+from tests.support.loads import hears
 from tests.support.routes import a_remote, a_route, a_route_with
 from tests.support.waiting import PATIENCE
 from xds_server.loads.loads import Loads
@@ -254,7 +255,7 @@ def test_which_envoys_report_no_load_is_said_of_the_replica():
         Published(a=a_route()), Clients(holding(), holding(node_id="other"), holding(is_debug=True)), loads
     )
     assert reports.replica(1.0) == ServerReport(envoys=2, silent=("gateway-1", "other"))
-    loads.report_received(LoadStream("gateway-1", 1.0), (), 1.0)
+    hears(loads, LoadStream("gateway-1", 1.0), (), 1.0)
     assert reports.replica(1.0) == ServerReport(envoys=2, silent=("other",))
 
 

@@ -17,10 +17,10 @@ from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.stream.admission import ClientAdmission, SilentError, TooManyStreamsError, first_word
 from xds_server.stream.limits import TooLargeError
 from xds_server.stream.load_reporting.wire import (
-    ClusterLoad,
     LoadRequest,
     LoadStream,
     LoadTerms,
+    ReportedLoads,
     pack_load_terms,
     parse_first_load_request,
     parse_load_request,
@@ -35,7 +35,7 @@ LRS = "envoy.service.load_stats.v3.LoadReportingService"
 class LoadReceiver(Protocol):
     """Who gets to know what clients report. It must not wait."""
 
-    def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
         """A client sent a report: nothing in the first message of one that was never asked. `now` is a steady clock's.
 
         What it says is said once: should it come back, with another stream, here or elsewhere, it says what is new.
@@ -48,7 +48,7 @@ class LoadReceiver(Protocol):
 class Unobserved:
     """Reports that nobody wants to know of."""
 
-    def report_received(self, stream: LoadStream, clusters: tuple[ClusterLoad, ...], now: float) -> None:
+    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
         """Take no notice."""
 
     def stream_ended(self, stream: LoadStream) -> None:
@@ -165,7 +165,7 @@ class LoadStreams:
 
     def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:
-            self._observer.report_received(stream, request.clusters, asyncio.get_running_loop().time())
+            self._observer.report_received(stream, request.loads, asyncio.get_running_loop().time())
         except Exception:
             # A mistake of ours costs a report; a stream that ended would be there again in five seconds, and as wrong.
             log.exception("load report not taken", extra={"node": stream.node})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+from envoy.config.endpoint.v3.load_report_pb2 import ClusterStats
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
@@ -40,6 +42,28 @@ class ClusterLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedLoads:
+    """One report: the names of all its clusters, what is told of those with requests, and the seconds that it covers.
+
+    Envoy names every cluster that it has in every report. Of most of them there is nothing else to say.
+    """
+
+    names: frozenset[str] = frozenset()
+    busy: tuple[ClusterLoad, ...] = ()
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, clusters: Iterable[ClusterLoad]) -> Self:
+        """Build the report of these clusters."""
+        every = tuple(clusters)
+        return cls(
+            names=frozenset(one.cluster for one in every),
+            busy=tuple(one for one in every if one.localities),
+            seconds=max((one.seconds for one in every), default=0.0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LoadStream:
     """Which client reports, and since when: its node id, and when the stream began in seconds since the epoch."""
 
@@ -53,7 +77,7 @@ class LoadRequest:
 
     node: Node
     supports_all: bool
-    clusters: tuple[ClusterLoad, ...]
+    loads: ReportedLoads
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +103,7 @@ def parse_load_request(raw: bytes) -> LoadRequest:
     return LoadRequest(
         node=node_of(message.node),
         supports_all=SUPPORTS_ALL in message.node.client_features,
-        clusters=tuple(_clusters(message)),
+        loads=_loads(message.cluster_stats),
     )
 
 
@@ -91,27 +115,32 @@ def pack_load_terms(terms: LoadTerms) -> bytes:
     return packed
 
 
-def _clusters(message: lrs_pb2.LoadStatsRequest) -> Iterator[ClusterLoad]:
-    for stats in message.cluster_stats:
-        interval, localities = stats.load_report_interval, stats.upstream_locality_stats
-        yield ClusterLoad(
-            stats.cluster_name,
-            interval.seconds + interval.nanos / 1e9,
-            tuple(
-                LocalityLoad(
-                    one.total_issued_requests,
-                    one.total_successful_requests,
-                    one.total_error_requests,
-                    one.total_requests_in_progress,
-                    tuple(
-                        (metric.metric_name, metric.num_requests_finished_with_metric)
-                        for metric in one.load_metric_stats
-                    )
-                    if one.load_metric_stats
-                    else (),
-                )
-                for one in localities
-            )
-            if localities
+def _loads(clusters: Sequence[ClusterStats]) -> ReportedLoads:
+    """Read a report. A cluster without requests costs no more than its name: there are thousands, every second."""
+    busy = [_cluster(one) for one in clusters if one.upstream_locality_stats]
+    # A cluster that is new in the report covers less of it; where nobody had requests, that makes no rate another one.
+    covered = [one.seconds for one in busy] or [_seconds(one) for one in clusters[:1]]
+    return ReportedLoads(
+        names=frozenset([one.cluster_name for one in clusters]), busy=tuple(busy), seconds=max(covered, default=0.0)
+    )
+
+
+def _seconds(stats: ClusterStats) -> float:
+    interval = stats.load_report_interval
+    return float(interval.seconds + interval.nanos / 1e9)
+
+
+def _cluster(stats: ClusterStats) -> ClusterLoad:
+    localities = tuple(
+        LocalityLoad(
+            one.total_issued_requests,
+            one.total_successful_requests,
+            one.total_error_requests,
+            one.total_requests_in_progress,
+            tuple((metric.metric_name, metric.num_requests_finished_with_metric) for metric in one.load_metric_stats)
+            if one.load_metric_stats
             else (),
         )
+        for one in stats.upstream_locality_stats
+    )
+    return ClusterLoad(stats.cluster_name, _seconds(stats), localities)

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from tests.support.loads import BACKEND, serves, to_backend, to_local
+from tests.support.loads import BACKEND, hears, serves, to_backend, to_local
 from tests.support.routes import A, B
 from xds_server.loads.loads import Loads
 from xds_server.loads.metrics import LoadMetrics
@@ -20,7 +20,7 @@ class Asked:
         LoadMetrics(self.registry, self.loads, lambda: self.now, lambda: self.connected)
 
     def heard(self, *clusters, at=1.0):
-        self.loads.report_received(LoadStream("one", 1.0), clusters, at)
+        hears(self.loads, LoadStream("one", 1.0), clusters, at)
 
     def value(self, name, side="local", **labels):
         return self.registry.get_sample_value(name, {"namespace": "default", "name": "a", "side": side, **labels})

@@ -4,7 +4,7 @@ import pytest
 
 from controller.api.contract.reports import Count
 from controller.api.timing import REAL
-from tests.support.loads import BACKEND, away, load, serves, to_backend, to_local
+from tests.support.loads import BACKEND, away, hears, load, serves, to_backend, to_local
 from tests.support.routes import A, B, a_remote, a_route_with
 from xds_server.loads.loads import Answers, Loads
 from xds_server.resources.remote_backend import backend_name
@@ -21,7 +21,7 @@ def heard(*reports, away=None, credential=False, models=(A,)):
         serves(loads, model, away=away, credential=credential)
     for now, report in enumerate(reports, 1):
         stream, *clusters = report if isinstance(report[0], LoadStream) else (FIRST, *report)
-        loads.report_received(stream, tuple(clusters), float(now))
+        hears(loads, stream, tuple(clusters), float(now))
     return loads
 
 
@@ -79,9 +79,9 @@ def test_of_two_streams_of_an_envoy_the_newer_says_what_is_in_flight_and_both_co
 def test_a_stream_that_ended_is_kept_a_while_and_its_counts_for_good():
     loads = heard([to_local(A, sent=1)])
     loads.stream_ended(FIRST)
-    loads.report_received(OTHER, (), 1 + REAL.reports.window)
+    hears(loads, OTHER, (), 1 + REAL.reports.window)
     assert FIRST in loads.streams()
-    loads.report_received(OTHER, (), 1.1 + REAL.reports.window)
+    hears(loads, OTHER, (), 1.1 + REAL.reports.window)
     assert FIRST not in loads.streams()
     assert of(loads).issued == 1
 
@@ -95,10 +95,10 @@ def test_an_envoy_that_says_nothing_is_named():
 def test_a_model_that_is_gone_is_forgotten_and_its_last_report_too():
     loads = heard([to_local(A, sent=1)])
     loads.remove_route(A)
-    loads.report_received(FIRST, (to_local(A, sent=1),), 2.0)
+    hears(loads, FIRST, (to_local(A, sent=1),), 2.0)
     assert loads.totals() == {}
     serves(loads, A)
-    loads.report_received(FIRST, (to_local(A, sent=1),), 3.0)
+    hears(loads, FIRST, (to_local(A, sent=1),), 3.0)
     assert of(loads).issued == 1
 
 
@@ -136,7 +136,7 @@ def test_of_models_that_share_a_backend_the_one_that_is_sent_there_has_what_is_n
     loads = Loads()
     serves(loads, A, away=100)
     serves(loads, B, away=0)
-    loads.report_received(FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=7, ok=6, bad=1)), 1.0)
+    hears(loads, FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=7, ok=6, bad=1)), 1.0)
     assert (of(loads, "model/default/a/remote"), of(loads, "model/default/b/remote")) == (Count(5, 4, 1), Count(2, 2))
 
 
@@ -144,8 +144,8 @@ def test_what_one_cluster_counts_later_than_the_other_is_taken_off_then():
     loads = Loads()
     serves(loads, A, away=100)
     serves(loads, B, away=0)
-    loads.report_received(FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=1, ok=1)), 1.0)
-    loads.report_received(FIRST, (to_local(A), away(B), to_backend(sent=4, ok=4)), 2.0)
+    hears(loads, FIRST, (to_local(A), away(B, sent=2, ok=2), to_backend(sent=1, ok=1)), 1.0)
+    hears(loads, FIRST, (to_local(A), away(B), to_backend(sent=4, ok=4)), 2.0)
     assert (of(loads, "model/default/a/remote"), of(loads, "model/default/b/remote")) == (Count(3, 3), Count(2, 2))
 
 
@@ -154,14 +154,14 @@ def test_of_two_that_are_sent_there_directly_nobody_knows_whose_is_what():
     assert loads.in_flight(1.0) == {"model/default/a/local": 0, "model/default/b/local": 0}
     assert of(loads, BACKEND) == Count(7, 7)
     serves(loads, B, away=0)
-    loads.report_received(FIRST, (to_local(A), to_local(B), to_backend(sent=1, ok=1)), 2.0)
+    hears(loads, FIRST, (to_local(A), to_local(B), to_backend(sent=1, ok=1)), 2.0)
     assert of(loads, "model/default/a/remote") == Count(1, 1)
 
 
 def test_requests_that_are_still_there_after_traffic_returned_are_of_who_sent_them():
     loads = heard([to_local(A), to_backend(sent=1, now=1)], away=50)
     serves(loads, A, away=0)
-    loads.report_received(FIRST, (to_local(A), to_backend(ok=1)), 2.0)
+    hears(loads, FIRST, (to_local(A), to_backend(ok=1)), 2.0)
     assert of(loads, "model/default/a/remote") == Count(1, 1)
 
 
@@ -181,9 +181,7 @@ def serves_both(loads, model=A, remotes=BOTH, **shares):
 def test_each_remote_backend_of_a_route_is_a_side_of_its_own():
     loads = Loads()
     serves_both(loads, remote=30, remote_b=20)
-    loads.report_received(
-        FIRST, (to_local(A), load(FIRST_BACKEND, sent=3, ok=3), load(SECOND_BACKEND, sent=2, bad=2)), 1.0
-    )
+    hears(loads, FIRST, (to_local(A), load(FIRST_BACKEND, sent=3, ok=3), load(SECOND_BACKEND, sent=2, bad=2)), 1.0)
     assert of(loads, "model/default/a/remote") == Count(3, 3)
     assert of(loads, "model/default/a/remote-b") == Count(2, 0, 2)
     assert loads.in_flight(1.0) == {f"model/default/a/{side}": 0 for side in ("local", "remote", "remote-b")}
@@ -193,7 +191,7 @@ def test_what_reaches_one_of_them_after_the_other_failed_passes_its_own_cluster(
     loads = Loads()
     serves_both(loads, remote=50)
     reported = to_local(A), load("model/default/a/remote-b", sent=4, ok=4), load(SECOND_BACKEND, sent=4, ok=4)
-    loads.report_received(FIRST, (*reported, load(FIRST_BACKEND, sent=9, ok=5, bad=4)), 1.0)
+    hears(loads, FIRST, (*reported, load(FIRST_BACKEND, sent=9, ok=5, bad=4)), 1.0)
     assert of(loads, "model/default/a/remote") == Count(9, 5, 4)
     assert of(loads, "model/default/a/remote-b") == Count(4, 4)
 
@@ -203,25 +201,25 @@ def test_a_route_that_shares_one_of_its_backends_leaves_no_doubt_of_the_other():
     serves_both(loads, remote=30, remote_b=20)
     serves(loads, B, away=50)
     clusters = to_local(A), to_local(B), load(FIRST_BACKEND, sent=1), load(SECOND_BACKEND, sent=2)
-    loads.report_received(FIRST, clusters, 1.0)
+    hears(loads, FIRST, clusters, 1.0)
     assert of(loads, "model/default/a/remote") is None
     assert of(loads, "model/default/a/remote-b") == Count(2)
     loads.remove_route(B)
-    loads.report_received(FIRST, (to_local(A), load(FIRST_BACKEND, sent=1), load(SECOND_BACKEND)), 2.0)
+    hears(loads, FIRST, (to_local(A), load(FIRST_BACKEND, sent=1), load(SECOND_BACKEND)), 2.0)
     assert of(loads, "model/default/a/remote") == Count(1)
 
 
 def test_a_remote_backend_that_comes_later_has_had_no_requests():
     loads = heard([to_local(A), away(A)], away=50)
     serves_both(loads, remote=50)
-    loads.report_received(FIRST, (to_local(A), away(A), load("model/default/a/remote-b")), 2.0)
+    hears(loads, FIRST, (to_local(A), away(A), load("model/default/a/remote-b")), 2.0)
     assert of(loads, "model/default/a/remote-b") == Count()
 
 
 def test_all_sides_of_a_route_that_is_gone_are_forgotten():
     loads = Loads()
     serves_both(loads, remote=30, remote_b=20)
-    loads.report_received(FIRST, (to_local(A), load(FIRST_BACKEND, sent=3)), 1.0)
+    hears(loads, FIRST, (to_local(A), load(FIRST_BACKEND, sent=3)), 1.0)
     loads.remove_route(A)
     assert [name for name in loads.totals() if name.startswith("model/")] == []
     assert [name for name in loads.streams()[FIRST].counts if name.startswith("model/")] == []
@@ -233,7 +231,7 @@ def test_all_sides_of_a_route_that_is_gone_are_forgotten():
 def test_the_answers_of_the_last_seconds():
     loads = heard([to_backend(ok=3, bad=1)], [OTHER, to_backend(ok=1, bad=2)], away=50)
     assert loads.answers(BACKEND, 2.0) == Answers(succeeded=4, failed=3)
-    loads.report_received(FIRST, (to_backend(),), 1.5 + REAL.reports.window)
+    hears(loads, FIRST, (to_backend(),), 1.5 + REAL.reports.window)
     assert loads.answers(BACKEND, 1.5 + REAL.reports.window) == Answers(succeeded=1, failed=2)
 
 

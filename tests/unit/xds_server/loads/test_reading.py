@@ -3,7 +3,7 @@
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.schema.values import parse
 from controller.api.timing import REAL
-from tests.support.loads import serves, to_backend, to_local
+from tests.support.loads import hears, serves, to_backend, to_local
 from tests.support.routes import A, B
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.stream.load_reporting.wire import LoadStream
@@ -22,7 +22,7 @@ def test_everything_is_told_first_and_then_what_changed():
     loads = loads_of(A, B)
     reader = LoadReader(loads)
     assert reader.news(0.0) == ()
-    loads.report_received(STREAM, (to_local(A, sent=1, now=1), to_local(B)), 1.0)
+    hears(loads, STREAM, (to_local(A, sent=1, now=1), to_local(B)), 1.0)
     (told,) = reader.news(1.5)
     assert (told.node, told.began, told.seconds, told.age) == ("one", 1.0, 1.0, 0.5)
     assert told.counts == {
@@ -31,7 +31,7 @@ def test_everything_is_told_first_and_then_what_changed():
         "model/default/b/local": Count(),
         "model/default/b/remote": Count(),
     }
-    loads.report_received(STREAM, (to_local(A, ok=1), to_local(B)), 2.0)
+    hears(loads, STREAM, (to_local(A, ok=1), to_local(B)), 2.0)
     (told,) = reader.news(2.0)
     assert (told.seconds, told.counts) == (2.0, {"model/default/a/local": Count(1, 1)})
 
@@ -40,7 +40,7 @@ def test_an_envoy_that_has_nothing_new_is_told_to_be_there():
     loads = loads_of(A)
     reader = LoadReader(loads)
     for now in (1.0, 2.0):
-        loads.report_received(STREAM, (to_local(A),), now)
+        hears(loads, STREAM, (to_local(A),), now)
         (told,) = reader.news(now)
     assert told.counts == {}
     assert reader.news(2.5) == ()
@@ -49,14 +49,14 @@ def test_an_envoy_that_has_nothing_new_is_told_to_be_there():
 def test_who_begins_later_is_told_the_sums():
     loads = loads_of(A)
     for now in (1.0, 2.0):
-        loads.report_received(STREAM, (to_local(A, sent=1, ok=1),), now)
+        hears(loads, STREAM, (to_local(A, sent=1, ok=1),), now)
     (told,) = LoadReader(loads).news(2.0)
     assert (told.seconds, told.counts["model/default/a/local"]) == (2.0, Count(2, 2))
 
 
 def test_a_side_that_cannot_be_told_from_others_is_told_as_such_and_backends_are_not():
     loads = loads_of(A, B, away=50)
-    loads.report_received(STREAM, (to_local(A), to_local(B), to_backend(sent=1)), 1.0)
+    hears(loads, STREAM, (to_local(A), to_local(B), to_backend(sent=1)), 1.0)
     (told,) = LoadReader(loads).news(1.0)
     assert told.counts == {
         "model/default/a/local": Count(),
@@ -69,10 +69,10 @@ def test_a_side_that_cannot_be_told_from_others_is_told_as_such_and_backends_are
 
 def test_a_stream_that_is_over_is_forgotten():
     loads = loads_of(A)
-    loads.report_received(STREAM, (to_local(A),), 1.0)
+    hears(loads, STREAM, (to_local(A),), 1.0)
     reader = LoadReader(loads)
     reader.news(1.0)
     loads.stream_ended(STREAM)
-    loads.report_received(LoadStream("two", 2.0), (), 2 + REAL.reports.window)
+    hears(loads, LoadStream("two", 2.0), (), 2 + REAL.reports.window)
     (told,) = reader.news(2 + REAL.reports.window)
     assert told.node == "two"

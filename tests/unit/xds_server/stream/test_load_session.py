@@ -72,11 +72,11 @@ def test_a_report_on_the_wire():
 
     request = parse_load_request(message.SerializeToString())
     assert (request.node.id, request.supports_all) == ("me", True)
-    busy, idle = request.clusters
+    (busy,) = request.loads.busy
+    assert (request.loads.names, request.loads.seconds) == ({"c", "idle"}, 1.25)
     assert (busy.cluster, busy.seconds) == ("c", 1.25)
     (one,) = busy.localities
     assert (one.issued, one.succeeded, one.failed, one.in_flight) == (4, 3, 2, 1)
-    assert (idle.cluster, idle.localities) == ("idle", ())
 
 
 def test_bytes_that_are_no_report():
