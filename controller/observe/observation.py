@@ -165,7 +165,7 @@ class Observer:
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
             samples=self._samples(intent, front, now),
-            traffic=self._traffic(known, now),
+            traffic=self.traffic(known, now),
             controller=self._defaults.controller,
             memory=known.memory,
         )
@@ -203,7 +203,7 @@ class Observer:
         subject = subject_of(intent, self._index, front.replicas if front else ())
         return self._measured.sampler.samples(subject, intent.metrics, now)
 
-    def _traffic(self, known: StoredIntent, now: datetime) -> SentRequests | Unknown:
+    def traffic(self, known: StoredIntent, now: datetime) -> SentRequests | Unknown:
         """Count where requests went by the present split, once every Envoy had the time to follow it."""
         route, since = known.status.route, known.memory.split_since
         if route is None or since is None:

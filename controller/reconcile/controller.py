@@ -28,10 +28,11 @@ from controller.plan.plan import Plan, plan
 from controller.plan.transitions import is_failing_over, log_transitions, transitions
 from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
+from controller.reconcile.load_watch import LoadWatch
 from controller.reconcile.rivals import Rivals
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.runtime.queue import Backoff, Queue
-from controller.signals.load_reports import RequestsInFlight, SentTo
+from controller.signals.load_reports import RequestsInFlight
 from controller.signals.source import Sampler
 from controller.store.events import Event
 from controller.store.objects import ObjectRef
@@ -66,6 +67,7 @@ class Controller:
         timing = dependencies.timing
         measured = Measured(self._sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
         self._observer = Observer(self._index, dependencies.proxies, measured, defaults)
+        self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
@@ -78,6 +80,7 @@ class Controller:
         self._results: list[WriteResult] = []
         # Since when an object is due that may have to be written.
         self._due_since: dict[ObjectRef, datetime] = {}
+        self._loads_at: datetime | None = None
         self._woken = asyncio.Event()
 
     def look_again(self, refs: frozenset[ObjectRef] | None) -> None:
@@ -91,9 +94,8 @@ class Controller:
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(self._watch())
                 work = group.create_task(self._work(group))
-                loads = group.create_task(self._follow_loads())
                 sources = [group.create_task(one.run(self.look_again)) for one in self._sampler.polled]
-                watch.add_done_callback(lambda _: [one.cancel() for one in (work, loads, *sources)])
+                watch.add_done_callback(lambda _: [one.cancel() for one in (work, *sources)])
         finally:
             # What was written is told also by who was stopped right after it.
             self._finish_writes()
@@ -106,23 +108,11 @@ class Controller:
             self._unregistered |= changed
             self._woken.set()
 
-    async def _follow_loads(self) -> None:
-        """Look again at every object whose requests may go elsewhere than its split says."""
-        while True:
-            await asyncio.sleep(self._dependencies.timing.loads_looked_at_every)
-            news = self._dependencies.loads.news(self._clock())
-            if found := frozenset(one.ref for one in news if self._may_be_detour(one)):
-                self.look_again(found)
-
-    def _may_be_detour(self, sent: SentTo) -> bool:
-        known = self._index.intent(sent.ref)
-        split = known.status.split if known else None
-        return split is not None and (split.remote if sent.local else split.local) > 0
-
     async def _work(self, writes: asyncio.TaskGroup) -> None:
         while True:
             await self._something_due()
             self._finish_writes()
+            self._look_at_loads()
             self._queue_requested()
             await self._register_changed()
             await self._look_at_due(writes)
@@ -132,9 +122,16 @@ class Controller:
         for ref in sorted(requested):
             self._queue.add(ref, urgent=False)
 
+    def _look_at_loads(self) -> None:
+        now, pause = self._clock(), timedelta(seconds=self._dependencies.timing.loads_looked_at_every)
+        # A clock that was set back has not put it off.
+        if self._loads_at is None or not now < self._loads_at <= now + pause:
+            self._requested |= self._load_watch.look(now)
+            self._loads_at = now + pause
+
     async def _something_due(self) -> None:
         now = self._clock()
-        moments = (self._queue.wakes_at(), self._writer.next_turn(now))
+        moments = (self._queue.wakes_at(), self._writer.next_turn(now), self._loads_at)
         earliest = min((at for at in moments if at), default=None)
         wait = None if earliest is None else max((earliest - now).total_seconds(), 0)
         with contextlib.suppress(TimeoutError):
@@ -210,6 +207,7 @@ class Controller:
         self._queue.succeeded(ref)
         self._queue.forget(ref)
         self._due_since.pop(ref, None)
+        self._load_watch.measures(ref, requests=False)
         self._dependencies.telemetry.forgotten(ref)
 
     def _planned(self, observation: Observation) -> Plan:
@@ -219,8 +217,9 @@ class Controller:
         self._dependencies.telemetry.planned(planned)
         if planned.wake_at:
             self._queue.add_at(ref, planned.wake_at)
-        counts_requests = any(metric.type == "Requests" for metric, _ in observation.samples)
-        if counts_requests or is_failing_over(planned.status):
+        requests = any(metric.type == "Requests" for metric, _ in observation.samples)
+        self._load_watch.measures(ref, requests=requests)
+        if is_failing_over(planned.status):
             # What of them is written is a matter of the budget.
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
         return planned

@@ -193,6 +193,23 @@ def signal(store, name="a"):
     return said["state"], said.get("current")
 
 
+async def test_a_number_that_means_nothing_costs_no_decision():
+    models = [a_model(name).with_remote("r").measuring(in_flight_each("4")) for name in "ab"]
+    store = MemoryStore(stored(*models, *SERVICES, a_slice().ready("10.0.0.1")))
+    loads = Loaded()
+    loads.number = 1
+    async with controlled(store, loads=loads) as running:
+        await running.pass_time(2)
+        decided = len(running.decisions)
+        for loads.number in (2, 3, 0, 1):
+            await running.pass_time(1)
+        assert len(running.decisions) == decided
+        loads.number = 4
+        await running.pass_time(1)
+        assert len(running.decisions) > decided
+        assert store[models[0].ref].status["split"]["reason"] == "Overloaded"
+
+
 async def test_requests_in_flight_are_looked_at_every_second_and_written_when_they_mean_something():
     model = a_model().with_remote("r").measuring(in_flight_each("4"))
     store = MemoryStore(stored(model, a_model("b"), *SERVICES, a_slice().ready("10.0.0.1")))

@@ -1,0 +1,85 @@
+"""Which objects to look at again for what Envoys report of their load: a cheap question before planning anew.
+
+Envoys report every second, of thousands of objects, and hardly ever does a report change what is decided.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controller.decision import LocalFacts, Unknown, detour
+from controller.decision.signals import compare
+from controller.observe.index import ObjectIndex, StoredIntent
+from controller.observe.observation import Observer
+from controller.plan.transitions import is_failing_over
+from controller.signals.load_reports import LoadReports, SentTo
+from controller.signals.source import Sampler, Subject
+from controller.store.objects import ObjectRef
+
+
+class LoadWatch:
+    """Asks of every object whose requests are counted whether a report may change its status.
+
+    It is sure to find what changes a decision; that a number is newer is none of its business, unless somebody waits
+    for it: while requests leave for a metric, or it is over its target.
+    """
+
+    def __init__(self, index: ObjectIndex, observer: Observer, sampler: Sampler, loads: LoadReports) -> None:
+        self._index = index
+        self._observer = observer
+        self._sampler = sampler
+        self._loads = loads
+        self._measured: set[ObjectRef] = set()
+
+    def measures(self, ref: ObjectRef, *, requests: bool) -> None:
+        """Note whether an object has a metric of its requests in flight."""
+        if requests:
+            self._measured.add(ref)
+        else:
+            self._measured.discard(ref)
+
+    def look(self, now: datetime) -> frozenset[ObjectRef]:
+        """Say which objects to look at again; `now` is UTC."""
+        found = {ref for ref in self._measured if self._may_have_crossed(ref, now)}
+        sides = {one.ref for one in self._loads.news(now) if self._may_go_elsewhere(one)}
+        return frozenset(found | {ref for ref in sides - found if self._changes_detour(ref, now)})
+
+    def _may_go_elsewhere(self, sent: SentTo) -> bool:
+        known = self._index.intent(sent.ref)
+        split = known.status.split if known else None
+        return split is not None and (split.remote if sent.local else split.local) > 0
+
+    def _changes_detour(self, ref: ObjectRef, now: datetime) -> bool:
+        """Whether requests begin to go elsewhere than the split says; while they do, the numbers are told."""
+        known = self._index.intent(ref)
+        if known is None or known.intent is None or known.status.split is None:
+            return False
+        traffic = self._observer.traffic(known, now)
+        if is_failing_over(known.status):
+            return True
+        may_leave = known.intent.terms.behavior.max_requests_per_replica is not None
+        if isinstance(traffic, Unknown):
+            return False
+        return detour(known.status.split, traffic, _local(known), may_leave=may_leave) is not None
+
+    def _may_have_crossed(self, ref: ObjectRef, now: datetime) -> bool:
+        """Whether the requests in flight are on another side of a target than the status says, or may bring it about
+        that something begins or ends.
+        """
+        known = self._index.intent(ref)
+        if known is None or known.intent is None:
+            return False
+        if known.memory.overload or known.memory.breached_since:
+            return True
+        states = {(one.name, one.target): one.state for one in known.status.signals or ()}
+        metrics = tuple(one for one in known.intent.metrics if one.type == "Requests")
+        for metric, sample in self._sampler.samples(Subject(ref), metrics, now):
+            signal = compare(metric, sample, _local(known).ready)
+            if signal.state == "Breached" or signal.state != states.get((signal.name, signal.target)):
+                return True
+        return False
+
+
+def _local(known: StoredIntent) -> LocalFacts:
+    local = known.status.local
+    return LocalFacts(local.ready, local.total) if local else LocalFacts(0, 0)
