@@ -21,7 +21,14 @@ from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
 from controller.plan.conditions import Findings, conditions_for, late_at, refused_conditions
-from controller.plan.status import local_status, remote_status, signal_statuses, split_status, with_decision
+from controller.plan.status import (
+    local_status,
+    remote_status,
+    signal_statuses,
+    split_status,
+    verdict_statuses,
+    with_decision,
+)
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import UNCONDITIONAL, Precondition
 
@@ -129,6 +136,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         serving_port=front.port if front else observation.reserved,
         frontend=FRONTEND if front else None,
         split=split_status(decision, memory, found, now) if decision else None,
+        verdicts=verdict_statuses(decision) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation, terms),
         signals=signal_statuses(facts.signals, before.signals or (), now) if facts.signals else None,
@@ -147,7 +155,7 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     before, mistakes = observation.before, "; ".join(map(str, observation.errors))
     if observation.refusal:
         refusal = Refusal("Conflict", f"{observation.refusal.message}; {mistakes}")
-        remaining = before.model_copy(update={"route": None, "split": None})
+        remaining = before.model_copy(update={"route": None, "split": None, "verdicts": None})
     else:
         refusal, remaining = Refusal("Invalid", mistakes), before
     conditions = refused_conditions(before.conditions, refusal, observation.generation)

@@ -12,6 +12,7 @@ from controller.api.contract.status import (
     RemoteStatus,
     SignalStatus,
     SplitStatus,
+    VerdictStatus,
 )
 from controller.decision import Decision, Detour, LocalFacts, Memory, Signal
 from controller.decision.facts import NOT_CHECKED
@@ -61,7 +62,14 @@ def split_status(decision: Decision, memory: Memory, found: Detour | None, now: 
         reason=decision.reason,
         message=with_detour(decision.message, found),
         since=memory.split_since or now,
+        returns=decision.returns,
+        changes_at=decision.wake_at,
     )
+
+
+def verdict_statuses(decision: Decision) -> tuple[VerdictStatus, ...]:
+    """Show what every rule said."""
+    return tuple(VerdictStatus(rule=one.reason, matched=one.matched, message=one.message) for one in decision.verdicts)
 
 
 def with_detour(words: str, found: Detour | None) -> str:

@@ -145,6 +145,7 @@ def _said(condition: Condition) -> tuple[str, str, str]:
 # Conditions whose message tells numbers, or who is waited for, which change all the time; their reasons do not.
 _WITH_NUMBERS = ("LocalHealthy", "RemoteHealthy", "Offloading", "FailingOver")
 _WAITING = ("Pending", "NotReported", "NotProgrammed", "Updating")
+_EXPLANATION = ("returns", "changesAt")
 
 
 def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urgency:
@@ -163,10 +164,21 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
         return Urgency.ROUTE
     if _in_words(was) != _in_words(shall):
         return Urgency.WORDS
+    told, known = _without_explanation(was), _without_explanation(shall)
     # A measured number that nobody acts on is not written for its own sake.
     quiet = not after.offloading_status and all(one.state != "Breached" for one in after.signals or ())
-    only_signals = {**was, "signals": None} == {**shall, "signals": None}
-    return Urgency.NOTHING if quiet and only_signals else Urgency.NUMBERS
+    only_signals = {**told, "signals": None} == {**known, "signals": None}
+    return Urgency.NOTHING if told == known or (quiet and only_signals) else Urgency.NUMBERS
+
+
+def _without_explanation(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the words of the rules, and what would change the split and when: they may move with every look.
+
+    They are written with whatever else is, so that each status agrees with itself.
+    """
+    split = {name: value for name, value in (status.get("split") or {}).items() if name not in _EXPLANATION}
+    verdicts = [(one["rule"], one["matched"]) for one in status.get("verdicts") or ()]
+    return {**status, "split": split, "verdicts": verdicts}
 
 
 def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
@@ -174,9 +186,10 @@ def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
 
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    status = _without_explanation(status)
     words = {name: value for name, value in status.items() if name not in ("local", "split", "remote", "conditions")}
     words["remote"] = {name: value for name, value in (status.get("remote") or {}).items() if name != "message"}
-    words["split"] = {name: value for name, value in (status.get("split") or {}).items() if name != "message"}
+    words["split"] = {name: value for name, value in status["split"].items() if name != "message"}
     words["signals"] = [
         {name: value for name, value in one.items() if name not in ("current", "at")}
         for one in status.get("signals") or ()

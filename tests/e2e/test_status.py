@@ -101,7 +101,8 @@ async def test_json_and_yaml_are_the_objects_with_metadata_and_status(product):
     assert chat["metadata"].keys() >= {"uid", "creationTimestamp", "generation", "resourceVersion"}
     status = chat["status"]
     assert status["observedGeneration"] == chat["metadata"]["generation"] == 1
-    assert status["split"].keys() == {"local", "remote", "summary", "reason", "message", "since"}
+    assert status["split"].keys() == {"local", "remote", "summary", "reason", "message", "since", "returns"}
+    assert next(one["rule"] for one in status["verdicts"] if one["matched"]) == "Override"
     assert status["local"] == {"ready": 3, "total": 3, "summary": "3/3"}
     assert [one["type"] for one in status["conditions"]] == [
         *("Accepted", "ResolvedRefs", "Programmed", "LocalHealthy", "RemoteHealthy"),

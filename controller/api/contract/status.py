@@ -62,12 +62,27 @@ class SplitStatus(Split):
     """Why, in a sentence, with what was measured."""
     since: Time
     """Since when."""
+    returns: str | None = None
+    """What would change it."""
+    changes_at: Time | None = None
+    """When it may change with nothing else changing; absent while time alone changes nothing."""
 
     @computed_field(description="Both shares in one text, such as 80/20.")  # type: ignore[prop-decorator]
     @property
     def summary(self) -> str:
         """Both shares in one text, as a column shows them."""
         return str(self)
+
+
+class VerdictStatus(ForeignValue):
+    """What one rule of the decision said."""
+
+    rule: str
+    """The rule, by the reason that it gives, such as LocalDown."""
+    matched: bool
+    """Whether it applies. The first that does decides."""
+    message: str
+    """Why it applies or does not, with what was measured."""
 
 
 class LocalStatus(ForeignValue):
@@ -182,6 +197,8 @@ class ModelDeploymentStatus(ForeignValue):
     """When the model was last changed on the platform."""
     split: SplitStatus | None = None
     """The split in force."""
+    verdicts: tuple[VerdictStatus, ...] | None = None
+    """What every rule of the decision said, in the order in which they are asked."""
     local: LocalStatus | None = None
     """The replicas of the local Service."""
     remote: RemoteStatus | None = None

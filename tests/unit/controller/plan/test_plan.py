@@ -51,6 +51,7 @@ def test_prior_fault_30_every_part_of_the_status_is_written():
         "frontend",
         "reason",
         "split",
+        "verdicts",
         "local",
         "remote",
         "route",

@@ -83,7 +83,9 @@ def test_an_upgrade_keeps_routes_splits_ports_and_history(name):
         before.split.since,
     )
     if name not in RENAMED:
-        assert (after.split, after.history) == (before.split, before.history)
+        # What explains it is new.
+        split = after.split.model_copy(update={"returns": None, "changes_at": None})
+        assert (split, after.history) == (before.split, before.history)
         assert before.memory == {name: after.memory[name] for name in before.memory}
     assert urgency(before, after) is not Urgency.ROUTE
 

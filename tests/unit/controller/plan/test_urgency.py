@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency
@@ -76,3 +78,24 @@ def test_a_target_that_is_reached_is_a_matter_of_the_route_unless_something_else
 def test_a_number_that_is_lost_is_a_matter_of_words():
     assert urgency_of_loads(8, 7) is Urgency.WORDS
     assert urgency_of_loads(7, None) is Urgency.WORDS
+
+
+def with_verdicts(status: ModelDeploymentStatus, **changes) -> ModelDeploymentStatus:
+    """The same status, but that its last rule says something else."""
+    *others, last = status.verdicts
+    return status.model_copy(update={"verdicts": (*others, last.model_copy(update=changes))})
+
+
+@pytest.mark.parametrize("model", [MODEL, MODEL.overridden("remote=10")], ids=["nothing leaves", "requests leave"])
+def test_words_of_rules_with_other_numbers_are_never_written_for_their_own_sake(model):
+    before = status_with(TWO, model)
+    after = with_verdicts(before, message="7 of 9")
+    moved = after.split.model_copy(update={"returns": "below 81 %", "changes_at": NOW + timedelta(seconds=3)})
+    assert urgency(before, after.model_copy(update={"split": moved})) is Urgency.NOTHING
+
+
+def test_a_rule_that_applies_or_no_longer_is_a_matter_of_words_and_so_is_another_rule():
+    before = status_with(TWO)
+    assert urgency(before, with_verdicts(before, matched=False)) is Urgency.WORDS
+    assert urgency(before, with_verdicts(before, rule="OfTomorrow")) is Urgency.WORDS
+    assert urgency(before.model_copy(update={"verdicts": None}), before) is Urgency.WORDS

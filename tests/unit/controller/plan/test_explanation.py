@@ -1,0 +1,118 @@
+"""Why requests go where they go, as people and programs read it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from controller.api.contract.reports import RouteReport
+from controller.plan.explanation import explain
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.observations import planned
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MODEL = a_model("chat").with_remote("models.example.com:443").offloading(maxRequestsPerReplica=4)
+BY_HAND = MODEL.overridden("remote=30 until=2026-01-01T00:10:00Z")
+
+
+def explained(model, slices, *, later=timedelta(0), envoys=None, generation=1):
+    status = planned(model, a_service("chat").port(80), slices).as_object()
+    return explain(model.stored(status=status, generation=generation), NOW + later, envoys)
+
+
+NONE_READY = a_slice("chat").not_ready("10.0.0.1", "10.0.0.2")
+TWO_READY = a_slice("chat").ready("10.0.0.1", "10.0.0.2")
+
+
+def test_the_text_for_people():
+    text = explained(BY_HAND, NONE_READY, later=timedelta(minutes=2, seconds=10)).as_text()
+    assert text.startswith(
+        """\
+default/chat: 70 % of the requests stay local, 30 % go to the remote backend
+
+  decided      70/30 Override, since 2026-01-01T00:00:00Z (2m10s ago)
+  because      set by hand: 30 % of the requests go to the remote backend, until 2026-01-01T00:10:00Z
+  until        the override holds until 2026-01-01T00:10:00Z
+  by itself    may change at 2026-01-01T00:10:00Z (in 7m50s)
+  measured     no request is known to have gone elsewhere than the split says
+  without it   LocalDown would decide: none of 2 local replicas is ready, so every request goes to the remote backend
+  local        0 of 2 replicas are ready, which take 0 requests in flight
+  remote       models.example.com:443 is not checked yet
+  by hand      beamlit.com/override: 'remote=30 until=2026-01-01T00:10:00Z'
+  programmed   True: every connected Envoy has acknowledged this generation
+
+Rules: the first that applies decides.
+   1  Disabled         no       enabled
+"""
+    )
+    assert "   6  LocalDown        applies  none of 2 local replicas is ready" in text
+    assert "  Not the cause: Disabled, NothingAnswers, NoRemoteBackend, Paused, RemoteDown" in text
+    assert "  2026-01-01T00:00:00Z  70/30   Override: set by hand" in text
+
+
+def test_the_same_for_programs():
+    shown = explained(BY_HAND, NONE_READY).as_object()
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown["split"]["summary"] == "70/30"
+    assert shown["split"]["changesAt"] == "2026-01-01T00:10:00Z"
+    assert shown["byHand"] == {"beamlit.com/override": "remote=30 until=2026-01-01T00:10:00Z"}
+    assert [one["rule"] for one in shown["rules"] if one["decides"]] == ["Override"]
+    assert shown["wouldDecideNext"] == "LocalDown"
+    assert "Paused" in shown["notTheCause"] and "LocalDown" not in shown["notTheCause"]
+    assert shown["programmed"]["status"] == "True"
+    assert shown["local"] == {"ready": 0, "total": 2, "capacity": 0, "summary": "0/2"}
+    assert [one["split"] for one in shown["history"]] == ["70/30"]
+
+
+def test_a_rule_that_this_version_does_not_know_is_shown():
+    status = planned(MODEL, a_service("chat").port(80), TWO_READY).as_object()
+    status["verdicts"] = [
+        {"rule": "OfTomorrow", "matched": False, "message": "7 of 9"},
+        {"rule": "AndAfter", "matched": True, "message": "8 of 9"},
+    ]
+    known = explain(MODEL.stored(status=status), NOW)
+    assert "   1  OfTomorrow  no       7 of 9\n   2  AndAfter    decides  8 of 9\n" in known.as_text()
+    assert known.as_object()["notTheCause"] == ["OfTomorrow"]
+
+
+def test_when_it_may_change_is_told_also_when_that_is_over():
+    known = explained(BY_HAND, TWO_READY, later=timedelta(hours=3))
+    assert "may change at 2026-01-01T00:10:00Z (any moment now)" in known.as_text()
+    assert "time alone changes nothing" in explained(MODEL, TWO_READY).as_text()
+
+
+def test_how_many_envoys_have_it():
+    report = RouteReport(namespace="default", name="chat", connected=3, programmed=2, waiting=("envoy-2",))
+    known = explained(MODEL, TWO_READY, envoys=report)
+    assert "acknowledged this generation (2 of 3 Envoys, waiting for envoy-2)" in known.as_text()
+    assert known.as_object()["envoys"]["programmed"] == 2
+
+
+def test_what_to_look_at():
+    assert explained(MODEL, TWO_READY).attention == ()
+    assert explained(MODEL, TWO_READY, generation=2).attention == (
+        "the last edit is not decided on yet: it is generation 2, not 1",
+    )
+    assert explain(MODEL.stored(), NOW).attention == ("no controller has looked at this model yet",)
+    (warning,) = explained(MODEL.overridden("remote=half"), TWO_READY).attention
+    assert warning.startswith("Accepted is True, AcceptedWithWarnings: metadata.annotations")
+    lost = explained(MODEL.fronting("nothing"), TWO_READY)
+    assert lost.attention[0] == "the model is not served, so nothing is decided"
+    assert any(words.startswith("ResolvedRefs is False, ServiceNotFound") for words in lost.attention)
+    assert lost.as_text().startswith("default/chat: not served\n")
+
+
+def test_a_status_of_an_older_controller_or_of_somebodys_hand_is_no_error():
+    status = planned(MODEL, a_service("chat").port(80), TWO_READY).as_object()
+    del status["verdicts"], status["split"]["returns"]
+    known = explain(MODEL.stored(status=status), NOW)
+    assert (known.winner, known.as_object()["rules"]) == (None, [])
+    assert known.attention == (
+        "a controller of an older version wrote this status: it does not say what each rule said",
+    )
+    broken = explain(MODEL.stored(status={"observedGeneration": "x", "verdicts": 7, "split": []}), NOW)
+    assert broken.as_text().startswith("default/chat: not served\n")
+
+
+def test_no_word_of_anybody_directs_the_terminal():
+    known = explained(MODEL.annotated(**{"beamlit.com/paused": "\x1b]0;owned\x07"}), TWO_READY)
+    assert "\x1b" not in known.as_text() and "\x07" not in known.as_text()
+    assert known.as_text().count("\n") == len(known.as_text().splitlines())
