@@ -385,6 +385,8 @@ class Timing:
     """
     status_answer: float = 5.0
     """How long `beamlit status` waits for an answer: somebody is looking at it."""
+    status_looked_at_every: float = 0.5
+    """How often a command that waits for a model to be as asked looks at it."""
 
 
 REAL = Timing()

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from controller.cli.by_hand import failback, failover, pause, resume, set_split
 from controller.cli.cluster import controller, xds_server
+from controller.cli.explain import explain
 from controller.cli.gateway import bootstrap, envoy
 from controller.cli.options import (
     ACCESS_LOG,
@@ -31,6 +33,8 @@ def main() -> None:
     Examples:
       beamlit run ./models --envoy        serve the models described in a folder
       beamlit status                      what goes where, and why
+      beamlit explain php-apache          why the requests of one model go where they go
+      beamlit set-split 30 php-apache     send 30 % of its requests to the remote backend, whatever is measured
       beamlit bootstrap > envoy.yaml      let an Envoy of your own join
       beamlit controller                  decide, for the models of a cluster
       beamlit xds-server                  tell the Envoys of a cluster what was decided
@@ -87,7 +91,9 @@ def run(**options: object) -> None:
     serve(Options(**options))  # type: ignore[arg-type]
 
 
-for command in (bootstrap, controller, envoy, status, xds_server):
+_BY_HAND = (pause, resume, set_split, failover, failback)
+
+for command in (bootstrap, controller, envoy, explain, status, xds_server, *_BY_HAND):
     main.add_command(command)
 
 

@@ -6,16 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import yaml
 
 from controller.api.timing import REAL, Timing
 from controller.cli.options import timed
-
-NOT_FOUND = 1
-NO_ANSWER = 3
+from controller.cli.place import NO_ANSWER, NOT_FOUND, ServerType
 
 IN_A_CLUSTER = """\
 beamlit: `beamlit status` shows the models of a `beamlit run`. Those of a cluster are shown by
@@ -23,23 +20,6 @@ beamlit:   kubectl get modeldeployments --all-namespaces"""
 
 _NONE = "<none>"
 _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "REASON", "AGE")
-
-
-class ServerType(click.ParamType[str]):
-    """`http://127.0.0.1:19000`."""
-
-    name = "URL"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take a URL of HTTP, or say what is wrong."""
-        try:
-            parts = urlsplit(str(value))
-            is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_one = False
-        if not is_one:
-            self.fail(f"{value!r} is not the URL of a server, such as http://127.0.0.1:19000", param, ctx)
-        return str(value)
 
 
 @click.command()

@@ -16,7 +16,7 @@ import click
 from prometheus_client import Gauge
 
 from controller.api.contract.credentials import without_inline_credentials
-from controller.api.contract.route import RouteKey
+from controller.api.contract.route import RouteKey, RouteKind
 from controller.api.registry import MODEL_DEPLOYMENT, VALIDATION, faults
 from controller.api.resources.configuration import Configuration
 from controller.api.resources.model import ModelDeployment
@@ -48,6 +48,7 @@ from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
+from xds_server.reports import Reports
 from xds_server.resources.access_log import AccessLog
 from xds_server.stream.server.server import AddressInUseError
 
@@ -137,16 +138,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         admin = Admin(
             not_ready=lambda: None if control_plane.published else "the folder has not been read yet",
             metrics=registry,
-            routes=[
-                report_route(
-                    lambda: {
-                        "items": [
-                            without_inline_credentials(one.raw) for _, one in sorted(models.objects(_MODEL).items())
-                        ],
-                        "problems": [str(problem) for problem in store.problems],
-                    }
-                )
-            ],
+            routes=[report_route(lambda: _report(store, models, control_plane.reports))],
             shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
@@ -187,6 +179,20 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             },
         )
         yield tasks
+
+
+def _report(store: DirectoryStore, models: Cache, reports: Reports) -> Mapping[str, Any]:
+    """Tell of every model, as the store has it; of each also which file defines it, and what the Envoys have of it."""
+    known = sorted(models.objects(_MODEL).items())
+    return {
+        "items": [without_inline_credentials(one.raw) for _, one in known],
+        "problems": [str(problem) for problem in store.problems],
+        "files": {f"{ref.namespace}/{ref.name}": store.defined_at(ref) for ref, _ in known},
+        "envoys": [
+            reports.known(RouteKey(RouteKind(ref.kind), ref.namespace, ref.name)).model_dump(mode="json", by_alias=True)
+            for ref, _ in known
+        ],
+    }
 
 
 def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -15,10 +15,16 @@ class NoStatusError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelStatuses:
-    """Every ModelDeployment as the store has it, and the problems in the watched files."""
+    """Every ModelDeployment as the store has it, and the problems in the watched files.
+
+    `files` says where each is defined, by NAMESPACE/NAME; `envoys` are reports on their routes. A server of an older
+    version says neither.
+    """
 
     models: Sequence[Mapping[str, Any]]
     problems: Sequence[str]
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    envoys: Sequence[Mapping[str, Any]] = ()
 
 
 def fetch_status(server: str, timeout: float) -> ModelStatuses:
@@ -29,7 +35,12 @@ def fetch_status(server: str, timeout: float) -> ModelStatuses:
         answer = httpx.get(f"{server.rstrip('/')}/status", timeout=timeout, trust_env=False)
         answer.raise_for_status()
         report = answer.json()
-        return ModelStatuses(models=report["items"], problems=report["problems"])
+        return ModelStatuses(
+            models=report["items"],
+            problems=report["problems"],
+            files=report.get("files", {}),
+            envoys=report.get("envoys", ()),
+        )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoStatusError(f"{unlike}: {error}") from error
     except (KeyError, TypeError) as error:

@@ -85,6 +85,10 @@ class Folder:
         """The last good manifests of each file. A copy: it may be written by another thread."""
         return {file: content.manifests for file, content in self._contents.items() if content.manifests}
 
+    def claim(self, ref: ObjectRef) -> Claim | None:
+        """Return what defines an object, as of the last time that this was decided; None if no file does."""
+        return self._definitions.claims.get(ref)
+
     def content(self, file: str) -> FileContent:
         """Return what a file says, nothing for one that is not there."""
         return self._contents.get(file, FileContent())

@@ -168,6 +168,11 @@ class DirectoryStore:
         """What is wrong with the files now, in the order of files and lines."""
         return self._problems
 
+    def defined_at(self, ref: ObjectRef) -> str | None:
+        """Return the file that defines an object and the line of its name, as `chat.yaml:4`; None if no file does."""
+        claim = self._folder.claim(ref)
+        return str(self._directory / str(claim)) if claim else None
+
     def watch(self, kinds: Collection[str]) -> Watch:
         """Watch some kinds; the first batch comes when the whole folder was read once."""
         return self._watches.open(kinds)

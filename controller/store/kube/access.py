@@ -44,6 +44,7 @@ class Connections(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # Only now their sockets are closed.
 
 
+_LISTED = 20  # So many contexts are named, at most.
 _IN_CLUSTER = "the service account of this pod"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _USUAL_NAMESPACE = "default"
@@ -158,6 +159,22 @@ async def load_access(source: Source, longest: float = REAL.kube.credentials) ->
         raise ConfigurationError(f"{source}: is not a kubeconfig ({type(error).__name__})") from None
 
 
+def _wrong_context(source: Source) -> str:
+    """Say which contexts there are, if none is chosen, or one that is not there; empty for any other mistake."""
+    names: dict[str, None] = {}
+    chosen = source.context
+    for file in (source.kubeconfig or "").split(os.pathsep):
+        path = Path(file).expanduser()
+        if file and path.is_file():
+            read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            chosen = chosen or read.get("current-context")
+            names.update((str(one["name"]), None) for one in read.get("contexts") or ())
+    if chosen in names:
+        return ""
+    listed = f"there are {', '.join(list(names)[:_LISTED])}" if names else "there is none"
+    return f"there is no context {chosen}: {listed}" if chosen else f"no context is chosen (--context): {listed}"
+
+
 def _pod_namespace() -> str:
     """Read the namespace of this pod; a service account may be mounted without it."""
     return _OWN_NAMESPACE.read_text(encoding="utf-8").strip() if _OWN_NAMESPACE.is_file() else ""
@@ -184,6 +201,6 @@ async def _load(source: Source) -> Access:
             if "exec" in (loader._user or {}) and not (configuration.api_key or configuration.cert_file):
                 raise ConfigurationError(f"{source}: its exec plugin gives no credentials; the log has its words")
     except ConfigException as error:
-        raise ConfigurationError(f"{source}: {error}") from error
+        raise ConfigurationError(f"{source}: {_wrong_context(source) or error}") from error
     configuration.proxy = configuration.proxy or proxy_for(configuration.host, os.environ)
     return Access(configuration, RESTClientObject(configuration), namespace or _USUAL_NAMESPACE)

@@ -187,6 +187,11 @@ class KubeClient:
         return self._opened.cluster
 
     @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return self._opened.server
+
+    @property
     def namespace(self) -> str:
         """Where we are at home: the namespace of the pod, or that of the context of the kubeconfig."""
         return self._opened.namespace

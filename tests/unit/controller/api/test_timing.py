@@ -137,6 +137,7 @@ REAL = {
     "signals.scrape.old_after": (10, "a number of ten seconds ago is not of now"),
     "shutdown": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),
+    "status_looked_at_every": (0.5, "somebody waits for it"),
 }
 
 

@@ -48,7 +48,8 @@ GIVEN = Timing(
     envoy=EnvoyTiming(readiness_every=0.4),
     shutdown=0.25,
 )
-GROUPS = tuple(type(getattr(GIVEN, one.name)) for one in fields(GIVEN) if one.name not in ("shutdown", "status_answer"))
+OF_COMMANDS = ("shutdown", "status_answer", "status_looked_at_every")
+GROUPS = tuple(type(getattr(GIVEN, one.name)) for one in fields(GIVEN) if one.name not in OF_COMMANDS)
 ANYWHERE = HostPort("127.0.0.1", 0)
 # What leads from one part of a program to another, besides the parts. Modules and classes belong to every program.
 BETWEEN = (dict, tuple, list, set, types.MethodType, types.CellType, types.CoroutineType, asyncio.Task, web.RouteDef)

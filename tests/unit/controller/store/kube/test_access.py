@@ -70,7 +70,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("users: [secret", "is not YAML: line 1"),
         ("", "is not a kubeconfig"),
         ("[]", "is not a kubeconfig"),
-        ("{}", "current-context"),
+        ("{}", "no context is chosen .--context.: there is none"),
+        ("{contexts: [{name: one}, {name: two}]}", "no context is chosen .--context.: there are one, two"),
+        ("{current-context: three, contexts: [{name: one}, {name: two}]}", "there is no context three: there are one"),
+        ("{contexts: secret}", "is not a kubeconfig"),
         ("{current-context: one, contexts: []}", "one"),
         ("{current-context: one, contexts: [{name: one, context: {cluster: c}}], clusters: []}", "name c"),
         (

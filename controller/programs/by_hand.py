@@ -1,0 +1,164 @@
+"""What `beamlit pause`, `resume`, `set-split`, `failover` and `failback` do: they write annotations, and nothing else.
+
+In a cluster they patch the object, as `kubectl annotate` does. In a folder the file is its author's: they say what to
+write there, and where (docs/adr/0034).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from controller.api.timing import Timing
+from controller.plan.by_hand import (
+    PAUSE,
+    RESUME,
+    Annotations,
+    Enforcement,
+    Standing,
+    enforcement,
+    in_words,
+    is_already,
+    other_managers,
+    to_split,
+    undo,
+    with_annotations,
+)
+from controller.plan.explanation import explain
+from controller.programs.models import ClusterModels, FoundModel, ModelError, Place, RunModels, models_at
+from controller.store.objects import StoredObject
+from controller.store.protocol import ConflictError
+
+# So often another write may come in between: the controller writes the status of a busy model twice a second at most.
+_ATTEMPTS = 5
+
+
+class Outcome(Enum):
+    """What became of what somebody asked for."""
+
+    DONE = "written or, if it was waited for, in force"
+    LEFT_TO_AUTHOR = "nothing was written: the file is its author's"
+    NOT_IN_FORCE = "written, and not in force: overruled, or not in time"
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What somebody asks for: to pause, or a share in percent that leaves, for a while or not, or to resume."""
+
+    pause: bool = False
+    remote: int | None = None
+    lasting: timedelta | None = None
+
+    def annotations(self, now: datetime) -> Annotations:
+        """Return what to write at `now` (UTC). Raises ValueError for a while that is too short."""
+        if self.remote is not None:
+            return to_split(self.remote, self.lasting, now)
+        return PAUSE if self.pause else RESUME
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Somebody who directs: what he is told is given to `say`, line by line. `wait` is how long for it to be in force.
+
+    `same_place` are the options by which the next command finds the same model.
+    """
+
+    say: Callable[[str], None]
+    clock: Callable[[], datetime]
+    timing: Timing
+    wait: timedelta | None = None
+    same_place: str = ""
+
+
+def direct(place: Place, name: str, direction: Direction, hand: Hand) -> Outcome:
+    """Direct the model of this name by hand. Raises ModelError, and ValueError for a while that is too short."""
+    direction.annotations(hand.clock())
+    return asyncio.run(_direct(place, name, direction, hand))
+
+
+async def _direct(place: Place, name: str, direction: Direction, hand: Hand) -> Outcome:
+    async with models_at(place, hand.timing) as models:
+        found = await models.find(name)
+        wanted = direction.annotations(hand.clock())
+        if isinstance(models, RunModels):
+            is_done = is_already(found.stored, wanted)
+            _say_what_to_write(found, wanted, models, hand)
+        else:
+            before, after = await _write(models, found.stored, wanted)
+            _say_what_was_written(before, after, wanted, models, hand)
+            found, is_done = FoundModel(after), True
+        if hand.wait is not None:
+            return await _in_force(models, found, wanted, hand)
+        return Outcome.DONE if is_done else Outcome.LEFT_TO_AUTHOR
+
+
+async def _write(models: ClusterModels, stored: StoredObject, wanted: Annotations) -> tuple[StoredObject, StoredObject]:
+    """Write annotations; return the object as it was right before that, and as it is then. Both are one if it is so."""
+    for _ in range(_ATTEMPTS):
+        if is_already(stored, wanted):
+            return stored, stored
+        with contextlib.suppress(ConflictError):
+            return stored, await models.annotate(stored, wanted)
+        stored = (await models.find(stored.ref.name)).stored
+    raise ModelError(f"{stored.ref} is written all the time: {_ATTEMPTS} attempts met a newer one. Try again")
+
+
+def _say_what_was_written(
+    before: StoredObject, after: StoredObject, wanted: Annotations, models: ClusterModels, hand: Hand
+) -> None:
+    now = hand.clock()
+    hand.say(f"{after.ref.namespace}/{after.ref.name} in {models.where}")
+    if after is before:
+        hand.say(f"  now    {in_words(before, now)}: as it was, nothing is written")
+    else:
+        hand.say(f"  was    {in_words(before, now)}")
+        hand.say(f"  now    {in_words(after, now)}")
+        for command in undo(before, after, now):
+            hand.say(f"  undo   beamlit {command} {after.ref.name} {hand.same_place}".rstrip())
+    if others := other_managers(before, wanted):
+        hand.say(
+            f"  note   {', '.join(others)} manages this annotation too, and may set it back: change it there as well"
+        )
+
+
+def _say_what_to_write(found: FoundModel, wanted: Annotations, models: RunModels, hand: Hand) -> None:
+    stored, now = found.stored, hand.clock()
+    hand.say(f"{stored.ref.namespace}/{stored.ref.name} in {models.where}")
+    if is_already(stored, wanted):
+        hand.say(f"  now    {in_words(stored, now)}: as it was, nothing is to be written")
+        return
+    hand.say(f"  now    {in_words(stored, now)}; nothing is written: its file is yours to edit")
+    hand.say(f"  then   {in_words(with_annotations(stored, wanted), now)}")
+    hand.say(f"  where  {found.file or 'the file that defines it'}, in metadata.annotations:")
+    for name, value in wanted.items():
+        if value is not None:
+            hand.say(f'         write   {name}: "{value}"')
+        elif name in (stored.metadata.get("annotations") or {}):
+            hand.say(f"         remove  {name}")
+
+
+async def _in_force(models: RunModels | ClusterModels, found: FoundModel, wanted: Annotations, hand: Hand) -> Outcome:
+    """Wait until these annotations are there and in force, or a rule that comes before them decides."""
+    assert hand.wait is not None
+    latest = _enforcement(found, wanted, hand.clock())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(hand.wait.total_seconds()):
+            while latest.standing not in (Standing.IN_FORCE, Standing.OVERRULED):
+                await asyncio.sleep(hand.timing.status_looked_at_every)
+                found = await models.find(found.stored.ref.name)
+                latest = _enforcement(found, wanted, hand.clock())
+    if latest.standing is Standing.IN_FORCE:
+        hand.say(f"  in force      {latest.message}")
+        return Outcome.DONE
+    hand.say(f"  not in force  {latest.message}")
+    return Outcome.NOT_IN_FORCE
+
+
+def _enforcement(found: FoundModel, wanted: Annotations, now: datetime) -> Enforcement:
+    if not is_already(found.stored, wanted):
+        return Enforcement(Standing.PENDING, f"not written: {in_words(found.stored, now)}")
+    return enforcement(explain(found.stored, now, found.envoys))

@@ -1,0 +1,94 @@
+"""Where a command looks for its model, and a write that others get ahead of."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from controller.plan.by_hand import PAUSE
+from controller.programs.by_hand import _write
+from controller.programs.models import DEFAULT_SERVER, FoundModel, ModelError, Place, UnreachableError
+from controller.store.protocol import ConflictError
+from tests.support.objects import a_model
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who has no kubeconfig."""
+    return {"HOME": str(tmp_path)}
+
+
+def with_kubeconfig(home: dict[str, str]) -> dict[str, str]:
+    file = Path(home["HOME"], ".kube", "config")
+    file.parent.mkdir()
+    file.write_text("{}")
+    return home
+
+
+def test_a_server_that_is_named_is_asked_whatever_else_there_is(home):
+    place = Place(server="http://10.0.0.1:19000")
+    assert place.chosen(with_kubeconfig(home)) == place
+
+
+def test_a_cluster_goes_before_the_usual_run(home):
+    assert Place().chosen(with_kubeconfig(home)) == Place()
+    assert Place().chosen({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) == Place()
+
+
+def test_where_there_is_no_way_to_a_cluster_the_usual_run_is_asked(home):
+    assert Place(namespace="team").chosen(home) == Place(server=DEFAULT_SERVER, namespace="team")
+
+
+@pytest.mark.parametrize("place", [Place(kubeconfig=Path("/nowhere/config")), Place(context="prod")])
+def test_a_cluster_that_is_asked_for_is_never_replaced_by_a_run(home, place):
+    with pytest.raises(UnreachableError):
+        place.chosen(home)
+    with pytest.raises(UnreachableError, match="no such file"):
+        Place().chosen({**home, "KUBECONFIG": "/nowhere/config"})
+
+
+def test_the_options_that_lead_to_the_same_place_are_those_of_a_shell():
+    assert Place().options == ""
+    place = Place(kubeconfig=Path("/my files/config"), context="prod", namespace="team")
+    assert place.options == "--kubeconfig '/my files/config' --context prod -n team"
+
+
+class WrittenByOthers:
+    """Models that somebody else writes so many times, each right before we do."""
+
+    def __init__(self, times: int, **annotations: str) -> None:
+        self.left = times
+        self.annotations = annotations
+        self.patched: list[str] = []
+
+    async def find(self, name):
+        return FoundModel(a_model(name).annotated(**self.annotations).stored(version=f"{9 - self.left}"))
+
+    async def annotate(self, stored, changes):
+        if self.left:
+            self.left -= 1
+            raise ConflictError("it changed")
+        self.patched.append(stored.resource_version)
+        return stored
+
+
+def written(models: WrittenByOthers):
+    return asyncio.run(_write(models, a_model().stored(version="1"), PAUSE))
+
+
+def test_an_object_that_was_written_in_between_is_read_anew():
+    models = WrittenByOthers(2)
+    before, _ = written(models)
+    assert (models.patched, before.resource_version) == (["9"], "9")
+
+
+def test_what_somebody_else_wrote_in_between_is_not_written_again():
+    models = WrittenByOthers(1, **{"beamlit.com/paused": "true"})
+    before, after = written(models)
+    assert models.patched == []
+    assert before is after
+
+
+def test_it_is_given_up_in_the_end():
+    with pytest.raises(ModelError, match="is written all the time: 5 attempts"):
+        written(WrittenByOthers(100))
