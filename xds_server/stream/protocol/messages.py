@@ -22,6 +22,11 @@ class DeltaRequest:
     nonce: str = ""
     error: str | None = None
 
+    @property
+    def subscribes(self) -> bool:
+        """Whether it may ask for something else than the requests before it."""
+        return bool(self.subscribe or self.unsubscribe or self.claimed)
+
 
 @dataclass(frozen=True, slots=True)
 class SotwRequest:
@@ -32,6 +37,11 @@ class SotwRequest:
     version: str = ""
     nonce: str = ""
     error: str | None = None
+
+    @property
+    def subscribes(self) -> bool:
+        """Whether it may ask for something else than the requests before it: each says all of it anew."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ are ten models or a thousand.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from xds_server.snapshot.snapshot import (
     CLUSTER,
@@ -83,13 +83,24 @@ class Session(ABC):
         held = ledger.find(key.name) if ledger is not None else None
         return held is not None and held.version == version
 
-    def has_all(self, snapshot: Snapshot, names: Mapping[str, frozenset[str]]) -> bool:
-        """Whether the client ACKed all of a snapshot, which has these names by type: `holds`, for all at once."""
-        return self._snapshot is snapshot and all(
-            type_url in self._ledgers and self._ledgers[type_url].has_all(found)
-            for type_url, found in names.items()
-            if found
-        )
+    def has_all(self, snapshot: Snapshot, changed: Collection[ResourceKey] | None = None) -> bool:
+        """Whether the client ACKed all of a snapshot: `holds`, for all at once.
+
+        `changed` are the keys that may differ from a snapshot that it had all of, and since when it asked for nothing
+        else: of thousands of resources, then, only these are looked at. None: it is not known.
+        """
+        if self._snapshot is not snapshot:
+            return False
+        names: dict[str, set[str]] = {}
+        for key in changed or ():
+            if snapshot.find(key):
+                names.setdefault(key.type_url, set()).add(key.name)
+        for type_url, resources in snapshot.by_type.items():
+            ledger = self._ledgers.get(type_url)
+            wanted = resources.derived(frozenset) if changed is None else names.get(type_url, frozenset())
+            if resources and (ledger is None or not ledger.has_all(wanted)):
+                return False
+        return True
 
     # What happens.
 

@@ -40,7 +40,8 @@ class ClientStream:
 
     `type_url` is None for a stream of all types. `sent_at` is by type the time of the last response. `state` and
     `complete` are kept from one step of the session to the next: what others may know of the client, and the snapshot
-    that it has all of.
+    that it has all of. `unchecked` are the keys that were published since it had all of what there was; None while it
+    never had, or when it asked for something else since.
     """
 
     number: int
@@ -57,6 +58,7 @@ class ClientStream:
     sent_at: dict[str, float] = field(default_factory=dict)
     state: ClientState | None = None
     complete: Snapshot | None = None
+    unchecked: set[ResourceKey] | None = None
 
 
 @dataclass(frozen=True, slots=True)

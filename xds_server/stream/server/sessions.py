@@ -45,6 +45,8 @@ UNLIMITED_BYTES = 1 << 30
 MAX_TYPES_PER_STREAM = 32
 STREAMS_PER_TURN = 50
 
+_MOST_UNCHECKED = 300
+
 
 class InternalError(ProtocolError):
     """A session failed in a way nobody foresaw; only its client is cut off, and connects again."""
@@ -180,7 +182,6 @@ class Sessions:
     def progress(self, scope: Scope = GATEWAY) -> Progress:
         """Return how far the clients of a scope are."""
         snapshot = self._snapshots.get(scope, EMPTY)
-        names = {type_url: resources.derived(frozenset) for type_url, resources in snapshot.by_type.items()}
         every, others = [], []
         for stream in self._streams.values():
             if stream.session is None or stream.node.scope != scope:
@@ -188,8 +189,8 @@ class Sessions:
             entry = (_state(stream), stream.session)
             every.append(entry)
             if stream.complete is not snapshot:
-                if stream.session.has_all(snapshot, names):
-                    stream.complete = snapshot
+                if stream.session.has_all(snapshot, stream.unchecked):
+                    stream.complete, stream.unchecked = snapshot, set()
                 else:
                     others.append(entry)
         return Progress(snapshot, tuple(every), tuple(others))
@@ -230,6 +231,7 @@ class Sessions:
         for turn, stream in enumerate(tuple(self._streams.values())):
             session, publication = stream.session, published.get(stream.node.scope)
             if session is not None and publication is not None and stream.number in self._streams:
+                _note_changes(stream, publication[1])
                 self._step(stream, partial(_publish, session, *publication))
             if turn % STREAMS_PER_TURN == STREAMS_PER_TURN - 1:
                 await asyncio.sleep(0)  # let the writers write meanwhile
@@ -249,6 +251,8 @@ class Sessions:
         if stream.number not in self._streams:
             return
         session = stream.session or self._begin_session(stream, request)
+        if request.subscribes:
+            stream.unchecked = None
         if isinstance(session, DeltaSession) and isinstance(request, DeltaRequest):
             delta = session
             self._step(stream, lambda now: delta.receive(request, now))
@@ -303,6 +307,14 @@ class Sessions:
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:
     return session.publish(snapshot, changed, now)
+
+
+def _note_changes(stream: ClientStream, changed: set[ResourceKey]) -> None:
+    """Note what was published to a client that had all: beyond some hundreds, all is looked at as fast."""
+    if stream.unchecked is not None:
+        stream.unchecked |= changed
+        if len(stream.unchecked) > _MOST_UNCHECKED:
+            stream.unchecked = None
 
 
 def _state(stream: ClientStream) -> ClientState:

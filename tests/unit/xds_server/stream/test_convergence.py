@@ -24,11 +24,18 @@ def states(draw):
     return resources
 
 
+def differing(one, other):
+    """The keys that differ between two snapshots."""
+    keys = {r.key for snapshot in (one, other) for resources in snapshot.by_type.values() for r in resources.values()}
+    return {key for key in keys if one.find(key) != other.find(key)}
+
+
 class EnvoyModel:
     """A client that behaves like Envoy: it applies what is good, refuses what is bad, asks for what it refers to."""
 
     def __init__(self, names_errors):
         self.script = DeltaScript()
+        self.had_all = None
         self.has = {t: {} for t in (CLUSTER, ENDPOINT, LISTENER, ROUTE)}
         self.asked = {ENDPOINT: set(), ROUTE: set()}
         self.inbox: list[Response] = []
@@ -72,6 +79,7 @@ class EnvoyModel:
             self.asked[child] = wanted
             for name in old:
                 self.has[child].pop(name, None)
+            self.had_all = None
             self.take(self.script.ask(child, *sorted(new), unsubscribe=tuple(sorted(old))))
 
     def check_requirements(self, resource):
@@ -86,10 +94,13 @@ class EnvoyModel:
 
     def check_what_it_has(self):
         session, snapshot = self.script.session, self.script.snapshot
-        names = {type_url: frozenset(resources) for type_url, resources in snapshot.by_type.items()}
         everything = [one for resources in snapshot.by_type.values() for one in resources.values()]
-        if session.has_all(snapshot, names):
+        has_all = session.has_all(snapshot)
+        if self.had_all is not None:
+            assert session.has_all(snapshot, differing(self.had_all, snapshot)) == has_all
+        if has_all:
             assert all(session.holds(one.key, one.version) for one in everything)
+            self.had_all = snapshot
 
     def settle(self):
         for _ in range(500):
