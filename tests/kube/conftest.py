@@ -14,10 +14,12 @@ from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
 from tests.support.kube.existing import existing_cluster
+from tests.support.kube.metrics_apis import MetricsApis
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.shared import shared_api_server
 from tests.support.kube.site import Site
+from tests.support.prometheus import Prometheus, Target
 from tests.tools import binaries
 
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
@@ -27,11 +29,16 @@ EXISTING = "BEAMLIT_TEST_KUBECONFIG"
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what the collected tests need before the first of them starts: it takes longer than a test may."""
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
-    if session.config.option.collectonly or not used & {"api_server", "own_api_server"}:
+    if session.config.option.collectonly:
         return
-    programs = [binaries.kubectl]
-    if "own_api_server" in used or not os.environ.get(EXISTING):
+    own = used & {"own_api_server", "metrics_apis"}
+    programs = [binaries.kubectl] if own or "api_server" in used else []
+    if own or (programs and not os.environ.get(EXISTING)):
         programs += [binaries.etcd, binaries.kube_apiserver]
+    if "metrics_apis" in used:
+        programs += [binaries.metrics_server, binaries.metrics_adapter, binaries.kube_controller_manager]
+    if "prometheus" in used:
+        programs += [binaries.prometheus]
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         for program in programs:
             program()
@@ -54,6 +61,27 @@ def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
     folder.mkdir()
     with ApiServer.running(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def metrics_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsApis]:
+    """A cluster of the module's own with all metrics APIs, whose tests keep to their namespaces."""
+    with MetricsApis.running(tmp_path_factory.mktemp("metrics_apis")) as apis:
+        yield apis
+
+
+@pytest.fixture(scope="module")
+def scraped() -> Iterator[Target]:
+    """What the Prometheus of the module scrapes."""
+    with Target.running() as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def prometheus(scraped: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus of the module's own with one target."""
+    with Prometheus.running(tmp_path_factory.mktemp("prometheus"), {"model": scraped}) as prometheus:
+        yield prometheus
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ The times are what something may take that is broken, on a machine that is busy:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import TypeVar
@@ -23,6 +24,14 @@ async def until(condition: Callable[[], object], what: str, within: float = PATI
     while not (await seen if isawaitable(seen := condition()) else seen):
         assert loop.time() < deadline, f"not within {within} s: {what}"
         await asyncio.sleep(0.02)
+
+
+def until_now(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
+    """Do what `until` does, where there is no event loop: block."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.05)
 
 
 async def eventually(

@@ -22,6 +22,8 @@ from tests.support.network import unused_port
 from tests.support.processes import Child, processes_of
 from tests.tools import binaries
 
+FRONT_PROXY = "front-proxy-client"
+"""The name by which other API servers know this one, as every installer of Kubernetes calls it."""
 READY_WITHIN = 60.0
 """Seconds. It takes 4 on two idle cores; the rest is for a machine with other work."""
 
@@ -84,6 +86,11 @@ class ApiServer(Cluster):
         super().__init__(folder, f"https://127.0.0.1:{port}", ca.cert_pem.bytes(), secrets.token_hex(16))
         ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "serving.pem")
         (folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        front = trustme.CA()
+        front.cert_pem.write_to_path(folder / "front-ca.pem")
+        front.issue_cert(FRONT_PROXY, common_name=FRONT_PROXY).private_key_and_cert_chain_pem.write_to_path(
+            folder / "front.pem"
+        )
         self.etcd = Etcd(folder)
         self._port = port
         self._process: Child | None = None
@@ -124,7 +131,7 @@ class ApiServer(Cluster):
         self._process = Child((binaries.kube_apiserver(), *self._options()), self.folder / "kube-apiserver.log")
 
     def _options(self) -> tuple[str, ...]:
-        pem = self.folder / "serving.pem"
+        pem, front = self.folder / "serving.pem", self.folder / "front.pem"
         return (
             f"--etcd-servers={self.etcd.url}",
             "--bind-address=127.0.0.1",
@@ -140,6 +147,14 @@ class ApiServer(Cluster):
             f"--service-account-key-file={pem}",
             f"--service-account-signing-key-file={pem}",
             "--service-cluster-ip-range=10.202.0.0/16",
+            # The aggregation layer: API servers behind an APIService believe who has a certificate of this authority.
+            f"--requestheader-client-ca-file={self.folder / 'front-ca.pem'}",
+            f"--requestheader-allowed-names={FRONT_PROXY}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={front}",
+            f"--proxy-client-key-file={front}",
             # Without a controller there is no service account `default`, and no Pod could be written.
             "--disable-admission-plugins=ServiceAccount",
         )

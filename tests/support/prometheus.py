@@ -1,0 +1,111 @@
+"""A real Prometheus on loopback, and targets for it to scrape whose metrics a test sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.exposed import LOOPBACK, exposed
+from tests.support.network import unused_port
+from tests.support.processes import Child
+from tests.support.waiting import until_now
+from tests.tools import binaries
+
+_STARTED_WITHIN = 60.0
+
+
+@dataclass(slots=True)
+class Target:
+    """What is scraped: the text at /metrics, which may change at any time. Without one it answers 503."""
+
+    port: int
+    text: str | None = ""
+    scrapes: int = 0
+    """How often it was asked."""
+
+    @classmethod
+    @contextmanager
+    def running(cls, text: str = "") -> Iterator[Target]:
+        target = cls(unused_port(), text)
+        with exposed(target.port, "/metrics", target.answer):
+            yield target
+
+    @property
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def answer(self) -> str | None:
+        """What it says to one scrape."""
+        self.scrapes += 1
+        return self.text
+
+
+class Prometheus:
+    """One that runs. `address` has no scheme, as people write it."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"{LOOPBACK}:{port}"
+        self.url = f"http://{self.address}"
+
+    @classmethod
+    @contextmanager
+    def running(
+        cls, folder: Path, targets: Mapping[str, Target], *, interval: float = 1.0, options: tuple[str, ...] = ()
+    ) -> Iterator[Prometheus]:
+        """One that scrapes each target every `interval` seconds, as the job of its name, and has done so once."""
+        port = unused_port()
+        config = folder / "prometheus.yaml"
+        config.write_text(json.dumps(_configuration(targets, interval)))  # JSON is YAML
+        command = (
+            binaries.prometheus(),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'prometheus'}",
+            f"--web.listen-address={LOOPBACK}:{port}",
+            *options,
+        )
+        with ExitStack() as stack:
+            child = Child(command, folder / "prometheus.log")
+            stack.callback(child.stop)
+            prometheus = cls(port)
+
+            def scrapes() -> bool:
+                child.check()
+                return prometheus._up() == len(targets)
+
+            until_now(scrapes, "Prometheus has scraped its targets", within=_STARTED_WITHIN)
+            yield prometheus
+
+    def query(self, promql: str) -> Mapping[str, Any]:
+        """Ask with PromQL and return `data`: its `resultType` and its `result`."""
+        with httpx.Client(trust_env=False) as client:
+            answer = client.get(f"{self.url}/api/v1/query", params={"query": promql})
+        found: Mapping[str, Any] = answer.raise_for_status().json()["data"]
+        return found
+
+    def await_value(self, promql: str, value: float) -> None:
+        """Wait until a query of one series has this value."""
+
+        def has() -> bool:
+            result = self.query(promql)["result"]
+            return len(result) == 1 and float(result[0]["value"][1]) == value
+
+        until_now(has, f"{promql} is {value}")
+
+    def _up(self) -> int:
+        """How many targets answered the last scrape; none as long as it does not answer itself."""
+        try:
+            return len(self.query("up == 1")["result"])
+        except httpx.HTTPError:
+            return 0
+
+
+def _configuration(targets: Mapping[str, Target], interval: float) -> dict[str, Any]:
+    every = f"{int(interval * 1000)}ms"
+    jobs = [{"job_name": name, "static_configs": [{"targets": [target.address]}]} for name, target in targets.items()]
+    return {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": jobs}
