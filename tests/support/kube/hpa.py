@@ -1,0 +1,154 @@
+"""What the real HorizontalPodAutoscaler says of cases: their objects, and its status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from tests.support.hpa_cases import LABELS, APod, Case, Says, Verdict
+from tests.support.kube.kubelet import MEBIBYTE, NODE
+from tests.support.kube.metrics_apis import MetricsApis
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.waiting import until_now
+
+EXACT = (
+    "--horizontal-pod-autoscaler-tolerance=0",
+    # A pod is young for as long as a slow machine takes for all cases.
+    "--horizontal-pod-autoscaler-cpu-initialization-period=1h",
+)
+NAME = "model"
+_JUDGED_WITHIN = 120.0
+
+
+def judged(apis: MetricsApis, cases: Collection[Case]) -> Mapping[str, Says]:
+    """Have each case judged without tolerance, in a namespace of its own, and return what was said, by name."""
+    with ExitStack() as stack, apis.server.client() as client:
+        places = {case.name: stack.enter_context(fresh_namespace(apis.server)) for case in cases}
+        for case in cases:
+            _set_up(apis, client, case, places[case.name])
+        for case in cases:
+            apis.await_pods(places[case.name], {pod.name for pod in case.pods if _is_measured(pod)})
+        stack.enter_context(apis.autoscaler(*EXACT))
+        for case in cases:
+            path = f"/apis/autoscaling/v2/namespaces/{places[case.name]}/horizontalpodautoscalers"
+            client.post(path, json=_autoscaler(case)).raise_for_status()
+        return {case.name: _verdict(client, case, places[case.name]) for case in cases}
+
+
+def _set_up(apis: MetricsApis, client: httpx.Client, case: Case, namespace: str) -> None:
+    """Write the workload and its pods, and give their metrics."""
+    deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    client.post(deployments, json=_workload(case)).raise_for_status()
+    _write_status(client, f"{deployments}/{NAME}", {"replicas": case.declared})
+    now = datetime.now(UTC)
+    for pod in case.pods:
+        pods = f"/api/v1/namespaces/{namespace}/pods"
+        client.post(pods, json=pod_object(pod)).raise_for_status()
+        _write_status(client, f"{pods}/{pod.name}", pod_status(pod, now))
+        if pod.terminating:
+            client.delete(f"{pods}/{pod.name}").raise_for_status()
+        for container in pod.everything:
+            if container.uses is not None:
+                used = container.memory * MEBIBYTE
+                apis.kubelet.uses(namespace, pod.name, container.name, millicores=container.uses, memory=used)
+    apis.adapter.serve(namespace, custom=case.custom, external=case.external)
+
+
+def _is_measured(pod: APod) -> bool:
+    """Whether metrics-server will have something of a pod: it has all containers, or nothing."""
+    return pod.phase == "Running" and any(container.uses is not None for container in pod.everything)
+
+
+def pod_object(pod: APod) -> dict[str, Any]:
+    """A pod as its manifest has it."""
+
+    def requests(cpu: int | None, memory: int | None) -> dict[str, Any]:
+        asked = {**({"cpu": f"{cpu}m"} if cpu else {}), **({"memory": f"{memory}Mi"} if memory else {})}
+        return {"requests": asked} if asked else {}
+
+    def container(one: Any) -> dict[str, Any]:
+        return {"name": one.name, "image": "model", "resources": requests(one.requests, one.memory_requests)}
+
+    spec: dict[str, Any] = {
+        "nodeName": NODE,
+        "containers": [container(one) for one in pod.containers],
+        "initContainers": [{**container(one), "restartPolicy": "Always"} for one in pod.sidecars],
+    }
+    if pod.requests is not None:
+        spec["resources"] = requests(pod.requests, None)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "labels": LABELS}, "spec": spec}
+
+
+def pod_status(pod: APod, now: datetime) -> dict[str, Any]:
+    """Its status, as a kubelet writes it."""
+
+    def ago(seconds: float) -> str:
+        return (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    status: dict[str, Any] = {"phase": pod.phase}
+    if pod.started is not None:
+        status["startTime"] = ago(pod.started)
+    if pod.ready is not None:
+        ready = {"type": "Ready", "status": str(pod.ready), "lastTransitionTime": ago(pod.ready_changed)}
+        status["conditions"] = [ready]
+    return status
+
+
+def _workload(case: Case) -> dict[str, Any]:
+    template = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "main", "image": "model"}]}}
+    spec = {"replicas": case.declared, "selector": {"matchLabels": LABELS}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": NAME}, "spec": spec}
+
+
+def _autoscaler(case: Case) -> dict[str, Any]:
+    at_once = {"stabilizationWindowSeconds": 0}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
+        "minReplicas": 1,
+        "maxReplicas": 1000,
+        "metrics": case.metrics,
+        "behavior": {"scaleDown": at_once, "scaleUp": at_once},
+    }
+    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": NAME}, "spec": spec}
+
+
+def _verdict(client: httpx.Client, case: Case, namespace: str) -> Says:
+    """Wait until it was judged once, and return what was said."""
+    path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/{NAME}"
+    status: dict[str, Any] = {}
+
+    def is_judged() -> bool:
+        status.update(client.get(path).raise_for_status().json().get("status", {}))
+        return any(one["type"] == "ScalingActive" for one in status.get("conditions") or ())
+
+    until_now(is_judged, f"{case.name!r} is judged", within=_JUDGED_WITHIN)
+    (active,) = (one for one in status["conditions"] if one["type"] == "ScalingActive")
+    verdict: Verdict = "unknown"
+    if active["status"] == "True":
+        wanted = status["desiredReplicas"]
+        verdict = "same" if wanted == case.declared else "more" if wanted > case.declared else "fewer"
+    return Says(verdict, tuple(_current(status, case)), active["reason"])
+
+
+def _current(status: Mapping[str, Any], case: Case) -> Iterator[str | None]:
+    """What is beside the target of each metric."""
+    shown = status.get("currentMetrics") or [{} for _ in case.metrics]
+    for metric, line in zip(case.metrics, shown, strict=True):
+        field = metric["type"][0].lower() + metric["type"][1:]
+        target = metric[field]["target"]
+        wanted = {"Utilization": "averageUtilization", "AverageValue": "averageValue", "Value": "value"}[target["type"]]
+        found = line.get(field, {}).get("current", {}).get(wanted)
+        yield None if found is None else str(found)
+
+
+def _write_status(client: httpx.Client, path: str, status: Mapping[str, Any]) -> None:
+    client.patch(
+        f"{path}/status",
+        content=json.dumps({"status": status}),
+        headers={"Content-Type": "application/merge-patch+json"},
+    ).raise_for_status()
