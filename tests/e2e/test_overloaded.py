@@ -1,0 +1,76 @@
+"""`beamlit run`: requests leave while what is in flight is at its target, and return when the demand is below it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from controller.api.timing import FolderTiming, ReportTiming, StreamTiming, Timing
+from tests.support.beamlit import Product, ask, eventually
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.fork_server import Forked
+from tests.support.load import Traffic, closed_loop
+from tests.support.measured import in_flight_each
+from tests.support.network import unused_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TIMING = Timing(
+    folder=FolderTiming(relist=3600.0),
+    streams=StreamTiming(loads_every=0.25),
+    reports=ReportTiming(reported_every=0.1, window=3.0),
+)
+HELD = Traffic(headers=lambda _: {"on-local": "held=all", "on-remote": "held=none"})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
+    product = Product(tmp_path_factory.mktemp("run"), partial(Forked, context=TIMING))
+    async with product.running("--envoy"):
+        yield product
+
+
+@pytest.mark.parametrize(("mode", "percentage"), [("Threshold", 50), ("Threshold", 100), ("Proportional", 100)])
+async def test_requests_leave_at_the_target_and_return_below_it(
+    product: Product, backends: Backends, mode: str, percentage: int
+) -> None:
+    name, port, replica = f"{mode.lower()}-{percentage}", unused_port(), backends.local[0]
+    asked = model(name, backends.remote)
+    asked["spec"]["offloadingConfig"]["behavior"] = {
+        "mode": mode,
+        "percentage": percentage,
+        "restoreAfter": "2s",
+    }
+    asked["spec"]["offloadingConfig"]["metrics"] = [in_flight_each("3")]
+    front = service(name, port)
+    front["spec"]["ports"][0]["targetPort"] = replica.port
+    product.save(f"{name}.yaml", text_of(asked, front, endpoints(name, replica)))
+    await product.programmed(name)
+    await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+
+    async def split(*reasons: str) -> dict[str, Any]:
+        async def said() -> dict[str, Any]:
+            return dict((await product.status(name))["split"])
+
+        return await eventually(said, lambda seen: seen["reason"] in reasons, within=60)
+
+    await split("Steady")
+    waiting = asyncio.create_task(closed_loop(f"http://127.0.0.1:{port}/", 6, 6, HELD))
+    left = await split("Overloaded")
+    assert left["remote"] == percentage if mode == "Threshold" else 0 < left["remote"] <= percentage
+    assert "Requests is " in left["message"]
+    # Whoever asks now may go to the other side, and none fails.
+    await eventually(lambda: ask(port), lambda reply: reply.side == "remote", within=60)
+    await asyncio.to_thread(replica.release, "all")
+    assert (await waiting).errors == {}
+    await split("Steady")
+    assert (await product.status(name))["split"]["summary"] == "100/0"
+    decided = [entry["reason"] for entry in (await product.status(name))["history"]]
+    assert "Overloaded" in decided
+    assert (await ask(port)).side == "local"
