@@ -31,6 +31,7 @@ _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "R
 @click.option(
     "--server",
     type=ServerType(),
+    envvar="BEAMLIT_SERVER",
     default="http://127.0.0.1:19000",
     show_default=True,
     help="The admin address of `beamlit run`.",

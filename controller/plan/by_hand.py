@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.contract.status import ModelDeploymentStatus, VerdictStatus
 from controller.api.resources.model import OVERRIDE, PAUSED, Behavior
 from controller.decision import Reason
 from controller.intent.intent import Override, Terms, terms_of
@@ -100,6 +100,12 @@ def other_managers(stored: StoredObject, wanted: Annotations) -> tuple[str, ...]
         if entry.get("manager") != FIELD_MANAGER and any(f"f:{name}" in fields for name in wanted):
             found[str(entry.get("manager"))] = None
     return tuple(found)
+
+
+def overruling(known: Explanation) -> VerdictStatus | None:
+    """Return the rule that decides whatever is asked for by hand: one that comes before `Override` and applies."""
+    first = [one.rule for one in known.verdicts if one.matched or one.rule == Reason.OVERRIDE]
+    return known.winner if known.winner and first[0] != Reason.OVERRIDE and Reason.OVERRIDE in first else None
 
 
 class Standing(Enum):

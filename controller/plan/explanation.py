@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.api.contract.reports import RouteReport
-from controller.api.contract.status import Condition, ModelDeploymentStatus, SplitStatus, VerdictStatus
+from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus, SplitStatus, VerdictStatus
 from controller.api.resources.model import OVERRIDE, PAUSED
 from controller.observe.index import previous_status
 from controller.store.objects import StoredObject
@@ -78,7 +78,7 @@ class Explanation:
 
     def as_text(self) -> str:
         """Return it for people, without any character that a terminal would obey."""
-        return "".join(f"{_printable(line).rstrip()}\n" for line in _text(self))
+        return "".join(f"{printable(line).rstrip()}\n" for line in _text(self))
 
 
 def explain(stored: StoredObject, now: datetime, envoys: RouteReport | None = None) -> Explanation:
@@ -158,7 +158,7 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
         yield "decided", f"{split} {split.reason}, since {_moment(split.since)} ({_span(now - split.since)} ago)"
         yield "because", split.message
         if split.returns:
-            yield "until", split.returns
+            yield "returns", split.returns
         if split.changes_at:
             yield "by itself", f"may change at {_moment(split.changes_at)} ({_ahead(split.changes_at - now)})"
         elif known.verdicts:
@@ -173,16 +173,20 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
     if remote := status.remote:
         answers = "answers" if remote.healthy else "is not checked yet" if remote.healthy is None else "does not answer"
         yield "remote", f"{remote.host} {answers}{f': {remote.message}' if remote.message else ''}"
-    for signal in status.signals or ():
-        at = f", measured {_span(now - signal.at)} ago" if signal.at else ""
-        current = signal.current if signal.current is not None else f"unknown ({signal.message})"
-        since = f" since {_moment(signal.since)}" if signal.since else ""
-        yield "metric", f"{signal.name} {signal.state}{since}: {current}, target {signal.target}{at}"
+    yield from (("metric", _metric(one, now)) for one in status.signals or ())
     for name, value in by_hand(known.stored).items():
         yield "by hand", f"{name}: {value!r}"
     if programmed := status.condition("Programmed"):
         count = f" ({_of_envoys(known.envoys)})" if known.envoys else ""
         yield "programmed", f"{programmed.status}: {programmed.message}{count}"
+
+
+def _metric(signal: SignalStatus, now: datetime) -> str:
+    since = f" since {_moment(signal.since)}" if signal.since else ""
+    if signal.current is None:
+        return f"{signal.name} is not known{since}, its target is {signal.target}: {signal.message}"
+    at = f", measured {_span(now - signal.at)} ago" if signal.at else ""
+    return f"{signal.name} is {signal.current}, its target is {signal.target}: {signal.state}{since}{at}"
 
 
 def _rules(known: Explanation) -> Iterator[str]:
@@ -225,6 +229,6 @@ def _span(span: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
-def _printable(text: str) -> str:
-    """Write what a terminal would obey as it is written in Python; whoever wrote a spec chose some of the words."""
+def printable(text: str) -> str:
+    """Write what a terminal would obey as Python does; whoever wrote a spec chose some of the words."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -24,12 +24,21 @@ from controller.plan.by_hand import (
     in_words,
     is_already,
     other_managers,
+    overruling,
     to_split,
     undo,
     with_annotations,
 )
-from controller.plan.explanation import explain
-from controller.programs.models import ClusterModels, FoundModel, ModelError, Place, RunModels, models_at
+from controller.plan.explanation import explain, printable
+from controller.programs.models import (
+    ClusterModels,
+    FoundModel,
+    ModelError,
+    Place,
+    RunModels,
+    UnreachableError,
+    models_at,
+)
 from controller.store.objects import StoredObject
 from controller.store.protocol import ConflictError
 
@@ -73,6 +82,10 @@ class Hand:
     wait: timedelta | None = None
     same_place: str = ""
 
+    def tell(self, line: str) -> None:
+        """Tell one line, without any character that a terminal would obey."""
+        self.say(printable(line))
+
 
 def direct(place: Place, name: str, direction: Direction, hand: Hand) -> Outcome:
     """Direct the model of this name by hand. Raises ModelError, and ValueError for a while that is too short."""
@@ -111,34 +124,41 @@ def _say_what_was_written(
     before: StoredObject, after: StoredObject, wanted: Annotations, models: ClusterModels, hand: Hand
 ) -> None:
     now = hand.clock()
-    hand.say(f"{after.ref.namespace}/{after.ref.name} in {models.where}")
+    hand.tell(f"{after.ref.namespace}/{after.ref.name} in {models.where}")
     if after is before:
-        hand.say(f"  now    {in_words(before, now)}: as it was, nothing is written")
+        hand.tell(f"  now    {in_words(before, now)}: as it was, nothing is written")
     else:
-        hand.say(f"  was    {in_words(before, now)}")
-        hand.say(f"  now    {in_words(after, now)}")
+        hand.tell(f"  was    {in_words(before, now)}")
+        hand.tell(f"  now    {in_words(after, now)}")
         for command in undo(before, after, now):
-            hand.say(f"  undo   beamlit {command} {after.ref.name} {hand.same_place}".rstrip())
+            hand.tell(f"  undo   beamlit {command} {after.ref.name} {hand.same_place}".rstrip())
     if others := other_managers(before, wanted):
-        hand.say(
+        hand.tell(
             f"  note   {', '.join(others)} manages this annotation too, and may set it back: change it there as well"
         )
+    _say_what_overrules(after, wanted, hand)
+
+
+def _say_what_overrules(stored: StoredObject, wanted: Annotations, hand: Hand) -> None:
+    if wanted != RESUME and (rule := overruling(explain(stored, hand.clock()))):
+        hand.tell(f"  note   {rule.rule} comes before it and decides for now: {rule.message}")
 
 
 def _say_what_to_write(found: FoundModel, wanted: Annotations, models: RunModels, hand: Hand) -> None:
     stored, now = found.stored, hand.clock()
-    hand.say(f"{stored.ref.namespace}/{stored.ref.name} in {models.where}")
+    hand.tell(f"{stored.ref.namespace}/{stored.ref.name} in {models.where}")
     if is_already(stored, wanted):
-        hand.say(f"  now    {in_words(stored, now)}: as it was, nothing is to be written")
+        hand.tell(f"  now    {in_words(stored, now)}: as it was, nothing is to be written")
         return
-    hand.say(f"  now    {in_words(stored, now)}; nothing is written: its file is yours to edit")
-    hand.say(f"  then   {in_words(with_annotations(stored, wanted), now)}")
-    hand.say(f"  where  {found.file or 'the file that defines it'}, in metadata.annotations:")
+    hand.tell(f"  now    {in_words(stored, now)}; nothing is written: its file is yours to edit")
+    hand.tell(f"  then   {in_words(with_annotations(stored, wanted), now)}")
+    hand.tell(f"  where  {found.file or 'the file that defines it'}, in metadata.annotations:")
     for name, value in wanted.items():
         if value is not None:
-            hand.say(f'         write   {name}: "{value}"')
+            hand.tell(f'         write   {name}: "{value}"')
         elif name in (stored.metadata.get("annotations") or {}):
-            hand.say(f"         remove  {name}")
+            hand.tell(f"         remove  {name}")
+    _say_what_overrules(stored, wanted, hand)
 
 
 async def _in_force(models: RunModels | ClusterModels, found: FoundModel, wanted: Annotations, hand: Hand) -> Outcome:
@@ -149,12 +169,15 @@ async def _in_force(models: RunModels | ClusterModels, found: FoundModel, wanted
         async with asyncio.timeout(hand.wait.total_seconds()):
             while latest.standing not in (Standing.IN_FORCE, Standing.OVERRULED):
                 await asyncio.sleep(hand.timing.status_looked_at_every)
-                found = await models.find(found.stored.ref.name)
-                latest = _enforcement(found, wanted, hand.clock())
+                try:
+                    found = await models.find(found.stored.ref.name)
+                    latest = _enforcement(found, wanted, hand.clock())
+                except UnreachableError as error:
+                    latest = Enforcement(Standing.PENDING, str(error))
     if latest.standing is Standing.IN_FORCE:
-        hand.say(f"  in force      {latest.message}")
+        hand.tell(f"  in force      {latest.message}")
         return Outcome.DONE
-    hand.say(f"  not in force  {latest.message}")
+    hand.tell(f"  not in force  {latest.message}")
     return Outcome.NOT_IN_FORCE
 
 

@@ -91,6 +91,7 @@ async def test_what_a_rule_before_it_decides_is_told_at_once(running_site: Site)
     await eventually(lambda: site.split("off"), "100/0 Disabled".__eq__)
     ended = await run(site, user, "failover off --wait --timeout 25s")
     assert ended.code == 6
+    assert "note   Disabled comes before it and decides for now: spec.enabled is false" in ended.output
     assert "not in force  Disabled comes before it and decides: 100/0, spec.enabled is false" in ended.output
 
 

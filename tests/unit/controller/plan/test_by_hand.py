@@ -16,6 +16,7 @@ from controller.plan.by_hand import (
     in_words,
     is_already,
     other_managers,
+    overruling,
     to_split,
     undo,
     with_annotations,
@@ -189,3 +190,15 @@ def test_what_a_rule_before_it_decides_is_overruled():
 
 def test_what_no_envoy_has_is_decided_and_not_in_force():
     assert standing(SPLIT, proxies=NoEnvoy()) is Standing.DECIDED
+
+
+def test_which_rule_would_overrule_a_hand_is_known_before():
+    def found(model):
+        status = planned(model, a_service().port(80), a_slice().not_ready("10.0.0.1")).as_object()
+        return overruling(explain(model.stored(status=status), NOW))
+
+    assert found(MODEL.disabled()).rule == "Disabled"
+    assert found(a_model()).rule == "NothingAnswers"
+    assert found(MODEL) is None
+    assert found(MODEL.overridden("remote=30")) is None
+    assert overruling(explain(MODEL.stored(), NOW)) is None

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from controller.api.contract.reports import RouteReport
 from controller.plan.explanation import explain
+from controller.signals.load_reports import NO_LOAD
+from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.observations import planned
 
@@ -13,8 +15,8 @@ MODEL = a_model("chat").with_remote("models.example.com:443").offloading(maxRequ
 BY_HAND = MODEL.overridden("remote=30 until=2026-01-01T00:10:00Z")
 
 
-def explained(model, slices, *, later=timedelta(0), envoys=None, generation=1):
-    status = planned(model, a_service("chat").port(80), slices).as_object()
+def explained(model, slices, *, later=timedelta(0), envoys=None, generation=1, load=NO_LOAD):
+    status = planned(model, a_service("chat").port(80), slices, load=load).as_object()
     return explain(model.stored(status=status, generation=generation), NOW + later, envoys)
 
 
@@ -30,7 +32,7 @@ default/chat: 70 % of the requests stay local, 30 % go to the remote backend
 
   decided      70/30 Override, since 2026-01-01T00:00:00Z (2m10s ago)
   because      set by hand: 30 % of the requests go to the remote backend, until 2026-01-01T00:10:00Z
-  until        the override holds until 2026-01-01T00:10:00Z
+  returns      the override holds until 2026-01-01T00:10:00Z
   by itself    may change at 2026-01-01T00:10:00Z (in 7m50s)
   measured     no request is known to have gone elsewhere than the split says
   without it   LocalDown would decide: none of 2 local replicas is ready, so every request goes to the remote backend
@@ -77,6 +79,15 @@ def test_when_it_may_change_is_told_also_when_that_is_over():
     known = explained(BY_HAND, TWO_READY, later=timedelta(hours=3))
     assert "may change at 2026-01-01T00:10:00Z (any moment now)" in known.as_text()
     assert "time alone changes nothing" in explained(MODEL, TWO_READY).as_text()
+
+
+def test_metrics_with_their_targets():
+    model = MODEL.measuring(in_flight_each("4"))
+    known = explained(model, TWO_READY, load=in_flight(12, NOW), later=timedelta(seconds=2))
+    breached = "  metric       Requests is 6, its target is 4: Breached since 2026-01-01T00:00:00Z, measured 2s ago\n"
+    assert breached in known.as_text()
+    unknown = "  metric       Requests is not known since 2026-01-01T00:00:00Z, its target is 4: "
+    assert unknown in explained(model, TWO_READY).as_text()
 
 
 def test_how_many_envoys_have_it():

@@ -1,15 +1,18 @@
 """Where a command looks for its model, and a write that others get ahead of."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from controller.api.timing import Timing
 from controller.plan.by_hand import PAUSE
-from controller.programs.by_hand import _write
+from controller.programs.by_hand import Hand, Outcome, _in_force, _write
 from controller.programs.models import DEFAULT_SERVER, FoundModel, ModelError, Place, UnreachableError
 from controller.store.protocol import ConflictError
-from tests.support.objects import a_model
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.observations import NOW, planned
 
 
 @pytest.fixture
@@ -92,3 +95,35 @@ def test_what_somebody_else_wrote_in_between_is_not_written_again():
 def test_it_is_given_up_in_the_end():
     with pytest.raises(ModelError, match="is written all the time: 5 attempts"):
         written(WrittenByOthers(100))
+
+
+MODEL = a_model().with_remote("r")
+
+
+class ComesBack(WrittenByOthers):
+    """Models that nobody can ask at first."""
+
+    async def find(self, name):
+        if self.left:
+            self.left -= 1
+            raise UnreachableError("connection refused")
+        status = planned(MODEL.paused(), a_service().port(80), a_slice().ready("10.0.0.1")).as_object()
+        return FoundModel(MODEL.paused().stored(status=status))
+
+
+def test_who_waits_is_patient_with_a_server_that_restarts():
+    told = []
+    hand = Hand(told.append, lambda: NOW, Timing(status_looked_at_every=0), timedelta(minutes=1))
+    found = FoundModel(MODEL.paused().stored())
+    assert asyncio.run(_in_force(ComesBack(2), found, PAUSE, hand)) is Outcome.DONE
+    assert told == ["  in force      100/0 Paused: paused: the split stays 100/0"]
+
+
+def test_who_waits_is_told_in_the_end_that_nobody_answers():
+    told = []
+    hand = Hand(told.append, lambda: NOW, Timing(status_looked_at_every=0), timedelta(milliseconds=50))
+    asyncio.run(_in_force(ComesBack(10**9), FoundModel(MODEL.paused().stored()), PAUSE, hand))
+    assert told in (
+        ["  not in force  connection refused"],
+        ["  not in force  no controller has looked at this model yet"],
+    )
