@@ -58,9 +58,10 @@ class Overload(ForeignValue):
     """That requests leave for what was measured: since when, how many percent of them, and the measured cause in words.
 
     `clearedSince` is since when the demand that would come back is below every target. `rate` is how many requests a
-    second there were when it began, `ratios` what the signals were then, in multiples of their targets. `probingSince`
-    is since when a few requests stay to find out what the demand is, `steppedAt` when the share was last changed.
-    `withdrawn` says that everything came back because no metric can be read.
+    second there were when it was last known to be above one, `replicas` how many were ready then, and `ratios` what the
+    demand was, in multiples of the targets. `probingSince` is since when a few requests stay to find out what the
+    demand is, `steppedAt` when the share was last changed. `beforeSteps` is what left before a series of such changes
+    that began at `seriesSince`. `withdrawnAt` is when everything came back because no metric could be read.
     """
 
     since: datetime
@@ -68,10 +69,13 @@ class Overload(ForeignValue):
     cause: str
     cleared_since: datetime | None = None
     rate: float | None = None
+    replicas: int = 0
     ratios: dict[str, float] = {}
     probing_since: datetime | None = None
     stepped_at: datetime | None = None
-    withdrawn: bool = False
+    before_steps: Percent = 0
+    series_since: datetime | None = None
+    withdrawn_at: datetime | None = None
 
 
 class Memory(ForeignValue):
@@ -93,6 +97,16 @@ class Memory(ForeignValue):
     remote_lost_at: datetime | None = None
     breached_since: datetime | None = None
     overload: Overload | None = None
+
+    def not_after(self, now: datetime) -> Memory:
+        """Return the memory in which nothing is later than `now`, though the clock was set back."""
+        overload = self.overload
+        if overload is not None and (later := _later(overload, now)):
+            overload = overload.model_copy(update=later)
+        later = _later(self, now)
+        if not later and overload is self.overload:
+            return self
+        return self.model_copy(update={**later, "overload": overload})
 
     def observing(self, ready: int, now: datetime) -> Memory:
         """Return the memory that has seen `ready` replicas at `now`."""
@@ -126,3 +140,8 @@ class Memory(ForeignValue):
         held = decision.split if self.held and decision.reason is Reason.OVERRIDE else self.held
         made = {"split": decision.split, "reason": decision.reason, "split_since": since, "held": held}
         return self.model_copy(update=made)
+
+
+def _later(value: ForeignValue, now: datetime) -> dict[str, datetime]:
+    """Say which moments of a value are after `now`, and set them to it."""
+    return {name: now for name, moment in value if isinstance(moment, datetime) and moment > now}

@@ -14,11 +14,11 @@ from datetime import datetime
 from controller.api.contract.route import Split
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
 
-# A share that is measured from fewer requests says little; the one that was decided is then the better guess.
-_ENOUGH = 20
-
 # What a signal shows at a smaller local share is noise, and dividing by the share makes much of it.
-_LEAST_SHARE = 0.05
+LEAST_SHARE = 0.05
+
+# A rate over fewer seconds is wrong by what was not reported yet.
+_LEAST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,15 @@ class NotYet:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The demand behind one signal, in multiples of its target: at `least` and at `most` so much."""
+    """The demand behind one signal, in multiples of its target: at `least` and at `most` so much.
+
+    `by_rate` is what it is by the number of requests alone, compared with those of the breach: how a signal is that
+    rises at the limit only, such as a queue. Half of the requests make far less than half of a queue.
+    """
 
     least: float
     most: float
+    by_rate: float = 0.0
 
 
 Projection = Demand | NotYet | Unknown
@@ -41,58 +46,80 @@ Projection = Demand | NotYet | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What was measured when a breach began, which tells the demand while no request stays.
+    """What was measured during a breach, which tells the demand while no request stays.
 
-    `rate` is how many requests a second there were of both sides, `ratios` the signals in multiples of their targets.
+    `rate` is how many requests a second there were of both sides and `replicas` how many were ready, `ratios` the
+    signals at 100/0 in multiples of their targets.
     """
 
     rate: float
+    replicas: int
     ratios: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """The split that requests follow, and since when."""
+    """The split that requests follow, and since when.
+
+    Until `settled_at` requests may be in flight that followed a split before it, by which `before` percent were local.
+    """
 
     split: Split
     since: datetime
+    before: int = 0
+    settled_at: datetime | None = None
 
 
 def request_rate(facts: Facts) -> float | None:
     """Say how many requests a second are sent to both sides; None while that is not known."""
     traffic = facts.traffic
-    return traffic.total / traffic.seconds if isinstance(traffic, SentRequests) and traffic.seconds else None
+    known = isinstance(traffic, SentRequests) and traffic.seconds >= _LEAST_SECONDS
+    return traffic.total / traffic.seconds if isinstance(traffic, SentRequests) and known else None
 
 
 def project(signal: Signal, facts: Facts, in_force: InForce | None, baseline: Baseline | None) -> Projection:
     """Say what a signal would be at 100/0.
 
-    It is proportional to what is local; where it is not (a queue, a latency), the projection errs on the side of more
-    demand. While nothing is local it follows the rate of all requests. Without reports of load nobody knows.
+    It is taken to be proportional to what is local; while nothing is local it follows the rate of all requests. What is
+    no part of the load, such as the number of all requests, makes the demand larger than it is, never smaller.
     """
     if signal.state == "Unknown" or signal.at is None:
         return Unknown(signal.message or "it was not measured")
-    share = _local_share(facts, in_force)
-    if in_force and in_force.split.remote and signal.at - signal.window < in_force.since and share < 1:
+    if in_force and signal.at - signal.window < in_force.since:
         return NotYet("it was measured before the split changed")
-    if share >= _LEAST_SHARE:
-        return Demand(signal.least / share, signal.most / share)
-    rate = request_rate(facts)
-    if rate is None:
+    share = _local_share(facts, in_force)
+    requests = _requests(signal, facts, baseline)
+    ratio = baseline.ratios.get(signal.key) if baseline else None
+    if share >= LEAST_SHARE:
+        by_rate = min(ratio, 1.0) * requests if ratio is not None and requests is not None else 0.0
+        largest = share
+        if in_force and in_force.settled_at and signal.at < in_force.settled_at:
+            largest = max(share, in_force.before / 100)
+        return Demand(signal.least / largest, signal.most / share, by_rate)
+    if requests is None and request_rate(facts) is None:
         return Unknown("no request stays, and nothing reports how many there are")
-    if baseline is None or not baseline.rate or signal.key not in baseline.ratios:
+    if requests is None or ratio is None:
         return Unknown("no request stays, and nothing tells what it was when they left")
-    ratio = baseline.ratios[signal.key] * rate / baseline.rate
-    return Demand(ratio, ratio)
+    by_rate = min(ratio, 1.0) * requests
+    return Demand(max(by_rate, signal.least), max(ratio * requests, signal.most), by_rate)
+
+
+def _requests(signal: Signal, facts: Facts, baseline: Baseline | None) -> float | None:
+    """Say how many requests there are in multiples of those at the breach, for each replica if the signal is."""
+    rate = request_rate(facts)
+    if rate is None or baseline is None or baseline.rate <= 0:
+        return None
+    scaled = baseline.replicas / max(facts.local.ready, 1) if signal.per_replica and baseline.replicas else 1.0
+    return rate / baseline.rate * scaled
 
 
 def _local_share(facts: Facts, in_force: InForce | None) -> float:
-    """Say which part of the requests is local, from 0 to 1: as measured if there are enough of them, else as decided.
+    """Say which part of the requests is local, from 0 to 1: as decided, unless what was counted cannot be that.
 
-    Requests above a limit leave whatever the split says, so what was measured is the better of the two.
+    Requests above a limit leave whatever the split says, and so do those that a replica failed.
     """
-    decided = in_force.split.local / 100 if in_force else 1.0
+    split = in_force.split if in_force else Split.away(0)
     traffic = facts.traffic
-    if isinstance(traffic, SentRequests) and traffic.total >= _ENOUGH:
+    if isinstance(traffic, SentRequests) and traffic.deviates(split):
         return traffic.local / traffic.total
-    return decided
+    return split.local / 100

@@ -6,17 +6,10 @@ always where requests go; what Envoys report of their load tells.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from controller.api.contract.route import Split
 from controller.decision.facts import LocalFacts, SentRequests
-
-# How far a share may be from the one that was decided: a tenth, or 4.5 standard deviations.
-_TOLERANCE, _DEVIATIONS = 0.10, 4.5
-
-# Fewer say nothing of a share.
-_ENOUGH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +30,8 @@ def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave:
         return None
     away = split.remote / 100
     expected = away * traffic.total
-    if 0 < away < 1:
-        spread = _DEVIATIONS * math.sqrt(away * (1 - away) / traffic.total)
-        if traffic.total < _ENOUGH or abs(traffic.remote - expected) <= max(_TOLERANCE, spread) * traffic.total:
-            return None
+    if 0 < away < 1 and not traffic.deviates(split):
+        return None
     if traffic.remote > expected and not (may_leave and traffic.local):
         return _to_remote(split, traffic, local)
     return _to_local(split, traffic) if traffic.remote < expected else None

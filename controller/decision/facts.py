@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Generic, Literal, TypeVar
 
 from controller.api.contract.health import RemoteHealth, unknown
+from controller.api.contract.route import Split
 
 T = TypeVar("T")
+
+# How far a counted share may be from the one that was decided: a tenth, or 4.5 standard deviations.
+_TOLERANCE, _DEVIATIONS = 0.10, 4.5
+
+# Fewer requests say nothing of a share.
+_ENOUGH = 20
 
 NOT_CHECKED = unknown("nothing reports the health of the remote backend yet")
 
@@ -84,7 +92,8 @@ class Signal:
     """One metric compared with its target: both as text, the outcome, and why it is unknown if it is.
 
     `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
-    the target: if the pods without a measurement do nothing, and if they are at their target.
+    the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`
+    if it is an average over them.
     """
 
     name: str
@@ -96,6 +105,7 @@ class Signal:
     window: timedelta = timedelta(0)
     least: float = 0.0
     most: float = 0.0
+    per_replica: bool = False
 
     @property
     def key(self) -> str:
@@ -117,6 +127,12 @@ class SentRequests:
     def total(self) -> int:
         """All of them."""
         return self.local + self.remote
+
+    def deviates(self, split: Split) -> bool:
+        """Whether so many requests went elsewhere than a split sends them that it is not by chance."""
+        away = split.remote / 100
+        spread = _DEVIATIONS * math.sqrt(away * (1 - away) / self.total) if self.total else 0.0
+        return self.total >= _ENOUGH and abs(self.remote - away * self.total) > max(_TOLERANCE, spread) * self.total
 
 
 @dataclass(frozen=True, slots=True)

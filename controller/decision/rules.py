@@ -11,7 +11,7 @@ from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Reason, Verdict
 from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
-from controller.decision.laws import changes_at, follow, measure, words_of
+from controller.decision.laws import DOUBTED, changes_at, follow, is_doubted, measure, words_of
 from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
@@ -173,7 +173,7 @@ def recovering(s: Situation) -> Match | Miss:
 def leaving(s: Situation) -> int:
     """How many percent leave for what was measured."""
     overload = s.memory.overload
-    if overload is None:
+    if overload is None or overload.withdrawn_at is not None:
         return 0
     if not _all_unknown(s):
         return overload.share
@@ -191,6 +191,11 @@ def overloaded(s: Situation) -> Match | Miss:
         return Miss(_not_overloaded(s))
     if _all_unknown(s):
         return Miss("no metric can be read")
+    if overload.withdrawn_at is not None:
+        again = overload.withdrawn_at + s.terms.behavior.restore_after
+        return Miss(
+            f"no metric could be read at {_clock(overload.withdrawn_at)}: none leaves again before {_clock(again)}"
+        )
     if overload.cleared_since is not None:
         return Miss(f"the demand is below every target since {_clock(overload.cleared_since)}")
     share = leaving(s)
@@ -235,6 +240,9 @@ def cooling_down(s: Situation) -> Match | Miss:
     share = leaving(s)
     after = format_duration(s.terms.behavior.restore_after)
     words = f"the demand is below every target since {_clock(overload.cleared_since)}: {share} % still leave"
+    if is_doubted(s.terms, measure(s.facts, s.memory)):
+        longer = format_duration(s.terms.behavior.restore_after * DOUBTED)
+        after = f"{after} with fewer requests than when it began, or for {longer} with as many"
     return Match(Split.away(share), words, f"it stays so for {after}", changes_at(s.terms, s.memory, s.now))
 
 
@@ -299,7 +307,7 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
     Every rule is asked, so that the record explains also why the others did not apply; the first match wins.
     """
     healthy = facts.remotes[0].health.healthy if facts.remotes else None
-    memory = memory.observing(facts.local.ready, now).hearing(healthy, now).pausing(terms.paused)
+    memory = memory.not_after(now).observing(facts.local.ready, now).hearing(healthy, now).pausing(terms.paused)
     if memory.local_back_at is not None and now - memory.local_back_at >= terms.behavior.recover_after:
         memory = memory.recovered()
     memory = follow(terms, facts, memory, now)

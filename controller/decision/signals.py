@@ -50,6 +50,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         window=measured.window,
         least=float(found.least / wanted),
         most=float(found.most / wanted),
+        per_replica=target.type != "Value",
     )
 
 

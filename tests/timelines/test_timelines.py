@@ -30,6 +30,7 @@ from controller.decision import (
     RemoteFacts,
     SentRequests,
     Signal,
+    Uncounted,
     Unknown,
     decide,
 )
@@ -49,14 +50,30 @@ def model_of(case: dict[str, Any], step: dict[str, Any]) -> ModelDeployment:
 
 
 def signals_of(model: ModelDeployment, step: dict[str, Any], now: datetime) -> Iterator[Signal]:
-    """Each metric by its name: a number, or why it is not known. It was measured `ago`, or right now."""
+    """Each metric by its name: a number, what pods use, or why it is not known.
+
+    It was measured `ago`, or right now, as an average over a `window`.
+    """
     offloading = model.spec.offloading_config
     at = now - parse_duration(step.get("ago", "0s"))
     for metric in offloading.metrics if offloading else ():
         value = step["signals"][name_of(metric)]
-        is_known = isinstance(value, int | float)
-        sample = Known(Measurement(Decimal(str(value))), at) if is_known else Unknown(str(value))
+        sample = Unknown(value) if isinstance(value, str) else Known(measurement_of(value, step), at)
         yield compare(metric, sample, 1)
+
+
+def measurement_of(value: Any, step: dict[str, Any]) -> Measurement:
+    window = parse_duration(step.get("window", "0s"))
+    if not isinstance(value, dict):
+        return Measurement(Decimal(str(value)), window=window)
+    return Measurement(
+        value=Decimal(str(value["used"])),
+        pods=value["pods"],
+        requests=Decimal(value["requested"]) if "requested" in value else None,
+        window=window,
+        missing=Uncounted(value.get("missing", 0)),
+        unready=Uncounted(value.get("unready", 0)),
+    )
 
 
 def facts_of(model: ModelDeployment, step: dict[str, Any], now: datetime, *, may_leave: bool) -> Facts:

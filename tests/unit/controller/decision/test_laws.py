@@ -1,0 +1,181 @@
+"""What holds of both laws, whatever is measured."""
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Split
+from controller.api.resources.model import Behavior
+from controller.decision import (
+    Facts,
+    LocalFacts,
+    Memory,
+    Reason,
+    RemoteFacts,
+    SentRequests,
+    Signal,
+    Unknown,
+    decide,
+)
+from controller.decision.decision import Overload
+from controller.decision.demand import Baseline, Demand, InForce, project
+from controller.decision.laws import DOUBTED
+from controller.intent.intent import Terms
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HEALTHY = Facts(LocalFacts(3, 3), (RemoteFacts("remote", RemoteHealth(healthy=True)),))
+NO_TRAFFIC = Unknown("no Envoy reports load")
+
+durations = st.integers(0, 60_000).map(lambda ms: timedelta(milliseconds=ms))
+behaviors = st.builds(
+    Behavior,
+    mode=st.sampled_from(["Threshold", "Proportional"]),
+    percentage=st.integers(0, 100),
+    offload_after=durations,
+    restore_after=durations,
+    step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
+    tolerance=st.floats(0, 0.9),
+    max_step=st.none() | st.integers(1, 100),
+    on_unknown=st.sampled_from(["Hold", "Local", "Remote"]),
+)
+ratios = st.floats(0, 20)
+traffics = st.just(NO_TRAFFIC) | st.builds(
+    SentRequests, local=st.integers(0, 2000), remote=st.integers(0, 2000), seconds=st.sampled_from([0.0, 1.0, 10.0])
+)
+# Of each metric its ratio, None for one that is not known; what was sent; how old it is; how long after the last.
+looks = st.lists(
+    st.tuples(
+        st.lists(st.none() | ratios, min_size=2, max_size=2), traffics, st.integers(0, 60), st.integers(1, 40_000)
+    ),
+    max_size=20,
+)
+
+
+def signal(name, ratio, at):
+    if ratio is None:
+        return Signal(name, "1", "Unknown", message="no answer")
+    return Signal(name, "1", "Breached" if ratio >= 1 else "Clear", str(ratio), at=at, least=ratio, most=ratio)
+
+
+def measured(known, traffic, at):
+    signals = tuple(signal(name, ratio, at) for name, ratio in zip(["cpu", "queue"], known, strict=True))
+    return replace(HEALTHY, signals=signals, traffic=traffic)
+
+
+def lived_through(behavior, history):
+    """Yield each moment, its decision and its memory."""
+    memory, now = Memory(), START
+    for known, traffic, age, milliseconds in history:
+        now += timedelta(milliseconds=milliseconds)
+        facts = measured(known, traffic, now - timedelta(seconds=age))
+        decision, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
+        yield now, decision, memory
+
+
+def after(behavior, history):
+    return next(reversed([(now, memory) for now, _, memory in lived_through(behavior, history)]), (START, Memory()))
+
+
+@given(behaviors, looks)
+def test_threshold_begins_and_ends_once_in_restore_after(behavior, history):
+    behavior = behavior.model_copy(update={"mode": "Threshold"})
+    was, begun, ended = 0, [], []
+    for now, decision, _ in lived_through(behavior, history):
+        away = decision.split.remote
+        if away and not was:
+            begun.append(now)
+        if was and not away:
+            ended.append(now)
+        was = away
+    for moments in (begun, ended):
+        assert all(later - now >= behavior.restore_after for now, later in itertools.pairwise(moments))
+
+
+def state_of(memory):
+    """What of a memory is a state: whether there are moments, not which."""
+    overload = memory.overload
+    flags = {name: value is not None for name, value in overload if name != "share"} if overload else {}
+    return memory.split, memory.reason, memory.breached_since is None, overload and overload.share, flags
+
+
+@given(behaviors, looks)
+def test_the_memory_changes_only_with_a_state(behavior, history):
+    """Each change of it is a write to the API server, so a number that moves changes nothing."""
+    before = Memory()
+    for _, _, memory in lived_through(behavior, history):
+        assert memory == before or state_of(memory) != state_of(before)
+        before = memory
+
+
+@given(behaviors, looks, traffics, st.lists(st.none() | ratios, min_size=2, max_size=2))
+def test_to_wait_for_what_changes_is_never_a_busy_loop(behavior, history, traffic, known):
+    now, memory = after(behavior, history)
+    facts, moments = measured(known, traffic, now), []
+    while len(moments) < 30:
+        decision, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
+        if decision.wake_at is None:
+            return
+        assert decision.wake_at > now
+        now = decision.wake_at
+        moments.append(now)
+    least = min(behavior.step_interval, behavior.restore_after)
+    assert moments[-1] - moments[0] >= 10 * least
+
+
+@given(behaviors, looks, st.sampled_from([NO_TRAFFIC, SentRequests(0, 0, 10.0)]))
+def test_requests_return_when_the_load_is_gone(behavior, history, traffic):
+    now, memory = after(behavior, history)
+    # A probe may have begun just now, and two of them may be needed: one that was begun before tells nothing.
+    deadline = now + 6 * behavior.restore_after + 400 * behavior.step_interval
+    pause = max(behavior.restore_after / 4, behavior.step_interval)
+    while True:
+        decision, memory = decide(Terms(True, behavior=behavior), measured([0, 0], traffic, now), memory, now)
+        if (str(decision.split), decision.reason, memory.overload) == ("100/0", Reason.STEADY, None):
+            return
+        assert now < deadline, decision.message
+        now += pause
+
+
+@given(behaviors, looks)
+def test_requests_return_in_the_end_though_as_many_arrive(behavior, history):
+    """A signal that was reached for another reason than the number of requests."""
+    behavior = behavior.model_copy(update={"percentage": min(behavior.percentage, 90)})
+    now, memory = after(behavior, history)
+    deadline = now + (2 + DOUBTED) * behavior.restore_after + 400 * behavior.step_interval
+    pause = max(behavior.restore_after / 2, behavior.step_interval)
+    while now < deadline:
+        away = round(20 * (memory.split or Split.away(0)).remote)
+        facts = measured([0, 0], SentRequests(2000 - away, away, 10.0), now)
+        decision, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
+        if memory.overload is None:
+            return
+        now += pause
+    raise AssertionError(decision.message)
+
+
+@given(
+    st.integers(0, 100),
+    st.floats(0, 20),
+    traffics,
+    st.none() | st.builds(Baseline, st.floats(0, 100), st.integers(0, 5), st.fixed_dictionaries({"cpu 1": ratios})),
+)
+def test_the_demand_is_never_less_than_what_is_measured(away, ratio, traffic, baseline):
+    found = project(
+        signal("cpu", ratio, START), measured([ratio, 0], traffic, START), InForce(Split.away(away), START), baseline
+    )
+    if isinstance(found, Demand):
+        assert ratio <= found.most
+        assert found.least <= found.most
+
+
+def test_a_clock_that_is_set_back_leaves_nothing_in_the_future():
+    later = START + timedelta(hours=1)
+    overload = Overload(since=later, share=50, cause="load", cleared_since=START, stepped_at=later)
+    memory = Memory(split_since=later, breached_since=START, overload=overload).not_after(START)
+    assert (memory.split_since, memory.breached_since) == (START, START)
+    assert memory.overload and (memory.overload.since, memory.overload.stepped_at) == (START, START)
+    assert memory.not_after(START) is memory
