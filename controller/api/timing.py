@@ -359,7 +359,7 @@ class SignalTiming:
     """The metrics APIs of Kubernetes, which have a new number every ten to sixty seconds."""
     prometheus: PollTiming = PollTiming(every=5.0)
     """A Prometheus, which scrapes every five to sixty seconds."""
-    scrape: PollTiming = PollTiming(every=1.0, answer=2.0, old_after=10.0)
+    scrape: PollTiming = PollTiming(every=1.0, answer=2.0, longest_pause=10.0, old_after=10.0, at_once=100)
     """The replicas themselves: what they say is of now."""
 
 

@@ -72,7 +72,7 @@ class Measurement:
     `value` is the sum over so many `pods`, in the unit of the metric's quantity; without `pods` it is of the whole, and
     an average is one over the replicas. `requests` is what these pods request together of a resource, for a target in
     percent of that. The value is an average over `window`. Pods that are `missing` in it have no sample; those that are
-    `unready` have one that says nothing of their work yet.
+    `unready` have one that says nothing of their work yet. `note` is what its source says beside the number.
     """
 
     value: Decimal
@@ -81,6 +81,7 @@ class Measurement:
     window: timedelta = timedelta(0)
     missing: Uncounted = Uncounted()
     unready: Uncounted = Uncounted()
+    note: str = ""
 
 
 Sample = Known[Measurement] | Unknown
@@ -89,7 +90,8 @@ Sample = Known[Measurement] | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One metric compared with its target: both as text, the outcome, and why it is unknown if it is.
+    """One metric compared with its target: both as text, the outcome, and why it is unknown or else what its source
+    says beside the number.
 
     `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
     the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`

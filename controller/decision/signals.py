@@ -38,7 +38,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         case "AverageValue":
             found = _average(measured, wanted, replicas)
         case _:
-            found = _Figures(measured.value, measured.value, measured.value)
+            found = _whole_value(measured, wanted)
     if isinstance(found, Unknown):
         return Signal(name, written, "Unknown", message=found.why)
     return Signal(
@@ -46,6 +46,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         target=written,
         state="Breached" if found.least >= wanted else "Clear",
         current=f"{found.current:.0f}%" if target.type == "Utilization" else text_of(found.current),
+        message=measured.note or None,
         at=sample.at,
         window=measured.window,
         least=float(found.least / wanted),
@@ -118,6 +119,13 @@ def _average(measured: Measurement, wanted: Decimal, replicas: int) -> _Figures 
         measured.value / (pods + missing + unready),
         (measured.value + wanted * missing) / (pods + missing),
     )
+
+
+def _whole_value(measured: Measurement, wanted: Decimal) -> _Figures:
+    """Compare a sum; a pod without a sample has at most its part of the target."""
+    missing, pods = measured.missing.pods, measured.pods or 0
+    at_target = wanted * missing / (pods + missing) if missing else Decimal(0)
+    return _Figures(measured.value, measured.value, measured.value + at_target)
 
 
 def _whole(number: Decimal) -> Decimal:

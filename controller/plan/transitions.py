@@ -185,13 +185,18 @@ def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
     return condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING
 
 
+def _numbers_of(signal: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name what changes with each measurement; what is said beside one may, too."""
+    return ("current", "at") if signal["state"] == "Unknown" else ("current", "at", "message")
+
+
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
     status = _without_explanation(status)
     words = {name: value for name, value in status.items() if name not in ("local", "split", "remote", "conditions")}
     words["remote"] = {name: value for name, value in (status.get("remote") or {}).items() if name != "message"}
     words["split"] = {name: value for name, value in status["split"].items() if name != "message"}
     words["signals"] = [
-        {name: value for name, value in one.items() if name not in ("current", "at")}
+        {name: value for name, value in one.items() if name not in _numbers_of(one)}
         for one in status.get("signals") or ()
     ]
     words["conditions"] = [

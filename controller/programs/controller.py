@@ -30,6 +30,7 @@ from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import ControllerMetrics, StoreMetrics
+from controller.programs.sources import sources_everywhere
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.runtime.election import Clocks, LeaderElection, LeaderElector, NoElection
@@ -122,6 +123,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 ),
                 any_replica=store,
                 loads=fleet.loads,
+                sources=sources_everywhere(configuration, timing.signals, _now),
                 limits=timing.writes,
                 timing=timing.statuses,
             ),

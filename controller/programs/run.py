@@ -41,6 +41,7 @@ from controller.programs.lifetime import (
 )
 from controller.programs.metrics import ControllerMetrics
 from controller.programs.reports import LocalLoads, LocalReports
+from controller.programs.sources import sources_everywhere
 from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
@@ -146,11 +147,12 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             store,
             Dependencies(
                 proxies=LocalReports(control_plane.reports),
-                clock=lambda: datetime.now(UTC),
+                clock=_now,
                 telemetry=ControllerMetrics(registry),
                 default_remote=configuration.default_remote_backend,
                 gateway_place=LOOPBACK,
                 loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
+                sources=sources_everywhere(configuration, timing.signals, _now),
                 ports=ServicePorts(frozenset({xds_port, admin_port})),
                 limits=timing.writes,
                 timing=timing.statuses,
@@ -193,6 +195,10 @@ def _report(store: DirectoryStore, models: Cache, reports: Reports) -> Mapping[s
             for ref, _ in known
         ],
     }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:

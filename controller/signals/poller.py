@@ -48,10 +48,11 @@ class _Question(Generic[Answer]):
     objects: dict[ObjectRef, float] = field(default_factory=dict)
     next_at: float = 0.0
     failures: int = 0
+    under_way: bool = False
 
 
 class Poller(Generic[Key, Answer]):
-    """Asks `fetch` for each key about every `timing.every` seconds, while somebody looks at it.
+    """Asks `fetch` for each key about every `timing.every` seconds, while somebody looks at it; once at a time.
 
     `fetch` returns an answer or raises SourceError; it has `timing.answer` seconds. Whatever else it raises is a
     mistake of ours, is logged, and costs the others nothing. `clock` is UTC.
@@ -89,6 +90,9 @@ class Poller(Generic[Key, Answer]):
     async def run(self, tell: Tell) -> None:
         """Ask until cancelled; `tell` for which objects there is another answer, or none any more."""
         self._tell = tell
+        for entry in self._entries.values():
+            # Of those that were cut off, some had not begun.
+            entry.under_way = False
         places = asyncio.Semaphore(self._timing.at_once)
         async with asyncio.TaskGroup() as group:
             while True:
@@ -102,12 +106,14 @@ class Poller(Generic[Key, Answer]):
         now = self._clock().timestamp()
         for key in [key for key, entry in self._entries.items() if now - entry.looked_at > self._timing.forget_after]:
             del self._entries[key]
-        due = [
-            key for key, entry in self._entries.items() if entry.next_at <= now or entry.next_at > now + self._longest
-        ]
+        due = [key for key, entry in self._entries.items() if not entry.under_way and self._is_due(entry, now)]
         for key in due:
             self._entries[key].next_at = now + self._timing.every
+            self._entries[key].under_way = True
         return due
+
+    def _is_due(self, entry: _Question[Answer], now: float) -> bool:
+        return entry.next_at <= now or entry.next_at > now + self._longest
 
     @property
     def _longest(self) -> float:
@@ -116,7 +122,9 @@ class Poller(Generic[Key, Answer]):
 
     async def _next_due(self) -> None:
         now = self._clock().timestamp()
-        earliest = min((entry.next_at for entry in self._entries.values()), default=now + self._timing.every)
+        # One that is still under way when it is due again wakes us when it ends.
+        moments = (entry.next_at for entry in self._entries.values() if not (entry.under_way and entry.next_at <= now))
+        earliest = min(moments, default=now + self._timing.every)
         self._woken.clear()
         try:
             async with asyncio.timeout(max(earliest - now, self._timing.least_pause)):
@@ -140,6 +148,14 @@ class Poller(Generic[Key, Answer]):
             if entry := self._entries.get(key):
                 entry.answer, entry.fault, entry.failures = Known(answer, self._clock()), "", 0
                 self._tell_of(entry)
+        finally:
+            self._ended(key)
+
+    def _ended(self, key: Key) -> None:
+        if entry := self._entries.get(key):
+            entry.under_way = False
+            if entry.next_at <= self._clock().timestamp():
+                self._woken.set()
 
     def _failed(self, key: Key, why: str) -> None:
         entry = self._entries.get(key)

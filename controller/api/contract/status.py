@@ -149,7 +149,7 @@ class SignalStatus(ForeignValue):
     state: Literal["Clear", "Breached", "Unknown"]
     """How the two compare."""
     message: str | None = None
-    """Why it is unknown."""
+    """Why it is unknown, or what its source says beside the number."""
     since: Time | None = None
     """Since when."""
     at: Time | None = None

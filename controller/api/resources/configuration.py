@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.model import ControllerClass
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.http import is_credential_header
+from controller.api.schema.http import check_port, is_credential_header
 from controller.api.schema.scalars import Flag, Port, Shape
 from controller.api.schema.values import ApiValue
 
@@ -39,19 +39,45 @@ Namespaces = Annotated[
 
 
 class PrometheusConfiguration(ApiValue):
-    """Where Prometheus answers; an address without a scheme means http."""
+    """Where Prometheus, or what answers as it does, is asked, and as whom."""
 
-    address: str = ""
-    """Where it answers, such as http://prometheus.monitoring:9090."""
+    address: Annotated[
+        str,
+        Shape(
+            r"((https?://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?)?",
+            "a URL such as http://prometheus.monitoring:9090, without a query or a password",
+        ),
+        AfterValidator(check_port),
+    ] = ""
+    """Where it answers, such as http://prometheus.monitoring:9090 or https://mimir.example.com/prometheus. Without a
+    scheme, http is meant."""
+    bearer_token_file: str | None = None
+    """A file with the token that is sent to it; it is read for each query, for tokens are renewed."""
+    ca_file: str | None = None
+    """A file with the certificates (PEM) of the authorities that it is verified by over https. Default: those of the
+    system."""
+    tenant: Annotated[str, Shape(r"[\x21-\x7e]{1,150}", "the name of a tenant")] | None = None
+    """The tenant whose series are read, where there are several, as in Mimir: it is sent as X-Scope-OrgID."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers, with a scheme and without a slash at the end."""
+        return f"{'' if '://' in self.address else 'http://'}{self.address}".rstrip("/")
 
 
 class MetricInformer(ApiValue):
-    """Where the numbers of `spec.offloadingConfig.metrics` come from."""
+    """Where the numbers of metrics of type External come from."""
 
     type: Literal["kubernetes", "prometheus"] = "kubernetes"
-    """Whom they are asked of."""
+    """Whom they are asked of: the API server, or a Prometheus."""
     prometheus: PrometheusConfiguration | None = None
     """The Prometheus to ask."""
+
+    @model_validator(mode="after")
+    def _says_which_prometheus(self) -> Self:
+        if self.type == "prometheus" and not (self.prometheus and self.prometheus.address):
+            raise FieldFaultError(("prometheus", "address"), "is required when type is prometheus")
+        return self
 
 
 class ProxyService(ApiValue):
@@ -100,7 +126,7 @@ class Configuration(ApiValue):
     models_per_namespace: Annotated[int, Field(strict=True, ge=1)] = 1000
     """How many ports of the gateway one namespace may have. Who has one keeps it when this is lowered."""
     metric_informer: MetricInformer | None = None
-    """Where measured numbers come from. Has no effect yet."""
+    """Where the numbers of metrics of type External come from."""
     proxy_service: ProxyService | None = None
     """The Service of the gateway, whose ready endpoints share maxRequestsPerReplica."""
     default_remote_backend: DefaultRemoteBackend | None = None
@@ -111,9 +137,14 @@ class Configuration(ApiValue):
         without_effect = {
             "secureMetrics": self.secure_metrics,
             "enableHTTP2": self.enable_http2,
-            "metricInformer": self.metric_informer is not None,
         }
         return tuple(f"{key}: has no effect yet" for key, given in without_effect.items() if given)
+
+    @property
+    def prometheus(self) -> PrometheusConfiguration | None:
+        """The Prometheus that External metrics are asked of, if one is."""
+        informer = self.metric_informer
+        return informer.prometheus if informer and informer.type == "prometheus" else None
 
     @property
     def gateway(self) -> tuple[str, str] | None:

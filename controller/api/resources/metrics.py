@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel, to_snake
@@ -50,6 +50,25 @@ class LabelSelectorRequirement(ApiValue):
         return self
 
 
+class SelectorTerm(NamedTuple):
+    """One condition of a label selector."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+    def admits(self, labels: Mapping[str, str]) -> bool:
+        """Say whether something with these labels meets it (Kubernetes documentation, "Labels and Selectors")."""
+        match self.operator:
+            case "In":
+                return labels.get(self.key) in self.values
+            case "NotIn":
+                return labels.get(self.key) not in self.values
+            case "Exists":
+                return self.key in labels
+        return self.key not in labels
+
+
 class LabelSelector(ApiValue):
     """A Kubernetes label selector: everything in it must hold.
 
@@ -68,6 +87,16 @@ class LabelSelector(ApiValue):
     def misplaced(self) -> Mapping[str, Any]:
         """What stands beside `matchLabels` and was meant to be in it."""
         return self.model_extra or {}
+
+    @property
+    def terms(self) -> tuple[SelectorTerm, ...]:
+        """All that must hold; a label that stands one level too high counts, too."""
+        misplaced = {key: value for key, value in self.misplaced.items() if isinstance(value, str)}
+        labels = {**misplaced, **self.match_labels}
+        return (
+            *(SelectorTerm(key, "In", (value,)) for key, value in labels.items()),
+            *(SelectorTerm(one.key, one.operator, one.values) for one in self.match_expressions),
+        )
 
 
 _NUMBERS = {"Utilization": "averageUtilization", "Value": "value", "AverageValue": "averageValue"}
@@ -181,7 +210,7 @@ class ObjectMetric(MetricByName):
 
 
 class ExternalMetric(MetricByName):
-    """A metric of nothing in the cluster."""
+    """A metric of nothing in the cluster: the name of one, or an expression of PromQL where a Prometheus is asked."""
 
 
 class RequestsMetric(ApiValue):
@@ -192,10 +221,14 @@ class RequestsMetric(ApiValue):
 
 
 class ScrapeMetric(MetricByName):
-    """A metric from the replicas' own Prometheus text, averaged over the replicas."""
+    """A metric from the replicas' own Prometheus text.
 
-    port: PortNumberOrName
-    """The port of the pods that answers."""
+    Its name is that of a gauge, or `queue` or `kv-cache`, which are found by whatever serves the model.
+    """
+
+    port: PortNumberOrName | None = None
+    """The port of the pods that answers: a number, or the name of a port of a container. Default: the port that
+    serves."""
     path: CheckedPath = "/metrics"
     """The path to ask for."""
 
@@ -235,7 +268,7 @@ class MetricSpec(ApiValue):
     requests: RequestsMetric | None = None
     """Requests in flight for each replica, from Envoy's load reports."""
     scrape: ScrapeMetric | None = None
-    """A metric from the replicas' own Prometheus text, averaged over the replicas."""
+    """A gauge from the replicas' own Prometheus text: compared by its average over them, or by their sum."""
 
     @property
     def field(self) -> str:

@@ -9,14 +9,21 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from controller.api.resources.backend import RemoteBackend
-from controller.api.resources.metrics import LabelSelector, MetricByName, MetricSpec, RequestsMetric
+from controller.api.resources.metrics import (
+    ExternalMetric,
+    LabelSelector,
+    MetricByName,
+    MetricSpec,
+    RequestsMetric,
+    ScrapeMetric,
+)
 from controller.api.resources.model import FRONTEND, ModelDeployment, OffloadingConfig
 from controller.api.schema.errors import FieldError, Path
 from controller.api.schema.http import is_credential_header
 
 _NO_EFFECT = "has no effect yet"
 _NOT_MEASURED = "is not measured yet: no request leaves for it"
-_NO_SHARE = "requests are no share of anything: it stays unknown with type Utilization"
+_NO_SHARE = "this is no share of what pods request: it stays unknown with type Utilization"
 
 # By field: what is not served in this version, and what happens instead.
 _SPEC = {
@@ -64,10 +71,10 @@ def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldErro
 
 def _in_metric(metric: MetricSpec, at: Path) -> Iterator[FieldError]:
     source = metric.source
-    if not isinstance(source, RequestsMetric):
+    if not isinstance(source, RequestsMetric | ScrapeMetric | ExternalMetric):
         yield FieldError(at, _NOT_MEASURED)
-    if isinstance(source, RequestsMetric) and metric.target.type == "Utilization":
-        yield FieldError((*at, "requests", "target"), _NO_SHARE)
+    elif metric.target.type == "Utilization":
+        yield FieldError((*at, metric.field, "target"), _NO_SHARE)
     if isinstance(source, MetricByName):
         field = (*at, to_camel(metric.field), "metric")
         if source.metric.target:

@@ -117,7 +117,8 @@ _PORT = r"0{0,4}([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|65
 _NO_PORT = "must have a port from 1 to 65535"
 
 
-def _check_port(text: str) -> str:
+def check_port(text: str) -> str:
+    """Return a URL or an authority whose port, if there is one, exists. Raises ValueError."""
     named = re.fullmatch(r"(?:https?://)?(?:\[[^]]*\]|[^][/:]*):([0-9]+)(?:/.*)?", text)
     if named and not 1 <= int(named[1]) <= 65535:
         raise ValueError(f"{_NO_PORT}, has {named[1]}")
@@ -131,7 +132,7 @@ Authority = Annotated[
         r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?",
         "a host or host:port, such as models.example.com:8080 or [::1]:80, without a scheme or a path",
     ),
-    AfterValidator(_check_port),
+    AfterValidator(check_port),
     CelRules(Rule(f'!self.matches(":[0-9]+$") || self.matches(":{_PORT}$")', _NO_PORT)),
 ]
 ServerName = Annotated[
@@ -163,7 +164,7 @@ Url = Annotated[
         r"(https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?)?",
         "a URL such as https://auth.example.com/oauth/token",
     ),
-    AfterValidator(_check_port),
+    AfterValidator(check_port),
     CelRules(
         Rule(f'!self.matches("^https?://[^/]*:[0-9]+(/|$)") || self.matches("^https?://[^/]*:{_PORT}(/|$)")', _NO_PORT)
     ),

@@ -41,10 +41,29 @@ def test_every_key_of_the_original():
 
 
 def test_what_has_no_effect_yet_is_said():
-    said = parse(Configuration, OF_THE_ORIGINAL).keys_without_effect()
-    assert said == ("metricInformer: has no effect yet",)
+    assert parse(Configuration, {"secureMetrics": True}).keys_without_effect() == ("secureMetrics: has no effect yet",)
+    assert parse(Configuration, OF_THE_ORIGINAL).keys_without_effect() == ()
     assert parse(Configuration, OF_THE_ORIGINAL).gateway == ("default", "beamlit-gateway")
     assert parse(Configuration, {}).keys_without_effect() == ()
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("prometheus:9090", "http://prometheus:9090"),
+        ("prometheus", "http://prometheus"),
+        ("[::1]:9090/", "http://[::1]:9090"),
+        ("https://mimir.example.com/prometheus/", "https://mimir.example.com/prometheus"),
+    ],
+)
+def test_prior_fault_9_the_address_of_a_prometheus_needs_no_scheme(address, url):
+    informer = {"type": "prometheus", "prometheus": {"address": address}}
+    assert parse(Configuration, {"metricInformer": informer}).prometheus.url == url
+
+
+def test_no_prometheus_is_asked_unless_it_is_the_type():
+    assert parse(Configuration, {"metricInformer": {"prometheus": {"address": "prometheus"}}}).prometheus is None
+    assert parse(Configuration, {}).prometheus is None
 
 
 def test_a_credential_among_the_headers_of_the_default_backend_is_said():
@@ -82,6 +101,13 @@ def test_headers_of_the_default_backend_by_their_other_name():
         ({"metricsAddr": "8080"}, "metricsAddr: must be an address"),
         ({"namespaces": ["Default"]}, "namespaces[0]: must be the name of a namespace"),
         ({"metricInformer": {"type": "datadog"}}, "metricInformer.type: must be"),
+        (
+            {"metricInformer": {"type": "prometheus"}},
+            "metricInformer.prometheus.address: is required when type is prometheus",
+        ),
+        ({"metricInformer": {"prometheus": {"address": "http://user:secret@a"}}}, "prometheus.address: must be a URL"),
+        ({"metricInformer": {"prometheus": {"address": "a:99999"}}}, "must have a port from 1 to 65535"),
+        ({"metricInformer": {"prometheus": {"tenant": "a\nb"}}}, "prometheus.tenant: must be the name of a tenant"),
         ({"proxyService": {"port": 80}}, "proxyService.name: is required"),
         ({"proxyService": {"name": "a", "port": 0}}, "proxyService.port: must be at least 1"),
         ({"defaultRemoteBackend": {"scheme": "https"}}, "defaultRemoteBackend.host: is required"),

@@ -270,7 +270,6 @@ def test_the_remote_backend(backend, fault):
             ("Requests", {"requests": {"target": {"type": "Value", "value": []}}}),
             f"requests.target.value: {QUANTITY}[]",
         ),
-        (("Scrape", {"scrape": {"metric": {"name": "x"}, "target": VALUE}}), "scrape.port: is required"),
         (
             ("Scrape", {"scrape": {"port": {}, "metric": {"name": "x"}, "target": VALUE}}),
             "scrape.port: must be the number or the name of a port, is an object",

@@ -135,6 +135,8 @@ REAL = {
     },
     "signals.scrape.answer": (2, "it is asked again in a second"),
     "signals.scrape.old_after": (10, "a number of ten seconds ago is not of now"),
+    "signals.scrape.longest_pause": (10, "replicas that are back are asked before anybody misses them"),
+    "signals.scrape.at_once": (100, "each is asked of another model's replicas, and some of them hang"),
     "shutdown": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),
     "status_looked_at_every": (0.5, "somebody waits for it"),

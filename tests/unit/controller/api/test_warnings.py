@@ -16,8 +16,7 @@ def warned(**spec):
 
 def warned_of_external(**external):
     metric = {"type": "External", "external": external}
-    _, *rest = warned(offloadingConfig={"metrics": [metric]})
-    return rest
+    return warned(offloadingConfig={"metrics": [metric]})
 
 
 def test_what_is_served_is_not_warned_of():
@@ -83,10 +82,13 @@ def test_requests_are_measured():
     assert warned(offloadingConfig={"metrics": [{"type": "Requests", "requests": {"target": TARGET}}]}) == []
 
 
-def test_requests_are_no_share_of_anything():
-    target = {"type": "Utilization", "averageUtilization": 50}
-    (said,) = warned(offloadingConfig={"metrics": [{"type": "Requests", "requests": {"target": target}}]})
-    assert said.startswith("spec.offloadingConfig.metrics[0].requests.target: requests are no share")
+@pytest.mark.parametrize("type_", ["requests", "scrape", "external"])
+def test_what_is_no_share_of_what_pods_request(type_):
+    metric = {"target": {"type": "Utilization", "averageUtilization": 50}}
+    if type_ != "requests":
+        metric["metric"] = {"name": "queue"}
+    (said,) = warned(offloadingConfig={"metrics": [{"type": type_.title(), type_: metric}]})
+    assert said.startswith(f"spec.offloadingConfig.metrics[0].{type_}.target: this is no share")
 
 
 def test_a_target_inside_its_metric_as_the_originals_documentation_has_it():

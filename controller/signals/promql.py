@@ -1,0 +1,202 @@
+"""External metrics from a Prometheus: what is asked of it in PromQL, and what its answer says.
+
+The query of a model is that of its author, and is asked with the rights of the controller: what one may read there, all
+may. What a query costs is bounded (time, series, bytes), and one that many models need is asked once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from controller.api.resources.configuration import PrometheusConfiguration
+from controller.api.resources.metrics import MetricByName, MetricIdentifier, MetricSpec, SelectorTerm
+from controller.api.timing import PollTiming
+from controller.decision.facts import Measurement, Sample, Unknown
+from controller.signals.bounded_http import BoundedHttp, BoundedRequest
+from controller.signals.exposition import PageError, level_of
+from controller.signals.poller import Poller, SourceError, Tell
+from controller.signals.source import Subject
+
+MOST_SERIES = 1000
+"""Series of one answer: more are no metric, but a mistake."""
+_MOST_BYTES = 4 * 2**20
+_LONGEST_TOKEN = 2**16
+_LONGEST_WORDS = 200
+
+# Prometheus documentation, "Data model": what needs no quotes in a query.
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# RE2, "Syntax": what has a meaning of its own.
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+
+# Prometheus documentation, "HTTP API": 400, 422 and 503 say in JSON what is wrong with a query.
+_STATUSES = (200, 400, 422, 503)
+
+
+def query_for(metric: MetricIdentifier) -> str | Unknown:
+    """Write what is asked: the series of a name that the selector admits, or the expression that the name is."""
+    terms = metric.selector.terms if metric.selector else ()
+    if not _NAME.fullmatch(metric.name):
+        if terms:
+            return Unknown("a selector goes with the name of a metric: an expression has its own")
+        return metric.name
+    return metric.name + (f"{{{','.join(map(_matcher, terms))}}}" if terms else "")
+
+
+def _matcher(term: SelectorTerm) -> str:
+    key = term.key if _LABEL.fullmatch(term.key) else _quoted(term.key)
+    match term.operator:
+        case "Exists":
+            return f'{key}=~".+"'
+        case "DoesNotExist":
+            return f'{key}=""'
+        case "NotIn":
+            return f"{key}!~{_quoted(_any_of(term.values))}"
+    if len(term.values) == 1:
+        return f"{key}={_quoted(term.values[0])}"
+    return f"{key}=~{_quoted(_any_of(term.values))}"
+
+
+def _any_of(values: Sequence[str]) -> str:
+    return "|".join(_SPECIAL.sub(r"\\\g<0>", value) for value in values)
+
+
+def _quoted(text: str) -> str:
+    # The escapes of JSON are among those of PromQL.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def measurement_of(body: bytes, status: int = 200) -> Measurement:
+    """Read an answer: a number, or the sum of several series as the HPA takes it. Raises SourceError."""
+    answer = _answer(body, status)
+    match answer.get("data"):
+        case {"resultType": "scalar", "result": [_, str(number)]}:
+            value = _number(number)
+        case {"resultType": "vector", "result": list(series)}:
+            value = _sum(series)
+        case {"resultType": "string"}:
+            raise SourceError("the answer is a text, not a number")
+        case {"resultType": "matrix"}:
+            raise SourceError("the answer is a range of values: ask for one, as with avg_over_time")
+        case _:
+            raise SourceError("the answer is not as Prometheus answers")
+    notes = [_words(one) for name in ("warnings", "infos") for one in _texts(answer.get(name))]
+    return Measurement(value, note="; ".join(notes)[:_LONGEST_WORDS])
+
+
+def _answer(body: bytes, status: int) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    match answer:
+        case {"status": "success"} if status == 200:
+            return dict(answer)
+        case {"status": "error", "error": str(error)}:
+            raise SourceError(f"Prometheus says: {_words(error)}")
+    raise SourceError("the answer is not as Prometheus answers" if status == 200 else f"the answer is {status}")
+
+
+def _sum(series: Sequence[Any]) -> Decimal:
+    if not series:
+        raise SourceError("no series matches")
+    if len(series) > MOST_SERIES:
+        raise SourceError(f"more than {MOST_SERIES} series match: ask for less, as with sum()")
+    total = Decimal(0)
+    for one in series:
+        match one:
+            case {"value": [_, str(number)]}:
+                total += _number(number)
+            case {"histogram": _}:
+                raise SourceError("a histogram is no number: ask for one of it, as with histogram_quantile()")
+            case _:
+                raise SourceError("the answer is not as Prometheus answers")
+    return total
+
+
+def _number(text: str) -> Decimal:
+    try:
+        number = level_of(text)
+    except PageError as error:
+        raise SourceError("the answer is not as Prometheus answers") from error
+    if number is None:
+        raise SourceError(f"{text} was measured, which is no number")
+    return number
+
+
+def _texts(given: object) -> list[str]:
+    return [one for one in given if isinstance(one, str)][:5] if isinstance(given, list) else []
+
+
+def _words(text: str) -> str:
+    """Cut what somebody else wrote to one short line that can be printed."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in text[: 10 * _LONGEST_WORDS]).split())
+    return line if len(line) <= _LONGEST_WORDS else f"{line[: _LONGEST_WORDS - 3]}..."
+
+
+class Prometheus:
+    """Measures External metrics by instant queries; what was asked lately is asked again and again.
+
+    Raises OSError (or ssl.SSLError, which is one) for a file of authorities that cannot be read. `clock` is UTC.
+    """
+
+    def __init__(
+        self, configuration: PrometheusConfiguration, timing: PollTiming, clock: Callable[[], datetime]
+    ) -> None:
+        self._configuration = configuration
+        self._timeout = timing.answer
+        self._http = BoundedHttp(_MOST_BYTES, timing.at_once, ssl.create_default_context(cafile=configuration.ca_file))
+        self._poller: Poller[str, Measurement] = Poller(self._ask, timing, clock)
+
+    def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
+        """See `MetricSource`."""
+        source = metric.source
+        assert isinstance(source, MetricByName), "External metrics have names"
+        query = query_for(source.metric)
+        return query if isinstance(query, Unknown) else self._poller.look(query, subject.ref, now)
+
+    async def run(self, tell: Tell) -> None:
+        """See `PolledSource`."""
+        async with self._http.opened():
+            await self._poller.run(tell)
+
+    async def _ask(self, query: str) -> Measurement:
+        body = bytearray()
+        form = urlencode(
+            # One series more than is good tells that there are too many.
+            {"query": query, "timeout": f"{self._timeout:g}s", "limit": MOST_SERIES + 1},
+            errors="replace",
+        )
+        request = BoundedRequest(
+            f"{self._configuration.url}/api/v1/query", self._headers(), form.encode(), statuses=_STATUSES
+        )
+        status = await self._http.read(request, body.extend)
+        return measurement_of(bytes(body), status)
+
+    def _headers(self) -> Mapping[str, str]:
+        configuration, headers = self._configuration, {"accept": "application/json"}
+        if configuration.tenant:
+            headers["x-scope-orgid"] = configuration.tenant
+        if configuration.bearer_token_file:
+            # Read each time: the kubelet and others renew it.
+            headers["authorization"] = f"Bearer {_token(Path(configuration.bearer_token_file))}"
+        return headers
+
+
+def _token(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            token = file.read(_LONGEST_TOKEN).decode("ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise SourceError("the file of the token (bearerTokenFile) cannot be read") from error
+    if not token or not token.isprintable() or " " in token:
+        raise SourceError("the file of the token (bearerTokenFile) holds no token")
+    return token

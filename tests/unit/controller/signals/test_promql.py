@@ -1,0 +1,150 @@
+"""What is asked of a Prometheus, and what its answers say."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.api.resources.metrics import MetricIdentifier
+from controller.api.schema.values import parse
+from controller.decision.facts import Unknown
+from controller.signals.poller import SourceError
+from controller.signals.promql import MOST_SERIES, measurement_of, query_for
+
+
+def query(name, **selector):
+    return query_for(parse(MetricIdentifier, {"name": name, "selector": selector} if selector else {"name": name}))
+
+
+def expression(key, operator, *values):
+    return {"matchExpressions": [{"key": key, "operator": operator, **({"values": list(values)} if values else {})}]}
+
+
+def test_prior_fault_9_several_labels_make_one_query():
+    assert query("queue", matchLabels={"app": "chat", "zone": "a"}) == 'queue{app="chat",zone="a"}'
+
+
+@pytest.mark.parametrize(
+    ("selector", "matcher"),
+    [
+        (expression("app", "In", "a", "b"), 'app=~"a|b"'),
+        (expression("app", "In", "a"), 'app="a"'),
+        (expression("app", "NotIn", "a", "b"), 'app!~"a|b"'),
+        (expression("app", "Exists"), 'app=~".+"'),
+        (expression("app", "DoesNotExist"), 'app=""'),
+        ({"app": "chat"}, 'app="chat"'),
+        ({"matchLabels": {"app.kubernetes.io/name": "chat"}}, '"app.kubernetes.io/name"="chat"'),
+        ({"matchLabels": {"a": 'x"} or up{b="'}}, r'a="x\"} or up{b=\""'),
+        ({"matchLabels": {"a": "back\\slash\nline"}}, r'a="back\\slash\nline"'),
+        (expression("a", "In", "1.5", "x|y(z)"), r'a=~"1\\.5|x\\|y\\(z\\)"'),
+        ({"matchLabels": {"a": "größe 🙂"}}, 'a="größe 🙂"'),
+    ],
+)
+def test_what_a_selector_becomes(selector, matcher):
+    assert query("queue", **selector) == f"queue{{{matcher}}}"
+
+
+def test_a_name_alone():
+    assert query("vllm:num_requests_waiting") == "vllm:num_requests_waiting"
+
+
+def test_what_is_no_name_is_an_expression():
+    assert query('sum(rate(http_requests_total{app="chat"}[1m]))') == 'sum(rate(http_requests_total{app="chat"}[1m]))'
+    assert isinstance(query("sum(up)", matchLabels={"a": "b"}), Unknown)
+
+
+def answer(kind, result, **more):
+    return json.dumps({"status": "success", "data": {"resultType": kind, "result": result}, **more}).encode()
+
+
+def series(*numbers):
+    return [{"metric": {"pod": str(place)}, "value": [1700000000.1, number]} for place, number in enumerate(numbers)]
+
+
+def refused(body, status=200):
+    with pytest.raises(SourceError) as caught:
+        measurement_of(body, status)
+    return str(caught.value)
+
+
+def test_prior_fault_9_a_scalar_is_a_number():
+    assert measurement_of(answer("scalar", [1700000000.1, "4.5"])).value == Decimal("4.5")
+
+
+def test_several_series_add_up_as_with_the_hpa():
+    measured = measurement_of(answer("vector", series("1", "2.5", "3e2")))
+    assert measured.value == Decimal("303.5")
+    assert measured.pods is None
+
+
+def test_a_sum_of_tenths_has_no_rest():
+    assert measurement_of(answer("vector", series("0.1", "0.2"))).value == Decimal("0.3")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (answer("vector", []), "no series matches"),
+        (answer("vector", series("NaN")), "NaN was measured, which is no number"),
+        (answer("vector", series("1", "+Inf")), "+Inf was measured, which is no number"),
+        (answer("scalar", [1, "NaN"]), "NaN was measured"),
+        (answer("string", [1, "x"]), "the answer is a text"),
+        (answer("matrix", []), "the answer is a range"),
+        (answer("vector", series(*["1"] * (MOST_SERIES + 1))), f"more than {MOST_SERIES} series match"),
+        (answer("vector", [{"metric": {}, "histogram": [1, {}]}]), "a histogram is no number"),
+        (answer("vector", series("1_0")), "the answer is not as Prometheus answers"),
+        (answer("vector", ["x"]), "the answer is not as Prometheus answers"),
+        (answer("vector", {"a": 1}), "the answer is not as Prometheus answers"),
+        (answer("scalar", [1, 2]), "the answer is not as Prometheus answers"),
+        (b"<html>", "the answer is not as Prometheus answers"),
+        (b"", "the answer is not as Prometheus answers"),
+        (b"[1]", "the answer is not as Prometheus answers"),
+        (b"[" * 100_000, "the answer is not as Prometheus answers"),
+        (b'{"status": "success", "data": ' + b"9" * 10_000 + b"}", "the answer is not as Prometheus answers"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_says_why(body, words):
+    assert refused(body).startswith(words)
+
+
+def test_what_prometheus_says_is_passed_on_cut_and_cleaned():
+    error = {"status": "error", "errorType": "bad_data", "error": 'parse error:\n\x1b[31m unexpected "}"' + "x" * 10**6}
+    words = refused(json.dumps(error).encode(), 400)
+    assert words.startswith('Prometheus says: parse error: [31m unexpected "}"')
+    assert len(words) < 250
+    assert words.isprintable()
+
+
+def test_an_error_of_something_before_prometheus_is_its_number():
+    assert refused(b"upstream timed out", 503) == "the answer is 503"
+    assert refused(answer("scalar", [1, "1"]), 503) == "the answer is 503"
+
+
+def test_warnings_are_shown_beside_the_number():
+    body = answer("vector", series("1"), warnings=["one store is away"], infos=["may be no counter"])
+    assert measurement_of(body).note == "one store is away; may be no counter"
+    assert measurement_of(answer("vector", series("1"), warnings="x", infos=[1, {}])).note == ""
+    assert len(measurement_of(answer("vector", series("1"), warnings=["x" * 5000] * 1000)).note) <= 200
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_no_answer_breaks_the_reader(body):
+    for status in (200, 400):
+        with pytest.raises(SourceError):
+            measurement_of(body, status)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["resultType", "result", "value", "metric"]), inner)
+        ),
+    )
+)
+def test_no_data_breaks_the_reader(data):
+    body = json.dumps({"status": "success", "data": data, "warnings": data}).encode()
+    with pytest.raises(SourceError):
+        measurement_of(body)
