@@ -1,0 +1,143 @@
+"""`beamlit run`: requests follow what the replicas show of themselves, and what a Prometheus says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from controller.api.timing import FolderTiming, PollTiming, SignalTiming, Timing
+from tests.support.answers import Answers, saying
+from tests.support.beamlit import Product, ask, eventually
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.fork_server import Forked
+from tests.support.network import unused_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OFTEN = PollTiming(every=0.1, answer=10.0, longest_pause=0.2, old_after=1.0)
+TIMING = Timing(folder=FolderTiming(relist=3600.0), signals=SignalTiming(prometheus=OFTEN, scrape=OFTEN))
+TARGET = {"type": "AverageValue", "averageValue": "4"}
+
+
+def page(number: float) -> str:
+    return f'# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{{engine="0"}} {number}\n'
+
+
+def answer(number: float) -> str:
+    return json.dumps({"status": "success", "data": {"resultType": "scalar", "result": [1, str(number)]}})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def prometheus() -> AsyncIterator[Answers]:
+    async with Answers(saying(answer(0))).listening() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(prometheus: Answers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
+    home = tmp_path_factory.mktemp("run")
+    informer = {"type": "prometheus", "prometheus": {"address": f"127.0.0.1:{prometheus.port}"}}
+    (home / "config.yaml").write_text(yaml.safe_dump({"metricInformer": informer}))
+    product = Product(home, partial(Forked, context=TIMING))
+    async with product.running("--envoy", "--config", home / "config.yaml"):
+        yield product
+
+
+class Measured:
+    """A model with one metric, in front of one replica; it comes back as soon as the metric is clear."""
+
+    def __init__(self, name: str, product: Product, backends: Backends) -> None:
+        self.name, self.port = name, unused_port()
+        self._product = product
+        self._backends = backends
+
+    async def save(self, metric: dict[str, Any], *, named_port: int = 0) -> None:
+        asked = model(self.name, self._backends.remote)
+        asked["spec"]["offloadingConfig"] |= {
+            "behavior": {"percentage": 100, "restoreAfter": "0s"},
+            "metrics": [metric],
+        }
+        front = service(self.name, self.port)
+        front["spec"]["ports"][0]["targetPort"] = self._backends.local[0].port
+        workload = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": self.name, "namespace": "default"},
+            "spec": {
+                "selector": {"matchLabels": {"app": self.name}},
+                "template": {
+                    "metadata": {"labels": {"app": self.name}},
+                    "spec": {"containers": [{"name": "a", "ports": [{"name": "m", "containerPort": named_port}]}]},
+                },
+            },
+        }
+        others = [workload] if named_port else []
+        text = text_of(asked, front, endpoints(self.name, self._backends.local[0]), *others)
+        self._product.save(f"{self.name}.yaml", text)
+        await self._product.programmed(self.name)
+
+    async def split(self, *wanted: str) -> None:
+        await eventually(lambda: self._product.split(self.name), lambda seen: seen in wanted)
+
+    async def side(self, wanted: str) -> None:
+        await eventually(lambda: ask(self.port), lambda reply: reply.side == wanted)
+
+    async def signal(self, state: str) -> dict[str, Any]:
+        """Wait until its one signal has a state, and return it."""
+
+        async def look() -> dict[str, Any]:
+            return next(iter((await self._product.status(self.name)).get("signals", ())), {})
+
+        return await eventually(look, lambda seen: seen.get("state") == state)
+
+
+async def test_requests_follow_the_queue_that_the_replica_shows(product: Product, backends: Backends) -> None:
+    host = backends.local[0].host
+    async with Answers(saying(page(1))).listening(host) as metrics:
+        one = Measured("scraped", product, backends)
+        scrape = {"port": "m", "metric": {"name": "queue"}, "target": TARGET}
+        await one.save({"type": "Scrape", "scrape": scrape}, named_port=metrics.port)
+        await one.split("100/0 Steady")
+        await one.side("local")
+        metrics.behaviour = saying(page(4))
+        await one.split("0/100 Overloaded")
+        await one.side("remote")
+        assert (await one.signal("Breached"))["current"] == "4"
+        # A replica that says nothing brings nothing back, and sends nothing away.
+        metrics.behaviour = saying("", 500)
+        said = await one.signal("Unknown")
+        assert said["message"] == "no replica shows its metrics: the answer is 500"
+        await one.split("0/100 SignalsUnknown")
+        metrics.behaviour = saying(page(0))
+        await one.split("100/0 Steady")
+        await one.side("local")
+
+
+async def test_requests_follow_what_a_prometheus_says(
+    product: Product, backends: Backends, prometheus: Answers
+) -> None:
+    one = Measured("external", product, backends)
+    external = {"metric": {"name": "sum(queue)"}, "target": TARGET}
+    await one.save({"type": "External", "external": external})
+    await one.split("100/0 Steady")
+    prometheus.behaviour = saying(answer(9.5))
+    await one.split("0/100 Overloaded")
+    await one.side("remote")
+    assert (await one.signal("Breached"))["current"] == "9.5"
+    prometheus.behaviour = saying(answer(0))
+    await one.split("100/0 Steady")
+    await one.side("local")
+
+
+async def test_a_port_that_no_container_has_is_told(product: Product, backends: Backends) -> None:
+    one = Measured("nameless", product, backends)
+    scrape = {"port": "m", "metric": {"name": "queue"}, "target": TARGET}
+    await one.save({"type": "Scrape", "scrape": scrape})
+    assert (await one.signal("Unknown"))["message"] == "no container of the workload has a port named m"

@@ -1,0 +1,143 @@
+"""What the product asks of a Prometheus, and how it reads the answers, held against a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from controller.api.resources.configuration import PrometheusConfiguration
+from controller.api.resources.metrics import MetricSpec
+from controller.api.schema.values import parse
+from controller.api.timing import PollTiming
+from controller.decision.facts import Known, Sample, Unknown
+from controller.signals import promql
+from controller.signals.source import Subject
+from controller.store.objects import ObjectRef
+from tests.support.prometheus import Prometheus, Target
+from tests.support.waiting import until
+
+OFTEN = PollTiming(every=0.1, answer=30.0, longest_pause=0.2, old_after=0.5)
+PAGE = """\
+queue{app="chat",zone="a",odd="x\\"}|y"} 3
+queue{app="chat",zone="b"} 4
+queue{app="code",zone="a"} 100
+broken NaN
+endless +Inf
+# TYPE served_total counter
+served_total 5
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pages(prometheus: Prometheus, scraped: Target) -> None:
+    scraped.text = PAGE
+    prometheus.await_value("served_total", 5)
+
+
+@contextlib.asynccontextmanager
+async def asking(prometheus: Prometheus, path: str = "") -> AsyncIterator[promql.Prometheus]:
+    configuration = PrometheusConfiguration(address=f"{prometheus.address}{path}")
+    source = promql.Prometheus(configuration, OFTEN, lambda: datetime.now(UTC))
+    task = asyncio.create_task(source.run(lambda refs: None))
+    try:
+        yield source
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def sampled(
+    prometheus: Prometheus, name: str, selector: object = None, good: Callable[[Sample], object] | None = None
+) -> Sample:
+    """The first answer that is good; any that was asked for, unless it is said what is."""
+    metric = {"name": name, "selector": selector} if selector else {"name": name}
+    target = {"type": "Value", "value": "10"}
+    asked = parse(MetricSpec, {"type": "External", "external": {"metric": metric, "target": target}})
+    seen: list[Sample] = []
+
+    def is_good() -> object:
+        seen[:] = [source.sample(Subject(ObjectRef("ModelDeployment", "default", "chat")), asked, datetime.now(UTC))]
+        one = seen[0]
+        return good(one) if good else isinstance(one, Known) or "for the first time" not in one.why
+
+    async with asking(prometheus) as source:
+        await until(is_good, f"{name} is answered: {seen}")
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "selector", "value"),
+    [
+        ("queue", {"matchLabels": {"app": "chat", "zone": "a"}}, 3),
+        ("queue", {"matchLabels": {"odd": 'x"}|y'}}, 3),
+        ("queue", {"matchExpressions": [{"key": "odd", "operator": "In", "values": ['x"}|y', "z"]}]}, 3),
+        ("queue", {"matchExpressions": [{"key": "odd", "operator": "Exists"}]}, 3),
+        ("queue", {"matchExpressions": [{"key": "odd", "operator": "DoesNotExist"}]}, 104),
+        ("queue", {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["code", "c.at"]}]}, 7),
+        ("queue", {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}, 107),
+        ("queue", None, 107),
+        ('sum(queue{app="chat"}) / 2', None, 3.5),
+        ('scalar(sum(queue{app="code"}))', None, 100),
+        ("42", None, 42),
+        ("1e3 * sum(queue) > 1", None, 107000),
+    ],
+)
+async def test_a_number(prometheus: Prometheus, name: str, selector: object, value: float) -> None:
+    sample = await sampled(prometheus, name, selector)
+    assert isinstance(sample, Known), sample
+    assert float(sample.value.value) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "selector", "words"),
+    [
+        ("nobody_has_it", None, "no series matches"),
+        ("queue", {"matchLabels": {"app.kubernetes.io/name": "chat"}}, "no series matches"),
+        ("broken", None, "NaN was measured, which is no number"),
+        ("endless", None, "+Inf was measured, which is no number"),
+        ("'text'", None, "the answer is a text"),
+        ("queue[1m]", None, "the answer is a range of values"),
+        ("sum(queue", None, "Prometheus says: invalid parameter"),
+        ("queue{", None, "Prometheus says: invalid parameter"),
+        ("queue * on(app) queue", None, "Prometheus says: "),
+        ("label_replace(vector(1), 'a', 'b', 'c', '(')", None, "Prometheus says: "),
+    ],
+)
+async def test_what_is_no_number_is_told(prometheus: Prometheus, name: str, selector: object, words: str) -> None:
+    sample = await sampled(prometheus, name, selector)
+    assert isinstance(sample, Unknown), sample
+    assert sample.why.startswith(words)
+    assert len(sample.why) < 250
+
+
+async def test_what_prometheus_doubts_stands_beside_the_number(prometheus: Prometheus) -> None:
+    has_two = "count_over_time(queue{app='code'}[1m]) > 1"
+    await sampled(prometheus, has_two, good=lambda sample: isinstance(sample, Known))
+    sample = await sampled(prometheus, "rate(queue{app='code'}[1m])")
+    assert isinstance(sample, Known), sample
+    assert "might not be a counter" in sample.value.note
+
+
+async def test_what_more_series_match_than_are_good_is_told(prometheus: Prometheus, scraped: Target) -> None:
+    scraped.text = PAGE + "".join(f'many{{number="{number}"}} 1\n' for number in range(1500))
+    sample = await sampled(
+        prometheus, "many", good=lambda sample: isinstance(sample, Unknown) and "match:" in sample.why
+    )
+    assert sample == Unknown("more than 1000 series match: ask for less, as with sum()")
+    total = await sampled(prometheus, "sum(many)")
+    assert isinstance(total, Known)
+    assert total.value.value == 1500
+
+
+async def test_a_target_that_is_gone_is_unknown_and_not_its_last_number(
+    prometheus: Prometheus, scraped: Target
+) -> None:
+    scraped.text = None
+    sample = await sampled(
+        prometheus, "queue", good=lambda sample: isinstance(sample, Unknown) and "series" in sample.why
+    )
+    assert sample == Unknown("no series matches")
