@@ -145,7 +145,6 @@ def _said(condition: Condition) -> tuple[str, str, str]:
 # Conditions whose message tells numbers, or who is waited for, which change all the time; their reasons do not.
 _WITH_NUMBERS = ("LocalHealthy", "RemoteHealthy", "Offloading", "FailingOver")
 _WAITING = ("Pending", "NotReported", "NotProgrammed", "Updating")
-_EXPLANATION = ("returns", "changesAt")
 
 
 def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urgency:
@@ -174,9 +173,12 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
 def _without_explanation(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out the words of the rules, and what would change the split and when: they may move with every look.
 
-    They are written with whatever else is, so that each status agrees with itself.
+    They are written with whatever else is, so that each status agrees with itself. When a split that was set by hand
+    ends, is no measurement: it moves when somebody says so, who waits to see it.
     """
-    split = {name: value for name, value in (status.get("split") or {}).items() if name not in _EXPLANATION}
+    before = status.get("split") or {}
+    left_out = ("returns",) if before.get("reason") == Reason.OVERRIDE else ("returns", "changesAt")
+    split = {name: value for name, value in before.items() if name not in left_out}
     verdicts = [(one["rule"], one["matched"]) for one in status.get("verdicts") or ()]
     return {**status, "split": split, "verdicts": verdicts}
 

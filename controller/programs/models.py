@@ -19,6 +19,7 @@ from controller.api.timing import Timing
 from controller.programs.status import NoStatusError, fetch_status
 from controller.store.kube import KubeClient
 from controller.store.kube.access import find_source
+from controller.store.kube.client import UnauthorizedError
 from controller.store.kube.objects import KubeObjects
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
@@ -33,6 +34,9 @@ from controller.store.protocol import (
 
 DEFAULT_SERVER = "http://127.0.0.1:19000"
 """The admin address of a `beamlit run` that was given none."""
+
+# So ends the error for a kind that the API server does not have: it answers for it without words of its own.
+_UNKNOWN_KIND = "HTTP 404"
 
 
 class ModelError(Exception):
@@ -188,9 +192,15 @@ class ClusterModels:
         try:
             yield
         except NotFoundError as error:
+            if str(error).endswith(_UNKNOWN_KIND):
+                raise UnreachableError(
+                    f"{self.where} does not know {kind}: its CustomResourceDefinition is not applied"
+                ) from error
             raise NoSuchModelError(
                 f"there is no ModelDeployment {ref.namespace}/{ref.name} in {self.where} ({error})"
             ) from error
+        except UnauthorizedError as error:
+            raise DeniedError(f"{self.where} does not know who you are: {error}") from error
         except ForbiddenError as error:
             needed = f"it needs the right to {verb} {kind} in the namespace {ref.namespace}"
             raise DeniedError(f"{self.where} does not allow it: {needed} ({error})") from error

@@ -135,6 +135,10 @@ async def test_what_is_not_there_or_does_not_answer(site: Site, tmp_path: Any) -
     assert (unsaid.code, "no context is chosen (--context): there are test" in unsaid.errors) == (3, True)
     wrong = await beamlit("pause", "chat", "--kubeconfig", contexts, "--context", "prod")
     assert (wrong.code, "there is no context prod: there are test" in wrong.errors) == (3, True)
+    stranger = tmp_path / "stranger"
+    stranger.write_text(json.dumps({**config, "users": [{"name": "test", "user": {"token": "nobody's"}}]}))
+    unknown = await beamlit("pause", "chat", "--kubeconfig", stranger)
+    assert (unknown.code, "does not know who you are" in unknown.errors) == (4, True)
     config["contexts"][0]["context"]["namespace"] = site.namespace
     contexts.write_text(json.dumps(config))
     site.write(a_model("chat"))

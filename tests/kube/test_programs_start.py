@@ -39,6 +39,8 @@ async def test_without_the_custom_resources_they_wait_and_say_so(own_api_server:
                 await program.unready(
                     "modeldeployments.deployment.beamlit.com", "CustomResourceDefinition is not applied"
                 )
+            asked = await beamlit("explain", "chat", "--kubeconfig", own_api_server.kubeconfig)
+            assert (asked.code, "its CustomResourceDefinition is not applied" in asked.errors) == (3, True)
             install_crds(own_api_server)
             for program in (xds_server, controller):
                 await program.ready()

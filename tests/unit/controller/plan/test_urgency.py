@@ -86,9 +86,9 @@ def with_verdicts(status: ModelDeploymentStatus, **changes) -> ModelDeploymentSt
     return status.model_copy(update={"verdicts": (*others, last.model_copy(update=changes))})
 
 
-@pytest.mark.parametrize("model", [MODEL, MODEL.overridden("remote=10")], ids=["nothing leaves", "requests leave"])
-def test_words_of_rules_with_other_numbers_are_never_written_for_their_own_sake(model):
-    before = status_with(TWO, model)
+@pytest.mark.parametrize("slices", [TWO, a_slice().not_ready("10.0.0.1")], ids=["nothing leaves", "requests leave"])
+def test_words_of_rules_with_other_numbers_are_never_written_for_their_own_sake(slices):
+    before = status_with(slices)
     after = with_verdicts(before, message="7 of 9")
     moved = after.split.model_copy(update={"returns": "below 81 %", "changes_at": NOW + timedelta(seconds=3)})
     assert urgency(before, after.model_copy(update={"split": moved})) is Urgency.NOTHING
@@ -99,3 +99,9 @@ def test_a_rule_that_applies_or_no_longer_is_a_matter_of_words_and_so_is_another
     assert urgency(before, with_verdicts(before, matched=False)) is Urgency.WORDS
     assert urgency(before, with_verdicts(before, rule="OfTomorrow")) is Urgency.WORDS
     assert urgency(before.model_copy(update={"verdicts": None}), before) is Urgency.WORDS
+
+
+def test_another_end_of_a_split_that_was_set_by_hand_is_a_matter_of_words():
+    before = status_with(TWO, MODEL.overridden("remote=10 until=2026-01-01T00:10:00Z"))
+    later = MODEL.overridden("remote=10 until=2026-01-01T00:20:00Z")
+    assert urgency(before, status_with(TWO, later, before=before)) is Urgency.WORDS
