@@ -28,7 +28,7 @@ class AContainer:
 
     name: str = "main"
     requests: int | None = 100
-    uses: int | None = None
+    uses: float | None = None
     memory: int = 1
     memory_requests: int | None = None
 
@@ -137,12 +137,12 @@ def _either(target: Mapping[str, str]) -> dict[str, str]:
     return _average(target["average"]) if "average" in target else {"type": "Value", "value": target["value"]}
 
 
-def _pod(name: str, uses: int | None, **fields: Any) -> APod:
+def _pod(name: str, uses: float | None, **fields: Any) -> APod:
     """A pod of one container that requests 100 millicores and uses so many."""
     return APod(name, (AContainer(uses=uses),), **fields)
 
 
-def _pods(*uses: int | None) -> tuple[APod, ...]:
+def _pods(*uses: float | None) -> tuple[APod, ...]:
     return tuple(_pod(f"p{number}", one) for number, one in enumerate(uses))
 
 
@@ -179,6 +179,13 @@ CASES: tuple[Case, ...] = (
         (memory(50),),
         Says("more", ("75",)),
         (APod("p0", (AContainer(uses=1, memory=96, memory_requests=128),), **_STARTING),),
+    ),
+    Case("CPU is rounded up to millicores", (cpu(90),), Says("more", ("91",)), _pods(90.5)),
+    Case(
+        "the CPU of each container is rounded up",
+        (cpu(45),),
+        Says("more", ("46",)),
+        (APod("p0", (AContainer("a", 100, 45.5), AContainer("b", 100, 45.5))),),
     ),
     # Pods that have no sample.
     Case("a missing pod counts as idle on the way up", (cpu(90),), Says("same", ("100",)), _pods(100, None)),
@@ -256,6 +263,12 @@ CASES: tuple[Case, ...] = (
         (_pod("p0", 100), _pod("p1", None, phase="Failed"), _pod("p2", 1, terminating=True)),
         replicas=1,
     ),
+    Case(
+        "a pod that is done counts as one without a sample",
+        (cpu(90),),
+        Says("same", ("100",)),
+        (_pod("p0", 100), _pod("p1", None, phase="Succeeded", ready=False)),
+    ),
     # Requests.
     Case(
         "a pod without requests has no utilization",
@@ -311,6 +324,18 @@ CASES: tuple[Case, ...] = (
     # Quantities.
     Case("an average of CPU", (cpu("100m"),), Says("fewer", ("50m",)), _pods(50, 50)),
     Case("an average is cut to thousandths", (cpu("33m"),), Says("same", ("33m",)), _pods(33, 33, 34)),
+    Case(
+        "an average of memory",
+        (memory("64Mi"),),
+        Says("more", ("96Mi",)),
+        (APod("p0", (AContainer(uses=1, memory=96),)),),
+    ),
+    Case(
+        "an average of one container",
+        (cpu("90m", "server"),),
+        Says("more", ("95m",)),
+        (APod("p0", _TWO), APod("p1", _TWO)),
+    ),
     Case("a missing pod counts as idle in an average", (cpu("90m"),), Says("same", ("100m",)), _pods(100, None)),
     # Custom metrics of pods.
     Case("a queue over its target", (per_pod("queue", "10"),), Says("more", ("12",)), _pods(1, 1), _queue("12", "12")),
@@ -396,6 +421,13 @@ CASES: tuple[Case, ...] = (
         (Series("requests", "10", ("services", "model")),),
     ),
     Case(
+        "a value in thousandths is under its target",
+        (of_service("requests", value="1"),),
+        Says("fewer", ("333m",)),
+        _pods(1, 1),
+        (Series("requests", "333m", ("services", "model")),),
+    ),
+    Case(
         "another object has the metric",
         (of_service("requests", value="10"),),
         Says("unknown", (None,), "FailedGetObjectMetric"),
@@ -451,6 +483,20 @@ CASES: tuple[Case, ...] = (
         Says("fewer", ("0",)),
         _pods(1, 1),
         external=(Series("backlog", "0"),),
+    ),
+    Case(
+        "an external metric below zero",
+        (external("backlog", value="10"),),
+        Says("fewer", ("-5",)),
+        _pods(1, 1),
+        external=(Series("backlog", "-5"),),
+    ),
+    Case(
+        "an external metric of thousands",
+        (external("backlog", value="10"),),
+        Says("more", ("12k",)),
+        _pods(1),
+        external=(Series("backlog", "12k"),),
     ),
     # Several metrics: the one that wants most wins.
     Case(

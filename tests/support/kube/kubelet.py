@@ -18,17 +18,17 @@ MEBIBYTE = 1024**2
 
 @dataclass(slots=True)
 class _Container:
-    """What one uses: whole millicores and bytes. Its counter of CPU time grows as it is looked at."""
+    """What one uses: millicores and bytes. Its counter of CPU time grows as it is looked at."""
 
     started_ms: int
     counted_ms: int
-    millicores: int = 0
+    millicores: float = 0
     memory: int = MEBIBYTE
     microseconds: int = 1_000_000
     """CPU time until `counted_ms`. metrics-server takes 0 for a container that is not there yet."""
 
     def count(self, now_ms: int) -> None:
-        self.microseconds += self.millicores * (now_ms - self.counted_ms)
+        self.microseconds += round(self.millicores * (now_ms - self.counted_ms))
         self.counted_ms = now_ms
 
 
@@ -48,7 +48,7 @@ class Kubelet:
             yield kubelet
 
     def uses(
-        self, namespace: str, pod: str, container: str = "main", *, millicores: int = 0, memory: int = MEBIBYTE
+        self, namespace: str, pod: str, container: str = "main", *, millicores: float = 0, memory: int = MEBIBYTE
     ) -> None:
         """Let a container use so much from now on. Memory is in bytes, and more than none."""
         now = _now_ms()
