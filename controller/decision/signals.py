@@ -1,13 +1,14 @@
 """Comparing a metric with its target, as the HorizontalPodAutoscaler does: reached when at or over it. Pure.
 
 The rules are those of its replica calculator (Kubernetes documentation, "Horizontal Pod Autoscaling", "Algorithm
-details"): a utilization is one of all pods together and cut to whole percent; a pod without a sample counts as idle
-where that keeps requests from leaving, and as one at its target where it keeps them from returning.
+details"): a utilization is one of all pods together and cut to whole percent, an average of pods to thousandths; a pod
+without a sample counts as idle where that keeps requests from leaving, and as one at its target where it keeps them
+from returning.
 """
 
 from __future__ import annotations
 
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from controller.api.resources.metrics import ContainerResourceMetric, MetricByName, MetricSpec, ResourceMetric
@@ -15,6 +16,10 @@ from controller.api.schema.scalars import number_of, text_of
 from controller.decision.facts import Measurement, Sample, Signal, Unknown
 
 _PERCENT = Decimal(100)
+_MILLI = Decimal(1000)
+
+_OF_PODS = ("Resource", "ContainerResource", "Pods")
+_OF_THE_WHOLE = ("Object", "External")
 
 
 def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
@@ -36,7 +41,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         case "Utilization":
             found = _utilization(measured, wanted)
         case "AverageValue":
-            found = _average(measured, wanted, replicas)
+            found = _average(metric, measured, replicas)
         case _:
             found = _whole_value(measured, wanted)
     if isinstance(found, Unknown):
@@ -109,16 +114,27 @@ def _utilization(measured: Measurement, wanted: Decimal) -> _Figures | Unknown:
     )
 
 
-def _average(measured: Measurement, wanted: Decimal, replicas: int) -> _Figures | Unknown:
+def _average(metric: MetricSpec, measured: Measurement, replicas: int) -> _Figures | Unknown:
+    """Compare what there is for each pod, or for each replica, with what there should be."""
     pods = replicas if measured.pods is None else measured.pods
     if not pods:
         return Unknown("no replica is ready, so there is no average")
+    if metric.type in _OF_THE_WHOLE:
+        # The autoscaler rounds what it shows, and compares what it is.
+        average = measured.value / pods
+        return _Figures(_thousandths(average, ROUND_CEILING), average, average)
     missing, unready = measured.missing.pods, measured.unready.pods
-    return _Figures(
+    figures = _Figures(
         measured.value / pods,
         measured.value / (pods + missing + unready),
-        (measured.value + wanted * missing) / (pods + missing),
+        (measured.value + _target(metric) * missing) / (pods + missing),
     )
+    return _Figures(*(_thousandths(one, ROUND_DOWN) for one in figures)) if metric.type in _OF_PODS else figures
+
+
+def _thousandths(number: Decimal, rounding: str) -> Decimal:
+    # Not `quantize`, which refuses a number that is too large for it.
+    return (number * _MILLI).to_integral_value(rounding) / _MILLI + 0  # nor is there a zero below zero
 
 
 def _whole_value(measured: Measurement, wanted: Decimal) -> _Figures:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from tests.support.kube.kubelet import NODE
 from tests.support.kube.metrics_apis import Series
 
 Verdict = Literal["more", "same", "fewer", "unknown"]
@@ -51,6 +53,11 @@ class APod:
     """What the pod itself requests of CPU, whatever its containers do."""
 
     @property
+    def is_measured(self) -> bool:
+        """Whether metrics-server has something of it: only of pods that run."""
+        return self.phase == "Running" and any(container.uses is not None for container in self.everything)
+
+    @property
     def everything(self) -> tuple[AContainer, ...]:
         return (*self.containers, *self.sidecars)
 
@@ -89,6 +96,41 @@ class Case:
     def slug(self) -> str:
         """Its name, as that of an object."""
         return "-".join("".join(c if c.isalnum() else " " for c in self.name.lower()).split())[:50].strip("-")
+
+
+def pod_object(pod: APod) -> dict[str, Any]:
+    """A pod as its manifest has it."""
+
+    def requests(cpu: int | None, memory: int | None) -> dict[str, Any]:
+        asked = {**({"cpu": f"{cpu}m"} if cpu else {}), **({"memory": f"{memory}Mi"} if memory else {})}
+        return {"requests": asked} if asked else {}
+
+    def container(one: AContainer) -> dict[str, Any]:
+        return {"name": one.name, "image": "model", "resources": requests(one.requests, one.memory_requests)}
+
+    spec: dict[str, Any] = {
+        "nodeName": NODE,
+        "containers": [container(one) for one in pod.containers],
+        "initContainers": [{**container(one), "restartPolicy": "Always"} for one in pod.sidecars],
+    }
+    if pod.requests is not None:
+        spec["resources"] = requests(pod.requests, None)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "labels": LABELS}, "spec": spec}
+
+
+def pod_status(pod: APod, now: datetime) -> dict[str, Any]:
+    """Its status, as a kubelet writes it."""
+
+    def ago(seconds: float) -> str:
+        return (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    status: dict[str, Any] = {"phase": pod.phase}
+    if pod.started is not None:
+        status["startTime"] = ago(pod.started)
+    if pod.ready is not None:
+        ready = {"type": "Ready", "status": str(pod.ready), "lastTransitionTime": ago(pod.ready_changed)}
+        status["conditions"] = [ready]
+    return status
 
 
 def cpu(target: int | str, container: str | None = None) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-from tests.support.hpa_cases import LABELS, APod, Case, Says, Verdict
-from tests.support.kube.kubelet import MEBIBYTE, NODE
+from tests.support.hpa_cases import LABELS, Case, Says, Verdict, pod_object, pod_status
+from tests.support.kube.kubelet import MEBIBYTE
 from tests.support.kube.metrics_apis import MetricsApis
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.waiting import until_now
@@ -32,7 +32,7 @@ def judged(apis: MetricsApis, cases: Collection[Case]) -> Mapping[str, Says]:
         for case in cases:
             _set_up(apis, client, case, places[case.name])
         for case in cases:
-            apis.await_pods(places[case.name], {pod.name for pod in case.pods if _is_measured(pod)})
+            apis.await_pods(places[case.name], {pod.name for pod in case.pods if pod.is_measured})
         stack.enter_context(apis.autoscaler(*EXACT))
         for case in cases:
             path = f"/apis/autoscaling/v2/namespaces/{places[case.name]}/horizontalpodautoscalers"
@@ -57,46 +57,6 @@ def _set_up(apis: MetricsApis, client: httpx.Client, case: Case, namespace: str)
                 used = container.memory * MEBIBYTE
                 apis.kubelet.uses(namespace, pod.name, container.name, millicores=container.uses, memory=used)
     apis.adapter.serve(namespace, custom=case.custom, external=case.external)
-
-
-def _is_measured(pod: APod) -> bool:
-    """Whether metrics-server will have something of a pod: it has all containers, or nothing."""
-    return pod.phase == "Running" and any(container.uses is not None for container in pod.everything)
-
-
-def pod_object(pod: APod) -> dict[str, Any]:
-    """A pod as its manifest has it."""
-
-    def requests(cpu: int | None, memory: int | None) -> dict[str, Any]:
-        asked = {**({"cpu": f"{cpu}m"} if cpu else {}), **({"memory": f"{memory}Mi"} if memory else {})}
-        return {"requests": asked} if asked else {}
-
-    def container(one: Any) -> dict[str, Any]:
-        return {"name": one.name, "image": "model", "resources": requests(one.requests, one.memory_requests)}
-
-    spec: dict[str, Any] = {
-        "nodeName": NODE,
-        "containers": [container(one) for one in pod.containers],
-        "initContainers": [{**container(one), "restartPolicy": "Always"} for one in pod.sidecars],
-    }
-    if pod.requests is not None:
-        spec["resources"] = requests(pod.requests, None)
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod.name, "labels": LABELS}, "spec": spec}
-
-
-def pod_status(pod: APod, now: datetime) -> dict[str, Any]:
-    """Its status, as a kubelet writes it."""
-
-    def ago(seconds: float) -> str:
-        return (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    status: dict[str, Any] = {"phase": pod.phase}
-    if pod.started is not None:
-        status["startTime"] = ago(pod.started)
-    if pod.ready is not None:
-        ready = {"type": "Ready", "status": str(pod.ready), "lastTransitionTime": ago(pod.ready_changed)}
-        status["conditions"] = [ready]
-    return status
 
 
 def _workload(case: Case) -> dict[str, Any]:
