@@ -4,7 +4,7 @@
 events, metrics, logs and the command line render that record and nothing else.
 """
 
-from controller.decision.decision import Decision, Memory, Reason, Verdict
+from controller.decision.decision import Decision, Memory, Reason, Verdict, WouldBe
 from controller.decision.detours import Detour, detour
 from controller.decision.facts import (
     Facts,
@@ -36,6 +36,7 @@ __all__ = [
     "Uncounted",
     "Unknown",
     "Verdict",
+    "WouldBe",
     "decide",
     "detour",
 ]

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     DISABLED = "Disabled"
     NOTHING_ANSWERS = "NothingAnswers"
     NO_REMOTE_BACKEND = "NoRemoteBackend"
+    SHADOW = "Shadow"
     OVERRIDE = "Override"
     PAUSED = "Paused"
     LOCAL_DOWN = "LocalDown"
@@ -38,11 +39,22 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class WouldBe:
+    """What would be decided if `behavior.mode` were not Shadow: the split, and the name of the rule."""
+
+    split: Split
+    reason: Reason
+
+    def __str__(self) -> str:
+        return f"{self.split} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A split and everything there is to say about it.
 
     `shares` say which remote backend gets how much of what leaves. `returns` says what would change it; `wake_at` is
-    when it may change with nothing else changing.
+    when it may change with nothing else changing. `would_be` is what Shadow keeps from being.
     """
 
     split: Split
@@ -52,6 +64,7 @@ class Decision:
     returns: str
     verdicts: tuple[Verdict, ...]
     wake_at: datetime | None = None
+    would_be: WouldBe | None = None
 
 
 class Overload(ForeignValue):

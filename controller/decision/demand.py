@@ -91,7 +91,8 @@ def project(signal: Signal, facts: Facts, in_force: InForce | None, baseline: Ba
     requests = _requests(signal, facts, baseline)
     ratio = baseline.ratios.get(signal.key) if baseline else None
     if share >= LEAST_SHARE:
-        by_rate = min(ratio, 1.0) * requests if ratio is not None and requests is not None else 0.0
+        is_told = share == 1 or ratio is None or requests is None
+        by_rate = 0.0 if is_told else min(ratio or 0.0, 1.0) * (requests or 0.0)
         largest = share
         if in_force and in_force.settled_at and signal.at < in_force.settled_at:
             largest = max(share, in_force.before / 100)

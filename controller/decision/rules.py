@@ -8,7 +8,7 @@ from datetime import datetime
 
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
-from controller.decision.decision import Decision, Memory, Reason, Verdict
+from controller.decision.decision import Decision, Memory, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
 from controller.decision.laws import DOUBTED, changes_at, follow, is_doubted, measure, words_of
@@ -30,12 +30,16 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The rule applies: the split it wants, why, what would end it, and when to look again."""
+    """The rule applies: the split it wants, why, what would end it, and when to look again.
+
+    `would_be` is what another rule wants in its place.
+    """
 
     split: Split
     message: str
     returns: str
     wake_at: datetime | None = None
+    would_be: WouldBe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,23 @@ def no_remote_backend(s: Situation) -> Match | Miss:
     last = "" if s.facts.local.ready else f"; {_none_ready(s)}"
     words = f"every request stays local: {s.facts.no_remote}{last}"
     return Match(ALL_LOCAL, words, "the remote backend can be used")
+
+
+def shadow(s: Situation) -> Match | Miss:
+    """Nothing leaves, and what would be is said: the rules behind this one decide as if it were Threshold."""
+    if s.terms.behavior.mode != "Shadow":
+        return Miss(f"behavior.mode is {s.terms.behavior.mode}")
+    behind = RULES[RULES.index((Reason.SHADOW, shadow)) + 1 :]
+    answers = ((reason, rule(s)) for reason, rule in behind)
+    reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))
+    words = "behavior.mode is Shadow, so every request stays local; with Threshold the split would be"
+    return Match(
+        ALL_LOCAL,
+        f"{words} {match.split} ({reason}): {match.message}",
+        "set behavior.mode to Threshold or Proportional",
+        match.wake_at,
+        WouldBe(match.split, reason),
+    )
 
 
 def override(s: Situation) -> Match | Miss:
@@ -281,6 +302,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.DISABLED, disabled),
     (Reason.NOTHING_ANSWERS, nothing_answers),
     (Reason.NO_REMOTE_BACKEND, no_remote_backend),
+    (Reason.SHADOW, shadow),
     (Reason.OVERRIDE, override),
     (Reason.PAUSED, paused),
     (Reason.LOCAL_DOWN, local_down),
@@ -322,5 +344,6 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
         returns=match.returns,
         verdicts=tuple(Verdict(reason, isinstance(answer, Match), answer.message) for reason, answer in answers),
         wake_at=match.wake_at,
+        would_be=match.would_be,
     )
     return decision, memory.deciding(decision, now)

@@ -41,6 +41,11 @@ class Terms:
     override: Override | None = None
     behavior: Behavior = field(default_factory=Behavior)
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether requests may leave at all, if there is a remote backend."""
+        return self.enabled and self.behavior.mode != "Shadow"
+
 
 def terms_of(enabled: bool, behavior: Behavior, annotations: Mapping[str, str]) -> tuple[Terms, tuple[FieldError, ...]]:
     """Read the terms of an object, and the faults of its annotations, which have no effect then."""

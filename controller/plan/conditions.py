@@ -167,8 +167,8 @@ def _leaving(local: LocalFacts) -> str:
 
 
 def _remote_healthy(findings: Findings) -> _Answer:
-    if not findings.terms.enabled:
-        return _Answer("Unknown", "NoRemote", "nothing may leave: spec.enabled is false")
+    if not findings.terms.may_leave:
+        return _Answer("Unknown", "NoRemote", f"nothing may leave: {_why_nothing_may_leave(findings)}")
     if not findings.facts.remotes:
         return _Answer("Unknown", "NoRemote", f"nothing may leave: {findings.facts.no_remote}")
     health = findings.facts.remotes[0].health
@@ -218,10 +218,15 @@ def _nothing_answers(findings: Findings) -> str:
     facts = findings.facts
     if facts.local.ready or facts.local.leaving:
         return ""
-    if not findings.terms.enabled or not facts.remotes:
-        why = facts.no_remote if findings.terms.enabled else "spec.enabled is false"
-        return f"no local replica is ready, and nothing may leave: {why}"
+    if not findings.terms.may_leave or not facts.remotes:
+        return f"no local replica is ready, and nothing may leave: {_why_nothing_may_leave(findings)}"
     if all(one.health.healthy is False for one in facts.remotes):
         words = next((one.health.message for one in facts.remotes if one.health.message), "")
         return f"no local replica is ready, and the remote backend does not answer: {words}"
     return ""
+
+
+def _why_nothing_may_leave(findings: Findings) -> str:
+    if not findings.terms.enabled:
+        return "spec.enabled is false"
+    return findings.facts.no_remote if not findings.facts.remotes else "behavior.mode is Shadow"

@@ -107,7 +107,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     memory, decision, route = observation.memory, None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
-        route = _route(observation, front, decision, enabled=terms.enabled)
+        route = _route(observation, front, decision, may_leave=terms.may_leave)
     programmed = _programmed(observation, route)
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
     found = _detour(observation, facts.local, decision, terms) if decision and is_followed else None
@@ -171,7 +171,7 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
 
 def _unusable(observation: Observation, intent: Intent) -> tuple[Fault, ...]:
     """Say which remote backends cannot be used for want of what their servers know alone, such as a credential."""
-    healths = (observation.health_of(one) for one in observation.remotes) if intent.terms.enabled else ()
+    healths = (observation.health_of(one) for one in observation.remotes) if intent.terms.may_leave else ()
     unusable = (Fault(one.reason, one.message, of_remote=True) for one in healths if one and not one.usable)
     return tuple(dict.fromkeys(unusable))
 
@@ -181,7 +181,7 @@ def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) 
     total = len(staying(replicas))
     local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=total, leaving=len(replicas) - total)
     remotes = (
-        RemoteFacts(one.name, (observation.health_of(one) if intent.terms.enabled else None) or NOT_CHECKED)
+        RemoteFacts(one.name, (observation.health_of(one) if intent.terms.may_leave else None) or NOT_CHECKED)
         for one in observation.remotes
     )
     why = "; ".join(fault.message for fault in faults if fault.of_remote)
@@ -194,8 +194,8 @@ def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) 
     )
 
 
-def _route(observation: Observation, front: Front, decision: Decision, *, enabled: bool) -> Route:
-    remotes = observation.remotes if enabled else ()
+def _route(observation: Observation, front: Front, decision: Decision, *, may_leave: bool) -> Route:
+    remotes = observation.remotes if may_leave else ()
     return Route(port=front.port, shares=decision.shares, local=front.local, remotes=remotes)
 
 

@@ -14,7 +14,7 @@ from controller.api.contract.status import (
     SplitStatus,
     VerdictStatus,
 )
-from controller.decision import Decision, Detour, LocalFacts, Memory, Signal
+from controller.decision import Decision, Detour, LocalFacts, Memory, Signal, WouldBe
 from controller.decision.facts import NOT_CHECKED
 from controller.intent.intent import Terms
 from controller.observe.observation import Observation
@@ -32,10 +32,14 @@ def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: da
     and since when. So ten entries cover a model that flaps all day, and nothing that happened is left unsaid.
     """
     latest = history[0] if history else None
-    if latest and (latest.reason, latest.split) == (decision.reason, str(decision.split)):
+    would_be = _text_of(decision.would_be)
+    decided = (decision.reason, str(decision.split), would_be)
+    if latest and (latest.reason, latest.split, latest.would_be) == decided:
         return history
-    entry = HistoryEntry(at=now, split=str(decision.split), reason=decision.reason, message=decision.message)
-    if latest and latest.reason == decision.reason:
+    entry = HistoryEntry(
+        at=now, split=str(decision.split), reason=decision.reason, message=decision.message, would_be=would_be
+    )
+    if latest and _cause(latest) == _cause(entry):
         entry = entry.model_copy(update={"times": latest.times, "since": latest.since})
         return (entry, *history[1:])
     return _folded((entry, *history))[:HISTORY_LENGTH]
@@ -44,9 +48,18 @@ def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: da
 def _folded(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
     for length in range(2, _LONGEST_SEQUENCE + 1):
         newer, older = history[:length], history[length : 2 * length]
-        if [one.reason for one in newer] == [one.reason for one in older] and newer[0].at - older[-1].at <= _WITHIN:
+        if [*map(_cause, newer)] == [*map(_cause, older)] and newer[0].at - older[-1].at <= _WITHIN:
             return (*map(_together, newer, older), *history[2 * length :])
     return history
+
+
+def _text_of(would_be: WouldBe | None) -> str | None:
+    return str(would_be) if would_be else None
+
+
+def _cause(entry: HistoryEntry) -> tuple[str, str | None]:
+    """Say which rule decided, and which would have."""
+    return entry.reason, entry.would_be and entry.would_be.partition(" ")[2]
 
 
 def _together(newer: HistoryEntry, older: HistoryEntry) -> HistoryEntry:
@@ -64,6 +77,7 @@ def split_status(decision: Decision, memory: Memory, found: Detour | None, now: 
         since=memory.split_since or now,
         returns=decision.returns,
         changes_at=decision.wake_at,
+        would_be=_text_of(decision.would_be),
     )
 
 
@@ -80,7 +94,7 @@ def with_detour(words: str, found: Detour | None) -> str:
 def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:
     """Show the replicas, and what they take where the excess may leave."""
     each = terms.behavior.max_requests_per_replica
-    bounded = each is not None and terms.enabled and may_leave
+    bounded = each is not None and terms.may_leave and may_leave
     return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
 
 
@@ -89,7 +103,7 @@ def remote_status(observation: Observation, terms: Terms) -> RemoteStatus | None
     if not observation.remotes:
         return None
     first = observation.remotes[0]
-    health = observation.health_of(first) if terms.enabled else None
+    health = observation.health_of(first) if terms.may_leave else None
     return RemoteStatus.of(first.authority, None if health == NOT_CHECKED else health)
 
 

@@ -43,9 +43,11 @@ def transitions(
 def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> None:
     """Log another split, step by step, another health, and ready or no longer."""
     model = f"{stored.ref.namespace}/{stored.ref.name}"
-    if after.split and (before.split is None or str(before.split) != str(after.split)):
-        why = {"split": str(after.split), "reason": after.split.reason, "because": after.split.message}
-        logger.info("split changed", extra={"model": model, **why})
+    was_split, split = before.split, after.split
+    if split and (was_split is None or (str(was_split), was_split.would_be) != (str(split), split.would_be)):
+        why = {"split": str(split), "reason": split.reason, "because": split.message}
+        is_shadow = was_split is not None and str(was_split) == str(split)
+        logger.info("split would change" if is_shadow else "split changed", extra={"model": model, **why})
     for type_, words in (("LocalHealthy", "local health"), ("RemoteHealthy", "remote health")):
         was, health = before.condition(type_), after.condition(type_)
         if health and (was is None or (was.status, was.reason) != (health.status, health.reason)):
@@ -63,7 +65,13 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
 def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
     was, split = before.split, after.split
     # Of the first split, when it serves, Ready tells: until then not all is known that decides on it.
-    if split is None or was is None or str(was) == str(split):
+    if split is None or was is None:
+        return
+    if split.would_be and _rule_of(was.would_be) != _rule_of(split.would_be):
+        change = str(split) if str(was) == str(split) else f"{was} -> {split}"
+        yield "Normal", split.reason, f"split {change}: {split.message}"
+        return
+    if str(was) == str(split):
         return
     if split.reason == Reason.NOTHING_ANSWERS:
         return  # so does Ready, with the cause
@@ -71,6 +79,11 @@ def _split(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Itera
         return
     type_: Literal["Normal", "Warning"] = "Warning" if split.reason in _ALARMING else "Normal"
     yield type_, split.reason, f"split {was} -> {split}: {split.message}"
+
+
+def _rule_of(would_be: str | None) -> str:
+    """Say which rule would decide: the steps that one makes are no news."""
+    return would_be.partition(" ")[2] if would_be else Reason.STEADY
 
 
 def is_failing_over(status: ModelDeploymentStatus) -> bool:

@@ -83,7 +83,7 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
         for event in transitions(plan.stored, plan.before, status, now):
             if event.reason in {one.reason for one in decision.verdicts}:
                 assert event.reason == decision.reason
-                assert event.message.endswith(f"-> {decision.split}: {decision.message}")
+                assert event.message.endswith(f" {decision.split}: {decision.message}")
 
         labels = {"namespace": "default", "name": "m"}
         assert registry.get_sample_value("beamlit_model_split_ratio", {**labels, "side": "remote"}) == (

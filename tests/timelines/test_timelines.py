@@ -109,6 +109,7 @@ def test_timeline(path: Path, restarts: bool) -> None:
     assert len(made) == len(case["steps"])
     for step, (at, decision) in zip(case["steps"], made, strict=True):
         assert f"{decision.split} {decision.reason}" == step["expect"], f"at {at}: {decision.message}"
+        assert (str(decision.would_be) if decision.would_be else None) == step.get("would"), f"at {at}"
         if "wake" in step:
             assert decision.wake_at == START + parse_duration(step["wake"]), f"at {at}"
     if "changes" in case:

@@ -66,6 +66,8 @@ class SplitStatus(Split):
     """What would change it."""
     changes_at: Time | None = None
     """When it may change with nothing else changing; absent while time alone changes nothing."""
+    would_be: str | None = None
+    """The split that Shadow keeps from being, and its reason, such as 50/50 Overloaded."""
 
     @computed_field(description="Both shares in one text, such as 80/20.")  # type: ignore[prop-decorator]
     @property
@@ -171,6 +173,8 @@ class HistoryEntry(ForeignValue):
     """How often it was made since then, where a sequence of decisions came again and again; absent for once."""
     since: Time | None = None
     """When it was made the first of these times."""
+    would_be: str | None = None
+    """The split that Shadow kept from being, and its reason, such as 50/50 Overloaded."""
 
 
 class ModelDeploymentStatus(ForeignValue):

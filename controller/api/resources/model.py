@@ -79,7 +79,7 @@ class Behavior(ApiValue):
     """The share of the requests, in percent, that is offloaded while a metric is at or over its target."""
     mode: Literal["Threshold", "Proportional", "Shadow"] = "Threshold"
     """How the share is chosen: Threshold sends `percentage` while a metric is at or over its target, Proportional as
-    much as brings the metric back to its target, Shadow sends nothing and only says what it would do."""
+    much as brings the metric back to its target, Shadow sends nothing and only says what Threshold would do."""
     max_requests_per_replica: Annotated[WholeNumber, Field(ge=1)] | None = None
     """How many requests in flight one replica serves well. What is more goes to the remote backend, request by
     request. Default: no limit."""

@@ -55,8 +55,6 @@ def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
 
 
 def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldError]:
-    if offloading.behavior.mode == "Shadow":
-        yield FieldError((*at, "behavior", "mode"), f"{_NO_EFFECT}: it is as if it were Threshold")
     for index, metric in enumerate(offloading.metrics):
         yield from _in_metric(metric, (*at, "metrics", index))
     if offloading.remote_backend:

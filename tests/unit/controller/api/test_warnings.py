@@ -62,9 +62,9 @@ def test_the_spec(spec, words):
     assert said.startswith(words)
 
 
-def test_a_behavior_that_has_no_effect_yet():
-    (said,) = warned(offloadingConfig={"behavior": {"mode": "Shadow"}})
-    assert said.startswith("spec.offloadingConfig.behavior.mode: has no effect yet")
+def test_every_mode_has_its_effect():
+    for mode in ("Threshold", "Proportional", "Shadow"):
+        assert warned(offloadingConfig={"behavior": {"mode": mode}}) == []
 
 
 def test_a_default_that_is_written_out_is_not_warned_of():

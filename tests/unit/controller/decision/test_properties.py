@@ -1,5 +1,6 @@
 """What holds of every decision, whatever happened before it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -35,7 +36,7 @@ terms = st.builds(
     override=overrides,
     behavior=st.builds(
         Behavior,
-        mode=st.sampled_from(["Threshold", "Proportional"]),
+        mode=st.sampled_from(["Threshold", "Proportional", "Shadow"]),
         percentage=st.integers(0, 100),
         recover_after=seconds,
         step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
@@ -167,6 +168,18 @@ def test_prior_fault_12_what_is_not_enabled_or_may_not_leave_stays_local(asked, 
         answers = known.local.ready or known.local.leaving
         reason = Reason.NO_REMOTE_BACKEND if answers else Reason.NOTHING_ANSWERS
         assert (str(decision.split), decision.reason) == ("100/0", reason if asked.enabled else Reason.DISABLED)
+
+
+@given(terms, histories, facts)
+def test_in_shadow_nothing_leaves_and_what_would_be_is_said(asked, history, known):
+    asked = replace(asked, behavior=asked.behavior.model_copy(update={"mode": "Shadow"}))
+    memory, now = lived_through(asked, history)
+    decision, _ = decide(asked, known, memory, now)
+    assert str(decision.split) == "100/0"
+    behind = [one.reason for one in decision.verdicts if one.matched and one.reason != Reason.SHADOW]
+    if decision.reason == Reason.SHADOW:
+        assert decision.would_be and decision.would_be.reason == behind[0]
+        assert f"would be {decision.would_be.split} ({behind[0]}): " in decision.message
 
 
 @given(terms, histories, facts)

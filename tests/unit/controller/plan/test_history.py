@@ -1,9 +1,11 @@
 """The history of a model: few entries, a useful time."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from controller.api.contract.route import Split
 from controller.api.contract.status import HISTORY_LENGTH, HistoryEntry
-from controller.decision import Reason
+from controller.decision import Reason, WouldBe
 from controller.plan.status import with_decision
 from tests.support.decisions import a_decision
 
@@ -18,6 +20,16 @@ def history_of(*reasons: Reason, every: timedelta = timedelta(seconds=1)) -> tup
         decision = a_decision(AWAY[reason], reason, f"decision {number}")
         history = with_decision(history, decision, NOW + number * every)
     return history
+
+
+def test_what_would_be_in_shadow_is_told_and_its_steps_are_one_entry():
+    history: tuple[HistoryEntry, ...] = ()
+    would_be = [(0, Reason.STEADY), (100, Reason.LOCAL_DOWN), (67, Reason.RECOVERING), (33, Reason.RECOVERING)]
+    for number, (away, reason) in enumerate(would_be):
+        decision = replace(a_decision(0, Reason.SHADOW, "shadow"), would_be=WouldBe(Split.away(away), reason))
+        history = with_decision(history, decision, NOW + number * timedelta(seconds=1))
+    assert [one.would_be for one in history] == ["67/33 Recovering", "0/100 LocalDown", "100/0 Steady"]
+    assert {(one.reason, one.split) for one in history} == {(Reason.SHADOW, "100/0")}
 
 
 def told(history: tuple[HistoryEntry, ...]) -> list[tuple[str, int]]:

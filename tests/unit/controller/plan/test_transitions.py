@@ -180,3 +180,22 @@ def test_events(before, after, told):
     events = transitions(STORED, before, after, NOW)
     assert [(event.type, event.reason, event.message) for event in events] == told
     assert all((event.object, event.uid, event.at) == (STORED.ref, "uid-of-a", NOW) for event in events)
+
+
+def shadowing(would_be: str):
+    known = status("100/0 Shadow")
+    assert known.split
+    return known.model_copy(update={"split": known.split.model_copy(update={"would_be": would_be})})
+
+
+def test_what_would_be_in_shadow_is_an_event_when_its_rule_changes():
+    def told(before, after):
+        return [(one.type, one.reason, one.message) for one in transitions(STORED, before, after, NOW)]
+
+    words = "2 of 3 local replicas are ready"
+    steady, away = shadowing("100/0 Steady"), shadowing("50/50 Overloaded")
+    assert told(status(), steady) == []
+    assert told(steady, away) == [("Normal", "Shadow", f"split 100/0: {words}")]
+    assert told(status("50/50 Overloaded"), away) == [("Normal", "Shadow", f"split 50/50 -> 100/0: {words}")]
+    assert told(shadowing("33/67 Recovering"), shadowing("67/33 Recovering")) == []
+    assert told(away, steady) == [("Normal", "Shadow", f"split 100/0: {words}")]
