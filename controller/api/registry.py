@@ -81,7 +81,8 @@ class Definition:
 class Kind:
     """One kind: its names in the Kubernetes API (`group` is empty for core), and what is done with it here.
 
-    All kinds are namespaced. `schema` reads an object; None for kinds that are only written. `field_selector` leaves
+    All kinds are namespaced. `schema` reads an object; None for kinds that are only written, or are asked for where
+    they are needed. `field_selector` leaves
     out objects that nobody here reads.
     """
 
@@ -241,6 +242,49 @@ SECRET = Kind(
     ),
 )
 
+POD = Kind(
+    kind="Pod",
+    group="",
+    version="v1",
+    plural="pods",
+    schema=None,
+    grants=(
+        Grant(
+            Program.CONTROLLER,
+            ("list",),
+            "The pods that metrics are measured of, for models with such metrics: what they request, and which are "
+            "ready.",
+        ),
+    ),
+)
+
+POD_METRICS = Kind(
+    kind="PodMetrics",
+    group="metrics.k8s.io",
+    version="v1beta1",
+    plural="pods",
+    schema=None,
+    grants=(Grant(Program.CONTROLLER, ("list",), "Metrics of type Resource and ContainerResource."),),
+)
+
+CUSTOM_METRICS = Kind(
+    kind="MetricValue",
+    group="custom.metrics.k8s.io",
+    version="v1beta2",
+    plural="*",
+    schema=None,
+    grants=(Grant(Program.CONTROLLER, ("get",), "Metrics of type Pods and Object, whatever their names."),),
+)
+
+EXTERNAL_METRICS = Kind(
+    kind="ExternalMetricValue",
+    group="external.metrics.k8s.io",
+    version="v1beta1",
+    plural="*",
+    schema=None,
+    grants=(Grant(Program.CONTROLLER, ("list",), "Metrics of type External, whatever their names."),),
+)
+
 EVENT = Kind(
     kind="Event",
     group="events.k8s.io",
@@ -280,6 +324,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             DEPLOYMENT,
             STATEFUL_SET,
             SECRET,
+            POD,
+            POD_METRICS,
+            CUSTOM_METRICS,
+            EXTERNAL_METRICS,
             EVENT,
             LEASE,
         )

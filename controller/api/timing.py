@@ -346,7 +346,11 @@ class PollTiming:
     least_pause: float = 0.05
     """Two rounds are at least so far apart: who begins to ask for many things is answered in one."""
     at_once: int = 10
-    """Questions under way."""
+    """Questions under way; half of them for one namespace, at most."""
+    a_second: float = 200.0
+    """Questions begun in a second. If more are due, namespaces take turns."""
+    told_again_after: float = 15.0
+    """An answer that is the same as the one before is told after so long: what it says grows old."""
     most_keys: int = 10_000
     """Different questions."""
 
@@ -357,9 +361,19 @@ class SignalTiming:
 
     kubernetes: PollTiming = PollTiming(every=5.0)
     """The metrics APIs of Kubernetes, which have a new number every ten to sixty seconds."""
+    pods: PollTiming = PollTiming(every=10.0)
+    """The pods that metrics are measured of: what they request, and since when they are ready."""
+    sample_old_after: float = 180.0
+    """Until what a metrics API says that it measured says nothing of now. A metrics-server that measures once a minute
+    answers with numbers that are up to a minute and a half old.
+    """
+    discovery: float = 300.0
+    """How long a version of a metrics API, and what a kind is called in paths, is taken for the same."""
     prometheus: PollTiming = PollTiming(every=5.0)
     """A Prometheus, which scrapes every five to sixty seconds."""
-    scrape: PollTiming = PollTiming(every=1.0, answer=2.0, longest_pause=10.0, old_after=10.0, at_once=100)
+    scrape: PollTiming = PollTiming(
+        every=1.0, answer=2.0, longest_pause=10.0, old_after=10.0, at_once=100, a_second=5000.0
+    )
     """The replicas themselves: what they say is of now."""
 
 

@@ -57,9 +57,13 @@ class _Rule:
         return (
             f"{_comment(self.grant.why, indent='  ')}"
             f"  - apiGroups: [{group}]\n"
-            f"    resources: [{', '.join(self.resources)}]\n"
+            f"    resources: [{', '.join(map(_quoted, self.resources))}]\n"
             f"    verbs: [{', '.join(self.grant.verbs)}]\n"
         )
+
+
+def _quoted(resource: str) -> str:
+    return f'"{resource}"' if resource == "*" else resource
 
 
 def role_files() -> Mapping[str, str]:

@@ -255,7 +255,8 @@ def subject_of(intent: Intent, lookups: Lookups, replicas: tuple[Replica, ...]) 
         selector = query_of(service.spec.selector) if service else ""
     containers = workload.spec.template.spec.containers if workload else ()
     named = tuple((port.name, port.container_port) for one in containers for port in one.ports if port.name)
-    return Subject(intent.ref, namespace, selector, replicas, named)
+    scale = workload.status.replicas if workload and workload.status else None
+    return Subject(intent.ref, namespace, selector, replicas, named, scale)
 
 
 def _request(intent: Intent, resolved: Resolved) -> Request:

@@ -36,6 +36,7 @@ from controller.reconcile.dependencies import Dependencies
 from controller.runtime.election import Clocks, LeaderElection, LeaderElector, NoElection
 from controller.runtime.events import EventRecorder
 from controller.runtime.fencing import Fenced, Leadership
+from controller.signals.kube_sources import kube_sources
 from controller.store.kube.client import KubeClient
 from controller.store.kube.objects import KubeObjects
 from controller.store.kube.store import KubeStore
@@ -123,7 +124,10 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 ),
                 any_replica=store,
                 loads=fleet.loads,
-                sources=sources_everywhere(configuration, timing.signals, _now),
+                sources={
+                    **kube_sources(client, timing.signals, _now),
+                    **sources_everywhere(configuration, timing.signals, _now),
+                },
                 limits=timing.writes,
                 timing=timing.statuses,
             ),

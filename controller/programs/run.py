@@ -45,6 +45,7 @@ from controller.programs.sources import sources_everywhere
 from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
+from controller.signals.kube_sources import IN_A_FOLDER
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
 from controller.store.objects import ObjectRef
@@ -152,7 +153,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 default_remote=configuration.default_remote_backend,
                 gateway_place=LOOPBACK,
                 loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
-                sources=sources_everywhere(configuration, timing.signals, _now),
+                sources={**IN_A_FOLDER, **sources_everywhere(configuration, timing.signals, _now)},
                 ports=ServicePorts(frozenset({xds_port, admin_port})),
                 limits=timing.writes,
                 timing=timing.statuses,

@@ -1,7 +1,8 @@
 """Asking somebody else from time to time: once for all objects that need the same, bounded in time and number.
 
 A source says what it asks for (a key, such as a namespace with a selector) and how; the poller asks for every key that
-somebody looked at lately, keeps the last good answer until it is too old, and tells whose answers are new.
+somebody looked at lately, keeps the last good answer until it is too old, and tells whose answers are new. Few
+questions are under way at once, and namespaces take turns.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 from controller.api.timing import PollTiming
 from controller.decision.facts import Known, Unknown
+from controller.signals.turns import Turns
 from controller.store.objects import ObjectRef
 
 logger = logging.getLogger(__name__)
+
+# Seconds: the loop is not left for less.
+_BURST = 0.01
 
 Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -48,14 +54,16 @@ class _Question(Generic[Answer]):
     objects: dict[ObjectRef, float] = field(default_factory=dict)
     next_at: float = 0.0
     failures: int = 0
-    under_way: bool = False
+    told_at: float = 0.0
 
 
 class Poller(Generic[Key, Answer]):
     """Asks `fetch` for each key about every `timing.every` seconds, while somebody looks at it; once at a time.
 
     `fetch` returns an answer or raises SourceError; it has `timing.answer` seconds. Whatever else it raises is a
-    mistake of ours, is logged, and costs the others nothing. `clock` is UTC.
+    mistake of ours, is logged, and costs the others nothing. `clock` is UTC. `share_of` names on whose behalf a key is
+    asked for, its namespace: when there is more to ask than there is time, each has its share, and none has more than
+    half of the places. Without it all keys are alike.
     """
 
     def __init__(
@@ -63,10 +71,12 @@ class Poller(Generic[Key, Answer]):
         fetch: Callable[[Key], Awaitable[Answer]],
         timing: PollTiming,
         clock: Callable[[], datetime],
+        share_of: Callable[[Key], str] | None = None,
     ) -> None:
         self._fetch = fetch
         self._timing = timing
         self._clock = clock
+        self._share_of = share_of
         self._entries: dict[Key, _Question[Answer]] = {}
         self._tell: Tell = _tell_nobody
         self._woken = asyncio.Event()
@@ -90,48 +100,59 @@ class Poller(Generic[Key, Answer]):
     async def run(self, tell: Tell) -> None:
         """Ask until cancelled; `tell` for which objects there is another answer, or none any more."""
         self._tell = tell
-        for entry in self._entries.values():
-            # Of those that were cut off, some had not begun.
-            entry.under_way = False
-        places = asyncio.Semaphore(self._timing.at_once)
+        places = self._timing.at_once
+        # Who comes next finds a place at once, whatever another one asks for.
+        turns: Turns[Key] = Turns(places, max(places // 2, 1) if self._share_of else places)
+        clock, looked, wait, may = asyncio.get_running_loop().time, 0.0, 0.0, 0.0
         async with asyncio.TaskGroup() as group:
             while True:
-                for key in self._due():
-                    await places.acquire()
-                    group.create_task(self._ask(key)).add_done_callback(lambda _: places.release())
-                await self._next_due()
+                if clock() >= looked + self._timing.least_pause:
+                    wait, looked = self._add_due(turns), clock()
+                if (key := turns.take()) is not None:
+                    task = group.create_task(self._ask(key))
+                    task.add_done_callback(partial(self._ended, turns, key))
+                    may = max(may, clock()) + 1 / self._timing.a_second
+                    if (ahead := may - clock()) > _BURST:
+                        await asyncio.sleep(ahead)
+                else:
+                    await self._woken_within(wait)
 
-    def _due(self) -> list[Key]:
-        """Return the keys to ask for now, and forget those that nobody looked at."""
+    def _ended(self, turns: Turns[Key], key: Key, _: asyncio.Task[None]) -> None:
+        turns.end(key)
+        self._woken.set()
+
+    def _add_due(self, turns: Turns[Key]) -> float:
+        """Let the keys wait that are to be asked for now, and forget those that nobody looked at.
+
+        Returns the seconds until the next is due.
+        """
         now = self._clock().timestamp()
         for key in [key for key, entry in self._entries.items() if now - entry.looked_at > self._timing.forget_after]:
             del self._entries[key]
-        due = [key for key, entry in self._entries.items() if not entry.under_way and self._is_due(entry, now)]
-        for key in due:
-            self._entries[key].next_at = now + self._timing.every
-            self._entries[key].under_way = True
-        return due
-
-    def _is_due(self, entry: _Question[Answer], now: float) -> bool:
-        return entry.next_at <= now or entry.next_at > now + self._longest
+        earliest = now + self._timing.every
+        for key, entry in self._entries.items():
+            # No question is further ahead than the longest pause, unless the clock was set back.
+            if entry.next_at <= now or entry.next_at > now + self._longest:
+                entry.next_at = now + self._timing.every
+                turns.add(key, self._share_of(key) if self._share_of else "")
+            earliest = min(earliest, entry.next_at)
+        return earliest - now
 
     @property
     def _longest(self) -> float:
-        """No question is further ahead, unless the clock was set back."""
         return max(self._timing.every, self._timing.longest_pause)
 
-    async def _next_due(self) -> None:
-        now = self._clock().timestamp()
-        # One that is still under way when it is due again wakes us when it ends.
-        moments = (entry.next_at for entry in self._entries.values() if not (entry.under_way and entry.next_at <= now))
-        earliest = min(moments, default=now + self._timing.every)
+    async def _woken_within(self, seconds: float) -> None:
+        """Wait until there is another key, or a turn is over, or something is due."""
+        was_woken = self._woken.is_set()
         self._woken.clear()
         try:
-            async with asyncio.timeout(max(earliest - now, self._timing.least_pause)):
+            async with asyncio.timeout(
+                self._timing.least_pause if was_woken else max(seconds, self._timing.least_pause)
+            ):
                 await self._woken.wait()
         except TimeoutError:
             return
-        await asyncio.sleep(self._timing.least_pause)
 
     async def _ask(self, key: Key) -> None:
         try:
@@ -146,28 +167,25 @@ class Poller(Generic[Key, Answer]):
             self._failed(key, "a mistake of the controller, which its log tells")
         else:
             if entry := self._entries.get(key):
+                is_news = bool(entry.fault) or entry.answer is None or entry.answer.value != answer
                 entry.answer, entry.fault, entry.failures = Known(answer, self._clock()), "", 0
-                self._tell_of(entry)
-        finally:
-            self._ended(key)
-
-    def _ended(self, key: Key) -> None:
-        if entry := self._entries.get(key):
-            entry.under_way = False
-            if entry.next_at <= self._clock().timestamp():
-                self._woken.set()
+                self._tell_of(entry, is_news)
 
     def _failed(self, key: Key, why: str) -> None:
         entry = self._entries.get(key)
         if entry is None:
             return
-        entry.fault = why
+        is_news, entry.fault = entry.fault != why, why
         entry.failures += 1
         pause = min(self._timing.every * 2 ** min(entry.failures - 1, 10), self._longest)
         entry.next_at = self._clock().timestamp() + pause
-        self._tell_of(entry)
+        self._tell_of(entry, is_news)
 
-    def _tell_of(self, entry: _Question[Answer]) -> None:
-        since = self._clock().timestamp() - self._timing.forget_after
-        entry.objects = {ref: at for ref, at in entry.objects.items() if at >= since}
+    def _tell_of(self, entry: _Question[Answer], is_news: bool) -> None:
+        """Tell those who look: what is the same as before only from time to time, because it grows old."""
+        now = self._clock().timestamp()
+        if not is_news and 0 <= now - entry.told_at < self._timing.told_again_after:
+            return
+        entry.told_at = now
+        entry.objects = {ref: at for ref, at in entry.objects.items() if at >= now - self._timing.forget_after}
         self._tell(frozenset(entry.objects))

@@ -21,6 +21,7 @@ class Subject:
 
     `selector` is the label selector of its pods in `namespace`, as a query of the API server has it; empty while that
     is not known. `replicas` are those behind its Service, `named_ports` the numbers of the ports of its containers.
+    `scale` is how many replicas its workload says that it has, ready or not (`status.replicas`).
     """
 
     ref: ObjectRef
@@ -28,6 +29,7 @@ class Subject:
     selector: str = ""
     replicas: tuple[Replica, ...] = ()
     named_ports: tuple[tuple[str, int], ...] = ()
+    scale: int | None = None
 
 
 class MetricSource(Protocol):
@@ -48,6 +50,17 @@ class PolledSource(MetricSource, Protocol):
     async def run(self, tell: Callable[[frozenset[ObjectRef]], None]) -> None:
         """Ask until cancelled, and tell for which objects there is another sample. Whatever is answered, go on."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """A source that has no sample of anything, and says why."""
+
+    why: str
+
+    def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
+        """See `MetricSource`."""
+        return Unknown(self.why)
 
 
 NOT_MEASURED = Unknown("nothing here measures metrics of this type")

@@ -10,20 +10,20 @@ from pydantic.alias_generators import to_camel
 
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import (
-    ExternalMetric,
+    ContainerResourceMetric,
     LabelSelector,
     MetricByName,
     MetricSpec,
-    RequestsMetric,
-    ScrapeMetric,
+    PodsMetric,
+    ResourceMetric,
 )
 from controller.api.resources.model import FRONTEND, ModelDeployment, OffloadingConfig
 from controller.api.schema.errors import FieldError, Path
 from controller.api.schema.http import is_credential_header
 
 _NO_EFFECT = "has no effect yet"
-_NOT_MEASURED = "is not measured yet: no request leaves for it"
 _NO_SHARE = "this is no share of what pods request: it stays unknown with type Utilization"
+_THE_SUM = "is compared with the sum over all pods, with type Value; AverageValue is for each pod"
 
 # By field: what is not served in this version, and what happens instead.
 _SPEC = {
@@ -69,16 +69,19 @@ def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldErro
 
 def _in_metric(metric: MetricSpec, at: Path) -> Iterator[FieldError]:
     source = metric.source
-    if not isinstance(source, RequestsMetric | ScrapeMetric | ExternalMetric):
-        yield FieldError(at, _NOT_MEASURED)
-    elif metric.target.type == "Utilization":
-        yield FieldError((*at, metric.field, "target"), _NO_SHARE)
+    field = (*at, to_camel(metric.field))
+    is_resource = isinstance(source, ResourceMetric | ContainerResourceMetric)
+    if metric.target.type == "Utilization" and not is_resource:
+        yield FieldError((*field, "target"), _NO_SHARE)
+    if metric.target.type == "Value" and (is_resource or isinstance(source, PodsMetric)):
+        yield FieldError((*field, "target"), _THE_SUM)
     if isinstance(source, MetricByName):
-        field = (*at, to_camel(metric.field), "metric")
         if source.metric.target:
-            yield FieldError((*field, "target"), "belongs beside metric, not into it; it is taken as if it stood there")
+            yield FieldError(
+                (*field, "metric", "target"), "belongs beside metric, not into it; it is taken as if it stood there"
+            )
         if source.metric.selector:
-            yield from _in_selector(source.metric.selector, (*field, "selector"))
+            yield from _in_selector(source.metric.selector, (*field, "metric", "selector"))
 
 
 def _in_selector(selector: LabelSelector, at: Path) -> Iterator[FieldError]:

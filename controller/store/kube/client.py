@@ -38,10 +38,15 @@ _OTHER_MANAGER = re.compile(r'conflict with "([^"]*)"')
 # Seconds: the longest wait that is granted. The API server asks for one or two; what stands before it may ask for an
 # hour, in which nothing would be read or written though all were well again.
 _LONGEST_WAIT = 10.0
+_LONGEST_REFUSAL = 64 * 1024  # Bytes of an answer that says no: the rest of it is nothing that anybody reads.
 
 
 class UnauthorizedError(ForbiddenError):
     """The API server does not know who we are (HTTP 401)."""
+
+
+class UnusableAnswerError(UnavailableError):
+    """The answer says yes and is no object: it is longer than was asked for, or no JSON."""
 
 
 def split_lines(rest: bytes, data: bytes) -> tuple[list[bytes], bytes]:
@@ -231,9 +236,12 @@ class KubeClient:
         answer: dict[str, Any] = await retrying(self._answer, call)
         return answer
 
-    async def fetch(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """GET once, for a caller that has its own way to wait. Raises StoreError."""
-        return await self._answer(_Call("GET", _with_query(path, query)))
+    async def fetch(self, path: str, query: Mapping[str, str], most: int | None = None) -> dict[str, Any]:
+        """GET once, for a caller that has its own way to wait; an answer of more than `most` bytes is not read.
+
+        Raises StoreError.
+        """
+        return await self._answer(_Call("GET", _with_query(path, query)), most)
 
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         """GET a stream and yield its lines; one that is cut off is left out. Raises StoreError, also in between."""
@@ -250,13 +258,21 @@ class KubeClient:
         finally:
             response.close()  # What is left of a stream is of no use to the next request.
 
-    async def _answer(self, call: _Call) -> dict[str, Any]:
+    async def _answer(self, call: _Call, most: int | None = None) -> dict[str, Any]:
         response = await self._open(call, self._limits)
         try:
             async with response:
-                answer: dict[str, Any] = json.loads(await response.read())
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+                body, is_whole = await _read(response, most)
+        except (aiohttp.ClientError, OSError) as error:
             raise _unavailable(call, error) from error
+        if not is_whole:
+            raise UnusableAnswerError(f"{call}: the answer is larger than {_size(most or 0)}")
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise UnusableAnswerError(f"{call}: the answer is no JSON") from error
+        if not isinstance(answer, dict):
+            raise UnusableAnswerError(f"{call}: the answer is no object")
         return answer
 
     async def _open(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
@@ -284,7 +300,7 @@ class KubeClient:
             return response
         try:
             async with response:
-                words = await response.read()
+                words, _ = await _read(response, _LONGEST_REFUSAL)
         except (aiohttp.ClientError, OSError):
             words = b""
         raise error_for(str(call), response.status, response.headers, words)
@@ -315,6 +331,23 @@ class KubeClient:
         before, self._retired, self._access = self._retired, self._access, renewed
         if before is not None:
             await before.close()
+
+
+async def _read(response: aiohttp.ClientResponse, most: int | None) -> tuple[bytes, bool]:
+    """Read an answer, and say whether that is all of it: of one that is longer than `most`, the rest is not awaited."""
+    if most is None:
+        return await response.read(), True
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) > most:
+            response.close()
+            return bytes(body[:most]), False
+    return bytes(body), True
+
+
+def _size(number: int) -> str:
+    return f"{number // 2**20} MiB" if number >= 2**20 else f"{number} bytes"
 
 
 def _with_query(path: str, query: Mapping[str, str] | None) -> str:

@@ -120,9 +120,15 @@ REAL = {
     "signals.kubernetes.every": (5, "metrics-server has a new number every fifteen seconds, an adapter as rarely"),
     "signals.prometheus.every": (5, "a Prometheus scrapes every five to sixty seconds"),
     "signals.scrape.every": (1, "what replicas say is of now"),
+    "signals.pods.every": (10, "what pods request changes rarely, and metrics of a pod come fifteen seconds after it"),
+    "signals.sample_old_after": (
+        180,
+        "a metrics-server that measures once a minute answers with what is up to 90 s old",
+    ),
+    "signals.discovery": (300, "an API that is installed in another version is found within minutes"),
     **{
         f"signals.{name}.{field}": value
-        for name in ("kubernetes", "prometheus", "scrape")
+        for name in ("kubernetes", "pods", "prometheus", "scrape")
         for field, value in {
             "answer": (5, "what takes longer is no answer in time for the next"),
             "longest_pause": (30, "a source that is back is asked within half a minute"),
@@ -130,12 +136,15 @@ REAL = {
             "forget_after": (120, "longer than any pause, so that nothing is forgotten that is only asked rarely"),
             "least_pause": (0.05, "who begins to ask for many things is answered in one round"),
             "at_once": (10, "a source bears it with ease"),
+            "a_second": (200, "what an API server bears with ease"),
+            "told_again_after": (15, "what is the same as before grows old no faster than metrics are collected"),
             "most_keys": (10_000, "what is remembered of a cluster's worth of models"),
         }.items()
     },
     "signals.scrape.answer": (2, "it is asked again in a second"),
     "signals.scrape.old_after": (10, "a number of ten seconds ago is not of now"),
     "signals.scrape.longest_pause": (10, "replicas that are back are asked before anybody misses them"),
+    "signals.scrape.a_second": (5000, "a thousand models are asked each second"),
     "signals.scrape.at_once": (100, "each is asked of another model's replicas, and some of them hang"),
     "shutdown": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),

@@ -71,11 +71,29 @@ def test_a_default_that_is_written_out_is_not_warned_of():
     assert warned(offloadingConfig={"behavior": {"mode": "Threshold", "restoreAfter": "1m", "tolerance": 0.1}}) == []
 
 
-def test_metrics_are_not_measured_yet():
-    metric = {"type": "Resource", "resource": {"name": "cpu", "target": TARGET}}
-    first, second = warned(offloadingConfig={"metrics": [metric, metric]})
-    assert first.startswith("spec.offloadingConfig.metrics[0]: is not measured yet")
-    assert second.startswith("spec.offloadingConfig.metrics[1]: is not measured yet")
+@pytest.mark.parametrize("type_", ["Resource", "ContainerResource"])
+def test_what_pods_use_is_measured_and_a_value_of_it_is_their_sum(type_):
+    field = type_[0].lower() + type_[1:]
+    source = {"name": "cpu", **({"container": "server"} if type_ == "ContainerResource" else {})}
+    average, share = {"type": "AverageValue", "averageValue": 1}, {"type": "Utilization", "averageUtilization": 50}
+    for target in (average, share):
+        assert warned(offloadingConfig={"metrics": [{"type": type_, field: {**source, "target": target}}]}) == []
+    value = {**source, "target": {"type": "Value", "value": 3}}
+    (said,) = warned(offloadingConfig={"metrics": [{"type": type_, field: value}]})
+    assert said.startswith(f"spec.offloadingConfig.metrics[0].{field}.target: is compared with the sum over all pods")
+
+
+@pytest.mark.parametrize("type_", ["Pods", "Object", "External"])
+def test_other_metrics_are_measured_and_are_no_share_of_what_pods_request(type_):
+    source = {"metric": {"name": "q"}}
+    if type_ == "Object":
+        source["describedObject"] = {"kind": "Service", "name": "chat"}
+    average = {"type": "AverageValue", "averageValue": 1}
+    metric = {"type": type_, type_.lower(): {**source, "target": average}}
+    assert warned(offloadingConfig={"metrics": [metric]}) == []
+    share = {"type": "Utilization", "averageUtilization": 50}
+    (said,) = warned(offloadingConfig={"metrics": [{"type": type_, type_.lower(): {**source, "target": share}}]})
+    assert said.startswith(f"spec.offloadingConfig.metrics[0].{type_.lower()}.target: this is no share of what")
 
 
 def test_requests_are_measured():

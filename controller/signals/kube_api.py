@@ -1,0 +1,111 @@
+"""Asking the API server for measurements: bounded in size, and every way to fail in words for a status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
+from controller.signals.poller import SourceError
+from controller.store.kube.client import UnauthorizedError, UnusableAnswerError
+from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
+
+# Bytes of one answer: two thousand pods and more. Ten answers may be on their way here at once.
+MOST_BYTES = 16 * 2**20
+_MOST_WORDS = 200
+_LONGEST_WINDOW = timedelta(days=1)
+_FIRST_YEAR = 1970
+_DOES_NOT_ANSWER = 503
+
+# What differs from answer to answer, and would be written to the status each time.
+_ADDRESS = re.compile(r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F]*:[0-9a-fA-F:]*\])(:\d+)?")
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class ApiReader(Protocol):
+    """Reads from the API server."""
+
+    async def fetch(self, path: str, query: Mapping[str, str], most: int | None = None) -> dict[str, Any]:
+        """GET once; an answer of more than `most` bytes is not read. Raises StoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of the API server.
+
+    `group` names the API in words, `right` the right that it takes, as in `list pods`. `absent` is what HTTP 404 means;
+    empty where the words of the answer say it best.
+    """
+
+    group: str
+    path: str
+    right: str
+    absent: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+async def ask(reader: ApiReader, question: Question, schema: type[Answer]) -> Answer:
+    """Ask, and read the answer by its schema. Raises SourceError that says who failed and how."""
+    try:
+        answer = await reader.fetch(question.path, question.query, MOST_BYTES)
+    except StoreError as error:
+        raise SourceError(_words_of(error, question)) from error
+    try:
+        return parse(schema, answer)
+    except InvalidObjectError as error:
+        words = _clean(str(error.errors[0]))
+        raise SourceError(f"{question.group} gave an answer that is not what it should be: {words}") from error
+
+
+def _words_of(error: StoreError, question: Question) -> str:
+    group, said = question.group, _clean(str(error).partition(": ")[2])
+    match error:
+        case UnauthorizedError():
+            return "the API server does not accept the credentials of the controller (HTTP 401)"
+        case ForbiddenError():
+            return f"the controller may not {question.right} (HTTP 403): bind the role beamlit-controller there"
+        case NotFoundError():
+            return question.absent or f"{group} has no such metric (HTTP 404): {said}"
+        case UnusableAnswerError():
+            return f"{group} cannot be used: {said}"
+        case UnavailableError(status=0):
+            return f"{group} is not asked: the API server does not answer"
+        case UnavailableError(status=status) if status == _DOES_NOT_ANSWER:
+            return f"{group} does not answer (HTTP 503): whoever serves it is down, or not ready"
+        case UnavailableError(status=status):
+            return f"{group} failed (HTTP {status}): {said}"
+    return f"{group} refuses what is asked for: {said}"
+
+
+def _clean(words: str) -> str:
+    """Make the words of others fit into a status: one line, short, and the same as long as the matter is."""
+    text = _ADDRESS.sub("an address", " ".join(words.split()))
+    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..."
+
+
+def moment_of(timestamp: datetime | None, now: datetime) -> datetime:
+    """Read when something was measured: one that says nothing is of now, and none is of the future."""
+    if timestamp is None or timestamp.year < _FIRST_YEAR:
+        return now
+    return min(timestamp, now)
+
+
+# A duration as Go writes it (time.Duration.String).
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def window_of(written: str | int) -> timedelta:
+    """Read over how long something was measured: seconds, or a duration such as `1m0.5s`; a day at most."""
+    if isinstance(written, int):
+        return timedelta(seconds=min(written, _LONGEST_WINDOW.total_seconds()))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(written))
+    return timedelta(seconds=min(seconds, _LONGEST_WINDOW.total_seconds()))
