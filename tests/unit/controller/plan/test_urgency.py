@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.plan.transitions import urgency
@@ -105,3 +107,24 @@ def test_another_end_of_a_split_that_was_set_by_hand_is_a_matter_of_words():
     before = status_with(TWO, MODEL.overridden("remote=10 until=2026-01-01T00:10:00Z"))
     later = MODEL.overridden("remote=10 until=2026-01-01T00:20:00Z")
     assert urgency(before, status_with(TWO, later, before=before)) is Urgency.WORDS
+
+
+def without_explanation(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
+    split = status.split.model_copy(update={"returns": None, "changes_at": None})
+    return status.model_copy(update={"verdicts": None, "split": split})
+
+
+@given(st.lists(st.integers(0, 20), min_size=2, max_size=12), st.sampled_from([0, 3]), st.sampled_from([0, 50, 100]))
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_measured_an_explanation_causes_no_write_unless_a_rule_begins_or_ceases_to_apply(
+    loads, offload_after, percentage
+):
+    model = MEASURING.offloading(offloadAfter=f"{offload_after}s", restoreAfter="3s", percentage=percentage)
+    before = status_with(TWO, model, load=in_flight(loads[0], NOW))
+    for second, load in enumerate(loads[1:], 1):
+        at = NOW + timedelta(seconds=second)
+        after = planned(model, a_service().port(80), TWO, status=before, load=in_flight(load, at), at=at)
+        applied = [[(one.rule, one.matched) for one in status.verdicts] for status in (before, after)]
+        if applied[0] == applied[1]:
+            assert urgency(before, after) is urgency(without_explanation(before), without_explanation(after))
+        before = after
