@@ -7,13 +7,14 @@ decided, whatever version explains it (docs/adr/0035). Rules are shown as they s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.api.contract.reports import RouteReport
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus, SplitStatus, VerdictStatus
 from controller.api.resources.model import OVERRIDE, PAUSED
+from controller.decision import SentRequests
 from controller.observe.index import previous_status
 from controller.store.objects import StoredObject
 
@@ -24,13 +25,15 @@ _BY_HAND = (PAUSED, OVERRIDE)
 class Explanation:
     """Everything that there is to say of one model at `now` (UTC).
 
-    `envoys` is what the xDS server says of its route, None where that is not known.
+    `envoys` is what the xDS server says of its route, `traffic` what Envoys sent lately by the present split; None
+    where that is not known.
     """
 
     stored: StoredObject
     status: ModelDeploymentStatus
     now: datetime
     envoys: RouteReport | None = None
+    traffic: SentRequests | None = None
 
     @property
     def verdicts(self) -> tuple[VerdictStatus, ...]:
@@ -62,6 +65,7 @@ class Explanation:
             "at": _moment(self.now),
             "attention": list(self.attention),
             "split": written.get("split"),
+            "traffic": self.traffic and asdict(self.traffic),
             "failingOver": _condition(written, "FailingOver"),
             "byHand": by_hand(self.stored),
             "rules": [
@@ -81,9 +85,11 @@ class Explanation:
         return "".join(f"{printable(line).rstrip()}\n" for line in _text(self))
 
 
-def explain(stored: StoredObject, now: datetime, envoys: RouteReport | None = None) -> Explanation:
+def explain(
+    stored: StoredObject, now: datetime, envoys: RouteReport | None = None, traffic: SentRequests | None = None
+) -> Explanation:
     """Explain a model as the store has it; a part of the status that cannot be read counts as not written."""
-    return Explanation(stored, previous_status(stored), now, envoys)
+    return Explanation(stored, previous_status(stored), now, envoys, traffic)
 
 
 def by_hand(stored: StoredObject) -> Mapping[str, str]:
@@ -164,7 +170,8 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
         elif known.verdicts:
             yield "by itself", "time alone changes nothing"
     if detour := status.condition("FailingOver"):
-        yield "measured", detour.message
+        sent = f"{_sent(known.traffic)}; " if known.traffic else ""
+        yield "measured", f"{sent}{detour.message}"
     if known.runner_up and known.winner:
         yield "without it", f"{known.runner_up.rule} would decide: {known.runner_up.message}"
     if local := status.local:
@@ -179,6 +186,13 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
     if programmed := status.condition("Programmed"):
         count = f" ({_of_envoys(known.envoys)})" if known.envoys else ""
         yield "programmed", f"{programmed.status}: {programmed.message}{count}"
+
+
+def _sent(traffic: SentRequests) -> str:
+    if not traffic.total:
+        return "no request lately"
+    share = f"{traffic.remote / traffic.total:.0%}"
+    return f"{traffic.remote} of the last {traffic.total} requests ({traffic.seconds:.0f} s, {share}) left"
 
 
 def _metric(signal: SignalStatus, now: datetime) -> str:

@@ -19,4 +19,4 @@ def explained(place: Place, name: str, clock: Callable[[], datetime], timing: Ti
 async def _explained(place: Place, name: str, clock: Callable[[], datetime], timing: Timing) -> Explanation:
     async with models_at(place, timing) as models:
         found = await models.find(name)
-        return explain(found.stored, clock(), found.envoys)
+        return explain(found.stored, clock(), found.envoys, found.traffic)

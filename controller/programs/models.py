@@ -16,6 +16,7 @@ from controller.api.registry import MODEL_DEPLOYMENT
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
+from controller.decision import SentRequests
 from controller.programs.status import NoStatusError, fetch_status
 from controller.store.kube import KubeClient
 from controller.store.kube.access import find_source
@@ -103,11 +104,13 @@ class Place:
 class FoundModel:
     """One model as it is now.
 
-    `envoys` is what the xDS server says of its route, and `file` where a file defines it; only a `beamlit run` says.
+    Only a `beamlit run` says the rest: `envoys` is what the xDS server says of its route, `traffic` what Envoys sent
+    for it lately, and `file` where a file defines it.
     """
 
     stored: StoredObject
     envoys: RouteReport | None = None
+    traffic: SentRequests | None = None
     file: str | None = None
 
 
@@ -141,8 +144,14 @@ class RunModels:
                 metadata = raw["metadata"]
                 if (metadata["namespace"], metadata["name"]) == (self._namespace, name):
                     ref = ObjectRef(MODEL_DEPLOYMENT.kind, self._namespace, name)
-                    envoys = _report_on(ref, found.envoys)
-                    return FoundModel(StoredObject(ref, raw), envoys, found.files.get(f"{ref.namespace}/{name}"))
+                    full_name = f"{ref.namespace}/{name}"
+                    sent = found.traffic.get(full_name)
+                    return FoundModel(
+                        StoredObject(ref, raw),
+                        envoys=_report_on(ref, found.envoys),
+                        traffic=SentRequests(sent["local"], sent["remote"], sent["seconds"]) if sent else None,
+                        file=found.files.get(full_name),
+                    )
         except NoStatusError as error:
             raise UnreachableError(str(error)) from error
         except (KeyError, TypeError, AttributeError) as error:

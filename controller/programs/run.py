@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import FieldError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
+from controller.decision import SentRequests, Unknown
 from controller.frontend.ports import ServicePorts
 from controller.gateway.admin import SOCKET, DrainOptions
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.intent.intent import faults_of_model
+from controller.observe.index import previous_status
 from controller.observe.own_place import LOOPBACK
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
@@ -46,9 +48,10 @@ from controller.programs.state import StateDirectory, StateError
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.signals.kube_sources import IN_A_FOLDER
+from controller.signals.load_reports import NO_LOAD, LoadReports
 from controller.store.cache import Cache
 from controller.store.directory.store import DirectoryStore
-from controller.store.objects import ObjectRef
+from controller.store.objects import ObjectRef, StoredObject
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.reports import Reports
 from xds_server.resources.access_log import AccessLog
@@ -137,10 +140,11 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             raise CannotStartError(f"--xds-address: {error}") from error
         stack.push_async_callback(control_plane.stop, timing.shutdown)
         models = Cache()
+        loads = LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports)
         admin = Admin(
             not_ready=lambda: None if control_plane.published else "the folder has not been read yet",
             metrics=registry,
-            routes=[report_route(lambda: _report(store, models, control_plane.reports))],
+            routes=[report_route(lambda: _report(store, models, control_plane.reports, _sent(loads, timing)))],
             shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
@@ -152,7 +156,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 telemetry=ControllerMetrics(registry),
                 default_remote=configuration.default_remote_backend,
                 gateway_place=LOOPBACK,
-                loads=LocalLoads(control_plane.reports, asyncio.get_running_loop().time, timing.reports),
+                loads=loads,
                 sources={**IN_A_FOLDER, **sources_everywhere(configuration, timing.signals, _now)},
                 ports=ServicePorts(frozenset({xds_port, admin_port})),
                 limits=timing.writes,
@@ -184,9 +188,15 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         yield tasks
 
 
-def _report(store: DirectoryStore, models: Cache, reports: Reports) -> Mapping[str, Any]:
-    """Tell of every model, as the store has it; of each also which file defines it, and what the Envoys have of it."""
+def _report(
+    store: DirectoryStore,
+    models: Cache,
+    reports: Reports,
+    sent: Callable[[StoredObject], SentRequests | Unknown],
+) -> Mapping[str, Any]:
+    """Tell of every model, as the store has it; and which file defines it, what Envoys have of it and sent for it."""
     known = sorted(models.objects(_MODEL).items())
+    traffic = ((ref, sent(one)) for ref, one in known)
     return {
         "items": [without_inline_credentials(one.raw) for _, one in known],
         "problems": [str(problem) for problem in store.problems],
@@ -195,7 +205,25 @@ def _report(store: DirectoryStore, models: Cache, reports: Reports) -> Mapping[s
             reports.known(RouteKey(RouteKind(ref.kind), ref.namespace, ref.name)).model_dump(mode="json", by_alias=True)
             for ref, _ in known
         ],
+        "traffic": {
+            f"{ref.namespace}/{ref.name}": asdict(one) for ref, one in traffic if isinstance(one, SentRequests)
+        },
     }
+
+
+def _sent(loads: LoadReports, timing: Timing) -> Callable[[StoredObject], SentRequests | Unknown]:
+    """Make the question how many requests Envoys sent where, since they had the time to follow the split."""
+    # The status has whole seconds.
+    followed = timedelta(seconds=timing.statuses.split_followed_within + 1)
+
+    def sent(stored: StoredObject) -> SentRequests | Unknown:
+        status = previous_status(stored)
+        if status.route is None or status.split is None:
+            return NO_LOAD
+        remotes = [one.name for one in status.route.remotes]
+        return loads.traffic(stored.ref, remotes, status.split.since + followed, _now())
+
+    return sent
 
 
 def _now() -> datetime:

@@ -17,14 +17,15 @@ class NoStatusError(Exception):
 class ModelStatuses:
     """Every ModelDeployment as the store has it, and the problems in the watched files.
 
-    `files` says where each is defined, by NAMESPACE/NAME; `envoys` are reports on their routes. A server of an older
-    version says neither.
+    By NAMESPACE/NAME, `files` says where each is defined, and `traffic` how many requests Envoys sent for it lately;
+    `envoys` are reports on their routes. A server of an older version says none of it.
     """
 
     models: Sequence[Mapping[str, Any]]
     problems: Sequence[str]
     files: Mapping[str, str | None] = field(default_factory=dict)
     envoys: Sequence[Mapping[str, Any]] = ()
+    traffic: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def fetch_status(server: str, timeout: float) -> ModelStatuses:
@@ -40,6 +41,7 @@ def fetch_status(server: str, timeout: float) -> ModelStatuses:
             problems=report["problems"],
             files=report.get("files", {}),
             envoys=report.get("envoys", ()),
+            traffic=report.get("traffic", {}),
         )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise NoStatusError(f"{unlike}: {error}") from error

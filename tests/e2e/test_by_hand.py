@@ -101,6 +101,17 @@ async def test_a_file_is_its_authors_and_once_he_wrote_it_is_in_force(product, b
     assert (resume.code, "remove  beamlit.com/override" in resume.output) == (5, True)
 
 
+async def test_where_requests_went_is_counted(product):
+    """Every Envoy reports its load each few seconds; what it sent before it could follow the split does not count."""
+    port = (await product.status("told"))["servingPort"]
+
+    async def explained() -> str:
+        await asyncio.gather(*(ask(port) for _ in range(5)))
+        return (await beamlit("explain", "told", *at(product))).output
+
+    await eventually(explained, lambda text: " s, 0%) left; no request is known to have gone elsewhere" in text)
+
+
 async def test_waiting_ends_in_time(product):
     ended = await beamlit("failover", "told", "--wait", "--timeout", "1s", *at(product))
     assert (ended.code, "not in force  not written: the rules decide" in ended.output) == (6, True)

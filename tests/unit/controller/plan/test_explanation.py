@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from controller.api.contract.reports import RouteReport
+from controller.decision import SentRequests
 from controller.plan.explanation import explain
 from controller.signals.load_reports import NO_LOAD
 from tests.support.measured import in_flight, in_flight_each
@@ -95,6 +96,17 @@ def test_how_many_envoys_have_it():
     known = explained(MODEL, TWO_READY, envoys=report)
     assert "acknowledged this generation (2 of 3 Envoys, waiting for envoy-2)" in known.as_text()
     assert known.as_object()["envoys"]["programmed"] == 2
+
+
+def test_where_requests_went_as_far_as_that_is_known():
+    status = planned(BY_HAND, a_service("chat").port(80), TWO_READY).as_object()
+    stored = BY_HAND.stored(status=status)
+    known = explain(stored, NOW, traffic=SentRequests(local=69, remote=31, seconds=10.2))
+    assert "  measured     31 of the last 100 requests (10 s, 31%) left; no request is known to have" in known.as_text()
+    assert known.as_object()["traffic"] == {"local": 69, "remote": 31, "seconds": 10.2}
+    quiet = explain(stored, NOW, traffic=SentRequests(0, 0, 0.0))
+    assert "  measured     no request lately; no request is known" in quiet.as_text()
+    assert "traffic" not in explain(stored, NOW).as_object()
 
 
 def test_what_to_look_at():
