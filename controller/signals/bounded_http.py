@@ -13,9 +13,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from controller.signals.poller import SourceError
 
@@ -42,52 +42,56 @@ class BoundedHttp:
         self._most_bytes = most_bytes
         self._connections = connections
         self._tls = tls
-        self._client: httpx.AsyncClient | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Keep connections while the block runs."""
-        bounds = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
-        async with httpx.AsyncClient(
-            verify=self._tls or False,
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls or True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
             trust_env=False,
-            follow_redirects=False,
-            timeout=None,
-            limits=bounds,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={"accept-encoding": "identity", "user-agent": "beamlit-controller"},
-        ) as client:
-            self._client = client
+        ) as session:
+            self._session = session
             try:
                 yield
             finally:
-                self._client = None
+                self._session = None
 
     async def read(self, request: BoundedRequest, receive: Callable[[bytes], None]) -> int:
         """Send a request, hand over the pieces of its answer, and return the status. Raises SourceError.
 
         What `receive` raises ends the reading, and is raised.
         """
-        assert self._client is not None, "it is asked while it is open"
+        assert self._session is not None, "it is asked while it is open"
         method = "GET" if request.form is None else "POST"
         form = {} if request.form is None else {"content-type": "application/x-www-form-urlencoded"}
+        sent = self._session.request(
+            method,
+            URL(request.url, encoded=True),
+            headers={**request.headers, **form},
+            data=request.form,
+            allow_redirects=False,
+        )
         try:
-            sent = self._client.stream(method, request.url, headers={**request.headers, **form}, content=request.form)
             async with sent as response:
                 self._check(response, request.statuses)
                 size = 0
-                async for piece in response.aiter_raw():
+                async for piece in response.content.iter_any():
                     size += len(piece)
                     if size > self._most_bytes:
                         raise SourceError(f"the answer is longer than {self._most_bytes // 2**20} MiB")
                     receive(piece)
-                return response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
+                return response.status
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise SourceError(why_of(error)) from error
 
-    def _check(self, response: httpx.Response, statuses: Collection[int]) -> None:
-        status, packed = response.status_code, response.headers.get("content-encoding", "identity")
-        if response.is_redirect:
+    def _check(self, response: aiohttp.ClientResponse, statuses: Collection[int]) -> None:
+        status, packed = response.status, response.headers.get("content-encoding", "identity")
+        if 300 <= status < 400:
             raise SourceError(f"the answer is a redirect ({status}), which is not followed")
         if status not in statuses:
             why = _REFUSED.get(status)
@@ -102,20 +106,23 @@ def why_of(error: BaseException) -> str:
     """
     behind: BaseException | None = error
     while behind is not None:
-        if isinstance(behind, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted: {behind.verify_message}"
-        if isinstance(behind, ssl.SSLError):
-            return "TLS failed"
-        if isinstance(behind, socket.gaierror):
-            return "its name is not known"
-        if isinstance(behind, OSError) and behind.errno and behind.errno > 0:
-            return os.strerror(behind.errno)
+        match behind:
+            case aiohttp.ClientSSLError():
+                pass  # What it says stands in what is behind it.
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is not trusted: {behind.verify_message}"
+            case ssl.SSLError():
+                return "TLS failed"
+            case socket.gaierror():
+                return "its name is not known"
+            case OSError() if behind.errno and behind.errno > 0:
+                return os.strerror(behind.errno)
         behind = behind.__cause__ or behind.__context__
     match error:
-        case httpx.ConnectError():
-            return "no connection"
-        case httpx.RemoteProtocolError():
-            return "the connection ended within the answer, or it is no HTTP"
-        case httpx.TransportError():
-            return "the connection ended"
+        case aiohttp.ClientConnectionError():
+            return "the connection ended before the answer"
+        case aiohttp.ClientPayloadError():
+            return "the connection ended within the answer"
+        case aiohttp.ClientResponseError():
+            return "the answer is no HTTP"
     return "it cannot be asked"

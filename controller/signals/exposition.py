@@ -8,7 +8,7 @@ of a page is histograms that nobody asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -18,7 +18,8 @@ MOST_SERIES = 1000
 """Series of one page that are looked at."""
 _LONGEST_LINE = 2**16
 _MOST_LABELS = 64
-_MOST_ATTEMPTS = 10 * MOST_SERIES
+_MOST_LINES = 200_000
+_MOST_MATCHES = 10 * MOST_SERIES
 
 _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*,?')
 _END_OF_LABELS = re.compile(r"[ \t]*}")
@@ -106,10 +107,10 @@ class Page:
         names = {candidate.name for query in queries for candidate in query.candidates}
         self._found: dict[str, list[Series]] = {name: [] for name in names}
         self._types: dict[str, str] = {}
-        self._tokens = {name: name.encode() for name in sorted(names)}
-        self._families = {family: b"# TYPE " + family.encode() for name in names for family in _families_of(name)}
+        self._pattern = _pattern({family for name in names for family in _families_of(name)})
         self._rest = b"\n"
-        self._attempts = 0
+        self._lines = 0
+        self._matches = 0
 
     def feed(self, piece: bytes) -> None:
         """Read a piece. Raises PageError for a line that is not of this format, or too much of anything."""
@@ -148,26 +149,23 @@ class Page:
         return next((self._types[family] for family in _families_of(name) if family in self._types), "")
 
     def _read(self, text: bytes) -> None:
-        for family, token in self._families.items():
-            for line in self._lines(text, token):
-                self._types[family] = line.strip()
-        for name, token in self._tokens.items():
-            for line in self._lines(text, token):
-                if sum(map(len, self._found.values())) >= MOST_SERIES:
-                    raise PageError(f"more than {MOST_SERIES} series have the names that are asked for")
-                self._found[name].append(_series(name, line))
-
-    def _lines(self, text: bytes, token: bytes) -> Iterator[str]:
-        """List what stands behind a token in the lines that begin with it."""
-        wanted, at = b"\n" + token, 0
-        while (at := text.find(wanted, at)) >= 0:
-            self._attempts += 1
-            if self._attempts > _MOST_ATTEMPTS:
+        self._lines += text.count(b"\n") - 1
+        if self._lines > _MOST_LINES:
+            raise PageError(f"it has more than {_MOST_LINES} lines")
+        for line in self._pattern.finditer(text):
+            self._matches += 1
+            if self._matches > _MOST_MATCHES:
                 raise PageError("too many lines begin with the names that are asked for")
-            at += len(wanted)
-            end = text.index(b"\n", at)
-            if text[at : at + 1] in (b"{", b" ", b"\t"):
-                yield text[at:end].decode(errors="replace")
+            is_type, name, rest = line.groups()
+            self._take(name.decode(), rest.decode(errors="replace"), is_type=bool(is_type))
+
+    def _take(self, name: str, rest: str, *, is_type: bool) -> None:
+        if is_type:
+            self._types[name] = rest.strip()
+        elif name in self._found:
+            if sum(map(len, self._found.values())) >= MOST_SERIES:
+                raise PageError(f"more than {MOST_SERIES} series have the names that are asked for")
+            self._found[name].append(_series(name, rest))
 
 
 def level_of(text: str) -> Decimal | None:
@@ -178,6 +176,12 @@ def level_of(text: str) -> Decimal | None:
         raise PageError("it is no number")
     number = float(text)
     return Decimal(repr(number)) if abs(number) < _LARGEST else None
+
+
+def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
+    """Find the lines that begin with one of these names, or tell its type: one search, however many names there are."""
+    any_name = b"|".join(re.escape(name.encode()) for name in sorted(names))
+    return re.compile(rb"\n(# TYPE )?(%b)(?=[{ \t])([^\n]*)" % any_name)
 
 
 def _families_of(name: str) -> tuple[str, ...]:

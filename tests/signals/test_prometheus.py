@@ -161,10 +161,10 @@ async def test_a_query_that_is_wrong_is_told_in_the_words_of_prometheus():
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"", "the connection ended within the answer, or it is no HTTP"),
-        (b"HTTP/1.1 200 .\r\ncontent-length: 100\r\n\r\n{", "the connection ended within the answer, or it is no HTTP"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "the connection ended within the answer, or it is no HTTP"),
-        (b"HTTP/1.1 200 .\r\n" + b"a: b\r\n" * 10**5, "the connection ended within the answer, or it is no HTTP"),
+        (b"", "the connection ended before the answer"),
+        (b"HTTP/1.1 200 .\r\ncontent-length: 100\r\n\r\n{", "the connection ended within the answer"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the answer is no HTTP"),
+        (b"HTTP/1.1 200 .\r\n" + b"a: b\r\n" * 10**5, "the answer is no HTTP"),
         (b"HTTP/1.1 200 .\r\ncontent-length: 7\r\n\r\n<html/>", "the answer is not as Prometheus answers"),
     ],
 )

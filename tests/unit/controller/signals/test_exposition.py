@@ -176,7 +176,8 @@ def test_a_page_of_something_else_has_nothing():
 def test_too_much_of_anything_is_refused():
     many = "".join(f'q{{a="{number}"}} 1\n' for number in range(MOST_SERIES + 1))
     assert why_not(many, "q") == f"more than {MOST_SERIES} series have the names that are asked for"
-    assert "too many lines" in why_not("q2 1\n" * 11 * MOST_SERIES, "q")
+    assert "too many lines" in why_not("# TYPE q gauge\n" * 11 * MOST_SERIES, "q")
+    assert why_not("\n" * 10**6, "q") == "it has more than 200000 lines"
     assert why_not("q" + " " * 2**17, "q") == "a line is longer than 64 KiB"
     labels = ",".join(f'a{number}="1"' for number in range(100))
     assert "more than 64 labels" in why_not(f"q{{{labels}}} 1\n", "q")
