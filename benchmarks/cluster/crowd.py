@@ -31,6 +31,7 @@ _PROGRAMMED_WITHIN = 240.0
 """Seconds."""
 
 Tell = Callable[[str], None]
+ObjectsOf = Callable[[int, Servers], Sequence[KubeObject]]
 
 
 class Crowd:
@@ -67,7 +68,7 @@ class Crowd:
         assert self._seen is not None, "not started"
         return self._seen
 
-    async def write(self, servers: Servers, tell: Tell) -> None:
+    async def write(self, servers: Servers, tell: Tell, objects: ObjectsOf = objects_of) -> None:
         """Write all objects of all models."""
         numbers = iter(range(self.models))
         written = 0
@@ -75,7 +76,7 @@ class Crowd:
         async def writing() -> None:
             nonlocal written
             for number in numbers:
-                for one in objects_of(number, servers):
+                for one in objects(number, servers):
                     await self._create(one)
                 written += 1
                 if written % 100 == 0:
