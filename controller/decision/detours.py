@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from controller.api.contract.route import Split
 from controller.decision.facts import LocalFacts, SentRequests
 
+OVERFLOW = "Overflow"
+"""The reason of requests that leave since the replicas are full."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detour:
@@ -18,6 +21,11 @@ class Detour:
 
     reason: str
     message: str
+
+    @property
+    def to_remote(self) -> bool:
+        """Whether what shall stay leaves."""
+        return self.reason.startswith("Replicas")
 
 
 def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave: bool) -> Detour | None:
@@ -35,6 +43,19 @@ def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave:
     if traffic.remote > expected and not (may_leave and traffic.local):
         return _to_remote(split, traffic, local)
     return _to_local(split, traffic) if traffic.remote < expected else None
+
+
+def overflow(split: Split, traffic: SentRequests) -> Detour | None:
+    """Say whether requests left since the replicas were full: with a limit, that is as it shall be, and no detour.
+
+    Whether a replica was full or failed a request is not counted apart; where none takes any, it is a detour.
+    """
+    if not traffic.local or traffic.remote <= split.remote / 100 * traffic.total:
+        return None
+    if split.remote and not traffic.deviates(split):
+        return None
+    words = f"{_counted(traffic.remote, traffic)} went to the remote backend at a split of {split}"
+    return Detour(OVERFLOW, f"{words}: what the replicas have no room for leaves")
 
 
 def _to_remote(split: Split, traffic: SentRequests, local: LocalFacts) -> Detour:

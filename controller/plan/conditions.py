@@ -9,6 +9,7 @@ from typing import Literal
 
 from controller.api.contract.status import Condition
 from controller.decision import Decision, Detour, Facts, LocalFacts
+from controller.decision.detours import OVERFLOW
 from controller.frontend.claims import Refusal
 from controller.intent.intent import Terms
 from controller.observe.proxies import Programmed
@@ -25,6 +26,10 @@ TYPES = (
     "Paused",
     "Ready",
 )
+
+FAILOVER = "Failover"
+BY_ENVOY = (FAILOVER, OVERFLOW)
+"""Why requests leave that were not decided to: replicas fail them, or have no room."""
 
 UPDATING = "Updating"
 """Why a model that was ready is not: an edit is on its way to the Envoys."""
@@ -48,7 +53,8 @@ class Findings:
     this generation and of the same route but for the split, if it said anything. `ready_before` is what Ready was last;
     `edit_is_late` that it has been `Updating` for longer than that may take.
     `silence` says why reports are missing, as far as that is known. `detour` is None when requests go where the split
-    sends them; `uncounted` are sentences on what is there and is no replica.
+    sends them, `overflow` when none leave for want of room; `uncounted` are sentences on what is there and is no
+    replica.
     """
 
     generation: int
@@ -64,6 +70,7 @@ class Findings:
     edit_is_late: bool = False
     silence: str = ""
     detour: Detour | None = None
+    overflow: Detour | None = None
     uncounted: tuple[str, ...] = ()
 
 
@@ -76,7 +83,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "Programmed": _programmed(findings),
         "LocalHealthy": _local_healthy(findings),
         "RemoteHealthy": _remote_healthy(findings),
-        "Offloading": _offloading(findings.decision),
+        "Offloading": _offloading(findings),
         "FailingOver": _failing_over(findings.detour),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
@@ -177,9 +184,15 @@ def _remote_healthy(findings: Findings) -> _Answer:
     return _flag(health.healthy, health.reason or "Answering", health.reason or "NotAnswering", health.message)
 
 
-def _offloading(decision: Decision | None) -> _Answer:
+def _offloading(findings: Findings) -> _Answer:
+    """Requests leave by what was decided, or else by what Envoy does by itself."""
+    decision, found = findings.decision, findings.detour
     if decision is None:
         return _Answer("Unknown", "NotServed", "there is nothing to decide on")
+    if not decision.split.remote and found and found.to_remote:
+        return _Answer("True", FAILOVER, found.message)
+    if not decision.split.remote and findings.overflow:
+        return _Answer("True", findings.overflow.reason, findings.overflow.message)
     return _flag(decision.split.remote > 0, decision.reason, decision.reason, decision.message)
 
 

@@ -12,7 +12,7 @@ from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
 from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND
-from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, Unknown, decide, detour
+from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, Unknown, decide, detour, overflow
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
@@ -110,7 +110,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         route = _route(observation, front, decision, may_leave=terms.may_leave)
     programmed = _programmed(observation, route)
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
-    found = _detour(observation, facts.local, decision, terms) if decision and is_followed else None
+    found, excess = _elsewhere(observation, facts.local, decision, terms) if decision and is_followed else (None, None)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
     findings = Findings(
@@ -127,6 +127,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         edit_is_late=late is not None and now >= late,
         silence=observation.silence,
         detour=found,
+        overflow=excess,
         uncounted=observation.uncounted_endpoints,
     )
     status = ModelDeploymentStatus(
@@ -135,7 +136,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
         serving_port=front.port if front else observation.reserved,
         frontend=FRONTEND if front else None,
-        split=split_status(decision, memory, found, now) if decision else None,
+        split=split_status(decision, memory, found or excess, now) if decision else None,
         verdicts=verdict_statuses(decision) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation, terms),
@@ -210,12 +211,18 @@ def _is_complete(programmed: Programmed | None) -> bool:
     return programmed is not None and programmed.programmed >= programmed.connected
 
 
-def _detour(observation: Observation, local: LocalFacts, decision: Decision, terms: Terms) -> Detour | None:
-    """Say whether Envoy serves from the other side by itself; unknown traffic is no sign of it."""
-    traffic = observation.traffic
+def _elsewhere(
+    observation: Observation, local: LocalFacts, decision: Decision, terms: Terms
+) -> tuple[Detour | None, Detour | None]:
+    """Say whether Envoy serves from the other side by itself, and whether the excess leaves by a limit.
+
+    Unknown traffic is no sign of either.
+    """
+    traffic, is_limited = observation.traffic, terms.behavior.max_requests_per_replica is not None
     if isinstance(traffic, Unknown):
-        return None
-    return detour(decision.split, traffic, local, may_leave=terms.behavior.max_requests_per_replica is not None)
+        return None, None
+    found = detour(decision.split, traffic, local, may_leave=is_limited)
+    return found, overflow(decision.split, traffic) if is_limited and not found else None
 
 
 def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:

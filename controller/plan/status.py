@@ -15,6 +15,7 @@ from controller.api.contract.status import (
     VerdictStatus,
 )
 from controller.decision import Decision, Detour, LocalFacts, Memory, Signal, WouldBe
+from controller.decision.detours import OVERFLOW
 from controller.decision.facts import NOT_CHECKED
 from controller.intent.intent import Terms
 from controller.observe.observation import Observation
@@ -88,7 +89,9 @@ def verdict_statuses(decision: Decision) -> tuple[VerdictStatus, ...]:
 
 def with_detour(words: str, found: Detour | None) -> str:
     """Add to what was decided that requests go elsewhere."""
-    return f"{words}; but {found.message}" if found else words
+    if found is None:
+        return words
+    return f"{words}; {found.message}" if found.reason == OVERFLOW else f"{words}; but {found.message}"
 
 
 def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Reason
-from controller.plan.conditions import UPDATING
+from controller.plan.conditions import BY_ENVOY, UPDATING
 from controller.runtime.budget import Urgency
 from controller.store.events import Event
 from controller.store.objects import StoredObject
@@ -90,6 +90,12 @@ def is_failing_over(status: ModelDeploymentStatus) -> bool:
     """Say whether requests go elsewhere than the split sends them."""
     found = status.condition("FailingOver")
     return found is not None and found.status == "True"
+
+
+def goes_elsewhere(status: ModelDeploymentStatus) -> bool:
+    """Say whether Envoy sends requests elsewhere by itself, because one side fails or the replicas are full."""
+    found = status.condition("Offloading")
+    return is_failing_over(status) or (found is not None and found.reason in BY_ENVOY)
 
 
 def _failing_over(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:

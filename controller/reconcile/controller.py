@@ -25,7 +25,7 @@ from controller.frontend.claims import Seniority
 from controller.observe.index import KINDS, ObjectIndex
 from controller.observe.observation import Defaults, Measured, Observation, Observer
 from controller.plan.plan import Plan, plan
-from controller.plan.transitions import is_failing_over, log_transitions, transitions
+from controller.plan.transitions import goes_elsewhere, log_transitions, transitions
 from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.load_watch import LoadWatch
@@ -219,7 +219,7 @@ class Controller:
             self._queue.add_at(ref, planned.wake_at)
         requests = any(metric.type == "Requests" for metric, _ in observation.samples)
         self._load_watch.measures(ref, requests=requests)
-        if is_failing_over(planned.status):
+        if goes_elsewhere(planned.status):
             # What of them is written is a matter of the budget.
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
         return planned

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controller.decision import LocalFacts, Unknown, detour
+from controller.decision import LocalFacts, Unknown, detour, overflow
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
-from controller.plan.transitions import is_failing_over
+from controller.plan.transitions import goes_elsewhere
 from controller.signals.load_reports import LoadReports, SentTo
 from controller.signals.source import Sampler, Subject
 from controller.store.objects import ObjectRef
@@ -50,17 +50,19 @@ class LoadWatch:
         return split is not None and (split.remote if sent.local else split.local) > 0
 
     def _changes_detour(self, ref: ObjectRef, now: datetime) -> bool:
-        """Whether requests begin to go elsewhere than the split says; while they do, the numbers are told."""
+        """Whether requests begin to go elsewhere than the split says, or to leave for want of room."""
         known = self._index.intent(ref)
         if known is None or known.intent is None or known.status.split is None:
             return False
         traffic = self._observer.traffic(known, now)
-        if is_failing_over(known.status):
+        if goes_elsewhere(known.status):
             return True
-        may_leave = known.intent.terms.behavior.max_requests_per_replica is not None
         if isinstance(traffic, Unknown):
             return False
-        return detour(known.status.split, traffic, _local(known), may_leave=may_leave) is not None
+        split, is_limited = known.status.split, known.intent.terms.behavior.max_requests_per_replica is not None
+        if is_limited and overflow(split, traffic):
+            return True
+        return detour(split, traffic, _local(known), may_leave=is_limited) is not None
 
     def _may_have_crossed(self, ref: ObjectRef, now: datetime) -> bool:
         """Whether the requests in flight are on another side of a target than the status says, or may bring it about

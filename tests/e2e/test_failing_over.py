@@ -13,11 +13,13 @@ from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends, reporting_unhealthy
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.fork_server import Forked
+from tests.support.load import Traffic, closed_loop
 from tests.support.network import unused_port
 from tests.support.objects import a_deployment
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+SLOW = {"on-local": "delay=0.05"}
 PROBE = {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 1, "failureThreshold": 1}
 TIMING = Timing(folder=FolderTiming(relist=3600.0), reports=ReportTiming(window=3.0))
 
@@ -56,3 +58,29 @@ async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, b
     await told("False", "AsDecided")
     assert "requests fail over model=default/m reason=ReplicasNotUsed" in product.log()
     assert "requests fail over model=default/m reason=AsDecided" in product.log()
+
+
+async def test_what_the_replicas_have_no_room_for_is_told(product: Product, backends: Backends) -> None:
+    port, replica = unused_port(), backends.local[0]
+    limited, front = model("full", backends.remote), service("full", port)
+    limited["spec"]["offloadingConfig"]["behavior"] = {"maxRequestsPerReplica": 1}
+    front["spec"]["ports"][0]["targetPort"] = replica.port
+    product.save("full.yaml", text_of(limited, front, endpoints("full", replica)))
+    await product.programmed("full")
+    await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+
+    async def told(status: str, reason: str, *, clients: int) -> None:
+        async def asked() -> tuple[str, str]:
+            report = await closed_loop(f"http://127.0.0.1:{port}/", clients, 20, Traffic(headers=lambda _: SLOW))
+            assert report.errors == {}
+            return (await product.condition("full", "Offloading"))[:2]
+
+        await eventually(asked, lambda said: said == (status, reason), within=60)
+
+    await told("False", "Steady", clients=1)
+    await told("True", "Overflow", clients=8)
+    said = await product.status("full")
+    assert (said["split"]["summary"], said["reason"], said["offloadingStatus"]) == ("100/0", "Overflow", True)
+    assert "what the replicas have no room for leaves" in said["split"]["message"]
+    await told("False", "Steady", clients=1)
+    assert (await product.status("full"))["reason"] == "Steady"

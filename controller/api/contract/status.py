@@ -220,7 +220,8 @@ class ModelDeploymentStatus(ForeignValue):
     @property
     def offloading_status(self) -> bool:
         """Whether requests are being offloaded now: what the original has, and never wrote."""
-        return self.split is not None and self.split.remote > 0
+        leaves = self.condition("Offloading")
+        return (self.split is not None and self.split.remote > 0) or (leaves is not None and leaves.status == "True")
 
     @computed_field(  # type: ignore[prop-decorator]
         description="In one word: why the model is not accepted or not served, or else why the split is what it is."
@@ -230,7 +231,11 @@ class ModelDeploymentStatus(ForeignValue):
         """Why it is as it is, in one word, as a column shows it."""
         causes = (self.condition("Accepted"), None if self.split else self.condition("ResolvedRefs"))
         cause = next((one for one in causes if one and one.status == "False"), None)
-        return cause.reason if cause else self.split.reason if self.split else None
+        if cause or self.split is None:
+            return cause.reason if cause else None
+        leaves = self.condition("Offloading")
+        # Where requests leave that were not decided to, that is what there is to know.
+        return leaves.reason if leaves and leaves.status == "True" else self.split.reason
 
     @property
     def remote_health(self) -> RemoteHealth | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.api.contract.route import Split
-from controller.decision import LocalFacts, SentRequests, detour
+from controller.decision import LocalFacts, SentRequests, detour, overflow
 
 READY = LocalFacts(ready=2, total=3)
 
@@ -59,3 +59,22 @@ def test_the_words_have_the_counts():
     assert found(100, 20, 0).message == (
         "20 of the last 20 requests (8 s) went to the replicas at a split of 0/100: the remote backend fails"
     )
+
+
+@pytest.mark.parametrize(
+    ("away", "local", "remote", "leaves"),
+    [
+        (0, 100, 1, True),
+        (0, 100, 0, False),
+        (0, 0, 100, False),
+        (20, 60, 40, True),
+        (20, 79, 21, False),
+        (100, 1, 99, False),
+    ],
+)
+def test_what_the_replicas_have_no_room_for(away, local, remote, leaves):
+    excess = overflow(Split.away(away), SentRequests(local, remote, 10.0))
+    assert (excess is not None) == leaves
+    if excess:
+        assert excess.reason == "Overflow"
+        assert excess.message.startswith(f"{remote} of the last {local + remote} requests (10 s) went to the remote")
