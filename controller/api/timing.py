@@ -372,9 +372,9 @@ class SignalTiming:
     prometheus: PollTiming = PollTiming(every=5.0)
     """A Prometheus, which scrapes every five to sixty seconds."""
     scrape: PollTiming = PollTiming(
-        every=1.0, answer=2.0, longest_pause=10.0, old_after=10.0, at_once=100, a_second=5000.0
+        every=1.0, answer=2.0, longest_pause=10.0, old_after=10.0, at_once=100, a_second=300.0
     )
-    """The replicas themselves: what they say is of now."""
+    """The replicas themselves: what they say is of now. A question is one to all replicas of a model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """External metrics from a Prometheus: what is asked of it in PromQL, and what its answer says.
 
 The query of a model is that of its author, and is asked with the rights of the controller: what one may read there, all
-may. What a query costs is bounded (time, series, bytes), and one that many models need is asked once.
+may. What a query costs is bounded (time, series, bytes), one that many models of a namespace need is asked once, and
+namespaces take turns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from controller.api.resources.configuration import PrometheusConfiguration
@@ -142,6 +143,13 @@ def _words(text: str) -> str:
     return line if len(line) <= _LONGEST_WORDS else f"{line[: _LONGEST_WORDS - 3]}..."
 
 
+class _Asked(NamedTuple):
+    """A query, and on whose behalf it is asked: what is expensive to one namespace is no other's matter."""
+
+    namespace: str
+    query: str
+
+
 class Prometheus:
     """Measures External metrics by instant queries; what was asked lately is asked again and again.
 
@@ -154,25 +162,27 @@ class Prometheus:
         self._configuration = configuration
         self._timeout = timing.answer
         self._http = BoundedHttp(_MOST_BYTES, timing.at_once, ssl.create_default_context(cafile=configuration.ca_file))
-        self._poller: Poller[str, Measurement] = Poller(self._ask, timing, clock)
+        self._poller: Poller[_Asked, Measurement] = Poller(self._ask, timing, clock, lambda one: one.namespace)
 
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
         source = metric.source
         assert isinstance(source, MetricByName), "External metrics have names"
         query = query_for(source.metric)
-        return query if isinstance(query, Unknown) else self._poller.look(query, subject.ref, now)
+        if isinstance(query, Unknown):
+            return query
+        return self._poller.look(_Asked(subject.ref.namespace, query), subject.ref, now)
 
     async def run(self, tell: Tell) -> None:
         """See `PolledSource`."""
         async with self._http.opened():
             await self._poller.run(tell)
 
-    async def _ask(self, query: str) -> Measurement:
+    async def _ask(self, asked: _Asked) -> Measurement:
         body = bytearray()
         form = urlencode(
             # One series more than is good tells that there are too many.
-            {"query": query, "timeout": f"{self._timeout:g}s", "limit": MOST_SERIES + 1},
+            {"query": asked.query, "timeout": f"{self._timeout:g}s", "limit": MOST_SERIES + 1},
             errors="replace",
         )
         request = BoundedRequest(

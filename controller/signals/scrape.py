@@ -74,7 +74,7 @@ class Scrape:
         self._timing = timing
         self._clock = clock
         self._http = BoundedHttp(_MOST_BYTES, _CONNECTIONS)
-        self._poller: Poller[_Place, _Found] = Poller(self._ask, timing, clock)
+        self._poller: Poller[_Place, _Found] = Poller(self._ask, timing, clock, lambda place: place.ref.namespace)
         self._jobs: dict[_Place, _Job] = {}
         self._most_jobs = 100
 

@@ -144,7 +144,7 @@ REAL = {
     "signals.scrape.answer": (2, "it is asked again in a second"),
     "signals.scrape.old_after": (10, "a number of ten seconds ago is not of now"),
     "signals.scrape.longest_pause": (10, "replicas that are back are asked before anybody misses them"),
-    "signals.scrape.a_second": (5000, "a thousand models are asked each second"),
+    "signals.scrape.a_second": (300, "with three replicas each and pages of 100 KiB, a third of a core"),
     "signals.scrape.at_once": (100, "each is asked of another model's replicas, and some of them hang"),
     "shutdown": (1, "Envoys join another replica at once"),
     "status_answer": (5, "somebody is looking at it"),
