@@ -146,7 +146,14 @@ async def test_nothing_that_a_user_writes_ends_the_controller(site: Site) -> Non
         site.served("alone", [replica]),
     )
     await site.until_condition("measured", "Ready", "True")
-    assert "not measured" in await site.until_condition("measured", "Accepted", "True", "AcceptedWithWarnings")
+    said = await site.until_condition("measured", "Accepted", "True", "AcceptedWithWarnings")
+    assert "Deployment" in said and "does not exist" in said
+    # None of the metrics APIs is served, and there is no pod: each says so, none counts as zero.
+    await site.until_status(
+        "measured", lambda seen: all(one.get("message") for one in seen.get("signals", [{}])) and seen["signals"]
+    )
+    assert {one["state"] for one in (await site.status("measured"))["signals"]} == {"Unknown"}
+    assert (await site.status("measured"))["split"]["summary"] == "100/0"
     assert "spec.serviceRef" in await site.until_condition("lost", "ResolvedRefs", "False", "NoService")
     assert "first" in await site.until_condition("second", "Accepted", "False", "Conflict")
     assert "NoRemoteBackend" in (await site.condition("alone", "ResolvedRefs"))[1]
