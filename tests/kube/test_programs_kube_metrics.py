@@ -1,0 +1,188 @@
+"""Metrics of Kubernetes move requests: through the real aggregation layer, by the programs with their own rights."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.api.timing import PollTiming, SignalTiming, Timing
+from tests.support.fork_server import Forked
+from tests.support.hpa_cases import LABELS, AContainer, APod, cpu, external, of_service, per_pod, pod_object, pod_status
+from tests.support.kube.crds import install_crds
+from tests.support.kube.metrics_apis import MetricsApis, Series
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.kube.site import Site, rules_of
+from tests.support.objects import AModel, KubeObject, a_deployment
+
+OFTEN = PollTiming(every=0.5, longest_pause=1.0, old_after=5.0)
+EAGER = partial(Forked, context=Timing(signals=SignalTiming(kubernetes=OFTEN, pods=OFTEN)))
+"""Starts programs that ask twice a second, and whose answers are old after five."""
+
+SELECTOR = {"matchLabels": LABELS}
+METRICS = (
+    per_pod("queue", "10"),
+    of_service("requests", average="10"),
+    external("backlog", {"q": "a"}, value="10"),
+)
+NAMES = ("p0", "p1")
+
+
+@pytest.fixture
+async def measured(metrics_apis: MetricsApis, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site of a cluster with metrics APIs, with the workload `chat` of two pods."""
+    install_crds(metrics_apis.server)
+    with fresh_namespace(metrics_apis.server) as namespace:
+        async with Site(metrics_apis.server, namespace, tmp_path).running() as site:
+            site.write(workload())
+            status = {"status": {"replicas": len(NAMES)}}
+            patch(site, "deployment/chat", status)
+            for name in NAMES:
+                pod = APod(name, (AContainer(),))
+                site.write(KubeObject(pod_object(pod)))
+                patch(site, f"pod/{name}", {"status": pod_status(pod, datetime.now(UTC))})
+            try:
+                yield site
+            finally:
+                metrics_apis.kubelet.forget(namespace)
+
+
+def workload() -> KubeObject:
+    """The Deployment `chat` of the pods of these tests."""
+    raw = a_deployment("chat").container(name="main", image="model").raw
+    raw["spec"]["selector"] = SELECTOR
+    raw["spec"]["template"]["metadata"] = {"labels": LABELS}
+    return KubeObject(raw)
+
+
+def patch(site: Site, what: str, status: dict[str, Any]) -> None:
+    """Write a status, as a controller or a kubelet does."""
+    site.kubectl("patch", what, "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
+
+
+def use(apis: MetricsApis, site: Site, millicores: int) -> None:
+    """Let each pod use so much of the 100 millicores that it requests."""
+    for name in NAMES:
+        apis.kubelet.uses(site.namespace, name, millicores=millicores)
+
+
+def chat(site: Site, *metrics: dict[str, Any], **behavior: Any) -> AModel:
+    """The model `chat` with these metrics: one replica here, one backend elsewhere."""
+    model = site.served("chat", [site.backend("local-1")], site.backend("remote"))
+    return model.measuring(*metrics).offloading(**behavior)
+
+
+async def signals(site: Site) -> list[dict[str, Any]]:
+    return list((await site.status("chat")).get("signals") or ())
+
+
+async def test_cpu_at_its_target_moves_half_of_the_requests_until_it_is_calm(
+    metrics_apis: MetricsApis, measured: Site
+) -> None:
+    site = measured
+    use(metrics_apis, site, 95)
+    await asyncio.to_thread(metrics_apis.await_pods, site.namespace, NAMES)
+    site.write(chat(site, cpu(90), percentage=50, restoreAfter="1s"))
+    await site.start(start=EAGER)
+
+    await site.until_split("chat", "50/50 Overloaded", within=60)
+    status = await site.status("chat")
+    assert "95%" in status["split"]["message"]
+    (signal,) = status["signals"]
+    assert (signal["name"], signal["target"], signal["state"]) == ("cpu", "90%", "Breached")
+    assert signal["current"] == "95%"
+    assert (await site.condition("chat", "Accepted"))[:2] == ("True", "Accepted")
+
+    # Half of what would come back is used now: it is below the target.
+    use(metrics_apis, site, 20)
+    await site.until_split("chat", "100/0 Steady", within=90)
+
+
+async def test_custom_and_external_metrics_are_read_from_their_adapter(
+    metrics_apis: MetricsApis, measured: Site
+) -> None:
+    site = measured
+
+    def serve(queue: int) -> None:
+        custom = [Series("queue", queue, ("pods", name)) for name in NAMES]
+        custom.append(Series("requests", 30, ("services", "model")))
+        backlog = [Series("backlog", 5, labels=(("q", "a"),)), Series("backlog", 70, labels=(("q", "b"),))]
+        metrics_apis.adapter.serve(site.namespace, custom=custom, external=backlog)
+
+    await asyncio.to_thread(serve, 3)
+    site.write(chat(site, *METRICS, percentage=50, offloadAfter="1h"))
+    await site.start(start=EAGER)
+
+    def shown(status: dict[str, Any]) -> list[tuple[str | None, str]]:
+        return [(one.get("current"), one["state"]) for one in status.get("signals") or ()]
+
+    await site.until_status("chat", lambda one: shown(one) == [("3", "Clear"), ("15", "Breached"), ("5", "Clear")])
+    await asyncio.to_thread(serve, 12)
+    await site.until_status("chat", lambda one: shown(one) == [("12", "Breached"), ("15", "Breached"), ("5", "Clear")])
+    # A metric that is gone is unknown, and says so.
+    await asyncio.to_thread(metrics_apis.adapter.serve, site.namespace)
+    await site.until_status("chat", lambda one: [state for _, state in shown(one)] == ["Unknown"] * 3)
+    for signal in await signals(site):
+        assert "current" not in signal
+        assert any(words in signal["message"] for words in ("has no such metric", "has no value", "has no series"))
+
+
+def without(*groups: str, resource: str = "") -> list[dict[str, Any]]:
+    """The rules of the controller, without what it may do with some groups of the API, or with one resource."""
+    return [
+        rule
+        for rule in rules_of("controller")
+        if not (set(rule["apiGroups"]) & set(groups) or rule["resources"] == [resource])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (
+            without("metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"),
+            [
+                "the controller may not list pods.metrics.k8s.io",
+                "the controller may not get pods/queue of custom.metrics.k8s.io",
+                "the controller may not get services/requests of custom.metrics.k8s.io",
+                "the controller may not list backlog.external.metrics.k8s.io",
+            ],
+        ),
+        (without("metrics.k8s.io", resource="pods"), ["the controller may not list pods"]),
+    ],
+    ids=["the metrics APIs", "pods"],
+)
+async def test_a_right_that_is_missing_is_named_in_the_status(
+    rules: list[dict[str, Any]], expected: list[str], metrics_apis: MetricsApis, measured: Site
+) -> None:
+    site = measured
+    series = [Series("queue", 3, ("pods", name)) for name in NAMES]
+    await asyncio.to_thread(metrics_apis.adapter.serve, site.namespace, custom=series)
+    site.write(chat(site, *((cpu(90), *METRICS) if len(expected) > 1 else (per_pod("queue", "10"),))))
+    site.xds_server(start=EAGER)
+    site.controller(user=site.cluster.user(site.namespace, "less", *rules), start=EAGER)
+
+    def said(status: dict[str, Any]) -> list[str]:
+        return [one.get("message", "") for one in status.get("signals") or ()]
+
+    await site.until_status("chat", lambda status: len(said(status)) == len(expected) and "may not" in said(status)[-1])
+    for words, message in zip(expected, said(await site.status("chat")), strict=True):
+        assert message.startswith(f"{words} in namespace {site.namespace} (HTTP 403): bind the role"), message
+
+
+async def test_an_api_that_nobody_serves_is_named_in_the_status(site: Site) -> None:
+    site.write(workload(), chat(site, cpu(90), *METRICS))
+    site.xds_server(start=EAGER)
+    site.controller(start=EAGER)
+    expected = ["metrics.k8s.io", "custom.metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"]
+
+    def said(status: dict[str, Any]) -> list[str]:
+        return [one.get("message", "").partition(":")[0] for one in status.get("signals") or ()]
+
+    await site.until_status("chat", lambda status: said(status) == [f"{group} is not served" for group in expected])

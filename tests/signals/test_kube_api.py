@@ -1,0 +1,138 @@
+"""An API server that answers badly or not at all: what is asked of it is bounded, and what becomes of it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from controller.api.resources.metrics import MetricSpec
+from controller.api.schema.values import parse
+from controller.api.timing import PollTiming, SignalTiming
+from controller.decision import Known, Sample, Unknown
+from controller.signals.kube_sources import kube_sources
+from controller.signals.poller import NOT_ASKED_YET
+from controller.signals.source import PolledSource
+from controller.store.kube import KubeClient
+from tests.support.answers import Answers, Behaviour, bytes_of, dripping, endless, saying, silent
+from tests.support.metrics_api import CHAT, items, usage_of
+from tests.support.waiting import until
+
+PATIENT = PollTiming(every=0.05, answer=30.0, longest_pause=0.1)
+HASTY = replace(PATIENT, answer=0.3)
+CPU = parse(
+    MetricSpec,
+    {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}},
+)
+MIB = 2**20
+
+
+def kubeconfig(folder: Path, port: int) -> Path:
+    file = folder / "kubeconfig"
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    user = {"name": "u", "user": {"token": "t"}}
+    document = {"current-context": "c", "clusters": [cluster], "contexts": [context], "users": [user]}
+    file.write_text(json.dumps(document))
+    return file
+
+
+@contextlib.asynccontextmanager
+async def measuring(folder: Path, behaviour: Behaviour, timing: PollTiming) -> AsyncIterator[PolledSource]:
+    """What measures CPU, of an API server that answers everything so."""
+    async with (
+        Answers(behaviour).listening() as server,
+        KubeClient.from_environment(kubeconfig(folder, server.port)) as client,
+    ):
+        source = kube_sources(client, SignalTiming(kubernetes=timing, pods=timing), lambda: datetime.now(UTC))[CPU.type]
+        assert isinstance(source, PolledSource)
+        task = asyncio.create_task(source.run(lambda _: None))
+        try:
+            yield source
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def sampled(source: PolledSource) -> Sample:
+    """Return the sample as soon as there is one, or a reason why there is none."""
+
+    def look() -> Sample:
+        return source.sample(CHAT, CPU, datetime.now(UTC))
+
+    await until(lambda: look() != NOT_ASKED_YET, "it is asked for")
+    return look()
+
+
+ZEROS = gzip.compress(b" " * (100 * MIB))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "timing", "words"),
+    [
+        (endless(b" " * 65536), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
+        (saying(" " * (17 * MIB)), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
+        (saying(ZEROS, 200, "content-encoding: gzip"), PATIENT, "metrics.k8s.io "),
+        (silent, HASTY, "no answer within"),
+        (dripping(b" "), HASTY, "no answer within"),
+        (bytes_of(b"HTTP/1.1 200 .\r\ncontent-length: 9\r\n\r\n{"), PATIENT, "the API server does not answer"),
+        (bytes_of(b"\x00" * 1000), PATIENT, "the API server does not answer"),
+        (saying("<html>Welcome</html>"), PATIENT, "metrics.k8s.io cannot be used: the answer is no JSON"),
+        (saying("[" * 100_000), PATIENT, "metrics.k8s.io cannot be used: the answer is no JSON"),
+        (saying("[]"), PATIENT, "metrics.k8s.io cannot be used: the answer is no object"),
+        (saying(json.dumps(items(*[{}] * 100_000))), PATIENT, "the answer has more than 5000 items"),
+        (saying("{}"), PATIENT, "no pod has the labels of its selector"),
+        (
+            saying('{"items": [{"metadata": {"name": NaN}}]}'),
+            PATIENT,
+            "is not what it should be: items[0].metadata.name",
+        ),
+        (saying("<html>Oh no</html>", 500), PATIENT, "metrics.k8s.io failed (HTTP 500): HTTP 500"),
+        (saying("x" * MIB, 503), PATIENT, "metrics.k8s.io does not answer (HTTP 503)"),
+        (saying("moved", 302, "location: http://127.0.0.1:1/"), PATIENT, "metrics.k8s.io "),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_unknown(
+    behaviour: Behaviour, timing: PollTiming, words: str, tmp_path: Path
+) -> None:
+    async with measuring(tmp_path, behaviour, timing) as source:
+        sample = await sampled(source)
+        assert isinstance(sample, Unknown)
+        assert words in sample.why
+        assert len(sample.why) < 400
+
+
+async def test_a_refusal_without_an_end_is_read_as_far_as_anybody_reads_it(tmp_path: Path) -> None:
+    async def refuse(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 500 .\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n%b\r\n" % (b"x" * 65536))
+            await writer.drain()
+
+    async with measuring(tmp_path, refuse, PATIENT) as source:
+        assert await sampled(source) == Unknown("metrics.k8s.io failed (HTTP 500): HTTP 500")
+
+
+async def test_one_that_recovers_is_believed_again(tmp_path: Path) -> None:
+    pod = {"metadata": {"name": "a"}, "status": {"phase": "Running"}}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"}
+    pod["status"] |= {"startTime": "2025-01-01T00:00:00Z", "conditions": [ready]}
+    # The same object is an answer to both questions.
+    both = {**usage_of("a", datetime.now(UTC).isoformat(), server="250m"), **pod}
+    answers = [saying("no"), saying(json.dumps(items(both)))]
+
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        await answers[0](writer)
+
+    async with measuring(tmp_path, behave, PATIENT) as source:
+        assert isinstance(await sampled(source), Unknown)
+        answers.pop(0)
+        await until(lambda: isinstance(source.sample(CHAT, CPU, datetime.now(UTC)), Known), "it is measured")
