@@ -199,6 +199,7 @@ def test_which_rule_would_overrule_a_hand_is_known_before():
 
     assert found(MODEL.disabled()).rule == "Disabled"
     assert found(a_model()).rule == "NothingAnswers"
+    assert found(MODEL.offloading(mode="Shadow")).rule == "Shadow"
     assert found(MODEL) is None
     assert found(MODEL.overridden("remote=30")) is None
     assert overruling(explain(MODEL.stored(), NOW)) is None
