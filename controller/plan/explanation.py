@@ -66,6 +66,7 @@ class Explanation:
             "attention": list(self.attention),
             "split": written.get("split"),
             "traffic": self.traffic and asdict(self.traffic),
+            "offloading": _condition(written, "Offloading"),
             "failingOver": _condition(written, "FailingOver"),
             "byHand": by_hand(self.stored),
             "rules": [
@@ -128,7 +129,8 @@ def _is_a_fault(condition: Condition) -> bool:
 
 def _text(known: Explanation) -> Iterator[str]:
     status, split = known.status, known.status.split
-    yield f"{known.stored.ref.namespace}/{known.stored.ref.name}: {_where(split)}"
+    leaves = " by the split, and some leave by themselves" if _leaving_by_themselves(status) else ""
+    yield f"{known.stored.ref.namespace}/{known.stored.ref.name}: {_where(split)}{leaves}"
     yield ""
     for label, words in _facts(known):
         yield f"  {label:<12} {words}"
@@ -158,6 +160,13 @@ def _where(split: SplitStatus | None) -> str:
     return f"{split.local} % of the requests stay local, {split.remote} % go to the remote backend"
 
 
+def _leaving_by_themselves(status: ModelDeploymentStatus) -> Condition | None:
+    """Return the condition that tells of requests which leave though the split keeps all; None if none does."""
+    offloading = status.condition("Offloading")
+    is_so = offloading and offloading.status == "True" and status.split and not status.split.remote
+    return offloading if is_so else None
+
+
 def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
     status, now = known.status, known.now
     if split := status.split:
@@ -169,7 +178,7 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
             yield "by itself", f"may change at {_moment(split.changes_at)} ({_ahead(split.changes_at - now)})"
         elif known.verdicts:
             yield "by itself", "time alone changes nothing"
-    if detour := status.condition("FailingOver"):
+    if detour := _leaving_by_themselves(status) or status.condition("FailingOver"):
         sent = f"{_sent(known.traffic)}; " if known.traffic else ""
         yield "measured", f"{sent}{detour.message}"
     if known.runner_up and known.winner:

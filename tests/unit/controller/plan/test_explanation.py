@@ -109,6 +109,17 @@ def test_where_requests_went_as_far_as_that_is_known():
     assert "traffic" not in explain(stored, NOW).as_object()
 
 
+def test_requests_that_leave_against_the_split_are_in_the_first_line():
+    status = planned(MODEL, a_service("chat").port(80), TWO_READY).as_object()
+    (offloading,) = [one for one in status["conditions"] if one["type"] == "Offloading"]
+    offloading.update(status="True", reason="Overflow", message="31 of 100 requests had no room")
+    known = explain(MODEL.stored(status=status), NOW)
+    first, *_ = known.as_text().splitlines()
+    assert first == "default/chat: every request stays local by the split, and some leave by themselves"
+    assert "  measured     31 of 100 requests had no room\n" in known.as_text()
+    assert known.as_object()["offloading"]["reason"] == "Overflow"
+
+
 def test_what_to_look_at():
     assert explained(MODEL, TWO_READY).attention == ()
     assert explained(MODEL, TWO_READY, generation=2).attention == (
