@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry
 
 from controller.api.contract.route import RouteKey
+from controller.api.destinations import Destinations
 from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
 from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, Timing
@@ -73,6 +74,11 @@ class ControlPlaneOptions:
     timing: Timing = REAL
 
     @property
+    def destinations(self) -> Destinations:
+        """Where requests may go: also wherever our own configuration has them sent."""
+        return self.guard.destinations.also_allowing(own_hosts(self.default_remote))
+
+    @property
     def serving(self) -> ServingOptions:
         """How routes are served."""
         gateway = EnvoySettings(
@@ -82,6 +88,7 @@ class ControlPlaneOptions:
             access_log=self.access_log,
             timing=self.timing.gateway,
             installation=self.installation,
+            destinations=self.destinations,
         )
         return ServingOptions(
             envoys={Role.GATEWAY: gateway},
@@ -89,6 +96,7 @@ class ControlPlaneOptions:
             guard=self.guard,
             gateway_service=self.gateway_service,
             controller_class=self.controller_class,
+            destinations=self.destinations,
         )
 
 
@@ -142,9 +150,7 @@ class ControlPlane:
         await self.server.stop(grace)
 
     def _health_checks(self, options: ControlPlaneOptions, registry: CollectorRegistry) -> HealthChecks:
-        connector = Connector(
-            SystemResolver(), refusal(options.guard, own_hosts(options.default_remote)), options.timing.checks
-        )
+        connector = Connector(SystemResolver(), refusal(options.destinations), options.timing.checks)
         inputs = CheckInputs(connector, lambda: datetime.now(UTC), random.random, self.loads)
         return HealthChecks(inputs, CheckMetrics(registry), self._notify)
 

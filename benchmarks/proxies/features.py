@@ -12,6 +12,7 @@ from benchmarks.proxies import configs, protection
 from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
 from controller.api.contract.route import Route
+from controller.api.destinations import ANYWHERE
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.translator import EnvoySettings
 
@@ -58,6 +59,15 @@ def _with_token(route: Route) -> Route:
     return _remote(auth=protection.oauth(f"http://{route.remote.host}:{configs.UPSTREAM_PORT}/token"))(route)
 
 
+def _by_name(route: Route) -> Route:
+    """Write the address of the remote backend in a form that is resolved: where a name leads is what is guarded."""
+    assert route.remote
+    most, _, last = route.remote.host.rpartition(".")
+    return _remote(host=f"{most}.0{last}")(route)
+
+
+_DESTINATIONS = ANYWHERE.configured(allow=(), deny=("203.0.113.0/24",))
+
 NONE = Feature("none")
 FEATURES = (
     Feature("firstByteTimeout", _replicas(first_byte_timeout=timedelta(minutes=1))),
@@ -68,6 +78,7 @@ FEATURES = (
     Feature("an API key", _remote(auth=protection.API_KEY)),
     Feature("OAuth", _with_token),
     Feature("TLS, an API key", _remote(port=configs.TLS_PORT, tls=protection.TLS, auth=protection.API_KEY)),
+    Feature("remoteBackends.deny", _by_name, lambda settings: replace(settings, destinations=_DESTINATIONS)),
     Feature("access log: failures", settings=lambda settings: replace(settings, access_log=AccessLog.FAILURES)),
     Feature("access log: all", settings=lambda settings: replace(settings, access_log=AccessLog.ALL)),
 )

@@ -263,6 +263,8 @@ class GatewayTiming:
     """How often a replica is checked whose readiness probe is not known."""
     check_far_every: float = 5.0
     """How often a remote backend is checked if the model says nothing."""
+    check_token_endpoint_every: float = 60.0
+    """How often the addresses of a token endpoint are checked, if its name may not lead anywhere."""
     check_again_within: float = 1.0
     """How often, at least, what is down is checked: one that came back is wanted soon, however rarely it is checked
     while it is well. Half of it, at most, is the time that a replica has for its answer.

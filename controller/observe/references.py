@@ -142,7 +142,7 @@ def resolve(
 def _refuse_hosts(intent: Intent, guard: EndpointGuard) -> None:
     """Let nobody who may write an object send requests where only the gateway can send any."""
     for field, host in hosts_asked_for(intent):
-        if reason := guard.refused_host(host):
+        if reason := guard.destinations.refused_host(host):
             raise RemoteNotUsableError(f"{field}: {host} is {reason}; nothing may be sent there")
 
 

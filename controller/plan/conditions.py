@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from controller.api.contract.health import HOST_REFUSED
 from controller.api.contract.status import Condition
 from controller.decision import Decision, Detour, Facts, LocalFacts
 from controller.decision.detours import OVERFLOW
@@ -176,6 +177,8 @@ def _leaving(local: LocalFacts) -> str:
 def _remote_healthy(findings: Findings) -> _Answer:
     if not findings.terms.may_leave:
         return _Answer("Unknown", "NoRemote", f"nothing may leave: {_why_nothing_may_leave(findings)}")
+    if refused := next((one for one in findings.faults if one.reason == HOST_REFUSED), None):
+        return _Answer("False", HOST_REFUSED, refused.message)
     if not findings.facts.remotes:
         return _Answer("Unknown", "NoRemote", f"nothing may leave: {findings.facts.no_remote}")
     health = findings.facts.remotes[0].health

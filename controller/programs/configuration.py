@@ -7,14 +7,15 @@ from pathlib import Path
 
 from pydantic.alias_generators import to_camel
 
+from controller.api.destinations import CHECKS_PORT
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.gateway.bootstrap import HostPort
 from controller.store.manifest.manifest import parse_manifests
 
-_BY_DEFAULT = frozenset({18_000, 19_000})
-"""Where `beamlit xds-server` and `beamlit envoy` listen unless they are told otherwise."""
+_BY_DEFAULT = frozenset({18_000, 19_000, CHECKS_PORT})
+"""Where `beamlit xds-server` and `beamlit envoy` listen unless they are told otherwise, and Envoys for their checks."""
 
 
 class ConfigurationFileError(Exception):

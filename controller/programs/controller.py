@@ -16,7 +16,8 @@ from pathlib import Path
 import click
 from prometheus_client import CollectorRegistry, Gauge
 
-from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.destinations import OUTSIDE
+from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.resources.configuration import Configuration
 from controller.api.timing import Timing
@@ -113,7 +114,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 telemetry=metrics,
                 default_remote=configuration.default_remote_backend,
                 events=events,
-                guard=admit_pods,
+                guard=PodsOnly(configuration.destinations(OUTSIDE)),
                 gateway_place=GatewayPlace(service=options.gateway_service or configuration.gateway),
                 expects_workloads=True,
                 controller=writer,

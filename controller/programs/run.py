@@ -17,6 +17,8 @@ from prometheus_client import Gauge
 
 from controller.api.contract.credentials import without_inline_credentials
 from controller.api.contract.route import RouteKey, RouteKind
+from controller.api.destinations import ANYWHERE, CHECKS_PORT
+from controller.api.kubernetes.endpoints import TrustAll
 from controller.api.registry import MODEL_DEPLOYMENT, VALIDATION, faults
 from controller.api.resources.configuration import Configuration
 from controller.api.resources.model import ModelDeployment
@@ -117,6 +119,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
         )
     except ValueError as error:
         raise CannotStartError(f"--state-dir {options.state.path}: {error}") from error
+    guard = TrustAll(configuration.destinations(ANYWHERE))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(options.state.lock(options.directory))
 
@@ -128,6 +131,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 checks_shared_by=options.envoys,
                 access_log=AccessLog(options.access_log),
                 default_remote=configuration.default_remote_backend,
+                guard=guard,
                 health_checks=options.remote_checks,
                 installation=options.state.installation(options.directory),
                 timing=timing,
@@ -155,10 +159,11 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 clock=_now,
                 telemetry=ControllerMetrics(registry),
                 default_remote=configuration.default_remote_backend,
+                guard=guard,
                 gateway_place=LOOPBACK,
                 loads=loads,
                 sources={**IN_A_FOLDER, **sources_everywhere(configuration, timing.signals, _now)},
-                ports=ServicePorts(frozenset({xds_port, admin_port})),
+                ports=ServicePorts(frozenset({xds_port, admin_port, CHECKS_PORT})),
                 limits=timing.writes,
                 timing=timing.statuses,
             ),

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from controller.api.contract.installation import installation_of
-from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.destinations import OUTSIDE
+from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
 from controller.gateway.bootstrap import HostPort
@@ -95,7 +96,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 checks_shared_by=options.checks_shared_by,
                 access_log=AccessLog(options.access_log),
                 default_remote=configuration.default_remote_backend,
-                guard=admit_pods,
+                guard=PodsOnly(configuration.destinations(OUTSIDE)),
                 controller_class=configuration.controller_class,
                 health_checks=options.remote_checks,
                 # What all replicas are told alike, and needs no rights: docs/adr/0026.

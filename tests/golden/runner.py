@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from controller.api.destinations import ANYWHERE
+from controller.api.kubernetes.endpoints import TrustAll
 from controller.api.registry import VALIDATION
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.values import parse
@@ -76,6 +78,7 @@ async def result_of(case: Path) -> Result:
     ]
     config = case / "config.yaml"
     configuration = parse(Configuration, yaml.safe_load(config.read_text())) if config.exists() else Configuration()
+    destinations = configuration.destinations(ANYWHERE)
     store = MemoryStore(objects)
     controller = Controller(
         store,
@@ -83,6 +86,7 @@ async def result_of(case: Path) -> Result:
             proxies=AllProgrammed(),
             clock=lambda: NOW,
             default_remote=configuration.default_remote_backend,
+            guard=TrustAll(destinations),
         ),
     )
     running = asyncio.create_task(controller.run())
@@ -91,7 +95,7 @@ async def result_of(case: Path) -> Result:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     secrets = ServerSecrets(configuration.default_remote_backend)
-    envoys = {Role.GATEWAY: EnvoySettings(installation="beamlit-golden")}
+    envoys = {Role.GATEWAY: EnvoySettings(installation="beamlit-golden", destinations=destinations)}
     return Result(tuple(store[one.ref] for one in objects), ServingOptions(envoys, secrets))
 
 

@@ -10,12 +10,12 @@ from datetime import timedelta
 
 import pytest
 
-from controller.api.kubernetes.endpoints import admit_pods
+from controller.api.destinations import OUTSIDE
 from controller.api.timing import CheckTiming
 from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
 from tests.health.servers import Authority, Names, Talker, answer, connector_by, refusing
 from tests.support.network import unused_port
-from xds_server.health.backend import Address, Trust
+from xds_server.health.backend import Address, Trust, refusal
 from xds_server.health.connection import Connector, SystemResolver
 from xds_server.health.outcome import CheckOutcome
 
@@ -100,13 +100,11 @@ async def test_a_name_is_told_without_the_dot_that_it_is_resolved_with():
 
 async def test_where_the_gateway_may_not_be_sent_nobody_connects():
     """The guard of hosts sees a name; what it leads to is seen here."""
-    connector = Connector(LOOPBACK, lambda host, address: admit_pods.refused_host(address))
+    connector = Connector(LOOPBACK, refusal(OUTSIDE))
     talker = Talker()
     async with talker.listening() as port:
         outcome = await found(backend(port, "/healthz"), connector)
-    assert outcome == CheckOutcome(
-        False, "HostRefused", "models.test leads to a loopback address; nothing may be sent there"
-    )
+    assert outcome == CheckOutcome(False, "HostRefused", "models.test leads to an address that is refused")
     assert talker.connections == 0
 
 

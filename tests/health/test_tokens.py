@@ -80,7 +80,7 @@ async def test_a_token_endpoint_that_is_not_there():
         outcome = await found(backend(port, token=gone), connector_by(LOOPBACK))
         assert outcome.message == "no token is issued: auth.test cannot be resolved: Name or service not known"
         outcome = await found(backend(port, token=gone), connector_by(BOTH, **{"127_0_0_5": "forbidden"}))
-        assert outcome.message == "no token is issued: auth.test leads to forbidden; nothing may be sent there"
+        assert outcome.message == "no token is issued: auth.test leads to an address that is refused"
     assert outcome.reason == "TokenNotIssued"
 
 

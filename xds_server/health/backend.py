@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import OAuth
 from controller.api.contract.route import Remote, RouteKey
-from controller.api.kubernetes.endpoints import EndpointGuard
+from controller.api.destinations import Destinations
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of
 from controller.api.timing import REAL, CheckTiming
@@ -104,9 +104,9 @@ def own_hosts(default: RemoteBackend | None) -> frozenset[str]:
     return frozenset(host for url in urls if (host := urlsplit(url).hostname))
 
 
-def refusal(guard: EndpointGuard, own: frozenset[str]) -> Refusal:
-    """Say why nothing may be sent to an address that a host leads to; hosts of our own may lead anywhere."""
-    return lambda host, address: None if host in own else guard.refused_host(address)
+def refusal(destinations: Destinations) -> Refusal:
+    """Say why nothing may be sent to an address that a host leads to; a name that is allowed may lead anywhere."""
+    return lambda host, address: None if destinations.allow.has_name(host) else destinations.refused_address(address)
 
 
 def _trust(remote: Remote, values: Values) -> Trust | None:

@@ -146,8 +146,8 @@ class Connector:
         except TimeoutError:
             raise outcome.not_resolved(address.host, TIMED_OUT) from None
         for _, one in found:
-            if reason := self._refusal(address.host, one[0]):
-                raise outcome.host_refused(address.name, reason)
+            if self._refusal(address.host, one[0]):
+                raise outcome.host_refused(address.name)
         if not found:
             raise outcome.not_connected(address, "it has no address")
         tried = _in_turn(found)[:_ADDRESSES]

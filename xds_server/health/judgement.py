@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from controller.api.contract.health import RemoteHealth
+from controller.api.contract.health import HOST_REFUSED, RemoteHealth
 from controller.api.timing import CheckTiming
 from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, LOOP_DETECTED, CheckOutcome
 from xds_server.loads.loads import Answers
@@ -99,8 +99,10 @@ def health_after(before: RemoteHealth | None, outcome: CheckOutcome, now: dateti
     """Return the health from now on: the very same as before unless there is something new. A number alone is not."""
     if before is not None and before.healthy == outcome.healthy and before.reason == outcome.reason == ERROR_ANSWERS:
         return before
-    since = now if before is None or before.healthy != outcome.healthy else before.since
-    health = RemoteHealth(healthy=outcome.healthy, reason=outcome.reason, message=outcome.message, since=since)
+    # What is refused cannot be used (docs/adr/0030), which is more than that it does not answer.
+    healthy = None if outcome.reason == HOST_REFUSED else outcome.healthy
+    since = now if before is None or before.healthy != healthy else before.since
+    health = RemoteHealth(healthy=healthy, reason=outcome.reason, message=outcome.message, since=since)
     return before if before == health and before else health
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controller.api.contract.health import HOST_REFUSED
+
 ANSWERING = "Answering"
 ERROR_ANSWERS = "ErrorAnswers"
 LOOP_DETECTED = "LoopDetected"
@@ -46,9 +48,9 @@ def not_resolved(host: str, why: str) -> CheckError:
     return CheckError("NameNotResolved", f"{host} cannot be resolved: {why}")
 
 
-def host_refused(host: str, why: str) -> CheckError:
-    """The name leads where nothing may be sent; the address itself is not named."""
-    return CheckError("HostRefused", f"{host} leads to {why}; nothing may be sent there")
+def host_refused(host: str) -> CheckError:
+    """The name leads where nothing may be sent. No more is said: it would tell of addresses inside."""
+    return CheckError(HOST_REFUSED, f"{host} leads to an address that is refused")
 
 
 def not_connected(address: object, why: str) -> CheckError:

@@ -11,7 +11,12 @@ from datetime import timedelta
 from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType, ClusterDnsLookupFamily
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+)
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
@@ -44,6 +49,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     UpstreamTlsContext,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import Percent
 
 from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteAuth
 from controller.api.contract.route import HttpCheck, Remote, RouteKey
@@ -60,6 +66,7 @@ from xds_server.resources.clusters import (
     socket_address,
 )
 from xds_server.resources.encoding import ADS, extension, packed, resource
+from xds_server.resources.guard import Guard
 from xds_server.resources.loops import LOOP_METRICS
 from xds_server.resources.secret import SecretNames, secret_names
 from xds_server.snapshot.snapshot import Resource
@@ -93,6 +100,12 @@ def backend_name(key: RouteKey, remote: Remote) -> str:
     return names.backend_cluster(_digest("\n".join((distinct, *secrets))))
 
 
+def hosts_of(remote: Remote) -> tuple[str, ...]:
+    """Name the hosts that an Envoy connects to for a remote backend: its own, and that of its token endpoint."""
+    oauth = remote.auth.oauth if remote.auth else None
+    return (remote.host, _place(oauth)[1]) if oauth else (remote.host,)
+
+
 def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
     """Return how long a check may take to connect, TLS included, and to get its answer: as long as a connection may.
 
@@ -104,24 +117,32 @@ def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
 class RemoteBackends:
     """Builds the clusters of remote backends and token endpoints for one scope.
 
-    `system_authorities` is the file where the system of the Envoys keeps the authorities that it trusts. The last
+    `system_authorities` is the file where the system of the Envoys keeps the authorities that it trusts. The `guard`
+    keeps them from addresses that are refused. The last
     `remembered` backends are remembered, which many routes may share; that which was used least recently goes first.
     """
 
-    def __init__(self, system_authorities: str, timing: GatewayTiming, remembered: int) -> None:
+    def __init__(self, system_authorities: str, timing: GatewayTiming, guard: Guard, remembered: int) -> None:
         self._system_authorities = system_authorities
         self._timing = timing
+        self._guard = guard
         self._shared = lru_cache(remembered)(self._backend)
 
     def clusters(self, key: RouteKey, remote: Remote) -> tuple[Resource, ...]:
-        """Build the cluster of a remote backend as this route uses it, and that of its token endpoint if it has one."""
-        common = remote.model_copy(update=_OF_THE_ROUTE)
-        backend = self._shared(backend_name(key, remote), common, secret_names(key, remote))
-        oauth = remote.auth.oauth if remote.auth else None
-        return (backend, self._token_endpoint(oauth)) if oauth else (backend,)
+        """Build the cluster of a remote backend as this route uses it, and that of its token endpoint if it has one.
 
-    def _backend(self, name: str, remote: Remote, secrets: SecretNames) -> Resource:
+        With them comes what guards them, if anything does.
+        """
+        common = remote.model_copy(update=_OF_THE_ROUTE)
+        backends = self._shared(backend_name(key, remote), common, secret_names(key, remote))
+        oauth = remote.auth.oauth if remote.auth else None
+        guarding = self._guard.resources if any(map(self._guard.guards, hosts_of(remote))) else ()
+        return (*backends, *(self._token_endpoint(oauth) if oauth else ()), *guarding)
+
+    def _backend(self, name: str, remote: Remote, secrets: SecretNames) -> tuple[Resource, ...]:
         """Build the cluster of a remote backend: found by DNS, one connection pool for all routes that use it.
+
+        Where it is guarded, and is verified, what verifies it in checks comes with it.
 
         Each address of its name, of either family, is a host of its own, and is checked: one that cannot be reached
         gets nothing. Envoy's happy eyeballs are for a cluster of one host, which has no place for what follows.
@@ -147,6 +168,14 @@ class RemoteBackends:
                 health_check_config=EndpointHealthCheckConfig(disable_active_health_check=True),
             )
         )
+        tls = (
+            _tls(remote.tls.server_name, self._system_authorities, secrets.authorities, secrets.certificate)
+            if remote.tls
+            else None
+        )
+        check, guarded = _check(remote, self._timing), self._guard.guards(remote.host)
+        digest = name.removeprefix(names.backend_cluster(""))
+        through = self._guard.cluster(digest, tls, secrets.keys) if guarded and tls else None
         cluster = Cluster(
             name=name,
             type=ClusterDiscoveryType.STRICT_DNS,
@@ -160,14 +189,11 @@ class RemoteBackends:
                 policy=ClusterLoadAssignmentPolicy(overprovisioning_factor=OVERPROVISIONING_FACTOR),
             ),
             connect_timeout=remote.connect_timeout or timedelta(seconds=self._timing.connect_far),
-            health_checks=[_check(remote, self._timing)],
+            health_checks=[self._guard.check(check, through) if guarded else check],
+            transport_socket_matches=self._guard.sockets() if guarded else [],
             # It may lead back here (see `loops`).
             lrs_report_endpoint_metrics=list(LOOP_METRICS),
-            transport_socket=(
-                _tls(remote.tls.server_name, self._system_authorities, secrets.authorities, secrets.certificate)
-                if remote.tls
-                else None
-            ),
+            transport_socket=tls,
             typed_extension_protocol_options=same_protocol_as_client(
                 *(
                     [_credential_injector(remote.auth, secrets.credential, self._timing)]
@@ -178,12 +204,14 @@ class RemoteBackends:
                 unused=self._timing.unused_far,
             ),
         )
-        return resource(name, cluster, secrets.keys, common=PICK_OF_TWO)
+        backend = resource(name, cluster, secrets.keys, common=PICK_OF_TWO)
+        return (through, backend) if through else (backend,)
 
-    def _token_endpoint(self, oauth: OAuth) -> Resource:
+    def _token_endpoint(self, oauth: OAuth) -> tuple[Resource, ...]:
         """Build the cluster of a token endpoint, shared by all whose tokens come from the same host and port."""
         scheme, host, port = _place(oauth)
         name = _token_cluster(oauth)
+        tls = _tls(name_of(host), self._system_authorities) if scheme == "https" else None
         endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(host, port)))
         cluster = Cluster(
             name=name,
@@ -194,9 +222,29 @@ class RemoteBackends:
                 cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
             ),
             connect_timeout=timedelta(seconds=self._timing.connect_far),
-            transport_socket=_tls(name_of(host), self._system_authorities) if scheme == "https" else None,
+            transport_socket=tls,
         )
-        return resource(name, cluster, common=CLUSTER_DEFAULTS)
+        if not self._guard.guards(host):
+            return (resource(name, cluster, common=CLUSTER_DEFAULTS),)
+        # Each address is one host, which is asked once it was checked, and never for want of another one.
+        check = replace(
+            health_check(
+                HttpCheck(path="", interval=timedelta(seconds=self._timing.check_token_endpoint_every)),
+                timedelta(seconds=self._timing.check_again_within),
+            ),
+            timeout=timedelta(seconds=self._timing.connect_far),
+        )
+        through = self._guard.cluster(name, tls) if tls else None
+        cluster = replace(
+            cluster,
+            type=ClusterDiscoveryType.STRICT_DNS,
+            health_checks=[self._guard.check(check, through)],
+            transport_socket_matches=self._guard.sockets(),
+            ignore_health_on_host_removal=True,
+            common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0)),
+        )
+        endpoint_cluster = resource(name, cluster, common=CLUSTER_DEFAULTS)
+        return (through, endpoint_cluster) if through else (endpoint_cluster,)
 
 
 def _check(remote: Remote, timing: GatewayTiming) -> HealthCheck:

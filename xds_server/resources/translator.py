@@ -8,12 +8,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from controller.api.contract.route import Route, RouteKey, Shares
+from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.clusters import Clusters, aggregate_cluster, load_assignment
 from xds_server.resources.encoding import Template, encoded, resource
+from xds_server.resources.guard import Guard
 from xds_server.resources.listeners import Listeners
 from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
@@ -34,7 +36,7 @@ class EnvoySettings:
     translation of a route is given another number; `checks_shared_by` of them together check a replica as often as the
     kubelet does. `access_log` is which requests they log. `timing` has the times of their settings, and those by which
     the settings follow what happens. `installation` is the name by which they know a request that one of them sent out
-    before (`loops`); without one they do not.
+    before (`loops`); without one they do not. `destinations` is where remote backends and token endpoints may be.
     """
 
     address: str = "127.0.0.1"
@@ -44,6 +46,7 @@ class EnvoySettings:
     access_log: AccessLog = AccessLog.OFF
     timing: GatewayTiming = REAL.gateway
     installation: str = ""
+    destinations: Destinations = ANYWHERE
 
 
 # How many entries each kind of part has.
@@ -73,7 +76,8 @@ class Translator:
         self._checks_shared_by = settings.checks_shared_by
         self._clusters = Clusters(settings.timing)
         self._listeners = Listeners(settings.address, settings.access_log, settings.installation, settings.timing)
-        self._backends = RemoteBackends(settings.authorities, settings.timing, _REMEMBERED)
+        guard = Guard(settings.destinations, settings.installation, settings.timing)
+        self._backends = RemoteBackends(settings.authorities, settings.timing, guard, _REMEMBERED)
         self._routing = Routing()
         remembered = lru_cache(_REMEMBERED)
         self._local_cluster = remembered(self._clusters.local)

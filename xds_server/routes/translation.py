@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from controller.api.contract.route import LocalBackend, Remote, RouteKey
+from controller.api.contract.health import HOST_REFUSED
+from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
+from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
+from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator
-from xds_server.routes.credentials import ServerSecrets, ServingProblem, resolve_credentials
+from xds_server.routes.credentials import ResolvedRoute, ServerSecrets, ServingProblem, resolve_credentials
 from xds_server.routes.index import RouteIndex
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import Resource
@@ -36,6 +39,7 @@ class ServingOptions:
     guard: EndpointGuard = admit_all
     gateway_service: tuple[str, str] | None = None
     controller_class: str | None = None
+    destinations: Destinations = ANYWHERE
 
     @property
     def gateway(self) -> EnvoySettings:
@@ -95,6 +99,9 @@ class RouteTranslator:
         if record is None or record.route is None:
             return TranslatedRoute({})
         resolved = resolve_credentials(key, record.route, self._index.find, self._options.secrets)
+        if refusals := tuple(self._refusals(record.route)):
+            # All that leaves stays, as when a credential is missing.
+            resolved = ResolvedRoute(record.route.without_remotes(), problems=(*refusals, *resolved.problems))
         route = resolved.route
         replicas = self._replicas(route.local)
         is_limited = bool(route.remotes and route.local.max_requests_per_replica)
@@ -104,6 +111,12 @@ class RouteTranslator:
         }
         remotes = tuple((one, resolved.values) for one in route.remotes)
         return TranslatedRoute(resources, resolved.problems, remotes, is_limited)
+
+    def _refusals(self, route: Route) -> Iterator[ServingProblem]:
+        """Say which hosts of a route are refused as they are written: where it comes from is not asked."""
+        for host in (host for remote in route.remotes for host in hosts_of(remote)):
+            if self._options.destinations.refused_host(host):
+                yield ServingProblem(HOST_REFUSED, f"{host} is refused; nothing may be sent there")
 
     def _translator(self, scope: Scope) -> Translator:
         if scope not in self._translators:

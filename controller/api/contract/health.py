@@ -5,13 +5,16 @@ from __future__ import annotations
 from controller.api.schema.scalars import Time
 from controller.api.schema.values import ForeignValue
 
+HOST_REFUSED = "HostRefused"
+"""The reason of a backend whose name leads to an address that nothing may be sent to."""
+
 
 class RemoteHealth(ForeignValue):
     """Whether a remote backend answers, in one word why (`reason`), in a sentence (`message`), and since when.
 
     `healthy` is None while nobody knows; then `message` says why. Unknown is never the same as down. None with a
-    `reason` says that it cannot be used: something that it needs, such as a credential, is not there, so that no
-    request may leave for it.
+    `reason` says that it cannot be used: something that it needs, such as a credential, is not there, or its name
+    leads where nothing may be sent, so that no request may leave for it.
     """
 
     healthy: bool | None = None

@@ -1,13 +1,12 @@
-"""The replicas behind one port of a Service, read from its EndpointSlices, and which addresses may be sent to."""
+"""The replicas behind one port of a Service, read from its EndpointSlices, and which of them may be sent to."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from controller.api.destinations import ANYWHERE, OUTSIDE, Destinations
 from controller.api.kubernetes.objects import MANAGED_BY, EndpointSlice
 
 
@@ -71,25 +70,6 @@ def _of_one_family(slices: Iterable[EndpointSlice]) -> list[EndpointSlice]:
 # with a selector, and who mirrors the Endpoints of one without.
 SERVICE_CONTROLLERS = frozenset(("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"))
 
-# Metadata servers outside the link-local range: AWS (IPv6), Google (IPv6), Alibaba, Azure, Oracle.
-_METADATA = frozenset(
-    map(
-        ipaddress.ip_address,
-        ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
-    )
-)
-
-_METADATA_NAMES = frozenset(
-    ("metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
-)
-
-# Translated to IPv4 by the network where it knows how (RFC 6052, section 2.1).
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-# Nothing but numbers is an address to many a resolver (inet_aton(3)); that of Envoy takes 127.0.0.01 for loopback.
-_NUMBER = r"([0-9]+|0[xX][0-9a-fA-F]*)"
-_NUMBERS = re.compile(rf"{_NUMBER}(\.{_NUMBER})*\.?")
-
 
 @dataclass(frozen=True, slots=True)
 class AdmittedSlices:
@@ -100,27 +80,37 @@ class AdmittedSlices:
 
 
 class EndpointGuard(Protocol):
-    """Decides where requests may go."""
+    """Decides where requests may go: to which endpoints of a Service, and to which remote hosts."""
 
     def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
         """Leave out endpoints of one Service that may not be sent to; `custom`: its slices are written by hand."""
         ...
 
-    def refused_host(self, host: str) -> str | None:
-        """Say why a model may not send its requests to a remote host; None when it may."""
+    @property
+    def destinations(self) -> Destinations:
+        """Where remote backends and token endpoints may be."""
         ...
 
 
-class _AdmitAll:
+@dataclass(frozen=True, slots=True)
+class TrustAll:
+    """Trusts whoever writes endpoints, as in a folder: who writes there starts the gateway."""
+
+    destinations: Destinations = ANYWHERE
+
     def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
+        """Leave nothing out."""
         return AdmittedSlices(tuple(slices))
 
-    def refused_host(self, host: str) -> str | None:
-        return None
 
+@dataclass(frozen=True, slots=True)
+class PodsOnly:
+    """Admits what a Service's own controllers wrote (any writer if `custom`) at addresses that pods may have."""
 
-class _AdmitPods:
+    destinations: Destinations = OUTSIDE
+
     def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
+        """Leave out what others wrote, and what is at the gateway itself or beside it."""
         admitted, refused = [], []
         for one in slices:
             name = f"EndpointSlice {one.metadata.namespace}/{one.metadata.name}"
@@ -138,50 +128,14 @@ class _AdmitPods:
                 admitted.append(one)
         return AdmittedSlices(tuple(admitted), tuple(refused))
 
-    def refused_host(self, host: str) -> str | None:
-        name = host.rstrip(".").lower()
-        if name == "localhost" or name.endswith(".localhost"):
-            return "this host itself"
-        if name in _METADATA_NAMES:
-            return "the name of a cloud's metadata server"
-        return refused_address(host)
+
+admit_all: EndpointGuard = TrustAll()
+"""Trusts everything."""
+
+admit_pods: EndpointGuard = PodsOnly()
+"""What a cluster begins with."""
 
 
-admit_all: EndpointGuard = _AdmitAll()
-"""Trusts everything, as in a folder: who writes there starts the gateway."""
-
-admit_pods: EndpointGuard = _AdmitPods()
-"""Admits what a Service's own controllers wrote (any writer if `custom`) at addresses that pods may have.
-
-Remote hosts may be anything but the gateway itself and what stands beside it. A name may resolve to any address: where
-that matters, a network policy on the gateway's pods is what helps.
-"""
-
-
-def refused_address(host: str) -> str | None:
-    """Say why nothing may be sent to a host written as an address; None when it may, or when it is a name."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        is_name = ":" not in host and not _NUMBERS.fullmatch(host)
-        return None if is_name else "no address in its usual form"
-    if isinstance(address, ipaddress.IPv6Address):
-        address = _embedded_ipv4(address) or address
-    if address in _METADATA:
-        return "the address of a cloud's metadata server"
-    for holds, reason in (
-        (address.is_loopback, "a loopback address"),
-        (address.is_link_local, "a link-local address"),
-        (address.is_multicast, "a multicast address"),
-        (address.is_unspecified, "no address of a host"),
-    ):
-        if holds:
-            return reason
-    return None
-
-
-def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that is reached by way of this one, if one is."""
-    if address in _NAT64:
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return address.ipv4_mapped or address.sixtofour
+def refused_address(address: str) -> str | None:
+    """Say why no pod has this address; None when one may."""
+    return OUTSIDE.refused_address(address)

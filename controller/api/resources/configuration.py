@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from controller.api.destinations import Destinations, parse_destination
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.model import ControllerClass
 from controller.api.schema.errors import FieldFaultError
@@ -93,6 +94,24 @@ class ProxyService(ApiValue):
     """The port of beamlit envoy's --admin-address, if it is another than 19000; no model is given it."""
 
 
+Destination = Annotated[str, AfterValidator(parse_destination)]
+
+
+class RemoteHosts(ApiValue):
+    """Where remote backends and token endpoints may be, as ranges (CIDR), addresses and names.
+
+    What `deny` has is refused, then what `allow` has may be used, then what is beside the gateway is refused.
+    """
+
+    allow: tuple[Destination, ...] = ()
+    """What may be used: `10.1.0.0/16`, an address, a name, or `*.example.com` for all names below it. A name that is
+    allowed may lead to any address. In a cluster these go before the refusal of loopback and link-local addresses; the
+    address of a metadata server has to be named itself."""
+    deny: tuple[Destination, ...] = ()
+    """What may not be used, written in the same way; `private` stands for all private addresses but those of
+    `allow`."""
+
+
 class DefaultRemoteBackend(RemoteBackend):
     """The backend of models that name none. Its headers may also stand under `headers`."""
 
@@ -131,6 +150,13 @@ class Configuration(ApiValue):
     """The Service of the gateway, whose ready endpoints share maxRequestsPerReplica."""
     default_remote_backend: DefaultRemoteBackend | None = None
     """The remote backend of models that name none; `headers` is another name of its headersToAdd."""
+
+    remote_backends: RemoteHosts = RemoteHosts()
+    """Where remote backends and token endpoints may be. The default one may be anywhere."""
+
+    def destinations(self, otherwise: Destinations) -> Destinations:
+        """Return where requests may go; `otherwise` is where they may without a configuration."""
+        return otherwise.configured(self.remote_backends.allow, self.remote_backends.deny)
 
     def keys_without_effect(self) -> tuple[str, ...]:
         """Name the keys that are set and have no effect in this version, each with words that say so."""

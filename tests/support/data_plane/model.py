@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
 from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, ReplicaCheck, Route, RouteKey, Shares
+from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
@@ -56,6 +57,8 @@ class Wanted:
     authorities: Path = Path("/no/such/file")
     """What the system of Envoy trusts."""
     access_log: AccessLog = AccessLog.OFF
+    destinations: Destinations = ANYWHERE
+    """Where remote backends and token endpoints may be."""
     change: Change = nothing
 
 

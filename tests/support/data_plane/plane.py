@@ -160,6 +160,7 @@ class Plane:
             access_log=wanted.access_log,
             timing=self.timing.gateway,
             installation=wanted.installation,
+            destinations=wanted.destinations,
         )
         self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
         resources = Translator(settings).resources(model.key, route, replicas)

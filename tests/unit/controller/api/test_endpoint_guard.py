@@ -78,7 +78,7 @@ def test_addresses_that_no_pod_has(address):
 )
 def test_an_address_in_another_form_is_no_way_around(host):
     # Measured: Envoy 1.40 connects to 127.0.0.1 for 127.0.0.01.
-    assert admit_pods.refused_host(host)
+    assert admit_pods.destinations.refused_host(host)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_a_folder_is_trusted():
     "host", ["localhost", "a.localhost", "LOCALHOST.", "127.0.0.1", "metadata.google.internal", "169.254.169.254"]
 )
 def test_hosts_that_only_the_gateway_can_reach(host):
-    assert admit_pods.refused_host(host)
-    assert admit_all.refused_host(host) is None
+    assert admit_pods.destinations.refused_host(host)
+    assert admit_all.destinations.refused_host(host) is None
 
 
 @pytest.mark.parametrize("host", ["models.example.com", "10.0.0.1", "localhost.example.com"])
 def test_hosts_that_a_model_may_send_to(host):
-    assert admit_pods.refused_host(host) is None
+    assert admit_pods.destinations.refused_host(host) is None

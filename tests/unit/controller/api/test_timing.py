@@ -92,6 +92,7 @@ REAL = {
     "gateway.unused_near": (1.5, "a replica closes a connection after two seconds or more"),
     "gateway.unused_far": (4, "most servers close one after five seconds or more"),
     "gateway.check_near_every": (1, "a replica that hangs is found within two checks"),
+    "gateway.check_token_endpoint_every": (60, "it is asked where it is, and its address does not change by itself"),
     "gateway.check_far_every": (5, "somebody else's server is not asked every second while it is well"),
     "gateway.check_again_within": (1, "what came back is wanted soon"),
     "gateway.longest_check": (5, "a check ends before the next one begins"),

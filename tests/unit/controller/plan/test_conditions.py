@@ -40,6 +40,7 @@ GOOD = Findings(
 PROGRAMMED = Condition(type="Programmed", status="True", reason="Programmed", message="said", observed_generation=3)
 PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
 LACKING = Fault("SecretNotFound", "Secret default/x does not exist", of_remote=True)
+LEADS_INSIDE = Fault("HostRefused", "models.example leads to an address that is refused", of_remote=True)
 READY = PROGRAMMED.model_copy(update={"type": "Ready", "reason": "Ready"})
 EDITED = READY.model_copy(update={"status": "False", "reason": "Updating"})
 DOWN = Facts(LocalFacts(0, 3), (RemoteFacts("remote", unknown("never measured")),))
@@ -116,6 +117,11 @@ def said(observation, type_):
             "RemoteHealthy",
             {"facts": Facts(LocalFacts(1, 1), remotes(False, "timeout"))},
             ("False", "NotAnswering", "timeout"),
+        ),
+        (
+            "RemoteHealthy",
+            {"facts": Facts(LocalFacts(1, 1), no_remote="refused"), "faults": (LEADS_INSIDE,)},
+            ("False", "HostRefused", "models.example leads to an address that is refused"),
         ),
         ("RemoteHealthy", {"facts": REFUSED}, ("False", "TokenNotIssued", "no token is issued: 401")),
         (

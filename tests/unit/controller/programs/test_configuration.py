@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.api.destinations import CHECKS_PORT, OUTSIDE
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.values import parse
 from controller.cli.main import main
@@ -55,7 +56,22 @@ def test_where_programs_listen_unless_they_are_told_otherwise_is_never_a_port_of
         for option in main.commands[command].params
         if names & set(option.opts)
     }
-    assert set(map(int, listening)) == ports_of_programs(Configuration(), ())
+    assert {*map(int, listening), CHECKS_PORT} == ports_of_programs(Configuration(), ())
+
+
+def test_where_requests_may_go_is_read_from_the_file(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("remoteBackends:\n  allow: [10.7.0.0/16]\n  deny: [private, '*.Corp']\n")
+    found = load_configuration(tmp_path / "c.yaml", {}).destinations(OUTSIDE)
+    assert found.refused_host("10.7.0.1") is None
+    assert found.refused_host("10.8.0.1") == "a private address"
+    assert found.refused_host("db.corp")
+    assert found.refused_host("127.0.0.1") == "a loopback address"
+
+
+def test_a_range_that_is_none_is_a_mistake_with_its_line(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("remoteBackends:\n  deny:\n  - 10.0.0.0/8\n  - 10.0.0.1/8\n")
+    with pytest.raises(ConfigurationFileError, match=r"c.yaml:4: remoteBackends.deny\[1\]: must be a range such as"):
+        load_configuration(tmp_path / "c.yaml", {})
 
 
 def test_what_is_configured_is_no_port_of_a_model_either():

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, OAuth, RemoteAuth
 from controller.api.contract.route import HttpCheck
-from controller.api.kubernetes.endpoints import admit_all, admit_pods
+from controller.api.destinations import ANYWHERE, OUTSIDE
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from controller.observe.remotes import remotes_of
@@ -125,12 +125,12 @@ OWN = frozenset(("default.example",))
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1"])
 def test_in_a_cluster_a_name_may_not_lead_to_what_is_beside_the_gateway(address):
-    refused = refusal(admit_pods, OWN)
+    refused = refusal(OUTSIDE.also_allowing(OWN))
     assert refused("models.example", address)
-    assert refused("default.example", address) is None
-    assert refusal(admit_all, OWN)("models.example", address) is None
+    assert refused("Default.Example.", address) is None
+    assert refusal(ANYWHERE)("models.example", address) is None
 
 
 def test_a_name_may_lead_to_any_other_address():
     for address in ("10.0.0.1", "203.0.113.7", "fd00::1"):
-        assert refusal(admit_pods, OWN)("models.example", address) is None
+        assert refusal(OUTSIDE)("models.example", address) is None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, assess, health_after
-from xds_server.health.outcome import CheckOutcome
+from xds_server.health.outcome import CheckOutcome, host_refused
 from xds_server.loads.loads import Answers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -127,6 +127,14 @@ def test_what_comes_back_by_way_of_others_is_a_loop_if_nothing_else_becomes_of_i
 def test_what_is_told_stays_while_it_is_the_same():
     first = health_after(None, GOOD, NOW)
     assert health_after(first, GOOD, NOW + timedelta(minutes=1)) is first
+
+
+def test_a_name_that_leads_to_a_refused_address_cannot_be_used():
+    """Or it would get what leaves while no replica is ready."""
+    refused = health_after(None, assess(host_refused("models.example").outcome, None), NOW)
+    assert (refused.healthy, refused.usable, refused.reason) == (None, False, "HostRefused")
+    assert health_after(refused, assess(host_refused("models.example").outcome, None), NOW + timedelta(1)) is refused
+    assert health_after(refused, GOOD, NOW).usable
 
 
 def test_a_number_alone_is_nothing_new():

@@ -17,9 +17,9 @@ ADDRESS = Address("models.example", 8443)
             "models.example cannot be resolved: Name or service not known",
         ),
         (
-            outcome.host_refused("models.example", "a loopback address"),
+            outcome.host_refused("models.example"),
             "HostRefused",
-            "models.example leads to a loopback address; nothing may be sent there",
+            "models.example leads to an address that is refused",
         ),
         (
             outcome.not_connected(ADDRESS, "connection refused"),
