@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming, SignalTiming
 from controller.decision import Sample, Unknown
+from controller.signals.kube_api import ApiReader
 from controller.signals.kube_sources import kube_sources
 from controller.signals.poller import NOT_ASKED_YET
 from controller.signals.source import PolledSource, Sampler, Subject
@@ -52,8 +54,8 @@ class Api:
 class Measuring:
     """The sources of a cluster, at work."""
 
-    def __init__(self, api: Api) -> None:
-        self.clock = Clock()
+    def __init__(self, api: ApiReader, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
         timing = SignalTiming(kubernetes=OFTEN, pods=OFTEN)
         self.sampler = Sampler(kube_sources(api, timing, self.clock))
 
@@ -75,9 +77,9 @@ class Measuring:
 
 
 @contextlib.asynccontextmanager
-async def measuring(api: Api) -> AsyncIterator[Measuring]:
+async def measuring(api: ApiReader, clock: Callable[[], datetime] | None = None) -> AsyncIterator[Measuring]:
     """Let the sources ask for what is looked at, until the end of the block."""
-    sources = Measuring(api)
+    sources = Measuring(api, clock or Clock())
 
     async def run(source: PolledSource) -> None:
         await source.run(lambda _: None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,31 +26,46 @@ NAME = "model"
 _JUDGED_WITHIN = 120.0
 
 
-def judged(apis: MetricsApis, cases: Collection[Case]) -> Mapping[str, Says]:
-    """Have each case judged without tolerance, in a namespace of its own, and return what was said, by name."""
-    with ExitStack() as stack, apis.server.client() as client:
-        places = {case.name: stack.enter_context(fresh_namespace(apis.server)) for case in cases}
-        for case in cases:
-            _set_up(apis, client, case, places[case.name])
-        for case in cases:
-            apis.await_pods(places[case.name], {pod.name for pod in case.pods if pod.is_measured})
-        stack.enter_context(apis.autoscaler(*EXACT))
-        for case in cases:
-            path = f"/apis/autoscaling/v2/namespaces/{places[case.name]}/horizontalpodautoscalers"
-            client.post(path, json=_autoscaler(case)).raise_for_status()
-        return {case.name: _verdict(client, case, places[case.name]) for case in cases}
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Cases that are set up, each in a namespace of its own, and measured; `at` is when that began."""
+
+    apis: MetricsApis
+    places: Mapping[str, str]
+    at: datetime
+
+    @classmethod
+    @contextmanager
+    def of(cls, apis: MetricsApis, cases: Collection[Case]) -> Iterator[Stage]:
+        """Set up all of these cases."""
+        with ExitStack() as stack, apis.server.client() as client:
+            places = {case.name: stack.enter_context(fresh_namespace(apis.server)) for case in cases}
+            stage = cls(apis, places, datetime.now(UTC))
+            for case in cases:
+                _set_up(stage, client, case)
+            for case in cases:
+                apis.await_pods(places[case.name], {pod.name for pod in case.pods if pod.is_measured})
+            yield stage
+
+    def judge(self, cases: Collection[Case]) -> Mapping[str, Says]:
+        """Have each case judged without tolerance, and return what was said, by its name."""
+        with self.apis.autoscaler(*EXACT), self.apis.server.client() as client:
+            for case in cases:
+                path = f"/apis/autoscaling/v2/namespaces/{self.places[case.name]}/horizontalpodautoscalers"
+                client.post(path, json=_autoscaler(case)).raise_for_status()
+            return {case.name: _verdict(client, case, self.places[case.name]) for case in cases}
 
 
-def _set_up(apis: MetricsApis, client: httpx.Client, case: Case, namespace: str) -> None:
+def _set_up(stage: Stage, client: httpx.Client, case: Case) -> None:
     """Write the workload and its pods, and give their metrics."""
+    apis, namespace = stage.apis, stage.places[case.name]
     deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
     client.post(deployments, json=_workload(case)).raise_for_status()
     _write_status(client, f"{deployments}/{NAME}", {"replicas": case.declared})
-    now = datetime.now(UTC)
     for pod in case.pods:
         pods = f"/api/v1/namespaces/{namespace}/pods"
         client.post(pods, json=pod_object(pod)).raise_for_status()
-        _write_status(client, f"{pods}/{pod.name}", pod_status(pod, now))
+        _write_status(client, f"{pods}/{pod.name}", pod_status(pod, stage.at))
         if pod.terminating:
             client.delete(f"{pods}/{pod.name}").raise_for_status()
         for container in pod.everything:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from controller.api.resources.metrics import MetricSpec
-from controller.api.schema.scalars import number_of
-from controller.api.schema.values import parse
 from controller.decision import Signal
-from controller.decision.signals import compare
-from tests.support.hpa_cases import CASES, LABELS, APod, Case, Series, Verdict, pod_object, pod_status
+from tests.support.hpa_cases import APod, Case, Series, Verdict, pod_object, pod_status
+from tests.support.hpa_signals import disagreements, signals_of
+from tests.support.hpa_table import CASES
 from tests.support.kube.kubelet import MEBIBYTE
-from tests.support.metrics_api import CHAT, CUSTOM, EXTERNAL, NAMESPACE, PODS, USED, Api, items, measuring
+from tests.support.metrics_api import CUSTOM, EXTERNAL, NAMESPACE, PODS, USED, Api, items
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SERVED = f"namespaces/{NAMESPACE}"
@@ -30,28 +27,43 @@ def an_api(case: Case) -> Api:
     answers: dict[str, Any] = {
         CUSTOM: {"versions": [{"groupVersion": "custom.metrics.k8s.io/v1beta2"}]},
         EXTERNAL: {"versions": [{"groupVersion": "external.metrics.k8s.io/v1beta1"}]},
-        "/api/v1": {"resources": [{"name": "services", "kind": "Service"}]},
+        "/api/v1": {"resources": [{"name": "services", "kind": "Service"}, {"name": "pods", "kind": "Pod"}]},
+        "/apis/apps/v1": {"resources": [{"name": "deployments", "kind": "Deployment"}]},
         PODS: items(*(a_pod(one) for one in case.pods)),
         USED: items(*(usage for one in case.pods for usage in used(one))),
-        f"{external}/{SERVED}/backlog": items(*(external_value(one) for one in wanted(case, case.external))),
     }
+
+    def add(path: str, value: Mapping[str, Any]) -> None:
+        answers[path] = items(*answers.get(path, {}).get("items", ()), value)
+
     for one in wanted(case, case.custom):
         resource, name = one.of
-        place = "pods/*" if resource == "pods" else f"{resource}/{name}"
-        path = f"{custom}/{SERVED}/{place}/{one.metric}"
-        answers[path] = items(*answers.get(path, {}).get("items", ()), custom_value(one))
+        add(f"{custom}/{SERVED}/{resource}/{name}/{one.metric}", custom_value(one))
+        add(f"{custom}/{SERVED}/{resource}/*/{one.metric}", custom_value(one))
+    for one in wanted(case, case.external):
+        add(f"{external}/{SERVED}/{quote(one.metric, safe='')}", external_value(one))
     return Api(answers)
 
 
 def wanted(case: Case, series: Iterable[Series]) -> list[Series]:
     """The series with the labels that a metric of the case asks for."""
-    labels = {
-        label
-        for metric in case.metrics
-        for field in ("pods", "external")
-        for label in metric.get(field, {}).get("metric", {}).get("selector", {}).get("matchLabels", {}).items()
+    specs = [metric[field] for metric in case.metrics for field in metric.keys() - {"type"}]
+    selectors = {one["metric"]["name"]: one["metric"].get("selector", {}) for one in specs if "metric" in one}
+    return [one for one in series if one.metric in selectors and _has(dict(one.labels), selectors[one.metric])]
+
+
+def _has(labels: Mapping[str, str], selector: Mapping[str, Any]) -> bool:
+    """Whether a selector chooses labels, as every metrics adapter has it from the library of Kubernetes."""
+    holds = {
+        "In": lambda one: labels.get(one["key"]) in one["values"],
+        "NotIn": lambda one: labels.get(one["key"]) not in one["values"],
+        "Exists": lambda one: one["key"] in labels,
+        "DoesNotExist": lambda one: one["key"] not in labels,
     }
-    return [one for one in series if labels <= set(one.labels)]
+    expressions = selector.get("matchExpressions", ())
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        holds[one["operator"]](one) for one in expressions
+    )
 
 
 def a_pod(pod: APod) -> dict[str, Any]:
@@ -63,10 +75,10 @@ def a_pod(pod: APod) -> dict[str, Any]:
 
 def used(pod: APod) -> Iterable[dict[str, Any]]:
     """What metrics-server has of a pod: all of its containers, or nothing."""
-    if pod.phase != "Running" or any(one.uses is None for one in pod.everything):
+    if not pod.is_measured:
         return
     containers = [
-        {"name": one.name, "usage": {"cpu": f"{one.uses}m", "memory": str(one.memory * MEBIBYTE)}}
+        {"name": one.name, "usage": {"cpu": f"{one.uses or 0}m", "memory": str(one.memory * MEBIBYTE)}}
         for one in pod.everything
     ]
     yield {"metadata": {"name": pod.name}, "timestamp": NOW.isoformat(), "window": "10s", "containers": containers}
@@ -97,31 +109,8 @@ def _verdict(signal: Signal, case: Case) -> Verdict:
     return "fewer" if math.ceil(signal.most * case.declared) < case.declared else "same"
 
 
-def shown(signal: Signal) -> Decimal | None:
-    """What is shown of a signal; the autoscaler rounds to thousandths where we do, in its own direction."""
-    return number_of(signal.current.rstrip("%")) if signal.current else None
-
-
-async def signals_of(case: Case) -> list[Signal]:
-    subject = replace(CHAT, selector=",".join(f"{name}={value}" for name, value in LABELS.items()), scale=case.declared)
-    async with measuring(an_api(case)) as sources:
-        sources.clock.now = NOW
-        return [compare(_spec(one), await sources.sample(one, subject), case.declared) for one in case.metrics]
-
-
-def _spec(metric: Mapping[str, Any]) -> MetricSpec:
-    return parse(MetricSpec, metric)
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_we_say_what_the_autoscaler_says(case: Case) -> None:
-    signals = await signals_of(case)
+    signals = await signals_of(case, an_api(case), NAMESPACE, lambda: NOW)
+    assert disagreements(signals, case.says) == []
     assert verdict(signals, case) == case.says.verdict, signals
-    for signal, says in zip(signals, case.says.current, strict=True):
-        # It shows nothing of any metric when it knows too little of one; we show each that is known.
-        if says is None:
-            assert signal.state == "Unknown"
-        else:
-            found = shown(signal)
-            assert found is not None
-            assert abs(found - number_of(says)) <= Decimal("0.001")
