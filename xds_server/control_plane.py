@@ -39,6 +39,7 @@ from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
 from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
+from xds_server.stream.tls import ServerTls
 
 ChangeCallback = Callable[[frozenset[RouteKey] | None], None]
 """Called with the routes for which something changed; None: for all of them. It must not wait."""
@@ -51,7 +52,7 @@ _MANY = 50
 class ControlPlaneOptions:
     """What one xDS server differs in from another.
 
-    * `node_token` is what an Envoy has to carry to be given secrets; empty: none is given any.
+    * `node_token` is what an Envoy has to carry to be given secrets where there is no TLS; empty: none is given any.
     * `gateway_address` is where Envoys listen, `access_log` which requests they log. `gateway_service` is the Service
       of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most. `checks_shared_by`
       of them together check a replica as often as the kubelet does.
@@ -127,9 +128,9 @@ class ControlPlane:
         """Have `callback` called whenever something changed for a route: what is published, acknowledged or healthy."""
         self._subscribers.append(callback)
 
-    async def start(self, address: str) -> int:
-        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError."""
-        return await self.server.start(address)
+    async def start(self, address: str, tls: ServerTls | None = None) -> int:
+        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError and TlsFileError."""
+        return await self.server.start(address, tls=tls)
 
     async def run(self) -> None:
         """Publish what the store has, and check remote backends, until cancelled or until the store ends."""

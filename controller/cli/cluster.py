@@ -14,6 +14,7 @@ from controller.cli.options import (
     CONTEXT,
     CONTROLLER_CLASS,
     HOST_PORT,
+    INSECURE_XDS,
     INSTALLATION,
     IP_ADDRESS,
     KUBECONFIG,
@@ -22,9 +23,11 @@ from controller.cli.options import (
     NAMESPACED,
     NAMESPACES,
     NODE_TOKEN_FILE,
+    PEM,
     REMOTE_CHECKS,
     ConfigurationType,
     timed,
+    xds_tls,
 )
 
 
@@ -64,7 +67,8 @@ from controller.cli.options import (
     "--xds-service",
     type=NAMESPACED,
     envvar="BEAMLIT_XDS_SERVICE",
-    help="The Service of the xDS servers, whose port `admin` tells what the Envoys acknowledged.",
+    help="The Service of the xDS servers, whose port `reports` (without TLS `admin`) tells what the Envoys "
+    "acknowledged.",
 )
 @click.option(
     "--gateway-service",
@@ -79,7 +83,8 @@ from controller.cli.options import (
     envvar="BEAMLIT_MODELS_PER_NAMESPACE",
     help="How many ports of the gateway one namespace may have. Default: 1000.",
 )
-@click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by its admin address.")
+@click.option("--xds-replica", "xds_replicas", type=HOST_PORT, multiple=True, help="One of them by where it reports.")
+@xds_tls
 @LOG_LEVEL
 @LOG_FORMAT
 @timed
@@ -92,7 +97,8 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 
     \b
     Examples:
-      beamlit controller --xds-service beamlit-system/beamlit-xds
+      beamlit controller --xds-service beamlit-system/beamlit-xds \\
+        --xds-ca tls/ca.crt --xds-cert tls/tls.crt --xds-key tls/tls.key
       beamlit controller --config config.yaml --namespaces default,models
       beamlit controller --kubeconfig ~/.kube/config --no-leader-election --xds-replica 127.0.0.1:19000
 
@@ -127,8 +133,27 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     type=HOST_PORT,
     default="0.0.0.0:19000",
     show_default=True,
-    help="Metrics, health, and what the Envoys acknowledged.",
+    help="Metrics and health; without TLS also what the Envoys acknowledged.",
 )
+@click.option(
+    "--reports-address",
+    type=HOST_PORT,
+    default="0.0.0.0:18001",
+    show_default=True,
+    help="With TLS: what the Envoys acknowledged, for the controller.",
+)
+@click.option("--tls-cert", type=PEM, help="The certificate chain (PEM) it shows. What is renewed is used at once.")
+@click.option("--tls-key", type=PEM, help="The key of --tls-cert (PEM).")
+@click.option("--client-ca", type=PEM, help="The authorities (PEM) that the certificates of clients come from.")
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    metavar="NAME=GRANT",
+    help="What a client may be whose certificate has this URI or DNS name: gateway[/NODE], sidecar/NAMESPACE[/NODE], "
+    "reader or controller. Without any, the URI spiffe://beamlit/GRANT says it.",
+)
+@INSECURE_XDS
 @click.option(
     "--gateway-address",
     type=IP_ADDRESS,
@@ -166,11 +191,13 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 def xds_server(namespaces: str | None, controller_class: str | None, **options: object) -> None:
     """Serve the routes of a cluster's ModelDeployments to Envoys, over xDS (delta and state of the world).
 
+    Clients are known by their certificates; without --tls-cert only programs of this host may join.
+
     Any number of replicas may run: all serve the same bytes. An Envoy may join any of them at any time.
 
     \b
     Examples:
-      beamlit xds-server --node-token-file /etc/beamlit/node-token
+      beamlit xds-server --tls-cert tls/tls.crt --tls-key tls/tls.key --client-ca tls/ca.crt
       beamlit xds-server --kubeconfig ~/.kube/config --xds-address 127.0.0.1:18000 --admin-address 127.0.0.1:19000
       grpcurl -plaintext localhost:18000 list
 
@@ -179,11 +206,18 @@ def xds_server(namespaces: str | None, controller_class: str | None, **options: 
     """
     # gRPC's core writes to standard error by itself; what matters is logged and said here.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from controller.programs.xds_server import XdsOptions, serve  # noqa: PLC0415
+    from controller.programs.xds_server import XdsOptions, XdsServerTls, serve  # noqa: PLC0415
 
+    names = {"certificate": "tls_cert", "key": "tls_key", "client_ca": "client_ca"}
+    files = {field: options.pop(name) for field, name in names.items()}
+    more = {"clients": options.pop("clients"), "insecure": options.pop("insecure_xds")}
+    if any(files.values()) and not all(files.values()):
+        raise click.UsageError("--tls-cert, --tls-key and --client-ca are given together, or none of them.")
+    if more["clients"] and not all(files.values()):
+        raise click.UsageError("--client is for --tls-cert, --tls-key and --client-ca.")
     given = {"namespaces": namespaces, "controller_class": controller_class}
     overrides = _options_set(given, tuple(given))
-    serve(XdsOptions(overrides=overrides, **options))  # type: ignore[arg-type]
+    serve(XdsOptions(overrides=overrides, tls=XdsServerTls(**files, **more), **options))  # type: ignore[arg-type]
 
 
 def _options_set(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:

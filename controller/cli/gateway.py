@@ -21,8 +21,10 @@ from controller.cli.options import (
     STATE_DIRECTORY,
     drain_seconds,
     timed,
+    xds_tls,
 )
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.client_tls import sds_files
 from controller.programs.state import NodeTokenError, StateError, node_token
 
 
@@ -57,6 +59,7 @@ from controller.programs.state import NodeTokenError, StateError, node_token
 @MAX_CONNECTIONS
 @ALL_STATISTICS
 @NODE_TOKEN_FILE
+@xds_tls
 @STATE_DIRECTORY
 @LOG_LEVEL
 @LOG_FORMAT
@@ -73,7 +76,7 @@ def envoy(**options: object) -> None:
     \b
     Examples:
       beamlit envoy
-      beamlit envoy --xds-address beamlit-xds:18000 --node-token-file /etc/beamlit/node-token
+      beamlit envoy --xds-address beamlit-xds:18000 --xds-ca tls/ca.crt --xds-cert tls/tls.crt --xds-key tls/tls.key
       beamlit envoy --drain-seconds 600 -- --concurrency 2
 
     \b
@@ -97,6 +100,14 @@ def envoy(**options: object) -> None:
 @MAX_CONNECTIONS
 @ALL_STATISTICS
 @NODE_TOKEN_FILE
+@xds_tls
+@click.option(
+    "--sds-directory",
+    "sds",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Write two files there by which Envoy follows --xds-ca, --xds-cert and --xds-key; without it Envoy reads them "
+    "when it starts.",
+)
 @STATE_DIRECTORY
 def bootstrap(
     xds_address: HostPort,
@@ -107,21 +118,30 @@ def bootstrap(
 ) -> None:
     """Print the configuration with which an Envoy joins.
 
-    It carries the token by which the xDS server knows its Envoys and gives them secrets: that of --node-token-file or,
-    for a `beamlit run` of this user, the one in the state folder (mode 0600). Keep the output as private.
+    With --xds-cert the certificate says who the Envoy is. Without, the output carries the token by which the xDS
+    server knows its Envoys and gives them secrets: that of --node-token-file or, for a `beamlit run` of this user, the
+    one in the state folder (mode 0600). Keep that output as private.
 
     \b
     Examples:
       beamlit bootstrap > envoy.yaml && envoy -c envoy.yaml
       beamlit bootstrap --xds-address 10.0.0.5:18000 --node-id gateway-2 > envoy.yaml
-      beamlit bootstrap --xds-address beamlit-xds:18000 --node-token-file node-token > envoy.yaml
+      beamlit bootstrap --xds-address beamlit-xds:18000 --xds-ca tls/ca.crt --xds-cert tls/tls.crt \\
+        --xds-key tls/tls.key --sds-directory /etc/envoy > envoy.yaml
 
     \b
-    Exit codes: 0 printed; 1 there is no token to be had (the message says why); 2 wrong usage.
+    Exit codes: 0 printed; 1 a file cannot be read or written (the message says why); 2 wrong usage.
     """
+    state, provision = more.pop("state"), Provision(**more)
+    if provision.sds and not provision.tls:
+        raise click.UsageError("--sds-directory is for --xds-ca, --xds-cert and --xds-key.")
     try:
-        token = node_token(node_token_file, more.pop("state"))
+        token = "" if provision.tls and node_token_file is None else node_token(node_token_file, state)
+        if provision.sds and provision.tls:
+            for name, content in sds_files(provision.tls, xds_address.host).items():
+                (provision.sds / name).write_text(content)
     except (NodeTokenError, StateError) as error:
         raise click.ClickException(str(error)) from error
-    provision = Provision(**more)
+    except OSError as error:
+        raise click.ClickException(f"--sds-directory {provision.sds}: {error.strerror or error}") from error
     click.echo(bootstrap_for(node_id or socket.gethostname(), token, xds_address, envoy_admin, provision), nl=False)

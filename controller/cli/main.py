@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from controller.cli.by_hand import failback, failover, pause, resume, set_split
+from controller.cli.certs import certs
 from controller.cli.cluster import controller, xds_server
 from controller.cli.explain import explain
 from controller.cli.gateway import bootstrap, envoy
 from controller.cli.options import (
     ACCESS_LOG,
     HOST_PORT,
+    INSECURE_XDS,
     LOG_FORMAT,
     LOG_LEVEL,
     REMOTE_CHECKS,
@@ -39,6 +41,7 @@ def main() -> None:
       beamlit controller                  decide, for the models of a cluster
       beamlit xds-server                  tell the Envoys of a cluster what was decided
       beamlit envoy                       be one of these Envoys, and drain before it ends
+      beamlit certs --out tls             make the certificates by which they know each other
     """
 
 
@@ -61,6 +64,7 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Configuration file (YAML); its defaultRemoteBackend serves models without a remoteBackend.",
 )
+@INSECURE_XDS
 @ACCESS_LOG
 @drain_seconds(25)
 @STATE_DIRECTORY
@@ -79,7 +83,7 @@ def run(**options: object) -> None:
     \b
     Examples:
       beamlit run ./models --envoy
-      beamlit run ./models --xds-address 0.0.0.0:18000 --admin-address 127.0.0.1:19000
+      beamlit run ./models --xds-address 127.0.0.1:18001 --admin-address 127.0.0.1:19001
 
     \b
     Exit codes: 0 stopped by SIGINT or SIGTERM; 1 could not start (the message says why); 2 wrong usage.
@@ -93,7 +97,7 @@ def run(**options: object) -> None:
 
 _BY_HAND = (pause, resume, set_split, failover, failback)
 
-for command in (bootstrap, controller, envoy, explain, status, xds_server, *_BY_HAND):
+for command in (bootstrap, certs, controller, envoy, explain, status, xds_server, *_BY_HAND):
     main.add_command(command)
 
 

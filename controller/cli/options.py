@@ -15,6 +15,7 @@ import click
 from controller.api.contract.installation import check_installation
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort
+from controller.gateway.client_tls import ClientTls
 from controller.programs.state import StateDirectory, default_state_directory
 
 
@@ -171,7 +172,42 @@ REMOTE_CHECKS = click.option(
 NODE_TOKEN_FILE = click.option(
     "--node-token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The token by which the xDS server knows its Envoys; without one none is given secrets.",
+    help="The token by which the xDS server knows its Envoys where there is no TLS; without one none is given secrets "
+    "there.",
+)
+PEM = click.Path(dir_okay=False, path_type=Path)
+
+
+def xds_tls(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options by which a client of the xDS server proves who it is, as `tls`; None without any."""
+
+    @click.option("--xds-ca", type=PEM, help="The authorities (PEM) that the xDS server's certificate comes from.")
+    @click.option("--xds-cert", type=PEM, help="The certificate (PEM) by which the xDS server knows this client.")
+    @click.option("--xds-key", type=PEM, help="The key of --xds-cert (PEM).")
+    @click.option(
+        "--xds-server-name",
+        default="",
+        metavar="NAME",
+        show_default="the host that is asked",
+        help="The DNS name, IP address or URI that the xDS server's certificate must have.",
+    )
+    @functools.wraps(command)
+    def with_tls(xds_ca: Path | None, xds_cert: Path | None, xds_key: Path | None, **options: Any) -> Any:
+        name = options.pop("xds_server_name")
+        if xds_ca and xds_cert and xds_key:
+            return command(tls=ClientTls(xds_ca, xds_cert, xds_key, name), **options)
+        if xds_ca or xds_cert or xds_key or name:
+            raise click.UsageError("--xds-ca, --xds-cert and --xds-key are given together, or none of them.")
+        return command(tls=None, **options)
+
+    return with_tls
+
+
+INSECURE_XDS = click.option(
+    "--insecure-xds",
+    is_flag=True,
+    help="Serve xDS without TLS at an address that others than this host reach: whoever listens on the way reads the "
+    "token and every secret. For where a service mesh encrypts, and for tests.",
 )
 NODE_ID = click.option(
     "--node-id", default="", show_default="the host's name", help="How this Envoy calls itself; no two alike."

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import sysconfig
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import yaml
+
+from controller.gateway.client_tls import ClientTls, transport_socket
 
 _TEMPLATE = "bootstrap.yaml"
 _HOST_PORT = re.compile(r"(\[(?P<bracketed>[^\[\]\s]+)\]|(?P<host>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})")
@@ -28,22 +31,33 @@ class HostPort:
             raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:18000")
         return cls(match["bracketed"] or match["host"], int(match["port"]))
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this host get there."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """What an Envoy may use.
+    """What an Envoy is given.
 
     * `memory` are the bytes that it may have in all; None sets no bound.
     * `connections` is how many its clients may have at a time, all models together.
     * `all_statistics` has it count everything that it can: about 0.2 MB more for each model.
+    * `tls` is how it joins the xDS server; None: without TLS. `sds` is the folder by which it follows those files.
     """
 
     memory: int | None = None
     connections: int = 50_000
     all_statistics: bool = False
+    tls: ClientTls | None = None
+    sds: Path | None = None
 
 
 def bootstrap_for(
@@ -66,8 +80,10 @@ def bootstrap_for(
             bootstrap["admin"] = {"address": {"socket_address": {"address": host, "port_value": port}}}
         case Path():
             bootstrap["admin"] = {"address": {"pipe": {"path": str(admin), "mode": 0o600}}}
-    assignment = bootstrap["static_resources"]["clusters"][0]["load_assignment"]
-    endpoint = assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    cluster = bootstrap["static_resources"]["clusters"][0]
+    if provision.tls:
+        cluster["transport_socket"] = transport_socket(provision.tls, xds.host, provision.sds)
+    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     endpoint["address"]["socket_address"] = {"address": xds.host, "port_value": xds.port}
     bootstrap["overload_manager"] = _overload_manager(provision)
     if provision.all_statistics:

@@ -7,7 +7,9 @@ import contextlib
 import json
 import logging
 import os
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
@@ -28,29 +30,40 @@ from controller.store.protocol import ObjectStore
 logger = logging.getLogger(__name__)
 
 ADMIN_PORT = "admin"
+REPORTS_PORT = "reports"
 
 
 class ServerWatch:
-    """Follows the EndpointSlices of one Service (namespace and name). `always` are replicas that it need not name."""
+    """Follows the EndpointSlices of one Service (namespace and name), and in them the port of this name.
 
-    def __init__(self, store: ObjectStore, service: tuple[str, str], always: frozenset[str] = frozenset()) -> None:
+    `always` are replicas that the Service need not name.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        service: tuple[str, str],
+        always: frozenset[str] = frozenset(),
+        port: str = ADMIN_PORT,
+    ) -> None:
         self._store = store
         self._service = service
         self._always = always
+        self._port = port
 
     async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
         """Put the addresses (`host:port`) of all replicas into the queue, again whenever they change."""
         cache, last = Cache(), None
         async for batch in self._store.watch([ENDPOINT_SLICE.kind]):
             cache.apply(batch)
-            now = self._always | addresses_of(cache.slices_of(*self._service))
+            now = self._always | addresses_of(cache.slices_of(*self._service), self._port)
             if now != last:
                 last = now
                 logger.info("replicas of the xDS server", extra={"count": len(now)})
                 replicas.put_nowait(now)
 
 
-def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
+def addresses_of(slices: tuple[StoredObject, ...], port: str = ADMIN_PORT) -> frozenset[str]:
     """List where replicas that are there answer: ready or not, for one that is not still has its Envoys."""
     parsed = []
     for stored in slices:
@@ -58,7 +71,7 @@ def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
             parsed.append(stored.parsed_as(EndpointSlice))
         except InvalidObjectError as error:
             logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
-    found = staying(replicas_of(parsed, ADMIN_PORT))
+    found = staying(replicas_of(parsed, port))
     return frozenset(
         f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in found
     )
@@ -66,20 +79,37 @@ def addresses_of(slices: tuple[StoredObject, ...]) -> frozenset[str]:
 
 OnReports = Callable[[frozenset[ObjectRef] | None], None]
 
-# What ends a stream before its time: the connection, or words that are no reports.
-_FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError)
+# What ends a stream before its time: the connection, words that are no reports, or files that are no certificate.
+_FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportsTls:
+    """How reports are read over TLS: `context` reads the files for one connection, and raises OSError.
+
+    The certificate of each replica has `server_name`, whatever its address; empty: it has the address.
+    """
+
+    context: Callable[[], ssl.SSLContext]
+    server_name: str = ""
 
 
 class Feed:
     """Keeps a `Fleet` current.
 
     `observer` is told which models something changed for, None for all of them; it must not wait. `nowhere` says what
-    is wrong when there is no replica to follow.
+    is wrong when there is no replica to follow. Without `tls` it is plain HTTP.
     """
 
     def __init__(
-        self, fleet: Fleet, observer: OnReports, timing: ReportTiming = REAL.reports, nowhere: str = "there is none"
+        self,
+        fleet: Fleet,
+        observer: OnReports,
+        timing: ReportTiming = REAL.reports,
+        nowhere: str = "there is none",
+        tls: ReportsTls | None = None,
     ) -> None:
+        self._tls = tls
         self._nowhere = nowhere
         self._fleet = fleet
         self._observer = observer
@@ -87,9 +117,7 @@ class Feed:
 
     async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
         """Follow the replicas that the queue named last (`host:port` each), until cancelled."""
-        timeout = httpx.Timeout(self._timing.connect, read=self._timing.alive_within)
-        # Replicas are in the cluster: a proxy of the environment is not for them.
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client, asyncio.TaskGroup() as following:
+        async with asyncio.TaskGroup() as following:
             tasks: dict[str, asyncio.Task[None]] = {}
             while True:
                 wanted = await replicas.get()
@@ -101,9 +129,9 @@ class Feed:
                     self._observer(None)
                 for replica in wanted - tasks.keys():
                     self._fleet.expect(replica)
-                    tasks[replica] = following.create_task(self._one(replica, client))
+                    tasks[replica] = following.create_task(self._one(replica))
 
-    async def _one(self, replica: str, client: httpx.AsyncClient) -> None:
+    async def _one(self, replica: str) -> None:
         """Follow one replica for ever; once it has been away for too long, it does not count."""
         first, longest = self._timing.first_retry, self._timing.longest_retry
         while True:
@@ -115,7 +143,7 @@ class Feed:
                     wait=wait_exponential_jitter(multiplier=first, max=longest, jitter=first),
                 ):
                     with attempt:
-                        await self._heard(replica, client, away)
+                        await self._heard(replica, away)
             finally:
                 away.cancel()
             await asyncio.sleep(self._timing.pause)  # a stream that ends as soon as it begins is no reason to spin
@@ -129,12 +157,22 @@ class Feed:
         if self._fleet.set_trouble(replica, trouble):
             self._observer(None)
 
-    async def _heard(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
+    def _client(self) -> httpx.AsyncClient:
+        """Make the client of one stream, which is a connection of its own. Raises OSError."""
+        timeout = httpx.Timeout(self._timing.connect, read=self._timing.alive_within)
+        verify = self._tls.context() if self._tls else False
+        # Replicas are in the cluster: a proxy of the environment is not for them.
+        return httpx.AsyncClient(timeout=timeout, trust_env=False, verify=verify)
+
+    async def _heard(self, replica: str, away: asyncio.TimerHandle) -> None:
         """Read one stream to its end, and note why that could not be. Raises one of `_FAILURES`."""
         try:
-            await self._listen(replica, client, away)
+            async with self._client() as client:
+                await self._listen(replica, client, away)
         except _FAILURES as error:
-            self._note(replica, f"the xDS server {replica} cannot be reached: {_why(error)}")
+            # TLS 1.3 connects before the server has looked at the certificate, and what it says then may be lost.
+            refused = "; it may refuse the certificate of --xds-cert" if self._tls and _broke_off(error) else ""
+            self._note(replica, f"the xDS server {replica} cannot be reached: {_why(error)}{refused}")
             raise
 
     async def _listen(self, replica: str, client: httpx.AsyncClient, away: asyncio.TimerHandle) -> None:
@@ -142,7 +180,9 @@ class Feed:
         first: list[RouteReport] = []
         synced = False
         with contextlib.ExitStack() as quiet:
-            async with client.stream("GET", f"http://{replica}{PATH}") as response:
+            scheme = "https" if self._tls else "http"
+            named = {"sni_hostname": self._tls.server_name} if self._tls and self._tls.server_name else {}
+            async with client.stream("GET", f"{scheme}://{replica}{PATH}", extensions=named) as response:
                 response.raise_for_status()
                 async for line in response.aiter_lines():
                     report = _read(line)
@@ -170,10 +210,18 @@ class Feed:
             raise ValueError("ended before the whole list")
 
 
+def _broke_off(error: BaseException) -> bool:
+    return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
+
+
 def _why(error: BaseException) -> str:
-    """Say why something could not be reached: in the words of the operating system, where they are behind it."""
+    """Say why something could not be reached: in the words of TLS or of the operating system, if they are behind it."""
     behind: BaseException | None = error
     while behind is not None:
+        if isinstance(behind, ssl.SSLCertVerificationError):
+            return f"its certificate: {behind.verify_message}"
+        if isinstance(behind, ssl.SSLError) and behind.reason:
+            return f"TLS: {behind.reason.lower().replace('_', ' ')}"
         if isinstance(behind, OSError) and behind.errno and behind.errno > 0:
             return os.strerror(behind.errno)
         behind = behind.__cause__ or behind.__context__

@@ -52,7 +52,7 @@ class Admin:
     @contextlib.asynccontextmanager
     async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:
         """Serve on `address` (port 0: any) and yield the port. Raises CannotStartError, which names `option`."""
-        app = web.Application(middlewares=[_only_this_host] if _is_loopback(address.host) else [])
+        app = web.Application(middlewares=[_only_this_host] if address.is_loopback else [])
         app.add_routes(
             [
                 *self.routes,
@@ -106,10 +106,6 @@ def _is_of_this_host(asked: str) -> bool:
     except ValueError:
         return False
     return host == "localhost" or _is_address(host)
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
 def _is_address(host: str) -> bool:

@@ -23,7 +23,8 @@ from controller.api.resources.configuration import Configuration
 from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
-from controller.observe.feed import ADMIN_PORT, Feed, ServerWatch
+from controller.gateway.client_tls import ClientTls
+from controller.observe.feed import ADMIN_PORT, REPORTS_PORT, Feed, ReportsTls, ServerWatch
 from controller.observe.index import KINDS
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Fleet
@@ -62,6 +63,7 @@ class ControllerOptions:
     gateway_service: tuple[str, str] | None
     xds_service: tuple[str, str] | None
     xds_replicas: tuple[HostPort, ...]
+    tls: ClientTls | None
     log_level: str
     log_format: str
     timing: Timing
@@ -137,14 +139,13 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         yielded.set_function(lambda: float(deciding.yielded))
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
-        feed = Feed(fleet, deciding.look_again, timing.reports, _nowhere(options))
+        feed = Feed(fleet, deciding.look_again, timing.reports, _nowhere(options), _reports_tls(options))
         work = [election.run(deciding.decide), feed.run(replicas)]
         if options.xds_service:
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
             await stack.enter_async_context(watched)
-            work.append(
-                ServerWatch(watched, options.xds_service, frozenset(map(str, options.xds_replicas))).run(replicas)
-            )
+            always = frozenset(map(str, options.xds_replicas))
+            work.append(ServerWatch(watched, options.xds_service, always, _reports_port(options)).run(replicas))
         else:
             replicas.put_nowait(frozenset(map(str, options.xds_replicas)))
         tasks = start_tasks(stack, *work)
@@ -157,7 +158,20 @@ def _nowhere(options: ControllerOptions) -> str:
     if not options.xds_service:
         return "neither --xds-service nor --xds-replica says where the xDS servers are"
     service = "/".join(options.xds_service)
-    return f"the Service {service} (--xds-service) has no endpoint with a port named {ADMIN_PORT}"
+    return f"the Service {service} (--xds-service) has no endpoint with a port named {_reports_port(options)}"
+
+
+def _reports_port(options: ControllerOptions) -> str:
+    return REPORTS_PORT if options.tls else ADMIN_PORT
+
+
+def _reports_tls(options: ControllerOptions) -> ReportsTls | None:
+    """Say how the reports are read: replicas are known by the name of their Service, unless another one is said."""
+    tls = options.tls
+    if tls is None:
+        return None
+    namespace, name = options.xds_service or ("", "")
+    return ReportsTls(tls.context, tls.server_name or (f"{name}.{namespace}.svc" if name else ""))
 
 
 class _Deciding:

@@ -17,6 +17,7 @@ import click
 from controller.api.timing import EnvoyTiming, Timing
 from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin, EnvoyAdminError, drain
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.client_tls import ClientTls, sds_files
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
 from controller.programs.admin import Admin, process_registry
@@ -41,6 +42,7 @@ class GatewayOptions:
     connections: int
     all_statistics: bool
     node_token_file: Path | None
+    tls: ClientTls | None
     state: StateDirectory
     log_level: str
     log_format: str
@@ -120,11 +122,15 @@ class _Readiness:
 @contextlib.asynccontextmanager
 async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start the Envoy; it does not outlive the block, nor this process (it asks the kernel for that)."""
-    token = node_token(options.node_token_file, options.state)
+    token = _token(options)
     config = folder / "bootstrap.yaml"
     config.touch(mode=0o600)
     memory = options.memory or memory_limit()
-    provision = Provision(memory, options.connections, options.all_statistics)
+    provision = Provision(memory, options.connections, options.all_statistics, options.tls, folder)
+    if options.tls:
+        _check(options.tls)
+        for name, content in sds_files(options.tls, options.xds_address.host).items():
+            (folder / name).write_text(content)
     node_id = options.node_id or socket.gethostname()
     config.write_text(bootstrap_for(node_id, token, options.xds_address, SOCKET, provision))
     process = await asyncio.create_subprocess_exec(
@@ -139,6 +145,22 @@ async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio
         yield process
     finally:
         await _end(process, options.timing.envoy.ends_within)
+
+
+def _token(options: GatewayOptions) -> str:
+    """Return the token that the Envoy carries: with TLS none but the one that is named, for its certificate speaks."""
+    if options.tls and options.node_token_file is None:
+        return ""
+    return node_token(options.node_token_file, options.state)
+
+
+def _check(tls: ClientTls) -> None:
+    """Look at the files before Envoy does, which says of them what few understand. Raises CannotStartError."""
+    try:
+        tls.context()
+    except OSError as error:  # ssl.SSLError is one
+        files = f"--xds-ca {tls.ca}, --xds-cert {tls.certificate}, --xds-key {tls.key}"
+        raise CannotStartError(f"{files}: {error.strerror or error}") from error
 
 
 async def _end(process: asyncio.subprocess.Process, within: float) -> None:

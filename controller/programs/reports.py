@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -13,10 +14,14 @@ from controller.api.contract.reports import PATH, RouteReport
 from controller.api.contract.route import RouteKey, RouteKind
 from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, SentRequests, Unknown
+from controller.gateway.bootstrap import HostPort
 from controller.observe.proxies import ProxyFacts, ServerFacts
+from controller.programs.lifetime import CannotStartError
 from controller.signals.load_reports import FleetLoads, Load, SentTo
 from controller.store.objects import ObjectRef
 from xds_server.reports import ReportReader, Reports
+from xds_server.stream.identity import CONTROLLER
+from xds_server.stream.tls import ServerTls, TlsFileError
 
 
 class LocalReports:
@@ -80,6 +85,52 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         return response
 
     return (web.get(PATH, stream),)
+
+
+def refused_reports() -> tuple[web.RouteDef, ...]:
+    """Build the routes that say where the reports are, at an address whose visitors nobody knows."""
+
+    async def answer(_: web.Request) -> web.Response:
+        words = "reports are served over TLS (--reports-address), or on a loopback address, or with --insecure-xds\n"
+        return web.Response(text=words, status=403)
+
+    return (web.get(PATH, answer),)
+
+
+@contextlib.asynccontextmanager
+async def reports_over_tls(
+    address: HostPort, tls: ServerTls, routes: Iterable[web.RouteDef], shutdown: float
+) -> AsyncIterator[int]:
+    """Serve the reports to controllers, by their certificates; yield the port. Raises CannotStartError."""
+
+    @web.middleware
+    async def for_controllers(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        certificate = request.transport.get_extra_info("peercert") if request.transport else None
+        if CONTROLLER not in tls.clients.grants(names_in(certificate or {})):
+            return web.Response(text="the certificate is that of no controller\n", status=403)
+        return await handler(request)
+
+    app = web.Application(middlewares=[for_controllers])
+    app.add_routes(routes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, address.host, address.port, ssl_context=tls.context()).start()
+        except OSError as error:
+            raise CannotStartError(f"--reports-address {address}: {error.strerror or error}") from error
+        except TlsFileError as error:
+            raise CannotStartError(f"--tls-cert, --tls-key, --client-ca: {error}") from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the URIs and DNS names of a client's certificate, as Python's `ssl` tells them."""
+    return tuple(name for kind, name in certificate.get("subjectAltName", ()) if kind in ("URI", "DNS"))
 
 
 async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:

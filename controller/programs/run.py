@@ -38,6 +38,7 @@ from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
 from controller.programs.lifetime import (
     CannotStartError,
+    check_plaintext,
     log_to_stderr,
     raise_file_limit,
     run_until_signal,
@@ -71,6 +72,7 @@ class Options:
 
     directory: Path
     state: StateDirectory
+    insecure_xds: bool
     with_envoy: bool
     xds_address: HostPort
     envoys: int
@@ -108,6 +110,7 @@ def serve(options: Options) -> None:
 @contextlib.asynccontextmanager
 async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
+    check_plaintext("--xds-address", options.xds_address, options.insecure_xds, "another program, `beamlit xds-server`")
     registry, timing = process_registry("run"), options.timing
     configuration = read_configuration(options.config) if options.config else Configuration()
     token = options.state.node_token()

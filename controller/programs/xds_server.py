@@ -21,13 +21,14 @@ from controller.programs.admin import Admin, process_registry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
 from controller.programs.lifetime import (
     CannotStartError,
+    check_plaintext,
     log_to_stderr,
     raise_file_limit,
     run_until_signal,
     start_tasks,
 )
 from controller.programs.metrics import StoreMetrics
-from controller.programs.reports import report_routes
+from controller.programs.reports import refused_reports, report_routes, reports_over_tls
 from controller.programs.state import NodeTokenError, read_node_token
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
@@ -35,9 +36,37 @@ from controller.store.protocol import ConfigurationError
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.access_log import AccessLog
 from xds_server.routes.index import KINDS
+from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.server.server import AddressInUseError
+from xds_server.stream.tls import ServerFiles, ServerTls, TlsFileError
 
 logger = logging.getLogger(__name__)
+
+_INSTEAD = "--tls-cert, --tls-key and --client-ca (`beamlit certs` makes such files)"
+
+
+@dataclass(frozen=True, slots=True)
+class XdsServerTls:
+    """How clients are known: by certificates, with these files and bindings (`NAME=GRANT`), or not at all.
+
+    `insecure` has it serve without TLS where others than this host come.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    clients: tuple[str, ...] = ()
+    insecure: bool = False
+
+    def server(self) -> ServerTls | None:
+        """Return what the server needs, None without TLS. Raises CannotStartError."""
+        if not (self.certificate and self.key and self.client_ca):
+            return None
+        try:
+            table = ClientTable.of(map(parse_binding, self.clients))
+        except ValueError as error:
+            raise CannotStartError(f"--client: {error}") from error
+        return ServerTls(ServerFiles(self.certificate, self.key, self.client_ca), table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +79,8 @@ class XdsOptions:
     context: str | None
     xds_address: HostPort
     admin_address: HostPort
+    reports_address: HostPort
+    tls: XdsServerTls
     gateway_address: str
     gateway_service: tuple[str, str] | None
     checks_shared_by: int
@@ -77,7 +108,10 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     configuration = load_configuration(options.config, options.overrides)
     registry, timing = process_registry("xds-server"), options.timing
-    token = _node_token(options.node_token_file)
+    tls = options.tls.server()
+    if tls is None:
+        check_plaintext("--xds-address", options.xds_address, options.tls.insecure, _INSTEAD)
+    token = _node_token(options)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
@@ -107,17 +141,25 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             registry,
         )
         try:
-            xds_port = await control_plane.start(str(options.xds_address))
+            xds_port = await control_plane.start(str(options.xds_address), tls)
         except AddressInUseError as error:
             raise CannotStartError(f"--xds-address: {error}") from error
+        except TlsFileError as error:
+            raise CannotStartError(f"--tls-cert, --tls-key, --client-ca: {error}") from error
         stack.push_async_callback(control_plane.stop, timing.shutdown)
+        reports = report_routes(control_plane.reports, timing.reports)
+        open_to_others = not (options.admin_address.is_loopback or options.tls.insecure)
         admin = Admin(
             not_ready=lambda: store.not_ready() or (None if control_plane.published else "nothing was published yet"),
             metrics=registry,
-            routes=report_routes(control_plane.reports, timing.reports),
+            routes=refused_reports() if tls or open_to_others else reports,
             shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))
+        where = {}
+        if tls:
+            served = reports_over_tls(options.reports_address, tls, reports, timing.shutdown)
+            where["reports"] = HostPort(options.reports_address.host, await stack.enter_async_context(served))
         await stack.enter_async_context(store)
         tasks = start_tasks(stack, control_plane.run())
         logger.info(
@@ -126,14 +168,17 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 "namespaces": ",".join(configuration.namespaces) or "all",
                 "xds": HostPort(options.xds_address.host, xds_port),
                 "admin": HostPort(options.admin_address.host, admin_port),
+                **where,
             },
         )
         yield tasks
 
 
-def _node_token(path: Path | None) -> str:
-    """Read the token of the Envoys; empty when there is none: no Envoy is given secrets then."""
-    if path is None:
-        logger.warning("no Envoy will be given secrets", extra={"because": "--node-token-file is not set"})
-        return ""
-    return read_node_token(path)
+def _node_token(options: XdsOptions) -> str:
+    """Read the token of the Envoys; empty when there is none: without TLS no Envoy is given secrets then."""
+    if options.node_token_file is not None:
+        return read_node_token(options.node_token_file)
+    if options.tls.certificate is None:
+        because = "neither --tls-cert nor --node-token-file is set"
+        logger.warning("no Envoy will be given secrets", extra={"because": because})
+    return ""

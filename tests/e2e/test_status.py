@@ -202,6 +202,12 @@ async def test_help_of_the_program_names_the_commands():
         (("controller", "--lease", "models"), "'models' is not NAMESPACE/NAME"),
         (("controller", "--xds-service", "Models/x"), "'Models/x' is not NAMESPACE/NAME"),
         (("xds-server", "--gateway-address", "gateway"), "'gateway' is not an IP address"),
+        (("xds-server", "--tls-cert", "/tmp/tls.crt"), "--tls-cert, --tls-key and --client-ca are given together"),
+        (("xds-server", "--client", "spiffe://a/b=gateway"), "--client is for --tls-cert, --tls-key and --client-ca"),
+        (("controller", "--xds-ca", "/tmp/ca.crt"), "--xds-ca, --xds-cert and --xds-key are given together"),
+        (("envoy", "--xds-server-name", "xds"), "--xds-ca, --xds-cert and --xds-key are given together"),
+        (("bootstrap", "--sds-directory", "/tmp"), "--sds-directory is for --xds-ca, --xds-cert and --xds-key"),
+        (("certs",), "Missing option '--out'"),
     ],
 )
 async def test_wrong_usage_exits_with_2(arguments, said):

@@ -20,8 +20,7 @@ from tests.support.data_plane.backends import Backend
 from tests.support.fork_server import Forked
 from tests.support.kube.elected import timing
 from tests.support.kube.program import Program
-from tests.support.kube.reading_xds import served_by_all
-from tests.support.kube.site import TOKEN, Site, endpoints, model, service
+from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.objects import AModel
 from tests.support.waiting import eventually, until
 
@@ -162,7 +161,7 @@ async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> N
 
 async def served_models(site: Site) -> set[str]:
     """The models whose replicas are a cluster at each of the xDS servers."""
-    served = await served_by_all(site.replicas, TOKEN)
+    served = await site.served_by_all()
     clusters = (name.split("/") for type_url, name in served if type_url.endswith(".Cluster"))
     return {parts[2] for parts in clusters if parts[0] == "model"}
 

@@ -16,8 +16,7 @@ from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
 from tests.support.kube.elected import timing
 from tests.support.kube.namespaces import fresh_namespace
-from tests.support.kube.reading_xds import served_by_all
-from tests.support.kube.site import TOKEN, Site, endpoints
+from tests.support.kube.site import Site, endpoints
 
 SHORT = Timing(
     lease=timing(6),
@@ -67,7 +66,7 @@ async def test_an_api_server_that_is_away_costs_no_request(own_api_server: ApiSe
         await site.until_split("chat", "40/60 Override")
         await site.until_condition("chat", "Ready", "True")
     await eventually(lambda: site.local_share(port), lambda share: 0.25 < share < 0.55)
-    await served_by_all(site.replicas, TOKEN)
+    await site.served_by_all()
 
 
 async def leading(site: Site) -> int:

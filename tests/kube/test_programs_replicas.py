@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tests.support.beamlit import eventually, executed
 from tests.support.kube.program import Program
-from tests.support.kube.reading_xds import served_by, served_by_all
-from tests.support.kube.site import TOKEN, Site, endpoints, model
+from tests.support.kube.site import Site, endpoints, model
 from tests.support.kube.switchboard import Switchboard
 from tests.support.objects import a_secret
 from xds_server.snapshot.snapshot import SHORT
@@ -26,20 +25,20 @@ async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None
     await site.xds_server(start=executed).ready()
     await site.until_condition("keyed", "Ready", "True")
     await site.until_condition("m3", "Ready", "True")
-    before = await served_by_all(site.replicas, TOKEN)
+    before = await site.served_by_all()
     assert {SHORT[type_url] for type_url, _ in before} == {"SDS", "CDS", "EDS", "LDS", "RDS"}
     # One of them learns everything at once, the other one thing after another.
     await site.change(site.served("late", replicas, remote).overridden("remote=30"))
     await site.change(endpoints("m1", replicas[0], ready=False))
     await site.remove(model("m2"))
     await site.until_condition("late", "Ready", "True")
-    await eventually(lambda: served_by(site.replicas[0], TOKEN), lambda seen: not any("m2" in name for _, name in seen))
-    grown = await served_by_all(site.replicas, TOKEN)
+    await eventually(lambda: site.resources(0), lambda seen: not any("m2" in name for _, name in seen))
+    grown = await site.served_by_all()
     assert grown != before
     site.xds_servers[1].kill()
     site.xds_servers[1].start()
     await site.xds_servers[1].ready()
-    assert await served_by(site.replicas[1], TOKEN) == grown
+    assert await site.resources(1) == grown
 
 
 async def test_an_envoy_that_moves_to_another_replica_is_sent_nothing_again(site: Site) -> None:

@@ -70,8 +70,8 @@ async def test_a_mistake_is_told_in_one_line(api_server: Cluster, tmp_path: Path
     wrong_value.write_text("namespaces: [Default]\n")
     known = ("--kubeconfig", api_server.kubeconfig, *ANYWHERE[program])
     cases = {
-        (f"{missing}",): ("--kubeconfig", missing),
-        (f"{not_yaml}", "line 1"): ("--kubeconfig", not_yaml),
+        (f"{missing}",): ("--kubeconfig", missing, *ANYWHERE[program]),
+        (f"{not_yaml}", "line 1"): ("--kubeconfig", not_yaml, *ANYWHERE[program]),
         (f"{api_server.kubeconfig}", "elsewhere"): (*known, "--context", "elsewhere"),
         (f"{wrong_key}:2", "namespace", "namespaces"): (*known, "--config", wrong_key),
         (f"{wrong_value}:1", "namespaces"): (*known, "--config", wrong_value),

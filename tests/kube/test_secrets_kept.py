@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import eventually
 from tests.support.data_plane.protected import Tokens
 from tests.support.kube.cluster import Cluster
@@ -103,8 +104,8 @@ async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
     for program in (*site.controllers, *site.xds_servers):
         shown[f"{program.name} metrics"] = ((await program.look("/metrics")).text, "beamlit_")
         shown[f"{program.name} log"] = (program.log, "serving")
-    for xds_server in site.xds_servers:
-        shown[f"{xds_server.name} reports"] = (await reports(xds_server.probe), "keyed")
+    for address in site.reports:
+        shown[f"{address} reports"] = (await reports(site, address), "keyed")
     for envoy in site.envoys:
         # Envoys join one after another.
         config = await eventually(envoy.dump, lambda config: "redacted" in config)
@@ -113,12 +114,14 @@ async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
     return shown
 
 
-async def reports(address: str) -> str:
+async def reports(site: Site, address: HostPort) -> str:
     """What `/reports` says at once."""
     said = ""
+    assert site.certificates
+    proof = site.certificates.client("controller").context()
     async with (
-        httpx.AsyncClient(trust_env=False) as client,
-        client.stream("GET", f"http://{address}{REPORTS}") as stream,
+        httpx.AsyncClient(trust_env=False, verify=proof) as client,
+        client.stream("GET", f"https://{address}{REPORTS}", extensions={"sni_hostname": "localhost"}) as stream,
     ):
         async for line in stream.aiter_lines():
             said += line

@@ -6,12 +6,25 @@ import json
 import pytest
 
 from tests.support.protocol.envoy_resources import model
-from tests.support.protocol.xds_client import ADS
+from tests.support.protocol.xds_client import ADS, Served
+from tests.support.tls import Certificates
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 pytestmark = pytest.mark.timeout(600)  # the first run builds grpcurl
 
+SERVICES = [
+    "envoy.service.cluster.v3.ClusterDiscoveryService",
+    "envoy.service.discovery.v3.AggregatedDiscoveryService",
+    "envoy.service.endpoint.v3.EndpointDiscoveryService",
+    "envoy.service.listener.v3.ListenerDiscoveryService",
+    "envoy.service.load_stats.v3.LoadReportingService",
+    "envoy.service.route.v3.RouteDiscoveryService",
+    "envoy.service.secret.v3.SecretDiscoveryService",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+]
 ADS_STREAM = f"{ADS}StreamAggregatedResources".strip("/")
 
 
@@ -33,19 +46,45 @@ async def curl(grpcurl, served):
     return run
 
 
+@pytest.fixture
+async def curl_over_tls(grpcurl, tmp_path):
+    """Run grpcurl against a server with TLS, as whoever has the certificate of this name; return its end."""
+    certificates = Certificates.make(tmp_path)
+    served = await Served.start(tls=certificates.server())
+    served.publish(*model("ns/m", 8080, 9090))
+
+    async def run(name, *arguments):
+        certificate, key, ca = certificates.files(name or "reader")
+        proof = ("-cert", certificate, "-key", key) if name else ()
+        process = await asyncio.create_subprocess_exec(
+            grpcurl, "-cacert", ca, *proof, f"localhost:{served.port}", *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, error = await asyncio.wait_for(process.communicate(), PATIENCE)
+        return process.returncode, out.decode(), error.decode()
+
+    yield run
+    await served.stop()
+
+
+async def test_over_tls_a_reader_sees_the_same_by_its_certificate(curl_over_tls):
+    code, said, error = await curl_over_tls("reader", "list")
+    assert (code, said.split(), error) == (0, SERVICES, "")
+    code, said, _ = await curl_over_tls("reader", "envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")
+    assert (code, len(json.loads(said)["resources"])) == (0, 1)
+    assert_decoded(said)
+
+
+async def test_over_tls_others_are_told_that_they_may_not(curl_over_tls):
+    code, said, error = await curl_over_tls("controller", "list")
+    assert (code == 0, said) == (False, "")
+    assert "no client of this server has a certificate of these names: spiffe://beamlit/controller" in error
+    code, said, error = await curl_over_tls(None, "list")
+    assert (code == 0, said) == (False, "")
+
+
 async def test_list_names_every_service(curl):
-    assert (await curl("list")).split() == [
-        "envoy.service.cluster.v3.ClusterDiscoveryService",
-        "envoy.service.discovery.v3.AggregatedDiscoveryService",
-        "envoy.service.endpoint.v3.EndpointDiscoveryService",
-        "envoy.service.listener.v3.ListenerDiscoveryService",
-        "envoy.service.load_stats.v3.LoadReportingService",
-        "envoy.service.route.v3.RouteDiscoveryService",
-        "envoy.service.secret.v3.SecretDiscoveryService",
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
-    ]
+    assert (await curl("list")).split() == SERVICES
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -16,15 +18,18 @@ from controller.api.contract.reports import PATH, RouteReport, ServerReport
 from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import ReportTiming
 from controller.decision import Known, Unknown
-from controller.observe.feed import Feed
+from controller.gateway.bootstrap import HostPort
+from controller.gateway.client_tls import ClientTls
+from controller.observe.feed import Feed, ReportsTls
 from controller.observe.proxies import Fleet, Programmed
-from controller.programs.reports import report_routes
+from controller.programs.reports import report_routes, reports_over_tls
 from controller.signals.load_reports import Load, Rate
 from controller.store.objects import ObjectRef
 from tests.support.loads import to_local
 from tests.support.network import unused_port
 from tests.support.routes import A, a_route
-from tests.support.waiting import PATIENCE, until
+from tests.support.tls import Certificates
+from tests.support.waiting import PATIENCE, eventually, until
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
@@ -146,16 +151,22 @@ class Following:
     def observe(self, models: frozenset[ObjectRef] | None) -> None:
         self.told.append(models)
 
+    async def silence(self) -> str:
+        return self.fleet.silence
+
     def refusals(self) -> tuple[str, ...] | None:
         report = reported(self.fleet)
         return None if report is None else report.refusals
 
 
 @asynccontextmanager
-async def following(*replicas: Replica | Saying, forget_after: float = 0.5) -> AsyncIterator[Following]:
+async def following(
+    *replicas: Replica | Saying, forget_after: float = 0.5, tls: ClientTls | None = None, at: str = ""
+) -> AsyncIterator[Following]:
     this = Following()
-    this.replicas.put_nowait(frozenset(replica.address for replica in replicas))
-    feed = Feed(this.fleet, this.observe, ReportTiming(forget_after=forget_after), NOWHERE)
+    this.replicas.put_nowait(frozenset((at,) if at else (replica.address for replica in replicas)))
+    proof = ReportsTls(tls.context, tls.server_name) if tls else None
+    feed = Feed(this.fleet, this.observe, ReportTiming(forget_after=forget_after), NOWHERE, proof)
     task = asyncio.create_task(feed.run(this.replicas))
     try:
         yield this
@@ -163,6 +174,14 @@ async def following(*replicas: Replica | Saying, forget_after: float = 0.5) -> A
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@asynccontextmanager
+async def over_tls(replica: Replica, certificates: Certificates) -> AsyncIterator[str]:
+    """The reports of a replica, for those whose certificate is a controller's; yields where they are."""
+    address, routes = HostPort("127.0.0.1", unused_port()), report_routes(replica.reports)
+    async with reports_over_tls(address, certificates.server(), routes, shutdown=0.1):
+        yield str(address)
 
 
 @pytest.fixture
@@ -264,6 +283,75 @@ async def test_who_cannot_be_reached_is_named_with_the_reason_until_it_is() -> N
             assert this.fleet.silence == ""
         finally:
             await late.stop()
+
+
+async def test_a_controller_reads_the_reports_by_its_certificate_and_by_the_name_of_the_service(
+    replica: Replica, tmp_path: Path
+) -> None:
+    certificates = Certificates.make(tmp_path)
+    tls = certificates.client("controller", "beamlit-xds.beamlit-system.svc")
+    async with over_tls(replica, certificates) as address, following(tls=tls, at=address) as this:
+        await until(lambda: reported(this.fleet), "it is heard")
+        replica.say("something is wrong")
+        await until(lambda: this.refusals() == ("something is wrong",), "a change is heard")
+
+
+@pytest.mark.parametrize(
+    ("name", "server_name", "why"),
+    [
+        ("gateway", "localhost", "403 Forbidden"),
+        ("reader", "localhost", "403 Forbidden"),
+        ("controller", "xds.example", "its certificate: Hostname mismatch"),
+        ("of-another-authority", "localhost", "it may refuse the certificate of --xds-cert"),
+        ("over", "localhost", "it may refuse the certificate of --xds-cert"),
+        ("for-servers", "localhost", "it may refuse the certificate of --xds-cert"),
+    ],
+)
+async def test_nobody_else_reads_them_and_the_controller_reads_of_nobody_else(
+    replica: Replica, tmp_path: Path, name: str, server_name: str, why: str
+) -> None:
+    certificates = Certificates.make(tmp_path / "ours")
+    Certificates.make(tmp_path / "theirs")
+    (tmp_path / "theirs" / "controller").rename(tmp_path / "ours" / "of-another-authority")
+    ca = (tmp_path / "ours" / "controller" / "ca.crt").read_bytes()
+    (tmp_path / "ours" / "of-another-authority" / "ca.crt").write_bytes(ca)
+    certificates.signed_by_openssl("over", "URI:spiffe://beamlit/controller", days="over")
+    certificates.signed_by_openssl("for-servers", "URI:spiffe://beamlit/controller", usage="serverAuth")
+    tls = certificates.client(name, server_name)
+    async with over_tls(replica, certificates) as address, following(tls=tls, at=address) as this:
+        assert why in await eventually(this.silence, lambda said: said)
+        assert not reported(this.fleet)
+
+
+async def test_reports_go_on_while_certificates_are_renewed_and_the_next_stream_has_the_new_ones(
+    replica: Replica, tmp_path: Path
+) -> None:
+    certificates = Certificates.make(tmp_path)
+    tls = certificates.client("controller")
+    async with over_tls(replica, certificates) as address:
+        async with following(tls=tls, at=address) as this:
+            await until(lambda: reported(this.fleet), "it is heard")
+            shutil.copytree(tmp_path / "controller", tmp_path / "before")
+            shutil.rmtree(tmp_path / "ca")
+            certificates.renew()
+            replica.say("something is wrong")
+            await until(lambda: this.refusals() == ("something is wrong",), "the stream is the same")
+        async with following(tls=tls, at=address) as this:
+            await until(lambda: reported(this.fleet), "the new certificate is known")
+        (tmp_path / "before" / "ca.crt").write_bytes((tmp_path / "controller" / "ca.crt").read_bytes())
+        async with following(tls=certificates.client("before"), at=address) as this:
+            assert await eventually(this.silence, lambda said: said), "that of an authority that is gone is not known"
+
+
+async def test_a_certificate_that_cannot_be_read_is_a_trouble_and_no_crash(replica: Replica, tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+    tls = certificates.client("controller")
+    key = tls.key.read_bytes()
+    tls.key.unlink()
+    async with over_tls(replica, certificates) as address, following(tls=tls, at=address) as this:
+        await until(lambda: "No such file" in this.fleet.silence, "it says why")
+        tls.key.write_bytes(key)
+        await until(lambda: reported(this.fleet), "it is heard once the file is there")
 
 
 async def test_a_service_without_an_endpoint_is_named(replica: Replica) -> None:

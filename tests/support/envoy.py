@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from controller.gateway.bootstrap import HostPort, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from controller.gateway.process import envoy_binary
 from tests.support.http import plain_http
 from tests.support.processes import Child, ProcessEndedError, file_name
@@ -62,9 +62,10 @@ class Envoy:
         *,
         workers: int = 2,
         flags: Sequence[str] = (),
+        provision: Provision | None = None,
     ) -> Envoy:
         """Start one that joins an xDS server. `change` edits its bootstrap before."""
-        bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, ANY_PORT))
+        bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, ANY_PORT, provision or Provision()))
         change(bootstrap)
         # What it logs is looked for: sooner than within the second that the product gives it.
         flags = ("--file-flush-interval-msec", "20", *flags)

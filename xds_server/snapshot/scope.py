@@ -28,6 +28,9 @@ class Scope:
     role: Role
     namespace: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.role.value} of namespace {self.namespace!r}" if self.namespace else self.role.value
+
     @classmethod
     def of(cls, role: str, namespace: str) -> Self:
         """Return the scope of a client that says this of itself. Raises UnknownScopeError.

@@ -1,8 +1,10 @@
 """Who is one of ours, and how many streams the others may have.
 
-Envoys carry the node token. Whoever does not is a stranger: somebody with grpcurl who looks at what is served, or
-somebody who means harm. A stranger sees no secrets, counts for nothing that is reported, may say little, has few
-streams, and waits for the stranger before it. Where there is no token everybody is one of ours.
+Over TLS a client is who its certificate says (`stream.identity`), and one whose certificate is nobody's is refused.
+Elsewhere Envoys carry the node token. Whoever does not is a stranger: somebody with grpcurl who looks at what there is,
+or somebody who means harm; over TLS a reader is one. A stranger sees no secrets, counts for nothing that is reported,
+may say little, has few streams, and waits for the stranger before it. Without TLS and without a token everybody is one
+of ours.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from xds_server.stream.limits import OF_MEMBERS, OF_STRANGERS, RequestLimits
+from xds_server.stream.identity import ClientGrant, ClientTable, GrantKind, certified_names
+from xds_server.stream.limits import LONGEST_WORD, OF_MEMBERS, OF_STRANGERS, RequestLimits, printable
 from xds_server.stream.protocol.messages import ProtocolError
 from xds_server.stream.wire import Node
 
@@ -21,10 +25,15 @@ T = TypeVar("T")
 
 STREAMS_OF_AN_ADDRESS = 20
 STREAMS_OF_STRANGERS = 200
+_MOST_NAMES = 5
 
 
 class TooManyStreamsError(ProtocolError):
     """A stranger opened more streams than strangers may have."""
+
+
+class NotAllowedError(ProtocolError):
+    """The certificate of the client does not let it do that, or be who it says it is; the message says what it may."""
 
 
 class SilentError(ProtocolError):
@@ -40,22 +49,68 @@ async def first_word(read: Callable[[], Awaitable[T]], within: float) -> T:
         raise SilentError(f"the client said nothing for {within:g} s") from None
 
 
+class CertifiedConnection(Protocol):
+    """What is asked of the connection that a call came by: what gRPC knows of the certificate behind it."""
+
+    def auth_context(self) -> Mapping[str, Collection[bytes]]:
+        """Return it as gRPC has it; without TLS there is nothing of a certificate in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStanding:
+    """What a client is here: whether it may see secrets (`authorised`), and whether what it says counts (`trusted`)."""
+
+    authorised: bool
+    trusted: bool
+
+
+_READER = ClientStanding(authorised=False, trusted=False)
+_MEMBER = ClientStanding(authorised=True, trusted=True)
+
+
 class ClientAdmission:
-    """Tells strangers from clients that carry `node_token`, and counts the streams of strangers by their address."""
+    """Tells strangers from clients that are ours, and counts the streams of strangers by their address.
+
+    `node_token` is what clients of ours carry where there is no TLS; empty: there everybody is one of ours.
+    """
 
     def __init__(self, node_token: str) -> None:
         self._node_token = node_token.encode()
+        self._clients: ClientTable | None = None
         self._strangers: Counter[str] = Counter()
         self.turn_of_strangers = asyncio.Lock()
         """One message of a stranger at a time: however many there are, others wait for one of them at most."""
 
-    def authorises(self, node: Node) -> bool:
-        """Tell whether a client carries the node token, so that it may see secrets."""
-        return bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)
+    def require_certificates(self, clients: ClientTable) -> None:
+        """Go by certificates from now on, and by nothing else: the server listens with TLS."""
+        self._clients = clients
 
-    def trusts(self, node: Node) -> bool:
-        """Tell whether what a client says counts: it carries the node token, or there is none."""
-        return not self._node_token or self.authorises(node)
+    def admit(self, connection: CertifiedConnection) -> frozenset[ClientGrant]:
+        """Return what a client may be by its certificate; nothing where there is no TLS.
+
+        Raises NotAllowedError if it may be nothing at all: every method asks this first.
+        """
+        if self._clients is None:
+            return frozenset()
+        names = certified_names(connection.auth_context())
+        granted = frozenset(one for one in self._clients.grants(names) if one.is_of_xds)
+        if not granted:
+            said = ", ".join(printable(name, LONGEST_WORD) for name in names[:_MOST_NAMES]) or "none of a URI or DNS"
+            raise NotAllowedError(f"no client of this server has a certificate of these names: {said}")
+        return granted
+
+    def standing(self, node: Node, connection: CertifiedConnection) -> ClientStanding:
+        """Return what a client is that says it is this node. Raises NotAllowedError if its certificate is another's."""
+        if self._clients is None:
+            authorised = bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)
+            return ClientStanding(authorised, trusted=authorised or not self._node_token)
+        granted = self.admit(connection)
+        if any(one.lets_join(node) for one in granted):
+            return _MEMBER
+        if any(one.kind is GrantKind.READER for one in granted):
+            return _READER
+        may = ", ".join(sorted(map(str, granted)))
+        raise NotAllowedError(f"the certificate is that of {may}, and not of the {node.scope} {node.id!r}")
 
     def limits(self, trusted: bool) -> RequestLimits:
         """Return how much a client may say."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.gateway.bootstrap import HostPort
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -19,12 +19,12 @@ Served = Mapping[tuple[str, str], tuple[str, bytes]]
 """By type and name: version and bytes."""
 
 
-async def served_by(replica: HostPort, token: str) -> Served:
+async def served_by(replica: HostPort, credentials: grpc.ChannelCredentials) -> Served:
     """Read every resource of every type. A debug client: it does not count as an Envoy that serves."""
     node = base_pb2.Node(id="debug/reader", cluster="test")
-    node.metadata["beamlit_token"] = token
     served: dict[tuple[str, str], tuple[str, bytes]] = {}
-    async with grpc.aio.insecure_channel(str(replica)) as channel, asyncio.timeout(PATIENCE):
+    named = [("grpc.ssl_target_name_override", "localhost")]
+    async with grpc.aio.secure_channel(str(replica), credentials, named) as channel, asyncio.timeout(PATIENCE):
         call = channel.stream_stream(
             METHOD, lambda request: request.SerializeToString(), discovery_pb2.DeltaDiscoveryResponse.FromString
         )()
@@ -42,13 +42,3 @@ async def served_by(replica: HostPort, token: str) -> Served:
             await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=answer.type_url, response_nonce=answer.nonce))
         call.cancel()
     return served
-
-
-async def served_by_all(replicas: Iterable[HostPort], token: str) -> Served:
-    """Wait until all replicas serve equal bytes at equal versions, which is what they stay at; return that."""
-
-    async def all_of_them() -> list[Served]:
-        return [await served_by(replica, token) for replica in replicas]
-
-    first, *_ = await eventually(all_of_them, lambda seen: all(one == seen[0] for one in seen))
-    return first

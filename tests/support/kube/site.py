@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from controller.api.registry import KINDS
-from controller.gateway.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort, Provision
 from tests.support.beamlit import Reply, Start, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
@@ -21,6 +21,7 @@ from tests.support.fork_server import Forked
 from tests.support.kube.addresses import own_address
 from tests.support.kube.cluster import Cluster, User
 from tests.support.kube.program import Program
+from tests.support.kube.reading_xds import Served, served_by
 from tests.support.kube.user import UserHand
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import Network, unused_port
@@ -36,6 +37,7 @@ from tests.support.objects import (
     a_slice,
 )
 from tests.support.processes import ROOT
+from tests.support.tls import Certificates
 from tests.support.waiting import eventually
 
 TOKEN = "the-token-of-these-tests"
@@ -46,10 +48,11 @@ CONTROLLER_OF_SLICES = "endpointslice-controller.k8s.io"
 class Site:
     """The programs of one namespace. Everything it started ends with `running`.
 
-    The gateway's ports are at a loopback address of this site alone: every site gives the same ones.
+    The gateway's ports are at a loopback address of this site alone: every site gives the same ones. Without `tls` the
+    xDS server knows its Envoys by a token.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, folder: Path, *, tls: bool = True) -> None:
         self.cluster = cluster
         self.namespace = namespace
         self.host = own_address()
@@ -59,10 +62,14 @@ class Site:
         self.xds_servers: list[Program] = []
         self.replicas: list[HostPort] = []
         """Where the xDS servers answer Envoys."""
+        self.reports: list[HostPort] = []
+        """Where they answer controllers."""
         self.envoys: list[Envoy] = []
         self.backends: list[Backend] = []
         self._token = folder / "node-token"
         self._token.write_text(TOKEN)
+        self.server_name = f"{XDS_SERVICE}.{namespace}.svc"
+        self.certificates = Certificates.make(folder / "tls", server_names=(self.server_name,)) if tls else None
         self._users: dict[str, User] = {}
         self._slices: list[ASlice] = []
         self._hand = UserHand(cluster)
@@ -103,6 +110,8 @@ class Site:
         lease, service = f"{self.namespace}/beamlit-controller", f"{self.namespace}/{XDS_SERVICE}"
         command: tuple[object, ...] = ("controller", "--metrics-addr", "0", "--probe-addr", probe, "--lease", lease)
         command = (*command, "--xds-service", service, *self._where(user or self._known("controller")), *options)
+        if self.certificates:
+            command = (*command, *options_of("xds", self.certificates.files("controller")))
         program = Program(f"controller-{len(self.controllers)}", self.folder, command, probe, start)
         self.controllers.append(program)
         program.start()
@@ -111,13 +120,19 @@ class Site:
     def xds_server(self, *options: object, user: User | None = None, start: Start = Forked) -> Program:
         """Start one more replica of the xDS server, without waiting; an EndpointSlice of its Service names it."""
         name = f"xds-server-{len(self.xds_servers)}"
-        xds, admin = HostPort(self.host, unused_port()), HostPort(self.host, unused_port())
+        xds, admin, reports = (HostPort(self.host, unused_port()) for _ in range(3))
         self.replicas.append(xds)
-        self._slices.append(_xds_slice(name, xds, admin))
+        self.reports.append(reports)
+        self._slices.append(_xds_slice(name, xds, admin, reports))
         self.announce()
         command: tuple[object, ...] = ("xds-server", "--xds-address", xds, "--admin-address", admin)
         where = self._where(user or self._known("xds-server"))
-        command = (*command, "--gateway-address", self.gateway, "--node-token-file", self._token, *where, *options)
+        command = (*command, "--gateway-address", self.gateway, "--reports-address", reports, *where, *options)
+        if self.certificates:
+            certificate, key, ca = self.certificates.files("xds-server")
+            command = (*command, "--tls-cert", certificate, "--tls-key", key, "--client-ca", ca)
+        else:
+            command = (*command, "--insecure-xds", "--node-token-file", self._token)
         program = Program(name, self.folder, command, str(admin), start)
         self.xds_servers.append(program)
         program.start()
@@ -129,10 +144,26 @@ class Site:
 
     async def envoy(self, name: str = "envoy", xds: HostPort | None = None) -> Envoy:
         """Start an Envoy that joins an xDS server, the first one if none is said."""
-        envoy = Envoy.joining(name, TOKEN, xds or self.replicas[0], self.folder)
+        tls = self.certificates.client("gateway", self.server_name) if self.certificates else None
+        token = "" if tls else TOKEN
+        envoy = Envoy.joining(name, token, xds or self.replicas[0], self.folder, provision=Provision(tls=tls))
         self.envoys.append(envoy)
         await envoy.started()
         return envoy
+
+    async def resources(self, replica: int = 0) -> Served:
+        """Read every resource that one of the xDS servers has for an Envoy."""
+        assert self.certificates
+        return await served_by(self.replicas[replica], self.certificates.channel_credentials("gateway"))
+
+    async def served_by_all(self) -> Served:
+        """Wait until all xDS servers serve equal bytes at equal versions, which is what they stay at; return that."""
+
+        async def all_of_them() -> list[Served]:
+            return [await self.resources(number) for number in range(len(self.replicas))]
+
+        first, *_ = await eventually(all_of_them, lambda seen: all(one == seen[0] for one in seen))
+        return first
 
     def user(self, program: str) -> User:
         """Somebody who may do what deploy/rbac says of a program, in this namespace."""
@@ -262,9 +293,16 @@ def rules_of(program: str) -> list[dict[str, Any]]:
     return [rule for role in roles if role["kind"] == "ClusterRole" for rule in role["rules"]]
 
 
-def _xds_slice(name: str, xds: HostPort, admin: HostPort) -> ASlice:
+def options_of(what: str, files: Iterable[Path]) -> tuple[object, ...]:
+    """The options by which a client proves who it is: certificate, key and authorities."""
+    certificate, key, ca = files
+    return (f"--{what}-cert", certificate, f"--{what}-key", key, f"--{what}-ca", ca)
+
+
+def _xds_slice(name: str, xds: HostPort, admin: HostPort, reports: HostPort) -> ASlice:
     """The EndpointSlice that names one replica of the xDS server."""
-    return a_slice(XDS_SERVICE, name).port(xds.port, "xds").and_port(admin.port, "admin").ready(admin.host)
+    named = a_slice(XDS_SERVICE, name).port(xds.port, "xds").and_port(admin.port, "admin")
+    return named.and_port(reports.port, "reports").ready(admin.host)
 
 
 def service(name: str) -> AService:

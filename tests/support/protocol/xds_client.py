@@ -17,6 +17,7 @@ from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey, Snapshot
 from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
+from xds_server.stream.tls import ServerTls
 
 TOKEN = "a-token-of-the-bootstrap"
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
@@ -35,10 +36,14 @@ class Served:
 
     @classmethod
     async def start(
-        cls, address: str = "127.0.0.1:0", timing: StreamTiming = REAL.streams, connections: int | None = None
+        cls,
+        address: str = "127.0.0.1:0",
+        timing: StreamTiming = REAL.streams,
+        connections: int | None = None,
+        tls: ServerTls | None = None,
     ) -> "Served":
         served = cls(timing)
-        served.port = await served.server.start(address, connections)
+        served.port = await served.server.start(address, connections, tls)
         return served
 
     def publish(self, *upserts: Resource, removed: Iterable[ResourceKey] = ()) -> None:

@@ -14,7 +14,7 @@ from grpc.aio import EOF, ServicerContext
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
-from xds_server.stream.admission import ClientAdmission, SilentError, TooManyStreamsError, first_word
+from xds_server.stream.admission import ClientAdmission, NotAllowedError, SilentError, TooManyStreamsError, first_word
 from xds_server.stream.limits import TooLargeError
 from xds_server.stream.load_reporting.wire import (
     LoadRequest,
@@ -137,6 +137,8 @@ class LoadStreams:
                     task.result()
         except (TooManyStreamsError, TooLargeError) as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except NotAllowedError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except SilentError as error:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except ProtocolError as error:
@@ -181,7 +183,7 @@ class LoadStreams:
     def _introduce(self, one: _Open, request: LoadRequest, size: int) -> None:
         """Learn who a client is from its first message; later ones need not say it (X01)."""
         node = request.node
-        trusted = self._admission.trusts(node)
+        trusted = self._admission.standing(node, one.context).trusted
         self._admission.limits(trusted).check_size(size)
         if not trusted:
             self._admission.enter(one.context.peer())

@@ -167,6 +167,7 @@ class ProtocolError(Exception):
         |-- TooManyNamesError       a client named more resources of one type than it may
         |-- TooLargeError           a message with more in it than is taken of anybody, or of strangers (stream.limits)
         |-- TooManyStreamsError     strangers have all the streams that they may have (stream.admission)
+        |-- NotAllowedError         its certificate lets the client not do that, or not be that node (stream.admission)
         |-- MalformedRequestError   the bytes are no discovery request (stream.limits)
         |-- UnknownRoleError        the node's metadata says a role there is not (stream.wire)
         |-- WrongTypeError          no resource type, or another than the service's (X02; server.services)

@@ -19,7 +19,9 @@ from xds_server.stream.limits import LONGEST_MESSAGE
 from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
 from xds_server.stream.server import reflection, services
 from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent, Progress
+from xds_server.stream.server.gate import MethodGate
 from xds_server.stream.server.sessions import Sessions
+from xds_server.stream.tls import ServerTls
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the same port shall fail, not share it
@@ -47,8 +49,8 @@ class XdsServer:
     """Serves the last published snapshot of each scope to any number of Envoys and readers, and hears of their load.
 
     All methods are called from one event loop. `observer` is called there too, whenever a client comes, goes, ACKs,
-    NACKs or is sent something overdue; it must not wait. A client whose node metadata has `node_token` sees secrets,
-    and where there is a token only such clients count for anything.
+    NACKs or is sent something overdue; it must not wait. Without TLS a client whose node metadata has `node_token` sees
+    secrets, and where there is a token only such clients count for anything.
     """
 
     def __init__(
@@ -62,29 +64,35 @@ class XdsServer:
         self._timing = timing
         self._identifier = f"beamlit-{uuid.uuid4().hex[:8]}"
         telemetry = ClientTelemetry(observer, registry or CollectorRegistry())
-        admission = ClientAdmission(node_token)
-        self._sessions = Sessions(self._identifier, admission, telemetry, timing)
-        self._loads = LoadStreams(loads or Unobserved(), admission, timing)
+        self._admission = ClientAdmission(node_token)
+        self._sessions = Sessions(self._identifier, self._admission, telemetry, timing)
+        self._loads = LoadStreams(loads or Unobserved(), self._admission, timing)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._published = False
 
-    async def start(self, address: str, connections: int | None = None) -> int:
-        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError.
+    async def start(self, address: str, connections: int | None = None, tls: ServerTls | None = None) -> int:
+        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError and TlsFileError.
 
-        More than so many connections are closed at once: by default, what the files of this process allow.
+        More than so many connections are closed at once: by default, what the files of this process allow. With `tls`
+        a client is who its certificate says; its token counts for nothing.
         """
         described = await asyncio.to_thread(reflection.described)
-        server = grpc.aio.server(options=(*OPTIONS, *_options(self._timing, connections or _most_connections())))
+        gate = [MethodGate(self._admission)] if tls else []
+        server = grpc.aio.server(
+            interceptors=gate, options=(*OPTIONS, *_options(self._timing, connections or _most_connections()))
+        )
         server.add_generic_rpc_handlers(services.handlers(self._sessions, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
         server.add_generic_rpc_handlers(reflection.handlers(names, described))
         try:
-            port: int = server.add_insecure_port(address)
+            port = _listen(server, address, tls)
         except RuntimeError as error:
             raise AddressInUseError(f"cannot listen on {address}: it is taken or not of this host") from error
+        if tls is not None:
+            self._admission.require_certificates(tls.clients)
         self._server = server
         await self._set_health(SERVING if self._published else NOT_SERVING)
         await server.start()
@@ -142,6 +150,12 @@ class XdsServer:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
+    """Bind an address, with TLS or without. Raises RuntimeError when it cannot be bound, and TlsFileError."""
+    port: int = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, tls.credentials())
+    return port
 
 
 def _most_connections() -> int:

@@ -12,7 +12,7 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
 from xds_server.stream import wire
-from xds_server.stream.admission import SilentError, TooManyStreamsError, first_word
+from xds_server.stream.admission import NotAllowedError, SilentError, TooManyStreamsError, first_word
 from xds_server.stream.limits import LONGEST_WORD, TooLargeError, printable
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
 from xds_server.stream.protocol.messages import (
@@ -76,8 +76,9 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
     async def fetch(raw: bytes, context: ServicerContext) -> bytes:
         try:
             node, request = wire.parse_sotw(raw)
-            sessions.admission.limits(sessions.admission.trusts(node)).check(len(raw), request)
-            response = sessions.fetch(node, typed(request, type_url))
+            standing = sessions.admission.standing(node, context)
+            sessions.admission.limits(standing.trusted).check(len(raw), request)
+            response = sessions.fetch(node, typed(request, type_url), standing)
         except ProtocolError as error:
             await context.abort(status_of(error), str(error))
         return wire.pack_sotw(response, identifier)
@@ -137,16 +138,16 @@ class StreamingMethod:
         while raw is not EOF:
             if stream.introduced and not stream.trusted:
                 async with self.sessions.admission.turn_of_strangers:
-                    await self._take(stream, raw)
+                    await self._take(stream, raw, context)
             else:
-                await self._take(stream, raw)
+                await self._take(stream, raw, context)
             raw = await context.read()
         stream.outbox.put_nowait(StreamEnd())
 
-    async def _take(self, stream: ClientStream, raw: bytes) -> None:
+    async def _take(self, stream: ClientStream, raw: bytes, context: ServicerContext) -> None:
         node, request = self.codec.parse(raw)
         if not stream.introduced:
-            self.sessions.introduce(stream, node)
+            self.sessions.introduce(stream, node, self.sessions.admission.standing(node, context))
         self.sessions.admission.limits(stream.trusted).check(len(raw), request)
         await self.sessions.handle(stream, typed(request, self.type_url))
 
@@ -191,6 +192,8 @@ def status_of(error: ProtocolError) -> grpc.StatusCode:
             return grpc.StatusCode.RESOURCE_EXHAUSTED
         case StalledError() | SilentError():
             return grpc.StatusCode.DEADLINE_EXCEEDED
+        case NotAllowedError():
+            return grpc.StatusCode.PERMISSION_DENIED
         case NotReadyError():
             return grpc.StatusCode.UNAVAILABLE
         case InternalError():

@@ -17,7 +17,7 @@ from functools import partial
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey, Snapshot
-from xds_server.stream.admission import ClientAdmission
+from xds_server.stream.admission import ClientAdmission, ClientStanding
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.messages import (
     ClientTerms,
@@ -125,12 +125,11 @@ class Sessions:
             stream.outbox.put_nowait(StreamEnd())
         return stream
 
-    def introduce(self, stream: ClientStream, node: Node) -> None:
+    def introduce(self, stream: ClientStream, node: Node, standing: ClientStanding) -> None:
         """Learn who the client of a stream is. Raises TooManyStreamsError."""
-        trusted = self.admission.trusts(node)
-        if not trusted:
+        if not standing.trusted:
             self.admission.enter(stream.peer)
-        stream.trusted, stream.authorised = trusted, self.admission.authorises(node)
+        stream.trusted, stream.authorised = standing.trusted, standing.authorised
         stream.node, stream.introduced = replace(node, token=""), True
 
     async def handle(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
@@ -153,11 +152,11 @@ class Sessions:
                 del self._carrying[stream.node.id]
         self._telemetry.closed(stream)
 
-    def fetch(self, node: Node, request: SotwRequest) -> Response:
+    def fetch(self, node: Node, request: SotwRequest, standing: ClientStanding) -> Response:
         """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
         if not self._snapshots:
             raise NotReadyError("there is no snapshot yet")
-        terms = ClientTerms(secrets=self.admission.authorises(node), ordered=False, max_response_bytes=UNLIMITED_BYTES)
+        terms = ClientTerms(secrets=standing.authorised, ordered=False, max_response_bytes=UNLIMITED_BYTES)
         reader = SotwSession(self._snapshot_of(node), terms, _now())
         responses = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
         return responses[0] if responses else Response(request.type_url, "", "")

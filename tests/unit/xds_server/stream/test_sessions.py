@@ -9,13 +9,14 @@ from scripted import cluster
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, Snapshot
-from xds_server.stream.admission import ClientAdmission
+from xds_server.stream.admission import ClientAdmission, ClientStanding
 from xds_server.stream.protocol.messages import DeltaRequest, SotwRequest
 from xds_server.stream.server.clients import ClientTelemetry
 from xds_server.stream.server.sessions import NotReadyError, Sessions
 from xds_server.stream.wire import Node
 
 SIDECAR, ANOTHER = Scope(Role.SIDECAR, "ns"), Scope(Role.SIDECAR, "another")
+STRANGER, MEMBER = ClientStanding(authorised=False, trusted=False), ClientStanding(authorised=True, trusted=True)
 EVERYTHING = DeltaRequest(CLUSTER, subscribe=("*",))
 
 
@@ -34,7 +35,9 @@ class Client:
     def __init__(self, sessions, scope, node_id="envoy"):
         self.sessions = sessions
         self.stream = sessions.open("test", None)
-        sessions.introduce(self.stream, Node(node_id, token="token", scope=scope))
+        sessions.introduce(
+            self.stream, Node(node_id, token="token", scope=scope), ClientStanding(authorised=True, trusted=True)
+        )
 
     async def ask(self, request=EVERYTHING):
         async with asyncio.timeout(PATIENCE):
@@ -173,12 +176,12 @@ async def test_a_reader_that_says_nothing_else_reads_what_the_gateway_has(sessio
 
 async def test_a_fetch_is_answered_with_what_is_of_its_scope(sessions):
     with pytest.raises(NotReadyError):
-        sessions.fetch(Node(), SotwRequest(CLUSTER))
+        sessions.fetch(Node(), SotwRequest(CLUSTER), STRANGER)
     publish(sessions, GATEWAY, cluster("gateway"), Resource.of(SECRET, "s", b"hush"))
     publish(sessions, SIDECAR, cluster("sidecar"))
     await asyncio.sleep(0)
     for scope, name in ((GATEWAY, "gateway"), (SIDECAR, "sidecar")):
-        response = sessions.fetch(Node(scope=scope), SotwRequest(CLUSTER))
+        response = sessions.fetch(Node(scope=scope), SotwRequest(CLUSTER), STRANGER)
         assert [one.key.name for one in response.resources] == [name]
-    assert sessions.fetch(Node(), SotwRequest(SECRET)).resources == ()
-    assert len(sessions.fetch(Node(token="token"), SotwRequest(SECRET)).resources) == 1
+    assert sessions.fetch(Node(), SotwRequest(SECRET), STRANGER).resources == ()
+    assert len(sessions.fetch(Node(), SotwRequest(SECRET), MEMBER).resources) == 1

@@ -1,0 +1,220 @@
+"""Whom the server lets in over TLS: every method is closed to who has no certificate, or somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from envoy.service.load_stats.v3 import lrs_pb2
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from tests.support.protocol.envoy_resources import model
+from tests.support.protocol.xds_client import TOKEN, Served
+from tests.support.tls import Certificates
+from tests.support.waiting import PATIENCE
+from xds_server.snapshot.snapshot import CLUSTER, SECRET, Resource
+from xds_server.stream.identity import ClientTable, parse_binding
+from xds_server.stream.server import reflection, services
+
+DISCOVERY = "envoy.service"
+NODE = base_pb2.Node(id="envoy-1")
+NODE.metadata["beamlit_token"] = TOKEN
+SOTW = discovery_pb2.DiscoveryRequest(node=NODE, type_url=CLUSTER)
+DELTA = discovery_pb2.DeltaDiscoveryRequest(node=NODE, type_url=CLUSTER)
+REFLECTION = reflection_pb2.ServerReflectionRequest(list_services="")
+HEALTH = health_pb2.HealthCheckRequest()
+ADS = f"{DISCOVERY}.discovery.v3.AggregatedDiscoveryService"
+
+OK = (grpc.StatusCode.OK, "")
+SECRETS = (Resource.of(SECRET, "ns/secret", b""),)
+
+
+def per_type(service: str, plural: str) -> dict[str, object]:
+    """The three methods of one type. The type is the service's, so none is said."""
+    name = f"/{DISCOVERY}.{service}"
+    sotw, delta = discovery_pb2.DiscoveryRequest(node=NODE), discovery_pb2.DeltaDiscoveryRequest(node=NODE)
+    return {f"{name}/Stream{plural}": sotw, f"{name}/Delta{plural}": delta, f"{name}/Fetch{plural}": sotw}
+
+
+# Every method that the server has, and what a client says to it first.
+METHODS: dict[str, object] = {
+    f"/{ADS}/StreamAggregatedResources": SOTW,
+    f"/{ADS}/DeltaAggregatedResources": DELTA,
+    **per_type("cluster.v3.ClusterDiscoveryService", "Clusters"),
+    **per_type("endpoint.v3.EndpointDiscoveryService", "Endpoints"),
+    **per_type("listener.v3.ListenerDiscoveryService", "Listeners"),
+    **per_type("route.v3.RouteDiscoveryService", "Routes"),
+    **per_type("secret.v3.SecretDiscoveryService", "Secrets"),
+    "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats": lrs_pb2.LoadStatsRequest(node=NODE),
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": REFLECTION,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": REFLECTION,
+    "/grpc.health.v1.Health/Check": HEALTH,
+    "/grpc.health.v1.Health/List": HEALTH,
+    "/grpc.health.v1.Health/Watch": HEALTH,
+}
+OF_A_NODE = tuple(name for name in METHODS if name.startswith("/envoy.service."))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("tls")
+    made = Certificates.make(folder / "ours", "gateway/envoy-1", "gateway/envoy-2", "sidecar/a", "sidecar/b/proxy")
+    Certificates.make(folder / "theirs")
+    (folder / "theirs" / "gateway").rename(folder / "ours" / "of-another-authority")
+    made.signed_by_openssl("over", "URI:spiffe://beamlit/gateway", days="over")
+    made.signed_by_openssl("for-servers", "URI:spiffe://beamlit/gateway", usage="serverAuth")
+    made.signed_by_openssl("nobody", "URI:spiffe://beamlit/gatewa", "DNS:gateway")
+    made.signed_by_openssl("nameless")
+    made.signed_by_openssl("by-mail", "email:gateway@spiffe.beamlit", "IP:127.0.0.1")
+    made.signed_by_openssl("of-a-mesh", "URI:spiffe://cluster.local/ns/beamlit/sa/envoy")
+    made.signed_by_openssl("by-dns", "DNS:envoy-1.envoys.beamlit.svc")
+    return made
+
+
+@pytest.fixture
+async def served(certificates: Certificates):
+    server = await Served.start(tls=certificates.server())
+    server.publish(*model("ns/m", 8080, 9090), *SECRETS)
+    yield server
+    await server.stop()
+
+
+async def outcome(port: int, credentials: grpc.ChannelCredentials | None, method: str, said: object) -> tuple:
+    """The code with which a call ends, and why; OK once the server answered, or listens and does not object.
+
+    gRPC's client for asyncio says INTERNAL of a call that was refused before it had sent all (`execute_batch`): such a
+    call says nothing of the server.
+    """
+    while (ended := await one_call(port, credentials, method, said))[0] is grpc.StatusCode.INTERNAL:
+        assert "execute_batch" in ended[1], ended
+    return ended
+
+
+async def one_call(port: int, credentials: grpc.ChannelCredentials | None, method: str, said: object) -> tuple:
+    target = f"localhost:{port}"
+    # Connections are shared by channels of equal options: each call has its own.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    opened = (
+        grpc.aio.insecure_channel(target, options)
+        if credentials is None
+        else grpc.aio.secure_channel(target, credentials, options)
+    )
+    async with opened as channel:
+        call = channel.stream_stream(method)(iter([said.SerializeToString()]))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await call.read()
+                call.cancel()
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details()
+        except asyncio.CancelledError:
+            pass
+        return grpc.StatusCode.OK, ""
+
+
+def test_every_method_that_there_is_is_walked() -> None:
+    """A method that is added to a service, or a service that is, has its line in `METHODS`."""
+    pool = reflection.described()
+    services_ = (*services.NAMES, health.SERVICE_NAME, reflection.V1, reflection.V1ALPHA)
+    every = (pool.FindServiceByName(name) for name in services_)
+    assert {f"/{one.full_name}/{method.name}" for one in every for method in one.methods} == set(METHODS)
+
+
+async def test_who_has_no_good_certificate_is_not_even_connected(certificates, served) -> None:
+    hostile = ("of-another-authority", "over", "for-servers")
+    ours = certificates.channel_credentials
+    without = {"no certificate": ours(None), "no TLS": None, **{name: ours(name) for name in hostile}}
+    for who, credentials in without.items():
+        for method, said in METHODS.items():
+            code, _ = await outcome(served.port, credentials, method, said)
+            assert code is grpc.StatusCode.UNAVAILABLE, (who, method)
+
+
+@pytest.mark.parametrize("who", ["nobody", "nameless", "by-mail", "of-a-mesh", "controller"])
+async def test_a_certificate_that_is_nobodys_is_refused_everything(certificates, served, who) -> None:
+    for method, said in METHODS.items():
+        code, why = await outcome(served.port, certificates.channel_credentials(who), method, said)
+        assert code is grpc.StatusCode.PERMISSION_DENIED, (method, why)
+        assert "no client of this server has a certificate of these names" in why
+
+
+async def test_a_certificate_of_one_node_is_refused_to_another(certificates, served) -> None:
+    other = certificates.channel_credentials("gateway/envoy-2")
+    for method in OF_A_NODE:
+        code, why = await outcome(served.port, other, method, METHODS[method])
+        assert code is grpc.StatusCode.PERMISSION_DENIED, (method, why)
+        assert why == "the certificate is that of gateway/envoy-2, and not of the gateway 'envoy-1'"
+
+
+@pytest.mark.parametrize("who", ["gateway", "gateway/envoy-1", "reader"])
+async def test_who_has_a_certificate_of_ours_may_call_every_method(certificates, served, who) -> None:
+    for method, said in METHODS.items():
+        if method != "/grpc.health.v1.Health/List":
+            assert await outcome(served.port, certificates.channel_credentials(who), method, said) == OK, method
+
+
+@pytest.mark.parametrize(
+    ("who", "claims", "lets"),
+    [
+        ("sidecar/a", "a/any", True),
+        ("sidecar/a", "b/any", False),
+        ("sidecar/b/proxy", "b/proxy", True),
+        ("sidecar/b/proxy", "b/another", False),
+        ("sidecar/b/proxy", "a/proxy", False),
+        ("gateway", "a/any", False),
+    ],
+)
+async def test_a_sidecar_is_of_the_namespace_of_its_certificate(certificates, served, who, claims, lets):
+    namespace, _, node_id = claims.partition("/")
+    node = base_pb2.Node(id=node_id)
+    node.metadata.update({"role": "sidecar", "namespace": namespace})
+    said = discovery_pb2.DeltaDiscoveryRequest(node=node, type_url=CLUSTER)
+    code, _ = await outcome(
+        served.port, certificates.channel_credentials(who), f"/{ADS}/DeltaAggregatedResources", said
+    )
+    assert (code is grpc.StatusCode.OK) is lets
+
+
+async def secrets_seen(port: int, credentials: grpc.ChannelCredentials, node: base_pb2.Node) -> int:
+    method = "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets"
+    async with grpc.aio.secure_channel(
+        f"localhost:{port}", credentials, [("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
+        call = channel.unary_unary(method, response_deserializer=discovery_pb2.DiscoveryResponse.FromString)
+        asked = discovery_pb2.DiscoveryRequest(node=node)
+        return len((await call(asked.SerializeToString(), timeout=PATIENCE)).resources)
+
+
+async def test_secrets_are_seen_by_certificate_and_the_token_says_nothing(certificates, served) -> None:
+    ours = certificates.channel_credentials
+    without_token = base_pb2.Node(id="envoy-1")
+    assert await secrets_seen(served.port, ours("gateway"), without_token) == 1
+    assert await secrets_seen(served.port, ours("reader"), NODE) == 0
+
+
+async def test_a_reader_counts_for_nothing(certificates, served) -> None:
+    credentials = certificates.channel_credentials("reader")
+    assert await outcome(served.port, credentials, f"/{ADS}/DeltaAggregatedResources", DELTA) == OK
+    assert served.events == []
+
+
+async def test_names_of_a_mesh_are_bound_by_a_table_and_then_nothing_else_is(certificates) -> None:
+    bindings = ("spiffe://cluster.local/ns/beamlit/sa/envoy=gateway", "envoy-1.envoys.beamlit.svc=gateway/envoy-1")
+    served = await Served.start(tls=certificates.server(ClientTable.of(map(parse_binding, bindings))))
+    served.publish(*model("ns/m", 8080, 9090))
+    method, ours = f"/{ADS}/DeltaAggregatedResources", certificates.channel_credentials
+    try:
+        for who in ("of-a-mesh", "by-dns"):
+            assert await outcome(served.port, ours(who), method, DELTA) == OK
+        code, why = await outcome(served.port, ours("gateway"), method, DELTA)
+        assert why.startswith("no client of this server has"), why
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        said = discovery_pb2.DeltaDiscoveryRequest(node=base_pb2.Node(id="envoy-2"), type_url=CLUSTER)
+        code, _ = await outcome(served.port, ours("by-dns"), method, said)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+    finally:
+        await served.stop()
