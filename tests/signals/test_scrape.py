@@ -140,6 +140,16 @@ async def test_a_number_or_a_name_says_which_port():
         assert said == Unknown("several ports are named metrics: give a number")
 
 
+async def test_a_replica_may_have_an_address_of_ipv6():
+    source = Scrape(PATIENT, lambda: datetime.now(UTC))
+    async with Answers(waiting(3)).listening("::1") as server:
+        subject = Subject(REF, replicas=(Replica("::1", server.port, ready=True),))
+        task = asyncio.create_task(source.run(lambda refs: None))
+        assert (await sampled(source, subject, scrape_of(), known)).value.value == 3
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_several_metrics_of_one_model_are_one_request():
     page = saying("vllm:num_requests_waiting 3\nvllm:kv_cache_usage_perc 0.5\nown 7\n")
     async with asked(page, timing=replace(PATIENT, every=3600.0)) as (replicas, source):
@@ -234,7 +244,7 @@ async def test_a_change_is_seen_with_the_next_question():
 
 
 async def test_a_replica_that_hangs_is_asked_less_often_than_the_others_and_comes_back():
-    async with asked(waiting(3), silent, timing=HASTY) as (replicas, source):
+    async with asked(waiting(3), silent, timing=replace(PATIENT, answer=1.5)) as (replicas, source):
         good, bad = replicas.servers
         await sampled(source, replicas.subject(), scrape_of(), lambda _: len(good.asked) > 20)
         assert len(bad.asked) < len(good.asked) / 2

@@ -82,6 +82,16 @@ def test_a_number_that_is_lost_is_a_matter_of_words():
     assert urgency_of_loads(7, None) is Urgency.WORDS
 
 
+def test_what_is_said_beside_a_number_is_not_written_for_its_own_sake():
+    before = status_with(TWO, MEASURING, load=in_flight(2, NOW))
+    (signal,) = before.signals
+    doubted = signal.model_copy(update={"message": "1 of 3 replicas show none"})
+    assert urgency(before, before.model_copy(update={"signals": (doubted,)})) is Urgency.NOTHING
+    reached = before.model_copy(update={"signals": (signal.model_copy(update={"state": "Breached"}),)})
+    doubted = doubted.model_copy(update={"state": "Breached"})
+    assert urgency(reached, reached.model_copy(update={"signals": (doubted,)})) is Urgency.NUMBERS
+
+
 def with_verdicts(status: ModelDeploymentStatus, **changes) -> ModelDeploymentStatus:
     """The same status, but that its last rule says something else."""
     *others, last = status.verdicts

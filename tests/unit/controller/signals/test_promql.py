@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.resources.metrics import MetricIdentifier
@@ -144,6 +144,7 @@ def test_no_answer_breaks_the_reader(body):
         ),
     )
 )
+@settings(max_examples=50)
 def test_no_data_breaks_the_reader(data):
     body = json.dumps({"status": "success", "data": data, "warnings": data}).encode()
     with pytest.raises(SourceError):
