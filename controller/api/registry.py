@@ -82,8 +82,9 @@ class Kind:
     """One kind: its names in the Kubernetes API (`group` is empty for core), and what is done with it here.
 
     All kinds are namespaced. `schema` reads an object; None for kinds that are only written, or are asked for where
-    they are needed. `field_selector` leaves
-    out objects that nobody here reads.
+    they are needed. `field_selector` leaves out objects that nobody here reads. A cluster may lack a kind that is
+    `optional`, and gain it while a program runs: until then it has no such objects. It may serve such a kind in one of
+    `earlier_versions` alone.
     """
 
     kind: str
@@ -94,6 +95,8 @@ class Kind:
     grants: tuple[Grant, ...]
     field_selector: str = ""
     definition: Definition | None = None
+    optional: bool = False
+    earlier_versions: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -226,6 +229,24 @@ STATEFUL_SET = Kind(
     kind="StatefulSet", group="apps", version="v1", plural="statefulsets", schema=objects.Workload, grants=(_WORKLOAD,)
 )
 
+REFERENCE_GRANT = Kind(
+    kind="ReferenceGrant",
+    group="gateway.networking.k8s.io",
+    version="v1",
+    plural="referencegrants",
+    schema=objects.ReferenceGrant,
+    grants=(
+        Grant(
+            Program.CONTROLLER,
+            READ,
+            "Which namespaces may refer to the Services and workloads of another; there are none without the Gateway "
+            "API.",
+        ),
+    ),
+    optional=True,
+    earlier_versions=("v1beta1",),
+)
+
 SECRET = Kind(
     kind="Secret",
     group="",
@@ -323,6 +344,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ENDPOINT_SLICE,
             DEPLOYMENT,
             STATEFUL_SET,
+            REFERENCE_GRANT,
             SECRET,
             POD,
             POD_METRICS,
@@ -355,6 +377,10 @@ def faults(schema: type[BaseModel], raw: Mapping[str, Any]) -> Sequence[FieldErr
 
 
 VALIDATION: Mapping[tuple[str, str], Validate] = MappingProxyType(
-    {(one.api_version, one.kind): partial(faults, one.schema) for one in KINDS.values() if one.schema}
+    {
+        (one.api_version, one.kind): partial(faults, one.schema)
+        for one in KINDS.values()
+        if one.schema and not one.optional
+    }
 )
-"""By `apiVersion` and `kind`: what finds the faults of an object of a folder."""
+"""By `apiVersion` and `kind`: what finds the faults of an object of a folder, where no optional kind is used."""

@@ -7,6 +7,7 @@
     a_slice("a").ready("10.0.0.1").terminating("10.0.0.2")
     a_deployment("a").probed("/healthz", 8080)
     a_secret("s").holding(apiKey="abc")
+    a_grant("g").of("team-a").to("Service", "a")
 
 Every word returns a new value; `.raw` is the object as YAML has it, `.parsed()` as the program reads it and `.stored()`
 as a store holds it. The name alone gives one whole: the model "a" fronts the only port of the Service "a".
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME, EndpointSlice, Service, Workload
-from controller.api.registry import MODEL_DEPLOYMENT
+from controller.api.registry import MODEL_DEPLOYMENT, REFERENCE_GRANT
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.values import parse
 from controller.intent.intent import Intent, intent_of_model
@@ -187,6 +188,16 @@ class ASecret(KubeObject):
         return self._with({key.replace("__", "."): value for key, value in data.items()}, "data")
 
 
+class AGrant(KubeObject):
+    def of(self, namespace: str, *, kind: str = MODEL_DEPLOYMENT.kind, group: str = MODEL_DEPLOYMENT.group) -> Self:
+        """Say who may refer: our objects in a namespace, unless another kind is said."""
+        return self._adding({"group": group, "kind": kind, "namespace": namespace}, "spec", "from")
+
+    def to(self, kind: str, name: str = "", *, group: str = "") -> Self:
+        """Say what may be referred to: all of a kind, or one."""
+        return self._adding({"group": group, "kind": kind, **({"name": name} if name else {})}, "spec", "to")
+
+
 def a_model(name: str = "a") -> AModel:
     spec = {
         "model": name,
@@ -233,3 +244,9 @@ def a_deployment(name: str = "a") -> ADeployment:
 
 def a_secret(name: str = "s") -> ASecret:
     return ASecret({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
+
+
+def a_grant(name: str = "g") -> AGrant:
+    """Consent of the namespace `b` to whoever is said."""
+    metadata = {"name": name, "namespace": "b"}
+    return AGrant({"apiVersion": REFERENCE_GRANT.api_version, "kind": REFERENCE_GRANT.kind, "metadata": metadata})

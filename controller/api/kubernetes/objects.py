@@ -198,6 +198,36 @@ class Secret(KubernetesValue):
     string_data: dict[str, SecretStr] = {}
 
 
+class GrantFrom(KubernetesValue):
+    """Who may refer: the objects of one kind in one namespace. An empty group is that of core."""
+
+    group: str = ""
+    kind: str
+    namespace: str
+
+
+class GrantTo(KubernetesValue):
+    """What may be referred to: the object of this name, or, without a name, all of a kind."""
+
+    group: str = ""
+    kind: str
+    name: str = ""
+
+
+class ReferenceGrantSpec(KubernetesValue):
+    """Every one of `from_` may refer to every one of `to`."""
+
+    from_: Annotated[tuple[GrantFrom, ...], Field(alias="from")]
+    to: tuple[GrantTo, ...]
+
+
+class ReferenceGrant(KubernetesValue):
+    """Consent of a namespace to references from others (`gateway.networking.k8s.io`, the same in v1 and v1beta1)."""
+
+    metadata: ObjectMeta
+    spec: ReferenceGrantSpec
+
+
 class PodExpression(KubernetesValue):
     """One expression of a label selector."""
 

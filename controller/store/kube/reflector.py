@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.api.registry import Kind
@@ -79,9 +79,13 @@ class Reflector:
         self._client = client
         self._timing = client.timing
         self._namespace = namespace
-        self._path = kind.path(namespace)
+        self._paths = tuple(
+            replace(kind, version=version).path(namespace) for version in (kind.version, *kind.earlier_versions)
+        )
+        self._path = self._paths[0]
         self._selector = {"fieldSelector": kind.field_selector} if kind.field_selector else {}
         self._publish = publish
+        self._installed = True  # Whether the API server has the kind, as far as is known.
         self._resumable = False  # Whether the collection's version can be watched from.
         self._paged = True
         self._failures = 0
@@ -110,7 +114,7 @@ class Reflector:
             await asyncio.sleep(wait)
 
     async def _list(self) -> None:
-        listing = read_list(self.kind, await self._pages())
+        listing = await self._listing()
         suspect_before = self.collection.suspect
         changes = self.collection.replace(listing, asyncio.get_running_loop().time())
         if self.collection.suspect is not None:
@@ -118,9 +122,26 @@ class Reflector:
             return
         if suspect_before is not None:
             log.warning("list believed", extra={"kind": str(self), "deleted": len(changes.deleted)})
-        self._resumable = True
+        self._resumable = self._installed
         self._recovered()
         self._publish(changes)
+
+    async def _listing(self) -> ObjectList:
+        """List everything, in a version in which the API server has the kind; nothing of one that it may lack."""
+        for path in dict.fromkeys((self._path, *self._paths)):
+            self._path = path
+            try:
+                listing = read_list(self.kind, await self._pages())
+            except NotFoundError:
+                if not self.kind.optional:
+                    raise
+            else:
+                self._installed = True
+                return listing
+        if self._installed:
+            log.info("kind is not installed", extra={"kind": str(self)})
+        self._installed = False
+        return ObjectList({}, self.collection.version)
 
     async def _pages(self) -> list[dict[str, Any]]:
         pages: list[dict[str, Any]] = []
@@ -139,7 +160,12 @@ class Reflector:
 
     async def _resume(self) -> None:
         """Make sure that the version to resume from is not ahead of the API server's, which would say nothing then."""
-        page = await self._client.fetch(self._path, self._selector | {"limit": "1"})
+        try:
+            page = await self._client.fetch(self._path, self._selector | {"limit": "1"})
+        except NotFoundError as error:
+            if self.kind.optional:
+                raise ExpiredError(f"the API server no longer has it at {self._path}") from error
+            raise
         version = read_list(self.kind, [page]).version
         if version < self.collection.version:
             raise ExpiredError(f"the API server is at {version}, behind {self.collection.version}")

@@ -67,6 +67,7 @@ def test_what_is_watched():
         "EndpointSlice",
         "Deployment",
         "StatefulSet",
+        "ReferenceGrant",
     )
     assert watched_by(Program.XDS_SERVER) == ("ModelDeployment", "EndpointSlice", "Secret")
 
@@ -74,6 +75,11 @@ def test_what_is_watched():
 def test_only_kinds_that_are_not_served_yet_have_rights_that_nobody_uses():
     reserved = [one for one in KINDS.values() if any(grant.reserved for grant in one.grants)]
     assert reserved == [TOOL_DEPLOYMENT, POLICY]
+
+
+def test_a_cluster_may_lack_the_kinds_of_the_gateway_api_alone():
+    assert [one.group for one in KINDS.values() if one.optional] == ["gateway.networking.k8s.io"]
+    assert [one.kind for one in KINDS.values() if one.earlier_versions and not one.optional] == []
 
 
 def test_every_kind_is_of_use_to_a_program():
@@ -109,7 +115,7 @@ def test_kinds_of_one_group_and_plural_are_one_kind():
 
 
 def test_every_kind_that_a_manifest_may_hold_is_checked():
-    assert set(VALIDATION) == {(one.api_version, one.kind) for one in KINDS.values() if one.schema}
+    assert set(VALIDATION) == {(one.api_version, one.kind) for one in KINDS.values() if one.schema and not one.optional}
     assert VALIDATION["v1", "Service"]({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}) == ()
     (fault,) = VALIDATION["v1", "Service"]({"metadata": {"name": "a"}, "spec": 7})
     assert fault.path == ("spec",)

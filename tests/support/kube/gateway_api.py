@@ -1,0 +1,44 @@
+"""What is read here of the Gateway API: the definition of ReferenceGrants, as far as an API server needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.api.registry import REFERENCE_GRANT
+from tests.support.kube.cluster import Cluster
+
+
+def install_reference_grants(cluster: Cluster, *served: str) -> None:
+    """Let the API server have ReferenceGrants in these versions; it keeps them in the first that there ever was."""
+    cluster.apply(_definition(served))
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{REFERENCE_GRANT.resource}", "--timeout=30s")
+
+
+def remove_reference_grants(cluster: Cluster) -> None:
+    """Take the definition away, and with it all objects of the kind."""
+    cluster.kubectl("delete", f"crd/{REFERENCE_GRANT.resource}", "--timeout=30s")
+
+
+def _definition(served: tuple[str, ...]) -> dict[str, Any]:
+    reference = {"type": "object", "additionalProperties": {"type": "string"}}
+    references = {"type": "array", "items": reference, "minItems": 1, "maxItems": 16}
+    spec = {"type": "object", "required": ["from", "to"], "properties": {"from": references, "to": references}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": REFERENCE_GRANT.resource,
+            # The API server asks for it in groups of *.k8s.io.
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a part of it for tests"},
+        },
+        "spec": {
+            "group": REFERENCE_GRANT.group,
+            "scope": "Namespaced",
+            "names": {"kind": REFERENCE_GRANT.kind, "plural": REFERENCE_GRANT.plural, "singular": "referencegrant"},
+            "versions": [
+                {"name": version, "served": version in served, "storage": version == "v1beta1", "schema": schema}
+                for version in ("v1beta1", "v1")
+            ],
+        },
+    }
