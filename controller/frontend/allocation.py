@@ -104,10 +104,8 @@ class Allocations:
             affected=ports.affected,
         )
 
-    def lost_route(self, ref: ObjectRef, route: Route | None) -> Refusal | None:
-        """Say why an object that cannot be read may not even keep the route it has; None if it may, or has none."""
-        if route is None:
-            return None
+    def lost_route(self, ref: ObjectRef, route: Route) -> Refusal | None:
+        """Say why an object that cannot be read may not even keep the route it has; None if it may."""
         if not self._ports.owns(ref, route.port):
             return Refusal("Conflict", f"port {route.port} is that of an older object, or of a program of ours")
         return self._lost(ref, [claim_of(route.local)])
@@ -120,9 +118,16 @@ class Allocations:
     def _lost(self, ref: ObjectRef, claims: Iterable[Claim]) -> Refusal | None:
         for claim in claims:
             winner = self._claims.winner(claim)
-            if winner not in (None, ref):
-                return Refusal("Conflict", f"{claim.field_name}: {claim} is that of {winner}, which is older")
+            if winner is not None and winner != ref:
+                words = f"{claim.field_name}: {claim} is that of {winner}, which is {_before(winner, ref, claim)}"
+                return Refusal("Conflict", words)
         return None
+
+
+def _before(winner: ObjectRef, loser: ObjectRef, claim: Claim) -> str:
+    """Say why one goes before the other."""
+    is_at_home = winner.namespace == claim.namespace != loser.namespace
+    return "in the namespace of the Service" if is_at_home else "older"
 
 
 def claim_of(local: LocalBackend) -> ServicePortClaim:

@@ -1,13 +1,15 @@
 """What only one model may have, whatever port it is served on: a port of a Service, and a name in its environment.
 
-Of several that ask for one thing the oldest wins (`creationTimestamp`, then namespace and name), whoever had it before:
-so every controller, also one that just started, sees the same winner. A model asks for what its spec names, and also
-for what it serves, so that nothing is served twice while it moves.
+Of several that ask for the port of a Service, those in its own namespace go before all others: nobody elsewhere takes a
+Service from those who own it (docs/adr/0040). Among equals the oldest wins (`creationTimestamp`, then namespace and
+name), whoever had it before: so every controller, also one that just started, sees the same winner. A model asks for
+what its spec names, and also for what it serves, so that nothing is served twice while it moves. Who may not refer to a
+Service asks for nothing of it.
 
 What becomes of who loses:
 
 * It says so in `Accepted=False/Conflict`, with the winner and the field. One that was never served is not served.
-* Who loses the port of a Service that it serves loses its route: the older one serves it from now on.
+* Who loses the port of a Service that it serves loses its route: the winner serves it from now on.
 * Who loses what it does not serve yet keeps what it serves: an edit that asks for what is another's, or an older
   object that takes over a mere name, is a mistake to report, and no reason to fail requests.
 * Once the winner goes, or asks for something else, the next one wins at once.
@@ -28,6 +30,13 @@ class Seniority(NamedTuple):
     created: str
     namespace: str
     name: str
+
+
+class Precedence(NamedTuple):
+    """The order of those who claim one thing: the smaller wins. `foreign` are those of another namespace."""
+
+    foreign: bool
+    age: Seniority
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ Claim = ServicePortClaim | ModelClaim
 class Refusal:
     """Why an object is not accepted as it is: the reason of its condition `Accepted`, and a sentence."""
 
-    reason: Literal["Invalid", "Conflict", "NoPort"]
+    reason: Literal["Invalid", "Conflict", "NoPort", "RefNotPermitted"]
     message: str
 
 
@@ -75,7 +84,7 @@ class Claims:
     """Which models ask for what, and who wins it."""
 
     def __init__(self) -> None:
-        self._claimants: dict[Claim, dict[ObjectRef, Seniority]] = {}
+        self._claimants: dict[Claim, dict[ObjectRef, Precedence]] = {}
         self._claims_of: dict[ObjectRef, frozenset[Claim]] = {}
 
     def claim(self, model: ObjectRef, created: str, claims: Iterable[Claim]) -> frozenset[ObjectRef]:
@@ -89,8 +98,9 @@ class Claims:
             del self._claimants[claim][model]
             if not self._claimants[claim]:
                 del self._claimants[claim]
+        age = Seniority(created, model.namespace, model.name)
         for claim in wanted:
-            self._claimants.setdefault(claim, {})[model] = Seniority(created, model.namespace, model.name)
+            self._claimants.setdefault(claim, {})[model] = Precedence(claim.namespace != model.namespace, age)
         if wanted:
             self._claims_of[model] = wanted
         else:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.api.contract.health import RemoteHealth
-from controller.api.contract.route import Remote
+from controller.api.contract.route import Remote, Route
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all
 from controller.api.kubernetes.selectors import query_of
-from controller.api.registry import SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory, SentRequests, Unknown
@@ -19,6 +18,7 @@ from controller.frontend.allocation import Allocations, Occupancy, Request, clai
 from controller.frontend.claims import ModelClaim, Refusal, ServicePortClaim
 from controller.frontend.ports import PortRule
 from controller.intent.intent import Intent
+from controller.observe.consent import View, any_grant_in, not_permitted, service_ref
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
@@ -26,7 +26,6 @@ from controller.observe.readiness import check_of_all
 from controller.observe.references import (
     Fault,
     Front,
-    Lookups,
     Resolved,
     front_of_route,
     missing_workload,
@@ -118,11 +117,10 @@ class Observer:
             self._index.refers(ref, ())
             self._served.asks(ref, ())
             return self._allocations.forget(ref) | self._served.record(ref, None)
-        if known.intent:
-            self._index.refers(ref, self._references(known, known.intent))
+        self._index.refers(ref, self._references(known))
         route = known.status.route
         affected = self._served.record(ref, route.port if route else None)
-        has = Occupancy(route.port, claim_of(route.local)) if route else Occupancy(self._reserved(known))
+        has = self._occupancy(ref, route) if route else Occupancy(self._reserved(known))
         request = self._requested(known.intent) if known.intent else None
         return affected | self._allocations.register(ref, known.seniority, request, has)
 
@@ -132,26 +130,25 @@ class Observer:
         if known is None:
             return None
         if known.intent is None:
-            lost = self._allocations.lost_route(ref, known.status.route)
+            lost = self._lost_route(ref, known.status.route)
             unread = Observation(known.stored, known.status, None, known.errors, refusal=lost)
             return replace(unread, controller=self._defaults.controller), frozenset()
         return self._observe(known, known.intent, now)
 
     def _observe(self, known: StoredIntent, intent: Intent, now: datetime) -> tuple[Observation, frozenset[ObjectRef]]:
-        ref, route = known.ref, known.status.route
-        resolved = resolve(
-            intent, self._index, self._defaults.remote, self._defaults.guard, self._own_place(ref, intent)
-        )
-        allocation = self._allocations.allocate(ref, _request(intent, resolved), route, self._reserved(known))
+        ref, route, view = known.ref, known.status.route, self._view(known.ref)
+        resolved = resolve(intent, view, self._defaults.remote, self._defaults.guard, self._own_place(ref, intent))
+        keepable = route if route and view.permits_route(route) else None
+        allocation = self._allocations.allocate(ref, _request(intent, resolved), keepable, self._reserved(known))
         front = resolved.front
-        if allocation.keeps_route and route:
-            front = front_of_route(route, self._index, self._defaults.guard)
+        if allocation.keeps_route and keepable:
+            front = front_of_route(keepable, view, self._defaults.guard)
         elif front:
-            before, workload = route.local.health_check if route else None, self._index.workload(intent.workload)
+            before, workload = route.local.health_check if route else None, view.workload(intent.workload)
             check = check_of_all(front.local.health_check, workload, before)
             front = replace(front, local=front.local.model_copy(update={"health_check": check}))
         served = front and allocation.port is not None
-        absent = missing_workload(intent, self._index) if self._defaults.expects_workloads else ""
+        absent = missing_workload(intent, view) if self._defaults.expects_workloads else ""
         observation = Observation(
             stored=known.stored,
             before=known.status,
@@ -171,6 +168,24 @@ class Observer:
         )
         return observation, allocation.affected
 
+    def _view(self, ref: ObjectRef) -> View:
+        """Return what an object may refer to."""
+        return View(self._index, ref.namespace, needed=self._defaults.needs_consent)
+
+    def _occupancy(self, ref: ObjectRef, route: Route) -> Occupancy:
+        """Return what an object has by its route: nothing of a Service that it may not refer to."""
+        permitted = self._view(ref).permits_route(route)
+        return Occupancy(route.port, claim_of(route.local) if permitted else None)
+
+    def _lost_route(self, ref: ObjectRef, route: Route | None) -> Refusal | None:
+        """Say why an object that cannot be read may not even keep the route it has; None if it may, or has none."""
+        if route is None:
+            return None
+        if not self._view(ref).permits_route(route):
+            words = not_permitted(service_ref(route.local.namespace, route.local.service), ref.namespace)
+            return Refusal("RefNotPermitted", f"spec.serviceRef: {words}")
+        return self._allocations.lost_route(ref, route)
+
     def _own_place(self, ref: ObjectRef, intent: Intent) -> OwnPlace:
         """Say where the gateway is, as far as it matters to this object."""
         place = self._defaults.place
@@ -179,19 +194,28 @@ class Observer:
         self._served.asks(ref, asked)
         return OwnPlace(place, service, self._served.served(asked))
 
-    def _references(self, known: StoredIntent, intent: Intent) -> Iterator[ObjectRef]:
-        yield intent.workload
-        if intent.target:
-            yield intent.target.service
-        if route := known.status.route:
-            yield ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)
-        if self._defaults.place.service and intent.offloads:
+    def _references(self, known: StoredIntent) -> Iterator[ObjectRef]:
+        intent, view = known.intent, self._view(known.ref)
+        for ref in self._fronted(known):
+            yield ref
+            if view.is_foreign(ref):
+                yield any_grant_in(ref.namespace)
+        if self._defaults.place.service and intent and intent.offloads:
             # It may turn out to be where the remote backend is.
-            yield ObjectRef(SERVICE.kind, *self._defaults.place.service)
+            yield service_ref(*self._defaults.place.service)
+
+    def _fronted(self, known: StoredIntent) -> Iterator[ObjectRef]:
+        """Name the Services and the workload that an object asks for, or serves."""
+        if intent := known.intent:
+            yield intent.workload
+            if intent.target:
+                yield intent.target.service
+        if route := known.status.route:
+            yield service_ref(route.local.namespace, route.local.service)
 
     def _requested(self, intent: Intent) -> Request:
         """Return what an object asks for, before all that it refers to is looked at."""
-        if found := target_port(intent, self._index):
+        if found := target_port(intent, self._view(intent.ref)):
             service, port = found
             claim = ServicePortClaim(service.namespace, service.name, port.name)
             return Request(_name(intent), claim, port.node_port or port.port)
@@ -200,7 +224,7 @@ class Observer:
     def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:
         if not intent.metrics:
             return ()
-        subject = subject_of(intent, self._index, front.replicas if front else ())
+        subject = subject_of(intent, self._view(intent.ref), front.replicas if front else ())
         return self._measured.sampler.samples(subject, intent.metrics, now)
 
     def traffic(self, known: StoredIntent, now: datetime) -> SentRequests | Unknown:
@@ -234,7 +258,8 @@ class Defaults:
     """What holds for all objects: the default remote backend, how ports are given, and which endpoints count.
 
     `place` is where the gateway is: no remote backend is to be there. `expects_workloads` says whether it is a mistake
-    that the workload of an object is not there, `controller` is our name as a writer of statuses.
+    that the workload of an object is not there, `needs_consent` whether what an object refers to in another namespace
+    has to permit that, `controller` is our name as a writer of statuses.
     """
 
     remote: RemoteBackend | None
@@ -242,15 +267,16 @@ class Defaults:
     guard: EndpointGuard = admit_all
     place: GatewayPlace = field(default_factory=GatewayPlace)
     expects_workloads: bool = False
+    needs_consent: bool = False
     controller: str = ""
 
 
-def subject_of(intent: Intent, lookups: Lookups, replicas: tuple[Replica, ...]) -> Subject:
+def subject_of(intent: Intent, view: View, replicas: tuple[Replica, ...]) -> Subject:
     """Say what the metrics of an object are measured of: the pods of its workload, or else those of its Service."""
-    workload = lookups.workload(intent.workload)
+    workload = view.workload(intent.workload)
     namespace, selector = intent.workload.namespace, workload.spec.selector.as_query() if workload else ""
     if not selector and intent.target:
-        service = lookups.service(intent.target.service.namespace, intent.target.service.name)
+        service = view.service(intent.target.service.namespace, intent.target.service.name)
         namespace = intent.target.service.namespace
         selector = query_of(service.spec.selector) if service else ""
     containers = workload.spec.template.spec.containers if workload else ()

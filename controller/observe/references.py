@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from controller.api.contract.route import LocalBackend, Remote, Route
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
-from controller.api.kubernetes.objects import EndpointSlice, Service, ServicePort, Workload
+from controller.api.kubernetes.objects import Service, ServicePort, Workload
 from controller.api.registry import DEPLOYMENT, STATEFUL_SET
 from controller.api.resources.backend import RemoteBackend
 from controller.intent.intent import Intent
+from controller.observe.consent import View, not_permitted
 from controller.observe.own_place import OwnPlace
 from controller.observe.readiness import readiness_check
 from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
@@ -43,19 +42,6 @@ def port_of(wanted: int | str | None, service: Service) -> ServicePort:
     asked = "serviceRef.targetPort is not set" if wanted is None else f"serviceRef.targetPort is {wanted}"
     problem = "no TCP port fits" if not fitting else "more than one port fits"
     raise PortNotFoundError(f"{asked}, and {problem}; the Service's TCP ports: {choices}")
-
-
-class Lookups(Protocol):
-    """How to find the objects that a model refers to."""
-
-    def service(self, namespace: str, name: str) -> Service | None:
-        """Find a Service."""
-
-    def workload(self, ref: ObjectRef) -> Workload | None:
-        """Find a Deployment or StatefulSet."""
-
-    def slices(self, namespace: str, service: str) -> Iterable[EndpointSlice]:
-        """List the EndpointSlices of a Service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +87,15 @@ class Resolved:
 
 def resolve(
     intent: Intent,
-    lookups: Lookups,
+    view: View,
     default_remote: RemoteBackend | None,
     guard: EndpointGuard = admit_all,
     own: OwnPlace = OwnPlace(),  # noqa: B008 - frozen
 ) -> Resolved:
     """Follow every reference of an object. What is missing becomes a fault; the rest is there all the same.
 
-    A remote backend at the gateway's `own` place is not used.
+    What the `view` does not show is not there for this object. A remote backend at the gateway's `own` place is not
+    used.
     """
     faults: list[Fault] = []
     remotes: tuple[Remote, ...] = ()
@@ -127,7 +114,7 @@ def resolve(
         remotes = ()
         words = "local policies are not enforced yet; while one is named, nothing leaves"
         faults.append(Fault("PolicyNotEnforced", f"spec.policies[{intent.local_policy}]: {words}", of_remote=True))
-    front = _front(intent, lookups, guard)
+    front = _front(intent, view, guard)
     served = None if isinstance(front, Fault) else front.port
     if loop := next((one for one in remotes if own.leads_here(one, served)), None):
         remotes = ()
@@ -146,15 +133,15 @@ def _refuse_hosts(intent: Intent, guard: EndpointGuard) -> None:
             raise RemoteNotUsableError(f"{field}: {host} is {reason}; nothing may be sent there")
 
 
-def front_of_route(route: Route, lookups: Lookups, guard: EndpointGuard = admit_all) -> Front:
+def front_of_route(route: Route, view: View, guard: EndpointGuard = admit_all) -> Front:
     """Return the front that an object has by its present route, with the replicas of now."""
-    return _with_replicas(route.port, route.local, lookups, guard)
+    return _with_replicas(route.port, route.local, view, guard)
 
 
-def target_port(intent: Intent, lookups: Lookups) -> tuple[ObjectRef, ServicePort] | None:
+def target_port(intent: Intent, view: View) -> tuple[ObjectRef, ServicePort] | None:
     """Find the Service and the port that an object asks for; None while its reference leads nowhere."""
     target = intent.target
-    service = lookups.service(target.service.namespace, target.service.name) if target else None
+    service = view.service(target.service.namespace, target.service.name) if target else None
     if target is None or service is None:
         return None
     try:
@@ -166,8 +153,10 @@ def target_port(intent: Intent, lookups: Lookups) -> tuple[ObjectRef, ServicePor
 _WORKLOADS = (DEPLOYMENT.kind, STATEFUL_SET.kind)
 
 
-def missing_workload(intent: Intent, lookups: Lookups) -> str:
+def missing_workload(intent: Intent, view: View) -> str:
     """Say that nothing is what `modelSourceRef` names, so that no readiness probe is known; empty where that is well.
+
+    So it is of a workload of another namespace that may not be referred to: what it is is not read.
 
     Who writes endpoints by hand, to a Service without a selector, needs no workload.
     """
@@ -175,23 +164,25 @@ def missing_workload(intent: Intent, lookups: Lookups) -> str:
     if ref.kind not in _WORKLOADS:
         written = f"is {ref.kind!r}" if ref.kind else "is not set"
         return f"spec.modelSourceRef.kind: must be {' or '.join(_WORKLOADS)}, {written}: {words}"
-    service = lookups.service(target.service.namespace, target.service.name) if target else None
+    if not view.permits(ref):
+        return f"spec.modelSourceRef: {not_permitted(ref, view.namespace)}"
+    service = view.service(target.service.namespace, target.service.name) if target else None
     if service is None or not service.spec.selector:
         return ""
-    if lookups.workload(ref):
+    if view.workload(ref):
         elsewhere = f"spec.modelSourceRef: {ref}, its Service and the object are not in one namespace"
         return "" if _is_in_one_namespace(intent) else f"{elsewhere}: its readiness probe is not asked"
     unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
     return f"spec.modelSourceRef: {ref} does not exist{unwatched}: {words}"
 
 
-def _believed_workload(intent: Intent, lookups: Lookups) -> Workload | None:
+def _believed_workload(intent: Intent, view: View) -> Workload | None:
     """Find the workload whose probe is asked: only if object, Service and workload are in one namespace.
 
     Otherwise who writes an object could have what another namespace wrote into a probe sent to servers of its own, or
     have Envoy ask servers of another namespace for a path of its own.
     """
-    return lookups.workload(intent.workload) if _is_in_one_namespace(intent) else None
+    return view.workload(intent.workload) if _is_in_one_namespace(intent) else None
 
 
 def _is_in_one_namespace(intent: Intent) -> bool:
@@ -199,12 +190,15 @@ def _is_in_one_namespace(intent: Intent) -> bool:
     return target is not None and target.service.namespace == intent.workload.namespace == intent.ref.namespace
 
 
-def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fault:
+def _front(intent: Intent, view: View, guard: EndpointGuard) -> Front | Fault:
     target = intent.target
     if target is None:
         return Fault("NoService", "spec.serviceRef is not set: there is no Service to front")
     ref = target.service
-    service = lookups.service(ref.namespace, ref.name)
+    if not view.permits(ref):
+        # The word of the Gateway API for it.
+        return Fault("RefNotPermitted", f"spec.serviceRef: {not_permitted(ref, view.namespace)}")
+    service = view.service(ref.namespace, ref.name)
     if service is None:
         # The option `namespaces` may leave it out.
         unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
@@ -218,19 +212,19 @@ def _front(intent: Intent, lookups: Lookups, guard: EndpointGuard) -> Front | Fa
         namespace=ref.namespace,
         service=ref.name,
         port_name=port.name,
-        health_check=readiness_check(_believed_workload(intent, lookups), port.target_port or port.port),
+        health_check=readiness_check(_believed_workload(intent, view), port.target_port or port.port),
         custom_endpoints=None if service.spec.selector else True,
         first_byte_timeout=intent.first_byte_timeout,
         max_requests_per_replica=intent.terms.behavior.max_requests_per_replica,
     )
-    return replace(_with_replicas(port.node_port or port.port, local, lookups, guard), service_port=port.port)
+    return replace(_with_replicas(port.node_port or port.port, local, view, guard), service_port=port.port)
 
 
-def _with_replicas(port: int, local: LocalBackend, lookups: Lookups, guard: EndpointGuard) -> Front:
-    found = tuple(lookups.slices(local.namespace, local.service))
+def _with_replicas(port: int, local: LocalBackend, view: View, guard: EndpointGuard) -> Front:
+    found = tuple(view.slices(local.namespace, local.service))
     admitted = guard(found, custom=bool(local.custom_endpoints))
     others = uncounted(admitted.slices, local.port_name)
-    if not found and (service := lookups.service(local.namespace, local.service)):
+    if not found and (service := view.service(local.namespace, local.service)):
         others = without_slices(service)
     replicas = replicas_of(admitted.slices, local.port_name)
     return Front(port, local, replicas, refused=admitted.refused, uncounted=others)

@@ -9,7 +9,13 @@ from enum import Enum
 from typing import Any
 
 from controller.api.contract.route import Route, Shares
-from controller.api.contract.status import Condition, ModelDeploymentStatus, with_transitions
+from controller.api.contract.status import (
+    WITHDRAWALS,
+    Condition,
+    ModelDeploymentStatus,
+    is_withdrawn,
+    with_transitions,
+)
 from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND
 from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, Unknown, decide, detour, overflow
@@ -155,10 +161,10 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     """
     before, mistakes = observation.before, "; ".join(map(str, observation.errors))
     if observation.refusal:
-        refusal = Refusal("Conflict", f"{observation.refusal.message}; {mistakes}")
+        refusal = Refusal(observation.refusal.reason, f"{observation.refusal.message}; {mistakes}")
         remaining = before.model_copy(update={"route": None, "split": None, "verdicts": None})
     else:
-        refusal, remaining = Refusal("Invalid", mistakes), before
+        refusal, remaining = _withdrawn_before(observation) or Refusal("Invalid", mistakes), before
     conditions = refused_conditions(before.conditions, refusal, observation.generation)
     status = remaining.model_copy(
         update={
@@ -168,6 +174,22 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
         }
     )
     return Plan(observation.stored, before, status, None)
+
+
+def _withdrawn_before(observation: Observation) -> Refusal | None:
+    """Say why the route of an object that cannot be read was taken away, if it was; None if not.
+
+    That goes on being said, for who serves the route may not have read it yet.
+    """
+    accepted, generation = observation.before.condition("Accepted"), observation.generation
+    if accepted is None or not is_withdrawn(observation.stored.status):
+        return None
+    reason = next((one for one in WITHDRAWALS if one == accepted.reason), None)
+    if reason is None:
+        return None
+    is_the_same = accepted.observed_generation == generation
+    words = f"its route was taken away; {'; '.join(map(str, observation.errors))}"
+    return Refusal(reason, accepted.message if is_the_same else words)
 
 
 def _unusable(observation: Observation, intent: Intent) -> tuple[Fault, ...]:

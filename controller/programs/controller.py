@@ -119,6 +119,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 guard=PodsOnly(configuration.destinations(OUTSIDE)),
                 gateway_place=GatewayPlace(service=options.gateway_service or configuration.gateway),
                 expects_workloads=True,
+                needs_consent=True,
                 controller=writer,
                 controller_class=configuration.controller_class,
                 ports=AllocatedPorts(

@@ -62,6 +62,7 @@ class Controller:
             dependencies.guard,
             dependencies.gateway_place,
             expects_workloads=dependencies.expects_workloads,
+            needs_consent=dependencies.needs_consent,
             controller=dependencies.controller,
         )
         timing = dependencies.timing

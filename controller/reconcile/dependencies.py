@@ -60,9 +60,10 @@ class Dependencies:
     """The proxies' reports, a clock (UTC), and what has one sensible value for a folder of YAML.
 
     `telemetry` measures the work, `events` record what happened, `guard` says which endpoints count,
-    `expects_workloads` whether a workload must be there, `loads` what load there is; `sources` measure the other
-    metrics, by their types. `ports` says how objects get theirs on the gateway, `any_replica` writes what needs nobody
-    to lead (None: the store does), `limits` says how much is written, `timing` when an object is looked at again.
+    `expects_workloads` whether a workload must be there, `needs_consent` whether references into other namespaces have
+    to be permitted there, `loads` what load there is; `sources` measure the other metrics, by their types. `ports` says
+    how objects get theirs on the gateway, `any_replica` writes what needs nobody to lead (None: the store does),
+    `limits` says how much is written, `timing` when an object is looked at again.
     `gateway_place` is where no remote backend may be. `controller` is our name as a writer of statuses, empty where
     there is no other. Models of another `controller_class` are left alone (None: none is).
     """
@@ -75,6 +76,7 @@ class Dependencies:
     guard: EndpointGuard = admit_all
     gateway_place: GatewayPlace = field(default_factory=GatewayPlace)
     expects_workloads: bool = False
+    needs_consent: bool = False
     loads: LoadReports = field(default_factory=NoLoads)
     sources: Mapping[str, MetricSource] = field(default_factory=dict)
     controller: str = ""

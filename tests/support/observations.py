@@ -12,7 +12,7 @@ from controller.plan.plan import plan
 from controller.signals.load_reports import NO_LOAD, Load, NoLoads, RequestsInFlight
 from controller.signals.source import Sampler, Subject
 from controller.store.objects import ObjectRef
-from tests.support.indexed import index_of
+from tests.support.indexed import view_of
 from tests.support.objects import AModel
 from tests.support.proxies import AllProgrammed
 
@@ -41,7 +41,7 @@ def observed(
     """Observe a model among these objects that has what its references lead to."""
     known = read_intent(model.stored(status=status and status.as_object(), generation=generation))
     assert known.intent, known.errors
-    resolved = resolve(known.intent, index_of(*objects), None)
+    resolved = resolve(known.intent, view_of(*objects), None)
     sampler = Sampler({"Requests": RequestsInFlight(OneLoad(load))})
     return Observation(
         stored=known.stored,

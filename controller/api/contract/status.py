@@ -263,15 +263,19 @@ class ModelDeploymentStatus(ForeignValue):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-_WITHDRAWING = ("Conflict", "NoPort")
+WITHDRAWALS: tuple[Literal["Conflict", "NoPort", "RefNotPermitted"], ...] = ("Conflict", "NoPort", "RefNotPermitted")
+"""The reasons of `Accepted` for which a route is taken away. The last is usually one of `ResolvedRefs`."""
+
+_WITHDRAWING = frozenset((*(("Accepted", reason) for reason in WITHDRAWALS), ("ResolvedRefs", "RefNotPermitted")))
 
 
 def is_withdrawn(status: Mapping[str, Any]) -> bool:
-    """Say whether a status, as it is stored, has no route because the controller took it away: another model has it.
+    """Say whether a status, as it is stored, has no route because the controller took it away: another model has it, or
+    the namespace of its Service does not permit it.
 
     A route that merely vanished (a status restored from a backup, or not written yet) is not withdrawn.
     """
     return not status.get("route") and any(
-        isinstance(one, Mapping) and one.get("type") == "Accepted" and one.get("reason") in _WITHDRAWING
+        isinstance(one, Mapping) and (one.get("type"), one.get("reason")) in _WITHDRAWING
         for one in status.get("conditions") or ()
     )

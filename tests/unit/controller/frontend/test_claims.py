@@ -1,4 +1,4 @@
-"""What only one model may have goes to the oldest that asks."""
+"""What only one model may have goes to the oldest that asks; a port of a Service to those its namespace first."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +62,52 @@ def test_a_port_is_one_thing_whether_its_number_is_known_or_not():
     assert str(ServicePortClaim("default", "s", "http", 80)) == "port 80 of Service default/s"
     assert str(HTTP) == "port http of Service default/s"
     assert str(ServicePortClaim("default", "s", "")) == "the port of Service default/s"
+
+
+FOREIGN = a_model("a").in_namespace("z").ref
+"""One of another namespace than the Service is in."""
+
+
+def test_who_is_in_the_namespace_of_the_service_goes_before_an_older_one_of_another():
+    claims = Claims()
+    claims.claim(FOREIGN, OLD, [HTTP])
+    assert claims.winner(HTTP) == FOREIGN
+    assert claims.claim(C, NEWER, [HTTP]) == {FOREIGN}
+    assert claims.winner(HTTP) == C
+    assert claims.claim(FOREIGN, "2020-01-01T00:00:00Z", [HTTP]) == frozenset()
+    assert claims.winner(HTTP) == C
+    assert claims.claim(C, NEWER, ()) == {FOREIGN}
+    assert claims.winner(HTTP) == FOREIGN
+
+
+def test_of_two_of_other_namespaces_the_older_wins():
+    other = a_model("a").in_namespace("y").ref
+    claims = Claims()
+    claims.claim(other, NEW, [HTTP])
+    claims.claim(FOREIGN, OLD, [HTTP])
+    assert claims.winner(HTTP) == FOREIGN
+
+
+claimants = st.dictionaries(
+    st.builds(
+        lambda name, at: a_model(name).in_namespace(at).ref,
+        st.sampled_from("abc"),
+        st.sampled_from(["default", "y", "z"]),
+    ),
+    st.sampled_from([OLD, NEW, NEWER]),
+    min_size=1,
+)
+
+
+@given(claimants, st.randoms(use_true_random=False))
+def test_in_whatever_order_they_come_nobody_elsewhere_wins_while_one_at_home_asks(created, chance):
+    order = list(created)
+    chance.shuffle(order)
+    claims = Claims()
+    for model in order:
+        claims.claim(model, created[model], [HTTP])
+    at_home = [one for one in order if one.namespace == HTTP.namespace]
+    assert claims.winner(HTTP) == min(at_home or order, key=lambda one: (created[one], one.namespace, one.name))
 
 
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sets(st.sampled_from([HTTP, NAME]))), max_size=20))

@@ -5,7 +5,7 @@ import pytest
 from controller.api.contract.route import Remote
 from controller.observe.own_place import LOOPBACK, GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.references import resolve
-from tests.support.indexed import index_of
+from tests.support.indexed import view_of
 from tests.support.objects import a_model, a_service
 
 IN_CLUSTER = GatewayPlace(service=("beamlit-system", "gateway"))
@@ -67,7 +67,7 @@ def test_the_names_are_known_where_the_service_is_not():
 
 def test_such_a_backend_is_not_used_and_the_field_is_named():
     model = a_model().fronting("a").with_remote("localhost:30080")
-    world = index_of(a_service().port(80, nodePort=30080))
+    world = view_of(a_service().port(80, nodePort=30080))
     resolved = resolve(model.intent(), world, None, own=OwnPlace(LOOPBACK))
     assert resolved.remotes == ()
     assert [(one.reason, one.message) for one in resolved.faults] == [

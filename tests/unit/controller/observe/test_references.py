@@ -10,14 +10,14 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
 from controller.observe.references import front_of_route, missing_workload, resolve
 from controller.store.objects import ObjectRef
-from tests.support.indexed import index_of
+from tests.support.indexed import view_of
 from tests.support.objects import a_deployment, a_model, a_service, a_slice
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example"})
 
 
 def test_a_service_with_its_replicas():
-    world = index_of(a_service().port(80), a_slice().ready("10.0.0.2").not_ready("10.0.0.1"))
+    world = view_of(a_service().port(80), a_slice().ready("10.0.0.2").not_ready("10.0.0.1"))
     resolved = resolve(a_model().with_remote("r").intent(), world, None)
     assert resolved.faults == ()
     assert resolved.remotes[0].host == "r"
@@ -43,21 +43,21 @@ ABSENT = "spec.modelSourceRef: Deployment default/a does not exist: the readines
     ],
 )
 def test_a_workload_that_is_not_there_is_told(model, world, words):
-    assert missing_workload(model.intent(), index_of(*world)) == words
+    assert missing_workload(model.intent(), view_of(*world)) == words
 
 
 @pytest.mark.parametrize(("kind", "said"), [("Deploiment", "is 'Deploiment'"), ("", "is not set")])
 def test_a_kind_of_workload_that_is_not_read_is_told(kind, said):
     model = a_model()
     model.raw["spec"]["modelSourceRef"]["kind"] = kind
-    words = missing_workload(model.intent(), index_of(WITH_SELECTOR))
+    words = missing_workload(model.intent(), view_of(WITH_SELECTOR))
     assert words.startswith(f"spec.modelSourceRef.kind: must be Deployment or StatefulSet, {said}: the readiness")
 
 
 def test_a_workload_in_another_namespace_may_be_there_and_not_be_watched():
     model = a_model()
     model.raw["spec"]["modelSourceRef"]["namespace"] = "ml"
-    words = missing_workload(model.intent(), index_of(WITH_SELECTOR))
+    words = missing_workload(model.intent(), view_of(WITH_SELECTOR))
     assert words.startswith("spec.modelSourceRef: Deployment ml/a does not exist, or its namespace is not watched: ")
 
 
@@ -71,7 +71,7 @@ def test_a_probe_is_asked_only_inside_one_namespace(service_in, workload_in, ask
     model.raw["spec"]["modelSourceRef"]["namespace"] = workload_in
     model.raw["spec"]["serviceRef"]["namespace"] = service_in
     service, deployment = a_service().port(80, target=8080).selecting(app="a"), a_deployment().probed("/up", 8080)
-    world = index_of(service.in_namespace(service_in), deployment.in_namespace(workload_in))
+    world = view_of(service.in_namespace(service_in), deployment.in_namespace(workload_in))
     check = resolve(model.intent(), world, None).front.local.health_check
     assert (check is not None) == asked
     told = "" if asked else "are not in one namespace: its readiness probe is not asked"
@@ -80,14 +80,14 @@ def test_a_probe_is_asked_only_inside_one_namespace(service_in, workload_in, ask
 
 
 def test_a_node_port_is_where_envoy_listens():
-    world = index_of(a_service().port(80, nodePort=30080))
+    world = view_of(a_service().port(80, nodePort=30080))
     assert resolve(a_model().intent(), world, None).front.port == 30080
 
 
 def test_the_replicas_of_a_named_port():
     service = a_service().port(80, name="http", target="web").port(90, name="admin", target="adm")
     slices = a_slice().ready("10.0.0.1").port(9000, "admin").and_port(8000, "http")
-    front = resolve(a_model().fronting("a", "web").intent(), index_of(service, slices), None).front
+    front = resolve(a_model().fronting("a", "web").intent(), view_of(service, slices), None).front
     assert front.local.port_name == "http"
     assert front.replicas == (Replica("10.0.0.1", 8000, True),)
 
@@ -136,38 +136,38 @@ def test_references_default_to_the_objects_own_namespace():
     ],
 )
 def test_prior_fault_13_what_is_missing_is_told(model, reason, words):
-    (fault,) = resolve(model.intent(), index_of(a_service().port(80)), None).faults
+    (fault,) = resolve(model.intent(), view_of(a_service().port(80)), None).faults
     assert (fault.reason, fault.message) == (reason, words)
 
 
 def test_every_fault_is_told():
-    resolved = resolve(a_model().fronting("b").offloading().intent(), index_of(), None)
+    resolved = resolve(a_model().fronting("b").offloading().intent(), view_of(), None)
     assert [fault.reason for fault in resolved.faults] == ["ServiceNotFound", "NoRemoteBackend"]
     assert (resolved.front, resolved.remotes) == (None, ())
 
 
 def test_no_offloading_needs_no_remote_backend():
-    resolved = resolve(a_model().intent(), index_of(a_service().port(80)), DEFAULT)
+    resolved = resolve(a_model().intent(), view_of(a_service().port(80)), DEFAULT)
     assert (resolved.faults, resolved.remotes) == ((), ())
 
 
 def test_a_kept_front_has_the_replicas_of_now():
     route = Route.between(port=80, split=Split.away(0), local=LocalBackend(namespace="default", service="a"))
-    front = front_of_route(route, index_of(a_slice().ready("10.0.0.7")))
+    front = front_of_route(route, view_of(a_slice().ready("10.0.0.7")))
     assert (front.port, front.local) == (80, route.local)
     assert front.replicas == (Replica("10.0.0.7", 8080, True),)
 
 
 def test_a_service_with_a_selector_has_no_endpoints_of_others():
     service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
-    front = resolve(a_model().intent(), index_of(service), None).front
+    front = resolve(a_model().intent(), view_of(service), None).front
     assert front.local.custom_endpoints is None
 
 
 def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
     service = a_service().port(80)._with({"app": "a"}, "spec", "selector")
     of_its_own = a_slice().written_by("endpointslice-controller.k8s.io").ready("10.0.0.1", "127.0.0.1")
-    world = index_of(service, of_its_own, a_slice(suffix="2").ready("10.0.0.2"))
+    world = view_of(service, of_its_own, a_slice(suffix="2").ready("10.0.0.2"))
     resolved = resolve(a_model().intent(), world, None, admit_pods)
     assert resolved.front.replicas == (Replica("10.0.0.1", 8080, True),)
     assert [words.partition(":")[0] for words in resolved.front.refused] == [
@@ -203,7 +203,7 @@ def test_endpoints_that_may_not_be_sent_to_do_not_count_and_are_told():
 )
 def test_a_model_sends_nothing_where_only_the_gateway_can(backend, field):
     model = a_model().with_remote(**backend)
-    world = index_of(a_service().port(80))
+    world = view_of(a_service().port(80))
     resolved = resolve(model.intent(), world, None, admit_pods)
     assert resolved.remotes == ()
     assert resolved.front is not None
@@ -214,12 +214,12 @@ def test_a_model_sends_nothing_where_only_the_gateway_can(backend, field):
 
 def test_the_default_backend_is_the_operators_and_may_be_anywhere():
     model, default = a_model().offloading().intent(), RemoteBackend(host="127.0.0.1:8080")
-    assert resolve(model, index_of(a_service().port(80)), default, admit_pods).remotes != ()
+    assert resolve(model, view_of(a_service().port(80)), default, admit_pods).remotes != ()
 
 
 def test_a_policy_that_nobody_asks_yet_keeps_everything_local():
     model = a_model().with_remote()._with([{"refType": "localPolicy", "name": "eu"}], "spec", "policies")
-    resolved = resolve(model.intent(), index_of(a_service().port(80)), None)
+    resolved = resolve(model.intent(), view_of(a_service().port(80)), None)
     assert resolved.remotes == ()
     assert resolved.front is not None
     assert [fault.reason for fault in resolved.faults] == ["PolicyNotEnforced"]
@@ -227,9 +227,9 @@ def test_a_policy_that_nobody_asks_yet_keeps_everything_local():
 
 def test_a_policy_of_the_platform_is_the_platforms_to_enforce():
     model = a_model().with_remote()._with([{"refType": "remotePolicy", "name": "gpu"}], "spec", "policies")
-    assert resolve(model.intent(), index_of(a_service().port(80)), None).remotes != ()
+    assert resolve(model.intent(), view_of(a_service().port(80)), None).remotes != ()
 
 
 def test_how_long_a_replica_may_take_is_said_beside_it():
     model = a_model().with_remote().offloading(firstByteTimeout="5s").intent()
-    assert resolve(model, index_of(a_service().port(80)), None).front.local.first_byte_timeout == timedelta(seconds=5)
+    assert resolve(model, view_of(a_service().port(80)), None).front.local.first_byte_timeout == timedelta(seconds=5)

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.observe.references import resolve
-from tests.support.indexed import index_of
+from tests.support.indexed import view_of
 from tests.support.objects import a_model, a_service, a_slice
 
 SERVICE = a_service().port(80, name="http").selecting(app="a")
@@ -11,7 +11,7 @@ SLICE = a_slice().port(8080, "http").ready("10.0.0.1")
 
 
 def said(*objects):
-    return resolve(a_model().intent(), index_of(*objects), None).front.uncounted
+    return resolve(a_model().intent(), view_of(*objects), None).front.uncounted
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_long_list_ends_with_a_number():
 
 def test_a_service_that_names_a_host_and_has_no_port_to_front():
     service = a_service()._with("ExternalName", "spec", "type")._with("m.example", "spec", "externalName")
-    (fault,) = resolve(a_model().intent(), index_of(service), None).faults
+    (fault,) = resolve(a_model().intent(), view_of(service), None).faults
     assert fault.message.endswith(
         "the Service's TCP ports: none; it is of type ExternalName, which has no endpoints; m.example can be the host "
         "of a remote backend"

@@ -18,7 +18,7 @@ from controller.plan.plan import plan
 from controller.plan.transitions import transitions, urgency
 from controller.runtime.budget import Urgency
 from controller.store.objects import ObjectRef, StoredObject
-from tests.support.indexed import index_of
+from tests.support.indexed import view_of
 from tests.support.objects import a_slice
 from tests.support.proxies import AllProgrammed
 
@@ -48,7 +48,7 @@ def observed(name: str) -> Observation:
     slices = a_slice().not_ready(*addresses) if name in GONE else a_slice().ready(*addresses)
     if known.intent is None:
         return Observation(known.stored, known.status, None, known.errors)
-    front = front_of_route(known.status.route, index_of(slices))
+    front = front_of_route(known.status.route, view_of(slices))
     return Observation(
         stored=known.stored,
         before=known.status,

@@ -12,8 +12,8 @@ def stored(version="1", **status):
     return a_model().stored(status=whole, version=version)
 
 
-def not_accepted(reason):
-    return (Condition(type="Accepted", status="False", reason=reason, message="", observed_generation=1),)
+def not_accepted(reason, of="Accepted"):
+    return (Condition(type=of, status="False", reason=reason, message="", observed_generation=1),)
 
 
 async def test_a_route_that_vanished_is_served_as_it_was():
@@ -26,14 +26,19 @@ async def test_a_route_that_vanished_is_served_as_it_was():
 
 
 async def test_a_route_that_was_taken_away_is_served_no_longer():
-    for reason in ("Conflict", "NoPort"):
+    for said in (
+        not_accepted("Conflict"),
+        not_accepted("NoPort"),
+        not_accepted("RefNotPermitted"),
+        not_accepted("RefNotPermitted", of="ResolvedRefs"),
+    ):
         objects = [stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()]
         async with publishing(objects) as this:
             assert this.publisher.route(A)
-            this.store.put(stored("2", conditions=not_accepted(reason)))
+            this.store.put(stored("2", conditions=said))
             await settled()
             assert this.publisher.route(A) is None
-            this.store.put(stored("3", route=a_route(a_remote()), conditions=not_accepted(reason)))
+            this.store.put(stored("3", route=a_route(a_remote()), conditions=said))
             await settled()
             assert this.publisher.route(A)
 
