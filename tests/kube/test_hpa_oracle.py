@@ -7,7 +7,7 @@ metrics-server needs twenty seconds to know the CPU of a pod, of one as of a hun
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -25,10 +25,9 @@ Signals = tuple[Signal, ...]
 
 
 @pytest.fixture(scope="module")
-def stage(metrics_apis: MetricsApis) -> Iterator[Stage]:
+def stage(metrics_apis: MetricsApis) -> Stage:
     """All cases, measured."""
-    with Stage.of(metrics_apis, CASES) as stage:
-        yield stage
+    return Stage.of(metrics_apis, CASES)
 
 
 @pytest.fixture(scope="module")

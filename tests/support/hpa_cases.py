@@ -94,11 +94,6 @@ class Case:
     def declared(self) -> int:
         return len(self.pods) if self.replicas is None else self.replicas
 
-    @property
-    def slug(self) -> str:
-        """Its name, as that of an object."""
-        return "-".join("".join(c if c.isalnum() else " " for c in self.name.lower()).split())[:50].strip("-")
-
 
 def pod_object(pod: APod) -> dict[str, Any]:
     """A pod as its manifest has it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +13,6 @@ import httpx
 from tests.support.hpa_cases import LABELS, Case, Says, Verdict, pod_object, pod_status
 from tests.support.kube.kubelet import MEBIBYTE
 from tests.support.kube.metrics_apis import MetricsApis
-from tests.support.kube.namespaces import fresh_namespace
 from tests.support.waiting import until_now
 
 EXACT = (
@@ -35,17 +33,15 @@ class Stage:
     at: datetime
 
     @classmethod
-    @contextmanager
-    def of(cls, apis: MetricsApis, cases: Collection[Case]) -> Iterator[Stage]:
-        """Set up all of these cases."""
-        with ExitStack() as stack, apis.server.client() as client:
-            places = {case.name: stack.enter_context(fresh_namespace(apis.server)) for case in cases}
-            stage = cls(apis, places, datetime.now(UTC))
+    def of(cls, apis: MetricsApis, cases: Collection[Case]) -> Stage:
+        """Set up all of these cases, once in a cluster: nothing is deleted before the cluster is."""
+        stage = cls(apis, {case.name: f"case-{number}" for number, case in enumerate(cases)}, datetime.now(UTC))
+        with apis.server.client() as client:
             for case in cases:
                 _set_up(stage, client, case)
-            for case in cases:
-                apis.await_pods(places[case.name], {pod.name for pod in case.pods if pod.is_measured})
-            yield stage
+        for case in cases:
+            apis.await_pods(stage.places[case.name], {pod.name for pod in case.pods if pod.is_measured})
+        return stage
 
     def judge(self, cases: Collection[Case]) -> Mapping[str, Says]:
         """Have each case judged without tolerance, and return what was said, by its name."""
@@ -59,6 +55,7 @@ class Stage:
 def _set_up(stage: Stage, client: httpx.Client, case: Case) -> None:
     """Write the workload and its pods, and give their metrics."""
     apis, namespace = stage.apis, stage.places[case.name]
+    client.post("/api/v1/namespaces", json={"metadata": {"name": namespace}}).raise_for_status()
     deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
     client.post(deployments, json=_workload(case)).raise_for_status()
     _write_status(client, f"{deployments}/{NAME}", {"replicas": case.declared})
