@@ -179,24 +179,45 @@ async def test_of_several_addresses_only_those_that_are_allowed_are_used(place: 
     assert (hidden.connections, other.connections) == (0, 0)
 
 
+async def flips(place: Place, model: Model, hidden: Server, *steps: tuple[str, str]) -> None:
+    """Lead the name of a model to one address after the other: requests are answered, and nothing meets `hidden`."""
+    for address, side in steps:
+        place.lead(model.wanted.host, address)
+        seen: set[int] = set()
+
+        async def is_there(side: str = side, seen: set[int] = seen) -> bool:
+            reply = await place.plane.ask(model)
+            seen.add(reply.status)
+            return reply.route == side
+
+        await until(is_there, f"requests end at {side}", within=30)
+        assert seen == {200}
+    assert hidden.connections == 0
+
+
 async def test_a_name_that_flips_is_never_followed_to_a_refused_address(place: Place) -> None:
-    server, hidden = Server(), Server()
-    async with server.at(place.good, place.port), hidden.at(place.bad, place.port):
+    hidden = Server()
+    async with Server().at(place.good, place.port), hidden.at(place.bad, place.port):
         model = await place.plane.serve(place.wanted(place.lead("flips.test", place.good)))
         await place.until_side(model, "remote")
-        for address, side in ((place.bad, "local"), (place.good, "remote")) * 2:
-            place.lead("flips.test", address)
-            seen: set[int] = set()
-
-            async def is_there(side: str = side, seen: set[int] = seen) -> bool:
-                reply = await place.plane.ask(model)
-                seen.add(reply.status)
-                return reply.route == side
-
-            await until(is_there, f"requests end at {side}", within=30)
-            assert seen == {200}
+        await flips(place, model, hidden, (place.bad, "local"), (place.good, "remote"))
         await place.plane.withdraw(model)
-    assert hidden.connections == 0
+
+
+async def test_a_name_that_flips_while_the_control_plane_is_dead(backends: Backends, tmp_path: Path) -> None:
+    network, hidden, names = Network.unused(), Server(), {}
+    good, bad = network.host(40), network.host(41)
+    async with (
+        NameServer.running(network.host(53), names) as server,
+        Plane(network, backends, tmp_path).running() as plane,
+    ):
+        place = Place(plane, names, good, bad, OUTSIDE.configured(allow=(f"{good}/32",), deny=()))
+        await plane.join(change=server.asked_by_envoy())
+        async with Server().at(good, place.port), hidden.at(bad, place.port):
+            model = await plane.serve(place.wanted(place.lead("flips.test", good)))
+            await place.until_side(model, "remote")
+            await plane.die()
+            await flips(place, model, hidden, (bad, "local"), (good, "remote"))
 
 
 async def test_a_403_of_the_remote_backend_is_the_clients(place: Place) -> None:

@@ -201,7 +201,12 @@ class Guard:
         )
         http = Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
         listener = Listener(
-            name=NAME, address=socket_address(self._host, CHECKS_PORT), filter_chains=[FilterChain(filters=[http])]
+            name=NAME,
+            address=socket_address(self._host, CHECKS_PORT),
+            filter_chains=[FilterChain(filters=[http])],
+            # Clients that are turned away for want of memory or connections are no reason to believe nobody.
+            bypass_overload_manager=True,
+            ignore_global_conn_limit=True,
         )
         return resource(NAME, listener, [ResourceKey(CLUSTER, NAME)])
 

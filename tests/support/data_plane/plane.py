@@ -74,6 +74,10 @@ class Plane:
             self._assembly.close()
             await self._server.stop(0)
 
+    async def die(self) -> None:
+        """Stop the server: the Envoys go on with what they have."""
+        await self._server.stop(0)
+
     async def restart(self, pause: float = 0.0) -> None:
         """Stop the server, and after a pause start another in its place, which knows of before only what it serves.
 
