@@ -23,6 +23,7 @@ from controller.cli.options import (
     drain_seconds,
     timed,
 )
+from controller.cli.simulate import simulate
 from controller.cli.status import status
 
 
@@ -37,6 +38,7 @@ def main() -> None:
       beamlit status                      what goes where, and why
       beamlit explain php-apache          why the requests of one model go where they go
       beamlit set-split 30 php-apache     send 30 % of its requests to the remote backend, whatever is measured
+      beamlit simulate -f m.yaml --signal m.csv   what a model would have done in the past
       beamlit bootstrap > envoy.yaml      let an Envoy of your own join
       beamlit controller                  decide, for the models of a cluster
       beamlit xds-server                  tell the Envoys of a cluster what was decided
@@ -97,7 +99,7 @@ def run(**options: object) -> None:
 
 _BY_HAND = (pause, resume, set_split, failover, failback)
 
-for command in (bootstrap, certs, controller, envoy, explain, status, xds_server, *_BY_HAND):
+for command in (bootstrap, certs, controller, envoy, explain, simulate, status, xds_server, *_BY_HAND):
     main.add_command(command)
 
 

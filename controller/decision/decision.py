@@ -74,7 +74,8 @@ class Overload(ForeignValue):
     second there were when it was last known to be above one, `replicas` how many were ready then, and `ratios` what the
     demand was, in multiples of the targets. `probingSince` is since when a few requests stay to find out what the
     demand is, `steppedAt` when the share was last changed. `beforeSteps` is what left before a series of such changes
-    that began at `seriesSince`. `withdrawnAt` is when everything came back because no metric could be read.
+    that began at `seriesSince`; `belowSince` is since when less might leave. `withdrawnAt` is when everything came back
+    because no metric could be read.
     """
 
     since: datetime
@@ -88,6 +89,7 @@ class Overload(ForeignValue):
     stepped_at: datetime | None = None
     before_steps: Percent = 0
     series_since: datetime | None = None
+    below_since: datetime | None = None
     withdrawn_at: datetime | None = None
 
 

@@ -40,6 +40,9 @@ _MOST_AWAY = round(100 * (1 - LEAST_SHARE))
 # For so many `stepInterval` after a series of steps began, requests of before it may still be in flight.
 _SETTLES = 5
 
+# What was measured so lately belongs to the requests that arrive now.
+_JUST_NOW = timedelta(seconds=15)
+
 
 @dataclass(frozen=True, slots=True)
 class Projected:
@@ -90,7 +93,7 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     measured = measure(facts, memory, _settles(terms))
     left = _clear_or_not(terms, measured, overload, now)
     if left is not None and left.withdrawn_at is None:
-        left = _learned(left, facts, measured)
+        left = _learned(left, facts, measured, now)
         if is_proportional(terms):
             left = _proportional(terms, measured, left, memory.split, now)
         else:
@@ -100,6 +103,11 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
 
 def _settles(terms: Terms) -> timedelta:
     return _SETTLES * terms.behavior.step_interval
+
+
+def _lasts(terms: Terms) -> timedelta:
+    """How long the replicas must be below their target before the proportional law sends less."""
+    return terms.behavior.restore_after / 4
 
 
 def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
@@ -151,12 +159,19 @@ def is_doubted(terms: Terms, measured: Iterable[Projected]) -> bool:
     return not is_proportional(terms) and any(one.is_doubted(below) for one in measured)
 
 
-def _learned(overload: Overload, facts: Facts, measured: Iterable[Projected]) -> Overload:
-    """Take up what was measured while the demand is above a target, if nothing told the rate of requests before."""
+def _learned(overload: Overload, facts: Facts, measured: Iterable[Projected], now: datetime) -> Overload:
+    """Take up the rate of requests if nothing told it before: of a breach of just now, or with a demand above a target.
+
+    Requests that just returned were not counted for long enough when the target is reached again at once.
+    """
     ratios = {one.signal.key: one.demand.least for one in measured if isinstance(one.demand, Demand)}
     rate = request_rate(facts)
-    if overload.rate or not rate or max(ratios.values(), default=0.0) < 1:
+    if overload.rate or not rate:
         return overload
+    if max(ratios.values(), default=0.0) < 1:
+        if now - overload.since > _JUST_NOW or not overload.ratios or overload.probing_since:
+            return overload
+        ratios = overload.ratios
     return overload.model_copy(update={"rate": rate, "replicas": facts.local.ready, "ratios": ratios})
 
 
@@ -179,7 +194,7 @@ def _threshold(
         return overload
     over = overload.model_copy(update={"share": behavior.percentage, "probing_since": None, "stepped_at": now})
     # What was found is the better measure from now on, and only fewer requests are worth another probe.
-    return _learned(over.model_copy(update={"rate": None}), facts, measured)
+    return _learned(over.model_copy(update={"rate": None}), facts, measured, now)
 
 
 def _proportional(
@@ -188,7 +203,8 @@ def _proportional(
     """Send as much as brings the largest demand to its target, in steps; None when nothing is left to send.
 
     More leaves when the demand at the replicas is surely over the target, less when it surely is below by the
-    tolerance. In between nothing moves, and it goes back slowly: all of it in `restoreAfter` at the least.
+    tolerance, and have been for a quarter of `restoreAfter`: few requests make a noisy metric, and its highest values
+    are what waits. It goes back slowly: all of it in `restoreAfter` at the least.
     """
     behavior = terms.behavior
     bound, stepped = min(behavior.percentage, _MOST_AWAY), overload.stepped_at
@@ -197,25 +213,35 @@ def _proportional(
     demands = [one.demand for one in measured if isinstance(one.demand, Demand)]
     waits = any(isinstance(one.demand, NotYet) for one in measured)
     is_elsewhere = stepped is not None and in_force is not None and in_force.remote != share
+    if demands and not waits:
+        overload = overload.model_copy(update={"below_since": _below_since(terms, measured, overload, now)})
     if not demands or waits or is_elsewhere or (stepped is not None and now - stepped < behavior.step_interval):
         return overload
     largest = max(one.least for one in demands)
-    if stepped is None or _share_for(largest, 1.0) > share:
+    is_over = any(one.signal.least > 1 + behavior.tolerance for one in measured)
+    if stepped is None or (is_over and _share_for(largest, 1.0) > share):
         # The middle of what is neither over nor clear: what waits at the replicas has room to drain.
         wanted = min(max(_share_for(largest, 1 - behavior.tolerance / 2), 1), bound)
         if behavior.max_step is not None:
             seconds = (now - stepped).total_seconds() if stepped else 1.0
             wanted = min(wanted, share + max(math.floor(behavior.max_step * seconds), 1))
-    elif len(demands) == len(measured):
+    elif overload.below_since and now - overload.below_since >= _lasts(terms):
         wanted = min(_share_for(max(one.most for one in demands), 1 - behavior.tolerance), share)
         wanted = max(wanted, share - _step_back(terms, measured))
     else:
-        wanted = share  # one that is not known beside those that are clear holds
+        wanted = share
     if wanted == share and stepped is not None:
         return overload
     is_new = overload.series_since is None or now - overload.series_since >= _settles(terms)
     series = {"before_steps": share, "series_since": now} if is_new else {}
     return overload.model_copy(update={"share": wanted, "stepped_at": now, **series}) if wanted else None
+
+
+def _below_since(terms: Terms, measured: Collection[Projected], overload: Overload, now: datetime) -> datetime | None:
+    """Say since when every metric is below its target by the tolerance, with what is away now; None if one is not."""
+    below = 1 - terms.behavior.tolerance / (2 if overload.below_since else 1)
+    is_below = all(one.signal.state != "Unknown" and one.signal.most < below for one in measured)
+    return (overload.below_since or now) if is_below else None
 
 
 def _share_for(demand: float, wanted: float) -> int:
@@ -248,6 +274,7 @@ def changes_at(terms: Terms, memory: Memory, now: datetime) -> datetime | None:
             moments += [overload.cleared_since + times * behavior.restore_after for times in (1, DOUBTED)]
         if is_proportional(terms):
             moments += [overload.stepped_at + behavior.step_interval] if overload.stepped_at else []
+            moments += [overload.below_since + _lasts(terms)] if overload.below_since else []
         elif behavior.percentage > 100 - PROBE and overload.cleared_since is None:
             began = overload.probing_since or overload.stepped_at or overload.since
             moments.append(began + behavior.restore_after)

@@ -1,0 +1,1 @@
+"""The laws of the decision against a queueing model of the replicas."""

@@ -1,0 +1,154 @@
+"""Who says how much leaves: the product's own decision, loops that know the capacity, and nobody."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple, Protocol
+
+from benchmarks.control.replicas import Replicas
+from controller.api.contract.health import RemoteHealth
+from controller.api.resources.model import Behavior
+from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, decide
+from controller.intent.intent import Terms
+
+REPORT = 0.5
+"""Seconds between two reports of load, and between two decisions."""
+_WINDOW = 10.0
+_CPU_EVERY, _CPU_LATE, _CPU_TARGET = 15.0, 2.5, 0.8
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Sent(NamedTuple):
+    """How many requests were sent to each side since the last look."""
+
+    local: int
+    remote: int
+
+
+class Law(Protocol):
+    """Says, at each look, how many percent leave from now on."""
+
+    def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
+        """Look at `at`."""
+        ...
+
+
+@dataclass(slots=True)
+class Loop:
+    """A loop that knows the capacity: it sends away what was too much in the last interval, and all while any waits."""
+
+    every: float
+    _share: float = 0.0
+    _count: int = 0
+    _next: float = 0.0
+
+    def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
+        """Look at `at`."""
+        self._count += sum(sent)
+        if at >= self._next:
+            demand = self._count / self.every / replicas.pool.capacity
+            queued = replicas.in_flight(at) > replicas.pool.size
+            self._share = 100.0 if queued else 100 * max(1 - 1 / demand, 0.0) if demand else 0.0
+            self._next, self._count = at + self.every, 0
+        return self._share
+
+
+Kind = Literal["in flight", "cpu", "queue"]
+
+
+@dataclass(slots=True)
+class Product:
+    """The product's decision, with one metric: what is measured, how late and over which window, is as it really is."""
+
+    behavior: Behavior
+    kind: Kind
+    memory: Memory = field(default_factory=Memory)
+    _signal: Signal | None = None
+    _sent: deque[tuple[float, Sent]] = field(default_factory=deque)
+    _pending: deque[tuple[float, Signal]] = field(default_factory=deque)
+
+    def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
+        """Look at `at`."""
+        now = _START + timedelta(seconds=at)
+        self._sent.append((at, sent))
+        local = LocalFacts(replicas.pool.replicas, replicas.pool.replicas)
+        remote = RemoteFacts("remote", RemoteHealth(healthy=True))
+        self._measure(replicas, at)
+        signals = (self._signal,) if self._signal else ()
+        facts = Facts(local, (remote,), signals=signals, traffic=self._traffic(at))
+        decision, self.memory = decide(Terms(True, behavior=self.behavior), facts, self.memory, now)
+        return decision.split.remote
+
+    def _measure(self, replicas: Replicas, at: float) -> None:
+        pool = replicas.pool
+        if self.kind == "in flight":
+            self._signal = _signal("in flight", replicas.in_flight(at) / pool.size, at)
+        elif self.kind == "queue":
+            if at % 1.0 == 0:
+                self._signal = _signal("queue", replicas.waiting(at) / pool.replicas, at)
+        else:
+            if at and at % _CPU_EVERY == 0:
+                used = replicas.busy(at - _CPU_EVERY, at) / _CPU_TARGET
+                self._pending.append((at + _CPU_LATE, _signal("cpu", used, at, timedelta(seconds=_CPU_EVERY))))
+            while self._pending and self._pending[0][0] <= at:
+                self._signal = self._pending.popleft()[1]
+
+    def _traffic(self, at: float) -> SentRequests:
+        since = self.memory.split_since
+        begun = max(at - _WINDOW, (since - _START).total_seconds() + 2 * REPORT if since else 0.0)
+        while self._sent and self._sent[0][0] <= at - _WINDOW:
+            self._sent.popleft()
+        counted = [sent for moment, sent in self._sent if moment > begun]
+        local, remote = sum(one.local for one in counted), sum(one.remote for one in counted)
+        return SentRequests(local, remote, len(counted) * REPORT)
+
+
+def _signal(name: str, ratio: float, at: float, window: timedelta = timedelta(0)) -> Signal:
+    now = _START + timedelta(seconds=at)
+    state: Literal["Breached", "Clear"] = "Breached" if ratio >= 1 else "Clear"
+    return Signal(name, "1", state, f"{ratio:.2f}", at=now, window=window, least=ratio, most=ratio, per_replica=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A law, made anew for each input, and whether Envoy sends away what the replicas have no place for."""
+
+    name: str
+    law: Callable[[], Law]
+    overflow: bool = False
+    proportional: bool = False
+    product: bool = True
+
+
+def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
+    return 0.0
+
+
+def _threshold(kind: Kind, percentage: int) -> Callable[[], Law]:
+    return lambda: Product(Behavior(percentage=percentage), kind)
+
+
+def _proportional(kind: Kind) -> Callable[[], Law]:
+    return lambda: Product(Behavior(mode="Proportional"), kind)
+
+
+POLICIES = (
+    Policy("no controller", lambda: _nothing, product=False),
+    Policy("loop, 15 s", lambda: Loop(15.0), product=False),
+    Policy("loop, 5 s", lambda: Loop(5.0), product=False),
+    Policy("oracle", lambda: _nothing, overflow=True, product=False),
+    Policy("Threshold 50, in flight", _threshold("in flight", 50)),
+    Policy("Threshold 100, in flight", _threshold("in flight", 100)),
+    Policy("Threshold 50, cpu", _threshold("cpu", 50)),
+    Policy("Threshold 100, cpu", _threshold("cpu", 100)),
+    Policy("Threshold 50, queue", _threshold("queue", 50)),
+    Policy("Threshold 100, queue", _threshold("queue", 100)),
+    Policy("Proportional, in flight", _proportional("in flight"), proportional=True),
+    Policy("Proportional, cpu", _proportional("cpu"), proportional=True),
+    Policy("Proportional, queue", _proportional("queue"), proportional=True),
+    Policy("Proportional, in flight, overflow", _proportional("in flight"), overflow=True),
+    Policy("Proportional, cpu, overflow", _proportional("cpu"), overflow=True),
+)
