@@ -10,7 +10,6 @@ from typing import Any
 
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import (
-    WITHDRAWALS,
     Condition,
     ModelDeploymentStatus,
     is_withdrawn,
@@ -151,7 +150,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,
     )
-    return Plan(observation.stored, before, status, decision)
+    return Plan(observation.stored, before, _noting_withdrawal(status, observation), decision)
 
 
 def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
@@ -164,7 +163,7 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
         refusal = Refusal(observation.refusal.reason, f"{observation.refusal.message}; {mistakes}")
         remaining = before.model_copy(update={"route": None, "split": None, "verdicts": None})
     else:
-        refusal, remaining = _withdrawn_before(observation) or Refusal("Invalid", mistakes), before
+        refusal, remaining = Refusal("Invalid", mistakes), before
     conditions = refused_conditions(before.conditions, refusal, observation.generation)
     status = remaining.model_copy(
         update={
@@ -173,23 +172,16 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
             "conditions": with_transitions(conditions, before.conditions, now),
         }
     )
-    return Plan(observation.stored, before, status, None)
+    return Plan(observation.stored, before, _noting_withdrawal(status, observation), None)
 
 
-def _withdrawn_before(observation: Observation) -> Refusal | None:
-    """Say why the route of an object that cannot be read was taken away, if it was; None if not.
+def _noting_withdrawal(status: ModelDeploymentStatus, observation: Observation) -> ModelDeploymentStatus:
+    """Note in a status without a route that the route was taken away, now or before.
 
-    That goes on being said, for who serves the route may not have read it yet.
+    Why it has none may change, and whoever serves the route may see only the last of several statuses.
     """
-    accepted, generation = observation.before.condition("Accepted"), observation.generation
-    if accepted is None or not is_withdrawn(observation.stored.status):
-        return None
-    reason = next((one for one in WITHDRAWALS if one == accepted.reason), None)
-    if reason is None:
-        return None
-    is_the_same = accepted.observed_generation == generation
-    words = f"its route was taken away; {'; '.join(map(str, observation.errors))}"
-    return Refusal(reason, accepted.message if is_the_same else words)
+    withdrawn = status.route is None and any(map(is_withdrawn, (observation.stored.status, status.as_object())))
+    return status.model_copy(update={"withdrawn": withdrawn or None})
 
 
 def _unusable(observation: Observation, intent: Intent) -> tuple[Fault, ...]:

@@ -10,7 +10,7 @@ from pydantic import Field, WithJsonSchema, computed_field
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Route, Split
-from controller.api.schema.scalars import Percent, Port, Time
+from controller.api.schema.scalars import Flag, Percent, Port, Time
 from controller.api.schema.values import ForeignValue
 
 
@@ -211,6 +211,9 @@ class ModelDeploymentStatus(ForeignValue):
     """The metrics, as they were last compared with their targets."""
     route: Annotated[Route | None, _OPAQUE] = None
     """The whole configuration of the model for the xDS server. It has no secret in it."""
+    withdrawn: Flag | None = None
+    """True if there is no route since the model may not have the one that it had or asks for, and no other was given
+    to it afterwards. Envoy serves it no longer."""
     memory: Annotated[dict[str, Any] | None, _OPAQUE] = None
     """What the decision remembers, so that a restart continues exactly."""
     history: tuple[HistoryEntry, ...] = ()
@@ -263,10 +266,12 @@ class ModelDeploymentStatus(ForeignValue):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-WITHDRAWALS: tuple[Literal["Conflict", "NoPort", "RefNotPermitted"], ...] = ("Conflict", "NoPort", "RefNotPermitted")
-"""The reasons of `Accepted` for which a route is taken away. The last is usually one of `ResolvedRefs`."""
-
-_WITHDRAWING = frozenset((*(("Accepted", reason) for reason in WITHDRAWALS), ("ResolvedRefs", "RefNotPermitted")))
+_WITHDRAWING = (
+    ("Accepted", "Conflict"),
+    ("Accepted", "NoPort"),
+    ("Accepted", "RefNotPermitted"),
+    ("ResolvedRefs", "RefNotPermitted"),
+)
 
 
 def is_withdrawn(status: Mapping[str, Any]) -> bool:
@@ -275,7 +280,9 @@ def is_withdrawn(status: Mapping[str, Any]) -> bool:
 
     A route that merely vanished (a status restored from a backup, or not written yet) is not withdrawn.
     """
-    return not status.get("route") and any(
+    if status.get("route"):
+        return False
+    return status.get("withdrawn") is True or any(
         isinstance(one, Mapping) and (one.get("type"), one.get("reason")) in _WITHDRAWING
         for one in status.get("conditions") or ()
     )

@@ -165,9 +165,29 @@ async def test_an_object_that_cannot_be_read_loses_the_route_with_the_consent(wh
             assert serves(store) == "b/s"
             store.put(SERVICE.stored(version="7"))
             await settled()
-        assert said(store, "Accepted")[:2] == ("False", "RefNotPermitted")
+        assert said(store, "Accepted")[0] == "False"
         assert "spec.enabled" in said(store, "Accepted")[2]
         assert is_withdrawn(store[MODEL.ref].status)
+
+
+async def test_a_route_stays_withdrawn_whatever_is_written_into_the_spec_then():
+    """An xDS server that was away may see the last status alone."""
+    store = await permitted_by(PERMITTING)
+    async with in_a_cluster(store):
+        store.put(SERVICE.stored(version="7"))
+        await settled()
+        for number, edited in enumerate(
+            (MODEL.fronting("gone"), MODEL.fronting(None), MODEL._with(7, "spec", "model")), 2
+        ):
+            store.put(edited.stored(version=f"{number}9", generation=number, status=store[MODEL.ref].status))
+            await settled()
+            assert said(store, "ResolvedRefs")[1] != "RefNotPermitted" or said(store, "Accepted")[1] == "Invalid"
+            assert is_withdrawn(store[MODEL.ref].status)
+        store.put(*stored(a_service("m").port(80)))
+        store.put(a_model("m").stored(version="99", generation=9, status=store[MODEL.ref].status))
+        await settled()
+        assert serves(store) == "default/m"
+        assert "withdrawn" not in store[MODEL.ref].status
 
 
 async def test_a_route_that_somebody_wrote_into_a_status_is_taken_out():

@@ -43,6 +43,14 @@ async def test_a_route_that_was_taken_away_is_served_no_longer():
             assert this.publisher.route(A)
 
 
+async def test_a_route_that_was_taken_away_stays_so_when_only_a_later_status_is_seen():
+    objects = [stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()]
+    async with publishing(objects) as this:
+        this.store.put(stored("2", withdrawn=True, conditions=not_accepted("Invalid")))
+        await settled()
+        assert this.publisher.route(A) is None
+
+
 async def test_what_was_created_anew_under_a_name_keeps_the_route_of_before_until_it_is_decided_on():
     anew = a_model()._with("another", "metadata", "uid")
     objects = [stored(route=a_route(a_remote())), a_slice().ready("10.0.0.1").stored()]
