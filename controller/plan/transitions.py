@@ -184,7 +184,7 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
         return Urgency.WORDS
     told, known = _without_explanation(was), _without_explanation(shall)
     # A measured number that nobody acts on is not written for its own sake.
-    quiet = not after.offloading_status and all(one.state != "Breached" for one in after.signals or ())
+    quiet = not after.offloading_status and all(one.state == "Clear" for one in after.signals or ())
     only_signals = {**told, "signals": None} == {**known, "signals": None}
     return Urgency.NOTHING if told == known or (quiet and only_signals) else Urgency.NUMBERS
 
@@ -206,9 +206,8 @@ def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
     return condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING
 
 
-def _numbers_of(signal: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name what changes with each measurement; what is said beside one may, too."""
-    return ("current", "at") if signal["state"] == "Unknown" else ("current", "at", "message")
+# What of a signal changes with each measurement; why one is unknown may, too, such as an answer with a time in it.
+_NUMBERS = ("current", "at", "message")
 
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -217,8 +216,7 @@ def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
     words["remote"] = {name: value for name, value in (status.get("remote") or {}).items() if name != "message"}
     words["split"] = {name: value for name, value in status["split"].items() if name != "message"}
     words["signals"] = [
-        {name: value for name, value in one.items() if name not in _numbers_of(one)}
-        for one in status.get("signals") or ()
+        {name: value for name, value in one.items() if name not in _NUMBERS} for one in status.get("signals") or ()
     ]
     words["conditions"] = [
         {name: value for name, value in one.items() if name != "message" or not _changes_all_the_time(one)}

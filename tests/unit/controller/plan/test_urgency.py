@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.contract.status import ModelDeploymentStatus
+from controller.decision import Unknown
 from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency
 from controller.signals.load_reports import NO_LOAD
@@ -138,3 +139,9 @@ def test_whatever_is_measured_an_explanation_causes_no_write_unless_a_rule_begin
         if applied[0] == applied[1]:
             assert urgency(before, after) is urgency(without_explanation(before), without_explanation(after))
         before = after
+
+
+def test_why_a_number_is_unknown_is_told_as_rarely_as_a_number():
+    before = status_with(TWO, MEASURING, load=Unknown("no answer at 12:00:00"))
+    after = status_with(TWO, MEASURING, before=before, load=Unknown("no answer at 12:00:01"))
+    assert urgency(before, after) is Urgency.NUMBERS
