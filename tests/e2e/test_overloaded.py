@@ -74,3 +74,26 @@ async def test_requests_leave_at_the_target_and_return_below_it(
     decided = [entry["reason"] for entry in (await product.status(name))["history"]]
     assert "Overloaded" in decided
     assert (await ask(port)).side == "local"
+
+
+async def test_in_shadow_requests_stay_and_what_would_be_is_told(product: Product, backends: Backends) -> None:
+    name, port, replica = "shadow", unused_port(), backends.local[0]
+    asked = model(name, backends.remote)
+    asked["spec"]["offloadingConfig"]["behavior"] = {"mode": "Shadow", "percentage": 100, "restoreAfter": "2s"}
+    asked["spec"]["offloadingConfig"]["metrics"] = [in_flight_each("3")]
+    front = service(name, port)
+    front["spec"]["ports"][0]["targetPort"] = replica.port
+    product.save(f"{name}.yaml", text_of(asked, front, endpoints(name, replica)))
+    await product.programmed(name)
+    await eventually(lambda: ask(port), lambda reply: reply.side == "local")
+
+    async def would_be() -> str:
+        return str((await product.status(name))["split"].get("wouldBe"))
+
+    waiting = asyncio.create_task(closed_loop(f"http://127.0.0.1:{port}/", 6, 6, HELD))
+    await eventually(would_be, lambda said: said == "0/100 Overloaded", within=60)
+    assert (await product.status(name))["split"]["summary"] == "100/0"
+    assert [(await ask(port)).side for _ in range(10)] == ["local"] * 10
+    await asyncio.to_thread(replica.release, "all")
+    assert (await waiting).errors == {}
+    await eventually(would_be, lambda said: said == "100/0 Steady", within=60)
