@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -23,6 +24,7 @@ from controller.api.kubernetes.objects import Secret
 from controller.api.registry import SECRET
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.hosts import DEFAULT_PORT
 from controller.store.objects import ObjectRef, StoredObject
 from xds_server.resources.secret import Values, credential_of, secret_resources
 from xds_server.snapshot.snapshot import Resource, ResourceKey
@@ -97,12 +99,29 @@ def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecr
             values[source] = check(*_value_of(key, source, find, own))
         except UnusableError as error:
             problems.append(ServingProblem(error.reason, str(error)))
+    if any(_borrows_credential(remote, own.default_remote) for remote in route.remotes):
+        words = "the credential of defaultRemoteBackend is for its own host and token endpoint alone"
+        problems.append(ServingProblem("CredentialNotUsable", words))
     if problems:
         return ResolvedRoute(route.without_remotes(), problems=tuple(dict.fromkeys(problems)))
     secrets: dict[ResourceKey, Resource] = {}
     for remote in route.remotes:
         secrets |= {one.key: one for one in secret_resources(key, remote, values, own.version_key)}
     return ResolvedRoute(route, tuple(secrets.values()), values=values)
+
+
+def _borrows_credential(remote: Remote, default: RemoteBackend | None) -> bool:
+    """Tell whether a remote backend would be sent the credential of the default one, and is another one.
+
+    Whoever may write a status could have that sent to himself. Without a default there is no credential to be sent.
+    """
+    oauth = remote.auth.oauth if remote.auth else None
+    given = default.auth_config.oauth_config if default and default.auth_config else None
+    if default is None or given is None or oauth is None or oauth.client_secret.source != "DefaultBackend":
+        return False
+    place = urlsplit(f"//{default.host}")
+    own = (place.hostname, place.port or DEFAULT_PORT[default.scheme], default.scheme == "https", given.token_url)
+    return (remote.host, remote.port, remote.tls is not None, oauth.token_url) != own
 
 
 def referred_secrets(key: RouteKey, route: Route) -> frozenset[ObjectRef]:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.credentials import CredentialSource, RemoteTls
 from controller.api.contract.route import RouteKey
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
@@ -227,7 +227,8 @@ def test_the_models_own_spec():
 def test_the_default_backend_of_the_configuration():
     route = a_route(a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))))
     oauth = {"clientId": "me", "clientSecret": HUSH, "tokenUrl": "https://auth.example/token"}
-    default = parse(DefaultRemoteBackend, {"host": "h", "authConfig": {"type": "oauth", "oauthConfig": oauth}})
+    auth = {"type": "oauth", "oauthConfig": oauth}
+    default = parse(DefaultRemoteBackend, {"host": "Remote.example", "authConfig": auth})
     own = ServerSecrets(default, KEY)
 
     (credential,) = secrets_of(served(route, own=own))
@@ -236,6 +237,30 @@ def test_the_default_backend_of_the_configuration():
     assert HUSH not in repr(own)
     assert "defaultRemoteBackend" in words(served(route))[0]
     assert not reads_spec(route)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "other.example"},
+        {"port": 81},
+        {"tls": RemoteTls(server_name="remote.example")},
+        {"auth": with_token(CredentialSource(source="DefaultBackend"), "https://other.example/token")},
+    ],
+    ids=str,
+)
+def test_the_credential_of_the_default_backend_is_sent_to_no_other_one(changes):
+    """A status that says so was not written by the controller."""
+    oauth = {"clientId": "me", "clientSecret": HUSH, "tokenUrl": "https://auth.example/token"}
+    auth = {"type": "oauth", "oauthConfig": oauth}
+    own = ServerSecrets(parse(DefaultRemoteBackend, {"host": "remote.example", "authConfig": auth}), KEY)
+    remote = a_remote(auth=with_token(CredentialSource(source="DefaultBackend")))
+
+    result = served(a_route(remote.model_copy(update=changes)), own=own)
+
+    assert words(result) == ("the credential of defaultRemoteBackend is for its own host and token endpoint alone",)
+    assert not result.route.remotes
+    assert not result.secrets
 
 
 def test_a_route_refers_to_secrets_of_its_own_namespace():
