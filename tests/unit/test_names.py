@@ -1,4 +1,4 @@
-"""Each class of the two packages has a name of its own: who reads a name knows which class is meant."""
+"""What has a name that nothing else may have: a class of the two packages, and a file of tests in no package."""
 
 from __future__ import annotations
 
@@ -17,4 +17,13 @@ def test_no_class_name_occurs_twice() -> None:
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.ClassDef):
                     places[node.name].append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_no_file_of_tests_outside_of_packages_has_the_name_of_another() -> None:
+    """pytest imports such a file by its name alone, and would refuse the second one."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        if not (file.parent / "__init__.py").exists():
+            places[file.name].append(str(file.relative_to(ROOT)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
