@@ -146,8 +146,8 @@ def _programmed(findings: Findings) -> _Answer:
     if findings.decision is None:
         return _Answer("False", "NotServed", "there is no route to serve")
     if envoys is None:
-        # A controller that just started has heard nothing yet: that takes nothing back.
-        if before:
+        # A controller that just started has heard nothing yet: that takes nothing back of what was heard.
+        if before and before.reason != "NotReported":
             return _Answer(before.status, before.reason, before.message)
         why = f": {findings.silence}" if findings.silence else ""
         return _Answer("Unknown", "NotReported", f"no xDS server has told yet what the Envoys acknowledged{why}")

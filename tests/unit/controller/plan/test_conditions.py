@@ -38,6 +38,7 @@ GOOD = Findings(
     programmed_before=None,
 )
 PROGRAMMED = Condition(type="Programmed", status="True", reason="Programmed", message="said", observed_generation=3)
+UNTOLD = PROGRAMMED.model_copy(update={"status": "Unknown", "reason": "NotReported"})
 PENDING = PROGRAMMED.model_copy(update={"status": "False", "reason": "Pending"})
 LACKING = Fault("SecretNotFound", "Secret default/x does not exist", of_remote=True)
 LEADS_INSIDE = Fault("HostRefused", "models.example leads to an address that is refused", of_remote=True)
@@ -103,6 +104,11 @@ def said(observation, type_):
         ),
         ("Programmed", {"programmed": None, "programmed_before": PROGRAMMED}, ("True", "Programmed", "said")),
         ("Programmed", {"programmed": None, "programmed_before": PENDING}, ("False", "Pending", "said")),
+        (
+            "Programmed",
+            {"programmed": None, "programmed_before": UNTOLD, "silence": "nobody answers"},
+            ("Unknown", "NotReported", "no xDS server has told yet what the Envoys acknowledged: nobody answers"),
+        ),
         (
             "Programmed",
             {"programmed": Programmed(2, 1), "programmed_before": PENDING},
