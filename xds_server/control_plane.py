@@ -53,6 +53,7 @@ class ControlPlaneOptions:
     """What one xDS server differs in from another.
 
     * `node_token` is what an Envoy has to carry to be given secrets where there is no TLS; empty: none is given any.
+      `version_key` keys the versions of secrets, which Envoys show, if the token shall not.
     * `gateway_address` is where Envoys listen, `access_log` which requests they log. `gateway_service` is the Service
       of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most. `checks_shared_by`
       of them together check a replica as often as the kubelet does.
@@ -62,6 +63,7 @@ class ControlPlaneOptions:
     """
 
     node_token: str = field(default="", repr=False)
+    version_key: bytes = field(default=b"", repr=False)
     gateway_address: str = "127.0.0.1"
     gateway_service: tuple[str, str] | None = None
     envoys: int = 1
@@ -93,7 +95,7 @@ class ControlPlaneOptions:
         )
         return ServingOptions(
             envoys={Role.GATEWAY: gateway},
-            secrets=ServerSecrets(self.default_remote, version_key=self.node_token.encode()),
+            secrets=ServerSecrets(self.default_remote, version_key=self.version_key or self.node_token.encode()),
             guard=self.guard,
             gateway_service=self.gateway_service,
             controller_class=self.controller_class,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             store,
             ControlPlaneOptions(
                 node_token=token,
+                version_key=version_key(token, options.tls.key if tls else None),
                 gateway_address=options.gateway_address,
                 gateway_service=service,
                 checks_shared_by=options.checks_shared_by,
@@ -172,6 +174,20 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             },
         )
         yield tasks
+
+
+def version_key(token: str, tls_key: Path | None) -> bytes:
+    """Return the key of the versions of secrets, which anybody may see who sees an Envoy: nobody shall guess by them.
+
+    It is the node token or, without one, made of the private key of the server: replicas that have the same one build
+    the same versions, and another key costs no more than secrets that are sent once more. Raises CannotStartError.
+    """
+    if token or tls_key is None:
+        return token.encode()
+    try:
+        return hmac.digest(tls_key.read_bytes(), b"versions of secrets", "sha256")
+    except OSError as error:
+        raise CannotStartError(f"--tls-key: {error}") from error
 
 
 def _node_token(options: XdsOptions) -> str:
