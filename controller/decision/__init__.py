@@ -5,7 +5,7 @@ events, metrics, logs and the command line render that record and nothing else.
 """
 
 from controller.decision.decision import Decision, Memory, Reason, Verdict, WouldBe
-from controller.decision.detours import Detour, detour, overflow
+from controller.decision.detours import Detour, detour, elsewhere, overflow
 from controller.decision.facts import (
     Facts,
     Known,
@@ -39,5 +39,6 @@ __all__ = [
     "WouldBe",
     "decide",
     "detour",
+    "elsewhere",
     "overflow",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.api.contract.route import Split
-from controller.decision.facts import LocalFacts, SentRequests
+from controller.decision.facts import LocalFacts, SentRequests, Unknown
 
 OVERFLOW = "Overflow"
 """The reason of requests that leave since the replicas are full."""
@@ -26,6 +26,19 @@ class Detour:
     def to_remote(self) -> bool:
         """Whether what shall stay leaves."""
         return self.reason.startswith("Replicas")
+
+
+def elsewhere(
+    split: Split, traffic: SentRequests | Unknown, local: LocalFacts, *, is_limited: bool
+) -> tuple[Detour | None, Detour | None]:
+    """Say whether Envoy serves from the other side by itself, and whether the excess leaves by a limit: one at most.
+
+    Unknown traffic is no sign of either.
+    """
+    if isinstance(traffic, Unknown):
+        return None, None
+    found = detour(split, traffic, local, may_leave=is_limited)
+    return found, overflow(split, traffic) if is_limited and not found else None
 
 
 def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave: bool) -> Detour | None:

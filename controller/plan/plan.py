@@ -17,11 +17,11 @@ from controller.api.contract.status import (
 )
 from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND
-from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, Unknown, decide, detour, overflow
+from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide, elsewhere
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
-from controller.intent.intent import Intent, Terms
+from controller.intent.intent import Intent
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
@@ -115,7 +115,10 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         route = _route(observation, front, decision, may_leave=terms.may_leave)
     programmed = _programmed(observation, route)
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
-    found, excess = _elsewhere(observation, facts.local, decision, terms) if decision and is_followed else (None, None)
+    found, excess = None, None
+    if decision and is_followed:
+        is_limited = terms.behavior.max_requests_per_replica is not None
+        found, excess = elsewhere(decision.split, observation.traffic, facts.local, is_limited=is_limited)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
     findings = Findings(
@@ -223,20 +226,6 @@ def _programmed(observation: Observation, route: Route | None) -> Programmed | N
 
 def _is_complete(programmed: Programmed | None) -> bool:
     return programmed is not None and programmed.programmed >= programmed.connected
-
-
-def _elsewhere(
-    observation: Observation, local: LocalFacts, decision: Decision, terms: Terms
-) -> tuple[Detour | None, Detour | None]:
-    """Say whether Envoy serves from the other side by itself, and whether the excess leaves by a limit.
-
-    Unknown traffic is no sign of either.
-    """
-    traffic, is_limited = observation.traffic, terms.behavior.max_requests_per_replica is not None
-    if isinstance(traffic, Unknown):
-        return None, None
-    found = detour(decision.split, traffic, local, may_leave=is_limited)
-    return found, overflow(decision.split, traffic) if is_limited and not found else None
 
 
 def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:

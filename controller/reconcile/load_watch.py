@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controller.decision import LocalFacts, Unknown, detour, overflow
+from controller.decision import LocalFacts, elsewhere
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
@@ -54,15 +54,11 @@ class LoadWatch:
         known = self._index.intent(ref)
         if known is None or known.intent is None or known.status.split is None:
             return False
-        traffic = self._observer.traffic(known, now)
         if goes_elsewhere(known.status):
-            return True
-        if isinstance(traffic, Unknown):
-            return False
-        split, is_limited = known.status.split, known.intent.terms.behavior.max_requests_per_replica is not None
-        if is_limited and overflow(split, traffic):
-            return True
-        return detour(split, traffic, _local(known), may_leave=is_limited) is not None
+            return True  # the numbers are told while it lasts, and its end
+        is_limited = known.intent.terms.behavior.max_requests_per_replica is not None
+        traffic = self._observer.traffic(known, now)
+        return any(elsewhere(known.status.split, traffic, _local(known), is_limited=is_limited))
 
     def _may_have_crossed(self, ref: ObjectRef, now: datetime) -> bool:
         """Whether the requests in flight are on another side of a target than the status says, or may bring it about
