@@ -380,6 +380,20 @@ class SignalTiming:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectionTiming:
+    """`beamlit check`: how long it looks, and how often it looks again while it waits."""
+
+    answer: float = 10.0
+    """How long one answer of the API server may take."""
+    whole: float = 60.0
+    """How long one look at everything may take."""
+    first_pause: float = 2.0
+    """Between two looks of one that waits: at first so long, then half as long again each time."""
+    longest_pause: float = 10.0
+    """The longest of these pauses."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """All of them."""
 
@@ -395,6 +409,7 @@ class Timing:
     checks: CheckTiming = field(default_factory=CheckTiming)
     envoy: EnvoyTiming = field(default_factory=EnvoyTiming)
     signals: SignalTiming = field(default_factory=SignalTiming)
+    inspection: InspectionTiming = field(default_factory=InspectionTiming)
     shutdown: float = 1.0
     """How long connections have to end when a program ends: streams of Envoys, which join another replica at once, and
     requests at the admin address.

@@ -9,6 +9,7 @@ import click
 
 from controller.cli.by_hand import failback, failover, pause, resume, set_split
 from controller.cli.certs import certs
+from controller.cli.check import check
 from controller.cli.cluster import controller, xds_server
 from controller.cli.explain import explain
 from controller.cli.gateway import bootstrap, envoy
@@ -44,6 +45,7 @@ def main() -> None:
       beamlit xds-server                  tell the Envoys of a cluster what was decided
       beamlit envoy                       be one of these Envoys, and drain before it ends
       beamlit certs --out tls             make the certificates by which they know each other
+      beamlit check                       look whether all of it is well, and what to do where it is not
     """
 
 
@@ -99,7 +101,7 @@ def run(**options: object) -> None:
 
 _BY_HAND = (pause, resume, set_split, failover, failback)
 
-for command in (bootstrap, certs, controller, envoy, explain, simulate, status, xds_server, *_BY_HAND):
+for command in (bootstrap, certs, check, controller, envoy, explain, simulate, status, xds_server, *_BY_HAND):
     main.add_command(command)
 
 

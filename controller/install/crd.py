@@ -12,13 +12,16 @@ from controller.api.schema.cel import VALIDATIONS
 from controller.install.schema import Schema, structural
 
 
+def definitions() -> Mapping[str, Mapping[str, Any]]:
+    """Return the CustomResourceDefinition of each kind of ours, by its name in a cluster."""
+    return {
+        kind.resource: _custom_resource(kind, kind.definition) for kind in KINDS.values() if kind.definition is not None
+    }
+
+
 def definition_files() -> Mapping[str, str]:
     """Write the CustomResourceDefinition of each kind of ours into a file, by its name."""
-    return {
-        f"{kind.kind.lower()}.yaml": _text(_custom_resource(kind, kind.definition))
-        for kind in KINDS.values()
-        if kind.definition
-    }
+    return {f"{one['spec']['names']['singular']}.yaml": _text(one) for one in definitions().values()}
 
 
 def _custom_resource(kind: Kind, definition: Definition) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _types_only(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield key, value
 
 
-def _text(definition: dict[str, Any]) -> str:
+def _text(definition: Mapping[str, Any]) -> str:
     written: str = yaml.dump(definition, Dumper=_WithoutAliases, sort_keys=False, width=120, allow_unicode=True)
     return f"# Written by `make manifests` from the models in controller/api; do not edit.\n{written}"
 

@@ -29,6 +29,7 @@ from controller.observe.index import KINDS
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
+from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
 from controller.programs.metrics import ControllerMetrics, StoreMetrics
@@ -91,6 +92,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         )
         store = KubeStore(client, KINDS, configuration.namespaces)
         StoreMetrics(registry, client, store)
+        CertificateExpiry(registry, "--xds-cert", options.tls.certificate if options.tls else None)
         objects = KubeObjects(client)
         election: LeaderElection = NoElection()
         writer = identity

@@ -21,6 +21,7 @@ from controller.gateway.client_tls import ClientTls, sds_files
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
 from controller.programs.admin import Admin, process_registry
+from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.lifetime import CannotStartError, handle_signals, log_to_stderr, start_tasks
 from controller.programs.state import NodeTokenError, StateDirectory, StateError, node_token
 
@@ -63,7 +64,9 @@ async def _run(options: GatewayOptions) -> int:
     stop, timing = handle_signals(draining.at_once), options.timing.envoy
     readiness = _Readiness()
     async with contextlib.AsyncExitStack() as stack:
-        health = Admin(lambda: readiness.reason, process_registry("envoy"), shutdown=options.timing.shutdown)
+        registry = process_registry("envoy")
+        CertificateExpiry(registry, "--xds-cert", options.tls.certificate if options.tls else None)
+        health = Admin(lambda: readiness.reason, registry, shutdown=options.timing.shutdown)
         port = await stack.enter_async_context(health.served("--admin-address", options.admin_address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-envoy-")))
         process = await stack.enter_async_context(_envoy(options, folder))

@@ -19,6 +19,7 @@ from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin, process_registry
+from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
 from controller.programs.lifetime import (
     CannotStartError,
@@ -121,6 +122,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         also = [(ENDPOINT_SLICE.kind, service[0])] if service else []
         store = KubeStore(client, KINDS, configuration.namespaces, also=also)
         StoreMetrics(registry, client, store)
+        CertificateExpiry(registry, "--tls-cert", options.tls.certificate if tls else None)
 
         control_plane = ControlPlane(
             store,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.support.kube.site import Site
 from tests.support.metrics import differences, exported
 
@@ -20,3 +22,5 @@ async def test_both_programs_export_what_is_documented_and_nothing_else(site: Si
     assert await controller.metric("beamlit_reconcile_duration_seconds_count") > 0
     assert await controller.metric("beamlit_reconcile_errors_total") == 0
     assert await controller.metric("beamlit_build_info", program="controller") == 1
+    for program, option in ((controller, "--xds-cert"), (xds_server, "--tls-cert")):
+        assert await program.metric("beamlit_certificate_expiry_timestamp_seconds", option=option) > time.time()

@@ -36,6 +36,7 @@ from tests.support.processes import ROOT
 _LONGEST_REQUEST = 1 << 20
 _DIE_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 _IMPORTED = (
+    "controller.programs.check",
     "controller.programs.controller",
     "controller.programs.gateway",
     "controller.programs.run",

@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,9 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # Server-side apply; JSON is YAML.
 MERGE = "application/merge-patch+json"
 
+UNAUTHORIZED = 401
+FORBIDDEN = 403
+
 _ATTEMPTS = 5
 
 
@@ -147,6 +152,7 @@ class _Call:
     path: str
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     content_type: str = JSON
+    accept: str = JSON
 
     def __str__(self) -> str:
         return f"{self.method} {self.path.partition('?')[0]}"
@@ -157,6 +163,15 @@ class _Call:
         body = self.body or {}
         metadata = body.get("metadata") or {}
         return self.method in ("GET", "HEAD") or bool(metadata.get("resourceVersion") or body.get("preconditions"))
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """An answer as it came: its HTTP status, its bytes, and when it was made by the server's clock, if it says so."""
+
+    status: int
+    body: bytes = field(repr=False)
+    at: datetime | None = None
 
 
 class KubeClient:
@@ -243,6 +258,25 @@ class KubeClient:
         """
         return await self._answer(_Call("GET", _with_query(path, query)), most)
 
+    async def look(self, path: str, query: Mapping[str, str], accept: str, most: int) -> RawAnswer:
+        """GET once, and give the answer whatever its status says, `most` bytes of it at most.
+
+        `accept` is the form that is asked for. Raises UnavailableError when no answer comes.
+        """
+        call = _Call("GET", _with_query(path, query), accept=accept)
+        access = self._opened
+        response = await self._exchange(access, call, self._limits)
+        if response.status == UNAUTHORIZED:
+            response.close()
+            await self._renew(access)
+            response = await self._exchange(self._opened, call, self._limits)
+        try:
+            async with response:
+                body, _ = await _read(response, most)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unavailable(call, error) from error
+        return RawAnswer(response.status, body, _moment(response.headers.get("Date")))
+
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         """GET a stream and yield its lines; one that is cut off is left out. Raises StoreError, also in between."""
         call = _Call("GET", _with_query(path, query))
@@ -285,7 +319,19 @@ class KubeClient:
         return await self._send(self._opened, call, limits)
 
     async def _send(self, access: Access, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        headers = {"Accept": JSON, "Content-Type": call.content_type, "User-Agent": "beamlit-controller"}
+        response = await self._exchange(access, call, limits)
+        if response.status < 300:
+            return response
+        try:
+            async with response:
+                words, _ = await _read(response, _LONGEST_REFUSAL)
+        except (aiohttp.ClientError, OSError):
+            words = b""
+        raise error_for(str(call), response.status, response.headers, words)
+
+    async def _exchange(self, access: Access, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Send; give the answer, whatever its status is. Raises UnavailableError."""
+        headers = {"Accept": call.accept, "Content-Type": call.content_type, "User-Agent": "beamlit-controller"}
         body: object = call.body
         if call.content_type == APPLY and call.body is not None:
             # With a charset, the library sends the body as it is given.
@@ -296,14 +342,7 @@ class KubeClient:
             self.answers[call.method, 0] += 1
             raise _unavailable(call, error) from error
         self.answers[call.method, response.status] += 1
-        if response.status < 300:
-            return response
-        try:
-            async with response:
-                words, _ = await _read(response, _LONGEST_REFUSAL)
-        except (aiohttp.ClientError, OSError):
-            words = b""
-        raise error_for(str(call), response.status, response.headers, words)
+        return response
 
     @property
     def _opened(self) -> Access:
@@ -344,6 +383,14 @@ async def _read(response: aiohttp.ClientResponse, most: int | None) -> tuple[byt
             response.close()
             return bytes(body[:most]), False
     return bytes(body), True
+
+
+def _moment(date: str | None) -> datetime | None:
+    """Read the header `Date` (RFC 9110, section 6.6.1), which has whole seconds."""
+    try:
+        return parsedate_to_datetime(date) if date else None
+    except ValueError:
+        return None
 
 
 def _size(number: int) -> str:

@@ -71,7 +71,7 @@ class Site:
         self.server_name = f"{XDS_SERVICE}.{namespace}.svc"
         self.certificates = Certificates.make(folder / "tls", server_names=(self.server_name,)) if tls else None
         self._users: dict[str, User] = {}
-        self._slices: list[ASlice] = []
+        self.slices: list[ASlice] = []
         self._hand = UserHand(cluster)
         self._client = cluster.client()
 
@@ -123,7 +123,7 @@ class Site:
         xds, admin, reports = (HostPort(self.host, unused_port()) for _ in range(3))
         self.replicas.append(xds)
         self.reports.append(reports)
-        self._slices.append(_xds_slice(name, xds, admin, reports))
+        self.slices.append(_xds_slice(name, xds, admin, reports))
         self.announce()
         command: tuple[object, ...] = ("xds-server", "--xds-address", xds, "--admin-address", admin)
         where = self._where(user or self._known("xds-server"))
@@ -140,7 +140,7 @@ class Site:
 
     def announce(self) -> None:
         """Write the EndpointSlices of the xDS servers' Service."""
-        self.write(*self._slices)
+        self.write(*self.slices)
 
     async def envoy(self, name: str = "envoy", xds: HostPort | None = None) -> Envoy:
         """Start an Envoy that joins an xDS server, the first one if none is said."""
