@@ -148,6 +148,10 @@ class ControlPlane:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
 
+    async def replace_default_remote(self, default_remote: RemoteBackend) -> None:
+        """Serve with another credential of the default backend from now on; its hosts are those of before."""
+        await self.publisher.replace_default_remote(default_remote)
+
     async def stop(self, grace: float) -> None:
         """End every stream after what it was promised, give up after `grace` seconds."""
         await self.server.stop(grace)

@@ -216,6 +216,9 @@ ENDPOINT_SLICE = Kind(
         Grant(Program.CONTROLLER, READ, "The replicas of each model: how many are ready."),
         Grant(Program.CONTROLLER, READ, "Where the xDS servers are, which say what Envoys acknowledged.", at_home=True),
         Grant(Program.XDS_SERVER, READ, "The addresses of the replicas of each model."),
+        Grant(
+            Program.XDS_SERVER, READ, "How many Envoys of the gateway share what replicas take at most.", at_home=True
+        ),
     ),
 )
 

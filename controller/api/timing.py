@@ -414,6 +414,12 @@ class Timing:
     """How long connections have to end when a program ends: streams of Envoys, which join another replica at once, and
     requests at the admin address.
     """
+    certificates_looked_at_every: float = 600.0
+    """How often it is looked at whether a certificate has to be renewed: they hold for weeks."""
+    certificates_tried_again: float = 5.0
+    """After a look that failed."""
+    files_looked_at_every: float = 5.0
+    """How often a file is looked at that has a secret of the configuration: the kubelet renews it once a minute."""
     status_answer: float = 5.0
     """How long `beamlit status` waits for an answer: somebody is looking at it."""
     status_looked_at_every: float = 0.5

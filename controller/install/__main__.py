@@ -12,10 +12,10 @@ from controller.install import manifests
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
-    """Write custom resource definitions into FOLDER/crds and roles into FOLDER/rbac."""
+    """Write custom resource definitions, roles and parts of the chart into FOLDER/crds, FOLDER/rbac, FOLDER/chart."""
     for name, text in manifests().items():
         file = folder / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
 

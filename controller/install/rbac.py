@@ -19,7 +19,7 @@ class RbacRole:
     sentence: str
 
 
-_ROLES = (
+ROLES = (
     RbacRole(
         "beamlit-controller",
         Program.CONTROLLER,
@@ -39,6 +39,12 @@ _ROLES = (
         at_home=False,
         sentence="What `beamlit xds-server` may do in the namespaces that it watches: read. For all of them bind it "
         "with a ClusterRoleBinding, for single ones with a RoleBinding in each.",
+    ),
+    RbacRole(
+        "beamlit-xds-server-home",
+        Program.XDS_SERVER,
+        at_home=True,
+        sentence="What `beamlit xds-server` may do in the namespace of the gateway: bind it there with a RoleBinding.",
     ),
 )
 
@@ -68,15 +74,16 @@ def _quoted(resource: str) -> str:
 
 def role_files() -> Mapping[str, str]:
     """Write the roles of each program into a file, by its name."""
-    return {f"{program}.yaml": _file(role for role in _ROLES if role.program == program) for program in Program}
+    return {f"{program}.yaml": _file(role for role in ROLES if role.program == program) for program in Program}
 
 
 def _file(roles: Iterable[RbacRole]) -> str:
     head = "# Written by `make manifests` from controller/api/registry.py; do not edit.\n"
-    return head + "---\n".join(map(_text, roles))
+    return head + "---\n".join(map(role_text, roles))
 
 
-def _text(role: RbacRole) -> str:
+def role_text(role: RbacRole) -> str:
+    """Write one role as YAML."""
     return (
         f"{_comment(role.sentence)}"
         "apiVersion: rbac.authorization.k8s.io/v1\n"

@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from xds_server.stream.identity import TRUST_DOMAIN, ClientGrant
 
 SERVER = "xds-server"
-_EARLIER = timedelta(hours=1)
+EARLIER = timedelta(hours=1)
 """Certificates hold from so long before they are made: clocks differ."""
 
 
@@ -49,13 +49,33 @@ class Lifetimes:
 class Wanted:
     """Whom to make certificates for: the server by its names (DNS names, IP addresses), and clients by their grants.
 
-    `new_authority` makes another authority, which signs from the next run on.
+    `new_authority` makes another authority, which signs from the next run on, unless that one has `wait`: then the one
+    before goes on signing.
     """
 
     server_names: tuple[str, ...]
     grants: tuple[ClientGrant, ...]
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     new_authority: bool = False
+    wait: bool = False
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the programs."""
+        return (SERVER, *map(folder_of, self.grants))
+
+    def names_of(self, folder: str) -> x509.SubjectAlternativeName:
+        """Return the names in the certificate of one of them."""
+        if folder == SERVER:
+            of_server = map(_general_name, self.server_names)
+            return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{TRUST_DOMAIN}{SERVER}"), *of_server])
+        grant = next(one for one in self.grants if folder_of(one) == folder)
+        return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{TRUST_DOMAIN}{grant}")])
+
+
+def folder_of(grant: ClientGrant) -> str:
+    """Name the folder of a client: its grant, which may have slashes."""
+    return str(grant).replace("/", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +97,11 @@ def write_certificates(folder: Path, wanted: Wanted, now: datetime) -> tuple[Wri
     try:
         done, authority, known = _authorities(folder / "ca", wanted, now)
         bundle = b"".join(map(_pem, known))
-        server = x509.SubjectAlternativeName(
-            [x509.UniformResourceIdentifier(f"{TRUST_DOMAIN}{SERVER}"), *map(_general_name, wanted.server_names)]
-        )
         until = min(now + wanted.lifetimes.certificate, authority.certificate.not_valid_after_utc)
-        leaf = _Leaf(server, ExtendedKeyUsageOID.SERVER_AUTH, now, until)
-        done.append(_give(folder / SERVER, leaf, authority, bundle))
-        for grant in wanted.grants:
-            names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{TRUST_DOMAIN}{grant}")])
-            leaf = _Leaf(names, ExtendedKeyUsageOID.CLIENT_AUTH, now, until)
-            done.append(_give(folder / str(grant).replace("/", "-"), leaf, authority, bundle))
+        for name in wanted.folders:
+            purpose = ExtendedKeyUsageOID.SERVER_AUTH if name == SERVER else ExtendedKeyUsageOID.CLIENT_AUTH
+            leaf = _Leaf(wanted.names_of(name), purpose, now, until)
+            done.append(_give(folder / name, leaf, authority, bundle))
     except OSError as error:
         raise CertificatesError(f"{error.filename or folder}: {error.strerror or error}") from error
     except ValueError as error:
@@ -104,7 +119,7 @@ def _authorities(
     if not (folder / "ca.crt").exists():
         _store(folder, "ca", _new_authority(now, wanted.lifetimes.authority))
         done.append(Written(folder, "a new authority"))
-    elif (folder / "next.crt").exists():
+    elif (folder / "next.crt").exists() and not wanted.wait:
         # The programs have had it since the run before, so they believe what it signs.
         before = _load(folder, "ca").certificate
         _write(folder / f"old-{before.serial_number:x}.crt", _pem(before))
@@ -182,7 +197,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(since - _EARLIER)
+        .not_valid_before(since - EARLIER)
         .not_valid_after(until)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )

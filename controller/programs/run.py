@@ -36,6 +36,7 @@ from controller.observe.index import previous_status
 from controller.observe.own_place import LOOPBACK
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
+from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
     check_plaintext,
@@ -113,6 +114,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
     check_plaintext("--xds-address", options.xds_address, options.insecure_xds, "another program, `beamlit xds-server`")
     registry, timing = process_registry("run"), options.timing
     configuration = read_configuration(options.config) if options.config else Configuration()
+    default_remote = with_secret(configuration.default_remote_backend)
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
     state = options.state.objects_file(options.directory)
@@ -133,7 +135,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 envoys=options.envoys,
                 checks_shared_by=options.envoys,
                 access_log=AccessLog(options.access_log),
-                default_remote=configuration.default_remote_backend,
+                default_remote=default_remote,
                 guard=guard,
                 health_checks=options.remote_checks,
                 installation=options.state.installation(options.directory),
@@ -181,7 +183,13 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             await stack.enter_async_context(store)
         except OSError as error:
             raise CannotStartError(f"{error.filename or options.directory}: {error.strerror or error}") from error
-        tasks = start_tasks(stack, controller.run(), control_plane.run(), _mirror(store, models))
+        following = follow_secret(
+            configuration.default_remote_backend,
+            control_plane.replace_default_remote,
+            timing.files_looked_at_every,
+            default_remote,
+        )
+        tasks = start_tasks(stack, controller.run(), control_plane.run(), _mirror(store, models), following)
         if options.with_envoy:
             # On its own, so that it is the first to stop: while it drains, the others still serve it.
             tasks += start_tasks(stack, _envoy(options, token, xds_port, at_once).run())

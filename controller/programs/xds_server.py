@@ -21,6 +21,7 @@ from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.configuration import ConfigurationFileError, load_configuration
+from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
     check_plaintext,
@@ -114,6 +115,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
     if tls is None:
         check_plaintext("--xds-address", options.xds_address, options.tls.insecure, _INSTEAD)
     token = _node_token(options)
+    default_remote = with_secret(configuration.default_remote_backend)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
@@ -133,7 +135,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 gateway_service=service,
                 checks_shared_by=options.checks_shared_by,
                 access_log=AccessLog(options.access_log),
-                default_remote=configuration.default_remote_backend,
+                default_remote=default_remote,
                 guard=PodsOnly(configuration.destinations(OUTSIDE)),
                 controller_class=configuration.controller_class,
                 health_checks=options.remote_checks,
@@ -165,7 +167,13 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             served = reports_over_tls(options.reports_address, tls, reports, timing.shutdown)
             where["reports"] = HostPort(options.reports_address.host, await stack.enter_async_context(served))
         await stack.enter_async_context(store)
-        tasks = start_tasks(stack, control_plane.run())
+        following = follow_secret(
+            configuration.default_remote_backend,
+            control_plane.replace_default_remote,
+            timing.files_looked_at_every,
+            default_remote,
+        )
+        tasks = start_tasks(stack, control_plane.run(), following)
         logger.info(
             "serving",
             extra={

@@ -89,6 +89,10 @@ class RouteIndex:
         """Return the record of a route."""
         return self._records.get(key)
 
+    def routes(self) -> frozenset[RouteKey]:
+        """List all routes."""
+        return frozenset(self._records)
+
     def published(self) -> tuple[RouteKey, ...]:
         """List the routes that are published."""
         return tuple(key for key, record in self._records.items() if record.published)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.registry import SERVICE
+from controller.api.resources.backend import RemoteBackend
 from controller.store.objects import ObjectRef
 from controller.store.protocol import Batch, ObjectStore
 from xds_server.resources.secret import Values
@@ -73,6 +74,14 @@ class Publisher:
                     if not self.published:
                         await self._until_decided(batches)
                     await self._publish()
+
+    async def replace_default_remote(self, default_remote: RemoteBackend) -> None:
+        """Serve with another credential of the default backend from now on."""
+        async with self._turn:
+            self._translator.replace_default_remote(default_remote)
+            self._due |= self._index.routes()
+            if self.published:
+                await self._publish()
 
     def close(self) -> None:
         """Stop all timers."""

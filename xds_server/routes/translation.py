@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.api.contract.health import HOST_REFUSED
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
 from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
+from controller.api.resources.backend import RemoteBackend
 from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator
@@ -72,7 +73,12 @@ class RouteTranslator:
     def __init__(self, index: RouteIndex, options: ServingOptions) -> None:
         self._index = index
         self._options = options
+        self._secrets = options.secrets
         self._translators: dict[Scope, Translator] = {}
+
+    def replace_default_remote(self, default_remote: RemoteBackend) -> None:
+        """Translate with another credential of the default backend from now on."""
+        self._secrets = replace(self._secrets, default_remote=default_remote)
 
     def scopes(self, key: RouteKey) -> tuple[Scope, ...]:
         """List the scopes that a route is served in."""
@@ -98,7 +104,7 @@ class RouteTranslator:
         record = self._index.record(key)
         if record is None or record.route is None:
             return TranslatedRoute({})
-        resolved = resolve_credentials(key, record.route, self._index.find, self._options.secrets)
+        resolved = resolve_credentials(key, record.route, self._index.find, self._secrets)
         if refusals := tuple(self._refusals(record.route)):
             # All that leaves stays, as when a credential is missing.
             resolved = ResolvedRoute(record.route.without_remotes(), problems=(*refusals, *resolved.problems))

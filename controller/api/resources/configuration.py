@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from controller.api.destinations import Destinations, parse_destination
-from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.backend import AuthConfig, OAuthConfig, RemoteBackend
 from controller.api.resources.model import ControllerClass
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.http import check_port, is_credential_header
@@ -112,8 +112,33 @@ class RemoteHosts(ApiValue):
     `allow`."""
 
 
+class DefaultOAuthConfig(OAuthConfig):
+    """The client credentials of the default backend, whose secret may be in a file."""
+
+    client_secret_file: Annotated[str, Field(min_length=1)] | None = None
+    """A file with the client's secret, which the xDS server needs to have, and `beamlit run`; the controller does not.
+    What is renewed is used within seconds."""
+
+    @model_validator(mode="after")
+    def _has_one_secret(self) -> Self:
+        if self.client_secret_file and (self.client_secret.get_secret_value() or self.client_secret_ref):
+            other = "clientSecretRef" if self.client_secret_ref else "clientSecret"
+            raise FieldFaultError(("clientSecretFile",), f"may not be given beside {other}")
+        return self
+
+
+class DefaultAuthConfig(AuthConfig):
+    """How the default backend knows us."""
+
+    oauth_config: DefaultOAuthConfig | None = None
+    """The client credentials, when type is oauth."""
+
+
 class DefaultRemoteBackend(RemoteBackend):
     """The backend of models that name none. Its headers may also stand under `headers`."""
+
+    auth_config: DefaultAuthConfig | None = None
+    """How the backend knows us. Without it, requests leave without a credential."""
 
     @model_validator(mode="before")
     @classmethod
@@ -123,6 +148,18 @@ class DefaultRemoteBackend(RemoteBackend):
         if "headersToAdd" in given:
             raise FieldFaultError(("headers",), "says the same as headersToAdd; keep one of them")
         return {"headersToAdd" if name == "headers" else name: value for name, value in given.items()}
+
+    @property
+    def client_secret_file(self) -> str | None:
+        """The file with the client's secret, if it is in one."""
+        oauth = self.auth_config.oauth_config if self.auth_config else None
+        return oauth.client_secret_file if oauth else None
+
+    def with_client_secret(self, secret: SecretStr) -> Self:
+        """Return the same backend with what its file holds."""
+        assert self.auth_config and self.auth_config.oauth_config
+        oauth = self.auth_config.oauth_config.model_copy(update={"client_secret": secret, "client_secret_file": None})
+        return self.model_copy(update={"auth_config": self.auth_config.model_copy(update={"oauth_config": oauth})})
 
 
 class Configuration(ApiValue):

@@ -152,6 +152,9 @@ REAL = {
     "inspection.first_pause": (2, "somebody waits for it"),
     "inspection.longest_pause": (10, "a look asks for a hundred things, and others have work for the API server, too"),
     "shutdown": (1, "Envoys join another replica at once"),
+    "certificates_looked_at_every": (600, "they hold for weeks"),
+    "certificates_tried_again": (5, "programs wait for the first ones"),
+    "files_looked_at_every": (5, "the kubelet renews a file once a minute"),
     "status_answer": (5, "somebody is looking at it"),
     "status_looked_at_every": (0.5, "somebody waits for it"),
 }

@@ -141,7 +141,7 @@ def test_rights_are_those_of_the_registry_where_the_program_watches_and_at_home(
     assert {one.namespace for one in everywhere} == {"", "home"}
     assert {one.kind.kind for one in everywhere if one.namespace == "home"} == {"EndpointSlice", "Lease"}
     some = list(needed_rights(Program.XDS_SERVER, ("a", "b"), "home"))
-    assert {one.namespace for one in some} == {"a", "b"}
+    assert {one.namespace for one in some} == {"a", "b", "home"}
     assert {
         "group": "discovery.k8s.io",
         "version": "v1",

@@ -7,5 +7,13 @@ FOLDER = ROOT / "deploy"
 
 
 def test_the_files_are_current():
-    written = {str(file.relative_to(FOLDER)): file.read_text() for file in FOLDER.rglob("*") if file.is_file()}
-    assert written == manifests(), "run `make manifests` and review the diff"
+    written = manifests()
+    assert {name: (FOLDER / name).read_text() for name in written} == written, (
+        "run `make manifests` and review the diff"
+    )
+
+
+def test_what_is_written_is_written_alone():
+    for name in ("crds", "rbac"):
+        there = {str(file.relative_to(FOLDER)) for file in (FOLDER / name).iterdir()}
+        assert there == {one for one in manifests() if one.startswith(f"{name}/")}

@@ -27,7 +27,12 @@ def writes(role):
 
 def test_a_file_for_each_program():
     assert set(FILES) == {f"{program}.yaml" for program in Program}
-    assert list(ROLES) == ["beamlit-controller", "beamlit-controller-home", "beamlit-xds-server"]
+    assert list(ROLES) == [
+        "beamlit-controller",
+        "beamlit-controller-home",
+        "beamlit-xds-server",
+        "beamlit-xds-server-home",
+    ]
     assert {role["kind"] for role in ROLES.values()} == {"ClusterRole"}
 
 

@@ -4,6 +4,8 @@ import contextlib
 
 from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import RouteKey
+from controller.api.resources.configuration import DefaultRemoteBackend
+from controller.api.schema.values import parse
 from tests.support.objects import a_model, a_secret
 from tests.support.publishing import publishing
 from tests.support.routes import A, a_remote, a_route, a_route_with, with_key, with_token
@@ -218,3 +220,30 @@ async def test_what_cannot_be_translated_is_not_checked_either():
     secret = a_secret().holding(clientSecret=HUSH).stored()
     async with delivering(decided(a_model(), strange), secret) as (_, _, publisher):
         assert publisher.remotes(A) == ()
+
+
+def the_default_backend(secret):
+    oauth = {"clientId": "me", "clientSecret": secret, "tokenUrl": "https://auth.example/token"}
+    return parse(
+        DefaultRemoteBackend, {"host": "remote.example", "authConfig": {"type": "oauth", "oauthConfig": oauth}}
+    )
+
+
+async def test_a_renewed_secret_of_the_default_backend_touches_the_secret_and_nothing_else():
+    route = a_route(a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))), away=30)
+    options = ServingOptions(secrets=ServerSecrets(the_default_backend("older"), b"key"))
+    async with publishing([decided(a_model(), route)], options) as this:
+        (name,) = this.published.snapshot.by_type[SECRET]
+        assert b"older" in this.published.snapshot.by_type[SECRET][name].body
+        await this.publisher.replace_default_remote(the_default_backend(HUSH))
+        assert this.published.changes[1:] == [{("SDS", name)}]
+        assert HUSH in text_of(this.published, name)
+
+
+async def test_a_secret_that_the_default_backend_lacked_lets_requests_leave():
+    route = a_route(a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))), away=30)
+    options = ServingOptions(secrets=ServerSecrets(the_default_backend(""), b"key"))
+    async with publishing([decided(a_model(), route)], options) as this:
+        assert words(this.publisher, A) != ()
+        await this.publisher.replace_default_remote(the_default_backend(HUSH))
+        assert words(this.publisher, A) == ()
