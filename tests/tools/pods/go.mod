@@ -1,0 +1,3 @@
+module beamlit.com/tests/tools/pods
+
+go 1.25.0
