@@ -1,13 +1,14 @@
 """X54: load reporting over a socket, with a client that is played by hand."""
 
 import asyncio
+from collections import Counter
 
 import grpc
 import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
+from tests.support.protocol.xds_client import PATIENCE, SILENCE_SECONDS, TOKEN, Client, Served, resource
 from tests.support.waiting import until
 from xds_server.snapshot.scope import Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Snapshot
@@ -197,6 +198,19 @@ async def test_a_server_that_goes_away_ends_its_streams(served):
     await served.server.stop(5.0)
     assert await client.call.code() is grpc.StatusCode.OK
     await until(lambda: served.heard.over, "the end is told")
+
+
+async def test_a_stream_ends_well_also_while_its_first_message_is_on_its_way(served):
+    served.publish()
+    codes = Counter()
+    for _ in range(100):
+        client = await served.loads(SUPPORTS_ALL).report()
+        async with asyncio.timeout(PATIENCE):
+            await client.call.done_writing()
+            while await client.call.read() is not grpc.aio.EOF:
+                pass
+            codes[await client.call.code()] += 1
+    assert codes == {grpc.StatusCode.OK: 100}
 
 
 async def test_a_report_that_nobody_can_take_ends_nothing(served):

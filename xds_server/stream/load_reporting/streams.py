@@ -127,6 +127,8 @@ class LoadStreams:
 
         However it ends, Envoy goes on counting for five seconds, and then says everything to whom it finds.
         """
+        # Sent by itself: gRPC would send it with the first message, and once more with an end that comes meanwhile.
+        await context.send_initial_metadata(())
         one = _Open(context)
         self._open.add(one)
         work = [asyncio.create_task(task) for task in (self._read(one), self._write(one), self._ending.wait())]

@@ -117,6 +117,8 @@ class StreamingMethod:
 
     async def serve(self, _requests: object, context: ServicerContext) -> None:
         """Serve until the client closes its side, either side fails, or the server drains."""
+        # Sent by itself: gRPC would send it with the first message, and once more with an end that comes meanwhile.
+        await context.send_initial_metadata(())
         stream = self.sessions.open(context.peer(), self.type_url)
         reader = asyncio.create_task(self._read(stream, context))
         writer = asyncio.create_task(self._write(stream, context))
