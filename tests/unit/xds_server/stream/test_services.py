@@ -32,6 +32,9 @@ class Context:
     def peer(self):
         return "test"
 
+    async def send_initial_metadata(self, _metadata):
+        pass
+
     async def read(self):
         return self.requests.pop(0) if self.requests else await asyncio.Event().wait()
 
