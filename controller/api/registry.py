@@ -40,7 +40,8 @@ class Grant:
     """What one program may do with the objects of a kind, and why: a rule of its role.
 
     It holds in all namespaces that the program watches; a grant `at_home` in the one that the program runs in. One that
-    is `reserved` is not used yet: it is there so that the version which uses it needs no new rights.
+    is `reserved` is not used yet: it is there so that the version which uses it needs no new rights. One `for_takeover`
+    is in a role of its own, which is bound only where Services are taken over.
     """
 
     program: Program
@@ -49,6 +50,7 @@ class Grant:
     subresource: str = ""
     at_home: bool = False
     reserved: bool = False
+    for_takeover: bool = False
 
     @property
     def is_watch(self) -> bool:
@@ -136,6 +138,13 @@ MODEL_DEPLOYMENT = Kind(
             "another manager has left fields.",
             subresource="status",
         ),
+        Grant(
+            Program.CONTROLLER,
+            ("patch",),
+            "The finalizer of a model that fronts a Service, so that its deletion waits until the Service is as it "
+            "was: nothing else of it.",
+            for_takeover=True,
+        ),
         Grant(Program.XDS_SERVER, READ, "What was decided: the route in the status of each model."),
     ),
     definition=Definition(
@@ -203,7 +212,16 @@ SERVICE = Kind(
     version="v1",
     plural="services",
     schema=objects.Service,
-    grants=(Grant(Program.CONTROLLER, READ, "The Service that each model fronts: its ports."),),
+    grants=(
+        Grant(Program.CONTROLLER, READ, "The Service that each model fronts: its ports."),
+        Grant(
+            Program.CONTROLLER,
+            ("create", "patch", "delete"),
+            "The selector of a Service that is taken over, by one key; and its shadow, a Service beside it that has "
+            "its pods.",
+            for_takeover=True,
+        ),
+    ),
 )
 
 ENDPOINT_SLICE = Kind(
@@ -214,7 +232,18 @@ ENDPOINT_SLICE = Kind(
     schema=objects.EndpointSlice,
     grants=(
         Grant(Program.CONTROLLER, READ, "The replicas of each model: how many are ready."),
-        Grant(Program.CONTROLLER, READ, "Where the xDS servers are, which say what Envoys acknowledged.", at_home=True),
+        Grant(
+            Program.CONTROLLER,
+            READ,
+            "Where the xDS servers are, which say what Envoys acknowledged, and where the gateways are.",
+            at_home=True,
+        ),
+        Grant(
+            Program.CONTROLLER,
+            ("create", "patch", "delete"),
+            "The slices that lead clients of a Service that is taken over to the gateway.",
+            for_takeover=True,
+        ),
         Grant(Program.XDS_SERVER, READ, "The addresses of the replicas of each model."),
         Grant(
             Program.XDS_SERVER, READ, "How many Envoys of the gateway share what replicas take at most.", at_home=True

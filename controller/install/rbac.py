@@ -17,6 +17,7 @@ class RbacRole:
     program: Program
     at_home: bool
     sentence: str
+    for_takeover: bool = False
 
 
 ROLES = (
@@ -32,6 +33,14 @@ ROLES = (
         Program.CONTROLLER,
         at_home=True,
         sentence="What `beamlit controller` may do in the namespace that it runs in: bind it there with a RoleBinding.",
+    ),
+    RbacRole(
+        "beamlit-controller-takeover",
+        Program.CONTROLLER,
+        at_home=False,
+        sentence="What `beamlit controller` needs besides to take over Services (frontend: Takeover). Bind it with a "
+        "RoleBinding in each namespace whose Services may be taken over, with a ClusterRoleBinding for all of them.",
+        for_takeover=True,
     ),
     RbacRole(
         "beamlit-xds-server",
@@ -100,7 +109,8 @@ def _rules(role: RbacRole) -> Iterator[_Rule]:
     last: _Rule | None = None
     for kind in KINDS.values():
         for grant in kind.grants:
-            if (grant.program, grant.at_home) != (role.program, role.at_home):
+            asked = (role.program, role.at_home, role.for_takeover)
+            if (grant.program, grant.at_home, grant.for_takeover) != asked:
                 continue
             resource = f"{kind.plural}/{grant.subresource}" if grant.subresource else kind.plural
             if last and (last.group, last.grant) == (kind.group, grant):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
-from typing import Any
 
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import (
@@ -34,38 +31,11 @@ from controller.plan.status import (
     verdict_statuses,
     with_decision,
 )
+from controller.runtime.writes import Verb, Write
 from controller.store.objects import ObjectRef, StoredObject
-from controller.store.protocol import UNCONDITIONAL, Precondition
+from controller.store.protocol import Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
-
-
-class Verb(Enum):
-    """What a write does: the methods of `ObjectWriter`."""
-
-    CREATE = "create"
-    APPLY = "apply"
-    PATCH = "patch"
-    DELETE = "delete"
-    PATCH_STATUS = "patch_status"
-
-
-class WrittenBy(Enum):
-    """Who may do a write: the leader alone, or any replica since all of them would write the same."""
-
-    LEADER = "leader"
-    ANY_REPLICA = "any replica"
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write: a verb, the object, what it shall have (nothing to delete it), and what must hold for it to happen."""
-
-    verb: Verb
-    ref: ObjectRef
-    content: Mapping[str, Any] = field(default_factory=dict)
-    precondition: Precondition = UNCONDITIONAL
-    by: WrittenBy = WrittenBy.LEADER
 
 
 @dataclass(frozen=True, slots=True)

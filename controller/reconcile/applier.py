@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controller.plan.plan import Verb, Write, WrittenBy
+from controller.runtime.writes import Verb, Write, WrittenBy
 from controller.store.protocol import ObjectWriter
 
 
@@ -35,5 +35,7 @@ class Applier:
                 await writer.patch(write.ref, write.content, write.precondition)
             case Verb.DELETE:
                 await writer.delete(write.ref, write.precondition)
+            case Verb.RELEASE_FIELDS:
+                await writer.release_fields(write.ref, write.precondition)
             case Verb.PATCH_STATUS:
                 await writer.patch_status(write.ref, write.content, write.precondition)

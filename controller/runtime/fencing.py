@@ -80,6 +80,10 @@ class Fenced:
         """See `ObjectWriter`."""
         await self._while_leading(ref, partial(self._store.delete, ref, precondition))
 
+    async def release_fields(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """See `ObjectWriter`."""
+        return await self._while_leading(ref, partial(self._store.release_fields, ref, precondition))
+
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:

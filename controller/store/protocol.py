@@ -196,6 +196,13 @@ class ObjectWriter(Protocol):
         """Delete an object. It is gone when a watch says so: finalizers may hold it."""
         ...
 
+    async def release_fields(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """Give up every field of an object that is ours (`FIELD_MANAGER`), the status apart; their values stay.
+
+        Whoever applies them next takes nothing from anybody.
+        """
+        ...
+
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:

@@ -363,6 +363,19 @@ class StoreContract:
         left = await stage.store.apply(labelled(stage), "one")
         assert left.metadata["labels"] == {"team": "y"}
 
+    async def test_who_gives_up_its_fields_is_in_nobodys_way(self, stage: Stage, a: ObjectRef) -> None:
+        await Reader(stage.store, "ModelDeployment").next()
+        await stage.store.apply(labelled(stage, team="x"), "one")
+        patched = await stage.store.patch(a, {"metadata": {"labels": {"team": "y"}}})
+        released = await stage.store.release_fields(a, Precondition.unchanged(patched))
+        assert released.metadata["labels"] == {"team": "y"}
+        again = await stage.store.release_fields(a)
+        assert again.resource_version == released.resource_version
+        applied = await stage.store.apply(labelled(stage, team="x"), "one")
+        assert applied.metadata["labels"] == {"team": "x"}
+        with pytest.raises(ConflictError):
+            await stage.store.release_fields(a, Precondition.unchanged(patched))
+
     async def test_an_apply_to_what_changed_or_is_another_or_gone_is_refused(
         self, stage: Stage, created: Created
     ) -> None:

@@ -89,6 +89,9 @@ class MemoryStore:
         await self._meeting(ref, precondition)
         self.remove(ref)
 
+    async def release_fields(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        return await self._meeting(ref, precondition)
+
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:

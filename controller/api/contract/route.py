@@ -159,6 +159,9 @@ class ReplicaCheck(ForeignValue):
 class LocalBackend(ForeignValue):
     """The replicas: the endpoints of one port of a Service.
 
+    `fronted` is the Service that clients call, where it is another one: it is taken over, and `service` is its shadow,
+    which has its pods.
+
     `portName` is the name that the Service and its EndpointSlices give the port, empty for an unnamed one. Without a
     `healthCheck` a replica is checked by connecting to it. `customEndpoints` is there when the Service has no selector,
     so that its slices are written by hand on purpose. A request whose answer has not begun within `firstByteTimeout` is
@@ -168,11 +171,17 @@ class LocalBackend(ForeignValue):
 
     namespace: str
     service: str
+    fronted: str | None = None
     port_name: str = ""
     health_check: ReplicaCheck | None = None
     custom_endpoints: Literal[True] | None = None
     first_byte_timeout: Duration | None = None
     max_requests_per_replica: int | None = None
+
+    @property
+    def clients_service(self) -> str:
+        """The Service as clients know it, whichever one has its pods."""
+        return self.fronted or self.service
 
 
 class Remote(ForeignValue):

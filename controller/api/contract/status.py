@@ -177,6 +177,17 @@ class HistoryEntry(ForeignValue):
     """The split that Shadow kept from being, and its reason, such as 50/50 Overloaded."""
 
 
+class TakeoverStatus(ForeignValue):
+    """The Service that shall lead its clients to the gateway, for as long as this stands in a status."""
+
+    namespace: str
+    """The namespace of the Service."""
+    service: str
+    """The name of the Service."""
+    port_name: str = ""
+    """The name of its port that leads to the gateway, empty for an unnamed one."""
+
+
 class ModelDeploymentStatus(ForeignValue):
     """What the controller found, decided and remembers."""
 
@@ -186,11 +197,13 @@ class ModelDeploymentStatus(ForeignValue):
     """The generation of the object that this status is about."""
     conditions: Annotated[tuple[Condition, ...], _BY_TYPE] = ()
     """What holds of the model: Accepted, ResolvedRefs, Programmed, LocalHealthy, RemoteHealthy, Offloading,
-    FailingOver, Paused and Ready."""
+    FailingOver, Paused, Fronted and Ready."""
     serving_port: Port | None = None
     """The port on the gateway that serves the model, kept for life."""
     frontend: str | None = None
     """How clients reach the model, whatever spec.frontend asks for; absent while it is not served."""
+    takeover: TakeoverStatus | None = None
+    """The Service that is taken over for the model, or is about to be; absent once it shall be as it was."""
     metric_port: Port | None = None
     """The port of the model's metrics on the platform."""
     workspace: str | None = None

@@ -26,6 +26,7 @@ from controller.store.directory.state import (
 )
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
+    FIELD_MANAGER,
     UNCONDITIONAL,
     AlreadyExistsError,
     ConflictError,
@@ -154,6 +155,14 @@ class ObjectTable:
         """See `ObjectWriter`. It is gone at once: finalizers hold nothing here."""
         self._own(ref, precondition)
         del self._objects[ref], self._manifests[ref], self._records[ref], self._written[ref], self._sizes[ref]
+
+    def release_fields(self, ref: ObjectRef, precondition: Precondition) -> StoredObject:
+        """See `ObjectWriter`."""
+        before = self._own(ref, precondition)
+        owners = {manager: paths for manager, paths in before.owners.items() if manager[0] != FIELD_MANAGER}
+        self._written[ref] = replace(before, owners=owners)
+        self._sizes[ref] = _size(self._written[ref])
+        return self.find(ref)
 
     def write_status(self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition) -> StoredObject:
         """See `ObjectWriter`."""

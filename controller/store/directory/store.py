@@ -213,6 +213,10 @@ class DirectoryStore:
         self._watches.publish((), (ref,))
         self._state.mark_dirty()
 
+    async def release_fields(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(lambda: self._table.release_fields(ref, precondition))
+
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -139,6 +139,10 @@ def json_for_apply(body: Mapping[str, Any]) -> bytes:
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"  # Server-side apply; JSON is YAML.
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""What is sent: an object, or the operations of a JSON patch (RFC 6902)."""
 
 UNAUTHORIZED = 401
 FORBIDDEN = 403
@@ -150,7 +154,7 @@ _ATTEMPTS = 5
 class _Call:
     method: str
     path: str
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: Body | None = field(default=None, repr=False)
     content_type: str = JSON
     accept: str = JSON
 
@@ -160,7 +164,7 @@ class _Call:
     @property
     def repeatable(self) -> bool:
         """Whether doing it twice is doing it once: it reads, or has a precondition that the first time ends."""
-        body = self.body or {}
+        body = self.body if isinstance(self.body, Mapping) else {}
         metadata = body.get("metadata") or {}
         return self.method in ("GET", "HEAD") or bool(metadata.get("resourceVersion") or body.get("preconditions"))
 
@@ -234,7 +238,7 @@ class KubeClient:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Body | None = None,
         content_type: str = JSON,
     ) -> dict[str, Any]:
         """Send a request, again if that is worth it and safe; give the object that the API server answers.
@@ -333,7 +337,7 @@ class KubeClient:
         """Send; give the answer, whatever its status is. Raises UnavailableError."""
         headers = {"Accept": call.accept, "Content-Type": call.content_type, "User-Agent": "beamlit-controller"}
         body: object = call.body
-        if call.content_type == APPLY and call.body is not None:
+        if call.content_type == APPLY and isinstance(call.body, Mapping):
             # With a charset, the library sends the body as it is given.
             headers["Content-Type"], body = f"{APPLY}; charset=utf-8", json_for_apply(call.body)
         try:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.api.registry import KINDS, Kind
-from controller.store.kube.client import APPLY, MERGE, KubeClient
+from controller.store.kube.client import APPLY, JSON_PATCH, MERGE, KubeClient
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
     FIELD_MANAGER,
@@ -21,6 +21,7 @@ from controller.store.protocol import (
     ConflictError,
     NotFoundError,
     Precondition,
+    RefusedError,
     UnavailableError,
 )
 
@@ -113,6 +114,25 @@ class KubeObjects:
         body = {"preconditions": precondition.metadata} if precondition != UNCONDITIONAL else {}
         await self._client.request("DELETE", KINDS[ref.kind].path(ref.namespace, ref.name), body=body)
 
+    async def release_fields(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """See `ObjectWriter`. Removes our entries of `managedFields`, of an object that is as it was just read."""
+        current, kind = await self.read(ref), KINDS[ref.kind]
+        precondition.check(current)
+        entries = current.metadata.get("managedFields") or ()
+        ours = [number for number, one in enumerate(entries) if _is_ours(one)]
+        if not ours:
+            return current
+        unchanged = {"op": "test", "path": "/metadata/resourceVersion", "value": current.resource_version}
+        removals = [{"op": "remove", "path": f"/metadata/managedFields/{number}"} for number in reversed(ours)]
+        try:
+            answer = await self._client.request(
+                "PATCH", kind.path(ref.namespace, ref.name), body=[unchanged, *removals], content_type=JSON_PATCH
+            )
+        except RefusedError as error:
+            # So the API server answers when the test does not hold.
+            raise ConflictError(str(error)) from error
+        return stored_object(kind, answer)
+
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:
@@ -181,6 +201,10 @@ def _body(raw: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL) ->
     metadata = {name: value for name, value in raw["metadata"].items() if name not in ("uid", "resourceVersion")}
     body = {name: value for name, value in raw.items() if name != "status"}
     return {**body, "metadata": {**metadata, **precondition.metadata}}
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    return entry.get("manager") == FIELD_MANAGER and not entry.get("subresource")
 
 
 def _differing(written: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

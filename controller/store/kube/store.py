@@ -144,6 +144,10 @@ class KubeStore:
         """See `ObjectWriter`. The version of the deletion comes with the watch, as the deletion does."""
         await self._server.delete(ref, precondition)
 
+    async def release_fields(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> StoredObject:
+        """See `ObjectWriter`."""
+        return self._written(await self._server.release_fields(ref, precondition))
+
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> StoredObject:

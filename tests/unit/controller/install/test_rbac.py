@@ -30,6 +30,7 @@ def test_a_file_for_each_program():
     assert list(ROLES) == [
         "beamlit-controller",
         "beamlit-controller-home",
+        "beamlit-controller-takeover",
         "beamlit-xds-server",
         "beamlit-xds-server-home",
     ]
@@ -40,7 +41,8 @@ def test_every_grant_is_in_the_role_of_its_program_and_nothing_else_is():
     granted = {role: set() for role in ROLES}
     for kind in KINDS.values():
         for grant in kind.grants:
-            role = f"beamlit-{grant.program}-home" if grant.at_home else f"beamlit-{grant.program}"
+            part = "-home" if grant.at_home else "-takeover" if grant.for_takeover else ""
+            role = f"beamlit-{grant.program}{part}"
             resource = f"{kind.plural}/{grant.subresource}" if grant.subresource else kind.plural
             granted[role] |= {f"{verb} {resource}.{kind.group}".rstrip(".") for verb in grant.verbs}
     assert {role: rights(role) for role in ROLES} == granted
@@ -56,6 +58,14 @@ def test_the_controller_writes_statuses_and_events_and_its_lease_alone():
     assert writes("beamlit-controller-home") == {
         "create leases.coordination.k8s.io",
         "update leases.coordination.k8s.io",
+    }
+
+
+def test_what_takes_over_services_is_a_role_of_its_own_and_writes_no_spec_of_a_model():
+    assert rights("beamlit-controller-takeover") == {
+        "patch modeldeployments.deployment.beamlit.com",
+        *(f"{verb} services" for verb in ("create", "patch", "delete")),
+        *(f"{verb} endpointslices.discovery.k8s.io" for verb in ("create", "patch", "delete")),
     }
 
 

@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from controller.plan.plan import Verb, Write, WrittenBy
 from controller.reconcile.applier import Applier
+from controller.runtime.writes import Verb, Write, WrittenBy
 from controller.store.protocol import ConflictError, ObjectWriter, Precondition
 from tests.support.objects import a_model, a_service
 from tests.support.store import MemoryStore

@@ -1,0 +1,438 @@
+"""Taking over a Service, and giving it back: what is written next, from what is known of it. Pure.
+
+A Service that is taken over leads its clients to the gateway, whose port for the model leads to the pods::
+
+    clients -> Service S -> our slices of S -> gateway -> slices of the shadow of S -> pods
+
+The shadow `S-beamlit` is a headless Service with the selector of S, so who is ready and who terminates stays what
+Kubernetes says. The selector of S gets one key more (`beamlit.com/fronted`), which no pod has: Kubernetes empties its
+own slices of S, and ours remain.
+
+====================  =================================================================================================
+the way in            then
+====================  =================================================================================================
+(the model)           it gets the finalizer: a deletion waits until S is as it was
+(the shadow)          created, with the ports of the gateway that clients may be led to
+(the route)           the leader lets it follow the shadow, once that has all pods; every Envoy acknowledges it
+(our slices)          written: from here on both the pods and the gateway are behind S
+(the selector)        narrowed: Kubernetes takes the pods out of S
+(the fields)          the entry of ours in `managedFields` of S is removed: no apply of the owner conflicts with it
+====================  =================================================================================================
+
+====================  =================================================================================================
+the way out           then
+====================  =================================================================================================
+(the selector)        widened: Kubernetes puts the pods into S again
+(our slices)          removed, once Kubernetes' own have every pod and kube-proxy had the time to see it
+(the route)           free, once kube-proxy had the time to see that too
+(the shadow)          removed once no route follows it, and with it everything that was remembered
+(the model)           its finalizer goes
+====================  =================================================================================================
+
+Each step follows from what is there, so it does not matter which replica does it, or which did the one before and died.
+What is not a part of the state (how long something has been so) only makes it wait longer.
+
+`docs/adr/0043` says why; `docs/takeover.md` what owners see of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from controller.api.kubernetes.fronting import (
+    CONTROLLER_CLASS,
+    FINALIZER,
+    FRONTED_KEY,
+    FRONTED_VALUE,
+    GATEWAY_PORTS,
+    NARROWED,
+    RESETS,
+    SHADOW_OF,
+)
+from controller.api.registry import SERVICE
+from controller.frontend.gateway_slices import delete, leads_to_gateway, slice_changes
+from controller.frontend.service_facts import (
+    FrontedRoute,
+    ServiceFacts,
+    Stood,
+    annotation,
+    missing_gateways,
+)
+from controller.runtime.writes import Verb, Write, WrittenBy
+from controller.store.objects import StoredObject
+from controller.store.protocol import Precondition
+
+KUBE_PROXY_WITHIN = 2.0
+"""Seconds that kube-proxy may take to follow a slice; it gathers changes for one second at most."""
+
+GATEWAY_STEADY_FOR = 2.0
+"""Seconds that a gateway is ready before a Service is led to it."""
+
+RESETS_TOLERATED = 5
+RESETS_WITHIN = timedelta(hours=1)
+"""So many times within this the selector may be set back by others before the Service is given back for good."""
+
+TAKEN_OVER = "TakenOver"
+CONTESTED = "TakeoverContested"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is done next about one Service: the writes, in this order, or what is waited for.
+
+    `reason` and `message` say in which state it is. `wait` are the seconds after which to look again though nothing
+    happens. `confirmed` are the objects that have to be, right before the writes, what they were when this was planned:
+    what a watch has not told yet must not cost a Service its endpoints.
+    """
+
+    reason: str
+    message: str
+    writes: tuple[Write, ...] = ()
+    wait: float | None = None
+    confirmed: tuple[StoredObject, ...] = ()
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether clients of the Service are led to the gateway, and nothing but touching up is to be done."""
+        return self.reason == TAKEN_OVER
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing of ours, nor shall be."""
+        return self.reason == "Idle"
+
+
+def next_step(facts: ServiceFacts, stood: Stood) -> Step:
+    """Plan what is done next about a Service."""
+    if facts.is_of_another:
+        return Step("OtherController", f"{facts.key} is fronted by a controller of another class")
+    refusal = why_not(facts, stood.now)
+    if facts.wanted and refusal is None:
+        return _towards_gateway(facts, stood)
+    return _towards_pods(facts, stood, refusal)
+
+
+def why_not(facts: ServiceFacts, now: datetime) -> tuple[str, str] | None:
+    """Say why a Service cannot be taken over, as a reason and in words with what to do; None if it can be."""
+    if facts.service is None:
+        return "ServiceNotFound", f"{facts.key} does not exist"
+    if facts.gateway_service is None:
+        return (
+            "NoGateway",
+            "the controller knows no gateway to put before a Service (its option --gateway-service, or proxyService of "
+            "its configuration): clients reach the model on the gateway's port alone, as with frontend: Gateway",
+        )
+    return _kind_refusal(facts) or _contest(facts, now)
+
+
+def _kind_refusal(facts: ServiceFacts) -> tuple[str, str] | None:
+    assert facts.service is not None
+    spec, name = facts.service.raw.get("spec", {}), f"Service {facts.key.namespace}/{facts.key.name}"
+    instead = "call the gateway (frontend: Gateway)"
+    if SHADOW_OF in (facts.service.metadata.get("labels") or {}):
+        return "NotFrontable", f"{name} is the shadow of another Service: name that one in spec.serviceRef"
+    if facts.key == facts.gateway_service:
+        return "NotFrontable", f"{name} is the gateway itself"
+    if spec.get("type") == "ExternalName":
+        return (
+            "NotFrontable",
+            f"{name} is of type ExternalName, another name of a host, and has no endpoints: {instead}",
+        )
+    if spec.get("clusterIP") == "None":
+        return (
+            "NotFrontable",
+            f"{name} is headless: its clients ask the DNS for the pods and call them at the pods' own port. Give it a "
+            f"cluster IP, or {instead}",
+        )
+    if other := [str(port.get("port")) for port in spec.get("ports") or () if port.get("protocol", "TCP") != "TCP"]:
+        return (
+            "NotFrontable",
+            f"{name} has ports that are not TCP ({', '.join(other)}): put them into a Service of their own, or "
+            f"{instead}",
+        )
+    if not facts.selector:
+        return (
+            "NotFrontable",
+            f"{name} has no selector: its endpoints are written by somebody else. Give it a selector, or {instead}",
+        )
+    if facts.shadow is not None and facts.own_shadow is None:
+        return (
+            "NameTaken",
+            f"{facts.shadow_ref} is needed for the pods of {name}, and is there without the label {SHADOW_OF}: rename "
+            "it",
+        )
+    return None
+
+
+def resets_of(shadow: StoredObject | None, now: datetime) -> tuple[datetime, ...]:
+    """Return when the selector was set back by others, lately."""
+    moments = []
+    for word in annotation(shadow, RESETS).split(","):
+        try:
+            moment = datetime.fromisoformat(word)
+        except ValueError:
+            continue
+        if moment.tzinfo and now - RESETS_WITHIN < moment <= now:
+            moments.append(moment)
+    return tuple(moments)
+
+
+def _contest(facts: ServiceFacts, now: datetime) -> tuple[str, str] | None:
+    resets = resets_of(facts.own_shadow, now)
+    if len(resets) < RESETS_TOLERATED:
+        return None
+    return (
+        CONTESTED,
+        f"somebody set the selector of Service {facts.key.namespace}/{facts.key.name} back {len(resets)} times within "
+        f"{RESETS_WITHIN // timedelta(minutes=1)} minutes: it is left as it was. Let that tool leave "
+        f"spec.selector[{FRONTED_KEY}] alone (docs/takeover.md), then change the spec of the model to try again",
+    )
+
+
+# The way in.
+
+
+def _towards_gateway(facts: ServiceFacts, stood: Stood) -> Step:
+    missing = missing_gateways(facts)
+    if facts.is_narrowed and missing:
+        # Whatever else is to be done: nobody would answer.
+        return Step("GatewayNotReady", f"{missing}: clients reach the pods", (_widen(facts),))
+    if missing and not facts.is_in_use:
+        return Step("GatewayNotReady", missing)
+    if without := [one for one in facts.wanted if not one.has_finalizer]:
+        return Step("Pending", "the finalizer is set", tuple(_add_finalizer(one) for one in without))
+    if facts.own_shadow is None:
+        return Step("Pending", "the shadow Service is created", (_create_shadow(facts),))
+    if changes := _shadow_changes(facts, stood):
+        return Step("Pending", "the shadow Service follows the Service", (changes,))
+    if facts.is_narrowed:
+        return _narrowed(facts)
+    return _wide(facts, stood, missing)
+
+
+def _narrowed(facts: ServiceFacts) -> Step:
+    """Keep our slices up to date, and give up what we own of the Service."""
+    assert facts.service is not None
+    assert facts.own_shadow is not None
+    fronted = _fronted_ports(facts)
+    words = _taken_over(facts, fronted)
+    if writes := slice_changes(facts, fronted).writes:
+        return Step(TAKEN_OVER, words, writes)
+    if annotation(facts.own_shadow, NARROWED) != facts.service.uid:
+        return Step(TAKEN_OVER, words, (_release_fields(facts), _note(facts.own_shadow, NARROWED, facts.service.uid)))
+    return Step(TAKEN_OVER, words, wait=_until_ports_are_free(facts))
+
+
+def _wide(facts: ServiceFacts, stood: Stood, missing: str) -> Step:
+    """Put the gateway behind the Service, and narrow its selector."""
+    assert facts.service is not None
+    assert facts.own_shadow is not None
+    if mark := annotation(facts.own_shadow, NARROWED):
+        if missing or mark != facts.service.uid:
+            # It was widened by us, or is another Service of the name.
+            forgotten = (_release_fields(facts), _note(facts.own_shadow, NARROWED, None))
+            return Step(
+                "GatewayNotReady" if missing else "Pending", missing or "another Service has its name", forgotten
+            )
+        resets = ",".join(one.isoformat() for one in (*resets_of(facts.own_shadow, stood.now), stood.now))
+        return Step(
+            "Pending",
+            "the selector was set back by somebody, and is narrowed again",
+            (_patch(facts.own_shadow, {"metadata": {"annotations": {NARROWED: None, RESETS: resets}}}),),
+        )
+    fronted = _fronted_ports(facts)
+    changes = slice_changes(facts, fronted)
+    if missing:
+        # Who is gone is gone from our slices too.
+        return Step("GatewayNotReady", f"{missing}: clients reach the pods", changes.writes if facts.own_slices else ())
+    if waiting := [one for one in facts.routes if not (one.follows_shadow and one.programmed)]:
+        names = ", ".join(sorted(f"{one.model.ref.namespace}/{one.model.ref.name}" for one in waiting))
+        return Step("Pending", f"every Envoy has to acknowledge that the pods are those of {facts.shadow_ref}: {names}")
+    if not fronted:
+        return Step("Pending", "no route leads to the gateway yet")
+    if changes.writes:
+        return Step("Pending", "the gateway is put behind the Service", changes.writes)
+    if stood.gateway < GATEWAY_STEADY_FOR:
+        return Step("Pending", "the gateway has just become ready", wait=GATEWAY_STEADY_FOR - stood.gateway)
+    return Step(
+        "Pending",
+        "the selector is narrowed",
+        (_select(facts, {FRONTED_KEY: FRONTED_VALUE}),),
+        confirmed=(facts.service, facts.own_shadow, *facts.own_slices),
+    )
+
+
+def _fronted_ports(facts: ServiceFacts) -> dict[str, int]:
+    """Return the Service's ports that lead to the gateway: those that do already, and those that every Envoy serves."""
+    return {
+        one.port_name: one.port
+        for one in facts.wanted
+        if one.port_name in _port_names(facts)
+        and (leads_to_gateway(facts, one.port_name, one.port) or (one.follows_shadow and one.programmed))
+    }
+
+
+def _port_names(facts: ServiceFacts) -> frozenset[str]:
+    ports = facts.service.raw.get("spec", {}).get("ports") or () if facts.service else ()
+    return frozenset(str(one.get("name") or "") for one in ports)
+
+
+def _taken_over(facts: ServiceFacts, fronted: dict[str, int]) -> str:
+    assert facts.service is not None
+    spec = facts.service.raw.get("spec", {})
+    words = f"clients of Service {facts.key.namespace}/{facts.key.name} are led to the gateway"
+    if others := sorted(_port_names(facts) - fronted.keys()):
+        words = f"{words}; its other ports lead to the pods: {', '.join(others)}"
+    if spec.get("sessionAffinity") == "ClientIP":
+        words = f"{words}; its sessionAffinity keeps a client at one gateway, not at one pod"
+    return words
+
+
+def _until_ports_are_free(facts: ServiceFacts) -> float | None:
+    used = facts.ports_in_slices | {one.port for one in facts.wanted}
+    return KUBE_PROXY_WITHIN if facts.gateway_ports - used else None
+
+
+# The way out.
+
+
+def _towards_pods(facts: ServiceFacts, stood: Stood, refusal: tuple[str, str] | None) -> Step:
+    reason, words = refusal or ("Idle", "")
+    if not facts.is_in_use:
+        return Step(reason, words)
+    reason, words = refusal or ("Restoring", f"{facts.key} is given back its pods")
+    if facts.is_narrowed:
+        return Step(reason, words, (_widen(facts),))
+    shadow = facts.own_shadow
+    if shadow and (changes := _shadow_changes(facts, stood, keep_ports=True)):
+        return Step(reason, words, (changes,))
+    if facts.own_slices:
+        if _is_selecting(facts) and not facts.has_its_pods:
+            return Step(reason, f"{words}; its own EndpointSlices do not have all pods yet")
+        if _is_selecting(facts) and stood.restored < KUBE_PROXY_WITHIN:
+            return Step(reason, words, wait=KUBE_PROXY_WITHIN - stood.restored)
+        return Step(
+            reason,
+            words,
+            tuple(delete(one) for one in facts.own_slices),
+            confirmed=(facts.service,) if facts.service else (),
+        )
+    if shadow is None:
+        return Step(reason, words)
+    if facts.gateway_ports:
+        rest = KUBE_PROXY_WITHIN - min(stood.unused_for(port) for port in facts.gateway_ports)
+        if rest > 0:
+            return Step(reason, words, wait=rest)
+        return Step(reason, words, (_note(shadow, GATEWAY_PORTS, None),))
+    if following := [one for one in facts.routes if one.follows_shadow]:
+        names = ", ".join(sorted(f"{one.model.ref.namespace}/{one.model.ref.name}" for one in following))
+        return Step(reason, f"{words}; routes still follow its shadow: {names}")
+    last = (_release_fields(facts),) if facts.service else ()
+    return Step(reason, words, (*last, delete(shadow)), confirmed=(facts.service,) if facts.service else ())
+
+
+def _is_selecting(facts: ServiceFacts) -> bool:
+    """Whether Kubernetes writes slices of the Service."""
+    if facts.service is None:
+        return False
+    return bool(facts.selector) and facts.service.raw.get("spec", {}).get("type") != "ExternalName"
+
+
+# Single writes.
+
+
+def _widen(facts: ServiceFacts) -> Write:
+    return _select(facts, {FRONTED_KEY: None} if facts.selector else None)
+
+
+def _select(facts: ServiceFacts, selector: Mapping[str, str | None] | None) -> Write:
+    assert facts.service is not None
+    return _patch(facts.service, {"spec": {"selector": selector}})
+
+
+def _release_fields(facts: ServiceFacts) -> Write:
+    return Write(Verb.RELEASE_FIELDS, facts.key, by=WrittenBy.ANY_REPLICA)
+
+
+def _patch(stored: StoredObject, changes: dict[str, Any]) -> Write:
+    return Write(Verb.PATCH, stored.ref, changes, Precondition.unchanged(stored), WrittenBy.ANY_REPLICA)
+
+
+def _note(stored: StoredObject, name: str, value: str | None) -> Write:
+    return _patch(stored, {"metadata": {"annotations": {name: value}}})
+
+
+def _add_finalizer(route: FrontedRoute) -> Write:
+    present = route.model.metadata.get("finalizers") or ()
+    return _patch(route.model, {"metadata": {"finalizers": [*present, FINALIZER]}})
+
+
+def finalizer_removal(model: StoredObject) -> Write | None:
+    """Return what takes our finalizer off a model; None if it has none."""
+    present = model.metadata.get("finalizers") or ()
+    if FINALIZER not in present:
+        return None
+    # A null takes the list away: an empty one would stay.
+    rest = [one for one in present if one != FINALIZER] or None
+    return _patch(model, {"metadata": {"finalizers": rest}})
+
+
+def _shadow_spec(facts: ServiceFacts) -> dict[str, Any]:
+    """Return what of the Service the shadow has: what decides who is an endpoint, and how its ports are called."""
+    assert facts.service is not None
+    spec = facts.service.raw.get("spec", {})
+    copied = ("name", "protocol", "port", "targetPort", "appProtocol")
+    return {
+        "selector": facts.selector,
+        "ports": [{name: port[name] for name in copied if name in port} for port in spec.get("ports") or ()],
+        "publishNotReadyAddresses": bool(spec.get("publishNotReadyAddresses")),
+        "ipFamilies": list(facts.families),
+        "ipFamilyPolicy": "SingleStack" if len(facts.families) == 1 else "RequireDualStack",
+    }
+
+
+def _create_shadow(facts: ServiceFacts) -> Write:
+    labels = {SHADOW_OF: facts.key.name}
+    if facts.controller_class:
+        labels[CONTROLLER_CLASS] = facts.controller_class
+    ports = _written_ports(frozenset(one.port for one in facts.wanted))
+    metadata = {
+        "namespace": facts.key.namespace,
+        "name": facts.shadow_ref.name,
+        "labels": labels,
+        "annotations": {GATEWAY_PORTS: ports},
+    }
+    spec = {"clusterIP": "None", **_shadow_spec(facts)}
+    content = {"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "metadata": metadata, "spec": spec}
+    return Write(Verb.CREATE, facts.shadow_ref, content, by=WrittenBy.ANY_REPLICA)
+
+
+def _shadow_changes(facts: ServiceFacts, stood: Stood, *, keep_ports: bool = False) -> Write | None:
+    """Return what brings the shadow up to date; None if nothing does."""
+    shadow = facts.own_shadow
+    if shadow is None or facts.service is None:
+        return None
+    wanted, changes, spec = _shadow_spec(facts), {}, shadow.raw.get("spec", {})
+    if not _is_selecting(facts):
+        wanted = {}
+    for name, value in wanted.items():
+        present = spec.get(name, False if name == "publishNotReadyAddresses" else None)
+        if present != value:
+            # A patch merges maps: what is to go has to be named.
+            gone = dict.fromkeys(present, None) if isinstance(present, dict) else {}
+            changes[name] = {**gone, **value} if isinstance(value, dict) else value
+    patch: dict[str, Any] = {"spec": changes} if changes else {}
+    ports = facts.gateway_ports
+    if not keep_ports:
+        used = facts.ports_in_slices | {one.port for one in facts.wanted}
+        ports = used | {port for port in ports - used if stood.unused_for(port) < KUBE_PROXY_WITHIN}
+    if _written_ports(ports) != annotation(shadow, GATEWAY_PORTS) and not keep_ports:
+        patch["metadata"] = {"annotations": {GATEWAY_PORTS: _written_ports(ports)}}
+    return _patch(shadow, patch) if patch else None
+
+
+def _written_ports(ports: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(ports)))
