@@ -394,6 +394,30 @@ class InspectionTiming:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeoverTiming:
+    """Taking over Services, and giving them back."""
+
+    kube_proxy_within: float = 2.0
+    """How long kube-proxy may take to follow a slice; it gathers changes for one second at most."""
+    gateway_steady_for: float = 2.0
+    """How long a gateway is ready before a Service is led to it."""
+    others_act_after: float = 3.0
+    """How long a Service has to be other than it shall be before a replica sees to it that does not lead."""
+    resets_tolerated: int = 5
+    """So many times within `resets_within` the selector may be set back by others before it is given back for good."""
+    resets_within: float = 3600.0
+    """The time in which these are counted."""
+    written_again_after: float = 1.0
+    """How long a write is waited for that should come back through the watch."""
+    first_rest: float = 0.5
+    """How long a Service rests whose write failed; then twice as long each time."""
+    longest_rest: float = 30.0
+    """The longest of these rests: rights that were missing, and are there now, are used within half a minute."""
+    at_once: int = 8
+    """Services written at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """All of them."""
 
@@ -410,6 +434,7 @@ class Timing:
     envoy: EnvoyTiming = field(default_factory=EnvoyTiming)
     signals: SignalTiming = field(default_factory=SignalTiming)
     inspection: InspectionTiming = field(default_factory=InspectionTiming)
+    takeover: TakeoverTiming = field(default_factory=TakeoverTiming)
     shutdown: float = 1.0
     """How long connections have to end when a program ends: streams of Envoys, which join another replica at once, and
     requests at the admin address.

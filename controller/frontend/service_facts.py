@@ -137,6 +137,17 @@ class ServiceFacts:
         return self.is_narrowed or self.own_shadow is not None or bool(self.own_slices)
 
     @property
+    def selects_gateways(self) -> bool:
+        """Whether pods of the gateway are behind the Service itself."""
+        pods = {one.address for one in ready_endpoints((*self.slices, *self.shadow_slices))}
+        return any(
+            address in pods
+            for one in self.gateway
+            for endpoint in one.raw.get("endpoints") or ()
+            for address in endpoint.get("addresses") or ()
+        )
+
+    @property
     def has_its_pods(self) -> bool:
         """Whether the Service's own slices, which Kubernetes writes, have every ready pod that the shadow has."""
         return ready_endpoints(self.shadow_slices) <= ready_endpoints(self.slices)

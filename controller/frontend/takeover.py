@@ -53,6 +53,7 @@ from controller.api.kubernetes.fronting import (
     SHADOW_OF,
 )
 from controller.api.registry import SERVICE
+from controller.api.timing import REAL, TakeoverTiming
 from controller.frontend.gateway_slices import delete, leads_to_gateway, slice_changes
 from controller.frontend.service_facts import (
     FrontedRoute,
@@ -65,22 +66,12 @@ from controller.runtime.writes import Verb, Write, WrittenBy
 from controller.store.objects import StoredObject
 from controller.store.protocol import Precondition
 
-KUBE_PROXY_WITHIN = 2.0
-"""Seconds that kube-proxy may take to follow a slice; it gathers changes for one second at most."""
-
-GATEWAY_STEADY_FOR = 2.0
-"""Seconds that a gateway is ready before a Service is led to it."""
-
-RESETS_TOLERATED = 5
-RESETS_WITHIN = timedelta(hours=1)
-"""So many times within this the selector may be set back by others before the Service is given back for good."""
-
 TAKEN_OVER = "TakenOver"
 CONTESTED = "TakeoverContested"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TakeoverStep:
     """What is done next about one Service: the writes, in this order, or what is waited for.
 
     `reason` and `message` say in which state it is. `wait` are the seconds after which to look again though nothing
@@ -105,17 +96,17 @@ class Step:
         return self.reason == "Idle"
 
 
-def next_step(facts: ServiceFacts, stood: Stood) -> Step:
+def next_step(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming = REAL.takeover) -> TakeoverStep:
     """Plan what is done next about a Service."""
     if facts.is_of_another:
-        return Step("OtherController", f"{facts.key} is fronted by a controller of another class")
-    refusal = why_not(facts, stood.now)
+        return TakeoverStep("OtherController", f"{facts.key} is fronted by a controller of another class")
+    refusal = why_not(facts, stood.now, timing)
     if facts.wanted and refusal is None:
-        return _towards_gateway(facts, stood)
-    return _towards_pods(facts, stood, refusal)
+        return _towards_gateway(facts, stood, timing)
+    return _towards_pods(facts, stood, timing, refusal)
 
 
-def why_not(facts: ServiceFacts, now: datetime) -> tuple[str, str] | None:
+def why_not(facts: ServiceFacts, now: datetime, timing: TakeoverTiming = REAL.takeover) -> tuple[str, str] | None:
     """Say why a Service cannot be taken over, as a reason and in words with what to do; None if it can be."""
     if facts.service is None:
         return "ServiceNotFound", f"{facts.key} does not exist"
@@ -125,7 +116,7 @@ def why_not(facts: ServiceFacts, now: datetime) -> tuple[str, str] | None:
             "the controller knows no gateway to put before a Service (its option --gateway-service, or proxyService of "
             "its configuration): clients reach the model on the gateway's port alone, as with frontend: Gateway",
         )
-    return _kind_refusal(facts) or _contest(facts, now)
+    return _kind_refusal(facts) or _contest(facts, now, timing)
 
 
 def _kind_refusal(facts: ServiceFacts) -> tuple[str, str] | None:
@@ -134,8 +125,8 @@ def _kind_refusal(facts: ServiceFacts) -> tuple[str, str] | None:
     instead = "call the gateway (frontend: Gateway)"
     if SHADOW_OF in (facts.service.metadata.get("labels") or {}):
         return "NotFrontable", f"{name} is the shadow of another Service: name that one in spec.serviceRef"
-    if facts.key == facts.gateway_service:
-        return "NotFrontable", f"{name} is the gateway itself"
+    if facts.key == facts.gateway_service or facts.selects_gateways:
+        return "NotFrontable", f"{name} has the gateway's own pods: what is sent there would come back"
     if spec.get("type") == "ExternalName":
         return (
             "NotFrontable",
@@ -167,7 +158,9 @@ def _kind_refusal(facts: ServiceFacts) -> tuple[str, str] | None:
     return None
 
 
-def resets_of(shadow: StoredObject | None, now: datetime) -> tuple[datetime, ...]:
+def resets_of(
+    shadow: StoredObject | None, now: datetime, timing: TakeoverTiming = REAL.takeover
+) -> tuple[datetime, ...]:
     """Return when the selector was set back by others, lately."""
     moments = []
     for word in annotation(shadow, RESETS).split(","):
@@ -175,19 +168,19 @@ def resets_of(shadow: StoredObject | None, now: datetime) -> tuple[datetime, ...
             moment = datetime.fromisoformat(word)
         except ValueError:
             continue
-        if moment.tzinfo and now - RESETS_WITHIN < moment <= now:
+        if moment.tzinfo and now - timedelta(seconds=timing.resets_within) < moment <= now:
             moments.append(moment)
     return tuple(moments)
 
 
-def _contest(facts: ServiceFacts, now: datetime) -> tuple[str, str] | None:
-    resets = resets_of(facts.own_shadow, now)
-    if len(resets) < RESETS_TOLERATED:
+def _contest(facts: ServiceFacts, now: datetime, timing: TakeoverTiming) -> tuple[str, str] | None:
+    resets = resets_of(facts.own_shadow, now, timing)
+    if len(resets) < timing.resets_tolerated:
         return None
     return (
         CONTESTED,
         f"somebody set the selector of Service {facts.key.namespace}/{facts.key.name} back {len(resets)} times within "
-        f"{RESETS_WITHIN // timedelta(minutes=1)} minutes: it is left as it was. Let that tool leave "
+        f"{timing.resets_within / 60:.0f} minutes: it is left as it was. Let that tool leave "
         f"spec.selector[{FRONTED_KEY}] alone (docs/takeover.md), then change the spec of the model to try again",
     )
 
@@ -195,38 +188,41 @@ def _contest(facts: ServiceFacts, now: datetime) -> tuple[str, str] | None:
 # The way in.
 
 
-def _towards_gateway(facts: ServiceFacts, stood: Stood) -> Step:
+def _towards_gateway(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming) -> TakeoverStep:
     missing = missing_gateways(facts)
     if facts.is_narrowed and missing:
         # Whatever else is to be done: nobody would answer.
-        return Step("GatewayNotReady", f"{missing}: clients reach the pods", (_widen(facts),))
+        return TakeoverStep("GatewayNotReady", f"{missing}: clients reach the pods", (_widen(facts),))
     if missing and not facts.is_in_use:
-        return Step("GatewayNotReady", missing)
+        return TakeoverStep("GatewayNotReady", missing)
+    reason = TAKEN_OVER if facts.is_narrowed else "Pending"
     if without := [one for one in facts.wanted if not one.has_finalizer]:
-        return Step("Pending", "the finalizer is set", tuple(_add_finalizer(one) for one in without))
+        return TakeoverStep(reason, "the finalizer is set", tuple(_add_finalizer(one) for one in without))
     if facts.own_shadow is None:
-        return Step("Pending", "the shadow Service is created", (_create_shadow(facts),))
-    if changes := _shadow_changes(facts, stood):
-        return Step("Pending", "the shadow Service follows the Service", (changes,))
+        return TakeoverStep(reason, "the shadow Service is created", (_create_shadow(facts),))
+    if changes := _shadow_changes(facts, stood, timing):
+        return TakeoverStep(reason, "the shadow Service follows the Service", (changes,))
     if facts.is_narrowed:
-        return _narrowed(facts)
-    return _wide(facts, stood, missing)
+        return _narrowed(facts, timing)
+    return _wide(facts, stood, timing, missing)
 
 
-def _narrowed(facts: ServiceFacts) -> Step:
+def _narrowed(facts: ServiceFacts, timing: TakeoverTiming) -> TakeoverStep:
     """Keep our slices up to date, and give up what we own of the Service."""
     assert facts.service is not None
     assert facts.own_shadow is not None
     fronted = _fronted_ports(facts)
     words = _taken_over(facts, fronted)
     if writes := slice_changes(facts, fronted).writes:
-        return Step(TAKEN_OVER, words, writes)
+        return TakeoverStep(TAKEN_OVER, words, writes)
     if annotation(facts.own_shadow, NARROWED) != facts.service.uid:
-        return Step(TAKEN_OVER, words, (_release_fields(facts), _note(facts.own_shadow, NARROWED, facts.service.uid)))
-    return Step(TAKEN_OVER, words, wait=_until_ports_are_free(facts))
+        return TakeoverStep(
+            TAKEN_OVER, words, (_release_fields(facts), _note(facts.own_shadow, NARROWED, facts.service.uid))
+        )
+    return TakeoverStep(TAKEN_OVER, words, wait=_until_ports_are_free(facts, timing))
 
 
-def _wide(facts: ServiceFacts, stood: Stood, missing: str) -> Step:
+def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: str) -> TakeoverStep:
     """Put the gateway behind the Service, and narrow its selector."""
     assert facts.service is not None
     assert facts.own_shadow is not None
@@ -234,11 +230,11 @@ def _wide(facts: ServiceFacts, stood: Stood, missing: str) -> Step:
         if missing or mark != facts.service.uid:
             # It was widened by us, or is another Service of the name.
             forgotten = (_release_fields(facts), _note(facts.own_shadow, NARROWED, None))
-            return Step(
+            return TakeoverStep(
                 "GatewayNotReady" if missing else "Pending", missing or "another Service has its name", forgotten
             )
-        resets = ",".join(one.isoformat() for one in (*resets_of(facts.own_shadow, stood.now), stood.now))
-        return Step(
+        resets = ",".join(one.isoformat() for one in (*resets_of(facts.own_shadow, stood.now, timing), stood.now))
+        return TakeoverStep(
             "Pending",
             "the selector was set back by somebody, and is narrowed again",
             (_patch(facts.own_shadow, {"metadata": {"annotations": {NARROWED: None, RESETS: resets}}}),),
@@ -247,17 +243,23 @@ def _wide(facts: ServiceFacts, stood: Stood, missing: str) -> Step:
     changes = slice_changes(facts, fronted)
     if missing:
         # Who is gone is gone from our slices too.
-        return Step("GatewayNotReady", f"{missing}: clients reach the pods", changes.writes if facts.own_slices else ())
+        return TakeoverStep(
+            "GatewayNotReady", f"{missing}: clients reach the pods", changes.writes if facts.own_slices else ()
+        )
     if waiting := [one for one in facts.routes if not (one.follows_shadow and one.programmed)]:
         names = ", ".join(sorted(f"{one.model.ref.namespace}/{one.model.ref.name}" for one in waiting))
-        return Step("Pending", f"every Envoy has to acknowledge that the pods are those of {facts.shadow_ref}: {names}")
+        return TakeoverStep(
+            "Pending", f"every Envoy has to acknowledge that the pods are those of {facts.shadow_ref}: {names}"
+        )
     if not fronted:
-        return Step("Pending", "no route leads to the gateway yet")
+        return TakeoverStep("Pending", "no route leads to the gateway yet")
     if changes.writes:
-        return Step("Pending", "the gateway is put behind the Service", changes.writes)
-    if stood.gateway < GATEWAY_STEADY_FOR:
-        return Step("Pending", "the gateway has just become ready", wait=GATEWAY_STEADY_FOR - stood.gateway)
-    return Step(
+        return TakeoverStep("Pending", "the gateway is put behind the Service", changes.writes)
+    if stood.gateway < timing.gateway_steady_for:
+        return TakeoverStep(
+            "Pending", "the gateway has just become ready", wait=timing.gateway_steady_for - stood.gateway
+        )
+    return TakeoverStep(
         "Pending",
         "the selector is narrowed",
         (_select(facts, {FRONTED_KEY: FRONTED_VALUE}),),
@@ -291,47 +293,49 @@ def _taken_over(facts: ServiceFacts, fronted: dict[str, int]) -> str:
     return words
 
 
-def _until_ports_are_free(facts: ServiceFacts) -> float | None:
+def _until_ports_are_free(facts: ServiceFacts, timing: TakeoverTiming) -> float | None:
     used = facts.ports_in_slices | {one.port for one in facts.wanted}
-    return KUBE_PROXY_WITHIN if facts.gateway_ports - used else None
+    return timing.kube_proxy_within if facts.gateway_ports - used else None
 
 
 # The way out.
 
 
-def _towards_pods(facts: ServiceFacts, stood: Stood, refusal: tuple[str, str] | None) -> Step:
+def _towards_pods(
+    facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, refusal: tuple[str, str] | None
+) -> TakeoverStep:
     reason, words = refusal or ("Idle", "")
     if not facts.is_in_use:
-        return Step(reason, words)
+        return TakeoverStep(reason, words)
     reason, words = refusal or ("Restoring", f"{facts.key} is given back its pods")
     if facts.is_narrowed:
-        return Step(reason, words, (_widen(facts),))
+        return TakeoverStep(reason, words, (_widen(facts),))
     shadow = facts.own_shadow
-    if shadow and (changes := _shadow_changes(facts, stood, keep_ports=True)):
-        return Step(reason, words, (changes,))
+    if shadow and (changes := _shadow_changes(facts, stood, timing, keep_ports=True)):
+        return TakeoverStep(reason, words, (changes,))
     if facts.own_slices:
         if _is_selecting(facts) and not facts.has_its_pods:
-            return Step(reason, f"{words}; its own EndpointSlices do not have all pods yet")
-        if _is_selecting(facts) and stood.restored < KUBE_PROXY_WITHIN:
-            return Step(reason, words, wait=KUBE_PROXY_WITHIN - stood.restored)
-        return Step(
+            return TakeoverStep(reason, f"{words}; its own EndpointSlices do not have all pods yet")
+        if _is_selecting(facts) and stood.restored < timing.kube_proxy_within:
+            return TakeoverStep(reason, words, wait=timing.kube_proxy_within - stood.restored)
+        return TakeoverStep(
             reason,
             words,
             tuple(delete(one) for one in facts.own_slices),
             confirmed=(facts.service,) if facts.service else (),
         )
     if shadow is None:
-        return Step(reason, words)
+        return TakeoverStep(reason, words)
     if facts.gateway_ports:
-        rest = KUBE_PROXY_WITHIN - min(stood.unused_for(port) for port in facts.gateway_ports)
+        rest = timing.kube_proxy_within - min(stood.unused_for(port) for port in facts.gateway_ports)
         if rest > 0:
-            return Step(reason, words, wait=rest)
-        return Step(reason, words, (_note(shadow, GATEWAY_PORTS, None),))
+            return TakeoverStep(reason, words, wait=rest)
+        return TakeoverStep(reason, words, (_note(shadow, GATEWAY_PORTS, None),))
     if following := [one for one in facts.routes if one.follows_shadow]:
         names = ", ".join(sorted(f"{one.model.ref.namespace}/{one.model.ref.name}" for one in following))
-        return Step(reason, f"{words}; routes still follow its shadow: {names}")
+        return TakeoverStep(reason, f"{words}; routes still follow its shadow: {names}")
     last = (_release_fields(facts),) if facts.service else ()
-    return Step(reason, words, (*last, delete(shadow)), confirmed=(facts.service,) if facts.service else ())
+    return TakeoverStep(reason, words, (*last, delete(shadow)), confirmed=(facts.service,) if facts.service else ())
 
 
 def _is_selecting(facts: ServiceFacts) -> bool:
@@ -410,7 +414,9 @@ def _create_shadow(facts: ServiceFacts) -> Write:
     return Write(Verb.CREATE, facts.shadow_ref, content, by=WrittenBy.ANY_REPLICA)
 
 
-def _shadow_changes(facts: ServiceFacts, stood: Stood, *, keep_ports: bool = False) -> Write | None:
+def _shadow_changes(
+    facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, *, keep_ports: bool = False
+) -> Write | None:
     """Return what brings the shadow up to date; None if nothing does."""
     shadow = facts.own_shadow
     if shadow is None or facts.service is None:
@@ -428,7 +434,7 @@ def _shadow_changes(facts: ServiceFacts, stood: Stood, *, keep_ports: bool = Fal
     ports = facts.gateway_ports
     if not keep_ports:
         used = facts.ports_in_slices | {one.port for one in facts.wanted}
-        ports = used | {port for port in ports - used if stood.unused_for(port) < KUBE_PROXY_WITHIN}
+        ports = used | {port for port in ports - used if stood.unused_for(port) < timing.kube_proxy_within}
     if _written_ports(ports) != annotation(shadow, GATEWAY_PORTS) and not keep_ports:
         patch["metadata"] = {"annotations": {GATEWAY_PORTS: _written_ports(ports)}}
     return _patch(shadow, patch) if patch else None

@@ -23,7 +23,7 @@ from controller.frontend.service_facts import (
     is_ready,
     leads_clients_to,
 )
-from controller.frontend.takeover import Step, finalizer_removal, next_step, why_not
+from controller.frontend.takeover import TakeoverStep, finalizer_removal, next_step, why_not
 from controller.runtime.writes import Verb, Write
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import AlreadyExistsError, ConflictError, NotFoundError
@@ -233,12 +233,12 @@ class SmallCluster:
             routes=routes,
         )
 
-    def step(self, facts: ServiceFacts | None = None) -> Step:
+    def step(self, facts: ServiceFacts | None = None) -> TakeoverStep:
         """Plan the next step."""
         facts = facts or self.facts()
         return next_step(facts, self.steadiness.see(facts, self.now))
 
-    def do(self, step: Step, kills_after: int | None = None) -> Iterator[Write]:
+    def do(self, step: TakeoverStep, kills_after: int | None = None) -> Iterator[Write]:
         """Do the writes of a step, each of which is yielded once it is done, until one fails or the process dies."""
         for confirmed in step.confirmed:
             present = self.stored(confirmed.ref)

@@ -54,5 +54,9 @@ def is_narrowed(service: Mapping[str, Any]) -> bool:
 
 def owners_selector(service: Mapping[str, Any]) -> dict[str, str]:
     """Return the selector that the owner of a Service wrote: all of it but our key."""
-    selector = service.get("spec", {}).get("selector") or {}
-    return {key: str(value) for key, value in selector.items() if key != FRONTED_KEY}
+    return without_our_key(service.get("spec", {}).get("selector") or {})
+
+
+def without_our_key(selector: Mapping[str, str]) -> dict[str, str]:
+    """Return a selector as its owner wrote it."""
+    return {key: value for key, value in selector.items() if key != FRONTED_KEY}

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY, GATEWAY_PORTS, NARROWED, shadow_name
 from controller.api.kubernetes.objects import MANAGED_BY
+from controller.api.timing import REAL
 from controller.frontend.service_facts import ENDPOINT_CONTROLLER, Stood
-from controller.frontend.takeover import RESETS_TOLERATED, next_step
+from controller.frontend.takeover import next_step
 from controller.runtime.writes import Verb
 from controller.store.objects import ObjectRef
 from tests.support.taken_over import GATEWAY, SERVICE, SHADOW, Model, Pod, SmallCluster
+
+TOLERATED = REAL.takeover.resets_tolerated
 
 
 def taken_over(**spec) -> SmallCluster:
@@ -149,6 +152,14 @@ def test_what_cannot_be_taken_over_is_left_alone_and_says_what_to_do(spec, words
     assert "frontend: Gateway" in step.message or "Service of their own" in step.message
 
 
+def test_a_service_that_has_the_gateways_own_pods_is_left_alone():
+    cluster = SmallCluster.with_chat()
+    cluster.pods["10.9.0.1"] = Pod({"app": "chat"})
+    cluster.kubernetes()
+    cluster.models["chat"].wanted, cluster.models["chat"].service = True, "chat"
+    assert (cluster.step().reason, cluster.step().writes) == ("NotFrontable", ())
+
+
 def test_a_name_that_is_somebody_elses_is_not_overwritten():
     cluster = SmallCluster.with_chat()
     cluster.put(SHADOW, {"spec": {"selector": {"app": "other"}, "ports": []}})
@@ -210,7 +221,7 @@ def test_the_owners_newest_selector_and_ports_are_followed():
 
 def test_a_selector_that_was_set_back_is_narrowed_again_until_that_happened_too_often():
     cluster = taken_over()
-    for number in range(RESETS_TOLERATED):
+    for number in range(TOLERATED):
         assert cluster.is_narrowed, number
         cluster.edit(SERVICE, {"spec": {"selector": {FRONTED_KEY: None}}})
         cluster.settle()
@@ -226,7 +237,7 @@ def test_a_selector_that_was_set_back_is_narrowed_again_until_that_happened_too_
 
 def test_resets_of_long_ago_do_not_count():
     cluster = taken_over()
-    for _ in range(2 * RESETS_TOLERATED):
+    for _ in range(2 * TOLERATED):
         cluster.edit(SERVICE, {"spec": {"selector": {FRONTED_KEY: None}}})
         cluster.settle()
         assert cluster.is_narrowed
