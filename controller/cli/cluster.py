@@ -74,8 +74,8 @@ from controller.cli.options import (
     "--gateway-service",
     type=NAMESPACED,
     envvar="BEAMLIT_GATEWAY_SERVICE",
-    help="The Service of the Envoys: no model may have it as its remote backend. Default: proxyService of the "
-    "configuration.",
+    help="The Service of the Envoys: the Services of models lead their clients there (frontend: Takeover), and no "
+    "model may have it as its remote backend. Default: proxyService of the configuration.",
 )
 @click.option(
     "--models-per-namespace",

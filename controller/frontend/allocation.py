@@ -132,4 +132,4 @@ def _before(winner: ObjectRef, loser: ObjectRef, claim: Claim) -> str:
 
 def claim_of(local: LocalBackend) -> ServicePortClaim:
     """Return what an object claims by being served: the port of the Service behind it."""
-    return ServicePortClaim(local.namespace, local.service, local.port_name)
+    return ServicePortClaim(local.namespace, local.clients_service, local.port_name)

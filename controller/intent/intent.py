@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
 from controller.api.resources.backend import RemoteBackend
@@ -112,8 +113,8 @@ class Intent:
     `model` is its name in its `environment`, as the platform and the users of its namespace know it. `workload` runs
     its pods. `offloads` says whether it asks for offloading at all; `backends` are its own remote backends, in the
     order in which they are tried, and may be none: the default one serves then. `local_policy` is the index of the
-    first policy of this cluster that it names. `faults` are mistakes in its annotations, `warnings` what is accepted
-    and not served as it is written; both have no effect.
+    first policy of this cluster that it names, `frontend` how clients shall reach it. `faults` are mistakes in its
+    annotations, `warnings` what is accepted and not served as it is written; both have no effect.
     """
 
     ref: ObjectRef
@@ -128,6 +129,7 @@ class Intent:
     first_byte_timeout: timedelta | None = None
     metrics: tuple[MetricSpec, ...] = ()
     local_policy: int | None = None
+    frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
     faults: tuple[FieldError, ...] = ()
     warnings: tuple[FieldError, ...] = ()
 
@@ -158,6 +160,7 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
         local_policy=next(
             (index for index, policy in enumerate(spec.policies) if policy.ref_type == "localPolicy"), None
         ),
+        frontend=spec.frontend,
         faults=faults,
         warnings=warnings_of(model),
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from controller.api.contract.route import Route
+from controller.api.contract.route import LocalBackend, Route
 from controller.api.kubernetes.objects import EndpointSlice, ReferenceGrant, Service, Workload
 from controller.api.registry import KINDS, MODEL_DEPLOYMENT, REFERENCE_GRANT, SERVICE
 from controller.store.objects import ObjectRef
@@ -93,6 +93,12 @@ class View:
         """List the EndpointSlices of a Service."""
         return self.everything.slices(namespace, service) if self.permits(service_ref(namespace, service)) else ()
 
+    def slices_behind(self, local: LocalBackend) -> Iterable[EndpointSlice]:
+        """List the EndpointSlices that replicas are read from; whose they are is a matter of the Service in front."""
+        if not self.permits(service_ref(local.namespace, local.clients_service)):
+            return ()
+        return self.everything.slices(local.namespace, local.service)
+
     def permits(self, ref: ObjectRef) -> bool:
         """Say whether a Service or a workload may be referred to, whether it is there or not."""
         if ref.kind == SERVICE.kind:
@@ -101,7 +107,7 @@ class View:
 
     def permits_route(self, route: Route) -> bool:
         """Say whether a route may go on to lead to its Service."""
-        return self.permits(service_ref(route.local.namespace, route.local.service))
+        return self.permits(service_ref(route.local.namespace, route.local.clients_service))
 
     def is_foreign(self, ref: ObjectRef) -> bool:
         """Say whether consent is needed for a reference."""

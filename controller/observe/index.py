@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -54,6 +54,16 @@ class StoredIntent:
         return Seniority(str(self.stored.metadata["creationTimestamp"]), self.ref.namespace, self.ref.name)
 
 
+class IndexChanges(NamedTuple):
+    """What a batch changed: all objects that are new, changed or gone, and the models that they concern.
+
+    A Service counts as changed when one of its EndpointSlices does.
+    """
+
+    objects: frozenset[ObjectRef]
+    models: frozenset[ObjectRef]
+
+
 class ObjectIndex:
     """The objects as they are now, and an index from each to the models that refer to it.
 
@@ -71,8 +81,12 @@ class ObjectIndex:
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
         """Take in a batch and return the models to look at again."""
-        concerned: set[ObjectRef] = set()
-        for ref in self._cache.apply(batch):
+        return self.take(batch).models
+
+    def take(self, batch: Batch) -> IndexChanges:
+        """Take in a batch and return what changed."""
+        concerned, objects = set[ObjectRef](), self._cache.apply(batch)
+        for ref in objects:
             if self._cache.find(ref) is None:
                 self._intents.pop(ref, None)
             if ref.kind == MODEL:
@@ -81,7 +95,7 @@ class ObjectIndex:
                 self._note_grant(ref)
                 ref = any_grant_in(ref.namespace)  # noqa: PLW2901
             concerned |= self._concerns.get(ref, set())
-        return frozenset(concerned)
+        return IndexChanges(objects, frozenset(concerned))
 
     def _note_grant(self, ref: ObjectRef) -> None:
         """Take in a ReferenceGrant that is new, changed or gone."""
@@ -105,6 +119,10 @@ class ObjectIndex:
             self._references[model] = references
         for ref in references - before:
             self._concerns.setdefault(ref, set()).add(model)
+
+    def concerned(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+        """Name the models that refer to an object."""
+        return frozenset(self._concerns.get(ref, ()))
 
     def stored(self, ref: ObjectRef) -> StoredObject | None:
         """Find an object as it is stored."""
@@ -145,6 +163,10 @@ class ObjectIndex:
                 permission for grant in grants if grant for permission in permissions_of(grant)
             )
         return self._permissions[namespace]
+
+    def stored_slices(self, service: ObjectRef) -> tuple[StoredObject, ...]:
+        """List the EndpointSlices of a Service as they are stored, whether they can be read or not."""
+        return self._cache.slices_of(service.namespace, service.name)
 
     def slices(self, namespace: str, service: str) -> Iterable[EndpointSlice]:
         """List the EndpointSlices of a Service."""

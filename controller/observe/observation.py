@@ -14,11 +14,21 @@ from controller.api.kubernetes.selectors import query_of
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory, SentRequests, Unknown
-from controller.frontend.allocation import Allocations, Occupancy, Request, claim_of
+from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of
 from controller.frontend.claims import ModelClaim, Refusal, ServicePortClaim
 from controller.frontend.ports import PortRule
+from controller.frontend.service_facts import leads_clients_to
 from controller.intent.intent import Intent
 from controller.observe.consent import View, any_grant_in, not_permitted, service_ref
+from controller.observe.fronting import (
+    Fronting,
+    TakeoverRules,
+    behind,
+    facts_of,
+    fronting_of,
+    service_of,
+    shadow_of,
+)
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
@@ -31,6 +41,7 @@ from controller.observe.references import (
     missing_workload,
     resolve,
     target_port,
+    with_replicas,
 )
 from controller.observe.remotes import addresses_of
 from controller.signals.load_reports import NO_LOAD, LoadReports
@@ -52,6 +63,7 @@ class Observation:
     * `proxies` is what the xDS servers report of it, None while reports are missing, and `silence` says why;
       `samples` are what was measured, `traffic` is where requests went since the split is what it is, `memory` is what
       the decision remembers. `controller` is our name as a writer of statuses.
+    * `fronting` says how clients of the Service reach it; None where no Service is ever taken over.
     """
 
     stored: StoredObject
@@ -70,6 +82,7 @@ class Observation:
     traffic: SentRequests | Unknown = NO_LOAD
     controller: str = ""
     memory: Memory = field(default_factory=Memory)
+    fronting: Fronting | None = None
 
     @property
     def generation(self) -> int:
@@ -130,7 +143,7 @@ class Observer:
         if known is None:
             return None
         if known.intent is None:
-            lost = self._lost_route(ref, known.status.route)
+            lost = None if self._held_route(known) else self._lost_route(ref, known.status.route)
             unread = Observation(known.stored, known.status, None, known.errors, refusal=lost)
             return replace(unread, controller=self._defaults.controller), frozenset()
         return self._observe(known, known.intent, now)
@@ -147,26 +160,74 @@ class Observer:
             before, workload = route.local.health_check if route else None, view.workload(intent.workload)
             check = check_of_all(front.local.health_check, workload, before)
             front = replace(front, local=front.local.model_copy(update={"health_check": check}))
-        served = front and allocation.port is not None
+        served = replace(front, port=allocation.port) if front and allocation.port is not None else None
+        served, fronting = self._fronting(known, served, allocation, now)
         absent = missing_workload(intent, view) if self._defaults.expects_workloads else ""
         observation = Observation(
             stored=known.stored,
             before=known.status,
             intent=intent,
-            front=replace(front, port=allocation.port) if served and front and allocation.port else None,
+            front=served,
             refusal=allocation.refusal,
             reserved=allocation.reserved,
             remotes=resolved.remotes,
             faults=resolved.faults,
-            warnings=(*filter(None, [absent]), *(front.refused if served and front else ())),
+            warnings=(*filter(None, [absent, self._unserved(intent)]), *(served.refused if served else ())),
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
-            samples=self._samples(intent, front, now),
+            samples=self._samples(intent, served or front, now),
             traffic=self.traffic(known, now),
             controller=self._defaults.controller,
             memory=known.memory,
+            fronting=fronting,
         )
         return observation, allocation.affected
+
+    def _fronting(
+        self, known: StoredIntent, front: Front | None, allocation: Allocation, now: datetime
+    ) -> tuple[Front | None, Fronting | None]:
+        """Say how clients reach a model, and where its replicas are read from for that.
+
+        While clients of a Service may still be led to the model's port, it goes on serving there what it serves.
+        """
+        rules, route = self._defaults.takeover, known.status.route
+        if rules is None:
+            return front, None
+        held = self._held_route(known)
+        if held and held.port in (allocation.port, allocation.reserved) and not (front and _is_the_same(front, held)):
+            facts = facts_of(self._index, service_of(held.local), rules)
+            local = behind(held.local, facts, route, wanted=False)
+            everything = View(self._index, known.ref.namespace, needed=False)
+            kept = with_replicas(held.port, local, everything, self._defaults.guard)
+            return kept, Fronting(
+                None, False, "Restoring", f"its clients are led back to their pods first: {facts.key}"
+            )
+        if front is None:
+            return None, Fronting(None, False, "NotServed", "there is no route to lead clients to")
+        facts = facts_of(self._index, service_of(front.local), rules)
+        fronting = fronting_of(known, front.local, facts, rules, now)
+        local = behind(front.local, facts, route, wanted=fronting.takeover is not None)
+        if local == front.local:
+            return front, fronting
+        moved = with_replicas(front.port, local, self._view(known.ref), self._defaults.guard)
+        return replace(moved, service_port=front.service_port), fronting
+
+    def _held_route(self, known: StoredIntent) -> Route | None:
+        """Return the route of a model while clients of its Service may still be led to it by that Service."""
+        rules, route = self._defaults.takeover, known.status.route
+        if rules is None or route is None or route.local.fronted is None:
+            return None
+        facts = facts_of(self._index, service_of(route.local), rules)
+        return route if leads_clients_to(facts, route.port) else None
+
+    def _unserved(self, intent: Intent) -> str:
+        """Say that a Service is not taken over where none ever is."""
+        if self._defaults.takeover or intent.frontend != "Takeover":
+            return ""
+        return (
+            "spec.frontend: has no effect here: Services are taken over in a cluster; clients call the gateway at the "
+            "port in status.servingPort"
+        )
 
     def _view(self, ref: ObjectRef) -> View:
         """Return what an object may refer to."""
@@ -182,7 +243,7 @@ class Observer:
         if route is None:
             return None
         if not self._view(ref).permits_route(route):
-            words = not_permitted(service_ref(route.local.namespace, route.local.service), ref.namespace)
+            words = not_permitted(service_of(route.local), ref.namespace)
             return Refusal("RefNotPermitted", f"spec.serviceRef: {words}")
         return self._allocations.lost_route(ref, route)
 
@@ -203,15 +264,23 @@ class Observer:
         if self._defaults.place.service and intent and intent.offloads:
             # It may turn out to be where the remote backend is.
             yield service_ref(*self._defaults.place.service)
+        rules = self._defaults.takeover
+        if rules and rules.gateway:
+            yield rules.gateway
 
     def _fronted(self, known: StoredIntent) -> Iterator[ObjectRef]:
         """Name the Services and the workload that an object asks for, or serves."""
         if intent := known.intent:
             yield intent.workload
             if intent.target:
-                yield intent.target.service
+                yield from self._with_shadow(intent.target.service)
         if route := known.status.route:
-            yield service_ref(route.local.namespace, route.local.service)
+            yield from self._with_shadow(service_of(route.local))
+
+    def _with_shadow(self, service: ObjectRef) -> Iterator[ObjectRef]:
+        yield service
+        if self._defaults.takeover:
+            yield shadow_of(service)
 
     def _requested(self, intent: Intent) -> Request:
         """Return what an object asks for, before all that it refers to is looked at."""
@@ -259,7 +328,8 @@ class Defaults:
 
     `place` is where the gateway is: no remote backend is to be there. `expects_workloads` says whether it is a mistake
     that the workload of an object is not there, `needs_consent` whether what an object refers to in another namespace
-    has to permit that, `controller` is our name as a writer of statuses.
+    has to permit that, `controller` is our name as a writer of statuses,
+    `takeover` how Services are taken over (None: never).
     """
 
     remote: RemoteBackend | None
@@ -269,6 +339,14 @@ class Defaults:
     expects_workloads: bool = False
     needs_consent: bool = False
     controller: str = ""
+    takeover: TakeoverRules | None = None
+
+
+def _is_the_same(front: Front, route: Route) -> bool:
+    """Whether what is fronted is what a route fronts: the same port of the Service, at the same port of the gateway."""
+    mine, other = front.local, route.local
+    named = (service_of(mine), mine.port_name, front.port)
+    return named == (service_of(other), other.port_name, route.port)
 
 
 def subject_of(intent: Intent, view: View, replicas: tuple[Replica, ...]) -> Subject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from controller.api.contract.route import LocalBackend, Remote, Route
-from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
+from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, is_ours, replicas_of
 from controller.api.kubernetes.objects import Service, ServicePort, Workload
 from controller.api.registry import DEPLOYMENT, STATEFUL_SET
 from controller.api.resources.backend import RemoteBackend
@@ -135,7 +135,7 @@ def _refuse_hosts(intent: Intent, guard: EndpointGuard) -> None:
 
 def front_of_route(route: Route, view: View, guard: EndpointGuard = admit_all) -> Front:
     """Return the front that an object has by its present route, with the replicas of now."""
-    return _with_replicas(route.port, route.local, view, guard)
+    return with_replicas(route.port, route.local, view, guard)
 
 
 def target_port(intent: Intent, view: View) -> tuple[ObjectRef, ServicePort] | None:
@@ -217,11 +217,12 @@ def _front(intent: Intent, view: View, guard: EndpointGuard) -> Front | Fault:
         first_byte_timeout=intent.first_byte_timeout,
         max_requests_per_replica=intent.terms.behavior.max_requests_per_replica,
     )
-    return replace(_with_replicas(port.node_port or port.port, local, view, guard), service_port=port.port)
+    return replace(with_replicas(port.node_port or port.port, local, view, guard), service_port=port.port)
 
 
-def _with_replicas(port: int, local: LocalBackend, view: View, guard: EndpointGuard) -> Front:
-    found = tuple(view.slices(local.namespace, local.service))
+def with_replicas(port: int, local: LocalBackend, view: View, guard: EndpointGuard) -> Front:
+    """Return what is fronted by these, with the replicas of now."""
+    found = tuple(one for one in view.slices_behind(local) if not is_ours(one))
     admitted = guard(found, custom=bool(local.custom_endpoints))
     others = uncounted(admitted.slices, local.port_name)
     if not found and (service := view.service(local.namespace, local.service)):

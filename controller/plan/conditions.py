@@ -13,6 +13,7 @@ from controller.decision import Decision, Detour, Facts, LocalFacts
 from controller.decision.detours import OVERFLOW
 from controller.frontend.claims import Refusal
 from controller.intent.intent import Terms
+from controller.observe.fronting import Fronting
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault
 
@@ -25,6 +26,7 @@ TYPES = (
     "Offloading",
     "FailingOver",
     "Paused",
+    "Fronted",
     "Ready",
 )
 
@@ -55,7 +57,7 @@ class Findings:
     `edit_is_late` that it has been `Updating` for longer than that may take.
     `silence` says why reports are missing, as far as that is known. `detour` is None when requests go where the split
     sends them, `overflow` when none leave for want of room; `uncounted` are sentences on what is there and is no
-    replica.
+    replica. `fronting` says how clients of the Service reach the model; None where no Service is ever taken over.
     """
 
     generation: int
@@ -73,6 +75,7 @@ class Findings:
     detour: Detour | None = None
     overflow: Detour | None = None
     uncounted: tuple[str, ...] = ()
+    fronting: Fronting | None = None
 
 
 def conditions_for(findings: Findings) -> tuple[Condition, ...]:
@@ -88,6 +91,8 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "FailingOver": _failing_over(findings.detour),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
+    if fronting := findings.fronting:
+        answers["Fronted"] = _flag(fronting.is_taken_over, fronting.reason, fronting.reason, fronting.message)
     answers["Ready"] = _ready(findings, answers)
     return tuple(_condition(type_, answer, findings.generation) for type_, answer in answers.items())
 

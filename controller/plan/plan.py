@@ -13,7 +13,7 @@ from controller.api.contract.status import (
     with_transitions,
 )
 from controller.api.kubernetes.endpoints import staying
-from controller.api.resources.model import FRONTEND
+from controller.api.resources.model import FRONTEND, TAKEOVER
 from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide, elsewhere
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
@@ -107,13 +107,15 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         detour=found,
         overflow=excess,
         uncounted=observation.uncounted_endpoints,
+        fronting=observation.fronting,
     )
     status = ModelDeploymentStatus(
         controller=observation.controller or None,
         observed_generation=observation.generation,
         conditions=with_transitions(conditions_for(findings), before.conditions, now),
         serving_port=front.port if front else observation.reserved,
-        frontend=FRONTEND if front else None,
+        frontend=_frontend(observation) if front else None,
+        takeover=observation.fronting.takeover if observation.fronting else None,
         split=split_status(decision, memory, found or excess, now) if decision else None,
         verdicts=verdict_statuses(decision) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
@@ -134,7 +136,7 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     before, mistakes = observation.before, "; ".join(map(str, observation.errors))
     if observation.refusal:
         refusal = Refusal(observation.refusal.reason, f"{observation.refusal.message}; {mistakes}")
-        remaining = before.model_copy(update={"route": None, "split": None, "verdicts": None})
+        remaining = before.model_copy(update={"route": None, "split": None, "verdicts": None, "takeover": None})
     else:
         refusal, remaining = Refusal("Invalid", mistakes), before
     conditions = refused_conditions(before.conditions, refusal, observation.generation)
@@ -146,6 +148,11 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
         }
     )
     return Plan(observation.stored, before, _noting_withdrawal(status, observation), None)
+
+
+def _frontend(observation: Observation) -> str:
+    """Say how clients reach the model now."""
+    return TAKEOVER if observation.fronting and observation.fronting.is_taken_over else FRONTEND
 
 
 def _noting_withdrawal(status: ModelDeploymentStatus, observation: Observation) -> ModelDeploymentStatus:

@@ -35,7 +35,7 @@ def transitions(
     event tells as its cause has none of its own.
     """
     told = (*_accepted(before, after), *_resolved(before, after), *_split(before, after), *_ready(before, after))
-    news = (*told, *_health(before, after, told), *_failing_over(before, after))
+    news = (*told, *_health(before, after, told), *_failing_over(before, after), *_fronted(before, after))
     uid = str(stored.metadata["uid"])
     return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in news)
 
@@ -142,6 +142,23 @@ def _health(before: ModelDeploymentStatus, after: ModelDeploymentStatus, told: C
         yield "Normal", "RemoteHealthy", f"{remote.reason}: {remote.message}"
 
 
+# Why clients are not led to the gateway that somebody should look into.
+_IN_THE_WAY = ("TakeoverContested", "NotPermitted", "NotWritten", "NameTaken")
+
+
+def _fronted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
+    """Tell when clients of the Service are led to the gateway, are so no longer, or cannot be."""
+    was, now = before.condition("Fronted"), after.condition("Fronted")
+    if now is None or (was and (was.status, was.reason) == (now.status, now.reason)):
+        return
+    if now.status == "True":
+        yield "Normal", now.reason, now.message
+    elif now.reason in _IN_THE_WAY:
+        yield "Warning", now.reason, now.message
+    elif was and was.status == "True":
+        yield "Warning" if now.reason == "GatewayNotReady" else "Normal", now.reason, now.message
+
+
 def _ready(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
     was, ready = before.condition("Ready"), after.condition("Ready")
     if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
@@ -169,8 +186,9 @@ _WAITING = ("Pending", "NotReported", "NotProgrammed", "Updating")
 def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urgency:
     """Compare two statuses of one model as they are written.
 
-    Where traffic goes is a matter of the route. A decision, a verdict or a condition is a matter of words. What then
-    remains are numbers, which ride along with the next such write; alone they are written when they are old enough.
+    Where traffic goes is a matter of the route, and of which Service leads there. A decision, a verdict or a condition
+    is a matter of words. What then remains are numbers, which ride along with the next such write; alone they are
+    written when they are old enough.
     """
     was, shall = before.as_object(), after.as_object()
     # Who wrote it is no reason to write it.
@@ -178,7 +196,7 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     shall.pop("controller", None)
     if was == shall:
         return Urgency.NOTHING
-    if was.get("route") != shall.get("route"):
+    if any(was.get(field) != shall.get(field) for field in ("route", "takeover")):
         return Urgency.ROUTE
     if _in_words(was) != _in_words(shall):
         return Urgency.WORDS

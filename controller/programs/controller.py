@@ -18,13 +18,14 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from controller.api.destinations import OUTSIDE
 from controller.api.kubernetes.endpoints import PodsOnly
-from controller.api.registry import ENDPOINT_SLICE
+from controller.api.registry import ENDPOINT_SLICE, SERVICE
 from controller.api.resources.configuration import Configuration
 from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
 from controller.gateway.client_tls import ClientTls
 from controller.observe.feed import ADMIN_PORT, REPORTS_PORT, Feed, ReportsTls, ServerWatch
+from controller.observe.fronting import Problem, TakeoverRules
 from controller.observe.index import KINDS
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Fleet
@@ -32,10 +33,11 @@ from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
 from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
-from controller.programs.metrics import ControllerMetrics, StoreMetrics
+from controller.programs.metrics import ControllerMetrics, ServiceMetrics, StoreMetrics
 from controller.programs.sources import sources_everywhere
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
+from controller.reconcile.services import ServiceLoop, ServiceLoopDependencies
 from controller.runtime.election import Clocks, LeaderElection, LeaderElector, NoElection
 from controller.runtime.events import EventRecorder
 from controller.runtime.fencing import Fenced, Leadership
@@ -90,7 +92,10 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
         )
-        store = KubeStore(client, KINDS, configuration.namespaces)
+        gateway = options.gateway_service or configuration.gateway
+        # Where the gateways are, also in a namespace that is not watched.
+        also = [(ENDPOINT_SLICE.kind, gateway[0])] if gateway else []
+        store = KubeStore(client, KINDS, configuration.namespaces, also=also)
         StoreMetrics(registry, client, store)
         CertificateExpiry(registry, "--xds-cert", options.tls.certificate if options.tls else None)
         objects = KubeObjects(client)
@@ -109,6 +114,13 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         _register_metrics(registry, election, events)
         fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
         metrics = ControllerMetrics(registry)
+        problems: dict[ObjectRef, Problem] = {}
+        takeover = TakeoverRules(
+            gateway=ObjectRef(SERVICE.kind, *gateway) if gateway else None,
+            controller_class=configuration.controller_class,
+            problems=problems.get,
+            timing=timing.takeover,
+        )
         deciding = _Deciding(
             store,
             metrics,
@@ -119,7 +131,8 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 default_remote=configuration.default_remote_backend,
                 events=events,
                 guard=PodsOnly(configuration.destinations(OUTSIDE)),
-                gateway_place=GatewayPlace(service=options.gateway_service or configuration.gateway),
+                takeover=takeover,
+                gateway_place=GatewayPlace(service=gateway),
                 expects_workloads=True,
                 needs_consent=True,
                 controller=writer,
@@ -138,12 +151,24 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
                 timing=timing.statuses,
             ),
         )
+        services = ServiceLoop(
+            store,
+            takeover,
+            ServiceLoopDependencies(
+                clock=_now,
+                leads=lambda: election.leading,
+                look_again=deciding.look_again,
+                problems=problems,
+                controller_class=configuration.controller_class,
+            ),
+        )
+        ServiceMetrics(registry, services.counts)
         yielded = Gauge("beamlit_models_yielded", "Models that another controller writes, too.", registry=registry)
         yielded.set_function(lambda: float(deciding.yielded))
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
         feed = Feed(fleet, deciding.look_again, timing.reports, _nowhere(options), _reports_tls(options))
-        work = [election.run(deciding.decide), feed.run(replicas)]
+        work = [election.run(deciding.decide), feed.run(replicas), services.run()]
         if options.xds_service:
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
             await stack.enter_async_context(watched)

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from controller.plan.plan import Plan
+from controller.reconcile.services import ServiceCounts
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from controller.store.objects import ObjectRef
@@ -109,6 +110,30 @@ def _set(gauge: Gauge, labels: tuple[str, ...], value: float | None) -> None:
             gauge.remove(*labels)
     else:
         gauge.labels(*labels).set(value)
+
+
+class ServiceMetrics(Collector):
+    """Reads the counts of the loop over Services when Prometheus asks. Each replica says what it knows, and wrote."""
+
+    def __init__(self, registry: CollectorRegistry, counts: ServiceCounts) -> None:
+        self._counts = counts
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the metrics as they are now."""
+        yield GaugeMetricFamily(
+            "beamlit_services_fronted",
+            "Services that lead their clients to the gateway.",
+            value=len(self._counts.taken_over),
+        )
+        writes = CounterMetricFamily(
+            "beamlit_service_writes",
+            "Writes that take Services over or give them back, by verb, kind of the object and what became of them.",
+            labels=("verb", "kind", "result"),
+        )
+        for (verb, kind, result), count in sorted(self._counts.writes.items()):
+            writes.add_metric((verb, kind, result), count)
+        yield writes
 
 
 class StoreMetrics(Collector):

@@ -64,6 +64,7 @@ class Controller:
             expects_workloads=dependencies.expects_workloads,
             needs_consent=dependencies.needs_consent,
             controller=dependencies.controller,
+            takeover=dependencies.takeover,
         )
         timing = dependencies.timing
         measured = Measured(self._sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))

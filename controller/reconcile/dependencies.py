@@ -11,6 +11,7 @@ from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
 from controller.api.resources.backend import RemoteBackend
 from controller.api.timing import REAL, Limits, StatusTiming
 from controller.frontend.ports import PortRule, ServicePorts
+from controller.observe.fronting import TakeoverRules
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import ProxyReports
 from controller.plan.plan import Plan
@@ -64,8 +65,9 @@ class Dependencies:
     to be permitted there, `loads` what load there is; `sources` measure the other metrics, by their types. `ports` says
     how objects get theirs on the gateway, `any_replica` writes what needs nobody to lead (None: the store does),
     `limits` says how much is written, `timing` when an object is looked at again.
-    `gateway_place` is where no remote backend may be. `controller` is our name as a writer of statuses, empty where
-    there is no other. Models of another `controller_class` are left alone (None: none is).
+    `takeover` says how Services are taken over (None: never), `gateway_place` is where no remote backend may be.
+    `controller` is our name as a writer of statuses, empty where there is no other. Models of another
+    `controller_class` are left alone (None: none is).
     """
 
     proxies: ProxyReports
@@ -83,5 +85,6 @@ class Dependencies:
     controller_class: str | None = None
     ports: PortRule = field(default_factory=ServicePorts)
     any_replica: ObjectWriter | None = None
+    takeover: TakeoverRules | None = None
     limits: Limits = REAL.writes
     timing: StatusTiming = REAL.statuses

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from controller.api.destinations import ANYWHERE, OUTSIDE, Destinations
+from controller.api.kubernetes.fronting import SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY, EndpointSlice
 
 
@@ -71,6 +72,11 @@ def _of_one_family(slices: Iterable[EndpointSlice]) -> list[EndpointSlice]:
 SERVICE_CONTROLLERS = frozenset(("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"))
 
 
+def is_ours(one: EndpointSlice) -> bool:
+    """Whether a slice leads clients of a Service that is taken over to the gateway: it has no replicas."""
+    return one.metadata.labels.get(MANAGED_BY) == SLICES_OF
+
+
 @dataclass(frozen=True, slots=True)
 class AdmittedSlices:
     """The slices with the endpoints that may be sent to, and a sentence for each thing that was left out."""
@@ -99,8 +105,8 @@ class TrustAll:
     destinations: Destinations = ANYWHERE
 
     def __call__(self, slices: Iterable[EndpointSlice], *, custom: bool) -> AdmittedSlices:
-        """Leave nothing out."""
-        return AdmittedSlices(tuple(slices))
+        """Leave nothing out but what leads back to the gateway."""
+        return AdmittedSlices(tuple(one for one in slices if not is_ours(one)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ class PodsOnly:
         """Leave out what others wrote, and what is at the gateway itself or beside it."""
         admitted, refused = [], []
         for one in slices:
+            if is_ours(one):
+                continue
             name = f"EndpointSlice {one.metadata.namespace}/{one.metadata.name}"
             writer = one.metadata.labels.get(MANAGED_BY, "")
             if not custom and writer not in SERVICE_CONTROLLERS:

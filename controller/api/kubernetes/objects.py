@@ -6,8 +6,9 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from controller.api.kubernetes.fronting import without_our_key
 from controller.api.kubernetes.selectors import query_of
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.scalars import AnyPortNumberOrName, Flag, Port, WholeNumber
@@ -57,11 +58,12 @@ class ServicePort(KubernetesValue):
 class ServiceSpec(KubernetesValue):
     """The ports of a Service, and which pods are behind it; without a selector its endpoints are written by others.
 
-    One of type `ExternalName` has none: it is another name of a host.
+    One of type `ExternalName` has none: it is another name of a host. The selector is that of its owner, also while the
+    Service is taken over.
     """
 
     ports: tuple[ServicePort, ...] = ()
-    selector: dict[str, str] = {}
+    selector: Annotated[dict[str, str], AfterValidator(without_our_key)] = {}
     type: str = "ClusterIP"
     cluster_ip: Annotated[str, Field(alias="clusterIP")] = ""
     cluster_ips: Annotated[tuple[str, ...], Field(alias="clusterIPs")] = ()

@@ -184,7 +184,8 @@ class Configuration(ApiValue):
     metric_informer: MetricInformer | None = None
     """Where the numbers of metrics of type External come from."""
     proxy_service: ProxyService | None = None
-    """The Service of the gateway, whose ready endpoints share maxRequestsPerReplica."""
+    """The Service of the gateway: Services that are taken over lead there, and its ready endpoints share
+    maxRequestsPerReplica."""
     default_remote_backend: DefaultRemoteBackend | None = None
     """The remote backend of models that name none; `headers` is another name of its headersToAdd."""
 

@@ -22,7 +22,10 @@ PAUSED = "beamlit.com/paused"
 OVERRIDE = "beamlit.com/override"
 
 FRONTEND = "Gateway"
-"""How clients reach Envoy, whatever `spec.frontend` asks for: nothing else is there yet."""
+"""How clients reach Envoy where nothing leads them there: they call it themselves."""
+
+TAKEOVER = "Takeover"
+"""How they do when their Service leads them there."""
 
 # Also what registries of models use, such as meta-llama/Llama-3.1-8B or llama3:8b. All of it may stand in a path, and
 # no part of it leads out of one, as ".." does.
@@ -149,7 +152,7 @@ class ModelDeploymentSpec(ApiValue):
     model: ModelName
     """The name of the model, on the platform and as $model in path prefixes."""
     enabled: Flag = True
-    """Whether requests may leave the cluster. If false, every request stays local."""
+    """Whether requests may leave the cluster, and the Service be taken over. If false, every request stays local."""
     environment: Annotated[str, Field(max_length=253)] = "production"
     """The environment of the model on the platform, such as production or development."""
     controller_class: ControllerClass = ""
@@ -170,7 +173,8 @@ class ModelDeploymentSpec(ApiValue):
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
     """How clients reach Envoy: Takeover keeps their Service and puts Envoy behind it, Gateway has them call the
     gateway's Service on the port in status.servingPort, Sidecar puts Envoy into the clients' pods.
-    Default: Takeover. Only Gateway is there yet; status.frontend says what is in force."""
+    Default: Takeover, in a cluster whose controller knows its gateway. Sidecar is not there yet; status.frontend says
+    what is in force, and the condition Fronted why."""
 
 
 class ModelDeployment(ApiValue):

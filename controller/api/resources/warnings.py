@@ -39,7 +39,7 @@ def warnings_of(model: ModelDeployment) -> tuple[FieldError, ...]:
 
 def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
     spec, at = model.spec, ("spec",)
-    if spec.frontend not in (None, FRONTEND):
+    if spec.frontend == "Sidecar":
         words = f"{_NO_EFFECT}: as with {FRONTEND}, clients call the gateway at the port in status.servingPort"
         yield FieldError((*at, "frontend"), words)
     yield from _not_default(spec, _SPEC, at)

@@ -49,7 +49,6 @@ def test_what_is_served_is_not_warned_of():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"frontend": "Takeover"}, "spec.frontend: has no effect yet: as with Gateway, clients call the gateway"),
         ({"frontend": "Sidecar"}, "spec.frontend: has no effect yet: as with Gateway, clients call the gateway"),
         ({"metricServiceRef": {"name": "a"}}, "spec.metricServiceRef: has no effect yet"),
         ({"serverlessConfig": {}}, "spec.serverlessConfig: has no effect yet"),

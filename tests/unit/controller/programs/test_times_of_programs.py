@@ -24,6 +24,7 @@ from controller.api.timing import (
     ReportTiming,
     StatusTiming,
     StreamTiming,
+    TakeoverTiming,
     Timing,
 )
 from controller.cli.main import main
@@ -46,6 +47,7 @@ GIVEN = Timing(
     gateway=GatewayTiming(departed=4),
     checks=CheckTiming(in_doubt=2),
     envoy=EnvoyTiming(readiness_every=0.4),
+    takeover=TakeoverTiming(first_rest=0.4),
     shutdown=0.25,
 )
 OF_COMMANDS = ("shutdown", "status_answer", "status_looked_at_every")
@@ -183,6 +185,7 @@ async def test_controller(tmp_path):
         GIVEN.events,
         GIVEN.reports,
         GIVEN.kube,
+        GIVEN.takeover,
         GIVEN.shutdown,
     }
 

@@ -1,0 +1,187 @@
+"""How clients of a Service reach its models: what is known of the Service, and what each model is told of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from controller.api.contract.route import LocalBackend, Route
+from controller.api.contract.status import TakeoverStatus
+from controller.api.kubernetes.fronting import shadow_name
+from controller.api.registry import SERVICE
+from controller.api.timing import REAL, TakeoverTiming
+from controller.frontend.gateway_slices import leads_to_gateway
+from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, follows_shadow
+from controller.frontend.takeover import CONTESTED, next_step, why_not
+from controller.observe.consent import View
+from controller.observe.index import ObjectIndex, StoredIntent
+from controller.store.objects import ObjectRef
+
+Problem = tuple[str, str]
+"""Why a Service cannot be written, as a reason and in words."""
+
+Problems = Callable[[ObjectRef], Problem | None]
+
+
+def no_problems(_: ObjectRef) -> None:
+    """Say that whatever is to be written can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverRules:
+    """Where the gateway is that Services are led to (None: nowhere), and who takes them over.
+
+    `problems` says what keeps this replica from writing a Service.
+    """
+
+    gateway: ObjectRef | None = None
+    controller_class: str = ""
+    needs_consent: bool = True
+    problems: Problems = no_problems
+    timing: TakeoverTiming = field(default=REAL.takeover)
+
+
+@dataclass(frozen=True, slots=True)
+class Fronting:
+    """How clients reach one model: whether they are led to the gateway by their own Service, and why or why not.
+
+    `takeover` is the Service that shall do so, None when it shall be as its owner wrote it. `reason` and `message` are
+    those of the condition Fronted.
+    """
+
+    takeover: TakeoverStatus | None
+    is_taken_over: bool
+    reason: str
+    message: str
+
+
+def service_of(local: LocalBackend) -> ObjectRef:
+    """Name the Service that clients know."""
+    return ObjectRef(SERVICE.kind, local.namespace, local.clients_service)
+
+
+def shadow_of(service: ObjectRef) -> ObjectRef:
+    """Name the shadow of a Service."""
+    return ObjectRef(SERVICE.kind, service.namespace, shadow_name(service.name))
+
+
+def services_in(status: Mapping[str, object]) -> frozenset[ObjectRef]:
+    """Name the Services that a stored status is about: the one that is taken over, and the one that its route has."""
+    takeover, route = status.get("takeover"), status.get("route")
+    local = route.get("local") if isinstance(route, Mapping) else None
+    found = set()
+    if isinstance(takeover, Mapping):
+        found.add((takeover.get("namespace"), takeover.get("service")))
+    if isinstance(local, Mapping):
+        found.add((local.get("namespace"), local.get("fronted") or local.get("service")))
+    return frozenset(
+        ObjectRef(SERVICE.kind, namespace, name)
+        for namespace, name in found
+        if isinstance(namespace, str) and isinstance(name, str)
+    )
+
+
+def facts_of(index: ObjectIndex, key: ObjectRef, rules: TakeoverRules) -> ServiceFacts:
+    """Bring together what is known of a Service."""
+    shadow, gateway = shadow_of(key), rules.gateway
+    routes = (_fronted_route(index, model, key, rules) for model in sorted(index.concerned(key)))
+    return ServiceFacts(
+        key=key,
+        service=index.stored(key),
+        shadow=index.stored(shadow),
+        slices=index.stored_slices(key),
+        shadow_slices=index.stored_slices(shadow),
+        gateway_service=gateway,
+        gateway=index.stored_slices(gateway) if gateway else (),
+        routes=tuple(one for one in routes if one),
+        controller_class=rules.controller_class,
+    )
+
+
+def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: TakeoverRules) -> FrontedRoute | None:
+    known = index.intent(model)
+    route = known.status.route if known else None
+    if known is None or route is None or service_of(route.local) != key:
+        return None
+    asked, programmed = known.status.takeover, known.status.condition("Programmed")
+    # A status may be written by others than us: consent is asked for again.
+    is_permitted = View(index, model.namespace, needed=rules.needs_consent).permits(key)
+    return FrontedRoute(
+        model=known.stored,
+        port=route.port,
+        port_name=route.local.port_name,
+        wanted=asked is not None and is_permitted and _names(asked, route.local),
+        follows_shadow=route.local.fronted == key.name,
+        programmed=programmed is not None and programmed.status == "True",
+    )
+
+
+def _names(asked: TakeoverStatus, local: LocalBackend) -> bool:
+    return asked == TakeoverStatus(namespace=local.namespace, service=local.clients_service, port_name=local.port_name)
+
+
+def fronting_of(
+    known: StoredIntent, local: LocalBackend, facts: ServiceFacts, rules: TakeoverRules, now: datetime
+) -> Fronting:
+    """Say how clients reach a model that serves, or is about to serve, these replicas."""
+    refusal = _not_asked(known) or why_not(facts, now, rules.timing) or _still_contested(known)
+    if refusal is None and facts.is_of_another:
+        refusal = ("OtherController", f"{facts.key} is fronted by a controller of another class")
+    mine = next((one for one in facts.routes if one.model.ref == known.ref), None)
+    if refusal:
+        problem = rules.problems(facts.key)
+        if mine and leads_to_gateway(facts, mine.port_name, mine.port):
+            words = f"{refusal[1]}; {problem[1] if problem else 'its Service is about to be as it was'}"
+            return Fronting(None, facts.is_narrowed, refusal[0], words)
+        return Fronting(None, False, *refusal)
+    asked = TakeoverStatus(namespace=facts.key.namespace, service=facts.key.name, port_name=local.port_name)
+    if mine is None:
+        return Fronting(asked, False, "Pending", "the model is about to be served")
+    wanted = facts if mine.wanted else _with(facts, replace(mine, wanted=True))
+    step = next_step(wanted, Stood(now), rules.timing)
+    if step.is_taken_over and not leads_to_gateway(facts, mine.port_name, mine.port):
+        return Fronting(asked, False, "Pending", "the port of the Service is about to lead to the gateway")
+    if step.is_taken_over:
+        return Fronting(asked, True, step.reason, step.message)
+    if problem := rules.problems(facts.key):
+        return Fronting(asked, facts.is_narrowed, *problem)
+    return Fronting(asked, False, step.reason, step.message)
+
+
+def _with(facts: ServiceFacts, route: FrontedRoute) -> ServiceFacts:
+    others = (one for one in facts.routes if one.model.ref != route.model.ref)
+    return replace(facts, routes=(*others, route))
+
+
+def _not_asked(known: StoredIntent) -> Problem | None:
+    intent = known.intent
+    if intent is None:
+        return "Invalid", "the model cannot be read"
+    if "deletionTimestamp" in known.stored.metadata:
+        return "Deleted", "the model is being deleted"
+    if not intent.terms.enabled:
+        return "Disabled", "spec.enabled is false: clients reach the pods by their Service"
+    if intent.frontend not in (None, "Takeover"):
+        return (
+            "NotAsked",
+            f"spec.frontend is {intent.frontend}: clients call the gateway, and the Service is left alone",
+        )
+    return None
+
+
+def _still_contested(known: StoredIntent) -> Problem | None:
+    """What was given up stays so until somebody edits the spec: who contests has not gone away by himself."""
+    before = known.status.condition("Fronted")
+    if before and before.reason == CONTESTED and before.observed_generation == known.stored.generation:
+        return before.reason, before.message
+    return None
+
+
+def behind(local: LocalBackend, facts: ServiceFacts, before: Route | None, *, wanted: bool) -> LocalBackend:
+    """Say whose slices the replicas are read from: those of the Service that clients know, or of its shadow."""
+    was = before.local if before else None
+    following = was is not None and was.fronted is not None and service_of(was) == facts.key
+    if follows_shadow(facts, following=following, wanted=wanted):
+        return local.model_copy(update={"service": facts.shadow_ref.name, "fronted": facts.key.name})
+    return local.model_copy(update={"service": facts.key.name, "fronted": None})

@@ -1,0 +1,282 @@
+"""The loop over Services: each that is, was or shall be taken over is brought one step further.
+
+::
+
+    store -> ObjectIndex -> Queue -> facts_of -> next_step -> Applier -> store
+    watch                   which    what is     what is      with its
+                            is due   known       written      precondition
+
+It runs in every replica. All of them would write the same, so nobody has to lead: but who leads writes at once, the
+others only what stood other than it shall be for some seconds. What is wanted of a Service stands in the statuses of
+models, which the leader writes; so it stays wanted while nobody leads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controller.api.kubernetes.fronting import FINALIZER, SHADOW_OF, is_narrowed
+from controller.api.registry import KINDS as REGISTRY
+from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
+from controller.frontend.service_facts import ServiceFacts, Steadiness
+from controller.frontend.takeover import TakeoverStep, finalizer_removal, next_step
+from controller.observe.fronting import Problem, TakeoverRules, facts_of, services_in, shadow_of
+from controller.observe.index import KINDS, ObjectIndex
+from controller.reconcile.applier import Applier
+from controller.runtime.queue import Backoff, Queue
+from controller.runtime.writes import Verb, Write
+from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    ObjectStore,
+    StoreError,
+)
+
+logger = logging.getLogger(__name__)
+
+_MODEL = MODEL_DEPLOYMENT.kind
+NOT_PERMITTED = "NotPermitted"
+ROLE = "beamlit-controller-takeover"
+
+
+@dataclass(slots=True)
+class ServiceCounts:
+    """How many Services are taken over, and how many writes of which verb and kind went how."""
+
+    taken_over: set[ObjectRef] = field(default_factory=set)
+    writes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLoopDependencies:
+    """A clock (UTC), whether this replica leads, and who is to look again at models whose Service had a problem.
+
+    `problems` is where it says what keeps it from writing a Service. Models of another `controller_class` are left
+    alone (None: none is).
+    """
+
+    clock: Callable[[], datetime]
+    leads: Callable[[], bool]
+    look_again: Callable[[frozenset[ObjectRef]], None]
+    problems: MutableMapping[ObjectRef, Problem] = field(default_factory=dict)
+    controller_class: str | None = None
+
+
+class ServiceLoop:
+    """Takes Services over, and gives them back, as the statuses of models want it."""
+
+    def __init__(self, store: ObjectStore, rules: TakeoverRules, dependencies: ServiceLoopDependencies) -> None:
+        self._store = store
+        self._rules = rules
+        self._dependencies = dependencies
+        self._clock = dependencies.clock
+        self._timing = rules.timing
+        self._index = ObjectIndex(dependencies.controller_class)
+        self._applier = Applier(leader=store, any_replica=store)
+        rests = Backoff(timedelta(seconds=self._timing.first_rest), timedelta(seconds=self._timing.longest_rest))
+        # Services, and models that have the finalizer.
+        self._queue: Queue[ObjectRef] = Queue(rests, random.random)
+        self._steadiness = Steadiness()
+        self._keys: set[ObjectRef] = set()
+        self._shadows: dict[ObjectRef, ObjectRef] = {}
+        self._services_of: dict[ObjectRef, frozenset[ObjectRef]] = {}
+        self._problems = dependencies.problems
+        # Since when something is other than it shall be, in the eyes of a replica that does not lead.
+        self._wrong_since: dict[ObjectRef, datetime] = {}
+        self._at_once = asyncio.Semaphore(self._timing.at_once)
+        self._woken = asyncio.Event()
+        self.counts = ServiceCounts()
+
+    async def run(self) -> None:
+        """Work until cancelled, or until the store ends its watch."""
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch())
+            work = group.create_task(self._work(group))
+            watch.add_done_callback(lambda _: work.cancel())
+
+    async def _watch(self) -> None:
+        async for batch in self._store.watch(KINDS):
+            for ref in sorted(self._index.take(batch).objects):
+                self._note(ref)
+            self._woken.set()
+
+    def _note(self, ref: ObjectRef) -> None:
+        """Let what an object concerns be looked at."""
+        if ref.kind == _MODEL:
+            self._note_model(ref)
+        elif ref == self._rules.gateway:
+            for key in self._keys:
+                self._queue.add(key)
+        elif ref.kind == SERVICE.kind:
+            stored = self._index.stored(ref)
+            of = (stored.metadata.get("labels") or {}).get(SHADOW_OF) if stored else None
+            if of:
+                self._add(ObjectRef(SERVICE.kind, ref.namespace, str(of)))
+            elif ref in self._keys or self._has_traces(ref, stored):
+                self._add(ref)
+            elif shadowed := self._shadows.get(ref):
+                # A shadow that is gone.
+                self._queue.add(shadowed)
+
+    def _has_traces(self, ref: ObjectRef, stored: StoredObject | None) -> bool:
+        if stored and is_narrowed(stored.raw):
+            return True
+        return bool(ServiceFacts(ref, slices=self._index.stored_slices(ref)).own_slices)
+
+    def _note_model(self, ref: ObjectRef) -> None:
+        stored = self._index.stored(ref)
+        before = self._services_of.pop(ref, frozenset())
+        named = services_in(stored.status) if stored else frozenset()
+        if named:
+            self._services_of[ref] = named
+        self._index.refers(ref, named)
+        takeover = stored.status.get("takeover") if stored else None
+        wanted = services_in({"takeover": takeover})
+        for key in before | named:
+            if key in self._keys or key in wanted:
+                self._add(key)
+        if stored and FINALIZER in (stored.metadata.get("finalizers") or ()):
+            self._queue.add(ref)
+
+    def _add(self, key: ObjectRef) -> None:
+        self._keys.add(key)
+        self._shadows[shadow_of(key)] = key
+        self._queue.add(key)
+
+    async def _work(self, writes: asyncio.TaskGroup) -> None:
+        while True:
+            wakes = self._queue.wakes_at()
+            wait = None if wakes is None else max((wakes - self._clock()).total_seconds(), 0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+            self._woken.clear()
+            while (ref := self._queue.take(self._clock())) is not None:
+                try:
+                    self._look_at(ref, writes)
+                except Exception:
+                    # A mistake of ours shows with one Service; the others go on.
+                    logger.exception("service not reconciled", extra={"object": str(ref)})
+                    self._queue.failed(ref, self._clock())
+
+    def _look_at(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
+        now = self._clock()
+        step = self._step_of_model(ref, now) if ref.kind == _MODEL else self._step(ref, now)
+        if not step.writes:
+            self._wrong_since.pop(ref, None)
+            self._queue.succeeded(ref)
+            if step.wait is not None:
+                self._queue.add_at(ref, now + timedelta(seconds=step.wait))
+            self._solved(ref)
+            return
+        since = self._wrong_since.setdefault(ref, now)
+        acts_at = since if self._dependencies.leads() else since + timedelta(seconds=self._timing.others_act_after)
+        rests_until = self._queue.rests_until(ref, now)
+        if not since <= now or max(acts_at, rests_until or acts_at) <= now:
+            writes.create_task(self._do(ref, step))
+            return
+        self._queue.release(ref)
+        self._queue.add_at(ref, max(acts_at, rests_until or acts_at))
+
+    def _step(self, key: ObjectRef, now: datetime) -> TakeoverStep:
+        facts = facts_of(self._index, key, self._rules)
+        step = next_step(facts, self._steadiness.see(facts, now), self._timing)
+        if step.is_taken_over and facts.is_narrowed:
+            self.counts.taken_over.add(key)
+        else:
+            self.counts.taken_over.discard(key)
+        if not facts.is_in_use and not facts.wanted and not step.writes:
+            self._keys.discard(key)
+            self._shadows.pop(shadow_of(key), None)
+            self._steadiness.forget(key)
+        return step
+
+    def _step_of_model(self, ref: ObjectRef, now: datetime) -> TakeoverStep:
+        """Take the finalizer off a model that fronts nothing any more."""
+        known = self._index.intent(ref)
+        write = finalizer_removal(known.stored) if known else None
+        if known is None or write is None:
+            return TakeoverStep("Idle", "")
+        if known.status.takeover is None and (known.status.route is None or known.status.route.local.fronted is None):
+            return TakeoverStep("Released", "the model fronts nothing", (write,))
+        if "deletionTimestamp" in known.stored.metadata:
+            facts = [facts_of(self._index, key, self._rules) for key in services_in(known.stored.status)]
+            if not any(one.is_in_use for one in facts):
+                return TakeoverStep("Released", "the Service of the model is as it was", (write,))
+            return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)
+        return TakeoverStep("Fronting", "")
+
+    async def _do(self, ref: ObjectRef, step: TakeoverStep) -> None:
+        """Do a step, and let the Service be looked at again when what was written comes back, or soon."""
+        doing: Write | None = None
+        try:
+            async with self._at_once:
+                if await self._is_confirmed(step):
+                    for doing in step.writes:
+                        await self._applier.apply([doing])
+                        self._count(doing, "done")
+        except (ConflictError, NotFoundError) as error:
+            # What it was planned from is on its way here; a name that is taken stays taken.
+            self._count(doing, "superseded")
+            if isinstance(error, AlreadyExistsError):
+                self._failed(ref, doing, error)
+                return
+        except Exception as error:
+            self._count(doing, "failed")
+            self._failed(ref, doing, error)
+            return
+        now = self._clock()
+        self._wrong_since.pop(ref, None)
+        self._solved(ref)
+        self._queue.succeeded(ref)
+        self._queue.add_at(ref, now + timedelta(seconds=self._timing.written_again_after))
+        self._woken.set()
+
+    async def _is_confirmed(self, step: TakeoverStep) -> bool:
+        """Whether what a step rests on is still what it was: a watch may be late."""
+        for seen in step.confirmed:
+            if not (await self._store.read(seen.ref)).same_as(seen):
+                return False
+        return True
+
+    def _failed(self, ref: ObjectRef, write: Write | None, error: Exception) -> None:
+        again = self._queue.failed(ref, self._clock())
+        known = isinstance(error, StoreError)
+        told = {"object": str(ref), "because": str(error), "again": f"{again:%H:%M:%S}"}
+        logger.warning("service not written", extra=told, exc_info=None if known else error)
+        self._woken.set()
+        if isinstance(error, ForbiddenError) and write is not None:
+            problem = (NOT_PERMITTED, _words(write))
+        else:
+            problem = ("NotWritten", f"{write.ref if write else ref} was not written: {error}")
+        if ref.kind != _MODEL and self._problems.get(ref, ("", ""))[0] != problem[0]:
+            self._problems[ref] = problem
+            self._dependencies.look_again(self._index.concerned(ref))
+
+    def _solved(self, ref: ObjectRef) -> None:
+        if self._problems.pop(ref, None):
+            self._dependencies.look_again(self._index.concerned(ref))
+
+    def _count(self, write: Write | None, how: str) -> None:
+        if write is not None:
+            self.counts.writes[write.verb.value, write.ref.kind, how] += 1
+
+
+def _words(write: Write) -> str:
+    """Say which right is missing, on what, and how it is given."""
+    verb = "patch" if write.verb is Verb.RELEASE_FIELDS else write.verb.value
+    kind = REGISTRY[write.ref.kind].resource
+    return (
+        f"the controller may not {verb} {kind} {write.ref.namespace}/{write.ref.name}: bind the ClusterRole {ROLE} to "
+        f"its ServiceAccount in namespace {write.ref.namespace}, or set spec.frontend to Gateway"
+    )
