@@ -187,7 +187,10 @@ def follows_shadow(facts: ServiceFacts, *, following: bool, wanted: bool) -> boo
 
 def leads_clients_to(facts: ServiceFacts, port: int) -> bool:
     """Whether clients of the Service may still be led to this port of the gateway, so that it has to go on serving."""
-    return port in facts.gateway_ports
+    if facts.own_shadow is not None:
+        return port in facts.gateway_ports
+    # The record is gone with the shadow, which somebody deleted by hand.
+    return any(given.get("port") == port for one in facts.own_slices for given in one.raw.get("ports") or ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from datetime import datetime, timedelta
 from controller.api.kubernetes.fronting import FINALIZER, SHADOW_OF, is_narrowed
 from controller.api.registry import KINDS as REGISTRY
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
-from controller.frontend.service_facts import ServiceFacts, Steadiness
+from controller.frontend.service_facts import ServiceFacts, Steadiness, leads_clients_to
 from controller.frontend.takeover import TakeoverStep, finalizer_removal, next_step
-from controller.observe.fronting import Problem, TakeoverRules, facts_of, services_in, shadow_of
+from controller.observe.fronting import Problem, TakeoverRules, facts_of, service_of, services_in, shadow_of
 from controller.observe.index import KINDS, ObjectIndex
 from controller.reconcile.applier import Applier
 from controller.runtime.queue import Backoff, Queue
@@ -207,12 +207,16 @@ class ServiceLoop:
         write = finalizer_removal(known.stored) if known else None
         if known is None or write is None:
             return TakeoverStep("Idle", "")
-        if known.status.takeover is None and (known.status.route is None or known.status.route.local.fronted is None):
-            return TakeoverStep("Released", "the model fronts nothing", (write,))
+        route = known.status.route
+        if known.status.takeover is None:
+            facts = facts_of(self._index, service_of(route.local), self._rules) if route else None
+            if route is None or facts is None or not leads_clients_to(facts, route.port):
+                return TakeoverStep("Released", "the model fronts nothing", (write,))
         if "deletionTimestamp" in known.stored.metadata:
-            facts = [facts_of(self._index, key, self._rules) for key in services_in(known.stored.status)]
-            if not any(one.is_in_use for one in facts):
+            involved = [facts_of(self._index, key, self._rules) for key in services_in(known.stored.status)]
+            if not any(one.is_in_use for one in involved):
                 return TakeoverStep("Released", "the Service of the model is as it was", (write,))
+        if known.status.takeover is None or "deletionTimestamp" in known.stored.metadata:
             return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)
         return TakeoverStep("Fronting", "")
 

@@ -13,6 +13,7 @@ import xdist
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
+from tests.support.kube.endpoint_controllers import EndpointControllers, ServiceHand
 from tests.support.kube.existing import existing_cluster
 from tests.support.kube.metrics_apis import MetricsApis
 from tests.support.kube.namespaces import fresh_namespace
@@ -31,12 +32,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
     if session.config.option.collectonly:
         return
-    own = used & {"own_api_server", "metrics_apis"}
+    own = used & {"own_api_server", "metrics_apis", "endpoint_controllers"}
     programs = [binaries.kubectl] if own or "api_server" in used else []
     if own or (programs and not os.environ.get(EXISTING)):
         programs += [binaries.etcd, binaries.kube_apiserver]
     if "metrics_apis" in used:
         programs += [binaries.metrics_server, binaries.metrics_adapter, binaries.kube_controller_manager]
+    if "endpoint_controllers" in used:
+        programs += [binaries.kube_controller_manager]
     if "prometheus" in used:
         programs += [binaries.prometheus]
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
@@ -68,6 +71,27 @@ def metrics_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsAp
     """A cluster of the module's own with all metrics APIs, whose tests keep to their namespaces."""
     with MetricsApis.running(tmp_path_factory.mktemp("metrics_apis")) as apis:
         yield apis
+
+
+@pytest.fixture(scope="module")
+def endpoint_controllers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointControllers]:
+    """A cluster of the module's own in which Services have endpoints, whose tests keep to their namespaces."""
+    with EndpointControllers.running(tmp_path_factory.mktemp("endpoint_controllers")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def hand(endpoint_controllers: EndpointControllers) -> Iterator[ServiceHand]:
+    """The hand of a user in a fresh namespace of that cluster."""
+    with fresh_namespace(endpoint_controllers.server) as name:
+        yield ServiceHand(endpoint_controllers.server, name)
+
+
+@pytest.fixture
+def away(endpoint_controllers: EndpointControllers) -> Iterator[ServiceHand]:
+    """The hand of a user in another fresh namespace of that cluster."""
+    with fresh_namespace(endpoint_controllers.server) as name:
+        yield ServiceHand(endpoint_controllers.server, name)
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,6 @@ GATEWAY = ObjectRef("Service", "beamlit-system", "gateway")
 START = datetime(2026, 11, 29, tzinfo=UTC)
 
 
-class KilledError(Exception):
-    """The process that writes is gone."""
-
-
 @dataclass
 class Pod:
     """A pod: its labels, whether it is ready, and on which node it runs."""
@@ -257,7 +253,8 @@ class SmallCluster:
         """Take the finalizer off models that front nothing any more."""
         for model in self.models.values():
             stored = self.stored(model.ref)
-            if stored and not model.wanted and model.service != SHADOW.name and (write := finalizer_removal(stored)):
+            is_free = not model.wanted and not leads_clients_to(self.facts(), model.port)
+            if stored and is_free and (write := finalizer_removal(stored)):
                 self.write(write)
 
     def write(self, write: Write) -> None:

@@ -1,0 +1,303 @@
+"""Every kind of Service that can be taken over, by the real endpoint controllers; and what is refused, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY
+from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.taking_over import taking_over
+from tests.support.waiting import eventually
+
+CHAT = {"app": "chat"}
+HTTP: dict[str, Any] = {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+
+
+def prepared(hand: ServiceHand, **spec: Any) -> dict[str, Any]:
+    """Write gateways, two pods and their Service; return the Service as its owner has it."""
+    hand.gateways("10.9.0.1,fd00:9::1", "10.9.0.2,fd00:9::2")
+    hand.pod("chat-1", "10.8.0.1", "fd00:8::1", labels=CHAT)
+    hand.pod("chat-2", "10.8.0.2", "fd00:8::2", labels=CHAT)
+    hand.service({**HTTP, **spec})
+    return hand.written_by_owners()
+
+
+async def taken_and_given_back(hand: ServiceHand, before: dict[str, Any]) -> None:
+    """A Service is taken over, and is what it was once its model is gone."""
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        assert hand.selector() == {**CHAT, FRONTED_KEY: "true"}
+        assert "beamlit-controller" not in hand.managers()
+        after = hand.written_by_owners()
+        after["spec"]["selector"] = CHAT
+        assert after == before
+        hand.delete_model()
+        await hand.until_restored(before)
+        await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "chat"), lambda seen: seen is None)
+
+
+async def test_a_service_leads_to_every_gateway_and_the_gateway_to_every_pod(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace) as running:
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}")
+        local = hand.status()["route"]["local"]
+        assert (local["service"], local["fronted"]) == ("chat-beamlit", "chat")
+        assert hand.status()["local"] == {"ready": 2, "total": 2, "summary": "2/2"}
+        assert hand.status()["frontend"] == "Takeover"
+        model = hand.read("modeldeployments", "chat")
+        assert model
+        assert FINALIZER in model["metadata"]["finalizers"]
+        # Who becomes ready, or goes, does so there.
+        hand.pod("chat-3", "10.8.0.3", labels=CHAT)
+        hand.set_ready("chat-1", ready=False)
+        await eventually(lambda: asyncio.to_thread(hand.status), lambda seen: seen["local"]["summary"] == "2/3")
+        hand.set_ready("gateway-1", ready=False)
+        await hand.until_ways(f"10.9.0.1:{port}")
+        assert [one.reason for one in running.events if one.reason in ("TakenOver", "Ready")] == ["Ready", "TakenOver"]
+        hand.patch_model({"enabled": False})
+        await hand.until_restored(before)
+        await hand.until_fronted("False", "Disabled")
+        await hand.until_ways("10.8.0.2:8080", "10.8.0.3:8080")
+        model = hand.read("modeldeployments", "chat")
+        assert model
+        assert FINALIZER not in model["metadata"].get("finalizers", ())
+        assert "fronted" not in hand.status()["route"]["local"]
+        hand.patch_model({"enabled": True})
+        await hand.until_fronted("True", "TakenOver")
+        # Clients find the model where they found it before.
+        assert hand.status()["servingPort"] == port
+        hand.patch_model({"frontend": "Gateway"})
+        await hand.until_restored(before)
+        await hand.until_fronted("False", "NotAsked")
+
+
+LIKE_ANY_OTHER = {
+    "named target port": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
+    "unnamed port": {"ports": [{"port": 80, "targetPort": 8080}]},
+    "session affinity": {"sessionAffinity": "ClientIP"},
+    "NodePort": {"type": "NodePort"},
+    "LoadBalancer": {"type": "LoadBalancer"},
+    "external traffic stays local": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"},
+    "internal traffic stays local": {"internalTrafficPolicy": "Local"},
+    "not ready addresses are published": {"publishNotReadyAddresses": True},
+    "dual stack": {"ipFamilyPolicy": "RequireDualStack"},
+    "IPv6 alone": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]},
+    "traffic prefers its zone": {"trafficDistribution": "PreferClose"},
+}
+
+
+@pytest.mark.parametrize("case", LIKE_ANY_OTHER)
+async def test_a_service_is_taken_over_and_is_what_it_was_afterwards(hand: ServiceHand, case: str) -> None:
+    hand.gateways("10.9.0.1,fd00:9::1", "10.9.0.2,fd00:9::2")
+    for number in (1, 2):
+        # Each of them calls its port 8080 `web`, or 8081.
+        hand.pod(f"chat-{number}", f"10.8.0.{number}", f"fd00:8::{number}", labels=CHAT, ports={"web": 8079 + number})
+    hand.service({**HTTP, **LIKE_ANY_OTHER[case]})
+    hand.model()
+    await taken_and_given_back(hand, hand.written_by_owners())
+
+
+async def test_a_named_target_port_leads_to_each_pods_own(hand: ServiceHand) -> None:
+    hand.gateways("10.9.0.1")
+    hand.pod("chat-1", "10.8.0.1", labels=CHAT, ports={"web": 8080})
+    hand.pod("chat-2", "10.8.0.2", labels=CHAT, ports={"web": 8081})
+    hand.service({"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": "web"}]})
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        assert hand.ways("chat-beamlit") == {"10.8.0.1:8080", "10.8.0.2:8081"}
+        assert hand.status()["local"]["summary"] == "2/2"
+
+
+async def test_both_families_lead_to_the_gateway(hand: ServiceHand) -> None:
+    prepared(hand, ipFamilyPolicy="RequireDualStack")
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        gateways = ("10.9.0.1", "10.9.0.2", "fd00:9::1", "fd00:9::2")
+        await hand.until_ways(*(f"{one}:{port}" for one in gateways))
+
+
+async def test_other_ports_lead_to_the_pods_also_when_these_change(hand: ServiceHand) -> None:
+    ports = [*HTTP["ports"], {"name": "admin", "port": 81, "targetPort": 9000}]
+    before = prepared(hand, ports=ports)
+    hand.model(port=80)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("True", "TakenOver")
+        assert "other ports lead to the pods: admin" in words
+        await hand.until_ways("10.8.0.1:9000", "10.8.0.2:9000", port="admin")
+        hand.set_ready("chat-1", ready=False)
+        await hand.until_ways("10.8.0.2:9000", port="admin")
+        hand.model("admin", port=81)
+        await hand.until_fronted("True", "TakenOver", name="admin")
+        admin = hand.status("admin")["servingPort"]
+        await hand.until_ways(f"10.9.0.1:{admin}", f"10.9.0.2:{admin}", port="admin")
+        hand.delete_model("admin")
+        await hand.until_ways("10.8.0.2:9000", port="admin")
+        await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "admin"), lambda seen: seen is None)
+        assert hand.fronted()[:2] == ("True", "TakenOver")
+        hand.delete_model()
+        await hand.until_restored(before)
+
+
+async def test_zones_of_gateways_are_hinted_at_where_the_service_asks_for_its_own(hand: ServiceHand) -> None:
+    prepared(hand, trafficDistribution="PreferClose")
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        ours = [one for one in hand.slices() if "-beamlit-" in one["metadata"]["name"]]
+        hints = [endpoint["hints"] for one in ours for endpoint in one["endpoints"]]
+        assert hints == [{"forZones": [{"name": "zone-1"}]}] * 2
+        assert all("ownerReferences" not in one["metadata"] for one in ours)
+
+
+async def test_traffic_that_stays_on_its_node_needs_a_gateway_there(hand: ServiceHand) -> None:
+    before = prepared(hand, internalTrafficPolicy="Local")
+    hand.pod("chat-3", "10.8.0.3", labels=CHAT, node="node-2")
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "GatewayNotReady")
+        assert "internalTrafficPolicy: Local" in words
+        assert "node-2" in words
+        assert hand.written_by_owners() == before
+        assert hand.traces() == []
+        hand.pod("gateway-9", "10.9.0.9", "fd00:9::9", labels={"app": "gateway"}, node="node-2")
+        await hand.until_fronted("True", "TakenOver")
+        hand.pod("chat-4", "10.8.0.4", labels=CHAT, node="node-3")
+        assert "node-3" in await hand.until_fronted("False", "GatewayNotReady")
+        await hand.until_ways(
+            *(f"10.8.0.{number}:8080" for number in (1, 2, 3, 4)),
+            *(f"10.9.0.{number}:{hand.status()['servingPort']}" for number in (1, 2, 9)),
+        )
+
+
+REFUSED = {
+    "headless": ({"clusterIP": "None"}, "is headless"),
+    "ExternalName": ({"type": "ExternalName", "externalName": "example.com", "selector": None}, "ExternalName"),
+    "UDP": ({"ports": [*HTTP["ports"], {"name": "dns", "port": 53, "protocol": "UDP"}]}, "not TCP (53)"),
+    "without a selector": ({"selector": None}, "has no selector"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_cannot_be_taken_over_is_left_alone_and_says_what_to_do(hand: ServiceHand, case: str) -> None:
+    spec, words = REFUSED[case]
+    before = prepared(hand, **spec)
+    hand.model(port=80)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        said = await hand.until_fronted("False", "NotFrontable")
+        assert words in said
+        assert "frontend: Gateway" in said
+        assert hand.written_by_owners() == before
+        assert hand.traces() == []
+
+
+async def test_a_service_of_another_namespace_is_taken_over_with_its_consent_alone(
+    hand: ServiceHand, away: ServiceHand
+) -> None:
+    hand.gateways("10.9.0.1")
+    away.pod("chat-1", "10.8.0.1", labels=CHAT)
+    away.service(HTTP)
+    before = away.written_by_owners()
+    hand.model(serviceRef={"name": "chat", "namespace": away.namespace})
+    async with taking_over(hand.server.kubeconfig, hand.namespace, namespaces=(away.namespace,)):
+        await hand.until_fronted("False", "NotServed")
+        # Nor by who may write a status.
+        forged = {"takeover": {"namespace": away.namespace, "service": "chat", "portName": "http"}}
+        hand.patch_status(forged)
+        await hand.until_fronted("False", "NotServed")
+        assert away.written_by_owners() == before
+        consent = f"allow-from.beamlit.com/{hand.namespace}"
+        away.patch_service({"metadata": {"annotations": {consent: "true"}}})
+        await hand.until_fronted("True", "TakenOver")
+        await away.until_ways(f"10.9.0.1:{hand.status()['servingPort']}")
+        away.patch_service({"metadata": {"annotations": {consent: None}}})
+        await away.until_restored({**before, "metadata": {**before["metadata"]}})
+
+
+async def test_without_a_gateway_that_is_named_clients_call_the_gateways_port(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace, gateway=None):
+        words = await hand.until_fronted("False", "NoGateway")
+        assert "--gateway-service" in words
+        assert hand.status()["frontend"] == "Gateway"
+        assert hand.written_by_owners() == before
+
+
+async def test_without_the_rights_the_condition_names_what_is_missing(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    user = hand.server.user(hand.namespace, "controller", *hand.rules("beamlit-controller"))
+    async with taking_over(user.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "NotPermitted")
+        assert f"may not patch modeldeployments.deployment.beamlit.com {hand.namespace}/chat" in words
+        assert "beamlit-controller-takeover" in words
+        assert hand.written_by_owners() == before
+        rules = hand.rules("beamlit-controller", "beamlit-controller-takeover")
+        hand.server.user(hand.namespace, "controller", *rules)
+        await hand.until_fronted("True", "TakenOver")
+
+
+async def test_an_edit_of_the_service_reference_gives_the_first_one_back_before_the_second_is_served(
+    hand: ServiceHand,
+) -> None:
+    before = prepared(hand)
+    hand.pod("other-1", "10.8.1.1", labels={"app": "other"})
+    hand.service({**HTTP, "selector": {"app": "other"}}, "other")
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        hand.patch_model({"serviceRef": {"name": "other"}})
+
+        async def seen() -> tuple[str, bool]:
+            def look() -> tuple[str, bool]:
+                # In this order: whoever is served now may have been led there only before.
+                led = f"10.9.0.1:{port}" in hand.ways()
+                local = hand.status()["route"]["local"]
+                return local.get("fronted") or local["service"], led
+
+            return await asyncio.to_thread(look)
+
+        served = []
+        while (now := await seen())[0] == "chat":
+            served.append(now)
+        assert now == ("other", False)
+        await hand.until_restored(before)
+        await hand.until_fronted("True", "TakenOver")
+        await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}", service="other")
+
+
+async def test_when_every_gateway_is_gone_clients_reach_the_pods_until_one_is_back(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        for name in ("gateway-0", "gateway-1"):
+            hand.remove_pod(name)
+        await hand.until_ways("10.8.0.1:8080", "10.8.0.2:8080")
+        assert hand.selector() == CHAT
+        await hand.until_fronted("False", "GatewayNotReady")
+        hand.pod("gateway-2", "10.9.0.3", "fd00:9::3", labels={"app": "gateway"})
+        await hand.until_fronted("True", "TakenOver")
+        await hand.until_ways(f"10.9.0.3:{port}")
+
+
+async def test_a_replica_that_does_not_lead_gives_back_what_nobody_wants_any_more(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+    hand.force_delete_model()
+    assert hand.selector() != CHAT
+    async with taking_over(hand.server.kubeconfig, hand.namespace, leads=False):
+        await hand.until_restored(before)
