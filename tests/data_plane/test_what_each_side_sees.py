@@ -244,7 +244,8 @@ async def test_websockets_pass_both_ways(plane: Plane, side: str, away: int) -> 
     head, echoed = await _upgraded(model, b"hello over there")
 
     assert head.startswith(b"HTTP/1.1 101")
-    assert f"x-beamlit-route: {side}".encode() in head
+    # Clients of HTTP/1.1 see words with a capital, as they are told in every example of HTTP.
+    assert f"X-Beamlit-Route: {side}".encode() in head
     assert echoed == b"hello over there"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """The name of a fresh namespace, deleted afterwards with all it holds."""
+    with namespace_with_account(cluster) as name:
+        yield name
+
+
+@pytest.fixture
+def other_namespace(cluster: Cluster) -> Iterator[str]:
+    """Another one."""
+    with namespace_with_account(cluster) as name:
+        yield name
+
+
+@contextmanager
+def namespace_with_account(cluster: Cluster) -> Iterator[str]:
     with fresh_namespace(cluster) as name:
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         with cluster.client() as client:

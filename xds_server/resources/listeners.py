@@ -16,6 +16,8 @@ from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutatio
 from envoy_data_plane.envoy.config.core.v3 import (
     CidrRange,
     Http1ProtocolOptions,
+    Http1ProtocolOptionsHeaderKeyFormat,
+    Http1ProtocolOptionsHeaderKeyFormatProperCaseWords,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
     RuntimeUInt32,
@@ -123,7 +125,14 @@ _FRONT_MANAGER = replace(
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
     common_http_protocol_options=_CLIENT_HEADERS,
     http2_protocol_options=_CLIENT_HTTP2,
-    http_protocol_options=Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="localhost"),
+    http_protocol_options=Http1ProtocolOptions(
+        accept_http_10=True,
+        default_host_for_http_10="localhost",
+        # As the original's gateway writes them: who greps for "Cf-Ray" finds it, whatever the backend speaks.
+        header_key_format=Http1ProtocolOptionsHeaderKeyFormat(
+            proper_case_words=Http1ProtocolOptionsHeaderKeyFormatProperCaseWords()
+        ),
+    ),
     max_request_headers_kb=60,
     # Trap 15: or a client's "/../" leads out of the path prefix of the remote backend.
     normalize_path=True,

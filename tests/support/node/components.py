@@ -178,6 +178,9 @@ class Components:
                 "clusterDNS": [DNS],
                 "clusterDomain": DOMAIN,
                 "resolvConf": str(self.folder / "resolv.conf"),
+                # Signed by the cluster's authority, so that metrics-server need not be told to believe anybody.
+                "tlsCertFile": str(self.folder / "kubelet.pem"),
+                "tlsPrivateKeyFile": str(self.folder / "kubelet.pem"),
                 # Other programs fill the disk of a developer's machine; that is no reason to evict pods.
                 "evictionHard": {
                     "imagefs.available": "0%",

@@ -7,18 +7,24 @@ machine with the libraries that they are linked to. Two builds of the same conte
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import trustme
 
 from tests.support.node.components import PAUSE_IMAGE
 from tests.support.node.missing import program
@@ -31,6 +37,7 @@ LOAD_IMAGE = "docker.io/beamlit-tests/load:latest"
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.13.1"
 METRICS_SERVER_IMAGE = "registry.k8s.io/metrics-server/metrics-server:v0.9.0"
 
+_WEEK = 7 * 24 * 3600.0
 _SHELL = ("sh", "cat", "cp", "date", "echo", "env", "grep", "head", "id", "ls", "mkdir", "rm", "sed", "sleep", "tail")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _LINKED = re.compile(r"(?:=> )?(/\S+) \(0x")
@@ -98,7 +105,8 @@ class Image:
                     entry.type, entry.linkname = tarfile.SYMTYPE, self.links[path]
                     layer.addfile(entry)
                 elif path in self.texts:
-                    _add(layer, path.lstrip("/"), self.texts[path].encode())
+                    text = self.texts[path]
+                    _add(layer, path.lstrip("/"), text.encode(), 0o755 if text.startswith("#!") else 0o644)
                 else:
                     source = self.files[path]
                     _add(layer, path.lstrip("/"), source.read_bytes(), 0o755 if os.access(source, os.X_OK) else 0o644)
@@ -115,14 +123,33 @@ def base_images() -> tuple[Image, ...]:
         Image(MODEL_IMAGE, {"/model": binaries.pod_model()}, ("/model",)),
         Image(REMOTE_IMAGE, {"/remote": binaries.pod_remote()}, ("/remote",)),
         Image(LOAD_IMAGE, {"/load": binaries.pod_load()}, ("/load",)),
-        Image(CURL_IMAGE, of_this_machine((*_SHELL, "curl")), ("/bin/curl",), texts=_PEOPLE),
+        Image(
+            CURL_IMAGE,
+            of_this_machine((*_SHELL, "curl")),
+            ("/entrypoint",),
+            texts=_PEOPLE | {"/entrypoint": _RUN_OR_CURL},
+            user="100",
+        ),
     )
 
 
+# As that of the original: what is no command are options of curl.
+_RUN_OR_CURL = """\
+#!/bin/sh
+case "$1" in -* | *://*) exec curl "$@" ;; esac
+exec "$@"
+"""
 _PEOPLE = {
     "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
     "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
 }
+
+
+def remove_old_archives(folder: Path) -> None:
+    """Remove the archives that were made more than a week ago: what is still needed is made again."""
+    for archive in folder.glob("*.tar"):
+        if archive.stat().st_mtime < time.time() - _WEEK:
+            archive.unlink(missing_ok=True)
 
 
 def of_this_machine(programs: Iterable[str]) -> dict[str, Path]:
@@ -144,7 +171,7 @@ def libraries_of(files: Iterable[Path]) -> dict[str, Path]:
 def python_base(name: str, more: Mapping[str, Path] | None = None) -> Image:
     """A stand-in for an image of Python: the one that runs the tests, as /usr/local/bin/python3, with pip and a shell.
 
-    pip is told of this machine's settings, which know where packages come from.
+    pip is told of this machine's settings, which know where packages come from. It also believes `authority`.
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     home = Path(sys.base_prefix)
@@ -152,7 +179,7 @@ def python_base(name: str, more: Mapping[str, Path] | None = None) -> Image:
     library = home / "lib" / f"python{version}"
     files: dict[str, Path] = {f"/usr/local/bin/python{version}": executable}
     files |= {f"/usr/local/lib/python{version}/{path.relative_to(library)}": path for path in _python_files(library)}
-    packages = Path(__import__("pip").__file__).parents[1]
+    packages = Path(str(importlib.metadata.distribution("pip").locate_file("")))
     files |= {
         f"/usr/local/lib/python{version}/site-packages/{path.relative_to(packages)}": path
         for path in _python_files(packages / "pip")
@@ -163,12 +190,40 @@ def python_base(name: str, more: Mapping[str, Path] | None = None) -> Image:
     files |= of_this_machine(("bash", *_SHELL, "chmod", "chown", "ln", "mv", "touch", "tr", "uname", "which", "curl"))
     files |= libraries_of(path for path in files.values() if ".so" in path.name or path == executable)
     files |= dict(more or {})
-    files["/etc/ssl/certs/ca-certificates.crt"] = _CERTIFICATES
-    texts = {**_PEOPLE, "/etc/pip.conf": pip_settings(), "/usr/local/bin/pip": _PIP}
+    # Where OpenSSL looks is a choice of who built it.
+    links[str(ssl.get_default_verify_paths().openssl_cafile)] = "/etc/ssl/certs/ca-certificates.crt"
+    trusted = _CERTIFICATES.read_text() + authority().cert_pem.bytes().decode()
+    texts = {
+        **_PEOPLE,
+        "/etc/pip.conf": pip_settings(),
+        "/etc/ssl/certs/ca-certificates.crt": trusted,
+        "/usr/local/bin/pip": _PIP,
+    }
     return Image(name, files, (), ("/usr/local/bin/python3",), texts, links)
 
 
 _PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
+
+
+def authority() -> trustme.CA:
+    """Who signs for the platform's names on a test node (see `platform`). Images believe it, so it stays the same.
+
+    It lies in this user's cache, and nothing but these images believes it.
+    """
+    file = binaries.cache() / "images" / "authority.pem"
+    file.parent.mkdir(exist_ok=True)
+    if not file.exists():
+        made = trustme.CA(organization_name="beamlit-controller tests")
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        unfinished.touch(mode=0o600)
+        unfinished.write_bytes(made.private_key_pem.bytes() + made.cert_pem.bytes())
+        # Of two who make one at a time, one is kept.
+        with contextlib.suppress(FileExistsError):
+            os.link(unfinished, file)
+        unfinished.unlink()
+    pem = file.read_bytes()
+    begin = pem.index(b"-----BEGIN CERTIFICATE")
+    return trustme.CA.from_pem(pem[begin:], pem[:begin])
 
 
 def pip_settings() -> str:

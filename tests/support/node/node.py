@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ class Node(Cluster):
         names = ("127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", API_SERVICE)
         serving = ca.issue_cert(place.address, *names)
         serving.private_key_and_cert_chain_pem.write_to_path(folder / "serving.pem")
+        ca.issue_cert(place.address, NAME).private_key_and_cert_chain_pem.write_to_path(folder / "kubelet.pem")
         ca.cert_pem.write_to_path(folder / "ca.pem")
         (folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
         front.cert_pem.write_to_path(folder / "front-ca.pem")
@@ -94,6 +96,19 @@ class Node(Cluster):
             timeout=300,
         )
 
+    def kill_pod(self, name: str, namespace: str) -> None:
+        """SIGKILL every container of a pod, as the kernel does when memory ends. The kubelet starts them again."""
+        raw = json.loads(self.kubectl("get", "pod", name, f"--namespace={namespace}", "--output=json").stdout)
+        for container in raw["status"]["containerStatuses"]:
+            identity = container["containerID"].removeprefix("containerd://")
+            command = (binaries.ctr(), f"--address={self._components.socket}", "--namespace=k8s.io")
+            self.place.run(*command, "tasks", "kill", "--signal=SIGKILL", identity)
+
+    def tag_image(self, name: str, another: str) -> None:
+        """Give an image that is there another name besides."""
+        ctr = (binaries.ctr(), f"--address={self._components.socket}", "--namespace=k8s.io")
+        self.place.run(*ctr, "images", "tag", "--force", name, another)
+
     def install(self, name: str) -> None:
         """Apply one of the manifests beside this module."""
         self.kubectl("apply", "--filename", MANIFESTS / f"{name}.yaml")
@@ -127,6 +142,7 @@ class Node(Cluster):
         self._await((kubelet,), self._node_is_ready, "the node is Ready")
         self.run_kube_proxy(proxy_mode)
         self._await((kubelet,), self._has_default_account, "namespaces have their service account")
+        self.install("images")
         self.install("coredns")
         self.await_rollout("deployment/coredns", "kube-system", READY_WITHIN)
 

@@ -10,19 +10,21 @@ import hashlib
 import importlib.metadata
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.node.images import Image, python_base
+import yaml
+
+from tests.support.node.images import Image, python_base, remove_old_archives
 from tests.support.node.missing import program
+from tests.support.node.node import Node
 from tests.support.processes import ROOT
 from tests.tools import binaries
 
 CONTROLLER_IMAGE = "ghcr.io/beamlit/beamlit-controller:tests"
 GATEWAY_IMAGE = "ghcr.io/beamlit/beamlit-gateway:tests"
+CHART = ROOT / "deploy" / "chart"
 _DOCKER = ROOT / "deploy" / "docker"
 _CONTEXT = (
     "pyproject.toml",
@@ -36,48 +38,57 @@ _CONTEXT = (
 )
 
 
-def our_images(controller: str = CONTROLLER_IMAGE, gateway: str = GATEWAY_IMAGE) -> tuple[Path, Path]:
-    """The archives of both images, under these names."""
+def have_our_images(node: Node) -> None:
+    """Have both images on a node, under the names that the chart has for them."""
+    for archive in our_images():
+        node.import_archive(archive)
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    for name in (CONTROLLER_IMAGE, GATEWAY_IMAGE):
+        node.tag_image(name, f"{name.rpartition(':')[0]}:{version}")
+
+
+def our_images() -> tuple[Path, Path]:
+    """The archives of both images."""
     cache = binaries.cache() / "images"
     cache.mkdir(exist_ok=True)
     python, envoy = python_base("docker.io/library/python:3.13-slim"), _envoy_base()
     bases = (python.save(cache), envoy.save(cache))
-    key = _key((controller, gateway, *(base.name for base in bases)))
+    key = _key(tuple(base.name for base in bases))
     archives = (cache / f"controller-{key}.tar", cache / f"gateway-{key}.tar")
     if not all(archive.exists() for archive in archives):
-        _build(bases, archives, controller, gateway)
+        _build(bases, archives)
     return archives
 
 
-def _build(bases: tuple[Path, ...], archives: tuple[Path, Path], controller: str, gateway: str) -> None:
-    # Its own storage, which goes when it has built: what is kept are the archives.
-    storage = Path(tempfile.mkdtemp(prefix="bl-buildah-", dir="/tmp"))
-    try:
-        for base in bases:
-            _buildah(storage, "pull", f"docker-archive:{base}")
-        _buildah(storage, *_BUILD, f"--file={_DOCKER / 'Dockerfile'}", f"--tag={controller}", ROOT)
-        on = f"--build-arg=BEAMLIT_IMAGE={controller}"
-        _buildah(storage, *_BUILD, on, f"--file={_DOCKER / 'gateway.Dockerfile'}", f"--tag={gateway}", ROOT)
-        for archive, name in zip(archives, (controller, gateway), strict=True):
-            unfinished = archive.with_suffix(f".{os.getpid()}")
-            _buildah(storage, "push", name, f"docker-archive:{unfinished}:{name}")
-            unfinished.rename(archive)
-    finally:
-        _buildah(storage, "rmi", "--all", "--force")
-        shutil.rmtree(storage, ignore_errors=True)
+def _build(bases: tuple[Path, ...], archives: tuple[Path, Path]) -> None:
+    for base in bases:
+        _buildah("pull", f"docker-archive:{base}")
+    _buildah(*_BUILD, f"--file={_DOCKER / 'Dockerfile'}", f"--tag={CONTROLLER_IMAGE}", ROOT)
+    on = f"--build-arg=BEAMLIT_IMAGE={CONTROLLER_IMAGE}"
+    _buildah(*_BUILD, on, f"--file={_DOCKER / 'gateway.Dockerfile'}", f"--tag={GATEWAY_IMAGE}", ROOT)
+    for archive, name in zip(archives, (CONTROLLER_IMAGE, GATEWAY_IMAGE), strict=True):
+        unfinished = archive.with_suffix(f".{os.getpid()}")
+        _buildah("push", name, f"docker-archive:{unfinished}:{name}")
+        unfinished.rename(archive)
+    remove_old_archives(archives[0].parent)
+    # Layers that belong to no image any more.
+    _buildah("rmi", "--prune")
 
 
-_BUILD = ("build", "--isolation=chroot", "--pull=never", "--layers=false")
+_BUILD = ("build", "--isolation=chroot", "--pull=never", "--layers")
 
 
-def _buildah(storage: Path, command: str, *arguments: object) -> None:
-    where = (f"--root={storage / 'root'}", f"--runroot={storage / 'run'}")
-    words = [program("buildah"), *where, command, *map(str, arguments)]
+def _buildah(command: str, *arguments: object) -> None:
+    """Run buildah, with layers of its own: what is installed before our code is copied is then installed once."""
+    storage = binaries.cache() / "buildah"
+    storage.mkdir(exist_ok=True)
+    words = [program("buildah"), f"--root={storage / 'root'}", f"--runroot={storage / 'run'}", command]
     # What is not pulled needs no policy of whom to trust, and Debian's package alone brings none.
     policy = storage / "policy.json"
     policy.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
-    if command in ("pull", "push", "build"):
-        words.insert(4, f"--signature-policy={policy}")
+    if command != "rmi":
+        words.append(f"--signature-policy={policy}")
+    words += map(str, arguments)
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, f"buildah {command} failed:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
 

@@ -37,6 +37,22 @@ def deployment(*, replicas: int = 1, options: tuple[str, ...] = (), resources: b
     }
 
 
+def model(frontend: str = "Takeover") -> dict[str, Any]:
+    """A ModelDeployment of it that offloads nothing while there are pods, with the default remote backend."""
+    return {
+        "apiVersion": "deployment.beamlit.com/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": NAME},
+        "spec": {
+            "model": NAME,
+            "environment": "production",
+            "frontend": frontend,
+            "modelSourceRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
+            "serviceRef": {"name": NAME, "targetPort": 80},
+        },
+    }
+
+
 def service() -> dict[str, Any]:
     """The Service."""
     return {

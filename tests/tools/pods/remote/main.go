@@ -1,8 +1,9 @@
 // A remote backend for pods of a test: TLS, a token endpoint (OAuth2, client credentials), and the header Cf-Ray that
 // the platform's answers carry.
 //
-// POST /oauth/token gives a token to the client of --client-id and --client-secret. Everything else wants that token and
-// answers "remote" with what was asked for, so that a test sees the path and the host that arrived.
+// A POST to a path that ends with /oauth/token gives a token to the client of --client-id and --client-secret. Everything
+// else wants that token and answers "remote" with what was asked for, so that a test sees the path and the host that
+// arrived.
 package main
 
 import (
@@ -40,20 +41,11 @@ func same(one, other string) bool {
 func main() {
 	flag.Parse()
 	token := random()
-	http.HandleFunc("POST /oauth/token", func(answer http.ResponseWriter, request *http.Request) {
-		id, secret, basic := request.BasicAuth()
-		if !basic {
-			id, secret = request.PostFormValue("client_id"), request.PostFormValue("client_secret")
-		}
-		answer.Header().Set("content-type", "application/json")
-		if !same(id, *clientID) || !same(secret, *clientSecret) {
-			answer.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(answer, `{"error":"invalid_client"}`)
+	http.HandleFunc("/", func(answer http.ResponseWriter, request *http.Request) {
+		if request.Method == http.MethodPost && strings.HasSuffix(request.URL.Path, "/oauth/token") {
+			give(token, answer, request)
 			return
 		}
-		_ = json.NewEncoder(answer).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600})
-	})
-	http.HandleFunc("/", func(answer http.ResponseWriter, request *http.Request) {
 		if !same(strings.TrimPrefix(request.Header.Get("authorization"), "Bearer "), token) {
 			http.Error(answer, "no token, or not the one that was given", http.StatusUnauthorized)
 			return
@@ -62,4 +54,20 @@ func main() {
 		fmt.Fprintf(answer, "remote %s %s%s\n", request.Method, request.Host, request.URL.Path)
 	})
 	log.Fatal(http.ListenAndServeTLS(*address, *certificate, *key, nil))
+}
+
+// give answers at the token endpoint, as RFC 6749 has it in sections 4.4 and 5.
+func give(token string, answer http.ResponseWriter, request *http.Request) {
+	id, secret, basic := request.BasicAuth()
+	if !basic {
+		id, secret = request.PostFormValue("client_id"), request.PostFormValue("client_secret")
+	}
+	answer.Header().Set("content-type", "application/json")
+	if !same(id, *clientID) || !same(secret, *clientSecret) {
+		answer.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(answer, `{"error":"invalid_client"}`)
+		return
+	}
+	given := map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600}
+	_ = json.NewEncoder(answer).Encode(given)
 }
