@@ -39,8 +39,9 @@ check: venv ## format, lint, types, import rules, pure tests: under a minute
 golden: venv ## write the expectations of tests/golden anew; review them as a diff
 	@$(BIN)/pytest -q tests/golden --rewrite-golden
 
-manifests: venv ## write deploy anew from the registry: custom resource definitions and roles
+manifests: venv ## write deploy anew: definitions, roles, parts of the chart from the registry; install.yaml from the chart
 	@$(BIN)/python -m controller.install deploy
+	@$(BIN)/python -m tests.support.chart
 
 bench: venv ## run a benchmark: make bench NAME=data_path; NAME=all: every one that has goals
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }

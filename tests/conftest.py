@@ -5,6 +5,9 @@ import random
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.chart import Chart
+from tests.tools import binaries
+
 # How long an example takes says more of the machine and its other work than of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -30,3 +33,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         random.Random(seed).shuffle(files)
     place = {file: number for number, file in enumerate(files)}
     items.sort(key=lambda item: place[item.nodeid.partition("::")[0]])
+
+
+@pytest.fixture(scope="session")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
+    """The Helm chart, and the real helm."""
+    return Chart(binaries.helm(), tmp_path_factory.mktemp("helm"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build helm before the first test starts, if any needs it: it takes longer than a test may."""
+    used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    if "chart" in used and not session.config.option.collectonly:
+        with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            binaries.helm()

@@ -326,6 +326,9 @@ PROGRAMS = (
     metrics_server,
     metrics_adapter,
     prometheus,
+    helm,
+    kubeconform,
+    kube_score,
 )
 """What `make test` runs."""
 NODE_PROGRAMS = (
