@@ -15,7 +15,7 @@ from tests.support.waiting import until_now
 from tests.tools import binaries
 
 RELEASE = "beamlit-controller"
-CONTROLLER, XDS, GATEWAY = "beamlit-controller", "beamlit-xds", "beamlit-gateway"
+CONTROLLER, XDS, GATEWAY = "beamlit-controller", "beamlit-xds-server", "beamlit-gateway"
 """The Deployments of a release of this name."""
 _WITHIN = 180.0
 
@@ -76,7 +76,8 @@ class Release:
                 release.await_rollout(name)
             yield release
         finally:
-            helm(cluster, "uninstall", RELEASE, *release._where(), "--ignore-not-found", "--wait")
+            # Whether a release goes well is tried elsewhere; this one has to go in any case.
+            helm(cluster, "uninstall", RELEASE, *release._where(), "--ignore-not-found", "--no-hooks")
             cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
 
     def upgrade(self, *settings: str) -> None:
@@ -90,7 +91,8 @@ class Release:
 
         def rolled_out() -> bool:
             with self.cluster.client() as client:
-                raw = client.get(f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}").json()
+                path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}"
+                raw = client.get(path).raise_for_status().json()
             spec, status = raw["spec"], raw.get("status", {})
             return bool(
                 status.get("observedGeneration", 0) >= raw["metadata"]["generation"]

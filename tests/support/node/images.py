@@ -188,6 +188,7 @@ def python_base(name: str, more: Mapping[str, Path] | None = None) -> Image:
     for shared in home.glob("lib/libpython3*.so*"):
         files[f"/usr/local/lib/{shared.name}"] = shared.resolve()
     files |= of_this_machine(("bash", *_SHELL, "chmod", "chown", "ln", "mv", "touch", "tr", "uname", "which", "curl"))
+    files |= _system_libraries(("libgcc_s.so.1", "libstdc++.so.6"))
     files |= libraries_of(path for path in files.values() if ".so" in path.name or path == executable)
     files |= dict(more or {})
     # Where OpenSSL looks is a choice of who built it.
@@ -203,6 +204,13 @@ def python_base(name: str, more: Mapping[str, Path] | None = None) -> Image:
 
 
 _PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
+
+
+def _system_libraries(names: Iterable[str]) -> dict[str, Path]:
+    """What packages of Python expect of every system, PEP 600, by where the loader of this one finds it."""
+    known = subprocess.run([program("ldconfig"), "-p"], capture_output=True, text=True, check=True).stdout
+    found = (re.search(rf"^\s*{re.escape(name)} .*=> (/\S+)$", known, re.MULTILINE) for name in names)
+    return {one[1]: Path(one[1]).resolve() for one in found if one}
 
 
 def authority() -> trustme.CA:

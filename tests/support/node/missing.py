@@ -20,6 +20,7 @@ _PACKAGES = {
     "nsenter": "util-linux",
     "curl": "curl",
     "openssl": "openssl",
+    "ldconfig": "libc-bin",
 }
 """The Debian packages of the programs that a node calls. Everything else is built from source."""
 _ELSEWHERE = "BEAMLIT_TEST_KUBECONFIG names the kubeconfig of a cluster to use instead"

@@ -6,6 +6,7 @@ the user's cache, under the hash of all that went into it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -71,8 +72,9 @@ def _build(bases: tuple[Path, ...], archives: tuple[Path, Path]) -> None:
         _buildah("push", name, f"docker-archive:{unfinished}:{name}")
         unfinished.rename(archive)
     remove_old_archives(archives[0].parent)
-    # Layers that belong to no image any more.
-    _buildah("rmi", "--prune")
+    # Layers that belong to no image any more; what a build that was killed left is in use until somebody removes it.
+    with contextlib.suppress(AssertionError):
+        _buildah("rmi", "--prune")
 
 
 _BUILD = ("build", "--isolation=chroot", "--pull=never", "--layers")
