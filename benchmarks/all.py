@@ -12,7 +12,18 @@ import click
 
 from benchmarks.proxies.signals import INTERRUPTED, until_signalled
 
-WITH_GOALS = ("translation", "memory", "joins", "data_path", "surge", "kube", "signals", "failures", "decision")
+WITH_GOALS = (
+    "translation",
+    "memory",
+    "hosts",
+    "joins",
+    "data_path",
+    "surge",
+    "kube",
+    "signals",
+    "failures",
+    "decision",
+)
 WITHOUT_GOALS = ("features", "load_reports")
 """They print what something costs, for the docs."""
 

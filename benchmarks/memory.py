@@ -85,7 +85,7 @@ async def weigh(name: str, change: Callable[[Bootstrap], None], models: int, fol
                 return len(await envoy.listeners()) >= last
 
             await until(are_served, f"{last} models", within=300)
-            await _settled(envoy)
+            await settled(envoy)
             statistics = len((await envoy.all_stats()).splitlines())
             return Weight(await envoy.memory(), envoy.process.usage.resident_bytes(), statistics)
 
@@ -96,7 +96,7 @@ async def weigh(name: str, change: Callable[[Bootstrap], None], models: int, fol
         await server.stop(0)
 
 
-async def _settled(envoy: Envoy) -> None:
+async def settled(envoy: Envoy) -> None:
     """Wait until an Envoy has for a second allocated nothing that matters."""
     before, quiet = 0, 0
     while quiet < _QUIET:

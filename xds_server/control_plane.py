@@ -54,7 +54,8 @@ class ControlPlaneOptions:
 
     * `node_token` is what an Envoy has to carry to be given secrets where there is no TLS; empty: none is given any.
       `version_key` keys the versions of secrets, which Envoys show, if the token shall not.
-    * `gateway_address` is where Envoys listen, `access_log` which requests they log. `gateway_service` is the Service
+    * `gateway_address` is where Envoys listen, `gateway_port` on which port they do so for all models, which are called
+      by their hosts there (None: on none), `access_log` which requests they log. `gateway_service` is the Service
       of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most. `checks_shared_by`
       of them together check a replica as often as the kubelet does.
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
@@ -65,6 +66,7 @@ class ControlPlaneOptions:
     node_token: str = field(default="", repr=False)
     version_key: bytes = field(default=b"", repr=False)
     gateway_address: str = "127.0.0.1"
+    gateway_port: int | None = None
     gateway_service: tuple[str, str] | None = None
     envoys: int = 1
     checks_shared_by: int = 1
@@ -92,6 +94,7 @@ class ControlPlaneOptions:
             timing=self.timing.gateway,
             installation=self.installation,
             destinations=self.destinations,
+            shared_port=self.gateway_port,
         )
         return ServingOptions(
             envoys={Role.GATEWAY: gateway},

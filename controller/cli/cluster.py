@@ -162,6 +162,15 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     help="Where the Envoys shall listen for clients.",
 )
 @click.option(
+    "--gateway-port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    callback=lambda _context, _option, port: port or None,
+    help="Where the Envoys shall listen for all models, which are called by host there: <service>.<namespace>. 0: "
+    "nowhere.",
+)
+@click.option(
     "--gateway-service",
     type=NAMESPACED,
     envvar="BEAMLIT_GATEWAY_SERVICE",

@@ -68,6 +68,12 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Configuration file (YAML); its defaultRemoteBackend serves models without a remoteBackend.",
 )
+@click.option(
+    "--gateway-port",
+    type=click.IntRange(1, 65535),
+    help="Where Envoy shall listen for all models as well, which are called by host there: <service>.<namespace>. "
+    "Default: nowhere.",
+)
 @INSECURE_XDS
 @ACCESS_LOG
 @drain_seconds(25)
@@ -80,7 +86,8 @@ def run(**options: object) -> None:
     """Serve the models described by the YAML files in DIR.
 
     DIR holds ModelDeployment, Service, EndpointSlice and Secret objects (a Deployment lends its readiness probe), as
-    Kubernetes writes them, in any number of files. Envoy listens on 127.0.0.1 at the Service port's nodePort or port.
+    Kubernetes writes them, in any number of files. Envoy listens on 127.0.0.1 at a model's servingPort, or else at the
+    nodePort or port of its Service.
     Saving a file takes effect at once; a file with a mistake changes nothing and is reported with its line and field.
     What the Envoy of --envoy writes, its access log too, is in envoy.log in the state folder.
 

@@ -10,36 +10,52 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.api.contract.route import LocalBackend, Route
-from controller.frontend.claims import Claim, Claims, ModelClaim, Refusal, Seniority, ServicePortClaim
+from controller.frontend.claims import (
+    HTTP_PORT,
+    Claim,
+    Claims,
+    HostClaim,
+    ModelClaim,
+    Refusal,
+    Seniority,
+    ServicePortClaim,
+)
 from controller.frontend.ports import GatewayPorts, PortRule
 from controller.store.objects import ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an object asks for: its name, and (unless its references lead nowhere) a port to be served on."""
+    """What an object asks for: its name, and (unless its references lead nowhere) a port to be served on.
+
+    `fixed_port` is the one that its spec fixes, wherever its references lead. `hosts` are the names by which it asks to
+    be called on the port that all models share: it is served without them, too.
+    """
 
     name: ModelClaim
     service: ServicePortClaim | None = None
     port: int | None = None
+    fixed_port: int | None = None
+    hosts: tuple[HostClaim, ...] = ()
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """What of it only one object may have, but for the port."""
+        """What of it only one object may have, and it cannot be served without, but for the port."""
         return (self.name, self.service) if self.service else (self.name,)
 
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """What an object has by its status: the port that it says, and the port of a Service that it serves."""
+    """What an object has by its status: the port that it says, the port of a Service that it serves, and its hosts."""
 
     port: int | None = None
     service: ServicePortClaim | None = None
+    hosts: tuple[HostClaim, ...] = ()
 
     @property
-    def claims(self) -> tuple[Claim, ...]:
+    def claims(self) -> tuple[Claim | HostClaim, ...]:
         """What of it only one object may have, but for the port of the gateway."""
-        return (self.service,) if self.service else ()
+        return (self.service, *self.hosts) if self.service else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +64,8 @@ class Allocation:
 
     `port` is the one that it is served on, None if it is not served. `keeps_route` says that it goes on fronting what
     its present route says, since it may not have what it asks for, or its references lead nowhere. `refusal` says why
-    not all that it asks for is its own, `reserved` is the port that it keeps while it is not served, `affected` are
-    other objects to look at again.
+    not all that it asks for is its own, `reserved` is the port that it keeps while it is not served, `hosts` are the
+    names by which it is called on the port that all models share, `affected` are other objects to look at again.
     """
 
     port: int | None
@@ -57,6 +73,7 @@ class Allocation:
     refusal: Refusal | None
     reserved: int | None
     affected: frozenset[ObjectRef]
+    hosts: tuple[str, ...] = ()
 
 
 class Allocations:
@@ -77,8 +94,10 @@ class Allocations:
         self._requests.pop(ref, None)
         if request:
             self._requests[ref] = request
-        claims = [*(request.claims if request else ()), *has.claims]
-        return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, has.port)
+        # What it asks for comes first: of two equal claims, that is the newer one.
+        claims = [*((*request.claims, *request.hosts) if request else ()), *has.claims]
+        fixed = request.fixed_port if request else None
+        return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, has.port, fixed)
 
     def forget(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Free all that an object had; return others to look at again."""
@@ -96,13 +115,23 @@ class Allocations:
         ports = self._ports.allocate(ref, wanted, keepable.port if keepable else None, self._wanted)
         is_wanted = wanted is not None and not ports.refusal
         is_served = ports.port is not None and (is_wanted or keepable is not None)
+        hosts = self._won(ref, request.hosts) if is_wanted else self.hosts_of(ref, route) if route else ()
+        kept_for_life = (request.fixed_port, reserved) if self.ports_for_life else ()
         return Allocation(
             port=ports.port if is_served else None,
             keeps_route=is_served and not is_wanted,
             refusal=refusal or ports.refusal,
-            reserved=reserved if self._ports.owns(ref, reserved) else None,
+            reserved=next((port for port in kept_for_life if self._ports.owns(ref, port)), None),
             affected=ports.affected,
+            hosts=hosts if is_served else (),
         )
+
+    def hosts_of(self, ref: ObjectRef, route: Route) -> tuple[str, ...]:
+        """Return those of the hosts of its route that an object still has."""
+        return self._won(ref, hosts_of_route(route))
+
+    def _won(self, ref: ObjectRef, hosts: Iterable[HostClaim]) -> tuple[str, ...]:
+        return tuple(one.host for one in hosts if self._claims.winner(one) == ref)
 
     def lost_route(self, ref: ObjectRef, route: Route) -> Refusal | None:
         """Say why an object that cannot be read may not even keep the route it has; None if it may."""
@@ -133,3 +162,13 @@ def _before(winner: ObjectRef, loser: ObjectRef, claim: Claim) -> str:
 def claim_of(local: LocalBackend) -> ServicePortClaim:
     """Return what an object claims by being served: the port of the Service behind it."""
     return ServicePortClaim(local.namespace, local.clients_service, local.port_name)
+
+
+def hosts_of_route(route: Route) -> tuple[HostClaim, ...]:
+    """Return what an object claims by being called by the hosts of its route."""
+    numbers = [host.partition(":")[2] for host in route.hosts]
+    rank = int(any(number not in ("", str(HTTP_PORT)) for number in numbers))
+    return tuple(
+        HostClaim(host, route.local.namespace, 0 if number else rank)
+        for host, number in zip(route.hosts, numbers, strict=True)
+    )

@@ -1,4 +1,5 @@
-"""What only one model may have, whatever port it is served on: a port of a Service, and a name in its environment.
+"""What only one model may have, whatever port it is served on: a port of a Service, a name in its environment, and the
+hosts by which clients call it.
 
 Of several that ask for the port of a Service, those in its own namespace go before all others: nobody elsewhere takes a
 Service from those who own it (docs/adr/0040). Among equals the oldest wins (`creationTimestamp`, then namespace and
@@ -12,6 +13,8 @@ What becomes of who loses:
 * Who loses the port of a Service that it serves loses its route: the winner serves it from now on.
 * Who loses what it does not serve yet keeps what it serves: an edit that asks for what is another's, or an older
   object that takes over a mere name, is a mistake to report, and no reason to fail requests.
+* Who loses a host is served on its port and by its other hosts, and says nothing: another port of the Service has the
+  better right to the name.
 * Once the winner goes, or asks for something else, the next one wins at once.
 """
 
@@ -21,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from controller.api.contract.route import SERVICE_HOST
 from controller.store.objects import ObjectRef
 
 
@@ -33,8 +37,12 @@ class Seniority(NamedTuple):
 
 
 class Precedence(NamedTuple):
-    """The order of those who claim one thing: the smaller wins. `foreign` are those of another namespace."""
+    """The order of those who claim one thing: the smaller wins.
 
+    `rank` is the right that the claim itself gives, `foreign` are those of another namespace.
+    """
+
+    rank: int
     foreign: bool
     age: Seniority
 
@@ -49,6 +57,7 @@ class ServicePortClaim:
     number: int | None = field(default=None, compare=False)
 
     field_name = "spec.serviceRef"
+    rank = 0
 
     def __str__(self) -> str:
         port = f"port {self.number or self.port_name}" if self.number or self.port_name else "the port"
@@ -64,12 +73,44 @@ class ModelClaim:
     model: str
 
     field_name = "spec.model"
+    rank = 0
 
     def __str__(self) -> str:
         return f'model "{self.model}" of environment "{self.environment}"'
 
 
+HTTP_PORT = 80
+"""The port of a host that names none (RFC 9110, section 4.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostClaim:
+    """A host, `SERVICE.NAMESPACE` or `SERVICE.NAMESPACE:PORT`, by which clients call a model.
+
+    Without a port it is that of the Service's port 80 (`rank` 0). If no model has that, the oldest one has it that has
+    any port of the Service.
+    """
+
+    host: str
+    namespace: str
+    rank: int = field(default=0, compare=False)
+
+
+def hosts_of(namespace: str, service: str, number: int) -> tuple[HostClaim, ...]:
+    """List the hosts that the model of one port of a Service asks for; none if its name can stand in no host.
+
+    That is a name which no cluster would accept, and a folder may have.
+    """
+    host, rank = f"{service}.{namespace}", 0 if number == HTTP_PORT else 1
+    try:
+        SERVICE_HOST.check(host)
+    except ValueError:
+        return ()
+    return HostClaim(host, namespace, rank), HostClaim(f"{host}:{number}", namespace)
+
+
 Claim = ServicePortClaim | ModelClaim
+"""What an object cannot be served without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +125,10 @@ class Claims:
     """Which models ask for what, and who wins it."""
 
     def __init__(self) -> None:
-        self._claimants: dict[Claim, dict[ObjectRef, Precedence]] = {}
-        self._claims_of: dict[ObjectRef, frozenset[Claim]] = {}
+        self._claimants: dict[Claim | HostClaim, dict[ObjectRef, Precedence]] = {}
+        self._claims_of: dict[ObjectRef, frozenset[Claim | HostClaim]] = {}
 
-    def claim(self, model: ObjectRef, created: str, claims: Iterable[Claim]) -> frozenset[ObjectRef]:
+    def claim(self, model: ObjectRef, created: str, claims: Iterable[Claim | HostClaim]) -> frozenset[ObjectRef]:
         """Claim these, and no longer what was claimed before.
 
         Returns the other models to look at again: all that ask for something that has another winner now.
@@ -100,7 +141,8 @@ class Claims:
                 del self._claimants[claim]
         age = Seniority(created, model.namespace, model.name)
         for claim in wanted:
-            self._claimants.setdefault(claim, {})[model] = Precedence(claim.namespace != model.namespace, age)
+            precedence = Precedence(claim.rank, claim.namespace != model.namespace, age)
+            self._claimants.setdefault(claim, {})[model] = precedence
         if wanted:
             self._claims_of[model] = wanted
         else:
@@ -108,7 +150,7 @@ class Claims:
         moved = [claim for claim, winner in winners.items() if self.winner(claim) != winner]
         return frozenset(other for claim in moved for other in self._claimants.get(claim, ())) - {model}
 
-    def winner(self, claim: Claim) -> ObjectRef | None:
+    def winner(self, claim: Claim | HostClaim) -> ObjectRef | None:
         """Say who has a thing, if anybody asks for it."""
         claimants = self._claimants.get(claim)
         return min(claimants, key=claimants.__getitem__) if claimants else None

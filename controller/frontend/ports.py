@@ -4,6 +4,11 @@ The table is level-based: a model has the port that its status says, for as long
 was given last. So a restart changes nothing, and if two statuses say one port (restored, or written by hand), the older
 object has it.
 
+A model may fix its port (`spec.servingPort`). Where the gateway has ports of its own, such a port is the model's from
+the moment in which the model is seen, served or not, if nobody has it: it counts for the quota of its namespace, and
+nobody else is given it while the model exists. Of two models that fix a port which neither of them had, the older has
+it.
+
 A port is not given away before whoever moves from it has moved, but for one case: it is given in the same moment in
 which its holder is given the port that it wants instead. So models get each other's ports, however many there are in
 the circle, and a row of models moves up at once (docs/adr/0024).
@@ -21,6 +26,8 @@ from dataclasses import dataclass
 from controller.frontend.claims import Refusal, Seniority
 from controller.store.objects import ObjectRef
 
+FIXED = "spec.servingPort"
+
 NO_OBJECTS: frozenset[ObjectRef] = frozenset()
 
 
@@ -36,7 +43,7 @@ class ServicePorts:
 
 @dataclass(frozen=True, slots=True)
 class AllocatedPorts:
-    """The gateway has ports of its own: each model is given the lowest free one, and keeps it for life.
+    """The gateway has ports of its own: each model is given the one that it fixes or the lowest free one, for life.
 
     `first` and `last` are both included. A port that a status says is kept also if it lies outside of them, or if its
     namespace has more than `per_namespace`: a quota that is lowered takes nothing away (docs/adr/0032).
@@ -46,6 +53,15 @@ class AllocatedPorts:
     last: int = 29_999
     per_namespace: int = 1_000
     reserved: frozenset[int] = frozenset()
+
+    def refusal_of(self, port: int) -> Refusal | None:
+        """Say why no model can fix a port; None if one can."""
+        if not self.first <= port <= self.last:
+            words = f"must be a port that the gateway has for models, {self.first} to {self.last}, is {port}"
+            return Refusal("Invalid", f"{FIXED}: {words}")
+        if port in self.reserved:
+            return Refusal("Conflict", f"{FIXED}: port {port} is one that a program of the gateway listens on")
+        return None
 
     def lowest_free(self, taken: Container[int]) -> int | None:
         """Return the lowest port that is not taken."""
@@ -89,6 +105,7 @@ class GatewayPorts:
         self._ages: dict[ObjectRef, Seniority] = {}
         self._in_status: dict[ObjectRef, int] = {}
         self._allocated_ports: dict[ObjectRef, int] = {}
+        self._fixed: dict[ObjectRef, int] = {}
         # Who asked in vain, for a certain port or for any; and, by namespace, who did so beyond the quota.
         self._waiting: dict[ObjectRef, int | None] = {}
         self._beyond_quota: dict[str, dict[ObjectRef, None]] = {}
@@ -102,21 +119,23 @@ class GatewayPorts:
         """Say whether a port is a model's."""
         return port is not None and self._holders.get(port) == model
 
-    def record(self, model: ObjectRef, age: Seniority, port: int | None) -> frozenset[ObjectRef]:
-        """Take in which port the status of a model says; return the other models to look at again."""
+    def record(
+        self, model: ObjectRef, age: Seniority, port: int | None, fixed: int | None = None
+    ) -> frozenset[ObjectRef]:
+        """Take in which port the status of a model says, and which one its spec fixes.
+
+        Returns the other models to look at again.
+        """
         self._ages[model] = age
         port = None if port in self._rule.reserved else port
         before = self._replaced(self._in_status, model, port)
-        affected = self._free(model, before) | self._next_within_quota(model.namespace)
-        if port is None or port == before:
-            return affected
-        holder = self._holders.get(port)
-        if holder is None:
-            self._hold(port, model)
-        elif holder != model and age < self._ages[holder]:
-            self._hold(port, model)
-            return affected | {holder}
-        return affected
+        affected = self._free(model, self._replaced(self._fixed, model, fixed)) | self._free(model, before)
+        if port is not None and port != before:
+            holder = self._holders.get(port)
+            if holder is None or (holder != model and (self._only_fixes(holder, port) or age < self._ages[holder])):
+                affected |= self._take(port, model)
+        affected |= self._hold_fixed(model, self._rule)
+        return affected | self._next_within_quota(model.namespace)
 
     def allocate(
         self, model: ObjectRef, wanted: int | None, kept: int | None, wants: Wants = wants_nothing
@@ -128,12 +147,13 @@ class GatewayPorts:
         """
         self._waiting.pop(model, None)
         self._beyond_quota.get(model.namespace, {}).pop(model, None)
-        moving = () if wanted is None else self._moving(model, wanted, wants)
+        asked = self._asked(model, wanted)
+        moving = () if asked is None else self._moving(model, asked, wants)
         for other, port in moving:
             self._hold(port, other)
             self._allocated_ports[other] = port
-        if moving and wanted is not None:
-            self._hold(wanted, model)
+        if moving and asked is not None:
+            self._hold(asked, model)
         chosen, refusal = self._choice(model, wanted, kept)
         affected = self._free(model, self._replaced(self._allocated_ports, model, chosen))
         if chosen is not None:
@@ -144,6 +164,7 @@ class GatewayPorts:
     def forget(self, model: ObjectRef) -> frozenset[ObjectRef]:
         """Free what a model has; return the other models to look at again."""
         affected = self.allocate(model, None, None).affected
+        affected |= self._free(model, self._fixed.pop(model, None))
         affected |= self._free(model, self._in_status.pop(model, None))
         self._ages.pop(model, None)
         return affected | self._next_within_quota(model.namespace)
@@ -156,7 +177,7 @@ class GatewayPorts:
             return self._allocated(model, self._rule)
         holder = self._holders.get(asked)
         if asked in self._rule.reserved:
-            whose = "one that `beamlit run` listens on itself (--xds-address, --admin-address)"
+            whose = "one that `beamlit run` needs itself (--xds-address, --admin-address, --gateway-port)"
         elif holder in (None, model):
             return asked, None
         else:
@@ -165,7 +186,15 @@ class GatewayPorts:
         # Or the one that it was given so that another could have `kept`, and that it does not want any more.
         keepable = (kept, self._allocated_ports.get(model)) if kept is not None else ()
         present = next((port for port in keepable if self.owns(model, port)), None)
-        return present, Refusal("Conflict", f"port {asked} is {whose}")
+        field = f"{FIXED}: " if asked == self._fixed.get(model) else ""
+        return present, Refusal("Conflict", f"{field}port {asked} is {whose}")
+
+    def _asked(self, model: ObjectRef, wanted: int | None) -> int | None:
+        """Return the very port that a model is to have; None if any will do, or it cannot have that one."""
+        if wanted is None or isinstance(self._rule, ServicePorts):
+            return wanted
+        fixed = self._fixed.get(model)
+        return None if fixed is None or self._rule.refusal_of(fixed) else fixed
 
     def _moving(self, model: ObjectRef, wanted: int, wants: Wants) -> tuple[tuple[ObjectRef, int], ...]:
         """Find who has to move, and to which port, so that a model gets the port that it wants; none if one stays.
@@ -173,21 +202,25 @@ class GatewayPorts:
         The holder of that port moves to the one that it wants, whose holder moves on, and so forth, until a port is
         free or is the model's own.
         """
-        if isinstance(self._rule, AllocatedPorts):
-            return ()
         moving: dict[ObjectRef, int] = {}
         port = wanted
         while (holder := self._holders.get(port)) not in (None, model):
-            next_port = wants(holder)
+            next_port = self._asked(holder, wants(holder))
             if next_port in (None, port) or next_port in self._rule.reserved or holder in moving:
                 return ()
             moving[holder] = port = next_port
         return tuple(moving.items())
 
     def _allocated(self, model: ObjectRef, rule: AllocatedPorts) -> _Choice:
-        for port in (self._in_status.get(model), self._allocated_ports.get(model)):
-            if self.owns(model, port):
-                return port, None
+        fixed = self._fixed.get(model)
+        if self.owns(model, fixed):
+            return fixed, None
+        has = (self._in_status.get(model), self._allocated_ports.get(model))
+        present = next((port for port in has if self.owns(model, port)), None)
+        if fixed is not None and (refusal := self._refusal_of_fixed(model, fixed, rule)):
+            return present, refusal
+        if present is not None:
+            return (present if fixed is None else fixed), None
         if self._held[model.namespace] >= rule.per_namespace:
             self._beyond_quota.setdefault(model.namespace, {})[model] = None
             return None, Refusal(
@@ -195,11 +228,49 @@ class GatewayPorts:
                 f"namespace {model.namespace} has as many ports of the gateway as a namespace may have: "
                 f"{rule.per_namespace} (modelsPerNamespace of the controller's configuration)",
             )
-        free = rule.lowest_free(self._holders)
+        free = rule.lowest_free(self._holders) if fixed is None else fixed
         if free is None:
             self._waiting[model] = None
             return None, Refusal("NoPort", f"all ports of the gateway, {rule.first} to {rule.last}, have a model")
         return free, None
+
+    def _refusal_of_fixed(self, model: ObjectRef, fixed: int, rule: AllocatedPorts) -> Refusal | None:
+        """Say why a model does not have the port that it fixes, but for the quota; it hears of it once it is free."""
+        if refusal := rule.refusal_of(fixed):
+            return refusal
+        holder = self._holders.get(fixed)
+        if holder in (None, model):
+            return None
+        self._waiting[model] = fixed
+        return Refusal("Conflict", f"{FIXED}: port {fixed} is already that of {holder}")
+
+    def _hold_fixed(self, model: ObjectRef, rule: PortRule) -> frozenset[ObjectRef]:
+        """Let a model hold the port that it fixes, if it may have it; return the other models to look at again.
+
+        One that has a port already is within the quota, and leaves that one.
+        """
+        fixed = self._fixed.get(model)
+        if not isinstance(rule, AllocatedPorts) or fixed is None or rule.refusal_of(fixed):
+            return NO_OBJECTS
+        holder = self._holders.get(fixed)
+        if holder == model or (
+            holder is not None and not (self._only_fixes(holder, fixed) and self._ages[model] < self._ages[holder])
+        ):
+            return NO_OBJECTS
+        has_one = self.owns(model, self._in_status.get(model)) or self.owns(model, self._allocated_ports.get(model))
+        if not has_one and self._held[model.namespace] >= rule.per_namespace:
+            return NO_OBJECTS
+        return self._take(fixed, model)
+
+    def _only_fixes(self, model: ObjectRef, port: int) -> bool:
+        """Tell whether a model has a port by its spec alone, and was never given it."""
+        return port not in (self._in_status.get(model), self._allocated_ports.get(model))
+
+    def _take(self, port: int, model: ObjectRef) -> frozenset[ObjectRef]:
+        """Let a model hold a port, whoever had it; return who had."""
+        holder = self._holders.get(port)
+        self._hold(port, model)
+        return NO_OBJECTS if holder is None else frozenset({holder})
 
     def _hold(self, port: int, model: ObjectRef) -> None:
         self._release(port)
@@ -233,6 +304,7 @@ class GatewayPorts:
             port is None
             or not self.owns(model, port)
             or port in (self._in_status.get(model), self._allocated_ports.get(model))
+            or (self.for_life and port == self._fixed.get(model))
         ):
             return NO_OBJECTS
         self._release(port)

@@ -111,10 +111,11 @@ class Intent:
     """What one object asks for.
 
     `model` is its name in its `environment`, as the platform and the users of its namespace know it. `workload` runs
-    its pods. `offloads` says whether it asks for offloading at all; `backends` are its own remote backends, in the
-    order in which they are tried, and may be none: the default one serves then. `local_policy` is the index of the
-    first policy of this cluster that it names, `frontend` how clients shall reach it. `faults` are mistakes in its
-    annotations, `warnings` what is accepted and not served as it is written; both have no effect.
+    its pods. `serving_port` is the port of the gateway that it fixes, if it does. `offloads` says whether it asks for
+    offloading at all; `backends` are its own remote backends, in the order in which they are tried, and may be none:
+    the default one serves then. `local_policy` is the index of the first policy of this cluster that it names,
+    `frontend` how clients shall reach it. `faults` are mistakes in its annotations, `warnings` what is accepted and not
+    served as it is written; both have no effect.
     """
 
     ref: ObjectRef
@@ -124,6 +125,7 @@ class Intent:
     target: ServiceTarget | None
     workload: ObjectRef
     terms: Terms
+    serving_port: int | None = None
     offloads: bool = False
     backends: tuple[RemoteBackend, ...] = ()
     first_byte_timeout: timedelta | None = None
@@ -153,6 +155,7 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
         target=target,
         workload=ObjectRef(workload.kind, workload.namespace or namespace, workload.name),
         terms=terms,
+        serving_port=spec.serving_port,
         offloads=offloading is not None,
         backends=offloading.backends if offloading else (),
         first_byte_timeout=behavior.first_byte_timeout,

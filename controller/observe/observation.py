@@ -14,8 +14,8 @@ from controller.api.kubernetes.selectors import query_of
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory, SentRequests, Unknown
-from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of
-from controller.frontend.claims import ModelClaim, Refusal, ServicePortClaim
+from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
+from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
 from controller.frontend.service_facts import leads_clients_to
 from controller.intent.intent import Intent
@@ -39,6 +39,7 @@ from controller.observe.references import (
     Resolved,
     front_of_route,
     missing_workload,
+    port_asked_for,
     resolve,
     target_port,
     with_replicas,
@@ -160,7 +161,7 @@ class Observer:
             before, workload = route.local.health_check if route else None, view.workload(intent.workload)
             check = check_of_all(front.local.health_check, workload, before)
             front = replace(front, local=front.local.model_copy(update={"health_check": check}))
-        served = replace(front, port=allocation.port) if front and allocation.port is not None else None
+        served = replace(front, port=allocation.port, hosts=allocation.hosts) if front and allocation.port else None
         served, fronting = self._fronting(known, served, allocation, now)
         absent = missing_workload(intent, view) if self._defaults.expects_workloads else ""
         observation = Observation(
@@ -199,6 +200,7 @@ class Observer:
             local = behind(held.local, facts, route, wanted=False)
             everything = View(self._index, known.ref.namespace, needed=False)
             kept = with_replicas(held.port, local, everything, self._defaults.guard)
+            kept = replace(kept, hosts=self._allocations.hosts_of(known.ref, held))
             return kept, Fronting(
                 None, False, "Restoring", f"its clients are led back to their pods first: {facts.key}"
             )
@@ -210,7 +212,7 @@ class Observer:
         if local == front.local:
             return front, fronting
         moved = with_replicas(front.port, local, self._view(known.ref), self._defaults.guard)
-        return replace(moved, service_port=front.service_port), fronting
+        return replace(moved, service_port=front.service_port, hosts=front.hosts), fronting
 
     def _held_route(self, known: StoredIntent) -> Route | None:
         """Return the route of a model while clients of its Service may still be led to it by that Service."""
@@ -236,7 +238,7 @@ class Observer:
     def _occupancy(self, ref: ObjectRef, route: Route) -> Occupancy:
         """Return what an object has by its route: nothing of a Service that it may not refer to."""
         permitted = self._view(ref).permits_route(route)
-        return Occupancy(route.port, claim_of(route.local) if permitted else None)
+        return Occupancy(route.port, claim_of(route.local) if permitted else None, hosts_of_route(route))
 
     def _lost_route(self, ref: ObjectRef, route: Route | None) -> Refusal | None:
         """Say why an object that cannot be read may not even keep the route it has; None if it may, or has none."""
@@ -287,8 +289,9 @@ class Observer:
         if found := target_port(intent, self._view(intent.ref)):
             service, port = found
             claim = ServicePortClaim(service.namespace, service.name, port.name)
-            return Request(_name(intent), claim, port.node_port or port.port)
-        return Request(_name(intent))
+            hosts = hosts_of(service.namespace, service.name, port.port)
+            return Request(_name(intent), claim, port_asked_for(intent, port), intent.serving_port, hosts)
+        return Request(_name(intent), fixed_port=intent.serving_port)
 
     def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:
         if not intent.metrics:
@@ -365,9 +368,14 @@ def subject_of(intent: Intent, view: View, replicas: tuple[Replica, ...]) -> Sub
 
 def _request(intent: Intent, resolved: Resolved) -> Request:
     if resolved.front is None:
-        return Request(_name(intent))
+        return Request(_name(intent), fixed_port=intent.serving_port)
     service = replace(claim_of(resolved.front.local), number=resolved.front.service_port)
-    return Request(_name(intent), service, resolved.front.port)
+    return Request(_name(intent), service, resolved.front.port, intent.serving_port, _hosts(resolved.front))
+
+
+def _hosts(front: Front) -> tuple[HostClaim, ...]:
+    number = front.service_port
+    return hosts_of(front.local.namespace, front.local.service, number) if number else ()
 
 
 def _name(intent: Intent) -> ModelClaim:

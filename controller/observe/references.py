@@ -61,7 +61,8 @@ class Front:
     """What a model fronts: the port Envoy listens on, and the replicas behind it.
 
     `service_port` is the port's number in the Service, where that is known. `refused` are sentences on endpoints that
-    nothing may be sent to, `uncounted` on what is there and is no replica.
+    nothing may be sent to, `uncounted` on what is there and is no replica. `hosts` are the names by which clients call
+    it on the port that all models share.
     """
 
     port: int
@@ -70,6 +71,7 @@ class Front:
     service_port: int | None = None
     refused: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,11 @@ def target_port(intent: Intent, view: View) -> tuple[ObjectRef, ServicePort] | N
         return None
 
 
+def port_asked_for(intent: Intent, port: ServicePort) -> int:
+    """Return the port that an object asks to be served on: the one that it fixes, or that of its Service."""
+    return intent.serving_port or port.node_port or port.port
+
+
 _WORKLOADS = (DEPLOYMENT.kind, STATEFUL_SET.kind)
 
 
@@ -217,7 +224,7 @@ def _front(intent: Intent, view: View, guard: EndpointGuard) -> Front | Fault:
         first_byte_timeout=intent.first_byte_timeout,
         max_requests_per_replica=intent.terms.behavior.max_requests_per_replica,
     )
-    return replace(with_replicas(port.node_port or port.port, local, view, guard), service_port=port.port)
+    return replace(with_replicas(port_asked_for(intent, port), local, view, guard), service_port=port.port)
 
 
 def with_replicas(port: int, local: LocalBackend, view: View, guard: EndpointGuard) -> Front:

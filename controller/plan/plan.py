@@ -191,7 +191,7 @@ def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) 
 
 def _route(observation: Observation, front: Front, decision: Decision, *, may_leave: bool) -> Route:
     remotes = observation.remotes if may_leave else ()
-    return Route(port=front.port, shares=decision.shares, local=front.local, remotes=remotes)
+    return Route(port=front.port, shares=decision.shares, local=front.local, remotes=remotes, hosts=front.hosts)
 
 
 def _programmed(observation: Observation, route: Route | None) -> Programmed | None:

@@ -14,8 +14,9 @@ from controller.api.schema.values import parse
 from controller.gateway.bootstrap import HostPort
 from controller.store.manifest.manifest import parse_manifests
 
-_BY_DEFAULT = frozenset({18_000, 18_001, 19_000, CHECKS_PORT})
-"""Where `beamlit xds-server` and `beamlit envoy` listen unless they are told otherwise, and Envoys for their checks."""
+_BY_DEFAULT = frozenset({8_080, 18_000, 18_001, 19_000, CHECKS_PORT})
+"""Where `beamlit xds-server` and `beamlit envoy` listen unless they are told otherwise, and Envoys for all models
+together and for their checks."""
 
 
 class ConfigurationFileError(Exception):

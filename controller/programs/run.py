@@ -80,6 +80,7 @@ class Options:
     admin_address: HostPort
     config: Path | None
     remote_checks: bool
+    gateway_port: int | None
     access_log: str
     drain_seconds: float
     log_level: str
@@ -134,6 +135,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 node_token=token,
                 envoys=options.envoys,
                 checks_shared_by=options.envoys,
+                gateway_port=options.gateway_port,
                 access_log=AccessLog(options.access_log),
                 default_remote=default_remote,
                 guard=guard,
@@ -168,7 +170,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 gateway_place=LOOPBACK,
                 loads=loads,
                 sources={**IN_A_FOLDER, **sources_everywhere(configuration, timing.signals, _now)},
-                ports=ServicePorts(frozenset({xds_port, admin_port, CHECKS_PORT})),
+                ports=ServicePorts(_own_ports(xds_port, admin_port, CHECKS_PORT, options.gateway_port)),
                 limits=timing.writes,
                 timing=timing.statuses,
             ),
@@ -202,6 +204,11 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             },
         )
         yield tasks
+
+
+def _own_ports(*ports: int | None) -> frozenset[int]:
+    """Return the ports that no model is given: where this program and its Envoy listen for something else."""
+    return frozenset(port for port in ports if port is not None)
 
 
 def _report(

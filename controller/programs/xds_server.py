@@ -17,6 +17,7 @@ from controller.api.destinations import OUTSIDE
 from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
+from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
@@ -85,6 +86,7 @@ class XdsOptions:
     reports_address: HostPort
     tls: XdsServerTls
     gateway_address: str
+    gateway_port: int | None
     gateway_service: tuple[str, str] | None
     checks_shared_by: int
     installation: str | None
@@ -110,6 +112,7 @@ def serve(options: XdsOptions) -> None:
 async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     configuration = load_configuration(options.config, options.overrides)
+    _check_gateway_port(options.gateway_port)
     registry, timing = process_registry("xds-server"), options.timing
     tls = options.tls.server()
     if tls is None:
@@ -132,6 +135,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 node_token=token,
                 version_key=version_key(token, options.tls.key if tls else None),
                 gateway_address=options.gateway_address,
+                gateway_port=options.gateway_port,
                 gateway_service=service,
                 checks_shared_by=options.checks_shared_by,
                 access_log=AccessLog(options.access_log),
@@ -184,6 +188,15 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             },
         )
         yield tasks
+
+
+def _check_gateway_port(port: int | None) -> None:
+    """Refuse a shared port that a model may be given. Raises CannotStartError."""
+    models = AllocatedPorts()
+    if port is not None and models.first <= port <= models.last:
+        raise CannotStartError(
+            f"--gateway-port: {port} is one of the ports for models, {models.first} to {models.last}"
+        )
 
 
 def version_key(token: str, tls_key: Path | None) -> bytes:

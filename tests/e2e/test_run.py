@@ -391,7 +391,8 @@ async def test_a_port_that_the_program_listens_on_itself_is_no_model_s(product, 
         for address in (product.xds, product.admin):
             port = int(address.rpartition(":")[2])
             one.save(port=port)
-            words = f"port {port} is one that `beamlit run` listens on itself (--xds-address, --admin-address)"
+            needs = "needs itself (--xds-address, --admin-address, --gateway-port)"
+            words = f"port {port} is one that `beamlit run` {needs}"
             await eventually(
                 lambda: product.condition(one.name, "Accepted"),
                 lambda seen, words=words: seen == ("False", "Conflict", words),

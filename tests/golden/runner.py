@@ -31,13 +31,20 @@ from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.index import ROUTE_KINDS
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Snapshot
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET, Snapshot
 from xds_server.translate import translate
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-FILES = {"clusters": CLUSTER, "endpoints": ENDPOINT, "listeners": LISTENER, "routes": ROUTE, "secrets": SECRET}
+FILES = {
+    "clusters": CLUSTER,
+    "endpoints": ENDPOINT,
+    "listeners": LISTENER,
+    "routes": ROUTE,
+    "scoped-routes": SCOPED_ROUTE,
+    "secrets": SECRET,
+}
 # What few cases have; the file is there when it would not be empty.
-RARE = frozenset({"secrets"})
+RARE = frozenset({"scoped-routes", "secrets"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Result:
 
 
 async def result_of(case: Path) -> Result:
-    """Run one case: `given.yaml`, and `config.yaml` if there is one."""
+    """Run one case: `given.yaml`, and `config.yaml` and `envoys.yaml` (as `EnvoySettings`) if they are there."""
     objects = [
         _stored(raw, index) for index, raw in enumerate(yaml.safe_load_all((case / "given.yaml").read_text()), start=1)
     ]
@@ -95,8 +102,10 @@ async def result_of(case: Path) -> Result:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     secrets = ServerSecrets(configuration.default_remote_backend)
-    envoys = {Role.GATEWAY: EnvoySettings(installation="beamlit-golden", destinations=destinations)}
-    return Result(tuple(store[one.ref] for one in objects), ServingOptions(envoys, secrets))
+    more = case / "envoys.yaml"
+    settings = yaml.safe_load(more.read_text()) if more.exists() else {}
+    envoys = EnvoySettings(installation="beamlit-golden", destinations=destinations, **settings)
+    return Result(tuple(store[one.ref] for one in objects), ServingOptions({Role.GATEWAY: envoys}, secrets))
 
 
 def _stored(raw: dict[str, Any], index: int) -> StoredObject:

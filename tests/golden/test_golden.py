@@ -45,4 +45,4 @@ def test_nothing_lies_about_in_a_case() -> None:
     assert CASES
     for case in CASES:
         names = {path.name for path in case.iterdir()}
-        assert {"given.yaml", "expect"} <= names <= {"given.yaml", "config.yaml", "expect"}, case.name
+        assert {"given.yaml", "expect"} <= names <= {"given.yaml", "config.yaml", "envoys.yaml", "expect"}, case.name

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tests.support.kube.site import Site
 
+SHARED_PORT = 8080
+"""Where the Envoys listen for all models, unless the xDS server is told otherwise."""
+
 
 async def test_a_namespace_has_its_quota_and_no_model_has_a_port_of_a_program(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
@@ -26,3 +29,32 @@ async def test_a_namespace_has_its_quota_and_no_model_has_a_port_of_a_program(si
     await site.until_condition("second", "Ready", "True")
     assert await site.port("second") == 10001
     await site.until_answered(10001, "local-1")
+
+
+async def test_a_fixed_port_is_had_again_and_a_shared_one_leads_by_host(site: Site) -> None:
+    replica, other, remote = (site.backend(name) for name in ("local-1", "local-2", "remote"))
+    first = site.served("first", [replica], remote).fixing(12345)
+    second = site.served("second", [other], remote).fixing(12345)
+    site.write(first)
+    await site.start()
+    await site.until_condition("first", "Ready", "True")
+    assert await site.port("first") == 12345
+    await site.change(second)
+    message = await site.until_condition("second", "Accepted", "False", "Conflict")
+    assert message == f"spec.servingPort: port 12345 is already that of ModelDeployment {site.namespace}/first"
+    await site.change(second.fixing(80))
+    message = await site.until_condition("second", "Accepted", "False", "Invalid")
+    assert message.startswith("spec.servingPort: must be a port that the gateway has for models, 10000 to 29999")
+    await site.remove(second)
+
+    await site.remove(first)
+    await site.change(second.fixing(10000), first)
+    for name, port in (("first", 12345), ("second", 10000)):
+        await site.until_condition(name, "Ready", "True")
+        assert await site.port(name) == port
+
+    for name, server in (("first", "local-1"), ("second", "local-2")):
+        host = f"{name}.{site.namespace}"
+        for form in (host, f"{host}.svc", f"{host}.svc.cluster.local", f"{host}:80"):
+            assert (await site.ask(SHARED_PORT, Host=form)).server == server, form
+    assert (await site.ask(SHARED_PORT, Host="first.default")).error == "status 404"

@@ -26,7 +26,7 @@ async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None
     await site.until_condition("keyed", "Ready", "True")
     await site.until_condition("m3", "Ready", "True")
     before = await site.served_by_all()
-    assert {SHORT[type_url] for type_url, _ in before} == {"SDS", "CDS", "EDS", "LDS", "RDS"}
+    assert {SHORT[type_url] for type_url, _ in before} == {"SDS", "CDS", "EDS", "LDS", "RDS", "SRDS"}
     # One of them learns everything at once, the other one thing after another.
     await site.change(site.served("late", replicas, remote).overridden("remote=30"))
     await site.change(endpoints("m1", replicas[0], ready=False))

@@ -20,6 +20,7 @@ SERVICES = [
     "envoy.service.listener.v3.ListenerDiscoveryService",
     "envoy.service.load_stats.v3.LoadReportingService",
     "envoy.service.route.v3.RouteDiscoveryService",
+    "envoy.service.route.v3.ScopedRoutesDiscoveryService",
     "envoy.service.secret.v3.SecretDiscoveryService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",

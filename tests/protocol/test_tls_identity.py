@@ -51,6 +51,7 @@ METHODS: dict[str, object] = {
     **per_type("endpoint.v3.EndpointDiscoveryService", "Endpoints"),
     **per_type("listener.v3.ListenerDiscoveryService", "Listeners"),
     **per_type("route.v3.RouteDiscoveryService", "Routes"),
+    **per_type("route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes"),
     **per_type("secret.v3.SecretDiscoveryService", "Secrets"),
     "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats": lrs_pb2.LoadStatsRequest(node=NODE),
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": REFLECTION,

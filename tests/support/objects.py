@@ -109,6 +109,9 @@ class AModel(KubeObject):
         wanted = {"name": service, "namespace": namespace, "targetPort": port}
         return self._with({name: value for name, value in wanted.items() if value}, "spec", "serviceRef")
 
+    def fixing(self, port: int) -> Self:
+        return self._with(port, "spec", "servingPort")
+
     def paused(self) -> Self:
         return self.annotated(**{"beamlit.com/paused": "true"})
 

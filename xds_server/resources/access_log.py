@@ -114,8 +114,11 @@ _FAILED_ATTEMPT = AccessLogFilter(
 )
 
 
-def request_log(key: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
-    """Build the log of the requests of clients: of each one line at most, at its end, whatever was tried for it."""
+def request_log(key: RouteKey | None, wanted: AccessLog) -> list[AccessLogMessage]:
+    """Build the log of the requests of clients: of each one line at most, at its end, whatever was tried for it.
+
+    Without a key, a line says whose the request is by what `told_to_log` tells of its route.
+    """
     if wanted is AccessLog.OFF:
         return []
     as_sent = {field: f"%FILTER_STATE({_state(field)}:PLAIN)%" for field in _AS_SENT}
@@ -123,7 +126,7 @@ def request_log(key: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
     return [_log(fields, None if wanted is AccessLog.ALL else _FAILED_REQUEST)]
 
 
-def attempt_log(key: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
+def attempt_log(key: RouteKey | None, wanted: AccessLog) -> list[AccessLogMessage]:
     """Build the log of the attempts at a server that failed.
 
     The request may have been answered by another server, or may have been one that only an internal listener made.
@@ -133,8 +136,16 @@ def attempt_log(key: RouteKey, wanted: AccessLog) -> list[AccessLogMessage]:
     return [_log({**_identity(key, "attempt"), **_ATTEMPT_FIELDS}, _FAILED_ATTEMPT)]
 
 
-def _identity(key: RouteKey, kind: str) -> Mapping[str, str]:
-    return {"kind": kind, "namespace": key.namespace, "model": key.name}
+def told_to_log(key: RouteKey) -> dict[str, str]:
+    """Return what the metadata of a route's virtual host has to say where several routes have one log."""
+    return {"namespace": key.namespace, "model": key.name}
+
+
+def _identity(key: RouteKey | None, kind: str) -> Mapping[str, str]:
+    if key is None:
+        which = ("namespace", "model")
+        return {"kind": kind, **{one: f"%METADATA(VIRTUAL_HOST:{names.METADATA_NAMESPACE}:{one})%" for one in which}}
+    return {"kind": kind, **told_to_log(key)}
 
 
 def _log(fields: Mapping[str, str], which: AccessLogFilter | None) -> AccessLogMessage:

@@ -1,4 +1,7 @@
-"""The listeners of one route: the front for its clients, and internal ones on the way to remote backends and back."""
+"""The listeners of one route: the front for its clients, and internal ones on the way to remote backends and back.
+
+Beside them the one that all routes share: what clients call by host.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,7 @@ from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
 from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, HTTP2, socket_address
 from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
+from xds_server.resources.hosts import BY_HOST, LOWER_CASE, UNKNOWN_HOST
 from xds_server.resources.loops import loop_filter, loop_replies
 from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER
@@ -106,6 +110,9 @@ _ROUTE_FILTERS = [
     HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState())),
     HttpFilter(name=TRY_TIMEOUT_FILTER, disabled=True, typed_config=packed(HeaderMutationFilter())),
 ]
+
+# On: which of them are off is settled before `LOWER_CASE` has found the route of a host in upper case.
+_SHARED_FILTERS = [LOWER_CASE, *(replace(one, disabled=False) for one in _ROUTE_FILTERS)]
 
 _MANAGER = HttpConnectionManager(
     generate_request_id=False,
@@ -168,10 +175,10 @@ def _front_manager(log: AccessLog, installation: str, headers_within: float) -> 
     # What is saved for the log comes first: a request that comes back is logged, too.
     filters = [] if log is AccessLog.OFF else [SAVING_FOR_LOG]
     if not installation:
-        return replace(manager, http_filters=[*filters, *_ROUTE_FILTERS])
-    filters.append(loop_filter(installation))
-    replies = loop_replies(installation)
-    return replace(manager, http_filters=[*filters, *_ROUTE_FILTERS], local_reply_config=replies)
+        return replace(manager, http_filters=filters)
+    return replace(
+        manager, http_filters=[*filters, loop_filter(installation)], local_reply_config=loop_replies(installation)
+    )
 
 
 class Listeners:
@@ -179,7 +186,9 @@ class Listeners:
 
     def __init__(self, address: str, log: AccessLog, installation: str, timing: GatewayTiming) -> None:
         self._address, self._log = address, log
-        self._front = encoded(_front_manager(log, installation, timing.headers_within))
+        common = _front_manager(log, installation, timing.headers_within)
+        self._front = encoded(replace(common, http_filters=[*common.http_filters, *_ROUTE_FILTERS]))
+        self._shared = encoded(replace(common, http_filters=[*common.http_filters, *_SHARED_FILTERS]))
 
     def front(self, key: RouteKey, port: int) -> Resource:
         """Build the listener that clients connect to."""
@@ -197,6 +206,30 @@ class Listeners:
             filter_chains=[_http(self._front, manager)],
         )
         return resource(name, listener, [ResourceKey(CLUSTER, local), ResourceKey(ENDPOINT, local)])
+
+    def shared(self, port: int) -> Resource:
+        """Build the listener that clients of all routes connect to, which tells them apart by their hosts.
+
+        It does with a request what the fronts do, and knows no route: what it has of one comes by the route
+        configuration of that one's front.
+        """
+        name = names.SHARED_ENTRANCE
+        manager = HttpConnectionManager(
+            http_filters=[self._router(None)],
+            access_log=request_log(None, self._log),
+            stat_prefix=name,
+            scoped_routes=BY_HOST,
+            local_reply_config=UNKNOWN_HOST,
+            # A name that ends in a dot is the same one, whole (RFC 3986, section 3.2.2).
+            strip_trailing_host_dot=True,
+        )
+        listener = Listener(
+            name=name,
+            address=socket_address(self._address, port),
+            per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+            filter_chains=[_http(self._shared, manager)],
+        )
+        return resource(name, listener)
 
     def to_remote(self, key: RouteKey, remote: str) -> Resource:
         """Build the internal listener that turns a request into one for a remote backend (see `Routing.to_backend`).
@@ -231,8 +264,8 @@ class Listeners:
         manager = HttpConnectionManager(route_config=routes, http_filters=[self._router(key)])
         return resource(name, _internal(name, manager, _TO_LOCAL), [ResourceKey(CLUSTER, local_first)])
 
-    def _router(self, key: RouteKey) -> HttpFilter:
-        """Build the last of the filters, which sends a request on."""
+    def _router(self, key: RouteKey | None) -> HttpFilter:
+        """Build the last of the filters, which sends a request on; without a key, those of all routes."""
         if self._log is AccessLog.OFF:
             return _ROUTER
         return replace(_ROUTER, typed_config=packed(replace(_ROUTER_CONFIG, upstream_log=attempt_log(key, self._log))))

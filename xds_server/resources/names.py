@@ -10,6 +10,9 @@ The listener for clients and its route configuration are named by the port, `por
 to another, and what has a new content under its old name is changed in place, without a moment in which nobody listens
 (docs/adr/0024). The statistics of that listener have the name of the model.
 
+The listener on the port that all models share is `gateway/hosts`, as are its statistics. What leads from a host to the
+route configuration of a model is named by the host, `host/chat.default`.
+
 A remote backend that is called `remote-b` has `remote-b/model/default/chat`, `/remote-b`, `/remote-b-first` and
 `/fallback-b`.
 """
@@ -28,7 +31,10 @@ METADATA_NAMESPACE = "beamlit"
 METADATA_KEY = "route"
 ROUTE_HEADER = "x-beamlit-route"
 
-_FALLBACK, _FIRST, _PORT = "fallback", "-first", "port/"
+SHARED_ENTRANCE = "gateway/hosts"
+"""The listener that clients of all models connect to, which tells them apart by their hosts."""
+
+_FALLBACK, _FIRST, _PORT, _HOST = "fallback", "-first", "port/", "host/"
 
 
 def entrance(port: int) -> str:
@@ -37,8 +43,13 @@ def entrance(port: int) -> str:
 
 
 def is_entrance(name: str) -> bool:
-    """Tell whether clients come in by the listener, or the route configuration, of this name."""
-    return name.startswith(_PORT)
+    """Tell whether clients come in by the listener, the route configuration, or the host of this name."""
+    return name.startswith((_PORT, _HOST))
+
+
+def host_entrance(host: str) -> str:
+    """Name what leads from a host to a route configuration."""
+    return f"{_HOST}{host}"
 
 
 def entrance_statistics(key: RouteKey) -> str:

@@ -8,10 +8,11 @@ each route (envoy, `RouteEntryImplBase::evaluateRuntimeMatch`), so fractions are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -47,6 +48,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from controller.api.contract.route import Remote, RouteKey, Shares
 from xds_server.resources import names, priority_group
+from xds_server.resources.access_log import told_to_log
 from xds_server.resources.encoding import NO_TIMEOUT, packed
 from xds_server.resources.original_request import PRIVATE_HEADERS, changed_headers, saving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER, TRY_TIMEOUT_OF_CLUSTER, local_until_full
@@ -134,6 +136,8 @@ _NO_TRACE = Route(
     direct_response=DirectResponseAction(status=405),
 )
 
+_NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
+
 # How many sets of headers are remembered with the filter that saves them; most routes change the same.
 _REMEMBERED_HEADERS = 256
 
@@ -184,9 +188,13 @@ def forwarding(cluster: str | None, timeout: timedelta = NO_TIMEOUT, **more: Any
 
 
 class Routing:
-    """Builds route configurations, and remembers the filters that save original headers by the headers they save."""
+    """Builds route configurations, and remembers the filters that save original headers by the headers they save.
 
-    def __init__(self) -> None:
+    `says_whose` has each say whose it is, for the log of a listener that several routes share.
+    """
+
+    def __init__(self, *, says_whose: bool = False) -> None:
+        self._says_whose = says_whose
         self._saving = lru_cache(_REMEMBERED_HEADERS)(_saving_config)
 
     def front(self, entrance: Entrance, legs: Sequence[Leg], shares: Shares, limits: LocalLimits) -> RouteConfiguration:
@@ -206,7 +214,8 @@ class Routing:
                     if is_direct(leg.remote, is_limited=limits.requests is not None)
                     else _guarded_route(key, leg.remote.name, len(legs), _below(total))
                 )
-        return _configuration(names.entrance(entrance.port), routes, _failover_metadata(legs))
+        said = {**(told_to_log(key) if self._says_whose else {}), **_failover_order(legs)}
+        return _configuration(names.entrance(entrance.port), routes, said)
 
     def to_backend(self, key: RouteKey, leg: Leg) -> RouteConfiguration:
         """Build the route configuration of the internal listener in front of a remote backend.
@@ -244,8 +253,8 @@ class Routing:
         )
 
 
-def _configuration(name: str, routes: list[Route], metadata: Metadata | None = None) -> RouteConfiguration:
-    host = VirtualHost(name="model", domains=["*"], routes=routes, metadata=metadata)
+def _configuration(name: str, routes: list[Route], said: Mapping[str, str] = _NOTHING_SAID) -> RouteConfiguration:
+    host = VirtualHost(name="model", domains=["*"], routes=routes, metadata=_metadata(said))
     return RouteConfiguration(name=name, virtual_hosts=[host])
 
 
@@ -258,16 +267,20 @@ def _below(percent: int) -> RuntimeFractionalPercent | None:
     )
 
 
-def _failover_metadata(legs: Sequence[Leg]) -> Metadata | None:
+def _metadata(said: Mapping[str, str]) -> Metadata | None:
+    if not said:
+        return None
+    words = Struct(fields={name: Value(string_value=word) for name, word in said.items()})
+    return Metadata(filter_metadata={names.METADATA_NAMESPACE: words})
+
+
+def _failover_order(legs: Sequence[Leg]) -> dict[str, str]:
     """Name the remote backends that stand behind each other, in their order; a single one goes without saying.
 
     Nothing reads it. But the cluster of a backend without a share is named by no route, and what a route configuration
     requires has to follow from its content (see `Translator`).
     """
-    if len(legs) < 2:
-        return None
-    order = Struct(fields={"failover": Value(string_value=" ".join(leg.remote.name for leg in legs))})
-    return Metadata(filter_metadata={names.METADATA_NAMESPACE: order})
+    return {} if len(legs) < 2 else {"failover": " ".join(leg.remote.name for leg in legs)}
 
 
 def _local_route(

@@ -16,6 +16,7 @@ from xds_server.resources.access_log import AccessLog
 from xds_server.resources.clusters import Clusters, aggregate_cluster, load_assignment
 from xds_server.resources.encoding import Template, encoded, resource
 from xds_server.resources.guard import Guard
+from xds_server.resources.hosts import host_routes
 from xds_server.resources.listeners import Listeners
 from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
@@ -37,6 +38,7 @@ class EnvoySettings:
     kubelet does. `access_log` is which requests they log. `timing` has the times of their settings, and those by which
     the settings follow what happens. `installation` is the name by which they know a request that one of them sent out
     before (`loops`); without one they do not. `destinations` is where remote backends and token endpoints may be.
+    `shared_port` is the port on which clients call all routes by their hosts; without one they do not.
     """
 
     address: str = "127.0.0.1"
@@ -47,6 +49,7 @@ class EnvoySettings:
     timing: GatewayTiming = REAL.gateway
     installation: str = ""
     destinations: Destinations = ANYWHERE
+    shared_port: int | None = None
 
 
 # How many entries each kind of part has.
@@ -78,11 +81,14 @@ class Translator:
         self._listeners = Listeners(settings.address, settings.access_log, settings.installation, settings.timing)
         guard = Guard(settings.destinations, settings.installation, settings.timing)
         self._backends = RemoteBackends(settings.authorities, settings.timing, guard, _REMEMBERED)
-        self._routing = Routing()
+        self._shared = None if settings.shared_port is None else self._listeners.shared(settings.shared_port)
+        is_logged = settings.access_log is not AccessLog.OFF
+        self._routing = Routing(says_whose=is_logged and self._shared is not None)
         remembered = lru_cache(_REMEMBERED)
         self._local_cluster = remembered(self._clusters.local)
         self._front_listener = remembered(self._listeners.front)
         self._remote_side = remembered(self._build_remote_side)
+        self._host_routes = remembered(host_routes)
         self._leg = remembered(self._build_leg)
         self._failover = remembered(self._build_failover)
         self._template = remembered(self._write_template)
@@ -116,6 +122,7 @@ class Translator:
             *side.resources,
             self._front_listener(*entrance),
             Resource.of(ROUTE, names.entrance(route.port), front, side.required),
+            *((self._shared, *self._host_routes(key, route.hosts, route.port)) if self._shared and route.hosts else ()),
         )
 
     def _build_remote_side(

@@ -2,7 +2,7 @@
 
 Source of the order: Envoy, "xDS protocol", section "Eventual consistency considerations": CDS, EDS, LDS, RDS on the way
 in; what was removed of CDS and EDS goes after RDS. Secrets come first, since clusters and listeners warm until they
-have theirs.
+have theirs. Scoped routes come last: each names a route configuration, and a host is told only once that is there.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ CLUSTER = PREFIX + "envoy.config.cluster.v3.Cluster"
 ENDPOINT = PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = PREFIX + "envoy.config.listener.v3.Listener"
 ROUTE = PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SCOPED_ROUTE = PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
 
-MAKE_BEFORE_BREAK = (SECRET, CLUSTER, ENDPOINT, LISTENER, ROUTE)
+MAKE_BEFORE_BREAK = (SECRET, CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE)
 
-SHORT = {SECRET: "SDS", CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE: "RDS"}
+SHORT = {SECRET: "SDS", CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE: "RDS", SCOPED_ROUTE: "SRDS"}
 
 
 V = TypeVar("V")

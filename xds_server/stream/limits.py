@@ -76,7 +76,7 @@ class RequestLimits:
         return " from a client without the node token" if self == OF_STRANGERS else ""
 
 
-OF_MEMBERS = RequestLimits(LONGEST_MESSAGE, 10_000)
+OF_MEMBERS = RequestLimits(LONGEST_MESSAGE, 20_000)
 """Of clients that carry the node token, and of all where there is none."""
 OF_STRANGERS = RequestLimits(1 << 20, 100)
 """Of clients that do not: people who look."""

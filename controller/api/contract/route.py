@@ -83,6 +83,15 @@ RemoteName = Annotated[
 ]
 
 
+# The name of a Service in its namespace, both of which are labels of DNS, and a port. Longer names of the Service are
+# made of it (xds_server/resources/hosts.py).
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+SERVICE_HOST = Shape(
+    rf"{_LABEL}\.{_LABEL}(:[1-9][0-9]{{0,4}})?", "SERVICE.NAMESPACE or SERVICE.NAMESPACE:PORT, in lower case"
+)
+ServiceHost = Annotated[str, SERVICE_HOST]
+
+
 class RemoteShare(ForeignValue):
     """The share of the traffic that one remote backend gets, in percent."""
 
@@ -221,7 +230,8 @@ class Remote(ForeignValue):
 class Route(ForeignValue):
     """Where the requests for one object go.
 
-    `port` is the port Envoy listens on. `remotes` are in the order in which they are tried. Without any nothing may
+    `port` is the port Envoy listens on. `hosts` are the names by which clients call it on the port that all models
+    share; no other route has them. `remotes` are in the order in which they are tried. Without any nothing may
     leave: the replicas get everything, without failover.
 
     With one remote backend it is written as `split` and `remote`, which every version reads.
@@ -231,6 +241,7 @@ class Route(ForeignValue):
     shares: Shares
     local: LocalBackend
     remotes: tuple[Remote, ...] = ()
+    hosts: tuple[ServiceHost, ...] = ()
 
     @classmethod
     def between(cls, *, port: int, split: Split, local: LocalBackend, remote: Remote | None = None) -> Self:
@@ -289,6 +300,8 @@ class Route(ForeignValue):
     @model_serializer(mode="wrap")
     def _write_the_form_of_one_remote(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
+        if not self.hosts:
+            del written["hosts"]
         if [one.name for one in self.remotes] not in ([], [REMOTE]):
             return written
         del written["shares"]

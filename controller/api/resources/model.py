@@ -14,7 +14,17 @@ from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.references import PolicyReference, PortReference, Reference
 from controller.api.schema.cel import Rule
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.scalars import Duration, Flag, Interval, Number, Percent, Quantity, Shape, WholeNumber
+from controller.api.schema.scalars import (
+    Duration,
+    Flag,
+    Interval,
+    Number,
+    Percent,
+    Port,
+    Quantity,
+    Shape,
+    WholeNumber,
+)
 from controller.api.schema.values import ApiValue
 
 # Annotations of a ModelDeployment: `"true"` holds the split, `"remote=30 until=2027-01-01T00:00:00Z"` sets it.
@@ -175,6 +185,10 @@ class ModelDeploymentSpec(ApiValue):
     gateway's Service on the port in status.servingPort, Sidecar puts Envoy into the clients' pods.
     Default: Takeover, in a cluster whose controller knows its gateway. Sidecar is not there yet; status.frontend says
     what is in force, and the condition Fronted why."""
+    serving_port: Port | None = None
+    """The port of the gateway that this model is served on, so that it has the same one when it is created again. In a
+    cluster one of 10000 to 29999. Who comes first has it. Default: the lowest that is free, or in a folder that of the
+    Service."""
 
 
 class ModelDeployment(ApiValue):

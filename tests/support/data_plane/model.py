@@ -17,6 +17,9 @@ from tests.support.network import BACKEND_PORT
 from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
 
+SHARED_PORT = 8080
+"""Where the Envoys of these tests listen for all models that have hosts."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -56,6 +59,8 @@ class Wanted:
     secrets: tuple[tuple[CredentialSource, SecretStr], ...] = ()
     authorities: Path = Path("/no/such/file")
     """What the system of Envoy trusts."""
+    hosts: tuple[str, ...] = ()
+    """By which it is called on the port that all models share, which is `SHARED_PORT` if there are any."""
     access_log: AccessLog = AccessLog.OFF
     destinations: Destinations = ANYWHERE
     """Where remote backends and token endpoints may be."""
@@ -133,4 +138,5 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
             *([remote] if wanted.remote else []),
             *(remote.model_copy(update={"name": name, "host": remote_host}) for name in others),
         ),
+        hosts=wanted.hosts,
     )

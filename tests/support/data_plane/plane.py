@@ -16,7 +16,7 @@ from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.model import Model, Reply, Wanted, route_of
+from tests.support.data_plane.model import SHARED_PORT, Model, Reply, Wanted, route_of
 from tests.support.envoy import Envoy, as_it_is
 from tests.support.http import plain_http
 from tests.support.network import Network, unused_port
@@ -165,6 +165,7 @@ class Plane:
             timing=self.timing.gateway,
             installation=wanted.installation,
             destinations=wanted.destinations,
+            shared_port=SHARED_PORT if wanted.hosts else None,
         )
         self._routes[model.key] = route = route_of(model, wanted, self.backends.remote.host)
         resources = Translator(settings).resources(model.key, route, replicas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xds_server.snapshot.snapshot import CLUSTER, LISTENER, SHORT, Resource, ResourceKey, content_version
+from xds_server.snapshot.snapshot import CLUSTER, LISTENER, SCOPED_ROUTE, SHORT, Resource, ResourceKey, content_version
 from xds_server.stream.protocol.holdings import OVERHEAD_BYTES
 from xds_server.stream.protocol.ledger import Ledger
 from xds_server.stream.protocol.messages import (
@@ -17,9 +17,9 @@ from xds_server.stream.protocol.messages import (
 from xds_server.stream.protocol.ordering import ResponsePlan
 from xds_server.stream.protocol.session import Session
 
-ROOT_TYPES = (CLUSTER, LISTENER)
-"""The types an Envoy starts with. No names in a first delta request mean all of them (X30), and a response in state of
-the world lists all there is, so that what it leaves out is deleted (X23)."""
+ROOT_TYPES = (CLUSTER, LISTENER, SCOPED_ROUTE)
+"""The types of which an Envoy asks for all there is. No names in a first delta request mean all of them (X30), and a
+response in state of the world lists all there is, so that what it leaves out is deleted (X23)."""
 
 
 class DeltaSession(Session):

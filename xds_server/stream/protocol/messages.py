@@ -154,7 +154,7 @@ class ClientTerms:
     ordered: bool = True
     timing: StreamTiming = REAL.streams
     max_response_bytes: int = 4_000_000
-    max_names: int = 10_000
+    max_names: int = 20_000
 
 
 class ProtocolError(Exception):

@@ -17,6 +17,7 @@ from xds_server.snapshot.snapshot import (
     LISTENER,
     MAKE_BEFORE_BREAK,
     ROUTE,
+    SCOPED_ROUTE,
     SECRET,
     Resource,
     ResourceKey,
@@ -34,8 +35,18 @@ RANK = {type_url: rank for rank, type_url in enumerate(MAKE_BEFORE_BREAK)}
 REFERRERS: Mapping[str, tuple[str, ...]] = {
     SECRET: (CLUSTER, LISTENER),
     CLUSTER: (LISTENER, ROUTE),
-    ENDPOINT: (CLUSTER, LISTENER, ROUTE),
-    ROUTE: (LISTENER,),
+    ENDPOINT: (CLUSTER, LISTENER, ROUTE, SCOPED_ROUTE),
+    ROUTE: (LISTENER, SCOPED_ROUTE),
+}
+
+
+# What a client asks for by itself once it has all resources of another type, by the types of what is required and of
+# what requires it. A cluster does not wait for its own endpoints, and a listener not for its own routes.
+_FOLLOWED: Mapping[tuple[str, str], str] = {
+    (ENDPOINT, LISTENER): CLUSTER,
+    (ENDPOINT, ROUTE): CLUSTER,
+    (ENDPOINT, SCOPED_ROUTE): CLUSTER,
+    (ROUTE, SCOPED_ROUTE): LISTENER,
 }
 
 
@@ -223,7 +234,8 @@ def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, v
     """Whether the client gets `required` without being given `resource` first.
 
     It does not if it asks for it by name only after it has `resource` (a listener's route, a cluster's secret, every
-    cluster of a gRPC client), or if it may not see it at all. A client of all clusters asks for the endpoints of each.
+    cluster of a gRPC client), or if it may not see it at all. A client of all clusters asks for the endpoints of each,
+    and one of all listeners for the route configuration of each.
     """
     if RANK[required.type_url] >= RANK[resource.key.type_url]:
         return False
@@ -232,9 +244,8 @@ def _will_be_held(ledgers: Ledgers, resource: Resource, required: ResourceKey, v
     ledger = ledgers.get(required.type_url)
     if ledger is not None and ledger.wants(required.name):
         return True
-    clusters = ledgers.get(CLUSTER)
-    follows_clusters = required.type_url == ENDPOINT and resource.key.type_url != CLUSTER
-    return follows_clusters and clusters is not None and clusters.subscription.wildcard
+    followed = ledgers.get(_FOLLOWED.get((required.type_url, resource.key.type_url), ""))
+    return followed is not None and followed.subscription.wildcard
 
 
 def _is_of_same_owner(held: Held | None, resource: Resource) -> bool:

@@ -32,6 +32,7 @@ _SERVICES = (
     "envoy.service.listener.v3.lds_pb2",
     "envoy.service.load_stats.v3.lrs_pb2",
     "envoy.service.route.v3.rds_pb2",
+    "envoy.service.route.v3.srds_pb2",
     "envoy.service.secret.v3.sds_pb2",
 )
 _OWN = ("xds_server.resources.priority_group",)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 from grpc.aio import EOF, ServicerContext
 
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
 from xds_server.stream import wire
 from xds_server.stream.admission import NotAllowedError, SilentError, TooManyStreamsError, first_word
 from xds_server.stream.limits import LONGEST_WORD, TooLargeError, printable
@@ -34,6 +34,7 @@ PER_TYPE: Mapping[str, tuple[str, str]] = {
     ENDPOINT: ("envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints"),
     LISTENER: ("envoy.service.listener.v3.ListenerDiscoveryService", "Listeners"),
     ROUTE: ("envoy.service.route.v3.RouteDiscoveryService", "Routes"),
+    SCOPED_ROUTE: ("envoy.service.route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes"),
     SECRET: ("envoy.service.secret.v3.SecretDiscoveryService", "Secrets"),
 }
 

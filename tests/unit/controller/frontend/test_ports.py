@@ -201,7 +201,7 @@ def test_who_asks_for_a_port_of_a_program_keeps_the_one_it_has_and_is_told_whose
     settled = table.allocate(A, 19000, 80)
     assert (settled.port, settled.refusal.reason) == (80, "Conflict")
     assert settled.refusal.message == (
-        "port 19000 is one that `beamlit run` listens on itself (--xds-address, --admin-address)"
+        "port 19000 is one that `beamlit run` needs itself (--xds-address, --admin-address, --gateway-port)"
     )
     assert table.allocate(B, 19000, None).port is None
 

@@ -51,9 +51,9 @@ def test_two_documents_are_one_too_many(tmp_path: Path):
 
 def test_where_programs_listen_unless_they_are_told_otherwise_is_never_a_port_of_a_model():
     listening = {
-        option.default.rpartition(":")[2]
+        str(option.default).rpartition(":")[2]
         for command, names in {
-            "xds-server": {"--xds-address", "--admin-address", "--reports-address"},
+            "xds-server": {"--xds-address", "--admin-address", "--reports-address", "--gateway-port"},
             "envoy": {"--admin-address"},
         }.items()
         for option in main.commands[command].params

@@ -2,7 +2,17 @@
 
 from collections.abc import Iterable
 
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SHORT, Resource, ResourceKey, Snapshot
+from xds_server.snapshot.snapshot import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    SCOPED_ROUTE,
+    SHORT,
+    Resource,
+    ResourceKey,
+    Snapshot,
+)
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output, Response, SotwRequest
 
@@ -22,6 +32,11 @@ def listener(name: str, content: str = "1") -> Resource:
 def route(name: str, *clusters: str, content: str = "1") -> Resource:
     requires = [ResourceKey(t, c) for c in clusters for t in (CLUSTER, ENDPOINT)]
     return Resource.of(ROUTE, name, f"{content} {clusters}".encode(), requires)
+
+
+def host(name: str, model: str) -> Resource:
+    """A scoped route: a host that leads to the route of a model."""
+    return Resource.of(SCOPED_ROUTE, name, model.encode(), [ResourceKey(ROUTE, model), ResourceKey(ENDPOINT, model)])
 
 
 def model(name: str, content: str = "1") -> tuple[Resource, ...]:

@@ -1,8 +1,8 @@
 """X43 to X47: the order in which a delta client is given resources and loses them."""
 
-from scripted import DeltaScript, cluster, endpoints, listener, model, names, route
+from scripted import DeltaScript, cluster, endpoints, host, listener, model, names, route
 
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, ResourceKey
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET, Resource, ResourceKey
 from xds_server.stream.protocol.messages import ClientTerms
 
 
@@ -203,3 +203,47 @@ def test_x43_a_cluster_stays_while_a_route_of_a_refused_response_may_have_been_a
     client.publish(route("m", content="2"), removed=[route("bad"), *model("m")[:2]])
     seen = names(client.settle(client.nack(routes, "refused")))
     assert [kind for kind, _, _ in seen] == ["RDS", "RDS", "CDS", "EDS"]
+
+
+def gateway(*resources: Resource) -> DeltaScript:
+    """An Envoy with the model m that is called by hosts."""
+    client = envoy(*resources)
+    client.settle(client.ask(SCOPED_ROUTE))
+    return client
+
+
+def test_x63_a_scoped_route_waits_for_its_route_and_goes_before_it():
+    client = gateway()
+    client.settle(client.publish(*model("n"), host("h", "n")))
+    client.settle(client.ask(ENDPOINT, "n"))
+    assert not client.session.holds(host("h", "n").key, host("h", "n").version)
+    assert names(client.settle(client.ask(ROUTE, "n"))) == [("RDS", ["n"], []), ("SRDS", ["h"], [])]
+    gone = names(client.settle(client.publish(removed=[*model("n"), host("h", "n")])))
+    kinds = [kind for kind, _, _ in gone]
+    assert kinds.index("SRDS") < kinds.index("RDS") < kinds.index("CDS")
+
+
+def test_x63_no_names_in_a_first_request_for_scoped_routes_mean_all_of_them():
+    client = envoy(host("h", "m"))
+    assert names(client.ask(SCOPED_ROUTE)) == [("SRDS", ["h"], [])]
+    assert names(envoy().ask(SCOPED_ROUTE)) == [("SRDS", [], [])]
+
+
+def test_x63_a_scoped_route_waits_for_nothing_that_nobody_will_ask_for():
+    client = DeltaScript(*model("m"), host("h", "m"))
+    assert names(client.ask(SCOPED_ROUTE)) == [("SRDS", ["h"], [])]
+
+
+def test_x63_a_host_that_passed_to_a_model_whose_route_is_refused_does_not_stay_with_the_one_before():
+    client = gateway(host("h", "m"))
+    client.settle(client.publish(*model("n"), host("h", "n")))
+    client.settle(client.ask(ENDPOINT, "n"))
+    (refused,) = client.ask(ROUTE, "n")
+    assert names(client.nack(refused, "no")) == [("SRDS", ["h"], [])]
+
+
+def test_x63_a_host_stays_with_its_model_while_the_next_route_of_that_is_refused():
+    client = gateway(host("h", "m"))
+    (refused,) = client.publish(route("m", "m", content="2"))
+    assert client.nack(refused, "no") == ()
+    assert client.session.holds(host("h", "m").key, host("h", "m").version)

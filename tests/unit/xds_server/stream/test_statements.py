@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[4]
 STATEMENT = re.compile(r"^- \*\*(X\d\d)\*\* (.*?)(?=^- \*\*X|^#|\Z)", re.MULTILINE | re.DOTALL)
-NUMBERS = {f"X{number:02}" for number in range(1, 63)}
+NUMBERS = {f"X{number:02}" for number in range(1, 64)}
 
 
 def statements():
