@@ -41,6 +41,9 @@ _WEEK = 7 * 24 * 3600.0
 _SHELL = ("sh", "cat", "cp", "date", "echo", "env", "grep", "head", "id", "ls", "mkdir", "rm", "sed", "sleep", "tail")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _LINKED = re.compile(r"(?:=> )?(/\S+) \(0x")
+_GLIBC = ("libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1", "libresolv.so.2")
+_EXPECTED = (*_GLIBC, "libgcc_s.so.1", "libstdc++.so.6", "libz.so.1", "libexpat.so.1")
+"""The libraries that packages of Python expect of every system, PEP 600."""
 _NOT_OF_PYTHON = {"__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "site-packages", "dist-packages"}
 
 
@@ -188,7 +191,7 @@ def python_base(name: str, more: Mapping[str, Path] | None = None) -> Image:
     for shared in home.glob("lib/libpython3*.so*"):
         files[f"/usr/local/lib/{shared.name}"] = shared.resolve()
     files |= of_this_machine(("bash", *_SHELL, "chmod", "chown", "ln", "mv", "touch", "tr", "uname", "which", "curl"))
-    files |= _system_libraries(("libgcc_s.so.1", "libstdc++.so.6"))
+    files |= _system_libraries(_EXPECTED)
     files |= libraries_of(path for path in files.values() if ".so" in path.name or path == executable)
     files |= dict(more or {})
     # Where OpenSSL looks is a choice of who built it.
@@ -207,7 +210,7 @@ _PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
 
 
 def _system_libraries(names: Iterable[str]) -> dict[str, Path]:
-    """What packages of Python expect of every system, PEP 600, by where the loader of this one finds it."""
+    """Libraries by their names, where the loader of this machine finds them."""
     known = subprocess.run([program("ldconfig"), "-p"], capture_output=True, text=True, check=True).stdout
     found = (re.search(rf"^\s*{re.escape(name)} .*=> (/\S+)$", known, re.MULTILINE) for name in names)
     return {one[1]: Path(one[1]).resolve() for one in found if one}

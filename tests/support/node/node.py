@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import secrets
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import httpx
 import trustme
-import yaml
 
 from tests.support.kube.cluster import Cluster
 from tests.support.node.components import API_SERVICE, FRONT_PROXY, NAME, PORT, Components, ProxyMode
@@ -26,6 +26,7 @@ from tests.support.waiting import until_now
 from tests.tools import binaries
 
 MANIFESTS = Path(__file__).parent / "manifests"
+_FOLDER = "beamlit-node-"
 READY_WITHIN = 300.0
 """Seconds. It takes a tenth of it on two idle cores; the rest is for a machine with other work."""
 
@@ -177,14 +178,15 @@ class Node(Cluster):
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[Path]:
-    """A folder for a node. Its path is short, as containerd puts names of sockets (unix(7)) below it."""
-    folder = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def manifest(name: str) -> list[dict[str, object]]:
-    """The objects of one of the manifests beside this module."""
-    return list(yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text()))
+    """A folder for a node, after those of killed runs are removed. Its path is short: sockets are below it."""
+    for other in Path("/tmp").glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError), (other / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(other, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir="/tmp"))
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
