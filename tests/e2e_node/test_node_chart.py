@@ -2,96 +2,59 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.support.chart import CHART, NAMESPACE, RELEASE, Chart
+from tests.support.chart import CHART, NAMESPACE, RELEASE
 from tests.support.kube.cluster import Cluster
 from tests.support.node import seed
 from tests.support.node.clients import Clients
+from tests.support.node.helm import Release, helm
 from tests.support.node.node import Node
-from tests.support.node.our_images import our_images
+from tests.support.node.our_images import have_our_images
 from tests.support.objects import a_model
 from tests.support.waiting import until_now
 
 QUICK = ("--work=1000",)
-PROGRAMS = ("controller", "xds-server", "gateway", "certs")
-OURS = ("image.tag=tests", "gateway.image.tag=tests")
 _BY_KUBERNETES = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 _PASSING = {"events", "events.events.k8s.io", "pods.metrics.k8s.io"}
 
 
-class Helm:
-    """A release of the chart on a cluster."""
-
-    def __init__(self, chart: Chart, cluster: Cluster, *values: str) -> None:
-        self._chart = chart
-        self._cluster = cluster
-        self._values = values
-
-    def run(self, verb: str, *arguments: object) -> str:
-        """Run helm against the cluster."""
-        where = (f"--namespace={NAMESPACE}", f"--kubeconfig={self._cluster.kubeconfig}", "--timeout=5m")
-        return self._chart.run(verb, RELEASE, *arguments, *where)
-
-    def install(self) -> str:
-        """Install it into a namespace of its own, and wait until it is ready."""
-        return self.run("install", CHART, "--create-namespace", "--wait", *self._sets())
-
-    def upgrade(self, *values: str) -> str:
-        """Upgrade it with other values, and wait until all pods are the new ones."""
-        return self.run("upgrade", CHART, "--wait", *self._sets(*values))
-
-    def _sets(self, *values: str) -> tuple[str, ...]:
-        return tuple(f"--set={one}" for one in (*self._values, *values))
+@pytest.fixture(scope="module")
+def images(node: Node) -> None:
+    """The images of the chart, on the node."""
+    have_our_images(node)
 
 
-@pytest.fixture
-def helm(chart: Chart, node: Node, namespace: str) -> Iterator[Helm]:
-    """A release that serves the models of a namespace; it is not installed yet."""
-    for archive in our_images():
-        node.import_archive(archive)
-    places = (f"allowedNamespaces={{{namespace}}}", f"config.namespaces={namespace}")
-    helm = Helm(chart, node, *OURS, *places)
-    try:
-        yield helm
-    finally:
-        with contextlib.suppress(Exception):
-            helm.run("uninstall", "--no-hooks", "--ignore-not-found")
-        node.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
-
-
+@pytest.mark.timeout(1200)
 def test_a_release_comes_changes_and_goes_and_no_request_fails(
-    helm: Helm, node: Node, namespace: str, record_property: pytest.RecordProperty
+    node: Node, images: None, namespace: str, record_property: pytest.RecordProperty
 ) -> None:
-    said = helm.install()
-    assert f"kubectl -n {namespace} get modeldeployments" in said
-    node.apply(seed.deployment(replicas=2, options=QUICK), seed.service(), namespace=namespace)
-    node.await_rollout(f"deployment/{seed.NAME}", namespace)
-    node.apply(a_model(seed.NAME).fronting(seed.NAME, 80).raw, namespace=namespace)
-    until_ready(node, namespace)
-    gateway = f"http://beamlit-gateway.{NAMESPACE}:10000"
-    with Clients.running(node, namespace) as clients, clients.calling(gateway, rate=100) as calling:
-        # All pods of all programs are replaced.
-        roll = (f"{name}.podAnnotations.rolled=once" for name in ("controller", "xdsServer", "gateway"))
-        helm.upgrade(*roll, "certificates.clients={gateway/edge-1}")
-        replace_authority(node)
-        helm.run("rollback", "1", "--wait")
+    places = (f"allowedNamespaces={{{namespace}}}", f"config.namespaces={namespace}")
+    with Release.installed(node, NAMESPACE, *places) as release:
+        node.apply(seed.deployment(replicas=2, options=QUICK), seed.service(), namespace=namespace)
+        node.await_rollout(f"deployment/{seed.NAME}", namespace)
+        model = a_model(seed.NAME).fronting(seed.NAME, 80).raw
+        node.apply({**model, "spec": {**model["spec"], "frontend": "Gateway"}}, namespace=namespace)
         until_ready(node, namespace)
-    record_property("upgrade, new authority, rollback", str(calling.seen))
-    assert calling.seen.requests > 2000
-    assert calling.seen.total.failed == 0, calling.seen
-    assert node.kubectl("-n", NAMESPACE, "logs", "deployment/beamlit-certs").stdout.count('"level": "error"') == 0
-    node.kubectl("-n", namespace, "delete", "modeldeployment", seed.NAME)
-    helm.run("uninstall", "--wait")
-    until_now(lambda: left_behind(node) == set(), f"nothing is left: {left_behind(node)}", within=120)
-    cluster_wide = node.kubectl("get", "clusterroles,clusterrolebindings", "--output=name").stdout
-    assert "beamlit" not in cluster_wide
-    assert "modeldeployments" in node.kubectl("get", "crds", "--output=name").stdout
+        gateway = f"http://beamlit-gateway.{NAMESPACE}:10000"
+        with Clients.running(node, namespace) as clients, clients.calling(gateway, rate=100) as calling:
+            # All pods of all programs are replaced.
+            roll = (f"{name}.podAnnotations.rolled=once" for name in ("controller", "xdsServer", "gateway"))
+            release.upgrade(*roll, "certificates.clients={gateway/edge-1}")
+            replace_authority(node)
+            helm(node, "rollback", RELEASE, "1", f"--namespace={NAMESPACE}", "--wait", "--timeout=5m")
+            until_ready(node, namespace)
+        record_property("upgrade, new authority, rollback", str(calling.seen))
+        assert calling.seen.requests > 2000
+        assert calling.seen.total.failed == 0, calling.seen
+        said = node.kubectl("-n", NAMESPACE, "logs", "deployment/beamlit-certs").stdout
+        assert '"level": "error"' not in said
+        helm(node, "uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=5m")
+        until_now(lambda: left_behind(node) == set(), f"nothing is left but {left_behind(node)}", within=120)
+        cluster_wide = node.kubectl("get", "clusterroles,clusterrolebindings", "--output=name").stdout
+        assert "beamlit" not in cluster_wide
+        assert "modeldeployments" in node.kubectl("get", "crds", "--output=name").stdout
+        assert node.kubectl("-n", namespace, "get", "modeldeployment", "--output=name").stdout.count(seed.NAME) == 1
 
 
 def until_ready(cluster: Cluster, namespace: str) -> None:
@@ -137,23 +100,24 @@ def left_behind(cluster: Cluster) -> set[str]:
     return set(found) - _BY_KUBERNETES
 
 
-def test_the_tutorial_s_command_installs_metrics_server_and_keeps_the_credential_in_a_file(
-    helm: Helm, chart: Chart, node: Node, tmp_path: Path
-) -> None:
+@pytest.mark.timeout(1200)
+def test_the_command_of_the_tutorial_installs_everything_as_it_is_written(node: Node, images: None) -> None:
     oauth = "config.defaultRemoteBackend.authConfig.oauthConfig"
-    credentials = (f"{oauth}.clientId=me", f"{oauth}.clientSecret=hush-hush", "beamlitApiToken=bWU6aHVzaC1odXNo")
-    insecure = "metricsServer.extraArgs={--kubelet-insecure-tls}"
-    Helm(chart, node, *OURS, *credentials, "installMetricServer=true", insecure).install()
+    values = ("installMetricServer=true", "beamlitApiToken=bWU6aHVzaC1odXNo")
+    values = (*values, f"{oauth}.clientId=me", f"{oauth}.clientSecret=hush-hush")
+    try:
+        said = helm(node, "install", RELEASE, CHART, "--wait", "--timeout=5m", *(f"--set={one}" for one in values))
+        assert "kubectl -n default get modeldeployments" in said
 
-    def measured() -> bool:
-        with node.client() as client:
-            answer = client.get("/apis/metrics.k8s.io/v1beta1/nodes")
-        return answer.is_success and bool(answer.json()["items"])
+        def measured() -> bool:
+            with node.client() as client:
+                answer = client.get("/apis/metrics.k8s.io/v1beta1/nodes")
+            return answer.is_success and bool(answer.json()["items"])
 
-    until_now(measured, "metrics-server measures", within=120)
-    config = json.loads(node.kubectl("-n", NAMESPACE, "get", "configmap", "beamlit-config", "--output=json").stdout)
-    assert "hush" not in json.dumps(config)
-    cat = ("exec", "deployment/beamlit-xds-server", "--", "cat", "/etc/beamlit/credentials/clientSecret")
-    assert node.kubectl("-n", NAMESPACE, *cat).stdout == "hush-hush"
-    environment = ("exec", "deployment/beamlit-xds-server", "--", "env")
-    assert "hush" not in node.kubectl("-n", NAMESPACE, *environment).stdout
+        until_now(measured, "metrics-server measures", within=120)
+        assert "hush" not in node.kubectl("get", "configmap", "beamlit-config", "--output=json").stdout
+        shell = ("exec", "deployment/beamlit-xds-server", "--")
+        assert node.kubectl(*shell, "cat", "/etc/beamlit/credentials/clientSecret").stdout == "hush-hush"
+        assert "hush" not in node.kubectl(*shell, "env").stdout
+    finally:
+        helm(node, "uninstall", RELEASE, "--ignore-not-found", "--wait", "--timeout=5m")
