@@ -13,6 +13,7 @@ from pathlib import Path
 from demo.addresses import Addresses
 from demo.completion import PATH
 from demo.credentials import SERVER_NAME, Credentials
+from demo.files import write_at_once
 from demo.journal import begun_at, end_journal, flight_of, in_flight_now, read_journal, unfinished
 from demo.manifests import (
     PLACES,
@@ -149,7 +150,4 @@ class Cluster:
         return self._home / f"{name}.flight"
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file at once: nobody reads half of it."""
-        partial = self.folder / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.folder / name)
+        write_at_once(self.folder / name, text)

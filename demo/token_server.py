@@ -37,11 +37,12 @@ def application(credentials: Credentials) -> web.Application:
 
 
 @click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, required=True)
 @click.option("--credentials", type=click.Path(path_type=Path), required=True, help="The folder that holds them.")
-def main(port: int, credentials: Path) -> None:
+def main(host: str, port: int, credentials: Path) -> None:
     """Give out tokens."""
-    web.run_app(application(Credentials.read(credentials)), host="127.0.0.1", port=port, access_log=None, print=None)
+    web.run_app(application(Credentials.read(credentials)), host=host, port=port, access_log=None, print=None)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from controller.api.contract.route import RouteKey
 from controller.api.destinations import Destinations
@@ -122,6 +122,7 @@ class ControlPlane:
         self.health = self._health_checks(options, registry) if options.health_checks else None
         self.reports = Reports(self.publisher, self.server, self.loads, self.health or UNCHECKED, timing.reports)
         LoadMetrics(registry, self.loads, clock, self.server.carrying)
+        self._count_envoys(registry)
         self.subscribe(self.reports.look_again)
 
     @property
@@ -158,6 +159,16 @@ class ControlPlane:
     async def stop(self, grace: float) -> None:
         """End every stream after what it was promised, give up after `grace` seconds."""
         await self.server.stop(grace)
+
+    def _count_envoys(self, registry: CollectorRegistry) -> None:
+        connected = Gauge("beamlit_xds_envoys_connected", "Envoys that are connected.", registry=registry)
+        connected.set_function(lambda: float(self.reports.envoys()[0]))
+        programmed = Gauge(
+            "beamlit_xds_envoys_programmed",
+            "Envoys that have acknowledged everything that is published.",
+            registry=registry,
+        )
+        programmed.set_function(lambda: float(self.reports.envoys()[1]))
 
     def _health_checks(self, options: ControlPlaneOptions, registry: CollectorRegistry) -> HealthChecks:
         connector = Connector(SystemResolver(), refusal(options.destinations), options.timing.checks)

@@ -142,6 +142,11 @@ class Reports:
         nodes = [one.node_id for one in self._envoys().clients]
         return ServerReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
 
+    def envoys(self) -> tuple[int, int]:
+        """Count the Envoys that are connected, and those of them that have acknowledged all that is published."""
+        envoys = self._envoys()
+        return len(envoys.every), len(envoys.every) - len(envoys.others)
+
     def loads(self) -> LoadReader:
         """Begin to read what load the Envoys report."""
         return LoadReader(self._loads)

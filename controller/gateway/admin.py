@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,16 @@ SOCKET = Path("admin.sock")
 _OF_CLIENTS = "downstream_(?:rq_active|rq_total|cx_tx_bytes_buffered)"
 _KINDS = "|".join(kind.word for kind in RouteKind)
 _STAT = re.compile(rf"^http\.(?:(?:{_KINDS})/)?[^/\n]+/[^/\n]+\.({_OF_CLIENTS}): (\d+)$", re.MULTILINE)
+_CODES = ("2xx", "4xx", "5xx")
+_ANSWERED = re.compile(
+    rf"^http\.(?:{_KINDS})/(?P<namespace>[^/\n]+)/(?P<name>[^/\n]+)\.downstream_rq_"
+    rf"(?P<what>{'|'.join(_CODES)}|active|time): (?P<value>.+)$",
+    re.MULTILINE,
+)
+_BUCKET = re.compile(r"B([\d.e+]+)\(\d+,(\d+)\)")
+"""One bucket of a histogram: its bound in milliseconds, what came lately, and all that ever came."""
+_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Of Envoy's own bounds, those that are told, in seconds."""
 _CONFIGURED = re.compile(r"^(?:cluster_manager\.cds|listener_manager\.lds)\.update_success: [1-9]", re.MULTILINE)
 
 
@@ -48,6 +58,19 @@ class DownstreamLoad(NamedTuple):
     def idle(self) -> bool:
         """Whether nothing would be lost if Envoy ended now."""
         return not (self.in_flight or self.unsent)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequests:
+    """What one Envoy has counted of the requests of clients of one model.
+
+    `answered` is by the class of the status, such as `5xx`. `lasted` is how many took no longer than so many seconds,
+    the last bound being infinite; empty while none was answered.
+    """
+
+    answered: Mapping[str, int]
+    in_flight: int
+    lasted: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +122,12 @@ class EnvoyAdmin:
             requests=counted.get("downstream_rq_total", 0),
         )
 
+    async def client_requests(self) -> Mapping[tuple[str, str], ClientRequests]:
+        """Count the requests of clients, by namespace and name."""
+        pattern = rf"^http\.[^/]+/[^/]+/[^/]+\.downstream_rq_({'|'.join(_CODES)}|active|time)$"
+        text = await self._request("GET", "/stats", filter=pattern, histogram_buckets="cumulative")
+        return _client_requests(text)
+
     async def _request(self, method: str, path: str, **query: str) -> str:
         try:
             answer = await self.client.request(method, path, params=query)
@@ -107,6 +136,29 @@ class EnvoyAdmin:
         if path != "/ready" and answer.status_code != 200:
             raise EnvoyAdminError(f"{path}: status {answer.status_code}")
         return answer.text
+
+
+def _client_requests(stats: str) -> Mapping[tuple[str, str], ClientRequests]:
+    """Read what Envoy shows, with its histograms as cumulative buckets."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for one in _ANSWERED.finditer(stats):
+        found.setdefault((one["namespace"], one["name"]), {})[one["what"]] = one["value"]
+    return {
+        model: ClientRequests(
+            answered={code: int(values.get(code, 0)) for code in _CODES},
+            in_flight=int(values.get("active", 0)),
+            lasted=_durations(values.get("time", "")),
+        )
+        for model, values in found.items()
+    }
+
+
+def _durations(shown: str) -> tuple[tuple[str, int], ...]:
+    buckets = {float(bound) / 1000: int(count) for bound, count in _BUCKET.findall(shown)}
+    if not buckets:
+        return ()
+    # Envoy has no bucket without a bound; its last one is an hour.
+    return (*((str(bound), buckets[bound]) for bound in _BOUNDS if bound in buckets), ("+Inf", max(buckets.values())))
 
 
 @dataclass(frozen=True, slots=True)

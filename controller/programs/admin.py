@@ -41,12 +41,13 @@ def process_registry(program: str) -> CollectorRegistry:
 class Admin:
     """What is served there: whether the program is ready (or why not), its metrics, and routes of its own.
 
-    When the program ends, requests have `shutdown` seconds to end.
+    `refresh` is awaited before the metrics are shown. When the program ends, requests have `shutdown` seconds to end.
     """
 
     not_ready: Callable[[], str | None]
     metrics: CollectorRegistry
     routes: Sequence[web.RouteDef] = ()
+    refresh: Callable[[], Awaitable[None]] | None = None
     shutdown: float = REAL.shutdown
 
     @contextlib.asynccontextmanager
@@ -75,6 +76,8 @@ class Admin:
             await runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        if self.refresh:
+            await self.refresh()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self.metrics), headers={"Content-Type": content_type})
 

@@ -1,4 +1,4 @@
-"""The metric that says until when the certificate of a program holds, so that nobody is surprised by its end."""
+"""From when until when the certificate of a program holds, as metrics: nobody shall be surprised by its end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,19 @@ class CertificateExpiry(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """See `Collector`."""
-        words = "When the certificate that an option names ends, in seconds since the epoch."
-        family = GaugeMetricFamily("beamlit_certificate_expiry_timestamp_seconds", words, labels=("option",))
+        starts, ends = (
+            GaugeMetricFamily(
+                f"beamlit_certificate_{what}_timestamp_seconds",
+                f"When the certificate that an option names {words}, in seconds since the epoch.",
+                labels=("option",),
+            )
+            for what, words in (("start", "starts to hold"), ("expiry", "ends"))
+        )
         try:
             if self._certificate is not None:
                 first = x509.load_pem_x509_certificate(self._certificate.read_bytes())
-                family.add_metric((self._option,), first.not_valid_after_utc.timestamp())
+                starts.add_metric((self._option,), first.not_valid_before_utc.timestamp())
+                ends.add_metric((self._option,), first.not_valid_after_utc.timestamp())
         except (OSError, ValueError):
             pass
-        yield family
+        yield from (starts, ends)

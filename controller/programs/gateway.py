@@ -23,6 +23,7 @@ from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.lifetime import CannotStartError, handle_signals, log_to_stderr, start_tasks
+from controller.programs.metrics import GatewayMetrics
 from controller.programs.state import NodeTokenError, StateDirectory, StateError, node_token
 
 logger = logging.getLogger(__name__)
@@ -66,11 +67,12 @@ async def _run(options: GatewayOptions) -> int:
     async with contextlib.AsyncExitStack() as stack:
         registry = process_registry("envoy")
         CertificateExpiry(registry, "--xds-cert", options.tls.certificate if options.tls else None)
-        health = Admin(lambda: readiness.reason, registry, shutdown=options.timing.shutdown)
+        requests = GatewayMetrics(registry, timing.answers_within)
+        health = Admin(lambda: readiness.reason, registry, refresh=requests.refresh, shutdown=options.timing.shutdown)
         port = await stack.enter_async_context(health.served("--admin-address", options.admin_address))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-envoy-")))
         process = await stack.enter_async_context(_envoy(options, folder))
-        admin = await stack.enter_async_context(EnvoyAdmin.connect(folder))
+        admin = requests.envoy = await stack.enter_async_context(EnvoyAdmin.connect(folder))
         start_tasks(stack, readiness.follow(admin, timing))
         address = HostPort(options.admin_address.host, port)
         logger.info("started envoy", extra={"pid": process.pid, "admin": address, "envoy_admin": folder / SOCKET})

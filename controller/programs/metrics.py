@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from controller.api.contract.status import ModelDeploymentStatus
+from controller.gateway.admin import ClientRequests, EnvoyAdmin, EnvoyAdminError
 from controller.plan.plan import Plan
 from controller.reconcile.services import ServiceCounts
 from controller.store.kube.client import KubeClient
@@ -41,6 +44,36 @@ class ControllerMetrics:
         self._replicas_ready = Gauge(
             "beamlit_model_replicas_ready", "Local replicas of a model that are ready.", of_model, registry=registry
         )
+        self._reason = Gauge(
+            "beamlit_model_split_reason",
+            "1 for the reason why a model's split is what it is.",
+            (*of_model, "reason"),
+            registry=registry,
+        )
+        self._capacity = Gauge(
+            "beamlit_model_capacity_requests",
+            "Requests in flight that the ready replicas of a model take together; no sample without a limit.",
+            of_model,
+            registry=registry,
+        )
+        self._condition = Gauge(
+            "beamlit_model_condition",
+            "1 while a condition of a model is True, 0 while it is False; no sample while it is Unknown.",
+            (*of_model, "type"),
+            registry=registry,
+        )
+        self._signal = Gauge(
+            "beamlit_model_signal_target_ratio",
+            "What a metric of a model was last measured to be, divided by its target; no sample while it is unknown.",
+            (*of_model, "signal"),
+            registry=registry,
+        )
+        self._unknown = Gauge(
+            "beamlit_model_signals_unknown",
+            "Metrics of a model that are not known now; no sample for a model without metrics.",
+            of_model,
+            registry=registry,
+        )
         self._decisions = Counter(
             "beamlit_model_decisions",
             "Changes of a model's split or of its reason.",
@@ -62,28 +95,54 @@ class ControllerMetrics:
             registry=registry,
         )
         self._last: dict[ObjectRef, tuple[str, str]] = {}
+        self._shown: dict[ObjectRef, _Samples] = {}
 
     def planned(self, plan: Plan) -> None:
         """See `Telemetry`."""
-        status, labels = plan.status, (plan.ref.namespace, plan.ref.name)
-        is_ready = any(one.type == "Ready" and one.status == "True" for one in status.conditions)
-        self._ready.labels(*labels).set(is_ready)
-        local, split = status.local, status.split
-        _set(self._replicas, labels, local.total if local else None)
-        _set(self._replicas_ready, labels, local.ready if local else None)
-        _set(self._split, (*labels, "local"), split.local / 100 if split else None)
-        _set(self._split, (*labels, "remote"), split.remote / 100 if split else None)
+        self._show(plan.ref, self._samples(plan.status, (plan.ref.namespace, plan.ref.name)))
         if decision := plan.decision:
             latest = (str(decision.split), decision.reason.value)
             if self._last.get(plan.ref) != latest:
                 self._last[plan.ref] = latest
-                self._decisions.labels(*labels, decision.reason.value).inc()
+                self._decisions.labels(plan.ref.namespace, plan.ref.name, decision.reason.value).inc()
 
     def forgotten(self, ref: ObjectRef) -> None:
         """See `Telemetry`."""
         self._last.pop(ref, None)
-        for gauge in self._of_models:
-            gauge.remove_by_labels({"namespace": ref.namespace, "name": ref.name})
+        self._show(ref, {})
+
+    def _samples(self, status: ModelDeploymentStatus, model: tuple[str, str]) -> _Samples:
+        """Say what there is to show of a model."""
+        is_ready = any(one.type == "Ready" and one.status == "True" for one in status.conditions)
+        samples: _Samples = {(self._ready, model): is_ready}
+        if local := status.local:
+            samples[self._replicas, model] = local.total
+            samples[self._replicas_ready, model] = local.ready
+            if local.capacity is not None:
+                samples[self._capacity, model] = local.capacity
+        if split := status.split:
+            samples[self._split, (*model, "local")] = split.local / 100
+            samples[self._split, (*model, "remote")] = split.remote / 100
+            samples[self._reason, (*model, split.reason)] = 1
+        for condition in status.conditions:
+            if condition.status != "Unknown":
+                samples[self._condition, (*model, condition.type)] = condition.status == "True"
+        if signals := status.signals:
+            samples[self._unknown, model] = sum(one.state == "Unknown" for one in signals)
+        for signal in status.signals or ():
+            if signal.current is not None:
+                key = (self._signal, (*model, _shortened(signal.name)))
+                # Of two with one name, the one that is closer to its target.
+                samples[key] = max(samples.get(key, 0.0), _ratio(signal.current, signal.target))
+        return samples
+
+    def _show(self, ref: ObjectRef, samples: _Samples) -> None:
+        for gauge, labels in self._shown.pop(ref, {}).keys() - samples.keys():
+            gauge.remove(*labels)
+        for (gauge, labels), value in samples.items():
+            gauge.labels(*labels).set(value)
+        if samples:
+            self._shown[ref] = samples
 
     def written(self, seconds: float) -> None:
         """See `Telemetry`."""
@@ -96,20 +155,24 @@ class ControllerMetrics:
     def stand_by(self) -> None:
         """Say nothing of models any more: another replica decides."""
         self._last.clear()
-        for gauge in self._of_models:
-            gauge.clear()
-
-    @property
-    def _of_models(self) -> tuple[Gauge, ...]:
-        return (self._split, self._ready, self._replicas, self._replicas_ready)
+        for ref in tuple(self._shown):
+            self._show(ref, {})
 
 
-def _set(gauge: Gauge, labels: tuple[str, ...], value: float | None) -> None:
-    if value is None:
-        with contextlib.suppress(KeyError):
-            gauge.remove(*labels)
-    else:
-        gauge.labels(*labels).set(value)
+_Samples = dict[tuple[Gauge, tuple[str, ...]], float]
+"""The value of each gauge, by its labels."""
+
+_LONGEST_SIGNAL = 60
+"""Characters of the name of a metric, which may be a whole expression of PromQL."""
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_SIGNAL else f"{name[: _LONGEST_SIGNAL - 3]}..."
+
+
+def _ratio(current: str, target: str) -> float:
+    """Divide two numbers as a status shows them: both with a percent sign, or both without."""
+    return float(Decimal(current.rstrip("%")) / Decimal(target.rstrip("%")))
 
 
 class ServiceMetrics(Collector):
@@ -169,3 +232,63 @@ class StoreMetrics(Collector):
         for kind in self._store.troubles():
             troubles.add_metric((kind,), 1)
         yield troubles
+
+
+_ASKED_EVERY = 1.0
+"""Seconds between two questions to an Envoy, however often Prometheus or anybody else asks."""
+
+
+class GatewayMetrics(Collector):
+    """What the clients of one Envoy got, as it counted itself.
+
+    `refresh` asks the Envoy, whose admin interface is `envoy`; an Envoy that does not answer has no samples.
+    """
+
+    def __init__(self, registry: CollectorRegistry, answers_within: float, asked_every: float = _ASKED_EVERY) -> None:
+        self.envoy: EnvoyAdmin | None = None
+        self._answers_within = answers_within
+        self._asked_every = asked_every
+        self._asked_at = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._requests: Mapping[tuple[str, str], ClientRequests] = {}
+        registry.register(self)
+
+    async def refresh(self) -> None:
+        """Have what `collect` gives be no older than a second or so."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now - self._asked_at >= self._asked_every):
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._ask())
+        # Who asked may go away meanwhile: others wait for the same answer.
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        try:
+            async with asyncio.timeout(self._answers_within):
+                self._requests = await self.envoy.client_requests() if self.envoy else {}
+        except (EnvoyAdminError, TimeoutError):
+            self._requests = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the metrics as they were when the Envoy was asked last."""
+        of_model = ("namespace", "name")
+        answered = CounterMetricFamily(
+            "beamlit_gateway_requests",
+            "Requests of clients that were answered, by the class of the status: 2xx, 4xx or 5xx.",
+            labels=(*of_model, "code"),
+        )
+        flying = GaugeMetricFamily(
+            "beamlit_gateway_requests_in_flight", "Requests of clients that are in flight now.", labels=of_model
+        )
+        lasted = HistogramMetricFamily(
+            "beamlit_gateway_request_duration_seconds",
+            "From the first byte of a client's request to the last one of its answer.",
+            labels=of_model,
+        )
+        for model, one in sorted(self._requests.items()):
+            for code, count in one.answered.items():
+                answered.add_metric((*model, code), count)
+            flying.add_metric(model, one.in_flight)
+            if one.lasted:
+                lasted.add_metric(model, [(str(bound), count) for bound, count in one.lasted], sum_value=None)
+        yield from (answered, flying, lasted)

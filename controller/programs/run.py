@@ -27,7 +27,7 @@ from controller.api.schema.values import parse
 from controller.api.timing import Timing
 from controller.decision import SentRequests, Unknown
 from controller.frontend.ports import ServicePorts
-from controller.gateway.admin import SOCKET, DrainOptions
+from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
@@ -45,7 +45,7 @@ from controller.programs.lifetime import (
     run_until_signal,
     start_tasks,
 )
-from controller.programs.metrics import ControllerMetrics
+from controller.programs.metrics import ControllerMetrics, GatewayMetrics
 from controller.programs.reports import LocalLoads, LocalReports
 from controller.programs.sources import sources_everywhere
 from controller.programs.state import StateDirectory, StateError
@@ -76,6 +76,7 @@ class Options:
     insecure_xds: bool
     with_envoy: bool
     xds_address: HostPort
+    gateway_address: str
     envoys: int
     admin_address: HostPort
     config: Path | None
@@ -126,13 +127,18 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
     except ValueError as error:
         raise CannotStartError(f"--state-dir {options.state.path}: {error}") from error
     guard = TrustAll(configuration.destinations(ANYWHERE))
+    requests = GatewayMetrics(registry, timing.envoy.answers_within)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(options.state.lock(options.directory))
+        if options.with_envoy:
+            folder = options.state.envoy_directory(options.directory)
+            requests.envoy = await stack.enter_async_context(EnvoyAdmin.connect(folder))
 
         control_plane = ControlPlane(
             store,
             ControlPlaneOptions(
                 node_token=token,
+                gateway_address=options.gateway_address,
                 envoys=options.envoys,
                 checks_shared_by=options.envoys,
                 gateway_port=options.gateway_port,
@@ -156,6 +162,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             not_ready=lambda: None if control_plane.published else "the folder has not been read yet",
             metrics=registry,
             routes=[report_route(lambda: _report(store, models, control_plane.reports, _sent(loads, timing)))],
+            refresh=requests.refresh,
             shutdown=timing.shutdown,
         )
         admin_port = await stack.enter_async_context(admin.served("--admin-address", options.admin_address))

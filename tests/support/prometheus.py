@@ -56,12 +56,21 @@ class Prometheus:
     @classmethod
     @contextmanager
     def running(
-        cls, folder: Path, targets: Mapping[str, Target], *, interval: float = 1.0, options: tuple[str, ...] = ()
+        cls,
+        folder: Path,
+        targets: Mapping[str, Target | str],
+        *,
+        interval: float = 1.0,
+        rules: Path | None = None,
+        options: tuple[str, ...] = (),
     ) -> Iterator[Prometheus]:
-        """One that scrapes each target every `interval` seconds, as the job of its name, and has done so once."""
+        """One that scrapes each target every `interval` seconds, as the job of its name, and has done so once.
+
+        A target that is no `Target` is HOST:PORT. `rules` is a file with alert rules, tried as often.
+        """
         port = unused_port()
         config = folder / "prometheus.yaml"
-        config.write_text(json.dumps(_configuration(targets, interval)))  # JSON is YAML
+        config.write_text(json.dumps(_configuration(targets, interval, rules)))  # JSON is YAML
         command = (
             binaries.prometheus(),
             f"--config.file={config}",
@@ -105,7 +114,12 @@ class Prometheus:
             return 0
 
 
-def _configuration(targets: Mapping[str, Target], interval: float) -> dict[str, Any]:
+def _configuration(targets: Mapping[str, Target | str], interval: float, rules: Path | None) -> dict[str, Any]:
     every = f"{int(interval * 1000)}ms"
-    jobs = [{"job_name": name, "static_configs": [{"targets": [target.address]}]} for name, target in targets.items()]
-    return {"global": {"scrape_interval": every, "scrape_timeout": every}, "scrape_configs": jobs}
+    addresses = {name: one.address if isinstance(one, Target) else one for name, one in targets.items()}
+    jobs = [
+        {"job_name": name, "honor_labels": True, "static_configs": [{"targets": [address]}]}
+        for name, address in addresses.items()
+    ]
+    times = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
+    return {"global": times, "scrape_configs": jobs, **({"rule_files": [str(rules)]} if rules else {})}

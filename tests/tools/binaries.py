@@ -137,6 +137,15 @@ POD_MODEL, POD_REMOTE, POD_LOAD = (
     for name in ("model", "remote", "load")
 )
 
+PROMTOOL = Program(
+    "promtool",
+    PROMETHEUS.module,
+    "/cmd/promtool",
+    "ten seconds",
+    HERE / "kube",
+    tags=PROMETHEUS.tags,
+)
+
 
 def grpcurl() -> Path:
     """The real grpcurl; BEAMLIT_GRPCURL names another one."""
@@ -246,6 +255,12 @@ def pod_load() -> Path:
     return built(POD_LOAD)
 
 
+def promtool() -> Path:
+    """The tool that tries alert rules on series of a test, of the same version; BEAMLIT_PROMTOOL names another one."""
+    given = os.environ.get("BEAMLIT_PROMTOOL")
+    return Path(given) if given else built(PROMTOOL)
+
+
 def given_asset(name: str) -> Path | None:
     """A program in the folder that KUBEBUILDER_ASSETS names, as everybody's tests against an API server have it."""
     folder = os.environ.get("KUBEBUILDER_ASSETS")
@@ -329,6 +344,7 @@ PROGRAMS = (
     helm,
     kubeconform,
     kube_score,
+    promtool,
 )
 """What `make test` runs."""
 NODE_PROGRAMS = (

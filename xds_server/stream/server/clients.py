@@ -188,6 +188,10 @@ class StreamMetrics:
         self.responses = Counter("beamlit_xds_responses", "Responses sent.", ["type"], registry=registry)
         self.acks = Counter("beamlit_xds_acks", "Responses acknowledged.", ["type"], registry=registry)
         self.nacks = Counter("beamlit_xds_nacks", "Responses refused.", ["type"], registry=registry)
+        # Before the first one, too: a counter that appears with a one has not risen for Prometheus.
+        for counter in (self.responses, self.acks, self.nacks):
+            for kind in (*SHORT.values(), "other"):
+                counter.labels(kind)
         self.push_seconds = Histogram(
             "beamlit_xds_push_seconds",
             "From a response to its ACK or NACK.",

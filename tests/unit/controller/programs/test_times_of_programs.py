@@ -110,6 +110,7 @@ async def test_run(tmp_path):
         insecure_xds=False,
         with_envoy=False,
         xds_address=ANYWHERE,
+        gateway_address="127.0.0.1",
         envoys=1,
         admin_address=ANYWHERE,
         config=None,
