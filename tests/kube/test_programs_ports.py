@@ -13,7 +13,8 @@ async def test_a_namespace_has_its_quota_and_no_model_has_a_port_of_a_program(si
     first, second = (site.served(name, [replica], remote) for name in ("first", "second"))
     site.write(first)
     configuration = site.folder / "configuration.yaml"
-    configuration.write_text("modelsPerNamespace: 1\nproxyService: {name: gateway, adminPort: 10000}\n")
+    gateway = f"{{namespace: {site.namespace}, name: gateway, adminPort: 10000}}"
+    configuration.write_text(f"modelsPerNamespace: 1\nproxyService: {gateway}\n")
     xds_server, controller = site.xds_server(), site.controller("--config", configuration)
     await site.envoy()
     for program in (xds_server, controller):
