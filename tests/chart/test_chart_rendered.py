@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 from controller.api.resources.configuration import Configuration
 from controller.api.schema.values import parse
+from controller.cli.main import main
 from controller.install.rbac import ROLES, role_text
 from tests.support.chart import (
     CHART,
@@ -21,6 +23,7 @@ from tests.support.chart import (
     NAMESPACE,
     Chart,
     RefusedError,
+    copies,
     install_manifest,
     named,
     pods,
@@ -315,6 +318,41 @@ def test_definitions_upgrade_with_the_release_and_outlive_it(chart: Chart) -> No
         assert one["spec"] == yaml.safe_load(file.read_text())["spec"]
         assert one["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert not [one for one in chart.objects("crds.install=false") if one["kind"] == "CustomResourceDefinition"]
+
+
+def test_dashboard_and_alerts_are_those_of_deploy_observability(chart: Chart) -> None:
+    for original, copy in copies().items():
+        assert copy.read_bytes() == original.read_bytes(), "run `make manifests`"
+    observability = CHART.parent / "observability"
+    objects = chart.objects(*EVERYTHING)
+    rules = named(objects, "PrometheusRule", "beamlit")["spec"]
+    assert rules == yaml.safe_load((observability / "rules.yaml").read_text())
+    dashboard = named(objects, "ConfigMap", "beamlit-dashboard")
+    assert json.loads(dashboard["data"]["beamlit.json"]) == json.loads((observability / "dashboard.json").read_text())
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_what_is_scraped_has_a_port_called_metrics_and_keeps_the_labels_of_models(chart: Chart) -> None:
+    objects = chart.objects("serviceMonitor.enabled=true")
+    (endpoint,) = named(objects, "ServiceMonitor", "beamlit")["spec"]["endpoints"]
+    # Without it the namespace of a metric would be that of the program.
+    assert (endpoint["port"], endpoint["honorLabels"]) == ("metrics", True)
+    for name in ("beamlit-controller", "beamlit-xds-server", "beamlit-gateway", "beamlit-certs"):
+        assert "metrics" in {one["name"] for one in container_of(objects, name)["ports"]}
+
+
+def test_every_container_is_called_with_options_that_its_program_has(chart: Chart, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    called = set()
+    for _, pod in pods(chart.objects(*EVERYTHING)):
+        for container in pod["containers"]:
+            if container.get("command") != ["beamlit"]:
+                continue
+            program, *options = (re.sub(r"/etc/beamlit/\S+", str(file), one) for one in container["args"])
+            main.commands[program].make_context(program, options)
+            called.add(program)
+    assert called == {"controller", "xds-server", "envoy", "certs", "restore"}
 
 
 def test_install_yaml_is_current(chart: Chart) -> None:
