@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
 
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.values import parse
 from tests.golden.chart_values import BEGIN, END, keys_of, values_table
 from tests.support.processes import ROOT
 
@@ -24,6 +27,11 @@ def test_the_table_is_what_the_values_say(request: pytest.FixtureRequest) -> Non
     if request.config.getoption("--rewrite-golden"):
         PAGE.write_text(current)
     assert PAGE.read_text() == current, "make golden writes it anew"
+
+
+def test_the_model_of_the_page_is_a_model() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    parse(ModelDeployment, yaml.safe_load(text))
 
 
 def test_every_value_is_described_in_words() -> None:
