@@ -57,7 +57,8 @@ class ControlPlaneOptions:
     * `gateway_address` is where Envoys listen, `gateway_port` on which port they do so for all models, which are called
       by their hosts there (None: on none), `access_log` which requests they log. `gateway_service` is the Service
       of the Envoys (namespace, name); without it, `envoys` of them share what replicas take at most. `checks_shared_by`
-      of them together check a replica as often as the kubelet does.
+      of them together check a replica as often as the kubelet does. `connections_per_model` is how many clients of one
+      model may have at each of them; None sets no bound.
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
     * `controller_class` says whose models are served (None: all), `health_checks` whether remote backends are checked.
     * `installation` is the name by which the Envoys know a request that comes back; without one they do not.
@@ -70,6 +71,7 @@ class ControlPlaneOptions:
     gateway_service: tuple[str, str] | None = None
     envoys: int = 1
     checks_shared_by: int = 1
+    connections_per_model: int | None = None
     access_log: AccessLog = AccessLog.OFF
     default_remote: RemoteBackend | None = None
     guard: EndpointGuard = admit_all
@@ -90,6 +92,7 @@ class ControlPlaneOptions:
             self.gateway_address,
             envoys=self.envoys,
             checks_shared_by=self.checks_shared_by,
+            connections_per_model=self.connections_per_model,
             access_log=self.access_log,
             timing=self.timing.gateway,
             installation=self.installation,

@@ -185,6 +185,13 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     help="So many Envoys together check a replica as often as the kubelet does.",
 )
 @click.option(
+    "--connections-per-model",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="How many connections clients of one model may have at each Envoy: others have room in --max-connections.",
+)
+@click.option(
     "--installation",
     type=INSTALLATION,
     envvar="BEAMLIT_INSTALLATION",

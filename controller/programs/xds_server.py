@@ -89,6 +89,7 @@ class XdsOptions:
     gateway_port: int | None
     gateway_service: tuple[str, str] | None
     checks_shared_by: int
+    connections_per_model: int
     installation: str | None
     access_log: str
     node_token_file: Path | None
@@ -138,6 +139,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 gateway_port=options.gateway_port,
                 gateway_service=service,
                 checks_shared_by=options.checks_shared_by,
+                connections_per_model=options.connections_per_model,
                 access_log=AccessLog(options.access_log),
                 default_remote=default_remote,
                 guard=PodsOnly(configuration.destinations(OUTSIDE)),

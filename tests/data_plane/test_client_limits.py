@@ -206,6 +206,17 @@ async def test_a_connection_has_a_hundred_streams_and_one_more_is_refused(plane:
 
 async def test_connections_are_bounded_and_those_that_are_there_are_served(bounded: Plane) -> None:
     model = await bounded.serve(LOCAL)
+    await one_more_is_closed(bounded, model, CONNECTIONS)
+
+
+async def test_clients_of_one_model_leave_connections_for_those_of_others(bounded: Plane) -> None:
+    calm, model = await bounded.serve(LOCAL), await bounded.serve(replace(LOCAL, connections=10))
+    await one_more_is_closed(bounded, model, 10, calm)
+    assert await bounded.envoy.stat(f"connection_limit.{model.key}.limited_connections") > 0
+
+
+async def one_more_is_closed(plane: Plane, model: Model, limit: int, calm: Model | None = None) -> None:
+    """Take all the connections there are, while clients of a calm model are served; then let go of them."""
     kept = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -214,22 +225,24 @@ async def test_connections_are_bounded_and_those_that_are_there_are_served(bound
             return (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         return False
 
-    async def one_more_is_closed() -> bool:
+    async def is_closed() -> bool:
         kept.append(await connected(model))
         with contextlib.suppress(asyncio.IncompleteReadError):
             return not await answered(*kept[-1])
         return True
 
     try:
-        await until(one_more_is_closed, "one more is closed")
-        assert (len(kept), await answered(*kept[0])) == (CONNECTIONS + 1, True)
+        await until(is_closed, "one more is closed")
+        assert (len(kept), await answered(*kept[0])) == (limit + 1, True)
+        if calm:
+            assert await is_answered(plane, calm)
     finally:
         for _, writer in kept:
             writer.close()
 
     async def is_served_again() -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return (await bounded.ask(model)).status == 200
+            return (await plane.ask(model)).status == 200
         return False
 
     await until(is_served_again, "there is room again")

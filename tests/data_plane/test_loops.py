@@ -6,6 +6,7 @@ How often a request passes is counted by the fronts themselves.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +18,22 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
 )
 
+from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted, route_of
 from tests.support.data_plane.mutation import managers
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
 from xds_server.loads.loads import Answers
+from xds_server.resources.loops import PASSES
 from xds_server.resources.remote_backend import backend_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HERE, THERE = "beamlit-here", "beamlit-there"
 AWAY = Wanted(away=100, installation=HERE)
+# How often a request is signed that leaves: by the front, and so often that its first return is one too many.
+SIGNED = 1 + PASSES
 # The ways that a request may take to a remote backend: straight, by an internal listener, and since replicas are full.
 WAYS = {"direct": AWAY, "guarded": replace(AWAY, retries=1), "limited": replace(AWAY, limit=100)}
 
@@ -83,13 +88,16 @@ async def test_a_request_that_comes_back_goes_to_the_replicas(plane: Plane, way:
 
 
 async def test_without_the_signature_it_goes_around(plane: Plane) -> None:
-    """The control: a front that looks away 30 times has 30 hops more. One that never looks has them without end."""
+    """The control: a front that looks away 30 times has a hop more for each `SIGNED` of them.
+
+    One that never looks has them without end.
+    """
     model = await plane.serve(replace(AWAY, change=patient(30)))
     model = await plane.change(model, leading_to(model, model.wanted))
 
     await plane.ask(model)
 
-    assert await passed(plane, model) == 32
+    assert await passed(plane, model) == 1 + math.ceil(31 / SIGNED)
 
 
 async def test_with_nobody_to_answer_it_the_client_is_told_so_at_once(plane: Plane) -> None:
@@ -132,7 +140,78 @@ async def test_the_fronts_sign_what_they_send_on_behind_what_others_wrote(plane:
     reply = await plane.ask(here, headers=[("cdn-loop", "somebody; version=1")])
 
     (seen,) = plane.backends.seen(reply.probe)
-    assert ["cdn-loop", f"somebody; version=1,{HERE},{THERE}"] in seen["headers"]
+    assert ["cdn-loop", ",".join(("somebody; version=1", *[HERE] * SIGNED, THERE))] in seen["headers"]
+
+
+def at(model: Model) -> tuple[Replica, ...]:
+    """A replica that passes on what it gets to a model of the gateway, headers and all: here, its very front."""
+    host, _, port = model.host.partition(":")
+    return (Replica(host, int(port), ready=True),)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_replica_may_ask_another_model_with_the_headers_that_it_got(plane: Plane, way: str) -> None:
+    """Agents and routers do. What they ask for may leave then, as anything else, and come back no more."""
+    model = await plane.serve(replace(WAYS[way], away=0))
+    leaving = await to_itself(plane, WAYS[way])
+    router = await plane.serve(replace(AWAY, away=0, replicas=at(model)))
+    agent = await plane.serve(replace(AWAY, away=0, replicas=at(router)))
+    another = await plane.serve(replace(AWAY, away=0, replicas=at(leaving)))
+
+    replies = [await plane.ask(agent), await plane.ask(another)]
+
+    assert [(one.status, one.route) for one in replies] == [(200, "local"), (200, "local")]
+    assert [len(plane.backends.seen(one.probe)) for one in replies] == [1, 1]
+    assert [await passed(plane, one) for one in (agent, router, model)] == [1, 1, 1]
+    tries = 1 + (leaving.wanted.retries or 0)
+    assert [await passed(plane, one) for one in (another, leaving)] == [1, 1 + tries]
+
+
+async def test_a_model_whose_replicas_are_the_gateway_itself_ends_a_request_soon(plane: Plane) -> None:
+    """Each front tries once more what the next one refused."""
+    model = await plane.serve(replace(AWAY, remote=False, away=0, replicas=()))
+    model = await plane.change(model, replace(model.wanted, replicas=at(model)))
+
+    reply = await plane.ask(model)
+
+    assert (reply.status, await passed(plane, model)) == (502, sum(2**hop for hop in range(PASSES + 2)))
+
+
+async def test_what_leaves_and_finds_nobody_is_again_signed_once(plane: Plane) -> None:
+    """Or a replica that passes its headers on to another model would be refused there."""
+    model = await plane.serve(replace(AWAY, port=1))
+
+    reply = await plane.ask(model)
+
+    (seen,) = plane.backends.seen(reply.probe)
+    assert ["cdn-loop", HERE] in seen["headers"]
+
+
+async def test_a_websocket_reaches_both_sides_with_upgrade_alone_in_its_connection(plane: Plane) -> None:
+    stays, leaves = await plane.serve(replace(AWAY, away=0)), await plane.serve(AWAY)
+
+    heads = [await asked_to_upgrade(one, "keep-alive, Upgrade, X-Key") for one in (stays, leaves)]
+
+    assert [head.partition(" ")[2][:3] for head, _ in heads] == ["101", "101"]
+    for _, probe in heads:
+        (seen,) = plane.backends.seen(probe)
+        headers = dict(seen["headers"])
+        assert (headers["connection"], headers["x-key"]) == ("Upgrade", "kept")
+
+
+async def asked_to_upgrade(model: Model, connection: str) -> tuple[str, str]:
+    """Ask for a WebSocket with such a `Connection`; return the first line of the answer, and the probe."""
+    host, _, port = model.host.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    probe = f"{model.key.name}-websocket"
+    lines = {"host": "x", "connection": connection, "upgrade": "websocket", "probe": probe, "x-key": "kept"}
+    try:
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        writer.write(f"GET /ws HTTP/1.1\r\n{head}\r\n".encode())
+        async with asyncio.timeout(30):
+            return (await reader.readline()).decode(), probe
+    finally:
+        writer.close()
 
 
 async def test_a_signature_that_cannot_be_read_is_the_clients_mistake(plane: Plane) -> None:

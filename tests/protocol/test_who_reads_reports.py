@@ -63,6 +63,7 @@ async def serving(folder: Path, admin_host: str, tls: program.XdsServerTls) -> A
         gateway_address="127.0.0.1",
         gateway_service=None,
         checks_shared_by=4,
+        connections_per_model=10_000,
         installation=None,
         access_log="off",
         node_token_file=None,

@@ -5,6 +5,7 @@ Beside them the one that all routes share: what clients call by host.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
+from envoy_data_plane.envoy.extensions.filters.network.connection_limit.v3 import ConnectionLimit
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerInternalAddressConfig,
@@ -182,10 +184,15 @@ def _front_manager(log: AccessLog, installation: str, headers_within: float) -> 
 
 
 class Listeners:
-    """Builds the listeners of the Envoys of one `installation`, which listen on `address` and log `log`."""
+    """Builds the listeners of the Envoys of one `installation`, which listen on `address` and log `log`.
 
-    def __init__(self, address: str, log: AccessLog, installation: str, timing: GatewayTiming) -> None:
-        self._address, self._log = address, log
+    At each of them clients of one model may have so many `connections` at a time, or any number (None).
+    """
+
+    def __init__(
+        self, address: str, log: AccessLog, installation: str, timing: GatewayTiming, connections: int | None = None
+    ) -> None:
+        self._address, self._log, self._connections = address, log, connections
         common = _front_manager(log, installation, timing.headers_within)
         self._front = encoded(replace(common, http_filters=[*common.http_filters, *_ROUTE_FILTERS]))
         self._shared = encoded(replace(common, http_filters=[*common.http_filters, *_SHARED_FILTERS]))
@@ -203,7 +210,7 @@ class Listeners:
             name=name,
             address=socket_address(self._address, port),
             per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
-            filter_chains=[_http(self._front, manager)],
+            filter_chains=[_http(self._front, manager, *self._connection_limit(key))],
         )
         return resource(name, listener, [ResourceKey(CLUSTER, local), ResourceKey(ENDPOINT, local)])
 
@@ -264,6 +271,12 @@ class Listeners:
         manager = HttpConnectionManager(route_config=routes, http_filters=[self._router(key)])
         return resource(name, _internal(name, manager, _TO_LOCAL), [ResourceKey(CLUSTER, local_first)])
 
+    def _connection_limit(self, key: RouteKey) -> Iterator[Filter]:
+        """Bound what clients of one model take of the connections that all share: one more is closed at once."""
+        if self._connections is not None:
+            limit = ConnectionLimit(stat_prefix=names.entrance_statistics(key), max_connections=self._connections)
+            yield Filter(name="envoy.filters.network.connection_limit", typed_config=packed(limit))
+
     def _router(self, key: RouteKey | None) -> HttpFilter:
         """Build the last of the filters, which sends a request on; without a key, those of all routes."""
         if self._log is AccessLog.OFF:
@@ -280,7 +293,6 @@ def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listen
     )
 
 
-def _http(common: bytes, manager: HttpConnectionManager) -> FilterChain:
-    return FilterChain(
-        filters=[Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager, common))]
-    )
+def _http(common: bytes, manager: HttpConnectionManager, *before: Filter) -> FilterChain:
+    http = Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager, common))
+    return FilterChain(filters=[*before, http])

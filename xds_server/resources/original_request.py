@@ -46,6 +46,9 @@ PRIVATE_HEADERS = (
     "x-rewrite-url",
 )
 
+# What a request that leaves is signed in (see `loops`): replicas get it as the front signed it.
+LOOP_HEADER = "cdn-loop"
+
 # An upstream filter may not write host and path (trap 3): it passes them on in headers, which no client can send.
 PASSED_ON = {":authority": "x-beamlit-host", ":path": "x-beamlit-path"}
 
@@ -54,8 +57,8 @@ _HOST_AND_PATH = {":authority": "%REQ(:authority)%", ":path": "%PATH(NQ:PATH)%"}
 
 
 def changed_headers(remote: Remote) -> tuple[str, ...]:
-    """List the headers that are removed or overwritten for a remote backend, in a stable order."""
-    return tuple(sorted({*PRIVATE_HEADERS, *(header.name.lower() for header in remote.headers_to_add)}))
+    """List the headers that are removed, overwritten or added to for a remote backend, in a stable order."""
+    return tuple(sorted({*PRIVATE_HEADERS, LOOP_HEADER, *(header.name.lower() for header in remote.headers_to_add)}))
 
 
 def saving_filter(headers: tuple[str, ...]) -> SetFilterState:

@@ -50,6 +50,7 @@ from controller.api.contract.route import Remote, RouteKey, Shares
 from xds_server.resources import names, priority_group
 from xds_server.resources.access_log import told_to_log
 from xds_server.resources.encoding import NO_TIMEOUT, packed
+from xds_server.resources.loops import leaving_signature
 from xds_server.resources.original_request import PRIVATE_HEADERS, changed_headers, saving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER, TRY_TIMEOUT_OF_CLUSTER, local_until_full
 
@@ -61,6 +62,13 @@ SIDE_HEADER = HeaderValueOption(
     ),
     # A replica or a remote backend that sets the header itself is not believed.
     append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+)
+
+# Only a request that is to become a WebSocket still has this header here. The next proxy takes off whatever else a
+# client lists in it (RFC 9110, section 7.6.1): the credential of a remote backend, or the signature that ends loops.
+_UPGRADE_ALONE = HeaderValueOption(
+    header=HeaderValue(key="connection", value="Upgrade"),
+    append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS,
 )
 
 # The filter of the front listener that saves what a request loses on its way out; only a remote route turns it on.
@@ -188,14 +196,16 @@ def forwarding(cluster: str | None, timeout: timedelta = NO_TIMEOUT, **more: Any
 
 
 class Routing:
-    """Builds route configurations, and remembers the filters that save original headers by the headers they save.
+    """Builds the route configurations of the gateway of one `installation` (see `loops`; empty: it signs nothing).
 
-    `says_whose` has each say whose it is, for the log of a listener that several routes share.
+    It remembers the filters that save original headers by the headers they save. `says_whose` has each route
+    configuration say whose it is, for the log of a listener that several routes share.
     """
 
-    def __init__(self, *, says_whose: bool = False) -> None:
+    def __init__(self, installation: str = "", *, says_whose: bool = False) -> None:
         self._says_whose = says_whose
         self._saving = lru_cache(_REMEMBERED_HEADERS)(_saving_config)
+        self._signature = leaving_signature(installation)
 
     def front(self, entrance: Entrance, legs: Sequence[Leg], shares: Shares, limits: LocalLimits) -> RouteConfiguration:
         """Build the route configuration of the front: the shares, and what becomes of a request that met no answer.
@@ -229,7 +239,7 @@ class Routing:
             match=RouteMatch(prefix="/"),
             route=forwarding(leg.backend, remote.answer_timeout or NO_TIMEOUT, **_rewrites(remote), **retries),
             request_headers_to_remove=list(PRIVATE_HEADERS),
-            request_headers_to_add=_added_headers(remote),
+            request_headers_to_add=self._added_headers(remote),
         )
         return _configuration(names.remote_route_configuration(key, remote.name), [*_refusals(remote), route])
 
@@ -248,13 +258,33 @@ class Routing:
             ),
             typed_per_filter_config={SAVING_FILTER: self._saving(changed_headers(remote))},
             request_headers_to_remove=list(PRIVATE_HEADERS),
-            request_headers_to_add=_added_headers(remote),
+            request_headers_to_add=self._added_headers(remote),
             response_headers_to_add=[SIDE_HEADER],
         )
 
+    def _added_headers(self, remote: Remote) -> list[HeaderValueOption]:
+        """List what a request has on its way out that the client did not write."""
+        own = (
+            HeaderValueOption(
+                # "%" begins a substitution in Envoy; a user's text is never one.
+                header=HeaderValue(key=header.name, value=header.value.replace("%", "%%")),
+                append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+                # An empty value is left out by default, and what the client says in the header would stay.
+                keep_empty_value=not header.value,
+            )
+            for header in remote.headers_to_add
+        )
+        return [*own, *self._signature]
+
 
 def _configuration(name: str, routes: list[Route], said: Mapping[str, str] = _NOTHING_SAID) -> RouteConfiguration:
-    host = VirtualHost(name="model", domains=["*"], routes=routes, metadata=_metadata(said))
+    host = VirtualHost(
+        name="model",
+        domains=["*"],
+        routes=routes,
+        request_headers_to_add=[_UPGRADE_ALONE],
+        metadata=_metadata(said),
+    )
     return RouteConfiguration(name=name, virtual_hosts=[host])
 
 
@@ -348,19 +378,6 @@ def _refusals(remote: Remote, fraction: RuntimeFractionalPercent | None = None) 
 def _rewrites(remote: Remote) -> dict[str, Any]:
     """Return how the path and the host of a request change on the way to a remote backend."""
     return {"prefix_rewrite": f"{remote.path_prefix.rstrip('/')}/", "host_rewrite_literal": remote.authority}
-
-
-def _added_headers(remote: Remote) -> list[HeaderValueOption]:
-    return [
-        HeaderValueOption(
-            # "%" begins a substitution in Envoy; a user's text is never one.
-            header=HeaderValue(key=header.name, value=header.value.replace("%", "%%")),
-            append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-            # An empty value is left out by default, and what the client says in the header would stay.
-            keep_empty_value=not header.value,
-        )
-        for header in remote.headers_to_add
-    ]
 
 
 def _one_for_each_attempt(clusters: Iterable[str]) -> ClusterSpecifierPlugin:

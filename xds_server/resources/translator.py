@@ -35,7 +35,8 @@ class EnvoySettings:
     `address` is where they listen: that of the pod for a gateway, loopback for a sidecar. `authorities` is the file
     where their system keeps the authorities that it trusts. `envoys` of them share what the replicas take, unless the
     translation of a route is given another number; `checks_shared_by` of them together check a replica as often as the
-    kubelet does. `access_log` is which requests they log. `timing` has the times of their settings, and those by which
+    kubelet does. Clients of one model may have `connections_per_model` at each, or any number (None). `access_log` is
+    which requests they log. `timing` has the times of their settings, and those by which
     the settings follow what happens. `installation` is the name by which they know a request that one of them sent out
     before (`loops`); without one they do not. `destinations` is where remote backends and token endpoints may be.
     `shared_port` is the port on which clients call all routes by their hosts; without one they do not.
@@ -45,6 +46,7 @@ class EnvoySettings:
     authorities: str = SYSTEM_AUTHORITIES
     envoys: int = 1
     checks_shared_by: int = 1
+    connections_per_model: int | None = None
     access_log: AccessLog = AccessLog.OFF
     timing: GatewayTiming = REAL.gateway
     installation: str = ""
@@ -78,12 +80,18 @@ class Translator:
         self._envoys = settings.envoys
         self._checks_shared_by = settings.checks_shared_by
         self._clusters = Clusters(settings.timing)
-        self._listeners = Listeners(settings.address, settings.access_log, settings.installation, settings.timing)
+        self._listeners = Listeners(
+            settings.address,
+            settings.access_log,
+            settings.installation,
+            settings.timing,
+            settings.connections_per_model,
+        )
         guard = Guard(settings.destinations, settings.installation, settings.timing)
         self._backends = RemoteBackends(settings.authorities, settings.timing, guard, _REMEMBERED)
         self._shared = None if settings.shared_port is None else self._listeners.shared(settings.shared_port)
         is_logged = settings.access_log is not AccessLog.OFF
-        self._routing = Routing(says_whose=is_logged and self._shared is not None)
+        self._routing = Routing(settings.installation, says_whose=is_logged and self._shared is not None)
         remembered = lru_cache(_REMEMBERED)
         self._local_cluster = remembered(self._clusters.local)
         self._front_listener = remembered(self._listeners.front)

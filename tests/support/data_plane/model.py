@@ -62,6 +62,8 @@ class Wanted:
     hosts: tuple[str, ...] = ()
     """By which it is called on the port that all models share, which is `SHARED_PORT` if there are any."""
     access_log: AccessLog = AccessLog.OFF
+    connections: int | None = None
+    """How many clients of it may have at each Envoy."""
     destinations: Destinations = ANYWHERE
     """Where remote backends and token endpoints may be."""
     change: Change = nothing

@@ -162,6 +162,7 @@ class Plane:
             envoys=wanted.envoys,
             checks_shared_by=wanted.checks_shared_by,
             access_log=wanted.access_log,
+            connections_per_model=wanted.connections,
             timing=self.timing.gateway,
             installation=wanted.installation,
             destinations=wanted.destinations,

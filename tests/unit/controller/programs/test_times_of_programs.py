@@ -148,6 +148,7 @@ async def test_xds_server(tmp_path):
         gateway_port=None,
         gateway_service=None,
         checks_shared_by=4,
+        connections_per_model=10_000,
         installation=None,
         access_log="off",
         node_token_file=None,
