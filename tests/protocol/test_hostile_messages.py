@@ -15,6 +15,8 @@ import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from controller.api.timing import StreamTiming
 from tests.support.protocol.xds_client import ADS, TOKEN, Client, Served, model, resource
@@ -23,6 +25,9 @@ from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ResourceKe
 from xds_server.stream.limits import LONGEST_NAME, LONGEST_TEXT, OF_MEMBERS, OF_STRANGERS
 
 DELTA = ADS + "DeltaAggregatedResources"
+FETCH = "/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters"
+REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 LOADS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
 REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -286,6 +291,36 @@ async def test_strangers_wait_for_each_other_and_others_for_one_of_them_at_most(
     meanwhile, enough = answers - before, True
     await asyncio.gather(*insisting)
     assert meanwhile < 20 * len(strangers) / 2
+
+
+async def test_what_anybody_may_ask_is_short(served):
+    served.publish(*model("m"))
+    asked = reflection_pb2.ServerReflectionRequest(file_by_filename="x" * 5000).SerializeToString()
+    code, words = await refusal(served, asked, REFLECTION)
+    assert (code, "at most" in words or "more than 4096" in words) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        watch = channel.unary_stream(WATCH)(health_pb2.HealthCheckRequest(service="x" * 300).SerializeToString())
+        assert await watch.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_watchers_of_health_are_few_and_count_as_streams(served):
+    served.publish(*model("m"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+        watches = [channel.unary_stream(WATCH)(b"") for _ in range(20)]
+        for one in watches:
+            assert await one.read() is not grpc.aio.EOF
+        for late in (channel.unary_stream(WATCH)(b""), channel.stream_stream(REFLECTION)()):
+            assert await late.code() is REFUSED
+        with pytest.raises(grpc.aio.AioRpcError, match="20 streams"):
+            await channel.unary_unary(FETCH)(b"")
+        assert await channel.unary_unary(CHECK)(b"")
+        watches[0].cancel()
+        await until(lambda: is_let_in(channel), "one is gone")
+
+
+async def is_let_in(channel: grpc.aio.Channel) -> bool:
+    watch = channel.unary_stream(WATCH)(b"")
+    return await watch.read() is not grpc.aio.EOF
 
 
 async def test_x60_what_a_stranger_claims_changes_nothing_that_others_are_told(served):

@@ -1,10 +1,10 @@
-"""Who is one of ours, and how many streams the others may have.
+"""Who is one of ours, how many streams the others may have, and whose turn it is.
 
 Over TLS a client is who its certificate says (`stream.identity`), and one whose certificate is nobody's is refused.
 Elsewhere Envoys carry the node token. Whoever does not is a stranger: somebody with grpcurl who looks at what there is,
 or somebody who means harm; over TLS a reader is one. A stranger sees no secrets, counts for nothing that is reported,
 may say little, has few streams, and waits for the stranger before it. Without TLS and without a token everybody is one
-of ours.
+of ours. What is asked by a single call, or of health and reflection, nobody says who they are for: it is a stranger's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -25,7 +26,14 @@ T = TypeVar("T")
 
 STREAMS_OF_AN_ADDRESS = 20
 STREAMS_OF_STRANGERS = 200
+MOST_SILENT = 4_000
+"""How many streams may wait for their first message: each costs some 30 KB. Envoys say it with the stream."""
 _MOST_NAMES = 5
+
+# An answer of so many bytes is packed for a few strangers at a time: it is there until the client has read it, or was
+# cut off since it does not.
+_LARGE_ANSWER = 256 << 10
+_LARGE_ANSWERS = 4
 
 
 class TooManyStreamsError(ProtocolError):
@@ -38,15 +46,6 @@ class NotAllowedError(ProtocolError):
 
 class SilentError(ProtocolError):
     """The client opened a stream and never said who it is."""
-
-
-async def first_word(read: Callable[[], Awaitable[T]], within: float) -> T:
-    """Read the first message of a stream. Raises SilentError if it does not come in so many seconds."""
-    try:
-        async with asyncio.timeout(within):
-            return await read()
-    except TimeoutError:
-        raise SilentError(f"the client said nothing for {within:g} s") from None
 
 
 class CertifiedConnection(Protocol):
@@ -71,15 +70,18 @@ _MEMBER = ClientStanding(authorised=True, trusted=True)
 class ClientAdmission:
     """Tells strangers from clients that are ours, and counts the streams of strangers by their address.
 
-    `node_token` is what clients of ours carry where there is no TLS; empty: there everybody is one of ours.
+    `node_token` is what clients of ours carry where there is no TLS; empty: there everybody is one of ours. At most
+    `most_silent` streams wait for their first message.
     """
 
-    def __init__(self, node_token: str) -> None:
+    def __init__(self, node_token: str, most_silent: int = MOST_SILENT) -> None:
         self._node_token = node_token.encode()
         self._clients: ClientTable | None = None
         self._strangers: Counter[str] = Counter()
-        self.turn_of_strangers = asyncio.Lock()
-        """One message of a stranger at a time: however many there are, others wait for one of them at most."""
+        self._most_silent = most_silent
+        self._silent: dict[asyncio.Timeout, None] = {}
+        self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
+        self._strangers_turn, self._newcomers_turn = asyncio.Lock(), asyncio.Lock()
 
     def require_certificates(self, clients: ClientTable) -> None:
         """Go by certificates from now on, and by nothing else: the server listens with TLS."""
@@ -116,6 +118,51 @@ class ClientAdmission:
         """Return how much a client may say."""
         return OF_MEMBERS if trusted else OF_STRANGERS
 
+    async def first_word(self, read: Callable[[], Awaitable[T]], within: float) -> T:
+        """Read the first message of a stream. Raises SilentError if it does not come in so many seconds.
+
+        Of too many streams that wait for theirs, the one that has waited longest is ended.
+        """
+        try:
+            async with asyncio.timeout(within) as wait:
+                self._silent[wait] = None
+                if len(self._silent) > self._most_silent:
+                    longest = next(iter(self._silent))
+                    del self._silent[longest]
+                    longest.reschedule(asyncio.get_running_loop().time())
+                return await read()
+        except TimeoutError:
+            waited = f"for {within:g} s" if wait in self._silent else f"while {self._most_silent} others came"
+            raise SilentError(f"the client said nothing {waited}") from None
+        finally:
+            self._silent.pop(wait, None)
+
+    def turn_of_strangers(self) -> AbstractAsyncContextManager[None]:
+        """Wait for the strangers before: however many there are, others wait for one of them at most."""
+        return _turn(self._strangers_turn)
+
+    def turn_of_newcomers(self) -> AbstractAsyncContextManager[None]:
+        """Wait for the first messages before this one: until it is read, nobody knows whose it is."""
+        return _turn(self._newcomers_turn)
+
+    @contextmanager
+    def visit(self, peer: str) -> Iterator[None]:
+        """Count a call of somebody who does not say who they are as a stream. Raises TooManyStreamsError."""
+        self.enter(peer)
+        try:
+            yield
+        finally:
+            self.leave(peer)
+
+    @asynccontextmanager
+    async def room_for(self, trusted: bool, size: int) -> AsyncIterator[None]:
+        """Wait until an answer of so many bytes may be packed and sent to a client."""
+        if trusted or size < _LARGE_ANSWER:
+            yield
+        else:
+            async with self._large_answers:
+                yield
+
     def enter(self, peer: str) -> None:
         """Count a stream of a stranger, until it leaves. Raises TooManyStreamsError."""
         address = address_of(peer)
@@ -135,6 +182,17 @@ class ClientAdmission:
         self._strangers[address] -= 1
         if not self._strangers[address]:
             del self._strangers[address]
+
+
+@asynccontextmanager
+async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Have all others that are ready go on before the next of these does."""
+    async with lock:
+        try:
+            yield
+        finally:
+            # What is done in a turn may be over before anybody else could ask for the lock.
+            await asyncio.sleep(0)
 
 
 def address_of(peer: str) -> str:

@@ -14,7 +14,7 @@ from grpc.aio import EOF, ServicerContext
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
-from xds_server.stream.admission import ClientAdmission, NotAllowedError, SilentError, TooManyStreamsError, first_word
+from xds_server.stream.admission import ClientAdmission, NotAllowedError, SilentError, TooManyStreamsError
 from xds_server.stream.limits import TooLargeError
 from xds_server.stream.load_reporting.wire import (
     LoadRequest,
@@ -110,7 +110,9 @@ class LoadStreams:
         self._ending = asyncio.Event()
 
     def publish(self, clusters: frozenset[str], scope: Scope = GATEWAY) -> None:
-        """Say which clusters a scope has. Before the first time nothing is read: nobody knows yet what it is about."""
+        """Say which clusters a scope has. Before the first time nobody is asked for a report: nobody knows yet what it
+        is about.
+        """
         self._clusters[scope] = clusters
         self._ready.set()
         for one in self._open:
@@ -156,12 +158,12 @@ class LoadStreams:
             await asyncio.gather(*work, return_exceptions=True)
 
     async def _read(self, one: _Open) -> None:
-        await self._ready.wait()
-        raw = await first_word(one.context.read, self._timing.first_word)
+        raw = await self._admission.first_word(one.context.read, self._timing.first_word)
         if raw is EOF:
             return
-        request = parse_first_load_request(raw)
-        self._introduce(one, request, len(raw))
+        async with self._admission.turn_of_newcomers():
+            self._introduce(one, parse_first_load_request(raw), len(raw))
+        await self._ready.wait()
         while raw is not EOF:
             if one.stream is not None:  # what others report is not even read
                 self._observe(one.stream, parse_load_request(raw))
@@ -175,6 +177,7 @@ class LoadStreams:
             log.exception("load report not taken", extra={"node": stream.node})
 
     async def _write(self, one: _Open) -> None:
+        await self._ready.wait()
         while True:
             await one.changed.wait()
             one.changed.clear()

@@ -62,9 +62,8 @@ def described() -> descriptor_pool.DescriptorPool:
     return catalogue(alpha, text_format.Parse(renamed, descriptor_pb2.FileDescriptorProto()), health)
 
 
-def handlers(services: Iterable[str], pool: descriptor_pool.DescriptorPool) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Return the handlers of both versions, for a server of these services."""
-    servicer = ReflectionServicer((*services, V1, V1ALPHA), pool)
+def handlers(servicer: ReflectionServicer) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the handlers of both versions."""
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         reflection_pb2.ServerReflectionRequest.FromString,

@@ -17,7 +17,7 @@ from xds_server.snapshot.snapshot import CLUSTER, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.limits import LONGEST_MESSAGE
 from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
-from xds_server.stream.server import reflection, services
+from xds_server.stream.server import anybody, reflection, services
 from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent, Progress
 from xds_server.stream.server.gate import MethodGate
 from xds_server.stream.server.sessions import Sessions
@@ -67,7 +67,7 @@ class XdsServer:
         self._admission = ClientAdmission(node_token)
         self._sessions = Sessions(self._identifier, self._admission, telemetry, timing)
         self._loads = LoadStreams(loads or Unobserved(), self._admission, timing)
-        self._health = health.aio.HealthServicer()
+        self._health = anybody.BoundedHealth(self._admission)
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._published = False
@@ -86,7 +86,9 @@ class XdsServer:
         server.add_generic_rpc_handlers(services.handlers(self._sessions, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
-        server.add_generic_rpc_handlers(reflection.handlers(names, described))
+        server.add_generic_rpc_handlers(
+            reflection.handlers(anybody.BoundedReflection(names, described, self._admission))
+        )
         try:
             port = _listen(server, address, tls)
         except RuntimeError as error:

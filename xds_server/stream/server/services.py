@@ -12,7 +12,7 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
 from xds_server.stream import wire
-from xds_server.stream.admission import NotAllowedError, SilentError, TooManyStreamsError, first_word
+from xds_server.stream.admission import NotAllowedError, SilentError, TooManyStreamsError
 from xds_server.stream.limits import LONGEST_WORD, TooLargeError, printable
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
 from xds_server.stream.protocol.messages import (
@@ -74,15 +74,19 @@ def _stream(method: StreamingMethod) -> grpc.RpcMethodHandler:
 
 
 def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethodHandler:
+    admission = sessions.admission
+
     async def fetch(raw: bytes, context: ServicerContext) -> bytes:
         try:
-            node, request = wire.parse_sotw(raw)
-            standing = sessions.admission.standing(node, context)
-            sessions.admission.limits(standing.trusted).check(len(raw), request)
-            response = sessions.fetch(node, typed(request, type_url), standing)
+            with admission.visit(context.peer()):
+                async with admission.turn_of_strangers():
+                    node, request = wire.parse_sotw(raw)
+                    standing = admission.standing(node, context)
+                    admission.limits(standing.trusted).check(len(raw), request)
+                    return wire.pack_sotw(sessions.fetch(node, typed(request, type_url), standing), identifier)
         except ProtocolError as error:
             await context.abort(status_of(error), str(error))
-        return wire.pack_sotw(response, identifier)
+            raise
 
     return grpc.unary_unary_rpc_method_handler(fetch)
 
@@ -137,31 +141,37 @@ class StreamingMethod:
             await _cancel(reader, writer)
 
     async def _read(self, stream: ClientStream, context: ServicerContext) -> None:
-        raw = await first_word(context.read, self.sessions.timing.first_word)
+        admission = self.sessions.admission
+        raw = await admission.first_word(context.read, self.sessions.timing.first_word)
+        first: Request | None = None
+        if raw is not EOF:
+            async with admission.turn_of_newcomers():
+                node, first = self.codec.parse(raw)
+                self.sessions.introduce(stream, node, admission.standing(node, context))
         while raw is not EOF:
-            if stream.introduced and not stream.trusted:
-                async with self.sessions.admission.turn_of_strangers:
-                    await self._take(stream, raw, context)
+            if stream.trusted:
+                await self._take(stream, raw, first)
             else:
-                await self._take(stream, raw, context)
-            raw = await context.read()
+                async with admission.turn_of_strangers():
+                    await self._take(stream, raw, first)
+            raw, first = await context.read(), None
         stream.outbox.put_nowait(StreamEnd())
 
-    async def _take(self, stream: ClientStream, raw: bytes, context: ServicerContext) -> None:
-        node, request = self.codec.parse(raw)
-        if not stream.introduced:
-            self.sessions.introduce(stream, node, self.sessions.admission.standing(node, context))
+    async def _take(self, stream: ClientStream, raw: bytes, parsed: Request | None) -> None:
+        request = parsed or self.codec.parse(raw)[1]
         self.sessions.admission.limits(stream.trusted).check(len(raw), request)
         await self.sessions.handle(stream, typed(request, self.type_url))
 
     async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
         stall = self.sessions.timing.stall
         while not isinstance(item := await stream.outbox.get(), StreamEnd):
-            try:
-                async with asyncio.timeout(stall):
-                    await context.write(self.codec.pack(item, self.identifier))
-            except TimeoutError:
-                raise StalledError(f"the client read nothing for {stall:g} s") from None
+            size = sum(len(one.body) for one in item.resources)
+            async with self.sessions.admission.room_for(stream.trusted, size):
+                try:
+                    async with asyncio.timeout(stall):
+                        await context.write(self.codec.pack(item, self.identifier))
+                except TimeoutError:
+                    raise StalledError(f"the client read nothing for {stall:g} s") from None
         if item.error is not None:
             raise item.error
 

@@ -100,7 +100,7 @@ class Sessions:
         self._ending = False
         self._snapshots: dict[Scope, Snapshot] = {}
         self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
-        self._early: list[RequestArrived] = []
+        self._early: dict[int, RequestArrived] = {}
 
     # From the outside, all of it without waiting.
 
@@ -142,6 +142,7 @@ class Sessions:
         """Forget a stream."""
         if self._streams.pop(stream.number, None) is None:
             return
+        self._early.pop(stream.number, None)
         if stream.timer is not None:
             stream.timer.cancel()
         if stream.introduced and not stream.trusted:
@@ -224,8 +225,8 @@ class Sessions:
     async def _serve_published(self) -> None:
         published, self._published = self._published, {}
         self._snapshots.update((scope, snapshot) for scope, (snapshot, _) in published.items())
-        early, self._early = self._early, []
-        for arrived in early:
+        early, self._early = self._early, {}
+        for arrived in early.values():
             self._answer(arrived)
         for turn, stream in enumerate(tuple(self._streams.values())):
             session, publication = stream.session, published.get(stream.node.scope)
@@ -243,7 +244,8 @@ class Sessions:
         """Answer a request. Before the first snapshot it waits: a client that reconnects loses nothing."""
         stream, request = arrived.stream, arrived.request
         if not self._snapshots:
-            self._early.append(arrived)
+            if stream.number in self._streams:
+                self._early[stream.number] = arrived
             return
         if not arrived.answered.done():
             arrived.answered.set_result(None)

@@ -1,10 +1,13 @@
 """One gRPC stream, with a context that does what the test says."""
 
 import asyncio
+from typing import NamedTuple
 
 import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import descriptor_pool
+from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client import CollectorRegistry
 from scripted import cluster
 
@@ -12,8 +15,10 @@ from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, Snapshot
 from xds_server.stream.admission import ClientAdmission
+from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
+from xds_server.stream.server.anybody import BoundedReflection
 from xds_server.stream.server.clients import ClientTelemetry
-from xds_server.stream.server.services import DELTA, StreamingMethod
+from xds_server.stream.server.services import DELTA, DialectCodec, StreamingMethod, handlers
 from xds_server.stream.server.sessions import MAX_TYPES_PER_STREAM, Sessions
 
 
@@ -24,13 +29,14 @@ class AbortedError(Exception):
 class Context:
     """A gRPC stream whose client sends `requests` and then waits; it reads only if `reads`."""
 
-    def __init__(self, *requests, reads=True):
+    def __init__(self, *requests, reads=True, peer="test"):
+        self._peer = peer
         self.requests = [request.SerializeToString() for request in requests]
         self.reads = reads
         self.aborted = None
 
     def peer(self):
-        return "test"
+        return self._peer
 
     async def send_initial_metadata(self, _metadata):
         pass
@@ -91,3 +97,71 @@ async def test_a_cancelled_stream_is_forgotten_and_says_so(sessions):
     with pytest.raises(asyncio.CancelledError):
         await stream
     assert sessions.clients() == ()
+
+
+CALLS = 50
+
+
+async def most_in_one_turn(count, work):
+    """How often `count` grew in one turn of the event loop, while all of this work began at once."""
+    tasks, most = [asyncio.create_task(one) for one in work], 0
+    async with asyncio.timeout(PATIENCE):
+        while (before := count()) < len(tasks):
+            await asyncio.sleep(0)
+            most = max(most, count() - before)
+    for one in tasks:
+        one.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return most
+
+
+async def test_of_many_clients_that_come_at_once_one_is_read_in_each_turn_of_the_loop(sessions):
+    parsed = 0
+
+    def parse(raw):
+        nonlocal parsed
+        parsed += 1
+        return DELTA.parse(raw)
+
+    method = StreamingMethod(sessions, DialectCodec(parse, DELTA.pack), "test")
+    request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+    request.node.id = "envoy"
+    contexts = [Context(request, peer=f"10.0.0.{number}:1") for number in range(CALLS)]
+    assert await most_in_one_turn(lambda: parsed, (method.serve(None, one) for one in contexts)) == 1
+
+
+async def test_of_many_single_calls_at_once_one_is_answered_in_each_turn_of_the_loop(sessions):
+    (fetch,) = (
+        handler.unary_unary
+        for one in handlers(sessions, LoadStreams(Unobserved(), sessions.admission), "test")
+        if (handler := one.service(Called("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")))
+    )
+    await asyncio.sleep(0.01)
+    answers = []
+
+    async def call(number):
+        answers.append(await fetch(b"", Context(peer=f"10.0.0.{number}:1")))
+
+    assert await most_in_one_turn(lambda: len(answers), (call(number) for number in range(CALLS))) == 1
+
+
+async def test_of_many_questions_at_once_one_is_answered_in_each_turn_of_the_loop(sessions):
+    symbol = reflection_pb2.ServerReflectionRequest(file_containing_symbol="envoy.config.core.v3.Node")
+    answers, servicer = [], BoundedReflection((), descriptor_pool.Default(), sessions.admission)
+
+    async def asked():
+        yield symbol
+
+    async def ask(number):
+        answers.extend(
+            [one async for one in servicer.ServerReflectionInfo(asked(), Context(peer=f"10.0.0.{number}:1"))]
+        )
+
+    assert await most_in_one_turn(lambda: len(answers), (ask(number) for number in range(CALLS))) == 1
+
+
+class Called(NamedTuple):
+    """What gRPC says of a call."""
+
+    method: str
+    invocation_metadata: tuple[()] = ()

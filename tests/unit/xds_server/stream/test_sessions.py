@@ -1,6 +1,7 @@
 """The task that holds all sessions: who is sent what is published for which scope."""
 
 import asyncio
+import gc
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -11,7 +12,7 @@ from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
 from xds_server.stream.protocol.messages import DeltaRequest, SotwRequest
-from xds_server.stream.server.clients import ClientTelemetry
+from xds_server.stream.server.clients import ClientStream, ClientTelemetry
 from xds_server.stream.server.sessions import NotReadyError, Sessions
 from xds_server.stream.wire import Node
 
@@ -185,3 +186,22 @@ async def test_a_fetch_is_answered_with_what_is_of_its_scope(sessions):
         assert [one.key.name for one in response.resources] == [name]
     assert sessions.fetch(Node(), SotwRequest(SECRET), STRANGER).resources == ()
     assert len(sessions.fetch(Node(), SotwRequest(SECRET), MEMBER).resources) == 1
+
+
+async def test_a_client_that_leaves_before_the_first_snapshot_leaves_nothing_behind(sessions):
+    """While the API server is away that may be long, and clients may come as often as they like."""
+
+    async def came_and_left():
+        stream = sessions.open("test", None)
+        sessions.introduce(stream, Node("envoy"), MEMBER)
+        asked = asyncio.create_task(sessions.handle(stream, EVERYTHING))
+        await asyncio.sleep(0.01)
+        sessions.close(stream)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    for _ in range(5):
+        await came_and_left()
+    gc.collect()
+    # The task still knows the event that it handled last.
+    assert len([one for one in gc.get_objects() if isinstance(one, ClientStream)]) <= 1

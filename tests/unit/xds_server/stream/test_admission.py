@@ -1,0 +1,68 @@
+"""Whose turn it is, and who has to leave so that others may come."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from tests.support.waiting import PATIENCE
+from xds_server.stream.admission import STREAMS_OF_AN_ADDRESS, ClientAdmission, SilentError, TooManyStreamsError
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+async def test_of_too_many_streams_that_say_nothing_the_one_that_waited_longest_ends():
+    admission, said = ClientAdmission("token", most_silent=2), asyncio.Event()
+
+    async def says_something_at_last():
+        await said.wait()
+        return "hello"
+
+    first = asyncio.create_task(admission.first_word(never, PATIENCE))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(admission.first_word(says_something_at_last, PATIENCE))
+    await asyncio.sleep(0)
+    third = asyncio.create_task(admission.first_word(never, PATIENCE))
+    with pytest.raises(SilentError, match="while 2 others came"):
+        await first
+    said.set()
+    assert await second == "hello"
+    assert await admission.first_word(says_something_at_last, PATIENCE) == "hello"
+    assert not third.done()
+    third.cancel()
+
+
+async def test_a_stream_that_says_nothing_for_too_long_ends():
+    with pytest.raises(SilentError, match=r"nothing for 0\.01 s"):
+        await ClientAdmission("token").first_word(never, 0.01)
+
+
+async def test_large_answers_are_packed_for_a_few_strangers_at_a_time_and_for_all_others_at_once():
+    admission, enough = ClientAdmission("token"), asyncio.Event()
+    inside = dict.fromkeys(("member", "small", "large"), 0)
+
+    async def answer(kind, trusted, size):
+        async with admission.room_for(trusted, size):
+            inside[kind] += 1
+            await enough.wait()
+        inside[kind] -= 1
+
+    kinds = (("member", True, 1 << 30), ("small", False, 1000), ("large", False, 1 << 20))
+    answers = [asyncio.create_task(answer(*kind)) for kind, _ in itertools.product(kinds, range(10))]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert inside == {"member": 10, "small": 10, "large": 4}
+    enough.set()
+    await asyncio.gather(*answers)
+    assert not any(inside.values())
+
+
+async def test_what_asks_without_saying_who_it_is_counts_as_a_stream_of_its_address():
+    admission = ClientAdmission("token")
+    for number in range(STREAMS_OF_AN_ADDRESS - 1):
+        admission.enter(f"ipv4:10.0.0.1:{number}")
+    with admission.visit("ipv4:10.0.0.1:999"), pytest.raises(TooManyStreamsError):
+        admission.enter("ipv4:10.0.0.1:1000")
+    admission.enter("ipv4:10.0.0.1:1000")
