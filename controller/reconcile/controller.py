@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from controller.frontend.claims import Seniority
@@ -148,11 +149,20 @@ class Controller:
             changed, self._unregistered = self._unregistered, set()
             for ref in sorted(changed, key=self._precedence):
                 self._queue.add(ref)
-                for other in sorted(self._observer.register(ref), key=self._precedence):
+                for other in self._registered(ref):
                     self._queue.add(other)
                 done += 1
                 if done % _OBJECTS_PER_TURN == 0:
                     await asyncio.sleep(0)
+
+    def _registered(self, ref: ObjectRef) -> Iterable[ObjectRef]:
+        """Register an object, and return others to look at again, those first who ask first."""
+        try:
+            return sorted(self._observer.register(ref), key=self._precedence)
+        except Exception:
+            logger.exception("model not registered", extra={"object": str(ref)})
+            self._dependencies.telemetry.failed("plan")
+            return ()
 
     async def _look_at_due(self, writes: asyncio.TaskGroup) -> None:
         done = 0

@@ -5,7 +5,10 @@ Envoys report every second, of thousands of objects, and hardly ever does a repo
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from datetime import datetime
+from typing import ParamSpec
 
 from controller.decision import LocalFacts, elsewhere
 from controller.decision.signals import compare
@@ -15,6 +18,10 @@ from controller.plan.transitions import goes_elsewhere
 from controller.signals.load_reports import LoadReports, SentTo
 from controller.signals.source import Sampler, Subject
 from controller.store.objects import ObjectRef
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 
 class LoadWatch:
@@ -39,10 +46,15 @@ class LoadWatch:
             self._measured.discard(ref)
 
     def look(self, now: datetime) -> frozenset[ObjectRef]:
-        """Say which objects to look at again; `now` is UTC."""
-        found = {ref for ref in self._measured if self._may_have_crossed(ref, now)}
-        sides = {one.ref for one in self._loads.news(now) if self._may_go_elsewhere(one)}
-        return frozenset(found | {ref for ref in sides - found if self._changes_detour(ref, now)})
+        """Say which objects to look at again; `now` is UTC. It does not fail."""
+        found = {ref for ref in self._measured if _answer(ref, self._may_have_crossed, ref, now)}
+        try:
+            news = tuple(self._loads.news(now))
+        except Exception:
+            logger.exception("reports of load not read")
+            news = ()
+        sides = {one.ref for one in news if _answer(one.ref, self._may_go_elsewhere, one)}
+        return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
 
     def _may_go_elsewhere(self, sent: SentTo) -> bool:
         known = self._index.intent(sent.ref)
@@ -76,6 +88,15 @@ class LoadWatch:
             if signal.state == "Breached" or signal.state != states.get((signal.name, signal.target)):
                 return True
         return False
+
+
+def _answer(ref: ObjectRef, question: Callable[P, bool], *args: P.args, **more: P.kwargs) -> bool:
+    """Answer a question about an object: by a mistake of ours it is looked at again, and the others are asked on."""
+    try:
+        return question(*args, **more)
+    except Exception:
+        logger.exception("load of a model not compared", extra={"object": str(ref)})
+        return True
 
 
 def _local(known: StoredIntent) -> LocalFacts:

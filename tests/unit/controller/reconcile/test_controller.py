@@ -1,5 +1,6 @@
 """The controller at work over a store: object in, status out."""
 
+from controller.frontend.ports import AllocatedPorts
 from controller.observe.proxies import Programmed
 from controller.signals.load_reports import NO_LOAD, NoLoads
 from controller.store.objects import ObjectRef
@@ -208,6 +209,56 @@ async def test_a_number_that_means_nothing_costs_no_decision():
         await running.pass_time(1)
         assert len(running.decisions) > decided
         assert store[models[0].ref].status["split"]["reason"] == "Overloaded"
+
+
+class Unreadable(Loaded):
+    """Breaks for one model, and for all that is new."""
+
+    broken = False
+
+    def load(self, model, now):
+        if self.broken and model.name == "a":
+            raise RuntimeError("a mistake of ours")
+        return super().load(model, now)
+
+    def news(self, now):
+        if self.broken:
+            raise RuntimeError("a mistake of ours")
+        return super().news(now)
+
+
+async def test_a_load_that_cannot_be_compared_ends_nothing_and_others_are():
+    models = [a_model(name).with_remote("r").measuring(in_flight_each("4")) for name in "ab"]
+    store = MemoryStore(stored(*models, *SERVICES, a_slice().ready("10.0.0.1"), a_slice("b").ready("10.0.0.2")))
+    loads = Unreadable()
+    loads.number = 1
+    async with controlled(store, loads=loads, ports=IN_A_CLUSTER) as running:
+        await running.pass_time(2)
+        assert (signal(store, "a"), signal(store, "b")) == (("Clear", "1"), ("Clear", "1"))
+        loads.broken, loads.number = True, 4
+        await running.pass_time(2)
+        assert (signal(store, "a"), signal(store, "b")) == (("Clear", "1"), ("Breached", "4"))
+        assert "plan" in running.failures
+        loads.broken = False
+        await running.pass_time(60)
+        assert signal(store, "a") == ("Breached", "4")
+
+
+class Trap(frozenset):
+    """Ports of our own, one of which nobody may ask about."""
+
+    def __contains__(self, port):
+        if port == 10005:
+            raise RuntimeError("a mistake of ours")
+        return False
+
+
+async def test_a_model_that_cannot_be_registered_breaks_no_other():
+    broken = a_model("a").stored(status={"servingPort": 10005, "observedGeneration": 1})
+    store = MemoryStore([broken, *stored(*SERVICES, a_model("b").fronting("b"))])
+    async with controlled(store, ports=AllocatedPorts(10000, 10009, reserved=Trap())) as running:
+        assert condition(store, "Accepted", "b")[0] == "True"
+        assert "plan" in running.failures
 
 
 async def test_requests_in_flight_are_looked_at_every_second_and_written_when_they_mean_something():
