@@ -13,6 +13,9 @@ A port is not given away before whoever moves from it has moved, but for one cas
 which its holder is given the port that it wants instead. So models get each other's ports, however many there are in
 the circle, and a row of models moves up at once (docs/adr/0024).
 
+A port that becomes free is given again after all others: clients of the model that had it may still call it, and shall
+not reach somebody else's. Who had it gets it back, if it comes again by its name (docs/adr/0049).
+
 A port that a program of ours listens on (`reserved`) is no model's, whatever its status says: Envoy could not listen
 there, or would in its place.
 """
@@ -22,11 +25,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from itertools import chain
 
 from controller.frontend.claims import Refusal, Seniority
 from controller.store.objects import ObjectRef
 
 FIXED = "spec.servingPort"
+
+# Of so many models that are gone it is remembered which port they had.
+_MOST_FORMER = 20_000
 
 NO_OBJECTS: frozenset[ObjectRef] = frozenset()
 
@@ -43,7 +50,7 @@ class ServicePorts:
 
 @dataclass(frozen=True, slots=True)
 class AllocatedPorts:
-    """The gateway has ports of its own: each model is given the one that it fixes or the lowest free one, for life.
+    """The gateway has ports of its own: each model is given the one that it fixes or the next free one, for life.
 
     `first` and `last` are both included. A port that a status says is kept also if it lies outside of them, or if its
     namespace has more than `per_namespace`: a quota that is lowered takes nothing away (docs/adr/0032).
@@ -63,10 +70,14 @@ class AllocatedPorts:
             return Refusal("Conflict", f"{FIXED}: port {port} is one that a program of the gateway listens on")
         return None
 
-    def lowest_free(self, taken: Container[int]) -> int | None:
-        """Return the lowest port that is not taken."""
-        among = range(self.first, self.last + 1)
+    def next_free(self, taken: Container[int], after: int) -> int | None:
+        """Return the first port after `after` that is not taken, from the first one on behind the last one."""
+        among = chain(range(max(after + 1, self.first), self.last + 1), range(self.first, self.last + 1))
         return next((port for port in among if port not in taken and port not in self.reserved), None)
+
+    def has(self, port: int) -> bool:
+        """Tell whether a port is one of the gateway's own."""
+        return self.first <= port <= self.last and port not in self.reserved
 
 
 PortRule = ServicePorts | AllocatedPorts
@@ -100,6 +111,10 @@ class GatewayPorts:
     def __init__(self, rule: PortRule) -> None:
         self._rule = rule
         self._holders: dict[int, ObjectRef] = {}
+        # The port of its own that the gateway gave last; as long as it gave none, the highest that a status said. And
+        # who had which of those that are free.
+        self._last_given, self._gave_any = 0, False
+        self._former: dict[ObjectRef, int] = {}
         # How many ports the models of each namespace hold.
         self._held: Counter[str] = Counter()
         self._ages: dict[ObjectRef, Seniority] = {}
@@ -228,11 +243,20 @@ class GatewayPorts:
                 f"namespace {model.namespace} has as many ports of the gateway as a namespace may have: "
                 f"{rule.per_namespace} (modelsPerNamespace of the controller's configuration)",
             )
-        free = rule.lowest_free(self._holders) if fixed is None else fixed
+        free = self._next_free(model, rule) if fixed is None else fixed
         if free is None:
             self._waiting[model] = None
             return None, Refusal("NoPort", f"all ports of the gateway, {rule.first} to {rule.last}, have a model")
         return free, None
+
+    def _next_free(self, model: ObjectRef, rule: AllocatedPorts) -> int | None:
+        """Find a port for a model that has none: the one that it had before, or the next one."""
+        former = self._former.get(model)
+        if former is not None and former not in self._holders and rule.has(former):
+            return former
+        free = rule.next_free(self._holders, self._last_given)
+        self._last_given, self._gave_any = free or self._last_given, True
+        return free
 
     def _refusal_of_fixed(self, model: ObjectRef, fixed: int, rule: AllocatedPorts) -> Refusal | None:
         """Say why a model does not have the port that it fixes, but for the quota; it hears of it once it is free."""
@@ -274,7 +298,12 @@ class GatewayPorts:
 
     def _hold(self, port: int, model: ObjectRef) -> None:
         self._release(port)
+        self._former.pop(model, None)
         self._holders[port] = model
+        # All models are registered before the first is given a port: what they have was given before.
+        was_given = isinstance(self._rule, AllocatedPorts) and self._rule.has(port) and self._fixed.get(model) != port
+        if was_given and not self._gave_any:
+            self._last_given = max(self._last_given, port)
         self._held[model.namespace] += 1
 
     def _release(self, port: int) -> None:
@@ -282,6 +311,12 @@ class GatewayPorts:
             self._held[holder.namespace] -= 1
             if not self._held[holder.namespace]:
                 del self._held[holder.namespace]
+
+    def _remember(self, model: ObjectRef, port: int) -> None:
+        """Remember who had a port, for a while: names are as many as anybody likes."""
+        self._former[model] = port
+        if len(self._former) > _MOST_FORMER:
+            del self._former[next(iter(self._former))]
 
     def _next_within_quota(self, namespace: str) -> frozenset[ObjectRef]:
         """Return who may have a port, if its namespace has room: one, whose turn brings that of the next."""
@@ -308,4 +343,6 @@ class GatewayPorts:
         ):
             return NO_OBJECTS
         self._release(port)
+        if isinstance(self._rule, AllocatedPorts):
+            self._remember(model, port)
         return frozenset(other for other, wanted in self._waiting.items() if wanted in (None, port))

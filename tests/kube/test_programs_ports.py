@@ -28,8 +28,8 @@ async def test_a_namespace_has_its_quota_and_no_model_has_a_port_of_a_program(si
     )
     await site.remove(first)
     await site.until_condition("second", "Ready", "True")
-    assert await site.port("second") == 10001
-    await site.until_answered(10001, "local-1")
+    assert await site.port("second") == 10002
+    await site.until_answered(10002, "local-1")
 
 
 async def test_a_fixed_port_is_had_again_and_a_shared_one_leads_by_host(site: Site) -> None:

@@ -72,7 +72,49 @@ def test_a_port_that_was_given_and_never_written_is_free_when_it_is_no_longer_wa
     assert table.allocate(B, 80, None).port == 80
 
 
-def test_the_lowest_free_port_is_given_and_kept():
+def test_a_port_that_becomes_free_is_given_after_all_others():
+    """Clients of who had it may still call it."""
+    table = ports(AllocatedPorts(10000, 10003), a=10000, b=10001)
+    table.forget(A)
+    assert table.allocate(C, 80, None).port == 10002
+    table.forget(C)
+    others = [a_model(name).ref for name in "xyz"]
+    assert [table.allocate(one, 80, None).port for one in others] == [10003, 10000, 10002]
+
+
+def test_a_model_that_comes_back_by_its_name_has_the_port_that_it_had_unless_somebody_else_has_it():
+    table = ports(AllocatedPorts(10000, 10002), a=10000, b=10001)
+    table.forget(A)
+    table.record(A, AGES[A], None)
+    assert table.allocate(A, 80, None).port == 10000
+    table.forget(B)
+    assert table.allocate(C, 80, None).port == 10002
+    assert table.allocate(a_model("x").ref, 80, None).port == 10001
+    table.record(B, AGES[B], None)
+    assert table.allocate(B, 80, None).refusal.reason == "NoPort"
+
+
+def test_after_a_restart_the_ports_go_on_where_they_were():
+    table = ports(AllocatedPorts(10000, 10009), b=10004, c=10001)
+    assert table.allocate(A, 80, None).port == 10005
+
+
+def test_a_thousand_models_are_given_ports_in_one_walk():
+    asked = 0
+
+    class Counting(frozenset):
+        def __contains__(self, port):
+            nonlocal asked
+            asked += 1
+            return False
+
+    table = GatewayPorts(AllocatedPorts(reserved=Counting()))
+    for number in range(1000):
+        table.allocate(a_model(f"m{number}").ref, 80, None)
+    assert asked < 10 * 1000
+
+
+def test_the_next_port_is_given_and_kept():
     table = ports(AllocatedPorts(10000, 10002), b=10000)
     assert table.allocate(A, 80, None).port == 10001
     assert table.allocate(C, 80, None).port == 10002
@@ -227,7 +269,7 @@ def test_a_namespace_has_no_more_ports_than_its_quota_and_the_others_have_theirs
     assert table.allocate(NEIGHBOUR, 80, None).port == 10002
     assert table.forget(NEIGHBOUR) == frozenset(), "this is no room for those of another namespace"
     assert table.forget(A) == {C}
-    assert table.allocate(C, 80, None).port == 10000
+    assert table.allocate(C, 80, None).port == 10003
 
 
 def test_who_waits_beyond_the_quota_is_told_one_at_a_time_until_there_is_no_more_room():

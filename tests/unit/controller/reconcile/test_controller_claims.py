@@ -141,7 +141,7 @@ async def test_two_statuses_that_say_one_port_are_told_apart():
         written = store[b.ref].status
     other = MemoryStore([*stored(*SERVICES), a.stored(status=written), b.stored(status=written)])
     async with controlled(other, ports=IN_A_CLUSTER):
-        assert [other[model.ref].status["servingPort"] for model in (a, b)] == [10001, 10000]
+        assert [other[model.ref].status["servingPort"] for model in (a, b)] == [10001, 10002]
 
 
 async def test_without_a_port_left_a_model_says_so_until_one_is_free():
