@@ -29,7 +29,7 @@ _KINDS = "|".join(kind.word for kind in RouteKind)
 _STAT = re.compile(rf"^http\.(?:(?:{_KINDS})/)?[^/\n]+/[^/\n]+\.({_OF_CLIENTS}): (\d+)$", re.MULTILINE)
 _CODES = ("2xx", "4xx", "5xx")
 _ANSWERED = re.compile(
-    rf"^http\.(?:{_KINDS})/(?P<namespace>[^/\n]+)/(?P<name>[^/\n]+)\.downstream_rq_"
+    rf"^http\.(?:(?:{_KINDS})/(?P<namespace>[^/\n]+)/(?P<name>[^/\n]+)|gateway/hosts)\.downstream_rq_"
     rf"(?P<what>{'|'.join(_CODES)}|active|time): (?P<value>.+)$",
     re.MULTILINE,
 )
@@ -123,8 +123,8 @@ class EnvoyAdmin:
         )
 
     async def client_requests(self) -> Mapping[tuple[str, str], ClientRequests]:
-        """Count the requests of clients, by namespace and name."""
-        pattern = rf"^http\.[^/]+/[^/]+/[^/]+\.downstream_rq_({'|'.join(_CODES)}|active|time)$"
+        """Count the requests of clients, by namespace and name; both are empty for the port that all models share."""
+        pattern = rf"^http\.([^/]+/[^/]+/[^/]+|gateway/hosts)\.downstream_rq_({'|'.join(_CODES)}|active|time)$"
         text = await self._request("GET", "/stats", filter=pattern, histogram_buckets="cumulative")
         return _client_requests(text)
 
@@ -142,7 +142,7 @@ def _client_requests(stats: str) -> Mapping[tuple[str, str], ClientRequests]:
     """Read what Envoy shows, with its histograms as cumulative buckets."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for one in _ANSWERED.finditer(stats):
-        found.setdefault((one["namespace"], one["name"]), {})[one["what"]] = one["value"]
+        found.setdefault((one["namespace"] or "", one["name"] or ""), {})[one["what"]] = one["value"]
     return {
         model: ClientRequests(
             answered={code: int(values.get(code, 0)) for code in _CODES},

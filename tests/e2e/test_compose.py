@@ -16,7 +16,7 @@ from tests.support.beamlit import eventually
 from tests.support.compose import Composed, command_of, services
 from tests.support.http import plain_http
 from tests.support.processes import ROOT
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 REPLICAS = ("local-1", "local-2", "local-3")
 PLACES = 12
@@ -40,7 +40,8 @@ class Site:
         return answer.text if answer.status_code == 200 else ""
 
     async def ready(self, port: int) -> None:
-        await eventually(lambda: self.page(port, "/readyz"), bool, within=60)
+        # It is executed, imports and all.
+        await eventually(lambda: self.page(port, "/readyz"), bool, within=4 * PATIENCE)
 
     async def split(self) -> str:
         """The split of the model, and its reason."""
@@ -55,6 +56,7 @@ class Site:
             return Counter(await asyncio.gather(*(ask(session, self.url, tokens) for _ in range(at_once))))
 
 
+@pytest.mark.timeout(600)
 async def test_it_serves_whatever_is_killed(tmp_path: Path) -> None:
     with Composed(tmp_path).running() as composed:
         site = Site(composed)
@@ -91,7 +93,7 @@ async def test_it_serves_whatever_is_killed(tmp_path: Path) -> None:
         await eventually(site.split, lambda seen: seen == "0/100 LocalDown")
         assert await site.answers(8) == {"remote": 8}
         composed.start(*REPLICAS)
-        await eventually(site.split, lambda seen: seen == "100/0 Steady", within=60)
+        await eventually(site.split, lambda seen: seen == "100/0 Steady", within=2 * PATIENCE)
 
         # With the remote backend gone too much waits, and does not fail.
         composed.kill("remote")

@@ -27,6 +27,7 @@ from google.rpc import status_pb2
 from controller.api.timing import ReportTiming, Timing
 from tests.support.beamlit import Product
 from tests.support.fork_server import Forked
+from tests.support.http import plain_http
 from tests.support.kube.cluster import User
 from tests.support.kube.program import Program
 from tests.support.kube.reading_xds import METHOD
@@ -42,6 +43,8 @@ pytestmark = pytest.mark.timeout(600)
 
 FOLDER = ROOT / "deploy" / "observability"
 EVERY, WINDOW = 2.0, "20s"
+GATEWAY_PORT = 8080
+"""Of all models: --gateway-port of the xDS server."""
 SHORT = Timing(reports=ReportTiming(window=3.0))
 MEASURED = {"type": "Requests", "requests": {"target": {"type": "AverageValue", "averageValue": "100"}}}
 UNMEASURED = {
@@ -148,6 +151,13 @@ class Stage:
         (xds_server,), (controller,), (gateway,) = self.site.xds_servers, self.site.controllers, self._gateways
         programs = {"xds": xds_server.probe, "controller": controller.probe, "gateway": gateway.probe}
         return {**programs, "run": self.run.admin}
+
+    async def ask_by_host(self, name: str) -> None:
+        """Send a request to the port that all models share."""
+        async with plain_http() as client:
+            headers = {"host": f"{name}.{self.site.namespace}"}
+            answer = await client.get(f"http://{self.site.gateway}:{GATEWAY_PORT}/", headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
 
     def stop_gateway(self) -> None:
         self._gateways[0].end()
@@ -266,6 +276,8 @@ async def test_what_breaks_is_seen_and_nothing_else(stage: Stage, tmp_path: Path
 
 async def requests_break(stage: Stage, operator: Operator) -> None:
     await operator.gets()
+    await stage.ask_by_host("chat")
+    await operator.sees('beamlit_gateway_requests_total{namespace="",name="",code="2xx"} > 0')
 
     for replica in stage.replicas:
         replica.kill()

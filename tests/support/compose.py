@@ -97,7 +97,7 @@ class Composed:
         word = word.replace("/demo/", f"{self._folder}/").replace("/tmp/journal", f"{self._folder}/journal-{own}")
         word = re.sub(r"\bpython3\b", shlex.quote(sys.executable), word)
         names = "|".join(map(re.escape, self._addresses))
-        return re.sub(rf"^({names})$|(?<=//)({names})(?=:)|^({names})(?=:)", self._named, word)
+        return re.sub(rf"^({names})$|(?<=//)({names})(?=:)|(?:^|(?<==))({names})(?=:)", self._named, word)
 
     def _named(self, match: re.Match[str]) -> str:
         return self._addresses[next(name for name in match.groups() if name)]

@@ -209,9 +209,9 @@ def counting(envoy, *, within=30.0, every=0.0):
     metrics = GatewayMetrics(registry, within, every)
     metrics.envoy = envoy.admin
 
-    def of(name, **labels):
+    def of(metric, /, **labels):
         labels = {"namespace": "default", "name": "chat.v1"} | labels
-        return registry.get_sample_value(f"beamlit_gateway_{name}", labels)
+        return registry.get_sample_value(f"beamlit_gateway_{metric}", labels)
 
     return metrics, of
 
@@ -223,6 +223,20 @@ async def test_what_clients_got_is_what_envoy_counted():
     assert of("requests_in_flight") == 3
     bounds = ("0.01", "0.05", "+Inf")
     assert [of("request_duration_seconds_bucket", le=bound) for bound in bounds] == [1, 4, 7]
+
+
+async def test_what_comes_in_by_host_counts_for_no_model():
+    metrics, of = counting(AnEnvoy(CHAT + CHAT.replace("model/default/chat.v1", "gateway/hosts").replace(": 2", ": 9")))
+    await metrics.refresh()
+    assert of("requests_total", code="5xx", namespace="", name="") == 9
+    assert of("requests_total", code="5xx") == 2
+
+
+async def test_what_is_of_no_front_is_not_counted():
+    text = "".join(CHAT.replace("model/", prefix) for prefix in ("remote/model/", "local/model/", "admin/x/"))
+    metrics, _ = counting(AnEnvoy(text + "http.admin.downstream_rq_5xx: 7\n"))
+    await metrics.refresh()
+    assert [family.samples for family in metrics.collect()] == [[], [], []]
 
 
 async def test_an_envoy_that_does_not_answer_has_no_samples():
