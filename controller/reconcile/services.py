@@ -93,6 +93,8 @@ class ServiceLoop:
         self._problems = dependencies.problems
         # Since when something is other than it shall be, in the eyes of a replica that does not lead.
         self._wrong_since: dict[ObjectRef, datetime] = {}
+        # What was deleted for whom, and until when the watch may take to say so.
+        self._deleted: dict[ObjectRef, tuple[frozenset[tuple[ObjectRef, str]], datetime]] = {}
         self._at_once = asyncio.Semaphore(self._timing.at_once)
         self._woken = asyncio.Event()
         self.counts = ServiceCounts()
@@ -171,6 +173,10 @@ class ServiceLoop:
 
     def _look_at(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
         now = self._clock()
+        if until := self._deletions_awaited(ref, now):
+            self._queue.release(ref)
+            self._queue.add_at(ref, until)
+            return
         step = self._step_of_model(ref, now) if ref.kind == _MODEL else self._step(ref, now)
         if not step.writes:
             self._wrong_since.pop(ref, None)
@@ -220,6 +226,20 @@ class ServiceLoop:
             return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)
         return TakeoverStep("Fronting", "")
 
+    def _deletions_awaited(self, ref: ObjectRef, now: datetime) -> datetime | None:
+        """Say until when it is waited that what was deleted is gone here too; None if nothing is waited for."""
+        deleted, until = self._deleted.get(ref, (frozenset(), now))
+        present = ((one, self._index.stored(one)) for one, _ in deleted)
+        if now < until and any(stored and (one, stored.uid) in deleted for one, stored in present):
+            return until
+        self._deleted.pop(ref, None)
+        return None
+
+    def _note_deletions(self, ref: ObjectRef, step: TakeoverStep, now: datetime) -> None:
+        deleted = frozenset((one.ref, one.precondition.uid) for one in step.writes if one.verb is Verb.DELETE)
+        if deleted:
+            self._deleted[ref] = (deleted, now + timedelta(seconds=self._timing.written_again_after))
+
     async def _do(self, ref: ObjectRef, step: TakeoverStep) -> None:
         """Do a step, and let the Service be looked at again when what was written comes back, or soon."""
         doing: Write | None = None
@@ -240,6 +260,7 @@ class ServiceLoop:
             self._failed(ref, doing, error)
             return
         now = self._clock()
+        self._note_deletions(ref, step, now)
         self._wrong_since.pop(ref, None)
         self._solved(ref)
         self._queue.succeeded(ref)

@@ -271,9 +271,11 @@ async def test_an_edit_of_the_service_reference_gives_the_first_one_back_before_
         while (now := await seen())[0] == "chat":
             served.append(now)
         assert now == ("other", False)
-        await hand.until_restored(before)
+        await eventually(lambda: asyncio.to_thread(hand.written_by_owners), lambda seen: seen == before)
         await hand.until_fronted("True", "TakenOver")
         await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}", service="other")
+        await hand.until_ways("10.8.0.1:8080", "10.8.0.2:8080")
+        assert all(one.startswith("other-") for one in hand.traces())
 
 
 async def test_when_every_gateway_is_gone_clients_reach_the_pods_until_one_is_back(hand: ServiceHand) -> None:

@@ -41,10 +41,12 @@ class Killing:
     before: int | None = None
     after: int | None = None
     writes: list[str] = field(default_factory=list)
+    begun: int = 0
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, what: str, writing: Awaitable[Any]) -> Any:
-        number = len(self.writes) + 1
+        self.begun += 1
+        number = self.begun
         if self.dead.is_set() or number == self.before:
             self.dead.set()
             if hasattr(writing, "close"):

@@ -1,0 +1,138 @@
+"""The controller is killed before and after each write in turn: what the next one finds ends as if nothing had been."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from controller.api.kubernetes.fronting import FRONTED_KEY
+from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.taking_over import Killing, taking_over
+from tests.support.waiting import eventually
+
+CHAT = {"app": "chat"}
+HTTP = {
+    "selector": CHAT,
+    "ports": [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "admin", "port": 81, "targetPort": 9000}],
+}
+IN = [
+    "patch ModelDeployment",
+    "create Service",
+    "create EndpointSlice",
+    "create EndpointSlice",
+    "patch Service",
+    "release Service",
+    "patch Service",
+]
+OUT = [
+    "patch Service",
+    "delete EndpointSlice",
+    "delete EndpointSlice",
+    "patch Service",
+    "patch ModelDeployment",
+    "release Service",
+    "delete Service",
+]
+
+
+def prepare(hand: ServiceHand) -> None:
+    hand.gateways("10.9.0.1")
+    hand.pod("chat-1", "10.8.0.1", labels=CHAT)
+    hand.service(HTTP)
+    hand.model(port=80)
+
+
+async def until_dead_or(killing: Killing, done: Callable[[], Awaitable[None]]) -> None:
+    """Wait until the controller was killed, or has done what it had to."""
+    waiting = [asyncio.ensure_future(killing.dead.wait()), asyncio.ensure_future(done())]
+    _, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in left:
+        one.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+async def is_taken_over(hand: ServiceHand) -> None:
+    await hand.until_fronted("True", "TakenOver")
+    await eventually(
+        lambda: asyncio.to_thread(hand.read, "services", "chat-beamlit"),
+        lambda seen: seen and "beamlit.com/narrowed" in seen["metadata"]["annotations"],
+    )
+
+
+async def is_given_back(hand: ServiceHand, before: Mapping[str, Any]) -> None:
+    await hand.until_restored(before)
+    await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "chat"), lambda seen: seen is None)
+
+
+async def played(hand: ServiceHand, killing: Killing, done: Callable[[], Awaitable[None]]) -> list[str]:
+    """Run a controller until it is killed or done; return what it wrote. Clients are led somewhere all the time."""
+    async with taking_over(hand.server.kubeconfig, hand.namespace, killing):
+        watched = asyncio.create_task(always_led(hand))
+        await until_dead_or(killing, done)
+        # Kubernetes goes on without it.
+        await asyncio.sleep(0.1)
+        watched.cancel()
+        await asyncio.gather(watched, return_exceptions=True)
+        if watched.done() and not watched.cancelled():
+            watched.result()
+    return killing.writes
+
+
+async def always_led(hand: ServiceHand) -> None:
+    """Look again and again where clients are led: it is never nowhere."""
+    while True:
+        for port in ("http", "admin"):
+            ways = await asyncio.to_thread(hand.ways, "chat", port)
+            assert ways, f"nothing is behind the port {port}"
+
+
+async def test_these_are_the_writes(hand: ServiceHand) -> None:
+    prepare(hand)
+    before = hand.written_by_owners()
+    killing = Killing()
+    assert await played(hand, killing, lambda: is_taken_over(hand)) == IN
+    hand.delete_model()
+    assert sorted(await played(hand, Killing(), lambda: is_given_back(hand, before))) == sorted(OUT)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, len(IN) + 1))
+async def test_killed_on_the_way_in_it_ends_taken_over(hand: ServiceHand, number: int, moment: str) -> None:
+    prepare(hand)
+    before = hand.written_by_owners()
+    killing = Killing(**{moment: number})
+    await played(hand, killing, lambda: is_taken_over(hand))
+    assert killing.dead.is_set()
+    await played(hand, Killing(), lambda: is_taken_over(hand))
+    assert "beamlit-controller" not in hand.managers()
+    after = hand.written_by_owners()
+    assert after["spec"].pop("selector") == {**CHAT, FRONTED_KEY: "true"}
+    before["spec"].pop("selector")
+    assert after == before
+
+
+@pytest.mark.parametrize("number", range(1, len(IN) + 1))
+async def test_killed_on_the_way_in_it_is_given_back_if_it_is_wanted_no_more(hand: ServiceHand, number: int) -> None:
+    prepare(hand)
+    before = hand.written_by_owners()
+    await played(hand, Killing(after=number), lambda: is_taken_over(hand))
+    hand.delete_model()
+    await played(hand, Killing(), lambda: is_given_back(hand, before))
+    assert "beamlit-controller" not in hand.managers()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, len(OUT) + 1))
+async def test_killed_on_the_way_out_it_ends_given_back(hand: ServiceHand, number: int, moment: str) -> None:
+    prepare(hand)
+    before = hand.written_by_owners()
+    await played(hand, Killing(), lambda: is_taken_over(hand))
+    hand.delete_model()
+    killing = Killing(**{moment: number})
+    await played(hand, killing, lambda: is_given_back(hand, before))
+    assert killing.dead.is_set()
+    await played(hand, Killing(), lambda: is_given_back(hand, before))
+    assert "beamlit-controller" not in hand.managers()
