@@ -216,7 +216,7 @@ class Steadiness:
     """Remembers of each Service since when something is so."""
 
     def __init__(self) -> None:
-        self._since: dict[tuple[ObjectRef, str | int], datetime] = {}
+        self._since: dict[ObjectRef, dict[str | int, datetime]] = {}
 
     def see(self, facts: ServiceFacts, now: datetime) -> Stood:
         """Take in what is so now."""
@@ -225,9 +225,10 @@ class Steadiness:
         true: set[str | int] = set(unused)
         true |= {"gateway"} if gateway_is_ready(facts) else set()
         true |= {"restored"} if restored else set()
-        for known in [known for known in self._since if known[0] == facts.key and known[1] not in true]:
-            del self._since[known]
-        lasted = {what: self._lasted((facts.key, what), now) for what in true}
+        before = self._since.get(facts.key, {})
+        # A moment that is still to come is one of a clock that was set back.
+        since = self._since[facts.key] = {what: min(before.get(what, now), now) for what in true}
+        lasted = {what: (now - at) / timedelta(seconds=1) for what, at in since.items()}
         return Stood(
             now,
             gateway=lasted.get("gateway", 0.0),
@@ -238,14 +239,7 @@ class Steadiness:
 
     def forget(self, key: ObjectRef) -> None:
         """Forget a Service."""
-        for known in [known for known in self._since if known[0] == key]:
-            del self._since[known]
-
-    def _lasted(self, known: tuple[ObjectRef, str | int], now: datetime) -> float:
-        since = self._since.setdefault(known, now)
-        if since > now:  # the clock was set back
-            self._since[known] = since = now
-        return (now - since) / timedelta(seconds=1)
+        self._since.pop(key, None)
 
 
 def gateway_is_ready(facts: ServiceFacts) -> bool:
@@ -329,7 +323,7 @@ def annotation(stored: StoredObject | None, name: str) -> str:
 
 def ports_in(text: str) -> frozenset[int]:
     """Read a list of ports, as annotations have it; what is none is left out."""
-    return frozenset(int(word) for word in text.split(",") if word.isascii() and word.isdigit())
+    return frozenset(int(word) for word in text.split(",") if word.isascii() and word.isdigit() and len(word) <= 5)
 
 
 def _label(stored: StoredObject, name: str) -> str:

@@ -199,7 +199,7 @@ class Observer:
             facts = facts_of(self._index, service_of(held.local), rules)
             local = behind(held.local, facts, route, wanted=False)
             everything = View(self._index, known.ref.namespace, needed=False)
-            kept = with_replicas(held.port, local, everything, self._defaults.guard)
+            kept = front_of_route(held.model_copy(update={"local": local}), everything, self._defaults.guard)
             kept = replace(kept, hosts=self._allocations.hosts_of(known.ref, held))
             return kept, Fronting(
                 None, False, "Restoring", f"its clients are led back to their pods first: {facts.key}"
