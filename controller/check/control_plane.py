@@ -72,20 +72,27 @@ def judge_lease(lease: StoredObject, now: datetime) -> Iterator[Finding]:
     if not record.holder or record.renewed_at is None:
         yield says.failed("leader", f"nobody leads: {name} has no holder", remedy)
         return
-    written = _renewed_by_the_server(lease)
-    off = record.renewed_at - written if written else timedelta(0)
-    # The age counts from when it was written, by the API server's clock; that of the leader may be wrong.
-    age = now - (written or record.renewed_at)
-    if age > timedelta(seconds=record.seconds or 15) + _CLOCKS_AGREE:
-        ago = f"{age.total_seconds():.0f} s ago"
-        yield says.failed("leader", f"nobody leads: {record.holder} renewed {name} {ago} for the last time", remedy)
-    else:
+    written = _renewed_by_the_server(lease) or record.renewed_at
+    if is_held(lease, now):
         yield says.ok("leader", f"{record.holder} leads")
+    else:
+        ago = f"{(now - written).total_seconds():.0f} s ago"
+        yield says.failed("leader", f"nobody leads: {record.holder} renewed {name} {ago} for the last time", remedy)
+    off = record.renewed_at - written
     if abs(off) > _CLOCKS_AGREE:
         words = f"the clock of the leader {record.holder} is {abs(off).total_seconds():.0f} s "
         words += "ahead of" if off > timedelta(0) else "behind"
         remedy = "set the clock of its node (NTP): overrides end by it"
         yield says.warning("clock", f"{words} that of the API server", remedy)
+
+
+def is_held(lease: StoredObject, now: datetime) -> bool:
+    """Whether somebody holds a Lease, by the clock of the API server: that of its holder may be wrong."""
+    record = lease_record(lease)
+    renewed = _renewed_by_the_server(lease) or record.renewed_at
+    if not record.holder or renewed is None:
+        return False
+    return now - renewed <= timedelta(seconds=record.seconds or 15) + _CLOCKS_AGREE
 
 
 def _renewed_by_the_server(lease: StoredObject) -> datetime | None:

@@ -85,6 +85,11 @@ class RunningProgram:
         return None
 
     @property
+    def controller_class(self) -> str:
+        """Whose models it serves; empty for those without a class."""
+        return self.option("--controller-class") or str(self.configuration.get("controllerClass") or "")
+
+    @property
     def asks_prometheus(self) -> bool:
         """Whether metrics of type External come from a Prometheus."""
         informer = self.configuration.get("metricInformer")
@@ -142,7 +147,7 @@ async def find_installation(reader: ClusterReader, sought: Sought) -> Installati
     services = [one.gateway_service for one in (*controllers, *servers)]
     xds = [_named(one.option("--xds-service")) for one in controllers]
     leases = [_named(one.option("--lease")) or (one.namespace, USUAL_LEASE) for one in controllers]
-    classes = [_class_of(one) for one in controllers]
+    classes = [one.controller_class for one in controllers]
     accounts = {
         Program.CONTROLLER: _account(sought.controller_account, controllers, namespace, "beamlit-controller"),
         Program.XDS_SERVER: _account(sought.xds_server_account, servers, namespace, "beamlit-xds-server"),
@@ -180,13 +185,17 @@ def programs_of(raw: Mapping[str, Any]) -> Iterator[RunningProgram]:
     template = spec.get("template") or {}
     pod = template.get("spec") or {}
     namespace = str(metadata.get("namespace") or "default")
-    labels = (spec.get("selector") or {}).get("matchLabels") or {}
-    for container in pod.get("containers") or ():
+    labels, component = (spec.get("selector") or {}).get("matchLabels") or {}, _component(raw)
+    containers = [one for one in pod.get("containers") or () if one.get("name") == component or not component]
+    for container in containers:
         words = [str(one) for one in (*(container.get("command") or ()), *(container.get("args") or ()))]
         image = str(container.get("image") or "")
         is_named = bool(words) and PurePosixPath(words[0]).name == "beamlit"
         words = words[1:] if is_named else words
-        if not words or words[0] not in PROGRAMS or not (is_named or "beamlit" in image):
+        if component:
+            # The image may begin with the name of the program.
+            words = words if words[:1] == [component] else [component, *words]
+        elif not words or words[0] not in PROGRAMS or not (is_named or "beamlit" in image):
             continue
         status = raw.get("status") or {}
         yield RunningProgram(
@@ -202,6 +211,15 @@ def programs_of(raw: Mapping[str, Any]) -> Iterator[RunningProgram]:
             image=image,
             configuration=_mounted(words, container, pod),
         )
+
+
+def _component(raw: Mapping[str, Any]) -> str:
+    """Name the program that a Deployment of the chart runs, and its container; empty for any other Deployment."""
+    labels = (raw.get("metadata") or {}).get("labels") or {}
+    if labels.get("app.kubernetes.io/name") != "beamlit":
+        return ""
+    component = str(labels.get("app.kubernetes.io/component") or "")
+    return {"gateway": ENVOY}.get(component, component if component in PROGRAMS else "")
 
 
 def _environment(variables: Iterable[Mapping[str, Any]], namespace: str) -> Iterator[tuple[str, str]]:
@@ -241,10 +259,6 @@ async def _with_configuration(reader: ClusterReader, program: RunningProgram) ->
         except yaml.YAMLError:
             read = None
     return replace(program, configuration=read if isinstance(read, dict) else {})
-
-
-def _class_of(program: RunningProgram) -> str:
-    return program.option("--controller-class") or str(program.configuration.get("controllerClass") or "")
 
 
 def _account(given: Named | None, programs: list[RunningProgram], namespace: str, usual: str) -> ServiceAccount:

@@ -14,16 +14,19 @@ from controller.api.contract.route import Remote
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.kubernetes.objects import SERVICE_NAME, Service, ServicePort
 from controller.api.registry import ENDPOINT_SLICE, MODEL_DEPLOYMENT, SECRET, SERVICE
-from controller.api.resources.model import ModelDeployment, class_of
+from controller.api.resources.model import TAKEOVER, ModelDeployment, class_of
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.check.cluster import METADATA, ClusterReader, Listed, Unread, right_to
 from controller.check.control_plane import parsed_slices
 from controller.check.installation import Installation
 from controller.check.report import Finding, Topic, TopicFindings
+from controller.frontend.service_facts import ServiceFacts
+from controller.frontend.takeover import why_not
 from controller.intent.intent import Intent, intent_of_model
 from controller.observe.references import PortNotFoundError, port_of
 from controller.observe.remotes import RemoteNotUsableError, remotes_of
+from controller.store.kube.objects import stored_object
 from controller.store.objects import ObjectRef
 
 _SAYS = TopicFindings(Topic.MODELS)
@@ -31,6 +34,9 @@ _MOST_MODELS = 2000
 _MOST_SERVICES = 200
 _MOST_SECRETS = 200
 _LOOKED_AT_WITHIN = timedelta(seconds=30)
+# Why a Service is not taken over that nobody wants taken over, and where that may be otherwise in a moment.
+_NOT_WANTED = ("NotAsked", "Disabled", "Deleted")
+_ON_ITS_WAY = ("Pending", "Restoring", "NoGateway")
 
 
 async def read_models(reader: ClusterReader, found: Installation) -> Listed | Unread:
@@ -62,8 +68,9 @@ async def check_models(reader: ClusterReader, models: Listed | Unread, now: date
         ready += not told
         found += told
     intents = tuple(_intents(models.items))
+    shadows = {ref: str(local["service"]) for one in models.items for ref, local in _followed(one)}
     found.append(_SAYS.ok("ready", f"{ready} of {len(models.items)} models are ready, with nothing to look at"))
-    found += await _check_services(reader, intents)
+    found += await _check_services(reader, intents, shadows, now)
     found += await _check_secrets(reader, intents)
     return tuple(found)
 
@@ -90,8 +97,10 @@ def judge_model(raw: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
     elif ready.get("status") != "True":
         yield _SAYS.failed("ready", words, more)
     fronted = conditions.get("Fronted") or {}
-    if fronted.get("status") == "False":
-        yield _SAYS.failed("fronted", f"{who} is not fronted: {fronted.get('reason')}: {fronted.get('message')}", more)
+    if fronted.get("status") == "False" and fronted.get("reason") not in _NOT_WANTED:
+        words = f"{who}: its Service is not taken over: {fronted.get('reason')}: {fronted.get('message')}"
+        says = _SAYS.warning if fronted.get("reason") in _ON_ITS_WAY else _SAYS.failed
+        yield says("fronted", words, more)
     warned = conditions.get("Accepted") or {}
     if warned.get("reason") == "AcceptedWithWarnings":
         yield _SAYS.warning("accepted", f"{who}: {warned.get('message')}")
@@ -113,21 +122,35 @@ def _intents(models: Iterable[Mapping[str, Any]]) -> Iterator[Intent]:
 
 @dataclass(frozen=True, slots=True)
 class FrontedService:
-    """A Service, and the models that refer to it, each with the port that it asks for."""
+    """A Service, the models that refer to it, each with the port that it asks for, and who has the slices of its pods:
+    itself or, where it is taken over, its shadow.
+    """
 
     ref: ObjectRef
     models: tuple[Intent, ...]
+    pods_of: str
 
 
-async def _check_services(reader: ClusterReader, intents: tuple[Intent, ...]) -> list[Finding]:
+def _followed(raw: Mapping[str, Any]) -> Iterator[tuple[ObjectRef, Mapping[str, Any]]]:
+    """Name the Service that is taken over for a model, with whose pods its route has in its place."""
+    local = ((raw.get("status") or {}).get("route") or {}).get("local") or {}
+    if local.get("fronted"):
+        yield ObjectRef(SERVICE.kind, str(local.get("namespace")), str(local["fronted"])), local
+
+
+async def _check_services(
+    reader: ClusterReader, intents: tuple[Intent, ...], shadows: Mapping[ObjectRef, str], now: datetime
+) -> list[Finding]:
     by_service: dict[ObjectRef, list[Intent]] = defaultdict(list)
     for intent in intents:
         if intent.target:
             by_service[intent.target.service].append(intent)
-    services = [FrontedService(ref, tuple(models)) for ref, models in by_service.items()]
+    services = [FrontedService(ref, tuple(models), shadows.get(ref, ref.name)) for ref, models in by_service.items()]
     asked = services[:_MOST_SERVICES]
     found = [
-        one for findings in await asyncio.gather(*(_check_service(reader, one) for one in asked)) for one in findings
+        one
+        for findings in await asyncio.gather(*(_check_service(reader, one, now) for one in asked))
+        for one in findings
     ]
     if len(services) > len(asked):
         found.append(_SAYS.unseen("services", f"{len(services) - len(asked)} more Services were not looked at"))
@@ -138,7 +161,7 @@ async def _check_services(reader: ClusterReader, intents: tuple[Intent, ...]) ->
     return found
 
 
-async def _check_service(reader: ClusterReader, fronted: FrontedService) -> list[Finding]:
+async def _check_service(reader: ClusterReader, fronted: FrontedService, now: datetime) -> list[Finding]:
     ref, first = fronted.ref, fronted.models[0].ref
     whose = f"Service {ref.namespace}/{ref.name} of {first.namespace}/{first.name}"
     raw = await reader.read(SERVICE.path(ref.namespace, ref.name))
@@ -152,7 +175,7 @@ async def _check_service(reader: ClusterReader, fronted: FrontedService) -> list
         service = parse(Service, {"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, **raw})
     except InvalidObjectError as error:
         return [_SAYS.unseen("services", f"{whose}: cannot be read: {error}")]
-    found: list[Finding] = []
+    found = list(_frontable(fronted, raw, now))
     for model in fronted.models:
         try:
             port = port_of(model.target.port if model.target else None, service)
@@ -160,12 +183,27 @@ async def _check_service(reader: ClusterReader, fronted: FrontedService) -> list
             remedy = f"correct spec.serviceRef.targetPort of the ModelDeployment {model.ref.namespace}/{model.ref.name}"
             found.append(_SAYS.failed("services", f"{whose}: {error}", remedy))
         else:
-            found += await _check_endpoints(reader, ref, whose, port)
+            found += await _check_endpoints(reader, fronted, whose, port)
     return found
 
 
-async def _check_endpoints(reader: ClusterReader, ref: ObjectRef, whose: str, port: ServicePort) -> list[Finding]:
-    labels = f"{SERVICE_NAME}={ref.name}"
+def _frontable(fronted: FrontedService, raw: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    """Say why a Service cannot be taken over that shall be; a controller that has looked at it says so itself."""
+    wanting = [one for one in fronted.models if one.terms.enabled and one.frontend in (None, TAKEOVER)]
+    if not wanting:
+        return
+    gateway = ObjectRef(SERVICE.kind, "", "")  # That there is none is said of the gateway.
+    refusal = why_not(ServiceFacts(fronted.ref, stored_object(SERVICE, raw), gateway_service=gateway), now)
+    if refusal:
+        model = wanting[0].ref
+        words = f"Service of {model.namespace}/{model.name} cannot be taken over: {refusal[0]}: {refusal[1]}"
+        yield _SAYS.failed("frontable", words, f"or set spec.frontend of {model.namespace}/{model.name} to Gateway")
+
+
+async def _check_endpoints(
+    reader: ClusterReader, fronted: FrontedService, whose: str, port: ServicePort
+) -> list[Finding]:
+    ref, labels = fronted.ref, f"{SERVICE_NAME}={fronted.pods_of}"
     listed = await reader.list(ENDPOINT_SLICE.path(ref.namespace), labelSelector=labels)
     if isinstance(listed, Unread):
         needed = right_to("list", ENDPOINT_SLICE, ref.namespace) if listed.why == "denied" else listed.words

@@ -66,6 +66,13 @@ class NeededRight:
         """Whether only models with metrics need it."""
         return self.kind.group.endswith("metrics.k8s.io") or self.kind is POD
 
+    @property
+    def only_for(self) -> str:
+        """Which models alone need it; empty where all do."""
+        if self.grant.for_takeover:
+            return "models with frontend: Takeover, the default"
+        return "models with such metrics" if self.is_for_metrics else ""
+
 
 def needed_rights(program: Program, namespaces: Iterable[str], home: str) -> Iterator[NeededRight]:
     """List what a program needs in the namespaces that it watches (none for all), and at home."""
@@ -104,13 +111,13 @@ async def _of_program(
     answers = await asyncio.gather(*(reader.may(None if is_me else account, one.attributes) for one in needed))
     unread = next((one for one in answers if isinstance(one, Unread)), None)
     missing = [one for one, answer in zip(needed, answers, strict=True) if answer is False]
-    for_metrics = [one for one in missing if one.is_for_metrics]
-    others = [one for one in missing if not one.is_for_metrics]
-    if others:
-        found.append(_SAYS.failed(program, f"{account} may not {in_words(others)}", _binding(program, account, others)))
-    if for_metrics:
-        words = f"{account} may not {in_words(for_metrics)}: models with such metrics need it"
-        found.append(_SAYS.warning(program, words, _binding(program, account, for_metrics)))
+    for who in dict.fromkeys(one.only_for for one in missing):
+        some = [one for one in missing if one.only_for == who]
+        words, remedy = f"{account} may not {in_words(some)}", _binding(program, account, some)
+        if who:
+            found.append(_SAYS.warning(program, f"{words}: {who} need it", remedy))
+        else:
+            found.append(_SAYS.failed(program, words, remedy))
     if unread and unread.why == "denied":
         needs = "it needs the right to create subjectaccessreviews.authorization.k8s.io"
         found.append(_SAYS.unseen(program, f"the rights of {account} are not seen: {needs}"))
@@ -138,14 +145,21 @@ def in_words(rights: Iterable[NeededRight]) -> str:
 def _binding(program: Program, account: ServiceAccount, missing: Iterable[NeededRight]) -> str:
     """Say the commands that give these rights."""
     commands = ["kubectl apply -f deploy/rbac"]
-    for at_home, namespace in dict.fromkeys((one.grant.at_home, one.namespace) for one in missing):
-        role = f"beamlit-{program}" + ("-home" if at_home else "")
+    for ending, namespace in dict.fromkeys((_role_ending(one.grant), one.namespace) for one in missing):
+        role = f"beamlit-{program}{ending}"
         bound = f"--clusterrole={role} --serviceaccount={account.namespace}:{account.name}"
         if namespace:
             commands.append(f"kubectl -n {namespace} create rolebinding {role} {bound}")
         else:
             commands.append(f"kubectl create clusterrolebinding {role} {bound}")
     return "; ".join(commands[:_MOST_NAMED])
+
+
+def _role_ending(grant: Grant) -> str:
+    """Say how the name of the role ends that has a grant (`controller.install.rbac`)."""
+    if grant.for_takeover:
+        return "-takeover"
+    return "-home" if grant.at_home else ""
 
 
 async def check_may_install(reader: ClusterReader, namespace: str) -> tuple[Finding, ...]:

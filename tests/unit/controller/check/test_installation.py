@@ -39,6 +39,19 @@ def test_a_program_is_known_by_its_first_word() -> None:
     assert list(programs_of({"metadata": {}, "spec": {}})) == []
 
 
+def test_the_chart_says_by_a_label_which_program_it_is() -> None:
+    """The image of its gateway begins with the name of the program, so that the words do not."""
+    labels = {"app.kubernetes.io/name": "beamlit", "app.kubernetes.io/component": "gateway"}
+    words = ("--xds-address=xds:18000", "--admin-address=0.0.0.0:19003")
+    raw = deployment(*words, image="mirror/gateway", container={"name": "envoy"})
+    assert list(programs_of(raw)) == []
+    raw["metadata"]["labels"] = labels
+    found = only(raw)
+    assert (found.program, found.port("--admin-address", 19000)) == ("envoy", 19003)
+    raw["metadata"]["labels"] = {**labels, "app.kubernetes.io/component": "certs"}
+    assert list(programs_of(raw)) == []
+
+
 def test_variables_and_the_environment_count() -> None:
     env = [
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},

@@ -132,8 +132,15 @@ def test_what_a_status_says_is_told_with_what_it_means() -> None:
     warned = {"type": "Accepted", "status": "True", "reason": "AcceptedWithWarnings", "message": "spec.frontend"}
     assert told({**well, "conditions": [ready, warned]}) == [("accepted", "warning")]
     assert told({**well, "signals": [{"name": "cpu", "state": "Unknown"}]}) == [("signals", "warning")]
-    contested = {"type": "Fronted", "status": "False", "reason": "TakeoverContested"}
-    assert told({**well, "conditions": [ready, contested]}) == [("fronted", "failed")]
+    for reason, expected in {
+        "TakeoverContested": [("fronted", "failed")],
+        "Pending": [("fronted", "warning")],
+        "NoGateway": [("fronted", "warning")],
+        "NotAsked": [],
+        "Disabled": [],
+    }.items():
+        fronted = {"type": "Fronted", "status": "False", "reason": reason}
+        assert told({**well, "conditions": [ready, fronted]}) == expected, reason
 
 
 def test_rights_are_those_of_the_registry_where_the_program_watches_and_at_home() -> None:
@@ -149,5 +156,7 @@ def test_rights_are_those_of_the_registry_where_the_program_watches_and_at_home(
         "verb": "watch",
         "namespace": "a",
     } in [dict(one.attributes) for one in some]
+    groups = {one.only_for for one in everywhere}
+    assert groups == {"", "models with such metrics", "models with frontend: Takeover, the default"}
     patched = [one for one in everywhere if one.grant.subresource == "status"]
     assert in_words(patched) == f"patch, update {MODELS}/status in all namespaces"
