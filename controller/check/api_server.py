@@ -144,7 +144,7 @@ async def _metrics_api(reader: ClusterReader, group: str, by: str) -> Finding:
         if not isinstance(await reader.read(f"/apis/{group}"), Unread):
             return _SAYS.ok("metrics", f"{group} answers, in another version than {version} ({by})")
         return _SAYS.failed("metrics", f"{group} is not served ({by})", _FROM[group])
-    if answer.why == "unanswered":
+    if answer.status:
         remedy = f"kubectl get apiservice {version}.{group}: its condition Available says why"
         return _SAYS.failed("metrics", f"{group} does not answer ({by}): {answer.words}", remedy)
     return _SAYS.unseen("metrics", f"{group}: {answer.words}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from controller.api.registry import Kind
 from controller.store.kube.client import JSON, KubeClient, RawAnswer, UnauthorizedError, error_for
-from controller.store.protocol import ForbiddenError, NotFoundError, StoreError
+from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Asks for the metadata of an object, without the rest of it (API concepts, "Partial object metadata")."""
@@ -26,10 +26,12 @@ class Unread:
     """Why something could not be read, in one word and in a sentence.
 
     It is `absent`, we are `denied`, there was no answer that can be used (`unanswered`), or enough was asked (`spent`).
+    `status` is that of HTTP where the API server itself said that there is none.
     """
 
     why: Literal["absent", "denied", "unanswered", "spent"]
     words: str
+    status: int = 0
 
     @property
     def is_absent(self) -> bool:
@@ -159,6 +161,8 @@ def _unread(error: StoreError) -> Unread:
             return Unread("denied", f"the API server does not know who asks ({error})")
         case ForbiddenError():
             return Unread("denied", str(error))
+        case UnavailableError(status=status):
+            return Unread("unanswered", str(error), status)
     return Unread("unanswered", str(error))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.api.timing import Timing
-from controller.cli.options import timed
+from controller.cli.options import is_typed, timed
 from controller.cli.place import about_one_model, errors_told
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def _by_hand(*options: Callable[[Any], Any]) -> Callable[[Callable[..., _Asked]]
         def directing(name: str, place: Place, wait: bool, timeout: timedelta, timing: Timing, **asked: Any) -> None:
             from controller.programs.by_hand import Direction, Hand, Outcome, direct  # noqa: PLC0415
 
+            if is_typed("timeout") and not wait:
+                raise click.UsageError("--timeout is for --wait.")
             hand = Hand(
                 say=click.echo,
                 clock=lambda: datetime.now(UTC),

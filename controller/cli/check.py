@@ -10,7 +10,7 @@ import click
 
 from controller.api.timing import Timing
 from controller.cli.by_hand import WhileType
-from controller.cli.options import CONTEXT, CONTROLLER_CLASS, KUBECONFIG, NAMESPACED, NAMESPACES, timed
+from controller.cli.options import CONTEXT, CONTROLLER_CLASS, KUBECONFIG, NAMESPACED, NAMESPACES, is_typed, timed
 from controller.cli.place import DENIED, NO_ANSWER, NamespaceType
 
 NOT_WELL = 1
@@ -74,6 +74,11 @@ def check(
     )
 
     before, wait = bool(options.pop("before")), bool(options.pop("wait"))
+    if is_typed("timeout") and not wait:
+        raise click.UsageError("--timeout is for --wait.")
+    if before and (more := [name for name in options if name != "namespace" and is_typed(name)]):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in more)
+        raise click.UsageError(f"{names}: before an install there is none of it; --pre takes -n alone.")
     looks = CheckOptions(timing, kubeconfig, context, before, timeout if wait else None, sought_of(options))
     try:
         report = checked(looks, lambda: datetime.now(UTC), lambda line: click.echo(f"beamlit: {line}", err=True))

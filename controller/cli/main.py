@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,11 +26,27 @@ from controller.cli.options import (
     drain_seconds,
     timed,
 )
+from controller.cli.restore import restore
 from controller.cli.simulate import simulate
 from controller.cli.status import status
 
+INTERRUPTED = 130
+"""The code of a program that Ctrl-C ended, as shells have it."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """The commands of `beamlit`. One that Ctrl-C ends says nothing more, and no code of its own."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("beamlit: interrupted", err=True)
+            raise SystemExit(INTERRUPTED) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="beamlit-controller")
 def main() -> None:
     """Move the traffic of AI models to a remote backend when their own pods are overloaded or gone.
@@ -47,6 +64,7 @@ def main() -> None:
       beamlit envoy                       be one of these Envoys, and drain before it ends
       beamlit certs --out tls             make the certificates by which they know each other
       beamlit check                       look whether all of it is well, and what to do where it is not
+      beamlit restore --all               give the Services that were taken over back to their pods
     """
 
 
@@ -116,7 +134,7 @@ def run(**options: object) -> None:
 
 _BY_HAND = (pause, resume, set_split, failover, failback)
 
-for command in (bootstrap, certs, check, controller, envoy, explain, simulate, status, xds_server, *_BY_HAND):
+for command in (bootstrap, certs, check, controller, envoy, explain, restore, simulate, status, xds_server, *_BY_HAND):
     main.add_command(command)
 
 

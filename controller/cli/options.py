@@ -252,6 +252,11 @@ ACCESS_LOG = click.option(
 )
 
 
+def is_typed(option: str) -> bool:
+    """Tell whether an option of the command that runs was typed: one may have its default, or come from a variable."""
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+
+
 def timed(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the product's times as `timing`: those that `main` was given as `obj`, else the real ones."""
 

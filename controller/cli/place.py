@@ -51,6 +51,22 @@ class ModelNameType(click.ParamType[str]):
             self.fail(f"{value!r} is not a name: lower case letters, digits, '-' and '.'", param, ctx)
 
 
+class NamespacedNameType(click.ParamType[tuple[str | None, str]]):
+    """`team/php-apache` or `php-apache`: with or without its namespace."""
+
+    name = "[NAMESPACE/]NAME"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str | None, str]:
+        """Split, or say what is wrong."""
+        if isinstance(value, tuple):
+            return value
+        if "/" in str(value):
+            return NAMESPACED.convert(value, param, ctx)
+        return None, ModelNameType().convert(value, param, ctx)
+
+
 class NamespaceType(click.ParamType[str]):
     """`default`."""
 
@@ -64,13 +80,13 @@ class NamespaceType(click.ParamType[str]):
             self.fail(f"{value!r} is not a namespace: lower case letters, digits and '-'", param, ctx)
 
 
-_NAME = click.argument("name", type=ModelNameType())
+_NAME = click.argument("name", metavar="[NAMESPACE/]NAME", type=NamespacedNameType())
 _NAMESPACE = click.option(
     "-n",
     "--namespace",
     type=NamespaceType(),
     show_default="that of the context, else default",
-    help="The namespace of NAME.",
+    help="The namespace of a NAME without one.",
 )
 _SERVER = click.option(
     "--server",
@@ -81,6 +97,14 @@ _SERVER = click.option(
 )
 
 
+def in_one_namespace(named: tuple[str | None, str], namespace: str | None) -> tuple[str | None, str]:
+    """Return the namespace and the name of what is named, whose namespace may be said beside it (-n)."""
+    own, name = named
+    if own and namespace and own != namespace:
+        raise click.UsageError(f"{own}/{name} is not in the namespace {namespace} of -n: say one of the two.")
+    return own or namespace, name
+
+
 def about_one_model(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument NAME, and as `place` where it is."""
 
@@ -89,6 +113,8 @@ def about_one_model(command: Callable[..., Any]) -> Callable[..., Any]:
         server: str | None, kubeconfig: Path | None, context: str | None, namespace: str | None, **options: Any
     ) -> Any:
         from controller.programs.models import Place  # noqa: PLC0415
+
+        namespace, options["name"] = in_one_namespace(options["name"], namespace)
 
         source = click.get_current_context().get_parameter_source("server")
         if server and (kubeconfig or context):

@@ -12,7 +12,14 @@ import yaml
 
 from controller.api.timing import REAL, Timing
 from controller.cli.options import timed
-from controller.cli.place import NO_ANSWER, NOT_FOUND, ServerType
+from controller.cli.place import (
+    NO_ANSWER,
+    NOT_FOUND,
+    NamespacedNameType,
+    NamespaceType,
+    ServerType,
+    in_one_namespace,
+)
 
 IN_A_CLUSTER = """\
 beamlit: `beamlit status` shows the models of a `beamlit run`. Those of a cluster are shown by
@@ -23,8 +30,14 @@ _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "R
 
 
 @click.command()
-@click.argument("name", required=False)
-@click.option("-n", "--namespace", default="default", show_default=True, help="The namespace of NAME.")
+@click.argument("name", metavar="[[NAMESPACE/]NAME]", type=NamespacedNameType(), required=False)
+@click.option(
+    "-n",
+    "--namespace",
+    type=NamespaceType(),
+    show_default="default, for a NAME; else all of them",
+    help="The namespace of a NAME without one; without a NAME, only its models.",
+)
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="The form."
 )
@@ -37,7 +50,9 @@ _HEADINGS = ("NAMESPACE", "NAME", "MODEL", "READY", "PORT", "LOCAL", "SPLIT", "R
     help="The admin address of `beamlit run`.",
 )
 @timed
-def status(name: str | None, namespace: str, output: str, server: str, timing: Timing) -> None:
+def status(
+    name: tuple[str | None, str] | None, namespace: str | None, output: str, server: str, timing: Timing
+) -> None:
     """Show every model of a `beamlit run`, or the one called NAME: where its requests go, and why.
 
     In a cluster, kubectl shows the same: kubectl get modeldeployments --all-namespaces.
@@ -45,19 +60,25 @@ def status(name: str | None, namespace: str, output: str, server: str, timing: T
     \b
     Examples:
       beamlit status
+      beamlit status -n team
       beamlit status php-apache -o yaml
       beamlit status -o json | jq '.[].status.split'
 
     \b
     Exit codes: 0 shown; 1 no such model; 2 wrong usage; 3 the server does not answer.
     """
-    raise SystemExit(show(server, (namespace, name) if name else None, output, timing.status_answer))
+    wanted = (namespace, "") if namespace else None
+    if name:
+        place, only = in_one_namespace(name, namespace)
+        wanted = (place or "default", only)
+    raise SystemExit(show(server, wanted, output, timing.status_answer))
 
 
 def show(server: str, wanted: tuple[str, str] | None, output: str, longest: float = REAL.status_answer) -> int:
     """Print the models that `server` knows, or the one that is wanted; return the exit code.
 
-    Problems in the watched files go to standard error. The answer is waited for `longest` seconds.
+    What is wanted is a namespace and a name; an empty name stands for all models there. Problems in the watched files
+    go to standard error. The answer is waited for `longest` seconds.
     """
     from controller.programs.status import NoStatusError, fetch_status  # noqa: PLC0415
 
@@ -68,12 +89,16 @@ def show(server: str, wanted: tuple[str, str] | None, output: str, longest: floa
         return NO_ANSWER
     for problem in found.problems:
         click.echo(f"beamlit: {problem}", err=True)
-    models = [one for one in found.models if wanted in (None, (one["metadata"]["namespace"], one["metadata"]["name"]))]
-    if wanted and not models:
+    models = [one for one in found.models if _is_wanted(one["metadata"], wanted)]
+    if wanted and wanted[1] and not models:
         click.echo(f"beamlit: there is no ModelDeployment {'/'.join(wanted)}", err=True)
         return NOT_FOUND
     click.echo(_rendered(models, output), nl=False)
     return 0
+
+
+def _is_wanted(metadata: Mapping[str, Any], wanted: tuple[str, str] | None) -> bool:
+    return wanted is None or (metadata["namespace"] == wanted[0] and wanted[1] in ("", metadata["name"]))
 
 
 def _rendered(models: Sequence[Mapping[str, Any]], output: str) -> str:

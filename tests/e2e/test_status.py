@@ -78,15 +78,18 @@ async def test_the_table_has_a_line_for_each_model_and_problems_go_to_stderr(pro
 
 async def test_one_model_by_name_and_namespace(product):
     server = ("--server", f"http://{product.admin}/")
-    chat, absent, elsewhere = await asyncio.gather(
+    chat, absent, elsewhere, whole, team = await asyncio.gather(
         beamlit("status", "chat", *server),
         beamlit("status", "down", *server),
         beamlit("status", "down", "-n", "team", *server),
+        beamlit("status", "team/down", *server),
+        beamlit("status", "-n", "team", *server),
     )
     assert [row[1] for row in cells(chat.output)] == ["NAME", "chat"]
     assert (absent.code, absent.output) == (1, "")
     assert "there is no ModelDeployment default/down" in absent.errors
-    assert [row[:2] for row in cells(elsewhere.output)[1:]] == [["team", "down"]]
+    for found in (elsewhere, whole, team):
+        assert [row[:2] for row in cells(found.output)[1:]] == [["team", "down"]]
 
 
 async def test_json_and_yaml_are_the_objects_with_metadata_and_status(product):

@@ -39,6 +39,7 @@ _IMPORTED = (
     "controller.programs.check",
     "controller.programs.controller",
     "controller.programs.gateway",
+    "controller.programs.restore",
     "controller.programs.run",
     "controller.programs.status",
     "controller.programs.xds_server",
