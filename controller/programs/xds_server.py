@@ -39,7 +39,7 @@ from controller.store.kube.store import KubeStore
 from controller.store.protocol import ConfigurationError
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.access_log import AccessLog
-from xds_server.routes.index import KINDS
+from xds_server.routes.index import KINDS, STATUS_FIELDS
 from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.server.server import AddressInUseError
 from xds_server.stream.tls import ServerFiles, ServerTls, TlsFileError
@@ -126,7 +126,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         )
         service = options.gateway_service or configuration.gateway
         also = [(ENDPOINT_SLICE.kind, service[0])] if service else []
-        store = KubeStore(client, KINDS, configuration.namespaces, also=also)
+        store = KubeStore(client, KINDS, configuration.namespaces, also=also, status_fields=STATUS_FIELDS)
         StoreMetrics(registry, client, store)
         CertificateExpiry(registry, "--tls-cert", options.tls.certificate if tls else None)
 

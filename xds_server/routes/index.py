@@ -35,6 +35,9 @@ ROUTE_KINDS: tuple[str, ...] = (RouteKind.MODEL,)
 KINDS = watched_by(Program.XDS_SERVER)
 """The kinds of objects that routes are read from."""
 
+STATUS_FIELDS = dict.fromkeys(ROUTE_KINDS, ("conditions", "observedGeneration", "route", "withdrawn"))
+"""What is read of the status of an object that has a route. The rest of it is as much again: verdicts, history."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouteRecord:

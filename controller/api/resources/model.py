@@ -187,7 +187,7 @@ class ModelDeploymentSpec(ApiValue):
     what is in force, and the condition Fronted why."""
     serving_port: Port | None = None
     """The port of the gateway that this model is served on, so that it has the same one when it is created again. In a
-    cluster one of 10000 to 29999. Who comes first has it. Default: the lowest that is free, or in a folder that of the
+    cluster one of 10000 to 29999. Who comes first has it. Default: the next that is free, or in a folder that of the
     Service."""
 
 

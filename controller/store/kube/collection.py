@@ -40,11 +40,13 @@ class SuspectList:
 class Collection:
     """The objects of one kind. Owned by one task.
 
-    An implausible list is believed when another one, `second_look` seconds later, says so too.
+    An implausible list is believed when another one, `second_look` seconds later, says so too. Of the status of an
+    object only `status_fields` are remembered (None: all of it).
     """
 
-    def __init__(self, second_look: float) -> None:
+    def __init__(self, second_look: float, status_fields: AnyCollection[str] | None = None) -> None:
         self.second_look = second_look
+        self._status_fields = status_fields
         self._objects: dict[ObjectRef, StoredObject] = {}
         self._deleted: dict[ObjectRef, int] = {}
         self.version = 0  # Everything up to here is known.
@@ -78,8 +80,8 @@ class Collection:
         """Take an object as it was at its version: from an event, or returned by a write of our own."""
         if _version(stored) <= self._known_version(stored.ref):
             return Changes()
-        self._objects[stored.ref] = stored
-        return Changes(changed=(stored,))
+        self._objects[stored.ref] = read = self._as_read(stored)
+        return Changes(changed=(read,))
 
     def replace(self, listing: ObjectList, now: float) -> Changes:
         """Replace everything by a list if it is believed; otherwise nothing changes and `suspect` says why.
@@ -105,7 +107,9 @@ class Collection:
         later = set() if rewound else {ref for ref in names if self._known_version(ref) > listing.version}
         gone = tuple(ref for ref in self._objects if ref not in listing.objects and ref not in later)
         changed = tuple(
-            stored for ref, stored in listing.objects.items() if ref not in later and not self._holds(stored)
+            self._as_read(stored)
+            for ref, stored in listing.objects.items()
+            if ref not in later and not self._holds(stored)
         )
         self._deleted = {ref: version for ref, version in self._deleted.items() if ref in later}
         for ref in gone:
@@ -113,6 +117,13 @@ class Collection:
             self._remember_deletion(ref, listing.version)
         self._objects.update((stored.ref, stored) for stored in changed)
         return Changes(changed, gone)
+
+    def _as_read(self, stored: StoredObject) -> StoredObject:
+        """Leave out what nobody here reads."""
+        if self._status_fields is None or not stored.status:
+            return stored
+        status = {name: value for name, value in stored.status.items() if name in self._status_fields}
+        return StoredObject(stored.ref, {**stored.raw, "status": status})
 
     def _holds(self, stored: StoredObject) -> bool:
         held = self._objects.get(stored.ref)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Collection as AnyCollection
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from controller.api.registry import KINDS
@@ -25,8 +26,9 @@ class KubeStore:
     """An ObjectStore over the API server; `async with` runs it. The client must be open, and stays open.
 
     Without `namespaces` all are read, which needs the right to list and watch in all of them. `also` are kinds that are
-    read in one more namespace each. Objects of every kind may be read and written, watched or not. What a write of our
-    own returned is published at once, so that the next decision is not made on the state before.
+    read in one more namespace each. Of the status of a kind in `status_fields` no other fields are remembered: for a
+    program that writes none. Objects of every kind may be read and written, watched or not. What a write of our own
+    returned is published at once, so that the next decision is not made on the state before.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class KubeStore:
         namespaces: AnyCollection[str] = (),
         *,
         also: AnyCollection[tuple[str, str]] = (),
+        status_fields: Mapping[str, AnyCollection[str]] = MappingProxyType({}),
     ) -> None:
         """Raises KeyError for a kind that is not in the registry."""
         self._server = KubeObjects(client)
@@ -43,7 +46,9 @@ class KubeStore:
         second_look = client.timing.second_look
         more = [one for one in also if namespaces and one not in where]
         self._reflectors = {
-            (kind, namespace): Reflector(client, KINDS[kind], namespace, Collection(second_look), self._publish)
+            (kind, namespace): Reflector(
+                client, KINDS[kind], namespace, Collection(second_look, status_fields.get(kind)), self._publish
+            )
             for kind, namespace in (*where, *more)
         }
         self._anywhere = not namespaces

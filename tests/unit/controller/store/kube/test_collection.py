@@ -220,3 +220,21 @@ def test_in_whatever_order_and_however_often_events_come_the_last_state_is_the_s
             del told[ref]
     assert told == {stored.ref: stored for event, stored in last.values() if event != "DELETED"}
     assert collection.version == 59
+
+
+def test_of_a_status_what_nobody_reads_is_not_remembered():
+    status = {"route": {"port": 1}, "verdicts": [{"rule": "Steady"}], "history": []}
+    collection = Collection(SECOND_LOOK, ("route", "conditions"))
+    said = [
+        *collection.replace(listing(1, at(1, status=status), at(1, "b")), 0.0).changed,
+        *collection.put(at(2, status=status)).changed,
+        *collection.apply_event("MODIFIED", at(3, status=status)).changed,
+    ]
+    assert [dict(one.status) for one in said] == [
+        {"route": {"port": 1}},
+        {},
+        {"route": {"port": 1}},
+        {"route": {"port": 1}},
+    ]
+    assert {one.ref.name: dict(one.status) for one in collection.objects} == {"a": {"route": {"port": 1}}, "b": {}}
+    assert "status" not in collection.find(ref("b")).raw
