@@ -103,18 +103,6 @@ async def test_a_service_is_taken_over_and_is_what_it_was_afterwards(hand: Servi
     await taken_and_given_back(hand, hand.written_by_owners())
 
 
-async def test_a_named_target_port_leads_to_each_pods_own(hand: ServiceHand) -> None:
-    hand.gateways("10.9.0.1")
-    hand.pod("chat-1", "10.8.0.1", labels=CHAT, ports={"web": 8080})
-    hand.pod("chat-2", "10.8.0.2", labels=CHAT, ports={"web": 8081})
-    hand.service({"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": "web"}]})
-    hand.model()
-    async with taking_over(hand.server.kubeconfig, hand.namespace):
-        await hand.until_fronted("True", "TakenOver")
-        assert hand.ways("chat-beamlit") == {"10.8.0.1:8080", "10.8.0.2:8081"}
-        assert hand.status()["local"]["summary"] == "2/2"
-
-
 async def test_both_families_lead_to_the_gateway(hand: ServiceHand) -> None:
     prepared(hand, ipFamilyPolicy="RequireDualStack")
     hand.model()
