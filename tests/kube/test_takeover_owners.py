@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 from subprocess import CalledProcessError
 from typing import Any
 
@@ -13,6 +15,7 @@ from controller.api.kubernetes.fronting import FRONTED_KEY, NARROWED, RESETS
 from controller.api.timing import REAL
 from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.taking_over import taking_over
+from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
 CHAT = {"app": "chat"}
@@ -197,3 +200,24 @@ async def test_who_sets_the_selector_back_again_and_again_gets_the_service_back(
         assert hand.written_by_owners() == before
         hand.patch_model({"environment": "development"})
         await hand.until_fronted("True", "TakenOver")
+
+
+async def test_what_the_documentation_says_gives_a_service_back_without_any_controller(hand: ServiceHand) -> None:
+    prepare(hand)
+    await applied(hand)
+    before = hand.written_by_owners()
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+    text = (ROOT / "docs" / "takeover.md").read_text()
+    (script,) = re.findall(r"To take the way out without a controller.*?```sh\n(.*?)```", text, re.DOTALL)
+    commands = script.replace("\\\n", " ").replace("-n team", f"--namespace={hand.namespace}").splitlines()
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "kubectl"
+        await asyncio.to_thread(hand.server.kubectl, *arguments)
+    await hand.until_restored(before)
+    await hand.until_ways("10.8.0.1:8080", "10.8.0.2:8080")
+    model = hand.read("modeldeployments", "chat")
+    assert model
+    assert "finalizers" not in model["metadata"]
