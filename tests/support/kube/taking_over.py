@@ -52,9 +52,13 @@ class Killing:
             if hasattr(writing, "close"):
                 writing.close()
             await asyncio.Event().wait()
-        written = await writing
+        try:
+            written = await writing
+        except Exception:
+            self.begun -= 1  # It was not done, such as one of an object that changed meanwhile.
+            raise
         self.writes.append(what)
-        if number == self.after:
+        if len(self.writes) == self.after:
             self.dead.set()
             await asyncio.Event().wait()
         return written

@@ -1,4 +1,4 @@
-"""The controller is killed before and after each write in turn: what the next one finds ends as if nothing had been."""
+"""A controller that is killed at its writes: the scene, the writes in their order, and how it is played."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import pytest
-
-from controller.api.kubernetes.fronting import FRONTED_KEY
 from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.taking_over import Killing, taking_over
 from tests.support.waiting import eventually
@@ -38,10 +35,12 @@ OUT = [
 ]
 
 
-def prepare(hand: ServiceHand) -> None:
+async def prepare(hand: ServiceHand) -> None:
+    """Write a gateway, a pod, its Service and a model, and wait until Kubernetes has put the pod behind the Service."""
     hand.gateways("10.9.0.1")
     hand.pod("chat-1", "10.8.0.1", labels=CHAT)
     hand.service(HTTP)
+    await hand.until_ways("10.8.0.1:8080", "10.8.0.1:9000")
     hand.model(port=80)
 
 
@@ -87,52 +86,3 @@ async def always_led(hand: ServiceHand) -> None:
         for port in ("http", "admin"):
             ways = await asyncio.to_thread(hand.ways, "chat", port)
             assert ways, f"nothing is behind the port {port}"
-
-
-async def test_these_are_the_writes(hand: ServiceHand) -> None:
-    prepare(hand)
-    before = hand.written_by_owners()
-    killing = Killing()
-    assert await played(hand, killing, lambda: is_taken_over(hand)) == IN
-    hand.delete_model()
-    assert sorted(await played(hand, Killing(), lambda: is_given_back(hand, before))) == sorted(OUT)
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, len(IN) + 1))
-async def test_killed_on_the_way_in_it_ends_taken_over(hand: ServiceHand, number: int, moment: str) -> None:
-    prepare(hand)
-    before = hand.written_by_owners()
-    killing = Killing(**{moment: number})
-    await played(hand, killing, lambda: is_taken_over(hand))
-    assert killing.dead.is_set()
-    await played(hand, Killing(), lambda: is_taken_over(hand))
-    assert "beamlit-controller" not in hand.managers()
-    after = hand.written_by_owners()
-    assert after["spec"].pop("selector") == {**CHAT, FRONTED_KEY: "true"}
-    before["spec"].pop("selector")
-    assert after == before
-
-
-@pytest.mark.parametrize("number", range(1, len(IN) + 1))
-async def test_killed_on_the_way_in_it_is_given_back_if_it_is_wanted_no_more(hand: ServiceHand, number: int) -> None:
-    prepare(hand)
-    before = hand.written_by_owners()
-    await played(hand, Killing(after=number), lambda: is_taken_over(hand))
-    hand.delete_model()
-    await played(hand, Killing(), lambda: is_given_back(hand, before))
-    assert "beamlit-controller" not in hand.managers()
-
-
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, len(OUT) + 1))
-async def test_killed_on_the_way_out_it_ends_given_back(hand: ServiceHand, number: int, moment: str) -> None:
-    prepare(hand)
-    before = hand.written_by_owners()
-    await played(hand, Killing(), lambda: is_taken_over(hand))
-    hand.delete_model()
-    killing = Killing(**{moment: number})
-    await played(hand, killing, lambda: is_given_back(hand, before))
-    assert killing.dead.is_set()
-    await played(hand, Killing(), lambda: is_given_back(hand, before))
-    assert "beamlit-controller" not in hand.managers()

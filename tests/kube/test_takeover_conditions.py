@@ -1,0 +1,151 @@
+"""When a Service is not taken over: what is refused and why, consent, rights, and gateways that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.taking_over import taking_over
+from tests.support.waiting import eventually
+
+CHAT = {"app": "chat"}
+HTTP: dict[str, Any] = {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+
+
+def prepared(hand: ServiceHand, **spec: Any) -> dict[str, Any]:
+    """Write gateways, two pods and their Service; return the Service as its owner has it."""
+    hand.gateways("10.9.0.1,fd00:9::1", "10.9.0.2,fd00:9::2")
+    hand.pod("chat-1", "10.8.0.1", "fd00:8::1", labels=CHAT)
+    hand.pod("chat-2", "10.8.0.2", "fd00:8::2", labels=CHAT)
+    hand.service({**HTTP, **spec})
+    return hand.written_by_owners()
+
+
+REFUSED = {
+    "headless": ({"clusterIP": "None"}, "is headless"),
+    "ExternalName": ({"type": "ExternalName", "externalName": "example.com", "selector": None}, "ExternalName"),
+    "UDP": ({"ports": [*HTTP["ports"], {"name": "dns", "port": 53, "protocol": "UDP"}]}, "not TCP (53)"),
+    "without a selector": ({"selector": None}, "has no selector"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_cannot_be_taken_over_is_left_alone_and_says_what_to_do(hand: ServiceHand, case: str) -> None:
+    spec, words = REFUSED[case]
+    before = prepared(hand, **spec)
+    hand.model(port=80)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        said = await hand.until_fronted("False", "NotFrontable")
+        assert words in said
+        assert "frontend: Gateway" in said
+        assert hand.written_by_owners() == before
+        assert hand.traces() == []
+
+
+async def test_a_service_of_another_namespace_is_taken_over_with_its_consent_alone(
+    hand: ServiceHand, away: ServiceHand
+) -> None:
+    hand.gateways("10.9.0.1")
+    away.pod("chat-1", "10.8.0.1", labels=CHAT)
+    away.service(HTTP)
+    before = away.written_by_owners()
+    hand.model(serviceRef={"name": "chat", "namespace": away.namespace})
+    async with taking_over(hand.server.kubeconfig, hand.namespace, namespaces=(away.namespace,)):
+        await hand.until_fronted("False", "NotServed")
+        # Nor by who may write a status.
+        forged = {"takeover": {"namespace": away.namespace, "service": "chat", "portName": "http"}}
+        hand.patch_status(forged)
+        await hand.until_fronted("False", "NotServed")
+        assert away.written_by_owners() == before
+        consent = f"allow-from.beamlit.com/{hand.namespace}"
+        away.patch_service({"metadata": {"annotations": {consent: "true"}}})
+        await hand.until_fronted("True", "TakenOver")
+        await away.until_ways(f"10.9.0.1:{hand.status()['servingPort']}")
+        away.patch_service({"metadata": {"annotations": {consent: None}}})
+        await away.until_restored({**before, "metadata": {**before["metadata"]}})
+
+
+async def test_without_a_gateway_that_is_named_clients_call_the_gateways_port(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace, gateway=None):
+        words = await hand.until_fronted("False", "NoGateway")
+        assert "--gateway-service" in words
+        assert hand.status()["frontend"] == "Gateway"
+        assert hand.written_by_owners() == before
+
+
+async def test_without_the_rights_the_condition_names_what_is_missing(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    user = hand.server.user(hand.namespace, "controller", *hand.rules("beamlit-controller"))
+    async with taking_over(user.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "NotPermitted")
+        assert f"may not patch modeldeployments.deployment.beamlit.com {hand.namespace}/chat" in words
+        assert "beamlit-controller-takeover" in words
+        assert hand.written_by_owners() == before
+        rules = hand.rules("beamlit-controller", "beamlit-controller-takeover")
+        hand.server.user(hand.namespace, "controller", *rules)
+        await hand.until_fronted("True", "TakenOver")
+
+
+async def test_an_edit_of_the_service_reference_gives_the_first_one_back_before_the_second_is_served(
+    hand: ServiceHand,
+) -> None:
+    before = prepared(hand)
+    hand.pod("other-1", "10.8.1.1", labels={"app": "other"})
+    hand.service({**HTTP, "selector": {"app": "other"}}, "other")
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        hand.patch_model({"serviceRef": {"name": "other"}})
+
+        async def seen() -> tuple[str, bool]:
+            def look() -> tuple[str, bool]:
+                # In this order: whoever is served now may have been led there only before.
+                led = f"10.9.0.1:{port}" in hand.ways()
+                local = hand.status()["route"]["local"]
+                return local.get("fronted") or local["service"], led
+
+            return await asyncio.to_thread(look)
+
+        served = []
+        while (now := await seen())[0] == "chat":
+            served.append(now)
+        assert now == ("other", False)
+        await eventually(lambda: asyncio.to_thread(hand.written_by_owners), lambda seen: seen == before)
+        await hand.until_fronted("True", "TakenOver")
+        await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}", service="other")
+        await hand.until_ways("10.8.0.1:8080", "10.8.0.2:8080")
+        assert all(one.startswith("other-") for one in hand.traces())
+
+
+async def test_when_every_gateway_is_gone_clients_reach_the_pods_until_one_is_back(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        for name in ("gateway-0", "gateway-1"):
+            hand.remove_pod(name)
+        await hand.until_ways("10.8.0.1:8080", "10.8.0.2:8080")
+        assert hand.selector() == CHAT
+        await hand.until_fronted("False", "GatewayNotReady")
+        hand.pod("gateway-2", "10.9.0.3", "fd00:9::3", labels={"app": "gateway"})
+        await hand.until_fronted("True", "TakenOver")
+        await hand.until_ways(f"10.9.0.3:{port}")
+
+
+async def test_a_replica_that_does_not_lead_gives_back_what_nobody_wants_any_more(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+    hand.force_delete_model()
+    assert hand.selector() != CHAT
+    async with taking_over(hand.server.kubeconfig, hand.namespace, leads=False):
+        await hand.until_restored(before)
