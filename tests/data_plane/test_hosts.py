@@ -200,6 +200,21 @@ async def test_a_host_passes_from_one_model_to_another_under_load(plane: Plane) 
     await plane.withdraw(other)
 
 
+async def test_hosts_outlive_the_control_plane(plane: Plane) -> None:
+    """Nobody who calls by host notices that the xDS server is gone, and back."""
+    stop, url = asyncio.Event(), f"http://{plane.network.host(1)}:{SHARED_PORT}/"
+    asking = asyncio.create_task(
+        closed_loop(url, 4, 200_000, Traffic(keepalive=False, headers=lambda _: {"host": "chat.a"}), stop=stop)
+    )
+    try:
+        await plane.restart(pause=0.2)
+        assert (await asked(plane, "chat.a")).model == "chat"
+    finally:
+        stop.set()
+        report = await asking
+    assert report.errors == {}
+
+
 async def test_the_host_of_a_model_that_is_gone_is_nobodys(plane: Plane) -> None:
     model = await plane.serve(away("gone", "gone.a"))
     assert (await asked(plane, "gone.a")).model == "gone"

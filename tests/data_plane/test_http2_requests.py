@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
@@ -16,7 +16,7 @@ from h2.events import RequestReceived, ResponseReceived, StreamEnded, StreamRese
 
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.access_log import but, lines_of
-from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.model import SHARED_PORT, Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.sealed import api_key, bring
 from tests.support.network import BACKEND_PORT, Network
@@ -90,14 +90,18 @@ async def serve(plane: Plane, sides: Sides, *, guarded: bool, away: int = 100) -
 
 
 async def begun(
-    model: Model, *more: tuple[str, str], method: str = "POST", trailers: Pairs | None = None
+    model: Model,
+    *more: tuple[str, str],
+    method: str = "POST",
+    trailers: Pairs | None = None,
+    authority: str = "c.test",
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, H2Connection]:
     """Send one request on a connection of its own."""
     host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     connection = H2Connection(H2Configuration(header_encoding="utf-8"))
     connection.initiate_connection()
-    start = [(":method", method), (":scheme", "http"), (":authority", "c.test"), (":path", "/a"), *more]
+    start = [(":method", method), (":scheme", "http"), (":authority", authority), (":path", "/a"), *more]
     connection.send_headers(1, start, end_stream=trailers is None)
     if trailers is not None:
         connection.send_headers(1, trailers, end_stream=True)
@@ -105,9 +109,15 @@ async def begun(
     return reader, writer, connection
 
 
-async def ask(model: Model, *more: tuple[str, str], method: str = "POST", trailers: Pairs | None = None) -> str:
+async def ask(
+    model: Model,
+    *more: tuple[str, str],
+    method: str = "POST",
+    trailers: Pairs | None = None,
+    authority: str = "c.test",
+) -> str:
     """Send one request; return the status."""
-    reader, writer, connection = await begun(model, *more, method=method, trailers=trailers)
+    reader, writer, connection = await begun(model, *more, method=method, trailers=trailers, authority=authority)
     try:
         async with asyncio.timeout(30):
             while data := await reader.read(65536):
@@ -173,3 +183,14 @@ async def test_a_client_that_resets_a_stream(plane: Plane, sides: Sides) -> None
 
     (line,) = await lines_of(plane, model)
     assert but(line, "status", "flags", "details") == {"status": 0, "flags": "DR", "details": "http2.remote_reset"}
+
+
+async def test_on_the_shared_port_the_authority_is_the_host(plane: Plane, sides: Sides) -> None:
+    replicas = (Replica(sides.replica.host, BACKEND_PORT, ready=True),)
+    model = await plane.serve(Wanted(replicas=replicas, hosts=("chat.a", "chat.a:8000")))
+    shared = replace(model, url=f"http://{plane.network.host(1)}:{SHARED_PORT}/")
+    for authority in ("chat.a", "chat.a.svc:8000", "CHAT.a.svc.cluster.local"):
+        assert await ask(shared, authority=authority) == "200", authority
+    assert await ask(shared, authority="chat.b") == "404"
+    told = [headers[":authority"] for headers in sides.replica.headers]
+    assert told == ["chat.a", "chat.a.svc:8000", "chat.a.svc.cluster.local"]

@@ -1,0 +1,40 @@
+"""`beamlit run` with a port that all models share, and a model that fixes its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from controller.api.timing import FolderTiming, Timing
+from tests.support.beamlit import Product, ask, eventually
+from tests.support.data_plane.backends import Backends
+from tests.support.e2e_manifests import endpoints, model, service, text_of
+from tests.support.fork_server import Forked
+from tests.support.network import unused_port
+
+TIMING = Timing(folder=FolderTiming(relist=3600.0))
+
+
+async def test_models_of_a_folder_are_called_by_host_and_on_ports_that_they_fix(
+    backends: Backends, tmp_path: Path
+) -> None:
+    product, shared, fixed = Product(tmp_path, partial(Forked, context=TIMING)), unused_port(), unused_port()
+    for name, replica in (("chat", backends.local[0]), ("embed", backends.local[1])):
+        fixing = model(name, backends.remote)
+        fixing["spec"]["servingPort"] = fixed if name == "embed" else shared
+        objects = (fixing, service(name, unused_port()), endpoints(name, replica))
+        product.save(f"{name}.yaml", text_of(*objects))
+    async with product.running("--envoy", "--gateway-port", str(shared)):
+        await product.programmed("embed")
+        await eventually(lambda: ask(shared, Host="embed.default"), lambda reply: reply.server == "local-2")
+        assert (await ask(fixed)).server == "local-2"
+        assert (await ask(shared, Host="chat.default")).error == "status 404"
+        refused = (await product.status("chat"))["conditions"][0]
+        assert (refused["type"], refused["reason"]) == ("Accepted", "Conflict")
+        needs = "needs itself (--xds-address, --admin-address, --gateway-port)"
+        assert refused["message"] == f"spec.servingPort: port {shared} is one that `beamlit run` {needs}"
+
+        moved = model("chat", backends.remote)
+        product.save("chat.yaml", text_of(moved, service("chat", unused_port()), endpoints("chat", backends.local[0])))
+        for host in ("chat.default", "chat.default.svc:80", "Chat.default.svc.cluster.local"):
+            await eventually(lambda host=host: ask(shared, Host=host), lambda reply: reply.server == "local-1")
