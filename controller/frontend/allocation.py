@@ -126,6 +126,10 @@ class Allocations:
             hosts=hosts if is_served else (),
         )
 
+    def has_port(self, ref: ObjectRef, port: int) -> bool:
+        """Say whether a port is an object's, also one that it is about to leave."""
+        return self._ports.owns(ref, port)
+
     def hosts_of(self, ref: ObjectRef, route: Route) -> tuple[str, ...]:
         """Return those of the hosts of its route that an object still has."""
         return self._won(ref, hosts_of_route(route))

@@ -195,7 +195,9 @@ class Observer:
         if rules is None:
             return front, None
         held = self._held_route(known)
-        if held and held.port in (allocation.port, allocation.reserved) and not (front and _is_the_same(front, held)):
+        # Also one that is to be served on another port: on the one that its clients are led to nobody answers soon.
+        is_ours = held is not None and self._allocations.has_port(known.ref, held.port)
+        if held and is_ours and not (front and _is_the_same(front, held)):
             facts = facts_of(self._index, service_of(held.local), rules)
             local = behind(held.local, facts, route, wanted=False)
             everything = View(self._index, known.ref.namespace, needed=False)

@@ -77,6 +77,24 @@ async def test_a_service_leads_to_every_gateway_and_the_gateway_to_every_pod(han
         await hand.until_fronted("False", "NotAsked")
 
 
+async def test_a_model_is_on_another_port_only_once_nobody_is_led_to_the_one_before(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace) as running:
+        await hand.until_fronted("True", "TakenOver")
+        before = hand.status()["route"]["port"]
+        # It dies as it is about to lead the clients back: until then the gateway has to answer them.
+        running.killing.before = len(running.killing.writes) + 1
+        hand.patch_model({"servingPort": 12345})
+        async with asyncio.timeout(30):
+            await running.killing.dead.wait()
+        assert hand.status()["route"]["port"] == before
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_ways("10.9.0.1:12345", "10.9.0.2:12345")
+        await hand.until_fronted("True", "TakenOver")
+        assert hand.status()["servingPort"] == 12345
+
+
 LIKE_ANY_OTHER = {
     "named target port": {"ports": [{"name": "http", "port": 80, "targetPort": "web"}]},
     "unnamed port": {"ports": [{"port": 80, "targetPort": 8080}]},
