@@ -44,6 +44,7 @@ class FrontedRoute:
 
     `port` is the gateway's that serves it, `port_name` the Service's. `wanted` says that clients of the Service shall
     be led there, `follows_shadow` that the replicas are those of the shadow, `programmed` that every Envoy has it so.
+    `written_by` is the controller that wrote this into the status, empty where none has a name.
     """
 
     model: StoredObject
@@ -52,6 +53,7 @@ class FrontedRoute:
     wanted: bool
     follows_shadow: bool
     programmed: bool
+    written_by: str = ""
 
     @property
     def is_deleted(self) -> bool:
@@ -69,7 +71,8 @@ class ServiceFacts:
     """What is known of one Service (`key`) at one moment.
 
     `slices` and `shadow_slices` are all EndpointSlices of the Service and of its shadow, `gateway` are those of the
-    gateway's Service `gateway_service`, None where none is named. `routes` lead to the Service's pods.
+    gateway's Service `gateway_service`, None where none is named. `routes` lead to the Service's pods. `controller` is
+    the name by which we write statuses, empty if we have none.
     """
 
     key: ObjectRef
@@ -81,6 +84,7 @@ class ServiceFacts:
     gateway: tuple[StoredObject, ...] = ()
     routes: tuple[FrontedRoute, ...] = ()
     controller_class: str = ""
+    controller: str = ""
 
     @property
     def shadow_ref(self) -> ObjectRef:
@@ -109,7 +113,9 @@ class ServiceFacts:
 
     @property
     def is_of_another(self) -> bool:
-        """Whether a controller of another class has the Service."""
+        """Whether another controller has the Service: one of another class, or one that wrote what is wanted of it."""
+        if self.controller and any(one.wanted and one.written_by not in ("", self.controller) for one in self.routes):
+            return True
         return any(
             _label(one, CONTROLLER_CLASS) != self.controller_class
             for one in (self.own_shadow, *self.own_slices)

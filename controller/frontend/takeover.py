@@ -99,7 +99,7 @@ class TakeoverStep:
 def next_step(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming = REAL.takeover) -> TakeoverStep:
     """Plan what is done next about a Service."""
     if facts.is_of_another:
-        return TakeoverStep("OtherController", f"{facts.key} is fronted by a controller of another class")
+        return TakeoverStep("OtherController", f"{facts.key} is fronted by another controller")
     refusal = why_not(facts, stood.now, timing)
     if facts.wanted and refusal is None:
         return _towards_gateway(facts, stood, timing)

@@ -32,11 +32,13 @@ def no_problems(_: ObjectRef) -> None:
 class TakeoverRules:
     """Where the gateway is that Services are led to (None: nowhere), and who takes them over.
 
-    `problems` says what keeps this replica from writing a Service.
+    `controller` is the name by which statuses are written, empty for one that changes with each start. `problems` says
+    what keeps this replica from writing a Service.
     """
 
     gateway: ObjectRef | None = None
     controller_class: str = ""
+    controller: str = ""
     needs_consent: bool = True
     problems: Problems = no_problems
     timing: TakeoverTiming = field(default=REAL.takeover)
@@ -96,6 +98,7 @@ def facts_of(index: ObjectIndex, key: ObjectRef, rules: TakeoverRules) -> Servic
         gateway=index.stored_slices(gateway) if gateway else (),
         routes=tuple(one for one in routes if one),
         controller_class=rules.controller_class,
+        controller=rules.controller,
     )
 
 
@@ -114,6 +117,7 @@ def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: 
         wanted=asked is not None and is_permitted and _names(asked, route.local),
         follows_shadow=route.local.fronted == key.name,
         programmed=programmed is not None and programmed.status == "True",
+        written_by=known.status.controller or "",
     )
 
 
@@ -127,7 +131,7 @@ def fronting_of(
     """Say how clients reach a model that serves, or is about to serve, these replicas."""
     refusal = _not_asked(known) or why_not(facts, now, rules.timing) or _still_contested(known)
     if refusal is None and facts.is_of_another:
-        refusal = ("OtherController", f"{facts.key} is fronted by a controller of another class")
+        refusal = ("OtherController", f"{facts.key} is fronted by another controller")
     mine = next((one for one in facts.routes if one.model.ref == known.ref), None)
     if refusal:
         problem = rules.problems(facts.key)

@@ -118,6 +118,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         takeover = TakeoverRules(
             gateway=ObjectRef(SERVICE.kind, *gateway) if gateway else None,
             controller_class=configuration.controller_class,
+            controller=writer if configuration.enable_leader_election else "",
             problems=problems.get,
             timing=timing.takeover,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -328,6 +329,20 @@ def test_a_controller_of_another_class_leaves_it_alone():
     cluster.edit(SHADOW, {"metadata": {"labels": {"beamlit.com/controller-class": "other"}}})
     step = cluster.step()
     assert (step.reason, step.writes) == ("OtherController", ())
+
+
+def test_what_another_controller_wants_is_its_own_matter():
+    cluster = taken_over()
+    cluster.models["chat"].wanted = True
+    facts = cluster.facts()
+    (route,) = facts.routes
+    of_another = replace(facts, controller="ours/lease", routes=(replace(route, written_by="theirs/lease"),))
+    step = next_step(replace(of_another, gateway_service=None), Stood(cluster.now))
+    assert (step.reason, step.writes) == ("OtherController", ())
+    # Who has no name of its own, as without an election, cannot tell; and what nobody wants is anybody's to give back.
+    assert next_step(replace(of_another, controller=""), Stood(cluster.now)).is_taken_over
+    unwanted = replace(of_another, routes=(replace(route, wanted=False, written_by="theirs/lease"),))
+    assert next_step(unwanted, Stood(cluster.now)).writes
 
 
 def test_names_of_shadows_fit_and_do_not_meet():
