@@ -52,7 +52,7 @@ def test_a_release_comes_changes_and_goes_and_no_request_fails(
     node: Node, images: None, namespace: str, record_property: pytest.RecordProperty
 ) -> None:
     places = (f"allowedNamespaces={{{namespace}}}", f"config.namespaces={namespace}")
-    with Release.installed(node, NAMESPACE, *places) as release:
+    with Release.installed(node, NAMESPACE, *places):
         node.apply(seed.deployment(replicas=2, options=QUICK), seed.service(), namespace=namespace)
         node.await_rollout(f"deployment/{seed.NAME}", namespace)
         node.apply(model_at_the_gateway(), namespace=namespace)
@@ -61,9 +61,11 @@ def test_a_release_comes_changes_and_goes_and_no_request_fails(
         with Clients.running(node, namespace) as clients, clients.calling(gateway, rate=50) as calling:
             # All pods of all programs are replaced.
             roll = (f"{name}.podAnnotations.rolled=once" for name in ("controller", "xdsServer", "gateway"))
-            release.upgrade(*roll, "certificates.clients={gateway/edge-1}")
+            sets = (f"--set={one}" for one in (*roll, "certificates.clients={gateway/edge-1}"))
+            where = (f"--namespace={NAMESPACE}", "--wait", "--timeout=10m")
+            helm(node, "upgrade", RELEASE, CHART, *where, "--reuse-values", *sets, within=660)
             replace_authority(node)
-            helm(node, "rollback", RELEASE, "1", f"--namespace={NAMESPACE}", "--wait", "--timeout=5m")
+            helm(node, "rollback", RELEASE, "1", *where, within=660)
             until_ready(node, namespace)
         record_property("upgrade, new authority, rollback", str(calling.seen))
         assert calling.seen.requests > 2000
