@@ -248,6 +248,30 @@ async def one_more_is_closed(plane: Plane, model: Model, limit: int, calm: Model
     await until(is_served_again, "there is room again")
 
 
+@pytest.mark.parametrize("away", [0, 100])
+async def test_a_client_that_does_not_read_holds_less_than_a_request_may(plane: Plane, away: int) -> None:
+    """What can be sent again, up to 4 MiB, has a bound of its own: an answer that nobody reads needs no such buffer."""
+    model, count = await plane.serve(Wanted(away=away)), 30
+    before, seen, writers = await plane.envoy.memory(), list[int](), []
+
+    async def is_at_rest() -> bool:
+        seen.append(await plane.envoy.memory())
+        buffered = await plane.envoy.stat(f"http.{model.key}.downstream_cx_tx_bytes_buffered")
+        return buffered > count * MIB / 10 and max(seen[-10:]) - min(seen[-10:]) < MIB / 4
+
+    try:
+        for _ in range(count):
+            _, writer = await connected(model)
+            writers.append(writer)
+            writer.transport.pause_reading()
+            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\non-local: size=30000000\r\non-remote: size=30000000\r\n\r\n")
+        await until(is_at_rest, "no more of the answers is taken")
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+    assert (seen[-1] - before) / count < MIB
+
+
 @contextlib.asynccontextmanager
 async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Replica, ...]]:
     """Serve a replica that takes HTTP/2 requests, with all of their bodies or with nothing, and says nothing."""

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import json
 import socket
+from dataclasses import replace
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
 
 from tests.support.data_plane.bodies import HELD_BY_ENVOY, LARGE, MIB, Sent, watched_memory
 from tests.support.data_plane.model import Model
-from tests.support.data_plane.mutation import managers
+from tests.support.data_plane.mutation import limits, managers
 from tests.support.data_plane.stage import SENT_ONCE, WAYS, Stage, address_of
 from tests.support.data_plane.trap import Variants, serve_both
 
@@ -53,12 +56,18 @@ async def test_a_connection_that_is_to_be_closed_stays_until_its_answer_is_read(
     """By `delayed_close_timeout`, on every way at the same time."""
 
     async def stays(way: str) -> Variants[bool]:
-        models = await serve_both(stage.plane, stage.http.wanted(way), managers(default_close))
+        wanted = replace(stage.http.wanted(way), change=limits(four_mib))
+        models = await serve_both(stage.plane, wanted, managers(default_close))
         return await models.at_once(lambda model: _read_with_pauses(stage, model))
 
     stayed = await asyncio.gather(*map(stays, SENT_ONCE))
 
     assert dict(zip(SENT_ONCE, stayed, strict=True)) == dict.fromkeys(SENT_ONCE, Variants(held=True, removed=False))
+
+
+def four_mib(resource: Listener | Cluster) -> None:
+    """Have Envoy hold as much of an answer as shows what becomes of it."""
+    resource.per_connection_buffer_limit_bytes.value = 4 * MIB
 
 
 async def _read_with_pauses(stage: Stage, model: Model) -> bool:

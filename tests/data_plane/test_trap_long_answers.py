@@ -7,15 +7,13 @@ import hashlib
 
 import httpx
 import pytest
-from envoy.config.cluster.v3.cluster_pb2 import Cluster
-from envoy.config.listener.v3.listener_pb2 import Listener
-from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
 
 from tests.support.data_plane.model import Model, Wanted
-from tests.support.data_plane.mutation import limits, managers, routes
+from tests.support.data_plane.mutation import managers, routes, virtual_hosts
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import serve_both
 
@@ -26,8 +24,8 @@ def default_timeout(route: Route) -> None:
     route.route.ClearField("timeout")
 
 
-def default_buffer(resource: Listener | Cluster) -> None:
-    resource.ClearField("per_connection_buffer_limit_bytes")
+def default_buffer(host: VirtualHost) -> None:
+    host.ClearField("request_body_buffer_limit")
 
 
 def default_close(manager: HttpConnectionManager) -> None:
@@ -57,7 +55,7 @@ async def test_an_answer_may_take_longer_than_the_default_timeout(plane: Plane) 
 
 @pytest.mark.parametrize(("side", "other", "away"), [("local", "remote", 0), ("remote", "local", 100)])
 async def test_a_large_body_can_be_sent_again(plane: Plane, side: str, other: str, away: int) -> None:
-    models = await serve_both(plane, Wanted(away=away), limits(default_buffer))
+    models = await serve_both(plane, Wanted(away=away), virtual_hosts(default_buffer))
     body = bytes(range(251)) * (3 * 2**20 // 251)
 
     replies = await models.at_once(

@@ -66,6 +66,10 @@ from xds_server.snapshot.snapshot import Resource
 # Trap 8: a request larger than the buffer cannot be sent again.
 BUFFER_LIMIT_BYTES = 4 * 1024 * 1024
 
+# What else waits for somebody who does not read: an answer, or a request to a server that is busy. Each connection has
+# it on both sides, and needs no more than what is on its way.
+CONNECTION_BUFFER_BYTES = 256 * 1024
+
 # Trap 17: the calls of all clients share a few HTTP/2 connections, and what a stream whose reader rests has sent counts
 # against its connection. By default that is 16 of 24 MiB: two such streams stop everybody else's. A stream that is read
 # gets a new window as it goes. It is as large as the buffer: of a stream, Envoy keeps no more for its retry.
@@ -90,7 +94,7 @@ _NO_BREAKER = CircuitBreakers(
 )
 
 CLUSTER_DEFAULTS = encoded(
-    Cluster(per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES, circuit_breakers=_NO_BREAKER),
+    Cluster(per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES, circuit_breakers=_NO_BREAKER),
 )
 
 # What becomes of a host is otherwise held back for up to a second to be told in one go: as long as an ejection lasts.

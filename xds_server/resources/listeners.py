@@ -56,7 +56,7 @@ from controller.api.contract.route import RouteKey
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
-from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, HTTP2, socket_address
+from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, CONNECTION_BUFFER_BYTES, HTTP2, socket_address
 from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
 from xds_server.resources.hosts import BY_HOST, LOWER_CASE, UNKNOWN_HOST
 from xds_server.resources.loops import loop_filter, loop_replies
@@ -209,7 +209,7 @@ class Listeners:
         listener = Listener(
             name=name,
             address=socket_address(self._address, port),
-            per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+            per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
             filter_chains=[_http(self._front, manager, *self._connection_limit(key))],
         )
         return resource(name, listener, [ResourceKey(CLUSTER, local), ResourceKey(ENDPOINT, local)])
@@ -233,7 +233,7 @@ class Listeners:
         listener = Listener(
             name=name,
             address=socket_address(self._address, port),
-            per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+            per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
             filter_chains=[_http(self._shared, manager)],
         )
         return resource(name, listener)
@@ -267,7 +267,12 @@ class Listeners:
             request_headers_to_remove=list(PASSED_ON.values()),
             response_headers_to_add=[SIDE_HEADER],
         )
-        routes = RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name="model", domains=["*"], routes=[route])])
+        routes = RouteConfiguration(
+            name=name,
+            virtual_hosts=[
+                VirtualHost(name="model", domains=["*"], routes=[route], request_body_buffer_limit=BUFFER_LIMIT_BYTES)
+            ],
+        )
         manager = HttpConnectionManager(route_config=routes, http_filters=[self._router(key)])
         return resource(name, _internal(name, manager, _TO_LOCAL), [ResourceKey(CLUSTER, local_first)])
 
@@ -288,7 +293,7 @@ def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listen
     return Listener(
         name=name,
         internal_listener=ListenerInternalListenerConfig(),
-        per_connection_buffer_limit_bytes=BUFFER_LIMIT_BYTES,
+        per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
         filter_chains=[_http(common, replace(routes, stat_prefix=name))],
     )
 

@@ -49,6 +49,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from controller.api.contract.route import Remote, RouteKey, Shares
 from xds_server.resources import names, priority_group
 from xds_server.resources.access_log import told_to_log
+from xds_server.resources.clusters import BUFFER_LIMIT_BYTES
 from xds_server.resources.encoding import NO_TIMEOUT, packed
 from xds_server.resources.loops import leaving_signature
 from xds_server.resources.original_request import PRIVATE_HEADERS, changed_headers, saving_filter
@@ -283,6 +284,7 @@ def _configuration(name: str, routes: list[Route], said: Mapping[str, str] = _NO
         domains=["*"],
         routes=routes,
         request_headers_to_add=[_UPGRADE_ALONE],
+        request_body_buffer_limit=BUFFER_LIMIT_BYTES,
         metadata=_metadata(said),
     )
     return RouteConfiguration(name=name, virtual_hosts=[host])

@@ -18,8 +18,8 @@ MIB = 1 << 20
 LARGE = 64 * MIB
 LARGER = 96 * MIB
 """More than what Envoy and the system may hold of one on its way over HTTP/1.1."""
-# What a request may hold in Envoy: 4 MiB of buffers for each connection, of which it has four through an internal
-# listener, and for a retry.
+# What a request may hold in Envoy: 4 MiB of the window of each connection of HTTP/2, of which it has four through an
+# internal listener, and for a retry. Over HTTP/1.1 it is 256 KiB for each.
 HELD_BY_ENVOY = 32 * MIB
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
-from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
@@ -64,11 +64,20 @@ def answers(edit: Callable[[Route], object]) -> Change:
 
 
 def _routes(edit: Callable[[Route], object], action: str) -> Change:
+    def of_host(host: VirtualHost) -> None:
+        for route in host.routes:
+            if route.HasField(action):
+                edit(route)
+
+    return virtual_hosts(of_host)
+
+
+def virtual_hosts(edit: Callable[[VirtualHost], object]) -> Change:
+    """Edit what all routes of a configuration have in common, also of one that stands in a listener."""
+
     def of_configuration(configuration: RouteConfiguration) -> None:
         for host in configuration.virtual_hosts:
-            for route in host.routes:
-                if route.HasField(action):
-                    edit(route)
+            edit(host)
 
     def of_manager(manager: HttpConnectionManager) -> None:
         if manager.HasField("route_config"):
