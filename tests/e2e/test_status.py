@@ -210,7 +210,7 @@ async def test_help_of_the_program_names_the_commands():
         (("controller", "--xds-ca", "/tmp/ca.crt"), "--xds-ca, --xds-cert and --xds-key are given together"),
         (("envoy", "--xds-server-name", "xds"), "--xds-ca, --xds-cert and --xds-key are given together"),
         (("bootstrap", "--sds-directory", "/tmp"), "--sds-directory is for --xds-ca, --xds-cert and --xds-key"),
-        (("certs",), "Missing option '--out'"),
+        (("certs",), "give one of --out and --secrets"),
     ],
 )
 async def test_wrong_usage_exits_with_2(arguments, said):
