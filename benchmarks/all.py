@@ -23,6 +23,7 @@ WITH_GOALS = (
     "signals",
     "failures",
     "decision",
+    "takeover",
 )
 WITHOUT_GOALS = ("features", "load_reports")
 """They print what something costs, for the docs."""

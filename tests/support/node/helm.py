@@ -17,7 +17,7 @@ from tests.tools import binaries
 RELEASE = "beamlit-controller"
 CONTROLLER, XDS, GATEWAY = "beamlit-controller", "beamlit-xds-server", "beamlit-gateway"
 """The Deployments of a release of this name."""
-_WITHIN = 180.0
+_WITHIN = 600.0
 
 
 def helm(cluster: Cluster, *arguments: object, within: float = 600) -> str:

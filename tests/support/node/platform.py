@@ -51,6 +51,8 @@ def _deployment(metadata: dict[str, str]) -> dict[str, Any]:
         "image": REMOTE_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "args": [f"--client-id={CLIENT_ID}", f"--client-secret={CLIENT_SECRET}"],
+        # Or a busy machine gives it nothing.
+        "resources": {"requests": {"cpu": "100m"}},
         "readinessProbe": {"tcpSocket": {"port": 443}, "periodSeconds": 1},
         "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tests.support.node.images import MODEL_IMAGE
 
 NAME = "php-apache"
-LABELS = {"run": NAME}
+_SOME = {"requests": {"cpu": "50m"}}
+LABELS: Mapping[str, str] = MappingProxyType({"run": NAME})
 
 
 def deployment(*, replicas: int = 1, options: tuple[str, ...] = (), resources: bool = True) -> dict[str, Any]:
@@ -18,19 +21,18 @@ def deployment(*, replicas: int = 1, options: tuple[str, ...] = (), resources: b
         "imagePullPolicy": "IfNotPresent",
         "ports": [{"containerPort": 80}],
         "args": list(options),
-        "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 1, "timeoutSeconds": 10},
+        "resources": {"limits": {"cpu": "500m"}, "requests": {"cpu": "200m"}} if resources else _SOME,
     }
-    if resources:
-        container["resources"] = {"limits": {"cpu": "500m"}, "requests": {"cpu": "200m"}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": NAME},
         "spec": {
             "replicas": replicas,
-            "selector": {"matchLabels": LABELS},
+            "selector": {"matchLabels": dict(LABELS)},
             "template": {
-                "metadata": {"labels": LABELS},
+                "metadata": {"labels": dict(LABELS)},
                 "spec": {"containers": [container], "automountServiceAccountToken": False},
             },
         },
@@ -58,6 +60,6 @@ def service() -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": NAME, "labels": LABELS},
-        "spec": {"ports": [{"port": 80}], "selector": LABELS},
+        "metadata": {"name": NAME, "labels": dict(LABELS)},
+        "spec": {"ports": [{"port": 80}], "selector": dict(LABELS)},
     }
