@@ -24,6 +24,9 @@ EventKind = Literal["connected", "disconnected", "acknowledged", "rejected", "ov
 
 STRANGERS_TOLD_EVERY = timedelta(seconds=10)
 
+LINES_OF_A_STREAM = 100
+"""How many lines of the log the troubles of one stream fill at once; one more each second."""
+
 PUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -32,6 +35,27 @@ class StreamEnd:
     """The end of a stream: the server is going away (no error), or the client broke a rule."""
 
     error: ProtocolError | None = None
+
+
+@dataclass(slots=True)
+class LineBudget:
+    """How many lines of the log a stream may still fill: a client may refuse the same thing as often as it asks for it.
+
+    `exhausted` tells whether that was said.
+    """
+
+    left: float = LINES_OF_A_STREAM
+    at: float = 0.0
+    exhausted: bool = False
+
+    def take(self, now: float) -> bool:
+        """Take one line, if there is one; `now` is a steady clock's."""
+        self.left = min(self.left + max(now - self.at, 0.0), LINES_OF_A_STREAM)
+        self.at = now
+        if self.left < 1:
+            return False
+        self.left, self.exhausted = self.left - 1, False
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +83,7 @@ class ClientStream:
     state: ClientState | None = None
     complete: Snapshot | None = None
     unchecked: set[ResourceKey] | None = None
+    lines: LineBudget = field(default_factory=LineBudget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +267,7 @@ class ClientTelemetry:
             self._metrics.push_seconds.labels(kind).observe(now - stream.sent_at.get(answer.type_url, now))
         if not stream.trusted:
             return  # what it claims to have accepted or refused is of no interest
-        _log_trouble(stream.node.id, output)
+        _log_trouble(stream, output, now)
         if answer is not None and answer.accepted:
             self._notify(stream, "acknowledged", output.acknowledged)
         if answer is not None and not answer.accepted:
@@ -268,8 +293,11 @@ class ClientTelemetry:
             log.exception("xds observer failed", extra={"kind": kind, "stream": stream.number})
 
 
-def _log_trouble(node: str, output: Output) -> None:
+def _log_trouble(stream: ClientStream, output: Output, now: float) -> None:
+    node = stream.node.id
     for rejection in output.rejected:
+        if not _has_room(stream, now):
+            return
         log.warning(
             "xds client rejected a resource",
             extra={
@@ -281,10 +309,22 @@ def _log_trouble(node: str, output: Output) -> None:
             },
         )
     for late in output.overdue:
+        if not _has_room(stream, now):
+            return
         log.error(
             "xds resource sent before what it requires was acknowledged",
             extra={"node": node, "resource": late.key.name, "waited_for": [key.name for key in late.waited_for]},
         )
+
+
+def _has_room(stream: ClientStream, now: float) -> bool:
+    """Take a line of the log for a stream; where there is none, say so once."""
+    if stream.lines.take(now):
+        return True
+    if not stream.lines.exhausted:
+        stream.lines.exhausted = True
+        log.warning("xds client has more troubles than are logged", extra={"node": stream.node.id})
+    return False
 
 
 def _label(type_url: str | None) -> str:

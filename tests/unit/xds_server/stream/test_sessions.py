@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,9 +10,9 @@ from scripted import cluster
 
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
-from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, Snapshot
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
-from xds_server.stream.protocol.messages import DeltaRequest, SotwRequest
+from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection, SotwRequest
 from xds_server.stream.server.clients import ClientStream, ClientTelemetry
 from xds_server.stream.server.sessions import NotReadyError, Sessions
 from xds_server.stream.wire import Node
@@ -205,3 +206,18 @@ async def test_a_client_that_leaves_before_the_first_snapshot_leaves_nothing_beh
     gc.collect()
     # The task still knows the event that it handled last.
     assert len([one for one in gc.get_objects() if isinstance(one, ClientStream)]) <= 1
+
+
+def test_a_client_that_refuses_the_same_again_and_again_fills_no_log(caplog):
+    """It may ask for it as often as it likes."""
+    telemetry = ClientTelemetry(lambda _: None, CollectorRegistry())
+    stream = ClientStream(1, "test", None, datetime.now(UTC), node=Node("envoy"), trusted=True)
+    refused = Output(rejected=(Rejection(ResourceKey(CLUSTER, "a"), "1", "no", 0.0),))
+    for number in range(10_000):
+        telemetry.stepped(stream, refused, 1000.0 + number / 1000)
+    assert [one.message for one in caplog.records[:101]] == ["xds client rejected a resource"] * 100 + [
+        "xds client has more troubles than are logged"
+    ]
+    assert len(caplog.records) < 100 + 2 * 12
+    telemetry.stepped(stream, refused, 2000.0)
+    assert caplog.records[-1].message == "xds client rejected a resource"
