@@ -75,7 +75,11 @@ class ClusterReader:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def look(self, path: str, *, accept: str = JSON, **query: str) -> RawAnswer | Unread:
-        """GET; give the answer as it is, also one that says no."""
+        """GET; give the answer as it is, also one that says no. Where none comes it is asked once more."""
+        answer = await self._look(path, accept, query)
+        return await self._look(path, accept, query) if isinstance(answer, Unread) else answer
+
+    async def _look(self, path: str, accept: str, query: Mapping[str, str]) -> RawAnswer | Unread:
         if spent := self._spend():
             return spent
         try:

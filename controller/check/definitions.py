@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ _MOST_NAMED = 5
 async def check_definitions(reader: ClusterReader, *, before: bool) -> tuple[Finding, ...]:
     """Look at every definition; `before` an install there may be none."""
     found = []
-    for name, ours in definitions().items():
+    # To write them takes a while, in which answers to others would be late.
+    for name, ours in (await asyncio.to_thread(definitions)).items():
         theirs = await reader.read(f"{_PATH}/{name}")
         if not isinstance(theirs, Unread):
             found.append(judge(name, ours, theirs))
