@@ -36,11 +36,15 @@ QUICK = TakeoverTiming(
 
 @dataclass
 class Killing:
-    """Kills the process before or after its n-th write about a Service; `writes` are those that were done."""
+    """Kills the process before or after its n-th write about a Service; `writes` are those that were done.
+
+    `with_statuses` says that those of statuses are counted, too.
+    """
 
     before: int | None = None
     after: int | None = None
     writes: list[str] = field(default_factory=list)
+    with_statuses: bool = False
     begun: int = 0
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -108,9 +112,13 @@ class MortalStore:
     async def patch_status(
         self, ref: ObjectRef, status: Mapping[str, Any], precondition: Precondition = UNCONDITIONAL
     ) -> Any:
+        writing = self._store.patch_status(ref, status, precondition)
+        if self._killing.with_statuses:
+            return await self._killing.write(f"status {ref.kind}", writing)
         if self._killing.dead.is_set():
+            writing.close()
             await asyncio.Event().wait()
-        return await self._store.patch_status(ref, status, precondition)
+        return await writing
 
 
 @dataclass
