@@ -281,7 +281,7 @@ class ServiceLoop:
         logger.warning("service not written", extra=told, exc_info=None if known else error)
         self._woken.set()
         if isinstance(error, ForbiddenError) and write is not None:
-            problem = (NOT_PERMITTED, _words(write))
+            problem = (NOT_PERMITTED, _words(write, error))
         else:
             problem = ("NotWritten", f"{write.ref if write else ref} was not written: {error}")
         if ref.kind != _MODEL and self._problems.get(ref, ("", ""))[0] != problem[0]:
@@ -297,11 +297,11 @@ class ServiceLoop:
             self.counts.writes[write.verb.value, write.ref.kind, how] += 1
 
 
-def _words(write: Write) -> str:
-    """Say which right is missing, on what, and how it is given."""
+def _words(write: Write, error: ForbiddenError) -> str:
+    """Say which right is missing, on what, and how it is given; a quota or an admission may be in the way, too."""
     verb = "patch" if write.verb is Verb.RELEASE_FIELDS else write.verb.value
     kind = REGISTRY[write.ref.kind].resource
     return (
         f"the controller may not {verb} {kind} {write.ref.namespace}/{write.ref.name}: bind the ClusterRole {ROLE} to "
-        f"its ServiceAccount in namespace {write.ref.namespace}, or set spec.frontend to Gateway"
+        f"its ServiceAccount in namespace {write.ref.namespace}, or set spec.frontend to Gateway ({error})"
     )
