@@ -226,7 +226,7 @@ class Routing:
                     else _guarded_route(key, leg.remote.name, len(legs), _below(total))
                 )
         said = {**(told_to_log(key) if self._says_whose else {}), **_failover_order(legs)}
-        return _configuration(names.entrance(entrance.port), routes, said)
+        return _configuration(names.entrance(entrance.port), routes, said, _UPGRADE_ALONE)
 
     def to_backend(self, key: RouteKey, leg: Leg) -> RouteConfiguration:
         """Build the route configuration of the internal listener in front of a remote backend.
@@ -278,12 +278,14 @@ class Routing:
         return [*own, *self._signature]
 
 
-def _configuration(name: str, routes: list[Route], said: Mapping[str, str] = _NOTHING_SAID) -> RouteConfiguration:
+def _configuration(
+    name: str, routes: list[Route], said: Mapping[str, str] = _NOTHING_SAID, *changed: HeaderValueOption
+) -> RouteConfiguration:
     host = VirtualHost(
         name="model",
         domains=["*"],
         routes=routes,
-        request_headers_to_add=[_UPGRADE_ALONE],
+        request_headers_to_add=list(changed),
         request_body_buffer_limit=BUFFER_LIMIT_BYTES,
         metadata=_metadata(said),
     )
