@@ -403,6 +403,8 @@ class TakeoverTiming:
     """How long a gateway is ready before a Service is led to it."""
     others_act_after: float = 3.0
     """How long a Service has to be other than it shall be before a replica sees to it that does not lead."""
+    turns_within: float = 600.0
+    """For how long a change of a selector by a replica that does not lead makes its next one wait longer."""
     resets_tolerated: int = 5
     """So many times within `resets_within` the selector may be set back by others before it is given back for good."""
     resets_within: float = 3600.0

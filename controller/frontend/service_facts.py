@@ -23,6 +23,7 @@ from controller.api.kubernetes.fronting import (
 from controller.api.kubernetes.objects import MANAGED_BY
 from controller.api.registry import SERVICE
 from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import FIELD_MANAGER
 
 Raw = Mapping[str, Any]
 
@@ -103,13 +104,27 @@ class ServiceFacts:
 
     @property
     def own_shadow(self) -> StoredObject | None:
-        """The shadow, if what has its name is one."""
-        return self.shadow if self.shadow and _label(self.shadow, SHADOW_OF) == self.key.name else None
+        """The shadow, if what has its name is one: it has the label, and no address, so nobody calls it."""
+        if self.shadow is None or _label(self.shadow, SHADOW_OF) != self.key.name:
+            return None
+        return self.shadow if self.shadow.raw.get("spec", {}).get("clusterIP") == "None" else None
+
+    @property
+    def is_selecting(self) -> bool:
+        """Whether Kubernetes writes slices of the Service."""
+        if self.service is None:
+            return False
+        return bool(self.selector) and self.service.raw.get("spec", {}).get("type") != "ExternalName"
 
     @property
     def own_slices(self) -> tuple[StoredObject, ...]:
         """The slices that we wrote for the Service."""
         return tuple(one for one in self.slices if _label(one, MANAGED_BY) == SLICES_OF)
+
+    @property
+    def slices_of_kubernetes(self) -> tuple[StoredObject, ...]:
+        """The slices that Kubernetes' own controller wrote for the Service."""
+        return tuple(one for one in self.slices if _label(one, MANAGED_BY) == ENDPOINT_CONTROLLER)
 
     @property
     def is_of_another(self) -> bool:
@@ -180,14 +195,16 @@ def follows_shadow(facts: ServiceFacts, *, following: bool, wanted: bool) -> boo
     """Whether a route to the pods of the Service reads them from the shadow; `following`: it does so already.
 
     It begins when the shadow has all the pods, and ends when nobody is led to the gateway any more and Kubernetes has
-    written all pods into the Service's own slices. `wanted` says that the model of the route asks for the takeover.
+    written all pods into the Service's own slices, if it writes any: a Service that is gone has none. `wanted` says
+    that the model of the route asks for the takeover.
     """
     if facts.own_shadow is None or facts.is_of_another:
         # Without a shadow a narrowed Service has no pods anywhere: who follows the shadow waits for the next one.
         return following and facts.is_narrowed
     someone_wants = wanted or bool(facts.wanted)
     if following:
-        return someone_wants or facts.is_narrowed or bool(facts.gateway_ports) or not facts.has_its_pods
+        awaits_pods = facts.is_selecting and not facts.has_its_pods
+        return someone_wants or facts.is_narrowed or bool(facts.gateway_ports) or awaits_pods
     return facts.is_narrowed or (someone_wants and bool(facts.shadow_slices) and facts.shadow_has_pods)
 
 
@@ -325,6 +342,16 @@ def is_ready(endpoint: Raw) -> bool:
 def annotation(stored: StoredObject | None, name: str) -> str:
     """Read an annotation; empty for none."""
     return str((stored.metadata.get("annotations") or {}).get(name) or "") if stored else ""
+
+
+def selector_is_ours(service: StoredObject) -> bool:
+    """Whether a replica of ours was who changed the selector of a Service last; it has to be read whole."""
+    return any(
+        one.get("manager") == FIELD_MANAGER
+        and not one.get("subresource")
+        and "f:selector" in (one.get("fieldsV1") or {}).get("f:spec", {})
+        for one in service.metadata.get("managedFields") or ()
+    )
 
 
 def ports_in(text: str) -> frozenset[int]:

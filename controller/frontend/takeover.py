@@ -76,7 +76,8 @@ class TakeoverStep:
 
     `reason` and `message` say in which state it is. `wait` are the seconds after which to look again though nothing
     happens. `confirmed` are the objects that have to be, right before the writes, what they were when this was planned:
-    what a watch has not told yet must not cost a Service its endpoints.
+    what a watch has not told yet must not cost a Service its endpoints. `if_ours` are written instead where a replica
+    of ours was the last to change the selector of the Service: nobody contests it.
     """
 
     reason: str
@@ -84,6 +85,7 @@ class TakeoverStep:
     writes: tuple[Write, ...] = ()
     wait: float | None = None
     confirmed: tuple[StoredObject, ...] = ()
+    if_ours: tuple[Write, ...] = ()
 
     @property
     def is_taken_over(self) -> bool:
@@ -152,8 +154,8 @@ def _kind_refusal(facts: ServiceFacts) -> tuple[str, str] | None:
     if facts.shadow is not None and facts.own_shadow is None:
         return (
             "NameTaken",
-            f"{facts.shadow_ref} is needed for the pods of {name}, and is there without the label {SHADOW_OF}: rename "
-            "it",
+            f"{facts.shadow_ref} is needed for the pods of {name}, and is there already, as a Service of its own: "
+            "rename it",
         )
     return None
 
@@ -227,9 +229,9 @@ def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: st
     assert facts.service is not None
     assert facts.own_shadow is not None
     if mark := annotation(facts.own_shadow, NARROWED):
+        forgotten = (_release_fields(facts), _note(facts.own_shadow, NARROWED, None))
         if missing or mark != facts.service.uid:
             # It was widened by us, or is another Service of the name.
-            forgotten = (_release_fields(facts), _note(facts.own_shadow, NARROWED, None))
             return TakeoverStep(
                 "GatewayNotReady" if missing else "Pending", missing or "another Service has its name", forgotten
             )
@@ -238,6 +240,7 @@ def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: st
             "Pending",
             "the selector was set back by somebody, and is narrowed again",
             (_patch(facts.own_shadow, {"metadata": {"annotations": {NARROWED: None, RESETS: resets}}}),),
+            if_ours=forgotten,
         )
     fronted = _fronted_ports(facts)
     changes = slice_changes(facts, fronted)
@@ -263,7 +266,7 @@ def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: st
         "Pending",
         "the selector is narrowed",
         (_select(facts, {FRONTED_KEY: FRONTED_VALUE}),),
-        confirmed=(facts.service, facts.own_shadow, *facts.own_slices),
+        confirmed=(facts.service, facts.own_shadow, *facts.own_slices, *facts.gateway),
     )
 
 
@@ -314,15 +317,15 @@ def _towards_pods(
     if shadow and (changes := _shadow_changes(facts, stood, timing, keep_ports=True)):
         return TakeoverStep(reason, words, (changes,))
     if facts.own_slices:
-        if _is_selecting(facts) and not facts.has_its_pods:
+        if facts.is_selecting and not facts.has_its_pods:
             return TakeoverStep(reason, f"{words}; its own EndpointSlices do not have all pods yet")
-        if _is_selecting(facts) and stood.restored < timing.kube_proxy_within:
+        if facts.is_selecting and stood.restored < timing.kube_proxy_within:
             return TakeoverStep(reason, words, wait=timing.kube_proxy_within - stood.restored)
         return TakeoverStep(
             reason,
             words,
             tuple(delete(one) for one in facts.own_slices),
-            confirmed=(facts.service,) if facts.service else (),
+            confirmed=(facts.service, *facts.slices_of_kubernetes) if facts.service else (),
         )
     if shadow is None:
         return TakeoverStep(reason, words)
@@ -336,13 +339,6 @@ def _towards_pods(
         return TakeoverStep(reason, f"{words}; routes still follow its shadow: {names}")
     last = (_release_fields(facts),) if facts.service else ()
     return TakeoverStep(reason, words, (*last, delete(shadow)), confirmed=(facts.service,) if facts.service else ())
-
-
-def _is_selecting(facts: ServiceFacts) -> bool:
-    """Whether Kubernetes writes slices of the Service."""
-    if facts.service is None:
-        return False
-    return bool(facts.selector) and facts.service.raw.get("spec", {}).get("type") != "ExternalName"
 
 
 # Single writes.
@@ -422,7 +418,7 @@ def _shadow_changes(
     if shadow is None or facts.service is None:
         return None
     wanted, changes, spec = _shadow_spec(facts), {}, shadow.raw.get("spec", {})
-    if not _is_selecting(facts):
+    if not facts.is_selecting:
         wanted = {}
     for name, value in wanted.items():
         present = spec.get(name, False if name == "publishNotReadyAddresses" else None)

@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from controller.api.kubernetes.fronting import FINALIZER, SHADOW_OF, is_narrowed
 from controller.api.registry import KINDS as REGISTRY
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
-from controller.frontend.service_facts import ServiceFacts, Steadiness, leads_clients_to
+from controller.frontend.service_facts import ServiceFacts, Steadiness, leads_clients_to, selector_is_ours
 from controller.frontend.takeover import TakeoverStep, finalizer_removal, next_step
 from controller.observe.fronting import Problem, TakeoverRules, facts_of, service_of, services_in, shadow_of
 from controller.observe.index import KINDS, ObjectIndex
@@ -95,6 +95,8 @@ class ServiceLoop:
         self._wrong_since: dict[ObjectRef, datetime] = {}
         # What was deleted for whom, and until when the watch may take to say so.
         self._deleted: dict[ObjectRef, tuple[frozenset[tuple[ObjectRef, str]], datetime]] = {}
+        # How often a replica that does not lead changed the selector of a Service, lately, and until when that counts.
+        self._turned: dict[ObjectRef, tuple[int, datetime]] = {}
         self._at_once = asyncio.Semaphore(self._timing.at_once)
         self._woken = asyncio.Event()
         self.counts = ServiceCounts()
@@ -186,13 +188,32 @@ class ServiceLoop:
             self._solved(ref)
             return
         since = self._wrong_since.setdefault(ref, now)
-        acts_at = since if self._dependencies.leads() else since + timedelta(seconds=self._timing.others_act_after)
+        acts_at = since if self._dependencies.leads() else since + self._patience(ref, now)
         rests_until = self._queue.rests_until(ref, now)
         if not since <= now or max(acts_at, rests_until or acts_at) <= now:
             writes.create_task(self._do(ref, step))
             return
         self._queue.release(ref)
         self._queue.add_at(ref, max(acts_at, rests_until or acts_at))
+
+    def _patience(self, ref: ObjectRef, now: datetime) -> timedelta:
+        """Say how long a replica that does not lead watches a Service be other than it shall be.
+
+        Who leads may see something else, or have another configuration: then what this one turns is turned back. So it
+        waits four times as long after each time, until it has not done so for some minutes.
+        """
+        times, until = self._turned.get(ref, (0, now))
+        if now >= until:
+            self._turned.pop(ref, None)
+            times = 0
+        return timedelta(seconds=self._timing.others_act_after) * (1 << 2 * min(times, 4))
+
+    def _note_turn(self, step: TakeoverStep, now: datetime) -> None:
+        """Note that a replica which does not lead changed the selector of a Service."""
+        for write in step.writes:
+            if write.verb is Verb.PATCH and write.ref in self._keys and "spec" in write.content:
+                times, _ = self._turned.get(write.ref, (0, now))
+                self._turned[write.ref] = times + 1, now + timedelta(seconds=self._timing.turns_within)
 
     def _step(self, key: ObjectRef, now: datetime) -> TakeoverStep:
         facts = facts_of(self._index, key, self._rules)
@@ -220,7 +241,7 @@ class ServiceLoop:
                 return TakeoverStep("Released", "the model fronts nothing", (write,))
         if "deletionTimestamp" in known.stored.metadata:
             involved = [facts_of(self._index, key, self._rules) for key in services_in(known.stored.status)]
-            if not any(one.is_in_use for one in involved):
+            if not any(one.is_in_use and not one.is_of_another for one in involved):
                 return TakeoverStep("Released", "the Service of the model is as it was", (write,))
         if known.status.takeover is None or "deletionTimestamp" in known.stored.metadata:
             return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)
@@ -246,7 +267,8 @@ class ServiceLoop:
         try:
             async with self._at_once:
                 if await self._is_confirmed(step):
-                    for doing in step.writes:
+                    is_ours = bool(step.if_ours) and selector_is_ours(await self._store.read(ref))
+                    for doing in step.if_ours if is_ours else step.writes:
                         await self._applier.apply([doing])
                         self._count(doing, "done")
         except (ConflictError, NotFoundError) as error:
@@ -261,6 +283,8 @@ class ServiceLoop:
             return
         now = self._clock()
         self._note_deletions(ref, step, now)
+        if not self._dependencies.leads():
+            self._note_turn(step, now)
         self._wrong_since.pop(ref, None)
         self._solved(ref)
         self._queue.succeeded(ref)
@@ -298,7 +322,10 @@ class ServiceLoop:
 
 
 def _words(write: Write, error: ForbiddenError) -> str:
-    """Say which right is missing, on what, and how it is given; a quota or an admission may be in the way, too."""
+    """Say which right is missing, on what, and how it is given; or in its own words what else does not let us write."""
+    if " cannot " not in str(error):
+        # A quota, a policy of the cluster, a namespace on its way out.
+        return f"{write.ref} was not written: {error}; change that, or set spec.frontend to Gateway"
     verb = "patch" if write.verb is Verb.RELEASE_FIELDS else write.verb.value
     kind = REGISTRY[write.ref.kind].resource
     return (

@@ -185,6 +185,20 @@ class ServiceHand:
             answer = client.post(self._path("services"), json={"metadata": {"name": name}, "spec": dict(spec)})
         assert answer.is_success, answer.text
 
+    def quota(self, **hard: int) -> None:
+        """Limit how many objects the namespace may have, as the quota controller would have counted them."""
+        counted = {"hard": {name: str(most) for name, most in hard.items()}}
+        with self.server.client() as client:
+            raw = {"metadata": {"name": "quota"}, "spec": counted}
+            client.post(self._path("resourcequotas"), json=raw).raise_for_status()
+        used = {"used": {name: str(most) for name, most in hard.items()}}
+        self._patch(f"{self._path('resourcequotas')}/quota/status", {"status": {**counted, **used}})
+
+    def delete_service(self, name: str = "chat") -> None:
+        """Delete a Service."""
+        with self.server.client() as client:
+            client.delete(f"{self._path('services')}/{name}").raise_for_status()
+
     def patch_service(self, changes: Mapping[str, Any], name: str = "chat") -> None:
         """Merge changes into a Service, as `kubectl edit` and `kubectl patch --type=merge` do."""
         self._patch(f"{self._path('services')}/{name}", changes)

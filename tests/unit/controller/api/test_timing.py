@@ -154,6 +154,7 @@ REAL = {
     "takeover.kube_proxy_within": (2, "kube-proxy gathers changes for a second"),
     "takeover.gateway_steady_for": (2, "a gateway that has just become ready may not stay so"),
     "takeover.others_act_after": (3, "who leads does it in milliseconds, and a new leader is there in seconds"),
+    "takeover.turns_within": (600, "a rollout of the controller, in which two configurations run, is over by then"),
     "takeover.resets_tolerated": (5, "an upgrade or two are no quarrel"),
     "takeover.resets_within": (3600, "tools that reconcile do so every few minutes"),
     "takeover.written_again_after": (1, "a write comes back through the watch in milliseconds"),

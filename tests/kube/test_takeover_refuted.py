@@ -1,0 +1,143 @@
+"""What was thought of to break a takeover: owners, neighbours and other replicas that do what nobody expects."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from controller.api.kubernetes.fronting import FRONTED_KEY, SHADOW_OF
+from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.taking_over import taking_over
+from tests.support.waiting import eventually
+
+CHAT = {"app": "chat"}
+HTTP: dict[str, Any] = {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
+
+
+def prepared(hand: ServiceHand, **spec: Any) -> dict[str, Any]:
+    """Write gateways, two pods and their Service; return the Service as its owner has it."""
+    hand.gateways("10.9.0.1,fd00:9::1", "10.9.0.2,fd00:9::2")
+    hand.pod("chat-1", "10.8.0.1", "fd00:8::1", labels=CHAT)
+    hand.pod("chat-2", "10.8.0.2", "fd00:8::2", labels=CHAT)
+    hand.service({**HTTP, **spec})
+    return hand.written_by_owners()
+
+
+async def gone(hand: ServiceHand) -> None:
+    """Wait until the model and every trace of it are gone."""
+    await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "chat"), lambda seen: seen is None)
+    await eventually(lambda: asyncio.to_thread(hand.traces), lambda seen: seen == [])
+
+
+async def test_a_service_and_then_its_model_are_deleted_while_the_pods_go_on(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        hand.delete_service()
+        hand.delete_model()
+        await gone(hand)
+
+
+async def test_a_model_and_then_its_service_are_deleted_while_the_pods_go_on(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        hand.delete_model()
+        hand.delete_service()
+        await gone(hand)
+
+
+async def test_a_service_becomes_another_name_of_a_host_and_its_model_is_deleted(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        external = {"type": "ExternalName", "externalName": "example.com", "clusterIP": None, "clusterIPs": None}
+        hand.patch_service({"spec": {**external, "ipFamilies": None, "ipFamilyPolicy": None}})
+        await hand.until_fronted("False", "NotFrontable")
+        hand.delete_model()
+        await gone(hand)
+
+
+async def test_a_service_is_made_again_with_an_address_of_the_other_family(hand: ServiceHand) -> None:
+    prepared(hand, ipFamilies=["IPv4"])
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        hand.delete_service()
+        hand.service({**HTTP, "ipFamilies": ["IPv6"]})
+        before = hand.written_by_owners()
+        await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        await hand.until_ways(f"fd00:9::1:{port}", f"fd00:9::2:{port}")
+        hand.delete_model()
+        await hand.until_restored(before)
+        await gone(hand)
+
+
+async def test_replicas_that_do_not_agree_on_the_gateway_are_nobody_who_contests(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    config, namespace = hand.server.kubeconfig, hand.namespace
+    async with taking_over(config, namespace), taking_over(config, namespace, leads=False, gateway="other"):
+        await hand.until_fronted("True", "TakenOver")
+        seen = set()
+        for _ in range(60):
+            seen.add((await asyncio.to_thread(hand.fronted))[1])
+            await asyncio.sleep(0.1)
+        assert "TakeoverContested" not in seen
+    assert hand.selector() == {**CHAT, FRONTED_KEY: "true"}
+
+
+async def test_a_service_is_deleted_alone_and_comes_back(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        hand.delete_service()
+        await eventually(lambda: asyncio.to_thread(hand.traces), lambda seen: seen == [])
+        hand.service(HTTP)
+        before = hand.written_by_owners()
+        await hand.until_fronted("True", "TakenOver")
+        hand.delete_model()
+        await hand.until_restored(before)
+        await gone(hand)
+
+
+async def test_a_quota_that_leaves_no_room_for_the_shadow_is_named(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.quota(services=2)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "NotPermitted")
+        assert "exceeded quota" in words
+        assert "beamlit-controller-takeover" not in words
+        assert hand.written_by_owners() == before
+
+
+async def test_a_shadow_with_the_label_of_another_class_lets_the_model_go(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        hand.patch_service({"metadata": {"labels": {"beamlit.com/controller-class": "other"}}}, "chat-beamlit")
+        await hand.until_fronted("True", "OtherController")
+        hand.delete_model()
+        await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "chat"), lambda seen: seen is None)
+
+
+async def test_what_has_the_label_of_a_shadow_and_is_none_is_left_alone(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.service({"type": "ExternalName", "externalName": "example.com"}, "chat-beamlit")
+    hand.patch_service({"metadata": {"labels": {SHADOW_OF: "chat"}}}, "chat-beamlit")
+    theirs = hand.written_by_owners("chat-beamlit")
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "NameTaken")
+        assert "rename it" in words
+        hand.delete_model()
+        await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "chat"), lambda seen: seen is None)
+        assert hand.written_by_owners() == before
+        assert hand.written_by_owners("chat-beamlit") == theirs
