@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from controller.api.contract.route import LocalBackend, Route
 from controller.api.contract.status import TakeoverStatus
@@ -129,7 +130,9 @@ def fronting_of(
     known: StoredIntent, local: LocalBackend, facts: ServiceFacts, rules: TakeoverRules, now: datetime
 ) -> Fronting:
     """Say how clients reach a model that serves, or is about to serve, these replicas."""
-    refusal = _not_asked(known) or why_not(facts, now, rules.timing) or _still_contested(known)
+    refusal = (
+        _not_asked(known) or why_not(facts, now, rules.timing) or _not_http(local, facts) or _still_contested(known)
+    )
     if refusal is None and facts.is_of_another:
         refusal = ("OtherController", f"{facts.key} is fronted by another controller")
     mine = next((one for one in facts.routes if one.model.ref == known.ref), None)
@@ -172,6 +175,32 @@ def _not_asked(known: StoredIntent) -> Problem | None:
             f"spec.frontend is {intent.frontend}: clients call the gateway, and the Service is left alone",
         )
     return None
+
+
+_HTTP = frozenset({"http", "http2", "h2c", "ws", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws"})
+
+
+def _not_http(local: LocalBackend, facts: ServiceFacts) -> Problem | None:
+    """Say that clients of the port speak something that the gateway does not: it takes HTTP without TLS."""
+    ports = facts.service.raw.get("spec", {}).get("ports") or () if facts.service else ()
+    port: Mapping[str, Any] = next((one for one in ports if (one.get("name") or "") == local.port_name), {})
+    protocol, check = str(port.get("appProtocol") or ""), local.health_check
+    if protocol:
+        why = "" if protocol.lower() in _HTTP else f"has the appProtocol {protocol}"
+    elif check and check.tls:
+        why = "is asked over HTTPS by the readiness probe of its pods"
+    elif local.port_name.split("-")[0] in ("https", "tls"):
+        why = "has the name of one that speaks TLS"
+    else:
+        why = "is the port of HTTPS" if port.get("port") == 443 else ""
+    if not why:
+        return None
+    return (
+        "NotFrontable",
+        f"port {port.get('port')} of Service {facts.key.namespace}/{facts.key.name} {why}, and the gateway takes HTTP "
+        "without TLS, so calls of its clients would fail. If they speak that, set appProtocol: http on the port, "
+        "else name another port in spec.serviceRef or set spec.frontend to Gateway, which leaves the Service alone",
+    )
 
 
 def _still_contested(known: StoredIntent) -> Problem | None:

@@ -17,7 +17,7 @@ from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
 from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
-from controller.frontend.service_facts import leads_clients_to
+from controller.frontend.service_facts import ServiceFacts, leads_clients_to, ready_gateways
 from controller.intent.intent import Intent
 from controller.observe.consent import View, any_grant_in, not_permitted, service_ref
 from controller.observe.fronting import (
@@ -209,12 +209,25 @@ class Observer:
         if front is None:
             return None, Fronting(None, False, "NotServed", "there is no route to lead clients to")
         facts = facts_of(self._index, service_of(front.local), rules)
-        fronting = fronting_of(known, front.local, facts, rules, now)
+        fronting = self._unless_away(known, facts, fronting_of(known, front.local, facts, rules, now))
         local = behind(front.local, facts, route, wanted=fronting.takeover is not None)
         if local == front.local:
             return front, fronting
         moved = with_replicas(front.port, local, self._view(known.ref), self._defaults.guard)
         return replace(moved, service_port=front.service_port, hosts=front.hosts), fronting
+
+    def _unless_away(self, known: StoredIntent, facts: ServiceFacts, fronting: Fronting) -> Fronting:
+        """Let no takeover begin while a gateway that is ready gets no configuration: it would not know the model."""
+        if fronting.takeover is None or fronting.takeover == known.status.takeover:
+            return fronting
+        reported, ready = self._proxies.facts(known.ref), ready_gateways(facts)
+        if reported is None or reported.connected >= ready:
+            return fronting
+        words = (
+            f"{ready} gateways are ready, and {reported.connected} Envoys are connected to the xDS servers: one that "
+            "is not would refuse the clients of the Service. Restart it, or see why it cannot connect (its log)"
+        )
+        return Fronting(None, False, "GatewayNotConnected", words)
 
     def _held_route(self, known: StoredIntent) -> Route | None:
         """Return the route of a model while clients of its Service may still be led to it by that Service."""

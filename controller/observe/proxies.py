@@ -51,13 +51,17 @@ class ProxyFacts:
     replicas: tuple[ServerFacts, ...]
     may_move: bool = False
 
+    @property
+    def connected(self) -> int:
+        """How many Envoys are connected; a replica that was not sent the route yet will serve it to all it has."""
+        return sum(one.report.connected if one.report else one.envoys for one in self.replicas)
+
     def programmed(self, route: Route) -> Programmed | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
 
         None while all Envoys may be on their way to another replica.
         """
-        # A replica that has not been sent a route yet will serve it to all its Envoys.
-        connected = sum(one.report.connected if one.report else one.envoys for one in self.replicas)
+        connected = self.connected
         if not connected and self.may_move:
             return None
         current = [one.report for one in self.replicas if one.report and one.report.route == route.digest]

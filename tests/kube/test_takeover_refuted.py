@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from controller.api.kubernetes.fronting import FRONTED_KEY, SHADOW_OF
 from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.taking_over import taking_over
+from tests.support.proxies import AllProgrammed
 from tests.support.waiting import eventually
 
 CHAT = {"app": "chat"}
@@ -141,3 +144,55 @@ async def test_what_has_the_label_of_a_shadow_and_is_none_is_left_alone(hand: Se
         await eventually(lambda: asyncio.to_thread(hand.read, "modeldeployments", "chat"), lambda seen: seen is None)
         assert hand.written_by_owners() == before
         assert hand.written_by_owners("chat-beamlit") == theirs
+
+
+async def test_a_gateway_that_gets_no_configuration_is_waited_for(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model()
+    proxies = AllProgrammed()
+    proxies.connected = 1
+    async with taking_over(hand.server.kubeconfig, hand.namespace, proxies=proxies):
+        words = await hand.until_fronted("False", "GatewayNotConnected")
+        assert "2 gateways are ready, and 1 Envoys are connected" in words
+        assert hand.written_by_owners() == before
+        assert hand.traces() == []
+        proxies.connected = 2
+        hand.patch_model({"environment": "other"})
+        await hand.until_fronted("True", "TakenOver")
+        # A control plane that restarts takes nothing back.
+        proxies.connected = 0
+        hand.patch_model({"environment": "production"})
+        await hand.until_fronted("True", "TakenOver")
+
+
+SPEAKS_TLS = {
+    "appProtocol": ({"name": "http", "port": 80, "appProtocol": "https"}, "has the appProtocol https"),
+    "another protocol": ({"name": "http", "port": 80, "appProtocol": "mongo"}, "has the appProtocol mongo"),
+    "name": ({"name": "https-web", "port": 8443}, "has the name of one that speaks TLS"),
+    "number": ({"port": 443}, "is the port of HTTPS"),
+}
+
+
+@pytest.mark.parametrize("case", SPEAKS_TLS)
+async def test_a_port_whose_clients_speak_tls_is_left_alone_until_its_owner_says_otherwise(
+    hand: ServiceHand, case: str
+) -> None:
+    port, words = SPEAKS_TLS[case]
+    before = prepared(hand, ports=[port])
+    hand.model()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        assert words in await hand.until_fronted("False", "NotFrontable")
+        assert hand.written_by_owners() == before
+        assert hand.traces() == []
+        hand.patch_service({"spec": {"ports": [{**port, "appProtocol": "http"}]}})
+        await hand.until_fronted("True", "TakenOver")
+
+
+async def test_a_port_of_tls_beside_the_one_that_is_fronted_leads_to_the_pods(hand: ServiceHand) -> None:
+    before = prepared(hand, ports=[*HTTP["ports"], {"name": "https", "port": 443, "targetPort": 8443}])
+    hand.model(port=80)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        await hand.until_ways("10.8.0.1:8443", "10.8.0.2:8443", port="https")
+        hand.delete_model()
+        await hand.until_restored(before)

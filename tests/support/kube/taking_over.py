@@ -143,6 +143,7 @@ async def taking_over(
     leads: bool = True,
     timing: TakeoverTiming = QUICK,
     namespaces: tuple[str, ...] = (),
+    proxies: AllProgrammed = AllProgrammed(),  # noqa: B008 - has no state
 ) -> AsyncIterator[TakingOver]:
     """Run a controller, which decides if it `leads`, and sees to Services in any case."""
     killing = killing or Killing()
@@ -176,7 +177,7 @@ async def taking_over(
                     Controller(
                         store,
                         Dependencies(
-                            proxies=AllProgrammed(),
+                            proxies=proxies,
                             clock=_now,
                             events=running,
                             guard=PodsOnly(),
