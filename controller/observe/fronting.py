@@ -109,6 +109,7 @@ def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: 
     if known is None or route is None or service_of(route.local) != key:
         return None
     asked, programmed = known.status.takeover, known.status.condition("Programmed")
+    is_deleted = "deletionTimestamp" in known.stored.metadata
     # A status may be written by others than us: consent is asked for again.
     is_permitted = View(index, model.namespace, needed=rules.needs_consent).permits(key)
     return FrontedRoute(
@@ -116,7 +117,8 @@ def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: 
         port=route.port,
         port_name=route.local.port_name,
         wanted=asked is not None and is_permitted and _names(asked, route.local),
-        follows_shadow=route.local.fronted == key.name,
+        # Nobody moves the route of a model that cannot be read: it goes with the model, and must not keep it.
+        follows_shadow=route.local.fronted == key.name and not (is_deleted and known.intent is None),
         programmed=programmed is not None and programmed.status == "True",
         written_by=known.status.controller or "",
     )

@@ -123,6 +123,8 @@ class ServiceLoop:
                 self._queue.add(key)
         elif ref.kind == SERVICE.kind:
             stored = self._index.stored(ref)
+            for model in self._index.concerned(ref) if stored is None else ():
+                self._queue.add(model)
             of = (stored.metadata.get("labels") or {}).get(SHADOW_OF) if stored else None
             if of:
                 self._add(ObjectRef(SERVICE.kind, ref.namespace, str(of)))
@@ -235,15 +237,18 @@ class ServiceLoop:
         if known is None or write is None:
             return TakeoverStep("Idle", "")
         route = known.status.route
+        involved = [facts_of(self._index, key, self._rules) for key in services_in(known.stored.status)]
+        if involved and all(one.service is None for one in involved):
+            # In a namespace on its way out our rights there go next: a finalizer that is left then stays for ever.
+            return TakeoverStep("Released", "the Service of the model is gone", (write,))
         if known.status.takeover is None:
             facts = facts_of(self._index, service_of(route.local), self._rules) if route else None
             if route is None or facts is None or not leads_clients_to(facts, route.port):
                 return TakeoverStep("Released", "the model fronts nothing", (write,))
-        if "deletionTimestamp" in known.stored.metadata:
-            involved = [facts_of(self._index, key, self._rules) for key in services_in(known.stored.status)]
-            if not any(one.is_in_use and not one.is_of_another for one in involved):
-                return TakeoverStep("Released", "the Service of the model is as it was", (write,))
-        if known.status.takeover is None or "deletionTimestamp" in known.stored.metadata:
+        is_deleted = "deletionTimestamp" in known.stored.metadata
+        if is_deleted and not any(one.is_in_use and not one.is_of_another for one in involved):
+            return TakeoverStep("Released", "the Service of the model is as it was", (write,))
+        if known.status.takeover is None or is_deleted:
             return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)
         return TakeoverStep("Fronting", "")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.api.kubernetes.fronting import FRONTED_KEY, SHADOW_OF
-from tests.support.kube.endpoint_controllers import ServiceHand
-from tests.support.kube.taking_over import taking_over
+from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY, SHADOW_OF
+from tests.support.kube.endpoint_controllers import GATEWAY, ServiceHand
+from tests.support.kube.taking_over import QUICK, taking_over
 from tests.support.proxies import AllProgrammed
 from tests.support.waiting import eventually
 
@@ -196,3 +197,24 @@ async def test_a_port_of_tls_beside_the_one_that_is_fronted_leads_to_the_pods(ha
         await hand.until_ways("10.8.0.1:8443", "10.8.0.2:8443", port="https")
         hand.delete_model()
         await hand.until_restored(before)
+
+
+async def test_a_namespace_on_its_way_out_takes_our_rights_there_and_keeps_no_finalizer(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    user = hand.server.user(
+        hand.namespace, "controller", *hand.rules("beamlit-controller", "beamlit-controller-takeover")
+    )
+    async with taking_over(user.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+    # Nobody leads for a moment, and to give a Service back takes its time.
+    slow = replace(QUICK, kube_proxy_within=600.0)
+    async with taking_over(user.kubeconfig, hand.namespace, timing=slow, leads=False):
+        # The namespace controller goes through the kinds: Services come before rights, and those before models.
+        for name in ("chat", "chat-beamlit", GATEWAY):
+            hand.delete_service(name)
+        finalizers = await eventually(lambda: asyncio.to_thread(hand.finalizers), lambda seen: FINALIZER not in seen)
+        assert finalizers == []
+        hand.server.user(hand.namespace, "controller")
+        hand.delete_model()
+        assert hand.read("modeldeployments", "chat") is None

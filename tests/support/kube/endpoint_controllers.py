@@ -158,6 +158,12 @@ class ServiceHand:
         found = yaml.safe_load_all((ROOT / "deploy" / "rbac" / "controller.yaml").read_text())
         return [rule for role in found if role["metadata"]["name"] in roles for rule in role["rules"]]
 
+    def finalizers(self, name: str = "chat") -> list[str]:
+        """What the deletion of a model waits for."""
+        found = self.read("modeldeployments", name) or {"metadata": {}}
+        finalizers: list[str] = found["metadata"].get("finalizers", [])
+        return finalizers
+
     def status(self, name: str = "chat") -> dict[str, Any]:
         """The status of a model; empty while there is none."""
         found = self.read("modeldeployments", name) or {}
