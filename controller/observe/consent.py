@@ -94,10 +94,15 @@ class View:
         return self.everything.slices(namespace, service) if self.permits(service_ref(namespace, service)) else ()
 
     def slices_behind(self, local: LocalBackend) -> Iterable[EndpointSlice]:
-        """List the EndpointSlices that replicas are read from; whose they are is a matter of the Service in front."""
+        """List the EndpointSlices that replicas are read from; whose they are is a matter of the Service in front.
+
+        Those of a shadow may come later than it, or go before the route that has it: then they are the Service's own.
+        """
         if not self.permits(service_ref(local.namespace, local.clients_service)):
             return ()
-        return self.everything.slices(local.namespace, local.service)
+        return self.everything.slices(local.namespace, local.service) or self.everything.slices(
+            local.namespace, local.clients_service
+        )
 
     def permits(self, ref: ObjectRef) -> bool:
         """Say whether a Service or a workload may be referred to, whether it is there or not."""

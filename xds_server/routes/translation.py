@@ -130,5 +130,7 @@ class RouteTranslator:
         return self._translators[scope]
 
     def _replicas(self, local: LocalBackend) -> tuple[Replica, ...]:
-        slices = self._index.slices(local.namespace, local.service)
+        # The slices of a shadow may come after the route that has it: until then the pods are those of the Service.
+        names = (local.service, local.clients_service)
+        slices = next(filter(None, (self._index.slices(local.namespace, one) for one in names)), ())
         return replicas_of(self._options.guard(slices, custom=bool(local.custom_endpoints)).slices, local.port_name)
