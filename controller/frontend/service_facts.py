@@ -31,6 +31,9 @@ Raw = Mapping[str, Any]
 ENDPOINT_CONTROLLER = "endpointslice-controller.k8s.io"
 """Who writes the slices of a Service with a selector, by their label `endpointslice.kubernetes.io/managed-by`."""
 
+# Characters of an annotation that are read: a Service has 100 ports at most. Owners may write on shadows, too.
+_LONGEST_LIST = 1000
+
 
 class ReadyEndpoint(NamedTuple):
     """A way to one ready pod: by which port of the Service, and where."""
@@ -222,10 +225,12 @@ class Stood:
     """For how many seconds something has been so without a break, as far as this process saw it.
 
     `gateway`: gateways are ready for all that the Service needs. `restored`: the Service has its owner's selector, and
-    its own slices have all pods. `unused` are ports of the gateway that no slice of ours leads to.
+    its own slices have all pods. `unused` are ports of the gateway that no slice of ours leads to. `losses` counts how
+    often the gateways went away lately.
     """
 
     now: datetime
+    losses: int = 0
     gateway: float = float("inf")
     restored: float = float("inf")
     unused: Mapping[int, float] = field(default_factory=dict)
@@ -236,11 +241,18 @@ class Stood:
         return self.unused.get(port, self.unused_by_default)
 
 
+# For how long the loss of the gateways counts, and how many of them are remembered.
+_LOSSES_WITHIN = timedelta(minutes=10)
+_LOSSES_COUNTED = 5
+
+
 class Steadiness:
     """Remembers of each Service since when something is so."""
 
     def __init__(self) -> None:
         self._since: dict[ObjectRef, dict[str | int, datetime]] = {}
+        self._since: dict[tuple[ObjectRef, str | int], datetime] = {}
+        self._losses: dict[ObjectRef, tuple[datetime, ...]] = {}
 
     def see(self, facts: ServiceFacts, now: datetime) -> Stood:
         """Take in what is so now."""
@@ -253,8 +265,15 @@ class Steadiness:
         # A moment that is still to come is one of a clock that was set back.
         since = self._since[facts.key] = {what: min(before.get(what, now), now) for what in true}
         lasted = {what: (now - at) / timedelta(seconds=1) for what, at in since.items()}
+        for known in [known for known in self._since if known[0] == facts.key and known[1] not in true]:
+            del self._since[known]
+            if known[1] == "gateway":
+                self._losses[facts.key] = (*self._losses.get(facts.key, ()), now)[-_LOSSES_COUNTED:]
+        losses = [at for at in self._losses.get(facts.key, ()) if now - _LOSSES_WITHIN < at <= now]
+        lasted = {what: self._lasted((facts.key, what), now) for what in true}
         return Stood(
             now,
+            losses=len(losses),
             gateway=lasted.get("gateway", 0.0),
             restored=lasted.get("restored", 0.0),
             unused={port: lasted[port] for port in unused},
@@ -264,6 +283,15 @@ class Steadiness:
     def forget(self, key: ObjectRef) -> None:
         """Forget a Service."""
         self._since.pop(key, None)
+        self._losses.pop(key, None)
+        for known in [known for known in self._since if known[0] == key]:
+            del self._since[known]
+
+    def _lasted(self, known: tuple[ObjectRef, str | int], now: datetime) -> float:
+        since = self._since.setdefault(known, now)
+        if since > now:  # the clock was set back
+            self._since[known] = since = now
+        return (now - since) / timedelta(seconds=1)
 
 
 def gateway_is_ready(facts: ServiceFacts) -> bool:
@@ -364,6 +392,9 @@ def selector_is_ours(service: StoredObject) -> bool:
 def ports_in(text: str) -> frozenset[int]:
     """Read a list of ports, as annotations have it; what is none is left out."""
     return frozenset(int(word) for word in text.split(",") if word.isascii() and word.isdigit() and len(word) <= 5)
+    """Read a list of ports, as annotations have it; what is none is left out, as is what nobody here wrote so long."""
+    words = text[:_LONGEST_LIST].split(",")
+    return frozenset(int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5)
 
 
 def _label(stored: StoredObject, name: str) -> str:

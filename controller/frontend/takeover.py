@@ -165,7 +165,7 @@ def resets_of(
 ) -> tuple[datetime, ...]:
     """Return when the selector was set back by others, lately."""
     moments = []
-    for word in annotation(shadow, RESETS).split(","):
+    for word in annotation(shadow, RESETS)[:1000].split(","):
         try:
             moment = datetime.fromisoformat(word)
         except ValueError:
@@ -258,10 +258,11 @@ def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: st
         return TakeoverStep("Pending", "no route leads to the gateway yet")
     if changes.writes:
         return TakeoverStep("Pending", "the gateway is put behind the Service", changes.writes)
-    if stood.gateway < timing.gateway_steady_for:
-        return TakeoverStep(
-            "Pending", "the gateway has just become ready", wait=timing.gateway_steady_for - stood.gateway
-        )
+    # One that comes and goes costs each Service several writes, and its clients a moment, each time.
+    steady_for = timing.gateway_steady_for * (1 << max(stood.losses - 1, 0))
+    if stood.gateway < steady_for:
+        often = f", and went away {stood.losses} times lately" if stood.losses > 1 else ""
+        return TakeoverStep("Pending", f"the gateway has just become ready{often}", wait=steady_for - stood.gateway)
     return TakeoverStep(
         "Pending",
         "the selector is narrowed",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections import Counter
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 _MODEL = MODEL_DEPLOYMENT.kind
 NOT_PERMITTED = "NotPermitted"
+_SERVICES_PER_TURN = 50
 ROLE = "beamlit-controller-takeover"
 
 
@@ -167,7 +169,12 @@ class ServiceLoop:
                 async with asyncio.timeout(wait):
                     await self._woken.wait()
             self._woken.clear()
-            while (ref := self._queue.take(self._clock())) is not None:
+            for number in itertools.count(1):
+                if (ref := self._queue.take(self._clock())) is None:
+                    break
+                if number % _SERVICES_PER_TURN == 0:
+                    # A change of the gateway concerns them all; the lease is renewed meanwhile.
+                    await asyncio.sleep(0)
                 try:
                     self._look_at(ref, writes)
                 except Exception:

@@ -273,7 +273,10 @@ class ServiceHand:
     async def until_restored(self, before: Mapping[str, Any], name: str = "chat") -> None:
         """Wait until a Service is byte for byte what it was, and nothing of ours is left."""
         await eventually(lambda: asyncio.to_thread(self.written_by_owners, name), lambda seen: seen == before)
-        await eventually(lambda: asyncio.to_thread(self.traces), lambda seen: seen == [])
+        await eventually(
+            lambda: asyncio.to_thread(self.traces),
+            lambda seen: not any(one.startswith(f"{name}-beamlit") for one in seen),
+        )
 
     def _path(self, resource: str) -> str:
         group = "/apis/deployment.beamlit.com/v1alpha1" if resource == "modeldeployments" else "/api/v1"

@@ -201,6 +201,29 @@ def test_when_the_last_gateway_goes_the_pods_are_behind_the_service_at_once_and_
     assert "beamlit.com/resets" not in cluster.objects[SHADOW]["metadata"]["annotations"]
 
 
+def test_a_gateway_that_comes_and_goes_is_awaited_longer_each_time_and_no_longer_than_half_a_minute():
+    cluster, waited = taken_over(), []
+    for _ in range(7):
+        cluster.gateways["10.9.0.1"] = False
+        cluster.settle()
+        assert not cluster.is_narrowed
+        cluster.gateways["10.9.0.1"] = True
+        since = cluster.now
+        cluster.settle()
+        assert cluster.is_narrowed
+        waited.append(round((cluster.now - since).total_seconds()))
+    assert waited == sorted(waited)
+    assert waited[0] < 10
+    assert 30 < waited[-1] == waited[-2] < 45
+    cluster.now += timedelta(minutes=11)
+    cluster.gateways["10.9.0.1"] = False
+    cluster.settle()
+    cluster.gateways["10.9.0.1"] = True
+    since = cluster.now
+    cluster.settle()
+    assert (cluster.now - since).total_seconds() < 10
+
+
 def test_the_owners_newest_selector_and_ports_are_followed():
     cluster = taken_over()
     cluster.pods = {"10.0.0.8": Pod({"app": "chat", "version": "2"})}
@@ -322,6 +345,18 @@ def test_a_shadow_deleted_by_hand_comes_back():
     cluster.settle()
     assert cluster.is_narrowed
     assert cluster.objects[SHADOW]["metadata"]["annotations"][NARROWED]
+
+
+@pytest.mark.parametrize("words", ["9" * 5000, "\u0663,-1,x," + "1" * 6, "8," * 100_000])
+def test_what_owners_write_on_a_shadow_is_no_reason_to_fail(words):
+    cluster = taken_over()
+    cluster.edit(SHADOW, {"metadata": {"annotations": {GATEWAY_PORTS: words, "beamlit.com/resets": words}}})
+    cluster.settle()
+    assert cluster.objects[SHADOW]["metadata"]["annotations"][GATEWAY_PORTS] == "10000"
+    assert cluster.is_narrowed
+    cluster.models["chat"].asks = False
+    cluster.settle()
+    assert is_fully_restored(cluster)
 
 
 def test_a_controller_of_another_class_leaves_it_alone():
