@@ -251,7 +251,6 @@ class Steadiness:
 
     def __init__(self) -> None:
         self._since: dict[ObjectRef, dict[str | int, datetime]] = {}
-        self._since: dict[tuple[ObjectRef, str | int], datetime] = {}
         self._losses: dict[ObjectRef, tuple[datetime, ...]] = {}
 
     def see(self, facts: ServiceFacts, now: datetime) -> Stood:
@@ -261,19 +260,15 @@ class Steadiness:
         true: set[str | int] = set(unused)
         true |= {"gateway"} if gateway_is_ready(facts) else set()
         true |= {"restored"} if restored else set()
-        before = self._since.get(facts.key, {})
+        before, losses = self._since.get(facts.key, {}), self._losses.get(facts.key, ())
+        if "gateway" in before and "gateway" not in true:
+            self._losses[facts.key] = losses = (*losses, now)[-_LOSSES_COUNTED:]
         # A moment that is still to come is one of a clock that was set back.
         since = self._since[facts.key] = {what: min(before.get(what, now), now) for what in true}
         lasted = {what: (now - at) / timedelta(seconds=1) for what, at in since.items()}
-        for known in [known for known in self._since if known[0] == facts.key and known[1] not in true]:
-            del self._since[known]
-            if known[1] == "gateway":
-                self._losses[facts.key] = (*self._losses.get(facts.key, ()), now)[-_LOSSES_COUNTED:]
-        losses = [at for at in self._losses.get(facts.key, ()) if now - _LOSSES_WITHIN < at <= now]
-        lasted = {what: self._lasted((facts.key, what), now) for what in true}
         return Stood(
             now,
-            losses=len(losses),
+            losses=sum(now - _LOSSES_WITHIN < at <= now for at in losses),
             gateway=lasted.get("gateway", 0.0),
             restored=lasted.get("restored", 0.0),
             unused={port: lasted[port] for port in unused},
@@ -284,14 +279,6 @@ class Steadiness:
         """Forget a Service."""
         self._since.pop(key, None)
         self._losses.pop(key, None)
-        for known in [known for known in self._since if known[0] == key]:
-            del self._since[known]
-
-    def _lasted(self, known: tuple[ObjectRef, str | int], now: datetime) -> float:
-        since = self._since.setdefault(known, now)
-        if since > now:  # the clock was set back
-            self._since[known] = since = now
-        return (now - since) / timedelta(seconds=1)
 
 
 def gateway_is_ready(facts: ServiceFacts) -> bool:
@@ -311,7 +298,8 @@ def missing_gateways(facts: ServiceFacts) -> str:
     if absent := [family for family in facts.families if not any(one.family == family for one in ready)]:
         name = f"{facts.gateway_service.namespace}/{facts.gateway_service.name}" if facts.gateway_service else "none"
         at = f" at an {' or '.join(absent)} address" if ready or len(facts.families) > 1 else ""
-        return f"no gateway is ready{at}: the Service of the gateway is {name}"
+        what = "see its pods" if facts.gateway else "it has no EndpointSlices: see its name, and its pods"
+        return f"no gateway is ready{at}: the Service of the gateway is {name}; {what}"
     if not (local := _local_policies(facts)):
         return ""
     nodes = nodes_of_ready((*facts.slices, *facts.shadow_slices)) - {one.node for one in ready}
@@ -390,8 +378,6 @@ def selector_is_ours(service: StoredObject) -> bool:
 
 
 def ports_in(text: str) -> frozenset[int]:
-    """Read a list of ports, as annotations have it; what is none is left out."""
-    return frozenset(int(word) for word in text.split(",") if word.isascii() and word.isdigit() and len(word) <= 5)
     """Read a list of ports, as annotations have it; what is none is left out, as is what nobody here wrote so long."""
     words = text[:_LONGEST_LIST].split(",")
     return frozenset(int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5)

@@ -256,6 +256,8 @@ def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: st
         )
     if not fronted:
         return TakeoverStep("Pending", "no route leads to the gateway yet")
+    if not facts.shadow_has_pods:
+        return TakeoverStep("Pending", f"{facts.shadow_ref} does not have all pods yet")
     if changes.writes:
         return TakeoverStep("Pending", "the gateway is put behind the Service", changes.writes)
     # One that comes and goes costs each Service several writes, and its clients a moment, each time.

@@ -21,6 +21,9 @@ from controller.store.objects import ObjectRef
 ALLOW_FROM = "allow-from.beamlit.com"
 """The prefix of the annotations that permit references; behind the slash is the namespace that may refer."""
 
+AND_TAKEOVER = "takeover"
+"""The value that permits to lead the Service's own clients elsewhere, too; `"true"` permits to refer to it, no more."""
+
 # What the API server takes as a name (RFC 1123). Other text does not get into a command that somebody may copy.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -121,7 +124,7 @@ class View:
     def _may_see(self, ref: ObjectRef, found: Service | Workload | None) -> bool:
         if not self.is_foreign(ref):
             return True
-        if found and found.metadata.annotations.get(f"{ALLOW_FROM}/{self.namespace}") == "true":
+        if found and found.metadata.annotations.get(f"{ALLOW_FROM}/{self.namespace}") in ("true", AND_TAKEOVER):
             return True
         kind = KINDS.get(ref.kind)
         granted = self.everything.permissions(ref.namespace)

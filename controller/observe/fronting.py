@@ -13,11 +13,11 @@ from controller.api.kubernetes.fronting import shadow_name
 from controller.api.registry import SERVICE
 from controller.api.timing import REAL, TakeoverTiming
 from controller.frontend.gateway_slices import leads_to_gateway
-from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, follows_shadow
+from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, annotation, follows_shadow
 from controller.frontend.takeover import CONTESTED, next_step, why_not
-from controller.observe.consent import View
+from controller.observe.consent import ALLOW_FROM, AND_TAKEOVER
 from controller.observe.index import ObjectIndex, StoredIntent
-from controller.store.objects import ObjectRef
+from controller.store.objects import ObjectRef, StoredObject
 
 Problem = tuple[str, str]
 """Why a Service cannot be written, as a reason and in words."""
@@ -111,7 +111,7 @@ def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: 
     asked, programmed = known.status.takeover, known.status.condition("Programmed")
     is_deleted = "deletionTimestamp" in known.stored.metadata
     # A status may be written by others than us: consent is asked for again.
-    is_permitted = View(index, model.namespace, needed=rules.needs_consent).permits(key)
+    is_permitted = _may_take_over(model, key, index.stored(key), rules)
     return FrontedRoute(
         model=known.stored,
         port=route.port,
@@ -124,6 +124,24 @@ def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: 
     )
 
 
+def _may_take_over(model: ObjectRef, key: ObjectRef, service: StoredObject | None, rules: TakeoverRules) -> bool:
+    """Whether the owner of a Service lets a model of this namespace have its clients (docs/adr/0051)."""
+    is_own = model.namespace == key.namespace or not rules.needs_consent
+    return is_own or annotation(service, f"{ALLOW_FROM}/{model.namespace}") == AND_TAKEOVER
+
+
+def _not_permitted(known: StoredIntent, facts: ServiceFacts, rules: TakeoverRules) -> Problem | None:
+    key, namespace = facts.key, known.ref.namespace
+    if _may_take_over(known.ref, key, facts.service, rules):
+        return None
+    return (
+        "TakeoverNotPermitted",
+        f"{key} permits references from namespace {namespace}, not that its own clients are led to the gateway; to "
+        f"permit that: `kubectl -n {key.namespace} annotate service {key.name} --overwrite "
+        f"{ALLOW_FROM}/{namespace}={AND_TAKEOVER}`, or set spec.frontend to Gateway",
+    )
+
+
 def _names(asked: TakeoverStatus, local: LocalBackend) -> bool:
     return asked == TakeoverStatus(namespace=local.namespace, service=local.clients_service, port_name=local.port_name)
 
@@ -132,9 +150,8 @@ def fronting_of(
     known: StoredIntent, local: LocalBackend, facts: ServiceFacts, rules: TakeoverRules, now: datetime
 ) -> Fronting:
     """Say how clients reach a model that serves, or is about to serve, these replicas."""
-    refusal = (
-        _not_asked(known) or why_not(facts, now, rules.timing) or _not_http(local, facts) or _still_contested(known)
-    )
+    refusal = _not_asked(known) or _not_permitted(known, facts, rules) or why_not(facts, now, rules.timing)
+    refusal = refusal or _not_http(local, facts) or _still_contested(known)
     if refusal is None and facts.is_of_another:
         refusal = ("OtherController", f"{facts.key} is fronted by another controller")
     mine = next((one for one in facts.routes if one.model.ref == known.ref), None)

@@ -61,7 +61,15 @@ async def test_a_service_of_another_namespace_is_taken_over_with_its_consent_alo
         await hand.until_fronted("False", "NotServed")
         assert away.written_by_owners() == before
         consent = f"allow-from.beamlit.com/{hand.namespace}"
+        # To be referred to is one thing, and to have one's own clients led elsewhere another.
         away.patch_service({"metadata": {"annotations": {consent: "true"}}})
+        words = await hand.until_fronted("False", "TakeoverNotPermitted")
+        assert f"`kubectl -n {away.namespace} annotate service chat --overwrite {consent}=takeover`" in words
+        hand.patch_status(forged)
+        await hand.until_fronted("False", "TakeoverNotPermitted")
+        assert hand.status()["route"]["local"]["namespace"] == away.namespace
+        assert away.selector() == before["spec"]["selector"]
+        away.patch_service({"metadata": {"annotations": {consent: "takeover"}}})
         await hand.until_fronted("True", "TakenOver")
         await away.until_ways(f"10.9.0.1:{hand.status()['servingPort']}")
         away.patch_service({"metadata": {"annotations": {consent: None}}})

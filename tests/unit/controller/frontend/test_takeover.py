@@ -339,6 +339,22 @@ def test_a_service_that_is_deleted_leaves_nothing_behind():
     assert [ref for ref in cluster.objects if ref.namespace == "default" and ref.kind != "ModelDeployment"] == []
 
 
+def test_a_selector_is_not_narrowed_again_before_the_shadow_has_every_pod():
+    cluster = taken_over()
+    cluster.pods = {"10.0.0.8": Pod({"version": "2"})}
+    cluster.edit(SERVICE, {"spec": {"selector": {"app": None, "version": "2", FRONTED_KEY: None}}})
+    cluster.kubernetes()
+    # Kubernetes has followed the Service, and not yet the shadow.
+    for _ in range(10):
+        for _ in cluster.do(cluster.step()):
+            pass
+        cluster.now += timedelta(seconds=1)
+    assert not cluster.is_narrowed
+    assert "does not have all pods yet" in cluster.step().message
+    cluster.settle()
+    assert cluster.is_narrowed
+
+
 def test_a_shadow_deleted_by_hand_comes_back():
     cluster = taken_over()
     del cluster.objects[SHADOW]

@@ -48,6 +48,7 @@ def test_where_all_is_one_user_s_nobody_asks():
     [
         ({"allow-from.beamlit.com/a": "true"}, True),
         ({"allow-from.beamlit.com/c": "true", "allow-from.beamlit.com/a": "true"}, True),
+        ({"allow-from.beamlit.com/a": "takeover"}, True),
         ({"allow-from.beamlit.com/a": "false"}, False),
         ({"allow-from.beamlit.com/a": ""}, False),
         ({"allow-from.beamlit.com/c": "true"}, False),
