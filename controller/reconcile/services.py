@@ -99,7 +99,9 @@ class ServiceLoop:
         self._deleted: dict[ObjectRef, tuple[frozenset[tuple[ObjectRef, str]], datetime]] = {}
         # How often a replica that does not lead changed the selector of a Service, lately, and until when that counts.
         self._turned: dict[ObjectRef, tuple[int, datetime]] = {}
-        self._at_once = asyncio.Semaphore(self._timing.at_once)
+        # How many Services and models are being written. What is due waits unplanned until there is room: a step that
+        # was planned when there was a gateway must not go before one that gives clients their pods back.
+        self._in_hand = 0
         self._woken = asyncio.Event()
         self.counts = ServiceCounts()
 
@@ -170,7 +172,7 @@ class ServiceLoop:
                     await self._woken.wait()
             self._woken.clear()
             for number in itertools.count(1):
-                if (ref := self._queue.take(self._clock())) is None:
+                if self._in_hand >= self._timing.at_once or (ref := self._queue.take(self._clock())) is None:
                     break
                 if number % _SERVICES_PER_TURN == 0:
                     # A change of the gateway concerns them all; the lease is renewed meanwhile.
@@ -200,10 +202,15 @@ class ServiceLoop:
         acts_at = since if self._dependencies.leads() else since + self._patience(ref, now)
         rests_until = self._queue.rests_until(ref, now)
         if not since <= now or max(acts_at, rests_until or acts_at) <= now:
-            writes.create_task(self._do(ref, step))
+            self._in_hand += 1
+            writes.create_task(self._do(ref, step)).add_done_callback(self._have_room)
             return
         self._queue.release(ref)
         self._queue.add_at(ref, max(acts_at, rests_until or acts_at))
+
+    def _have_room(self, _: asyncio.Task[None]) -> None:
+        self._in_hand -= 1
+        self._woken.set()
 
     def _patience(self, ref: ObjectRef, now: datetime) -> timedelta:
         """Say how long a replica that does not lead watches a Service be other than it shall be.
@@ -277,12 +284,11 @@ class ServiceLoop:
         """Do a step, and let the Service be looked at again when what was written comes back, or soon."""
         doing: Write | None = None
         try:
-            async with self._at_once:
-                if await self._is_confirmed(step):
-                    is_ours = bool(step.if_ours) and selector_is_ours(await self._store.read(ref))
-                    for doing in step.if_ours if is_ours else step.writes:
-                        await self._applier.apply([doing])
-                        self._count(doing, "done")
+            if await self._is_confirmed(step):
+                is_ours = bool(step.if_ours) and selector_is_ours(await self._store.read(ref))
+                for doing in step.if_ours if is_ours else step.writes:
+                    await self._applier.apply([doing])
+                    self._count(doing, "done")
         except (ConflictError, NotFoundError) as error:
             # What it was planned from is on its way here; a name that is taken stays taken.
             self._count(doing, "superseded")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY, SHADOW_OF
+from controller.store.protocol import FIELD_MANAGER
 from tests.support.kube.endpoint_controllers import GATEWAY, ServiceHand
-from tests.support.kube.taking_over import QUICK, taking_over
+from tests.support.kube.taking_over import QUICK, Killing, taking_over
 from tests.support.proxies import AllProgrammed
 from tests.support.waiting import eventually
 
@@ -218,3 +220,47 @@ async def test_a_namespace_on_its_way_out_takes_our_rights_there_and_keeps_no_fi
         hand.server.user(hand.namespace, "controller")
         hand.delete_model()
         assert hand.read("modeldeployments", "chat") is None
+
+
+@dataclass
+class Holding(Killing):
+    """Kills nobody, and holds up the first change of a slice once it is told to."""
+
+    holds: bool = False
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def write(self, what: str, writing: Awaitable[Any]) -> Any:
+        if self.holds and not self.held.is_set() and what == "patch EndpointSlice":
+            self.held.set()
+            await self.go.wait()
+        return await super().write(what, writing)
+
+
+async def test_what_was_planned_with_a_gateway_does_not_go_before_what_gives_clients_their_pods(
+    hand: ServiceHand,
+) -> None:
+    hand.gateways("10.9.0.1", "10.9.0.2")
+    names = ("chat-1", "chat-2", "chat-3")
+    for number, name in enumerate(names, start=1):
+        hand.pod(name, f"10.8.0.{number}", labels={"app": name})
+        hand.service({**HTTP, "selector": {"app": name}}, name)
+        hand.model(name, name)
+    holding = Holding()
+    # A slow API server: one write at a time.
+    async with taking_over(hand.server.kubeconfig, hand.namespace, holding, timing=replace(QUICK, at_once=1)):
+        for name in names:
+            await hand.until_fronted("True", "TakenOver", name=name)
+        await eventually(lambda: asyncio.to_thread(hand.managers, names[-1]), lambda seen: FIELD_MANAGER not in seen)
+        holding.holds, done = True, len(holding.writes)
+        hand.set_ready("gateway-0", ready=False)
+        await holding.held.wait()
+        hand.set_ready("gateway-1", ready=False)
+        for name in names:
+            await hand.until_fronted("False", "GatewayNotReady", name=name)
+        holding.go.set()
+        for name in names:
+            await eventually(lambda name=name: asyncio.to_thread(hand.selector, name), {"app": name}.__eq__)
+        written = holding.writes[done:]
+        first = written.index("patch Service")
+        assert written[:first] == ["patch EndpointSlice"]
