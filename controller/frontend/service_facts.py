@@ -135,6 +135,11 @@ class ServiceFacts:
         """Whether another controller has the Service: one of another class, or one that wrote what is wanted of it."""
         if self.controller and any(one.wanted and one.written_by not in ("", self.controller) for one in self.routes):
             return True
+        return self.is_of_another_class
+
+    @property
+    def is_of_another_class(self) -> bool:
+        """Whether what is there of a takeover is a controller's of another class, as the labels say."""
         return any(
             _label(one, CONTROLLER_CLASS) != self.controller_class
             for one in (self.own_shadow, *self.own_slices)

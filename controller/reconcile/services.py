@@ -260,7 +260,7 @@ class ServiceLoop:
             if route is None or facts is None or not leads_clients_to(facts, route.port):
                 return TakeoverStep("Released", "the model fronts nothing", (write,))
         is_deleted = "deletionTimestamp" in known.stored.metadata
-        if is_deleted and not any(one.is_in_use and not one.is_of_another for one in involved):
+        if is_deleted and not any(one.is_in_use and not one.is_of_another_class for one in involved):
             return TakeoverStep("Released", "the Service of the model is as it was", (write,))
         if known.status.takeover is None or is_deleted:
             return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)

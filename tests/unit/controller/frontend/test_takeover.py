@@ -380,6 +380,7 @@ def test_a_controller_of_another_class_leaves_it_alone():
     cluster.edit(SHADOW, {"metadata": {"labels": {"beamlit.com/controller-class": "other"}}})
     step = cluster.step()
     assert (step.reason, step.writes) == ("OtherController", ())
+    assert cluster.facts().is_of_another_class
 
 
 def test_what_another_controller_wants_is_its_own_matter():
@@ -390,6 +391,9 @@ def test_what_another_controller_wants_is_its_own_matter():
     of_another = replace(facts, controller="ours/lease", routes=(replace(route, written_by="theirs/lease"),))
     step = next_step(replace(of_another, gateway_service=None), Stood(cluster.now))
     assert (step.reason, step.writes) == ("OtherController", ())
+    # It is still somebody's: a model that is deleted waits for it.
+    assert of_another.is_in_use
+    assert not of_another.is_of_another_class
     # Who has no name of its own, as without an election, cannot tell; and what nobody wants is anybody's to give back.
     assert next_step(replace(of_another, controller=""), Stood(cluster.now)).is_taken_over
     unwanted = replace(of_another, routes=(replace(route, wanted=False, written_by="theirs/lease"),))
