@@ -143,10 +143,10 @@ async def test_an_authority_does_not_sign_before_every_program_was_given_it():
     """The program ended after it had written the authority, and before the Secrets of programs."""
     place = Place()
     await place.at(NOW)
-    first, before = place.authority, {name: place.data(name) for name in PROGRAMS}
     near = NOW + 400 * DAY - 90 * DAY
-    await place.at(near)
-    await place.at(near)
+    await place.at(near)  # renews
+    first, before = place.authority, {name: place.data(name) for name in PROGRAMS}
+    await place.at(near)  # announces
     for name, data in before.items():
         ref = ObjectRef("Secret", "system", name)
         place.store.put(StoredObject(ref, {**place.store[ref].raw, "data": data}))
