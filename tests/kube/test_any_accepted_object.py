@@ -261,8 +261,8 @@ def check_variety(routes: list[dict[str, Any]]) -> None:
 
 
 def says_why(found: dict[str, Any]) -> bool:
-    """Whether a model that is not served says which reference leads nowhere."""
+    """Whether a model that is not served says which reference leads nowhere, or whose the port is that it asks for."""
     return any(
-        one["type"] == "ResolvedRefs" and one["status"] == "False" and one["message"]
+        one["type"] in ("ResolvedRefs", "Accepted") and one["status"] == "False" and one["message"]
         for one in found["status"]["conditions"]
     )

@@ -174,7 +174,9 @@ async def alive(program: Program) -> None:
 
 async def converged(site: Site, one: Wanted) -> None:
     """Wait until a model has the route that it shall have, and all Envoys have it, too."""
-    route = {**one.route, "local": {**one.route["local"], "namespace": site.namespace}}  # type: ignore[dict-item]
+    hosts = [f"{one.name}.{site.namespace}", f"{one.name}.{site.namespace}:80"]
+    local = {**one.route["local"], "namespace": site.namespace}  # type: ignore[dict-item]
+    route = {**one.route, "local": local, "hosts": hosts}
     await site.until_status(one.name, lambda status: {**status["route"], "port": 0} == {**route, "port": 0}, CONVERGED)
     await site.until_condition(one.name, "Programmed", "True", within=CONVERGED)
     await site.until_condition(one.name, "Ready", "True")

@@ -18,7 +18,7 @@ LONGEST = 60
 """Characters of a text, and three items of a list: more of the same finds nothing new."""
 
 ALWAYS = frozenset(("serviceRef", "offloadingConfig", "remoteBackend"))
-LIKELY = frozenset(("metrics", "authConfig", "tls", "scheme"))
+LIKELY = frozenset(("metrics", "authConfig", "tls", "scheme", "headersToAdd"))
 """Optional fields that all objects, or most, shall have: they are what configuration is made of."""
 ABSENT = object()
 
@@ -71,6 +71,8 @@ WRITTEN: dict[str, SearchStrategy[Any]] = {
         {"name": st.just("fronted")},
         optional={"targetPort": st.sampled_from([80, "80", "http", 8080, "8080", 80, "http", "absent"])},
     ),
+    # All alike likely: two objects with one port are a conflict, and one of them is not served.
+    "servingPort": st.sampled_from(range(10_000, 30_000)),
     "host": AUTHORITIES,
     "pathPrefix": PATHS,
     "authConfig": AUTH,
