@@ -61,6 +61,7 @@ async def serving(folder: Path, admin_host: str, tls: program.XdsServerTls) -> A
         reports_address=reports,
         tls=tls,
         gateway_address="127.0.0.1",
+        gateway_port=None,
         gateway_service=None,
         checks_shared_by=4,
         connections_per_model=10_000,
