@@ -183,11 +183,13 @@ def recovering(s: Situation) -> Match | Miss:
     if (away := leaving(s)) and 100 - share <= away:
         return Miss(f"local has {share} % of its traffic back by now, and {away} % leave for what is measured")
     local = s.facts.local
+    # Meanwhile a metric may have been at its target for long enough that more leaves for it.
+    moments = (back + (done + 1) * step, back + whole, changes_at(s.terms, s.memory, s.now))
     return Match(
         Split(local=share, remote=100 - share),
         f"local is ready again ({local.ready} of {local.total} replicas) and takes its traffic back: {share} % now",
         f"every request is local again {format_duration(whole)} after the first replica was ready",
-        min(back + (done + 1) * step, back + whole),
+        min(at for at in moments if at),
     )
 
 

@@ -144,6 +144,22 @@ def test_nothing_changes_before_wake_at(asked, history, known, part):
     assert (again.split, again.reason) == (decision.split, decision.reason)
 
 
+def test_an_overload_that_begins_while_local_recovers_is_waited_for():
+    behavior = Behavior(
+        percentage=94,
+        offload_after=timedelta(seconds=1),
+        recover_after=timedelta(seconds=60),
+        step_interval=timedelta(seconds=20),
+    )
+    asked, over = Terms(enabled=True, behavior=behavior), Signal("cpu", "1", "Breached", "2", at=START, least=2, most=2)
+    busy = replace(HEALTHY, signals=(over,))
+    memory, now = lived_through(asked, [(replace(busy, local=LocalFacts(0, 1)), 0), (busy, 500)])
+    decision, memory = decide(asked, busy, memory, now)
+    assert (decision.reason, decision.wake_at) == (Reason.RECOVERING, START + timedelta(seconds=1))
+    decision, _ = decide(asked, busy, memory, decision.wake_at)
+    assert (str(decision.split), decision.reason) == ("6/94", Reason.OVERLOADED)
+
+
 @given(histories, seconds, st.integers(100, 20_000))
 def test_prior_fault_1_traffic_returns_to_local_after_any_failure(history, recover_after, step):
     asked = Terms(True, behavior=Behavior(recover_after=recover_after, step_interval=timedelta(milliseconds=step)))
