@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
 from controller.api.kubernetes.fronting import CONTROLLER_CLASS, SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME
 from controller.api.registry import ENDPOINT_SLICE
-from controller.frontend.service_facts import ENDPOINT_CONTROLLER, Raw, ServiceFacts
+from controller.frontend.service_facts import Raw, ServiceFacts
 from controller.runtime.writes import Verb, Write, WrittenBy
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Precondition

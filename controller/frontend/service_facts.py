@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
 from controller.api.kubernetes.fronting import (
     CONTROLLER_CLASS,
     FINALIZER,
@@ -27,9 +28,6 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import FIELD_MANAGER
 
 Raw = Mapping[str, Any]
-
-ENDPOINT_CONTROLLER = "endpointslice-controller.k8s.io"
-"""Who writes the slices of a Service with a selector, by their label `endpointslice.kubernetes.io/managed-by`."""
 
 # Characters of an annotation that are read: a Service has 100 ports at most. Owners may write on shadows, too.
 _LONGEST_LIST = 1000

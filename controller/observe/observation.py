@@ -144,7 +144,7 @@ class Observer:
         if known is None:
             return None
         if known.intent is None:
-            lost = None if self._held_route(known) else self._lost_route(ref, known.status.route)
+            lost = None if self._held(known) else self._lost_route(ref, known.status.route)
             unread = Observation(known.stored, known.status, None, known.errors, refusal=lost)
             return replace(unread, controller=self._defaults.controller), frozenset()
         return self._observe(known, known.intent, now)
@@ -194,21 +194,21 @@ class Observer:
         rules, route = self._defaults.takeover, known.status.route
         if rules is None:
             return front, None
-        held = self._held_route(known)
+        facts = self._held(known)
         # Also one that is to be served on another port: on the one that its clients are led to nobody answers soon.
-        is_ours = held is not None and self._allocations.has_port(known.ref, held.port)
-        if held and is_ours and not (front and _is_the_same(front, held)):
-            facts = facts_of(self._index, service_of(held.local), rules)
-            local = behind(held.local, facts, route, wanted=False)
+        is_ours = route is not None and self._allocations.has_port(known.ref, route.port)
+        if facts and route and is_ours and not (front and _is_the_same(front, route)):
+            local = behind(route.local, facts, route, wanted=False)
             everything = View(self._index, known.ref.namespace, needed=False)
-            kept = front_of_route(held.model_copy(update={"local": local}), everything, self._defaults.guard)
-            kept = replace(kept, hosts=self._allocations.hosts_of(known.ref, held))
+            kept = front_of_route(route.model_copy(update={"local": local}), everything, self._defaults.guard)
+            kept = replace(kept, hosts=self._allocations.hosts_of(known.ref, route))
             return kept, Fronting(
                 None, False, "Restoring", f"its clients are led back to their pods first: {facts.key}"
             )
         if front is None:
             return None, Fronting(None, False, "NotServed", "there is no route to lead clients to")
-        facts = facts_of(self._index, service_of(front.local), rules)
+        if facts is None or facts.key != service_of(front.local):
+            facts = facts_of(self._index, service_of(front.local), rules)
         fronting = self._unless_away(known, facts, fronting_of(known, front.local, facts, rules, now))
         local = behind(front.local, facts, route, wanted=fronting.takeover is not None)
         if local == front.local:
@@ -229,13 +229,13 @@ class Observer:
         )
         return Fronting(None, False, "GatewayNotConnected", words)
 
-    def _held_route(self, known: StoredIntent) -> Route | None:
-        """Return the route of a model while clients of its Service may still be led to it by that Service."""
+    def _held(self, known: StoredIntent) -> ServiceFacts | None:
+        """Return what is known of the Service of a model's route, while its clients may still be led there by it."""
         rules, route = self._defaults.takeover, known.status.route
         if rules is None or route is None or route.local.fronted is None:
             return None
         facts = facts_of(self._index, service_of(route.local), rules)
-        return route if leads_clients_to(facts, route.port) else None
+        return facts if leads_clients_to(facts, route.port) else None
 
     def _unserved(self, intent: Intent) -> str:
         """Say that a Service is not taken over where none ever is."""

@@ -143,7 +143,15 @@ def _health(before: ModelDeploymentStatus, after: ModelDeploymentStatus, told: C
 
 
 # Why clients are not led to the gateway that somebody should look into.
-_IN_THE_WAY = ("TakeoverContested", "NotPermitted", "NotWritten", "NameTaken")
+_IN_THE_WAY = (
+    "TakeoverContested",
+    "TakeoverNotPermitted",
+    "GatewayNotConnected",
+    "NotFrontable",
+    "NotPermitted",
+    "NotWritten",
+    "NameTaken",
+)
 
 
 def _fronted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:

@@ -271,7 +271,10 @@ async def _kept(options: SecretsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
         )
         ends = Gauge(
-            "beamlit_certificate_expiry_timestamp_seconds", "When a certificate ends.", ["secret"], registry=registry
+            "beamlit_kept_certificate_expiry_timestamp_seconds",
+            "When the certificate in a Secret ends, in seconds since the epoch.",
+            ["secret"],
+            registry=registry,
         )
         keeper = _Keeper(CertificateSecrets(KubeObjects(client), options.place, options.wanted), ends)
         admin = Admin(not_ready=lambda: keeper.problem, metrics=registry, shutdown=timing.shutdown)

@@ -116,7 +116,7 @@ async def test_the_programs_work_with_the_arguments_files_and_rights_of_the_char
     probe = next(local)
     certs = release.started("certs", "--admin-address", probe, probe=probe, within=site.controllers)
     await certs.ready()
-    assert await certs.metric("beamlit_certificate_expiry_timestamp_seconds") > 5 * 1.7e9
+    assert await certs.metric("beamlit_kept_certificate_expiry_timestamp_seconds") > 5 * 1.7e9
     xds, admin, reports = (HostPort(site.host, unused_port()) for _ in range(3))
     site.write(
         a_slice(f"{release.prefix}-xds", "xds")

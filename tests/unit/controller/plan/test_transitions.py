@@ -51,6 +51,26 @@ LOCAL_GONE = "False NoReadyReplica"
     [
         (status(), status(), []),
         (NOTHING, STARTS, []),
+        (status(), status(Fronted="False Pending"), []),
+        (
+            status(Fronted="False Pending"),
+            status(Fronted="True TakenOver"),
+            [("Normal", "TakenOver", "TakenOver it is")],
+        ),
+        (
+            status(Fronted="True TakenOver"),
+            status(Fronted="False GatewayNotReady"),
+            [("Warning", "GatewayNotReady", "GatewayNotReady it is")],
+        ),
+        (
+            status(Fronted="True TakenOver"),
+            status(Fronted="False Disabled"),
+            [("Normal", "Disabled", "Disabled it is")],
+        ),
+        *(
+            (status(), status(Fronted=f"False {why}"), [("Warning", why, f"{why} it is")])
+            for why in ("TakeoverContested", "TakeoverNotPermitted", "GatewayNotConnected", "NotFrontable")
+        ),
         (STARTS, status(), [("Normal", "Ready", "split 100/0: 2 of 3 local replicas are ready")]),
         (
             status(),
