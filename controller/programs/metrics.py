@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.contract.status import ModelDeploymentStatus, SignalStatus
 from controller.gateway.admin import ClientRequests, EnvoyAdmin, EnvoyAdminError
 from controller.plan.plan import Plan
 from controller.reconcile.services import ServiceCounts
@@ -130,17 +130,19 @@ class ControllerMetrics:
         if signals := status.signals:
             samples[self._unknown, model] = sum(one.state == "Unknown" for one in signals)
         for signal in status.signals or ():
-            if signal.current is not None:
+            if (ratio := _ratio(signal)) is not None:
                 key = (self._signal, (*model, _shortened(signal.name)))
                 # Of two with one name, the one that is closer to its target.
-                samples[key] = max(samples.get(key, 0.0), _ratio(signal.current, signal.target))
+                samples[key] = max(samples.get(key, 0.0), ratio)
         return samples
 
     def _show(self, ref: ObjectRef, samples: _Samples) -> None:
-        for gauge, labels in self._shown.pop(ref, {}).keys() - samples.keys():
+        shown = self._shown.pop(ref, {})
+        for gauge, labels in shown.keys() - samples.keys():
             gauge.remove(*labels)
         for (gauge, labels), value in samples.items():
-            gauge.labels(*labels).set(value)
+            if shown.get((gauge, labels)) != value:
+                gauge.labels(*labels).set(value)
         if samples:
             self._shown[ref] = samples
 
@@ -170,9 +172,15 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_SIGNAL else f"{name[: _LONGEST_SIGNAL - 3]}..."
 
 
-def _ratio(current: str, target: str) -> float:
-    """Divide two numbers as a status shows them: both with a percent sign, or both without."""
-    return float(Decimal(current.rstrip("%")) / Decimal(target.rstrip("%")))
+def _ratio(signal: SignalStatus) -> float | None:
+    """Divide two numbers as a status shows them: both with a percent sign, or both without.
+
+    None while nothing was measured, and for a target that is shown as 0 since it is so small.
+    """
+    target = Decimal(signal.target.rstrip("%"))
+    if signal.current is None or not target:
+        return None
+    return float(Decimal(signal.current.rstrip("%")) / target)
 
 
 class ServiceMetrics(Collector):

@@ -124,12 +124,13 @@ def test_a_condition_is_one_or_zero_and_has_no_sample_while_it_is_unknown():
 
 def test_a_signal_is_shown_against_its_target_and_has_no_sample_while_it_is_unknown():
     signals = [("cpu", "45%", "90%"), ("queue", "6", "4"), ("lost", None, "4"), ("tiny", "0.001", "0.004")]
+    signals.append(("shown as nothing", "1", "0"))
     measured = Measured(planned(A, a_decision(0, Reason.STEADY), signals=signals))
     shown = {name: measured.of("beamlit_model_signal_target_ratio", signal=name) for name, *_ in signals}
-    assert shown == {"cpu": 0.5, "queue": 1.5, "lost": None, "tiny": 0.25}
+    assert shown == {"cpu": 0.5, "queue": 1.5, "lost": None, "tiny": 0.25, "shown as nothing": None}
     assert measured.of("beamlit_model_signals_unknown") == 1
     measured.metrics.planned(planned(A, a_decision(0, Reason.STEADY), signals=[("cpu", None, "90%")]))
-    assert [measured.of("beamlit_model_signal_target_ratio", signal=name) for name in shown] == [None] * 4
+    assert [measured.of("beamlit_model_signal_target_ratio", signal=name) for name in shown] == [None] * 5
     measured.metrics.planned(planned(A, a_decision(0, Reason.STEADY)))
     assert measured.of("beamlit_model_signals_unknown") is None
 
