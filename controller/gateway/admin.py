@@ -97,11 +97,15 @@ class EnvoyAdmin:
 
     async def not_ready(self) -> str | None:
         """Say why it should get no requests: it starts, has no configuration yet, or drains. None if it should."""
-        state = (await self._request("GET", "/ready")).strip()
-        if state != "LIVE":
-            return f"Envoy says {state}"
+        if reason := await self.not_live():
+            return reason
         configured = _CONFIGURED.findall(await self._request("GET", "/stats", filter="update_success$"))
         return None if len(configured) == 2 else "Envoy has not been told its clusters and listeners yet"
+
+    async def not_live(self) -> str | None:
+        """Say why one that has its configuration should get no requests: it starts or drains. None if it should."""
+        state = (await self._request("GET", "/ready")).strip()
+        return None if state == "LIVE" else f"Envoy says {state}"
 
     async def fail_health_checks(self) -> None:
         """From now on `/ready` says that it drains, and every answer asks its client to connect anew."""

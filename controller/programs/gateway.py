@@ -115,10 +115,13 @@ class _Readiness:
 
     async def follow(self, admin: EnvoyAdmin, timing: EnvoyTiming) -> None:
         """Ask the Envoy again and again, until cancelled."""
+        was_told = False
         while True:
             try:
                 async with asyncio.timeout(timing.answers_within):
-                    self._reason = await admin.not_ready()
+                    # What it was told it keeps; and to look through all its statistics twice a second costs.
+                    self._reason = await (admin.not_live() if was_told else admin.not_ready())
+                    was_told = was_told or self._reason is None
             except (EnvoyAdminError, TimeoutError) as error:
                 self._reason = f"Envoy does not answer at its admin interface: {error or 'it takes too long'}"
             await asyncio.sleep(timing.readiness_every)

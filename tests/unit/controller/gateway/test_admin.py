@@ -65,6 +65,11 @@ async def test_it_is_ready_once_it_has_clusters_and_listeners():
     assert await envoy(ready="DRAINING\n", code=503).not_ready() == "Envoy says DRAINING"
 
 
+async def test_one_that_was_told_is_asked_for_no_statistics_any_more():
+    assert await envoy(ready="LIVE\n").not_live() is None
+    assert await envoy(ready="DRAINING\n", code=503).not_live() == "Envoy says DRAINING"
+
+
 async def test_a_page_that_it_does_not_have_is_an_error():
     with pytest.raises(EnvoyAdminError, match="/stats: status 404"):
         await envoy(stats="", code=404).load()
