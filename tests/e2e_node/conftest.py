@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support.kube.cluster import Cluster
 from tests.support.kube.existing import existing_cluster
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.node.node import Node, work_folder
+from tests.support.node.post_mortem import post_mortem
 from tests.support.waiting import until_now
 
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
@@ -26,6 +28,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ours = [item for item in items if _NEEDS_OUR_OWN in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep, beside what the programs of the node wrote, what a cluster says when a test has failed on it."""
+    report = yield
+    arguments = getattr(item, "funcargs", {})
+    cluster, folder = arguments.get("cluster") or arguments.get(_NEEDS_OUR_OWN), item.config.option.basetemp
+    if report.failed and call.when != "teardown" and cluster and folder:
+        name = re.sub(r"\W+", "-", item.name)
+        (Path(folder) / f"{name}.txt").write_text(post_mortem(cluster))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -74,11 +74,11 @@ def test_no_request_fails_while_a_service_is_taken_over_and_given_back(
     finally:
         node.run_kube_proxy("nftables")
     none_failed(calling.seen)
-    assert calling.seen.total.local > 250, calling.seen
-    assert calling.seen.total.direct > 250, calling.seen
+    assert calling.seen.total.local > 250, str(calling.seen)
+    assert calling.seen.total.direct > 250, str(calling.seen)
     assert set(model.slices()) == {"endpointslice-controller.k8s.io"}
 
 
 def none_failed(calls: Calls) -> None:
     print(f"\n{calls}")
-    assert calls.total.failed == 0, calls
+    assert calls.total.failed == 0, str(calls)

@@ -71,6 +71,7 @@ class Calls:
     def __str__(self) -> str:
         kinds = Counter(error for _, error in self.failures)
         words = "".join(f"\n  {number} x {error}" for error, number in kinds.most_common(10))
+        words += "".join(f"\n  {at:%H:%M:%S}: {one}" for at, one in self.seconds.items() if one.failed)
         return (
             f"{self.requests:,} requests, {self.total.failed} failed; local {self.total.local:,}, remote "
             f"{self.total.remote:,}, direct {self.total.direct:,}; p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms, "
