@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kube.audit import Right, granted, refused, unused, used
 from tests.support.kube.cluster import Cluster
 from tests.support.node import helm, platform, seed
 from tests.support.node.clients import Calls, Clients
@@ -36,6 +37,8 @@ AFTERWARDS = 100.0
 """What the pod can answer alone: 500m at most."""
 LEAST = 20_000
 """Requests over all of it."""
+ACCOUNTS = frozenset({helm.CONTROLLER, helm.XDS, "beamlit-certs"})
+NOT_USED_HERE: set[Right] = set()
 ROUTE = re.compile(r"^Route: (\w+)", re.MULTILINE)
 
 
@@ -181,10 +184,13 @@ def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
             story.do(commands["delete"])
             until_now(lambda: service(node) == before, "the Service is as it was", within=60)
             call_for(max(5, (LEAST - sent) / AFTERWARDS))
+            rights = granted(node, ACCOUNTS)
             story.do(commands["uninstall"])
         sent += none_failed(calling.seen)
         assert calling.seen.total.direct, "the pods themselves answer again"
     assert sent >= LEAST
+    assert refused(node.audit_log, ACCOUNTS) == frozenset()
+    assert set(unused(rights, used(node.audit_log, ACCOUNTS))) == NOT_USED_HERE
     assert service(node) == before
     kinds = "deployment,service,secret,configmap,serviceaccount,role,rolebinding,job,lease,endpointslice"
     left = node.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=name").stdout.split()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.support.kube import audit
 from tests.support.node.missing import CNI_PLUGINS
 from tests.support.node.namespaces import PODS, SERVICES, Namespaces
 from tests.tools import binaries
@@ -93,9 +94,15 @@ class Components:
             f"--initial-cluster=node={peers}",
         )
 
+    @property
+    def audit_log(self) -> Path:
+        """Where the API server writes what service accounts do."""
+        return self.folder / "audit.log"
+
     def kube_apiserver(self) -> tuple[object, ...]:
         """The API server, with the aggregation layer."""
         pem, front = self.folder / "serving.pem", self.folder / "front.pem"
+        (policy := self.folder / "audit-policy.json").write_text(json.dumps(audit.POLICY))
         return (
             binaries.kube_apiserver(),
             f"--etcd-servers={self._etcd}",
@@ -121,6 +128,8 @@ class Components:
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             f"--proxy-client-cert-file={front}",
             f"--proxy-client-key-file={front}",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.audit_log}",
         )
 
     def kube_controller_manager(self) -> tuple[object, ...]:

@@ -25,6 +25,11 @@ PODS = "10.203.0.0/16"
 _LINK = "bl-node"
 _CGROUP = "beamlit-node"
 _CGROUPS = Path("/sys/fs/cgroup")
+_SHARES = {"cpu.shares": 16 * 1024, "cpu.weight": 16 * 100}
+"""What all pods together are to the processor beside one thread elsewhere, which is 1024 and 100 (cgroup v1 and v2).
+
+The node's own programs run outside, each with many threads: with the share of one, pods starve as on no real node.
+"""
 _NUMBERS = range(1, 250)
 
 # What of the machine a node would write to is its own: /run has the sockets, locks and networks of pods. There is no
@@ -137,6 +142,9 @@ def make_cgroups(name: str) -> None:
         for file in ("cpuset.cpus", "cpuset.mems"):
             if (hierarchy / "cpuset.cpu_exclusive").exists():
                 (hierarchy / name / file).write_text((hierarchy / file).read_text())
+        for file, share in _SHARES.items():
+            if (hierarchy / name / file).exists():
+                (hierarchy / name / file).write_text(str(share))
 
 
 def remove_cgroups(name: str) -> None:

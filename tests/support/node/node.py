@@ -64,6 +64,11 @@ class Node(Cluster):
             node._start(proxy_mode)
             yield node
 
+    @property
+    def audit_log(self) -> Path:
+        """What service accounts did, for tests.support.kube.audit."""
+        return self._components.audit_log
+
     def run_kube_proxy(self, mode: ProxyMode) -> None:
         """Have Services implemented in this way. What the one before made is removed by its own --cleanup."""
         if self._kube_proxy:
