@@ -40,6 +40,7 @@ def pytest_runtest_makereport(
     cluster, folder = arguments.get("cluster") or arguments.get(_NEEDS_OUR_OWN), item.config.option.basetemp
     if report.failed and call.when != "teardown" and cluster and folder:
         name = re.sub(r"\W+", "-", item.name)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / f"{name}.txt").write_text(post_mortem(cluster))
     return report
 

@@ -1,4 +1,4 @@
-"""What clients of a Service notice while it is taken over and given back: nothing.
+"""What clients of a Service notice while it is taken over, given back, and whatever happens to the gateway: nothing.
 
 Each client opens a connection for each request, so kube-proxy decides anew each time. Real pods, a real kube-proxy, our
 chart with our images.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.node import platform, seed
+from tests.support.node import helm, platform, seed
 from tests.support.node.clients import Calls, Clients
 from tests.support.node.components import ProxyMode
 from tests.support.node.helm import Release
 from tests.support.node.node import Node
 from tests.support.node.our_images import have_our_images
-from tests.support.node.takeover import EVERYWHERE, FrontedModel
+from tests.support.node.takeover import EVERYWHERE, FrontedModel, owners_chart
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.timeout(900)
@@ -77,6 +78,91 @@ def test_no_request_fails_while_a_service_is_taken_over_and_given_back(
     assert calling.seen.total.local > 250, str(calling.seen)
     assert calling.seen.total.direct > 250, str(calling.seen)
     assert set(model.slices()) == {"endpointslice-controller.k8s.io"}
+
+
+def test_no_request_fails_while_the_gateway_is_rolled_out(
+    release: Release, model: FrontedModel, clients: Clients
+) -> None:
+    model.take_over()
+    before = release.pods("gateway")
+    with clients.calling(URL, RATE) as calling:
+        time.sleep(2)
+        release.roll_out(helm.GATEWAY)
+        time.sleep(2)
+    assert not set(before) & set(release.pods("gateway"))
+    none_failed(calling.seen)
+    assert calling.seen.total.direct == 0, calling.seen
+
+
+def test_no_request_fails_while_the_owner_upgrades_the_service_with_helm(
+    node: Node, release: Release, model: FrontedModel, clients: Clients, tmp_path: Path
+) -> None:
+    chart = owners_chart(tmp_path)
+    node.kubectl("delete", "service", seed.NAME, f"--namespace={model.namespace}")
+    helm.helm(node, "install", "owner", chart, f"--namespace={model.namespace}")
+    model.take_over()
+    with clients.calling(URL, RATE) as calling:
+        for version in ("two", "three"):
+            helm.helm(node, "upgrade", "owner", chart, f"--set=version={version}", f"--namespace={model.namespace}")
+            until_now(lambda: model.is_taken_over, "what the owner reset is narrowed again")
+            time.sleep(4)
+        model.await_taken_over()
+    none_failed(calling.seen)
+    assert model.service["metadata"]["labels"]["version"] == "three"
+    assert calling.seen.total.local > 250, calling.seen
+
+
+@pytest.mark.parametrize("component", ["controller", "xds-server"])
+def test_no_request_fails_when_a_program_of_the_control_plane_is_killed(
+    node: Node, release: Release, model: FrontedModel, clients: Clients, component: str
+) -> None:
+    model.take_over()
+    with clients.calling(URL, RATE) as calling:
+        time.sleep(2)
+        for pod in release.pods(component):
+            node.kill_pod(pod, release.namespace)
+        time.sleep(5)
+        release.await_rollout(helm.CONTROLLER if component == "controller" else helm.XDS)
+    none_failed(calling.seen)
+    assert calling.seen.total.direct == 0, calling.seen
+
+
+def test_a_killed_gateway_costs_no_more_than_a_killed_pod_costs_without_one(
+    node: Node, release: Release, model: FrontedModel, clients: Clients, control: FrontedModel
+) -> None:
+    """Until Kubernetes knows that a pod is dead it sends connections there, whoever the pod is."""
+    model.take_over()
+    bystander = next(pod for pod in pods_of(control))
+    beside = f"http://{seed.NAME}.{control.namespace}"
+    with clients.calling(URL, RATE / 2) as ours, clients.calling(beside, RATE / 2) as theirs:
+        time.sleep(2)
+        node.kill_pod(release.pods("gateway")[0], release.namespace)
+        node.kill_pod(bystander, control.namespace)
+        time.sleep(10)
+        release.await_rollout(helm.GATEWAY)
+    print(f"\na gateway killed: {ours.seen}\na pod killed, without a gateway: {theirs.seen}")
+    lost, lost_without = ours.seen.total.failed, theirs.seen.total.failed
+    # Connections are spread by chance over two pods each; what is lost is a second's worth of one of them.
+    assert lost <= lost_without + 4.5 * (lost_without + 10) ** 0.5, (str(ours.seen), str(theirs.seen))
+    assert all(refused(error) for _, error in ours.seen.failures), ours.seen
+
+
+@pytest.fixture
+def control(node: Node, other_namespace: str) -> FrontedModel:
+    """The same model elsewhere, which nobody takes over."""
+    model = FrontedModel(node, other_namespace)
+    model.deploy()
+    return model
+
+
+def pods_of(model: FrontedModel) -> list[str]:
+    label, where = f"--selector=run={seed.NAME}", f"--namespace={model.namespace}"
+    return model.node.kubectl("get", "pods", label, where, "--output=jsonpath={.items[*].metadata.name}").stdout.split()
+
+
+def refused(error: str) -> bool:
+    """Whether no process was there to accept its connection, or it had just died."""
+    return any(words in error for words in ("connection refused", "connection reset", "EOF"))
 
 
 def none_failed(calls: Calls) -> None:

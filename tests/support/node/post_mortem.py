@@ -34,5 +34,5 @@ def _chapters(cluster: Cluster) -> Iterator[str]:
 def _said(cluster: Cluster, *command: str) -> str:
     try:
         return cluster.kubectl(*command).stdout
-    except subprocess.CalledProcessError as error:
-        return f"{' '.join(command)}: {error.stderr}"
+    except subprocess.SubprocessError as error:
+        return f"{' '.join(command)}: {error}: {getattr(error, 'stderr', '')}"
