@@ -127,37 +127,27 @@ def test_no_request_fails_when_a_program_of_the_control_plane_is_killed(
     assert calling.seen.total.direct == 0, calling.seen
 
 
-def test_a_killed_gateway_costs_no_more_than_a_killed_pod_costs_without_one(
-    node: Node, release: Release, model: FrontedModel, clients: Clients, control: FrontedModel
+def test_a_killed_gateway_costs_what_kubernetes_itself_loses(
+    node: Node, release: Release, model: FrontedModel, clients: Clients
 ) -> None:
-    """Until Kubernetes knows that a pod is dead it sends connections there, whoever the pod is."""
+    """Until kube-proxy knows that a pod is dead it sends connections there, also of the gateway's own Service."""
     model.take_over()
-    bystander = next(pod for pod in pods_of(control))
-    beside = f"http://{seed.NAME}.{control.namespace}"
-    with clients.calling(URL, RATE / 2) as ours, clients.calling(beside, RATE / 2) as theirs:
+    own_service = f"http://{helm.GATEWAY}.{release.namespace}:{model.serving_port}"
+    with clients.calling(URL, RATE / 2) as ours, clients.calling(own_service, RATE / 2) as kubernetes:
         time.sleep(2)
         node.kill_pod(release.pods("gateway")[0], release.namespace)
-        node.kill_pod(bystander, control.namespace)
         time.sleep(10)
         release.await_rollout(helm.GATEWAY)
-    print(f"\na gateway killed: {ours.seen}\na pod killed, without a gateway: {theirs.seen}")
-    lost, lost_without = ours.seen.total.failed, theirs.seen.total.failed
-    # Connections are spread by chance over two pods each; what is lost is a second's worth of one of them.
-    assert lost <= lost_without + 4.5 * (lost_without + 10) ** 0.5, (str(ours.seen), str(theirs.seen))
-    assert all(refused(error) for _, error in ours.seen.failures), ours.seen
-
-
-@pytest.fixture
-def control(node: Node, other_namespace: str) -> FrontedModel:
-    """The same model elsewhere, which nobody takes over."""
-    model = FrontedModel(node, other_namespace)
-    model.deploy()
-    return model
-
-
-def pods_of(model: FrontedModel) -> list[str]:
-    label, where = f"--selector=run={seed.NAME}", f"--namespace={model.namespace}"
-    return model.node.kubectl("get", "pods", label, where, "--output=jsonpath={.items[*].metadata.name}").stdout.split()
+    print(f"\na gateway killed: {ours.seen}\nby the gateway's own Service: {kubernetes.seen}")
+    lost, kubernetes_lost = ours.seen.total.failed, kubernetes.seen.total.failed
+    # Connections are spread by chance over two pods. What is known of one is copied from slice to slice, in half a
+    # second at most, and kube-proxy gathers changes for a second.
+    copied = 1.5 * RATE / 2 / 2
+    assert lost <= kubernetes_lost + copied + 4.5 * (kubernetes_lost + copied) ** 0.5, (
+        str(ours.seen),
+        str(kubernetes.seen),
+    )
+    assert all(refused(error) for _, error in ours.seen.failures), str(ours.seen)
 
 
 def refused(error: str) -> bool:

@@ -63,6 +63,12 @@ class FrontedModel:
         return "".join(f"{one['status']}/{one['reason']}: {one['message']}" for one in fronted)
 
     @property
+    def serving_port(self) -> int:
+        """The port of the gateway that serves it."""
+        raw = self._object(f"/apis/deployment.beamlit.com/v1alpha1/namespaces/{self.namespace}/modeldeployments")
+        return int(raw["status"]["servingPort"])
+
+    @property
     def service(self) -> Mapping[str, Any]:
         """Its Service, but for what Kubernetes writes into any object that is written."""
         raw = self._object(f"/api/v1/namespaces/{self.namespace}/services")
