@@ -1,4 +1,4 @@
-"""docs/quick-start.md, word for word: its commands run as they stand, but for where the chart is and who the client is.
+"""The README's quick start in a cluster, word for word, but for where the chart is and who the client is.
 
 One story, told from beginning to end, as a user lives it. What it printed is kept beside the logs of the run.
 """
@@ -27,7 +27,8 @@ from tests.support.node.our_images import CHART, have_our_images
 from tests.support.processes import ROOT
 from tests.support.waiting import until_now
 
-DOCUMENT = ROOT / "docs" / "quick-start.md"
+DOCUMENT = ROOT / "README.md"
+CHAPTER = re.compile(r"^## Quick start in a cluster$(.*?)^## ", re.MULTILINE | re.DOTALL)
 PUBLISHED = "oci://ghcr.io/beamlit/beamlit-controller-chart"
 NAMESPACE = "default"
 URL = f"http://{seed.NAME}"
@@ -43,7 +44,7 @@ ROUTE = re.compile(r"^Route: (\w+)", re.MULTILINE)
 
 
 class Terminal:
-    """A terminal in which one command of the document runs: some of them ask for one."""
+    """A terminal in which one command of the chapter runs: some of them ask for one."""
 
     def __init__(self, cluster: Cluster, command: str) -> None:
         environment = helm.surroundings(cluster)
@@ -83,8 +84,10 @@ def terminal(cluster: Cluster, command: str) -> Iterator[Terminal]:
 
 
 def blocks() -> dict[str, str]:
-    """The commands of the document, by what they begin with."""
-    found = re.findall(r"^```(?:sh|bash)\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    """The commands of the chapter, by what they begin with."""
+    chapter = CHAPTER.search(DOCUMENT.read_text())
+    assert chapter
+    found = re.findall(r"^```(?:sh|bash)\n(.*?)^```", chapter[1], re.MULTILINE | re.DOTALL)
     names = (
         "install",
         "deploy",
@@ -109,7 +112,7 @@ class Story:
         self.record = folder / "quick-start.txt"
 
     def do(self, command: str) -> str:
-        """Run a command of the document in a shell."""
+        """Run a command of the chapter in a shell."""
         said = helm.run(self.cluster, "bash", "-e", "-c", command)
         with self.record.open("a") as record:
             record.write(f"$ {command}\n{said}\n")

@@ -6,8 +6,9 @@ chart with our images.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,47 @@ def test_no_request_fails_while_the_owner_upgrades_the_service_with_helm(
     none_failed(calling.seen)
     assert model.service["metadata"]["labels"]["version"] == "three"
     assert calling.seen.total.local > 250, calling.seen
+
+
+def test_no_request_fails_while_the_owner_works_with_kubectl(
+    node: Node, model: FrontedModel, clients: Clients, tmp_path: Path
+) -> None:
+    model.take_over()
+    where, service, deployment = f"--namespace={model.namespace}", f"service/{seed.NAME}", f"deployment/{seed.NAME}"
+    manifest = tmp_path / "service.json"
+
+    def write(version: str) -> None:
+        labels = {**seed.LABELS, "version": version}
+        manifest.write_text(json.dumps({**seed.service(), "metadata": {"name": seed.NAME, "labels": labels}}))
+
+    def edit(old: str, new: str) -> None:
+        editor = tmp_path / "editor"
+        editor.write_text(f'#!/bin/sh\nsed -i "s/version: {old}/version: {new}/" "$1"\n')
+        editor.chmod(0o700)
+        helm.run(node, "env", f"KUBE_EDITOR={editor}", "kubectl", "edit", service, where)
+
+    def apply(version: str, *how: str) -> None:
+        write(version)
+        node.kubectl("apply", f"--filename={manifest}", where, *how)
+
+    steps: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("applied", lambda: apply("applied")),
+        ("edited", lambda: edit("applied", "edited")),
+        ("served", lambda: apply("served", "--server-side", "--force-conflicts")),
+    )
+    with clients.calling(URL, RATE) as calling:
+        for version, step in steps:
+            step()
+            assert model.service["metadata"]["labels"]["version"] == version
+            until_now(lambda: model.is_taken_over, "what the owner reset is narrowed again")
+            time.sleep(2)
+        for command in (("scale", "--replicas=3"), ("rollout", "restart"), ("scale", "--replicas=1")):
+            node.kubectl(*command, deployment, where)
+            node.await_rollout(deployment, model.namespace)
+            time.sleep(2)
+        model.await_taken_over()
+    none_failed(calling.seen)
+    assert calling.seen.total.local > 250, str(calling.seen)
 
 
 @pytest.mark.parametrize("component", ["controller", "xds-server"])
