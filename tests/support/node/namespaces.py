@@ -25,10 +25,11 @@ PODS = "10.203.0.0/16"
 _LINK = "bl-node"
 _CGROUP = "beamlit-node"
 _CGROUPS = Path("/sys/fs/cgroup")
-_SHARES = {"cpu.shares": 16 * 1024, "cpu.weight": 16 * 100}
-"""What all pods together are to the processor beside one thread elsewhere, which is 1024 and 100 (cgroup v1 and v2).
-
-The node's own programs run outside, each with many threads: with the share of one, pods starve as on no real node.
+_SHARES = {"cpu.shares": 1024, "cpu.weight": 100}
+"""What one thread is to the processor that is in no cgroup of its own (cgroup v1 and v2)."""
+_PODS, _PROGRAMS = 16, 8
+"""How many of that all pods together are, and the node's own programs, which have the half of it on a real node of two
+processors. Neither starves as no real node does, while its tests and others have work for many threads.
 """
 _NUMBERS = range(1, 250)
 
@@ -71,13 +72,15 @@ class Namespaces:
                 (init,) = children_of(maker.pid)
                 place = cls(init, number)
                 place._link()
-                make_cgroups(place.cgroup)
+                make_cgroups(place.cgroup, _PODS)
+                make_cgroups(place.own_cgroup, _PROGRAMS)
                 yield place
             finally:
                 maker.kill()
                 until_now(lambda: not Path(f"/proc/{init}").exists(), "the node's processes end")
                 place._unlink()
                 remove_cgroups(place.cgroup)
+                remove_cgroups(place.own_cgroup)
 
     @property
     def host_address(self) -> str:
@@ -93,6 +96,17 @@ class Namespaces:
     def cgroup(self) -> str:
         """The cgroup of all pods of the node."""
         return f"{_CGROUP}-{self.number}"
+
+    @property
+    def own_cgroup(self) -> str:
+        """The cgroup of the node's own programs."""
+        return f"{_CGROUP}-own-{self.number}"
+
+    def program(self, *command: object) -> tuple[object, ...]:
+        """The command that runs a program of the node itself."""
+        own = next((path for path in _hierarchies() if (path / self.own_cgroup / "cpu.shares").exists()), _CGROUPS)
+        join = ("/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', own / self.own_cgroup / "cgroup.procs")
+        return (*join, *self.inside(*command))
 
     def inside(self, *command: object) -> tuple[object, ...]:
         """The command that runs another one in the node. Not by `ip netns exec`, which hides the cgroups."""
@@ -131,20 +145,26 @@ def remove_leftovers() -> None:
     for number in {int(path.name.rpartition("-")[2]) for path in _CGROUPS.glob(f"*/{_CGROUP}-*")}:
         with contextlib.suppress(OSError), _claim(number):
             remove_cgroups(f"{_CGROUP}-{number}")
+            remove_cgroups(f"{_CGROUP}-own-{number}")
 
 
-def make_cgroups(name: str) -> None:
-    """Make a cgroup in every hierarchy, of cgroup v1 or v2; it may use what the one above it may."""
-    for hierarchy in [path.parent for path in _CGROUPS.glob("*/cgroup.procs")] + [_CGROUPS]:
-        if not (hierarchy / "cgroup.procs").exists():
-            continue
+def make_cgroups(name: str, times: int) -> None:
+    """Make a cgroup in every hierarchy; it may use what the one above it may, and counts as so many threads."""
+    for hierarchy in _hierarchies():
         (hierarchy / name).mkdir(exist_ok=True)
         for file in ("cpuset.cpus", "cpuset.mems"):
             if (hierarchy / "cpuset.cpu_exclusive").exists():
                 (hierarchy / name / file).write_text((hierarchy / file).read_text())
         for file, share in _SHARES.items():
             if (hierarchy / name / file).exists():
-                (hierarchy / name / file).write_text(str(share))
+                (hierarchy / name / file).write_text(str(times * share))
+
+
+def _hierarchies() -> list[Path]:
+    """The roots of all hierarchies of cgroup v1, or the one of cgroup v2."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        return [_CGROUPS]
+    return [path.parent for path in _CGROUPS.glob("*/cgroup.procs")]
 
 
 def remove_cgroups(name: str) -> None:

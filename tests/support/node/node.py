@@ -132,7 +132,7 @@ class Node(Cluster):
         until_now(rolled_out, f"{workload} in {namespace} is rolled out", within)
 
     def _launch(self, name: str, command: tuple[object, ...]) -> Child:
-        return self._children.start(name, self.place.inside(*command))
+        return self._children.start(name, self.place.program(*command))
 
     def _start(self, proxy_mode: ProxyMode) -> None:
         components = self._components

@@ -51,6 +51,7 @@ def model(frontend: str = "Takeover") -> dict[str, Any]:
             "frontend": frontend,
             "modelSourceRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
             "serviceRef": {"name": NAME, "targetPort": 80},
+            "offloadingConfig": {},
         },
     }
 
