@@ -39,8 +39,8 @@ def used(log: Path, accounts: frozenset[str]) -> frozenset[Right]:
 
 
 def refused(log: Path, accounts: frozenset[str]) -> frozenset[Right]:
-    """What these accounts asked for and had no right to."""
-    return frozenset(right for right, code in _asked(log, accounts) if code == 403)
+    """What these accounts asked for and never had a right to: just after an install a role may not be known yet."""
+    return frozenset(right for right, code in _asked(log, accounts) if code == 403) - used(log, accounts)
 
 
 def granted(cluster: Cluster, accounts: frozenset[str]) -> frozenset[Right]:
