@@ -42,7 +42,7 @@ ACCOUNTS = frozenset({helm.CONTROLLER, helm.XDS, "beamlit-certs"})
 # What is granted and not used in this story, with the reason. Whoever may list may read each, so `get` adds no right to
 # see; it is for commands that read one object, and for a second look after a conflict.
 NOT_USED_HERE = {
-    "beamlit-controller: create leases.coordination.k8s.io": "the lease that a replica elected before has left",
+    "beamlit-controller: create leases.coordination.k8s.io": "the chart brings the lease",
     "beamlit-controller: get *.custom.metrics.k8s.io": "metrics of type Pods and Object",
     "beamlit-controller: list *.external.metrics.k8s.io": "metrics of type External",
     "beamlit-controller: get deployments.apps": "get beside list",
