@@ -134,6 +134,8 @@ class ReportTiming:
     """The longest of these waits: a replica that is back is heard before its last word is forgotten."""
     forget_after: float = 10.0
     """How long the last word of a replica that cannot be reached counts. Its Envoys are with another one by then."""
+    stall: float = 30.0
+    """When a reader of the reports that reads nothing is cut off: he comes again and is told everything."""
     envoys_away: float = 10.0
     """Until it is believed that no Envoy is left: those of a replica that ends are on their way to another one."""
 

@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from controller.api.timing import REAL
 from controller.gateway.bootstrap import HostPort
+from controller.programs.http_server import http_served
 from controller.programs.lifetime import CannotStartError
 
 
@@ -64,16 +65,12 @@ class Admin:
                 web.get("/healthz", self._livez),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.shutdown)
-        await runner.setup()
-        try:
+        async with contextlib.AsyncExitStack() as stack:
             try:
-                await web.TCPSite(runner, address.host, address.port).start()
+                port = await stack.enter_async_context(http_served(app, address, self.shutdown))
             except OSError as error:
                 raise CannotStartError(f"{option} {address}: {error.strerror or error}") from error
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
+            yield port
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if self.refresh:

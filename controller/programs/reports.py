@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel
 
 from controller.api.contract.reports import PATH, RouteReport
 from controller.api.contract.route import RouteKey, RouteKind
@@ -16,6 +17,7 @@ from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, SentRequests, Unknown
 from controller.gateway.bootstrap import HostPort
 from controller.observe.proxies import ProxyFacts, ServerFacts
+from controller.programs.http_server import http_served
 from controller.programs.lifetime import CannotStartError
 from controller.signals.load_reports import FleetLoads, Load, SentTo
 from controller.store.objects import ObjectRef
@@ -81,7 +83,7 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
             while True:
                 news = await _read(reader, timing.reported_every)
                 lines = (*news, *loads.news(clock()), reports.replica(clock()))
-                await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
+                await _write(request, response, lines, timing.stall)
         return response
 
     return (web.get(PATH, stream),)
@@ -114,23 +116,33 @@ async def reports_over_tls(
 
     app = web.Application(middlewares=[for_controllers])
     app.add_routes(routes)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown)
-    await runner.setup()
-    try:
+    async with contextlib.AsyncExitStack() as stack:
         try:
-            await web.TCPSite(runner, address.host, address.port, ssl_context=tls.context()).start()
+            port = await stack.enter_async_context(http_served(app, address, shutdown, tls.context()))
         except OSError as error:
             raise CannotStartError(f"--reports-address {address}: {error.strerror or error}") from error
         except TlsFileError as error:
             raise CannotStartError(f"--tls-cert, --tls-key, --client-ca: {error}") from error
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+        yield port
 
 
 def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the URIs and DNS names of a client's certificate, as Python's `ssl` tells them."""
     return tuple(name for kind, name in certificate.get("subjectAltName", ()) if kind in ("URI", "DNS"))
+
+
+async def _write(request: web.Request, response: web.StreamResponse, lines: Iterable[BaseModel], stall: float) -> None:
+    """Write lines. Raises ConnectionError, also of whoever reads nothing for so many seconds: that one is cut off.
+
+    He comes again and is told everything.
+    """
+    try:
+        async with asyncio.timeout(stall):
+            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
+    except TimeoutError:
+        if request.transport:
+            request.transport.abort()
+        raise ConnectionAbortedError("the reader read nothing") from None
 
 
 async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:

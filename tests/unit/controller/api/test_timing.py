@@ -49,6 +49,7 @@ REAL = {
     "reports.longest_retry": (3, "one that is back is heard before its last word is forgotten"),
     "reports.forget_after": (10, "the Envoys of a replica that is away are with another one by then"),
     "reports.envoys_away": (10, "as long as Envoys may be on their way to another replica"),
+    "reports.stall": (30.0, "who reads nothing is cut off, as on the xDS port"),
     "folder.quiet": (0.1, "an editor writes a file at once"),
     "folder.together": (0.5, "what moves between files is seen at once, however many are written"),
     "folder.losing": (0.4, "a file that lost an object may be half saved"),
