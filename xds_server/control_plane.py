@@ -36,6 +36,7 @@ from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.publisher import Publisher
 from xds_server.routes.translation import ServingOptions
+from xds_server.routes.validation import asked_with
 from xds_server.snapshot.scope import Role
 from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
@@ -61,6 +62,8 @@ class ControlPlaneOptions:
       model may have at each of them; None sets no bound.
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
     * `controller_class` says whose models are served (None: all), `health_checks` whether remote backends are checked.
+    * `believes_statuses` says that whoever may write the status of an object may write the object: else a route is
+      compared with its object, and has none of the `reserved_ports`.
     * `installation` is the name by which the Envoys know a request that comes back; without one they do not.
     """
 
@@ -77,6 +80,8 @@ class ControlPlaneOptions:
     guard: EndpointGuard = admit_all
     controller_class: str | None = None
     health_checks: bool = True
+    believes_statuses: bool = True
+    reserved_ports: frozenset[int] = frozenset()
     installation: str = ""
     timing: Timing = REAL
 
@@ -106,6 +111,8 @@ class ControlPlaneOptions:
             gateway_service=self.gateway_service,
             controller_class=self.controller_class,
             destinations=self.destinations,
+            ask=None if self.believes_statuses else asked_with(self.default_remote),
+            reserved_ports=self.reserved_ports,
         )
 
 

@@ -13,6 +13,7 @@ from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
+from xds_server.routes.validation import REFUSED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
 from xds_server.stream.server.clients import ClientState, Progress
 
@@ -110,8 +111,8 @@ class Reports:
         lacking = envoys.lacking(versions)
         keys = {one for one, _ in versions}
         problems = self._published.problems(key)
-        not_translated = tuple(one.message for one in problems if one.reason == NOT_TRANSLATED)
-        unusable = tuple(one for one in problems if one.reason != NOT_TRANSLATED)
+        not_served = tuple(one.message for one in problems if one.reason in (NOT_TRANSLATED, REFUSED))
+        unusable = tuple(one for one in problems if one.reason not in (NOT_TRANSLATED, REFUSED))
         refused = (
             f"{client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: {refusal.message.strip()}"
             for client, _ in envoys.others
@@ -125,7 +126,7 @@ class Reports:
             route=route.digest,
             connected=len(envoys.every),
             programmed=len(envoys.every) - len(lacking),
-            refusals=(*not_translated, *_without_secrets(envoys.clients, keys), *refused),
+            refusals=(*not_served, *_without_secrets(envoys.clients, keys), *refused),
             waiting=tuple(sorted({client.node_id for client in lacking})[:_NAMED]),
             remotes=tuple(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
         )

@@ -32,7 +32,11 @@ class TranslatedObjects:
 
 def translate(objects: Iterable[StoredObject], options: ServingOptions) -> TranslatedObjects:
     """Translate all that is in a store: objects with a route in their status, EndpointSlices and Secrets."""
-    index, service, envoys = RouteIndex(options.controller_class), options.gateway_service, options.gateway.envoys
+    index, service, envoys = (
+        RouteIndex(options.controller_class, options.ask),
+        options.gateway_service,
+        options.gateway.envoys,
+    )
     affected = index.apply(Batch(tuple(objects), complete=True))
     if service and ObjectRef(SERVICE.kind, *service) in affected.objects:
         envoys = index.ready_envoys(*service)

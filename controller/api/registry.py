@@ -215,6 +215,11 @@ SERVICE = Kind(
     grants=(
         Grant(Program.CONTROLLER, READ, "The Service that each model fronts: its ports."),
         Grant(
+            Program.XDS_SERVER,
+            READ,
+            "Whether the Service of a route permits the model, and has its endpoints written by hand.",
+        ),
+        Grant(
             Program.CONTROLLER,
             ("create", "patch", "delete"),
             "The selector of a Service that is taken over, by one key; and its shadow, a Service beside it that has "
@@ -274,6 +279,7 @@ REFERENCE_GRANT = Kind(
             "Which namespaces may refer to the Services and workloads of another; there are none without the Gateway "
             "API.",
         ),
+        Grant(Program.XDS_SERVER, READ, "Whether the namespace of the Service of a route permits the model."),
     ),
     optional=True,
     earlier_versions=("v1beta1",),

@@ -24,8 +24,8 @@ from controller.check.report import Finding, Topic, TopicFindings
 from controller.frontend.service_facts import ServiceFacts
 from controller.frontend.takeover import why_not
 from controller.intent.intent import Intent, intent_of_model
+from controller.intent.remotes import RemoteNotUsableError, remotes_of
 from controller.observe.references import PortNotFoundError, port_of
-from controller.observe.remotes import RemoteNotUsableError, remotes_of
 from controller.store.kube.objects import stored_object
 from controller.store.objects import ObjectRef
 

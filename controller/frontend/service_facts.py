@@ -20,6 +20,7 @@ from controller.api.kubernetes.fronting import (
     SLICES_OF,
     is_narrowed,
     owners_selector,
+    ports_in,
     shadow_name,
 )
 from controller.api.kubernetes.objects import MANAGED_BY
@@ -28,9 +29,6 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import FIELD_MANAGER
 
 Raw = Mapping[str, Any]
-
-# Characters of an annotation that are read: a Service has 100 ports at most. Owners may write on shadows, too.
-_LONGEST_LIST = 1000
 
 
 class ReadyEndpoint(NamedTuple):
@@ -378,12 +376,6 @@ def selector_is_ours(service: StoredObject) -> bool:
         and "f:selector" in (one.get("fieldsV1") or {}).get("f:spec", {})
         for one in service.metadata.get("managedFields") or ()
     )
-
-
-def ports_in(text: str) -> frozenset[int]:
-    """Read a list of ports, as annotations have it; what is none is left out, as is what nobody here wrote so long."""
-    words = text[:_LONGEST_LIST].split(",")
-    return frozenset(int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5)
 
 
 def _label(stored: StoredObject, name: str) -> str:

@@ -15,7 +15,7 @@ from controller.api.timing import REAL, TakeoverTiming
 from controller.frontend.gateway_slices import leads_to_gateway
 from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, annotation, follows_shadow
 from controller.frontend.takeover import CONTESTED, next_step, why_not
-from controller.observe.consent import ALLOW_FROM, AND_TAKEOVER
+from controller.intent.consent import ALLOW_FROM, AND_TAKEOVER
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.store.objects import ObjectRef, StoredObject
 

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from controller.api.contract.status import ModelDeploymentStatus
-from controller.api.kubernetes.objects import EndpointSlice, ReferenceGrant, Service, Workload
+from controller.api.kubernetes.objects import EndpointSlice, Service, Workload
 from controller.api.registry import MODEL_DEPLOYMENT, REFERENCE_GRANT, SERVICE, Program, watched_by
 from controller.api.resources.model import ModelDeployment, class_of
 from controller.api.schema.errors import FieldError, InvalidObjectError
 from controller.api.schema.values import parse
 from controller.decision import Memory
 from controller.frontend.claims import Seniority
+from controller.intent.consent import GrantTable, Permission, any_grant_in
 from controller.intent.intent import Intent, intent_of_model
-from controller.observe.consent import Permission, any_grant_in, permissions_of
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
@@ -76,8 +76,7 @@ class ObjectIndex:
         self._intents: dict[ObjectRef, StoredIntent] = {}
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
         self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
-        self._grants: dict[str, set[ObjectRef]] = {}
-        self._permissions: dict[str, frozenset[Permission]] = {}
+        self._grants = GrantTable()
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
         """Take in a batch and return the models to look at again."""
@@ -92,20 +91,10 @@ class ObjectIndex:
             if ref.kind == MODEL:
                 concerned.add(ref)
             if ref.kind == REFERENCE_GRANT.kind:
-                self._note_grant(ref)
+                self._grants.take(ref, self._cache.find(ref))
                 ref = any_grant_in(ref.namespace)  # noqa: PLW2901
             concerned |= self._concerns.get(ref, set())
         return IndexChanges(objects, frozenset(concerned))
-
-    def _note_grant(self, ref: ObjectRef) -> None:
-        """Take in a ReferenceGrant that is new, changed or gone."""
-        self._permissions.pop(ref.namespace, None)
-        if self._cache.find(ref):
-            self._grants.setdefault(ref.namespace, set()).add(ref)
-            return
-        self._grants[ref.namespace].discard(ref)
-        if not self._grants[ref.namespace]:
-            del self._grants[ref.namespace]
 
     def refers(self, model: ObjectRef, to: Iterable[ObjectRef]) -> None:
         """Record what a model refers to, in place of what it referred to before."""
@@ -155,14 +144,7 @@ class ObjectIndex:
 
     def permissions(self, namespace: str) -> frozenset[Permission]:
         """Return what the ReferenceGrants of a namespace permit to objects that can be served."""
-        if namespace not in self._grants:
-            return frozenset()
-        if namespace not in self._permissions:
-            grants = (self._find(ref, ReferenceGrant) for ref in self._grants[namespace])
-            self._permissions[namespace] = frozenset(
-                permission for grant in grants if grant for permission in permissions_of(grant)
-            )
-        return self._permissions[namespace]
+        return self._grants.permissions(namespace)
 
     def stored_slices(self, service: ObjectRef) -> tuple[StoredObject, ...]:
         """List the EndpointSlices of a Service as they are stored, whether they can be read or not."""

@@ -18,8 +18,9 @@ from controller.frontend.allocation import Allocation, Allocations, Occupancy, R
 from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
 from controller.frontend.service_facts import ServiceFacts, leads_clients_to, ready_gateways
+from controller.intent.consent import View, any_grant_in, not_permitted, service_ref
 from controller.intent.intent import Intent
-from controller.observe.consent import View, any_grant_in, not_permitted, service_ref
+from controller.intent.remotes import addresses_of
 from controller.observe.fronting import (
     Fronting,
     TakeoverRules,
@@ -44,7 +45,6 @@ from controller.observe.references import (
     target_port,
     with_replicas,
 )
-from controller.observe.remotes import addresses_of
 from controller.signals.load_reports import NO_LOAD, LoadReports
 from controller.signals.source import Sampler, Samples, Subject
 from controller.store.objects import ObjectRef, StoredObject

@@ -9,11 +9,11 @@ from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_al
 from controller.api.kubernetes.objects import Service, ServicePort, Workload
 from controller.api.registry import DEPLOYMENT, STATEFUL_SET
 from controller.api.resources.backend import RemoteBackend
+from controller.intent.consent import View, not_permitted
 from controller.intent.intent import Intent
-from controller.observe.consent import View, not_permitted
+from controller.intent.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
 from controller.observe.own_place import OwnPlace
 from controller.observe.readiness import readiness_check
-from controller.observe.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
 from controller.observe.uncounted import of_another_kind, uncounted, without_slices
 from controller.store.objects import ObjectRef
 

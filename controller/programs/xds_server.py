@@ -21,7 +21,7 @@ from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
-from controller.programs.configuration import ConfigurationFileError, load_configuration
+from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
 from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
@@ -98,6 +98,11 @@ class XdsOptions:
     log_format: str
     timing: Timing
 
+    @property
+    def addresses(self) -> tuple[HostPort, ...]:
+        """Where this program listens."""
+        return self.xds_address, self.admin_address, self.reports_address
+
 
 def serve(options: XdsOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
@@ -145,6 +150,8 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
                 guard=PodsOnly(configuration.destinations(OUTSIDE)),
                 controller_class=configuration.controller_class,
                 health_checks=options.remote_checks,
+                believes_statuses=False,
+                reserved_ports=ports_of_programs(configuration, options.addresses) | {options.gateway_port or 0},
                 # What all replicas are told alike, and needs no rights: docs/adr/0026.
                 installation=options.installation
                 or installation_of(client.cluster, "/".join(service or ()), ",".join(sorted(configuration.namespaces))),

@@ -11,7 +11,7 @@ import trustme
 from aiohttp import web
 from pydantic import SecretStr
 
-from controller.observe.remotes import remotes_of
+from controller.intent.remotes import remotes_of
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane

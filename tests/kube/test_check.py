@@ -125,7 +125,7 @@ async def test_rights_that_are_missing_are_named_with_the_command_that_gives_the
         "rights/xds-server", "failed"
     )
     other = await looked(site, "--xds-server-account", f"{site.namespace}/beamlit-controller")
-    assert "may not get, list, watch secrets" in other.said("rights/xds-server", "failed")
+    assert "get, list, watch secrets in" in other.said("rights/xds-server", "failed")
 
 
 async def test_nobody_leads(site: Site) -> None:

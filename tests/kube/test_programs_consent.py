@@ -19,7 +19,7 @@ from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
 from tests.support.kube.gateway_api import install_reference_grants, remove_reference_grants
 from tests.support.kube.namespaces import fresh_namespace
-from tests.support.kube.site import Site, endpoints, model, rules_of, service
+from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.kube.user import UserHand
 from tests.support.objects import a_grant
 
@@ -35,25 +35,11 @@ async def own_site(own_api_server: ApiServer, tmp_path: Path) -> AsyncIterator[S
             yield site
 
 
-def may_watch(site: Site, namespace: str) -> None:
-    """Give the programs of a site their rights in one more namespace."""
-    for program in ("controller", "xds-server"):
-        account = {"kind": "ServiceAccount", "name": f"beamlit-{program}", "namespace": site.namespace}
-        site.user(program)
-        rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": account["name"]}}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account["name"]}
-        site.cluster.apply(
-            {**rbac, "kind": "Role", "rules": rules_of(program)},
-            {**rbac, "kind": "RoleBinding", "roleRef": role, "subjects": [account]},
-            namespace=namespace,
-        )
-
-
 async def test_a_service_of_another_namespace_is_served_with_its_consent_alone(own_site: Site) -> None:
     site, cluster = own_site, own_site.cluster
     with fresh_namespace(cluster) as owner:
         hand, kubectl = UserHand(cluster), partial(asyncio.to_thread, cluster.kubectl)
-        may_watch(site, owner)
+        site.may_watch(owner)
         replica, remote = site.backend("local-1"), site.backend("remote")
 
         def of_the_owner(*objects: Any) -> list[dict[str, Any]]:

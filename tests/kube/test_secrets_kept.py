@@ -41,19 +41,12 @@ async def test_a_secret_of_that_name_in_another_namespace_is_never_used(site: Si
     site.write(with_key("chat", remote, "key").overridden("remote=100"))
     # The xDS server can read it, and all else there.
     site.cluster.apply(a_secret("key").holding(apiKey="of-another").raw, namespace=other_namespace)
-    user = site.user("xds-server")
-    here = f"--namespace={other_namespace}"
-    subject = f"--serviceaccount={site.namespace}:beamlit-xds-server"
-    for kind in ("secrets", "endpointslices.discovery.k8s.io", "modeldeployments.deployment.beamlit.com"):
-        name = kind.partition(".")[0]
-        site.cluster.kubectl("create", "role", name, "--verb=get,list,watch", f"--resource={kind}", here)
-        site.cluster.kubectl("create", "rolebinding", name, f"--role={name}", subject, here)
-    site.xds_server("--namespaces", f"{site.namespace},{other_namespace}", user=user)
+    site.may_watch(other_namespace)
+    site.xds_server("--namespaces", f"{site.namespace},{other_namespace}")
     site.controller()
     await site.envoy()
-    assert await site.until_condition("chat", "ResolvedRefs", "False", "SecretNotFound") == (
-        f"Secret {site.namespace}/key does not exist"
-    )
+    message = await site.until_condition("chat", "ResolvedRefs", "False", "SecretNotFound")
+    assert message == f"Secret {site.namespace}/key does not exist"
     port = await site.port("chat")
     await site.until_answered(port, "local-1")
     assert (await site.local_share(port, 100), remote.count()) == (1.0, 0)

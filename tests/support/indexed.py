@@ -1,6 +1,6 @@
 """Given objects, as the controller finds them."""
 
-from controller.observe.consent import View
+from controller.intent.consent import View
 from controller.observe.index import ObjectIndex
 from controller.store.protocol import Batch
 from tests.support.objects import KubeObject

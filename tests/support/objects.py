@@ -66,6 +66,10 @@ class KubeObject:
     def annotated(self, **annotations: str) -> Self:
         return self._with(annotations, "metadata", "annotations")
 
+    def saying(self, value: Any, *path: str) -> Self:
+        """Say anything else, in the field at the end of the path."""
+        return self._with(value, *path)
+
     def _with(self, value: Any, *path: str) -> Self:
         raw = copy.deepcopy(self.raw)
         here = raw

@@ -1,8 +1,8 @@
 """Which objects make up which route, and one record of everything that is known of a route.
 
-A route (`status.route`) is read together with the EndpointSlices of its Service, the Secrets of its remote backends
-and, where a credential stands there, the spec of its own object. The index applies the batches of a watch and says
-which routes each of them concerns. Pure.
+A route (`status.route`) is read together with its Service, the EndpointSlices and the consent of that, the Secrets of
+its remote backends and the spec of its own object. The index applies the batches of a watch and says which routes each
+of them concerns. Pure.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from controller.api.contract.credentials import inline_client_secret
 from controller.api.contract.route import Remote, Route, RouteKey, RouteKind
 from controller.api.contract.status import is_withdrawn
 from controller.api.kubernetes.endpoints import count_of_ready
-from controller.api.kubernetes.objects import EndpointSlice
-from controller.api.registry import SERVICE, Program, watched_by
+from controller.api.kubernetes.fronting import shadow_name
+from controller.api.kubernetes.objects import EndpointSlice, Service
+from controller.api.registry import REFERENCE_GRANT, Program, watched_by
 from controller.api.resources.model import class_of
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
+from controller.intent.consent import GrantTable, Permission, any_grant_in, service_ref
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 from xds_server.resources.secret import Values
+from xds_server.routes.contests import Contests
 from xds_server.routes.credentials import ServingProblem, is_spec_of, reads_spec, referred_secrets
+from xds_server.routes.validation import Ask, Asked, claims_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,8 @@ class RouteRecord:
 
     * `route` is what the controller wrote last, None once it is to be served no longer; `uid` is that of its object.
     * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
+    * `asked` is what its object asks for now, None where routes are believed. `accepted` is the route of this object
+      that was found to be what it may be, and served.
     * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
       local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
     """
@@ -52,6 +58,8 @@ class RouteRecord:
     route: Route | None = None
     uid: str = ""
     decided_from: StoredObject | None = None
+    asked: Asked | None = None
+    accepted: Route | None = None
     published: Route | None = None
     problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
@@ -69,12 +77,15 @@ class RouteIndex:
 
     A route that vanishes from a status keeps its record, and is served on: only a withdrawn route, an object that is
     gone, or another object in its place that was decided to have no route, ends it. So does one that is of another
-    `controller_class` (None: all are served).
+    `controller_class` (None: all are served). `ask` reads what a route is compared with; None: routes are believed.
     """
 
-    def __init__(self, controller_class: str | None = None) -> None:
+    def __init__(self, controller_class: str | None = None, ask: Ask | None = None) -> None:
         self._class = controller_class
+        self._ask = ask
         self._cache = Cache()
+        self._grants = GrantTable()
+        self._contests = Contests()
         self._records: dict[RouteKey, RouteRecord] = {}
         self._routes_with: dict[ObjectRef, set[RouteKey]] = {}
 
@@ -82,10 +93,15 @@ class RouteIndex:
         """Apply the next batch of the watch."""
         objects, routes = self._cache.apply(batch), set[RouteKey]()
         for ref in objects:
-            if ref.kind not in ROUTE_KINDS:
-                routes |= self._routes_with.get(ref, set())
-            elif self._read_route(ref):
-                routes.add(_key_of(ref))
+            if ref.kind in ROUTE_KINDS:
+                if self._read_route(ref):
+                    routes.add(_key_of(ref))
+                routes |= self._contest(_key_of(ref))
+                continue
+            if ref.kind == REFERENCE_GRANT.kind:
+                self._grants.take(ref, self._cache.find(ref))
+                ref = any_grant_in(ref.namespace)  # noqa: PLW2901
+            routes |= self._routes_with.get(ref, set())
         return Affected(frozenset(routes), objects)
 
     def record(self, key: RouteKey) -> RouteRecord | None:
@@ -101,7 +117,11 @@ class RouteIndex:
         return tuple(key for key, record in self._records.items() if record.published)
 
     def set_published(
-        self, key: RouteKey, problems: tuple[ServingProblem, ...], remotes: tuple[tuple[Remote, Values], ...]
+        self,
+        key: RouteKey,
+        problems: tuple[ServingProblem, ...],
+        remotes: tuple[tuple[Remote, Values], ...],
+        accepted: Route | None,
     ) -> None:
         """Record that a route was published as it is now, or that it is gone from what is published."""
         record = self._records.get(key)
@@ -109,8 +129,9 @@ class RouteIndex:
             return
         if record.route is None:
             del self._records[key]
-        else:
-            self._records[key] = replace(record, published=record.route, problems=problems, remotes=remotes)
+            return
+        new = replace(record, accepted=accepted, published=record.route, problems=problems, remotes=remotes)
+        self._set(key, new)
 
     def find(self, ref: ObjectRef) -> StoredObject | None:
         """Return an object; one that has a route as it was when the route was decided."""
@@ -128,6 +149,22 @@ class RouteIndex:
             except InvalidObjectError as error:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
         return tuple(slices)
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """Find a Service; one that cannot be read is as good as none."""
+        stored = self._cache.find(service_ref(namespace, name))
+        try:
+            return stored.parsed_as(Service) if stored else None
+        except InvalidObjectError:
+            return None
+
+    def permissions(self, namespace: str) -> frozenset[Permission]:
+        """Return what the ReferenceGrants of a namespace permit to objects that have a route."""
+        return self._grants.permissions(namespace)
+
+    def winner(self, thing: int | str) -> RouteKey | None:
+        """Say whose a port or a host is, of the routes that say so; None if none does."""
+        return self._contests.winner(thing)
 
     def ready_envoys(self, namespace: str, service: str) -> int:
         """Count the Envoys of this Service that are ready, and share what replicas take; none counts as one."""
@@ -155,18 +192,40 @@ class RouteIndex:
         before = self._records.get(key, RouteRecord())
         if stored is None or is_withdrawn(stored.status) or _is_successor_without_route(stored, before):
             if key in self._records:
-                self._set(key, replace(before, route=None, uid="", decided_from=None))
+                self._set(key, replace(before, route=None, uid="", decided_from=None, asked=None, accepted=None))
             return True
+        if before.uid not in ("", stored.uid):
+            # What another object of this name asked for is nothing to this one.
+            before = replace(before, asked=None, accepted=None)
+        asked = self._asked(stored, before.asked)
         route = _route_of(stored)
         if route is None:
+            if key in self._records:
+                self._records[key] = replace(before, asked=asked)
             return False
         decided_from = _decided_from(route, stored, before.decided_from)
-        self._set(key, replace(before, route=route, uid=str(stored.metadata["uid"]), decided_from=decided_from))
-        return route != before.route or _own_secret(decided_from) != _own_secret(before.decided_from)
+        self._set(key, replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked))
+        is_news = route != before.route or asked != before.asked
+        return is_news or _own_secret(decided_from) != _own_secret(before.decided_from)
+
+    def _asked(self, stored: StoredObject, before: Asked | None) -> Asked | None:
+        """Read what an object asks for, unless it is what it asked for before: a status is written more often."""
+        if self._ask is None or (before and before.spec == stored.raw.get("spec")):
+            return before
+        return self._ask(stored)
+
+    def _contest(self, key: RouteKey) -> frozenset[RouteKey]:
+        """Take in which port and which hosts a route says are its own; return the others that it matters to."""
+        if self._ask is None:
+            return frozenset()
+        record = self._records.get(key)
+        if record is None or record.route is None or record.asked is None:
+            return self._contests.claim(key, {})
+        return self._contests.claim(key, claims_of(key, record.route, record.asked))
 
     def _set(self, key: RouteKey, record: RouteRecord) -> None:
         before = self._records.get(key)
-        had, has = (_referred(key, one.route if one else None) for one in (before, record))
+        had, has = (_referred(key, one) for one in (before, record))
         for ref in had - has:
             self._routes_with[ref].discard(key)
             if not self._routes_with[ref]:
@@ -180,11 +239,21 @@ def _key_of(ref: ObjectRef) -> RouteKey:
     return RouteKey(RouteKind(ref.kind), ref.namespace, ref.name)
 
 
-def _referred(key: RouteKey, route: Route | None) -> frozenset[ObjectRef]:
-    """Name what a route is read together with: a change of any of it is a change of the route."""
-    if route is None:
+def _referred(key: RouteKey, record: RouteRecord | None) -> frozenset[ObjectRef]:
+    """Name what a route is read together with, and what is served in its place: a change of any of it is one of it."""
+    if record is None or record.route is None:
         return frozenset()
-    return referred_secrets(key, route) | {ObjectRef(SERVICE.kind, route.local.namespace, route.local.service)}
+    routes = {record.route, record.accepted or record.route}
+    return frozenset().union(*(_referred_by(key, route) for route in routes))
+
+
+def _referred_by(key: RouteKey, route: Route) -> frozenset[ObjectRef]:
+    local = route.local
+    services = {service_ref(local.namespace, name) for name in (local.service, local.clients_service)}
+    if local.namespace == key.namespace:
+        return referred_secrets(key, route) | services
+    shadow = service_ref(local.namespace, shadow_name(local.clients_service))
+    return referred_secrets(key, route) | services | {shadow, any_grant_in(local.namespace)}
 
 
 def _is_decided(stored: StoredObject) -> bool:

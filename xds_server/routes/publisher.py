@@ -51,7 +51,7 @@ class Publisher:
         self._options = options
         self._on_change = on_change
         self._timing = options.gateway.timing
-        self._index = RouteIndex(options.controller_class)
+        self._index = RouteIndex(options.controller_class, options.ask)
         self._translator = RouteTranslator(self._index, options)
         self._assemblies = {GATEWAY: self._new_assembly(GATEWAY)}
         self._due: set[RouteKey] = set()
@@ -153,7 +153,7 @@ class Publisher:
             scope: self._assembly(scope).replace(changes) for scope, changes in self._changes(translated).items()
         }
         for key, one in translated.items():
-            self._index.set_published(key, one.problems, one.remotes)
+            self._index.set_published(key, one.problems, one.remotes, one.accepted)
         is_first, self.published = not self.published, True
         for scope, assembly in self._assemblies.items():
             if is_first or changed.get(scope):

@@ -16,7 +16,8 @@ from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.routes.credentials import ResolvedRoute, ServerSecrets, ServingProblem, resolve_credentials
-from xds_server.routes.index import RouteIndex
+from xds_server.routes.index import RouteIndex, RouteRecord
+from xds_server.routes.validation import NOT_ASKED_FOR, REFUSED, Ask, Asked, as_it_may_be, faults_of, unasked
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import Resource
 
@@ -32,7 +33,9 @@ class ServingOptions:
 
     `envoys` are the settings of the Envoys of each role that is served. `gateway_service` is the Service of the
     gateway's Envoys (namespace, name): its ready endpoints share what replicas take at most. Without it they are as
-    many as the settings say. Routes of another `controller_class` are not served (None: all are).
+    many as the settings say. Routes of another `controller_class` are not served (None: all are). `ask` reads from an
+    object what its route may say; None: routes are believed, for whoever may write the one may write the other. No
+    route has one of the `reserved_ports` then.
     """
 
     envoys: Mapping[Role, EnvoySettings] = field(default_factory=lambda: {Role.GATEWAY: EnvoySettings()})
@@ -41,6 +44,8 @@ class ServingOptions:
     gateway_service: tuple[str, str] | None = None
     controller_class: str | None = None
     destinations: Destinations = ANYWHERE
+    ask: Ask | None = None
+    reserved_ports: frozenset[int] = frozenset()
 
     @property
     def gateway(self) -> EnvoySettings:
@@ -58,13 +63,24 @@ class TranslatedRoute:
     """What a route becomes: its resources by scope; None if it cannot be translated, and keeps those that it has.
 
     `problems` say why less is served than the route asks for, `remotes` are the remote backends that are. `is_limited`
-    says whether it has a limit that the Envoys share.
+    says whether it has a limit that the Envoys share. `accepted` is the last route of the object that was found to be
+    what it may be.
     """
 
     resources: Mapping[Scope, tuple[Resource, ...]] | None
     problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
     is_limited: bool = False
+    accepted: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Validated:
+    """What may be served (None: nothing), why not all that the status says, and the last route that was all right."""
+
+    route: Route | None
+    problems: tuple[ServingProblem, ...] = ()
+    accepted: Route | None = None
 
 
 class RouteTranslator:
@@ -96,18 +112,23 @@ class RouteTranslator:
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
             name = type(error).__name__
             logger.error("model not translated", extra={"model": str(key), "error": name, "at": " ".join(frames[-3:])})
-            return TranslatedRoute(
-                None, (ServingProblem(NOT_TRANSLATED, f"what is asked for cannot be translated ({name})"),)
-            )
+            record = self._index.record(key)
+            problem = ServingProblem(NOT_TRANSLATED, f"what is asked for cannot be translated ({name})")
+            return TranslatedRoute(None, (problem,), accepted=record.accepted if record else None)
 
     def _translated(self, key: RouteKey, envoys: int) -> TranslatedRoute:
         record = self._index.record(key)
         if record is None or record.route is None:
             return TranslatedRoute({})
-        resolved = resolve_credentials(key, record.route, self._index.find, self._secrets)
-        if refusals := tuple(self._refusals(record.route)):
+        found = _Validated(record.route) if record.asked is None else self._validated(key, record.route, record)
+        if found.route is None:
+            return TranslatedRoute({}, found.problems, accepted=found.accepted)
+        resolved = resolve_credentials(key, found.route, self._index.find, self._secrets)
+        problems = (*found.problems, *resolved.problems)
+        if refusals := tuple(self._refusals(found.route)):
             # All that leaves stays, as when a credential is missing.
-            resolved = ResolvedRoute(record.route.without_remotes(), problems=(*refusals, *resolved.problems))
+            resolved = ResolvedRoute(found.route.without_remotes())
+            problems = (*found.problems, *refusals, *resolved.problems)
         route = resolved.route
         replicas = self._replicas(route.local)
         is_limited = bool(route.remotes and route.local.max_requests_per_replica)
@@ -116,7 +137,28 @@ class RouteTranslator:
             for scope in self.scopes(key)
         }
         remotes = tuple((one, resolved.values) for one in route.remotes)
-        return TranslatedRoute(resources, resolved.problems, remotes, is_limited)
+        return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted)
+
+    def _validated(self, key: RouteKey, route: Route, record: RouteRecord) -> _Validated:
+        """Say what may be served of a route that somebody wrote into a status.
+
+        What it may not be leaves its object with what it was served with before, so that nobody breaks by it what is
+        there. Without that it is not served or, where only its remote backends are at fault, stays local.
+        """
+        asked, before, reserved = record.asked or Asked(), record.accepted, self._options.reserved_ports
+        faults = tuple(faults_of(key, route, self._index, reserved))
+        unknown = tuple(unasked(route, asked, before))
+        if not (faults or unknown):
+            return _Validated(as_it_may_be(key, route, self._index, before), accepted=route)
+        if before and not any(faults_of(key, before, self._index, reserved)):
+            served: Route | None = as_it_may_be(key, before, self._index, before)
+        else:
+            before, served = None, None if faults else as_it_may_be(key, route.without_remotes(), self._index, None)
+        reason = REFUSED if before or faults else NOT_ASKED_FOR
+        logger.warning("route not served as a status has it", extra={"model": str(key), "because": (*faults, *unknown)})
+        words = (f"status.route.{one}" for one in faults), (f"status.route.remotes: {one}" for one in unknown)
+        problems = tuple(ServingProblem(reason, one) for some in words for one in some)
+        return _Validated(served, problems, before)
 
     def _refusals(self, route: Route) -> Iterator[ServingProblem]:
         """Say which hosts of a route are refused as they are written: where it comes from is not asked."""

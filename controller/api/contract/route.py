@@ -16,7 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from controller.api.contract.credentials import RemoteAuth, RemoteTls
 from controller.api.schema.errors import FieldFaultError, field_error
 from controller.api.schema.http import HeaderLine, HeaderName
-from controller.api.schema.scalars import Duration, Percent, Port, Shape
+from controller.api.schema.scalars import Interval, Percent, Port, Shape
 from controller.api.schema.values import ForeignValue
 
 
@@ -92,6 +92,9 @@ SERVICE_HOST = Shape(
 ServiceHost = Annotated[str, SERVICE_HOST]
 
 
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
 class RemoteShare(ForeignValue):
     """The share of the traffic that one remote backend gets, in percent."""
 
@@ -133,7 +136,7 @@ class HttpCheck(ForeignValue):
     """An active HTTP health check of a remote backend."""
 
     path: str
-    interval: Duration
+    interval: Interval
 
 
 class Header(ForeignValue):
@@ -155,9 +158,9 @@ class ReplicaCheck(ForeignValue):
     """
 
     path: str = ""
-    interval: Duration = timedelta(seconds=1)
-    timeout: Duration = timedelta(seconds=1)
-    failures: int = 3
+    interval: Interval = timedelta(seconds=1)
+    timeout: Interval = timedelta(seconds=1)
+    failures: AtLeastOne = 3
     port: Port | None = None
     host: HeaderLine = ""
     headers: tuple[Header, ...] = ()
@@ -184,8 +187,8 @@ class LocalBackend(ForeignValue):
     port_name: str = ""
     health_check: ReplicaCheck | None = None
     custom_endpoints: Literal[True] | None = None
-    first_byte_timeout: Duration | None = None
-    max_requests_per_replica: int | None = None
+    first_byte_timeout: Interval | None = None
+    max_requests_per_replica: AtLeastOne | None = None
 
     @property
     def clients_service(self) -> str:
@@ -210,9 +213,9 @@ class Remote(ForeignValue):
     health_check: HttpCheck | None = None
     tls: RemoteTls | None = None
     auth: RemoteAuth | None = None
-    connect_timeout: Duration | None = None
-    answer_timeout: Duration | None = None
-    retries: int | None = None
+    connect_timeout: Interval | None = None
+    answer_timeout: Interval | None = None
+    retries: Annotated[int, Field(ge=0, le=10)] | None = None
 
     @property
     def digest(self) -> str:

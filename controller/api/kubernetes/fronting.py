@@ -60,3 +60,13 @@ def owners_selector(service: Mapping[str, Any]) -> dict[str, str]:
 def without_our_key(selector: Mapping[str, str]) -> dict[str, str]:
     """Return a selector as its owner wrote it."""
     return {key: value for key, value in selector.items() if key != FRONTED_KEY}
+
+
+# Characters of an annotation that are read: a Service has 100 ports at most. Owners may write on shadows, too.
+_LONGEST_LIST = 1000
+
+
+def ports_in(text: str) -> frozenset[int]:
+    """Read a list of ports, as annotations have it; what is none is left out, as is what nobody here wrote so long."""
+    words = text[:_LONGEST_LIST].split(",")
+    return frozenset(int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5)

@@ -169,6 +169,19 @@ class Site:
         """Somebody who may do what deploy/rbac says of a program, in this namespace."""
         return self.cluster.user(self.namespace, f"beamlit-{program}", *rules_of(program))
 
+    def may_watch(self, namespace: str) -> None:
+        """Give the programs their rights in one more namespace."""
+        for program in ("controller", "xds-server"):
+            account = {"kind": "ServiceAccount", "name": f"beamlit-{program}", "namespace": self.namespace}
+            self._known(program)
+            rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": account["name"]}}
+            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account["name"]}
+            self.cluster.apply(
+                {**rbac, "kind": "Role", "rules": rules_of(program)},
+                {**rbac, "kind": "RoleBinding", "roleRef": role, "subjects": [account]},
+                namespace=namespace,
+            )
+
     def _known(self, program: str) -> User:
         if program not in self._users:
             self._users[program] = self.user(program)

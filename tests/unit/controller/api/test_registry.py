@@ -69,7 +69,13 @@ def test_what_is_watched():
         "StatefulSet",
         "ReferenceGrant",
     )
-    assert watched_by(Program.XDS_SERVER) == ("ModelDeployment", "EndpointSlice", "Secret")
+    assert watched_by(Program.XDS_SERVER) == (
+        "ModelDeployment",
+        "Service",
+        "EndpointSlice",
+        "ReferenceGrant",
+        "Secret",
+    )
 
 
 def test_only_kinds_that_are_not_served_yet_have_rights_that_nobody_uses():

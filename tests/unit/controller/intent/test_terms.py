@@ -6,7 +6,7 @@ import pytest
 
 from controller.api.resources.backend import RemoteBackend
 from controller.intent.intent import Override, parse_override
-from controller.observe.remotes import remotes_of
+from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,10 +10,10 @@ import yaml
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.schema.values import parse
+from controller.intent.remotes import remotes_of
 from controller.observe.index import read_intent
 from controller.observe.observation import Observation
 from controller.observe.references import front_of_route
-from controller.observe.remotes import remotes_of
 from controller.plan.plan import plan
 from controller.plan.transitions import transitions, urgency
 from controller.runtime.budget import Urgency

@@ -10,7 +10,7 @@ from controller.api.contract.route import HttpCheck
 from controller.api.destinations import ANYWHERE, OUTSIDE
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.remotes import remotes_of
+from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
 from xds_server.health.backend import Address, Backend, Trust, backend_for, own_hosts, refusal

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.schema.http import Authority, CheckedPath, HeaderName, HeaderValue, UrlPath
 from controller.api.schema.scalars import Shape
-from controller.observe.remotes import remotes_of
+from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token

@@ -5,7 +5,7 @@ import pytest
 from controller.api.contract.credentials import CredentialSource
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.remotes import RemoteNotUsableError, remotes_of
+from controller.intent.remotes import RemoteNotUsableError, remotes_of
 from tests.support.objects import a_model
 
 HUSH = "hush-hush"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.observe.consent import View, any_grant_in, not_permitted
+from controller.intent.consent import View, any_grant_in, not_permitted
 from controller.observe.index import ObjectIndex
 from controller.observe.observation import subject_of
 from controller.store.objects import ObjectRef

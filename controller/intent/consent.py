@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 from controller.api.contract.route import LocalBackend, Route
 from controller.api.kubernetes.objects import EndpointSlice, ReferenceGrant, Service, Workload
 from controller.api.registry import KINDS, MODEL_DEPLOYMENT, REFERENCE_GRANT, SERVICE
-from controller.store.objects import ObjectRef
+from controller.api.schema.errors import InvalidObjectError
+from controller.store.objects import ObjectRef, StoredObject
 
 ALLOW_FROM = "allow-from.beamlit.com"
 """The prefix of the annotations that permit references; behind the slash is the namespace that may refer."""
@@ -49,6 +50,41 @@ def permissions_of(grant: ReferenceGrant) -> Iterator[Permission]:
 def any_grant_in(namespace: str) -> ObjectRef:
     """Name all ReferenceGrants of a namespace at once, for those who depend on each of them."""
     return ObjectRef(REFERENCE_GRANT.kind, namespace, "")
+
+
+class GrantTable:
+    """What the ReferenceGrants of each namespace permit."""
+
+    def __init__(self) -> None:
+        self._grants: dict[str, dict[ObjectRef, StoredObject]] = {}
+        self._permissions: dict[str, frozenset[Permission]] = {}
+
+    def take(self, ref: ObjectRef, grant: StoredObject | None) -> None:
+        """Take in a ReferenceGrant that is new or changed, or (None) gone."""
+        self._permissions.pop(ref.namespace, None)
+        grants = self._grants.setdefault(ref.namespace, {})
+        grants.pop(ref, None)
+        if grant:
+            grants[ref] = grant
+        if not grants:
+            del self._grants[ref.namespace]
+
+    def permissions(self, namespace: str) -> frozenset[Permission]:
+        """Return what the grants of a namespace permit to our objects; one that cannot be read permits nothing."""
+        if namespace not in self._grants:
+            return frozenset()
+        if namespace not in self._permissions:
+            self._permissions[namespace] = frozenset(
+                permission for one in self._grants[namespace].values() for permission in _permissions_of(one)
+            )
+        return self._permissions[namespace]
+
+
+def _permissions_of(stored: StoredObject) -> Iterable[Permission]:
+    try:
+        return permissions_of(stored.parsed_as(ReferenceGrant))
+    except InvalidObjectError:
+        return ()
 
 
 class Lookups(Protocol):
@@ -124,13 +160,20 @@ class View:
     def _may_see(self, ref: ObjectRef, found: Service | Workload | None) -> bool:
         if not self.is_foreign(ref):
             return True
-        if found and found.metadata.annotations.get(f"{ALLOW_FROM}/{self.namespace}") in ("true", AND_TAKEOVER):
-            return True
-        kind = KINDS.get(ref.kind)
-        granted = self.everything.permissions(ref.namespace)
-        return kind is not None and any(
-            Permission(self.namespace, kind.group, kind.kind, name) in granted for name in (ref.name, "")
-        )
+        return may_refer(self.namespace, ref, found, self.everything.permissions(ref.namespace))
+
+
+def may_refer(namespace: str, ref: ObjectRef, found: Service | Workload | None, granted: frozenset[Permission]) -> bool:
+    """Say whether objects of another namespace than its own may refer to an object, which was `found` or is not there.
+
+    `granted` is what the ReferenceGrants of its own namespace permit.
+    """
+    if found and found.metadata.annotations.get(f"{ALLOW_FROM}/{namespace}") in ("true", AND_TAKEOVER):
+        return True
+    kind = KINDS.get(ref.kind)
+    return kind is not None and any(
+        Permission(namespace, kind.group, kind.kind, name) in granted for name in (ref.name, "")
+    )
 
 
 def service_ref(namespace: str, name: str) -> ObjectRef:

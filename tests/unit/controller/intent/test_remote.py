@@ -7,7 +7,7 @@ import pytest
 from controller.api.contract.route import Header, HttpCheck
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.remotes import remotes_of
+from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 
 DEFAULT = parse(RemoteBackend, {"host": "default.example:8080", "pathPrefix": "/$workspace/models/$model"})

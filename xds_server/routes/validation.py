@@ -1,0 +1,205 @@
+"""What a route may say: it is compared with what it must come from before it is served (docs/adr/0055). Pure.
+
+Whoever may write the status of an object shall not get further by it than whoever may write the object itself. So where
+requests leave for, and with which credential, must be what the object asks for or the default backend of our own
+configuration; the Service must be one of its own namespace, or one that permits it; and what is the gateway's, or
+another model's, is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
+from controller.api.kubernetes.fronting import GATEWAY_PORTS, SHADOW_OF, ports_in, shadow_name
+from controller.api.kubernetes.objects import Service
+from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.http import is_credential_header
+from controller.intent.consent import Permission, may_refer, service_ref
+from controller.intent.intent import intent_of_model
+from controller.intent.remotes import RemoteNotUsableError, remotes_of
+from controller.store.objects import StoredObject
+from xds_server.routes.contests import Contender
+
+REFUSED = "RouteRefused"
+"""The reason of a route that says what it may not: it is not served, or its object is served as it was before."""
+
+NOT_ASKED_FOR = "RemoteNotAskedFor"
+"""The reason of a remote backend that the object does not ask for: requests stay local."""
+
+_HTTP_PORT = "80"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an object asks for, as far as its route has to agree: the remote backends that it may be served with.
+
+    `fixed_port` is the port of the gateway that it fixes, if it does. `spec` is what all of that was read from.
+    """
+
+    remotes: tuple[Remote, ...] = ()
+    fixed_port: int | None = None
+    created: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+Ask = Callable[[StoredObject], Asked]
+"""Reads what an object asks for."""
+
+
+def asked_with(default: RemoteBackend | None) -> Ask:
+    """Read what objects ask for, where this is the default backend. One that cannot be read asks for nothing."""
+
+    def ask(stored: StoredObject) -> Asked:
+        spec, created = stored.raw.get("spec") or {}, str(stored.metadata["creationTimestamp"])
+        try:
+            intent = intent_of_model(stored.parsed_as(ModelDeployment), stored.generation)
+        except InvalidObjectError:
+            return Asked(created=created, spec=spec)
+        remotes: tuple[Remote, ...] = ()
+        # A policy that is not enforced keeps everything local, as the controller has it.
+        if intent.terms.may_leave and intent.local_policy is None:
+            try:
+                remotes = remotes_of(intent, default)
+            except RemoteNotUsableError:
+                remotes = ()
+        return Asked(remotes, intent.serving_port, created, spec)
+
+    return ask
+
+
+class Objects(Protocol):
+    """What a Service of another namespace permits is looked up here."""
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """Find a Service."""
+
+    def permissions(self, namespace: str) -> frozenset[Permission]:
+        """Return what the ReferenceGrants of a namespace permit."""
+
+    def winner(self, thing: int | str) -> RouteKey | None:
+        """Say whose a port or a host is."""
+
+
+def faults_of(key: RouteKey, route: Route, objects: Objects, reserved: frozenset[int]) -> Iterator[str]:
+    """Say what a route says that it may not, but for its remote backends; `reserved` are ports of the gateway's own."""
+    local = route.local
+    if route.port in reserved:
+        yield f"port: {route.port} is one that a program of the gateway listens on"
+    elif (holder := objects.winner(route.port)) not in (None, key):
+        yield f"port: {route.port} is that of {holder}"
+    if local.fronted is not None and local.service != shadow_name(local.fronted):
+        yield f"local.service: must be {shadow_name(local.fronted)} where local.fronted is {local.fronted}"
+    if not _may_front(key, route, objects):
+        words = "does not permit references from there"
+        yield f"local.namespace: Service {local.namespace}/{local.clients_service} {words}"
+    yield from _faults_of_check(key, local)
+    host = f"{local.clients_service}.{local.namespace}"
+    for one in route.hosts:
+        if one.partition(":")[0] != host:
+            yield f"hosts: {one} is no host of {host}"
+
+
+def _may_front(key: RouteKey, route: Route, objects: Objects) -> bool:
+    local = route.local
+    if local.namespace == key.namespace:
+        return True
+    ref = service_ref(local.namespace, local.clients_service)
+    found = objects.service(ref.namespace, ref.name)
+    if may_refer(key.namespace, ref, found, objects.permissions(ref.namespace)):
+        return True
+    # A Service that takes its consent back is led to its pods first: until then its clients are led here, which is what
+    # the record on its shadow says. The shadow is written in the namespace of the Service.
+    shadow = objects.service(ref.namespace, shadow_name(ref.name)) if local.fronted else None
+    if shadow is None or shadow.metadata.labels.get(SHADOW_OF) != ref.name:
+        return False
+    return route.port in ports_in(shadow.metadata.annotations.get(GATEWAY_PORTS, ""))
+
+
+def _faults_of_check(key: RouteKey, local: LocalBackend) -> Iterator[str]:
+    """Say what is asked of replicas that no readiness probe has asked for (`controller/observe/readiness.py`)."""
+    check = local.health_check
+    if check is None:
+        return
+    if check.port is not None:
+        yield "local.healthCheck.port: replicas are asked where requests go, and nowhere else"
+    if local.namespace != key.namespace and (
+        check.path or check.headers or check.host or check.grpc_service is not None
+    ):
+        yield "local.healthCheck: replicas of another namespace are connected to, and asked for nothing"
+    for header in check.headers:
+        if is_credential_header(header.name):
+            yield f"local.healthCheck.headers: {header.name} holds a credential"
+
+
+def unasked(route: Route, asked: Asked, before: Route | None) -> Iterator[str]:
+    """Say which remote backends of a route its object does not ask for.
+
+    `before` is the route that it was served with last: what was asked for then may be served until somebody decides
+    anew. Numbers, such as timeouts, are not compared: programs of two versions may not agree on them, and what they may
+    be is a matter of their form (`Remote`).
+    """
+    known = {_without_numbers(one) for one in (*asked.remotes, *(before.remotes if before else ()))}
+    for remote in route.remotes:
+        if _without_numbers(remote) not in known:
+            yield (
+                f"{remote.host}, port {remote.port}, is not the remote backend that the object asks for, nor the "
+                "defaultRemoteBackend of the xDS server's configuration, with all that belongs to it"
+            )
+
+
+def _without_numbers(remote: Remote) -> Remote:
+    check = remote.health_check
+    return remote.model_copy(
+        update={
+            "connect_timeout": None,
+            "answer_timeout": None,
+            "retries": None,
+            "health_check": check.model_copy(update={"interval": timedelta(seconds=1)}) if check else None,
+        }
+    )
+
+
+def as_it_may_be(key: RouteKey, route: Route, objects: Objects, before: Route | None) -> Route:
+    """Return a route without what it may not have, and that nothing of it depends on.
+
+    Hosts that are another's are left out. That endpoints are written by hand is for the Service to say; of one that is
+    gone, what it said before holds.
+    """
+    local = route.local
+    service = objects.service(local.namespace, local.clients_service)
+    by_hand = local.custom_endpoints
+    if by_hand and service is not None:
+        by_hand = None if service.spec.selector else True
+    elif by_hand:
+        was = before.local if before else None
+        is_known = was is not None and (was.namespace, was.clients_service) == (local.namespace, local.clients_service)
+        by_hand = was.custom_endpoints if was and is_known else None
+    hosts = tuple(one for one in route.hosts if objects.winner(one) == key and _is_of_port(one, local, service))
+    return route.model_copy(update={"hosts": hosts, "local": local.model_copy(update={"custom_endpoints": by_hand})})
+
+
+def _is_of_port(host: str, local: LocalBackend, service: Service | None) -> bool:
+    """Whether a host with a port is the one of the Service that the route leads to, as far as the Service is known."""
+    number = host.partition(":")[2]
+    if not number or service is None:
+        return True
+    return any(str(one.port) == number and one.name == local.port_name for one in service.spec.ports)
+
+
+def claims_of(key: RouteKey, route: Route, asked: Asked) -> Mapping[int | str, Contender]:
+    """List the port and the hosts that a route says are its own. Who fixes its port goes before who does not."""
+    created, is_foreign = asked.created, route.local.namespace != key.namespace
+    numbers = [one.partition(":")[2] for one in route.hosts]
+    rank = int(any(number not in ("", _HTTP_PORT) for number in numbers))
+    claims: dict[int | str, Contender] = {
+        host: Contender(0 if number else rank, is_foreign, created, key)
+        for host, number in zip(route.hosts, numbers, strict=True)
+    }
+    claims[route.port] = Contender(int(asked.fixed_port != route.port), False, created, key)
+    return claims
