@@ -12,13 +12,13 @@ import xdist
 
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
-from tests.support.kube.crds import install_crds
-from tests.support.kube.endpoint_controllers import EndpointControllers, ServiceHand
+from tests.support.kube.crds import install_crds, remove_crds
+from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.existing import existing_cluster
 from tests.support.kube.metrics_apis import MetricsApis
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.proxy import Proxy
-from tests.support.kube.shared import shared_api_server
+from tests.support.kube.shared import shared_cluster
 from tests.support.kube.site import Site
 from tests.support.prometheus import Prometheus, Target
 from tests.tools import binaries
@@ -32,7 +32,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
     if session.config.option.collectonly:
         return
-    own = used & {"own_api_server", "metrics_apis", "endpoint_controllers"}
+    own = used & {"own_api_server", "bare_api_server", "metrics_apis", "endpoint_controllers"}
     programs = [binaries.kubectl] if own or "api_server" in used else []
     if own or (programs and not os.environ.get(EXISTING)):
         programs += [binaries.etcd, binaries.kube_apiserver]
@@ -50,11 +50,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def api_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API server that all tests of all workers share: each keeps to its namespace."""
-    folder, run = tmp_path_factory.mktemp("api_server"), tmp_path_factory.getbasetemp()
-    shared = (run.parent if xdist.is_xdist_worker(request) else run) / "shared_api_server"
-    given = os.environ.get(EXISTING)
-    with existing_cluster(Path(given), folder) if given else shared_api_server(shared, folder) as cluster:
+    folder = tmp_path_factory.mktemp("api_server")
+    given, shared = os.environ.get(EXISTING), _of_the_run(request, tmp_path_factory) / "shared_api_server"
+    with existing_cluster(Path(given), folder) if given else shared_cluster(shared, folder) as cluster:
         yield cluster
+
+
+def _of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of a run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if xdist.is_xdist_worker(request) else own
 
 
 @pytest.fixture
@@ -67,31 +72,47 @@ def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
 
 
 @pytest.fixture(scope="module")
+def api_server_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """See `bare_api_server`."""
+    with ApiServer.running(tmp_path_factory.mktemp("api_server_of_module")) as server:
+        yield server
+
+
+@pytest.fixture
+def bare_api_server(api_server_of_module: ApiServer) -> ApiServer:
+    """An API server of the module's own without our custom resources, for tests that install them."""
+    remove_crds(api_server_of_module)
+    return api_server_of_module
+
+
+@pytest.fixture(scope="module")
 def metrics_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsApis]:
     """A cluster of the module's own with all metrics APIs, whose tests keep to their namespaces."""
     with MetricsApis.running(tmp_path_factory.mktemp("metrics_apis")) as apis:
         yield apis
 
 
-@pytest.fixture(scope="module")
-def endpoint_controllers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointControllers]:
-    """A cluster of the module's own in which Services have endpoints, whose tests keep to their namespaces."""
-    with EndpointControllers.running(tmp_path_factory.mktemp("endpoint_controllers")) as cluster:
+@pytest.fixture(scope="session")
+def endpoint_controllers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster in which Services have endpoints, shared by all tests of all workers: each keeps to its namespace."""
+    folder = tmp_path_factory.mktemp("endpoint_controllers")
+    shared = _of_the_run(request, tmp_path_factory) / "shared_endpoint_controllers"
+    with shared_cluster(shared, folder, "with-endpoints") as cluster:
         yield cluster
 
 
 @pytest.fixture
-def hand(endpoint_controllers: EndpointControllers) -> Iterator[ServiceHand]:
+def hand(endpoint_controllers: Cluster) -> Iterator[ServiceHand]:
     """The hand of a user in a fresh namespace of that cluster."""
-    with fresh_namespace(endpoint_controllers.server) as name:
-        yield ServiceHand(endpoint_controllers.server, name)
+    with fresh_namespace(endpoint_controllers) as name:
+        yield ServiceHand(endpoint_controllers, name)
 
 
 @pytest.fixture
-def away(endpoint_controllers: EndpointControllers) -> Iterator[ServiceHand]:
+def away(endpoint_controllers: Cluster) -> Iterator[ServiceHand]:
     """The hand of a user in another fresh namespace of that cluster."""
-    with fresh_namespace(endpoint_controllers.server) as name:
-        yield ServiceHand(endpoint_controllers.server, name)
+    with fresh_namespace(endpoint_controllers) as name:
+        yield ServiceHand(endpoint_controllers, name)
 
 
 @pytest.fixture(scope="module")

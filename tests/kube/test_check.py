@@ -372,13 +372,13 @@ def test_a_clock_that_is_wrong(api_server: Cluster) -> None:
     assert (health, "s behind it" in words) == ("failed", True)
 
 
-async def test_before_an_install(own_api_server: ApiServer) -> None:
-    ready = await look(own_api_server.kubeconfig, "--pre")
+async def test_before_an_install(bare_api_server: ApiServer) -> None:
+    ready = await look(bare_api_server.kubeconfig, "--pre")
     assert (ready.code, ready.failed) == (0, set()), ready.ended.output
     assert f"{MODELS} is not there yet" in ready.said("definitions/applied", "ok")
     assert ready.of("install/create") == ["ok"]
     assert ready.of("install/grant") == ["ok"]
-    nobody = await look(own_api_server.user("default", "nobody"), "--pre")
+    nobody = await look(bare_api_server.user("default", "nobody"), "--pre")
     assert nobody.code == 1
     assert "customresourcedefinitions.apiextensions.k8s.io" in nobody.said("install/create", "failed")
     # He may create roles, and none that has more rights than he.
@@ -392,14 +392,14 @@ async def test_before_an_install(own_api_server: ApiServer) -> None:
     binding = {**creator, "kind": "ClusterRoleBinding", "subjects": [subject]}
     binding["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "creator"}
     del binding["rules"]
-    own_api_server.apply(creator, binding)
-    creates = await look(own_api_server.service_account("default", "nobody"), "--pre")
+    bare_api_server.apply(creator, binding)
+    creates = await look(bare_api_server.service_account("default", "nobody"), "--pre")
     assert creates.of("install/create") == ["ok"], creates.ended.output
     assert "you may not grant what you may not do: get, list, watch" in creates.said("install/grant", "failed")
 
 
-async def test_definitions_are_missing_old_and_new(own_api_server: ApiServer) -> None:
-    cluster = own_api_server
+async def test_definitions_are_missing_old_and_new(bare_api_server: ApiServer) -> None:
+    cluster = bare_api_server
     missing = await look(cluster.kubeconfig)
     assert f"{MODELS} is not applied" in missing.said("definitions/applied", "failed")
     assert "kubectl apply" in missing.said("definitions/applied", "failed")
@@ -422,8 +422,8 @@ async def test_definitions_are_missing_old_and_new(own_api_server: ApiServer) ->
     assert "it has status.later" in (await look(cluster.kubeconfig)).said("definitions/current", "warning")
 
 
-async def test_a_metrics_api_that_does_not_answer(own_api_server: ApiServer) -> None:
-    cluster = own_api_server
+async def test_a_metrics_api_that_does_not_answer(bare_api_server: ApiServer) -> None:
+    cluster = bare_api_server
     install_crds(cluster)
     spec = {"group": "metrics.k8s.io", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100}
     spec |= {"service": {"namespace": "kube-system", "name": "absent"}, "insecureSkipTLSVerify": True}

@@ -29,10 +29,10 @@ def generations(cluster: ApiServer) -> set[int]:
     ("first", "second"), [(BY_CLIENT, BY_SERVER), (BY_SERVER, BY_CLIENT)], ids=["client", "server"]
 )
 def test_either_way_may_follow_the_other(
-    own_api_server: ApiServer, first: tuple[str, ...], second: tuple[str, ...]
+    bare_api_server: ApiServer, first: tuple[str, ...], second: tuple[str, ...]
 ) -> None:
     for way in (first, second, first, second):
-        apply_all(own_api_server, way)
+        apply_all(bare_api_server, way)
         # Who asks again is not told of a change that there is not.
-        assert apply_all(own_api_server, way) == ({"serverside-applied"} if way else {"unchanged"})
-        assert generations(own_api_server) == {1}
+        assert apply_all(bare_api_server, way) == ({"serverside-applied"} if way else {"unchanged"})
+        assert generations(bare_api_server) == {1}

@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY
-from controller.api.timing import TakeoverTiming, Timing
+from controller.api.timing import REAL, TakeoverTiming, Timing
 from controller.store.objects import micro_time
 from tests.support.beamlit import beamlit
 from tests.support.fork_server import Forked
+from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
-from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.endpoint_controllers import ServiceHand, cluster_with_endpoints
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.request import Request
 from tests.support.kube.taking_over import QUICK, taking_over
@@ -26,8 +29,18 @@ from tests.support.kube.user import UserHand
 from tests.support.objects import a_model
 from tests.support.waiting import eventually, until_now
 
+SOON = Timing(takeover=QUICK)
+SLOW = Timing(takeover=TakeoverTiming(kube_proxy_within=60.0))
+"""kube-proxy is waited for until the test is over, unless the command ends before."""
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.fixture(scope="module")
+def endpoint_controllers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One of the module's own: a restore looks at all controllers of a cluster, and needs no custom resources."""
+    with cluster_with_endpoints(tmp_path_factory.mktemp("endpoint_controllers")) as cluster:
+        yield cluster
 
 
 def write_models(hand: ServiceHand, *names: str, controller_class: str = "") -> None:
@@ -68,8 +81,8 @@ async def orphaned(hand: ServiceHand, *names: str) -> dict[str, dict[str, Any]]:
     return before
 
 
-async def restore(hand: ServiceHand, *options: object, kubeconfig: Path | None = None) -> Any:
-    return await beamlit("restore", "--kubeconfig", kubeconfig or hand.server.kubeconfig, *options)
+async def restore(hand: ServiceHand, *options: object, kubeconfig: Path | None = None, timing: Timing = SOON) -> Any:
+    return await beamlit("restore", "--kubeconfig", kubeconfig or hand.server.kubeconfig, *options, timing=timing)
 
 
 def everything(hand: ServiceHand) -> tuple[object, ...]:
@@ -98,7 +111,7 @@ async def test_everything_is_as_it_was_and_done_again_nothing_is_to_be_done(hand
     seen = await restore(hand, *everything(hand), "--dry-run")
     assert (seen.code, "would be as its owner wrote it" in seen.output) == (0, True)
     assert FRONTED_KEY in hand.selector("chat")
-    ended = await restore(hand, *everything(hand))
+    ended = await restore(hand, *everything(hand), timing=REAL)
     assert ended.code == 0, ended
     assert_restored(hand, before)
     steps = [line for line in ended.output.splitlines() if line.startswith(f"{hand.namespace}/chat")]
@@ -153,7 +166,7 @@ async def interrupted(hand: ServiceHand, proxy: Proxy, name: str, after: int, fo
 
     with proxy.answers_held(is_last) as gate:
         command = ("restore", f"{hand.namespace}/{name}", "--kubeconfig", proxy.kubeconfig)
-        process = Forked(command, folder / f"{name}.log", context=Timing(takeover=QUICK))
+        process = Forked(command, folder / f"{name}.log", context=SOON)
 
         async def stands() -> bool:
             return bool(gate.waiting) or not process.alive
@@ -165,9 +178,8 @@ async def interrupted(hand: ServiceHand, proxy: Proxy, name: str, after: int, fo
 
 async def test_ctrl_c_says_how_to_go_on(hand: ServiceHand, tmp_path: Path) -> None:
     before = await orphaned(hand, "chat")
-    slow = Timing(takeover=TakeoverTiming(kube_proxy_within=60.0))
     command = ("restore", f"{hand.namespace}/chat", "--kubeconfig", hand.server.kubeconfig)
-    process = Forked(command, tmp_path / "log", context=slow)
+    process = Forked(command, tmp_path / "log", context=SLOW)
     try:
 
         async def widened() -> bool:
@@ -190,7 +202,7 @@ async def test_ctrl_c_says_how_to_go_on(hand: ServiceHand, tmp_path: Path) -> No
 
 async def test_what_is_left_is_said_with_what_it_waits_for(hand: ServiceHand) -> None:
     before = await orphaned(hand, "chat")
-    late = await restore(hand, *everything(hand), "--timeout", "1s")
+    late = await restore(hand, *everything(hand), "--timeout", "1s", timing=SLOW)
     assert late.code == 1
     assert f"Service {hand.namespace}/chat is not restored yet: " in late.output
     assert "run it again to go on from here" in late.output

@@ -20,6 +20,14 @@ from tests.support.waiting import until
 READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
 
 
+INGRESS = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "Ingress",
+    "metadata": {"name": "held"},
+    "spec": {"defaultBackend": {"service": {"name": "any", "port": {"number": 80}}}},
+}
+
+
 def config_map(name: str, **metadata: object) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}}
 
@@ -41,10 +49,14 @@ def test_a_user_may_do_what_the_rules_say_and_nothing_else(api_server, namespace
 def test_a_namespace_takes_what_it_holds_with_it(api_server):
     with fresh_namespace(api_server) as name:
         api_server.apply(config_map("held", finalizers=["beamlit.com/held"]), namespace=name)
+        # It is called otherwise in etcd.
+        api_server.apply(INGRESS, namespace=name)
     active = api_server.kubectl("get", "namespaces", "--field-selector=status.phase=Active", "--output=name").stdout
     assert f"namespace/{name}" not in active.split()
     with api_server.client() as client:
         assert client.get(f"/api/v1/namespaces/{name}/configmaps/held").status_code == 404
+        ingresses = f"/apis/networking.k8s.io/v1/namespaces/{name}/ingresses"
+        assert client.get(f"{ingresses}/held").status_code == 404
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.support.kube.api_server import servers_of
-from tests.support.kube.shared import shared_api_server
+from tests.support.kube.shared import shared_cluster
 from tests.support.processes import Child
 from tests.support.waiting import until
 
@@ -57,6 +57,6 @@ async def test_it_ends_with_its_last_user_though_that_is_killed(tmp_path: Path) 
 
 
 if __name__ == "__main__":
-    with shared_api_server(Path(sys.argv[1]) / "shared", Path(sys.argv[2])):
+    with shared_cluster(Path(sys.argv[1]) / "shared", Path(sys.argv[2])):
         print("ready", flush=True)
         signal.pause()

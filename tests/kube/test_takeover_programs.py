@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from controller.api.kubernetes.fronting import FRONTED_KEY
-from tests.support.kube.endpoint_controllers import EndpointControllers, ServiceHand
+from controller.api.timing import Timing
+from tests.support.fork_server import Forked
+from tests.support.kube.cluster import Cluster
+from tests.support.kube.elected import timing
+from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.site import Site
+from tests.support.kube.taking_over import QUICK
 from tests.support.waiting import eventually
 
 CHAT = {"app": "chat"}
+SOON = partial(Forked, context=Timing(lease=timing(6), takeover=QUICK))
+"""Starts a controller whose lease is over soon after it was killed; the other test holds the real times."""
 
 
 @pytest.fixture
-async def fronting_site(endpoint_controllers: EndpointControllers, tmp_path: Path) -> AsyncIterator[Site]:
+async def fronting_site(endpoint_controllers: Cluster, tmp_path: Path) -> AsyncIterator[Site]:
     """Our programs in a namespace of the cluster where Services have endpoints."""
-    with fresh_namespace(endpoint_controllers.server) as namespace:
-        async with Site(endpoint_controllers.server, namespace, tmp_path).running() as site:
+    with fresh_namespace(endpoint_controllers) as namespace:
+        async with Site(endpoint_controllers, namespace, tmp_path).running() as site:
             yield site
 
 
@@ -35,9 +43,9 @@ def prepare(site: Site, hand: ServiceHand) -> None:
 
 
 async def test_envoy_answers_for_the_pods_while_their_service_is_taken_over_and_given_back(
-    fronting_site: Site, endpoint_controllers: EndpointControllers
+    fronting_site: Site, endpoint_controllers: Cluster
 ) -> None:
-    site, hand = fronting_site, ServiceHand(endpoint_controllers.server, fronting_site.namespace)
+    site, hand = fronting_site, ServiceHand(endpoint_controllers, fronting_site.namespace)
     prepare(site, hand)
     before = hand.written_by_owners()
     hand.model(frontend="Gateway")
@@ -64,13 +72,13 @@ async def test_envoy_answers_for_the_pods_while_their_service_is_taken_over_and_
 
 
 async def test_whoever_leads_next_gives_back_what_the_killed_one_took(
-    fronting_site: Site, endpoint_controllers: EndpointControllers
+    fronting_site: Site, endpoint_controllers: Cluster
 ) -> None:
-    site, hand = fronting_site, ServiceHand(endpoint_controllers.server, fronting_site.namespace)
+    site, hand = fronting_site, ServiceHand(endpoint_controllers, fronting_site.namespace)
     prepare(site, hand)
     before = hand.written_by_owners()
     hand.model()
-    await site.start("--gateway-service", f"{site.namespace}/gateway")
+    await site.start("--gateway-service", f"{site.namespace}/gateway", start=SOON)
     port = await site.port("chat")
     await hand.until_fronted("True", "TakenOver")
     site.controllers[0].kill()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from controller.api.timing import REAL, Timing
 from controller.gateway.process import envoy_binary
 from tests.support.fork_server import Forked
 from tests.support.load import Traffic, open_loop
@@ -49,11 +50,11 @@ def executed(arguments: Sequence[object], log: Path, environment: Mapping[str, s
     return Child(("/usr/bin/env", *variables, BEAMLIT, *arguments), log)
 
 
-async def beamlit(*arguments: object, **environment: str) -> Ended:
-    """Run a command to its end; it is killed after 30 seconds."""
+async def beamlit(*arguments: object, timing: Timing = REAL, **environment: str) -> Ended:
+    """Run a command to its end, with these times; it is killed after 30 seconds."""
     with TemporaryDirectory() as folder:
         errors, output = Path(folder, "errors"), Path(folder, "output")
-        process = Forked(arguments, errors, environment, output=output)
+        process = Forked(arguments, errors, environment, output=output, context=timing)
 
         async def ended() -> bool:
             return not process.alive

@@ -92,6 +92,7 @@ class ApiServer(Cluster):
             folder / "front.pem"
         )
         self.etcd = Etcd(folder)
+        self.etcd_url = self.etcd.url
         self._port = port
         self._process: Child | None = None
 

@@ -29,6 +29,8 @@ class Cluster:
 
     namespaces_end_by_themselves = True
     """Whether a controller finalizes deleted namespaces; without one, whoever deletes a namespace has to."""
+    etcd_url = ""
+    """Where its etcd answers whoever asks; empty for one that is not of the tests."""
 
     def __init__(self, folder: Path, url: str, ca: bytes, token: str) -> None:
         self.folder = folder

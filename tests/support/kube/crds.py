@@ -29,6 +29,11 @@ def install_crds(cluster: Cluster) -> None:
     cluster.kubectl("get", ",".join(resources), "--all-namespaces")
 
 
+def remove_crds(cluster: Cluster) -> None:
+    """Take away what may have been applied, with all objects there are of it."""
+    cluster.kubectl("delete", "--ignore-not-found", f"--filename={FOLDER}", "--timeout=60s")
+
+
 def _established(client: httpx.Client, resource: str) -> bool:
     answer = client.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{resource}")
     conditions = answer.raise_for_status().json().get("status", {}).get("conditions") or ()

@@ -1,7 +1,7 @@
 """A cluster in which Services have endpoints: the real kube-controller-manager writes them; nodes and pods are written
 by the test, which says of each pod what a kubelet would.
 
-It has two IP families, and no other controller runs in it. Whoever uses it has an API server of his own.
+It has two IP families, and no other controller runs in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import yaml
 from controller.api.kubernetes.fronting import SHADOW_OF, SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY
 from tests.support.kube.api_server import ApiServer
+from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
 from tests.support.processes import ROOT, Children
 from tests.support.waiting import eventually
@@ -39,31 +39,24 @@ class DualStackApiServer(ApiServer):
         return (*super()._options(), "--service-cluster-ip-range=10.203.0.0/16,fd00:203::/112")
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointControllers:
-    """Such a cluster."""
-
-    server: ApiServer
-
-    @classmethod
-    @contextmanager
-    def running(cls, folder: Path) -> Iterator[EndpointControllers]:
-        """One whose controllers write endpoints."""
-        with DualStackApiServer.running(folder) as server, Children(folder) as children:
-            install_crds(server)
-            for number in (1, 2, 3):
-                _write_node(server, f"node-{number}", f"zone-{number}")
-            command = (
-                binaries.kube_controller_manager(),
-                f"--kubeconfig={server.kubeconfig}",
-                "--controllers=endpoints-controller,endpointslice-controller",
-                "--leader-elect=false",
-                "--secure-port=0",
-                "--kube-api-qps=500",
-                "--kube-api-burst=500",
-            )
-            children.start("kube-controller-manager", command)
-            yield cls(server)
+@contextmanager
+def cluster_with_endpoints(folder: Path) -> Iterator[ApiServer]:
+    """Such a cluster, with our custom resources and three nodes."""
+    with DualStackApiServer.running(folder) as server, Children(folder) as children:
+        install_crds(server)
+        for number in (1, 2, 3):
+            _write_node(server, f"node-{number}", f"zone-{number}")
+        command = (
+            binaries.kube_controller_manager(),
+            f"--kubeconfig={server.kubeconfig}",
+            "--controllers=endpoints-controller,endpointslice-controller",
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--kube-api-qps=500",
+            "--kube-api-burst=500",
+        )
+        children.start("kube-controller-manager", command)
+        yield server
 
 
 def _write_node(server: ApiServer, name: str, zone: str) -> None:
@@ -77,7 +70,7 @@ def _write_node(server: ApiServer, name: str, zone: str) -> None:
 class ServiceHand:
     """Writes Services, pods and gateways into a namespace, and sees what became of them."""
 
-    def __init__(self, server: ApiServer, namespace: str) -> None:
+    def __init__(self, server: Cluster, namespace: str) -> None:
         self.server = server
         self.namespace = namespace
 
