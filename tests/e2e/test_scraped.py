@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from controller.api.timing import FolderTiming, PollTiming, SignalTiming, Timing
+from controller.api.timing import FolderTiming, PollTiming, ReportTiming, SignalTiming, Timing
 from tests.support.answers import Answers, saying
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
@@ -22,7 +22,12 @@ from tests.support.network import unused_port
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OFTEN = PollTiming(every=0.1, answer=10.0, longest_pause=0.2, old_after=1.0)
-TIMING = Timing(folder=FolderTiming(relist=3600.0), signals=SignalTiming(prometheus=OFTEN, scrape=OFTEN))
+TIMING = Timing(
+    folder=FolderTiming(relist=3600.0),
+    signals=SignalTiming(prometheus=OFTEN, scrape=OFTEN),
+    # Until the rate of requests is known again after a split: nothing returns before.
+    reports=ReportTiming(reported_every=0.1, window=3.0),
+)
 TARGET = {"type": "AverageValue", "averageValue": "4"}
 
 

@@ -42,7 +42,7 @@ from xds_server.snapshot.snapshot import CLUSTER
 pytestmark = pytest.mark.timeout(600)
 
 FOLDER = ROOT / "deploy" / "observability"
-EVERY, WINDOW = 2.0, "10s"
+EVERY, WINDOW = 1.0, "5s"
 GATEWAY_PORT = 8080
 """Of all models: --gateway-port of the xDS server."""
 SHORT = Timing(reports=ReportTiming(window=3.0))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from controller.api.timing import CheckTiming, ReportTiming, StatusTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.fork_server import Forked
+from tests.support.kube.program import Program
 from tests.support.kube.site import Site
 
 OFTEN = Timing(
@@ -51,11 +53,14 @@ async def test_at_rest_nothing_is_written(site: Site) -> None:
 
 
 async def looked_at(site: Site) -> None:
-    """Wait until both xDS servers have checked the remote backend some times more."""
-    for xds_server in site.xds_servers:
+    """Wait until each xDS server has checked the remote backend some times more."""
+
+    async def looked_at_by(xds_server: Program) -> None:
         checks = partial(xds_server.metric, "beamlit_remote_checks_total")
         before = await checks()
-        await eventually(checks, lambda count, before=before: count >= before + LOOKS)  # type: ignore[misc]
+        await eventually(checks, lambda count: count >= before + LOOKS)
+
+    await asyncio.gather(*map(looked_at_by, site.xds_servers))
 
 
 async def versions(site: Site, names: list[str]) -> list[str]:

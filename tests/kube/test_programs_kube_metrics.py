@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.timing import PollTiming, SignalTiming, Timing
+from controller.api.timing import PollTiming, ReportTiming, SignalTiming, Timing
 from tests.support.fork_server import Forked
 from tests.support.hpa_cases import LABELS, AContainer, APod, cpu, external, of_service, per_pod, pod_object, pod_status
 from tests.support.kube.crds import install_crds
@@ -22,8 +22,11 @@ from tests.support.kube.site import Site, rules_of
 from tests.support.objects import AModel, KubeObject, a_deployment
 
 OFTEN = PollTiming(every=0.5, longest_pause=1.0, old_after=5.0)
-EAGER = partial(Forked, context=Timing(signals=SignalTiming(kubernetes=OFTEN, pods=OFTEN)))
-"""Starts programs that ask twice a second, and whose answers are old after five."""
+EAGER = partial(
+    Forked,
+    context=Timing(signals=SignalTiming(kubernetes=OFTEN, pods=OFTEN), reports=ReportTiming(window=3.0)),
+)
+"""Starts programs that ask twice a second, and whose answers are old after five; rates are averages of three."""
 
 SELECTOR = {"matchLabels": LABELS}
 METRICS = (
