@@ -6,18 +6,17 @@ Nothing else helps a request that waits: neither health checks nor ejections end
 from __future__ import annotations
 
 import asyncio
-import random
 from datetime import timedelta
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from tests.support.data_plane.model import Wanted
+from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters, routes
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import Variants, serve_both
-from tests.support.load import Report, Traffic, closed_loop, open_loop
+from tests.support.data_plane.trap import serve_both
+from tests.support.load import Traffic, closed_loop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -125,7 +124,8 @@ async def test_a_model_that_may_not_leave_waits_for_its_replica(plane: Plane) ->
     assert plane.backends.remote.count() == before
 
 
-LATE = 3.07
+LATE_AT_ONCE = 4
+"""One fewer than make an outlier."""
 
 
 def counting_every_late_answer(cluster: Cluster) -> None:
@@ -133,34 +133,34 @@ def counting_every_late_answer(cluster: Cluster) -> None:
 
 
 async def test_replicas_that_are_slow_now_and_then_keep_their_requests(plane: Plane) -> None:
-    """A late answer counts against its replica like a connection that fails; a few of them make no outlier."""
-    # Late is what is slow, and nothing that only had to wait for its turn of a processor. And late between two rounds.
-    wanted = Wanted(first_byte_timeout=timedelta(seconds=LATE))
+    """A late answer counts against its replica like a connection that fails; a few of them make no outlier.
+
+    Each request that reaches the replica is a success to begin with: so no more are late in a row than are there at
+    once, whoever else has the processors.
+    """
+    wanted = Wanted(first_byte_timeout=PATIENCE, replicas=plane.backends.replicas[:1])
     models = await serve_both(plane, wanted, clusters(counting_every_late_answer))
+    replica, rounds = plane.backends.local[0], 0
 
-    # Fifteen at a time, so that no other request reaches a replica while those become late that began together: each
-    # that does is a success. One of four is slow, by chance: so are two in a row of one replica, and hardly ever five.
-    arrivals = [number // 15 * 0.15 for number in range(600)]
-    by_chance = random.Random(5)
-    slow = {number for number in range(600) if by_chance.random() < 0.25}
+    async def ejections_of(model: Model) -> int:
+        return await plane.envoy.stat(f"cluster.{model.local_cluster}.outlier_detection.ejections_enforced_total")
 
-    def some_are_slow(number: int) -> dict[str, str]:
-        return {"on-local": "delay=3.6", "on-remote": "delay=7"} if number in slow else {}
+    async def some_are_slow(model: Model) -> None:
+        slow = await asyncio.gather(
+            *(plane.ask(model, headers=[("on-local", "held=slow")]) for _ in range(LATE_AT_ONCE))
+        )
+        assert [(reply.status, reply.route) for reply in slow] == [(200, "remote")] * LATE_AT_ONCE
+        assert (await plane.ask(model)).status == 200
 
-    async def play() -> Variants[Report]:
-        return await models.at_once(lambda model: open_loop(model.url, arrivals, Traffic(headers=some_are_slow)))
+    async def control_was_left_alone() -> bool:
+        nonlocal rounds
+        rounds += 1
+        await models.at_once(some_are_slow)
+        replica.release("slow")
+        return await ejections_of(models.removed) >= 2
 
-    def was_disturbed(report: Report) -> bool:
-        """Whether a request was late that was not meant to be: somebody else had the processors."""
-        return sum(sample.latency > LATE for sample in report.samples) > len(slow)
+    await until(control_was_left_alone, "the replica is an outlier twice where every late answer counts", within=60)
 
-    reports = await play()
-    for _ in range(3):
-        disturbed = reports.each(was_disturbed)
-        if not (disturbed.held or disturbed.removed):
-            break
-        reports = await play()
-
-    assert (reports.held.errors, reports.removed.errors) == ({}, {})
-    assert reports.held.summary.remote <= 20
-    assert reports.removed.summary.remote > 5 * max(4, reports.held.summary.remote)
+    assert await ejections_of(models.held) == 0
+    reached = models.each(replica.count)
+    assert reached.held == rounds * (LATE_AT_ONCE + 1) > reached.removed
