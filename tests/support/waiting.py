@@ -1,6 +1,8 @@
 """Waiting for what becomes true on its own.
 
-The times are what something may take that is broken, on a machine that is busy: nothing that works comes near them.
+The times are what something may take that is broken: nothing that works comes near them. They are seconds in which who
+waits had his turns. A machine that is busy with other work gives few of them, and then more seconds pass: so what is
+slow because of others is not taken for broken.
 """
 
 from __future__ import annotations
@@ -13,24 +15,39 @@ from typing import TypeVar
 
 PATIENCE = 30.0
 """Seconds."""
+TURNS = 4
+"""How often, at least, one looked in each of these seconds; with the processors to himself, far more often."""
 
 Seen = TypeVar("Seen")
+
+
+class Deadline:
+    """The end of `within` seconds from `now` on, in each of which there were some turns."""
+
+    def __init__(self, now: float, within: float) -> None:
+        self._ends = now + within
+        self._turns = within * TURNS
+
+    def has_passed(self, now: float) -> bool:
+        """Say so in a turn, and count it."""
+        self._turns -= 1
+        return now >= self._ends and self._turns < 0
 
 
 async def until(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
     """Return as soon as the condition holds, which may be awaitable; fail the test after so many seconds."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
+    deadline = Deadline(loop.time(), within)
     while not (await seen if isawaitable(seen := condition()) else seen):
-        assert loop.time() < deadline, f"not within {within} s: {what}"
+        assert not deadline.has_passed(loop.time()), f"not within {within} s: {what}"
         await asyncio.sleep(0.02)
 
 
 def until_now(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
     """Do what `until` does, where there is no event loop: block."""
-    deadline = time.monotonic() + within
+    deadline = Deadline(time.monotonic(), within)
     while not condition():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        assert not deadline.has_passed(time.monotonic()), f"not within {within} s: {what}"
         time.sleep(0.05)
 
 
@@ -39,11 +56,22 @@ async def eventually(
 ) -> Seen:
     """Look until it is good and return what was seen; fail with what was seen last after `within` seconds."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
+    deadline = Deadline(loop.time(), within)
     while not good(seen := await look()):
-        assert loop.time() < deadline, f"after {within} s still: {seen!r}"
+        assert not deadline.has_passed(loop.time()), f"after {within} s still: {seen!r}"
         await asyncio.sleep(0.05)
     return seen
+
+
+async def in_time(task: asyncio.Future[Seen], what: str, within: float = PATIENCE) -> Seen:
+    """Return what a task gives, as soon as it does; cancel it and fail the test after so many seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = Deadline(loop.time(), within)
+    while not (await asyncio.wait({task}, timeout=1 / (2 * TURNS)))[0]:
+        if deadline.has_passed(loop.time()):
+            task.cancel()
+            raise AssertionError(f"not within {within} s: {what}")
+    return task.result()
 
 
 async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:

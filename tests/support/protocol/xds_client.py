@@ -13,7 +13,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from controller.api.timing import REAL, StreamTiming
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import in_time
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey, Snapshot
 from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
@@ -100,7 +100,7 @@ class Client:
     async def receive(self):
         """The next response. A read given up by `silence` goes on here."""
         task, self._pending = self._pending or asyncio.ensure_future(self.call.read()), None
-        self.last = await asyncio.wait_for(task, PATIENCE)
+        self.last = await in_time(task, "a response")
         assert self.last is not grpc.aio.EOF, await self.call.details()
         return self.last
 
