@@ -1,7 +1,7 @@
 """Run the tests in lanes and sum them up: `make test`, `make e2e`.
 
 What can stand company runs first, spread over several processes file by file. What needs the machine for itself (marked
-`alone`) runs afterwards, one test after the other. What needs a Kubernetes node is a run of its own.
+`alone`) runs afterwards, one test after the other, if there is any. What needs a Kubernetes node is a run of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import click
 
 from tests.support.node.missing import missing
 from tests.support.processes import ROOT, children_of
-from tests.support.progress import Record, clock, read_records, suite_of
+from tests.support.progress import ALONE, Record, clock, leaves_some_alone, read_records, suite_of
 from tests.tools import binaries
 
 INTERRUPTED, NO_TESTS = 2, 5
@@ -116,10 +116,10 @@ def main(jobs: int | None, seed: int | None, shuffle: bool, node: bool, argument
 def lanes_of(workers: int) -> tuple[Lane, ...]:
     """Return the lanes of everything that needs no node."""
     elsewhere = f"--ignore={NODE_SUITE}"
-    together = ("-m", "not alone", "--dist=loadfile", "--no-loadscope-reorder")
+    together = ("-m", f"not {ALONE}", "--dist=loadfile", "--no-loadscope-reorder")
     return (
         Lane("together", (elsewhere, *together, f"--numprocesses={workers}")),
-        Lane("alone", (elsewhere, "-m", "alone")),
+        Lane(ALONE, (elsewhere, "-m", ALONE)),
     )
 
 
@@ -149,8 +149,11 @@ def _remove(folder: Path) -> None:
 def _run_all(
     lanes: Iterable[Lane], folder: Path, order: Order, arguments: tuple[str, ...], interrupted: Event
 ) -> Iterator[Run]:
-    """Run one lane after the other; none after an interruption."""
+    """Run one lane after the other; none after an interruption, and none that the one before left nothing to."""
+    some_are_left = True
     for lane in lanes:
+        if lane.name == ALONE and not some_are_left:
+            return
         record = folder / f"{lane.name}.json"
         own = ("-p", "tests.support.progress", f"--record={record}", f"--basetemp={folder / lane.name}")
         print(f"\nlane {lane.name}: {' '.join(lane.options)} (seed {order.seed})", flush=True)
@@ -158,9 +161,12 @@ def _run_all(
         command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
         # What is written to no certain place is gone with the folder, also if its program is killed.
         environment = os.environ | order.environment | {"TMPDIR": str(folder)}
+        # Of many processes each would compile everything anew.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:
             signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
             code = pytest.wait()
+        some_are_left = leaves_some_alone(record)
         yield Run(lane, code, time.monotonic() - began, read_records(record))
         if interrupted.is_set():
             return

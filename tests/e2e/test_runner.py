@@ -91,6 +91,14 @@ async def test_it_says_what_ran_what_was_skipped_and_how_to_repeat_what_failed(
     assert f"is kept: {kept}" in said
 
 
+async def test_where_no_test_has_to_run_alone_there_is_no_lane_for_it(start: Callable[..., Child]) -> None:
+    code, said = await ended(start("def test_good(): pass"))
+
+    assert code == 0, said
+    assert "\npassed: together 1 in " in said
+    assert "lane alone" not in said
+
+
 async def test_a_run_that_ends_at_the_first_failure_is_no_interrupted_one(start: Callable[..., Child]) -> None:
     code, said = await ended(start(SAMPLE, "-x"))
 

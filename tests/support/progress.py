@@ -2,7 +2,8 @@
 
 Dots say neither what is left nor what takes so long. With `-p tests.support.progress` a line every ten seconds does,
 and with `--record FILE` the outcome and the seconds of each test are written there when the run ends, however it ends.
-With pytest-xdist it works in the process that distributes the tests, which every worker reports to.
+With pytest-xdist it works in the process that distributes the tests, which every worker reports to. It also writes how
+many tests were left to the lane of those that are marked `alone`: where there are none, nobody has to collect again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 
 EVERY_SECONDS = 10.0
+ALONE = "alone"
+"""The mark of a test that needs the machine for itself."""
 
 
 @dataclass(slots=True)
@@ -38,7 +41,12 @@ class Record:
 
 def read_records(file: Path) -> tuple[Record, ...]:
     """Return what a run wrote; nothing if it wrote nothing."""
-    return tuple(Record(**one) for one in json.loads(file.read_text())) if file.exists() else ()
+    return tuple(Record(**one) for one in json.loads(file.read_text())["tests"]) if file.exists() else ()
+
+
+def leaves_some_alone(file: Path) -> bool:
+    """Whether a run left tests to the lane of those that are marked `alone`, or does not say that it did not."""
+    return not file.exists() or json.loads(file.read_text())["alone"] != 0
 
 
 def suite_of(nodeid: str) -> str:
@@ -51,6 +59,23 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
+def _alone(items: Sequence[pytest.Item]) -> int:
+    return sum(item.get_closest_marker(ALONE) is not None for item in items)
+
+
+class InWorker:
+    """Counts the tests that are left to the lane of those that are marked `alone`, for who distributes the others."""
+
+    def __init__(self) -> None:
+        self._alone = 0
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._alone += _alone(items)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        session.config.workeroutput[ALONE] = self._alone  # type: ignore[attr-defined]
+
+
 class Progress:
     """Counts tests as they begin and end."""
 
@@ -60,6 +85,7 @@ class Progress:
         self._records: dict[str, Record] = {}
         self._running: dict[str, float] = {}
         self._left: Counter[str] = Counter()
+        self._alone: int | None = None
         self._began = time.monotonic()
         # What is said every ten seconds is read in a thread of its own.
         self._lock = threading.Lock()
@@ -79,6 +105,14 @@ class Progress:
         """Every worker collects the same tests: the first that says so is believed."""
         if not self._left and not self._records:
             self._expect(iter(ids))
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._alone = (self._alone or 0) + _alone(items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker that ended well says what it counted; each of them collects the same tests."""
+        self._alone = getattr(node, "workeroutput", {}).get(ALONE, self._alone)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         with self._lock:
@@ -115,7 +149,8 @@ class Progress:
     def pytest_sessionfinish(self) -> None:
         self._over.set()
         if self._record:
-            self._record.write_text(json.dumps([asdict(one) for one in self._ended()]))
+            said = {"alone": self._alone, "tests": [asdict(one) for one in self._ended()]}
+            self._record.write_text(json.dumps(said))
 
     # The line.
 
@@ -159,5 +194,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Progress(config.getoption("--record")), "progress")
+    here = InWorker() if hasattr(config, "workerinput") else Progress(config.getoption("--record"))
+    config.pluginmanager.register(here, "progress")

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support.progress import Record, clock, left, read_records, suite_of
+from tests.support.progress import Record, clock, leaves_some_alone, left, read_records, suite_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def test_seconds_are_said_as_a_clock():
 
 def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
     assert read_records(tmp_path / "none.json") == ()
+    assert leaves_some_alone(tmp_path / "none.json"), "nobody knows"
+
+
+@pytest.mark.parametrize(("alone", "some"), [("null", True), ("0", False), ("2", True)])
+def test_a_lane_is_left_out_when_it_is_known_to_be_empty(tmp_path, alone, some):
+    record = tmp_path / "record.json"
+    record.write_text(f'{{"alone": {alone}, "tests": []}}')
+    assert leaves_some_alone(record) is some
 
 
 def test_a_record_knows_its_file():
