@@ -290,9 +290,9 @@ class ServiceLoop:
                     await self._applier.apply([doing])
                     self._count(doing, "done")
         except (ConflictError, NotFoundError) as error:
-            # What it was planned from is on its way here; a name that is taken stays taken.
+            # What it was planned from is on its way here; a name that others have taken stays taken.
             self._count(doing, "superseded")
-            if isinstance(error, AlreadyExistsError):
+            if isinstance(error, AlreadyExistsError) and not await self._was_created(doing):
                 self._failed(ref, doing, error)
                 return
         except Exception as error:
@@ -308,6 +308,17 @@ class ServiceLoop:
         self._queue.succeeded(ref)
         self._queue.add_at(ref, now + timedelta(seconds=self._timing.written_again_after))
         self._woken.set()
+
+    async def _was_created(self, write: Write | None) -> bool:
+        """Whether what was to be created is there as ours: by another replica, or by us and the answer was lost."""
+        if write is None:
+            return False
+        try:
+            found = (await self._store.read(write.ref)).metadata
+        except StoreError:
+            return False
+        labels = dict(write.content["metadata"]["labels"])
+        return labels.items() <= (found.get("labels") or {}).items() and "deletionTimestamp" not in found
 
     async def _is_confirmed(self, step: TakeoverStep) -> bool:
         """Whether what a step rests on is still what it was: a watch may be late."""

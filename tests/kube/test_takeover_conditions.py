@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.proxy import Proxy
+from tests.support.kube.request import Request
 from tests.support.kube.taking_over import taking_over
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 CHAT = {"app": "chat"}
 HTTP: dict[str, Any] = {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
@@ -157,3 +160,23 @@ async def test_a_replica_that_does_not_lead_gives_back_what_nobody_wants_any_mor
     assert hand.selector() != CHAT
     async with taking_over(hand.server.kubeconfig, hand.namespace, leads=False):
         await hand.until_restored(before)
+
+
+async def test_what_another_replica_created_meanwhile_is_no_failure(
+    hand: ServiceHand, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that is lost is the same to who asked: it is there, and he did not know."""
+    prepared(hand)
+    hand.model()
+
+    def creates_the_shadow(request: Request) -> bool:
+        return request.method == "POST" and request.resource == "services"
+
+    async with Proxy(hand.server, tmp_path).running() as proxy, taking_over(proxy.kubeconfig, hand.namespace) as late:
+        with proxy.requests_held(creates_the_shadow) as gate:
+            await until(lambda: gate.waiting, "the leader is about to create the shadow")
+            async with taking_over(hand.server.kubeconfig, hand.namespace, leads=False):
+                await eventually(lambda: asyncio.to_thread(hand.read, "services", "chat-beamlit"), bool)
+        await hand.until_fronted("True", "TakenOver")
+        assert late.loop.counts.writes["create", "Service", "superseded"] == 1
+    assert "service not written" not in caplog.text
