@@ -9,14 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from controller.api.contract.reports import PATH
-from controller.api.timing import REAL
 from controller.gateway.bootstrap import HostPort
 from controller.programs import xds_server as program
 from tests.support.network import unused_port
 from tests.support.tls import Certificates
+from tests.support.xds_program import xds_options
 
 
 @dataclass(frozen=True)
@@ -39,40 +38,8 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, admin_host: str, tls: program.XdsServerTls) -> AsyncIterator[Serving]:
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(
-        yaml.safe_dump(
-            {
-                "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
-                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                "users": [{"name": "u", "user": {"token": "t"}}],
-                "current-context": "x",
-            }
-        )
-    )
     admin, reports = HostPort(admin_host, unused_port()), HostPort("127.0.0.1", unused_port())
-    options = program.XdsOptions(
-        config=None,
-        overrides={},
-        kubeconfig=kubeconfig,
-        context=None,
-        xds_address=HostPort("127.0.0.1", 0),
-        admin_address=admin,
-        reports_address=reports,
-        tls=tls,
-        gateway_address="127.0.0.1",
-        gateway_port=None,
-        gateway_service=None,
-        checks_shared_by=4,
-        connections_per_model=10_000,
-        installation=None,
-        access_log="off",
-        node_token_file=None,
-        remote_checks=False,
-        log_level="error",
-        log_format="text",
-        timing=REAL,
-    )
+    options = xds_options(folder, admin_address=admin, reports_address=reports, tls=tls)
     async with program._programs(options):
         yield Serving(HostPort("127.0.0.1", admin.port), reports)
 

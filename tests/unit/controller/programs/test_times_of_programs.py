@@ -8,7 +8,6 @@ from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
 
-import yaml
 from aiohttp import web
 from click.testing import CliRunner
 
@@ -28,12 +27,12 @@ from controller.api.timing import (
     Timing,
 )
 from controller.cli.main import main
-from controller.gateway.bootstrap import HostPort
 from controller.programs import controller as controller_program
 from controller.programs import run
 from controller.programs import xds_server as xds_program
 from controller.programs.admin import Admin
 from controller.programs.state import StateDirectory
+from tests.support.xds_program import ANYWHERE, kubeconfig_of_nobody, xds_options
 
 GIVEN = Timing(
     lease=LeaseTiming(release=0.5),
@@ -52,7 +51,6 @@ GIVEN = Timing(
 )
 OF_COMMANDS = ("shutdown", "status_answer", "status_looked_at_every")
 GROUPS = tuple(type(getattr(GIVEN, one.name)) for one in fields(GIVEN) if one.name not in OF_COMMANDS)
-ANYWHERE = HostPort("127.0.0.1", 0)
 # What leads from one part of a program to another, besides the parts. Modules and classes belong to every program.
 BETWEEN = (dict, tuple, list, set, types.MethodType, types.CellType, types.CoroutineType, asyncio.Task, web.RouteDef)
 
@@ -83,23 +81,6 @@ async def times_of(program: AbstractAsyncContextManager) -> set[object]:
         return {one for one in parts if isinstance(one, GROUPS)} | {
             one.shutdown for one in parts if isinstance(one, Admin)
         }
-
-
-def kubeconfig(folder):
-    """Of an API server that is not there."""
-    file = folder / "kubeconfig"
-    cluster, context = {"server": "http://127.0.0.1:1"}, {"cluster": "c", "user": "u"}
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "clusters": [{"name": "c", "cluster": cluster}],
-                "users": [{"name": "u", "user": {"token": "t"}}],
-                "contexts": [{"name": "x", "context": context}],
-                "current-context": "x",
-            }
-        )
-    )
-    return file
 
 
 async def test_run(tmp_path):
@@ -135,28 +116,7 @@ async def test_run(tmp_path):
 
 
 async def test_xds_server(tmp_path):
-    options = xds_program.XdsOptions(
-        config=None,
-        overrides={},
-        kubeconfig=kubeconfig(tmp_path),
-        context=None,
-        xds_address=ANYWHERE,
-        admin_address=ANYWHERE,
-        reports_address=ANYWHERE,
-        tls=xds_program.XdsServerTls(),
-        gateway_address="127.0.0.1",
-        gateway_port=None,
-        gateway_service=None,
-        checks_shared_by=4,
-        connections_per_model=10_000,
-        installation=None,
-        access_log="off",
-        node_token_file=None,
-        remote_checks=True,
-        log_level="error",
-        log_format="text",
-        timing=GIVEN,
-    )
+    options = xds_options(tmp_path, remote_checks=True, timing=GIVEN)
     assert await times_of(xds_program._programs(options)) == {
         GIVEN.kube,
         GIVEN.reports,
@@ -171,7 +131,7 @@ async def test_controller(tmp_path):
     options = controller_program.ControllerOptions(
         config=None,
         overrides={"metrics_addr": "0", "probe_addr": "0"},
-        kubeconfig=kubeconfig(tmp_path),
+        kubeconfig=kubeconfig_of_nobody(tmp_path),
         context=None,
         lease=("default", "lease"),
         gateway_service=None,
