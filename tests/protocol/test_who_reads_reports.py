@@ -28,7 +28,8 @@ class Serving:
     async def asked(self, url: str, certificates: Certificates | None = None, name: str = "") -> int:
         """The status with which a question is answered; 0 if nobody answers."""
         verify = certificates.client(name).context() if certificates else False
-        async with httpx.AsyncClient(trust_env=False, verify=verify) as client:
+        # On a busy machine who answers late is not nobody.
+        async with httpx.AsyncClient(trust_env=False, verify=verify, timeout=60) as client:
             try:
                 async with client.stream("GET", url, extensions={"sni_hostname": "localhost"}) as answer:
                     return answer.status_code
