@@ -32,6 +32,14 @@ LOADS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
 REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """One that waits for its clients: on a busy machine an honest one is late with its first word."""
+    served = await Served.start(timing=StreamTiming(handshake=600.0, turn=600.0, first_word=600.0))
+    yield served
+    await served.stop()
+
+
 def introduced(token: str, **said) -> discovery_pb2.DeltaDiscoveryRequest:
     request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, **said)
     request.node.id, request.node.metadata["beamlit_token"] = "hostile", token

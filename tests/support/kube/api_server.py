@@ -20,6 +20,7 @@ import trustme
 from tests.support.kube.cluster import Cluster
 from tests.support.network import unused_port
 from tests.support.processes import Child, processes_of
+from tests.support.waiting import Deadline
 from tests.tools import binaries
 
 FRONT_PROXY = "front-proxy-client"
@@ -111,12 +112,14 @@ class ApiServer(Cluster):
     def start(self, *, empty: bool = False) -> None:
         """Start it and wait until it is ready."""
         self.launch(empty=empty)
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = Deadline(time.monotonic(), READY_WITHIN)
         while not self.ready():
             assert self._process is not None
             words = f"{self._process.last_words()}\n{self.etcd.last_words()}"
             assert self._process.alive, f"kube-apiserver ended:\n{words}"
-            assert time.monotonic() < deadline, f"kube-apiserver is not ready after {READY_WITHIN} s:\n{words}"
+            assert not deadline.has_passed(time.monotonic()), (
+                f"kube-apiserver is not ready after {READY_WITHIN} s:\n{words}"
+            )
             time.sleep(0.05)
 
     def launch(self, *, empty: bool = False) -> None:

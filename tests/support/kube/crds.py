@@ -8,6 +8,7 @@ import httpx
 
 from tests.support.kube.cluster import Cluster
 from tests.support.processes import ROOT
+from tests.support.waiting import Deadline
 
 FOLDER = ROOT / "deploy" / "crds"
 ESTABLISHED_WITHIN = 30.0
@@ -19,11 +20,12 @@ def install_crds(cluster: Cluster) -> None:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={FOLDER}")
     names = cluster.kubectl("get", f"--filename={FOLDER}", "--output=name").stdout.split()
     resources = [name.partition("/")[2] for name in names]
-    deadline = time.monotonic() + ESTABLISHED_WITHIN
+    deadline = Deadline(time.monotonic(), ESTABLISHED_WITHIN)
     with cluster.client() as client:
         # `kubectl wait` gives up on a definition that is too new to have any conditions.
         while not all(_established(client, resource) for resource in resources):
-            assert time.monotonic() < deadline, f"not established after {ESTABLISHED_WITHIN} s: {resources}"
+            late = deadline.has_passed(time.monotonic())
+            assert not late, f"not established after {ESTABLISHED_WITHIN} s: {resources}"
             time.sleep(0.05)
     # Established is not yet served: at first every list is answered with 429, until which kubectl waits.
     cluster.kubectl("get", ",".join(resources), "--all-namespaces")
