@@ -61,7 +61,10 @@ NOT_USED_HERE = {
     "beamlit-controller: update modeldeployments/status.deployment.beamlit.com": "fields that another manager left",
     "beamlit-xds-server: get endpointslices.discovery.k8s.io": "get beside list",
     "beamlit-xds-server: get modeldeployments.deployment.beamlit.com": "get beside list",
+    "beamlit-xds-server: get referencegrants.gateway.networking.k8s.io": "get beside list",
+    "beamlit-xds-server: watch referencegrants.gateway.networking.k8s.io": "the Gateway API is not installed here",
     "beamlit-xds-server: get secrets": "get beside list",
+    "beamlit-xds-server: get services": "get beside list",
 }
 ROUTE = re.compile(r"^Route: (\w+)", re.MULTILINE)
 
