@@ -8,8 +8,8 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from tests.support.protocol.xds_client import PATIENCE, SILENCE_SECONDS, TOKEN, Client, Served, resource
-from tests.support.waiting import until
+from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
+from tests.support.waiting import PATIENCE, until
 from xds_server.snapshot.scope import Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Snapshot
 from xds_server.stream.load_reporting.wire import SUPPORTS_ALL
