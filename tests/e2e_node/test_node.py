@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -27,8 +28,9 @@ def test_pods_answer_behind_the_name_of_their_service(node: Node, namespace: str
             with clients.calling(f"http://{seed.NAME}", rate=100) as calling:
                 name = f"http://{seed.NAME}.{namespace}.svc.cluster.local"
                 assert errand.run(node, namespace, "--silent", "--fail", name) == Ended(0, "OK!")
-            assert calling.seen.total.direct > 100
-            assert calling.seen.total.failed == 0, calling.seen
+                time.sleep(3)
+            assert calling.seen.total.direct > 100, str(calling.seen)
+            assert calling.seen.total.failed == 0, str(calling.seen)
     finally:
         node.run_kube_proxy("nftables")
 
