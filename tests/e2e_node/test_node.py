@@ -56,16 +56,20 @@ def test_a_pod_that_ends_is_followed_by_another_under_the_same_name(cluster: Clu
 
 def test_what_pods_use_is_measured(node: Node, namespace: str) -> None:
     node.install("metrics-server")
-    node.apply(seed.deployment(options=QUICK), namespace=namespace)
+    try:
+        node.apply(seed.deployment(options=QUICK), namespace=namespace)
 
-    def measured() -> bool:
-        with node.client() as client:
-            answer = client.get(f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
-        return answer.is_success and bool(answer.json()["items"])
+        def measured() -> bool:
+            with node.client() as client:
+                answer = client.get(f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
+            return answer.is_success and bool(answer.json()["items"])
 
-    until_now(measured, "metrics-server has measured the pod", within=120)
-    said = node.kubectl("top", "pods", f"--namespace={namespace}").stdout
-    assert re.search(rf"^{seed.NAME}-\S+ +\d+m +\d+Mi", said, re.MULTILINE), said
+        until_now(measured, "metrics-server has measured the pod", within=120)
+        said = node.kubectl("top", "pods", f"--namespace={namespace}").stdout
+        assert re.search(rf"^{seed.NAME}-\S+ +\d+m +\d+Mi", said, re.MULTILINE), said
+    finally:
+        # Where there is one, the chart brings none.
+        node.uninstall("metrics-server")
 
 
 def test_nothing_that_a_pod_sends_leaves_the_node(node: Node, namespace: str) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from controller.install.crd import definitions
 from tests.support.chart import CHART, INSTALL, NAMESPACE, RELEASE
 from tests.support.kube.cluster import Cluster
 from tests.support.node import errand, seed
 from tests.support.node.clients import Clients
 from tests.support.node.errand import Ended
-from tests.support.node.helm import Release, helm
+from tests.support.node.helm import Release, delete_definitions, helm
 from tests.support.node.node import Node
 from tests.support.node.our_images import have_our_images
 from tests.support.objects import a_model
@@ -31,14 +30,10 @@ def nothing_installed(node: Node) -> Iterator[None]:
     def is_gone() -> bool:
         return node.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name").stdout == ""
 
-    _delete_definitions(node)
+    delete_definitions(node)
     until_now(is_gone, f"the namespace {NAMESPACE} of the test before is gone", within=120)
     yield
-    _delete_definitions(node)
-
-
-def _delete_definitions(node: Node) -> None:
-    node.kubectl("delete", "crds", *definitions(), "--ignore-not-found")
+    delete_definitions(node)
 
 
 @pytest.fixture(scope="module")

@@ -194,6 +194,7 @@ def story(node: Node, tmp_path: Path) -> Iterator[Story]:
             node.kubectl("delete", "modeldeployment", seed.NAME, "--ignore-not-found", "--timeout=60s")
         with suppress(subprocess.CalledProcessError):
             helm.helm(node, "uninstall", helm.RELEASE, "--ignore-not-found", "--no-hooks")
+        helm.delete_definitions(node)
         node.kubectl("delete", "deployment,service", seed.NAME, "--ignore-not-found", f"--namespace={NAMESPACE}")
         node.kubectl("delete", "pod", "curl-check", "--ignore-not-found", "--grace-period=0", "--force")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from controller.install.crd import definitions
 from tests.support.kube.cluster import Cluster
 from tests.support.node.our_images import CHART
 from tests.support.waiting import until_now
@@ -58,6 +59,11 @@ def surroundings(cluster: Cluster) -> dict[str, str]:
     }
 
 
+def delete_definitions(cluster: Cluster) -> None:
+    """Delete the custom resource definitions: they outlive a release, and no other one may have them."""
+    cluster.kubectl("delete", "crds", *definitions(), "--ignore-not-found")
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """Our chart, installed."""
@@ -78,6 +84,7 @@ class Release:
         finally:
             # Whether a release goes well is tried elsewhere; this one has to go in any case.
             helm(cluster, "uninstall", RELEASE, *release._where(), "--ignore-not-found", "--no-hooks")
+            delete_definitions(cluster)
             cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
 
     def upgrade(self, *settings: str) -> None:

@@ -119,6 +119,10 @@ class Node(Cluster):
         """Apply one of the manifests beside this module."""
         self.kubectl("apply", "--filename", MANIFESTS / f"{name}.yaml")
 
+    def uninstall(self, name: str) -> None:
+        """Delete what `install` applied."""
+        self.kubectl("delete", f"--filename={MANIFESTS / f'{name}.yaml'}", "--ignore-not-found")
+
     def await_rollout(self, workload: str, namespace: str = "default", within: float = 120) -> None:
         """Wait until all replicas of a workload (`deployment/coredns`) are the newest ones, and available."""
         command = ("rollout", "status", workload, f"--namespace={namespace}", "--timeout=20s")
