@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 
 import pytest
 
@@ -24,10 +25,12 @@ def test_pods_answer_behind_the_name_of_their_service(node: Node, namespace: str
     try:
         node.apply(seed.deployment(replicas=2, options=QUICK), seed.service(), namespace=namespace)
         node.await_rollout(f"deployment/{seed.NAME}", namespace)
+        name = f"http://{seed.NAME}.{namespace}.svc.cluster.local"
+        # That pods are ready is known to kube-proxy within a second.
+        answers = partial(errand.run, node, namespace, "--silent", "--fail", name)
+        until_now(lambda: answers() == Ended(0, "OK!"), "they answer under the full name")
         with Clients.running(node, namespace, count=2) as clients:
             with clients.calling(f"http://{seed.NAME}", rate=100) as calling:
-                name = f"http://{seed.NAME}.{namespace}.svc.cluster.local"
-                assert errand.run(node, namespace, "--silent", "--fail", name) == Ended(0, "OK!")
                 time.sleep(3)
             assert calling.seen.total.direct > 100, str(calling.seen)
             assert calling.seen.total.failed == 0, str(calling.seen)

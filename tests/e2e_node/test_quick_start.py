@@ -13,13 +13,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.kube.audit import granted, refused, unused, used
 from tests.support.kube.cluster import Cluster
-from tests.support.node import helm, platform, seed
+from tests.support.node import errand, helm, platform, seed
 from tests.support.node.clients import Calls, Clients
 from tests.support.node.helm import Release
 from tests.support.node.node import Node
@@ -205,6 +206,9 @@ def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
     install(story, commands["install"])
     story.do(commands["deploy"])
     node.await_rollout(f"deployment/{seed.NAME}")
+    # That the pod is ready is known to kube-proxy within a second.
+    answers = partial(errand.run, node, NAMESPACE, "--silent", "--fail", URL)
+    until_now(lambda: answers().code == 0, "the pod answers behind its Service")
     before = service(node)
     with Clients.running(node, NAMESPACE, count=4) as clients:
         sent = clients_notice_nothing_of_the_takeover(story, clients, commands)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.support.node import platform, seed
+from tests.support.node import errand, platform, seed
 from tests.support.node.node import Node
 from tests.support.waiting import until_now
 
@@ -40,6 +41,9 @@ class FrontedModel:
         pods = seed.deployment(replicas=replicas, options=options, resources=False)
         self.node.apply(pods, seed.service(), namespace=self.namespace)
         self.node.await_rollout(f"deployment/{seed.NAME}", self.namespace)
+        # That they are ready is known to kube-proxy within a second.
+        answers = partial(errand.run, self.node, self.namespace, "--silent", "--fail", f"http://{seed.NAME}")
+        until_now(lambda: answers().code == 0, "the pods answer behind their Service")
 
     def take_over(self) -> None:
         """Have a model for it, and wait until its Service is taken over."""
