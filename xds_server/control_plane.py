@@ -63,7 +63,7 @@ class ControlPlaneOptions:
     * `default_remote` is the default backend of the configuration. `guard` says where requests may go.
     * `controller_class` says whose models are served (None: all), `health_checks` whether remote backends are checked.
     * `believes_statuses` says that whoever may write the status of an object may write the object: else a route is
-      compared with its object, and has none of the `reserved_ports`.
+      compared with its object, and has none of the `reserved_ports`; and Secrets are used only if they say they may be.
     * `installation` is the name by which the Envoys know a request that comes back; without one they do not.
     """
 
@@ -106,7 +106,9 @@ class ControlPlaneOptions:
         )
         return ServingOptions(
             envoys={Role.GATEWAY: gateway},
-            secrets=ServerSecrets(self.default_remote, version_key=self.version_key or self.node_token.encode()),
+            secrets=ServerSecrets(
+                self.default_remote, self.version_key or self.node_token.encode(), opt_in=not self.believes_statuses
+            ),
             guard=self.guard,
             gateway_service=self.gateway_service,
             controller_class=self.controller_class,

@@ -111,6 +111,11 @@ class HostList:
         labels = name.split(".")
         return name in self.names or any(f"*.{'.'.join(labels[at:])}" in self.names for at in range(1, len(labels)))
 
+    def has_address(self, host: str) -> bool:
+        """Tell whether a host is an address of one of the ranges."""
+        address = _address(host)
+        return address is not None and _has(self.ranges, (address,))
+
 
 @dataclass(frozen=True, slots=True)
 class Destinations:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from controller.api.contract.credentials import CREDENTIAL
 from controller.api.contract.route import RouteKind
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes import objects
@@ -84,7 +85,7 @@ class Kind:
     """One kind: its names in the Kubernetes API (`group` is empty for core), and what is done with it here.
 
     All kinds are namespaced. `schema` reads an object; None for kinds that are only written, or are asked for where
-    they are needed. `field_selector` leaves out objects that nobody here reads. A cluster may lack a kind that is
+    they are needed. Objects without the label of `label_selector` are not seen. A cluster may lack a kind that is
     `optional`, and gain it while a program runs: until then it has no such objects. It may serve such a kind in one of
     `earlier_versions` alone.
     """
@@ -95,7 +96,7 @@ class Kind:
     plural: str
     schema: type[BaseModel] | None
     grants: tuple[Grant, ...]
-    field_selector: str = ""
+    label_selector: str = ""
     definition: Definition | None = None
     optional: bool = False
     earlier_versions: tuple[str, ...] = ()
@@ -291,12 +292,14 @@ SECRET = Kind(
     version="v1",
     plural="secrets",
     schema=objects.Secret,
-    # Releases of helm and tokens of service accounts are nobody's credentials for a backend, and the bulk of most
-    # clusters' Secrets: they never come here.
-    field_selector="type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
+    # Whoever owns a Secret says that it may leave the cluster (docs/adr/0057): all others never come here.
+    label_selector=f"{CREDENTIAL}=true",
     grants=(
         Grant(
-            Program.XDS_SERVER, READ, "The credentials that remote backends refer to. No other program reads Secrets."
+            Program.XDS_SERVER,
+            READ,
+            "The credentials that remote backends refer to. It asks for those with the label beamlit.com/credential; a "
+            "role cannot say that. No other program reads Secrets.",
         ),
     ),
 )

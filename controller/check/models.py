@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.credentials import CREDENTIAL, CredentialSource
 from controller.api.contract.route import Remote
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.kubernetes.objects import SERVICE_NAME, Service, ServicePort
@@ -261,10 +261,14 @@ async def _check_secret(reader: ClusterReader, where: tuple[str, str], keys: Map
     if isinstance(raw, Unread):
         if raw.is_absent:
             fields = " ".join(f"--from-file={key}=FILE" for key in keys)
-            remedy = f"kubectl -n {namespace} create secret generic {name} {fields}"
+            label = f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true"
+            remedy = f"kubectl -n {namespace} create secret generic {name} {fields} && {label}"
             return [_SAYS.failed("secrets", f"{whose}: there is no such Secret", remedy)]
         needed = right_to("get", SECRET, namespace) if raw.why == "denied" else raw.words
         return [_SAYS.unseen("secrets", f"{whose}: {needed}")]
+    if ((raw.get("metadata") or {}).get("labels") or {}).get(CREDENTIAL) != "true":
+        remedy = f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true"
+        return [_SAYS.failed("secrets", f"{whose}: it lacks the label that lets it be used as a credential", remedy)]
     held = keys_held(raw)
     if held is None:
         return []

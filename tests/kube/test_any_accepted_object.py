@@ -21,6 +21,7 @@ import trustme
 import yaml
 from prometheus_client import CollectorRegistry
 
+from controller.api.contract.credentials import CREDENTIAL
 from controller.api.contract.route import RouteKey
 from controller.api.registry import MODEL_DEPLOYMENT
 from controller.api.resources.model import ModelDeployment
@@ -105,7 +106,8 @@ def secret() -> dict[str, Any]:
         "tls.crt": certificate.cert_chain_pems[0].bytes(),
         "tls.key": certificate.private_key_pem.bytes(),
     }
-    return {"metadata": {"name": "present"}, "data": {key: b64encode(value).decode() for key, value in data.items()}}
+    metadata = {"name": "present", "labels": {CREDENTIAL: "true"}}
+    return {"metadata": metadata, "data": {key: b64encode(value).decode() for key, value in data.items()}}
 
 
 @dataclass(frozen=True)

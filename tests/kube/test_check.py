@@ -181,12 +181,14 @@ async def test_what_models_refer_to_is_looked_for(site: Site) -> None:
         model("no-port").fronting("two", 99),
         model("no-replica").fronting("two", 80),
         with_key("no-secret", site.backend("remote"), "absent"),
+        with_key("no-label", site.backends[0], "closed"),
+        a_secret("closed").holding(apiKey="x").unlabelled(),
         with_key("no-key", site.backends[0], "there", key="wanted"),
         with_key("key", site.backends[0], "there", key="held"),
         a_secret("there").holding(held="a value that nobody reads"),
         service("two"),
-        *(service(name) for name in ("no-secret", "no-key", "key")),
-        *(endpoints(name, site.backends[0]) for name in ("no-secret", "no-key", "key")),
+        *(service(name) for name in ("no-secret", "no-label", "no-key", "key")),
+        *(endpoints(name, site.backends[0]) for name in ("no-secret", "no-label", "no-key", "key")),
     )
     found = await looked(site)
     space = site.namespace
@@ -196,6 +198,7 @@ async def test_what_models_refer_to_is_looked_for(site: Site) -> None:
     assert "none of 0 endpoints of its port 80 is ready" in found.said("models/endpoints", "warning")
     secrets = found.said("models/secrets", "failed")
     assert f"Secret {space}/absent of {space}/no-secret: there is no such Secret" in secrets
+    assert f"Secret {space}/closed of {space}/no-label: it lacks the label" in secrets
     assert f"Secret {space}/there of {space}/no-key: it has no key wanted; it has held" in secrets
     assert "a value that nobody reads" not in found.ended.output
     assert found.of("models/ready")[-1] in ("ok", "warning")

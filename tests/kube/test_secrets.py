@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import shlex
 from collections.abc import AsyncIterator
 
 import pytest
@@ -49,7 +51,9 @@ async def test_without_its_key_no_request_leaves_and_the_condition_says_which_is
     site.served("keyless", [replica])
     site.write(with_key("keyless", remote, "missing").overridden("remote=100"))
     message = await site.until_condition("keyless", "ResolvedRefs", "False", "SecretNotFound")
-    assert message == f"Secret {site.namespace}/missing does not exist"
+    label = f"kubectl -n {site.namespace} label secret missing beamlit.com/credential=true"
+    assert message.startswith(f"Secret {site.namespace}/missing does not exist, or lacks the label that lets it")
+    assert message.endswith(f"to let it: `{label}`")
     port = await site.port("keyless")
     await site.until_answered(port, "local-1")
     assert (await site.local_share(port, 100), remote.count()) == (1.0, 0)
@@ -63,6 +67,34 @@ async def test_without_its_key_no_request_leaves_and_the_condition_says_which_is
         await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == ["now-it-is-there"])
         await site.remove(a_secret("missing"))
         await site.until_condition("keyless", "ResolvedRefs", "False", "SecretNotFound")
+        await site.until_answered(port, "local-1")
+    counted = remote.count()
+    assert (await site.local_share(port, 100), remote.count()) == (1.0, counted)
+
+
+async def test_a_secret_is_a_credential_while_its_label_says_so_and_for_its_hosts(running_site: Site) -> None:
+    site = running_site
+    replica, remote = site.backend("local-1"), site.backend("remote")
+    closed, value = a_secret("closed").holding(apiKey="for-us-alone").unlabelled(), ["for-us-alone"]
+    site.served("closed", [replica])
+    site.write(closed, with_key("closed", remote, "closed").overridden("remote=50"))
+    message = await site.until_condition("closed", "ResolvedRefs", "False", "SecretNotFound")
+    port = await site.port("closed")
+    assert (await site.local_share(port, 100), remote.count()) == (1.0, 0)
+    # Its owner does what the condition says.
+    words = shlex.split(message.split("`")[1])
+    assert words[:3] == ["kubectl", "-n", site.namespace]
+    async with site.no_request_fails(port):
+        await asyncio.to_thread(site.cluster.kubectl, *words[1:])
+        await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == value)
+        await site.change(a_secret("closed").holding(apiKey=value[0]).for_hosts("other.example, 203.0.113.0/24"))
+        message = await site.until_condition("closed", "ResolvedRefs", "False", "CredentialNotUsable")
+        assert f"may not be used with {remote.host}" in message
+        await site.until_answered(port, "local-1")
+        await site.change(a_secret("closed").holding(apiKey=value[0]).for_hosts(f"{remote.host}, other.example"))
+        await eventually(lambda: sent(site, port, remote, "x-key"), lambda got: got == value)
+        await asyncio.to_thread(site.kubectl, "label", "secret", "closed", "beamlit.com/credential-")
+        await site.until_condition("closed", "ResolvedRefs", "False", "SecretNotFound")
         await site.until_answered(port, "local-1")
     counted = remote.count()
     assert (await site.local_share(port, 100), remote.count()) == (1.0, counted)

@@ -68,11 +68,22 @@ async def test_a_page_that_came_too_late_lets_the_list_begin_again_as_a_whole(pr
     assert [request.query.get("limit") for request in proxy.requests if request.lists] == ["500", "500", None]
 
 
-async def test_releases_of_helm_and_tokens_of_service_accounts_are_left_with_the_server(watched: Watched) -> None:
-    await watched.apply("release", type="helm.sh/release.v1")
+async def test_secrets_that_are_no_credentials_are_left_with_the_server(
+    watched: Watched, proxy: Proxy, namespace: str
+) -> None:
+    other = make_secret("other", namespace)
+    del other["metadata"]["labels"]
+    await watched.hand.apply(other)
     await watched.apply("marker")
     await watched.sees("marker")
     assert watched.told == ["a", "b", "c", "marker"]
+    asked = [request.query for request in proxy.requests if request.lists or request.watches]
+    assert {query.get("labelSelector") for query in asked} == {"beamlit.com/credential=true"}
+    # One that loses its label is gone, and comes with it.
+    await watched.hand.apply({**other, "metadata": {**other["metadata"], "name": "a"}})
+    await watched.misses("a")
+    await watched.apply("a")
+    await watched.sees("a")
 
 
 async def test_a_kind_that_the_server_does_not_know_is_waited_for(proxy: Proxy, namespace: str) -> None:

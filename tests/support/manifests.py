@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from controller.api.contract.credentials import CREDENTIAL
 from controller.api.schema.errors import FieldError
 from controller.store.objects import ObjectRef
 
@@ -16,7 +17,10 @@ MODEL = "deployment.beamlit.com/v1alpha1"
 
 def make_object(kind: str, name: str, namespace: str = "default", **fields: Any) -> dict[str, Any]:
     version = {"ModelDeployment": MODEL, "EndpointSlice": "discovery.k8s.io/v1"}.get(kind, "v1")
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **fields}
+    # A Secret without it is not seen in a cluster.
+    labels = {"labels": {CREDENTIAL: "true"}} if kind == "Secret" else {}
+    metadata = {"name": name, "namespace": namespace, **labels}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
 
 
 def make_service(name: str, namespace: str = "default", port: object = 80) -> dict[str, Any]:

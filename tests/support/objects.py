@@ -19,6 +19,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
+from controller.api.contract.credentials import CREDENTIAL, CREDENTIAL_HOSTS
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME, EndpointSlice, Service, Workload
 from controller.api.registry import MODEL_DEPLOYMENT, REFERENCE_GRANT
 from controller.api.resources.model import ModelDeployment
@@ -187,6 +188,14 @@ class ADeployment(KubeObject):
 
 
 class ASecret(KubeObject):
+    def unlabelled(self) -> Self:
+        """Say nothing of what it may be used for."""
+        return self._with({}, "metadata", "labels")
+
+    def for_hosts(self, hosts: str) -> Self:
+        """Say for which hosts it may be used."""
+        return self.annotated(**{CREDENTIAL_HOSTS: hosts})
+
     def holding(self, **text: str) -> Self:
         """Say what it holds; of a name that has no place in Python, "__" is a dot."""
         return self._with({key.replace("__", "."): value for key, value in text.items()}, "stringData")
@@ -250,7 +259,9 @@ def a_deployment(name: str = "a") -> ADeployment:
 
 
 def a_secret(name: str = "s") -> ASecret:
-    return ASecret({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
+    """A Secret that may be used as a credential."""
+    metadata = {"name": name, "labels": {CREDENTIAL: "true"}}
+    return ASecret({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
 
 
 def a_grant(name: str = "g") -> AGrant:

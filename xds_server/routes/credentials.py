@@ -14,12 +14,15 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import (
+    CREDENTIAL,
+    CREDENTIAL_HOSTS,
     INLINE_CLIENT_SECRET,
     CredentialSource,
     inline_client_secret,
     is_for_inline_secret,
 )
 from controller.api.contract.route import Remote, Route, RouteKey
+from controller.api.destinations import HostList, parse_destination
 from controller.api.kubernetes.objects import Secret
 from controller.api.registry import SECRET
 from controller.api.resources.backend import RemoteBackend
@@ -28,6 +31,9 @@ from controller.api.schema.hosts import DEFAULT_PORT
 from controller.store.objects import ObjectRef, StoredObject
 from xds_server.resources.secret import Values, credential_of, secret_resources
 from xds_server.snapshot.snapshot import Resource, ResourceKey
+
+# What the API server takes as a name (RFC 1123). Other text does not get into a command that somebody may copy.
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 # What a header and RFC 6749 (appendix A) let through.
 _PRINTABLE = re.compile(r"[ -~]+")
@@ -66,11 +72,12 @@ class ServerSecrets:
     """The secrets of the server itself: those of the default backend, and the key of the versions of secrets.
 
     Both must be the same in all replicas. The token by which Envoys are known is a good key: whoever has it may see the
-    secrets anyway.
+    secrets anyway. `opt_in` says that a Secret is used only if its label says that it may be.
     """
 
     default_remote: RemoteBackend | None = None
     version_key: bytes = field(default=b"", repr=False)
+    opt_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,9 @@ def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecr
     """
     values: dict[CredentialSource, SecretStr] = {}
     problems: list[ServingProblem] = []
-    for source, check in _needed(route.remotes):
+    for source, check, host in _needed(route.remotes):
         try:
-            values[source] = check(*_value_of(key, source, find, own))
+            values[source] = check(*_value_of(key, source, host, find, own))
         except UnusableError as error:
             problems.append(ServingProblem(error.reason, str(error)))
     if any(_borrows_credential(remote, own.default_remote) for remote in route.remotes):
@@ -126,13 +133,13 @@ def _borrows_credential(remote: Remote, default: RemoteBackend | None) -> bool:
 
 def referred_secrets(key: RouteKey, route: Route) -> frozenset[ObjectRef]:
     """Name the Secrets that a route refers to: always in the namespace of its object."""
-    sources = (source for source, _ in _needed(route.remotes))
+    sources = (source for source, _, _ in _needed(route.remotes))
     return frozenset(ObjectRef(SECRET.kind, key.namespace, one.name) for one in sources if one.source == "Secret")
 
 
 def reads_spec(route: Route) -> bool:
     """Tell whether a part of the object's spec is read beside the route: a credential that stands there."""
-    return any(source.source == "Spec" for source, _ in _needed(route.remotes))
+    return any(source.source == "Spec" for source, _, _ in _needed(route.remotes))
 
 
 def is_spec_of(raw: Mapping[str, Any], route: Route) -> bool:
@@ -142,29 +149,34 @@ def is_spec_of(raw: Mapping[str, Any], route: Route) -> bool:
 
 
 def _reads_spec(remote: Remote) -> bool:
-    return any(source.source == "Spec" for source, _ in _needed((remote,)))
+    return any(source.source == "Spec" for source, _, _ in _needed((remote,)))
 
 
-def _needed(remotes: Iterable[Remote]) -> Iterable[tuple[CredentialSource, Check]]:
-    """List the sources of remote backends, each with what its value must be."""
+def _needed(remotes: Iterable[Remote]) -> Iterable[tuple[CredentialSource, Check, str]]:
+    """List the sources of remote backends, each with what its value must be, and the host that it is used with."""
     for remote in remotes:
         if remote.tls and remote.tls.ca:
-            yield remote.tls.ca, authorities
+            yield remote.tls.ca, authorities, remote.host
         if remote.tls and remote.tls.client_certificate:
-            yield remote.tls.client_certificate.certificate, certificates
-            yield remote.tls.client_certificate.private_key, private_key
+            yield remote.tls.client_certificate.certificate, certificates, remote.host
+            yield remote.tls.client_certificate.private_key, private_key, remote.host
         if remote.auth:
-            yield credential_of(remote.auth), header_value
+            oauth = remote.auth.oauth
+            host = (urlsplit(oauth.token_url).hostname or "") if oauth else remote.host
+            yield credential_of(remote.auth), header_value, host
 
 
-def _value_of(key: RouteKey, source: CredentialSource, find: Find, own: ServerSecrets) -> tuple[SecretStr, str]:
+def _value_of(
+    key: RouteKey, source: CredentialSource, host: str, find: Find, own: ServerSecrets
+) -> tuple[SecretStr, str]:
     """Return the value that a source of this route names, and what to call it. Raises UnusableError.
 
     A Secret is always one of the object's own namespace.
     """
     match source.source:
         case "Secret":
-            return _value_in_secret(ObjectRef(SECRET.kind, key.namespace, source.name), source.key, find)
+            ref = ObjectRef(SECRET.kind, key.namespace, source.name)
+            return _value_in_secret(ref, source.key, _usable_secret(ref, host, find, opt_in=own.opt_in))
         case "Spec":
             stored = find(ObjectRef(*key))
             return _given(inline_client_secret(stored.raw) if stored else None, INLINE_CLIENT_SECRET)
@@ -175,14 +187,36 @@ def _value_of(key: RouteKey, source: CredentialSource, find: Find, own: ServerSe
             return _given(secret.get_secret_value() if secret else None, name)
 
 
-def _value_in_secret(ref: ObjectRef, key: str, find: Find) -> tuple[SecretStr, str]:
+def _usable_secret(ref: ObjectRef, host: str, find: Find, *, opt_in: bool) -> Secret:
+    """Find a Secret that may be used with a host, as its owner says (docs/adr/0057). Raises UnusableError."""
     stored = find(ref)
-    if stored is None:
+    if stored is None and not opt_in:
         raise UnusableError(f"{ref} does not exist", "SecretNotFound")
     try:
-        secret = stored.parsed_as(Secret)
+        secret = stored.parsed_as(Secret) if stored else None
     except InvalidObjectError as error:
         raise UnusableError(f"{ref}: {error}") from None
+    if secret is None or (opt_in and secret.metadata.labels.get(CREDENTIAL) != "true"):
+        # One without the label is not seen: whether it is there is not known.
+        words = f"{ref} does not exist, or lacks the label that lets it be used as a credential"
+        if _NAME.fullmatch(ref.name):
+            words += f"; to let it: `kubectl -n {ref.namespace} label secret {ref.name} {CREDENTIAL}=true`"
+        raise UnusableError(words, "SecretNotFound")
+    hosts = secret.metadata.annotations.get(CREDENTIAL_HOSTS)
+    if hosts is not None and not _names_host(hosts, host, ref):
+        raise UnusableError(f"{ref} may not be used with {host}: its annotation {CREDENTIAL_HOSTS} names other hosts")
+    return secret
+
+
+def _names_host(hosts: str, host: str, ref: ObjectRef) -> bool:
+    try:
+        listed = HostList.of(parse_destination(one.strip()) for one in hosts.split(",") if one.strip())
+    except ValueError as error:
+        raise UnusableError(f"{ref}: its annotation {CREDENTIAL_HOSTS}, between two commas, {error}") from None
+    return listed.has_name(host) or listed.has_address(host)
+
+
+def _value_in_secret(ref: ObjectRef, key: str, secret: Secret) -> tuple[SecretStr, str]:
     name = f'{ref}: key "{key}"'
     # As the API server merges the two when it is given both.
     if key in secret.string_data:

@@ -83,7 +83,7 @@ class Reflector:
             replace(kind, version=version).path(namespace) for version in (kind.version, *kind.earlier_versions)
         )
         self._path = self._paths[0]
-        self._selector = {"fieldSelector": kind.field_selector} if kind.field_selector else {}
+        self._selector = {"labelSelector": kind.label_selector} if kind.label_selector else {}
         self._publish = publish
         self._installed = True  # Whether the API server has the kind, as far as is known.
         self._resumable = False  # Whether the collection's version can be watched from.

@@ -294,3 +294,69 @@ def test_nothing_printed_of_it_holds_a_value():
     result = served(a_route(a_remote(auth=with_key())), a_secret().holding(apiKey=HUSH))
     assert HUSH not in repr(result)
     assert HUSH not in "".join(one.version for one in result.secrets)
+
+
+OPT_IN = ServerSecrets(version_key=KEY, opt_in=True)
+KEYED = a_route(a_remote("models.example", auth=with_key()), away=30)
+
+
+@pytest.mark.parametrize("labels", [{}, {"beamlit.com/credential": "yes"}, {"beamlit.com": "true"}])
+def test_in_a_cluster_a_secret_says_that_it_is_a_credential(labels):
+    secret = a_secret().holding(apiKey=HUSH)
+    assert served(KEYED, secret, own=OPT_IN).problems == ()
+    unlike = secret.saying(labels, "metadata", "labels")
+    (problem,) = served(KEYED, unlike, own=OPT_IN).problems
+    absent = served(KEYED, own=OPT_IN).problems
+    assert absent == (problem,), "who may not use it does not learn whether it is there"
+    assert problem.reason == "SecretNotFound"
+    assert problem.message.endswith("`kubectl -n default label secret s beamlit.com/credential=true`")
+    # A folder is one user's.
+    assert served(KEYED, unlike).problems == ()
+
+
+def test_no_command_with_a_name_that_is_none():
+    route = a_route(a_remote(auth=with_key("s; reboot")), away=30)
+    (problem,) = served(route, own=OPT_IN).problems
+    assert "kubectl" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("hosts", "is_served"),
+    [
+        ("models.example", True),
+        ("other.example,MODELS.example. ,", True),
+        ("*.example", True),
+        ("*.models.example", False),
+        ("other.example", False),
+        ("", False),
+        ("models.example.evil", False),
+    ],
+)
+def test_a_secret_is_used_for_the_hosts_that_it_names(hosts, is_served):
+    for own in (OPT_IN, None):
+        problems = served(KEYED, a_secret().holding(apiKey=HUSH).for_hosts(hosts), own=own).problems
+        assert (problems == ()) is is_served
+        assert is_served or "may not be used with models.example" in problems[0].message
+
+
+def test_hosts_may_be_addresses_and_what_is_none_of_both_is_said():
+    route = a_route(a_remote("192.0.2.7", auth=with_key()), away=30)
+    secret = a_secret().holding(apiKey=HUSH)
+    assert served(route, secret.for_hosts("192.0.2.0/24")).problems == ()
+    assert served(route, secret.for_hosts("192.0.3.0/24")).problems != ()
+    (problem,) = served(route, secret.for_hosts("https://models.example/")).problems
+    assert "its annotation beamlit.com/credential-hosts, between two commas, must be" in problem.message
+
+
+def test_the_host_of_a_client_secret_is_that_of_its_token_endpoint():
+    route = a_route(a_remote("models.example", auth=with_token()), away=30)
+    secret = a_secret().holding(clientSecret=HUSH)
+    assert served(route, secret.for_hosts("auth.example")).problems == ()
+    assert served(route, secret.for_hosts("models.example")).problems != ()
+
+
+def test_certificates_are_used_for_the_host_of_the_backend(pki):
+    route = a_route(a_remote("models.example", tls=over_tls(ca="c", certificate="c")), away=30)
+    secret = a_secret("c").holding(**pki)
+    assert served(route, secret.for_hosts("models.example")).problems == ()
+    assert served(route, secret.for_hosts("other.example")).problems != ()
