@@ -67,6 +67,14 @@ def test_every_test_that_is_named_exists(document: Path) -> None:
             assert any(f"def {name}(" in file.read_text() for file in (ROOT / "tests").rglob("test_*.py")), name
 
 
+def test_every_bolt_names_the_test_that_holds_it() -> None:
+    bolts = (ROOT / "docs" / "security.md").read_text().partition("## Bolts")[2].partition("## ")[0]
+    rows = [line for line in bolts.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 15
+    for row in rows:
+        assert _TEST.search(row.rstrip(" |").rpartition(" | ")[2]), row
+
+
 def test_each_decision_has_a_number_of_its_own_in_file_and_title() -> None:
     numbers = [int(re.match(r"# (\d+)\. ", decision.read_text())[1]) for decision in DECISIONS]  # type: ignore[index]
     assert numbers == [int(decision.name[:4]) for decision in DECISIONS]
