@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Bytecode is kept, whatever the shell says: else every process, of which the tests start many, compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test e2e check golden manifests bench requirements clean
+.PHONY: help venv demo test e2e check golden manifests bench requirements audit clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,10 +49,21 @@ bench: venv ## run a benchmark: make bench NAME=data_path; NAME=all: every one t
 
 requirements: ## pin the newest versions of every dependency, with hashes
 	@$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv
+	@.venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url requirements/audit.in -o requirements/audit.txt
 	@for set in runtime dev; do \
 	  .venv/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-annotate --no-emit-index-url $$(test $$set = dev && echo --all-extras) pyproject.toml \
 	    -o requirements/$$set.txt; done
+
+# In an environment of its own: none of it is needed for anything else.
+.venv/audit/.ready: requirements/audit.txt
+	@$(PYTHON) -m venv --clear .venv/audit
+	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	@touch $@
+
+audit: venv .venv/audit/.ready ## known vulnerabilities of what is pinned, if a source of them answers; SBOM in dist/sbom.json
+	@$(BIN)/python -m tests.tools.audit $(ARGS)
 
 clean: ## remove what the other targets made here
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo/output
