@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -104,15 +105,15 @@ def endpoint_controllers(request: pytest.FixtureRequest, tmp_path_factory: pytes
 @pytest.fixture
 def hand(endpoint_controllers: Cluster) -> Iterator[ServiceHand]:
     """The hand of a user in a fresh namespace of that cluster."""
-    with fresh_namespace(endpoint_controllers) as name:
-        yield ServiceHand(endpoint_controllers, name)
+    with fresh_namespace(endpoint_controllers) as name, closing(ServiceHand(endpoint_controllers, name)) as hand:
+        yield hand
 
 
 @pytest.fixture
 def away(endpoint_controllers: Cluster) -> Iterator[ServiceHand]:
     """The hand of a user in another fresh namespace of that cluster."""
-    with fresh_namespace(endpoint_controllers) as name:
-        yield ServiceHand(endpoint_controllers, name)
+    with fresh_namespace(endpoint_controllers) as name, closing(ServiceHand(endpoint_controllers, name)) as hand:
+        yield hand
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,13 @@ async def fronting_site(endpoint_controllers: Cluster, tmp_path: Path) -> AsyncI
             yield site
 
 
+@pytest.fixture
+def hand(fronting_site: Site, endpoint_controllers: Cluster) -> Iterator[ServiceHand]:
+    """The hand of a user in that namespace."""
+    with contextlib.closing(ServiceHand(endpoint_controllers, fronting_site.namespace)) as hand:
+        yield hand
+
+
 def prepare(site: Site, hand: ServiceHand) -> None:
     """Write a gateway, and pods that really answer: each at a port of its own, which its container calls `web`."""
     hand.gateways("10.9.0.1")
@@ -43,9 +51,9 @@ def prepare(site: Site, hand: ServiceHand) -> None:
 
 
 async def test_envoy_answers_for_the_pods_while_their_service_is_taken_over_and_given_back(
-    fronting_site: Site, endpoint_controllers: Cluster
+    fronting_site: Site, hand: ServiceHand
 ) -> None:
-    site, hand = fronting_site, ServiceHand(endpoint_controllers, fronting_site.namespace)
+    site = fronting_site
     prepare(site, hand)
     before = hand.written_by_owners()
     hand.model(frontend="Gateway")
@@ -71,10 +79,8 @@ async def test_envoy_answers_for_the_pods_while_their_service_is_taken_over_and_
         assert sum(written) >= 4
 
 
-async def test_whoever_leads_next_gives_back_what_the_killed_one_took(
-    fronting_site: Site, endpoint_controllers: Cluster
-) -> None:
-    site, hand = fronting_site, ServiceHand(endpoint_controllers, fronting_site.namespace)
+async def test_whoever_leads_next_gives_back_what_the_killed_one_took(fronting_site: Site, hand: ServiceHand) -> None:
+    site = fronting_site
     prepare(site, hand)
     before = hand.written_by_owners()
     hand.model()

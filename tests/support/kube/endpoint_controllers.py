@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,16 @@ def _write_node(server: ApiServer, name: str, zone: str) -> None:
 
 
 class ServiceHand:
-    """Writes Services, pods and gateways into a namespace, and sees what became of them."""
+    """Writes Services, pods and gateways into a namespace, and sees what became of them. To be closed."""
 
     def __init__(self, server: Cluster, namespace: str) -> None:
         self.server = server
         self.namespace = namespace
+        # Tests look again and again: a connection for each look would cost more than all else.
+        self._looking = server.client()
+
+    def close(self) -> None:
+        self._looking.close()
 
     def pod(
         self,
@@ -204,8 +209,7 @@ class ServiceHand:
 
     def read(self, resource: str, name: str) -> dict[str, Any] | None:
         """Read an object; None if it is not there."""
-        with self.server.client() as client:
-            answer = client.get(f"{self._path(resource)}/{name}")
+        answer = self._looking.get(f"{self._path(resource)}/{name}")
         if answer.status_code == 404:
             return None
         found: dict[str, Any] = answer.raise_for_status().json()
@@ -235,21 +239,13 @@ class ServiceHand:
     def slices(self, service: str = "chat") -> list[dict[str, Any]]:
         """The EndpointSlices of a Service."""
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
-        with self.server.client() as client:
-            answer = client.get(path, params={"labelSelector": f"kubernetes.io/service-name={service}"})
+        answer = self._looking.get(path, params={"labelSelector": f"kubernetes.io/service-name={service}"})
         found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
         return found
 
     def ways(self, service: str = "chat", port: str | None = None) -> set[str]:
         """Where kube-proxy leads clients of a Service: `ADDRESS:PORT` of what is ready."""
-        return {
-            f"{endpoint['addresses'][0]}:{given['port']}"
-            for one in self.slices(service)
-            for given in one.get("ports") or ()
-            if port is None or given.get("name") == port
-            for endpoint in one.get("endpoints") or ()
-            if endpoint.get("conditions", {}).get("ready") is not False
-        }
+        return ways_in(self.slices(service), port)
 
     async def until_ways(self, *expected: str, service: str = "chat", port: str | None = None) -> None:
         """Wait until clients of a Service are led to these places and no other."""
@@ -257,10 +253,9 @@ class ServiceHand:
 
     def traces(self) -> list[str]:
         """Name what of ours there is in the namespace, but for the key in a selector."""
-        with self.server.client() as client:
-            services = client.get(self._path("services"), params={"labelSelector": SHADOW_OF}).json()["items"]
-            path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
-            slices = client.get(path, params={"labelSelector": f"{MANAGED_BY}={SLICES_OF}"}).json()["items"]
+        services = self._looking.get(self._path("services"), params={"labelSelector": SHADOW_OF}).json()["items"]
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        slices = self._looking.get(path, params={"labelSelector": f"{MANAGED_BY}={SLICES_OF}"}).json()["items"]
         return sorted(one["metadata"]["name"] for one in (*services, *slices))
 
     async def until_restored(self, before: Mapping[str, Any], name: str = "chat") -> None:
@@ -280,6 +275,18 @@ class ServiceHand:
             answer = client.patch(path, content=json.dumps(changes), headers=_MERGE)
         assert answer.is_success, answer.text
         return answer
+
+
+def ways_in(slices: Iterable[Mapping[str, Any]], port: str | None = None) -> set[str]:
+    """Where slices lead, for one port or all: `ADDRESS:PORT` of what is ready."""
+    return {
+        f"{endpoint['addresses'][0]}:{given['port']}"
+        for one in slices
+        for given in one.get("ports") or ()
+        if port is None or given.get("name") == port
+        for endpoint in one.get("endpoints") or ()
+        if endpoint.get("conditions", {}).get("ready") is not False
+    }
 
 
 def _ready(*, ready: bool) -> list[dict[str, str]]:

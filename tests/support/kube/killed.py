@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.endpoint_controllers import ServiceHand, ways_in
 from tests.support.kube.taking_over import Killing, taking_over
 from tests.support.waiting import eventually
 
@@ -83,6 +83,7 @@ async def played(hand: ServiceHand, killing: Killing, done: Callable[[], Awaitab
 async def always_led(hand: ServiceHand) -> None:
     """Look again and again where clients are led: it is never nowhere."""
     while True:
+        slices = await asyncio.to_thread(hand.slices)
         for port in ("http", "admin"):
-            ways = await asyncio.to_thread(hand.ways, "chat", port)
-            assert ways, f"nothing is behind the port {port}"
+            assert ways_in(slices, port), f"nothing is behind the port {port}"
+        await asyncio.sleep(0.01)
