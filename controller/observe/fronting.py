@@ -116,7 +116,7 @@ def _fronted_route(index: ObjectIndex, model: ObjectRef, key: ObjectRef, rules: 
         model=known.stored,
         port=route.port,
         port_name=route.local.port_name,
-        wanted=asked is not None and is_permitted and _names(asked, route.local),
+        wanted=asked is not None and is_permitted and names_port_of(asked, route.local),
         # Nobody moves the route of a model that cannot be read: it goes with the model, and must not keep it.
         follows_shadow=route.local.fronted == key.name and not (is_deleted and known.intent is None),
         programmed=programmed is not None and programmed.status == "True",
@@ -142,7 +142,8 @@ def _not_permitted(known: StoredIntent, facts: ServiceFacts, rules: TakeoverRule
     )
 
 
-def _names(asked: TakeoverStatus, local: LocalBackend) -> bool:
+def names_port_of(asked: TakeoverStatus, local: LocalBackend) -> bool:
+    """Whether the clients that shall be led to the gateway are those of the port that a model serves."""
     return asked == TakeoverStatus(namespace=local.namespace, service=local.clients_service, port_name=local.port_name)
 
 

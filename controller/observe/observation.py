@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.api.contract.health import RemoteHealth
-from controller.api.contract.route import Remote, Route
+from controller.api.contract.route import LocalBackend, Remote, Route
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all
 from controller.api.kubernetes.selectors import query_of
@@ -21,12 +21,14 @@ from controller.frontend.service_facts import ServiceFacts, leads_clients_to, re
 from controller.intent.consent import View, any_grant_in, not_permitted, service_ref
 from controller.intent.intent import Intent
 from controller.intent.remotes import addresses_of
+from controller.observe.chains import Chains, HostAndPort, Link, places_of
 from controller.observe.fronting import (
     Fronting,
     TakeoverRules,
     behind,
     facts_of,
     fronting_of,
+    names_port_of,
     service_of,
     shadow_of,
 )
@@ -123,6 +125,7 @@ class Observer:
         self._defaults = defaults
         self._allocations = Allocations(defaults.ports)
         self._served = ServedPorts()
+        self._chains = Chains()
 
     def register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Record what an object refers to, claims and has; return the other objects to look at again."""
@@ -130,10 +133,11 @@ class Observer:
         if known is None:
             self._index.refers(ref, ())
             self._served.asks(ref, ())
-            return self._allocations.forget(ref) | self._served.record(ref, None)
+            return self._allocations.forget(ref) | self._served.record(ref, None) | self._chains.record(ref, None)
         self._index.refers(ref, self._references(known))
         route = known.status.route
         affected = self._served.record(ref, route.port if route else None)
+        affected |= self._chains.record(ref, self._link(known))
         has = self._occupancy(ref, route) if route else Occupancy(self._reserved(known))
         request = self._requested(known.intent) if known.intent else None
         return affected | self._allocations.register(ref, known.seniority, request, has)
@@ -270,7 +274,26 @@ class Observer:
         service = self._index.service(*place.service) if place.service else None
         asked = frozenset(port for host, port in addresses_of(intent, self._defaults.remote) if place.has(host))
         self._served.asks(ref, asked)
-        return OwnPlace(place, service, self._served.served(asked))
+        chains = self._chains
+        return OwnPlace(place, service, self._served.served(asked), chains.cut(ref), chains.is_chained(ref))
+
+    def _link(self, known: StoredIntent) -> Link:
+        """Say where requests for a model leave for, and where others send theirs to it."""
+        intent, route, takeover = known.intent, known.status.route, known.status.takeover
+        leaves_for = addresses_of(intent, self._defaults.remote) if intent and intent.terms.may_leave else ()
+        remote = next((HostAndPort.of(host, port) for host, port in leaves_for), None)
+        places = self._places(route.local) if route else frozenset()
+        is_led = route is not None and takeover is not None and names_port_of(takeover, route.local)
+        return Link(known.seniority, remote, places, places if is_led else frozenset())
+
+    def _places(self, local: LocalBackend) -> frozenset[HostAndPort]:
+        service = self._index.service(local.namespace, local.clients_service)
+        port = next((one for one in service.spec.ports if one.name == local.port_name), None) if service else None
+        if service is None or port is None:
+            return frozenset()
+        # The Envoys are in the namespace of the gateway's Service.
+        nearby = self._defaults.place.service[0] if self._defaults.place.service else None
+        return places_of(local.namespace, local.clients_service, service, port.port, nearby)
 
     def _references(self, known: StoredIntent) -> Iterator[ObjectRef]:
         intent, view = known.intent, self._view(known.ref)

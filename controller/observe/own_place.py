@@ -28,7 +28,7 @@ class GatewayPlace:
 
     def has(self, host: str) -> bool:
         """Tell whether a host is one of the addresses."""
-        name = _normal(host)
+        name = usual_form(host)
         # RFC 6761, section 6.3: whatever ends so is this host.
         return name in self.addresses or (name.endswith(".localhost") and "localhost" in self.addresses)
 
@@ -39,42 +39,47 @@ LOOPBACK = GatewayPlace(frozenset(("127.0.0.1", "0.0.0.0", "localhost")))
 
 @dataclass(frozen=True, slots=True)
 class OwnPlace:
-    """Where the gateway is at this moment: its place, the Service there if it is known, and the ports of its models."""
+    """Where the gateway is at this moment: its place, the Service there if it is known, and the ports of its models.
+
+    For the model that asks, `is_chained` says that its remote backend is another model here, and `cycle` names those by
+    which what is sent there comes back to it (see `chains`).
+    """
 
     place: GatewayPlace = field(default_factory=GatewayPlace)
     service: Service | None = None
     ports: frozenset[int] = frozenset()
+    cycle: tuple[ObjectRef, ...] = ()
+    is_chained: bool = False
 
     def leads_here(self, remote: Remote, front: int | None) -> bool:
         """Tell whether a remote backend is the gateway; `front` is the port of the model that asks."""
         if self.place.has(remote.host):
             return remote.port == front or remote.port in self.ports
-        host = _normal(remote.host)
-        return host in self._names() or _is_name_of(self.place.service, host)
-
-    def _names(self) -> Iterator[str]:
-        """List the addresses of the Service, and the names of its load balancers."""
-        if self.service:
-            spec = self.service.spec
-            yield from map(_normal, (spec.cluster_ip, *spec.cluster_ips, *spec.external_ips))
-            for one in self.service.status.load_balancer.ingress:
-                yield from (_normal(name) for name in (one.ip, one.hostname) if name)
+        host = usual_form(remote.host)
+        if self.service and host in addresses_and_balancers(self.service):
+            return True
+        # The Envoys are in the namespace of their Service.
+        return self.place.service is not None and host in names_of_service(*self.place.service, nearby=True)
 
 
-def _is_name_of(service: tuple[str, str] | None, host: str) -> bool:
-    """Tell whether a host is the DNS name of a Service (Kubernetes, "DNS for Services and Pods").
+def addresses_and_balancers(service: Service) -> Iterator[str]:
+    """List the addresses of a Service, and the names of its load balancers, in their usual form."""
+    spec = service.spec
+    yield from map(usual_form, (spec.cluster_ip, *spec.cluster_ips, *spec.external_ips))
+    for one in service.status.load_balancer.ingress:
+        yield from (usual_form(name) for name in (one.ip, one.hostname) if name)
 
-    The name alone is that for the Envoys, which are in its namespace. In another domain than `cluster.local` it may be
-    the gateway of another cluster, which is a good remote backend.
+
+def names_of_service(namespace: str, name: str, *, nearby: bool) -> tuple[str, ...]:
+    """List the DNS names of a Service (Kubernetes, "DNS for Services and Pods"), `nearby` from its own namespace.
+
+    In another domain than `cluster.local` it may be the Service of another cluster, which is a good remote backend.
     """
-    if service is None:
-        return False
-    namespace, name = service
     whole = f"{name}.{namespace}"
-    return host in (name, whole, f"{whole}.svc", f"{whole}.svc.cluster.local")
+    return (*([name] if nearby else []), whole, f"{whole}.svc", f"{whole}.svc.cluster.local")
 
 
-def _normal(host: str) -> str:
+def usual_form(host: str) -> str:
     """Write a name or an address as everybody writes it."""
     try:
         address = ipaddress.ip_address(host)

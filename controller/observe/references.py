@@ -12,6 +12,7 @@ from controller.api.resources.backend import RemoteBackend
 from controller.intent.consent import View, not_permitted
 from controller.intent.intent import Intent
 from controller.intent.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
+from controller.observe.chains import told
 from controller.observe.own_place import OwnPlace
 from controller.observe.readiness import readiness_check
 from controller.observe.uncounted import of_another_kind, uncounted, without_slices
@@ -97,7 +98,7 @@ def resolve(
     """Follow every reference of an object. What is missing becomes a fault; the rest is there all the same.
 
     What the `view` does not show is not there for this object. A remote backend at the gateway's `own` place is not
-    used.
+    used, nor one from where requests come back by way of other models.
     """
     faults: list[Fault] = []
     remotes: tuple[Remote, ...] = ()
@@ -120,12 +121,22 @@ def resolve(
     served = None if isinstance(front, Fault) else front.port
     if loop := next((one for one in remotes if own.leads_here(one, served)), None):
         remotes = ()
-        field = "spec.offloadingConfig.remoteBackend.host" if intent.backends else "defaultRemoteBackend.host"
         words = f"{loop.host}, port {loop.port}, is this gateway itself: what is sent there comes back"
-        faults.append(Fault("LoopDetected", f"{field}: {words}", of_remote=True))
+        faults.append(Fault("LoopDetected", f"{_field(intent)}: {words}", of_remote=True))
+    elif remotes and own.cycle:
+        words = f"{remotes[0].host}, port {remotes[0].port}, leads back to this object ({told(own.cycle)})"
+        words = f"{words}: this one is the youngest of them, and does without its remote backend"
+        remotes = ()
+        faults.append(Fault("LoopDetected", f"{_field(intent)}: {words}", of_remote=True))
+    elif own.is_chained:
+        remotes = tuple(one.model_copy(update={"through_gateway": True}) for one in remotes)
     if isinstance(front, Fault):
         return Resolved(None, remotes, (front, *faults))
     return Resolved(front, remotes, tuple(faults))
+
+
+def _field(intent: Intent) -> str:
+    return "spec.offloadingConfig.remoteBackend.host" if intent.backends else "defaultRemoteBackend.host"
 
 
 def _refuse_hosts(intent: Intent, guard: EndpointGuard) -> None:

@@ -119,6 +119,40 @@ async def test_two_models_of_one_gateway_do_not_send_each_other_requests(plane: 
     assert (await passed(plane, first), await passed(plane, second)) == (1, 1)
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_model_may_fall_back_on_another_and_that_on_a_remote_backend(plane: Plane, way: str) -> None:
+    """The control is the same chain without the word of the controller that it is one: it ends at its first return."""
+    last, apart = replace(WAYS[way], through_gateway=False), await plane.serve(WAYS[way])
+    small = await plane.serve(last)
+    large = await plane.serve(leading_to(small, replace(WAYS[way], through_gateway=True)))
+    alone = await plane.serve(leading_to(apart, WAYS[way]))
+
+    told, untold = await plane.ask(large), await plane.ask(alone)
+
+    assert (told.status, told.route, await passed(plane, small)) == (200, "remote", 1)
+    (seen,) = plane.backends.seen(told.probe)
+    # Once by each front, and by the last one as what must not come back.
+    assert ["cdn-loop", ",".join([HERE] * (2 + PASSES))] in seen["headers"]
+    assert (untold.status, untold.route) == (200, "local")
+
+
+async def test_a_chain_has_four_models_and_a_fifth_is_not_asked(plane: Plane) -> None:
+    """Each of them is without replicas but the one that has to answer."""
+    bare = replace(AWAY, replicas=(), through_gateway=True)
+    fifth = await plane.serve(AWAY)
+    fourth = await plane.serve(leading_to(fifth, replace(bare, replicas=None)))
+    third = await plane.serve(leading_to(fourth, bare))
+    second = await plane.serve(leading_to(third, bare))
+    first = await plane.serve(leading_to(second, bare))
+
+    reply = await plane.ask(first)
+
+    assert (reply.status, reply.route) == (200, "remote")
+    assert [await passed(plane, one) for one in (second, third, fourth, fifth)] == [1, 1, 1, 1]
+    # It refused: what the fourth got, its replicas answered.
+    assert await plane.envoy.stat(f"cluster.{fifth.local_cluster}.upstream_rq_total") == 0
+
+
 async def test_gateways_of_two_installations_may_stand_behind_each_other(plane: Plane, there: Plane) -> None:
     """What the other one cannot serve itself comes back once, and is then served by whoever has replicas."""
     theirs = replace(AWAY, installation=THERE)

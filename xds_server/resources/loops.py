@@ -7,7 +7,8 @@ name too often with a 502, and whoever sent it on sends it to its replicas inste
 
 A replica may well ask another model of the gateway, and pass on the headers that it got: an agent that calls a model, a
 router in front of several. So a request may come back from replicas `PASSES` times. What leaves is signed so often
-besides that its first return is one too many.
+besides that its first return is one too many; but for what leaves for another model of this gateway, as the controller
+knows it to be (`Remote.through_gateway`), which comes back as from a replica.
 
 The answer says so in a load metric (ORCA), too, and the Envoy that gets it counts that in its load reports: so the xDS
 server tells a loop from a backend that is merely down.

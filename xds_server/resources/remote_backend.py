@@ -75,7 +75,13 @@ from xds_server.snapshot.snapshot import Resource
 _BOTH_FAMILIES = ClusterDnsLookupFamily.ALL
 
 # What of a remote is the route's own: without it, routes that share a backend share the resource.
-_OF_THE_ROUTE = {"path_prefix": "", "headers_to_add": (), "answer_timeout": None, "retries": None}
+_OF_THE_ROUTE = {
+    "path_prefix": "",
+    "headers_to_add": (),
+    "answer_timeout": None,
+    "retries": None,
+    "through_gateway": None,
+}
 
 # What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
 # dropped on all ways; gRPC has none in a request.

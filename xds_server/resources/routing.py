@@ -275,7 +275,8 @@ class Routing:
             )
             for header in remote.headers_to_add
         )
-        return [*own, *self._signature]
+        # What is for another model of this gateway comes here again, and is no loop yet.
+        return [*own, *(() if remote.through_gateway else self._signature)]
 
 
 def _configuration(

@@ -142,24 +142,26 @@ def unasked(route: Route, asked: Asked, before: Route | None) -> Iterator[str]:
 
     `before` is the route that it was served with last: what was asked for then may be served until somebody decides
     anew. Numbers, such as timeouts, are not compared: programs of two versions may not agree on them, and what they may
-    be is a matter of their form (`Remote`).
+    be is a matter of their form (`Remote`). Nor is `throughGateway`, which depends on other models: what it may cost is
+    that a request comes to the gateway four times.
     """
-    known = {_without_numbers(one) for one in (*asked.remotes, *(before.remotes if before else ()))}
+    known = {_compared(one) for one in (*asked.remotes, *(before.remotes if before else ()))}
     for remote in route.remotes:
-        if _without_numbers(remote) not in known:
+        if _compared(remote) not in known:
             yield (
                 f"{remote.host}, port {remote.port}, is not the remote backend that the object asks for, nor the "
                 "defaultRemoteBackend of the xDS server's configuration, with all that belongs to it"
             )
 
 
-def _without_numbers(remote: Remote) -> Remote:
+def _compared(remote: Remote) -> Remote:
     check = remote.health_check
     return remote.model_copy(
         update={
             "connect_timeout": None,
             "answer_timeout": None,
             "retries": None,
+            "through_gateway": None,
             "health_check": check.model_copy(update={"interval": timedelta(seconds=1)}) if check else None,
         }
     )

@@ -201,7 +201,8 @@ class Remote(ForeignValue):
 
     `name` tells it from the object's other ones. Without `tls` it is spoken to in the clear; without `auth` it gets no
     credential. It has `connectTimeout` for a connection and `answerTimeout` for a whole answer, and is asked `retries`
-    more times before a replica is.
+    more times before a replica is. One `throughGateway` is another object of the same installation: requests for it may
+    come to the gateway once more, and are no loop.
     """
 
     name: RemoteName = REMOTE
@@ -216,6 +217,7 @@ class Remote(ForeignValue):
     connect_timeout: Interval | None = None
     answer_timeout: Interval | None = None
     retries: Annotated[int, Field(ge=0, le=10)] | None = None
+    through_gateway: Literal[True] | None = None
 
     @property
     def digest(self) -> str:

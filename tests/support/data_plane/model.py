@@ -54,6 +54,8 @@ class Wanted:
     answer_timeout: timedelta | None = None
     """Of the remote; `retries` are its own too."""
     retries: int | None = None
+    through_gateway: bool = False
+    """Whether the remote is another model, for which requests come to the gateway again."""
     auth: RemoteAuth | None = None
     """Its secrets are named; Envoy gets those of `secrets`."""
     secrets: tuple[tuple[CredentialSource, SecretStr], ...] = ()
@@ -124,6 +126,7 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
         connect_timeout=wanted.connect_timeout,
         answer_timeout=wanted.answer_timeout,
         retries=wanted.retries,
+        through_gateway=wanted.through_gateway or None,
     )
     others = dict(wanted.other_remotes)
     return Route(

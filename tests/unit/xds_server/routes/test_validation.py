@@ -138,6 +138,7 @@ FIELDS: dict[str, list[Hostile]] = {
     "remotes[].connectTimeout": [*its(UNREAD, "0s"), *its(SERVED, "9s", why="a number within the bounds of a spec")],
     "remotes[].answerTimeout": [*its(UNREAD, "1ms"), *its(SERVED, "9s", why="a number within the bounds of a spec")],
     "remotes[].retries": [*its(UNREAD, -1, 11), *its(SERVED, 9, why="a number within the bounds of a spec")],
+    "remotes[].throughGateway": its(SERVED, True, why="a request that leads back comes four times, and ends there"),
     "hosts": its(REFUSED, ["a.other"], ["b.default"], ["a.default", "b.default:80"]),
 }
 
