@@ -62,6 +62,12 @@ class ControllerMetrics:
             (*of_model, "type"),
             registry=registry,
         )
+        self._not_fronted = Gauge(
+            "beamlit_model_not_fronted",
+            "1 for the reason why clients of a model's Service are not led to the gateway though it asks for that.",
+            (*of_model, "reason"),
+            registry=registry,
+        )
         self._signal = Gauge(
             "beamlit_model_signal_target_ratio",
             "What a metric of a model was last measured to be, divided by its target; no sample while it is unknown.",
@@ -127,6 +133,9 @@ class ControllerMetrics:
         for condition in status.conditions:
             if condition.status != "Unknown":
                 samples[self._condition, (*model, condition.type)] = condition.status == "True"
+        fronted = status.condition("Fronted")
+        if fronted and fronted.status != "True" and fronted.reason not in _NOT_ASKED_FOR:
+            samples[self._not_fronted, (*model, fronted.reason)] = 1
         if signals := status.signals:
             samples[self._unknown, model] = sum(one.state == "Unknown" for one in signals)
         for signal in status.signals or ():
@@ -163,6 +172,9 @@ class ControllerMetrics:
 
 _Samples = dict[tuple[Gauge, tuple[str, ...]], float]
 """The value of each gauge, by its labels."""
+
+_NOT_ASKED_FOR = frozenset(("NotAsked", "Disabled", "Deleted"))
+"""Reasons of `Fronted` with which nothing is in the way: it is what the object asks for."""
 
 _LONGEST_SIGNAL = 60
 """Characters of the name of a metric, which may be a whole expression of PromQL."""

@@ -172,6 +172,25 @@ CASES = {
         },
         (),
     ),
+    "clients of a Service are not led to the gateway": Case(
+        {f'beamlit_model_not_fronted{{{CHAT},reason="NotPermitted"}}': f"_x{BREAKS + 1} 1x48"},
+        (of_chat("BeamlitNotFronted", "warning"),),
+        waits=10,
+    ),
+    "what keeps them from it is now this and now that": Case(
+        {
+            f'beamlit_model_not_fronted{{{CHAT},reason="Pending"}}': f"_x{BREAKS + 1} {'1 stale ' * 24}",
+            f'beamlit_model_not_fronted{{{CHAT},reason="GatewayNotReady"}}': f"_x{BREAKS + 1} {'stale 1 ' * 24}",
+        },
+        (of_chat("BeamlitNotFronted", "warning"),),
+        waits=10,
+    ),
+    "a takeover takes a few minutes": Case(
+        {f'beamlit_model_not_fronted{{{CHAT},reason="Pending"}}': f"_x{BREAKS + 1} 1x5 stale"}, ()
+    ),
+    "there is no gateway to take a Service over for": Case(
+        {f'beamlit_model_not_fronted{{{CHAT},reason="NoGateway"}}': f"_x{BREAKS + 1} 1x48"}, ()
+    ),
     "a file has a mistake": Case(
         {'beamlit_directory_problems{instance="run"}': then("0", "2")},
         (alert("BeamlitFolderMistakes", "warning", instance="run"),),

@@ -1,9 +1,11 @@
 """What Prometheus is told of the models, of the controller's work, and of what clients got."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.api.contract.status import Condition, LocalStatus, ModelDeploymentStatus, SignalStatus, SplitStatus
@@ -111,6 +113,26 @@ def test_what_the_replicas_take_together_has_no_sample_without_a_limit():
     assert measured.of("beamlit_model_capacity_requests", B) is None
     measured.metrics.planned(planned(A, steady))
     assert measured.of("beamlit_model_capacity_requests") is None
+
+
+def fronted(status, reason):
+    steady = planned(A, a_decision(0, Reason.STEADY))
+    condition = Condition(type="Fronted", status=status, reason=reason, message="x", observed_generation=1)
+    return replace(steady, status=steady.status.model_copy(update={"conditions": (condition,)}))
+
+
+def test_why_clients_are_not_led_to_the_gateway_is_one_reason_at_a_time():
+    measured = Measured(fronted("False", "Pending"), fronted("False", "NotPermitted"))
+    reasons = {"Pending": None, "NotPermitted": 1}
+    assert {one: measured.of("beamlit_model_not_fronted", reason=one) for one in reasons} == reasons
+    measured.metrics.planned(fronted("True", "TakenOver"))
+    assert measured.of("beamlit_model_not_fronted", reason="NotPermitted") is None
+
+
+@pytest.mark.parametrize("reason", ["NotAsked", "Disabled", "Deleted"])
+def test_who_does_not_ask_to_be_fronted_is_not_counted(reason):
+    measured = Measured(fronted("False", reason))
+    assert not [line for line in measured.about_models if line.startswith("beamlit_model_not_fronted")]
 
 
 def test_a_condition_is_one_or_zero_and_has_no_sample_while_it_is_unknown():
