@@ -15,12 +15,16 @@ from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.routes.validation import REFUSED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
+from xds_server.stream.admission import host_of
 from xds_server.stream.server.clients import ClientState, Progress
 
 _CHECKS_AT_ONCE = 5_000
 """Of an Envoy for a route, before others have their turn: a few milliseconds."""
 _REST = 9
 """Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
+
+# Envoys that a replica says it has, by name: more take more time to write each second than anybody has gateways.
+_MOST_NAMES = 500
 
 # Envoys that are named, of all that have not acknowledged a route: as many as somebody would look at.
 _NAMED = 3
@@ -140,8 +144,14 @@ class Reports:
 
     def replica(self, now: float) -> ServerReport:
         """Report on this replica as a whole; `now` is of the steady clock of the loads."""
-        nodes = [one.node_id for one in self._envoys().clients]
-        return ServerReport(envoys=len(nodes), silent=self._loads.silent(nodes, now))
+        clients = self._envoys().clients
+        nodes = [one.node_id for one in clients]
+        names = {*nodes, *filter(None, (host_of(one.peer) for one in clients))} if len(nodes) <= _MOST_NAMES else None
+        return ServerReport(
+            envoys=len(nodes),
+            silent=self._loads.silent(nodes, now),
+            known_as=None if names is None else tuple(sorted(names)),
+        )
 
     def envoys(self) -> tuple[int, int]:
         """Count the Envoys that are connected, and those of them that have acknowledged all that is published."""

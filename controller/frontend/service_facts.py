@@ -5,7 +5,6 @@ A Service is read as it is stored, with all that its owner wrote: what is writte
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -285,12 +284,6 @@ class Steadiness:
 def gateway_is_ready(facts: ServiceFacts) -> bool:
     """Whether gateways can answer every client of the Service."""
     return not missing_gateways(facts)
-
-
-def ready_gateways(facts: ServiceFacts) -> int:
-    """Count the gateways that are ready; one may have an address of each family."""
-    families = Counter(one.family for one in _ready_gateways(facts.gateway))
-    return max(families.values(), default=0)
 
 
 def missing_gateways(facts: ServiceFacts) -> str:

@@ -17,7 +17,7 @@ from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
 from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
-from controller.frontend.service_facts import ServiceFacts, leads_clients_to, ready_gateways
+from controller.frontend.service_facts import ServiceFacts, leads_clients_to
 from controller.intent.consent import View, any_grant_in, not_permitted, service_ref
 from controller.intent.intent import Intent
 from controller.intent.remotes import addresses_of
@@ -32,6 +32,7 @@ from controller.observe.fronting import (
     service_of,
     shadow_of,
 )
+from controller.observe.gateways import not_connected
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
@@ -224,12 +225,13 @@ class Observer:
         """Let no takeover begin while a gateway that is ready gets no configuration: it would not know the model."""
         if fronting.takeover is None or fronting.takeover == known.status.takeover:
             return fronting
-        reported, ready = self._proxies.facts(known.ref), ready_gateways(facts)
-        if reported is None or reported.connected >= ready:
+        reported = self._proxies.facts(known.ref)
+        missing = not_connected(facts.gateway, reported) if reported else ""
+        if not missing:
             return fronting
         words = (
-            f"{ready} gateways are ready, and {reported.connected} Envoys are connected to the xDS servers: one that "
-            "is not would refuse the clients of the Service. Restart it, or see why it cannot connect (its log)"
+            f"{missing}: one that is not connected would refuse the clients of the Service. Restart it, or see why it "
+            "cannot connect (its log)"
         )
         return Fronting(None, False, "GatewayNotConnected", words)
 

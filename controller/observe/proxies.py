@@ -33,12 +33,14 @@ class Programmed:
 class ServerFacts:
     """What one replica of the xDS server says of a route, None while it has not been sent it, and its Envoys in all.
 
-    `replica` is its address, empty in the same process.
+    `replica` is its address, empty in the same process. `known_as` is what its Envoys are known as, None where it does
+    not say.
     """
 
     report: RouteReport | None
     envoys: int
     replica: str = ""
+    known_as: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,12 @@ class ProxyFacts:
     def connected(self) -> int:
         """How many Envoys are connected; a replica that was not sent the route yet will serve it to all it has."""
         return sum(one.report.connected if one.report else one.envoys for one in self.replicas)
+
+    @property
+    def known_as(self) -> frozenset[str]:
+        """The node ids and addresses of all Envoys; none where a replica does not say whom it has."""
+        names = [one.known_as for one in self.replicas]
+        return frozenset[str]().union(*(one for one in names if one)) if None not in names else frozenset()
 
     def programmed(self, route: Route) -> Programmed | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
@@ -129,6 +137,7 @@ class Fleet:
         self._timing = timing
         self._reports: dict[str, dict[ObjectRef, RouteReport]] = {}
         self._envoys: dict[str, int] = {}
+        self._known_as: dict[str, frozenset[str] | None] = {}
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
         self._troubles: dict[str, str] = {}
@@ -165,18 +174,21 @@ class Fleet:
         return model
 
     def add_replica_report(self, replica: str, report: ServerReport, now: float) -> bool:
-        """Record how many Envoys a replica has; return whether it is news that there is no Envoy at all, or one again.
+        """Record which Envoys a replica has; return whether it is news who they are, or whether there is any at all.
 
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
+        names = None if report.known_as is None else frozenset(report.known_as)
+        are_others = self._known_as.get(replica) != names
+        self._known_as[replica] = names
         self.loads.set_silent(replica, report.silent)
         before = self._no_envoy
         if any(self._envoys.values()):
             self._envoy_at, self._no_envoy = now, False
         else:
             self._no_envoy = now - self._envoy_at >= self._timing.envoys_away
-        return self._no_envoy != before
+        return are_others or self._no_envoy != before
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:
         """Record that a replica has reported on all of its routes: these, and no other."""
@@ -192,6 +204,7 @@ class Fleet:
         self._awaited.discard(replica)
         self.loads.drop(replica)
         self._envoys.pop(replica, None)
+        self._known_as.pop(replica, None)
         self._reports.pop(replica, None)
 
     @property
@@ -204,5 +217,8 @@ class Fleet:
         if self._awaited or not self._complete:
             return None
         replicas = sorted(self._complete)
-        views = (ServerFacts(self._reports[one].get(ref), self._envoys.get(one, 0), one) for one in replicas)
+        views = (
+            ServerFacts(self._reports[one].get(ref), self._envoys.get(one, 0), one, self._known_as.get(one))
+            for one in replicas
+        )
         return ProxyFacts(tuple(views), may_move=not self._no_envoy)

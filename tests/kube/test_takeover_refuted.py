@@ -151,6 +151,8 @@ async def test_what_has_the_label_of_a_shadow_and_is_none_is_left_alone(hand: Se
 
 async def test_a_gateway_that_gets_no_configuration_is_waited_for(hand: ServiceHand) -> None:
     before = prepared(hand)
+    both = ("10.9.0.1", "10.9.0.2", "fd00:9::1", "fd00:9::2")
+    await hand.until_ways(*(f"{address}:19000" for address in both), service="gateway")
     hand.model()
     proxies = AllProgrammed()
     proxies.connected = 1
@@ -159,7 +161,13 @@ async def test_a_gateway_that_gets_no_configuration_is_waited_for(hand: ServiceH
         assert "2 gateways are ready, and 1 Envoys are connected" in words
         assert hand.written_by_owners() == before
         assert hand.traces() == []
-        proxies.connected = 2
+        # As many are connected, and one of them is another one.
+        proxies.connected, proxies.known_as = 2, frozenset(("10.9.0.1", "gateway-that-drains"))
+        hand.patch_model({"environment": "staging"})
+        told = "of 2 gateways that are ready the xDS servers do not have gateway-1: "
+        await eventually(lambda: asyncio.to_thread(hand.fronted, "chat"), lambda seen: seen[2].startswith(told))
+        assert hand.traces() == []
+        proxies.known_as = frozenset(("10.9.0.1", "10.9.0.2"))
         hand.patch_model({"environment": "other"})
         await hand.until_fronted("True", "TakenOver")
         # A control plane that restarts takes nothing back.

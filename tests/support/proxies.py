@@ -11,10 +11,11 @@ from controller.store.objects import ObjectRef
 class AllProgrammed:
     """One Envoy, which has acknowledged everything. Others report differently by what they override.
 
-    `connected` says how many Envoys there are at all: as many as anybody asks for.
+    `connected` says how many Envoys there are at all: as many as anybody asks for. `known_as` are their names.
     """
 
     connected = 1000
+    known_as: frozenset[str] = frozenset()
 
     def report(self, model: ObjectRef, route: Route) -> Programmed | None:
         return Programmed(connected=1, programmed=1)
@@ -39,6 +40,10 @@ class _Facts(ProxyFacts):
     @property
     def connected(self) -> int:
         return self.reports.connected
+
+    @property
+    def known_as(self) -> frozenset[str]:
+        return self.reports.known_as
 
     def programmed(self, route: Route) -> Programmed | None:
         return self.reports.report(self.model, route)

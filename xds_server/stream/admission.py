@@ -15,7 +15,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Protocol, TypeVar
+from urllib.parse import unquote
 
 from xds_server.stream.identity import ClientGrant, ClientTable, GrantKind, certified_names
 from xds_server.stream.limits import LONGEST_WORD, OF_MEMBERS, OF_STRANGERS, RequestLimits, printable
@@ -198,3 +200,13 @@ async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
 def address_of(peer: str) -> str:
     """Return the address of a peer as gRPC writes it (`ipv4:10.0.0.1:4711`), without the port."""
     return peer.rpartition(":")[0]
+
+
+def host_of(peer: str) -> str:
+    """Return the IP address of a peer in its usual form; empty for one that has none, such as a socket file."""
+    text = unquote(address_of(peer)).partition(":")[2].strip("[]").partition("%")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ""
+    return str((address.ipv4_mapped if address.version == 6 else None) or address)

@@ -76,10 +76,14 @@ class RouteReport(ForeignValue):
 
 
 class ServerReport(ForeignValue):
-    """How many Envoys are with this replica, whatever they serve, and which of them report no load."""
+    """How many Envoys are with this replica, whatever they serve, and which of them report no load.
+
+    `knownAs` are their node ids, and the addresses that they come from; absent where they are too many to say.
+    """
 
     envoys: int
     silent: tuple[str, ...] = ()
+    known_as: tuple[str, ...] | None = None
 
 
 class Count(NamedTuple):

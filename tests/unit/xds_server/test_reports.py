@@ -142,7 +142,7 @@ def test_what_strangers_say_of_themselves_is_in_no_report():
     reports = Reports(Published(a=a_route()), Clients(holding(), stranger))
     report = reports.report(A)
     assert (report.connected, report.programmed, report.refusals) == (1, 1, ())
-    assert reports.replica(0.0) == ServerReport(envoys=1, silent=("gateway-1",))
+    assert reports.replica(0.0) == ServerReport(envoys=1, silent=("gateway-1",), known_as=("gateway-1",))
 
 
 async def test_a_reader_is_told_everything_first_and_then_what_changed():
@@ -254,9 +254,28 @@ def test_which_envoys_report_no_load_is_said_of_the_replica():
     reports = Reports(
         Published(a=a_route()), Clients(holding(), holding(node_id="other"), holding(is_debug=True)), loads
     )
-    assert reports.replica(1.0) == ServerReport(envoys=2, silent=("gateway-1", "other"))
+    assert reports.replica(1.0) == ServerReport(
+        envoys=2, silent=("gateway-1", "other"), known_as=("gateway-1", "other")
+    )
     hears(loads, LoadStream("gateway-1", 1.0), (), 1.0)
-    assert reports.replica(1.0) == ServerReport(envoys=2, silent=("other",))
+    assert reports.replica(1.0) == ServerReport(envoys=2, silent=("other",), known_as=("gateway-1", "other"))
+
+
+def test_the_envoys_of_a_replica_are_known_by_their_node_ids_and_addresses():
+    clients = [holding(peer=peer, node_id=f"gateway-{number}") for number, peer in enumerate(PEERS)]
+    report = Reports(Published(), Clients(*clients, holding(is_debug=True, peer="ipv4:10.9.0.9:1"))).replica(0.0)
+    assert report.known_as == (
+        "10.9.0.1",
+        "10.9.0.2",
+        "fd00::1",
+        *(f"gateway-{number}" for number in range(len(PEERS))),
+    )
+    many = Reports(Published(), Clients(*(holding(node_id=f"gateway-{number}") for number in range(501))))
+    assert (many.replica(0.0).envoys, many.replica(0.0).known_as) == (501, None)
+
+
+# As gRPC writes them.
+PEERS = ("ipv4:10.9.0.1:4711", "ipv6:%5Bfd00::1%5D:4711", "ipv6:[::ffff:10.9.0.2]:4711", "unix:/run/xds.sock", "")
 
 
 def test_each_remote_backend_that_is_checked_has_a_report_of_its_own():

@@ -124,6 +124,18 @@ def test_envoys_that_go_and_do_not_come_back_are_gone():
     assert fleet.add_replica_report("one", ServerReport(envoys=1), 120)
 
 
+def test_that_envoys_are_others_is_news_though_they_are_as_many():
+    fleet = heard(one=said(ROUTE, 1, 1), two=said(ROUTE))
+    fleet.add_replica_report("one", ServerReport(envoys=1, known_as=("10.9.0.1", "gateway-a")), 100)
+    # Another version, or one that has too many, does not say whom it has: then nobody is known.
+    assert fleet.facts(MODEL).known_as == frozenset()
+    fleet.add_replica_report("two", ServerReport(envoys=0, known_as=()), 100)
+    assert fleet.facts(MODEL).known_as == {"10.9.0.1", "gateway-a"}
+    assert not fleet.add_replica_report("one", ServerReport(envoys=1, known_as=("10.9.0.1", "gateway-a")), 101)
+    assert fleet.add_replica_report("one", ServerReport(envoys=1, known_as=("10.9.0.2", "gateway-b")), 102)
+    assert fleet.facts(MODEL).known_as == {"10.9.0.2", "gateway-b"}
+
+
 def test_who_is_waited_for_is_named():
     pending = said(ROUTE, 2, 0).model_copy(update={"waiting": ("gateway-2", "gateway-1")})
     report = report_of(heard(one=pending, two=said(OLDER, 1, 1), three=said(ROUTE, 1, 1)))
