@@ -223,8 +223,8 @@ SERVICE = Kind(
         Grant(
             Program.CONTROLLER,
             ("create", "patch", "delete"),
-            "The selector of a Service that is taken over, by one key; and its shadow, a Service beside it that has "
-            "its pods.",
+            "The selector of a Service that is taken over, by one key; its shadow, a Service beside it that has its "
+            "pods; and a Service that a model asks for at the gateway.",
             for_takeover=True,
         ),
     ),
@@ -247,7 +247,7 @@ ENDPOINT_SLICE = Kind(
         Grant(
             Program.CONTROLLER,
             ("create", "patch", "delete"),
-            "The slices that lead clients of a Service that is taken over to the gateway.",
+            "The slices that lead clients of a Service that is taken over, or made for a model, to the gateway.",
             for_takeover=True,
         ),
         Grant(Program.XDS_SERVER, READ, "The addresses of the replicas of each model."),

@@ -70,7 +70,7 @@ class NeededRight:
     def only_for(self) -> str:
         """Which models alone need it; empty where all do."""
         if self.grant.for_takeover:
-            return "models with frontend: Takeover, the default"
+            return "models with frontend: Takeover, the default, or gatewayService"
         return "models with such metrics" if self.is_for_metrics else ""
 
 

@@ -1,7 +1,8 @@
 """The EndpointSlices that lead clients of a taken-over Service to the gateway, and past it. Pure.
 
 What is in them follows from the slices of the gateway's Service and of the shadow alone: every replica of the
-controller writes the same, in any order. None has an owner: garbage collection never takes one away.
+controller writes the same, in any order. None has an owner: garbage collection never takes one away. But those of a
+Service that is itself owned by a model (`gateway_service`) go with it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
 from controller.api.kubernetes.fronting import CONTROLLER_CLASS, SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME
-from controller.api.registry import ENDPOINT_SLICE
-from controller.frontend.service_facts import Raw, ServiceFacts
+from controller.api.registry import ENDPOINT_SLICE, SERVICE
+from controller.frontend.service_facts import Raw, ServiceFacts, owner_of
 from controller.runtime.writes import Verb, Write, WrittenBy
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Precondition
@@ -147,11 +148,19 @@ def _slice(facts: ServiceFacts, what: str, source: StoredObject, endpoints: Sequ
     labels = {SERVICE_NAME: facts.key.name, MANAGED_BY: SLICES_OF}
     if facts.controller_class:
         labels[CONTROLLER_CLASS] = facts.controller_class
+    metadata = {"namespace": facts.key.namespace, "name": f"{facts.key.name}-beamlit-{digest}", "labels": labels}
     return {
         "apiVersion": ENDPOINT_SLICE.api_version,
         "kind": ENDPOINT_SLICE.kind,
-        "metadata": {"namespace": facts.key.namespace, "name": f"{facts.key.name}-beamlit-{digest}", "labels": labels},
+        "metadata": {**metadata, **_owned_by(facts.service)},
         "addressType": source.raw["addressType"],
         "endpoints": endpoints,
         "ports": ports,
     }
+
+
+def _owned_by(service: StoredObject | None) -> Raw:
+    if service is None or owner_of(service) is None:
+        return {}
+    owner = {"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "name": service.ref.name, "uid": service.uid}
+    return {"ownerReferences": [owner]}

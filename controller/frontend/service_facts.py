@@ -23,7 +23,7 @@ from controller.api.kubernetes.fronting import (
     shadow_name,
 )
 from controller.api.kubernetes.objects import MANAGED_BY
-from controller.api.registry import SERVICE
+from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import FIELD_MANAGER
 
@@ -349,6 +349,16 @@ def ready_endpoints(slices: Iterable[StoredObject]) -> frozenset[ReadyEndpoint]:
         for endpoint in one.raw.get("endpoints") or ()
         if is_ready(endpoint) and endpoint.get("addresses")
     )
+
+
+def owner_of(service: StoredObject | None) -> tuple[ObjectRef, str] | None:
+    """Return the model that a Service was made for, with its uid; None for a Service that is somebody else's."""
+    for one in (service.metadata.get("ownerReferences") or ()) if service else ():
+        group = str(one.get("apiVersion") or "").partition("/")[0]
+        if (group, one.get("kind")) == (MODEL_DEPLOYMENT.group, MODEL_DEPLOYMENT.kind) and one.get("controller"):
+            assert service is not None
+            return ObjectRef(MODEL_DEPLOYMENT.kind, service.ref.namespace, str(one.get("name"))), str(one.get("uid"))
+    return None
 
 
 def is_ready(endpoint: Raw) -> bool:

@@ -114,8 +114,8 @@ class Intent:
     its pods. `serving_port` is the port of the gateway that it fixes, if it does. `offloads` says whether it asks for
     offloading at all; `backends` are its own remote backends, in the order in which they are tried, and may be none:
     the default one serves then. `local_policy` is the index of the first policy of this cluster that it names,
-    `frontend` how clients shall reach it. `faults` are mistakes in its annotations, `warnings` what is accepted and not
-    served as it is written; both have no effect.
+    `frontend` how clients shall reach it, `gateway_service` the Service that is made for it at the gateway. `faults`
+    are mistakes in its annotations, `warnings` what is accepted and not served as it is written; both have no effect.
     """
 
     ref: ObjectRef
@@ -132,6 +132,7 @@ class Intent:
     metrics: tuple[MetricSpec, ...] = ()
     local_policy: int | None = None
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
+    gateway_service: ObjectRef | None = None
     faults: tuple[FieldError, ...] = ()
     warnings: tuple[FieldError, ...] = ()
 
@@ -164,6 +165,7 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
             (index for index, policy in enumerate(spec.policies) if policy.ref_type == "localPolicy"), None
         ),
         frontend=spec.frontend,
+        gateway_service=ObjectRef(SERVICE.kind, namespace, spec.gateway_service.name) if spec.gateway_service else None,
         faults=faults,
         warnings=warnings_of(model),
     )

@@ -12,8 +12,9 @@ from controller.api.contract.status import TakeoverStatus
 from controller.api.kubernetes.fronting import shadow_name
 from controller.api.registry import SERVICE
 from controller.api.timing import REAL, TakeoverTiming
+from controller.frontend.gateway_service import AT_GATEWAY, GatewayServiceFacts, gateway_service_step
 from controller.frontend.gateway_slices import leads_to_gateway
-from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, annotation, follows_shadow
+from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, annotation, follows_shadow, owner_of
 from controller.frontend.takeover import CONTESTED, next_step, why_not
 from controller.intent.consent import ALLOW_FROM, AND_TAKEOVER
 from controller.observe.index import ObjectIndex, StoredIntent
@@ -49,6 +50,7 @@ class TakeoverRules:
 class Fronting:
     """How clients reach one model: whether they are led to the gateway by their own Service, and why or why not.
 
+    With `has_own_name` they are led there by a Service that was made for it.
     `takeover` is the Service that shall do so, None when it shall be as its owner wrote it. `reason` and `message` are
     those of the condition Fronted.
     """
@@ -57,6 +59,12 @@ class Fronting:
     is_taken_over: bool
     reason: str
     message: str
+    has_own_name: bool = False
+
+    @property
+    def leads_clients(self) -> bool:
+        """Whether some Service leads clients to the gateway."""
+        return self.is_taken_over or self.has_own_name
 
 
 def service_of(local: LocalBackend) -> ObjectRef:
@@ -174,6 +182,33 @@ def fronting_of(
     if problem := rules.problems(facts.key):
         return Fronting(asked, facts.is_narrowed, *problem)
     return Fronting(asked, False, step.reason, step.message)
+
+
+def gateway_service_facts(index: ObjectIndex, known: StoredIntent, rules: TakeoverRules) -> GatewayServiceFacts | None:
+    """Bring together what is known of the Service that a model has at the gateway; None if it cannot be read."""
+    if known.intent is None:
+        return None
+    asked, route = known.intent.gateway_service, known.status.route
+    programmed = known.status.condition("Programmed")
+    owned = (index.stored(one) for one in sorted(index.owned_by(known.ref)) if one != asked)
+    return GatewayServiceFacts(
+        model=known.stored,
+        named=replace(facts_of(index, asked, rules), routes=()) if asked else None,
+        others=tuple(one for one in owned if one and owner_of(one) == (known.ref, known.stored.uid)),
+        port=route.port if route else None,
+        programmed=programmed is not None and programmed.status == "True",
+    )
+
+
+def at_gateway(index: ObjectIndex, known: StoredIntent, rules: TakeoverRules) -> Fronting | None:
+    """Say how clients reach a model by a Service of its own at the gateway; None if it asks for none."""
+    facts = gateway_service_facts(index, known, rules)
+    if facts is None or facts.named is None:
+        return None
+    step = gateway_service_step(facts)
+    if step.writes and (problem := rules.problems(known.ref)):
+        return Fronting(None, False, *problem)
+    return Fronting(None, False, step.reason, step.message, has_own_name=step.reason == AT_GATEWAY)
 
 
 def _with(facts: ServiceFacts, route: FrontedRoute) -> ServiceFacts:

@@ -16,6 +16,7 @@ from controller.api.schema.errors import FieldError, InvalidObjectError
 from controller.api.schema.values import parse
 from controller.decision import Memory
 from controller.frontend.claims import Seniority
+from controller.frontend.service_facts import owner_of
 from controller.intent.consent import GrantTable, Permission, any_grant_in
 from controller.intent.intent import Intent, intent_of_model
 from controller.store.cache import Cache
@@ -77,6 +78,8 @@ class ObjectIndex:
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
         self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
         self._grants = GrantTable()
+        self._owners: dict[ObjectRef, ObjectRef] = {}
+        self._owned: dict[ObjectRef, set[ObjectRef]] = {}
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
         """Take in a batch and return the models to look at again."""
@@ -90,11 +93,29 @@ class ObjectIndex:
                 self._intents.pop(ref, None)
             if ref.kind == MODEL:
                 concerned.add(ref)
+            if ref.kind == SERVICE.kind:
+                concerned |= self._note_owner(ref)
             if ref.kind == REFERENCE_GRANT.kind:
                 self._grants.take(ref, self._cache.find(ref))
                 ref = any_grant_in(ref.namespace)  # noqa: PLW2901
             concerned |= self._concerns.get(ref, set())
         return IndexChanges(objects, frozenset(concerned))
+
+    def _note_owner(self, service: ObjectRef) -> set[ObjectRef]:
+        """Take in for which model a Service was made, and return the models that it was, or was before."""
+        found, before = owner_of(self._cache.find(service)), self._owners.pop(service, None)
+        if before:
+            self._owned[before].discard(service)
+            if not self._owned[before]:
+                del self._owned[before]
+        if found:
+            self._owners[service] = found[0]
+            self._owned.setdefault(found[0], set()).add(service)
+        return {one for one in (before, found[0] if found else None) if one}
+
+    def owned_by(self, model: ObjectRef) -> frozenset[ObjectRef]:
+        """Name the Services that were made for a model of this name."""
+        return frozenset(self._owned.get(model, ()))
 
     def refers(self, model: ObjectRef, to: Iterable[ObjectRef]) -> None:
         """Record what a model refers to, in place of what it referred to before."""

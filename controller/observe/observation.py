@@ -15,7 +15,7 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
-from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
+from controller.frontend.claims import HTTP_PORT, HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
 from controller.frontend.service_facts import ServiceFacts, leads_clients_to
 from controller.intent.consent import View, any_grant_in, not_permitted, service_ref
@@ -25,6 +25,7 @@ from controller.observe.chains import Chains, HostAndPort, Link, places_of
 from controller.observe.fronting import (
     Fronting,
     TakeoverRules,
+    at_gateway,
     behind,
     facts_of,
     fronting_of,
@@ -215,6 +216,8 @@ class Observer:
         if facts is None or facts.key != service_of(front.local):
             facts = facts_of(self._index, service_of(front.local), rules)
         fronting = self._unless_away(known, facts, fronting_of(known, front.local, facts, rules, now))
+        if fronting.takeover is None and not fronting.is_taken_over:
+            fronting = at_gateway(self._index, known, rules) or fronting
         local = behind(front.local, facts, route, wanted=fronting.takeover is not None)
         if local == front.local:
             return front, fronting
@@ -244,8 +247,12 @@ class Observer:
         return facts if leads_clients_to(facts, route.port) else None
 
     def _unserved(self, intent: Intent) -> str:
-        """Say that a Service is not taken over where none ever is."""
-        if self._defaults.takeover or intent.frontend != "Takeover":
+        """Say that a Service is not taken over, nor made, where none ever is."""
+        if self._defaults.takeover:
+            return ""
+        if intent.gateway_service:
+            return "spec.gatewayService: has no effect here: Services are made in a cluster"
+        if intent.frontend != "Takeover":
             return ""
         return (
             "spec.frontend: has no effect here: Services are taken over in a cluster; clients call the gateway at the "
@@ -286,16 +293,28 @@ class Observer:
         remote = next((HostAndPort.of(host, port) for host, port in leaves_for), None)
         places = self._places(route.local) if route else frozenset()
         is_led = route is not None and takeover is not None and names_port_of(takeover, route.local)
-        return Link(known.seniority, remote, places, places if is_led else frozenset())
+        made = self._places_at_gateway(known)
+        return Link(known.seniority, remote, places | made, places | made if is_led else made)
 
     def _places(self, local: LocalBackend) -> frozenset[HostAndPort]:
         service = self._index.service(local.namespace, local.clients_service)
         port = next((one for one in service.spec.ports if one.name == local.port_name), None) if service else None
         if service is None or port is None:
             return frozenset()
-        # The Envoys are in the namespace of the gateway's Service.
-        nearby = self._defaults.place.service[0] if self._defaults.place.service else None
-        return places_of(local.namespace, local.clients_service, service, port.port, nearby)
+        return places_of(local.namespace, local.clients_service, service, port.port, self._nearby)
+
+    def _places_at_gateway(self, known: StoredIntent) -> frozenset[HostAndPort]:
+        """List the places of the Services that were made for a model: they lead to the gateway and nowhere else."""
+        found = frozenset[HostAndPort]()
+        for one in self._index.owned_by(known.ref):
+            if service := self._index.service(one.namespace, one.name):
+                found |= places_of(one.namespace, one.name, service, HTTP_PORT, self._nearby)
+        return found
+
+    @property
+    def _nearby(self) -> str | None:
+        """The namespace where the name of a Service alone will do for the Envoys."""
+        return self._defaults.place.service[0] if self._defaults.place.service else None
 
     def _references(self, known: StoredIntent) -> Iterator[ObjectRef]:
         intent, view = known.intent, self._view(known.ref)
@@ -314,6 +333,8 @@ class Observer:
         """Name the Services and the workload that an object asks for, or serves."""
         if intent := known.intent:
             yield intent.workload
+            if intent.gateway_service:
+                yield intent.gateway_service
             if intent.target:
                 yield from self._with_shadow(intent.target.service)
         if route := known.status.route:

@@ -92,7 +92,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
     if fronting := findings.fronting:
-        answers["Fronted"] = _flag(fronting.is_taken_over, fronting.reason, fronting.reason, fronting.message)
+        answers["Fronted"] = _flag(fronting.leads_clients, fronting.reason, fronting.reason, fronting.message)
     answers["Ready"] = _ready(findings, answers)
     return tuple(_condition(type_, answer, findings.generation) for type_, answer in answers.items())
 

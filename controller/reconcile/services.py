@@ -1,4 +1,5 @@
-"""The loop over Services: each that is, was or shall be taken over is brought one step further.
+"""The loop over Services: each that is, was or shall be taken over is brought one step further; so is each that is made
+for a model at the gateway.
 
 ::
 
@@ -26,9 +27,18 @@ from datetime import datetime, timedelta
 from controller.api.kubernetes.fronting import FINALIZER, SHADOW_OF, is_narrowed
 from controller.api.registry import KINDS as REGISTRY
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
-from controller.frontend.service_facts import ServiceFacts, Steadiness, leads_clients_to, selector_is_ours
+from controller.frontend.gateway_service import gateway_service_step
+from controller.frontend.service_facts import ServiceFacts, Steadiness, leads_clients_to, owner_of, selector_is_ours
 from controller.frontend.takeover import TakeoverStep, finalizer_removal, next_step
-from controller.observe.fronting import Problem, TakeoverRules, facts_of, service_of, services_in, shadow_of
+from controller.observe.fronting import (
+    Problem,
+    TakeoverRules,
+    facts_of,
+    gateway_service_facts,
+    service_of,
+    services_in,
+    shadow_of,
+)
 from controller.observe.index import KINDS, ObjectIndex
 from controller.reconcile.applier import Applier
 from controller.runtime.queue import Backoff, Queue
@@ -86,12 +96,14 @@ class ServiceLoop:
         self._index = ObjectIndex(dependencies.controller_class)
         self._applier = Applier(leader=store, any_replica=store)
         rests = Backoff(timedelta(seconds=self._timing.first_rest), timedelta(seconds=self._timing.longest_rest))
-        # Services, and models that have the finalizer.
+        # Services, and models that have the finalizer or a Service at the gateway.
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         self._steadiness = Steadiness()
         self._keys: set[ObjectRef] = set()
         self._shadows: dict[ObjectRef, ObjectRef] = {}
         self._services_of: dict[ObjectRef, frozenset[ObjectRef]] = {}
+        # Models that ask for a Service at the gateway.
+        self._at_gateway: set[ObjectRef] = set()
         self._problems = dependencies.problems
         # Since when something is other than it shall be, in the eyes of a replica that does not lead.
         self._wrong_since: dict[ObjectRef, datetime] = {}
@@ -123,12 +135,15 @@ class ServiceLoop:
         if ref.kind == _MODEL:
             self._note_model(ref)
         elif ref == self._rules.gateway:
-            for key in self._keys:
+            for key in (*self._keys, *self._at_gateway):
                 self._queue.add(key)
         elif ref.kind == SERVICE.kind:
             stored = self._index.stored(ref)
-            for model in self._index.concerned(ref) if stored is None else ():
-                self._queue.add(model)
+            for model in self._index.concerned(ref):
+                if stored is None or model in self._at_gateway:
+                    self._queue.add(model)
+            if owner := owner_of(stored):
+                self._queue.add(owner[0])
             of = (stored.metadata.get("labels") or {}).get(SHADOW_OF) if stored else None
             if of:
                 self._add(ObjectRef(SERVICE.kind, ref.namespace, str(of)))
@@ -141,6 +156,9 @@ class ServiceLoop:
     def _has_traces(self, ref: ObjectRef, stored: StoredObject | None) -> bool:
         if stored and is_narrowed(stored.raw):
             return True
+        if owner_of(stored):
+            # Its slices are no takeover's.
+            return False
         return bool(ServiceFacts(ref, slices=self._index.stored_slices(ref)).own_slices)
 
     def _note_model(self, ref: ObjectRef) -> None:
@@ -149,7 +167,14 @@ class ServiceLoop:
         named = services_in(stored.status) if stored else frozenset()
         if named:
             self._services_of[ref] = named
-        self._index.refers(ref, named)
+        known = self._index.intent(ref)
+        asked = known.intent.gateway_service if known and known.intent else None
+        self._index.refers(ref, named | {asked} if asked else named)
+        self._at_gateway.discard(ref)
+        if asked:
+            self._at_gateway.add(ref)
+        if asked or self._index.owned_by(ref):
+            self._queue.add(ref)
         takeover = stored.status.get("takeover") if stored else None
         wanted = services_in({"takeover": takeover})
         for key in before | named:
@@ -190,7 +215,7 @@ class ServiceLoop:
             self._queue.release(ref)
             self._queue.add_at(ref, until)
             return
-        step = self._step_of_model(ref, now) if ref.kind == _MODEL else self._step(ref, now)
+        step = self._step_of_model(ref) if ref.kind == _MODEL else self._step(ref, now)
         if not step.writes:
             self._wrong_since.pop(ref, None)
             self._queue.succeeded(ref)
@@ -233,18 +258,34 @@ class ServiceLoop:
 
     def _step(self, key: ObjectRef, now: datetime) -> TakeoverStep:
         facts = facts_of(self._index, key, self._rules)
+        if owner_of(facts.service) and not facts.is_narrowed and facts.own_shadow is None:
+            # It was made for a model, by a name that was taken over before.
+            self._drop(key)
+            return TakeoverStep("Idle", "")
         step = next_step(facts, self._steadiness.see(facts, now), self._timing)
         if step.is_taken_over and facts.is_narrowed:
             self.counts.taken_over.add(key)
         else:
             self.counts.taken_over.discard(key)
         if not facts.is_in_use and not facts.wanted and not step.writes:
-            self._keys.discard(key)
-            self._shadows.pop(shadow_of(key), None)
-            self._steadiness.forget(key)
+            self._drop(key)
         return step
 
-    def _step_of_model(self, ref: ObjectRef, now: datetime) -> TakeoverStep:
+    def _drop(self, key: ObjectRef) -> None:
+        self._keys.discard(key)
+        self._shadows.pop(shadow_of(key), None)
+        self._steadiness.forget(key)
+        self.counts.taken_over.discard(key)
+
+    def _step_of_model(self, ref: ObjectRef) -> TakeoverStep:
+        """See to what a model has itself: its finalizer, and its Service at the gateway."""
+        known, step = self._index.intent(ref), self._release(ref)
+        if known is None or step.writes or step.wait is not None:
+            return step
+        facts = gateway_service_facts(self._index, known, self._rules)
+        return gateway_service_step(facts) if facts else step
+
+    def _release(self, ref: ObjectRef) -> TakeoverStep:
         """Take the finalizer off a model that fronts nothing any more."""
         known = self._index.intent(ref)
         write = finalizer_removal(known.stored) if known else None
@@ -334,30 +375,40 @@ class ServiceLoop:
         logger.warning("service not written", extra=told, exc_info=None if known else error)
         self._woken.set()
         if isinstance(error, ForbiddenError) and write is not None:
-            problem = (NOT_PERMITTED, _words(write, error))
+            problem = (NOT_PERMITTED, _words(write, error, _INSTEAD[ref.kind]))
         else:
             problem = ("NotWritten", f"{write.ref if write else ref} was not written: {error}")
-        if ref.kind != _MODEL and self._problems.get(ref, ("", ""))[0] != problem[0]:
+        is_of_service = write is None or write.ref.kind != _MODEL or ref.kind != _MODEL
+        if is_of_service and self._problems.get(ref, ("", ""))[0] != problem[0]:
             self._problems[ref] = problem
-            self._dependencies.look_again(self._index.concerned(ref))
+            self._look_again(ref)
 
     def _solved(self, ref: ObjectRef) -> None:
         if self._problems.pop(ref, None):
-            self._dependencies.look_again(self._index.concerned(ref))
+            self._look_again(ref)
+
+    def _look_again(self, ref: ObjectRef) -> None:
+        self._dependencies.look_again(frozenset((ref,)) if ref.kind == _MODEL else self._index.concerned(ref))
 
     def _count(self, write: Write | None, how: str) -> None:
         if write is not None:
             self.counts.writes[write.verb.value, write.ref.kind, how] += 1
 
 
-def _words(write: Write, error: ForbiddenError) -> str:
+_INSTEAD = {
+    SERVICE.kind: "set spec.frontend to Gateway",
+    _MODEL: "take spec.gatewayService away: the gateway itself can be called as well",
+}
+
+
+def _words(write: Write, error: ForbiddenError, instead: str) -> str:
     """Say which right is missing, on what, and how it is given; or in its own words what else does not let us write."""
     if " cannot " not in str(error):
         # A quota, a policy of the cluster, a namespace on its way out.
-        return f"{write.ref} was not written: {error}; change that, or set spec.frontend to Gateway"
+        return f"{write.ref} was not written: {error}; change that, or {instead}"
     verb = "patch" if write.verb is Verb.RELEASE_FIELDS else write.verb.value
     kind = REGISTRY[write.ref.kind].resource
     return (
         f"the controller may not {verb} {kind} {write.ref.namespace}/{write.ref.name}: bind the ClusterRole {ROLE} to "
-        f"its ServiceAccount in namespace {write.ref.namespace}, or set spec.frontend to Gateway ({error})"
+        f"its ServiceAccount in namespace {write.ref.namespace}, or {instead} ({error})"
     )

@@ -156,8 +156,32 @@ class OffloadingConfig(ApiValue):
         return self
 
 
+class GatewayService(ApiValue):
+    """A Service that is made for the model at the gateway: a name by which clients call it."""
+
+    name: Annotated[
+        str,
+        Field(max_length=63),
+        Shape(
+            r"[a-z]([-a-z0-9]*[a-z0-9])?", "the name of a Service: a letter, then lower case letters, digits and '-'"
+        ),
+    ]
+    """The name of the Service, in the namespace of this ModelDeployment. One that is there already is left alone."""
+
+
+_GATEWAY_ONLY = "needs frontend: Gateway; with Takeover clients call their own Service"
+
+
 class ModelDeploymentSpec(ApiValue):
     """What a model is, which Service it fronts, and when and where its requests are offloaded."""
+
+    cel: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.gatewayService) || (has(self.frontend) && self.frontend == 'Gateway')",
+            _GATEWAY_ONLY,
+            ".gatewayService",
+        ),
+    )
 
     model: ModelName
     """The name of the model, on the platform and as $model in path prefixes."""
@@ -189,6 +213,15 @@ class ModelDeploymentSpec(ApiValue):
     """The port of the gateway that this model is served on, so that it has the same one when it is created again. In a
     cluster one of 10000 to 29999. Who comes first has it. Default: the next that is free, or in a folder that of the
     Service."""
+    gateway_service: GatewayService | None = None
+    """A Service that the controller makes for this model, and that leads clients to the gateway, from its port 80, with
+    frontend: Gateway. It goes with this object."""
+
+    @model_validator(mode="after")
+    def _has_its_service_at_the_gateway(self) -> Self:
+        if self.gateway_service is not None and self.frontend != "Gateway":
+            raise FieldFaultError(("gatewayService",), _GATEWAY_ONLY)
+        return self
 
 
 class ModelDeployment(ApiValue):

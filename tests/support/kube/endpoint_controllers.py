@@ -1,7 +1,7 @@
 """A cluster in which Services have endpoints: the real kube-controller-manager writes them; nodes and pods are written
 by the test, which says of each pod what a kubelet would.
 
-It has two IP families, and no other controller runs in it.
+It has two IP families and a garbage collector, and no other controller runs in it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def cluster_with_endpoints(folder: Path) -> Iterator[ApiServer]:
         command = (
             binaries.kube_controller_manager(),
             f"--kubeconfig={server.kubeconfig}",
-            "--controllers=endpoints-controller,endpointslice-controller",
+            "--controllers=endpoints-controller,endpointslice-controller,garbage-collector-controller",
             "--leader-elect=false",
             "--secure-port=0",
             "--kube-api-qps=500",

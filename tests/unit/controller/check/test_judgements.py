@@ -157,6 +157,6 @@ def test_rights_are_those_of_the_registry_where_the_program_watches_and_at_home(
         "namespace": "a",
     } in [dict(one.attributes) for one in some]
     groups = {one.only_for for one in everywhere}
-    assert groups == {"", "models with such metrics", "models with frontend: Takeover, the default"}
+    assert groups == {"", "models with such metrics", "models with frontend: Takeover, the default, or gatewayService"}
     patched = [one for one in everywhere if one.grant.subresource == "status"]
     assert in_words(patched) == f"patch, update {MODELS}/status in all namespaces"

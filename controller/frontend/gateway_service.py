@@ -1,0 +1,132 @@
+"""The Service that a model has at the gateway (`spec.gatewayService`): what is written next. Pure.
+
+::
+
+    clients -> Service NAME, port 80 -> our slices of it -> gateway, at the port of the model
+
+It has no selector: its EndpointSlices are ours, copies of the gateway's. The model owns it (`ownerReferences`), so it
+goes with the model, whether a controller runs or not. What has the name and is not owned by the model is left alone.
+
+Its type, its annotations and everything else that is not named here stay as somebody sets them: whoever may write
+Services there may make it a load balancer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.api.kubernetes.fronting import CONTROLLER_CLASS
+from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
+from controller.frontend.claims import HTTP_PORT
+from controller.frontend.gateway_slices import delete, leads_to_gateway, slice_changes
+from controller.frontend.service_facts import ServiceFacts, missing_gateways, owner_of
+from controller.frontend.takeover import TakeoverStep
+from controller.runtime.writes import Verb, Write, WrittenBy
+from controller.store.objects import StoredObject
+from controller.store.protocol import Precondition
+
+AT_GATEWAY = "GatewayService"
+"""The reason of `Fronted` when all is done."""
+
+_NAME = "http"
+_PORT = {"name": _NAME, "protocol": "TCP", "port": HTTP_PORT, "appProtocol": "http"}
+_NO_GATEWAY = "the controller knows no gateway to lead clients to (its option --gateway-service, or proxyService)"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayServiceFacts:
+    """What is known of the Service that a model has at the gateway.
+
+    `named` is what is known of the Service of the name that it asks for, None if it asks for none; `others` are
+    Services that it owns under another name. `port` is the gateway's that serves the model, None while none does,
+    `programmed` says that every Envoy has it so.
+    """
+
+    model: StoredObject
+    named: ServiceFacts | None
+    others: tuple[StoredObject, ...] = ()
+    port: int | None = None
+    programmed: bool = False
+
+
+def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
+    """Plan what is done next about the Service of a model at the gateway."""
+    if "deletionTimestamp" in facts.model.metadata:
+        return TakeoverStep("Deleted", "the model is being deleted, and its Service at the gateway with it")
+    needless = tuple(delete(one) for one in facts.others)
+    named = facts.named
+    if named is None:
+        return TakeoverStep("NotAsked", "", needless)
+    name = f"Service {named.key.namespace}/{named.key.name}"
+    if named.gateway_service is None:
+        return TakeoverStep("NoGateway", _NO_GATEWAY, needless)
+    if named.service is None:
+        return TakeoverStep("Pending", f"{name} is made", (_create(facts.model, named), *needless))
+    owner = owner_of(named.service)
+    if owner != (facts.model.ref, facts.model.uid):
+        if owner and owner[0] == facts.model.ref:
+            words = f"{name} is that of a former model of this name: it is removed with that"
+            return TakeoverStep("Pending", words, needless)
+        words = f"{name} is there already, and was not made for this model: give spec.gatewayService another name"
+        return TakeoverStep("NameTaken", words, needless)
+    if changes := _changes(named.service):
+        patch = Write(Verb.PATCH, named.key, changes, Precondition.unchanged(named.service), WrittenBy.ANY_REPLICA)
+        return TakeoverStep("Pending", f"{name} gets its port back", (patch, *needless))
+    port = _port(facts, named)
+    # Whoever gave it a selector for a while left what Kubernetes wrote then: nobody else takes that away.
+    needless = (*(delete(one) for one in named.slices_of_kubernetes), *needless)
+    writes = (*slice_changes(named, {} if port is None else {_NAME: port}).writes, *needless)
+    if port is None:
+        return TakeoverStep("Pending", f"{name} waits until every Envoy serves the model", writes)
+    if missing := missing_gateways(named):
+        return TakeoverStep("GatewayNotReady", missing, writes)
+    if not leads_to_gateway(named, _NAME, port):
+        return TakeoverStep("Pending", f"{name} is about to lead to the gateway", writes)
+    return TakeoverStep(AT_GATEWAY, f"clients of {name}, port {HTTP_PORT}, are led to the gateway", writes)
+
+
+def _port(facts: GatewayServiceFacts, named: ServiceFacts) -> int | None:
+    """Return the gateway's port that clients are led to: the model's, once every Envoy has it, else that of before."""
+    if facts.port is None:
+        return None
+    if facts.programmed or leads_to_gateway(named, _NAME, facts.port):
+        return facts.port
+    found = (given.get("port") for one in named.own_slices for given in one.raw.get("ports") or ())
+    return next((port for port in found if isinstance(port, int)), None)
+
+
+def _create(model: StoredObject, named: ServiceFacts) -> Write:
+    # As gateways can be reached. Kubernetes writes an empty slice of a family that the Service has and no pod.
+    found = {str(one.raw.get("addressType")) for one in named.gateway if one.raw.get("endpoints")}
+    families = sorted(found & {"IPv4", "IPv6"})
+    policy = {"ipFamilies": families, "ipFamilyPolicy": "RequireDualStack" if len(families) > 1 else "SingleStack"}
+    owner = {
+        "apiVersion": MODEL_DEPLOYMENT.api_version,
+        "kind": MODEL_DEPLOYMENT.kind,
+        "name": model.ref.name,
+        "uid": model.uid,
+        "controller": True,
+    }
+    metadata: dict[str, Any] = {
+        "namespace": named.key.namespace,
+        "name": named.key.name,
+        "ownerReferences": [owner],
+        **({"labels": {CONTROLLER_CLASS: named.controller_class}} if named.controller_class else {}),
+    }
+    spec = {"ports": [_PORT], **(policy if families else {})}
+    content = {"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "metadata": metadata, "spec": spec}
+    return Write(Verb.CREATE, named.key, content, by=WrittenBy.ANY_REPLICA)
+
+
+def _changes(service: StoredObject) -> Mapping[str, Any]:
+    """Return what somebody changed of the Service that would lead its clients elsewhere, as it has to be."""
+    spec = service.raw.get("spec", {})
+    ports = [(one.get("name"), one.get("port")) for one in spec.get("ports") or ()]
+    changes: dict[str, Any] = {}
+    if ports != [(_NAME, HTTP_PORT)]:
+        changes["ports"] = [_PORT]
+    if spec.get("selector"):
+        changes["selector"] = None
+    return {"spec": changes} if changes else {}

@@ -1,0 +1,127 @@
+"""A Service of its own at the gateway for a model that asks for one: made, kept, and gone with the model.
+
+With the real API server, its endpoint controllers and its garbage collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.support.kube.endpoint_controllers import ServiceHand
+from tests.support.kube.taking_over import taking_over
+from tests.support.waiting import eventually
+
+CHAT = {"app": "chat"}
+ASKED = {"frontend": "Gateway", "gatewayService": {"name": "chat-gw"}}
+
+
+def prepared(hand: ServiceHand) -> dict[str, Any]:
+    """Write two gateways, a pod and its Service; return the Service as its owner has it."""
+    hand.gateways("10.9.0.1", "10.9.0.2")
+    hand.pod("chat-1", "10.8.0.1", labels=CHAT)
+    hand.service({"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]})
+    return hand.written_by_owners()
+
+
+async def until_gone(hand: ServiceHand, *services: str) -> None:
+    """Wait until there are no such Services, and nothing of ours."""
+    for name in services:
+        await eventually(lambda name=name: asyncio.to_thread(hand.read, "services", name), lambda seen: seen is None)
+    await eventually(lambda: asyncio.to_thread(hand.traces), lambda seen: seen == [])
+
+
+async def test_clients_call_a_model_by_a_name_that_it_keeps_and_its_own_service_is_left_alone(
+    hand: ServiceHand,
+) -> None:
+    before = prepared(hand)
+    hand.model(**ASKED)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "GatewayService")
+        port = hand.status()["servingPort"]
+        await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}", service="chat-gw")
+        made = hand.written_by_owners("chat-gw")
+        assert (made["spec"]["type"], made["spec"]["ports"][0]["port"]) == ("ClusterIP", 80)
+        assert hand.status()["frontend"] == "Gateway"
+        assert hand.written_by_owners() == before
+        # A gateway that drains, and a port that moves.
+        hand.set_ready("gateway-1", ready=False)
+        await hand.until_ways(f"10.9.0.1:{port}", service="chat-gw")
+        hand.patch_model({"servingPort": 12345})
+        await hand.until_ways("10.9.0.1:12345", service="chat-gw")
+        # Its owner may make it a load balancer, and may not lead it elsewhere.
+        hand.patch_service({"spec": {"type": "LoadBalancer", "selector": CHAT}}, "chat-gw")
+        await eventually(lambda: asyncio.to_thread(hand.selector, "chat-gw"), lambda seen: seen == {})
+        await hand.until_ways("10.9.0.1:12345", service="chat-gw")
+        assert hand.written_by_owners("chat-gw")["spec"]["type"] == "LoadBalancer"
+        # The same name, by another object: it has the port that it fixes, and so its clients.
+        address = hand.written_by_owners("chat-gw")["metadata"]["uid"]
+        hand.delete_model()
+        hand.model(**ASKED, servingPort=12345)
+        await eventually(
+            lambda: asyncio.to_thread(hand.read, "services", "chat-gw"),
+            lambda seen: seen is not None and seen["metadata"]["uid"] != address,
+        )
+        await hand.until_ways("10.9.0.1:12345", service="chat-gw")
+        await hand.until_fronted("True", "GatewayService")
+        assert hand.written_by_owners() == before
+
+
+async def test_a_name_that_is_taken_is_told_and_left_alone_until_it_is_free(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.service({"selector": CHAT, "ports": [{"port": 8000}]}, "chat-gw")
+    theirs = hand.written_by_owners("chat-gw")
+    hand.model(**ASKED)
+    async with taking_over(hand.server.kubeconfig, hand.namespace) as running:
+        words = await hand.until_fronted("False", "NameTaken")
+        assert "Service" in words
+        assert "give spec.gatewayService another name" in words
+        assert ("Warning", "NameTaken") in [(one.type, one.reason) for one in running.events]
+        hand.patch_model({"environment": "staging"})
+        await hand.until_fronted("False", "NameTaken")
+        assert hand.written_by_owners("chat-gw") == theirs
+        # Its own Service is taken, too.
+        hand.patch_model({"gatewayService": {"name": "chat"}})
+        await hand.until_fronted("False", "NameTaken")
+        hand.patch_model({"gatewayService": {"name": "chat-gw"}})
+        hand.delete_service("chat-gw")
+        await hand.until_fronted("True", "GatewayService")
+
+
+async def test_it_goes_with_the_name_the_wish_and_the_model(hand: ServiceHand) -> None:
+    before = prepared(hand)
+    hand.model(**ASKED)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "GatewayService")
+        hand.patch_model({"gatewayService": {"name": "other"}})
+        await hand.until_fronted("True", "GatewayService")
+        await until_gone_but(hand, "chat-gw", left="other")
+        # One that asks for a takeover instead: the name goes, and the Service leads to the gateway.
+        hand.patch_model({"frontend": "Takeover", "gatewayService": None})
+        await hand.until_fronted("True", "TakenOver")
+        await eventually(lambda: asyncio.to_thread(hand.read, "services", "other"), lambda seen: seen is None)
+        hand.patch_model(ASKED)
+        await hand.until_fronted("True", "GatewayService")
+        await hand.until_restored(before)
+    # Nobody is there: garbage collection does it.
+    hand.delete_model()
+    await until_gone(hand, "chat-gw")
+    assert hand.written_by_owners() == before
+
+
+async def until_gone_but(hand: ServiceHand, gone: str, left: str) -> None:
+    """Wait until one of two Services is gone with its slices."""
+    await eventually(lambda: asyncio.to_thread(hand.read, "services", gone), lambda seen: seen is None)
+    await eventually(
+        lambda: asyncio.to_thread(hand.traces), lambda seen: bool(seen) and all(one.startswith(left) for one in seen)
+    )
+
+
+async def test_without_the_right_the_condition_says_which(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model(**ASKED)
+    user = hand.server.user(hand.namespace, "controller", *hand.rules("beamlit-controller"))
+    async with taking_over(user.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "NotPermitted")
+        assert f"may not create services {hand.namespace}/chat-gw: bind the ClusterRole" in words
+        assert "or take spec.gatewayService away" in words
