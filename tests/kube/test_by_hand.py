@@ -36,6 +36,8 @@ async def annotations(site: Site, name: str) -> dict[str, str]:
 
 async def served(site: Site, name: str) -> None:
     site.write(site.served(name, [site.backend(f"{name}-local")], site.backend(f"{name}-remote")))
+    # The model may be seen before its slices: then the first requests leave, and come back in steps.
+    await site.until_split(name, "100/0 Steady")
     await site.until_condition(name, "Ready", "True")
 
 

@@ -29,8 +29,10 @@ async def test_a_remote_that_does_not_answer_is_in_the_object_with_its_reason(si
     assert "cannot be connected to" in await site.until_condition("gone", "RemoteHealthy", "False", "NotConnected")
     assert "cannot be resolved" in await site.until_condition("named", "RemoteHealthy", "False", "NameNotResolved")
     assert (await site.status("chat"))["remote"]["healthy"] is False
-    # What changes is written; that it is found so again is not.
+    # What changes is written; that it is found so again is not. All that the others had to say is said by then.
     await site.until_condition("chat", "Ready", "True")
+    for name in ("gone", "named"):
+        await site.until_condition(name, "Programmed", "True")
     written = await site.writes()
     remote.report_health(200)
     await site.until_condition("chat", "RemoteHealthy", "True", "Answering")
