@@ -142,7 +142,7 @@ async def test_the_programs_work_with_the_arguments_files_and_rights_of_the_char
     site.write(site.served("chat", [replica]).offloading(percentage=50))
     await site.until_condition("chat", "Programmed", "True")
     assert (await site.status("chat"))["remote"]["host"] == "run.beamlit.com"
-    assert (await site.ask(await site.port("chat"))).server == "local-1"
+    await site.until_answered(await site.port("chat"), "local-1")
     for program in (certs, xds_server, controller, gateway):
         assert "forbidden" not in program.log.lower(), program.log
         assert "hush" not in program.log

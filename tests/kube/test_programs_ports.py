@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.beamlit import eventually
 from tests.support.kube.site import Site
 
 SHARED_PORT = 8080
@@ -57,5 +58,8 @@ async def test_a_fixed_port_is_had_again_and_a_shared_one_leads_by_host(site: Si
     for name, server in (("first", "local-1"), ("second", "local-2")):
         host = f"{name}.{site.namespace}"
         for form in (host, f"{host}.svc", f"{host}.svc.cluster.local", f"{host}:80"):
-            assert (await site.ask(SHARED_PORT, Host=form)).server == server, form
+            # Each thread of the Envoy hears by itself of what has been acknowledged.
+            await eventually(
+                lambda form=form: site.ask(SHARED_PORT, Host=form), lambda seen, server=server: seen.server == server
+            )
     assert (await site.ask(SHARED_PORT, Host="first.default")).error == "status 404"
