@@ -34,6 +34,7 @@ class Controlled:
         self._namespace = namespace
         self._hand = UserHand(cluster)
         self._reader: Reader | None = None
+        self._around: Reader | None = None
 
     @asynccontextmanager
     async def controller(self) -> AsyncIterator[KubeStore]:
@@ -45,6 +46,7 @@ class Controlled:
                 ports=AllocatedPorts(),
             )
             self._reader = Reader(store, "ModelDeployment")
+            self._around = Reader(store, "Service", "EndpointSlice")
             task = asyncio.create_task(Controller(store, around).run())
             try:
                 yield store
@@ -55,6 +57,14 @@ class Controlled:
 
     async def apply(self, *objects: KubeObject) -> None:
         await self._hand.apply(*(one.in_namespace(self._namespace).raw for one in objects))
+
+    async def apply_before(self, *objects: KubeObject) -> None:
+        """Apply what a model refers to, and wait until the controller is told: kinds are watched one by one."""
+        await self.apply(*objects)
+        refs = [one.in_namespace(self._namespace).ref for one in objects]
+        assert self._around, "no controller is running"
+        async with asyncio.timeout(PATIENCE):
+            await self._around.until(lambda cache: all(cache.find(ref) for ref in refs))
 
     async def remove(self, *objects: KubeObject) -> None:
         await self._hand.remove(*(one.in_namespace(self._namespace).raw for one in objects))
@@ -105,7 +115,9 @@ async def test_a_controller_that_starts_on_what_another_wrote_writes_nothing(con
         ports = sorted(controlled.status(model)["servingPort"] for model in models)
         assert ports == list(range(10000, 10010))
     async with controlled.controller() as store:
-        await controlled.apply(*a_whole("new"))
+        *around, new = a_whole("new")
+        await controlled.apply_before(*around)
+        await controlled.apply(new)
         await controlled.until(a_model("new"), "Ready", "Ready")
         assert store.status_writes == 1
         assert controlled.status(a_model("new"))["servingPort"] == 10010
