@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -31,16 +33,34 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event(site: Site) -> 
     await site.until_answered(port, "local-1")
 
     async def events() -> list[dict[str, Any]]:
-        await site.ask(port)
         found = await asyncio.to_thread(site.kubectl, "get", "events.v1.events.k8s.io", "--output=json")
         return [one for one in json.loads(found)["items"] if one["reason"] in ("ReplicasNotUsed", "ReplicasFail")]
 
     with reporting_unhealthy([replica]):
-        (event, *_) = await eventually(events, bool, within=60)
-        assert event["type"] == "Warning"
-        assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in event["note"]
-        assert (await site.condition("chat", "FailingOver"))[0] == "True"
-        assert await site.split("chat") == "100/0 Steady"
+        async with asking(site, port):
+            (event, *_) = await eventually(events, bool, within=60)
+            assert event["type"] == "Warning"
+            assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in event["note"]
+            await site.until_condition("chat", "FailingOver", "True")
+            assert await site.split("chat") == "100/0 Steady"
+
+
+@contextlib.asynccontextmanager
+async def asking(site: Site, port: int) -> AsyncIterator[None]:
+    """Send one request after the other while the block runs: where none was sent for a window, nothing is known."""
+
+    async def ask() -> None:
+        while True:
+            await site.ask(port)
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(ask())
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _runnable(probe: dict[str, Any]) -> ADeployment:
