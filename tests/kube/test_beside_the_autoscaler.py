@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from controller.api.timing import ReportTiming, StreamTiming, Timing
+from controller.api.timing import GatewayTiming, ReportTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.fork_server import Forked
 from tests.support.kube.crds import install_crds
@@ -28,7 +28,14 @@ from tests.support.load import Sample, Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.processes import ROOT
 
-SHORT = Timing(streams=StreamTiming(loads_every=0.25), reports=ReportTiming(reported_every=0.1))
+SHORT = Timing(
+    streams=StreamTiming(loads_every=0.25),
+    reports=ReportTiming(reported_every=0.1),
+    gateway=GatewayTiming(connect_near=10.0, check_near_every=20.0, check_again_within=20.0),
+)
+"""A replica that is slow to be connected to, or to answer a check, takes its requests all the same: what leaves does so
+for the limit.
+"""
 METRIC = "beamlit_model_requests_in_flight"
 DOCUMENT = ROOT / "docs" / "autoscaling.md"
 # The autoscaler of the document wants three requests for each replica.

@@ -132,7 +132,7 @@ async def test_nobody_leads(site: Site) -> None:
     absent = await looked(site)
     assert "no Deployment runs `beamlit controller`" in absent.said("controller/installed", "failed")
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{site.namespace}/leases"
-    spec: dict[str, Any] = {"holderIdentity": "somebody", "leaseDurationSeconds": 1}
+    spec: dict[str, Any] = {"holderIdentity": "somebody", "leaseDurationSeconds": 3600}
     raw = {"metadata": {"name": "beamlit-controller"}, "spec": {**spec, "renewTime": "2026-01-01T00:00:00.000000Z"}}
     with site.cluster.client() as client:
         client.post(lease, json=raw).raise_for_status()
@@ -144,6 +144,9 @@ async def test_nobody_leads(site: Site) -> None:
         async def leads() -> list[str]:
             return (await looked(site)).of("controller/leader")
 
+        # Only from now on it may be over before one looks.
+        short = {"content": b'{"spec":{"leaseDurationSeconds":1}}', "headers": MERGE}
+        client.patch(f"{lease}/beamlit-controller", **short).raise_for_status()
         await eventually(leads, ["failed"].__eq__, within=60)
         released = {"content": b'{"spec":{"holderIdentity":null}}', "headers": MERGE}
         client.patch(f"{lease}/beamlit-controller", **released).raise_for_status()

@@ -123,7 +123,7 @@ class Weather:
             await self._site.change(service(name), endpoints(name, replica), model(name, self._remotes[0]))
 
 
-@pytest.mark.timeout(2 * SECONDS + 120)
+@pytest.mark.timeout(2 * SECONDS + 4 * CONVERGED)
 async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> None:
     print(f"BEAMLIT_TEST_SEED={SEED}")
     draw = random.Random(SEED)

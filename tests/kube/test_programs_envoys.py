@@ -5,14 +5,17 @@ from __future__ import annotations
 import signal
 from functools import partial
 
-from controller.api.timing import ReportTiming, Timing
+from controller.api.timing import ReportTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.fork_server import Forked
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, model
 
-SHORT = Timing(reports=ReportTiming(reported_every=0.1, envoys_away=2.0, forget_after=2.0, longest_retry=0.5))
-"""Who is gone is soon known to be."""
+SHORT = Timing(
+    reports=ReportTiming(reported_every=0.1, envoys_away=2.0, forget_after=2.0, longest_retry=0.5),
+    streams=StreamTiming(keepalive_every=600.0),
+)
+"""Who is gone is soon known to be. One that is stopped is there for as long as the test takes."""
 START = partial(Forked, context=SHORT)
 
 

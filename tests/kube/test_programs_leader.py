@@ -20,8 +20,10 @@ from tests.support.kube.proxy import Proxy
 from tests.support.kube.site import Site
 from tests.support.objects import AModel
 
-SHORT = 6
-"""Seconds of a lease whose end can be waited for; the real one is that of test_succession."""
+SHORT = 9
+"""Seconds of a lease whose end can be waited for, and which who leads keeps where he has no turn for five of them; the
+real one is that of test_succession.
+"""
 ENDLESS = 3600
 """Seconds of a lease that nobody gets while the test lasts, unless it is given back."""
 
@@ -63,6 +65,12 @@ async def never_two(site: Site) -> AsyncIterator[None]:
             await looking
 
 
+async def the_leader(site: Site) -> Program:
+    """Wait until one leads, and return it."""
+    (leader,) = await eventually(lambda: leaders(site), lambda leading: len(leading) == 1)
+    return leader
+
+
 async def holder(site: Site) -> str:
     """Who holds the lease."""
     spec: dict[str, str] = (await lease_of(site.cluster, site.namespace))["spec"]
@@ -72,7 +80,7 @@ async def holder(site: Site) -> str:
 async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site: Site, proxy: Proxy) -> None:
     user = site.user("controller")
     chat = await served(site, ENDLESS, User(user.token, proxy.kubeconfig_of(user)))
-    (leader,) = await leaders(site)
+    leader = await the_leader(site)
     (other,) = (one for one in site.controllers if one is not leader)
     assert await other.metric("beamlit_status_writes_total") == 0
     held_by = await holder(site)
@@ -98,7 +106,7 @@ async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site:
 
 async def test_a_leader_that_is_killed_is_replaced_once_its_lease_is_over(site: Site) -> None:
     chat = await served(site, SHORT)
-    (leader,) = await leaders(site)
+    leader = await the_leader(site)
     (other,) = (one for one in site.controllers if one is not leader)
     async with never_two(site):
         leader.kill()
@@ -116,7 +124,7 @@ async def test_a_leader_that_is_killed_is_replaced_once_its_lease_is_over(site: 
 
 async def test_a_leader_that_is_stopped_for_longer_than_its_lease_writes_nothing_any_more(site: Site) -> None:
     chat = await served(site, SHORT)
-    (leader,) = await leaders(site)
+    leader = await the_leader(site)
     (other,) = (one for one in site.controllers if one is not leader)
     assert await leader.metric("beamlit_model_split_ratio") == 1
     leader.signal(signal.SIGSTOP)
