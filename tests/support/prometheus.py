@@ -14,7 +14,7 @@ import httpx
 from tests.support.exposed import LOOPBACK, exposed
 from tests.support.network import unused_port
 from tests.support.processes import Child
-from tests.support.waiting import until_now
+from tests.support.waiting import PATIENCE, until_now
 from tests.tools import binaries
 
 _STARTED_WITHIN = 60.0
@@ -92,7 +92,7 @@ class Prometheus:
 
     def query(self, promql: str) -> Mapping[str, Any]:
         """Ask with PromQL and return `data`: its `resultType` and its `result`."""
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             answer = client.get(f"{self.url}/api/v1/query", params={"query": promql})
         found: Mapping[str, Any] = answer.raise_for_status().json()["data"]
         return found

@@ -25,7 +25,7 @@ from tests.support.kube.api_server import ApiServer
 from tests.support.kube.kubelet import Kubelet
 from tests.support.network import unused_port
 from tests.support.processes import Child, Children
-from tests.support.waiting import until_now
+from tests.support.waiting import PATIENCE, until_now
 from tests.tools import binaries
 
 RESOLUTION = 10
@@ -64,7 +64,7 @@ class Adapter:
     def serve(self, namespace: str, *, custom: Iterable[Series] = (), external: Iterable[Series] = ()) -> None:
         """Have these and no other metrics in a namespace from now on."""
         given = {"custom": [one.as_json for one in custom], "external": [one.as_json for one in external]}
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             client.put(f"{self._url}/namespaces/{namespace}", json=given).raise_for_status()
 
 
