@@ -212,7 +212,7 @@ async def test_what_models_refer_to_is_looked_for(site: Site) -> None:
 async def test_a_model_that_is_not_ready_says_why(running_site: Site) -> None:
     site = running_site
     site.write(site.served("lone", []))
-    await site.until_condition("lone", "Ready", "False")
+    await site.until_condition("lone", "Ready", "False", "NothingAnswers")
     found = await looked(site)
     assert "lone is not ready: NothingAnswers" in found.said("models/ready", "failed")
     assert f"beamlit explain lone -n {site.namespace}" in found.said("models/ready", "failed")
