@@ -11,7 +11,7 @@ import httpx
 from tests.support.beamlit import Start
 from tests.support.fork_server import Forked
 from tests.support.processes import Child
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 
 class Program:
@@ -59,7 +59,7 @@ class Program:
     def end(self) -> int:
         """SIGTERM it and return its exit code."""
         assert self._child is not None
-        return self._child.terminate()
+        return self._child.terminate(within=2 * PATIENCE)
 
     @property
     def pid(self) -> int:
@@ -77,7 +77,7 @@ class Program:
 
     async def look(self, path: str) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://{self.probe}{path}", timeout=10)
+            return await client.get(f"http://{self.probe}{path}", timeout=PATIENCE)
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of one metric over all labels, or over those that match these patterns."""
