@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -47,16 +48,22 @@ def at(product: Product) -> tuple[str, str]:
 
 
 async def test_a_model_is_explained_with_the_envoys_that_have_it(product):
-    text, shown = await asyncio.gather(
-        executed_beamlit("explain", "told", *at(product)), beamlit("explain", "told", "-o", "json", *at(product))
-    )
+
+    async def shown() -> tuple[dict[str, Any], dict[str, Any]]:
+        ended = await beamlit("explain", "told", "-o", "json", *at(product))
+        return json.loads(ended.output), await product.status("told")
+
+    def agree(seen: tuple[dict[str, Any], dict[str, Any]]) -> bool:
+        explained, status = seen
+        verdicts = [{**one, "decides": one["rule"] == "Steady"} for one in status["verdicts"]]
+        return (explained["split"], explained["rules"]) == (status["split"], verdicts)
+
+    text = await executed_beamlit("explain", "told", *at(product))
     assert (text.code, text.errors) == (0, "")
     assert text.output.startswith("default/told: every request stays local\n")
     assert "acknowledged this generation (1 of 1 Envoys)" in text.output
-    explained = json.loads(shown.output)
-    status = await product.status("told")
-    assert explained["split"] == status["split"]
-    assert [{**one, "decides": one["rule"] == "Steady"} for one in status["verdicts"]] == explained["rules"]
+    # A status may be written between the two.
+    explained, _ = await eventually(shown, agree)
     assert (explained["envoys"]["connected"], explained["envoys"]["programmed"]) == (1, 1)
 
 
@@ -128,6 +135,13 @@ async def test_a_split_ends_by_itself_also_over_a_restart(product, backends):
     split = (await product.status("briefly"))["split"]
     port = (await product.status("briefly"))["servingPort"]
     await eventually(lambda: ask(port), lambda reply: reply.side == "remote")
+    (kept,) = (product.state / "folders").glob("*.json")
+
+    async def is_on_disk() -> bool:
+        return split in [(one["status"] or {}).get("split") for one in json.loads(kept.read_text())["objects"]]
+
+    # What was decided is kept a moment later, and the kill may come before.
+    await eventually(is_on_disk, bool)
     product.kill()
     await product.start("--envoy")
     after = (await product.status("briefly"))["split"]

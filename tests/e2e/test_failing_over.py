@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -24,6 +25,14 @@ PROBE = {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 1, "fai
 TIMING = Timing(folder=FolderTiming(relist=3600.0), reports=ReportTiming(window=3.0))
 
 
+def said_of(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
+    """Status, reason and message of one condition of a status; empty while it is not there."""
+    for one in status.get("conditions", ()):
+        if one["type"] == kind:
+            return one["status"], one["reason"], one["message"]
+    return "", "", ""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
     product = Product(tmp_path_factory.mktemp("run"), partial(Forked, context=TIMING))
@@ -39,25 +48,32 @@ async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, b
     await product.programmed("m")
     await eventually(lambda: ask(port), lambda reply: reply.side == "local")
 
-    async def told(status: str, reason: str) -> str:
-        async def asked() -> tuple[str, str, str]:
-            assert (await ask(port)).side
-            return await product.condition("m", "FailingOver")
+    async def told(status: str, reason: str) -> dict[str, Any]:
+        """Wait until it is so, and return the status that says it: a later one may say something else again."""
 
-        return (await eventually(asked, lambda said: said[:2] == (status, reason), within=60))[2]
+        async def asked() -> dict[str, Any]:
+            assert (await ask(port)).side
+            return await product.status("m")
+
+        return await eventually(asked, lambda said: said_of(said, "FailingOver")[:2] == (status, reason), within=60)
+
+    async def log() -> str:
+        return product.log()
 
     await told("False", "AsDecided")
     with reporting_unhealthy([replica]):
         await eventually(lambda: ask(port), lambda reply: reply.side == "remote", within=60)
-        message = await told("True", "ReplicasNotUsed")
+        said = await told("True", "ReplicasNotUsed")
+        message, split = said_of(said, "FailingOver")[2], said["split"]
         assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in message
-        split = (await product.status("m"))["split"]
         assert (split["summary"], split["reason"]) == ("100/0", "Steady")
         assert "; but " in split["message"]
     await eventually(lambda: ask(port), lambda reply: reply.side == "local", within=60)
     await told("False", "AsDecided")
-    assert "requests fail over model=default/m reason=ReplicasNotUsed" in product.log()
-    assert "requests fail over model=default/m reason=AsDecided" in product.log()
+    # What was written is logged after it.
+    for reason in ("ReplicasNotUsed", "AsDecided"):
+        words = f"requests fail over model=default/m reason={reason}"
+        await eventually(log, lambda text, words=words: words in text)
 
 
 async def test_what_the_replicas_have_no_room_for_is_told(product: Product, backends: Backends) -> None:
@@ -69,18 +85,18 @@ async def test_what_the_replicas_have_no_room_for_is_told(product: Product, back
     await product.programmed("full")
     await eventually(lambda: ask(port), lambda reply: reply.side == "local")
 
-    async def told(status: str, reason: str, *, clients: int) -> None:
-        async def asked() -> tuple[str, str]:
+    async def told(status: str, reason: str, *, clients: int) -> dict[str, Any]:
+        """Wait until it is so, and return the status that says it: a later one may say something else again."""
+
+        async def asked() -> dict[str, Any]:
             report = await closed_loop(f"http://127.0.0.1:{port}/", clients, 20, Traffic(headers=lambda _: SLOW))
             assert report.errors == {}
-            return (await product.condition("full", "Offloading"))[:2]
+            return await product.status("full")
 
-        await eventually(asked, lambda said: said == (status, reason), within=60)
+        return await eventually(asked, lambda said: said_of(said, "Offloading")[:2] == (status, reason), within=60)
 
     await told("False", "Steady", clients=1)
-    await told("True", "Overflow", clients=8)
-    said = await product.status("full")
+    said = await told("True", "Overflow", clients=8)
     assert (said["split"]["summary"], said["reason"], said["offloadingStatus"]) == ("100/0", "Overflow", True)
     assert "what the replicas have no room for leaves" in said["split"]["message"]
-    await told("False", "Steady", clients=1)
-    assert (await product.status("full"))["reason"] == "Steady"
+    assert (await told("False", "Steady", clients=1))["reason"] == "Steady"
