@@ -35,6 +35,12 @@ async def test_an_envoy_that_looks_for_the_control_plane_elsewhere_is_replaced(c
         product.kill()
         product.xds = f"127.0.0.1:{unused_port()}"
         await product.start("--envoy")
+
+        async def pid() -> int:
+            return product.envoy_pid()
+
+        # Until it is stopped, the one before answers, and the status says what was acknowledged before.
+        await eventually(pid, lambda pid: pid not in (0, envoy))
         await chat.served()
         assert product.envoy_pid() not in (0, envoy)
 
