@@ -21,7 +21,7 @@ from tests.support.fork_server import Forked
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
 from tests.support.processes import ROOT, Child, processes_of
-from tests.support.waiting import eventually, until
+from tests.support.waiting import eventually, in_time, until
 
 BEAMLIT = Path(sys.executable).with_name("beamlit")
 
@@ -78,8 +78,7 @@ async def executed_beamlit(*arguments: object, **environment: str) -> Ended:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(30):
-            output, errors = await process.communicate()
+        output, errors = await in_time(asyncio.ensure_future(process.communicate()), f"beamlit {arguments} ends")
     except BaseException:
         process.kill()
         await process.wait()
