@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from tests.support.protocol.xds_client import Client, Served, model
 from tests.support.waiting import until
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
 
+ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+"""What a client meets whose stream has ended: while it reads, or before it says anything."""
 BEGINNING_OF_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
@@ -53,13 +56,18 @@ async def asks(client: Client) -> None:
 async def is_answered(served: Served) -> bool:
     try:
         await asks(served.delta())
-    except grpc.aio.AioRpcError:
+    except ENDED:
         return False
     return True
 
 
-async def test_connections_that_say_nothing_end_and_others_are_answered_meanwhile():
-    served = await Served.start(timing=StreamTiming(handshake=1.0))
+HANDSHAKES = (1.0, 4.0, 16.0)
+"""Seconds. On a busy machine an honest client takes long to begin, too: then everything is tried with more of them."""
+
+
+async def answers_meanwhile(handshake: float) -> bool:
+    """Whether honest clients are answered while connections are open that say nothing, which end."""
+    served = await Served.start(timing=StreamTiming(handshake=handshake))
     served.publish(*model("m"))
     honest = served.delta()
     try:
@@ -68,11 +76,22 @@ async def test_connections_that_say_nothing_end_and_others_are_answered_meanwhil
             await asks(honest)
             new = served.delta("another")
             await asks(new)
-            assert still_open(connections), "the test shows something"
+            if not still_open(connections):
+                return False  # It shows nothing: their time was over before.
             await until(lambda: not still_open(connections), "they are closed")
             await asks(honest)
+    except ENDED:
+        return False
     finally:
         await served.stop()
+    return True
+
+
+async def test_connections_that_say_nothing_end_and_others_are_answered_meanwhile():
+    for handshake in HANDSHAKES:
+        if await answers_meanwhile(handshake):
+            return
+    raise AssertionError("others are not answered meanwhile")
 
 
 async def test_a_connection_without_a_stream_ends():
