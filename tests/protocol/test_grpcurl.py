@@ -8,7 +8,7 @@ import pytest
 from tests.support.protocol.envoy_resources import model
 from tests.support.protocol.xds_client import ADS, Served
 from tests.support.tls import Certificates
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import in_time
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 pytestmark = pytest.mark.timeout(600)  # the first run builds grpcurl
@@ -40,7 +40,7 @@ async def curl(grpcurl, served):
             grpcurl, "-plaintext", *sent, f"127.0.0.1:{served.port}", *arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, error = await asyncio.wait_for(process.communicate(), PATIENCE)
+        out, error = await in_time(asyncio.ensure_future(process.communicate()), "grpcurl ends")
         assert process.returncode == 0, error.decode()
         return out.decode()
 
@@ -61,7 +61,7 @@ async def curl_over_tls(grpcurl, tmp_path):
             grpcurl, "-cacert", ca, *proof, f"localhost:{served.port}", *arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, error = await asyncio.wait_for(process.communicate(), PATIENCE)
+        out, error = await in_time(asyncio.ensure_future(process.communicate()), "grpcurl ends")
         return process.returncode, out.decode(), error.decode()
 
     yield run
