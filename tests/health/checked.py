@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import SecretStr
 
-from tests.health.servers import Authority, Names, connector_by
+from tests.health.servers import PATIENT, Authority, Names, connector_by
 from xds_server.health.backend import Address, Backend, TokenRequest, Trust
 from xds_server.health.connection import Connector
 from xds_server.health.outcome import CheckOutcome
@@ -15,7 +17,8 @@ LOOPBACK = Names(models__test="127.0.0.1")
 
 
 def backend(port: int, path: str = "", trust: Trust | None = None, token: TokenRequest | None = None) -> Backend:
-    return Backend("backend/x", Address(NAME, port), f"{NAME}:{port}", trust, token, path)
+    patience = timedelta(seconds=PATIENT.longest)
+    return Backend("backend/x", Address(NAME, port), f"{NAME}:{port}", trust, token, path, patience=patience)
 
 
 def trusting(authority: Authority, shown: str | None = None, server_name: str = NAME) -> Trust:

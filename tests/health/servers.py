@@ -11,11 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 import trustme
 
-from controller.api.timing import REAL, CheckTiming
+from controller.api.timing import CheckTiming
 from tests.support.network import unused_port
 from xds_server.health import outcome
 from xds_server.health.backend import Address
 from xds_server.health.connection import Connector
+
+PATIENT = CheckTiming(connect=600.0, longest=600.0)
+"""On a busy machine a check waits for its answer all the same."""
 
 
 class Names:
@@ -33,7 +36,7 @@ class Names:
         return [(families[":" in one], (one, address.port)) for one in self.addresses_of[address.host]]
 
 
-def connector_by(names: Names, timing: CheckTiming = REAL.checks, **refused: str) -> Connector:
+def connector_by(names: Names, timing: CheckTiming = PATIENT, **refused: str) -> Connector:
     """Connect by these names; `refused` are addresses, dots written as "_", that nothing may be sent to, and why."""
     forbidden = {address.replace("_", "."): why for address, why in refused.items()}
     return Connector(names, lambda host, address: forbidden.get(address), timing)
@@ -113,11 +116,11 @@ def answer(status: int, body: str = "", *headers: str) -> bytes:
 async def refusing(tls: ssl.SSLContext) -> AsyncIterator[int]:
     """Listen for one client whose certificate is refused, with the alert that asyncio's own servers do not send."""
     with socket.create_server(("127.0.0.1", unused_port())) as server:
-        server.settimeout(10)
+        server.settimeout(60)
 
         def refuse() -> None:
             plain, _ = server.accept()
-            plain.settimeout(10)
+            plain.settimeout(60)
             with tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as secured:
                 try:
                     secured.do_handshake()

@@ -11,6 +11,7 @@ from datetime import timedelta
 from prometheus_client import CollectorRegistry
 
 from controller.api.contract.route import HttpCheck, Route, RouteKey
+from controller.api.timing import CheckTiming, Timing
 from controller.store.objects import StoredObject
 from tests.health.servers import Talker, answer
 from tests.support.loads import hears, load, to_local
@@ -23,6 +24,8 @@ from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
 from xds_server.stream.load_reporting.wire import LoadStream
 
+TIMING = Timing(checks=CheckTiming(connect=600.0, longest=600.0))
+"""A check waits for its answer however busy the machine is."""
 REPLICAS = a_slice().ready("10.0.0.1").stored()
 
 
@@ -44,7 +47,8 @@ class Running:
 @asynccontextmanager
 async def running(*objects: StoredObject, health_checks: bool = False) -> AsyncIterator[Running]:
     store, registry = MemoryStore(objects), CollectorRegistry()
-    control_plane = ControlPlane(store, ControlPlaneOptions(node_token=TOKEN, health_checks=health_checks), registry)
+    options = ControlPlaneOptions(node_token=TOKEN, health_checks=health_checks, timing=TIMING)
+    control_plane = ControlPlane(store, options, registry)
     port = await control_plane.start("127.0.0.1:0")
     this = Running(control_plane, store, DeltaClient(port, "envoy-1", TOKEN), port, registry)
     control_plane.subscribe(this.changes.append)
