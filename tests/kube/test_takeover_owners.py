@@ -68,6 +68,7 @@ async def test_client_side_apply_changes_what_it_is_about_and_leaves_our_key_alo
     hand.model()
     async with taking_over(hand.server.kubeconfig, hand.namespace) as running:
         await hand.until_fronted("True", "TakenOver")
+        await until_narrowed_after(hand, 0)
         assert "unchanged" in await applied(hand)
         await applied(hand, selector={**CHAT, "version": "2"})
         assert hand.selector() == {**CHAT, "version": "2", **NARROW}
@@ -95,7 +96,7 @@ async def test_server_side_apply_meets_no_conflict_and_its_reset_is_undone(hand:
     hand.model()
     async with taking_over(hand.server.kubeconfig, hand.namespace):
         await hand.until_fronted("True", "TakenOver")
-        assert "beamlit-controller" not in hand.managers()
+        await hand.until_released()
         for target in (8081, 8082):
             # Without --force-conflicts: it fails where a field is somebody else's.
             ports = [{"name": "http", "port": 80, "targetPort": target}]
@@ -103,7 +104,7 @@ async def test_server_side_apply_meets_no_conflict_and_its_reset_is_undone(hand:
             await until_selector(hand, **CHAT)
             await until_pods(hand, f"10.8.0.1:{target}", f"10.8.0.2:{target}")
             await hand.until_fronted("True", "TakenOver")
-            await eventually(lambda: asyncio.to_thread(hand.managers), lambda seen: "beamlit-controller" not in seen)
+            await hand.until_released()
         await applied(hand, *owner)
         await until_selector(hand, **CHAT)
         hand.delete_model()

@@ -73,8 +73,8 @@ async def test_prior_fault_19_a_named_target_port_leads_to_each_pods_own_number(
     hand.model()
     async with taking_over(hand.server.kubeconfig, hand.namespace):
         await hand.until_fronted("True", "TakenOver")
-        assert hand.ways("chat-beamlit") == {"10.8.0.1:8081", "10.8.0.2:8082"}
-        assert hand.status()["local"]["summary"] == "2/2"
+        await hand.until_ways("10.8.0.1:8081", "10.8.0.2:8082", service="chat-beamlit")
+        await eventually(lambda: asyncio.to_thread(hand.status), lambda seen: seen["local"]["summary"] == "2/2")
 
 
 async def test_prior_fault_11_an_edit_of_the_spec_tears_nothing_down(hand: ServiceHand) -> None:
@@ -82,10 +82,8 @@ async def test_prior_fault_11_an_edit_of_the_spec_tears_nothing_down(hand: Servi
     hand.model()
     async with taking_over(hand.server.kubeconfig, hand.namespace) as running:
         await hand.until_fronted("True", "TakenOver")
-        await eventually(
-            lambda: asyncio.to_thread(hand.read, "services", "chat-beamlit"),
-            lambda seen: seen and "beamlit.com/narrowed" in seen["metadata"]["annotations"],
-        )
+        await hand.until_noted()
+        await running.killing.at_rest()
         written = list(running.killing.writes)
         behavior = {"percentage": 30, "maxRequestsPerReplica": 4}
         hand.patch_model({"offloadingConfig": {"behavior": behavior, "remoteBackend": {"host": "remote.example:443"}}})

@@ -64,8 +64,12 @@ async def test_envoy_answers_for_the_pods_while_their_service_is_taken_over_and_
         await hand.until_fronted("True", "TakenOver")
         await hand.until_ways(f"10.9.0.1:{port}")
         assert hand.selector() == {**CHAT, FRONTED_KEY: "true"}
-        fronted = [await one.metric("beamlit_services_fronted") for one in site.controllers]
-        assert fronted == [1, 1]
+
+        async def fronted() -> list[float]:
+            return [await one.metric("beamlit_services_fronted") for one in site.controllers]
+
+        # Each of them sees for itself what one of them did.
+        await eventually(fronted, lambda seen: seen == [1, 1])
         # A pod that goes, and one that comes, while the Service is narrowed.
         third = site.backend("local-3")
         hand.pod(third.name, third.host, labels=CHAT, ports={"web": third.port})
@@ -87,6 +91,8 @@ async def test_whoever_leads_next_gives_back_what_the_killed_one_took(fronting_s
     await site.start("--gateway-service", f"{site.namespace}/gateway", start=SOON)
     port = await site.port("chat")
     await hand.until_fronted("True", "TakenOver")
+    # That Kubernetes has taken the pods out of it comes after the word of it.
+    await hand.until_ways(f"10.9.0.1:{port}")
     site.controllers[0].kill()
     # Nobody decides: Envoy goes on, and follows the pods.
     hand.remove_pod("local-1")

@@ -10,7 +10,7 @@ import pytest
 from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY
 from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.taking_over import taking_over
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 CHAT = {"app": "chat"}
 HTTP: dict[str, Any] = {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
@@ -30,7 +30,7 @@ async def taken_and_given_back(hand: ServiceHand, before: dict[str, Any]) -> Non
     async with taking_over(hand.server.kubeconfig, hand.namespace):
         await hand.until_fronted("True", "TakenOver")
         assert hand.selector() == {**CHAT, FRONTED_KEY: "true"}
-        assert "beamlit-controller" not in hand.managers()
+        await hand.until_released()
         after = hand.written_by_owners()
         after["spec"]["selector"] = CHAT
         assert after == before
@@ -48,7 +48,9 @@ async def test_a_service_leads_to_every_gateway_and_the_gateway_to_every_pod(han
         await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}")
         local = hand.status()["route"]["local"]
         assert (local["service"], local["fronted"]) == ("chat-beamlit", "chat")
-        assert hand.status()["local"] == {"ready": 2, "total": 2, "summary": "2/2"}
+        # How many pods there are may be told a write later than who leads to them.
+        both = {"ready": 2, "total": 2, "summary": "2/2"}
+        await eventually(lambda: asyncio.to_thread(hand.status), lambda seen: seen["local"] == both)
         assert hand.status()["frontend"] == "Takeover"
         model = hand.read("modeldeployments", "chat")
         assert model
@@ -64,9 +66,9 @@ async def test_a_service_leads_to_every_gateway_and_the_gateway_to_every_pod(han
         await hand.until_restored(before)
         await hand.until_fronted("False", "Disabled")
         await hand.until_ways("10.8.0.2:8080", "10.8.0.3:8080")
-        model = hand.read("modeldeployments", "chat")
-        assert model
-        assert FINALIZER not in model["metadata"].get("finalizers", ())
+        # The last step of the way out is about the model, and beside the one that takes the shadow away.
+        await eventually(lambda: asyncio.to_thread(hand.finalizers), lambda seen: FINALIZER not in seen)
+        assert hand.read("modeldeployments", "chat")
         assert "fronted" not in hand.status()["route"]["local"]
         hand.patch_model({"enabled": True})
         await hand.until_fronted("True", "TakenOver")
@@ -83,11 +85,13 @@ async def test_a_model_is_on_another_port_only_once_nobody_is_led_to_the_one_bef
     async with taking_over(hand.server.kubeconfig, hand.namespace) as running:
         await hand.until_fronted("True", "TakenOver")
         before = hand.status()["route"]["port"]
+        # What follows is the first write after the way in, whose last ones may come after the word of it.
+        await hand.until_noted()
+        await running.killing.at_rest()
         # It dies as it is about to lead the clients back: until then the gateway has to answer them.
         running.killing.before = len(running.killing.writes) + 1
         hand.patch_model({"servingPort": 12345})
-        async with asyncio.timeout(30):
-            await running.killing.dead.wait()
+        await until(running.killing.dead.is_set, "it dies")
         assert hand.status()["route"]["port"] == before
     async with taking_over(hand.server.kubeconfig, hand.namespace):
         await hand.until_ways("10.9.0.1:12345", "10.9.0.2:12345")
@@ -158,6 +162,8 @@ async def test_zones_of_gateways_are_hinted_at_where_the_service_asks_for_its_ow
     hand.model()
     async with taking_over(hand.server.kubeconfig, hand.namespace):
         await hand.until_fronted("True", "TakenOver")
+        port = hand.status()["servingPort"]
+        await hand.until_ways(f"10.9.0.1:{port}", f"10.9.0.2:{port}")
         ours = [one for one in hand.slices() if "-beamlit-" in one["metadata"]["name"]]
         hints = [endpoint["hints"] for one in ours for endpoint in one["endpoints"]]
         assert hints == [{"forZones": [{"name": "zone-1"}]}] * 2
@@ -167,6 +173,9 @@ async def test_zones_of_gateways_are_hinted_at_where_the_service_asks_for_its_ow
 async def test_traffic_that_stays_on_its_node_needs_a_gateway_there(hand: ServiceHand) -> None:
     before = prepared(hand, internalTrafficPolicy="Local")
     hand.pod("chat-3", "10.8.0.3", labels=CHAT, node="node-2")
+    # Without one of the pods, or of the gateways, there would be something else to say first, or to do.
+    await hand.until_ways("10.8.0.1:8080", "10.8.0.2:8080", "10.8.0.3:8080")
+    await hand.until_gateways("10.9.0.1", "10.9.0.2", "fd00:9::1", "fd00:9::2")
     hand.model()
     async with taking_over(hand.server.kubeconfig, hand.namespace):
         words = await hand.until_fronted("False", "GatewayNotReady")

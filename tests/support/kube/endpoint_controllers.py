@@ -16,13 +16,14 @@ from typing import Any
 import httpx
 import yaml
 
-from controller.api.kubernetes.fronting import SHADOW_OF, SLICES_OF
+from controller.api.kubernetes.fronting import NARROWED, SHADOW_OF, SLICES_OF, shadow_name
 from controller.api.kubernetes.objects import MANAGED_BY
+from controller.store.protocol import FIELD_MANAGER
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
 from tests.support.processes import ROOT, Children
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until_now
 from tests.tools import binaries
 
 GATEWAY = "gateway"
@@ -122,6 +123,10 @@ class ServiceHand:
         for number, one in enumerate(addresses):
             self.pod(f"gateway-{number}", *one.split(","), labels={"app": GATEWAY}, node=node)
 
+    async def until_gateways(self, *addresses: str) -> None:
+        """Wait until Kubernetes has put all of these gateways behind their Service, for who counts them."""
+        await self.until_ways(*(f"{one}:19000" for one in addresses), service=GATEWAY)
+
     def model(self, name: str = "chat", service: str = "chat", port: int | str | None = None, **spec: Any) -> None:
         """Create a ModelDeployment in front of a Service."""
         reference = {"name": service, **({"targetPort": port} if port else {})}
@@ -198,6 +203,19 @@ class ServiceHand:
         used = {"used": {name: str(most) for name, most in hard.items()}}
         self._patch(f"{self._path('resourcequotas')}/quota/status", {"status": {**counted, **used}})
 
+    def until_no_more_services(self) -> None:
+        """Wait until a quota that is used up is known to who admits objects: it learns of it a moment later."""
+        one_more = {"metadata": {"name": "one-more"}, "spec": {"clusterIP": "None"}}
+        with self.server.client() as client:
+
+            def is_refused() -> bool:
+                answer = client.post(self._path("services"), json=one_more)
+                if answer.is_success:
+                    self.delete_service("one-more")
+                return answer.status_code == 403
+
+            until_now(is_refused, "one Service more is refused")
+
     def delete_service(self, name: str = "chat") -> None:
         """Delete a Service."""
         with self.server.client() as client:
@@ -236,16 +254,29 @@ class ServiceHand:
         selector: dict[str, str] = found["spec"].get("selector") or {}
         return selector
 
-    def slices(self, service: str = "chat") -> list[dict[str, Any]]:
-        """The EndpointSlices of a Service."""
+    async def until_released(self, name: str = "chat") -> None:
+        """Wait until no field of a narrowed Service is ours: that is a write of its own, after the one that narrows."""
+        await eventually(lambda: asyncio.to_thread(self.managers, name), lambda seen: FIELD_MANAGER not in seen)
+
+    async def until_noted(self, name: str = "chat") -> None:
+        """Wait until the shadow of a narrowed Service has it noted, which is the last write of the way in."""
+
+        def is_so(shadow: dict[str, Any] | None) -> bool:
+            return shadow is not None and NARROWED in shadow["metadata"].get("annotations", {})
+
+        await eventually(lambda: asyncio.to_thread(self.read, "services", shadow_name(name)), is_so)
+
+    def slices(self, service: str = "chat", version: str = "") -> list[dict[str, Any]]:
+        """The EndpointSlices of a Service, now or as they were when the cluster was at a version."""
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
-        answer = self._looking.get(path, params={"labelSelector": f"kubernetes.io/service-name={service}"})
+        then = {"resourceVersion": version, "resourceVersionMatch": "Exact"} if version else {}
+        answer = self._looking.get(path, params={"labelSelector": f"kubernetes.io/service-name={service}", **then})
         found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
         return found
 
-    def ways(self, service: str = "chat", port: str | None = None) -> set[str]:
-        """Where kube-proxy leads clients of a Service: `ADDRESS:PORT` of what is ready."""
-        return ways_in(self.slices(service), port)
+    def ways(self, service: str = "chat", port: str | None = None, version: str = "") -> set[str]:
+        """Where kube-proxy leads clients of a Service: `ADDRESS:PORT` of what is ready, now or at a version."""
+        return ways_in(self.slices(service, version), port)
 
     async def until_ways(self, *expected: str, service: str = "chat", port: str | None = None) -> None:
         """Wait until clients of a Service are led to these places and no other."""

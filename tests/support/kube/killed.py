@@ -55,10 +55,7 @@ async def until_dead_or(killing: Killing, done: Callable[[], Awaitable[None]]) -
 
 async def is_taken_over(hand: ServiceHand) -> None:
     await hand.until_fronted("True", "TakenOver")
-    await eventually(
-        lambda: asyncio.to_thread(hand.read, "services", "chat-beamlit"),
-        lambda seen: seen and "beamlit.com/narrowed" in seen["metadata"]["annotations"],
-    )
+    await hand.until_noted()
 
 
 async def is_given_back(hand: ServiceHand, before: Mapping[str, Any]) -> None:

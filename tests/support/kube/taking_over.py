@@ -28,6 +28,7 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import FIELD_MANAGER, UNCONDITIONAL, Precondition
 from tests.support.kube.endpoint_controllers import GATEWAY
 from tests.support.proxies import AllProgrammed
+from tests.support.waiting import until
 
 QUICK = TakeoverTiming(
     kube_proxy_within=0.1, gateway_steady_for=0.1, others_act_after=0.2, first_rest=0.05, written_again_after=0.3
@@ -66,6 +67,10 @@ class Killing:
             self.dead.set()
             await asyncio.Event().wait()
         return written
+
+    async def at_rest(self) -> None:
+        """Wait until each write that was begun is done here, too: others may see it before its answer is back."""
+        await until(lambda: self.begun == len(self.writes), "every write is answered")
 
 
 class MortalStore:
