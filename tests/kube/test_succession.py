@@ -221,12 +221,13 @@ async def test_a_write_that_arrives_after_its_author_was_deposed_is_refused(prox
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(old.standing(proxy.kubeconfig, namespace))
         await old.leads.wait()
-        await stack.enter_async_context(new.standing(api_server.kubeconfig, namespace))
         with proxy.answers_held(late) as arrived:
             with proxy.requests_held(every) as held:
                 old.may_write.set()
+                await until(lambda: any(map(late, held.waiting)), "it is sent while it is leading")
+                # Not before: however long that takes to begin, nobody deposes the old one until it has sent its write.
+                await stack.enter_async_context(new.standing(api_server.kubeconfig, namespace))
                 assert isinstance(await old.outcome, NotLeaderError)
-                assert any(late(request) for request in held.waiting), "it was sent while it was leading"
                 assert await new.outcome is None
                 written = current(api_server, model)
                 assert writer_of(written) == "new"
