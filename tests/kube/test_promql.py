@@ -87,7 +87,8 @@ async def sampled(
     ],
 )
 async def test_a_number(prometheus: Prometheus, name: str, selector: object, value: float) -> None:
-    sample = await sampled(prometheus, name, selector)
+    # After a scrape that a busy machine was too slow for there is no series until the next one.
+    sample = await sampled(prometheus, name, selector, good=lambda sample: isinstance(sample, Known))
     assert isinstance(sample, Known), sample
     assert float(sample.value.value) == value
 
@@ -108,16 +109,20 @@ async def test_a_number(prometheus: Prometheus, name: str, selector: object, val
     ],
 )
 async def test_what_is_no_number_is_told(prometheus: Prometheus, name: str, selector: object, words: str) -> None:
-    sample = await sampled(prometheus, name, selector)
+    sample = await sampled(
+        prometheus,
+        name,
+        selector,
+        good=lambda sample: isinstance(sample, Known) or sample.why.startswith(words),
+    )
     assert isinstance(sample, Unknown), sample
-    assert sample.why.startswith(words)
     assert len(sample.why) < 250
 
 
 async def test_what_prometheus_doubts_stands_beside_the_number(prometheus: Prometheus) -> None:
     has_two = "count_over_time(queue{app='code'}[1m]) > 1"
     await sampled(prometheus, has_two, good=lambda sample: isinstance(sample, Known))
-    sample = await sampled(prometheus, "rate(queue{app='code'}[1m])")
+    sample = await sampled(prometheus, "rate(queue{app='code'}[1m])", good=lambda sample: isinstance(sample, Known))
     assert isinstance(sample, Known), sample
     assert "might not be a counter" in sample.value.note
 
@@ -128,7 +133,7 @@ async def test_what_more_series_match_than_are_good_is_told(prometheus: Promethe
         prometheus, "many", good=lambda sample: isinstance(sample, Unknown) and "match:" in sample.why
     )
     assert sample == Unknown("more than 1000 series match: ask for less, as with sum()")
-    total = await sampled(prometheus, "sum(many)")
+    total = await sampled(prometheus, "sum(many)", good=lambda sample: isinstance(sample, Known))
     assert isinstance(total, Known)
     assert total.value.value == 1500
 
