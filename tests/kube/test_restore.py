@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,7 @@ async def test_rights_that_are_missing_are_named(hand: ServiceHand) -> None:
         for group, resource in (("", "services"), ("discovery.k8s.io", "endpointslices"))
     ]
     reader = hand.server.user(hand.namespace, "reader", *read)
+    hand.server.until_granted(hand.namespace, "reader", read[-1])
     ended = await restore(hand, *everything(hand), kubeconfig=reader.kubeconfig)
     assert ended.code == 1
     assert "models are not seen, so finalizers stay where they are" in ended.output
@@ -282,42 +283,47 @@ async def test_while_a_controller_runs_nothing_is_done_unless_it_is_stopped(hand
     assert_restored(hand, before)
 
 
-@contextmanager
-def renewing(hand: ServiceHand, lease: str) -> Iterator[asyncio.Task[None]]:
-    """A controller that holds a Lease, whoever and wherever it is."""
-    path = LEASE.format(hand.namespace)
+@asynccontextmanager
+async def renewing(hand: ServiceHand, lease: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A controller that holds a Lease, whoever and wherever it is; yields what ends it."""
+    path, over = LEASE.format(hand.namespace), asyncio.Event()
 
     def renew() -> None:
         spec = {"holderIdentity": "somebody", "leaseDurationSeconds": 15, "renewTime": micro_time(datetime.now(UTC))}
         with hand.server.client() as client:
             client.patch(f"{path}/{lease}", content=json.dumps({"spec": spec}), headers=MERGE).raise_for_status()
 
-    async def renew_for_ever() -> None:
-        while True:
+    async def renew_until_over() -> None:
+        while not over.is_set():
             await asyncio.to_thread(renew)
-            await asyncio.sleep(0.5)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await over.wait()
+
+    async def end() -> None:
+        """Let a renewal that is on its way arrive: afterwards it would be one of a controller that goes on."""
+        over.set()
+        await task
 
     with hand.server.client() as client:
         client.post(path, json={"metadata": {"name": lease}}).raise_for_status()
     renew()
-    task = asyncio.create_task(renew_for_ever())
+    task = asyncio.create_task(renew_until_over())
     try:
-        yield task
+        yield end
     finally:
-        task.cancel()
+        await end()
 
 
 async def test_a_controller_that_is_no_deployment_is_known_by_its_lease(hand: ServiceHand) -> None:
     before = await orphaned(hand, "chat")
     lease = ("--lease", f"{hand.namespace}/beamlit-controller")
-    with renewing(hand, "beamlit-controller") as holder:
+    async with renewing(hand, "beamlit-controller") as end:
         refused = await restore(hand, *everything(hand), *lease)
         assert refused.code == 5
         assert f"somebody renews the Lease {hand.namespace}/beamlit-controller" in refused.output
         assert FRONTED_KEY in hand.selector("chat")
-        holder.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await holder
+        await end()
         # It is not over yet, and nobody renews it.
         assert (await restore(hand, *everything(hand), *lease)).code == 0
     assert_restored(hand, before)

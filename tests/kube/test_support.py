@@ -15,7 +15,7 @@ from tests.support.kube.api_server import ApiServer, servers_of
 from tests.support.kube.existing import existing_cluster
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.processes import Child
-from tests.support.waiting import until
+from tests.support.waiting import until, until_now
 
 READ_SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}
 
@@ -40,6 +40,7 @@ def test_it_is_ready_and_says_its_version(api_server):
 
 def test_a_user_may_do_what_the_rules_say_and_nothing_else(api_server, namespace):
     reader = api_server.user(namespace, "reader", READ_SECRETS)
+    api_server.until_granted(namespace, "reader", READ_SECRETS)
     api_server.kubectl("get", "secrets", f"--namespace={namespace}", user=reader)
     with pytest.raises(subprocess.CalledProcessError) as refused:
         api_server.kubectl("get", "secrets", "--namespace=default", user=reader)
@@ -84,7 +85,8 @@ def test_while_it_is_paused_it_is_silent(own_api_server):
     own_api_server.pause()
     assert not own_api_server.ready()
     own_api_server.resume()
-    assert own_api_server.ready()
+    # It may have other things to catch up with first.
+    until_now(own_api_server.ready, "it answers again")
 
 
 def test_an_existing_cluster_is_used_by_an_administrator_who_leaves_again(api_server, tmp_path):

@@ -6,6 +6,7 @@ import json
 import ssl
 import subprocess
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.waiting import until_now
 from tests.tools import binaries
 
 
@@ -92,6 +94,23 @@ class Cluster:
                     content=json.dumps({"apiVersion": version, **raw}),
                 ).raise_for_status()
         return self.service_account(namespace, name)
+
+    def until_granted(self, namespace: str, name: str, rule: Mapping[str, Any]) -> None:
+        """Wait until a service account may do what a rule says: who authorizes learns of a Role a moment later."""
+        attributes = {
+            "namespace": namespace,
+            "group": rule["apiGroups"][-1],
+            "resource": rule["resources"][-1],
+            "verb": rule["verbs"][-1],
+        }
+        review = {"spec": {"user": f"system:serviceaccount:{namespace}:{name}", "resourceAttributes": attributes}}
+        with self.client() as client:
+
+            def may() -> bool:
+                answer = client.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json=review)
+                return bool(answer.raise_for_status().json()["status"]["allowed"])
+
+            until_now(may, f"{name} may {rule['verbs'][-1]} {rule['resources'][-1]}")
 
     def service_account(self, namespace: str, name: str) -> User:
         """A service account that exists, with a token of an hour."""

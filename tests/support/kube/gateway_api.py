@@ -6,17 +6,37 @@ from typing import Any
 
 from controller.api.registry import REFERENCE_GRANT
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.namespaces import DISCOVERY
+from tests.support.waiting import until_now
 
 
 def install_reference_grants(cluster: Cluster, *served: str) -> None:
     """Let the API server have ReferenceGrants in these versions; it keeps them in the first that there ever was."""
     cluster.apply(_definition(served))
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{REFERENCE_GRANT.resource}", "--timeout=30s")
+    # Established is not yet served, nor told to kubectl; and it has been so since the first version.
+    until_now(lambda: set(served) <= _served(cluster), f"{REFERENCE_GRANT.kind} is served in {', '.join(served)}")
 
 
 def remove_reference_grants(cluster: Cluster) -> None:
     """Take the definition away, and with it all objects of the kind."""
     cluster.kubectl("delete", f"crd/{REFERENCE_GRANT.resource}", "--timeout=30s")
+
+
+def _served(cluster: Cluster) -> set[str]:
+    """The versions in which the API server has and names the kind."""
+    found = set()
+    with cluster.client() as client:
+        groups = client.get("/apis", headers={"Accept": DISCOVERY}).raise_for_status().json()["items"]
+        for group in groups:
+            if group["metadata"].get("name") != REFERENCE_GRANT.group:
+                continue
+            for one in group["versions"]:
+                named = {resource["resource"] for resource in one.get("resources", ())}
+                path = f"/apis/{REFERENCE_GRANT.group}/{one['version']}/{REFERENCE_GRANT.plural}"
+                if REFERENCE_GRANT.plural in named and client.get(path).is_success:
+                    found.add(one["version"])
+    return found
 
 
 def _definition(served: tuple[str, ...]) -> dict[str, Any]:
