@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -91,14 +92,15 @@ async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
     read = [await site.status(name) for name in ("keyed", "referring", "inline", "broken")]
     shown = {
         "statuses": (json.dumps(read), "x-key"),
-        "events": (site.kubectl("get", "events.events.k8s.io", "--output=yaml"), "keyed"),
+        "events": (await eventually(lambda: events(site), lambda said: "keyed" in said), "keyed"),
         "lease": (site.kubectl("get", "leases", "--output=yaml"), "beamlit-controller"),
     }
     for program in (*site.controllers, *site.xds_servers):
         shown[f"{program.name} metrics"] = ((await program.look("/metrics")).text, "beamlit_")
         shown[f"{program.name} log"] = (program.log, "serving")
     for address in site.reports:
-        shown[f"{address} reports"] = (await reports(site, address), "keyed")
+        said = await eventually(lambda address=address: reports(site, address), lambda said: "keyed" in said)
+        shown[f"{address} reports"] = (said, "keyed")
     for envoy in site.envoys:
         # Envoys join one after another.
         config = await eventually(envoy.dump, lambda config: "redacted" in config)
@@ -107,13 +109,18 @@ async def everything_shown(site: Site) -> dict[str, tuple[str, str]]:
     return shown
 
 
+async def events(site: Site) -> str:
+    """The events that are written by now: each comes some time after the status that it tells of."""
+    return await asyncio.to_thread(site.kubectl, "get", "events.events.k8s.io", "--output=yaml")
+
+
 async def reports(site: Site, address: HostPort) -> str:
     """What `/reports` says at once."""
     said = ""
     assert site.certificates
     proof = site.certificates.client("controller").context()
     async with (
-        httpx.AsyncClient(trust_env=False, verify=proof) as client,
+        httpx.AsyncClient(trust_env=False, verify=proof, timeout=30) as client,
         client.stream("GET", f"https://{address}{REPORTS}", extensions={"sni_hostname": "localhost"}) as stream,
     ):
         async for line in stream.aiter_lines():
