@@ -74,6 +74,8 @@ def _covers(given: Right, taken: Right) -> bool:
 def _asked(log: Path, accounts: frozenset[str]) -> Iterator[tuple[Right, int]]:
     with log.open() as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                break  # It is being written.
             event = json.loads(line)
             account = event["user"]["username"].rpartition(":")[2]
             what = event.get("objectRef")
