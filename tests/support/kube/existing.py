@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.kube.cluster import Cluster
+from tests.support.waiting import until_now
 from tests.tools import binaries
 
 VALID_FOR = "4h"
@@ -39,7 +40,16 @@ def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
         kubectl("create", "serviceaccount", "admin", f"--namespace={name}")
         kubectl("create", "clusterrolebinding", name, "--clusterrole=cluster-admin", f"--serviceaccount={name}:admin")
         token = kubectl("create", "token", "admin", f"--namespace={name}", f"--duration={VALID_FOR}").strip()
-        yield Cluster(folder, cluster["server"], b64decode(ca), token)
+        ours = Cluster(folder, cluster["server"], b64decode(ca), token)
+        until_now(lambda: _may_do_everything(ours), "the administrator is known to who authorizes")
+        yield ours
     finally:
         kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _may_do_everything(cluster: Cluster) -> bool:
+    review = {"spec": {"resourceAttributes": {"verb": "*", "group": "*", "resource": "*"}}}
+    with cluster.client() as client:
+        answer = client.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", json=review)
+    return bool(answer.raise_for_status().json()["status"]["allowed"])
