@@ -15,7 +15,9 @@ Line = dict[str, Any]
 
 def told(plane: Plane, model: Model, kind: str = "request") -> list[Line]:
     """Every line of this kind about a model so far; each must be one object."""
-    lines = [json.loads(line) for line in plane.envoy.process.log.read_text().splitlines() if line.startswith("{")]
+    # Envoy may be writing: what has no end yet is no line.
+    whole, _, _ = plane.envoy.process.log.read_text().rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return [line for line in lines if (line["model"], line["kind"]) == (model.key.name, kind)]
 
 
