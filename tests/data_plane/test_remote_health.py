@@ -12,9 +12,9 @@ import pytest_asyncio
 
 from controller.api.timing import CheckTiming, Timing
 from tests.support.data_plane.backends import Backend, Backends
-from tests.support.data_plane.product import PROMPT, Product
+from tests.support.data_plane.product import PROMPT, Product, message_of
 from tests.support.data_plane.protected import NAME, Pki, Tokens, secret
-from tests.support.load import Report, closed_loop
+from tests.support.load import Report, Traffic, closed_loop
 from tests.support.network import Network
 from tests.support.waiting import until
 
@@ -88,23 +88,26 @@ async def until_reason(product: Product, reason: str) -> dict[str, Any]:
 
 async def is_well(product: Product, remote: dict[str, Any]) -> None:
     product.offload_to(remote)
-    await product.says(RemoteHealthy="Answering", Ready="Ready")
-    status = (await product.model())["status"]
-    assert (status["remote"]["healthy"], status["split"]["reason"]) == (True, "Steady")
+    await product.shows(
+        lambda status: (status["remote"]["healthy"], status["split"]["reason"]) == (True, "Steady"),
+        RemoteHealthy="Answering",
+        Ready="Ready",
+    )
 
 
 async def is_not(product: Product, reason: str) -> str:
     """Wait until the remote backend does not answer for this reason; return the words, without whose they are."""
-    said = await product.says(RemoteHealthy=reason)
-    status = (await product.model())["status"]
-    assert status["remote"]["healthy"] is False
-    split = {name: status["split"][name] for name in ("summary", "reason", "message")}
-    assert split == {
-        "summary": "100/0",
-        "reason": "RemoteDown",
-        "message": f"the remote backend does not answer ({said}), so every request stays local",
-    }
-    whose, _, words = said.partition(": ")
+
+    def is_told(status: dict[str, Any]) -> bool:
+        said = message_of(status, "RemoteHealthy")
+        split = {name: status["split"][name] for name in ("summary", "reason", "message")}
+        return status["remote"]["healthy"] is False and split == {
+            "summary": "100/0",
+            "reason": "RemoteDown",
+            "message": f"the remote backend does not answer ({said}), so every request stays local",
+        }
+
+    whose, _, words = message_of(await product.shows(is_told, RemoteHealthy=reason), "RemoteHealthy").partition(": ")
     assert whose == SEEN
     return words
 
@@ -203,11 +206,16 @@ async def test_errors_on_the_health_path_under_load(product: Product) -> None:
     check = {"path": "/healthz", "interval": "1s"}
     product.offload_to(plain(product, healthCheck=check), away=50)
     await product.says(RemoteHealthy="Answering", Programmed="Programmed")
-    remote, done = product.backends.remote, asyncio.Event()
+    remote, done, sides = product.backends.remote, asyncio.Event(), list[str]()
 
-    loading = asyncio.create_task(closed_loop(product.url, clients=4, requests=200_000, stop=done))
-    remote.report_health(503)
+    async def some_left() -> bool:
+        return sides.count("remote") > 50
+
+    traffic = Traffic(on_sample=lambda sample: sides.append(sample.route))
+    loading = asyncio.create_task(closed_loop(product.url, clients=4, requests=200_000, traffic=traffic, stop=done))
     try:
+        await until(some_left, "some requests reach the remote backend")
+        remote.report_health(503)
         status = await until_reason(product, "ErrorAnswer")
     finally:
         remote.report_health(200)

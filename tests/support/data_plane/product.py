@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,15 @@ class Product:
 
     async def says(self, **conditions: str) -> str:
         """Wait until the model as it was written last has these reasons; return the message of the first."""
-        first, found = next(iter(conditions)), dict[str, Any]()
+        status = await self.shows(lambda _: True, **conditions)
+        return message_of(status, next(iter(conditions)))
+
+    async def shows(self, good: Callable[[dict[str, Any]], object], **conditions: str) -> dict[str, Any]:
+        """Wait until the model as it was written last has these reasons, and the rest of its status is good as well.
+
+        Return that very status: the next one may say something else.
+        """
+        seen: dict[str, Any] = {}
 
         async def is_so() -> bool:
             model = await self.model()
@@ -83,11 +91,13 @@ class Product:
             now = model["metadata"]["generation"]
             if _known(model["spec"]) != _known(self._written["spec"]) or model["status"]["observedGeneration"] != now:
                 return False
-            found.update({one["type"]: one for one in model["status"]["conditions"]})
-            return all(found[type_]["reason"] == reason for type_, reason in conditions.items())
+            seen.clear()
+            seen.update(model["status"])
+            reasons = {one["type"]: one["reason"] for one in seen["conditions"]}
+            return all(reasons[type_] == reason for type_, reason in conditions.items()) and bool(good(seen))
 
         await until(is_so, f"the model says {conditions}", within=60)
-        return str(found[first]["message"])
+        return seen
 
     async def all_go(self, side: str) -> None:
         """Wait until requests go to one side, "local" or "remote": ten in a row, each on a connection of its own.
@@ -169,6 +179,12 @@ class Product:
         partial.write_text(text)
         partial.replace(file)
         return is_new
+
+
+def message_of(status: dict[str, Any], condition: str) -> str:
+    """Return what a condition of a status says."""
+    (message,) = (one["message"] for one in status["conditions"] if one["type"] == condition)
+    return str(message)
 
 
 def _known(spec: dict[str, Any]) -> dict[str, Any]:
