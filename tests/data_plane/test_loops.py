@@ -24,6 +24,7 @@ from tests.support.data_plane.model import Model, Wanted, route_of
 from tests.support.data_plane.mutation import managers
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
+from tests.support.waiting import until
 from xds_server.loads.loads import Answers
 from xds_server.resources.loops import PASSES
 from xds_server.resources.remote_backend import backend_name
@@ -272,11 +273,20 @@ async def test_the_load_reports_tell_a_loop_from_a_backend_that_is_down(plane: P
         )
     await asyncio.gather(plane.told_of_loads(), there.told_of_loads())
 
-    assert answers(plane, at_once) == Answers(succeeded=0, failed=5, came_back=5, lead_here=5)
-    # It asks here, which asks there again, which refuses: what is asked here is answered by the replicas of here.
-    assert answers(there, other) == Answers(succeeded=5, failed=0)
-    assert answers(plane, here) == Answers(succeeded=0, failed=5, came_back=5, lead_here=0)
-    assert answers(plane, failing) == Answers(succeeded=0, failed=5)
+    def told() -> list[Answers | None]:
+        return [answers(plane, at_once), answers(there, other), answers(plane, here), answers(plane, failing)]
+
+    async def is_told() -> bool:
+        # Nobody is told anything of an Envoy whose last report is old.
+        return told() == [
+            Answers(succeeded=0, failed=5, came_back=5, lead_here=5),
+            # It asks here, which asks there again, which refuses: what is asked here is answered by replicas of here.
+            Answers(succeeded=5, failed=0),
+            Answers(succeeded=0, failed=5, came_back=5, lead_here=0),
+            Answers(succeeded=0, failed=5),
+        ]
+
+    await until(is_told, f"five requests of each are told as they ended: {told()}")
 
 
 def answers(plane: Plane, model: Model) -> Answers | None:
