@@ -91,10 +91,7 @@ class Place:
         return {(one.status, one.route) for one in replies}
 
     async def until_side(self, model: Model, side: str) -> None:
-        async def is_there() -> bool:
-            return (await self.plane.ask(model)).route == side
-
-        await until(is_there, f"requests end at {side}", within=30)
+        await self.plane.all_go(model, side)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -71,6 +71,7 @@ async def test_a_name_with_a_dot_and_upper_case_is_verified_and_told_without_the
         ):
             await plane.join(change=names.asked_by_envoy())
             model = await plane.serve(wanted)
+            await plane.all_go(model, "remote")  # its first check may have taken too long
             assert {(one.status, one.route) for one in [await plane.ask(model) for _ in range(5)]} == {(200, "remote")}
     finally:
         await runner.cleanup()

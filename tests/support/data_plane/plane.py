@@ -227,6 +227,33 @@ class Plane:
 
         await until(all_envoys_agree, f"{count} healthy replicas of {model.key}")
 
+    async def all_go(self, model: Model, side: str) -> list[Reply]:
+        """Wait until requests go to one side: ten in a row, each on a connection of its own. Return all replies.
+
+        What Envoy finds out by itself (a check, a name, a token) one of its workers may learn a moment after another.
+        """
+        replies: list[Reply] = []
+
+        async def all_do() -> bool:
+            replies.append(await self.ask(model))
+            return len(replies) >= 10 and all(one.route == side for one in replies[-10:])
+
+        await until(all_do, f"requests of {model.key} go to {side}")
+        return replies
+
+    async def remote_found_ill(self, model: Model) -> None:
+        """Wait until the checks of Envoy find the remote backend of a model ill.
+
+        Its main thread says so, which has told every worker by then.
+        """
+        (backend,) = {key.name for key in self.keys(model) if names.is_backend(key.name)}
+
+        async def is_ill() -> bool:
+            found = [(await envoy.hosts(backend)).get(self.backends.remote.host, {}) for envoy in self.envoys]
+            return all("failed_active_health_check" in troubles for troubles in found)
+
+        await until(is_ill, f"the remote backend of {model.key} is found ill")
+
     async def ask(self, model: Model, method: str = "GET", path: str = "", **more: Any) -> Reply:
         """Send one request with a `probe` of its own, once, on a new connection. Raises httpx.HTTPError."""
         probe = f"{model.key.name}-{next(self._numbers)}"
