@@ -172,9 +172,12 @@ async def test_prior_fault_25_one_token_serves_many_requests(product: Product, t
     product.save("client", secret("client", {"clientSecret": CLIENT_SECRET}))
     product.offload_to(with_token(product, tokens), away=100)
     of_client = ("authorization", "Bearer of-the-client")
+    # For longer than the load lasts: a token that is renewed late is none for a moment.
+    tokens.lifetime = 20
     await product.says(Programmed="Programmed")
 
     await has_token(product)
+    await product.all_go("remote")  # each worker of Envoy has it
     (remote,) = await ask(product, of_client)
     local, also_remote = await ask(product, of_client, ("on-remote", "status=503"))
     report = await load(product)

@@ -66,13 +66,16 @@ async def test_events_of_a_backend_with_oauth_arrive_one_by_one(stage: Stage, ne
         model = await stage.plane.serve(stage.http.wanted("remote", auth=auth))
 
         async def has_a_token() -> bool:
-            return bool(tokens.issued) and (await told_one_by_one(stage, model, 1))[0] == "remote"
+            # Several connections in a row: of Envoy's workers one has it a moment after another.
+            sides = {(await told_one_by_one(stage, model, 1))[0] for _ in range(10)}
+            return bool(tokens.issued) and sides == {"remote"}
 
         await until(has_a_token, "Envoy has a token")
         side, visit = await told_one_by_one(stage, model)
 
     assert side == "remote"
-    assert dict(visit.headers)["authorization"] == f"Bearer {tokens.issued[0]}"
+    # The first, unless that came too late for Envoy.
+    assert dict(visit.headers)["authorization"] in [f"Bearer {issued}" for issued in tokens.issued]
 
 
 async def test_streams_of_events_are_split_like_other_requests(stage: Stage) -> None:
@@ -80,8 +83,8 @@ async def test_streams_of_events_are_split_like_other_requests(stage: Stage) -> 
 
     told = await asyncio.gather(*(told_one_by_one(stage, model, 10) for _ in range(100)))
 
-    # 4.5 sigma of 100 fair tosses.
-    assert abs(Counter(side for side, _ in told)["local"] - 50) <= 23
+    # 5 sigma of 100 fair tosses.
+    assert abs(Counter(side for side, _ in told)["local"] - 50) <= 25
 
 
 @pytest.mark.parametrize("way", SENT_ONCE)
