@@ -15,7 +15,7 @@ from envoy.config.route.v3.route_components_pb2 import Route
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters, routes
 from tests.support.data_plane.plane import Plane
-from tests.support.data_plane.trap import serve_both
+from tests.support.data_plane.trap import Variants, serve_both
 from tests.support.load import Traffic, closed_loop
 from tests.support.waiting import until
 
@@ -58,9 +58,15 @@ async def test_replicas_that_never_answer_fail_no_request(plane: Plane, away: in
 
 async def test_a_slow_answer_of_a_replica_arrives_when_the_remote_has_none(plane: Plane) -> None:
     models = await serve_both(plane, Wanted(first_byte_timeout=PATIENCE), routes(without_hedging))
-    headers = [("on-local", "delay=0.6"), ("on-remote", "status=503")]
+    headers = [("on-local", "held=late"), ("on-remote", "status=503")]
 
-    replies = await models.at_once(lambda model: asyncio.gather(*(plane.ask(model, headers=headers) for _ in range(5))))
+    asked = models.each(lambda model: asyncio.gather(*(plane.ask(model, headers=headers) for _ in range(5))))
+    removed = await asked.removed
+    await until(lambda: plane.backends.remote.count(models.held) == 5, "the remote backend was asked as well")
+    assert not asked.held.done()
+    for one in plane.backends.local:
+        one.release("late")
+    replies = Variants(await asked.held, removed)
 
     answers = replies.each(lambda some: [(reply.status, reply.route) == (200, "local") for reply in some])
     assert (answers.held, answers.removed) == ([True] * 5, [False] * 5)
@@ -96,7 +102,14 @@ async def test_a_request_that_is_answered_in_time_does_not_leave(plane: Plane) -
 async def test_a_request_is_asked_twice_at_most(plane: Plane) -> None:
     model = await plane.serve(Wanted(first_byte_timeout=PATIENCE))
 
-    reply = await plane.ask(model, headers=[("on-local", "delay=1"), ("on-remote", "delay=1")])
+    asking = asyncio.create_task(plane.ask(model, headers=[("on-local", "held=both"), ("on-remote", "held=both")]))
+    await until(
+        lambda: plane.backends.count_local(model) == plane.backends.remote.count(model) == 1, "both sides are asked"
+    )
+    await asyncio.sleep(4 * PATIENCE.total_seconds())  # nor is anybody after as long again
+    for one in plane.backends.all:
+        one.release("both")
+    reply = await asking
 
     assert reply.status == 200
     assert len(plane.backends.seen(reply.probe)) == 2

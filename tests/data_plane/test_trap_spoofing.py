@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from envoy.config.route.v3.route_components_pb2 import Route
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -12,6 +14,7 @@ from tests.support.data_plane.model import Reply, Wanted
 from tests.support.data_plane.mutation import both, managers, routes
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import serve_both
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,11 +55,17 @@ async def test_headers_of_ours_are_taken_off(plane: Plane) -> None:
 async def test_a_client_cannot_set_the_timeout(plane: Plane) -> None:
     """By early mutation and the internal address."""
     models = await serve_both(plane, Wanted(), both(managers(headers_kept), managers(nobody_excluded)))
-    headers = [("x-envoy-upstream-rq-timeout-ms", "50"), ("on-local", "delay=0.5")]
+    headers = [("x-envoy-upstream-rq-timeout-ms", "50"), ("on-local", "held=late")]
 
-    replies = await models.at_once(lambda model: plane.ask(model, headers=headers))
+    asked = models.each(lambda model: asyncio.create_task(plane.ask(model, headers=headers)))
+    removed = await asked.removed
+    await until(lambda: plane.backends.count_local(models.held), "a replica has the request")
+    assert not asked.held.done()
+    for one in plane.backends.local:
+        one.release("late")
+    held = await asked.held
 
-    assert (replies.held.status, replies.removed.status) == (200, 504)
+    assert (held.status, removed.status) == (200, 504)
 
 
 async def test_a_client_on_loopback_is_not_internal(plane: Plane) -> None:
