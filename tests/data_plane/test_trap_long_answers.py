@@ -16,6 +16,7 @@ from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import managers, routes, virtual_hosts
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import serve_both
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -78,11 +79,14 @@ async def test_an_answer_that_breaks_off_ends_at_once(plane: Plane, away: int) -
             await plane.ask(model, headers=[("on-local", "reset=after"), ("on-remote", "reset=after")])
         return asyncio.get_running_loop().time() - start
 
-    seconds = await models.at_once(seconds_to_the_end)
+    async def ends_sooner() -> bool:
+        seconds = await models.at_once(seconds_to_the_end)
+        # By default Envoy keeps the connection for another second.
+        assert seconds.removed >= 0.9
+        # If the machine has a pause, both end with it.
+        return seconds.held < seconds.removed / 2
 
-    # By default Envoy keeps the connection for another second.
-    assert seconds.removed >= 0.9
-    assert seconds.held < seconds.removed - 0.1
+    await until(ends_sooner, "it ends sooner than by default")
 
 
 async def test_a_large_answer_arrives_whole(plane: Plane) -> None:

@@ -65,15 +65,17 @@ async def test_all_of_a_few_replicas_can_be_ejected(plane: Plane) -> None:
 
 async def test_an_ejection_counts_at_once(plane: Plane) -> None:
     without = clusters(lambda cluster: cluster.common_lb_config.ClearField("update_merge_window"))
-    models = await serve_both(plane, Wanted(check=RARELY), without)
 
-    await models.at_once(lambda model: closed_loop(model.url, clients=1, requests=100, traffic=FAILS))
+    async def is_told_late() -> bool:
+        models = await serve_both(plane, Wanted(check=RARELY), without)
+        await models.at_once(lambda model: closed_loop(model.url, clients=1, requests=100, traffic=FAILS))
+        tried = models.each(plane.backends.count_local)
+        allowed = await models.at_once(lambda model: ejections_of(plane, model))
+        assert tried.held <= tried_at_most(allowed.held)
+        # If the machine is slow, few are tried in the second that passes until the other is told.
+        return tried.removed > tried_at_most(allowed.removed) and 2 * tried.held < tried.removed
 
-    tried = models.each(plane.backends.count_local)
-    allowed = await models.at_once(lambda model: ejections_of(plane, model))
-    assert tried.held <= tried_at_most(allowed.held)
-    assert tried.removed > tried_at_most(allowed.removed)
-    assert 2 * tried.held < tried.removed
+    await until(is_told_late, "without, an ejection counts later", within=60)
 
 
 def whoever_cannot_be_reached(cluster: Cluster) -> None:
