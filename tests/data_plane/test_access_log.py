@@ -6,12 +6,14 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
 from controller.api.contract.credentials import RemoteTls
+from controller.api.contract.route import HttpCheck, ReplicaCheck
 from tests.support.data_plane.access_log import but, lines_of
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
@@ -109,7 +111,10 @@ async def test_when_both_sides_fail_the_attempts_say_why(
     plane: Plane, backends: Backends, away: int, order: list[str]
 ) -> None:
     """To the line of the request the last side is an internal listener that answered 503."""
-    model = await plane.serve(Wanted(away=away, access_log=AccessLog.FAILURES))
+    # Or the checks may find first that the one is dead, and the other is asked before it.
+    rarely = timedelta(seconds=60)
+    check, remote_check = ReplicaCheck(path="/healthz", interval=rarely), HttpCheck(path="/healthz", interval=rarely)
+    model = await plane.serve(Wanted(away=away, check=check, remote_check=remote_check, access_log=AccessLog.FAILURES))
     with backends.killed(*backends.all):
         reply = await plane.ask(model)
         attempts = await lines_of(plane, model, 2, kind="attempt")
