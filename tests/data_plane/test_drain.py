@@ -33,18 +33,26 @@ async def site(backends: Backends, tmp_path: Path) -> AsyncIterator[Site]:
 
 async def test_it_says_that_it_goes_and_serves_who_has_not_noticed(site: Site) -> None:
     """A readiness probe fails at once; a new connection is served until the delay is over, and refused then."""
-    gateway = await site.add("--drain-delay-seconds", 2, "--drain-seconds", 90)
+    gateway = await site.add("--drain-delay-seconds", 5, "--drain-seconds", 90)
     waiting = asyncio.create_task(asked(site.address(0), "/held"))
     await site.replica.holds(1)
     gateway.process.send(signal.SIGTERM)
     await until(lambda: says(gateway, (503, "draining")), "it is not ready", within=30)
 
-    served = await asked(site.address(0), "/")
+    served: list[Answer] = []
+
+    async def asks_for_another_connection() -> bool:
+        # Envoy is told a moment after the probe fails.
+        served.append(await asked(site.address(0), "/"))
+        return not served[-1].reusable
+
+    await until(asks_for_another_connection, "its answers ask for another connection", within=30)
+    assert {answer.status for answer in served} == {200}
     await until(lambda: is_refused(site.address(0)), "new connections are refused", within=30)
     assert await gateway.readiness() == (503, "draining")
     site.replica.released.set()
 
-    answers = (served, await waiting)
+    answers = (served[-1], await waiting)
     # It asks for another connection with every answer.
     assert [(answer.status, answer.reusable) for answer in answers] == [(200, False), (200, False)]
     assert await gateway.ended(within=60) == 0

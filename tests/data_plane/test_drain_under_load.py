@@ -54,9 +54,9 @@ async def test_a_stop_under_load_fails_nobody(site: Site, drained: bool) -> None
         for _ in range(8):
             load.create_task(clients.client("/?seconds=0.01", stop))
             load.create_task(clients.client("/?seconds=0.01", stop, keepalive=False))
-            # Longer than the second that passes before anything is drained.
-            load.create_task(clients.client("/?seconds=1.5", stop))
-            load.create_task(clients.client("/events?count=16&every=0.1", stop))
+            # Longer than the two seconds that pass before anything is drained.
+            load.create_task(clients.client("/?seconds=2.5", stop))
+            load.create_task(clients.client("/events?count=26&every=0.1", stop))
         await reached(lambda: min(answered[leaves], answered[stays]), 60)
         stopped(leaving, drained)
         await leaving.ended(within=90)
@@ -87,7 +87,7 @@ async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool
 
     async def stream(channel: grpc.aio.Channel, number: int) -> None:
         try:
-            async for _ in channel.unary_stream(STREAM)(b"20 0.1"):
+            async for _ in channel.unary_stream(STREAM)(b"30 0.1"):
                 streams[number] += 1
         except grpc.aio.AioRpcError as error:
             failed.append(f"{error.code()}: {error.details()}")
@@ -111,7 +111,7 @@ async def test_a_stop_under_load_fails_no_call_of_grpc(site: Site, drained: bool
         stop.set()
 
     assert (not failed) == drained
-    assert (streams == [20] * 9) == drained
+    assert (streams == [30] * 9) == drained
 
 
 async def test_of_two_on_one_port_one_goes(site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,14 @@ async def test_an_xds_server_that_is_started_again_cuts_no_stream(stage: Stage) 
 
 @pytest.mark.parametrize("what", ["port", "model"])
 async def test_a_listener_that_goes_lets_its_streams_end_for_a_while_and_then_ends_them(
-    stage: Stage, what: str
+    tmp_path: Path, what: str
 ) -> None:
+    # For longer than a pause of the machine, in which they would get nothing.
+    async with impatient_stage_on(Network.unused(), tmp_path, 5) as stage:
+        await _go_on_for_a_while(stage, what)
+
+
+async def _go_on_for_a_while(stage: Stage, what: str) -> None:
     models = await served(stage)
 
     async with opened(stage, models, 6) as streams:
@@ -110,13 +117,18 @@ async def test_a_listener_that_goes_lets_its_streams_end_for_a_while_and_then_en
 async def test_new_authorities_cut_no_stream(stage: Stage, network: Network, tmp_path: Path) -> None:
     pki = Pki(tmp_path)
     one, another = CredentialSource.of_secret("one", "ca.crt"), CredentialSource.of_secret("another", "ca.crt")
-    wanted = stage.http.wanted("remote", host=network.host(60), tls=RemoteTls(server_name=NAME, ca=one))
+    # Fifty connect at once, to a server that has one thread with everything else here.
+    patience = timedelta(seconds=30)
+    wanted = stage.http.wanted(
+        "remote", host=network.host(60), tls=RemoteTls(server_name=NAME, ca=one), connect_timeout=patience
+    )
     differently = replace(wanted, tls=RemoteTls(server_name=NAME, ca=another))
     stage.bring_secrets(wanted, {one: pki.authority})
     stage.bring_secrets(differently, {another: pki.authority})
 
     async with StreamServer("remote", network.host(60), stage.visits, pki.server_file).running():
         model = await stage.plane.serve(wanted)
+        await _goes_to(stage, model, "remote")
         async with opened(stage, {"http": model}) as streams:
             assert {side for _, side in streams.sides} == {"remote"}
             stage.bring_secrets(wanted, {one: pki.other_authority})

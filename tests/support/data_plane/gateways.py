@@ -20,7 +20,8 @@ from tests.support.network import Network
 
 Entered = TypeVar("Entered")
 
-DRAIN = ("--drain-delay-seconds", 1, "--drain-seconds", 60)
+DRAIN = ("--drain-delay-seconds", 2, "--drain-seconds", 60)
+"""The delay is longer than it takes clients to hear of it, also when the machine has a pause."""
 
 
 class Site:

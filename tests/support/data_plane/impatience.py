@@ -27,8 +27,10 @@ TIMING = Timing(gateway=GatewayTiming(vacated=0, departed=0.2))
 CHECK = ReplicaCheck(path="/healthz", interval=timedelta(seconds=1))
 
 
-def impatient_stage_on(network: Network, folder: Path) -> AbstractAsyncContextManager[Stage]:
-    return stage_on(network, folder, "--drain-time-s", str(DRAINED_SECONDS), timing=TIMING)
+def impatient_stage_on(
+    network: Network, folder: Path, drained: int = DRAINED_SECONDS
+) -> AbstractAsyncContextManager[Stage]:
+    return stage_on(network, folder, "--drain-time-s", str(drained), timing=TIMING)
 
 
 async def served(stage: Stage, way: str = "local", **more: Any) -> dict[str, Model]:
