@@ -33,6 +33,8 @@ class Clients:
 
     url: str
     samples: list[Sample] = field(default_factory=list)
+    turn: int = 0
+    """Which each request says, and its answer again."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> list[Report]:
@@ -42,22 +44,32 @@ class Clients:
                 self.url,
                 clients=4,
                 requests=200_000,
-                traffic=Traffic(keepalive=keepalive, on_sample=self.samples.append),
+                traffic=Traffic(
+                    headers=self._saying_the_turn,
+                    keepalive=keepalive,
+                    note=lambda answer: answer.headers.get("x-turn", ""),
+                    on_sample=self.samples.append,
+                ),
                 stop=self.stop,
             )
             for keepalive in (True, False)
         )
         return list(await asyncio.gather(*loops))
 
+    def _saying_the_turn(self, _: int) -> dict[str, str]:
+        return dict.fromkeys(("on-local", "on-remote"), f"header=x-turn:{self.turn}")
+
     async def some_more(self) -> list[Sample]:
         """Wait for a hundred more answers, and return those that were not on their way already."""
-        before = len(self.samples)
+        self.turn += 1
+        turn, before = str(self.turn), len(self.samples)
 
-        async def reached() -> bool:
-            return len(self.samples) >= before + 100
+        def asked_since() -> list[Sample]:
+            # One that failed says nothing, and is an error at the end.
+            return [one for one in self.samples[before:] if one.note == turn]
 
-        await until(reached, f"100 more answers at {self.url}")
-        return self.samples[before + 16 :]
+        await until(lambda: len(asked_since()) >= 100, f"100 more answers at {self.url}")
+        return asked_since()
 
 
 @asynccontextmanager
