@@ -57,22 +57,24 @@ async def three_planes(backends: Backends, tmp_path_factory: pytest.TempPathFact
 async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
     wanted = Wanted(limit=LIMIT)
     model = await plane.serve(wanted)
-    answered, stop = 0, asyncio.Event()
+    answered, stop = [0] * 20, asyncio.Event()
 
-    def count_it(_: Sample) -> None:
-        nonlocal answered
-        answered += 1
+    async def client(number: int) -> Report:
+        def count_it(_: Sample) -> None:
+            answered[number] += 1
+
+        traffic = replace(SLOW, on_sample=count_it)
+        return await closed_loop(model.url, clients=1, requests=1_000, traffic=traffic, stop=stop)
 
     async def of_each_client(number: int) -> None:
-        goal = answered + number * 20
+        goals = [one + number for one in answered]
 
         async def reached() -> bool:
-            return answered >= goal or load.done()
+            return load.done() or all(one >= goal for one, goal in zip(answered, goals, strict=True))
 
         await until(reached, "the clients have their answers", within=60)
 
-    traffic = replace(SLOW, on_sample=count_it)
-    load = asyncio.create_task(closed_loop(model.url, clients=20, requests=20_000, traffic=traffic, stop=stop))
+    load = asyncio.gather(*map(client, range(20)))
 
     try:
         for count in (3, 2, 1, 0, 1, 2, 3):
@@ -83,9 +85,9 @@ async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
             assert flight.peaks()[0] == LIMIT * count
     finally:
         stop.set()
-        report = await load
+        reports = await load
 
-    assert report.errors == {}
+    assert [report.errors for report in reports] == [{}] * 20
 
 
 def never_left_alone(cluster: Cluster) -> None:
@@ -97,7 +99,8 @@ async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane)
     models = await serve_both(plane, Wanted(limit=LIMIT), clusters(never_left_alone))
     failing, *others = plane.backends.local
     flight = Flight(others, models.held)
-    for one in plane.backends.local:
+    for one in plane.backends.all:
+        # The remote backend takes its time as well: until a worker of Envoy hears of an ejection, nobody asks often.
         one.behave("status=503" if one is failing else "delay=0.1")
     try:
         traffic = Traffic(on_sample=flight.after(120))
@@ -106,7 +109,7 @@ async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane)
             closed_loop(models.removed.url, clients=CAPACITY, requests=600),
         )
     finally:
-        for one in plane.backends.local:
+        for one in plane.backends.all:
             one.behave("")
 
     assert (held.errors, removed.errors) == ({}, {})
