@@ -319,6 +319,7 @@ async def attacked(plane: Plane, model: Model) -> tuple[int, set[int], int]:
             statuses.add((await plane.ask(calm)).status)
             most = max(most, await plane.envoy.memory())
         await uploads
+        await until(lambda: client.resets, "some are let go")  # and the client hears of it
         resets = client.resets
     await until(lambda: is_answered(plane, calm), "the other client is served")
     return most, statuses, resets

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # What a client does until it goes away: on entering it is under way, on leaving the client is gone.
 Client = Callable[[Stage, Model, str], AbstractAsyncContextManager[None]]
 
-# So many clients, one after another, may come to a server directly and be missed until one is that left an Envoy.
+# So many clients, one after another, may come to a server directly and be missed until one is that left an Envoy. And
+# between them Envoy has had its turns: it has answered another client each time.
 _AT_ONCE = 50
 
 
@@ -112,6 +113,7 @@ async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str
         await asyncio.sleep(0.3)
         assert [way for way, visit in visits.items() if visit.over.is_set()] == []
 
+    other = await stage.plane.serve(stage.http.wanted())
     at_the_server = replace(models["local"], url=address_at(getattr(stage, protocol).local[0]))
     for _ in range(_AT_ONCE):
         if all(visit.over.is_set() for visit in visits.values()):
@@ -121,6 +123,7 @@ async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str
         async with client(stage, at_the_server, probe):
             pass
         await until(stage.visits[probe].over.is_set, "the server sees it", within=60)
+        await stage.plane.ask(other)
     assert [way for way, visit in visits.items() if not visit.over.is_set()] == []
     assert {way: visit.ended for way, visit in visits.items()} == dict.fromkeys(WAYS, "aborted")
     assert {visit.closed_with for visit in visits.values()} <= {None, 1006}
@@ -134,7 +137,7 @@ async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str
         return sum(active.values()) == 0
 
     await until(nothing_is_left, f"no request of {keys} is under way", within=30)
-    await asyncio.gather(*map(stage.plane.withdraw, models.values()))
+    await asyncio.gather(*map(stage.plane.withdraw, (*models.values(), other)))
 
 
 def address_at(server: StreamServer | GrpcServer) -> str:

@@ -17,7 +17,7 @@ from tests.support.data_plane.bodies import (
 )
 from tests.support.data_plane.mutation import limits, nothing
 from tests.support.data_plane.stage import SENT_ONCE, Stage
-from tests.support.waiting import at_rest
+from tests.support.waiting import at_rest, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,6 +31,8 @@ async def test_a_download_waits_for_a_client_that_does_not_read(stage: Stage, wa
     async with watched_memory(stage) as more:
         url = f"{model.url}v1/download?size={LARGER}"
         async with stage.session.get(url, headers={"probe": probe}) as answer:
+            if not held:  # it comes to rest when all of it is in Envoy, however long that takes
+                await until(lambda: visit.sent == LARGER, "all of the answer is under way")
             under_way = await at_rest(lambda: visit.sent)
             async for data in answer.content.iter_any():
                 digest.update(data)

@@ -18,7 +18,7 @@ from tests.support.data_plane.bodies import (
 )
 from tests.support.data_plane.mutation import limits, nothing
 from tests.support.data_plane.stage import SENT_ONCE, Stage
-from tests.support.waiting import at_rest
+from tests.support.waiting import at_rest, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,6 +32,8 @@ async def test_an_upload_waits_for_a_server_that_does_not_read(stage: Stage, way
         posting = asyncio.ensure_future(
             stage.session.post(f"{model.url}v1/upload?wait", headers={"probe": probe}, data=body)
         )
+        if not held:  # it comes to rest when all of it is in Envoy, however long that takes
+            await until(lambda: body.sent == LARGER, "all of the request is under way")
         under_way = await at_rest(lambda: body.sent)
         stage.visits[probe].go_on.set()
         async with await posting as answer:
