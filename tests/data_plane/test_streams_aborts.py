@@ -103,6 +103,7 @@ async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str
     protocol, client = CLIENTS[kind]
     wanted = [getattr(stage, protocol).wanted(way) for way in WAYS]
     models = dict(zip(WAYS, await asyncio.gather(*map(stage.plane.serve, wanted)), strict=True))
+    other = await stage.plane.serve(stage.http.wanted())
     probes = {way: stage.probe() for way in WAYS}
     visits = {way: stage.visits[probe] for way, probe in probes.items()}
 
@@ -113,7 +114,6 @@ async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str
         await asyncio.sleep(0.3)
         assert [way for way, visit in visits.items() if visit.over.is_set()] == []
 
-    other = await stage.plane.serve(stage.http.wanted())
     at_the_server = replace(models["local"], url=address_at(getattr(stage, protocol).local[0]))
     for _ in range(_AT_ONCE):
         if all(visit.over.is_set() for visit in visits.values()):
