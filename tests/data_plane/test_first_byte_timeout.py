@@ -63,6 +63,7 @@ async def test_a_slow_answer_of_a_replica_arrives_when_the_remote_has_none(plane
     asked = models.each(lambda model: asyncio.gather(*(plane.ask(model, headers=headers) for _ in range(5))))
     removed = await asked.removed
     await until(lambda: plane.backends.remote.count(models.held) == 5, "the remote backend was asked as well")
+    await asyncio.sleep(2 * PATIENCE.total_seconds())  # and has answered by then
     assert not asked.held.done()
     for one in plane.backends.local:
         one.release("late")
