@@ -89,7 +89,7 @@ async def until_reason(product: Product, reason: str) -> dict[str, Any]:
 async def is_well(product: Product, remote: dict[str, Any]) -> None:
     product.offload_to(remote)
     await product.shows(
-        lambda status: (status["remote"]["healthy"], status["split"]["reason"]) == (True, "Steady"),
+        lambda status: (status["remote"].get("healthy"), status["split"]["reason"]) == (True, "Steady"),
         RemoteHealthy="Answering",
         Ready="Ready",
     )
@@ -100,8 +100,8 @@ async def is_not(product: Product, reason: str) -> str:
 
     def is_told(status: dict[str, Any]) -> bool:
         said = message_of(status, "RemoteHealthy")
-        split = {name: status["split"][name] for name in ("summary", "reason", "message")}
-        return status["remote"]["healthy"] is False and split == {
+        split = {name: status["split"].get(name) for name in ("summary", "reason", "message")}
+        return status["remote"].get("healthy") is False and split == {
             "summary": "100/0",
             "reason": "RemoteDown",
             "message": f"the remote backend does not answer ({said}), so every request stays local",

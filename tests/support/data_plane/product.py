@@ -94,7 +94,7 @@ class Product:
             seen.clear()
             seen.update(model["status"])
             reasons = {one["type"]: one["reason"] for one in seen["conditions"]}
-            return all(reasons[type_] == reason for type_, reason in conditions.items()) and bool(good(seen))
+            return all(reasons.get(type_) == reason for type_, reason in conditions.items()) and bool(good(seen))
 
         await until(is_so, f"the model says {conditions}", within=60)
         return seen
