@@ -330,7 +330,7 @@ async def test_the_health_check_goes_over_tls(product: Product, remote: Backend)
     await product.says(Programmed="Programmed")
     await offloads(product)
 
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=60) as client:
         await client.put(f"https://{remote.host}:{remote.port}/-/health", content=b"503")
         try:
             await stays_local(product)
