@@ -128,7 +128,7 @@ async def test_new_authorities_cut_no_stream(stage: Stage, network: Network, tmp
 
     async with StreamServer("remote", network.host(60), stage.visits, pki.server_file).running():
         model = await stage.plane.serve(wanted)
-        await _goes_to(stage, model, "remote")
+        await stage.plane.all_go(model, "remote")
         async with opened(stage, {"http": model}) as streams:
             assert {side for _, side in streams.sides} == {"remote"}
             stage.bring_secrets(wanted, {one: pki.other_authority})

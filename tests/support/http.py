@@ -13,4 +13,5 @@ def plain_http(**options: Any) -> httpx.AsyncClient:
     By itself httpx reads every authority of the system for each client: 30 ms of CPU, which whoever polls pays fifty
     times a second. And by itself it waits for five seconds, which a busy machine takes.
     """
-    return httpx.AsyncClient(trust_env=False, verify=False, **{"timeout": 60, **options})
+    options.setdefault("timeout", 60)
+    return httpx.AsyncClient(trust_env=False, verify=False, **options)
