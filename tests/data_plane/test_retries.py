@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
+from controller.api.contract.route import ReplicaCheck
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.backends import Backend
 from tests.support.data_plane.model import Wanted
@@ -199,7 +201,9 @@ def few_attempts(route: Route) -> None:
 
 async def test_a_retry_that_may_not_leave_finds_the_replica_that_works(plane: Plane) -> None:
     """The one that fails has the fewest requests in flight, so that it is the first choice each time."""
-    wanted = Wanted(remote=False, replicas=plane.backends.replicas[:2], change=clusters(never_ejected))
+    # Or a check that comes late under this load would leave the one that fails alone.
+    check = ReplicaCheck(path="/healthz", interval=timedelta(minutes=1))
+    wanted = Wanted(remote=False, replicas=plane.backends.replicas[:2], check=check, change=clusters(never_ejected))
     models = await serve_both(plane, wanted, routes(few_attempts))
     failing, working = plane.backends.local[:2]
     failing.behave("delay=0.1;status=503")
