@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from controller.api.registry import POD
 from controller.frontend.service_facts import is_ready
 from controller.observe.proxies import ProxyFacts
 from controller.store.objects import StoredObject
@@ -35,7 +36,7 @@ def ready_gateways(slices: Iterable[StoredObject]) -> tuple[ReadyGateway, ...]:
                 continue
             addresses = frozenset(map(str, endpoint.get("addresses") or ()))
             target = endpoint.get("targetRef") or {}
-            if pod := str(target.get("name") or "") if target.get("kind") == "Pod" else "":
+            if pod := str(target.get("name") or "") if target.get("kind") == POD.kind else "":
                 by_pod[pod] = by_pod.get(pod, frozenset((pod,))) | addresses
             else:
                 others += [(str(one.raw.get("addressType")), address) for address in addresses]

@@ -244,19 +244,26 @@ async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
         assert report.message == "none of the last 37 requests was answered: 5xx or no answer"
 
 
-async def test_many_backends_are_checked_a_few_at_a_time():
+async def test_many_backends_are_checked_a_few_at_a_time_and_fewer_of_one_namespace():
     talker = Talker(hang=True)
     names = Names(**{f"r{number}__example": "127.0.0.1" for number in range(40)})
     async with talker.listening() as port, running(connector_by(names)) as one:
-        for number in range(40):
-            one.serve(A._replace(name=f"m{number}"), a_remote(f"r{number}.example", port=port, health_check=CHECK))
 
-        async def all_that_may():
-            return talker.connections >= 16
+        def serve(namespace: str, numbers: range) -> None:
+            for number in numbers:
+                remote = a_remote(f"r{number}.example", port=port, health_check=CHECK)
+                one.serve(A._replace(namespace=namespace, name=f"m{number}"), remote)
 
-        await until(all_that_may, "sixteen are checked", within=60)
-        await asyncio.sleep(0.1)
-        assert talker.connections == 16
+        async def are_checked(count: int) -> None:
+            await until(lambda: talker.connections >= count, f"{count} are checked", within=60)
+            await asyncio.sleep(0.1)
+            assert talker.connections == count
+
+        serve("a", range(20))
+        await are_checked(8)
+        serve("b", range(20, 30))
+        serve("c", range(30, 40))
+        await are_checked(16)
 
 
 async def test_a_mistake_of_ours_says_nothing_of_the_backend_and_nothing_of_a_secret(caplog):

@@ -260,7 +260,7 @@ async def test_no_words_of_ours_quote_a_secret(running: Running, caplog: pytest.
     problems = await running.until_problems(lambda problems: len(problems) == 3)
     assert [str(problem) for problem in problems] == [
         "alias.yaml:2: found undefined alias",
-        "invalid.yaml:8: data.key: is not valid",
+        "invalid.yaml:10: data.key: is not valid",
         "tag.yaml:4: data: has a YAML tag, which Kubernetes does not know",
     ]
     assert "31337" not in caplog.text

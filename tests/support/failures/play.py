@@ -102,6 +102,7 @@ class _Play:
         self._scene = Scene(site, models, lambda count: [one.latest(count) for one in self._clients])
         self._deadline = _now() + size.seconds
         self._again = [0] * len(parts)
+        self._ejections = [0] * len(parts)
         self._checks = [0] * len(parts)
 
     async def outcomes(self) -> Sequence[Outcome]:
@@ -117,10 +118,18 @@ class _Play:
                 control=control,
                 not_back=missing,
                 again=again,
+                ejections=ejections,
                 checks_until_back=checks,
             )
-            for part, clients, report, missing, again, checks in zip(
-                self._parts, self._clients, reports, not_back, self._again, self._checks, strict=True
+            for part, clients, report, missing, again, ejections, checks in zip(
+                self._parts,
+                self._clients,
+                reports,
+                not_back,
+                self._again,
+                self._ejections,
+                self._checks,
+                strict=True,
             )
         ]
 
@@ -130,7 +139,7 @@ class _Play:
             await self._more(int(requests * _BEFORE))
             stretch = replace(stretch, begun=_now())
             async with case.trouble(self._scene):
-                before = await self._sent_again()
+                before, ejected = await self._sent_again(), await self._left_alone()
                 checks = await self._checks_of_control()
                 stretch = replace(stretch, there=_now())
                 noticing = asyncio.create_task(self._noticed())
@@ -138,8 +147,9 @@ class _Play:
                     await self._more(int(requests * (1 - _BEFORE - _AFTER)))
                     noticed, then = await noticing
                     stretch = replace(stretch, noticed=noticed, checks=then - checks, ending=_now())
-                    after = await self._sent_again()
+                    after, left_alone = await self._sent_again(), await self._left_alone()
                     self._again = [now - then for then, now in zip(before, after, strict=True)]
+                    self._ejections = [now - then for then, now in zip(ejected, left_alone, strict=True)]
                 finally:
                     noticing.cancel()
             if case.settles or case.noticed is all_replicas:
@@ -166,6 +176,12 @@ class _Play:
             for one in self._scene.models
         ]
         return [sum(of_one.values()) for of_one in await asyncio.gather(*stats)]
+
+    async def _left_alone(self) -> list[int]:
+        """How often Envoy has left a replica of each model alone, since requests to it failed."""
+        name = "outlier_detection.ejections_enforced_total"
+        of_each = (f"cluster.{one.local_cluster}.{name}" for one in self._scene.models)
+        return list(await asyncio.gather(*map(self._site.plane.envoy.stat, of_each)))
 
     async def _noticed(self) -> tuple[float, int]:
         """Wait until the health checks have found it, if they are to.

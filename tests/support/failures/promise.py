@@ -59,7 +59,9 @@ class Promise:
     asked: tuple[int, int] = (1, 2)
     """How often a server is asked any one request, at least and at most."""
     met: int = 0
-    """How many requests of each client may be the remote backend's in addition, before what fails is left alone."""
+    """How many requests of each client may be the remote backend's in addition, before what fails is left alone. Each
+    further time that Envoy leaves it alone, half of the clients may have met it: the slower the machine, the fewer are
+    the requests between two of these."""
     again: float = math.inf
     """Of the requests, how many may be sent once more, 0 to 1, besides those that are `met`."""
     once_each: bool = False
@@ -125,6 +127,8 @@ class Outcome:
     """How often a remote backend was asked, from the first to the last request."""
     again: int = 0
     """How often Envoy sent a request once more."""
+    ejections: int = 0
+    """How often it left a replica alone."""
     cut: bool = False
     """Whether it took too long."""
     not_back: tuple[str, ...] = ()
@@ -133,6 +137,10 @@ class Outcome:
     """How many health checks a replica passed on the average before all were asked again, if all were found ill."""
     control: Control = Control()
     notice: Notice = Notice()
+
+    def met(self, each: int) -> float:
+        """How many requests what fails may have met, when it is left alone once `each` client has met it so often."""
+        return self.clients * (each + max(0, self.ejections - 1) / 2) if each else 0
 
     @property
     def share_remote(self) -> float:
@@ -172,11 +180,11 @@ def breaches(outcome: Outcome, promise: Promise) -> Iterator[str]:
         promise.remote,
         away,
         less=astray,
-        more=astray + promise.met * outcome.clients / max(1, answered),
+        more=astray + outcome.met(promise.met) / max(1, answered),
     ):
         yield f"{outcome.share_remote:.1%} of the answers were the remote backend's"
     # With a split of 50/50 the share cannot tell: what chance makes of it is more than what fails does.
-    if outcome.again > (promise.again + astray) * outcome.lasting + promise.met * outcome.clients:
+    if outcome.again > (promise.again + astray) * outcome.lasting + outcome.met(promise.met):
         yield f"{outcome.again} of {outcome.lasting} were sent once more"
     if outcome.left and not promise.leaves:
         yield f"a remote backend was asked {outcome.left} times"
