@@ -85,6 +85,7 @@ class Progress:
         self._records: dict[str, Record] = {}
         self._running: dict[str, float] = {}
         self._left: Counter[str] = Counter()
+        self._knows_what_is_left = False
         self._alone: int | None = None
         self._began = time.monotonic()
         # What is said every ten seconds is read in a thread of its own.
@@ -103,7 +104,7 @@ class Progress:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Every worker collects the same tests: the first that says so is believed."""
-        if not self._left and not self._records:
+        if not self._knows_what_is_left:
             self._expect(iter(ids))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
@@ -160,6 +161,7 @@ class Progress:
     def _expect(self, nodeids: Iterator[str]) -> None:
         with self._lock:
             self._left = Counter(map(suite_of, nodeids))
+            self._knows_what_is_left = bool(self._left)
 
     def _tick(self) -> None:
         while not self._over.wait(EVERY_SECONDS):

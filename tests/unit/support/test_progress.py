@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support.progress import Record, clock, leaves_some_alone, left, read_records, suite_of
+from tests.support.progress import Progress, Record, clock, leaves_some_alone, left, read_records, suite_of
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,15 @@ def test_a_suite_is_a_folder(nodeid, suite):
 def test_what_is_left_is_said_by_suite():
     assert left({"kube": 1_200, "unit": 0, "e2e": 1}) == "1,200 kube, 1 e2e"
     assert left({"kube": 0}) == "nothing"
+
+
+def test_a_file_that_cannot_be_imported_hides_nothing_of_what_is_left():
+    progress = Progress(None)
+    unusable = pytest.CollectReport("tests/kube/test_a.py", "failed", "no such module", None)
+    progress.pytest_collectreport(unusable)
+    for _worker in range(2):
+        progress.pytest_xdist_node_collection_finished(["tests/unit/test_b.py::test_c", "tests/unit/test_b.py::test_d"])
+    assert "left: 2 unit" in progress.line(0.0)
 
 
 def test_seconds_are_said_as_a_clock():
