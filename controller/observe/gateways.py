@@ -48,15 +48,26 @@ def ready_gateways(slices: Iterable[StoredObject]) -> tuple[ReadyGateway, ...]:
     )
 
 
+def _names(slices: Iterable[StoredObject]) -> frozenset[str]:
+    """All by which an xDS server may know a gateway, ready or not."""
+    found = [endpoint for one in slices for endpoint in one.raw.get("endpoints") or ()]
+    targets = [one.get("targetRef") or {} for one in found]
+    pods = (str(one.get("name") or "") for one in targets if one.get("kind") == POD.kind)
+    addresses = (str(address) for one in found for address in one.get("addresses") or ())
+    return frozenset(filter(None, (*pods, *addresses)))
+
+
 def not_connected(slices: Iterable[StoredObject], reported: ProxyFacts) -> str:
     """Say which ready gateways no xDS server has; empty if it has all, as far as can be told.
 
     A gateway is known by its node id, which is the name of its pod unless it is given another one, and by the address
-    that it comes from. Where none is known by either, or xDS servers do not say whom they have, they are counted.
+    that it comes from. Where none is known by either, or xDS servers do not say whom they have, they are counted. One
+    that drains counts among those that are known: the Envoy that is connected may be that one.
     """
+    slices = tuple(slices)
     ready, known = ready_gateways(slices), reported.known_as
     missing = [one.name for one in ready if not known & one.known_as] if known else []
-    if missing and len(missing) < len(ready):
+    if missing and known & _names(slices):
         names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
         return f"of {len(ready)} gateways that are ready the xDS servers do not have {names}"
     if reported.connected < len(ready):

@@ -40,6 +40,14 @@ def test_a_pod_that_drains_is_not_taken_for_the_new_one():
     assert words == "of 2 gateways that are ready the xDS servers do not have gateway-b"
 
 
+def test_a_pod_that_drains_is_not_taken_for_the_only_new_one():
+    rolled = gateways(("gateway-new", "10.9.0.1"), ("gateway-old", "10.9.0.3", "drains"))
+    words = "of 1 gateways that are ready the xDS servers do not have gateway-new"
+    assert not_connected([rolled], reported("gateway-old", "10.9.0.3", connected=1)) == words
+    assert not_connected([rolled], reported("mine", "10.9.0.3", connected=2)) == words
+    assert not_connected([rolled], reported("gateway-old", "gateway-new")) == ""
+
+
 def test_of_many_that_are_missing_three_are_named():
     many = gateways(*((f"gateway-{number}", f"10.9.0.{number}") for number in range(1, 7)))
     words = not_connected([many], reported("gateway-1", *("a", "b", "c", "d", "e")))
