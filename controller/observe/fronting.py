@@ -20,6 +20,9 @@ from controller.intent.consent import ALLOW_FROM, AND_TAKEOVER
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.store.objects import ObjectRef, StoredObject
 
+GATEWAY_NOT_CONNECTED = "GatewayNotConnected"
+"""The reason of `Fronted` while a gateway that is ready gets no configuration: no Service begins to lead there."""
+
 Problem = tuple[str, str]
 """Why a Service cannot be written, as a reason and in words."""
 
@@ -189,25 +192,43 @@ def gateway_service_facts(index: ObjectIndex, known: StoredIntent, rules: Takeov
     if known.intent is None:
         return None
     asked, route = known.intent.gateway_service, known.status.route
-    programmed = known.status.condition("Programmed")
+    programmed, fronted = known.status.condition("Programmed"), known.status.condition("Fronted")
+    # Programmed counts the Envoys that are connected. Whether others are ready is told by who leads, of this very spec.
+    may_begin = (
+        fronted is not None
+        and fronted.observed_generation == known.stored.generation
+        and fronted.reason != GATEWAY_NOT_CONNECTED
+    )
     owned = (index.stored(one) for one in sorted(index.owned_by(known.ref)) if one != asked)
+    # It has no shadow: a Service that has the name of one is somebody else's, and so are its pods.
+    named = replace(facts_of(index, asked, rules), shadow=None, shadow_slices=(), routes=()) if asked else None
     return GatewayServiceFacts(
         model=known.stored,
-        named=replace(facts_of(index, asked, rules), routes=()) if asked else None,
-        others=tuple(one for one in owned if one and owner_of(one) == (known.ref, known.stored.uid)),
+        named=named,
+        # One with a selector has pods of its own: whoever wrote the owner there, it is not for us to remove.
+        others=tuple(
+            one
+            for one in owned
+            if one and owner_of(one) == (known.ref, known.stored.uid) and not one.raw.get("spec", {}).get("selector")
+        ),
         port=route.port if route else None,
-        programmed=programmed is not None and programmed.status == "True",
+        programmed=programmed is not None and programmed.status == "True" and may_begin,
     )
 
 
-def at_gateway(index: ObjectIndex, known: StoredIntent, rules: TakeoverRules) -> Fronting | None:
-    """Say how clients reach a model by a Service of its own at the gateway; None if it asks for none."""
+def at_gateway(index: ObjectIndex, known: StoredIntent, rules: TakeoverRules, away: str = "") -> Fronting | None:
+    """Say how clients reach a model by a Service of its own at the gateway; None if it asks for none.
+
+    `away` says which gateway gets no configuration: until it does, a Service that leads nowhere yet goes on so.
+    """
     facts = gateway_service_facts(index, known, rules)
     if facts is None or facts.named is None:
         return None
     step = gateway_service_step(facts)
     if step.writes and (problem := rules.problems(known.ref)):
         return Fronting(None, False, *problem)
+    if away and step.reason == "Pending" and not facts.named.own_slices:
+        return Fronting(None, False, GATEWAY_NOT_CONNECTED, away)
     return Fronting(None, False, step.reason, step.message, has_own_name=step.reason == AT_GATEWAY)
 
 

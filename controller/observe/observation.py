@@ -23,6 +23,7 @@ from controller.intent.intent import Intent
 from controller.intent.remotes import addresses_of
 from controller.observe.chains import Chains, HostAndPort, Link, places_of
 from controller.observe.fronting import (
+    GATEWAY_NOT_CONNECTED,
     Fronting,
     TakeoverRules,
     at_gateway,
@@ -217,7 +218,7 @@ class Observer:
             facts = facts_of(self._index, service_of(front.local), rules)
         fronting = self._unless_away(known, facts, fronting_of(known, front.local, facts, rules, now))
         if fronting.takeover is None and not fronting.is_taken_over:
-            fronting = at_gateway(self._index, known, rules) or fronting
+            fronting = at_gateway(self._index, known, rules, self._away(known, facts)) or fronting
         local = behind(front.local, facts, route, wanted=fronting.takeover is not None)
         if local == front.local:
             return front, fronting
@@ -228,15 +229,19 @@ class Observer:
         """Let no takeover begin while a gateway that is ready gets no configuration: it would not know the model."""
         if fronting.takeover is None or fronting.takeover == known.status.takeover:
             return fronting
+        away = self._away(known, facts)
+        return Fronting(None, False, GATEWAY_NOT_CONNECTED, away) if away else fronting
+
+    def _away(self, known: StoredIntent, facts: ServiceFacts) -> str:
+        """Say which gateway that is ready gets no configuration, and what to do; empty if all do."""
         reported = self._proxies.facts(known.ref)
         missing = not_connected(facts.gateway, reported) if reported else ""
         if not missing:
-            return fronting
-        words = (
+            return ""
+        return (
             f"{missing}: one that is not connected would refuse the clients of the Service. Restart it, or see why it "
             "cannot connect (its log)"
         )
-        return Fronting(None, False, "GatewayNotConnected", words)
 
     def _held(self, known: StoredIntent) -> ServiceFacts | None:
         """Return what is known of the Service of a model's route, while its clients may still be led there by it."""

@@ -355,11 +355,13 @@ class ServiceLoop:
         if write is None:
             return False
         try:
-            found = (await self._store.read(write.ref)).metadata
+            found = await self._store.read(write.ref)
         except StoreError:
             return False
-        labels = dict(write.content["metadata"]["labels"])
-        return labels.items() <= (found.get("labels") or {}).items() and "deletionTimestamp" not in found
+        wanted = StoredObject(write.ref, write.content)
+        labels, present = wanted.metadata.get("labels") or {}, found.metadata.get("labels") or {}
+        is_ours = labels.items() <= present.items() and owner_of(found) == owner_of(wanted)
+        return is_ours and "deletionTimestamp" not in found.metadata
 
     async def _is_confirmed(self, step: TakeoverStep) -> bool:
         """Whether what a step rests on is still what it was: a watch may be late."""

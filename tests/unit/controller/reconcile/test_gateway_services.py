@@ -1,0 +1,182 @@
+"""The controller and its loop over Services at work over a store: Services that models have at the gateway."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
+from controller.api.kubernetes.objects import SERVICE_NAME
+from controller.api.registry import MODEL_DEPLOYMENT
+from controller.observe.fronting import TakeoverRules
+from controller.observe.own_place import GatewayPlace
+from controller.reconcile.services import ServiceLoop, ServiceLoopDependencies
+from controller.store.objects import ObjectRef
+from tests.support.clock import Clock
+from tests.support.controlled import IN_A_CLUSTER, condition, controlled, stored
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.proxies import AllProgrammed
+from tests.support.store import MemoryStore, settled
+
+GATEWAY = ObjectRef("Service", "beamlit-system", "gateway")
+RULES = TakeoverRules(gateway=GATEWAY)
+NAMED = ObjectRef("Service", "default", "chat-gw")
+
+
+def a_chat(name="chat", host="platform.example"):
+    """A model that asks for a Service at the gateway."""
+    model = a_model(name).with_remote(host)._with("Gateway", "spec", "frontend")
+    return model._with({"name": f"{name}-gw"}, "spec", "gatewayService")
+
+
+def world(*more):
+    gateway = a_slice("gateway").in_namespace(GATEWAY.namespace).of("IPv4").port(10000).ready("10.9.0.1")
+    services = (a_service(name).port(80).selecting(app=name) for name in ("chat", "small"))
+    return stored(*services, gateway, *more)
+
+
+@asynccontextmanager
+async def working(store, proxies=None):
+    """Run a controller that leads, and its loop over Services."""
+    clock = Clock()
+    place = GatewayPlace(service=(GATEWAY.namespace, GATEWAY.name))
+    around = {"ports": IN_A_CLUSTER, "gateway_place": place, "takeover": RULES, "proxies": proxies or AllProgrammed()}
+    async with controlled(store, clock, **around) as running:
+        looking = ServiceLoopDependencies(clock, lambda: True, running.controller.look_again)
+        loop = asyncio.create_task(ServiceLoop(store, RULES, looking).run())
+        try:
+            await some_time(running)
+            yield running
+            assert not loop.done()
+        finally:
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+
+
+async def some_time(running):
+    """Let seconds pass, in which each model is looked at again."""
+    for _ in range(5):
+        running.controller.look_again(frozenset((a_chat().ref, a_chat("small").ref)))
+        await running.pass_time(1)
+
+
+def of_kind(store, kind):
+    return [one for ref, one in store._objects.items() if ref.kind == kind]
+
+
+def ways(store, name=NAMED.name):
+    """Where clients of a Service are led: addresses and ports."""
+    slices = [one for one in of_kind(store, "EndpointSlice") if one.metadata["labels"][SERVICE_NAME] == name]
+    return {
+        (address, port["port"])
+        for one in slices
+        for port in one.raw["ports"]
+        for endpoint in one.raw["endpoints"]
+        for address in endpoint["addresses"]
+    }
+
+
+async def test_a_model_has_a_service_that_leads_to_the_gateway():
+    store = MemoryStore(world(a_chat()))
+    async with working(store):
+        assert ways(store) == {("10.9.0.1", 10000)}
+        assert condition(store, "Fronted", "chat")[:2] == ("True", "GatewayService")
+
+
+class AnotherIsFaster(MemoryStore):
+    """A store in which somebody else creates each Service in the moment before, as it is to be or as `theirs`."""
+
+    theirs = None
+
+    async def create(self, raw):
+        ref = ObjectRef.of(raw)
+        if raw["kind"] == "Service" and ref not in self._objects:
+            await super().create(self.theirs or raw)
+        return await super().create(raw)
+
+
+async def test_one_that_another_replica_made_meanwhile_is_no_failure():
+    store = AnotherIsFaster(world(a_chat()))
+    async with working(store):
+        assert condition(store, "Fronted", "chat")[:2] == ("True", "GatewayService")
+
+
+async def test_one_that_somebody_else_made_meanwhile_is_his():
+    store = AnotherIsFaster(world(a_chat()))
+    store.theirs = a_service(NAMED.name).in_namespace("default").port(80).selecting(app="theirs").raw
+    async with working(store):
+        assert condition(store, "Fronted", "chat")[:2] == ("False", "NameTaken")
+        assert store[NAMED].raw["spec"] == store.theirs["spec"]
+
+
+async def test_pods_of_a_service_that_has_the_name_of_its_shadow_are_none_of_it():
+    theirs = a_service(f"{NAMED.name}-beamlit").port(80, name="http").selecting(app="theirs")
+    pods = a_slice(f"{NAMED.name}-beamlit").of("IPv4").port(8080, name="http").written_by(ENDPOINT_CONTROLLER)
+    store = MemoryStore(world(theirs, pods.ready("10.8.0.9"), a_chat().fronting("missing")))
+    async with working(store):
+        assert NAMED in {one.ref for one in of_kind(store, "Service")}
+        assert ways(store) == set()
+
+
+async def test_a_service_with_pods_stays_whoever_it_names_as_its_owner():
+    model = a_chat()
+    owner = {
+        "apiVersion": MODEL_DEPLOYMENT.api_version,
+        "kind": MODEL_DEPLOYMENT.kind,
+        "name": "chat",
+        "uid": model.stored().uid,
+        "controller": True,
+    }
+    theirs = a_service("theirs").port(80)._with([owner], "metadata", "ownerReferences")
+    store = MemoryStore(world(model, theirs.selecting(app="chat"), theirs.named("without-selector")))
+    async with working(store):
+        left = {one.ref.name for one in of_kind(store, "Service")}
+        assert ("theirs" in left, "without-selector" in left) == (True, False)
+
+
+async def test_none_begins_to_lead_to_a_gateway_that_gets_no_configuration():
+    proxies = AllProgrammed()
+    proxies.connected = 0
+    store = MemoryStore(world(a_chat()))
+    async with working(store, proxies) as running:
+        assert condition(store, "Fronted", "chat")[:2] == ("False", "GatewayNotConnected")
+        assert ways(store) == set()
+        proxies.connected = 1
+        await some_time(running)
+        assert condition(store, "Fronted", "chat")[:2] == ("True", "GatewayService")
+        # A control plane that restarts takes nothing back.
+        proxies.connected = 0
+        await some_time(running)
+        assert condition(store, "Fronted", "chat")[:2] == ("True", "GatewayService")
+        assert ways(store) == {("10.9.0.1", 10000)}
+
+
+async def test_a_wish_that_nobody_has_decided_on_leads_nowhere():
+    """It may be that a gateway is away: who leads says so, of this very spec."""
+    store = MemoryStore(world(a_chat()))
+    proxies = AllProgrammed()
+    async with working(store, proxies):
+        before = store[a_chat().ref].status
+    proxies.connected = 0
+    store = MemoryStore(world())
+    store.put(a_chat()._with({"name": "other"}, "spec", "gatewayService").stored(status=dict(before), generation=2))
+    looking = ServiceLoopDependencies(Clock(), lambda: True, lambda _: None)
+    loop = asyncio.create_task(ServiceLoop(store, RULES, looking).run())
+    await settled()
+    assert ways(store, "other") == set()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+@pytest.mark.parametrize("younger", ["chat", "small"])
+async def test_a_remote_backend_at_such_a_service_is_another_model(younger):
+    created = "2026-02-01T00:00:00Z"
+    models = {"chat": a_chat(host="small-gw.default"), "small": a_chat("small", "chat-gw.default.svc")}
+    models[younger] = models[younger].created(created)
+    store = MemoryStore(world(*models.values()))
+    async with working(store):
+        for name in models:
+            found = condition(store, "ResolvedRefs", name)[1]
+            assert found == ("LoopDetected" if name == younger else "Resolved")
+        (other,) = models.keys() - {younger}
+        assert store[a_model(other).ref].status["route"]["remote"]["throughGateway"] is True
