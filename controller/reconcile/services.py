@@ -282,6 +282,9 @@ class ServiceLoop:
         known, step = self._index.intent(ref), self._release(ref)
         if known is None or step.writes or step.wait is not None:
             return step
+        if self._rules.controller and known.status.controller not in (None, "", self._rules.controller):
+            # Another controller has the model: two that lead its clients to gateways of their own would never end.
+            return step
         facts = gateway_service_facts(self._index, known, self._rules)
         return gateway_service_step(facts) if facts else step
 

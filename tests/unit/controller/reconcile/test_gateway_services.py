@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -36,21 +37,36 @@ def world(*more):
 
 
 @asynccontextmanager
-async def working(store, proxies=None):
+async def looping(store, rules, clock, look_again=lambda _: None):
+    """Run the loop over Services of a replica that leads."""
+    loop = ServiceLoop(store, rules, ServiceLoopDependencies(clock, lambda: True, look_again))
+    task = asyncio.create_task(loop.run())
+    try:
+        await settled()
+        yield loop
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def working(store, proxies=None, rules=RULES):
     """Run a controller that leads, and its loop over Services."""
     clock = Clock()
-    place = GatewayPlace(service=(GATEWAY.namespace, GATEWAY.name))
-    around = {"ports": IN_A_CLUSTER, "gateway_place": place, "takeover": RULES, "proxies": proxies or AllProgrammed()}
-    async with controlled(store, clock, **around) as running:
-        looking = ServiceLoopDependencies(clock, lambda: True, running.controller.look_again)
-        loop = asyncio.create_task(ServiceLoop(store, RULES, looking).run())
-        try:
-            await some_time(running)
-            yield running
-            assert not loop.done()
-        finally:
-            loop.cancel()
-            await asyncio.gather(loop, return_exceptions=True)
+    around = {
+        "ports": IN_A_CLUSTER,
+        "gateway_place": GatewayPlace(service=(GATEWAY.namespace, GATEWAY.name)),
+        "controller": rules.controller,
+        "takeover": rules,
+        "proxies": proxies or AllProgrammed(),
+    }
+    async with (
+        controlled(store, clock, **around) as running,
+        looping(store, rules, clock, running.controller.look_again),
+    ):
+        await some_time(running)
+        yield running
 
 
 async def some_time(running):
@@ -151,6 +167,19 @@ async def test_none_begins_to_lead_to_a_gateway_that_gets_no_configuration():
         assert ways(store) == {("10.9.0.1", 10000)}
 
 
+async def test_a_controller_leaves_alone_what_another_one_decides_on():
+    ours, theirs = (TakeoverRules(gateway=GATEWAY, controller=name) for name in ("home/ours", "other/theirs"))
+    theirs = replace(theirs, gateway=ObjectRef("Service", "other", "gateway"))
+    elsewhere = a_slice("gateway").in_namespace("other").of("IPv4").port(10000).ready("10.7.0.1").stored()
+    store = MemoryStore(world(a_chat()))
+    store.put(elsewhere)
+    async with working(store, rules=ours):
+        assert ways(store) == {("10.9.0.1", 10000)}
+        async with looping(store, theirs, Clock()) as other:
+            assert ways(store) == {("10.9.0.1", 10000)}
+            assert other.counts.writes == {}
+
+
 async def test_a_wish_that_nobody_has_decided_on_leads_nowhere():
     """It may be that a gateway is away: who leads says so, of this very spec."""
     store = MemoryStore(world(a_chat()))
@@ -160,12 +189,8 @@ async def test_a_wish_that_nobody_has_decided_on_leads_nowhere():
     proxies.connected = 0
     store = MemoryStore(world())
     store.put(a_chat()._with({"name": "other"}, "spec", "gatewayService").stored(status=dict(before), generation=2))
-    looking = ServiceLoopDependencies(Clock(), lambda: True, lambda _: None)
-    loop = asyncio.create_task(ServiceLoop(store, RULES, looking).run())
-    await settled()
-    assert ways(store, "other") == set()
-    loop.cancel()
-    await asyncio.gather(loop, return_exceptions=True)
+    async with looping(store, RULES, Clock()):
+        assert ways(store, "other") == set()
 
 
 @pytest.mark.parametrize("younger", ["chat", "small"])
