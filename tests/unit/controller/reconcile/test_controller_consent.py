@@ -3,6 +3,7 @@
 import pytest
 
 from controller.api.contract.status import is_withdrawn
+from controller.observe.fronting import TakeoverRules
 from tests.support.controlled import IN_A_CLUSTER, controlled, stored
 from tests.support.objects import a_deployment, a_grant, a_model, a_service, a_slice
 from tests.support.store import MemoryStore, settled
@@ -12,6 +13,7 @@ PERMITTING = SERVICE.annotated(**{"allow-from.beamlit.com/default": "true"})
 MODEL = a_model("m").fronting("s", namespace="b")
 AT_HOME = a_model("home").fronting("s").in_namespace("b").created("2026-06-01T00:00:00Z")
 GRANT = a_grant().of("default").to("Service", "s")
+GATEWAY = a_service("gateway").in_namespace("beamlit-system")
 REPLICAS = a_slice("s").ready("10.0.0.1").in_namespace("b")
 
 
@@ -196,6 +198,20 @@ async def test_a_route_that_somebody_wrote_into_a_status_is_taken_out():
     other = MemoryStore([*stored(SERVICE), MODEL.stored(status=store[MODEL.ref].status)])
     async with in_a_cluster(other):
         assert is_withdrawn(other[MODEL.ref].status)
+
+
+async def test_a_grant_lets_a_service_be_referred_to_and_not_be_taken_over():
+    rules = TakeoverRules(gateway=GATEWAY.ref)
+    ready = a_slice("gateway").in_namespace("beamlit-system").of("IPv4").port(10000).ready("10.9.0.1")
+    store = MemoryStore(stored(MODEL, SERVICE, REPLICAS, GRANT, ready))
+    async with in_a_cluster(store, takeover=rules):
+        assert serves(store) == "b/s"
+        assert said(store, "Fronted")[:2] == ("False", "TakeoverNotPermitted")
+        assert "takeover" not in store[MODEL.ref].status
+        allowed = SERVICE.annotated(**{"allow-from.beamlit.com/default": "takeover"})
+        store.put(allowed.stored(version="7"))
+        await settled()
+        assert store[MODEL.ref].status["takeover"]["namespace"] == "b"
 
 
 async def test_in_a_folder_nobody_asks():
