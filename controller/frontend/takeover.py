@@ -194,7 +194,7 @@ def _towards_gateway(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming) 
     missing = missing_gateways(facts)
     if facts.is_narrowed and missing:
         # Whatever else is to be done: nobody would answer.
-        return TakeoverStep("GatewayNotReady", f"{missing}: clients reach the pods", (_widen(facts),))
+        return TakeoverStep("GatewayNotReady", f"{missing}: clients reach the pods", _widened(facts))
     if missing and not facts.is_in_use:
         return TakeoverStep("GatewayNotReady", missing)
     reason = TAKEN_OVER if facts.is_narrowed else "Pending"
@@ -315,7 +315,7 @@ def _towards_pods(
         return TakeoverStep(reason, words)
     reason, words = refusal or ("Restoring", f"{facts.key} is given back its pods")
     if facts.is_narrowed:
-        return TakeoverStep(reason, words, (_widen(facts),))
+        return TakeoverStep(reason, words, _widened(facts))
     shadow = facts.own_shadow
     if shadow and (changes := _shadow_changes(facts, stood, timing, keep_ports=True)):
         return TakeoverStep(reason, words, (changes,))
@@ -324,10 +324,12 @@ def _towards_pods(
             return TakeoverStep(reason, f"{words}; its own EndpointSlices do not have all pods yet")
         if facts.is_selecting and stood.restored < timing.kube_proxy_within:
             return TakeoverStep(reason, words, wait=timing.kube_proxy_within - stood.restored)
+        # Without a shadow they are the last that tells of the takeover.
+        unremembered = (_release_fields(facts),) if facts.service and shadow is None else ()
         return TakeoverStep(
             reason,
             words,
-            tuple(delete(one) for one in facts.own_slices),
+            (*unremembered, *(delete(one) for one in facts.own_slices)),
             confirmed=(facts.service, *facts.slices_of_kubernetes) if facts.service else (),
         )
     if shadow is None:
@@ -347,8 +349,13 @@ def _towards_pods(
 # Single writes.
 
 
-def _widen(facts: ServiceFacts) -> Write:
-    return _select(facts, {FRONTED_KEY: None} if facts.selector else None)
+def _widened(facts: ServiceFacts) -> tuple[Write, ...]:
+    """Give the Service its owner's selector; and give up the field, unless a note remains to have it given up later.
+
+    Where there is a note, the field says whose word the selector is: `if_ours` asks for it.
+    """
+    widen = _select(facts, {FRONTED_KEY: None} if facts.selector else None)
+    return (widen,) if annotation(facts.own_shadow, NARROWED) else (widen, _release_fields(facts))
 
 
 def _select(facts: ServiceFacts, selector: Mapping[str, str | None] | None) -> Write:

@@ -63,7 +63,9 @@ class Model:
 
 @dataclass
 class SmallCluster:
-    """Everything there is; `writes` counts what was written by the takeover."""
+    """Everything there is; `writes` counts what was written by the takeover, `selector_is_ours` says whether an apply of
+    the owner that changes the selector of the Service would conflict with us.
+    """
 
     pods: dict[str, Pod] = field(default_factory=dict)
     gateways: dict[str, bool] = field(default_factory=lambda: {"10.9.0.1": True})
@@ -72,6 +74,7 @@ class SmallCluster:
     now: datetime = START
     writes: int = 0
     released: int = 0
+    selector_is_ours: bool = False
     steadiness: Steadiness = field(default_factory=Steadiness)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -272,6 +275,7 @@ class SmallCluster:
         match write.verb:
             case Verb.PATCH:
                 self.edit(write.ref, write.content)
+                self.selector_is_ours |= "selector" in write.content.get("spec", {}) and write.ref == SERVICE
                 metadata = self.objects[write.ref]["metadata"]
                 if "deletionTimestamp" in metadata and FINALIZER not in (metadata.get("finalizers") or ()):
                     del self.objects[write.ref]
@@ -279,6 +283,7 @@ class SmallCluster:
                 del self.objects[write.ref]
             case Verb.RELEASE_FIELDS:
                 self.released += 1
+                self.selector_is_ours = False
             case _:
                 raise AssertionError(write)
 

@@ -363,6 +363,44 @@ def test_a_shadow_deleted_by_hand_comes_back():
     assert cluster.objects[SHADOW]["metadata"]["annotations"][NARROWED]
 
 
+def test_a_selector_with_our_key_and_nothing_else_of_ours_is_given_back_and_is_no_field_of_ours():
+    """As when the owner applies what he exported while the Service was taken over."""
+    cluster = SmallCluster.with_chat()
+    cluster.models["chat"].asks = False
+    cluster.edit(SERVICE, {"spec": {"selector": {FRONTED_KEY: "true"}}})
+    cluster.settle()
+    assert cluster.selector == {"app": "chat"}
+    assert not cluster.selector_is_ours
+
+
+def test_a_service_whose_shadow_was_deleted_by_hand_is_given_back_with_its_fields():
+    cluster = taken_over()
+    cluster.models["chat"].asks = cluster.models["chat"].wanted = False
+    for _ in cluster.do(cluster.step()):  # it is widened
+        pass
+    del cluster.objects[SHADOW]
+    assert cluster.selector_is_ours
+    cluster.settle()
+    assert is_fully_restored(cluster)
+    assert not cluster.selector_is_ours
+
+
+def test_killed_before_it_gave_up_its_fields_it_does_so_though_no_gateway_is_left():
+    cluster = SmallCluster.with_chat()
+    while not cluster.is_narrowed:
+        cluster.kubernetes()
+        cluster.leader()
+        cluster.envoys()
+        for _ in cluster.do(cluster.step()):
+            pass
+        cluster.now += timedelta(seconds=1)
+    assert cluster.selector_is_ours
+    cluster.gateways["10.9.0.1"] = False
+    cluster.settle()
+    assert not cluster.is_narrowed
+    assert not cluster.selector_is_ours
+
+
 @pytest.mark.parametrize("words", ["9" * 5000, "\u0663,-1,x," + "1" * 6, "8," * 100_000])
 def test_what_owners_write_on_a_shadow_is_no_reason_to_fail(words):
     cluster = taken_over()
