@@ -177,8 +177,8 @@ class _Cluster:
             places = tuple(sorted({one.namespace for one in named}))
         services = [one for place in places for one in await self.list(SERVICE.kind, place)]
         slices = [one for place in places for one in await self.list(ENDPOINT_SLICE.kind, place, OWN_SLICES)]
-        models = [one for place in places for one in await self._models(place, say)]
-        found = found_in(services, slices, models)
+        list_models = self._models_in if options.everything else self._models_anywhere
+        found = found_in(services, slices, await list_models(places, say))
         if options.controller_class is not None:
             found = found.of_class(options.controller_class)
         if options.everything:
@@ -189,6 +189,19 @@ class _Cluster:
             {key: one for key, one in found.services.items() if key in named},
             {ref: one for ref, one in found.models.items() if services_in(one.status) & named},
         )
+
+    async def _models_anywhere(self, beside: Iterable[str], say: Callable[[str], None]) -> list[StoredObject]:
+        """List all models, for one may front a Service of another namespace; or, where we may not, those `beside`."""
+        try:
+            return list(await self.list(MODEL_DEPLOYMENT.kind, ""))
+        except NotFoundError:
+            return []
+        except ForbiddenError as error:
+            say(f"models of other namespaces than their Service's are not seen ({error})")
+            return await self._models_in(beside, say)
+
+    async def _models_in(self, namespaces: Iterable[str], say: Callable[[str], None]) -> list[StoredObject]:
+        return [one for place in namespaces for one in await self._models(place, say)]
 
     async def _models(self, namespace: str, say: Callable[[str], None]) -> tuple[StoredObject, ...]:
         """List the models; there are none without their definition."""

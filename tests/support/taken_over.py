@@ -63,8 +63,9 @@ class Model:
 
 @dataclass
 class SmallCluster:
-    """Everything there is; `writes` counts what was written by the takeover, `selector_is_ours` says whether an apply of
-    the owner that changes the selector of the Service would conflict with us.
+    """Everything there is; `writes` counts what was written by the takeover.
+
+    `selector_is_ours`: an apply of the owner that changes the selector of the Service would conflict with us.
     """
 
     pods: dict[str, Pod] = field(default_factory=dict)
