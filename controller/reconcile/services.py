@@ -299,11 +299,12 @@ class ServiceLoop:
         if involved and all(one.service is None for one in involved):
             # In a namespace on its way out our rights there go next: a finalizer that is left then stays for ever.
             return TakeoverStep("Released", "the Service of the model is gone", (write,))
-        if known.status.takeover is None:
+        is_deleted = "deletionTimestamp" in known.stored.metadata
+        # The status of one that cannot be read stays as it is: what it asked for is no wish of a deleted one.
+        if known.status.takeover is None or (is_deleted and known.intent is None):
             facts = facts_of(self._index, service_of(route.local), self._rules) if route else None
             if route is None or facts is None or not leads_clients_to(facts, route.port):
                 return TakeoverStep("Released", "the model fronts nothing", (write,))
-        is_deleted = "deletionTimestamp" in known.stored.metadata
         if is_deleted and not any(one.is_in_use and not one.is_of_another_class for one in involved):
             return TakeoverStep("Released", "the Service of the model is as it was", (write,))
         if known.status.takeover is None or is_deleted:
