@@ -226,7 +226,7 @@ class ServiceRestoration:
 def _is_for_its_shadow_alone(facts: ServiceFacts, step: TakeoverStep) -> bool:
     """Whether clients of a Service are led to its pods for good, and all that is left follows its shadow."""
     is_led_elsewhere = facts.is_narrowed or facts.own_slices or facts.gateway_ports
-    return step.wait is None and not is_led_elsewhere and (facts.has_its_pods or not facts.selector)
+    return step.wait is None and not is_led_elsewhere and (facts.has_its_pods or not facts.is_selecting)
 
 
 def in_words(write: Write, key: ObjectRef) -> str:

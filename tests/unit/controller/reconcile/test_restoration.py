@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
 from controller.api.kubernetes.fronting import CONTROLLER_CLASS, FINALIZER, FRONTED_KEY, SHADOW_OF, SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY, SERVICE_NAME
-from controller.reconcile.restoration import found_in, in_view
+from controller.api.timing import TakeoverTiming
+from controller.reconcile.restoration import ServiceRestoration, found_in, in_view
 from controller.store.objects import ObjectRef, StoredObject
+from controller.store.protocol import NotFoundError
+from tests.support.objects import a_slice
+from tests.support.store import MemoryStore
 
 
 def stored(kind: str, name: str, **content: Any) -> StoredObject:
@@ -65,3 +74,36 @@ def test_what_would_be_done_is_said_of_each() -> None:
         "a/chat: its selector would be as its owner wrote it, our EndpointSlices and chat-beamlit removed",
         "model a/held: its finalizer would be taken off",
     ]
+
+
+class Slices:
+    """Lists the EndpointSlices that there are. An `ObjectLister`."""
+
+    def __init__(self, *slices: StoredObject) -> None:
+        self._slices = slices
+
+    async def list(self, kind: str, namespace: str, labels: str = "") -> tuple[StoredObject, ...]:
+        return self._slices
+
+
+async def test_a_service_that_became_another_name_of_a_host_is_restored_though_no_pods_are_behind_it() -> None:
+    external = {"type": "ExternalName", "externalName": "example.com", "selector": {"app": "chat"}}
+    service = stored("Service", "chat", spec=external)
+    shadow = stored(
+        "Service",
+        "chat-beamlit",
+        metadata={"labels": {SHADOW_OF: "chat"}},
+        spec={"clusterIP": "None", "selector": {"app": "chat"}},
+    )
+    model = a_model("m", fronted="chat")
+    store = MemoryStore(StoredObject(one.ref, {**one.raw, "kind": one.ref.kind}) for one in (service, shadow, model))
+    slices = Slices(
+        a_slice("chat-beamlit").in_namespace("a").written_by(ENDPOINT_CONTROLLER).port(80).ready("10.0.0.1").stored()
+    )
+    timing = TakeoverTiming(kube_proxy_within=0)
+    restoration = ServiceRestoration(store, slices, {model.ref: model}, timing, lambda: datetime.now(UTC))
+    async with asyncio.timeout(5):
+        await restoration.restore(CHAT, lambda _: None)
+    assert store[model.ref].status["route"]["local"] == {"namespace": "a", "service": "chat"}
+    with pytest.raises(NotFoundError):
+        await store.read(shadow.ref)
