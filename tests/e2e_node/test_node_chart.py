@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from tests.support.node.errand import Ended
 from tests.support.node.helm import Release, delete_definitions, helm
 from tests.support.node.node import Node
 from tests.support.node.our_images import have_our_images
+from tests.support.node.takeover import FrontedModel
 from tests.support.objects import a_model
 from tests.support.waiting import until_now
 
@@ -73,6 +77,46 @@ def test_a_release_comes_changes_and_goes_and_no_request_fails(
         assert "beamlit" not in cluster_wide
         assert "modeldeployments" in node.kubectl("get", "crds", "--output=name").stdout
         assert node.kubectl("-n", namespace, "get", "modeldeployment", "--output=name").stdout.count(seed.NAME) == 1
+
+
+@pytest.mark.timeout(900)
+def test_an_uninstall_gives_back_a_service_that_is_taken_over_and_no_request_fails(
+    node: Node, images: None, namespace: str, record_property: pytest.RecordProperty
+) -> None:
+    """By the hook of the chart, with the rights that it has: the model stays, and nobody is there to let it go."""
+    model = FrontedModel(node, namespace)
+    places = (f"allowedNamespaces={{{namespace}}}", f"config.namespaces={namespace}")
+    with Release.installed(node, NAMESPACE, *places), let_go(node, namespace):
+        model.deploy()
+        before = model.service
+        model.take_over()
+        with Clients.running(node, namespace) as clients, clients.calling(f"http://{seed.NAME}", rate=50) as calling:
+            time.sleep(3)
+            helm(node, "uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--timeout=5m")
+            assert model.service == before
+            time.sleep(3)
+        record_property("uninstall", str(calling.seen))
+        assert calling.seen.total.failed == 0, str(calling.seen)
+        assert calling.seen.total.local, "the gateway answered before"
+        assert calling.seen.total.direct, "the pods answer afterwards"
+        assert set(model.slices()) == {"endpointslice-controller.k8s.io"}
+        of_model = ("-n", namespace, "get", "modeldeployment", seed.NAME)
+        assert node.kubectl(*of_model, "--output=jsonpath={.metadata.name}").stdout == seed.NAME
+        assert node.kubectl(*of_model, "--output=jsonpath={.metadata.finalizers}").stdout == ""
+        services = node.kubectl("-n", namespace, "get", "services", "--output=name").stdout.split()
+        assert services == [f"service/{seed.NAME}"]
+
+
+@contextmanager
+def let_go(node: Node, namespace: str) -> Iterator[None]:
+    """Delete the model in the end, whether anybody is left who lets it go or not: its definition waits for that."""
+    try:
+        yield
+    finally:
+        model = ("modeldeployment", seed.NAME, f"--namespace={namespace}")
+        node.kubectl("delete", *model, "--ignore-not-found", "--wait=false")
+        with suppress(subprocess.CalledProcessError):  # It is gone.
+            node.kubectl("patch", *model, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
 
 
 def model_at_the_gateway() -> dict[str, Any]:
