@@ -190,18 +190,18 @@ class _Cluster:
             {ref: one for ref, one in found.models.items() if services_in(one.status) & named},
         )
 
-    async def _models_anywhere(self, beside: Iterable[str], say: Callable[[str], None]) -> list[StoredObject]:
+    async def _models_anywhere(self, beside: Iterable[str], say: Callable[[str], None]) -> tuple[StoredObject, ...]:
         """List all models, for one may front a Service of another namespace; or, where we may not, those `beside`."""
         try:
-            return list(await self.list(MODEL_DEPLOYMENT.kind, ""))
+            return await self.list(MODEL_DEPLOYMENT.kind, "")
         except NotFoundError:
-            return []
+            return ()
         except ForbiddenError as error:
             say(f"models of other namespaces than their Service's are not seen ({error})")
             return await self._models_in(beside, say)
 
-    async def _models_in(self, namespaces: Iterable[str], say: Callable[[str], None]) -> list[StoredObject]:
-        return [one for place in namespaces for one in await self._models(place, say)]
+    async def _models_in(self, namespaces: Iterable[str], say: Callable[[str], None]) -> tuple[StoredObject, ...]:
+        return tuple([one for place in namespaces for one in await self._models(place, say)])
 
     async def _models(self, namespace: str, say: Callable[[str], None]) -> tuple[StoredObject, ...]:
         """List the models; there are none without their definition."""
