@@ -134,7 +134,8 @@ class StreamCounts:
         self._tracked: dict[str, str | None] = {}
         self._backends: set[str] = set()
         self._in_flight: set[str] = set()
-        self._overcounted: dict[str, Count] = {}
+        # By backend: what it counted and nobody was told of yet; below zero what is to be subtracted.
+        self._ahead: dict[str, Count] = {}
 
     def add_report(self, report: ReportedLoads, users: BackendUsers, now: float) -> Mapping[str, Count]:
         """Add a report; return what is new in it, by the same names as `counts`."""
@@ -214,6 +215,8 @@ class StreamCounts:
             elif direct:
                 (only,) = direct
                 self._count_for(only, backend, users.users(backend), new)
+            if len(direct) != 1:
+                self._ahead.pop(backend, None)
         if unknown != self.unknown:
             for name in self.unknown ^ unknown:
                 if name in self.counts:
@@ -234,14 +237,34 @@ class StreamCounts:
     def _without(self, backend: str, count: Count, passed: Iterable[Count]) -> Count:
         """Subtract what passed a cluster of its route from a backend's count.
 
-        A request on its way may be in the report of one cluster and not yet in that of the other: what is too much now
-        is subtracted from the next one, unless the backend has nothing to do by then.
+        A request that passes two clusters is not counted by both at the same moment. It is sent by its route's first
+        and has ended at the backend first. So what the backend was not sent yet is subtracted from what comes next; and
+        as long as requests of a cluster are in flight, as many of those that ended just now may be that cluster's, and
+        are not told before the next report. When there is nothing to do, both have counted all: what is still too much
+        never got to the backend, but for what was told too early.
         """
         total = ZERO
         for one in passed:
             total = add(total, one)
-        before = self._overcounted.pop(backend, ZERO)
-        rest = Count(*(a - b - c for a, b, c in zip(count, total, before, strict=True)))
-        if count != ZERO and min(rest[:3]) < 0:
-            self._overcounted[backend] = Count(*(max(-one, 0) for one in rest[:3]))
-        return Count(*(max(one, 0) for one in rest))
+        before = self._ahead.pop(backend, ZERO)
+        ahead = Count(*(a + b - c for a, b, c in zip(before, count, total, strict=True)))
+        told = Count(
+            max(ahead.issued, 0),
+            _surely_ended(before.succeeded, ahead.succeeded, total.in_flight),
+            _surely_ended(before.failed, ahead.failed, total.in_flight),
+        )
+        if count != ZERO or total != ZERO:
+            self._ahead[backend] = Count(
+                ahead.issued - told.issued, ahead.succeeded - told.succeeded, ahead.failed - told.failed
+            )
+        elif (early := ahead.succeeded + max(0, -ahead.issued)) < 0:
+            self._ahead[backend] = Count(succeeded=early)
+        return told._replace(in_flight=max(count.in_flight - total.in_flight, 0))
+
+
+def _surely_ended(before: int, now: int, in_flight: int) -> int:
+    """Of what ended `now`, and was not told, return what is no request of others: more than these have `in_flight`.
+
+    What was so `before`, and still is, is none either: they have counted theirs by now.
+    """
+    return max(now - in_flight, min(before, now), 0)

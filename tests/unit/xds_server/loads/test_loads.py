@@ -149,6 +149,51 @@ def test_what_one_cluster_counts_later_than_the_other_is_taken_off_then():
     assert (of(loads, "model/default/a/remote"), of(loads, "model/default/b/remote")) == (Count(3, 3), Count(2, 2))
 
 
+def shared_by(*reports):
+    """The remote sides of A, which is sent to a backend directly, and of B, which passes a cluster of its own."""
+    loads = Loads()
+    serves(loads, A, away=100)
+    serves(loads, B, away=0)
+    for now, report in enumerate(reports, 1):
+        hears(loads, FIRST, (to_local(A), *report), float(now))
+    return of(loads, "model/default/a/remote"), of(loads, "model/default/b/remote")
+
+
+def test_who_sends_first_is_counted_first_also_while_the_backend_has_nothing_to_do():
+    reports = ([away(B, sent=1, now=1), to_backend()], [away(B, ok=1), to_backend(sent=1, ok=1)])
+    assert shared_by(*reports) == (Count(), Count(1, 1))
+
+
+def test_what_ended_at_the_backend_and_not_yet_for_who_sent_it_is_of_nobody_else():
+    ended = [away(B, sent=1, now=1), to_backend(sent=1, ok=1)]
+    told = [away(B, ok=1), to_backend()]
+    assert shared_by(ended) == (Count(), Count(1, 0, 0, 1))
+    assert shared_by(ended, told) == (Count(), Count(1, 1))
+    # Requests of A that end meanwhile are told one report later.
+    both = [away(B, sent=1, now=1), to_backend(sent=3, ok=2, bad=1)]
+    assert shared_by(both) == (Count(2, 1), Count(1, 0, 0, 1))
+    assert shared_by(both, told) == (Count(2, 1, 1), Count(1, 1))
+    for_long = [away(B, now=1), to_backend(now=1)]
+    streaming = [away(B, sent=1, now=1), to_backend(sent=3, ok=2, now=1)]
+    assert shared_by(streaming, for_long) == (Count(2, 2), Count(1, 0, 0, 1))
+
+
+def test_what_was_told_too_early_is_taken_off_later_however_long_nothing_happens():
+    early = [away(B, sent=1, now=1), to_backend(sent=1, ok=1)]
+    late = [away(B, now=1), to_backend()]
+    at_rest = [away(B), to_backend()]
+    more = [away(B), to_backend(sent=5, ok=5)]
+    assert shared_by(early, late, [away(B, ok=1), to_backend()], at_rest, at_rest, more) == (Count(5, 5), Count(1, 1))
+
+
+def test_what_never_got_to_the_backend_is_taken_off_nobody():
+    refused = [away(B, sent=2, ok=1, bad=1), to_backend()]
+    found_nobody = [away(B, bad=1), to_backend()]
+    more = [away(B), to_backend(sent=5, ok=4, bad=1)]
+    at_rest = [away(B), to_backend()]
+    assert shared_by(refused, found_nobody, at_rest, more) == (Count(5, 4, 1), Count(2, 1, 2))
+
+
 def test_of_two_that_are_sent_there_directly_nobody_knows_whose_is_what():
     loads = heard([to_local(A), to_local(B), to_backend(sent=7, ok=7)], away=50, models=(A, B))
     assert loads.in_flight(1.0) == {"model/default/a/local": 0, "model/default/b/local": 0}
