@@ -51,6 +51,7 @@ class RouteRecord:
     * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
     * `asked` is what its object asks for now, None where routes are believed. `accepted` is the route of this object
       that was found to be what it may be, and served.
+      `is_edited` says that the object was edited since its status was written.
     * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
       local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
     """
@@ -60,6 +61,7 @@ class RouteRecord:
     decided_from: StoredObject | None = None
     asked: Asked | None = None
     accepted: Route | None = None
+    is_edited: bool = False
     published: Route | None = None
     problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
@@ -204,7 +206,9 @@ class RouteIndex:
                 self._records[key] = replace(before, asked=asked)
             return False
         decided_from = _decided_from(route, stored, before.decided_from)
-        self._set(key, replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked))
+        is_edited = stored.generation > int(stored.status.get("observedGeneration") or 0)
+        new = replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked, is_edited=is_edited)
+        self._set(key, new)
         is_news = route != before.route or asked != before.asked
         return is_news or _own_secret(decided_from) != _own_secret(before.decided_from)
 

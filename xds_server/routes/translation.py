@@ -17,7 +17,16 @@ from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.routes.credentials import ResolvedRoute, ServerSecrets, ServingProblem, resolve_credentials
 from xds_server.routes.index import RouteIndex, RouteRecord
-from xds_server.routes.validation import NOT_ASKED_FOR, REFUSED, Ask, Asked, as_it_may_be, faults_of, unasked
+from xds_server.routes.validation import (
+    NOT_ASKED_FOR,
+    REFUSED,
+    Ask,
+    Asked,
+    as_asked_for,
+    as_it_may_be,
+    faults_of,
+    unasked,
+)
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import Resource
 
@@ -143,14 +152,19 @@ class RouteTranslator:
         """Say what may be served of a route that somebody wrote into a status.
 
         What it may not be leaves its object with what it was served with before, so that nobody breaks by it what is
-        there. Without that it is not served or, where only its remote backends are at fault, stays local.
+        there. Without that it is not served or, where only its remote backends are at fault, stays local. Nobody may
+        be at fault: the object was edited, nobody has decided since, and we have no memory of before. Then requests
+        leave for what it asks for now, as whoever decides will have it.
         """
         asked, before, reserved = record.asked or Asked(), record.accepted, self._options.reserved_ports
         faults = tuple(faults_of(key, route, self._index, reserved))
         unknown = tuple(unasked(route, asked, before))
         if not (faults or unknown):
             return _Validated(as_it_may_be(key, route, self._index, before), accepted=route)
-        if before and not any(faults_of(key, before, self._index, reserved)):
+        is_usable = before is not None and not any(faults_of(key, before, self._index, reserved))
+        if not (faults or is_usable) and record.is_edited and (edited := as_asked_for(route, asked)):
+            return _Validated(as_it_may_be(key, edited, self._index, None), accepted=edited)
+        if before and is_usable:
             served: Route | None = as_it_may_be(key, before, self._index, before)
         else:
             before, served = None, None if faults else as_it_may_be(key, route.without_remotes(), self._index, None)

@@ -154,6 +154,14 @@ def unasked(route: Route, asked: Asked, before: Route | None) -> Iterator[str]:
             )
 
 
+def as_asked_for(route: Route, asked: Asked) -> Route | None:
+    """Return a route with the remote backends that its object asks for, of the same names; None if it lacks one."""
+    by_name = {one.name: one for one in asked.remotes}
+    if any(one.name not in by_name for one in route.remotes):
+        return None
+    return route.model_copy(update={"remotes": tuple(by_name[one.name] for one in route.remotes)})
+
+
 def _compared(remote: Remote) -> Remote:
     check = remote.health_check
     return remote.model_copy(

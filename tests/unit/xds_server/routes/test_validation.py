@@ -332,6 +332,26 @@ async def test_an_edit_of_the_object_keeps_what_is_served_until_somebody_decides
         assert [one.reason for one in this.publisher.problems(A)] == ["RouteRefused"]
 
 
+@pytest.mark.parametrize("host", ["remote.example", "evil.example"])
+def test_an_edit_that_nobody_decided_on_leaves_for_what_it_asks_for_also_where_nothing_is_remembered(host):
+    model = without_tls(asking(API_KEY))
+    edited = model.saying("elsewhere.example:80", "spec", "offloadingConfig", "remoteBackend", "host")
+    route = forged(decided(model), "remotes[].host", host)
+
+    def found(generation: int):
+        status = {"observedGeneration": 1, "route": route}
+        return translate([edited.stored(status=status, generation=generation), *others()], OPTIONS)
+
+    gateway = found(generation=2).gateway
+    assert served(gateway) == {"port": True, "leaves": True, "secret": True}
+    asked_for = [body.body for body in gateway.by_type[CLUSTER].values()]
+    assert any(b"elsewhere.example" in body for body in asked_for)
+    assert not any(host.encode() in body for body in asked_for)
+    assert A not in found(generation=2).problems
+    # Of an object that somebody decided on, the status says what nobody asked for.
+    assert not served(found(generation=1).gateway)["leaves"]
+
+
 class Nobody:
     """No client is there."""
 
