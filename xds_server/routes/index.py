@@ -210,6 +210,8 @@ class RouteIndex:
         new = replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked, is_edited=is_edited)
         self._set(key, new)
         is_news = route != before.route or asked != before.asked
+        if before.accepted != route:
+            is_news = is_news or is_edited != before.is_edited
         return is_news or _own_secret(decided_from) != _own_secret(before.decided_from)
 
     def _asked(self, stored: StoredObject, before: Asked | None) -> Asked | None:

@@ -103,6 +103,7 @@ class Access:
         self._configuration = configuration
         self._authority = Path(configuration.ssl_ca_cert).read_text() if configuration.ssl_ca_cert else ""
         self._rest = rest
+        self._closed = False
         self._connections = Connections(limit=0, ssl=rest.ssl_context)  # A watch holds one for as long as it lasts.
         # The environment was read by then: for each request, it would be read anew in two other threads.
         configuration.client_session_kwargs = {"connector": self._connections, "trust_env": False}
@@ -122,17 +123,24 @@ class Access:
     ) -> aiohttp.ClientResponse:
         """Send one request, its body as JSON (bytes as they are); the answer's headers are there.
 
-        Raises what aiohttp raises.
+        Raises what aiohttp raises, and ClientConnectionError of what was closed meanwhile: aiohttp itself only asserts
+        that it has a connection, or says in a RuntimeError that the session is closed.
         """
         auth = (await self._configuration.auth_settings()).get("BearerToken")
         if auth and auth["value"]:
             headers = {**headers, "Authorization": auth["value"].strip()}
-        opened = await self._rest.request(method, self.server + path, headers, body, _request_timeout=limits)
+        try:
+            opened = await self._rest.request(method, self.server + path, headers, body, _request_timeout=limits)
+        except (AssertionError, RuntimeError) as error:
+            if not self._closed:
+                raise
+            raise aiohttp.ClientConnectionError("the connection was closed") from error
         response: aiohttp.ClientResponse = opened.response
         return response
 
     async def close(self) -> None:
         """End every connection, at once."""
+        self._closed = True
         await self._rest.close()
         await self._connections.close()
 

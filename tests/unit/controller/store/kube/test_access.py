@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from controller.store.kube.access import Source, find_source, load_access, proxy_for
@@ -111,6 +114,21 @@ async def test_the_server_is_known(tmp_path: Path) -> None:
     assert access.server == "http://127.0.0.1:1"
     assert "Token" not in repr(access)
     await access.close()
+
+
+@pytest.mark.parametrize("turns", range(40))
+async def test_a_request_that_is_under_way_when_everything_is_closed_got_no_answer(tmp_path: Path, turns: int) -> None:
+    """Whoever renews the credentials closes the connections of before, at any moment of a request."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        access = await load_access(kubeconfig(tmp_path, {"token": "t"}, f"http://127.0.0.1:{port}"))
+        limits = aiohttp.ClientTimeout(total=30)
+        asked = asyncio.create_task(access.open("GET", "/api", {}, None, limits))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await access.close()
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await asked
 
 
 def test_the_environment_names_the_proxy_of_a_server() -> None:
