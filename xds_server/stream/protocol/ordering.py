@@ -222,6 +222,16 @@ def unmet(ledgers: Ledgers, resource: Resource, visible: Lookup) -> tuple[Resour
     )
 
 
+def comes_before_its_type(ledgers: Ledgers, resource: Resource) -> bool:
+    """Whether `resource` requires clusters, and the client has asked for none so far on this stream.
+
+    A client that asks for clusters by name does so once it has the listener. Envoy asks for all of them first. But
+    while a cluster warms that it was given on an earlier stream, it says nothing of clusters, until that has its
+    endpoints or was waited for long enough.
+    """
+    return CLUSTER not in ledgers and any(key.type_url == CLUSTER for key in resource.requires)
+
+
 def assignments_of(cluster: Resource) -> tuple[ResourceKey, ...]:
     """Return the endpoints that belong to a cluster: those it requires, else those of its own name."""
     if cluster.key.type_url != CLUSTER:

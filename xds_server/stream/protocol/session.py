@@ -236,6 +236,10 @@ class Session(ABC):
             self._overdue[late.key] = late
             self._early.add(late.key)
             self._expired.append(late)
+        if CLUSTER not in self._ledgers:
+            self._early.update(
+                one.key for one in plan.send.values() if ordering.comes_before_its_type(self._ledgers, one)
+            )
         if ledger.type_url == CLUSTER and ENDPOINT in self._ledgers:
             # Now and not with the ACK: Envoy ACKs clusters once they are warm (envoyproxy/envoy#23321).
             for cluster in plan.send.values():
@@ -269,7 +273,10 @@ class Session(ABC):
                 continue  # its answer is still to come
             if resource is None or not ledger.quarantines(resource):
                 self._early.discard(key)
-            elif not ordering.unmet(self._ledgers, resource, self._visible):
+            elif not (
+                ordering.unmet(self._ledgers, resource, self._visible)
+                or ordering.comes_before_its_type(self._ledgers, resource)
+            ):
                 self._early.discard(key)
                 ledger.retry(key.name)
 

@@ -71,6 +71,19 @@ def test_x44_it_is_sent_again_at_once_if_the_refusal_comes_last_and_only_once():
     assert [one.message for one in client.session.rejections] == ["no"]
 
 
+def test_x44_what_was_refused_before_the_client_asked_for_clusters_is_sent_again_once_it_has_them():
+    """While a cluster of an earlier stream warms, Envoy asks for listeners and not for clusters."""
+    client = DeltaScript(*model("m"))
+    client.settle(client.ask(ENDPOINT, "m"))
+    (early,) = client.ask(ROUTE, "m")
+    assert client.nack(early, "unknown cluster m") == ()
+    # Nobody is asked to refuse it again and again.
+    assert (client.after(60), client.publish(listener("n"))) == ((), ())
+    seen = names(client.settle(client.ask(CLUSTER)))
+    assert seen == [("CDS", ["m"], []), ("EDS", ["m"], []), ("RDS", ["m"], [])]
+    assert client.session.rejections == ()
+
+
 def test_x43_a_cluster_goes_only_after_the_route_that_names_it_and_its_endpoints_last():
     client = envoy(cluster("old"), endpoints("old"))
     client.settle(client.publish(route("m", "m", "old")))
