@@ -206,11 +206,11 @@ class RouteIndex:
                 self._records[key] = replace(before, asked=asked)
             return False
         decided_from = _decided_from(route, stored, before.decided_from)
-        is_edited = stored.generation > int(stored.status.get("observedGeneration") or 0)
+        is_edited = _is_edited(stored)
         new = replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked, is_edited=is_edited)
         self._set(key, new)
         is_news = route != before.route or asked != before.asked
-        if before.accepted != route:
+        if before.accepted != route:  # else it makes no difference
             is_news = is_news or is_edited != before.is_edited
         return is_news or _own_secret(decided_from) != _own_secret(before.decided_from)
 
@@ -264,6 +264,12 @@ def _referred_by(key: RouteKey, route: Route) -> frozenset[ObjectRef]:
 
 def _is_decided(stored: StoredObject) -> bool:
     return "observedGeneration" in stored.status
+
+
+def _is_edited(stored: StoredObject) -> bool:
+    """Tell whether an object was edited since its status was written, as far as that says so: anybody may write it."""
+    observed = stored.status.get("observedGeneration")
+    return isinstance(observed, int) and stored.generation > observed
 
 
 def _is_successor_without_route(stored: StoredObject, before: RouteRecord) -> bool:

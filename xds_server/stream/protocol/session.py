@@ -274,8 +274,8 @@ class Session(ABC):
             if resource is None or not ledger.quarantines(resource):
                 self._early.discard(key)
             elif not (
-                ordering.unmet(self._ledgers, resource, self._visible)
-                or ordering.comes_before_its_type(self._ledgers, resource)
+                ordering.comes_before_its_type(self._ledgers, resource)
+                or ordering.unmet(self._ledgers, resource, self._visible)
             ):
                 self._early.discard(key)
                 ledger.retry(key.name)

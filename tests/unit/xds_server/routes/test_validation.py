@@ -338,8 +338,8 @@ def test_an_edit_that_nobody_decided_on_leaves_for_what_it_asks_for_also_where_n
     edited = model.saying("elsewhere.example:80", "spec", "offloadingConfig", "remoteBackend", "host")
     route = forged(decided(model), "remotes[].host", host)
 
-    def found(generation: int):
-        status = {"observedGeneration": 1, "route": route}
+    def found(generation: int, observed: object = 1):
+        status = {"observedGeneration": observed, "route": route}
         return translate([edited.stored(status=status, generation=generation), *others()], OPTIONS)
 
     gateway = found(generation=2).gateway
@@ -350,6 +350,9 @@ def test_an_edit_that_nobody_decided_on_leaves_for_what_it_asks_for_also_where_n
     assert A not in found(generation=2).problems
     # Of an object that somebody decided on, the status says what nobody asked for.
     assert not served(found(generation=1).gateway)["leaves"]
+    # Whoever writes it may write anything.
+    for observed in (None, "x", [], {}, 2**70):
+        assert not served(found(generation=2, observed=observed).gateway)["leaves"]
 
 
 class Nobody:
