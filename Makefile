@@ -29,7 +29,7 @@ test: venv ## run every test (a real Envoy, API server and grpcurl): make test A
 e2e: venv ## run the tests that need a Kubernetes node, which it starts (root on Linux): make e2e ARGS=-x
 	@$(BIN)/python -m tests --node $(ARGS)
 
-check: venv ## format, lint, types, import rules, pure tests: under a minute
+check: venv ## format, lint, types, import rules, pure tests: a minute and a half
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

@@ -50,8 +50,7 @@ class RouteRecord:
     * `route` is what the controller wrote last, None once it is to be served no longer; `uid` is that of its object.
     * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
     * `asked` is what its object asks for now, None where routes are believed. `accepted` is the route of this object
-      that was found to be what it may be, and served.
-      `is_edited` says that the object was edited since its status was written.
+      that was found to be what it may be, and served. `is_edited` says that the object was edited since.
     * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
       local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
     """
