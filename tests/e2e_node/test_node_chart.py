@@ -12,10 +12,11 @@ import pytest
 
 from tests.support.chart import CHART, INSTALL, NAMESPACE, RELEASE
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import remove_crds
 from tests.support.node import errand, seed
 from tests.support.node.clients import Clients
 from tests.support.node.errand import Ended
-from tests.support.node.helm import Release, delete_definitions, helm
+from tests.support.node.helm import Release, helm
 from tests.support.node.node import Node
 from tests.support.node.our_images import have_our_images
 from tests.support.node.takeover import FrontedModel
@@ -34,10 +35,10 @@ def nothing_installed(node: Node) -> Iterator[None]:
     def is_gone() -> bool:
         return node.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=name").stdout == ""
 
-    delete_definitions(node)
+    remove_crds(node)
     until_now(is_gone, f"the namespace {NAMESPACE} of the test before is gone", within=120)
     yield
-    delete_definitions(node)
+    remove_crds(node)
 
 
 @pytest.fixture(scope="module")

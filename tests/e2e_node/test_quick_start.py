@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.kube.audit import granted, refused, unused, used
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import remove_crds
 from tests.support.node import errand, helm, platform, seed
 from tests.support.node.clients import Calls, Clients
 from tests.support.node.helm import Release
@@ -195,7 +196,7 @@ def story(node: Node, tmp_path: Path) -> Iterator[Story]:
             node.kubectl("delete", "modeldeployment", seed.NAME, "--ignore-not-found", "--timeout=60s")
         with suppress(subprocess.CalledProcessError):
             helm.helm(node, "uninstall", helm.RELEASE, "--ignore-not-found", "--no-hooks")
-        helm.delete_definitions(node)
+        remove_crds(node)
         node.kubectl("delete", "deployment,service", seed.NAME, "--ignore-not-found", f"--namespace={NAMESPACE}")
         node.kubectl("delete", "pod", "curl-check", "--ignore-not-found", "--grace-period=0", "--force")
 

@@ -21,6 +21,7 @@ from tests.support.beamlit import beamlit
 from tests.support.fork_server import Forked
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
+from tests.support.kube.definitions import delete_definitions
 from tests.support.kube.endpoint_controllers import ServiceHand, cluster_with_endpoints
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.request import Request
@@ -232,15 +233,15 @@ async def test_rights_that_are_missing_are_named(hand: ServiceHand) -> None:
 
 async def test_neither_controller_nor_custom_resources_are_needed(hand: ServiceHand) -> None:
     before = await orphaned(hand, "chat")
-    kind = "customresourcedefinition/modeldeployments.deployment.beamlit.com"
+    kind = "modeldeployments.deployment.beamlit.com"
     try:
         # It waits for the finalizer of the model, and for who takes it off.
-        hand.server.kubectl("delete", "--wait=false", kind)
+        hand.server.kubectl("delete", "--wait=false", f"crd/{kind}")
         first = await restore(hand, *everything(hand))
         assert first.code == 0, first
         assert_restored(hand, before)
         until_now(lambda: hand.read("modeldeployments", "chat") is None, "the models are gone", within=30)
-        hand.server.kubectl("wait", "--for=delete", "--timeout=30s", kind)
+        delete_definitions(hand.server, (kind,))
         # What a controller left behind that nobody remembers.
         hand.patch_service({"spec": {"selector": {FRONTED_KEY: "true"}}})
         await hand.until_ways()

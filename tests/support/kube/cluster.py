@@ -62,7 +62,7 @@ class Cluster:
         options = (f"--kubeconfig={kubeconfig}", f"--cache-dir={self.folder}/kubectl-cache")
         command = [str(binaries.kubectl()), *options, *map(str, arguments)]
         try:
-            return subprocess.run(command, check=True, input=input, capture_output=True, text=True, timeout=60)
+            return subprocess.run(command, check=True, input=input, capture_output=True, text=True, timeout=90)
         except subprocess.CalledProcessError as error:
             error.add_note(error.stderr)
             raise

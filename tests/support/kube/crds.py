@@ -6,7 +6,9 @@ import time
 
 import httpx
 
+from controller.install.crd import definitions
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.definitions import delete_definitions
 from tests.support.processes import ROOT
 from tests.support.waiting import Deadline
 
@@ -33,7 +35,7 @@ def install_crds(cluster: Cluster) -> None:
 
 def remove_crds(cluster: Cluster) -> None:
     """Take away what may have been applied, with all objects there are of it."""
-    cluster.kubectl("delete", "--ignore-not-found", f"--filename={FOLDER}", "--timeout=60s")
+    delete_definitions(cluster, definitions())
 
 
 def _established(client: httpx.Client, resource: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from controller.api.registry import REFERENCE_GRANT
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.definitions import delete_definitions
 from tests.support.kube.namespaces import DISCOVERY
 from tests.support.waiting import until_now
 
@@ -20,7 +21,7 @@ def install_reference_grants(cluster: Cluster, *served: str) -> None:
 
 def remove_reference_grants(cluster: Cluster) -> None:
     """Take the definition away, and with it all objects of the kind."""
-    cluster.kubectl("delete", f"crd/{REFERENCE_GRANT.resource}", "--timeout=30s")
+    delete_definitions(cluster, (REFERENCE_GRANT.resource,))
 
 
 def _served(cluster: Cluster) -> set[str]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from controller.install.crd import definitions
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import remove_crds
 from tests.support.node.our_images import CHART
 from tests.support.waiting import until_now
 from tests.tools import binaries
@@ -59,11 +59,6 @@ def surroundings(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def delete_definitions(cluster: Cluster) -> None:
-    """Delete the custom resource definitions: they outlive a release, and no other one may have them."""
-    cluster.kubectl("delete", "crds", *definitions(), "--ignore-not-found")
-
-
 @dataclass(frozen=True, slots=True)
 class Release:
     """Our chart, installed."""
@@ -84,7 +79,7 @@ class Release:
         finally:
             # Whether a release goes well is tried elsewhere; this one has to go in any case.
             helm(cluster, "uninstall", RELEASE, *release._where(), "--ignore-not-found", "--no-hooks")
-            delete_definitions(cluster)
+            remove_crds(cluster)
             cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
 
     def upgrade(self, *settings: str) -> None:
