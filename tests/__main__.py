@@ -2,6 +2,8 @@
 
 What can stand company runs first, spread over several processes file by file. What needs the machine for itself (marked
 `alone`) runs afterwards, one test after the other, if there is any. What needs a Kubernetes node is a run of its own.
+
+With `--again` the few that failed run once more, alone. What passes then is unstable: it is said, and not forgotten.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from tests.support.processes import ROOT, children_of
 from tests.support.progress import ALONE, Record, clock, leaves_some_alone, read_records, suite_of
 from tests.tools import binaries
 
-INTERRUPTED, NO_TESTS = 2, 5
+TESTS_FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
 """Exit codes as pytest has them, https://docs.pytest.org/en/stable/reference/exit-codes.html. Its own 2 may also mean
 that `-x` ended a run; the other is that of a lane that has none of the tests that were asked for."""
+AGAIN = "again"
+"""The lane of what failed in another one."""
 SLOWEST = 20
 NODE_SUITE = "tests/e2e_node"
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
@@ -54,6 +58,10 @@ class Run:
     seconds: float
     records: tuple[Record, ...]
 
+    @property
+    def failed(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.outcome == "failed")
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -76,9 +84,17 @@ class Order:
 @click.option("--jobs", type=click.IntRange(1), help="Processes of the first lane. Default: two for each core.")
 @click.option("--seed", type=click.IntRange(1), help="Of everything random. Default: another one each time.")
 @click.option("--shuffle", is_flag=True, help="Take the files in a random order, that of the seed.")
+@click.option(
+    "--again",
+    type=click.IntRange(0),
+    default=0,
+    help="Repeat failed tests once, if they are at most so many. Default: 0.",
+)
 @click.option("--node", is_flag=True, help="Run what needs a Kubernetes node instead: tests/e2e_node.")
 @click.argument("arguments", metavar="[PYTEST ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED)
-def main(jobs: int | None, seed: int | None, shuffle: bool, node: bool, arguments: tuple[str, ...]) -> None:
+def main(
+    *, jobs: int | None, seed: int | None, shuffle: bool, again: int, node: bool, arguments: tuple[str, ...]
+) -> None:
     """Run all tests, or those that pytest's arguments name.
 
     \b
@@ -101,14 +117,18 @@ def main(jobs: int | None, seed: int | None, shuffle: bool, node: bool, argument
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     folder = Path(tempfile.mkdtemp(prefix="beamlit-tests-"))
     runs = list(_run_all(lanes, folder, order, arguments, interrupted))
+    if not interrupted.is_set() and (failed := to_repeat(runs, again)):
+        runs.append(_run(Lane(AGAIN, failed), folder, order, (), interrupted))
     code = INTERRUPTED if interrupted.is_set() else verdict_on(runs)
-    if code in (0, INTERRUPTED, NO_TESTS):
+    if code == INTERRUPTED or {run.code for run in runs} <= {0, NO_TESTS}:
         _remove(folder)
     print("\n".join(summary(runs, order)))
     if folder.exists():
         print(f"\nwhat the programs wrote is kept: {folder}")
     counts = ", ".join(f"{run.lane.name} {len(run.records):,} in {clock(run.seconds)}" for run in runs)
     words = {0: "passed", INTERRUPTED: "interrupted", NO_TESTS: "NO TESTS"}.get(code, "FAILED")
+    if code == 0 and (failed := to_repeat(runs, again)):
+        words = f"passed, {len(failed)} UNSTABLE"
     print(f"\n{words}: {counts}; {clock(sum(run.seconds for run in runs))} in all (seed {order.seed})")
     sys.exit(code)
 
@@ -129,12 +149,26 @@ def node_lanes(arguments: tuple[str, ...]) -> tuple[Lane, ...]:
     return (Lane("node", () if named else (NODE_SUITE,)),)
 
 
+def to_repeat(runs: Iterable[Run], at_most: int) -> tuple[str, ...]:
+    """Return the failed tests of lanes that ran to their end, if nothing but a few of these was amiss."""
+    lanes = [run for run in runs if run.lane.name != AGAIN]
+    failed = tuple(record.nodeid for run in lanes for record in run.failed)
+    some_failed = {run.code for run in lanes} <= {0, TESTS_FAILED, NO_TESTS}
+    return failed if some_failed and len(failed) <= at_most else ()
+
+
 def verdict_on(runs: Iterable[Run]) -> int:
-    """Return the exit code of lanes that ran to their end: 1 when a test failed, pytest's own for other trouble."""
-    codes = {run.code for run in runs}
+    """Return the exit code of lanes that ran to their end: 1 when a test failed, pytest's own for other trouble.
+
+    A test that failed and was run again counts as it ended then.
+    """
+    runs = list(runs)
+    unstable = any(run.lane.name == AGAIN and run.code == 0 for run in runs)
+    codes = {0 if unstable and run.code == TESTS_FAILED else run.code for run in runs}
     if codes <= {0, NO_TESTS}:
         return NO_TESTS if codes == {NO_TESTS} else 0
-    return next(1 if code == INTERRUPTED else code for code in codes if code not in (0, NO_TESTS))
+    worst = max(codes - {0, NO_TESTS})
+    return TESTS_FAILED if worst == INTERRUPTED else worst
 
 
 def _remove(folder: Path) -> None:
@@ -154,22 +188,30 @@ def _run_all(
     for lane in lanes:
         if lane.name == ALONE and not some_are_left:
             return
-        record = folder / f"{lane.name}.json"
-        own = ("-p", "tests.support.progress", f"--record={record}", f"--basetemp={folder / lane.name}")
-        print(f"\nlane {lane.name}: {' '.join(lane.options)} (seed {order.seed})", flush=True)
-        began = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
-        # What is written to no certain place is gone with the folder, also if its program is killed.
-        environment = os.environ | order.environment | {"TMPDIR": str(folder)}
-        # Of many processes each would compile everything anew.
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:
-            signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
-            code = pytest.wait()
-        some_are_left = leaves_some_alone(record)
-        yield Run(lane, code, time.monotonic() - began, read_records(record))
+        yield _run(lane, folder, order, arguments, interrupted)
         if interrupted.is_set():
             return
+        some_are_left = leaves_some_alone(_record_of(lane, folder))
+
+
+def _run(lane: Lane, folder: Path, order: Order, arguments: tuple[str, ...], interrupted: Event) -> Run:
+    record = _record_of(lane, folder)
+    own = ("-p", "tests.support.progress", f"--record={record}", f"--basetemp={folder / lane.name}")
+    print(f"\nlane {lane.name}: {' '.join(lane.options)} (seed {order.seed})", flush=True)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
+    # What is written to no certain place is gone with the folder, also if its program is killed.
+    environment = os.environ | order.environment | {"TMPDIR": str(folder)}
+    # Of many processes each would compile everything anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:
+        signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
+        code = pytest.wait()
+    return Run(lane, code, time.monotonic() - began, read_records(record))
+
+
+def _record_of(lane: Lane, folder: Path) -> Path:
+    return folder / f"{lane.name}.json"
 
 
 def _interrupt(pytest: subprocess.Popen[bytes], interrupted: Event, *_: object) -> None:
@@ -194,11 +236,14 @@ def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
     skipped = [record for record in records if record.outcome == "skipped"]
     yield f"\nskipped: {len(skipped) or 'none'}"
     yield from (f"  {record.nodeid}: {record.reason}" for record in skipped)
+    passed_again = {record.nodeid for run in runs if run.lane.name == AGAIN for record in run.records} - {
+        record.nodeid for run in runs if run.lane.name == AGAIN for record in run.failed
+    }
     for run in runs:
-        for record in run.records:
-            if record.outcome == "failed":
-                yield f"\nFAILED in the lane {run.lane.name}: {record.nodeid}"
-                yield f"  repeat: {_repeat(record, order)}"
+        for record in run.failed:
+            unstable = record.nodeid in passed_again
+            yield f"\n{'UNSTABLE' if unstable else 'FAILED'} in the lane {run.lane.name}: {record.nodeid}"
+            yield f"  repeat: {_repeat(record, order)}"
 
 
 def _repeat(record: Record, order: Order) -> str:

@@ -1,0 +1,58 @@
+"""What a run of all tests comes to, and which tests it repeats."""
+
+import pytest
+
+from tests.__main__ import AGAIN, INTERRUPTED, NO_TESTS, TESTS_FAILED, Lane, Order, Run, summary, to_repeat, verdict_on
+from tests.support.progress import Record
+
+PASSED = Record("tests/a/test_a.py::test_a")
+FAILED = Record("tests/b/test_b.py::test_b", outcome="failed")
+FAILED_TOO = Record("tests/c/test_c.py::test_c", outcome="failed")
+FORGOTTEN = 3
+
+
+def run(name: str, code: int, *records: Record) -> Run:
+    return Run(Lane(name, ()), code, 1.0, records)
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdict"),
+    [
+        ((0, NO_TESTS), 0),
+        ((NO_TESTS, NO_TESTS), NO_TESTS),
+        ((TESTS_FAILED, 0), TESTS_FAILED),
+        ((0, INTERRUPTED), TESTS_FAILED),
+        ((FORGOTTEN, 0), FORGOTTEN),
+    ],
+)
+def test_one_lane_that_failed_is_enough(codes, verdict):
+    assert verdict_on(run(str(number), code) for number, code in enumerate(codes)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("at_most", "repeated"), [(0, ()), (1, ()), (2, (FAILED.nodeid, FAILED_TOO.nodeid))], ids=["none", "one", "two"]
+)
+def test_no_more_are_repeated_than_was_asked_for(at_most, repeated):
+    runs = (run("together", TESTS_FAILED, PASSED, FAILED), run("alone", TESTS_FAILED, FAILED_TOO))
+    assert to_repeat(runs, at_most) == repeated
+
+
+@pytest.mark.parametrize("code", [INTERRUPTED, FORGOTTEN])
+def test_nothing_is_repeated_of_a_run_that_came_to_no_end(code):
+    assert to_repeat((run("together", code, FAILED),), 3) == ()
+
+
+@pytest.mark.parametrize(
+    ("again", "verdict", "word"),
+    [
+        (run(AGAIN, 0, Record(FAILED.nodeid)), 0, "UNSTABLE in the lane together"),
+        (run(AGAIN, TESTS_FAILED, FAILED), TESTS_FAILED, "FAILED in the lane together"),
+        (run(AGAIN, NO_TESTS), TESTS_FAILED, "FAILED in the lane together"),
+        (run(AGAIN, FORGOTTEN), FORGOTTEN, "FAILED in the lane together"),
+    ],
+    ids=["passed", "failed", "none", "ended early"],
+)
+def test_a_repeated_test_counts_as_it_ended_and_is_named(again, verdict, word):
+    runs = (run("together", TESTS_FAILED, PASSED, FAILED), again)
+    assert verdict_on(runs) == verdict
+    assert f"{word}: {FAILED.nodeid}" in "\n".join(summary(runs, Order(1, shuffled=False)))
