@@ -43,7 +43,7 @@ class Case:
 
 def cases() -> Iterator[Any]:
     for file in sorted(FOLDER.glob("*.yaml")):
-        table = yaml.safe_load(file.read_text())
+        table = yaml.load(file.read_text(), yaml.CSafeLoader)
         for line in table["cases"]:
             refused = line.get("refused")
             words = refused if isinstance(refused, dict) else {"api": refused, "here": refused}
@@ -51,7 +51,7 @@ def cases() -> Iterator[Any]:
             assert ("because" in line) == (set(words) != {"api", "here"})
             kind = table.get("kind", "ModelDeployment")
             raw = object_of(kind, table["at"], line["given"])
-            name = yaml.safe_dump(line["given"], default_flow_style=True, width=10_000).strip()
+            name = yaml.dump(line["given"], Dumper=yaml.CSafeDumper, default_flow_style=True, width=10_000).strip()
             yield pytest.param(Case(kind, raw, words.get("api"), words.get("here")), id=f"{file.stem}: {name}")
 
 

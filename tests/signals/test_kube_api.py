@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,38 +72,35 @@ async def sampled(source: PolledSource) -> Sample:
     return look()
 
 
-ZEROS = gzip.compress(b" " * (100 * MIB))
-
-
 @pytest.mark.parametrize(
     ("behaviour", "timing", "words"),
     [
-        (endless(b" " * 65536), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
-        (saying(" " * (17 * MIB)), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
-        (saying(ZEROS, 200, "content-encoding: gzip"), PATIENT, "metrics.k8s.io "),
-        (silent, HASTY, "no answer within"),
-        (dripping(b" "), HASTY, "no answer within"),
-        (bytes_of(b"HTTP/1.1 200 .\r\ncontent-length: 9\r\n\r\n{"), PATIENT, "the API server does not answer"),
-        (bytes_of(b"\x00" * 1000), PATIENT, "the API server does not answer"),
-        (saying("<html>Welcome</html>"), PATIENT, "metrics.k8s.io cannot be used: the answer is no JSON"),
-        (saying("[" * 100_000), PATIENT, "metrics.k8s.io cannot be used: the answer is no JSON"),
-        (saying("[]"), PATIENT, "metrics.k8s.io cannot be used: the answer is no object"),
-        (saying(json.dumps(items(*[{}] * 100_000))), PATIENT, "the answer has more than 5000 items"),
-        (saying("{}"), PATIENT, "no pod has the labels of its selector"),
+        (lambda: endless(b" " * 65536), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
+        (lambda: saying(" " * (17 * MIB)), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
+        (lambda: saying(gzip.compress(b" " * (100 * MIB)), 200, "content-encoding: gzip"), PATIENT, "metrics.k8s.io "),
+        (lambda: silent, HASTY, "no answer within"),
+        (lambda: dripping(b" "), HASTY, "no answer within"),
+        (lambda: bytes_of(b"HTTP/1.1 200 .\r\ncontent-length: 9\r\n\r\n{"), PATIENT, "the API server does not answer"),
+        (lambda: bytes_of(b"\x00" * 1000), PATIENT, "the API server does not answer"),
+        (lambda: saying("<html>Welcome</html>"), PATIENT, "metrics.k8s.io cannot be used: the answer is no JSON"),
+        (lambda: saying("[" * 100_000), PATIENT, "metrics.k8s.io cannot be used: the answer is no JSON"),
+        (lambda: saying("[]"), PATIENT, "metrics.k8s.io cannot be used: the answer is no object"),
+        (lambda: saying(json.dumps(items(*[{}] * 100_000))), PATIENT, "the answer has more than 5000 items"),
+        (lambda: saying("{}"), PATIENT, "no pod has the labels of its selector"),
         (
-            saying('{"items": [{"metadata": {"name": NaN}}]}'),
+            lambda: saying('{"items": [{"metadata": {"name": NaN}}]}'),
             PATIENT,
             "is not what it should be: items[0].metadata.name",
         ),
-        (saying("<html>Oh no</html>", 500), PATIENT, "metrics.k8s.io failed (HTTP 500): HTTP 500"),
-        (saying("x" * MIB, 503), PATIENT, "metrics.k8s.io does not answer (HTTP 503)"),
-        (saying("moved", 302, "location: http://127.0.0.1:1/"), PATIENT, "metrics.k8s.io "),
+        (lambda: saying("<html>Oh no</html>", 500), PATIENT, "metrics.k8s.io failed (HTTP 500): HTTP 500"),
+        (lambda: saying("x" * MIB, 503), PATIENT, "metrics.k8s.io does not answer (HTTP 503)"),
+        (lambda: saying("moved", 302, "location: http://127.0.0.1:1/"), PATIENT, "metrics.k8s.io "),
     ],
 )
 async def test_an_answer_that_cannot_be_used_is_unknown(
-    behaviour: Behaviour, timing: PollTiming, words: str, tmp_path: Path
+    behaviour: Callable[[], Behaviour], timing: PollTiming, words: str, tmp_path: Path
 ) -> None:
-    async with measuring(tmp_path, behaviour, timing) as source:
+    async with measuring(tmp_path, behaviour(), timing) as source:
         sample = await sampled(source)
         assert isinstance(sample, Unknown)
         assert words in sample.why

@@ -64,7 +64,8 @@ class Chart:
 
     def objects(self, *values: str, options: Iterable[object] = (), release: str = RELEASE) -> list[Object]:
         """Render, and read what came out."""
-        return [one for one in yaml.safe_load_all(self.text(*values, options=options, release=release)) if one]
+        text = self.text(*values, options=options, release=release)
+        return [one for one in yaml.load_all(text, yaml.CSafeLoader) if one]
 
     def lint(self, *values: str) -> str:
         """Lint as strictly as helm can. Raises RefusedError."""

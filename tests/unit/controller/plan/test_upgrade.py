@@ -22,7 +22,7 @@ from tests.support.indexed import view_of
 from tests.support.objects import a_slice
 from tests.support.proxies import AllProgrammed
 
-RECORDED = yaml.safe_load((Path(__file__).parent / "recorded/objects-before-kinds.yaml").read_text())
+RECORDED = yaml.load((Path(__file__).parent / "recorded/objects-before-kinds.yaml").read_text(), yaml.CSafeLoader)
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 GONE = {"every replica is gone", "an object that cannot be read"}
 # Its reason was Disabled, as if it were not enabled.
