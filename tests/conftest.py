@@ -1,5 +1,6 @@
 """Options and order of the whole suite."""
 
+import gc
 import random
 
 import pytest
@@ -43,6 +44,9 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build helm before the first test starts, if any needs it: it takes longer than a test may."""
+    # Seven thousand tests and their modules stay until the end: nobody need look through them for garbage.
+    gc.collect()
+    gc.freeze()
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
     if "chart" in used and not session.config.option.collectonly:
         with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
