@@ -289,11 +289,11 @@ async def test_an_object_in_two_files_counts_where_it_was_first(product, steady,
 
 async def test_what_a_secret_holds_is_told_nowhere(product, models):
     one = models()
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"key": ["0815"]}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"key": ["told-nowhere"]}}
     product.save(one.file, text_of(secret))
     (problem,) = await eventually(lambda: product.problems(one.file), bool)
     assert problem.startswith(f"{one.file}:6: data.key: ")
-    assert "0815" not in problem + product.log() + (await product.look("/status")).text
+    assert "told-nowhere" not in problem + product.log() + (await product.look("/status")).text
 
 
 async def test_a_removed_object_is_served_no_more_and_nobody_else_notices(product, steady, models):
