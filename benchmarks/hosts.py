@@ -101,7 +101,8 @@ class Site:
         resources = self._translator.resources(key, route.model_copy(update={"hosts": hosts}), replicas)
         if self._way != VIRTUAL_HOSTS:
             return key, resources
-        self._note_hosts(key, hosts, next(one for one in resources if one.key == (ROUTE, names.entrance(route.port))))
+        routes = (ROUTE, names.entrance_routes(key, route.port))
+        self._note_hosts(key, hosts, next(one for one in resources if one.key == routes))
         own = (one for one in resources if one.key.type_url != SCOPED_ROUTE)
         return key, tuple(_by_virtual_host(one) if one.key.name == names.SHARED_ENTRANCE else one for one in own)
 

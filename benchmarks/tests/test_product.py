@@ -4,11 +4,11 @@ import yaml
 
 from benchmarks.proxies import protection
 from benchmarks.proxies.configs import FRONT_PORT, Upstreams
-from benchmarks.proxies.product import ServedModel, model_route
+from benchmarks.proxies.product import MODEL, ServedModel, model_route
 from tests.support.network import Network
 from tests.support.protocol.xds_client import DeltaClient
 from xds_server.resources.access_log import AccessLog
-from xds_server.resources.names import entrance
+from xds_server.resources.names import entrance, entrance_routes
 from xds_server.resources.translator import EnvoySettings
 from xds_server.snapshot.snapshot import ENDPOINT, LISTENER, ROUTE, SECRET
 
@@ -58,7 +58,7 @@ async def test_another_split_is_served_from_then_on():
     plane = ServedModel(EnvoySettings("127.9.9.9"), upstreams.replicas, model_route(upstreams, 100))
     client = joining(await plane.start())
     try:
-        await client.subscribe(ROUTE, entrance(FRONT_PORT))
+        await client.subscribe(ROUTE, entrance_routes(MODEL, FRONT_PORT))
         first = (await client.receive()).resources[0].version
         await client.ack()
         plane.publish(model_route(upstreams, 50))

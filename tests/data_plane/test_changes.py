@@ -25,7 +25,7 @@ async def updates(plane: Plane, model: Model) -> Mapping[str, int]:
         CLUSTER: await plane.envoy.stat("cluster_manager.cds.update_success"),
         LISTENER: await plane.envoy.stat("listener_manager.lds.update_success"),
         ENDPOINT: await plane.envoy.stat(f"cluster.{model.local_cluster}.update_success"),
-        ROUTE: await plane.envoy.stat(f"http.{model.key}.rds.port/{model.port}.update_success"),
+        ROUTE: await plane.envoy.stat(f"http.{model.key}.rds.port/{model.port}/{model.key.namespace}.update_success"),
     }
 
 

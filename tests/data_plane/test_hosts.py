@@ -101,7 +101,7 @@ async def test_a_name_may_end_in_a_dot(plane: Plane) -> None:
         *("x.chat.a", "chat.a.x", "chat.a.svc.cluster.local.x", "chat.a.example.com", "chat.a.cluster.local"),
         *("chata", "chat-a", "chat.a,chat.b", "chat.a/", "chat.b@chat.a", "*", "*.a", "localhost", "gateway/hosts"),
         *("127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:80", "[chat.a]", "model/ns/m1", "remote/model/ns/m1"),
-        *("port/9001", "host/chat.a"),
+        *("port/9001", "port/9001/ns", "host/chat.a"),
     ],
 )
 async def test_no_other_host_leads_to_a_model(plane: Plane, host: str) -> None:

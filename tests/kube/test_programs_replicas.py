@@ -57,7 +57,7 @@ async def test_an_envoy_that_moves_to_another_replica_is_sent_nothing_again(site
             await eventually(lambda: envoys_of(site.xds_servers[1]), lambda count: count == 1)
             # What is new comes from the other replica now, and is all that comes.
             await site.change(model("m0", remote).overridden("remote=30"))
-            rds = f"http.model/{site.namespace}/m0.rds.port/{ports[0]}"
+            rds = f"http.model/{site.namespace}/m0.rds.port/{ports[0]}/{site.namespace}"
             await eventually(
                 lambda: envoy.stat(f"{rds}.config_reload"), lambda count: count > before[f"{rds}.config_reload"]
             )

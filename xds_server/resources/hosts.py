@@ -96,15 +96,16 @@ def host_routes(key: RouteKey, hosts: tuple[str, ...], port: int) -> tuple[Resou
 
     Each requires the replicas, too: by them it is known whose it is, should the host pass to another route.
     """
-    required = (ResourceKey(ROUTE, names.entrance(port)), ResourceKey(ENDPOINT, names.local_cluster(key)))
-    return tuple(_host_route(form, port, required) for host in hosts for form in forms_of(host))
+    routes = ResourceKey(ROUTE, names.entrance_routes(key, port))
+    required = (routes, ResourceKey(ENDPOINT, names.local_cluster(key)))
+    return tuple(_host_route(form, routes.name, required) for host in hosts for form in forms_of(host))
 
 
-def _host_route(host: str, port: int, required: tuple[ResourceKey, ...]) -> Resource:
+def _host_route(host: str, routes: str, required: tuple[ResourceKey, ...]) -> Resource:
     name = names.host_entrance(host)
     message = ScopedRouteConfiguration(
         name=name,
-        route_configuration_name=names.entrance(port),
+        route_configuration_name=routes,
         key=ScopedRouteConfigurationKey(fragments=[ScopedRouteConfigurationKeyFragment(string_key=host)]),
     )
     return resource(name, message, required)

@@ -204,7 +204,7 @@ class Listeners:
             http_filters=[self._router(key)],
             access_log=request_log(key, self._log),
             stat_prefix=names.entrance_statistics(key),
-            rds=Rds(route_config_name=name, config_source=ADS),
+            rds=Rds(route_config_name=names.entrance_routes(key, port), config_source=ADS),
         )
         listener = Listener(
             name=name,

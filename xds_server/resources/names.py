@@ -6,9 +6,11 @@ A model `default/chat` is `model/default/chat`. What it has of its own, whatever
 * clusters: `model/default/chat/local` for its replicas, `/remote` for a remote backend, `/local-first`, `/remote-first`
   and `/fallback` for one side behind the other.
 
-The listener for clients and its route configuration are named by the port, `port/8080`: a port may pass from one model
-to another, and what has a new content under its old name is changed in place, without a moment in which nobody listens
-(docs/adr/0024). The statistics of that listener have the name of the model.
+The listener for clients is named by the port, `port/8080`: a port may pass from one model to another, and what has a
+new content under its old name is changed in place, without a moment in which nobody listens (docs/adr/0024). The name
+of its route configuration has the namespace, too, `port/8080/default`: a connection that a client keeps meets the next
+model of the port only if that is of the same namespace (docs/adr/0060). The statistics of that listener have the name
+of the model.
 
 The listener on the port that all models share is `gateway/hosts`, as are its statistics. What leads from a host to the
 route configuration of a model is named by the host, `host/chat.default`.
@@ -38,8 +40,13 @@ _FALLBACK, _FIRST, _PORT, _HOST = "fallback", "-first", "port/", "host/"
 
 
 def entrance(port: int) -> str:
-    """Name the listener that clients connect to, and its route configuration: what a change of weights touches."""
+    """Name the listener that clients connect to."""
     return f"{_PORT}{port}"
+
+
+def entrance_routes(key: RouteKey, port: int) -> str:
+    """Name the route configuration of that listener: what a change of weights touches."""
+    return f"{entrance(port)}/{key.namespace}"
 
 
 def is_entrance(name: str) -> bool:

@@ -226,7 +226,7 @@ class Routing:
                     else _guarded_route(key, leg.remote.name, len(legs), _below(total))
                 )
         said = {**(told_to_log(key) if self._says_whose else {}), **_failover_order(legs)}
-        return _configuration(names.entrance(entrance.port), routes, said, _UPGRADE_ALONE)
+        return _configuration(names.entrance_routes(entrance.key, entrance.port), routes, said, _UPGRADE_ALONE)
 
     def to_backend(self, key: RouteKey, leg: Leg) -> RouteConfiguration:
         """Build the route configuration of the internal listener in front of a remote backend.

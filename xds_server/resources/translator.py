@@ -129,7 +129,7 @@ class Translator:
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,
             self._front_listener(*entrance),
-            Resource.of(ROUTE, names.entrance(route.port), front, side.required),
+            Resource.of(ROUTE, names.entrance_routes(key, route.port), front, side.required),
             *((self._shared, *self._host_routes(key, route.hosts, route.port)) if self._shared and route.hosts else ()),
         )
 

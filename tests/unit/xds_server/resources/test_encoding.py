@@ -219,5 +219,5 @@ def test_the_route_of_every_split_is_as_it_is_authored(headers):
     for away in range(101):
         route = a_route(remote, away=away)
         built = translator.resources(A, route, ready("10.0.0.1"))
-        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "port/80"))
+        (found,) = (one for one in built if (one.key.type_url, one.key.name) == (ROUTE, "port/80/default"))
         assert found.body == encoded(Routing().front(Entrance(A, route.port), [leg], route.shares, LocalLimits()))

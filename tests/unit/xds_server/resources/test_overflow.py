@@ -33,7 +33,7 @@ ONE_ENVOY = EnvoySettings()
 
 def script_of(route, replicas=TWO, settings=ONE_ENVOY):
     found = by_key(Translator(settings).resources(A, route, replicas))
-    routes = message_of(found[ResourceKey(ROUTE, "port/80")]).virtual_hosts[0].routes
+    routes = message_of(found[ResourceKey(ROUTE, "port/80/default")]).virtual_hosts[0].routes
     config = LuaConfig()
     specifiers = [one.route.inline_cluster_specifier_plugin.extension.typed_config for one in routes]
     return next((config.source_code.inline_string for one in specifiers if one.Unpack(config)), None)
@@ -66,7 +66,7 @@ def test_the_limit_follows_the_ready_replicas_and_the_envoys():
 def test_only_the_routes_change_with_the_envoys():
     translator = Translator(EnvoySettings())
     one, three = (by_key(translator.resources(A, limited(), TWO, envoys)) for envoys in (1, 3))
-    assert {key for key in one if one[key] != three[key]} == {ResourceKey(ROUTE, "port/80")}
+    assert {key for key in one if one[key] != three[key]} == {ResourceKey(ROUTE, "port/80/default")}
 
 
 @pytest.mark.parametrize("away", [0, 30])

@@ -145,14 +145,14 @@ def test_backends_with_one_token_endpoint_share_its_cluster():
 @pytest.mark.parametrize("auth", [with_key(), with_token()])
 def test_what_gets_a_credential_goes_through_the_internal_listener(auth):
     found = resources(a_remote(auth=auth), away=100)
-    _, route = message_of(found[ResourceKey(ROUTE, "port/80")]).virtual_hosts[0].routes
+    _, route = message_of(found[ResourceKey(ROUTE, "port/80/default")]).virtual_hosts[0].routes
     clusters = {name for type_, name in named(found) if type_ == "CDS"}
     # The front neither rewrites the request nor names the backend.
     assert not route.request_headers_to_remove
     assert not route.route.prefix_rewrite
     assert {"model/default/a/remote", "model/default/a/local"} < clusters
     assert "model/default/a/fallback" not in clusters
-    assert b"backend/" not in found[ResourceKey(ROUTE, "port/80")].body
+    assert b"backend/" not in found[ResourceKey(ROUTE, "port/80/default")].body
     # A listener that stays the same leaves no connection to an older one.
     assert b"backend/" not in found[ResourceKey(LISTENER, "remote/model/default/a")].body
 

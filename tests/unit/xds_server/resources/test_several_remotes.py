@@ -31,7 +31,7 @@ def resources(route, replicas=TWO, envoys=1):
 
 
 def front_of(found):
-    (host,) = message_of(found[ResourceKey(ROUTE, "port/80")]).virtual_hosts
+    (host,) = message_of(found[ResourceKey(ROUTE, "port/80/default")]).virtual_hosts
     return host
 
 
@@ -152,7 +152,7 @@ def test_each_remote_has_names_of_its_own():
         ("LDS", "local/model/default/a"),
         ("LDS", "remote/model/default/a"),
         ("LDS", "remote-b/model/default/a"),
-        ("RDS", "port/80"),
+        ("RDS", "port/80/default"),
         ("RDS", "remote/model/default/a"),
         ("RDS", "remote-b/model/default/a"),
     }
@@ -185,7 +185,7 @@ def test_an_answer_carries_the_name_of_its_remote():
 
 
 def front_requires(found):
-    return found[ResourceKey(ROUTE, "port/80")].requires
+    return found[ResourceKey(ROUTE, "port/80/default")].requires
 
 
 def test_failover_is_the_replicas_first_and_then_the_remotes_in_order():
@@ -244,7 +244,7 @@ def test_a_remote_that_goes_leaves_what_is_the_others_own_alone(route, going):
     alone = route.model_copy(update={"remotes": (other,), "shares": Shares.of(percents)})
     before, after = resources(route), resources(alone)
     of_both = {
-        ResourceKey(ROUTE, names.entrance(route.port)),
+        ResourceKey(ROUTE, names.entrance_routes(A, route.port)),
         ResourceKey(CLUSTER, names.local_first_cluster(A)),
         ResourceKey(CLUSTER, names.remote_first_cluster(A, other.name)),
         ResourceKey(LISTENER, names.local_listener(A)),
@@ -274,7 +274,7 @@ def test_what_a_resource_requires_follows_from_its_content(one, other):
 def test_a_remote_without_a_share_is_required_as_well_and_another_in_its_place_is_another_route():
     third = a_remote("three.example", name="remote-c")
     before, after = (resources(a_route_with(FIRST, one)) for one in (SECOND, third))
-    key = ResourceKey(ROUTE, "port/80")
+    key = ResourceKey(ROUTE, "port/80/default")
     assert ("CDS", "model/default/a/remote-b") in named(before[key].requires)
     assert ("LDS", "remote-c/model/default/a") in named(after[key].requires)
     assert before[key].version != after[key].version

@@ -24,7 +24,7 @@ def through_the_internal_listener(remote):
 
 
 def by_the_split(remote):
-    route = message_of(found(a_route(remote, away=100))[ResourceKey(ROUTE, "port/80")])
+    route = message_of(found(a_route(remote, away=100))[ResourceKey(ROUTE, "port/80/default")])
     return route.virtual_hosts[0].routes[-1]
 
 
@@ -56,7 +56,7 @@ def test_the_path_prefix_goes_in_front_of_the_path(leaving, prefix, rewrite):
 
 
 @pytest.mark.parametrize(("prefix", "refuses"), [("", False), ("/", False), ("/v1", True)])
-@pytest.mark.parametrize("name", ["port/80", "remote/model/default/a"])
+@pytest.mark.parametrize("name", ["port/80/default", "remote/model/default/a"])
 def test_only_where_there_is_a_prefix_paths_that_lead_out_of_it_are_refused(name, prefix, refuses):
     route = a_route(a_remote(path_prefix=prefix), away=50)
     routes = message_of(found(route)[ResourceKey(ROUTE, name)]).virtual_hosts[0].routes
@@ -99,7 +99,9 @@ def test_the_front_listens_where_the_settings_say():
     ],
 )
 def test_the_routes_are_the_split(away, shares):
-    routes = message_of(found(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "port/80")]).virtual_hosts[0].routes
+    routes = (
+        message_of(found(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "port/80/default")]).virtual_hosts[0].routes
+    )
     fractions = {
         one.name: one.match.runtime_fraction.default_value if one.match.HasField("runtime_fraction") else None
         for one in routes

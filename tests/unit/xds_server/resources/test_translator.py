@@ -47,7 +47,7 @@ def test_a_model_with_a_remote():
         ("CDS", "model/default/a/local"),
         ("EDS", "model/default/a/local"),
         ("LDS", "port/80"),
-        ("RDS", "port/80"),
+        ("RDS", "port/80/default"),
     }
 
 
@@ -57,14 +57,16 @@ def test_a_model_without_a_remote_has_nothing_that_could_leave():
         ("CDS", "model/default/a/local"),
         ("EDS", "model/default/a/local"),
         ("LDS", "port/80"),
-        ("RDS", "port/80"),
+        ("RDS", "port/80/default"),
     }
     (assignment,) = (message_of(one) for key, one in found.items() if key.type_url == ENDPOINT)
     assert [side.priority for side in assignment.endpoints] == [0]
 
 
 def test_a_weight_change_touches_rds_only():
-    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {("RDS", "port/80")}
+    assert touched(resources(a_route(a_remote())), resources(a_route(a_remote(), away=30))) == {
+        ("RDS", "port/80/default")
+    }
 
 
 def test_replicas_that_come_and_go_touch_eds_only():
@@ -185,7 +187,7 @@ def test_what_is_required_comes_before_in_the_order_of_delivery():
 
 def test_a_route_requires_what_it_sends_requests_to():
     def required(away):
-        return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "port/80")].requires)
+        return named(resources(a_route(a_remote(), away=away))[ResourceKey(ROUTE, "port/80/default")].requires)
 
     assert required(0) == {
         ("CDS", "model/default/a/local"),

@@ -65,12 +65,12 @@ async def delivering(*objects, gateway_service=("system", "gateway"), resized_ev
 @pytest.mark.parametrize(("envoys", "limit"), [((), 12), (("10.1.0.1",), 12), (("10.1.0.1", "10.1.0.2"), 6)])
 async def test_the_ready_envoys_share_the_limit(envoys, limit):
     async with delivering(decided("a", limited()), THREE, gateway_of(*envoys)) as (_, published, _):
-        assert published.limit_of("port/80") == limit
+        assert published.limit_of("port/80/default") == limit
 
 
 async def test_without_a_service_of_theirs_they_are_as_many_as_is_said():
     async with delivering(decided("a", limited()), THREE, gateway_service=None) as (_, published, _):
-        assert published.limit_of("port/80") == 6
+        assert published.limit_of("port/80/default") == 6
 
 
 async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_nothing_else():
@@ -78,8 +78,8 @@ async def test_an_envoy_that_comes_touches_the_routes_of_limited_models_and_noth
     async with delivering(*objects, THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(gateway_of("10.1.0.1", "10.1.0.2", version="2"))
         await settled()
-        assert published.changes[1:] == [{("RDS", "port/80"), ("RDS", "port/81")}]
-        assert published.limit_of("port/81") == 6
+        assert published.changes[1:] == [{("RDS", "port/80/default"), ("RDS", "port/81/default")}]
+        assert published.limit_of("port/81/default") == 6
 
 
 async def follows_a_gateway_that_rolls(resized_every):
@@ -92,15 +92,15 @@ async def follows_a_gateway_that_rolls(resized_every):
         for version, envoys in enumerate((two, three, two, three, two, three), start=2):
             store.put(gateway_of(*envoys, version=str(version)))
             await settled()
-        limits = [published.limit_of("port/80"), published.limit_of("port/81")]
+        limits = [published.limit_of("port/80/default"), published.limit_of("port/81/default")]
         if clock() - began >= resized_every:
             return False
         assert limits == [6, 6]
-        await published.until_limit("port/81", 4)
-        assert published.limit_of("port/80") == 4
-        assert published.changes[1:] == [{("RDS", "port/80"), ("RDS", "port/81")}] * 2
+        await published.until_limit("port/81/default", 4)
+        assert published.limit_of("port/80/default") == 4
+        assert published.changes[1:] == [{("RDS", "port/80/default"), ("RDS", "port/81/default")}] * 2
         store.put(gateway_of(*one, version="9"))
-        await published.until_limit("port/81", 12)
+        await published.until_limit("port/81/default", 12)
         return True
 
 
@@ -118,15 +118,15 @@ async def test_a_model_that_changes_meanwhile_does_not_wait_for_the_gateway():
             await settled()
         store.put(a_slice().ready("10.0.0.1", "10.0.0.2").stored(version="2"))
         await settled()
-        assert published.limit_of("port/80") == 4
+        assert published.limit_of("port/80/default") == 4
 
 
 async def test_a_replica_that_goes_touches_the_endpoints_and_the_route():
     async with delivering(decided("a", limited()), THREE, gateway_of("10.1.0.1")) as (store, published, _):
         store.put(a_slice().ready("10.0.0.1").stored(version="2"))
         await settled()
-        assert published.changes[1:] == [{("EDS", "model/default/a/local"), ("RDS", "port/80")}]
-        assert published.limit_of("port/80") == 4
+        assert published.changes[1:] == [{("EDS", "model/default/a/local"), ("RDS", "port/80/default")}]
+        assert published.limit_of("port/80/default") == 4
 
 
 async def test_a_change_of_the_gateway_that_changes_no_count_is_silent():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from controller.api.contract.route import RouteKey
 from controller.api.timing import GatewayTiming
 from tests.support.objects import a_model, a_secret, a_slice
 from tests.support.publishing import publishing
@@ -11,14 +12,16 @@ from tests.support.store import settled
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
-from xds_server.snapshot.snapshot import ENDPOINT, ROUTE, SECRET
+from xds_server.snapshot.snapshot import ENDPOINT, LISTENER, ROUTE, SECRET
 
 KEY = a_secret("s").holding(apiKey="hush").stored()
 
 
 def decided(model, route, version="1"):
+    route = route.model_copy(update={"local": route.local.model_copy(update={"namespace": model.namespace})})
     raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return a_model(model.name).stored(status={"observedGeneration": 1, "route": raw}, version=version)
+    status = {"observedGeneration": 1, "route": raw}
+    return a_model(model.name).in_namespace(model.namespace).stored(status=status, version=version)
 
 
 @contextlib.asynccontextmanager
@@ -33,14 +36,17 @@ def on(port, remote=None):
 
 
 def entrance(port):
-    return {("LDS", f"port/{port}"), ("RDS", f"port/{port}")}
+    return {("LDS", f"port/{port}"), ("RDS", f"port/{port}/default")}
 
 
 def owner(published, port):
     """Whose replicas are asked on a port."""
-    resource = published.snapshot.by_type[ROUTE][f"port/{port}"]
+    return owner_of(published.snapshot.by_type[ROUTE][f"port/{port}/default"]).removeprefix("default/")
+
+
+def owner_of(resource):
     (cluster,) = {one.name for one in resource.requires if one.type_url == ENDPOINT}
-    return cluster.removesuffix("/local").removeprefix("model/default/")
+    return cluster.removesuffix("/local").removeprefix("model/")
 
 
 DIRECT, GUARDED = a_route(a_remote(), away=50), a_route(a_remote(retries=1), away=50)
@@ -123,6 +129,18 @@ async def test_a_model_that_takes_over_a_port_changes_what_is_there_and_removes_
         await settled()
         assert owner(published, 80) == "b"
         assert entrance(80) <= published.changes[-1]
+        published.snapshot.check()
+
+
+async def test_a_model_next_door_takes_over_a_port_and_not_those_who_are_inside():
+    next_door = RouteKey.of_model("door", "next")
+    async with delivering(decided(A, on(80)), vacated=60) as (store, published, _):
+        store.remove(decided(A, on(80)).ref)
+        store.put(decided(next_door, on(80)))
+        await settled()
+        assert owner_of(published.snapshot.by_type[LISTENER]["port/80"]) == "door/next"
+        assert owner_of(published.snapshot.by_type[ROUTE]["port/80/door"]) == "door/next"
+        assert owner_of(published.snapshot.by_type[ROUTE]["port/80/default"]) == "default/a"
         published.snapshot.check()
 
 

@@ -83,7 +83,7 @@ async def test_a_change_is_published_where_its_route_is_served():
         published.publications.clear()
         store.put(decided(ELSEWHERE, away=40, version="2"))
         await settled()
-        changed = {("RDS", "port/82")}
+        changed = {("RDS", "port/82/other")}
         assert published.publications == [(GATEWAY, changed), (OTHER, changed)]
         keys = [
             key
