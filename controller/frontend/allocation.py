@@ -99,6 +99,10 @@ class Allocations:
         fixed = request.fixed_port if request else None
         return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, has.port, fixed)
 
+    def keep(self, service: ObjectRef, ports: frozenset[int]) -> frozenset[ObjectRef]:
+        """Keep the ports of the gateway that a Service leads clients to for its namespace; return others to look at."""
+        return self._ports.keep(service, ports)
+
     def forget(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Free all that an object had; return others to look at again."""
         self._requests.pop(ref, None)

@@ -2,7 +2,7 @@
 
 The table is level-based: a model has the port that its status says, for as long as it says so, and beside it the one it
 was given last. So a restart changes nothing, and if two statuses say one port (restored, or written by hand), the older
-object has it.
+object has it, unless Services lead clients of the other one's namespace there.
 
 A model may fix its port (`spec.servingPort`). Where the gateway has ports of its own, such a port is the model's from
 the moment in which the model is seen, served or not, if nobody has it: it counts for the quota of its namespace, and
@@ -14,7 +14,9 @@ which its holder is given the port that it wants instead. So models get each oth
 the circle, and a row of models moves up at once (docs/adr/0024).
 
 A port that becomes free is given again after all others: clients of the model that had it may still call it, and shall
-not reach somebody else's. Who had it gets it back, if it comes again by its name (docs/adr/0049).
+not reach somebody else's. Who had it gets it back, if it comes again by its name (docs/adr/0049). While Services still
+lead clients to it, it is given to nobody of another namespace than theirs, whoever asks for it, and counts for the
+quota of theirs (docs/adr/0060).
 
 A port that a program of ours listens on (`reserved`) is no model's, whatever its status says: Envoy could not listen
 there, or would in its place.
@@ -23,11 +25,12 @@ there, or would in its place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
 from controller.frontend.claims import Refusal, Seniority
+from controller.frontend.kept_ports import KeptPorts
 from controller.store.objects import ObjectRef
 
 FIXED = "spec.servingPort"
@@ -70,10 +73,10 @@ class AllocatedPorts:
             return Refusal("Conflict", f"{FIXED}: port {port} is one that a program of the gateway listens on")
         return None
 
-    def next_free(self, taken: Container[int], after: int) -> int | None:
-        """Return the first port after `after` that is not taken, from the first one on behind the last one."""
+    def next_free(self, is_free: Callable[[int], bool], after: int) -> int | None:
+        """Return the first port after `after` that is free, from the first one on behind the last one."""
         among = chain(range(max(after + 1, self.first), self.last + 1), range(self.first, self.last + 1))
-        return next((port for port in among if port not in taken and port not in self.reserved), None)
+        return next((port for port in among if port not in self.reserved and is_free(port)), None)
 
     def has(self, port: int) -> bool:
         """Tell whether a port is one of the gateway's own."""
@@ -117,6 +120,8 @@ class GatewayPorts:
         self._former: dict[ObjectRef, int] = {}
         # How many ports the models of each namespace hold.
         self._held: Counter[str] = Counter()
+        # Those that Services lead to, whether a model holds them or not.
+        self._kept = KeptPorts(self._holders.get)
         self._ages: dict[ObjectRef, Seniority] = {}
         self._in_status: dict[ObjectRef, int] = {}
         self._allocated_ports: dict[ObjectRef, int] = {}
@@ -147,7 +152,8 @@ class GatewayPorts:
         affected = self._free(model, self._replaced(self._fixed, model, fixed)) | self._free(model, before)
         if port is not None and port != before:
             holder = self._holders.get(port)
-            if holder is None or (holder != model and (self._only_fixes(holder, port) or age < self._ages[holder])):
+            is_anothers = holder is not None and holder != model
+            if holder is None or (is_anothers and self._goes_before(model, holder, port)):
                 affected |= self._take(port, model)
         affected |= self._hold_fixed(model, self._rule)
         return affected | self._next_within_quota(model.namespace)
@@ -184,6 +190,25 @@ class GatewayPorts:
         self._ages.pop(model, None)
         return affected | self._next_within_quota(model.namespace)
 
+    def keep(self, service: ObjectRef, ports: frozenset[int]) -> frozenset[ObjectRef]:
+        """Take in which ports of the gateway a Service leads clients to; return the models to look at again.
+
+        What a namespace has no room for in its quota is not kept for it, unless a model of its own holds it now.
+        """
+        rule = self._rule
+        if not isinstance(rule, AllocatedPorts):
+            return NO_OBJECTS
+        owned = frozenset(port for port in ports if rule.has(port))
+        given_up = self._kept.keep(service, owned, lambda namespace, port: self._may_keep(namespace, port, rule))
+        if not given_up:
+            return NO_OBJECTS
+        waiting = (other for other, wanted in self._waiting.items() if wanted is None or wanted in given_up)
+        return frozenset(waiting) | self._next_within_quota(service.namespace)
+
+    def _may_keep(self, namespace: str, port: int, rule: AllocatedPorts) -> bool:
+        holder = self._holders.get(port)
+        return (holder is not None and holder.namespace == namespace) or self._has_room(namespace, rule)
+
     def _choice(self, model: ObjectRef, wanted: int | None, kept: int | None) -> _Choice:
         asked = wanted if wanted is not None else kept
         if asked is None:
@@ -214,17 +239,22 @@ class GatewayPorts:
     def _moving(self, model: ObjectRef, wanted: int, wants: Wants) -> tuple[tuple[ObjectRef, int], ...]:
         """Find who has to move, and to which port, so that a model gets the port that it wants; none if one stays.
 
+        Nor does any move if one would be called by clients of another namespace.
+
         The holder of that port moves to the one that it wants, whose holder moves on, and so forth, until a port is
         free or is the model's own.
         """
         moving: dict[ObjectRef, int] = {}
-        port = wanted
+        port, mover = wanted, model
         while (holder := self._holders.get(port)) not in (None, model):
             next_port = self._asked(holder, wants(holder))
             if next_port in (None, port) or next_port in self._rule.reserved or holder in moving:
                 return ()
+            if self._is_kept_from(mover, port):
+                return ()
             moving[holder] = port = next_port
-        return tuple(moving.items())
+            mover = holder
+        return () if self._is_kept_from(mover, port) else tuple(moving.items())
 
     def _allocated(self, model: ObjectRef, rule: AllocatedPorts) -> _Choice:
         fixed = self._fixed.get(model)
@@ -236,7 +266,7 @@ class GatewayPorts:
             return present, refusal
         if present is not None:
             return (present if fixed is None else fixed), None
-        if self._held[model.namespace] >= rule.per_namespace:
+        if not self._has_room(model.namespace, rule, fixed or self._former.get(model)):
             self._beyond_quota.setdefault(model.namespace, {})[model] = None
             return None, Refusal(
                 "NoPort",
@@ -252,21 +282,38 @@ class GatewayPorts:
     def _next_free(self, model: ObjectRef, rule: AllocatedPorts) -> int | None:
         """Find a port for a model that has none: the one that it had before, or the next one."""
         former = self._former.get(model)
-        if former is not None and former not in self._holders and rule.has(former):
+        if former is not None and self._is_free(former, model) and rule.has(former):
             return former
-        free = rule.next_free(self._holders, self._last_given)
+        free = rule.next_free(lambda port: self._is_free(port, model), self._last_given)
         self._last_given, self._gave_any = free or self._last_given, True
         return free
+
+    def _is_free(self, port: int, model: ObjectRef) -> bool:
+        return port not in self._holders and not self._is_kept_from(model, port)
+
+    def _is_kept_from(self, model: ObjectRef, port: int) -> bool:
+        """Tell whether clients of another namespace than the model's may still be led to a port."""
+        return self._kept.other_than(model.namespace, port) is not None
+
+    def _has_room(self, namespace: str, rule: AllocatedPorts, port: int | None = None) -> bool:
+        """Tell whether a namespace may have a port more; `port` is the one, if it is known: it may be kept already."""
+        return self._held[namespace] + self._kept.besides(namespace, but=port) < rule.per_namespace
 
     def _refusal_of_fixed(self, model: ObjectRef, fixed: int, rule: AllocatedPorts) -> Refusal | None:
         """Say why a model does not have the port that it fixes, but for the quota; it hears of it once it is free."""
         if refusal := rule.refusal_of(fixed):
             return refusal
         holder = self._holders.get(fixed)
-        if holder in (None, model):
+        if holder not in (None, model):
+            words = f"port {fixed} is already that of {holder}"
+        elif holder is None and (namespace := self._kept.other_than(model.namespace, fixed)):
+            words = (
+                f"port {fixed} becomes free once no Service of namespace {namespace} leads its clients there any more"
+            )
+        else:
             return None
         self._waiting[model] = fixed
-        return Refusal("Conflict", f"{FIXED}: port {fixed} is already that of {holder}")
+        return Refusal("Conflict", f"{FIXED}: {words}")
 
     def _hold_fixed(self, model: ObjectRef, rule: PortRule) -> frozenset[ObjectRef]:
         """Let a model hold the port that it fixes, if it may have it; return the other models to look at again.
@@ -277,18 +324,26 @@ class GatewayPorts:
         if not isinstance(rule, AllocatedPorts) or fixed is None or rule.refusal_of(fixed):
             return NO_OBJECTS
         holder = self._holders.get(fixed)
-        if holder == model or (
-            holder is not None and not (self._only_fixes(holder, fixed) and self._ages[model] < self._ages[holder])
-        ):
+        if holder == model or self._is_kept_from(model, fixed):
+            return NO_OBJECTS
+        if holder is not None and not (self._only_fixes(holder, fixed) and self._ages[model] < self._ages[holder]):
             return NO_OBJECTS
         has_one = self.owns(model, self._in_status.get(model)) or self.owns(model, self._allocated_ports.get(model))
-        if not has_one and self._held[model.namespace] >= rule.per_namespace:
+        if not has_one and not self._has_room(model.namespace, rule, fixed):
             return NO_OBJECTS
         return self._take(fixed, model)
 
     def _only_fixes(self, model: ObjectRef, port: int) -> bool:
         """Tell whether a model has a port by its spec alone, and was never given it."""
         return port not in (self._in_status.get(model), self._allocated_ports.get(model))
+
+    def _goes_before(self, model: ObjectRef, holder: ObjectRef, port: int) -> bool:
+        """Tell whether a port that a status says is that of its model, whoever holds it.
+
+        Of two statuses the older object's counts, but where clients are led to the other one's namespace.
+        """
+        mine, its = ((self._is_kept_from(one, port), self._ages[one]) for one in (model, holder))
+        return self._only_fixes(holder, port) or mine < its
 
     def _take(self, port: int, model: ObjectRef) -> frozenset[ObjectRef]:
         """Let a model hold a port, whoever had it; return who had."""
@@ -305,9 +360,11 @@ class GatewayPorts:
         if was_given and not self._gave_any:
             self._last_given = max(self._last_given, port)
         self._held[model.namespace] += 1
+        self._kept.held(port, model.namespace)
 
     def _release(self, port: int) -> None:
         if holder := self._holders.pop(port, None):
+            self._kept.released(port, holder.namespace)
             self._held[holder.namespace] -= 1
             if not self._held[holder.namespace]:
                 del self._held[holder.namespace]
@@ -324,7 +381,7 @@ class GatewayPorts:
         if not waiting:
             self._beyond_quota.pop(namespace, None)
             return NO_OBJECTS
-        has_room = isinstance(self._rule, AllocatedPorts) and self._held[namespace] < self._rule.per_namespace
+        has_room = isinstance(self._rule, AllocatedPorts) and self._has_room(namespace, self._rule)
         return frozenset({next(iter(waiting))}) if has_room else NO_OBJECTS
 
     def _replaced(self, ports: dict[ObjectRef, int], model: ObjectRef, port: int | None) -> int | None:

@@ -36,6 +36,7 @@ from controller.observe.fronting import (
 )
 from controller.observe.gateways import not_connected
 from controller.observe.index import ObjectIndex, StoredIntent
+from controller.observe.led_ports import LedPorts
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
 from controller.observe.readiness import check_of_all
@@ -129,9 +130,39 @@ class Observer:
         self._allocations = Allocations(defaults.ports)
         self._served = ServedPorts()
         self._chains = Chains()
+        self._led = LedPorts(index, defaults.takeover) if defaults.takeover else None
 
-    def register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+    def see_service(self, service: ObjectRef, now: datetime) -> frozenset[ObjectRef]:
+        """Take in to which ports of the gateway a Service that changed leads; return the objects to look at again.
+
+        Those that were there at the beginning come before the first object is registered.
+        """
+        return self._allocations.keep(service, self._led.see(service, now)) if self._led else frozenset()
+
+    def services_to_see(self, now: datetime) -> tuple[ObjectRef, ...]:
+        """Name the Services that are to be seen again at `now` (UTC), though they have not changed."""
+        return tuple(self._led.over(now)) if self._led else ()
+
+    def sees_at(self, now: datetime) -> datetime | None:
+        """Say when the next one of them is; None if there is none."""
+        return self._led.wakes_at(now) if self._led else None
+
+    def register(self, ref: ObjectRef, now: datetime) -> frozenset[ObjectRef]:
         """Record what an object refers to, claims and has; return the other objects to look at again."""
+        if self._led:
+            self._led.begun()
+        return self._register(ref) | self._see_services_of(ref, now)
+
+    def _see_services_of(self, ref: ObjectRef, now: datetime) -> frozenset[ObjectRef]:
+        """See the Services that lead clients to a model: by its status it is known what they were written for."""
+        if self._led is None:
+            return frozenset()
+        known, services = self._index.intent(ref), self._index.owned_by(ref)
+        if known and (route := known.status.route) and route.local.fronted:
+            services |= {service_of(route.local)}
+        return frozenset().union(*(self.see_service(one, now) for one in services))
+
+    def _register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         known = self._index.intent(ref)
         if known is None:
             self._index.refers(ref, ())

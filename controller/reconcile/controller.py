@@ -22,6 +22,7 @@ import random
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from controller.api.registry import SERVICE
 from controller.frontend.claims import Seniority
 from controller.observe.index import KINDS, ObjectIndex
 from controller.observe.observation import Defaults, Measured, Observation, Observer
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 # So many objects are computed before whatever else this process does has its turn.
 _OBJECTS_PER_TURN = 5
+_SERVICES_PER_TURN = 100
 
 
 class Controller:
@@ -78,6 +80,8 @@ class Controller:
         self._rivals = Rivals(dependencies.controller, timing)
         # Objects that changed, or whose references did, and that were not registered since.
         self._unregistered: set[ObjectRef] = set()
+        # Services that changed, and whose slices were not looked at since.
+        self._unseen: set[ObjectRef] = set()
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
         self._results: list[WriteResult] = []
@@ -105,10 +109,11 @@ class Controller:
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(KINDS):
-            changed, now = self._index.apply(batch), self._clock()
-            for ref in changed:
+            changes, now = self._index.take(batch), self._clock()
+            for ref in changes.models:
                 self._due_since.setdefault(ref, now)
-            self._unregistered |= changed
+            self._unregistered |= changes.models
+            self._unseen.update(ref for ref in changes.objects if ref.kind == SERVICE.kind)
             self._woken.set()
 
     async def _work(self, writes: asyncio.TaskGroup) -> None:
@@ -117,6 +122,7 @@ class Controller:
             self._finish_writes()
             self._look_at_loads()
             self._queue_requested()
+            await self._see_services()
             await self._register_changed()
             await self._look_at_due(writes)
 
@@ -134,13 +140,24 @@ class Controller:
 
     async def _something_due(self) -> None:
         now = self._clock()
-        moments = (self._queue.wakes_at(), self._writer.next_turn(now), self._loads_at)
+        moments = (self._queue.wakes_at(), self._writer.next_turn(now), self._loads_at, self._observer.sees_at(now))
         earliest = min((at for at in moments if at), default=None)
         wait = None if earliest is None else max((earliest - now).total_seconds(), 0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._woken.wait()
         self._woken.clear()
+
+    async def _see_services(self) -> None:
+        """See where Services lead, before models are registered: a port to which clients are led is not free."""
+        self._unseen.update(self._observer.services_to_see(self._clock()))
+        while self._unseen:
+            unseen, self._unseen = self._unseen, set()
+            for number, service in enumerate(sorted(unseen), 1):
+                for ref in sorted(self._observer.see_service(service, self._clock()), key=self._precedence):
+                    self._queue.add(ref)
+                if number % _SERVICES_PER_TURN == 0:
+                    await asyncio.sleep(0)
 
     async def _register_changed(self) -> None:
         """Register all that changed before anything is decided: who has what is a matter of all objects together."""
@@ -158,7 +175,7 @@ class Controller:
     def _registered(self, ref: ObjectRef) -> Iterable[ObjectRef]:
         """Register an object, and return others to look at again, those first who ask first."""
         try:
-            return sorted(self._observer.register(ref), key=self._precedence)
+            return sorted(self._observer.register(ref, self._clock()), key=self._precedence)
         except Exception:
             logger.exception("model not registered", extra={"object": str(ref)})
             self._dependencies.telemetry.failed("plan")

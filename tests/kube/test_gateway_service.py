@@ -8,8 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from controller.api.contract.route import Route
+from controller.observe.proxies import Programmed
+from controller.store.objects import ObjectRef
 from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.taking_over import taking_over
+from tests.support.proxies import AllProgrammed
 from tests.support.waiting import eventually
 
 CHAT = {"app": "chat"}
@@ -115,6 +119,66 @@ async def until_gone_but(hand: ServiceHand, gone: str, left: str) -> None:
     await eventually(
         lambda: asyncio.to_thread(hand.traces), lambda seen: bool(seen) and all(one.startswith(left) for one in seen)
     )
+
+
+class Standing(AllProgrammed):
+    """An Envoy that acknowledges nothing of what is `late`: ports of the gateway."""
+
+    def __init__(self) -> None:
+        self.late: set[int] = set()
+
+    def report(self, model: ObjectRef, route: Route) -> Programmed | None:
+        return Programmed(connected=1, programmed=0 if route.port in self.late else 1)
+
+
+async def test_a_port_is_given_next_door_once_no_client_is_led_there(hand: ServiceHand, away: ServiceHand) -> None:
+    """A model moves to another port, and is deleted; each time one of another namespace waits for its port."""
+    prepared(hand)
+    away.service({"selector": CHAT, "ports": [{"port": 80}]})
+
+    def next_door(name: str) -> tuple[int | None, str]:
+        status = away.status(name)
+        said = {one["type"]: one["message"] for one in status.get("conditions", ())}
+        return status.get("servingPort"), said.get("Accepted", "")
+
+    async def waits(name: str, *, for_port: int) -> None:
+        words = (
+            f"spec.servingPort: port {for_port} becomes free once no Service of namespace {hand.namespace} leads its "
+            "clients there any more"
+        )
+        await eventually(lambda: asyncio.to_thread(next_door, name), lambda seen: seen == (None, words))
+
+    async def gets(name: str, port: int) -> None:
+        await eventually(lambda: asyncio.to_thread(next_door, name), lambda seen: seen[0] == port)
+        # Nobody is led there, nor was when it was given.
+        assert not any(way.endswith(f":{port}") for way in hand.ways("chat-gw"))
+
+    envoys, where = Standing(), (hand.server.kubeconfig, hand.namespace)
+    hand.model(**ASKED, servingPort=10000)
+    async with taking_over(*where, namespaces=(away.namespace,), proxies=envoys):
+        await hand.until_ways("10.9.0.1:10000", "10.9.0.2:10000", service="chat-gw")
+        away.model("first", servingPort=10000, frontend="Gateway")
+        envoys.late = {10005}
+        hand.patch_model({"servingPort": 10005})
+        await waits("first", for_port=10000)
+        assert hand.status()["servingPort"] == 10005
+        assert hand.ways("chat-gw") == {"10.9.0.1:10000", "10.9.0.2:10000"}
+    # Another controller, which knows only what there is.
+    away.patch_model({"environment": "anew"}, "first")
+    async with taking_over(*where, namespaces=(away.namespace,), proxies=envoys):
+        generation = away.read("modeldeployments", "first")["metadata"]["generation"]
+        await eventually(
+            lambda: asyncio.to_thread(away.status, "first"), lambda seen: seen["observedGeneration"] == generation
+        )
+        await waits("first", for_port=10000)
+        envoys.late = set()
+        hand.patch_model({"environment": "anew"})
+        await gets("first", 10000)
+        away.service({"selector": CHAT, "ports": [{"port": 80}]}, "other")
+        away.model("second", "other", servingPort=10005, frontend="Gateway")
+        await eventually(lambda: asyncio.to_thread(next_door, "second"), lambda seen: "is already that of" in seen[1])
+        hand.delete_model()
+        await gets("second", 10005)
 
 
 async def test_without_the_right_the_condition_says_which(hand: ServiceHand) -> None:

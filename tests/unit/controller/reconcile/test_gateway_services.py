@@ -11,6 +11,7 @@ from controller.api.kubernetes.objects import SERVICE_NAME
 from controller.api.registry import MODEL_DEPLOYMENT
 from controller.observe.fronting import TakeoverRules
 from controller.observe.own_place import GatewayPlace
+from controller.observe.proxies import Programmed
 from controller.reconcile.services import ServiceLoop, ServiceLoopDependencies
 from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
@@ -97,6 +98,75 @@ async def test_a_model_has_a_service_that_leads_to_the_gateway():
     async with working(store):
         assert ways(store) == {("10.9.0.1", 10000)}
         assert condition(store, "Fronted", "chat")[:2] == ("True", "GatewayService")
+
+
+class NobodyFollows(AllProgrammed):
+    """An Envoy that acknowledges nothing more once it `stands`."""
+
+    stands = False
+
+    def report(self, model, route):
+        return Programmed(connected=1, programmed=0 if self.stands else 1)
+
+
+NEXT_DOOR = a_model("next").in_namespace("door").fronting("next").with_remote().saying("Gateway", "spec", "frontend")
+NEXT_DOOR_WAITS = (
+    "spec.servingPort: port 10000 becomes free once no Service of namespace default leads its clients there any more"
+)
+
+
+def next_door(store):
+    """The port of the model next door, and what its condition Accepted says."""
+    status = store[NEXT_DOOR.ref].status
+    said = next(one["message"] for one in status["conditions"] if one["type"] == "Accepted")
+    return status.get("servingPort"), said
+
+
+def with_next_door():
+    service = a_service("next").in_namespace("door").port(80).selecting(app="next")
+    return MemoryStore(world(a_chat().fixing(10000), service, NEXT_DOOR.fixing(10000)))
+
+
+async def test_a_port_is_given_next_door_once_no_client_is_led_there():
+    store, envoys = with_next_door(), NobodyFollows()
+    async with working(store, envoys) as running:
+        assert ways(store) == {("10.9.0.1", 10000)}
+        envoys.stands = True
+        store.put(a_chat().fixing(10005).stored(status=store[a_chat().ref].status, generation=2, version="100"))
+        await some_time(running)
+        assert store[a_chat().ref].status["servingPort"] == 10005
+        assert ways(store) == {("10.9.0.1", 10000)}
+        assert next_door(store) == (None, NEXT_DOOR_WAITS)
+    # Another controller sees the same.
+    async with working(store, envoys) as running:
+        store.put(
+            NEXT_DOOR.fixing(10000).stored(status=store[NEXT_DOOR.ref].status, generation=2, version="200"),
+        )
+        await some_time(running)
+        assert store[NEXT_DOOR.ref].status["observedGeneration"] == 2
+        assert next_door(store) == (None, NEXT_DOOR_WAITS)
+        envoys.stands = False
+        running.controller.look_again(None)
+        await running.pass_time(0.1)
+        assert ways(store) == {("10.9.0.1", 10005)}
+        # Until kube-proxy leads nobody there any more.
+        assert next_door(store) == (None, NEXT_DOOR_WAITS)
+        await some_time(running)
+        assert next_door(store)[0] == 10000
+
+
+async def test_of_a_model_that_is_gone_a_port_is_given_next_door_once_its_service_leads_nowhere():
+    store = with_next_door()
+    async with working(store) as running:
+        store.remove(a_chat().ref)
+        await some_time(running)
+        # Nobody collects garbage here.
+        assert ways(store) == {("10.9.0.1", 10000)}
+        assert next_door(store) == (None, NEXT_DOOR_WAITS)
+        for ref in (NAMED, *(one.ref for one in of_kind(store, "EndpointSlice") if one.ref.namespace == "default")):
+            store.remove(ref)
+        await some_time(running)
+        assert next_door(store)[0] == 10000
 
 
 class AnotherIsFaster(MemoryStore):
