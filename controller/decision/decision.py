@@ -74,8 +74,9 @@ class Overload(ForeignValue):
     second there were when it was last known to be above one, `replicas` how many were ready then, and `ratios` what the
     demand was, in multiples of the targets. `probingSince` is since when a few requests stay to find out what the
     demand is, `steppedAt` when the share was last changed. `beforeSteps` is what left before a series of such changes
-    that began at `seriesSince`; `belowSince` is since when less might leave. `withdrawnAt` is when everything came back
-    because no metric could be read.
+    that began at `seriesSince`; `belowSince` is since when less might leave. `overShare` was found to be too little at
+    `overAt`, and `enoughShare` is the least that was enough since: both with as many requests as `rate` says.
+    `withdrawnAt` is when everything came back because no metric could be read.
     """
 
     since: datetime
@@ -90,6 +91,9 @@ class Overload(ForeignValue):
     before_steps: Percent = 0
     series_since: datetime | None = None
     below_since: datetime | None = None
+    over_share: Percent | None = None
+    over_at: datetime | None = None
+    enough_share: Percent | None = None
     withdrawn_at: datetime | None = None
 
 

@@ -18,7 +18,7 @@ from controller.decision.facts import Facts, SentRequests, Signal, Unknown
 LEAST_SHARE = 0.05
 
 # A rate over fewer seconds is wrong by what was not reported yet.
-_LEAST_SECONDS = 5.0
+LEAST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,28 @@ class Demand:
 
 
 Projection = Demand | NotYet | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """One signal and the demand behind it."""
+
+    signal: Signal
+    demand: Projection
+
+    def is_clear(self, below: float) -> bool:
+        """Whether the demand that would come back is below so many times the target."""
+        return isinstance(self.demand, Demand) and self.demand.most < below
+
+    def may_be_clear(self, below: float) -> bool:
+        """Whether it is clear, or would be if a few requests stayed to measure it."""
+        if isinstance(self.demand, Unknown):
+            return self.signal.state != "Unknown"
+        return isinstance(self.demand, Demand) and self.demand.least < below
+
+    def is_doubted(self, below: float) -> bool:
+        """Whether the signal is clear though as many requests arrive as when it was reached."""
+        return isinstance(self.demand, Demand) and self.demand.by_rate >= below
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +95,7 @@ class InForce:
 def request_rate(facts: Facts) -> float | None:
     """Say how many requests a second are sent to both sides; None while that is not known."""
     traffic = facts.traffic
-    known = isinstance(traffic, SentRequests) and traffic.seconds >= _LEAST_SECONDS
+    known = isinstance(traffic, SentRequests) and traffic.seconds >= LEAST_SECONDS
     return traffic.total / traffic.seconds if isinstance(traffic, SentRequests) and known else None
 
 

@@ -95,7 +95,8 @@ class Signal:
 
     `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
     the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`
-    if it is an average over them.
+    if it is an average over them. `counts` is how many requests in flight the target is, over all replicas, where the
+    metric counts just that, and 0 where it is another one.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Signal:
     least: float = 0.0
     most: float = 0.0
     per_replica: bool = False
+    counts: float = 0.0
 
     @property
     def key(self) -> str:

@@ -11,7 +11,8 @@ from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
-from controller.decision.laws import DOUBTED, changes_at, follow, is_doubted, measure, words_of
+from controller.decision.laws import changes_at, follow, is_doubted, measure, words_of
+from controller.decision.proportional import DOUBTED
 from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
@@ -225,6 +226,9 @@ def overloaded(s: Situation) -> Match | Miss:
     words = f"{overload.cause} at {_clock(overload.since)}: {share} % of the requests go to the remote backend"
     if overload.probing_since:
         words = f"{words}; the others stay to find out what the demand is"
+    if overload.over_at and overload.over_share is not None and overload.rate:
+        words = f"{words}; {overload.over_share} % were too little at {_clock(overload.over_at)}"
+        words = f"{words} for {overload.rate:.3g} requests a second"
     return Match(Split.away(share), words, _comes_back(s), changes_at(s.terms, s.memory, s.now))
 
 
@@ -263,7 +267,7 @@ def cooling_down(s: Situation) -> Match | Miss:
     share = leaving(s)
     after = format_duration(s.terms.behavior.restore_after)
     words = f"the demand is below every target since {_clock(overload.cleared_since)}: {share} % still leave"
-    if is_doubted(s.terms, measure(s.facts, s.memory)):
+    if is_doubted(s.terms, s.facts, measure(s.facts, s.memory), overload, s.now):
         longer = format_duration(s.terms.behavior.restore_after * DOUBTED)
         after = f"{after} with fewer requests than when it began, or for {longer} with as many"
     return Match(Split.away(share), words, f"it stays so for {after}", changes_at(s.terms, s.memory, s.now))

@@ -57,7 +57,15 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         least=float(found.least / wanted),
         most=float(found.most / wanted),
         per_replica=target.type != "Value",
+        counts=_requests(metric, wanted, replicas),
     )
+
+
+def _requests(metric: MetricSpec, wanted: Decimal, replicas: int) -> float:
+    """Say how many requests in flight a target is; 0 for what is no number of them."""
+    if metric.type != "Requests":
+        return 0.0
+    return float(wanted * replicas if metric.target.type == "AverageValue" else wanted)
 
 
 def name_of(metric: MetricSpec) -> str:

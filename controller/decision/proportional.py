@@ -1,0 +1,273 @@
+"""The proportional law: how many requests leave so that the replicas are at their target. Pure.
+
+A metric over its target tells that too little leaves, and often not how much too little: what waits at the replicas is
+what came in excess since the excess began, not what comes now, and a queue that is empty tells that enough leaves, not
+that less would do. So what is measured is divided by the local share only where nothing better is known, and the law
+remembers two shares, for a number of requests a second: one that was too little, and the least that was enough. While
+as many requests arrive, the share stays between these two, and each time that it is found to be too little what stays
+is less by the tolerance. So it comes to rest at a constant demand, whatever the metric is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from controller.api.contract.route import Split
+from controller.decision.decision import Overload
+from controller.decision.demand import LEAST_SECONDS, LEAST_SHARE, Demand, NotYet, Projected, request_rate
+from controller.decision.facts import Facts, SentRequests, Signal, Unknown
+from controller.intent.intent import Terms
+
+# So many times `restoreAfter` passes before requests return on what a signal shows while as many of them arrive as when
+# it was reached: a queue is empty as soon as a part of its requests leaves, and full again when they are back.
+DOUBTED = 10
+
+# The law leaves enough at the replicas to measure the demand there.
+_MOST_AWAY = round(100 * (1 - LEAST_SHARE))
+
+# For so many `stepInterval` after a series of steps began, requests of before it may still be in flight.
+_SETTLES = 5
+
+# After a step that was not enough, the number of requests is known within so long, or nobody counts them.
+_COUNTED_WITHIN = timedelta(seconds=15)
+
+# A number of requests differs from another one by more than chance: three standard deviations.
+_DEVIATIONS = 3
+
+# A peak of requests in flight is above their mean by more than chance: two, for what is in flight is looked at often.
+_PEAK = 2
+
+# Of fewer requests in flight than this, a mean says nothing of what there will be.
+_MOST_NOISE = 0.5
+
+Change = Literal["fewer", "as many", "more"]
+
+
+def settles(terms: Terms) -> timedelta:
+    """Say for how long after a series of steps began requests of before it may be in flight."""
+    return _SETTLES * terms.behavior.step_interval
+
+
+def lasts(terms: Terms) -> timedelta:
+    """Say how long the replicas must be below their target before less leaves."""
+    return terms.behavior.restore_after / 4
+
+
+def moments(terms: Terms, overload: Overload) -> tuple[datetime, ...]:
+    """Say when the share may change with nothing else measured."""
+    behavior = terms.behavior
+    found = (
+        overload.stepped_at and overload.stepped_at + behavior.step_interval,
+        overload.stepped_at and overload.stepped_at + _COUNTED_WITHIN,
+        overload.series_since and overload.series_since + settles(terms),
+        overload.below_since and overload.below_since + lasts(terms),
+        overload.over_at and overload.over_at + DOUBTED * behavior.restore_after,
+    )
+    return tuple(one for one in found if one)
+
+
+def noise(terms: Terms, signal: Signal) -> float:
+    """Say by what part of its target a signal varies by chance: the standard deviation of a number of requests.
+
+    What arrives by itself varies by the square root of its number (a Poisson process). With a limit Envoy sends away
+    each request for which there is no place, so nothing has to be kept free for a peak.
+    """
+    if signal.counts <= 0 or terms.behavior.max_requests_per_replica is not None:
+        return 0.0
+    return min(1 / math.sqrt(signal.counts), _MOST_NOISE)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look of the law: what is asked for, what is known, what is remembered, and when."""
+
+    terms: Terms
+    facts: Facts
+    overload: Overload
+    now: datetime
+
+    def step(self, measured: Collection[Projected], in_force: Split | None) -> Overload | None:
+        """Send as much as brings the largest demand to its target, in steps; None when nothing is left to send.
+
+        More leaves when a metric is surely over its target, less when every one surely is below, and has been for a
+        quarter of `restoreAfter`. It goes back slowly: all of it in `restoreAfter` at the least.
+        """
+        bound, stepped = min(self.terms.behavior.percentage, _MOST_AWAY), self.overload.stepped_at
+        share = min(self.overload.share, bound)
+        look = self._with(share=share, probing_since=None, **self._counted())
+        demands = [one for one in measured if isinstance(one.demand, Demand)]
+        waits = any(isinstance(one.demand, NotYet) for one in measured)
+        is_elsewhere = stepped is not None and in_force is not None and in_force.remote != share
+        if demands and not waits:
+            look = look._with(below_since=look._below_since(measured))
+        too_early = stepped is not None and self.now - stepped < self.terms.behavior.step_interval
+        if not demands or waits or is_elsewhere or too_early:
+            return look.overload
+        more = max(look._more(one) for one in demands)
+        if stepped is None or more > share:
+            return look._up(min(max(more, 1), bound))
+        if look.overload.below_since and self.now - look.overload.below_since >= lasts(self.terms):
+            enough = max(look.least_away(), *(look._enough(one) for one in demands))
+            return look._back(max(enough, share - look._step_back(measured)))
+        return look.overload
+
+    def least_away(self) -> int:
+        """Say how many percent leave at the least, whatever is measured: what stays was too much for the replicas.
+
+        So it is until so many requests do not arrive any more, or it has been for ten times `restoreAfter`. 100 while
+        the requests are not counted yet, and 0 where nobody counts them.
+        """
+        overload, rate = self.overload, request_rate(self.facts)
+        is_old = overload.over_at is None or self.now - overload.over_at >= DOUBTED * self.terms.behavior.restore_after
+        if is_old or not overload.rate or isinstance(self.facts.traffic, Unknown):
+            return 0
+        if rate is None:
+            return 100
+        return share_for(overload.rate if self.change() == "as many" else rate, self._borne())
+
+    def change(self) -> Change | None:
+        """Compare how many requests arrive with how many there were when the share was too little; None: not known."""
+        rate, was, traffic = request_rate(self.facts), self.overload.rate, self.facts.traffic
+        if rate is None or was is None or was <= 0 or not isinstance(traffic, SentRequests):
+            return None
+        # Of as many requests a second, so many were to be expected now, and at the least so many when it was learned.
+        chance = _DEVIATIONS * math.sqrt(1 / (was * traffic.seconds) + 1 / (was * LEAST_SECONDS))
+        if rate and abs(rate / was - 1) <= max(self.terms.behavior.tolerance, chance):
+            return "as many"
+        return "more" if rate > was else "fewer"
+
+    def _more(self, one: Projected) -> int:
+        """Say how many percent must leave, by one signal: no more than do, if it does not tell that more must."""
+        overload, signal, tolerance = self.overload, one.signal, self.terms.behavior.tolerance
+        varies, enough = noise(self.terms, signal), overload.enough_share
+        if overload.stepped_at is None:
+            return self._by_measure(one)
+        rises = overload.share > overload.before_steps and not self._settled()
+        goes_back = enough is not None and overload.share < enough
+        is_expected = goes_back or (rises and not overload.rate)
+        if signal.least <= 1 + (tolerance if is_expected else max(tolerance, _PEAK * varies)):
+            return 0
+        change, is_counted = self.change(), isinstance(self.facts.traffic, SentRequests)
+        if is_counted and change is None and self._settled() and self.now - overload.stepped_at <= _COUNTED_WITHIN:
+            return 0  # what waits drains, and the number of requests tells in a moment whether that is all
+        if signal.window or not overload.rate or not is_counted:
+            # An average over a window is no peak, and without a number of requests nothing tells more.
+            return self._by_measure(one)
+        a_little = share_for(1.0, (1 - tolerance) * (1 - overload.share / 100))
+        if change == "more" and enough is not None:
+            as_before = share_for(request_rate(self.facts) or 0.0, (1 - enough / 100) * overload.rate)
+            return max(min(self._by_measure(one), as_before), a_little)
+        if goes_back and enough is not None:
+            return enough
+        if change is None:
+            return 0 if rises and not varies else self._by_measure(one)
+        return a_little
+
+    def _by_measure(self, one: Projected) -> int:
+        """Say how many percent must leave by the number that was measured.
+
+        It brings the replicas to the middle of what is neither over nor clear, so that what waits has room to drain,
+        or below the target by what varies by chance. More than a peak is a queue: it tells that, and not how much more.
+        """
+        assert isinstance(one.demand, Demand)
+        varies, most = noise(self.terms, one.signal), one.demand.least
+        if varies and one.signal.least:
+            most *= min(1.0, (1 + _PEAK * varies) / one.signal.least)
+        return share_for(most, self._level(one.signal))
+
+    def _enough(self, one: Projected) -> int:
+        assert isinstance(one.demand, Demand)
+        return share_for(one.demand.most, min(self._level(one.signal), 1 - self.terms.behavior.tolerance))
+
+    def _level(self, signal: Signal) -> float:
+        return 1 - max(self.terms.behavior.tolerance / 2, noise(self.terms, signal))
+
+    def _up(self, wanted: int) -> Overload:
+        """Send more: the share was too little, and `wanted` is taken to be enough until more is known.
+
+        A return to what was enough teaches nothing. The number of requests stays what it was only where that is known;
+        otherwise it is counted anew.
+        """
+        behavior, overload, change = self.terms.behavior, self.overload, self.change()
+        stepped, share, enough = overload.stepped_at, overload.share, overload.enough_share
+        if behavior.max_step is not None:
+            seconds = (self.now - stepped).total_seconds() if stepped else 1.0
+            wanted = min(wanted, share + max(math.floor(behavior.max_step * seconds), 1))
+        if wanted == share and stepped:
+            return overload
+        learned: dict[str, Any] = {"over_at": self.now}
+        if not overload.rate or enough is None or wanted > enough or change == "as many":
+            rate = overload.rate if stepped and change == "as many" else None
+            learned |= {"over_share": share, "enough_share": wanted, "rate": rate}
+            learned["replicas"] = self.facts.local.ready
+        return self._stepped(wanted, learned)
+
+    def _back(self, wanted: int) -> Overload | None:
+        """Send less; None when nothing is left. While as many requests arrive, what left until now was enough."""
+        share = self.overload.share
+        if wanted >= share:
+            return self.overload
+        if not wanted:
+            return None
+        learns = self.change() == "as many"
+        return self._stepped(wanted, {"enough_share": share} if learns else {})
+
+    def _stepped(self, share: int, learned: dict[str, Any]) -> Overload:
+        is_new = self.overload.series_since is None or self._settled()
+        series = {"before_steps": self.overload.share, "series_since": self.now} if is_new else {}
+        return self._with(share=share, stepped_at=self.now, **series, **learned).overload
+
+    def _step_back(self, measured: Iterable[Projected]) -> int:
+        """Say how many percent may come back by one measurement.
+
+        That is what it tells of: its window, and at least one step. Where the number of requests is awaited after each
+        step, it is the time since the last one.
+        """
+        behavior, overload = self.terms.behavior, self.overload
+        told = behavior.step_interval + max((one.signal.window for one in measured), default=timedelta(0))
+        if overload.rate and overload.stepped_at and overload.below_since and request_rate(self.facts):
+            told = max(told, self.now - max(overload.stepped_at, overload.below_since + lasts(self.terms)))
+        if not behavior.restore_after:
+            return 100
+        return max(min(round(100 * (told / behavior.restore_after)), 100), 1)
+
+    def _below_since(self, measured: Iterable[Projected]) -> datetime | None:
+        """Say since when every metric is below its target by the tolerance, with what is away now; None if one is not.
+
+        A metric that varies by chance is below what it is kept at.
+        """
+        since = self.overload.below_since
+        tolerance = self.terms.behavior.tolerance / (2 if since else 1)
+        signals = [one.signal for one in measured]
+        is_below = all(one.state != "Unknown" and one.most < 1 - noise(self.terms, one) - tolerance for one in signals)
+        return (since or self.now) if is_below else None
+
+    def _counted(self) -> dict[str, Any]:
+        """Take up how many requests there are, as soon as that is known after a step that it is not known of."""
+        overload, rate = self.overload, request_rate(self.facts)
+        if overload.rate or not rate or overload.over_at is None or self.now - overload.over_at > _COUNTED_WITHIN:
+            return {}
+        return {"rate": rate, "replicas": self.facts.local.ready}
+
+    def _borne(self) -> float:
+        """Say how many requests a second the replicas surely bear: less than were too many by the tolerance."""
+        overload = self.overload
+        too_many = (1 - (overload.over_share or 0) / 100) * (overload.rate or 0.0)
+        ready = self.facts.local.ready / overload.replicas if overload.replicas else 1.0
+        return (1 - self.terms.behavior.tolerance) * too_many * ready
+
+    def _settled(self) -> bool:
+        since = self.overload.series_since
+        return since is None or self.now - since >= settles(self.terms)
+
+    def _with(self, **changes: Any) -> Look:
+        return Look(self.terms, self.facts, self.overload.model_copy(update=changes), self.now)
+
+
+def share_for(demand: float, wanted: float) -> int:
+    """Say how many percent must leave for a demand to be `wanted` at the replicas."""
+    return math.ceil(100 * (1 - wanted / demand)) if demand > wanted else 0

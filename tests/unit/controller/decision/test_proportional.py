@@ -1,0 +1,189 @@
+"""The proportional law against replicas that serve a flow: it comes to rest, whatever the metric tells.
+
+Requests are a flow here, without chance, so each figure is the same in every run. What is measured is a second old, as
+a report or an answer of a metrics API is, and what is in flight falls only as fast as requests are served.
+"""
+
+import itertools
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Split
+from controller.api.resources.model import Behavior
+from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision.decision import Overload
+from controller.decision.proportional import Look, noise
+from controller.intent.intent import Terms
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+REMOTES = (RemoteFacts("remote", RemoteHealth(healthy=True)),)
+PLACES, TICKS = 24, 10
+"""Requests that are served at once, each for a second; looks at the flow in one second."""
+
+
+@dataclass
+class Site:
+    """Replicas that take a flow of so many times their capacity, and the law, which looks at them once a second."""
+
+    metric: str
+    behavior: Behavior = field(default_factory=lambda: Behavior(mode="Proportional"))
+    counted: bool = True
+    ready: int = 3
+    second: int = 0
+    memory: Memory = field(default_factory=Memory)
+    in_flight: float = 0.0
+    seen: list[float] = field(default_factory=lambda: [0.0])
+    sent: list[tuple[int, float, float]] = field(default_factory=list)
+
+    def live(self, seconds: int, times: float) -> list[int]:
+        """Return what leaves, in percent, at each second."""
+        return [self.look(times) for _ in range(seconds)]
+
+    def look(self, times: float) -> int:
+        away = (self.memory.split or Split.away(0)).remote / 100
+        arriving, places = times * PLACES, PLACES * self.ready / 3
+        for _ in range(TICKS):
+            self.in_flight += (arriving * (1 - away) - min(self.in_flight, places)) / TICKS
+        self.second += 1
+        self.sent.append((self.second, arriving * (1 - away), arriving * away))
+        was, now = self.seen[-1], START + timedelta(seconds=self.second)
+        self.seen.append(self.measured(places))
+        counts = places if self.metric == "in flight" else 0
+        state = "Breached" if was >= 1 else "Clear"
+        at = now - timedelta(seconds=1)
+        signal = Signal(self.metric, "1", state, str(was), at=at, least=was, most=was, per_replica=True, counts=counts)
+        facts = Facts(LocalFacts(self.ready, self.ready), REMOTES, signals=(signal,), traffic=self.traffic())
+        decision, self.memory = decide(Terms(True, behavior=self.behavior), facts, self.memory, now)
+        return decision.split.remote
+
+    def measured(self, places: float) -> float:
+        """In multiples of the target: of what is in flight, or a queue of one for each replica."""
+        return self.in_flight / places if self.metric == "in flight" else max(self.in_flight - places, 0) / self.ready
+
+    def traffic(self) -> SentRequests | Unknown:
+        if not self.counted:
+            return Unknown("nothing reports load")
+        since = self.memory.split_since or START
+        begun = max(self.second - 10, (since - START).total_seconds() + 1)
+        sent = [(local, remote) for second, local, remote in self.sent if second > begun]
+        return SentRequests(round(sum(one[0] for one in sent)), round(sum(one[1] for one in sent)), float(len(sent)))
+
+
+def turns(shares: list[int]) -> int:
+    moves = [later - now for now, later in itertools.pairwise(shares) if later != now]
+    return sum((one > 0) != (other > 0) for one, other in itertools.pairwise(moves))
+
+
+@pytest.mark.parametrize("times", [1.2, 1.35, 1.5])
+def test_requests_in_flight_settle_within_three_samples_of_a_step(times):
+    site = Site("in flight")
+    assert set(site.live(60, 0.6)) == {0}
+    shares = site.live(300, times)
+    begun = next(number for number, share in enumerate(shares) if share)
+    settled = shares[begun + 2 :]
+    assert all(abs(share - shares[-1]) <= 10 for share in settled)
+    assert times * (1 - min(settled) / 100) < 1
+    assert turns(shares) <= 1, "it goes up, and back once if that was too much"
+
+
+@pytest.mark.parametrize("times", [1.2, 1.5, 2.5])
+@pytest.mark.parametrize("metric", ["in flight", "queue"])
+def test_at_a_constant_demand_the_share_comes_to_rest(metric, times):
+    site = Site(metric)
+    site.live(60, 0.6)
+    site.live(180, times)
+    last = site.live(300, times)
+    assert turns(last) == 0
+    assert max(last) - min(last) < 10
+    assert max(site.seen[-300:]) < 1.2
+
+
+def test_the_share_follows_the_requests_that_are_fewer_and_all_come_back():
+    site = Site("queue")
+    site.live(240, 2.0)
+    held = site.live(30, 2.0)[-1]
+    assert site.live(120, 1.3)[-1] < held
+    assert site.live(120, 0.4)[-1] == 0
+    assert site.memory.overload is None
+
+
+def test_a_surge_that_comes_back_finds_what_was_enough():
+    """The share of before is taken up in one step, without a search."""
+    site = Site("in flight")
+    enough = site.live(60, 1.5)[-1]
+    assert 0 < site.live(30, 0.5)[-1] < enough
+    again = site.live(30, 1.5)
+    assert next(share for share in again if share > again[0]) == enough
+    assert min(again[8:]) >= enough
+
+
+def test_more_replicas_get_more():
+    site = Site("queue")
+    site.live(240, 1.5)
+    held = site.live(30, 1.5)[-1]
+    site.ready = 6
+    assert site.live(150, 1.5)[-1] < held
+
+
+def test_what_was_too_little_is_forgotten_in_the_end():
+    """A queue for another reason than the number of requests, such as a slow disk, holds them for so long."""
+    site = Site("queue", Behavior(mode="Proportional", restore_after=timedelta(seconds=8)))
+    site.live(60, 1.5)
+    assert site.memory.overload is not None
+    site.ready, before = 3, site.memory.overload.over_at
+    traffic = replace(Facts(LocalFacts(3, 3)), traffic=SentRequests(200, 160, 10.0))
+    terms = Terms(True, behavior=site.behavior)
+    assert before
+    look = Look(terms, traffic, site.memory.overload.model_copy(update={"rate": 36.0}), before)
+    assert look.least_away() > 0
+    assert replace(look, now=before + timedelta(seconds=80)).least_away() == 0
+
+
+def test_without_a_number_of_requests_the_metric_alone_tells():
+    site = Site("in flight", counted=False)
+    shares = site.live(60, 1.5)
+    assert site.memory.overload and site.memory.overload.rate is None
+    assert shares[-1] > 33
+
+
+def look(rate: float | None, *, local: int, seconds: float = 10.0) -> Look:
+    facts = Facts(LocalFacts(3, 3), REMOTES, traffic=SentRequests(local, 0, seconds))
+    overload = Overload(since=START, share=50, cause="", rate=rate, replicas=3, over_at=START, over_share=30)
+    return Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, overload, START)
+
+
+@pytest.mark.parametrize(
+    ("was", "local", "seconds", "expected"),
+    [
+        (36, 360, 10.0, "as many"),
+        (36, 450, 10.0, "as many"),  # 25 % more may be by chance of so few
+        (36, 500, 10.0, "more"),
+        (36, 220, 10.0, "fewer"),
+        (3600, 45_000, 10.0, "more"),
+        (1, 0, 10.0, "fewer"),
+        (1, 20, 10.0, "as many"),
+        (36, 100, 2.0, None),
+        (None, 360, 10.0, None),
+        (-1, 360, 10.0, None),
+    ],
+)
+def test_a_number_of_requests_differs_by_more_than_chance(was, local, seconds, expected):
+    assert look(was, local=local, seconds=seconds).change() == expected
+
+
+def test_what_stays_is_less_than_what_was_too_much():
+    assert look(36, local=360).least_away() == 37  # 0.9 times 70 % of as many
+    assert look(36, local=180).least_away() == 0
+    assert look(36, local=720).least_away() == 69
+
+
+def test_requests_in_flight_vary_by_the_root_of_their_number_and_a_limit_takes_the_peaks():
+    asked = Terms(True, behavior=Behavior(mode="Proportional"))
+    limited = Terms(True, behavior=Behavior(mode="Proportional", max_requests_per_replica=8))
+    one = Signal("Requests", "8", "Clear", counts=25)
+    assert noise(asked, one) == pytest.approx(0.2)
+    assert noise(limited, one) == noise(asked, replace(one, counts=0)) == 0
+    assert noise(asked, replace(one, counts=1)) == 0.5
