@@ -7,6 +7,7 @@ are, and how far the model is from a real Envoy.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -14,7 +15,7 @@ import click
 
 from benchmarks.control.demand import Load, loads
 from benchmarks.control.outcome import Outcome, play
-from benchmarks.control.policies import POLICIES
+from benchmarks.control.policies import POLICIES, REPORT
 
 Figures = Mapping[str, Mapping[str, Outcome]]
 """By input, by policy."""
@@ -88,8 +89,9 @@ def _verdicts(figures: Figures) -> Iterator[tuple[str, bool]]:
         for policy in POLICIES:
             one = step[policy.name]
             if policy.proportional:
-                settled, turns = one.settled(since, until), one.turns((since + until) / 2, until)
-                yield f"{policy.name}, step: settled within 3 looks: {settled}", settled <= 3
+                looks, turns = one.settled(since, until), one.turns((since + until) / 2, until)
+                settled = 1 + math.ceil((looks - 1) * REPORT / policy.every)
+                yield f"{policy.name}, step: settled within 3 samples of its metric: {settled}", settled <= 3
                 yield f"{policy.name}, step: no turn in its second half: {turns}", turns == 0
             elif policy.product and not policy.overflow:
                 yield f"{policy.name}, step: one change at most for a surge: {one.changes}", one.changes <= 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
@@ -85,7 +85,8 @@ class Product:
     def _measure(self, replicas: Replicas, at: float) -> None:
         pool = replicas.pool
         if self.kind == "in flight":
-            self._signal = _signal("in flight", replicas.in_flight(at) / pool.size, at)
+            flying = _signal("in flight", replicas.in_flight(at) / pool.size, at)
+            self._signal = replace(flying, counts=pool.size)
         elif self.kind == "queue":
             if at % 1.0 == 0:
                 self._signal = _signal("queue", replicas.waiting(at) / pool.replicas, at)
@@ -114,25 +115,33 @@ def _signal(name: str, ratio: float, at: float, window: timedelta = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A law, made anew for each input, and whether Envoy sends away what the replicas have no place for."""
+    """A law, made anew for each input, and whether Envoy sends away what the replicas have no place for.
+
+    `every` is how many seconds there are between two measurements of its metric.
+    """
 
     name: str
     law: Callable[[], Law]
     overflow: bool = False
     proportional: bool = False
     product: bool = True
+    every: float = REPORT
 
 
 def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
     return 0.0
 
 
-def _threshold(kind: Kind, percentage: int) -> Callable[[], Law]:
-    return lambda: Product(Behavior(percentage=percentage), kind)
+# How many requests in flight each replica takes with a limit; it is Envoy's, and a law asks only whether there is one.
+_LIMIT = 8
 
 
-def _proportional(kind: Kind) -> Callable[[], Law]:
-    return lambda: Product(Behavior(mode="Proportional"), kind)
+def _threshold(kind: Kind, percentage: int, *, limit: bool = False) -> Callable[[], Law]:
+    return lambda: Product(Behavior(percentage=percentage, max_requests_per_replica=_LIMIT if limit else None), kind)
+
+
+def _proportional(kind: Kind, *, limit: bool = False) -> Callable[[], Law]:
+    return lambda: Product(Behavior(mode="Proportional", max_requests_per_replica=_LIMIT if limit else None), kind)
 
 
 POLICIES = (
@@ -147,8 +156,12 @@ POLICIES = (
     Policy("Threshold 50, queue", _threshold("queue", 50)),
     Policy("Threshold 100, queue", _threshold("queue", 100)),
     Policy("Proportional, in flight", _proportional("in flight"), proportional=True),
-    Policy("Proportional, cpu", _proportional("cpu"), proportional=True),
-    Policy("Proportional, queue", _proportional("queue"), proportional=True),
-    Policy("Proportional, in flight, overflow", _proportional("in flight"), overflow=True),
-    Policy("Proportional, cpu, overflow", _proportional("cpu"), overflow=True),
+    Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY),
+    Policy("Proportional, queue", _proportional("queue"), proportional=True, every=1.0),
+    Policy("Threshold 50, in flight, overflow", _threshold("in flight", 50, limit=True), overflow=True),
+    Policy("Threshold 50, cpu, overflow", _threshold("cpu", 50, limit=True), overflow=True),
+    Policy("Threshold 50, queue, overflow", _threshold("queue", 50, limit=True), overflow=True),
+    Policy("Proportional, in flight, overflow", _proportional("in flight", limit=True), overflow=True),
+    Policy("Proportional, cpu, overflow", _proportional("cpu", limit=True), overflow=True),
+    Policy("Proportional, queue, overflow", _proportional("queue", limit=True), overflow=True),
 )
