@@ -251,7 +251,7 @@ class Look:
         overload, rate = self.overload, request_rate(self.facts)
         if overload.rate or not rate or overload.over_at is None or self.now - overload.over_at > _COUNTED_WITHIN:
             return {}
-        return {"rate": rate, "replicas": self.facts.local.ready}
+        return {"rate": rate}  # `replicas` are those that it was too much for
 
     def _borne(self) -> float:
         """Say how many requests a second the replicas surely bear: less than were too many by the tolerance."""

@@ -128,6 +128,14 @@ def test_more_replicas_get_more():
     assert site.live(150, 1.5)[-1] < held
 
 
+def test_replicas_that_come_before_the_requests_are_counted_bear_more():
+    begun = look(None, local=360)
+    overload = begun.overload.model_copy(update={"replicas": 1})
+    counted = replace(begun, overload=overload).step((), None)
+    assert counted and (counted.rate, counted.replicas) == (36, 1)
+    assert replace(begun, overload=counted).least_away() == 0
+
+
 def test_what_was_too_little_is_forgotten_in_the_end():
     """A queue for another reason than the number of requests, such as a slow disk, holds them for so long."""
     site = Site("queue", Behavior(mode="Proportional", restore_after=timedelta(seconds=8)))
