@@ -23,6 +23,7 @@ the way in            then
 the way out           then
 ====================  =================================================================================================
 (the selector)        widened: Kubernetes puts the pods into S again
+(the fields)          no field of S is ours, as above
 (our slices)          removed, once Kubernetes' own have every pod and kube-proxy had the time to see it
 (the route)           free, once kube-proxy had the time to see that too
 (the shadow)          removed once no route follows it, and with it everything that was remembered
@@ -77,7 +78,8 @@ class TakeoverStep:
     `reason` and `message` say in which state it is. `wait` are the seconds after which to look again though nothing
     happens. `confirmed` are the objects that have to be, right before the writes, what they were when this was planned:
     what a watch has not told yet must not cost a Service its endpoints. `if_ours` are written instead where a replica
-    of ours was the last to change the selector of the Service: nobody contests it.
+    of ours was the last to change the selector of the Service: nobody contests it. `widens` says that clients get their
+    pods back by it: that waits for no other write that failed.
     """
 
     reason: str
@@ -86,6 +88,7 @@ class TakeoverStep:
     wait: float | None = None
     confirmed: tuple[StoredObject, ...] = ()
     if_ours: tuple[Write, ...] = ()
+    widens: bool = False
 
     @property
     def is_taken_over(self) -> bool:
@@ -194,7 +197,7 @@ def _towards_gateway(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming) 
     missing = missing_gateways(facts)
     if facts.is_narrowed and missing:
         # Whatever else is to be done: nobody would answer.
-        return TakeoverStep("GatewayNotReady", f"{missing}: clients reach the pods", _widened(facts))
+        return TakeoverStep("GatewayNotReady", f"{missing}: clients reach the pods", _widened(facts), widens=True)
     if missing and not facts.is_in_use:
         return TakeoverStep("GatewayNotReady", missing)
     reason = TAKEN_OVER if facts.is_narrowed else "Pending"
@@ -229,7 +232,7 @@ def _wide(facts: ServiceFacts, stood: Stood, timing: TakeoverTiming, missing: st
     assert facts.service is not None
     assert facts.own_shadow is not None
     if mark := annotation(facts.own_shadow, NARROWED):
-        forgotten = (_release_fields(facts), _note(facts.own_shadow, NARROWED, None))
+        forgotten = _forgotten(facts)
         if missing or mark != facts.service.uid:
             # It was widened by us, or is another Service of the name.
             return TakeoverStep(
@@ -315,7 +318,7 @@ def _towards_pods(
         return TakeoverStep(reason, words)
     reason, words = refusal or ("Restoring", f"{facts.key} is given back its pods")
     if facts.is_narrowed:
-        return TakeoverStep(reason, words, _widened(facts))
+        return TakeoverStep(reason, words, _widened(facts, for_good=True), widens=True)
     shadow = facts.own_shadow
     if shadow and (changes := _shadow_changes(facts, stood, timing, keep_ports=True)):
         return TakeoverStep(reason, words, (changes,))
@@ -349,13 +352,16 @@ def _towards_pods(
 # Single writes.
 
 
-def _widened(facts: ServiceFacts) -> tuple[Write, ...]:
-    """Give the Service its owner's selector; and give up the field, unless a note remains to have it given up later.
+def _widened(facts: ServiceFacts, *, for_good: bool = False) -> tuple[Write, ...]:
+    """Give the Service its owner's selector, and give up the field.
 
-    Where there is a note, the field says whose word the selector is: `if_ours` asks for it.
+    Unless it is `for_good`, a note of the shadow stays and has the field given up later: until then the field says
+    whose word the selector is (`if_ours`).
     """
     widen = _select(facts, {FRONTED_KEY: None} if facts.selector else None)
-    return (widen,) if annotation(facts.own_shadow, NARROWED) else (widen, _release_fields(facts))
+    if not annotation(facts.own_shadow, NARROWED):
+        return widen, _release_fields(facts)
+    return (widen, *_forgotten(facts)) if for_good else (widen,)
 
 
 def _select(facts: ServiceFacts, selector: Mapping[str, str | None] | None) -> Write:
@@ -365,6 +371,12 @@ def _select(facts: ServiceFacts, selector: Mapping[str, str | None] | None) -> W
 
 def _release_fields(facts: ServiceFacts) -> Write:
     return Write(Verb.RELEASE_FIELDS, facts.key, by=WrittenBy.ANY_REPLICA)
+
+
+def _forgotten(facts: ServiceFacts) -> tuple[Write, ...]:
+    """Give the fields of the Service up, and have the shadow forget that it was narrowed."""
+    assert facts.own_shadow is not None
+    return _release_fields(facts), _note(facts.own_shadow, NARROWED, None)
 
 
 def _patch(stored: StoredObject, changes: dict[str, Any]) -> Write:

@@ -109,6 +109,8 @@ class ServiceLoop:
         self._wrong_since: dict[ObjectRef, datetime] = {}
         # What was deleted for whom, and until when the watch may take to say so.
         self._deleted: dict[ObjectRef, tuple[frozenset[tuple[ObjectRef, str]], datetime]] = {}
+        # Services of which the last write that failed was the one that gives clients their pods.
+        self._not_widened: set[ObjectRef] = set()
         # How often a replica that does not lead changed the selector of a Service, lately, and until when that counts.
         self._turned: dict[ObjectRef, tuple[int, datetime]] = {}
         # How many Services and models are being written. What is due waits unplanned until there is room: a step that
@@ -218,11 +220,14 @@ class ServiceLoop:
         step = self._step_of_model(ref) if ref.kind == _MODEL else self._step(ref, now)
         if not step.writes:
             self._wrong_since.pop(ref, None)
-            self._queue.succeeded(ref)
+            self._succeeded(ref)
             if step.wait is not None:
                 self._queue.add_at(ref, now + timedelta(seconds=step.wait))
             self._solved(ref)
             return
+        if step.widens and ref not in self._not_widened:
+            # Nobody answers its clients: whatever else could not be written, this is not to wait for it.
+            self._queue.forgive(ref)
         since = self._wrong_since.setdefault(ref, now)
         acts_at = since if self._dependencies.leads() else since + self._patience(ref, now)
         rests_until = self._queue.rests_until(ref, now)
@@ -232,6 +237,10 @@ class ServiceLoop:
             return
         self._queue.release(ref)
         self._queue.add_at(ref, max(acts_at, rests_until or acts_at))
+
+    def _succeeded(self, ref: ObjectRef) -> None:
+        self._not_widened.discard(ref)
+        self._queue.succeeded(ref)
 
     def _have_room(self, _: asyncio.Task[None]) -> None:
         self._in_hand -= 1
@@ -338,11 +347,11 @@ class ServiceLoop:
             # What it was planned from is on its way here; a name that others have taken stays taken.
             self._count(doing, "superseded")
             if isinstance(error, AlreadyExistsError) and not await self._was_created(doing):
-                self._failed(ref, doing, error)
+                self._failed(ref, step, doing, error)
                 return
         except Exception as error:
             self._count(doing, "failed")
-            self._failed(ref, doing, error)
+            self._failed(ref, step, doing, error)
             return
         now = self._clock()
         self._note_deletions(ref, step, now)
@@ -350,7 +359,7 @@ class ServiceLoop:
             self._note_turn(step, now)
         self._wrong_since.pop(ref, None)
         self._solved(ref)
-        self._queue.succeeded(ref)
+        self._succeeded(ref)
         self._queue.add_at(ref, now + timedelta(seconds=self._timing.written_again_after))
         self._woken.set()
 
@@ -374,7 +383,11 @@ class ServiceLoop:
                 return False
         return True
 
-    def _failed(self, ref: ObjectRef, write: Write | None, error: Exception) -> None:
+    def _failed(self, ref: ObjectRef, step: TakeoverStep, write: Write | None, error: Exception) -> None:
+        if step.widens:
+            self._not_widened.add(ref)
+        else:
+            self._not_widened.discard(ref)
         again = self._queue.failed(ref, self._clock())
         known = isinstance(error, StoreError)
         told = {"object": str(ref), "because": str(error), "again": f"{again:%H:%M:%S}"}

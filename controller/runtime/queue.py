@@ -82,8 +82,7 @@ class Queue(Generic[Key]):
 
     def succeeded(self, key: Key) -> None:
         """The work is done, or there was none to do."""
-        self._failures.pop(key, None)
-        self._rests.pop(key, None)
+        self.forgive(key)
         self.release(key)
 
     def release(self, key: Key) -> None:
@@ -99,6 +98,11 @@ class Queue(Generic[Key]):
         self.add_at(key, at)
         self.release(key)
         return at
+
+    def forgive(self, key: Key) -> None:
+        """Forget how often a key failed: what is to be done next is something else."""
+        self._failures.pop(key, None)
+        self._rests.pop(key, None)
 
     def rests_until(self, key: Key, now: datetime) -> datetime | None:
         """Say until when a key rests that failed. It may be looked at before; what failed is not tried before."""

@@ -26,6 +26,8 @@ IN = [
 ]
 OUT = [
     "patch Service",
+    "release Service",
+    "patch Service",
     "delete EndpointSlice",
     "delete EndpointSlice",
     "patch Service",

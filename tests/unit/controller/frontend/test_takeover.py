@@ -91,6 +91,8 @@ def test_a_service_is_given_back_as_it_was():
         cluster.now += timedelta(seconds=1)
     assert order == [
         (Verb.PATCH, "Service"),
+        (Verb.RELEASE_FIELDS, "Service"),
+        (Verb.PATCH, "Service"),
         (Verb.DELETE, "EndpointSlice"),
         (Verb.PATCH, "Service"),
         (Verb.RELEASE_FIELDS, "Service"),
@@ -100,6 +102,19 @@ def test_a_service_is_given_back_as_it_was():
     before["metadata"]["resourceVersion"] = after["metadata"]["resourceVersion"]
     assert after == before
     assert FINALIZER not in (cluster.objects[cluster.models["chat"].ref]["metadata"].get("finalizers") or ())
+
+
+def test_from_the_moment_it_is_given_back_for_good_no_field_of_it_is_ours():
+    cluster = taken_over()
+    cluster.models["chat"].wanted = False
+    for write in cluster.do(cluster.step()):
+        assert write.verb is not Verb.DELETE
+    assert not cluster.is_narrowed
+    assert not cluster.selector_is_ours
+    # Nor is it anybody's reset if the model asks for it again right away.
+    cluster.settle()
+    assert cluster.is_narrowed
+    assert "beamlit.com/resets" not in cluster.objects[SHADOW]["metadata"]["annotations"]
 
 
 def test_our_slices_stay_until_kubernetes_own_have_every_pod_however_long_that_takes():
@@ -376,7 +391,7 @@ def test_a_selector_with_our_key_and_nothing_else_of_ours_is_given_back_and_is_n
 def test_a_service_whose_shadow_was_deleted_by_hand_is_given_back_with_its_fields():
     cluster = taken_over()
     cluster.models["chat"].asks = cluster.models["chat"].wanted = False
-    for _ in cluster.do(cluster.step()):  # it is widened
+    for _ in cluster.do(cluster.step(), kills_after=1):  # it is widened
         pass
     del cluster.objects[SHADOW]
     assert cluster.selector_is_ours

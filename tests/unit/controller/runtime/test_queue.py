@@ -138,6 +138,16 @@ def test_success_makes_the_next_rest_short_again():
     assert queue.failed("a", NOW) == NOW + SECOND
 
 
+def test_a_key_whose_next_work_is_another_one_rests_no_longer_and_shortly_after_the_next_failure():
+    queue = a_queue()
+    for _ in range(5):
+        queue.failed("a", NOW)
+    assert queue.rests_until("a", NOW)
+    queue.forgive("a")
+    assert queue.rests_until("a", NOW) is None
+    assert queue.failed("a", NOW) == NOW + SECOND
+
+
 def test_a_rest_may_have_a_bound_of_its_own():
     queue = a_queue()
     for _ in range(10):
