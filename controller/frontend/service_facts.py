@@ -71,8 +71,9 @@ class ServiceFacts:
     """What is known of one Service (`key`) at one moment.
 
     `slices` and `shadow_slices` are all EndpointSlices of the Service and of its shadow, `gateway` are those of the
-    gateway's Service `gateway_service`, None where none is named. `routes` lead to the Service's pods. `controller` is
-    the name by which we write statuses, empty if we have none.
+    gateway's Service `gateway_service`, None where none is named. `routes` lead to the Service's pods.
+    `controller_class` is the class whose Services are ours, empty for those without one, None for whatever there is.
+    `controller` is the name by which we write statuses, empty if we have none.
     """
 
     key: ObjectRef
@@ -83,7 +84,7 @@ class ServiceFacts:
     gateway_service: ObjectRef | None = None
     gateway: tuple[StoredObject, ...] = ()
     routes: tuple[FrontedRoute, ...] = ()
-    controller_class: str = ""
+    controller_class: str | None = ""
     controller: str = ""
 
     @property
@@ -135,7 +136,7 @@ class ServiceFacts:
     @property
     def is_of_another_class(self) -> bool:
         """Whether what is there of a takeover is a controller's of another class, as the labels say."""
-        return any(
+        return self.controller_class is not None and any(
             _label(one, CONTROLLER_CLASS) != self.controller_class
             for one in (self.own_shadow, *self.own_slices)
             if one is not None

@@ -66,16 +66,15 @@ def found_in(
 ) -> TakenOver:
     """Find the traces of takeovers among all Services, our EndpointSlices and all models."""
     found: dict[ObjectRef, str] = {}
+    # What says the class comes first: the shadow before slices, which somebody else may have left beside it.
+    for one in (*services, *slices):
+        is_slice = one.ref.kind == ENDPOINT_SLICE.kind
+        name = _label(one, SERVICE_NAME if is_slice else SHADOW_OF)
+        if name and (is_slice or one.ref.name == shadow_name(name)):
+            found.setdefault(ObjectRef(SERVICE.kind, one.ref.namespace, name), _label(one, CONTROLLER_CLASS))
     for one in services:
         if is_narrowed(one.raw):
             found.setdefault(one.ref, "")
-    for one in (*services, *slices):
-        labels = one.metadata.get("labels") or {}
-        is_slice = one.ref.kind == ENDPOINT_SLICE.kind
-        name = labels.get(SERVICE_NAME) if is_slice else labels.get(SHADOW_OF)
-        if name and (is_slice or one.ref.name == shadow_name(str(name))):
-            key = ObjectRef(SERVICE.kind, one.ref.namespace, str(name))
-            found[key] = found.get(key) or str(labels.get(CONTROLLER_CLASS) or "")
     ours = {one.ref: one for one in models if finalizer_removal(one) or _local(one).get("fronted")}
     for model in ours.values():
         local = _local(model)
@@ -159,16 +158,15 @@ class ServiceRestoration:
             name: tuple(one for one in slices if _label(one, SERVICE_NAME) == name)
             for name in (key.name, shadow_ref.name)
         }
-        facts = ServiceFacts(key, service, shadow, of[key.name], of[shadow_ref.name], routes=tuple(self._routes(key)))
-        kept = next(iter((*filter(None, (facts.own_shadow,)), *facts.own_slices)), None)
+        # Whose it is was asked when it was found: what is there of several classes is restored by nobody else.
         return ServiceFacts(
             key,
             service,
             shadow,
-            facts.slices,
-            facts.shadow_slices,
-            routes=facts.routes,
-            controller_class=_label(kept, CONTROLLER_CLASS) if kept else "",
+            of[key.name],
+            of[shadow_ref.name],
+            routes=tuple(self._routes(key)),
+            controller_class=None,
         )
 
     def _routes(self, key: ObjectRef) -> Iterable[FrontedRoute]:

@@ -68,6 +68,20 @@ def test_a_class_has_its_own_alone() -> None:
     assert dict(found.of_class("").services) == {CHAT: ""}
 
 
+def test_a_shadow_says_whose_a_service_is_whatever_is_beside_it() -> None:
+    of_green = {SERVICE_NAME: "code", MANAGED_BY: SLICES_OF, CONTROLLER_CLASS: "green"}
+    beside = stored("EndpointSlice", "a-slice", metadata={"labels": of_green})
+    assert dict(found_in([WIDE, SHADOW], [beside], []).services) == {CODE: "blue"}
+    classless = stored("Service", "code-beamlit", metadata={"labels": {SHADOW_OF: "code"}})
+    for services in itertools.permutations([narrowed("code"), classless]):
+        assert dict(found_in(list(services), [beside], []).services) == {CODE: ""}
+    assert dict(found_in([narrowed("code")], [beside], []).services) == {CODE: "green"}
+
+
+def narrowed(name: str) -> StoredObject:
+    return stored("Service", name, spec={"selector": {"app": name, FRONTED_KEY: "true"}})
+
+
 def test_what_would_be_done_is_said_of_each() -> None:
     lines = list(in_view(found_in([NARROWED], [], [a_model("held", FINALIZER)])))
     assert lines == [
@@ -84,6 +98,16 @@ class Slices:
 
     async def list(self, kind: str, namespace: str, labels: str = "") -> tuple[StoredObject, ...]:
         return self._slices
+
+
+class InStore:
+    """Lists the EndpointSlices of a store, of every Service alike. An `ObjectLister`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def list(self, kind: str, namespace: str, labels: str = "") -> tuple[StoredObject, ...]:
+        return tuple(one for ref, one in self._store._objects.items() if ref.kind == kind)
 
 
 async def test_a_service_that_became_another_name_of_a_host_is_restored_though_no_pods_are_behind_it() -> None:
@@ -107,3 +131,25 @@ async def test_a_service_that_became_another_name_of_a_host_is_restored_though_n
     assert store[model.ref].status["route"]["local"] == {"namespace": "a", "service": "chat"}
     with pytest.raises(NotFoundError):
         await store.read(shadow.ref)
+
+
+async def test_a_shadow_and_slices_of_different_classes_keep_nobody_from_restoring_their_service() -> None:
+    """No controller touches such a Service: each takes it for another one's."""
+    shadow = stored(
+        "Service",
+        "chat-beamlit",
+        metadata={"labels": {SHADOW_OF: "chat", CONTROLLER_CLASS: "blue"}},
+        spec={"clusterIP": "None", "selector": {"app": "chat"}},
+    )
+    of_green = {SERVICE_NAME: "chat", MANAGED_BY: SLICES_OF, CONTROLLER_CLASS: "green"}
+    ours = stored("EndpointSlice", "chat-ours", metadata={"labels": of_green}, endpoints=[], ports=[])
+    store = MemoryStore(StoredObject(one.ref, {**one.raw, "kind": one.ref.kind}) for one in (NARROWED, shadow, ours))
+    restoration = ServiceRestoration(
+        store, InStore(store), {}, TakeoverTiming(kube_proxy_within=0), lambda: datetime.now(UTC)
+    )
+    async with asyncio.timeout(5):
+        await restoration.restore(CHAT, lambda _: None)
+    assert store[CHAT].raw["spec"]["selector"] == {"app": "chat"}
+    for gone in (shadow, ours):
+        with pytest.raises(NotFoundError):
+            await store.read(gone.ref)
