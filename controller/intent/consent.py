@@ -99,6 +99,9 @@ class Lookups(Protocol):
     def slices(self, namespace: str, service: str) -> Iterable[EndpointSlice]:
         """List the EndpointSlices of a Service."""
 
+    def is_at_gateway(self, service: ObjectRef) -> bool:
+        """Say whether a Service was made for a model at the gateway."""
+
 
 class GrantedLookups(Lookups, Protocol):
     """How to find the objects of all namespaces, and what these permit."""
@@ -131,6 +134,10 @@ class View:
     def slices(self, namespace: str, service: str) -> Iterable[EndpointSlice]:
         """List the EndpointSlices of a Service."""
         return self.everything.slices(namespace, service) if self.permits(service_ref(namespace, service)) else ()
+
+    def is_at_gateway(self, service: ObjectRef) -> bool:
+        """Say whether a Service was made for a model at the gateway."""
+        return self.permits(service) and self.everything.is_at_gateway(service)
 
     def slices_behind(self, local: LocalBackend) -> Iterable[EndpointSlice]:
         """List the EndpointSlices that replicas are read from; whose they are is a matter of the Service in front.

@@ -117,6 +117,19 @@ class ObjectIndex:
         """Name the Services that were made for a model of this name."""
         return frozenset(self._owned.get(model, ()))
 
+    def is_at_gateway(self, service: ObjectRef) -> bool:
+        """Whether a Service was made for a model at the gateway (docs/adr/0058), and so has no pods.
+
+        It is if the model that owns it asks for it, also while somebody gives it a selector; and if it selects nothing.
+        One with pods may have a model as its owner all the same: then somebody wants it to go with the model.
+        """
+        stored, owner = self.stored(service), self._owners.get(service)
+        if stored is None or owner is None:
+            return False
+        known = self.intent(owner)
+        is_asked_for = known is not None and known.intent is not None and known.intent.gateway_service == service
+        return is_asked_for or not stored.raw.get("spec", {}).get("selector")
+
     def refers(self, model: ObjectRef, to: Iterable[ObjectRef]) -> None:
         """Record what a model refers to, in place of what it referred to before."""
         references = frozenset(to)

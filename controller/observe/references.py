@@ -155,7 +155,7 @@ def target_port(intent: Intent, view: View) -> tuple[ObjectRef, ServicePort] | N
     """Find the Service and the port that an object asks for; None while its reference leads nowhere."""
     target = intent.target
     service = view.service(target.service.namespace, target.service.name) if target else None
-    if target is None or service is None:
+    if target is None or service is None or view.is_at_gateway(target.service):
         return None
     try:
         return target.service, port_of(target.port, service)
@@ -221,6 +221,10 @@ def _front(intent: Intent, view: View, guard: EndpointGuard) -> Front | Fault:
         # The option `namespaces` may leave it out.
         unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
         return Fault("ServiceNotFound", f"spec.serviceRef: {ref} does not exist{unwatched}")
+    if view.is_at_gateway(ref):
+        # Not whose it is: who may refer to a Service need not be one who may read it.
+        made = "it was made for a model, by its spec.gatewayService. Name the Service of the pods"
+        return Fault("LoopDetected", f"spec.serviceRef: {ref} leads to the gateway itself: {made}")
     try:
         port = port_of(target.port, service)
     except PortNotFoundError as error:

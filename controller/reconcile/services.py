@@ -158,7 +158,7 @@ class ServiceLoop:
     def _has_traces(self, ref: ObjectRef, stored: StoredObject | None) -> bool:
         if stored and is_narrowed(stored.raw):
             return True
-        if owner_of(stored):
+        if self._index.is_at_gateway(ref):
             # Its slices are no takeover's.
             return False
         return bool(ServiceFacts(ref, slices=self._index.stored_slices(ref)).own_slices)
@@ -267,7 +267,7 @@ class ServiceLoop:
 
     def _step(self, key: ObjectRef, now: datetime) -> TakeoverStep:
         facts = facts_of(self._index, key, self._rules)
-        if owner_of(facts.service) and not facts.is_narrowed and facts.own_shadow is None:
+        if self._index.is_at_gateway(key) and not facts.is_narrowed and facts.own_shadow is None:
             # It was made for a model, by a name that was taken over before.
             self._drop(key)
             return TakeoverStep("Idle", "")

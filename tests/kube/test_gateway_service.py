@@ -113,6 +113,30 @@ async def test_it_goes_with_the_name_the_wish_and_the_model(hand: ServiceHand) -
     assert hand.written_by_owners() == before
 
 
+async def test_a_service_with_pods_is_taken_over_though_it_goes_with_its_model(hand: ServiceHand) -> None:
+    prepared(hand)
+    hand.model()
+    model = hand.read("modeldeployments", "chat")
+    assert model
+    owner = {name: model[name] for name in ("apiVersion", "kind")} | {"name": "chat", "uid": model["metadata"]["uid"]}
+    hand.patch_service({"metadata": {"ownerReferences": [{**owner, "controller": True}]}})
+    before = hand.written_by_owners()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "TakenOver")
+        await hand.until_noted()
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        hand.patch_model({"frontend": "Gateway"})
+        await hand.until_restored(before)
+        # One that was made for a model leads to the gateway, and no model can stand in front of it.
+        hand.patch_model({"gatewayService": {"name": "chat-gw"}})
+        await hand.until_fronted("True", "GatewayService")
+        hand.model("other", "chat-gw")
+        await hand.until_fronted("False", "NotServed", name="other")
+        told = {one["type"]: one for one in hand.status("other")["conditions"]}["ResolvedRefs"]
+        assert (told["reason"], "spec.serviceRef: " in told["message"]) == ("LoopDetected", True)
+        await hand.until_fronted("True", "GatewayService")
+
+
 async def until_gone_but(hand: ServiceHand, gone: str, left: str) -> None:
     """Wait until one of two Services is gone with its slices."""
     await eventually(lambda: asyncio.to_thread(hand.read, "services", gone), lambda seen: seen is None)

@@ -204,20 +204,51 @@ async def test_pods_of_a_service_that_has_the_name_of_its_shadow_are_none_of_it(
         assert ways(store) == set()
 
 
-async def test_a_service_with_pods_stays_whoever_it_names_as_its_owner():
-    model = a_chat()
+def owned_by(model, service):
+    """A Service that names a model as its owner, whoever wrote that."""
     owner = {
         "apiVersion": MODEL_DEPLOYMENT.api_version,
         "kind": MODEL_DEPLOYMENT.kind,
-        "name": "chat",
+        "name": model.ref.name,
         "uid": model.stored().uid,
         "controller": True,
     }
-    theirs = a_service("theirs").port(80)._with([owner], "metadata", "ownerReferences")
+    return service._with([owner], "metadata", "ownerReferences")
+
+
+async def test_a_service_with_pods_stays_whoever_it_names_as_its_owner():
+    model = a_chat()
+    theirs = owned_by(model, a_service("theirs").port(80))
     store = MemoryStore(world(model, theirs.selecting(app="chat"), theirs.named("without-selector")))
     async with working(store):
         left = {one.ref.name for one in of_kind(store, "Service")}
         assert ("theirs" in left, "without-selector" in left) == (True, False)
+
+
+@pytest.mark.parametrize("frontend", ["Takeover", "Gateway"])
+async def test_a_model_cannot_stand_in_front_of_a_service_that_leads_to_the_gateway(frontend):
+    """It would have no replicas, for ever, and say that it is ready wherever it has a remote backend."""
+    other = a_model("other").fronting(NAMED.name).with_remote()._with(frontend, "spec", "frontend")
+    store = MemoryStore(world(a_chat()))
+    async with working(store) as running:
+        store.put(other.stored())
+        await some_time(running)
+        assert condition(store, "ResolvedRefs", "other") == (
+            "False",
+            "LoopDetected",
+            "spec.serviceRef: Service default/chat-gw leads to the gateway itself: it was made for a model, by its "
+            "spec.gatewayService. Name the Service of the pods",
+        )
+        assert condition(store, "Ready", "other")[:2] == ("False", "UnresolvedRefs")
+        assert condition(store, "Fronted", "other")[:2] == ("False", "NotServed")
+        assert store[a_model("other").ref].status.get("route") is None
+        # The one that it was made for has it as before, also while somebody gives it a selector.
+        assert ways(store) == {("10.9.0.1", 10000)}
+        await store.patch(NAMED, {"spec": {"selector": {"app": "chat"}}})
+        await some_time(running)
+        assert condition(store, "ResolvedRefs", "other")[1] == "LoopDetected"
+        assert ways(store) == {("10.9.0.1", 10000)}
+        assert {one.ref.name for one in of_kind(store, "Service")} == {"chat", "small", "chat-gw"}
 
 
 async def test_none_begins_to_lead_to_a_gateway_that_gets_no_configuration():
