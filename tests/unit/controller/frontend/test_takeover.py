@@ -275,6 +275,21 @@ def test_a_selector_that_was_set_back_is_narrowed_again_until_that_happened_too_
     assert cluster.is_narrowed
 
 
+def test_a_contest_that_is_forgotten_ends_as_it_did_and_clients_are_answered_all_the_time():
+    cluster = SmallCluster.with_chat()
+    for _ in range(3):
+        # As when a status is lost.
+        cluster.models["chat"].contested = False
+        cluster.settle()
+        for number in range(TOLERATED):
+            assert cluster.is_narrowed, number
+            cluster.edit(SERVICE, {"spec": {"selector": {FRONTED_KEY: None}}})
+            assert cluster.answers()
+            cluster.settle()
+        assert cluster.models["chat"].contested
+        assert is_fully_restored(cluster)
+
+
 def test_resets_of_long_ago_do_not_count():
     cluster = taken_over()
     for _ in range(2 * TOLERATED):
