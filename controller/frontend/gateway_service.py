@@ -8,7 +8,7 @@ It has no selector: its EndpointSlices are ours, copies of the gateway's. The mo
 goes with the model, whether a controller runs or not. What has the name and is not owned by the model is left alone.
 
 Its type, its annotations and everything else that is not named here stay as somebody sets them: whoever may write
-Services there may make it a load balancer.
+Services there may make it a load balancer. What of that, or beside our slices, leads clients elsewhere is said.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.api.kubernetes.endpoints import MIRRORING_CONTROLLER
 from controller.api.kubernetes.fronting import CONTROLLER_CLASS
+from controller.api.kubernetes.objects import MANAGED_BY
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
 from controller.frontend.claims import HTTP_PORT
 from controller.frontend.gateway_slices import delete, leads_to_gateway, slice_changes
-from controller.frontend.service_facts import ServiceFacts, missing_gateways, owner_of
+from controller.frontend.service_facts import ServiceFacts, is_ready, missing_gateways, owner_of
 from controller.frontend.takeover import TakeoverStep
 from controller.runtime.writes import Verb, Write, WrittenBy
 from controller.store.objects import StoredObject
@@ -29,6 +31,9 @@ from controller.store.protocol import Precondition
 
 AT_GATEWAY = "GatewayService"
 """The reason of `Fronted` when all is done."""
+
+OTHER_ENDPOINTS = "OtherEndpoints"
+"""The reason of `Fronted` while clients are led to the gateway and elsewhere, too."""
 
 _NAME = "http"
 _PORT = {"name": _NAME, "protocol": "TCP", "port": HTTP_PORT, "appProtocol": "http"}
@@ -71,6 +76,8 @@ def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
             return TakeoverStep("Pending", words, needless)
         words = f"{name} is there already, and was not made for this model: give spec.gatewayService another name"
         return TakeoverStep("NameTaken", words, needless)
+    if refusal := _leads_nowhere(named.service):
+        return TakeoverStep("NotFrontable", f"{name} {refusal}", needless)
     if changes := _changes(named.service):
         patch = Write(Verb.PATCH, named.key, changes, Precondition.unchanged(named.service), WrittenBy.ANY_REPLICA)
         return TakeoverStep("Pending", f"{name} gets its port back", (patch, *needless))
@@ -84,6 +91,8 @@ def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
         return TakeoverStep("GatewayNotReady", missing, writes)
     if not leads_to_gateway(named, _NAME, port):
         return TakeoverStep("Pending", f"{name} is about to lead to the gateway", writes)
+    if others := _beside(named):
+        return TakeoverStep(OTHER_ENDPOINTS, f"some clients of {name} are led past the gateway: {others}", writes)
     return TakeoverStep(AT_GATEWAY, f"clients of {name}, port {HTTP_PORT}, are led to the gateway", writes)
 
 
@@ -95,6 +104,41 @@ def _port(facts: GatewayServiceFacts, named: ServiceFacts) -> int | None:
         return facts.port
     found = (given.get("port") for one in named.own_slices for given in one.raw.get("ports") or ())
     return next((port for port in found if isinstance(port, int)), None)
+
+
+def _leads_nowhere(service: StoredObject) -> str:
+    """Say why nobody is led by our slices of a Service, and what to do; empty where clients are."""
+    spec, ref = service.raw.get("spec", {}), service.ref
+    again = f"`kubectl -n {ref.namespace} delete service {ref.name}` has it made again"
+    if spec.get("type") == "ExternalName":
+        return (
+            f"was made of type ExternalName, another name of {spec.get('externalName') or 'a host'}: its clients are "
+            f"led there. Set its type to ClusterIP; or {again}"
+        )
+    if spec.get("clusterIP") == "None":
+        return f"was made headless: its clients call the gateways at port {HTTP_PORT}, which is no model's own. {again}"
+    return ""
+
+
+def _beside(named: ServiceFacts) -> str:
+    """Say which slices beside ours have endpoints for the Service's port, and what to do; empty if none have."""
+    found = [one for one in named.slices_of_others if _leads(one, named.families)]
+    if not found:
+        return ""
+    first, more = found[0].ref, f", and {len(found) - 1} more" if len(found) > 1 else ""
+    if (found[0].metadata.get("labels") or {}).get(MANAGED_BY) == MIRRORING_CONTROLLER:
+        # Of an Endpoints object that somebody wrote, or that Kubernetes left when the Service lost a selector.
+        made, what = "is mirrored of its Endpoints", f"endpoints {named.key.name}"
+    else:
+        made, what = "has endpoints of its own", f"endpointslice {first.name}"
+    return f"{first} {made}{more}; take that away: `kubectl -n {first.namespace} delete {what}`"
+
+
+def _leads(one: StoredObject, families: tuple[str, ...]) -> bool:
+    """Whether kube-proxy sends requests there: by the name of the port, to what is ready."""
+    has_port = any((port.get("name") or "") == _NAME for port in one.raw.get("ports") or ())
+    has_ready = any(is_ready(endpoint) for endpoint in one.raw.get("endpoints") or ())
+    return one.raw.get("addressType") in families and has_port and has_ready
 
 
 def _create(model: StoredObject, named: ServiceFacts) -> Write:

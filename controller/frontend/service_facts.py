@@ -127,6 +127,11 @@ class ServiceFacts:
         return tuple(one for one in self.slices if _label(one, MANAGED_BY) == ENDPOINT_CONTROLLER)
 
     @property
+    def slices_of_others(self) -> tuple[StoredObject, ...]:
+        """The slices that neither we nor that controller wrote: by hand, or mirrored of an Endpoints object."""
+        return tuple(one for one in self.slices if _label(one, MANAGED_BY) not in (SLICES_OF, ENDPOINT_CONTROLLER))
+
+    @property
     def is_of_another(self) -> bool:
         """Whether another controller has the Service: one of another class, or one that wrote what is wanted of it."""
         if self.controller and any(one.wanted and one.written_by not in ("", self.controller) for one in self.routes):

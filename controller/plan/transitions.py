@@ -151,6 +151,7 @@ _IN_THE_WAY = (
     "NotPermitted",
     "NotWritten",
     "NameTaken",
+    "OtherEndpoints",
 )
 
 

@@ -6,6 +6,7 @@ With the real API server, its endpoint controllers and its garbage collector.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from controller.api.contract.route import Route
@@ -56,7 +57,13 @@ async def test_clients_call_a_model_by_a_name_that_it_keeps_and_its_own_service_
         # Its owner may make it a load balancer, and may not lead it elsewhere.
         hand.patch_service({"spec": {"type": "LoadBalancer", "selector": CHAT}}, "chat-gw")
         await eventually(lambda: asyncio.to_thread(hand.selector, "chat-gw"), lambda seen: seen == {})
-        await hand.until_ways("10.9.0.1:12345", service="chat-gw")
+
+        def ways() -> set[str]:
+            # What Kubernetes made of the selector by then, it leaves and mirrors.
+            hand.delete_endpoints("chat-gw")
+            return hand.ways("chat-gw")
+
+        await eventually(lambda: asyncio.to_thread(ways), lambda seen: seen == {"10.9.0.1:12345"})
         assert hand.written_by_owners("chat-gw")["spec"]["type"] == "LoadBalancer"
         # The same name, by another object: it has the port that it fixes, and so its clients.
         address = hand.written_by_owners("chat-gw")["metadata"]["uid"]
@@ -90,6 +97,54 @@ async def test_a_name_that_is_taken_is_told_and_left_alone_until_it_is_free(hand
         hand.patch_model({"gatewayService": {"name": "chat-gw"}})
         hand.delete_service("chat-gw")
         await hand.until_fronted("True", "GatewayService")
+
+
+async def test_what_kubernetes_mirrors_of_a_selector_that_was_there_is_told_until_somebody_takes_it_away(
+    hand: ServiceHand,
+) -> None:
+    """It leaves what it made of a selector when that goes, and from then on mirrors the Endpoints of it."""
+    prepared(hand)
+    hand.model(**ASKED)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "GatewayService")
+        gateways = await asyncio.to_thread(hand.ways, "chat-gw")
+    hand.patch_service(
+        {"spec": {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}, "chat-gw"
+    )
+    await eventually(
+        lambda: asyncio.to_thread(hand.read, "endpoints", "chat-gw"), lambda seen: bool(seen and seen.get("subsets"))
+    )
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        words = await hand.until_fronted("False", "OtherEndpoints")
+        await hand.until_ways(*gateways, "10.8.0.1:8080", service="chat-gw")
+        (command,) = re.findall("`kubectl (.*?)`", words)
+        assert command == f"-n {hand.namespace} delete endpoints chat-gw"
+        await asyncio.to_thread(hand.server.kubectl, *command.split())
+        await hand.until_fronted("True", "GatewayService")
+        await hand.until_ways(*gateways, service="chat-gw")
+
+
+async def test_one_that_became_another_name_of_a_host_is_told_and_made_again_when_it_is_gone(
+    hand: ServiceHand,
+) -> None:
+    prepared(hand)
+    hand.model(**ASKED)
+    async with taking_over(hand.server.kubeconfig, hand.namespace):
+        await hand.until_fronted("True", "GatewayService")
+        gateways = await asyncio.to_thread(hand.ways, "chat-gw")
+        external = {"type": "ExternalName", "externalName": "example.com", "clusterIP": None, "clusterIPs": None}
+        hand.patch_service({"spec": {**external, "ipFamilies": None, "ipFamilyPolicy": None}}, "chat-gw")
+        words = await hand.until_fronted("False", "NotFrontable")
+        assert "ExternalName" in words
+        assert f"`kubectl -n {hand.namespace} delete service chat-gw`" in words
+        hand.patch_service({"spec": {"type": "ClusterIP", "externalName": None}}, "chat-gw")
+        await hand.until_fronted("True", "GatewayService")
+        await hand.until_ways(*gateways, service="chat-gw")
+        hand.patch_service({"spec": {**external, "ipFamilies": None, "ipFamilyPolicy": None}}, "chat-gw")
+        await hand.until_fronted("False", "NotFrontable")
+        hand.delete_service("chat-gw")
+        await hand.until_fronted("True", "GatewayService")
+        await hand.until_ways(*gateways, service="chat-gw")
 
 
 async def test_it_goes_with_the_name_the_wish_and_the_model(hand: ServiceHand) -> None:

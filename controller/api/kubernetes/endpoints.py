@@ -70,7 +70,8 @@ def _of_one_family(slices: Iterable[EndpointSlice]) -> list[EndpointSlice]:
 # `kubernetes.io/docs/concepts/services-networking/endpoint-slices`, "Management": who writes the slices of a Service
 # with a selector, and who mirrors the Endpoints of one without.
 ENDPOINT_CONTROLLER = "endpointslice-controller.k8s.io"
-SERVICE_CONTROLLERS = frozenset((ENDPOINT_CONTROLLER, "endpointslicemirroring-controller.k8s.io"))
+MIRRORING_CONTROLLER = "endpointslicemirroring-controller.k8s.io"
+SERVICE_CONTROLLERS = frozenset((ENDPOINT_CONTROLLER, MIRRORING_CONTROLLER))
 
 
 def is_ours(one: EndpointSlice) -> bool:

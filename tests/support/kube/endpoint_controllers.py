@@ -29,6 +29,13 @@ from tests.tools import binaries
 GATEWAY = "gateway"
 """The Service of the gateways in a namespace. Nothing listens at their addresses."""
 
+CONTROLLERS = (
+    "endpoints-controller",
+    "endpointslice-controller",
+    "endpointslice-mirroring-controller",
+    "garbage-collector-controller",
+)
+
 MODEL = {"apiVersion": "deployment.beamlit.com/v1alpha1", "kind": "ModelDeployment"}
 _MERGE = {"Content-Type": "application/merge-patch+json"}
 
@@ -50,7 +57,7 @@ def cluster_with_endpoints(folder: Path) -> Iterator[ApiServer]:
         command = (
             binaries.kube_controller_manager(),
             f"--kubeconfig={server.kubeconfig}",
-            "--controllers=endpoints-controller,endpointslice-controller,garbage-collector-controller",
+            f"--controllers={','.join(CONTROLLERS)}",
             "--leader-elect=false",
             "--secure-port=0",
             "--kube-api-qps=500",
@@ -220,6 +227,12 @@ class ServiceHand:
         """Delete a Service."""
         with self.server.client() as client:
             client.delete(f"{self._path('services')}/{name}").raise_for_status()
+
+    def delete_endpoints(self, name: str) -> None:
+        """Delete the Endpoints object of a Service, if there is one: Kubernetes mirrors it into slices no more."""
+        with self.server.client() as client:
+            answer = client.delete(f"{self._path('endpoints')}/{name}")
+        assert answer.status_code in (200, 404), answer.text
 
     def patch_service(self, changes: Mapping[str, Any], name: str = "chat") -> None:
         """Merge changes into a Service, as `kubectl edit` and `kubectl patch --type=merge` do."""

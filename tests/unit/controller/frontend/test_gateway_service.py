@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
+from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER, MIRRORING_CONTROLLER
 from controller.api.kubernetes.fronting import CONTROLLER_CLASS, SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY
 from controller.frontend.gateway_service import GatewayServiceFacts, gateway_service_step
@@ -159,6 +159,53 @@ def test_what_kubernetes_wrote_while_somebody_gave_it_a_selector_goes():
     left = a_slice("chat-gw", "left").port(8080).written_by(ENDPOINT_CONTROLLER).ready("10.8.0.1").stored()
     (write,) = gateway_service_step(facts(service, leading, left)).writes
     assert (write.verb, write.ref) == (Verb.DELETE, left.ref)
+
+
+def beside(name: str = "mirrored", writer: str = MIRRORING_CONTROLLER, port: str = "http", family: str = "IPv4") -> Any:
+    return a_slice("chat-gw", name).of(family).port(8080, port).written_by(writer)
+
+
+def test_slices_beside_ours_are_told_with_what_ends_them():
+    service, leading = made()
+    step = gateway_service_step(facts(service, leading, beside().ready("10.8.0.1").stored()))
+    assert (step.reason, step.writes) == ("OtherEndpoints", ())
+    assert step.message == (
+        "some clients of Service default/chat-gw are led past the gateway: EndpointSlice default/chat-gw-mirrored is "
+        "mirrored of its Endpoints; take that away: `kubectl -n default delete endpoints chat-gw`"
+    )
+    by_hand = [beside(name, "me").ready("10.8.0.1").stored() for name in ("one", "two")]
+    told = gateway_service_step(facts(service, leading, *by_hand)).message
+    assert told.endswith(
+        "EndpointSlice default/chat-gw-one has endpoints of its own, and 1 more; take that away: "
+        "`kubectl -n default delete endpointslice chat-gw-one`"
+    )
+
+
+def test_slices_beside_ours_that_lead_nobody_anywhere_are_nobodys_concern():
+    service, leading = made()
+    idle = (
+        beside("empty"),
+        beside("not-ready").not_ready("10.8.0.1"),
+        beside("other-port", port="admin").ready("10.8.0.1"),
+        beside("other-family", family="IPv6").ready("fd00:8::1"),
+    )
+    assert gateway_service_step(facts(service, leading, *(one.stored() for one in idle))).reason == "GatewayService"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"type": "ExternalName", "externalName": "example.com"}, "ExternalName, another name of example.com"),
+        ({"clusterIP": "None"}, "headless"),
+    ],
+)
+def test_one_that_leads_its_clients_elsewhere_by_what_it_has_become_is_told_and_stays(spec, words):
+    service, leading = made()
+    raw = {**service.raw, "spec": {**service.raw["spec"], **spec}}
+    step = gateway_service_step(facts(StoredObject(KEY, raw), leading))
+    assert (step.reason, step.writes) == ("NotFrontable", ())
+    assert words in step.message
+    assert "`kubectl -n default delete service chat-gw`" in step.message
 
 
 def test_a_name_that_is_asked_for_no_more_goes_once_the_other_one_is_made():
