@@ -68,6 +68,9 @@ def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
     if named.gateway_service is None:
         return TakeoverStep("NoGateway", _NO_GATEWAY, needless)
     if named.service is None:
+        if left := _left_behind(named):
+            words = f"{name} is made once Kubernetes has removed what was behind one of that name: {left[0].ref}"
+            return TakeoverStep("Pending", words, needless)
         return TakeoverStep("Pending", f"{name} is made", (_create(facts.model, named), *needless))
     owner = owner_of(named.service)
     if owner != (facts.model.ref, facts.model.uid):
@@ -76,10 +79,18 @@ def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
             return TakeoverStep("Pending", words, needless)
         words = f"{name} is there already, and was not made for this model: give spec.gatewayService another name"
         return TakeoverStep("NameTaken", words, needless)
-    if refusal := _leads_nowhere(named.service):
+    return _led(facts, named, named.service, needless)
+
+
+def _led(
+    facts: GatewayServiceFacts, named: ServiceFacts, service: StoredObject, needless: tuple[Write, ...]
+) -> TakeoverStep:
+    """Lead clients of the Service that is the model's to the gateway, or say why they are not."""
+    name = f"Service {named.key.namespace}/{named.key.name}"
+    if refusal := _leads_nowhere(service):
         return TakeoverStep("NotFrontable", f"{name} {refusal}", needless)
-    if changes := _changes(named.service):
-        patch = Write(Verb.PATCH, named.key, changes, Precondition.unchanged(named.service), WrittenBy.ANY_REPLICA)
+    if changes := _changes(service):
+        patch = Write(Verb.PATCH, named.key, changes, Precondition.unchanged(service), WrittenBy.ANY_REPLICA)
         return TakeoverStep("Pending", f"{name} gets its port back", (patch, *needless))
     port = _port(facts, named)
     # Whoever gave it a selector for a while left what Kubernetes wrote then: nobody else takes that away.
@@ -106,6 +117,19 @@ def _port(facts: GatewayServiceFacts, named: ServiceFacts) -> int | None:
     return next((port for port in found if isinstance(port, int)), None)
 
 
+def _left_behind(named: ServiceFacts) -> tuple[StoredObject, ...]:
+    """List what Kubernetes has not removed yet of a former Service of the name.
+
+    One that is made in that moment is the same to it: the Endpoints of the former one stay, and are mirrored.
+    """
+    mirrored = (one for one in named.slices_of_others if _is_mirrored(one))
+    return (*named.slices_of_kubernetes, *mirrored)
+
+
+def _is_mirrored(one: StoredObject) -> bool:
+    return bool((one.metadata.get("labels") or {}).get(MANAGED_BY) == MIRRORING_CONTROLLER)
+
+
 def _leads_nowhere(service: StoredObject) -> str:
     """Say why nobody is led by our slices of a Service, and what to do; empty where clients are."""
     spec, ref = service.raw.get("spec", {}), service.ref
@@ -126,7 +150,7 @@ def _beside(named: ServiceFacts) -> str:
     if not found:
         return ""
     first, more = found[0].ref, f", and {len(found) - 1} more" if len(found) > 1 else ""
-    if (found[0].metadata.get("labels") or {}).get(MANAGED_BY) == MIRRORING_CONTROLLER:
+    if _is_mirrored(found[0]):
         # Of an Endpoints object that somebody wrote, or that Kubernetes left when the Service lost a selector.
         made, what = "is mirrored of its Endpoints", f"endpoints {named.key.name}"
     else:

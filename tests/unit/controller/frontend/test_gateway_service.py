@@ -165,6 +165,16 @@ def beside(name: str = "mirrored", writer: str = MIRRORING_CONTROLLER, port: str
     return a_slice("chat-gw", name).of(family).port(8080, port).written_by(writer)
 
 
+@pytest.mark.parametrize("writer", [ENDPOINT_CONTROLLER, MIRRORING_CONTROLLER])
+def test_it_is_not_made_while_kubernetes_has_something_of_a_former_service_of_the_name(writer):
+    step = gateway_service_step(facts(None, beside("old", writer).ready("10.8.0.1").stored()))
+    assert (step.reason, step.writes) == ("Pending", ())
+    assert step.message.endswith("of that name: EndpointSlice default/chat-gw-old")
+    # Nobody removes what somebody wrote by hand.
+    (write,) = gateway_service_step(facts(None, beside("by-hand", "me").stored())).writes
+    assert write.verb is Verb.CREATE
+
+
 def test_slices_beside_ours_are_told_with_what_ends_them():
     service, leading = made()
     step = gateway_service_step(facts(service, leading, beside().ready("10.8.0.1").stored()))
