@@ -212,7 +212,7 @@ async def test_a_burst_of_a_trace_leaves_only_what_is_too_much(plane: Plane) -> 
     ]
     assert len(calm_ones) == len(calm)
     assert [route for route, has_room in calm_ones if has_room and route != "local"] == []
-    # A replica that has answered is free before Envoy has passed the answer on: they need not all be busy at one moment.
+    # A replica that has answered is free before Envoy has passed the answer on: they need not all be busy at once.
     assert flight.peaks()[0] <= CAPACITY
     # Whoever left did so while every place was taken: Envoy counts a request until it has passed on the answer, so at
     # the most from when it was sent until its end was seen.
