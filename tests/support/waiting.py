@@ -17,6 +17,8 @@ PATIENCE = 30.0
 """Seconds."""
 TURNS = 4
 """How often, at least, one looked in each of these seconds; with the processors to himself, far more often."""
+_SOONEST, _LATEST = 0.02, 0.1
+"""Seconds until one looks again."""
 
 Seen = TypeVar("Seen")
 
@@ -25,6 +27,7 @@ class Deadline:
     """The end of `within` seconds from `now` on, in each of which there were some turns."""
 
     def __init__(self, now: float, within: float) -> None:
+        self._began = now
         self._ends = now + within
         self._turns = within * TURNS
 
@@ -33,6 +36,10 @@ class Deadline:
         self._turns -= 1
         return now >= self._ends and self._turns < 0
 
+    def pause(self, now: float) -> float:
+        """Say in how many seconds to look again: a tenth of what was waited. Whoever looks takes turns from others."""
+        return min(max((now - self._began) / 10, _SOONEST), _LATEST)
+
 
 async def until(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
     """Return as soon as the condition holds, which may be awaitable; fail the test after so many seconds."""
@@ -40,7 +47,7 @@ async def until(condition: Callable[[], object], what: str, within: float = PATI
     deadline = Deadline(loop.time(), within)
     while not (await seen if isawaitable(seen := condition()) else seen):
         assert not deadline.has_passed(loop.time()), f"not within {within} s: {what}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(deadline.pause(loop.time()))
 
 
 def until_now(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
@@ -48,7 +55,7 @@ def until_now(condition: Callable[[], object], what: str, within: float = PATIEN
     deadline = Deadline(time.monotonic(), within)
     while not condition():
         assert not deadline.has_passed(time.monotonic()), f"not within {within} s: {what}"
-        time.sleep(0.05)
+        time.sleep(deadline.pause(time.monotonic()))
 
 
 async def eventually(
@@ -59,7 +66,7 @@ async def eventually(
     deadline = Deadline(loop.time(), within)
     while not good(seen := await look()):
         assert not deadline.has_passed(loop.time()), f"after {within} s still: {seen!r}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(deadline.pause(loop.time()))
     return seen
 
 
@@ -87,7 +94,7 @@ async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:
         if value() != last:
             last, since, looks = value(), loop.time(), 0
         looks += 1
-        return loop.time() - since > seconds and looks > 20 * seconds
+        return loop.time() - since > seconds and looks > 2 * TURNS * seconds
 
     await until(rests, "it comes to rest", within=60)
     return last

@@ -20,6 +20,12 @@ def test_seconds_without_turns_do_not_count() -> None:
     assert [deadline.has_passed(110.0 + number) for number in range(2 * TURNS + 1)] == [False] * 2 * TURNS + [True]
 
 
+def test_who_waits_longer_looks_less_often_but_always_often_enough_for_his_turns() -> None:
+    deadline = Deadline(now=100.0, within=60.0)
+    assert [deadline.pause(100.0 + waited) for waited in (0.0, 0.5, 1.0, 50.0)] == [0.02, 0.05, 0.1, 0.1]
+    assert deadline.pause(150.0) < 1 / TURNS
+
+
 async def test_what_never_becomes_true_fails_with_words() -> None:
     async def nothing() -> int:
         return 0
