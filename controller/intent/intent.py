@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.model import OVERRIDE, PAUSED, Behavior, ModelDeployment
+from controller.api.resources.rate_limit import RateLimitRule
 from controller.api.resources.warnings import warnings_of
 from controller.api.schema.errors import FieldError
 from controller.store.objects import ObjectRef
@@ -113,9 +115,10 @@ class Intent:
     `model` is its name in its `environment`, as the platform and the users of its namespace know it. `workload` runs
     its pods. `serving_port` is the port of the gateway that it fixes, if it does. `offloads` says whether it asks for
     offloading at all; `backends` are its own remote backends, in the order in which they are tried, and may be none:
-    the default one serves then. `local_policy` is the index of the first policy of this cluster that it names,
-    `frontend` how clients shall reach it, `gateway_service` the Service that is made for it at the gateway. `faults`
-    are mistakes in its annotations, `warnings` what is accepted and not served as it is written; both have no effect.
+    the default one serves then. `rate_limits` say how often clients may ask. `local_policy` is the index of the first
+    policy of this cluster that it names, `frontend` how clients shall reach it, `gateway_service` the Service that is
+    made for it at the gateway. `faults` are mistakes in its annotations, `warnings` what is accepted and not served as
+    it is written; both have no effect.
     """
 
     ref: ObjectRef
@@ -129,6 +132,7 @@ class Intent:
     offloads: bool = False
     backends: tuple[RemoteBackend, ...] = ()
     first_byte_timeout: timedelta | None = None
+    rate_limits: tuple[RouteRateLimit, ...] = ()
     metrics: tuple[MetricSpec, ...] = ()
     local_policy: int | None = None
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
@@ -160,6 +164,7 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
         offloads=offloading is not None,
         backends=offloading.backends if offloading else (),
         first_byte_timeout=behavior.first_byte_timeout,
+        rate_limits=tuple(map(_rate_limit, spec.rate_limit.local.rules)) if spec.rate_limit else (),
         metrics=offloading.metrics if offloading else (),
         local_policy=next(
             (index for index, policy in enumerate(spec.policies) if policy.ref_type == "localPolicy"), None
@@ -169,6 +174,12 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
         faults=faults,
         warnings=warnings_of(model),
     )
+
+
+def _rate_limit(rule: RateLimitRule) -> RouteRateLimit:
+    limit = rule.limit
+    header = rule.header.lower() if rule.header else None
+    return RouteRateLimit(requests=limit.requests, unit=limit.unit, per=rule.per, header=header)
 
 
 def faults_of_model(model: ModelDeployment) -> tuple[FieldError, ...]:

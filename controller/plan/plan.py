@@ -82,7 +82,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     memory, decision, route = observation.memory, None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
-        route = _route(observation, front, decision, may_leave=terms.may_leave)
+        route = _route(observation, intent, front, decision)
     programmed = _programmed(observation, route)
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
     found, excess = None, None
@@ -189,9 +189,15 @@ def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) 
     )
 
 
-def _route(observation: Observation, front: Front, decision: Decision, *, may_leave: bool) -> Route:
-    remotes = observation.remotes if may_leave else ()
-    return Route(port=front.port, shares=decision.shares, local=front.local, remotes=remotes, hosts=front.hosts)
+def _route(observation: Observation, intent: Intent, front: Front, decision: Decision) -> Route:
+    return Route(
+        port=front.port,
+        shares=decision.shares,
+        local=front.local,
+        remotes=observation.remotes if intent.terms.may_leave else (),
+        hosts=front.hosts,
+        rate_limits=intent.rate_limits,
+    )
 
 
 def _programmed(observation: Observation, route: Route | None) -> Programmed | None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from controller.api.contract.credentials import RemoteAuth, RemoteTls
+from controller.api.contract.rate_limit import MAX_RATE_LIMITS, RouteRateLimit
 from controller.api.schema.errors import FieldFaultError, field_error
 from controller.api.schema.http import HeaderLine, HeaderName
 from controller.api.schema.scalars import Interval, Percent, Port, Shape
@@ -237,7 +238,7 @@ class Route(ForeignValue):
 
     `port` is the port Envoy listens on. `hosts` are the names by which clients call it on the port that all models
     share; no other route has them. `remotes` are in the order in which they are tried. Without any nothing may
-    leave: the replicas get everything, without failover.
+    leave: the replicas get everything, without failover. A request of a client has to be within all `rateLimits`.
 
     With one remote backend it is written as `split` and `remote`, which every version reads.
     """
@@ -247,6 +248,7 @@ class Route(ForeignValue):
     local: LocalBackend
     remotes: tuple[Remote, ...] = ()
     hosts: tuple[ServiceHost, ...] = ()
+    rate_limits: Annotated[tuple[RouteRateLimit, ...], Field(max_length=MAX_RATE_LIMITS)] = ()
 
     @classmethod
     def between(cls, *, port: int, split: Split, local: LocalBackend, remote: Remote | None = None) -> Self:
@@ -305,8 +307,9 @@ class Route(ForeignValue):
     @model_serializer(mode="wrap")
     def _write_the_form_of_one_remote(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        if not self.hosts:
-            del written["hosts"]
+        for name in ("hosts", "rateLimits", "rate_limits"):
+            if name in written and not written[name]:
+                del written[name]
         if [one.name for one in self.remotes] not in ([], [REMOTE]):
             return written
         del written["shares"]

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from controller.api.kubernetes.objects import ObjectMeta
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import MetricSpec
+from controller.api.resources.rate_limit import RateLimitSpec
 from controller.api.resources.references import PolicyReference, PortReference, Reference
 from controller.api.schema.cel import Rule
 from controller.api.schema.errors import FieldFaultError
@@ -204,6 +205,8 @@ class ModelDeploymentSpec(ApiValue):
     """How the platform scales the remote deployment."""
     offloading_config: OffloadingConfig | None = None
     """When to offload and where to. Without it, every request stays local."""
+    rate_limit: RateLimitSpec | None = None
+    """How often clients may ask the model. What is more is answered with 429 by the gateway. Default: no limit."""
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
     """How clients reach Envoy: Takeover keeps their Service and puts Envoy behind it, Gateway has them call the
     gateway's Service on the port in status.servingPort, Sidecar puts Envoy into the clients' pods.

@@ -23,6 +23,10 @@ from controller.api.schema.http import is_credential_header
 
 _NO_EFFECT = "has no effect yet"
 _NO_SHARE = "this is no share of what pods request: it stays unknown with type Utilization"
+_BEGINS_ANEW = (
+    "begins anew with each new split, and with mode: Proportional there may be one each stepInterval: clients may get "
+    "as much each time; write it as a limit for each Second"
+)
 _THE_SUM = "is compared with the sum over all pods, with type Value; AverageValue is for each pod"
 
 # By field: what is not served in this version, and what happens instead.
@@ -50,6 +54,10 @@ def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
             yield FieldError(
                 (*at, "policies", index), f"{what}: requests may go to the remote backend whatever it says"
             )
+    if spec.rate_limit and spec.offloading_config and spec.offloading_config.behavior.mode == "Proportional":
+        for index, rule in enumerate(spec.rate_limit.local.rules):
+            if rule.limit.unit != "Second":
+                yield FieldError((*at, "rateLimit", "local", "rules", index, "limit", "unit"), _BEGINS_ANEW)
     if spec.offloading_config:
         yield from _in_offloading(spec.offloading_config, (*at, "offloadingConfig"))
 

@@ -49,6 +49,9 @@ MODEL_NAME = (
 )
 
 
+LIMIT = {"requests": 1, "unit": "Second"}
+
+
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
@@ -124,10 +127,45 @@ MODEL_NAME = (
             {"offloadingConfig": {"remoteBackends": [{"host": "a"}, {"host": "b", "authConfig": {"type": "oauth"}}]}},
             "offloadingConfig.remoteBackends[1].authConfig.oauthConfig: is required when type is oauth",
         ),
+        ({"rateLimit": {}}, "rateLimit.local: is required"),
+        ({"rateLimit": {"local": {"rules": []}}}, "rateLimit.local.rules: must have at least 1 of them, has 0"),
+        (
+            {"rateLimit": {"local": {"rules": [{"limit": LIMIT}] * 5}}},
+            "rateLimit.local.rules: must have at most 4 of them, has 5",
+        ),
     ],
 )
 def test_the_spec(spec, fault):
     assert in_spec(**spec) == [f"spec.{fault}"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ({}, "limit: is required"),
+        ({"limit": {"unit": "Hour"}}, "limit.requests: is required"),
+        ({"limit": {"requests": 0, "unit": "Hour"}}, "limit.requests: must be at least 1, is 0"),
+        ({"limit": {"requests": 2**31, "unit": "Hour"}}, "limit.requests: must be at most 2147483647, is 2147483648"),
+        ({"limit": {"requests": 1, "unit": "Day"}}, "limit.unit: must be 'Second', 'Minute' or 'Hour', is 'Day'"),
+        ({"per": "Client", "limit": LIMIT}, "per: must be 'Model', 'ClientAddress' or 'Header', is 'Client'"),
+        ({"per": "Header", "limit": LIMIT}, "header: must be given with per: Header, and only then"),
+        ({"header": "x-key", "limit": LIMIT}, "header: must be given with per: Header, and only then"),
+        (
+            {"per": "ClientAddress", "header": "x", "limit": LIMIT},
+            "header: must be given with per: Header, and only then",
+        ),
+        *(
+            (
+                {"per": "Header", "header": header, "limit": LIMIT},
+                "header: must be the name of a header: letters, digits and '-' between them",
+            )
+            for header in ("", "x_key", "-x", "x-", "x key", ":path", "x'] + 'y", "x\n")
+        ),
+        ({"per": "Header", "header": "x" * 65, "limit": LIMIT}, "header: must have at most 64 characters, has 65"),
+    ],
+)
+def test_a_rule_of_a_rate_limit(rule, fault):
+    assert in_spec(rateLimit={"local": {"rules": [rule]}}) == [f"spec.rateLimit.local.rules[0].{fault}"]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,17 @@ def test_what_is_served_is_not_warned_of():
 
 
 @pytest.mark.parametrize(
+    ("mode", "unit", "said"),
+    [("Proportional", "Minute", 1), ("Proportional", "Second", 0), ("Threshold", "Minute", 0), (None, "Hour", 0)],
+)
+def test_a_rate_limit_that_a_new_split_begins_anew(mode, unit, said):
+    rules = [{"limit": {"requests": 9, "unit": "Second"}}, {"limit": {"requests": 9, "unit": unit}}]
+    offloading = {"offloadingConfig": {"behavior": {"mode": mode}}} if mode else {}
+    found = warned(rateLimit={"local": {"rules": rules}}, **offloading)
+    assert [one.partition(":")[0] for one in found] == ["spec.rateLimit.local.rules[1].limit.unit"] * said
+
+
+@pytest.mark.parametrize(
     ("spec", "words"),
     [
         ({"frontend": "Sidecar"}, "spec.frontend: has no effect yet: as with Gateway, clients call the gateway"),

@@ -82,6 +82,7 @@ def its(outcome: str, *values: Any, why: str = "") -> list[Hostile]:
 
 OTHER = {"source": "Secret", "name": "stolen", "key": "apiKey"}
 AT_THE_SERVICE = "requests stay at Services that the author of the object may name"
+ITS_OWN_CLIENTS = "clients of this model alone; who writes its status may end its route, too"
 TO_WHAT_IS_ASKED = "requests leave for what the object asks for alone, and the author may send all there"
 
 FIELDS: dict[str, list[Hostile]] = {
@@ -139,6 +140,13 @@ FIELDS: dict[str, list[Hostile]] = {
     "remotes[].answerTimeout": [*its(UNREAD, "1ms"), *its(SERVED, "9s", why="a number within the bounds of a spec")],
     "remotes[].retries": [*its(UNREAD, -1, 11), *its(SERVED, 9, why="a number within the bounds of a spec")],
     "remotes[].throughGateway": its(SERVED, True, why="a request that leads back comes four times, and ends there"),
+    "rateLimits[].requests": [*its(UNREAD, 0, -1, 2**31), *its(SERVED, 1, why=ITS_OWN_CLIENTS)],
+    "rateLimits[].unit": [*its(UNREAD, "Day", ""), *its(SERVED, "Hour", why=ITS_OWN_CLIENTS)],
+    "rateLimits[].per": its(UNREAD, "Model", "x"),
+    "rateLimits[].header": [
+        *its(UNREAD, "", "X-Key", "x'] + 'y", "x" * 65, None),
+        *its(SERVED, "x-other", why=ITS_OWN_CLIENTS),
+    ],
     "hosts": its(REFUSED, ["a.other"], ["b.default"], ["a.default", "b.default:80"]),
 }
 
@@ -192,6 +200,7 @@ def decided(model, **local: Any) -> dict[str, Any]:
         "remotes": [remotes[0].model_dump(mode="json", by_alias=True, exclude_none=True) | {"name": "remote"}],
         "local": {"namespace": "default", "service": "a", "portName": "", "healthCheck": check, **local},
         "hosts": ["a.default"],
+        "rateLimits": [{"requests": 10, "unit": "Second", "per": "Header", "header": "x-key"}],
     }
 
 
