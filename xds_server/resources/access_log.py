@@ -38,7 +38,7 @@ class AccessLog(Enum):
 
     OFF = "off"
     FAILURES = "failures"
-    """Those that ended with a response flag or 5xx, or needed a second attempt."""
+    """Those that ended with a response flag or 5xx, or needed a second attempt; but not what a rate limit refused."""
     ALL = "all"
 
 
@@ -106,7 +106,18 @@ def _expression(name: str, expression: str) -> AccessLogFilter:
 _SENT_AGAIN = _expression("sent_again", "upstream.request_attempt_count > 1")
 # Not at an internal listener, which has attempts of its own.
 _AT_A_SERVER = _expression("at_a_server", "!(has(upstream.address) && upstream.address.startsWith('envoy://'))")
-_FAILED_REQUEST = AccessLogFilter(or_filter=OrFilter(filters=[_SERVER_ERROR, _ANY_FLAG, _SENT_AGAIN]))
+# What is above a rate limit has a flag, but did not fail; and whoever asks too often shall not fill a disk by it.
+_NOT_LIMITED = _expression(
+    "not_limited", "!(has(response.code_details) && response.code_details == 'local_rate_limited')"
+)
+_FAILED_REQUEST = AccessLogFilter(
+    and_filter=AndFilter(
+        filters=[
+            AccessLogFilter(or_filter=OrFilter(filters=[_SERVER_ERROR, _ANY_FLAG, _SENT_AGAIN])),
+            _NOT_LIMITED,
+        ]
+    )
+)
 _FAILED_ATTEMPT = AccessLogFilter(
     and_filter=AndFilter(
         filters=[AccessLogFilter(or_filter=OrFilter(filters=[_SERVER_ERROR, _ANY_FLAG])), _AT_A_SERVER]

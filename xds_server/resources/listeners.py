@@ -62,6 +62,7 @@ from xds_server.resources.hosts import BY_HOST, LOWER_CASE, UNKNOWN_HOST
 from xds_server.resources.loops import loop_filter, loop_replies
 from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER
+from xds_server.resources.rate_limit import FILTER as RATE_LIMIT
 from xds_server.resources.routing import SAVING_FILTER, SIDE_HEADER, failover_policies, forwarding
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Resource, ResourceKey
 
@@ -109,6 +110,7 @@ _CLIENT_HEADERS = HttpProtocolOptions(
 
 # Off until a route turns one on, with what it is to do there. What stands here would be done besides, first.
 _ROUTE_FILTERS = [
+    RATE_LIMIT,
     HttpFilter(name=SAVING_FILTER, disabled=True, typed_config=packed(SetFilterState())),
     HttpFilter(name=TRY_TIMEOUT_FILTER, disabled=True, typed_config=packed(HeaderMutationFilter())),
 ]

@@ -46,6 +46,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 from envoy_data_plane.google.protobuf import Any as PackedAny
 from envoy_data_plane.google.protobuf import Struct, Value
 
+from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.contract.route import Remote, RouteKey, Shares
 from xds_server.resources import names, priority_group
 from xds_server.resources.access_log import told_to_log
@@ -54,6 +55,7 @@ from xds_server.resources.encoding import NO_TIMEOUT, packed
 from xds_server.resources.loops import leaving_signature
 from xds_server.resources.original_request import PRIVATE_HEADERS, changed_headers, saving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER, TRY_TIMEOUT_OF_CLUSTER, local_until_full
+from xds_server.resources.rate_limit import limits_of_route
 
 _WEBSOCKET = RouteActionUpgradeConfig(upgrade_type="websocket")
 
@@ -160,10 +162,11 @@ class LocalLimits(NamedTuple):
 
 
 class Entrance(NamedTuple):
-    """Where clients come in to a route."""
+    """Where clients come in to a route, and how often they may."""
 
     key: RouteKey
     port: int
+    rate_limits: tuple[RouteRateLimit, ...] = ()
 
 
 class Leg(NamedTuple):
@@ -226,7 +229,10 @@ class Routing:
                     else _guarded_route(key, leg.remote.name, len(legs), _below(total))
                 )
         said = {**(told_to_log(key) if self._says_whose else {}), **_failover_order(legs)}
-        return _configuration(names.entrance_routes(entrance.key, entrance.port), routes, said, _UPGRADE_ALONE)
+        host = _virtual_host(routes, said, _UPGRADE_ALONE)
+        # Of the host, not of a route: whichever side a request is for, it is counted once.
+        host = replace(host, typed_per_filter_config=dict(limits_of_route(key, entrance.rate_limits)))
+        return RouteConfiguration(name=names.entrance_routes(key, entrance.port), virtual_hosts=[host])
 
     def to_backend(self, key: RouteKey, leg: Leg) -> RouteConfiguration:
         """Build the route configuration of the internal listener in front of a remote backend.
@@ -242,7 +248,8 @@ class Routing:
             request_headers_to_remove=list(PRIVATE_HEADERS),
             request_headers_to_add=self._added_headers(remote),
         )
-        return _configuration(names.remote_route_configuration(key, remote.name), [*_refusals(remote), route])
+        host = _virtual_host([*_refusals(remote), route])
+        return RouteConfiguration(name=names.remote_route_configuration(key, remote.name), virtual_hosts=[host])
 
     def _direct_route(self, key: RouteKey, leg: Leg, fraction: RuntimeFractionalPercent | None) -> Route:
         """Send a request straight to a remote backend; what would restore it costs something only when it is needed."""
@@ -279,10 +286,10 @@ class Routing:
         return [*own, *(() if remote.through_gateway else self._signature)]
 
 
-def _configuration(
-    name: str, routes: list[Route], said: Mapping[str, str] = _NOTHING_SAID, *changed: HeaderValueOption
-) -> RouteConfiguration:
-    host = VirtualHost(
+def _virtual_host(
+    routes: list[Route], said: Mapping[str, str] = _NOTHING_SAID, *changed: HeaderValueOption
+) -> VirtualHost:
+    return VirtualHost(
         name="model",
         domains=["*"],
         routes=routes,
@@ -290,7 +297,6 @@ def _configuration(
         request_body_buffer_limit=BUFFER_LIMIT_BYTES,
         metadata=_metadata(said),
     )
-    return RouteConfiguration(name=name, virtual_hosts=[host])
 
 
 def _below(percent: int) -> RuntimeFractionalPercent | None:

@@ -114,7 +114,7 @@ class Translator:
         legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
         limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
         shares, cluster, check = route.shares, names.local_cluster(key), route.local.health_check
-        entrance = Entrance(key, route.port)
+        entrance = Entrance(key, route.port, route.rate_limits)
         leaving = tuple([one.name for one in shares.remotes if one.percent])
         side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
         # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
@@ -128,7 +128,7 @@ class Translator:
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,
-            self._front_listener(*entrance),
+            self._front_listener(key, route.port),
             Resource.of(ROUTE, names.entrance_routes(key, route.port), front, side.required),
             *((self._shared, *self._host_routes(key, route.hosts, route.port)) if self._shared and route.hosts else ()),
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
+from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, ReplicaCheck, Route, RouteKey, Shares
 from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import Replica
@@ -66,6 +67,8 @@ class Wanted:
     access_log: AccessLog = AccessLog.OFF
     connections: int | None = None
     """How many clients of it may have at each Envoy."""
+    rate_limits: tuple[RouteRateLimit, ...] = ()
+    """How often its clients may ask."""
     destinations: Destinations = ANYWHERE
     """Where remote backends and token endpoints may be."""
     change: Change = nothing
@@ -144,4 +147,5 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
             *(remote.model_copy(update={"name": name, "host": remote_host}) for name in others),
         ),
         hosts=wanted.hosts,
+        rate_limits=wanted.rate_limits,
     )
