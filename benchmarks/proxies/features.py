@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from benchmarks.proxies import configs, protection
 from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
+from controller.api.contract.rate_limit import RateLimitKind, RouteRateLimit
 from controller.api.contract.route import Route
 from controller.api.destinations import ANYWHERE
 from xds_server.resources.access_log import AccessLog
@@ -43,6 +44,12 @@ def _replicas(**known: object) -> Callable[[Route], Route]:
     return lambda route: route.model_copy(update={"local": route.local.model_copy(update=known)})
 
 
+def _limited(per: RateLimitKind, header: str | None = None) -> Callable[[Route], Route]:
+    """Limit what clients may ask, to what is never reached."""
+    limit = RouteRateLimit(requests=1_000_000, unit="Second", per=per, header=header)
+    return lambda route: route.model_copy(update={"rate_limits": (limit,)})
+
+
 def _remote(**known: object) -> Callable[[Route], Route]:
     """Change what is asked of the remote backend."""
 
@@ -71,6 +78,9 @@ _DESTINATIONS = ANYWHERE.configured(allow=(), deny=("203.0.113.0/24",))
 NONE = Feature("none")
 FEATURES = (
     Feature("firstByteTimeout", _replicas(first_byte_timeout=timedelta(minutes=1))),
+    Feature("rateLimit: Model", _limited("Model")),
+    Feature("rateLimit: Address", _limited("ClientAddress")),
+    Feature("rateLimit: Header", _limited("Header", "x-api-key")),
     # A limit that is never reached: what counting costs, and the way by the internal listener.
     Feature("maxRequestsPerReplica", _replicas(max_requests_per_replica=1_000)),
     Feature("retry, timeouts.request", _remote(retries=1, answer_timeout=timedelta(minutes=1))),
