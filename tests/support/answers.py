@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.support.connections import accepting
 from tests.support.network import unused_port
 
 Behaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -23,26 +24,15 @@ class Answers:
     ended: int = 0
     """Connections that the client ended before they were answered."""
     port: int = field(default_factory=unused_port)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Answers]:
         """Listen while the block runs."""
-        server = await asyncio.start_server(self._serve, host, self.port, ssl=tls)
-        try:
+        async with accepting(self._serve, host, self.port, tls):
             yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         try:
             while request := await self._request(reader):
                 self.asked.append(request)
@@ -50,9 +40,6 @@ class Answers:
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             self.ended += 1
-        except asyncio.CancelledError:
-            # Streams of Python 3.11 log a task of theirs that was cancelled.
-            return
         finally:
             writer.transport.abort()
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from controller.gateway.bootstrap import HostPort
+from tests.support.connections import Connections, accepting
 from tests.support.network import unused_port
 
 
@@ -17,31 +18,17 @@ class Switchboard:
         self.address = HostPort("127.0.0.1", unused_port())
         self.received = 0
         self._replica = replica
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._pass_on)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Switchboard]:
-        server = await asyncio.start_server(self._connect, self.address.host, self.address.port)
-        try:
+        async with accepting(self._pass_on, self.address.host, self.address.port) as (_, self._connections):
             yield self
-        finally:
-            server.close()
-            await self._cut()
 
     async def lead_to(self, replica: HostPort) -> None:
         """Cut every connection; those that follow go to another replica. Counts anew."""
         self._replica, self.received = replica, 0
-        await self._cut()
-
-    async def _cut(self) -> None:
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._pass_on(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        await self._connections.cut()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -54,8 +41,6 @@ class Switchboard:
                 back.close()
         except* OSError:
             pass  # One of the two is gone: so is the connection.
-        finally:
-            writer.close()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool = False) -> None:
         while data := await reader.read(65536):
