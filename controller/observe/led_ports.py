@@ -44,9 +44,10 @@ class LedPorts:
 
     def see(self, service: ObjectRef, now: datetime) -> frozenset[int]:
         """Return the ports of the gateway that clients of a Service may be led to at `now` (UTC)."""
-        before, found = self._led.pop(service, NO_PORTS), self._ports(service)
+        before, found = self._led.get(service, NO_PORTS), self._ports(service)
         if found:
             found &= before | self._written_for_models(service, found)
+        self._led.pop(service, None)
         if found:
             self._led[service] = found
         until = {port: at for port, at in self._left.pop(service, {}).items() if self._lasts(at, now)}

@@ -147,22 +147,22 @@ class Observer:
         """Say when the next one of them is; None if there is none."""
         return self._led.wakes_at(now) if self._led else None
 
-    def register(self, ref: ObjectRef, now: datetime) -> frozenset[ObjectRef]:
-        """Record what an object refers to, claims and has; return the other objects to look at again."""
-        if self._led:
-            self._led.begun()
-        return self._register(ref) | self._see_services_of(ref, now)
+    def services_of(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+        """Name the Services that lead clients to an object, to be seen again after it was registered.
 
-    def _see_services_of(self, ref: ObjectRef, now: datetime) -> frozenset[ObjectRef]:
-        """See the Services that lead clients to a model: by its status it is known what they were written for."""
+        By its status it is known what their slices were written for.
+        """
         if self._led is None:
             return frozenset()
         known, services = self._index.intent(ref), self._index.owned_by(ref)
         if known and (route := known.status.route) and route.local.fronted:
             services |= {service_of(route.local)}
-        return frozenset().union(*(self.see_service(one, now) for one in services))
+        return services
 
-    def _register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+    def register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
+        """Record what an object refers to, claims and has; return the other objects to look at again."""
+        if self._led:
+            self._led.begun()
         known = self._index.intent(ref)
         if known is None:
             self._index.refers(ref, ())

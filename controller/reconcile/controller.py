@@ -154,10 +154,20 @@ class Controller:
         while self._unseen:
             unseen, self._unseen = self._unseen, set()
             for number, service in enumerate(sorted(unseen), 1):
-                for ref in sorted(self._observer.see_service(service, self._clock()), key=self._precedence):
+                for ref in sorted(self._seen(service), key=self._precedence):
                     self._queue.add(ref)
                 if number % _SERVICES_PER_TURN == 0:
                     await asyncio.sleep(0)
+
+    def _seen(self, service: ObjectRef) -> frozenset[ObjectRef]:
+        """See where a Service leads, and return objects to look at again."""
+        try:
+            return self._observer.see_service(service, self._clock())
+        except Exception:
+            # What was kept for its clients stays so, and the others go on.
+            logger.exception("service not seen", extra={"object": str(service)})
+            self._dependencies.telemetry.failed("plan")
+            return frozenset()
 
     async def _register_changed(self) -> None:
         """Register all that changed before anything is decided: who has what is a matter of all objects together."""
@@ -175,11 +185,12 @@ class Controller:
     def _registered(self, ref: ObjectRef) -> Iterable[ObjectRef]:
         """Register an object, and return others to look at again, those first who ask first."""
         try:
-            return sorted(self._observer.register(ref, self._clock()), key=self._precedence)
+            affected, services = self._observer.register(ref), self._observer.services_of(ref)
         except Exception:
             logger.exception("model not registered", extra={"object": str(ref)})
             self._dependencies.telemetry.failed("plan")
             return ()
+        return sorted(affected.union(*map(self._seen, services)), key=self._precedence)
 
     async def _look_at_due(self, writes: asyncio.TaskGroup) -> None:
         done = 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
+from controller.api.kubernetes.fronting import SLICES_OF
 from controller.api.kubernetes.objects import SERVICE_NAME
 from controller.api.registry import MODEL_DEPLOYMENT
 from controller.observe.fronting import TakeoverRules
@@ -163,6 +164,23 @@ async def test_of_a_model_that_is_gone_a_port_is_given_next_door_once_its_servic
         # Nobody collects garbage here.
         assert ways(store) == {("10.9.0.1", 10000)}
         assert next_door(store) == (None, NEXT_DOOR_WAITS)
+        for ref in (NAMED, *(one.ref for one in of_kind(store, "EndpointSlice") if one.ref.namespace == "default")):
+            store.remove(ref)
+        await some_time(running)
+        assert next_door(store)[0] == 10000
+
+
+async def test_a_slice_that_cannot_be_read_ends_nothing_and_frees_no_port():
+    store = with_next_door()
+    async with working(store) as running:
+        odd = a_slice(NAMED.name, "odd").written_by(SLICES_OF).saying(5, "ports")
+        store.put(odd.stored())
+        store.remove(a_chat().ref)
+        await some_time(running)
+        assert running.failures
+        # The model next door was looked at, too.
+        assert next_door(store) == (None, NEXT_DOOR_WAITS)
+        store.remove(odd.stored().ref)
         for ref in (NAMED, *(one.ref for one in of_kind(store, "EndpointSlice") if one.ref.namespace == "default")):
             store.remove(ref)
         await some_time(running)
