@@ -37,8 +37,9 @@ class LedPorts:
     def begun(self) -> None:
         """Say that all Services that were there at the beginning have been seen.
 
-        Of what was before, nobody knows at which port a model was served. So what is there then counts if a model owns
-        the Service: the controller sets it right if it is not the model's, and Kubernetes removes it if there is none.
+        Of what was before, nobody knows at which port a model was served. So what is there then counts if the Service
+        was made for a model: the controller sets it right if it is not the model's, and Kubernetes removes it if there
+        is none.
         """
         self._begins = False
 
@@ -85,12 +86,17 @@ class LedPorts:
         return labels.get(MANAGED_BY) == SLICES_OF and (labels.get(CONTROLLER_CLASS) or "") == self._class
 
     def _written_for_models(self, service: ObjectRef, ports: frozenset[int]) -> frozenset[int]:
-        """Return those of some ports that the controller leads clients of a Service to."""
+        """Return those of some ports that the controller leads clients of a Service to.
+
+        A Service that is taken over has slices that lead to its pods, too: their ports are none of the gateway's.
+        """
+        if self._begins and self._index.is_at_gateway(service):
+            return ports
+        concerned = (self._index.intent(one) for one in self._index.concerned(service))
+        routes = [known.status.route for known in concerned if known]
+        found = {one.port for one in routes if one and one.local.fronted and service_of(one.local) == service}
         if owner := owner_of(self._index.stored(service)):
-            if self._begins:
-                return ports
             known = self._index.intent(owner[0])
-            route = known.status.route if known and known.stored.uid == owner[1] else None
-            return frozenset((route.port,)) if route else NO_PORTS
-        routes = (known.status.route for one in self._index.concerned(service) if (known := self._index.intent(one)))
-        return frozenset(route.port for route in routes if route and service_of(route.local) == service)
+            if known and known.stored.uid == owner[1] and known.status.route:
+                found.add(known.status.route.port)
+        return frozenset(found)

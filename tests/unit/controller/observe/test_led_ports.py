@@ -22,18 +22,23 @@ SHORT, LONG = timedelta(seconds=1), timedelta(seconds=3)
 CALLED = ObjectRef("Service", "default", "called")
 
 
-def a_model_at(port: int, service: str = "a") -> StoredObject:
-    """A model that is served at a port of the gateway, before the pods of a Service."""
+def a_model_at(port: int, service: str = "a", fronted: str | None = None) -> StoredObject:
+    """A model that is served at a port of the gateway, before the pods of a Service; it may have taken one over."""
     route = a_route(port=port)
-    route = route.model_copy(update={"local": route.local.model_copy(update={"service": service})})
+    route = route.model_copy(update={"local": route.local.model_copy(update={"service": service, "fronted": fronted})})
     raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
     return a_model().stored(status={"observedGeneration": 1, "route": raw})
 
 
-def the_service(uid: str | None = None) -> StoredObject:
-    """The Service that clients call; with a uid it was made for the model that has it."""
+def a_model_before(port: int) -> StoredObject:
+    """A model that is served at a port of the gateway, and has taken over the Service that clients call."""
+    return a_model_at(port, f"{CALLED.name}-beamlit", CALLED.name)
+
+
+def the_service(uid: str | None = None, **selector: str) -> StoredObject:
+    """The Service that clients call. With a uid that model owns it; without a selector, too, it was made for it."""
     owner = {"apiVersion": MODEL_DEPLOYMENT.api_version, "kind": "ModelDeployment", "name": "a", "controller": True}
-    service = a_service(CALLED.name).port(80)
+    service = a_service(CALLED.name).port(80).selecting(**selector)
     return (service.saying([{**owner, "uid": uid}], "metadata", "ownerReferences") if uid else service).stored()
 
 
@@ -80,7 +85,13 @@ UID = str(a_model().stored().uid)
 
 
 @pytest.mark.parametrize(
-    ("service", "model"), [(the_service(UID), a_model_at(10000)), (the_service(), a_model_at(10000, CALLED.name))]
+    ("service", "model"),
+    [
+        (the_service(UID), a_model_at(10000)),
+        (the_service(), a_model_before(10000)),
+        # Whoever it is that it goes with.
+        (the_service("another", app="a"), a_model_before(10000)),
+    ],
 )
 def test_a_port_counts_that_a_model_is_served_at_whose_service_leads_there_and_until_it_leads_there_no_more(
     service, model
@@ -112,6 +123,7 @@ def test_when_a_model_has_moved_both_ports_count_until_the_slices_have_moved():
         slices(10000),
         (the_service(), *slices(10000)),
         (the_service(), a_model_at(10000), *slices(10000)),
+        (the_service(), a_model_at(10000, CALLED.name), *slices(10000)),
         (the_service("another"), a_model_at(10000), *slices(10000)),
         (the_service(UID), a_model_at(10001), *slices(10000)),
         (the_service(UID), a_model_at(10000), *slices(10000, by="another")),
@@ -122,13 +134,15 @@ def test_what_somebody_writes_like_ours_keeps_no_port(objects):
     assert World(*objects).ports() == set()
 
 
-def test_at_the_beginning_a_service_that_a_model_owns_is_believed_whatever_became_of_the_model():
+def test_at_the_beginning_a_service_that_was_made_for_a_model_is_believed_whatever_became_of_that():
     for uid in (UID, "another"):
         world = World(the_service(uid), a_model_at(10005), *slices(10000), begun=False)
         assert world.ports() == {10000}
         world.led.begun()
         assert world.ports(LONG) == {10000}
     assert World(the_service(), *slices(10000), begun=False).ports() == set()
+    # One with pods may be taken over: of its slices some lead to the pods.
+    assert World(the_service(UID, app="a"), *slices(10000), begun=False).ports() == set()
     assert World(*slices(10000), begun=False).ports() == set()
 
 
