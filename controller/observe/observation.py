@@ -341,11 +341,12 @@ class Observer:
 
     def _places_at_gateway(self, known: StoredIntent) -> frozenset[HostAndPort]:
         """List the places of the Services that were made for a model: they lead to the gateway and nowhere else."""
-        found = frozenset[HostAndPort]()
-        for one in self._index.owned_by(known.ref):
+        found = set[HostAndPort]()
+        # Anybody may name a model as the owner of any number of Services.
+        for one in filter(self._index.is_at_gateway, self._index.owned_by(known.ref)):
             if service := self._index.service(one.namespace, one.name):
                 found |= places_of(one.namespace, one.name, service, HTTP_PORT, self._nearby)
-        return found
+        return frozenset(found)
 
     @property
     def _nearby(self) -> str | None:

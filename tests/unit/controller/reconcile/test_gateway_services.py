@@ -324,3 +324,16 @@ async def test_a_remote_backend_at_such_a_service_is_another_model(younger):
             assert found == ("LoopDetected" if name == younger else "Resolved")
         (other,) = models.keys() - {younger}
         assert store[a_model(other).ref].status["route"]["remote"]["throughGateway"] is True
+
+
+@pytest.mark.parametrize("pods", [{}, {"app": "chat"}])
+async def test_a_remote_backend_at_a_service_with_pods_is_no_model_whoever_that_names_as_its_owner(pods):
+    chat = a_chat()._with(None, "spec", "gatewayService")
+    theirs = owned_by(chat, a_service("theirs").port(80).selecting(**pods))
+    small = a_model("small").with_remote("theirs.default").created("2026-02-01T00:00:00Z")
+    # Without pods it leads to the gateway until it is removed, which takes a loop over Services.
+    store = MemoryStore(world(theirs, chat, small))
+    place = GatewayPlace(service=(GATEWAY.namespace, GATEWAY.name))
+    async with controlled(store, ports=IN_A_CLUSTER, gateway_place=place, takeover=RULES) as running:
+        await some_time(running)
+        assert store[small.ref].status["route"]["remote"].get("throughGateway", False) is not bool(pods)
