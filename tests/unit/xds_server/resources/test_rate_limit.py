@@ -7,6 +7,7 @@ from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.contract.route import Route
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, a_remote, a_route
+from xds_server.resources import names
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import LISTENER, ROUTE, ResourceKey
 
@@ -27,7 +28,7 @@ def resources(*limits, away=0):
 
 def told(*limits, away=0):
     """What the front's virtual host tells the filter, None for nothing."""
-    host = message_of(resources(*limits, away=away)[ResourceKey(ROUTE, "port/80")]).virtual_hosts[0]
+    host = message_of(resources(*limits, away=away)[ResourceKey(ROUTE, names.entrance_routes(A, 80))]).virtual_hosts[0]
     assert not any("beamlit.rate_limit" in route.typed_per_filter_config for route in host.routes)
     if "beamlit.rate_limit" not in host.typed_per_filter_config:
         return None
