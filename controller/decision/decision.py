@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
 
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import Percent
@@ -79,22 +82,22 @@ class Overload(ForeignValue):
     `withdrawnAt` is when everything came back because no metric could be read.
     """
 
-    since: datetime
+    since: AwareDatetime
     share: Percent
     cause: str
-    cleared_since: datetime | None = None
-    rate: float | None = None
-    replicas: int = 0
+    cleared_since: AwareDatetime | None = None
+    rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    replicas: Annotated[int, Field(ge=0)] = 0
     ratios: dict[str, float] = {}
-    probing_since: datetime | None = None
-    stepped_at: datetime | None = None
+    probing_since: AwareDatetime | None = None
+    stepped_at: AwareDatetime | None = None
     before_steps: Percent = 0
-    series_since: datetime | None = None
-    below_since: datetime | None = None
+    series_since: AwareDatetime | None = None
+    below_since: AwareDatetime | None = None
     over_share: Percent | None = None
-    over_at: datetime | None = None
+    over_at: AwareDatetime | None = None
     enough_share: Percent | None = None
-    withdrawn_at: datetime | None = None
+    withdrawn_at: AwareDatetime | None = None
 
 
 class Memory(ForeignValue):
@@ -109,12 +112,12 @@ class Memory(ForeignValue):
 
     split: Split | None = None
     reason: Reason | None = None
-    split_since: datetime | None = None
+    split_since: AwareDatetime | None = None
     held: Split | None = None
-    local_lost_at: datetime | None = None
-    local_back_at: datetime | None = None
-    remote_lost_at: datetime | None = None
-    breached_since: datetime | None = None
+    local_lost_at: AwareDatetime | None = None
+    local_back_at: AwareDatetime | None = None
+    remote_lost_at: AwareDatetime | None = None
+    breached_since: AwareDatetime | None = None
     overload: Overload | None = None
 
     def not_after(self, now: datetime) -> Memory:
