@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from controller.decision.decision import Memory, Overload
 from controller.decision.demand import Baseline, Demand, InForce, NotYet, Projected, project, request_rate
-from controller.decision.facts import Facts, Signal
+from controller.decision.facts import Facts, SentRequests, Signal
 from controller.decision.proportional import DOUBTED, Look, settles
 from controller.decision.proportional import moments as moments_of_steps
 from controller.intent.intent import Terms
@@ -104,9 +104,14 @@ def _clear_or_not(
 
 
 def is_doubted(terms: Terms, facts: Facts, measured: Iterable[Projected], overload: Overload, now: datetime) -> bool:
-    """Whether signals are clear and the number of requests is not, so that they return only after much longer."""
+    """Whether signals are clear and the number of requests is not, so that they return only after much longer.
+
+    So it is too while they are not counted yet, as after a restart.
+    """
     if is_proportional(terms):
         return Look(terms, facts, overload, now).least_away() > 0
+    if overload.rate and isinstance(facts.traffic, SentRequests) and request_rate(facts) is None:
+        return True
     below = 1 - terms.behavior.tolerance
     return any(one.is_doubted(below) for one in measured)
 

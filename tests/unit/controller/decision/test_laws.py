@@ -4,12 +4,15 @@ import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Split
 from controller.api.resources.model import Behavior
+from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.values import parse
 from controller.decision import (
     Facts,
     LocalFacts,
@@ -179,3 +182,45 @@ def test_a_clock_that_is_set_back_leaves_nothing_in_the_future():
     assert (memory.split_since, memory.breached_since) == (START, START)
     assert memory.overload and (memory.overload.since, memory.overload.stepped_at) == (START, START)
     assert memory.not_after(START) is memory
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"rate": "nan"},
+        {"rate": "inf"},
+        {"rate": -1},
+        {"replicas": -1},
+        {"overAt": "2026-01-01T00:00:00"},
+        {"overShare": 101},
+    ],
+)
+def test_a_memory_with_what_no_decision_remembers_is_refused(written):
+    """It is in the status, which others may write, and the decision compares and divides by what is in it."""
+    good = {"since": "2026-01-01T00:00:00Z", "share": 50, "cause": "load"}
+    assert parse(Memory, {"overload": good}).overload
+    with pytest.raises(InvalidObjectError):
+        parse(Memory, {"overload": {**good, **written}})
+
+
+def test_a_time_without_its_zone_is_refused():
+    with pytest.raises(InvalidObjectError):
+        parse(Memory, {"splitSince": "2026-01-01T00:00:00"})
+
+
+@pytest.mark.parametrize("mode", ["Threshold", "Proportional"])
+def test_while_requests_are_not_counted_as_after_a_restart_none_return(mode):
+    """A queue is empty since a part of its requests left, and as many arrive as when it was reached."""
+    memory, behavior, traffic = Memory(), Behavior(mode=mode, percentage=50), SentRequests(360, 0, 10.0)
+
+    def away(second, queue, traffic):
+        nonlocal memory
+        facts = measured([queue, 0], traffic, START + timedelta(seconds=second))
+        decision, memory = decide(Terms(True, behavior=behavior), facts, memory, START + timedelta(seconds=second))
+        return decision.split.remote
+
+    assert away(0, 20, traffic) == 50
+    for second in range(1, 100):
+        assert away(second, 0, SentRequests(180, 180, 10.0))
+    assert away(100, 0, SentRequests(0, 0, 0.0))
+    assert away(101, 0, SentRequests(18, 18, 1.0))
