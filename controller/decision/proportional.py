@@ -157,12 +157,15 @@ class Look:
         if signal.window or not overload.rate or not is_counted:
             # An average over a window is no peak, and without a number of requests nothing tells more.
             return self._by_measure(one)
-        a_little = share_for(1.0, (1 - tolerance) * (1 - overload.share / 100))
+        # Without a tolerance it is one percent, for else nothing more would leave however much is measured.
+        a_little = max(share_for(1.0, (1 - tolerance) * (1 - overload.share / 100)), overload.share + 1)
+        if change is not None and self.facts.local.ready < overload.replicas:
+            a_little = max(a_little, self.least_away())  # fewer replicas bear less, in proportion
         if change == "more" and enough is not None:
             as_before = share_for(request_rate(self.facts) or 0.0, (1 - enough / 100) * overload.rate)
             return max(min(self._by_measure(one), as_before), a_little)
         if goes_back and enough is not None:
-            return enough
+            return max(enough, a_little)
         if change is None:
             return 0 if rises and not varies else self._by_measure(one)
         return a_little
@@ -189,8 +192,8 @@ class Look:
     def _up(self, wanted: int) -> Overload:
         """Send more: the share was too little, and `wanted` is taken to be enough until more is known.
 
-        A return to what was enough teaches nothing. The number of requests stays what it was only where that is known;
-        otherwise it is counted anew.
+        A return to what was enough teaches nothing, nor does a share that another mode chose and that was more. The
+        number of requests stays what it was only where that is known; otherwise it is counted anew.
         """
         behavior, overload, change = self.terms.behavior, self.overload, self.change()
         stepped, share, enough = overload.stepped_at, overload.share, overload.enough_share
@@ -199,6 +202,8 @@ class Look:
             wanted = min(wanted, share + max(math.floor(behavior.max_step * seconds), 1))
         if wanted == share and stepped:
             return overload
+        if wanted <= share:
+            return self._stepped(wanted, {})
         learned: dict[str, Any] = {"over_at": self.now}
         if not overload.rate or enough is None or wanted > enough or change == "as many":
             rate = overload.rate if stepped and change == "as many" else None

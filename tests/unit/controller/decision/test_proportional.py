@@ -15,6 +15,7 @@ from controller.api.contract.route import Split
 from controller.api.resources.model import Behavior
 from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, Unknown, decide
 from controller.decision.decision import Overload
+from controller.decision.demand import Demand, Projected
 from controller.decision.proportional import Look, noise
 from controller.intent.intent import Terms
 
@@ -128,6 +129,39 @@ def test_more_replicas_get_more():
     assert site.live(150, 1.5)[-1] < held
 
 
+def test_replicas_that_go_are_made_up_for_at_once():
+    """As many requests arrive, and a third of the replicas bears a third of them: no search by the tolerance."""
+    site = Site("queue")
+    site.live(60, 0.6)
+    assert site.live(200, 1.5)[-1] < 78
+    site.ready = 1
+    assert site.live(10, 1.5)[-1] >= 78
+    assert site.live(60, 1.5)[-1] < 95
+    assert site.seen[-1] == 0
+
+
+def test_without_a_tolerance_more_leaves_too():
+    terms = Terms(True, behavior=Behavior(mode="Proportional", tolerance=0.0))
+    for share in range(1, 95):
+        known = {"rate": 36.0, "replicas": 3, "over_at": START, "over_share": 0, "stepped_at": START}
+        overload = Overload(since=START, share=share, cause="", **known)
+        now = START + timedelta(seconds=60)
+        queue = Signal("queue", "1", "Breached", "3", at=now, least=3, most=3)
+        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(queue,), traffic=SentRequests(360, 0, 10.0))
+        after = Look(terms, facts, overload, now).step([Projected(queue, Demand(3, 3))], Split.away(share))
+        assert after and after.share == share + 1
+
+
+def test_a_larger_share_of_another_mode_was_not_too_little():
+    overload = Overload(since=START, share=50, cause="", rate=36.0, replicas=3)
+    now = START + timedelta(seconds=60)
+    load = Signal("load", "1", "Clear", "0.75", at=now, least=0.75, most=0.75)
+    asked = replace(look(36, local=180), overload=overload, now=now)
+    after = asked.step([Projected(load, Demand(1.5, 1.5))], Split.away(50))
+    assert after and (after.share, after.over_share, after.over_at) == (37, None, None)
+    assert replace(asked, overload=after).least_away() == 0
+
+
 def test_replicas_that_come_before_the_requests_are_counted_bear_more():
     begun = look(None, local=360)
     overload = begun.overload.model_copy(update={"replicas": 1})
@@ -175,7 +209,7 @@ def look(rate: float | None, *, local: int, seconds: float = 10.0) -> Look:
         (1, 20, 10.0, "as many"),
         (36, 100, 2.0, None),
         (None, 360, 10.0, None),
-        (-1, 360, 10.0, None),
+        (0, 360, 10.0, None),
     ],
 )
 def test_a_number_of_requests_differs_by_more_than_chance(was, local, seconds, expected):
