@@ -192,8 +192,9 @@ class Look:
     def _up(self, wanted: int) -> Overload:
         """Send more: the share was too little, and `wanted` is taken to be enough until more is known.
 
-        A return to what was enough teaches nothing, nor does a share that another mode chose and that was more. The
-        number of requests stays what it was only where that is known; otherwise it is counted anew.
+        A return to what was enough teaches nothing while it is not known to be for fewer requests, nor does a share
+        that another mode chose and that was more. The number of requests stays what it was only where that is known;
+        otherwise it is counted anew.
         """
         behavior, overload, change = self.terms.behavior, self.overload, self.change()
         stepped, share, enough = overload.stepped_at, overload.share, overload.enough_share
@@ -205,7 +206,7 @@ class Look:
         if wanted <= share:
             return self._stepped(wanted, {})
         learned: dict[str, Any] = {"over_at": self.now}
-        if not overload.rate or enough is None or wanted > enough or change == "as many":
+        if not overload.rate or enough is None or wanted > enough or change in ("as many", "fewer"):
             rate = overload.rate if stepped and change == "as many" else None
             learned |= {"over_share": share, "enough_share": wanted, "rate": rate}
             learned["replicas"] = self.facts.local.ready

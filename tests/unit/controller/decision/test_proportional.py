@@ -140,6 +140,19 @@ def test_replicas_that_go_are_made_up_for_at_once():
     assert site.seen[-1] == 0
 
 
+def test_a_share_that_is_too_little_for_fewer_requests_is_learned():
+    """Else it goes back to what was enough for more of them, and down to the same share again, for ever."""
+    known = {"rate": 48.0, "replicas": 3, "over_at": START, "over_share": 53, "enough_share": 65, "stepped_at": START}
+    overload, now = Overload(since=START, share=42, cause="", **known), START + timedelta(seconds=60)
+    queue = Signal("queue", "1", "Breached", "3", at=now, least=3, most=3)
+    asked = replace(look(48, local=310), overload=overload, now=now)
+    after = asked.step([Projected(queue, Demand(5, 5))], Split.away(42))
+    assert after and (after.share, after.over_share, after.enough_share) == (65, 42, 65)
+    counted = replace(asked, overload=after).step((), None)
+    assert counted and counted.rate == 31
+    assert replace(asked, overload=counted).least_away() == 48  # 0.9 times 58 % of as many
+
+
 def test_without_a_tolerance_more_leaves_too():
     terms = Terms(True, behavior=Behavior(mode="Proportional", tolerance=0.0))
     for share in range(1, 95):
