@@ -200,12 +200,11 @@ class ControlPlane:
         self._notify(keys)
 
     def _client_changed(self, event: ClientEvent) -> None:
-        """Pass on what a client said of resources, to their routes; that it came or went, to all of them."""
+        """Pass on what a client said of resources, to their routes; that it came, counts or went, to all of them."""
         if event.is_debug:
             return  # it counts for no route
         if event.kind == "connected":
             self.publisher.gateway_size.set_connected(len(self.server.carrying()))
-        # A client that has everything already acknowledges an empty answer, and from then on counts for every route.
         self._notify(self.publisher.routes_with(event.keys) if 0 < len(event.keys) < _MANY else None)
 
     def _notify(self, keys: frozenset[RouteKey] | None) -> None:

@@ -49,6 +49,21 @@ async def test_x01_x15_the_client_is_known_by_the_node_of_its_first_request(serv
     assert TOKEN not in repr(state) + repr(served.events)
 
 
+async def test_who_joins_with_a_part_of_everything_counts_for_all_of_it_from_one_moment_on(served):
+    """It acknowledges what is new to it alone; for the rest it counts from the same moment on, and that is said."""
+    old, new = model("old"), model("new")
+    served.publish(*old, *new)
+    has = {"old": next(one.version for one in old if one.key.type_url == CLUSTER)}
+    client = served.delta()
+    await client.subscribe(CLUSTER, "*", claims=has)
+    first = await client.expect(CLUSTER, "new")
+    assert [event.kind for event in served.events] == ["connected"]
+    await first.ack()
+    await until(lambda: served.server.clients()[0].initialised, "the client is initialised")
+    said = [(event.kind, {key.name for key in event.keys}) for event in served.events]
+    assert said == [("connected", set()), ("initialised", set()), ("acknowledged", {"new"})]
+
+
 async def test_x02_a_missing_type_ends_that_stream_only(served):
     served.publish(*model("m"))
     good, bad = served.delta(), served.delta("bad")

@@ -20,7 +20,7 @@ from xds_server.stream.wire import Node
 log = logging.getLogger(__name__)
 
 Protocol = Literal["delta", "sotw"]
-EventKind = Literal["connected", "disconnected", "acknowledged", "rejected", "overdue"]
+EventKind = Literal["connected", "initialised", "disconnected", "acknowledged", "rejected", "overdue"]
 
 STRANGERS_TOLD_EVERY = timedelta(seconds=10)
 
@@ -65,7 +65,7 @@ class ClientStream:
     `type_url` is None for a stream of all types. `sent_at` is by type the time of the last response. `state` and
     `complete` are kept from one step of the session to the next: what others may know of the client, and the snapshot
     that it has all of. `unchecked` are the keys that were published since it had all of what there was; None while it
-    never had, or when it asked for something else since.
+    never had, or when it asked for something else since. `initialised` is what `ClientState` says, after the last step.
     """
 
     number: int
@@ -83,6 +83,7 @@ class ClientStream:
     state: ClientState | None = None
     complete: Snapshot | None = None
     unchecked: set[ResourceKey] | None = None
+    initialised: bool = False
     lines: LineBudget = field(default_factory=LineBudget)
 
 
@@ -167,7 +168,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
-    """A client came, went, or its state changed for `keys` (none for connected and disconnected: all are concerned).
+    """A client came, is initialised, went, or its state changed for `keys`; without keys all are concerned.
 
     Nothing is said of a client that is not trusted.
     """
@@ -268,6 +269,9 @@ class ClientTelemetry:
         if not stream.trusted:
             return  # what it claims to have accepted or refused is of no interest
         _log_trouble(stream, output, now)
+        if _is_initialised_now(stream):
+            # From now on it counts for everything, also for what it has of another server and never acknowledges here.
+            self._notify(stream, "initialised")
         if answer is not None and answer.accepted:
             self._notify(stream, "acknowledged", output.acknowledged)
         if answer is not None and not answer.accepted:
@@ -291,6 +295,12 @@ class ClientTelemetry:
             self._observer(event)
         except Exception:
             log.exception("xds observer failed", extra={"kind": kind, "stream": stream.number})
+
+
+def _is_initialised_now(stream: ClientStream) -> bool:
+    """Whether the client of a stream was not initialised before its last step, and is since."""
+    before, stream.initialised = stream.initialised, stream.session is not None and stream.session.initialised
+    return stream.initialised and not before
 
 
 def _log_trouble(stream: ClientStream, output: Output, now: float) -> None:
