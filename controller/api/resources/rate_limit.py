@@ -9,18 +9,11 @@ from pydantic import Field, model_validator
 from controller.api.contract.rate_limit import MAX_RATE_LIMITS, RateLimitKind, RateLimitUnit
 from controller.api.schema.cel import Rule
 from controller.api.schema.errors import FieldFaultError
-from controller.api.schema.scalars import Shape, WholeNumber
+from controller.api.schema.http import ClientHeaderName
+from controller.api.schema.scalars import WholeNumber
 from controller.api.schema.values import ApiValue
 
 _HEADER_WITH_ITS_KIND = "must be given with per: Header, and only then"
-
-# Letters, digits and dashes alone: the name becomes a part of an expression (xds_server/resources/rate_limit.py), and
-# the gateway drops headers with "_".
-_ClientHeader = Annotated[
-    str,
-    Field(max_length=64),
-    Shape(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", "the name of a header: letters, digits and '-' between them"),
-]
 
 
 class RateLimitValue(ApiValue):
@@ -42,7 +35,7 @@ class RateLimitRule(ApiValue):
     per: RateLimitKind = "Model"
     """For what requests are counted: Model counts all of them together, ClientAddress those of each address that
     connects to the gateway, Header those of each value of the header `header`."""
-    header: _ClientHeader | None = None
+    header: ClientHeaderName | None = None
     """The header that tells clients apart, such as x-api-key. Requests without it, and those whose value has more than
     512 characters, are counted together."""
     limit: RateLimitValue

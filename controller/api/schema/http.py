@@ -50,10 +50,15 @@ _ROUTER_HEADERS = (
 CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
 # RFC 8586: who takes it off, or writes it anew, lets requests go around.
 _LOOP_HEADERS = ("cdn-loop",)
+# What the gateway never reads as a client wrote it: it is taken off at the door, or written
+# anew (docs/data-plane.md, "What leaves, and what stays inside").
+_NOT_OF_CLIENTS = (*_CONNECTION_HEADERS, "proxy", "x-forwarded-client-cert", "x-forwarded-proto")
+_NOT_OF_CLIENTS_PREFIXES = ("x-beamlit-", "x-envoy-")
 _NOT_HOST = "may not be set: the Host that is sent is remoteBackend.host"
 _NOT_CONNECTION = "may not be set: it belongs to the connection, which is Envoy's"
 _NOT_ROUTER = "may not be set: Envoy does as it says, and does not send it"
 _NOT_LOOP = "may not be set: by it gateways know a request that comes back to them"
+_NOT_READ = "must be one that clients can be told apart by: this one belongs to the connection or to the gateway"
 
 
 def _check_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -84,8 +89,15 @@ def is_credential_header(name: str) -> bool:
     return name.lower() in CREDENTIAL_HEADERS
 
 
-_CEL_CONNECTION_HEADERS, _CEL_ROUTER_HEADERS, _CEL_LOOP_HEADERS = (
-    f"[{', '.join(map(repr, names))}]" for names in (_CONNECTION_HEADERS, _ROUTER_HEADERS, _LOOP_HEADERS)
+def _check_client_header(name: str) -> str:
+    if name.lower() in _NOT_OF_CLIENTS or name.lower().startswith(_NOT_OF_CLIENTS_PREFIXES):
+        raise ValueError(_NOT_READ)
+    return name
+
+
+_CEL_CONNECTION_HEADERS, _CEL_ROUTER_HEADERS, _CEL_LOOP_HEADERS, _CEL_NOT_OF_CLIENTS = (
+    f"[{', '.join(map(repr, names))}]"
+    for names in (_CONNECTION_HEADERS, _ROUTER_HEADERS, _LOOP_HEADERS, _NOT_OF_CLIENTS)
 )
 
 HeadersToAdd = Annotated[
@@ -110,6 +122,25 @@ CredentialHeaderName = Annotated[
         Rule("self.lowerAscii() != 'host'", _NOT_HOST),
         Rule(f"!(self.lowerAscii() in {_CEL_CONNECTION_HEADERS})", _NOT_CONNECTION),
         Rule(f"!(self.lowerAscii() in {_CEL_LOOP_HEADERS})", _NOT_LOOP),
+    ),
+]
+# Letters, digits and dashes alone: the name becomes a part of an expression (xds_server/resources/rate_limit.py), and
+# the gateway drops headers with "_".
+ClientHeaderName = Annotated[
+    str,
+    Field(max_length=64),
+    Shape(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?", "the name of a header: letters, digits and '-' between them"),
+    AfterValidator(_check_client_header),
+    CelRules(
+        Rule(
+            " && ".join(
+                (
+                    f"!(self.lowerAscii() in {_CEL_NOT_OF_CLIENTS})",
+                    *(f"!self.lowerAscii().startsWith({prefix!r})" for prefix in _NOT_OF_CLIENTS_PREFIXES),
+                )
+            ),
+            _NOT_READ,
+        ),
     ),
 ]
 

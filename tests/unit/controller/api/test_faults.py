@@ -161,6 +161,14 @@ def test_the_spec(spec, fault):
             )
             for header in ("", "x_key", "-x", "x-", "x key", ":path", "x'] + 'y", "x\n")
         ),
+        *(
+            (
+                {"per": "Header", "header": header, "limit": LIMIT},
+                "header: must be one that clients can be told apart by: "
+                "this one belongs to the connection or to the gateway",
+            )
+            for header in ("X-Beamlit-Tenant", "x-envoy-external-address", "Proxy", "te", "X-Forwarded-Client-Cert")
+        ),
         ({"per": "Header", "header": "x" * 65, "limit": LIMIT}, "header: must have at most 64 characters, has 65"),
     ],
 )
