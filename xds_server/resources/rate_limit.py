@@ -42,7 +42,7 @@ _NAME = "beamlit.rate_limit"
 _UNITS = MappingProxyType({"Second": 1, "Minute": 60, "Hour": 3600})
 
 # Of how many clients one limit remembers what they have left. Of more, the one that asked longest ago begins anew. With
-# their names of 512 characters they weigh 2 MB; without a bound whoever makes up names has the memory of all models.
+# names of 512 characters of four bytes they weigh 5 MB; without a bound whoever makes up names has the memory of all.
 CLIENTS = 1_000
 _LONGEST_NAME = 512
 
