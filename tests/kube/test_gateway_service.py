@@ -78,6 +78,12 @@ async def test_clients_call_a_model_by_a_name_that_it_keeps_and_its_own_service_
         assert hand.written_by_owners() == before
 
 
+async def led_to_gateways(hand: ServiceHand) -> set[str]:
+    """Wait until clients of the model's Service are led to the gateways; return where that is."""
+    await hand.until_fronted("True", "GatewayService")
+    return await asyncio.to_thread(hand.ways, "chat-gw")
+
+
 async def test_a_name_that_is_taken_is_told_and_left_alone_until_it_is_free(hand: ServiceHand) -> None:
     prepared(hand)
     hand.service({"selector": CHAT, "ports": [{"port": 8000}]}, "chat-gw")
@@ -112,8 +118,7 @@ async def test_what_kubernetes_mirrors_of_a_selector_that_was_there_is_told_unti
     prepared(hand)
     hand.model(**ASKED)
     async with taking_over(hand.server.kubeconfig, hand.namespace):
-        await hand.until_fronted("True", "GatewayService")
-        gateways = await asyncio.to_thread(hand.ways, "chat-gw")
+        gateways = await led_to_gateways(hand)
     hand.patch_service(
         {"spec": {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}, "chat-gw"
     )
@@ -136,17 +141,17 @@ async def test_one_that_became_another_name_of_a_host_is_told_and_made_again_whe
     prepared(hand)
     hand.model(**ASKED)
     async with taking_over(hand.server.kubeconfig, hand.namespace):
-        await hand.until_fronted("True", "GatewayService")
-        gateways = await asyncio.to_thread(hand.ways, "chat-gw")
-        external = {"type": "ExternalName", "externalName": "example.com", "clusterIP": None, "clusterIPs": None}
-        hand.patch_service({"spec": {**external, "ipFamilies": None, "ipFamilyPolicy": None}}, "chat-gw")
+        gateways = await led_to_gateways(hand)
+        without = dict.fromkeys(("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"))
+        external = {"spec": {"type": "ExternalName", "externalName": "example.com", **without}}
+        hand.patch_service(external, "chat-gw")
         words = await hand.until_fronted("False", "NotFrontable")
         assert "ExternalName" in words
         assert f"`kubectl -n {hand.namespace} delete service chat-gw`" in words
         hand.patch_service({"spec": {"type": "ClusterIP", "externalName": None}}, "chat-gw")
         await hand.until_fronted("True", "GatewayService")
         await hand.until_ways(*gateways, service="chat-gw")
-        hand.patch_service({"spec": {**external, "ipFamilies": None, "ipFamilyPolicy": None}}, "chat-gw")
+        hand.patch_service(external, "chat-gw")
         await hand.until_fronted("False", "NotFrontable")
         hand.delete_service("chat-gw")
         await hand.until_fronted("True", "GatewayService")

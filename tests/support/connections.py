@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 """What is done with a connection, until it returns or is cancelled."""
 
 
@@ -26,7 +27,7 @@ class Connections:
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one, as `asyncio.start_server` hands it over."""
-        task = asyncio.create_task(self._served(reader, writer))
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -36,9 +37,6 @@ class Connections:
             writer.close()
 
         task.add_done_callback(ended)
-
-    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._serve(reader, writer)
 
 
 @asynccontextmanager

@@ -26,9 +26,9 @@ def delete_definitions(cluster: Cluster, names: Iterable[str]) -> None:
     what remains. `kubectl delete` would wait in vain.
     """
     with cluster.client() as client:
-        remaining = {name for name in names if _accepted(client.delete(f"{_DEFINITIONS}/{name}"))}
+        remaining = {name for name in names if _is_there(client.delete(f"{_DEFINITIONS}/{name}"))}
         deadline, touched = Deadline(time.monotonic(), _WITHIN), time.monotonic()
-        while remaining := {name for name in remaining if _accepted(client.get(f"{_DEFINITIONS}/{name}"))}:
+        while remaining := {name for name in remaining if _is_there(client.get(f"{_DEFINITIONS}/{name}"))}:
             now = time.monotonic()
             assert not deadline.has_passed(now), f"not deleted within {_WITHIN} s: {', '.join(sorted(remaining))}"
             if now >= touched + _TOUCHED_EVERY:
@@ -38,8 +38,8 @@ def delete_definitions(cluster: Cluster, names: Iterable[str]) -> None:
             time.sleep(0.05)
 
 
-def _accepted(answer: httpx.Response) -> bool:
-    """False when there is no such definition."""
+def _is_there(answer: httpx.Response) -> bool:
+    """Whether there is such a definition; what else an answer may say is raised."""
     if answer.status_code == httpx.codes.NOT_FOUND:
         return False
     answer.raise_for_status()
@@ -47,7 +47,7 @@ def _accepted(answer: httpx.Response) -> bool:
 
 
 def _touch(client: httpx.Client, name: str, now: str) -> None:
-    _accepted(
+    _is_there(
         client.patch(
             f"{_DEFINITIONS}/{name}",
             headers={"Content-Type": "application/merge-patch+json"},
