@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from controller.api.schema.cel import VALIDATIONS
 from controller.install.schema import Schema, structural
 
 
+@functools.cache
 def definitions() -> Mapping[str, Mapping[str, Any]]:
     """Return the CustomResourceDefinition of each kind of ours, by its name in a cluster."""
     return {

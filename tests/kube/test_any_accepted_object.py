@@ -225,7 +225,7 @@ async def test_any_accepted_object_becomes_configuration_that_envoy_acknowledges
 ) -> None:
     accepted = await asyncio.to_thread(create_everything, api)
     # The test is worth something only if most are accepted, and some refused.
-    assert COUNT * 0.7 < accepted < COUNT
+    assert COUNT / 2 < accepted < COUNT
     async with running(api_server, api.namespace, tmp_path) as plane:
         found: list[dict[str, Any]] = []
 

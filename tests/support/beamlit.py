@@ -18,6 +18,7 @@ import httpx
 from controller.api.timing import REAL, Timing
 from controller.gateway.process import envoy_binary
 from tests.support.fork_server import Forked
+from tests.support.http import plain_http
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
 from tests.support.processes import ROOT, Child, processes_of
@@ -171,8 +172,8 @@ class Product:
 
     async def look(self, path: str) -> httpx.Response:
         """GET from the admin address."""
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://{self.admin}{path}", timeout=10)
+        async with plain_http(timeout=10) as client:
+            return await client.get(f"http://{self.admin}{path}")
 
     async def problems(self, file: str) -> list[str]:
         """What is wrong with one file."""
@@ -213,7 +214,7 @@ class Reply:
 async def ask(port: int, *, host: str = "127.0.0.1", **headers: str) -> Reply:
     """Send one request, once, on a connection of its own."""
     try:
-        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        async with plain_http(timeout=30) as client:
             answer = await client.get(f"http://{host}:{port}/", headers=headers)
     except httpx.TransportError as error:
         return Reply(error=type(error).__name__)

@@ -31,7 +31,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from controller.cli.main import main
+from controller.install import crd
 from tests.support.processes import ROOT
+from xds_server.stream.server import reflection
 
 _LONGEST_REQUEST = 1 << 20
 _DIE_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
@@ -112,12 +114,19 @@ class Forked:
 
     def _ended(self, within: float | None) -> int | None:
         """Wait for its end for so many seconds; return its exit code, below 0 a signal, and None if it goes on."""
-        if self._code is None and select.select((self._told,), (), (), within)[0]:
+        if self._code is None and _readable(self._told, within):
             said = self._told.recv(64)
             if not said:  # The server ended, and so did whatever it forked.
                 self._told.close()
             self._code = int(said or -signal.SIGKILL)
         return self._code
+
+
+def _readable(one: socket.socket, within: float | None) -> bool:
+    """Wait until there is something to read. Not by select(2), which knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(one, select.POLLIN)
+    return bool(poll.poll(None if within is None else within * 1000))
 
 
 @functools.cache
@@ -144,9 +153,14 @@ def _server() -> socket.socket:
 
 
 def _import_everything() -> None:
-    """Import what the commands import when they run. Nothing of it may start a thread: fork(2) copies none."""
+    """Import what the commands import when they run, and work out what each of them would.
+
+    Nothing of it may start a thread: fork(2) copies none.
+    """
     for module in _IMPORTED:
         importlib.import_module(module)
+    reflection.described()
+    crd.definitions()
     threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) == 1, threads
     # What is there stays: no later collection looks at it, and its pages are shared.

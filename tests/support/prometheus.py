@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.support.exposed import LOOPBACK, exposed
+from tests.support.http import plain_http_now
 from tests.support.network import unused_port
 from tests.support.processes import Child
 from tests.support.waiting import PATIENCE, until_now
@@ -92,7 +93,7 @@ class Prometheus:
 
     def query(self, promql: str) -> Mapping[str, Any]:
         """Ask with PromQL and return `data`: its `resultType` and its `result`."""
-        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        with plain_http_now(timeout=PATIENCE) as client:
             answer = client.get(f"{self.url}/api/v1/query", params={"query": promql})
         found: Mapping[str, Any] = answer.raise_for_status().json()["data"]
         return found

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 
 from tests.support.exposed import LOOPBACK
+from tests.support.http import plain_http_now
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.kubelet import Kubelet
 from tests.support.network import unused_port
@@ -64,7 +65,7 @@ class Adapter:
     def serve(self, namespace: str, *, custom: Iterable[Series] = (), external: Iterable[Series] = ()) -> None:
         """Have these and no other metrics in a namespace from now on."""
         given = {"custom": [one.as_json for one in custom], "external": [one.as_json for one in external]}
-        with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        with plain_http_now(timeout=PATIENCE) as client:
             client.put(f"{self._url}/namespaces/{namespace}", json=given).raise_for_status()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.http import plain_http_now
 from tests.support.kube.cluster import Cluster
 
 ROOT = "/registry/"
@@ -49,7 +50,8 @@ def _held(etcd: str, namespace: str) -> frozenset[str]:
     Keys are such as /registry/leases/NAMESPACE/NAME and /registry/GROUP/modeldeployments/NAMESPACE/NAME.
     """
     every = {"key": _base64(ROOT), "range_end": _base64(ROOT[:-1] + chr(ord(ROOT[-1]) + 1)), "keys_only": True}
-    answer = httpx.post(f"{etcd}/v3/kv/range", json=every, trust_env=False, timeout=30).raise_for_status()
+    with plain_http_now() as client:
+        answer = client.post(f"{etcd}/v3/kv/range", json=every).raise_for_status()
     keys = (b64decode(one["key"]).decode().split("/") for one in answer.json().get("kvs", ()))
     return frozenset(word for key in keys if namespace in key[:-1] for word in key[: key.index(namespace)])
 

@@ -10,6 +10,7 @@ import httpx
 
 from tests.support.beamlit import Start
 from tests.support.fork_server import Forked
+from tests.support.http import plain_http
 from tests.support.processes import Child
 from tests.support.waiting import PATIENCE, eventually
 
@@ -76,8 +77,8 @@ class Program:
         return self._log.read_text()
 
     async def look(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://{self.probe}{path}", timeout=PATIENCE)
+        async with plain_http(timeout=PATIENCE) as client:
+            return await client.get(f"http://{self.probe}{path}")
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of one metric over all labels, or over those that match these patterns."""

@@ -7,6 +7,7 @@ until they have it; what is served does not depend on it, since Envoy reads byte
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
@@ -53,13 +54,14 @@ _NEWER = {
 }
 
 
+@functools.cache
 def described() -> descriptor_pool.DescriptorPool:
-    """Build the pool of everything that can be asked about: all messages, health, and reflection itself."""
+    """Build the pool of everything that can be asked about: all messages, health, and reflection itself. Once."""
     alpha, health = descriptor_pb2.FileDescriptorProto(), descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     health_pb2.DESCRIPTOR.CopyToProto(health)
     renamed = text_format.MessageToString(alpha).replace("v1alpha", "v1")
-    return catalogue(alpha, text_format.Parse(renamed, descriptor_pb2.FileDescriptorProto()), health)
+    return _catalogue(alpha, text_format.Parse(renamed, descriptor_pb2.FileDescriptorProto()), health)
 
 
 def handlers(servicer: ReflectionServicer) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -81,7 +83,7 @@ def import_messages() -> tuple[ModuleType, ...]:
     return tuple(modules)
 
 
-def catalogue(*more: descriptor_pb2.FileDescriptorProto) -> descriptor_pool.DescriptorPool:
+def _catalogue(*more: descriptor_pb2.FileDescriptorProto) -> descriptor_pool.DescriptorPool:
     """Build a pool of all messages, and of `more` files, which depend on nothing but those."""
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
