@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Bytecode is kept, whatever the shell says: else every process, of which the tests start many, compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test e2e check golden manifests bench requirements audit clean
+.PHONY: help venv demo test e2e compatibility check golden manifests images bench requirements audit clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ test: venv ## run every test (a real Envoy, API server and grpcurl): make test A
 e2e: venv ## run the tests that need a Kubernetes node, which it starts (root on Linux): make e2e ARGS=-x
 	@$(BIN)/python -m tests --node $(ARGS)
 
+# What another version may refuse or answer otherwise: definitions, objects and their writes, both programs, the chart.
+DIFFERS = tests/compatibility tests/chart $(wildcard tests/kube/test_crd*.py tests/kube/test_chart*.py \
+  tests/kube/test_programs*.py tests/kube/test_store*.py tests/kube/test_takeover_programs.py) \
+  tests/kube/test_check.py tests/kube/test_events.py tests/kube/test_gateway_service.py tests/kube/test_secrets.py
+compatibility: venv ## try other versions, and cert-manager: make compatibility KUBERNETES=1.27.16 HELM=3.22.0 (or one of them)
+	@set -e; versions="$(BIN)/python -m tests.tools.versions"; \
+	  if [ -n "$(KUBERNETES)" ]; then KUBEBUILDER_ASSETS=$$($$versions kubernetes $(KUBERNETES)); export KUBEBUILDER_ASSETS; fi; \
+	  if [ -n "$(HELM)" ]; then BEAMLIT_HELM=$$($$versions helm $(HELM)); export BEAMLIT_HELM; fi; \
+	  $(BIN)/python -m tests $(or $(ARGS),$(DIFFERS))
+
 check: venv ## format, lint, types, import rules, pure tests: a minute and a half
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -42,6 +52,19 @@ golden: venv ## write the expectations of tests/golden anew; review them as a di
 manifests: venv ## write deploy anew: definitions, roles, parts of the chart from the registry; install.yaml from the chart
 	@$(BIN)/python -m controller.install deploy
 	@$(BIN)/python -m tests.support.chart
+
+# Where images go, and what they are called there: as the chart has them.
+BUILDER ?= docker
+REGISTRY ?= ghcr.io/beamlit
+TAG ?= $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' deploy/chart/Chart.yaml)
+# That of a package index may have a password: builders take it from the environment.
+arguments = $(foreach name,$(1),$(if $($(name)),--build-arg=$(name)=$($(name))))
+images: ## build both images: make images BUILDER=buildah PYTHON_IMAGE=python:3.13-slim@sha256:... ENVOY_DIGEST=sha256:...
+	$(BUILDER) build $(BUILD_OPTIONS) $(call arguments,PYTHON_IMAGE) $(if $(PIP_INDEX_URL),--build-arg=PIP_INDEX_URL) \
+	  --file=deploy/docker/Dockerfile --tag=$(REGISTRY)/beamlit-controller:$(TAG) .
+	$(BUILDER) build $(BUILD_OPTIONS) $(call arguments,ENVOY_IMAGE ENVOY_TAG ENVOY_DIGEST) \
+	  --build-arg=BEAMLIT_IMAGE=$(REGISTRY)/beamlit-controller:$(TAG) \
+	  --file=deploy/docker/gateway.Dockerfile --tag=$(REGISTRY)/beamlit-gateway:$(TAG) .
 
 bench: venv ## run a benchmark: make bench NAME=data_path; NAME=all: every one that has goals
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=..."; ls benchmarks/*.py | sed -n 's,benchmarks/\(.*\)\.py,  \1,p' | grep -v __; exit 2; }

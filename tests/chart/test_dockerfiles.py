@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 
 import pytest
+import yaml
 
 from tests.support.processes import ROOT
 
+CHART = ROOT / "deploy" / "chart"
 FOLDER = ROOT / "deploy" / "docker"
 DOCKERFILES = {file.name: file.read_text() for file in FOLDER.iterdir()}
 
@@ -51,3 +55,45 @@ def test_setuptools_is_found_where_the_dockerfile_looks_for_it() -> None:
 @pytest.mark.parametrize("name", sorted(DOCKERFILES))
 def test_no_registry_is_named(name: str) -> None:
     assert not re.search(r"^(ARG|FROM) .*(\.io|\.com|\.dev)/", DOCKERFILES[name], re.MULTILINE)
+
+
+def builds(*settings: str) -> list[dict[str, list[str]]]:
+    """The commands of `make images` with these settings: the values of each of their options."""
+    said = subprocess.run(
+        ["make", "--dry-run", "images", *settings],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
+    ).stdout.replace("\\\n", " ")
+    found: list[dict[str, list[str]]] = []
+    for builder, command, *words in map(shlex.split, said.splitlines()):
+        assert (builder, command, words.pop()) == ("docker", "build", ".")
+        options: dict[str, list[str]] = {}
+        for name, _, value in (word.partition("=") for word in words):
+            options.setdefault(name, []).append(value)
+        found.append(options)
+    return found
+
+
+def test_make_images_builds_what_the_chart_asks_for_one_upon_the_other() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    controller, gateway = (f"{one['image']['repository']}:{version}" for one in (values, values["gateway"]))
+    first, second = builds()
+    assert first == {"--file": ["deploy/docker/Dockerfile"], "--tag": [controller]}
+    assert second["--tag"] == [gateway]
+    assert second["--build-arg"] == [f"BEAMLIT_IMAGE={controller}"]
+
+
+def test_make_images_takes_the_digests_of_what_is_below() -> None:
+    python, envoy = f"python:3.13-slim@sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+    first, second = builds(f"PYTHON_IMAGE={python}", f"ENVOY_DIGEST={envoy}", "PIP_INDEX_URL=https://me:hush@index")
+    # It may have a password, which is not on a command line then.
+    assert first["--build-arg"] == [f"PYTHON_IMAGE={python}", "PIP_INDEX_URL"]
+    assert f"ENVOY_DIGEST={envoy}" in second["--build-arg"]
+    for name in (one.partition("=")[0] for one in first["--build-arg"]):
+        assert re.search(rf"^ARG {name}\b", DOCKERFILES["Dockerfile"], re.MULTILINE), name
+    for name in (one.partition("=")[0] for one in second["--build-arg"]):
+        assert re.search(rf"^ARG {name}\b", DOCKERFILES["gateway.Dockerfile"], re.MULTILINE), name

@@ -23,8 +23,9 @@ from tests.support.node.node import Node
 from tests.support.processes import ROOT
 from tests.tools import binaries
 
-CONTROLLER_IMAGE = "ghcr.io/beamlit/beamlit-controller:tests"
-GATEWAY_IMAGE = "ghcr.io/beamlit/beamlit-gateway:tests"
+_REGISTRY, _TAG = "ghcr.io/beamlit", "tests"
+CONTROLLER_IMAGE = f"{_REGISTRY}/beamlit-controller:{_TAG}"
+GATEWAY_IMAGE = f"{_REGISTRY}/beamlit-gateway:{_TAG}"
 CHART = ROOT / "deploy" / "chart"
 _DOCKER = ROOT / "deploy" / "docker"
 _CONTEXT = (
@@ -36,6 +37,7 @@ _CONTEXT = (
     "xds_server",
     "requirements",
     "deploy/docker",
+    "Makefile",
 )
 
 
@@ -64,9 +66,10 @@ def our_images() -> tuple[Path, Path]:
 def _build(bases: tuple[Path, ...], archives: tuple[Path, Path]) -> None:
     for base in bases:
         _buildah("pull", f"docker-archive:{base}")
-    _buildah(*_BUILD, f"--file={_DOCKER / 'Dockerfile'}", f"--tag={CONTROLLER_IMAGE}", ROOT)
-    on = f"--build-arg=BEAMLIT_IMAGE={CONTROLLER_IMAGE}"
-    _buildah(*_BUILD, on, f"--file={_DOCKER / 'gateway.Dockerfile'}", f"--tag={GATEWAY_IMAGE}", ROOT)
+    # As a user builds them, but for where layers are kept and that nothing is pulled.
+    *builder, policy = _builder()
+    options = f"BUILD_OPTIONS=--isolation=chroot --pull=never --layers {policy}"
+    _run("make", "images", f"BUILDER={' '.join(builder)}", options, f"REGISTRY={_REGISTRY}", f"TAG={_TAG}")
     for archive, name in zip(archives, (CONTROLLER_IMAGE, GATEWAY_IMAGE), strict=True):
         unfinished = archive.with_suffix(f".{os.getpid()}")
         _buildah("push", name, f"docker-archive:{unfinished}:{name}")
@@ -77,22 +80,29 @@ def _build(bases: tuple[Path, ...], archives: tuple[Path, Path]) -> None:
         _buildah("rmi", "--prune")
 
 
-_BUILD = ("build", "--isolation=chroot", "--pull=never", "--layers")
-
-
 def _buildah(command: str, *arguments: object) -> None:
     """Run buildah, with layers of its own: what is installed before our code is copied is then installed once."""
+    *builder, policy = _builder()
+    _run(*builder, command, *(() if command == "rmi" else (policy,)), *map(str, arguments))
+
+
+def _builder() -> tuple[str, ...]:
+    """The command that builds, and the option of whom to trust.
+
+    What is not pulled needs no policy of that, and Debian's package alone brings none.
+    """
     storage = binaries.cache() / "buildah"
     storage.mkdir(exist_ok=True)
-    words = [program("buildah"), f"--root={storage / 'root'}", f"--runroot={storage / 'run'}", command]
-    # What is not pulled needs no policy of whom to trust, and Debian's package alone brings none.
     policy = storage / "policy.json"
     policy.write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
-    if command != "rmi":
-        words.append(f"--signature-policy={policy}")
-    words += map(str, arguments)
+    places = (f"--root={storage / 'root'}", f"--runroot={storage / 'run'}")
+    return (program("buildah"), *places, f"--signature-policy={policy}")
+
+
+def _run(*words: str) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200)
-    assert done.returncode == 0, f"buildah {command} failed:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    said = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{' '.join(words)} failed:\n{said}"
 
 
 def _envoy_base() -> Image:
