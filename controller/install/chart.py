@@ -7,6 +7,7 @@ and the schema of the values.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ def chart_files() -> Mapping[str, str]:
     }
 
 
+_FIELD_AT_FAULT = re.compile(r"^( *)- (fieldPath: \S+)\n *(?=\w)", re.MULTILINE)
+_KNOWS_FIELDS_AT_FAULT = '{{- $fields := semverCompare ">=1.28.0-0" .Capabilities.KubeVersion.Version }}\n'
+"""Kubernetes 1.27 refuses a rule with a `fieldPath`: its errors name the object around the field."""
+
+
 def _definitions() -> str:
     """Write the definitions as templates: what is in a folder `crds` is never upgraded by helm."""
     kept = 'metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n  labels:\n    {{- include "beamlit.labels" '
@@ -39,8 +45,10 @@ def _definitions() -> str:
         # What begins a template stands in no description; a test says so.
         comment, _, definition = text.partition("\n")
         assert comment.startswith("#")
+        definition = _FIELD_AT_FAULT.sub(r"\1- {{ if $fields }}\2\n\1  {{ end }}", definition)
         texts.append("---\n" + definition.replace("metadata:\n", kept, 1))
-    return f"{_WRITTEN}{{{{- if .Values.crds.install }}}}\n{''.join(texts)}{{{{- end }}}}\n"
+    head = f"{_WRITTEN}{_KNOWS_FIELDS_AT_FAULT}{{{{- if .Values.crds.install }}}}\n"
+    return f"{head}{''.join(texts)}{{{{- end }}}}\n"
 
 
 def _roles() -> str:
