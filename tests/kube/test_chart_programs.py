@@ -5,30 +5,20 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import yaml
 
 from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import beamlit
-from tests.support.chart import EVERYTHING, INSTALL, NAMESPACE, Chart, Object, named, pods
+from tests.support.chart import EVERYTHING, INSTALL, NAMESPACE, Chart, Object, pods
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
-from tests.support.kube.program import Program
+from tests.support.kube.release import ProcessRelease, rendered
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
-from tests.support.objects import a_slice
 
 FOREIGN = ("ServiceMonitor", "PrometheusRule")
 """Of the Prometheus Operator: this API server does not know them."""
-PREFIX = "trial"
-
-
-def rendered(chart: Chart, namespace: str, *values: str) -> list[Object]:
-    """Render a release that has a namespace to itself, and names in the cluster that no other test has."""
-    own = (f"allowedNamespaces={{{namespace}}}", f"config.namespaces={namespace}", f"namePrefix={PREFIX}-{namespace}")
-    return chart.objects(*values, *own, options=[f"--namespace={namespace}"])
 
 
 def test_everything_is_taken_by_a_namespace_that_warns_of_what_is_not_restricted(
@@ -66,78 +56,15 @@ def as_list(objects: Iterable[Object]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
 
 
-class Release:
-    """A release whose pods are processes: with the arguments, the files and the rights that pods would have."""
-
-    def __init__(self, site: Site, chart: Chart, *values: str) -> None:
-        self.site = site
-        self.prefix = f"{PREFIX}-{site.namespace}"
-        self.objects = rendered(chart, site.namespace, "crds.install=false", *values)
-        site.cluster.apply(*self.objects, namespace=site.namespace)
-
-    def started(self, deployment: str, *options: object, probe: HostPort, within: list[Program]) -> Program:
-        """Start the one container of a Deployment; the options come after its own, and say where it listens."""
-        pod = named(self.objects, "Deployment", f"{self.prefix}-{deployment}")["spec"]["template"]["spec"]
-        (container,) = pod["containers"]
-        root = self.site.folder / deployment
-        for mount in container["volumeMounts"]:
-            volume = next(one for one in pod["volumes"] if one["name"] == mount["name"])
-            self._mount(volume, root / mount["mountPath"].lstrip("/"), root)
-        arguments = [one.replace("/etc/", f"{root}/etc/") for one in container["args"]]
-        assert container["command"] == ["beamlit"]
-        if deployment != "gateway":
-            account = self.site.cluster.service_account(self.site.namespace, pod["serviceAccountName"])
-            options = ("--kubeconfig", account.kubeconfig, *options)
-        program = Program(deployment, self.site.folder, (*arguments, *options), str(probe))
-        within.append(program)
-        program.start()
-        return program
-
-    def _mount(self, volume: Object, folder: Path, root: Path) -> None:
-        folder.mkdir(parents=True)
-        if "configMap" in volume:
-            for name, text in self._read("configmap", volume["configMap"]["name"])["data"].items():
-                (folder / name).write_text(text.replace("/etc/", f"{root}/etc/"))
-        elif "secret" in volume:
-            data = self._read("secret", volume["secret"]["secretName"])["data"]
-            for item in volume["secret"]["items"]:
-                (folder / item["path"]).write_bytes(base64.b64decode(data[item["key"]]))
-
-    def _read(self, kind: str, name: str) -> dict[str, Any]:
-        read: dict[str, Any] = json.loads(self.site.kubectl("get", kind, name, "--output=json"))
-        return read
-
-
 async def test_the_programs_work_with_the_arguments_files_and_rights_of_the_chart(chart: Chart, site: Site) -> None:
     oauth = "config.defaultRemoteBackend.authConfig.oauthConfig"
-    release = Release(site, chart, f"{oauth}.clientId=me", f"{oauth}.clientSecret=hush-hush")
-    local = (HostPort("127.0.0.1", unused_port()) for _ in range(10))
+    release = ProcessRelease(site, chart, f"{oauth}.clientId=me", f"{oauth}.clientSecret=hush-hush")
     # The certificates first: the others wait for them, as pods do.
-    probe = next(local)
+    probe = HostPort("127.0.0.1", unused_port())
     certs = release.started("certs", "--admin-address", probe, probe=probe, within=site.controllers)
     await certs.ready()
     assert await certs.metric("beamlit_kept_certificate_expiry_timestamp_seconds") > 5 * 1.7e9
-    xds, admin, reports = (HostPort(site.host, unused_port()) for _ in range(3))
-    site.write(
-        a_slice(f"{release.prefix}-xds", "xds")
-        .port(xds.port, "grpc-xds")
-        .and_port(reports.port, "reports")
-        .ready(site.host)
-    )
-    where = ("--xds-address", xds, "--admin-address", admin, "--reports-address", reports)
-    xds_server = release.started(
-        "xds-server", *where, "--gateway-address", site.gateway, probe=admin, within=site.xds_servers
-    )
-    probe = next(local)
-    listens = ("--metrics-addr", next(local), "--probe-addr", probe)
-    controller = release.started("controller", *listens, probe=probe, within=site.controllers)
-    await xds_server.ready()
-    await controller.ready()
-    probe = next(local)
-    name = f"{release.prefix}-xds.{site.namespace}.svc"
-    joins = ("--xds-address", xds, "--xds-server-name", name, "--admin-address", probe)
-    gateway = release.started("gateway", *joins, probe=probe, within=site.controllers)
-    await gateway.ready()
+    xds_server, controller, gateway = await release.all_ready()
     replica = site.backend("local-1")
     site.write(site.served("chat", [replica]).offloading(percentage=50))
     await site.until_condition("chat", "Programmed", "True")
@@ -150,7 +77,7 @@ async def test_the_programs_work_with_the_arguments_files_and_rights_of_the_char
 
 
 async def test_the_keeper_of_certificates_makes_none_that_the_chart_does_not_have(chart: Chart, site: Site) -> None:
-    release = Release(site, chart)
+    release = ProcessRelease(site, chart)
     site.kubectl("delete", "secret", f"{release.prefix}-reader-tls")
     probe = HostPort("127.0.0.1", unused_port())
     certs = release.started("certs", "--admin-address", probe, probe=probe, within=site.controllers)

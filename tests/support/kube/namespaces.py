@@ -20,7 +20,10 @@ from tests.support.kube.cluster import Cluster
 
 ROOT = "/registry/"
 """Where an API server keeps everything: its option --etcd-prefix, by default."""
-DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+DISCOVERY = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
+)
+"""What is asked for: before 1.30 there is the second of these versions alone. Both are read alike."""
 
 
 @contextmanager
