@@ -37,6 +37,8 @@ AGAIN = "again"
 """The lane of what failed in another one."""
 SLOWEST = 20
 NODE_SUITE = "tests/e2e_node"
+COMPATIBILITY = "tests/compatibility"
+"""What other projects do for a release of ours: `make compatibility` builds them and names it."""
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
 """The variable that names the kubeconfig of a cluster to use instead of a node of this machine."""
 
@@ -111,7 +113,7 @@ def main(
     for program in binaries.NODE_PROGRAMS if node else binaries.PROGRAMS:
         program()
     order = Order(seed or random.randrange(1, 2**31), shuffle)
-    lanes = node_lanes(arguments) if node else lanes_of(jobs or 2 * len(os.sched_getaffinity(0)))
+    lanes = node_lanes(arguments) if node else lanes_of(jobs or 2 * len(os.sched_getaffinity(0)), arguments)
     # Ctrl-C reaches every process of the terminal: pytest cleans up, and this one waits for it.
     interrupted = Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
@@ -133,13 +135,14 @@ def main(
     sys.exit(code)
 
 
-def lanes_of(workers: int) -> tuple[Lane, ...]:
-    """Return the lanes of everything that needs no node."""
-    elsewhere = f"--ignore={NODE_SUITE}"
+def lanes_of(workers: int, arguments: tuple[str, ...]) -> tuple[Lane, ...]:
+    """Return the lanes of everything that needs no node, without what only runs when pytest's arguments name it."""
+    named = any(argument.startswith(COMPATIBILITY) for argument in arguments)
+    elsewhere = tuple(f"--ignore={suite}" for suite in (NODE_SUITE, *(() if named else (COMPATIBILITY,))))
     together = ("-m", f"not {ALONE}", "--dist=loadfile", "--no-loadscope-reorder")
     return (
-        Lane("together", (elsewhere, *together, f"--numprocesses={workers}")),
-        Lane(ALONE, (elsewhere, "-m", ALONE)),
+        Lane("together", (*elsewhere, *together, f"--numprocesses={workers}")),
+        Lane(ALONE, (*elsewhere, "-m", ALONE)),
     )
 
 

@@ -10,6 +10,7 @@ tests.tools.binaries node` does it for what only `make e2e` runs.
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -136,6 +137,14 @@ POD_MODEL, POD_REMOTE, POD_LOAD = (
     Program(name, "", "", "ten seconds", HERE / "pods", source=HERE / "pods" / name)
     for name in ("model", "remote", "load")
 )
+CERT_MANAGER = Program(
+    "cert-manager",
+    "github.com/cert-manager/cert-manager",
+    "",
+    "two minutes",
+    HERE / "cert-manager",
+    source=HERE / "cert-manager" / "controllers",
+)
 
 PROMTOOL = Program(
     "promtool",
@@ -238,6 +247,18 @@ def kubeconform() -> Path:
 def kube_score() -> Path:
     """The real kube-score."""
     return built(KUBE_SCORE)
+
+
+def cert_manager() -> Path:
+    """The controllers of cert-manager that issue certificates: see cert-manager/controllers/main.go."""
+    return built(CERT_MANAGER)
+
+
+def cert_manager_definitions() -> Path:
+    """The folder of the custom resource definitions of that cert-manager, in Go's cache of modules."""
+    command = [go(CERT_MANAGER.oldest_go), "mod", "download", "-json", CERT_MANAGER.module]
+    said = subprocess.run(command, cwd=CERT_MANAGER.pins, check=True, capture_output=True, text=True).stdout
+    return Path(json.loads(said)["Dir"]) / "deploy" / "crds"
 
 
 def pod_model() -> Path:
