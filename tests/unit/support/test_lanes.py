@@ -2,7 +2,20 @@
 
 import pytest
 
-from tests.__main__ import AGAIN, INTERRUPTED, NO_TESTS, TESTS_FAILED, Lane, Order, Run, summary, to_repeat, verdict_on
+from tests.__main__ import (
+    AGAIN,
+    COMPATIBILITY,
+    INTERRUPTED,
+    NO_TESTS,
+    TESTS_FAILED,
+    Lane,
+    Order,
+    Run,
+    lanes_of,
+    summary,
+    to_repeat,
+    verdict_on,
+)
 from tests.support.progress import Record
 
 PASSED = Record("tests/a/test_a.py::test_a")
@@ -56,3 +69,9 @@ def test_a_repeated_test_counts_as_it_ended_and_is_named(again, verdict, word):
     runs = (run("together", TESTS_FAILED, PASSED, FAILED), again)
     assert verdict_on(runs) == verdict
     assert f"{word}: {FAILED.nodeid}" in "\n".join(summary(runs, Order(1, shuffled=False)))
+
+
+def test_what_other_projects_do_for_a_release_runs_for_who_names_it_alone() -> None:
+    ignored = f"--ignore={COMPATIBILITY}"
+    assert all(ignored in lane.options for lane in lanes_of(2, ("tests/chart",)))
+    assert not any(ignored in lane.options for lane in lanes_of(2, ("tests/chart", f"{COMPATIBILITY}/test_helm.py")))

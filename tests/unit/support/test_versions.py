@@ -1,0 +1,52 @@
+"""Another version is built of the libraries that it was released with, and of nothing that has to be asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tools.versions import Module, wrapper
+
+PUBLISHED = """\
+module k8s.io/kubernetes
+
+go 1.20
+
+require (
+\tk8s.io/api v0.0.0
+\tgithub.com/spf13/cobra v1.6.0
+)
+
+replace (
+\tgithub.com/other/one => github.com/other/two v1.0.0
+\tk8s.io/api => ./staging/src/k8s.io/api
+\tk8s.io/legacy-cloud-providers => ./staging/src/k8s.io/legacy-cloud-providers
+)
+"""
+
+
+def test_the_staging_modules_of_kubernetes_are_those_of_its_release_and_no_cloud_is_among_them() -> None:
+    lines = [line for line in wrapper(Module("k8s.io/kubernetes", "1.27.16"), PUBLISHED).splitlines() if line]
+    assert lines[1:] == [
+        "go 1.20",
+        "require k8s.io/kubernetes v1.27.16",
+        "replace k8s.io/api => k8s.io/api v0.27.16",
+        "replace k8s.io/legacy-cloud-providers => ./legacy-cloud-providers",
+    ]
+
+
+def test_a_module_without_staging_modules_is_required_alone() -> None:
+    module = Module("helm.sh/helm/v3", "3.22.0")
+    lines = [line for line in wrapper(module, "module helm.sh/helm/v3\n\ngo 1.25.0\n").splitlines() if line]
+    assert lines[1:] == ["go 1.25.0", "require helm.sh/helm/v3 v3.22.0"]
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "folder"),
+    [
+        ("k8s.io/kubernetes", "1.30.14", "kubernetes-1.30.14"),
+        ("helm.sh/helm/v3", "3.22.0", "helm-3.22.0"),
+        ("helm.sh/helm/v4", "4.3.1", "helm-4.3.1"),
+    ],
+)
+def test_each_version_has_a_folder_of_its_own(path: str, version: str, folder: str) -> None:
+    assert Module(path, version).folder.name == folder
