@@ -1,5 +1,6 @@
 """The custom resource definitions are fit for `kubectl explain` and the API server."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,3 +104,18 @@ def test_optional_fields_of_the_original_have_its_defaults():
     assert (behavior["default"], behavior["properties"]["percentage"]["default"]) == ({}, 100)
     scaling = fields["serverlessConfig"]["properties"]
     assert (scaling["minNumReplicas"]["default"], scaling["maxNumReplicas"]["default"]) == (0, 10)
+
+
+OF_1_27 = {"has", "size", "type", "duration", ".all", ".matches", ".startsWith", ".lowerAscii"}
+"""What rules call of what every Kubernetes since 1.27 has: functions and macros of the language, and the library of
+strings that k8s.io/apiserver 0.27 brings (pkg/cel/library, ExtensionLibs)."""
+
+
+def test_rules_call_nothing_that_kubernetes_1_27_does_not_have():
+    rules = [rule for part in PARTS.values() for rule in part.get("x-kubernetes-validations", ())]
+    assert len(rules) > 100
+    for rule in rules:
+        assert rule.keys() <= {"rule", "message", "fieldPath"}, "the chart leaves out fieldPath, and nothing else"
+        without_texts = re.sub(r"""r?"[^"]*"|'[^']*'""", "''", rule["rule"])
+        assert set(re.findall(r"[.]?\b[A-Za-z]\w*(?=\()", without_texts)) <= OF_1_27, rule["rule"]
+        assert not re.search(r"[.\[]\?", without_texts), "optional fields are of 1.29"
