@@ -340,8 +340,11 @@ class GatewayPorts:
     def _goes_before(self, model: ObjectRef, holder: ObjectRef, port: int) -> bool:
         """Tell whether a port that a status says is that of its model, whoever holds it.
 
-        Of two statuses the older object's counts, but where clients are led to the other one's namespace.
+        Whom we gave it keeps it: a status takes nothing from another model. Of two statuses that were there before we
+        gave anything, the older object's counts, but where clients are led to the other one's namespace.
         """
+        if self._allocated_ports.get(holder) == port:
+            return False
         mine, its = ((self._is_kept_from(one, port), self._ages[one]) for one in (model, holder))
         return self._only_fixes(holder, port) or mine < its
 

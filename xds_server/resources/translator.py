@@ -103,33 +103,40 @@ class Translator:
         self._front_route = remembered(self._write_front_route)
 
     def resources(
-        self, key: RouteKey, route: Route, replicas: tuple[Replica, ...], envoys: int | None = None
+        self,
+        key: RouteKey,
+        route: Route,
+        replicas: tuple[Replica, ...],
+        envoys: int | None = None,
+        left: int | None = None,
     ) -> tuple[Resource, ...]:
         """Translate a route and its replicas into everything an Envoy needs to serve it.
 
         `envoys` share what the replicas take, as many as the settings say by default. Without a remote backend the
         route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
-        see `secret_resources`.
+        see `secret_resources`. Clients come in at `left`, too: a port that it left, if any.
         """
         legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
         limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
         shares, cluster, check = route.shares, names.local_cluster(key), route.local.health_check
-        entrance = Entrance(key, route.port, route.rate_limits)
         leaving = tuple([one.name for one in shares.remotes if one.percent])
         side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
-        # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
-        front = (
-            self._template(entrance, legs, leaving[0], limits).filled(shares.local)
-            if shares.local and len(leaving) == 1
-            else self._front_route(entrance, legs, shares, limits)
-        )
+
+        def front(port: int) -> bytes:
+            entrance = Entrance(key, port, route.rate_limits)
+            # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
+            if shares.local and len(leaving) == 1:
+                return self._template(entrance, legs, leaving[0], limits).filled(shares.local)
+            return self._front_route(entrance, legs, shares, limits)
+
+        ports = (route.port,) if left is None else (route.port, left)
         return (
             self._local_cluster(key, check, self._checks_shared_by, is_alone=not legs),
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,
-            self._front_listener(key, route.port),
-            Resource.of(ROUTE, names.entrance_routes(key, route.port), front, side.required),
+            *(self._front_listener(key, port) for port in ports),
+            *(Resource.of(ROUTE, names.entrance_routes(key, port), front(port), side.required) for port in ports),
             *((self._shared, *self._host_routes(key, route.hosts, route.port)) if self._shared and route.hosts else ()),
         )
 

@@ -1,8 +1,9 @@
 """What only one route may have: a port of the gateway, and each host. Pure.
 
 The controller gives each to one object alone, so there is a contest only for a moment, or where somebody else wrote a
-status. Then the winner follows from the objects alone, as it does for the controller (docs/adr/0001, 0040, 0046), and
-so every replica sees the same one.
+status. Who is served on a port keeps it then, as it does for the controller (docs/adr/0001): a status takes nothing
+from another model. Otherwise the winner follows from the objects alone (docs/adr/0040, 0046), so that every replica
+that starts sees the same one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from controller.api.contract.route import RouteKey
 class Contender(NamedTuple):
     """The order of those who say that they have one thing: the smaller has it.
 
-    `rank` is the right that the claim itself gives, 0 being the best; `foreign` are those of another namespace than
-    that of the Service; `created` is when the object was made (RFC 3339).
+    `rank` is the right that the claim itself gives, 0 being the best; `newcomer` are those who are not served there
+    already; `foreign` are those of another namespace than that of the Service; `created` is when the object was made
+    (RFC 3339).
     """
 
     rank: int
+    newcomer: bool
     foreign: bool
     created: str
     key: RouteKey

@@ -16,8 +16,8 @@ from controller.api.contract.credentials import inline_client_secret
 from controller.api.contract.route import Remote, Route, RouteKey, RouteKind
 from controller.api.contract.status import is_withdrawn
 from controller.api.kubernetes.endpoints import count_of_ready
-from controller.api.kubernetes.fronting import shadow_name
-from controller.api.kubernetes.objects import EndpointSlice, Service
+from controller.api.kubernetes.fronting import SLICES_OF, shadow_name
+from controller.api.kubernetes.objects import MANAGED_BY, EndpointSlice, Service
 from controller.api.registry import REFERENCE_GRANT, Program, watched_by
 from controller.api.resources.model import class_of
 from controller.api.schema.errors import InvalidObjectError
@@ -51,6 +51,7 @@ class RouteRecord:
     * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
     * `asked` is what its object asks for now, None where routes are believed. `accepted` is the route of this object
       that was found to be what it may be, and served. `is_edited` says that the object was edited since.
+    * `left` is a port that it was served on before, and is still, since its Service at the gateway leads there.
     * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
       local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
     """
@@ -61,6 +62,7 @@ class RouteRecord:
     asked: Asked | None = None
     accepted: Route | None = None
     is_edited: bool = False
+    left: int | None = None
     published: Route | None = None
     problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
@@ -123,6 +125,7 @@ class RouteIndex:
         problems: tuple[ServingProblem, ...],
         remotes: tuple[tuple[Remote, Values], ...],
         accepted: Route | None,
+        left: int | None = None,
     ) -> None:
         """Record that a route was published as it is now, or that it is gone from what is published."""
         record = self._records.get(key)
@@ -131,8 +134,10 @@ class RouteIndex:
         if record.route is None:
             del self._records[key]
             return
-        new = replace(record, accepted=accepted, published=record.route, problems=problems, remotes=remotes)
+        new = replace(record, accepted=accepted, left=left, published=record.route, problems=problems, remotes=remotes)
         self._set(key, new)
+        # Who won a port is served there from now on: that makes its claim better, and no winner another one.
+        self._contest(key)
 
     def find(self, ref: ObjectRef) -> StoredObject | None:
         """Return an object; one that has a route as it was when the route was decided."""
@@ -150,6 +155,15 @@ class RouteIndex:
             except InvalidObjectError as error:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
         return tuple(slices)
+
+    def leads_to(self, namespace: str, service: str, port: int) -> bool:
+        """Tell whether a Service at the gateway leads its clients to a port, by EndpointSlices of the controller's."""
+        return any(
+            given.port == port
+            for one in self.slices(namespace, service)
+            if one.metadata.labels.get(MANAGED_BY) == SLICES_OF
+            for given in one.ports or ()
+        )
 
     def service(self, namespace: str, name: str) -> Service | None:
         """Find a Service; one that cannot be read is as good as none."""
@@ -193,11 +207,12 @@ class RouteIndex:
         before = self._records.get(key, RouteRecord())
         if stored is None or is_withdrawn(stored.status) or _is_successor_without_route(stored, before):
             if key in self._records:
-                self._set(key, replace(before, route=None, uid="", decided_from=None, asked=None, accepted=None))
+                gone = replace(before, route=None, uid="", decided_from=None, asked=None, accepted=None, left=None)
+                self._set(key, gone)
             return True
         if before.uid not in ("", stored.uid):
             # What another object of this name asked for is nothing to this one.
-            before = replace(before, asked=None, accepted=None)
+            before = replace(before, asked=None, accepted=None, left=None)
         asked = self._asked(stored, before.asked)
         route = _route_of(stored)
         if route is None:
@@ -226,7 +241,7 @@ class RouteIndex:
         record = self._records.get(key)
         if record is None or record.route is None or record.asked is None:
             return self._contests.claim(key, {})
-        return self._contests.claim(key, claims_of(key, record.route, record.asked))
+        return self._contests.claim(key, claims_of(key, record.route, record.asked, record.accepted, record.left))
 
     def _set(self, key: RouteKey, record: RouteRecord) -> None:
         before = self._records.get(key)
@@ -249,7 +264,9 @@ def _referred(key: RouteKey, record: RouteRecord | None) -> frozenset[ObjectRef]
     if record is None or record.route is None:
         return frozenset()
     routes = {record.route, record.accepted or record.route}
-    return frozenset().union(*(_referred_by(key, route) for route in routes))
+    at_gateway = record.asked.gateway_service if record.asked else ""
+    own = frozenset({service_ref(key.namespace, at_gateway)} if at_gateway else ())
+    return own.union(*(_referred_by(key, route) for route in routes))
 
 
 def _referred_by(key: RouteKey, route: Route) -> frozenset[ObjectRef]:

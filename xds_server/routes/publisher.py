@@ -153,7 +153,7 @@ class Publisher:
             scope: self._assembly(scope).replace(changes) for scope, changes in self._changes(translated).items()
         }
         for key, one in translated.items():
-            self._index.set_published(key, one.problems, one.remotes, one.accepted)
+            self._index.set_published(key, one.problems, one.remotes, one.accepted, one.left)
         is_first, self.published = not self.published, True
         for scope, assembly in self._assemblies.items():
             if is_first or changed.get(scope):

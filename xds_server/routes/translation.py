@@ -73,7 +73,7 @@ class TranslatedRoute:
 
     `problems` say why less is served than the route asks for, `remotes` are the remote backends that are. `is_limited`
     says whether it has a limit that the Envoys share. `accepted` is the last route of the object that was found to be
-    what it may be.
+    what it may be. `left` is a port that it left and is served on still.
     """
 
     resources: Mapping[Scope, tuple[Resource, ...]] | None
@@ -81,6 +81,7 @@ class TranslatedRoute:
     remotes: tuple[tuple[Remote, Values], ...] = ()
     is_limited: bool = False
     accepted: Route | None = None
+    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ class RouteTranslator:
             logger.error("model not translated", extra={"model": str(key), "error": name, "at": " ".join(frames[-3:])})
             record = self._index.record(key)
             problem = ServingProblem(NOT_TRANSLATED, f"what is asked for cannot be translated ({name})")
-            return TranslatedRoute(None, (problem,), accepted=record.accepted if record else None)
+            kept = (record.accepted, record.left) if record else (None, None)
+            return TranslatedRoute(None, (problem,), (), False, *kept)
 
     def _translated(self, key: RouteKey, envoys: int) -> TranslatedRoute:
         record = self._index.record(key)
@@ -141,12 +143,28 @@ class RouteTranslator:
         route = resolved.route
         replicas = self._replicas(route.local)
         is_limited = bool(route.remotes and route.local.max_requests_per_replica)
+        left = self._left(key, route, record)
         resources = {
-            scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, envoys))
+            scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, envoys, left))
             for scope in self.scopes(key)
         }
         remotes = tuple((one, resolved.values) for one in route.remotes)
-        return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted)
+        return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted, left)
+
+    def _left(self, key: RouteKey, route: Route, record: RouteRecord) -> int | None:
+        """Return the port that a route was served on before, while its Service at the gateway leads clients there.
+
+        That Service moves on once every Envoy has the next port, which may take one of them longer than a port that is
+        left is served on (docs/adr/0067). Only what was its own counts: slices alone give nobody a port.
+        """
+        if record.asked is None or not (service := record.asked.gateway_service):
+            return None
+        for port in (record.accepted.port if record.accepted else None, record.left):
+            if port is None or port == route.port or self._index.winner(port) not in (None, key):
+                continue
+            if self._index.leads_to(key.namespace, service, port):
+                return port
+        return None
 
     def _validated(self, key: RouteKey, route: Route, record: RouteRecord) -> _Validated:
         """Say what may be served of a route that somebody wrote into a status.

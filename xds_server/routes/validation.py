@@ -33,18 +33,22 @@ NOT_ASKED_FOR = "RemoteNotAskedFor"
 """The reason of a remote backend that the object does not ask for: requests stay local."""
 
 _HTTP_PORT = "80"
+_LEFT = 2
+"""The rank of who has left a port: everybody else goes before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What an object asks for, as far as its route has to agree: the remote backends that it may be served with.
 
-    `fixed_port` is the port of the gateway that it fixes, if it does. `spec` is what all of that was read from.
+    `fixed_port` is the port of the gateway that it fixes, if it does, `gateway_service` the name of the Service that it
+    has at the gateway, empty for none. `spec` is what all of that was read from.
     """
 
     remotes: tuple[Remote, ...] = ()
     fixed_port: int | None = None
     created: str = ""
+    gateway_service: str = ""
     spec: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -68,7 +72,8 @@ def asked_with(default: RemoteBackend | None) -> Ask:
                 remotes = remotes_of(intent, default)
             except RemoteNotUsableError:
                 remotes = ()
-        return Asked(remotes, intent.serving_port, created, spec)
+        at_gateway = intent.gateway_service.name if intent.gateway_service else ""
+        return Asked(remotes, intent.serving_port, created, at_gateway, spec)
 
     return ask
 
@@ -202,14 +207,23 @@ def _is_of_port(host: str, local: LocalBackend, service: Service | None) -> bool
     return any(str(one.port) == number and one.name == local.port_name for one in service.spec.ports)
 
 
-def claims_of(key: RouteKey, route: Route, asked: Asked) -> Mapping[int | str, Contender]:
-    """List the port and the hosts that a route says are its own. Who fixes its port goes before who does not."""
+def claims_of(
+    key: RouteKey, route: Route, asked: Asked, accepted: Route | None = None, left: int | None = None
+) -> Mapping[int | str, Contender]:
+    """List the port and the hosts that a route says are its own. Who fixes its port goes before who does not.
+
+    `accepted` is the route that its object is served with, `left` is a port that it left and is served on all the same,
+    as long as nobody else says that it has it. Hosts go by the objects alone, as the controller has it.
+    """
     created, is_foreign = asked.created, route.local.namespace != key.namespace
     numbers = [one.partition(":")[2] for one in route.hosts]
     rank = int(any(number not in ("", _HTTP_PORT) for number in numbers))
     claims: dict[int | str, Contender] = {
-        host: Contender(0 if number else rank, is_foreign, created, key)
+        host: Contender(0 if number else rank, False, is_foreign, created, key)
         for host, number in zip(route.hosts, numbers, strict=True)
     }
-    claims[route.port] = Contender(int(asked.fixed_port != route.port), False, created, key)
+    is_newcomer = accepted is None or accepted.port != route.port
+    if left is not None:
+        claims[left] = Contender(_LEFT, False, False, created, key)
+    claims[route.port] = Contender(int(asked.fixed_port != route.port), is_newcomer, False, created, key)
     return claims

@@ -142,6 +142,15 @@ def test_of_two_statuses_that_say_one_port_the_older_object_has_it_and_the_other
     assert table.allocate(A, 80, 10000).port == 10000
 
 
+def test_whom_we_gave_a_port_keeps_it_whatever_the_status_of_an_older_one_says():
+    table = GatewayPorts(AllocatedPorts())
+    table.record(B, AGES[B], None)
+    assert table.allocate(B, 80, None).port == 10000
+    assert table.record(A, AGES[A], 10000) == frozenset()
+    assert table.allocate(A, 80, 10000).port == 10001
+    assert table.allocate(B, 80, 10000).port == 10000
+
+
 def test_without_any_port_left_a_model_says_so_and_hears_of_the_next_one():
     table = ports(AllocatedPorts(10000, 10000))
     assert table.allocate(A, 80, None).port == 10000

@@ -493,9 +493,39 @@ def test_a_port_has_one_model_and_a_host_too():
     assert list(found.problems) == [B]
 
 
+async def test_a_model_that_is_served_on_a_port_keeps_it_whatever_the_status_of_an_older_one_says():
+    route = a_route(port=PORT).model_dump(mode="json", by_alias=True)
+    older, newer = a_model("b").created("2026-01-01T00:00:00Z"), a_model("a").created("2026-01-02T00:00:00Z")
+    async with publishing([holding(newer, route), *others()[1:]], OPTIONS) as this:
+        this.store.put(holding(older, route))
+        await settled()
+        assert this.publisher.problems(A) == ()
+        assert this.publisher.problems(B)[0].message == f"status.route.port: {PORT} is that of model/default/a"
+        # Whoever is told something else by the controller lets go of it.
+        this.store.put(holding(newer, a_route(port=PORT + 1).model_dump(mode="json", by_alias=True), version="2"))
+        await settled()
+        assert this.publisher.problems(A) == this.publisher.problems(B) == ()
+    # One that starts meanwhile has nothing to go by but the objects.
+    found = translate([holding(older, route), holding(newer, route), *others()[1:]], OPTIONS)
+    assert list(found.problems) == [A]
+
+
+async def test_another_object_of_a_name_is_not_served_on_the_port_of_the_one_before():
+    route = a_route(port=PORT).model_dump(mode="json", by_alias=True)
+    older, newer = a_model("b").created("2026-01-01T00:00:00Z"), a_model("a").created("2026-01-02T00:00:00Z")
+    async with publishing([holding(newer, route), *others()[1:]], OPTIONS) as this:
+        this.store.put(holding(older, route))
+        await settled()
+        another = newer.saying("another", "metadata", "uid")
+        this.store.put(holding(another, route, version="2"))
+        await settled()
+        assert this.publisher.problems(B) == ()
+        assert this.publisher.problems(A)[0].message == f"status.route.port: {PORT} is that of model/default/b"
+
+
 def test_who_wins_and_who_loses_is_told():
     contests = Contests()
-    a, b = Contender(1, False, "2026-01-02", A), Contender(1, False, "2026-01-01", B)
+    a, b = Contender(1, True, False, "2026-01-02", A), Contender(1, True, False, "2026-01-01", B)
     assert contests.claim(A, {80: a}) == frozenset()
     assert contests.winner(80) == A
     assert contests.claim(B, {80: b}) == {A}
