@@ -112,18 +112,19 @@ def run(stage: Stage, requests: int) -> bool:
     """Play everything and print what came of it; tell whether every goal is met."""
     seen: dict[str, Calls] = {}
     modes: tuple[ProxyMode, ...] = ("nftables", "iptables")
-    for mode in modes:
-        stage.node.run_kube_proxy(mode)
-        seen[f"taken over and given back, {mode}"] = stage.played(stage.taken_over_and_given_back, requests // 4)
-    stage.node.run_kube_proxy("nftables")
     with tempfile.TemporaryDirectory() as folder:
         chart = owners_chart(Path(folder))
         where = f"--namespace={stage.model.namespace}"
         stage.node.kubectl("delete", "service", seed.NAME, where)
         helm.helm(stage.node, "install", "owner", chart, where)
-        stage.model.take_over()
-        seen["the gateway rolled out"] = stage.played(stage.gateway_rolled_out, requests // 4)
-        seen["the owner's chart upgraded"] = stage.played(upgraded(stage, chart), requests // 4)
+        upgrade, each = upgraded(stage, chart), -(-requests // 6)
+        for mode in modes:
+            stage.node.run_kube_proxy(mode)
+            seen[f"taken over and given back, {mode}"] = stage.played(stage.taken_over_and_given_back, each)
+            stage.model.take_over()
+            seen[f"the gateway rolled out, {mode}"] = stage.played(stage.gateway_rolled_out, each)
+            seen[f"the owner's chart upgraded, {mode}"] = stage.played(upgrade, each)
+    stage.node.run_kube_proxy("nftables")
     for name, calls in seen.items():
         click.echo(f"{name:<38} {calls}")
     with (
@@ -156,9 +157,9 @@ def goal(is_met: bool, words: str) -> bool:
 @click.option("--requests", type=click.IntRange(1000, 1_000_000), default=100_000, show_default=True)
 @click.option("--rate", type=click.FloatRange(10, 2000), default=500.0, show_default=True, help="Requests a second.")
 def main(requests: int, rate: float) -> None:
-    """Take a Service over and give it back on a real node, in both modes of kube-proxy, under load.
+    """Take a Service over and give it back on a real node, in each mode of kube-proxy, under load.
 
-    Then roll the gateway out and have the owner upgrade his chart. Takes about ten minutes.
+    Also roll the gateway out and have the owner upgrade his chart. Takes about ten minutes.
     """
     if lacks := missing():
         click.echo(lacks, err=True)

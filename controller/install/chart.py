@@ -151,6 +151,7 @@ def values_schema() -> Schema:
                         "image": _IMAGE,
                         "drainDelaySeconds": _whole(0),
                         "drainSeconds": _whole(0),
+                        "dualStack": _FLAG,
                         "service": _object(
                             {
                                 "type": _one_of("ClusterIP", "NodePort", "LoadBalancer"),

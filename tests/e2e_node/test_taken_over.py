@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from tests.support.node import helm, platform, seed
-from tests.support.node.clients import Calls, Clients
+from tests.support.node.clients import Calls, Clients, calling_from_outside
 from tests.support.node.components import ProxyMode
 from tests.support.node.helm import Release
+from tests.support.node.kinds import OTHER_PORT, ServiceKinds
 from tests.support.node.node import Node
 from tests.support.node.our_images import have_our_images
 from tests.support.node.takeover import EVERYWHERE, FrontedModel, owners_chart
@@ -27,14 +31,16 @@ pytestmark = pytest.mark.timeout(900)
 URL = f"http://{seed.NAME}"
 RATE = 100.0
 SYSTEM = "beamlit-system"
+KUBE_PROXY_GATHERS_FOR = 1.0
+"""Seconds: kube-proxy's minSyncPeriod, by default."""
 
 
 @pytest.fixture(scope="module")
 def release(node: Node) -> Iterator[Release]:
-    """The product, for models in every namespace, with the platform as its remote backend."""
+    """The product, for models in every namespace and of both IP families, with the platform as its remote backend."""
     have_our_images(node)
     platform.install(node)
-    with Release.installed(node, SYSTEM, *EVERYWHERE) as release:
+    with Release.installed(node, SYSTEM, *EVERYWHERE, "gateway.dualStack=true") as release:
         yield release
 
 
@@ -79,6 +85,69 @@ def test_no_request_fails_while_a_service_is_taken_over_and_given_back(
     assert calling.seen.total.local > 250, str(calling.seen)
     assert calling.seen.total.direct > 250, str(calling.seen)
     assert set(model.slices()) == {"endpointslice-controller.k8s.io"}
+
+
+@pytest.fixture
+def kinds(node: Node, release: Release, namespace: str) -> Iterator[ServiceKinds]:
+    """A Service of every kind, that no ModelDeployment knows of yet."""
+    kinds = ServiceKinds(node, namespace)
+    kinds.deploy()
+    yield kinds
+    kinds.give_back()
+
+
+def test_no_request_fails_while_services_of_every_kind_are_taken_over_and_given_back(kinds: ServiceKinds) -> None:
+    """Pods call by each way, and who is outside of the cluster calls the node."""
+    before, ways, outside = kinds.services(), kinds.ways(), kinds.node_ports()
+    with Clients.running(kinds.node, kinds.namespace) as clients, ExitStack() as all_of_it:
+        calling = {
+            way: all_of_it.enter_context(replace(clients, pods=(pod,)).calling(url, RATE / 10))
+            for pod, (way, url) in zip(cycle(clients.pods), ways.items(), strict=False)
+        }
+        for way, url in outside.items():
+            calling[f"{way} from outside"] = all_of_it.enter_context(calling_from_outside(url, RATE / 10))
+        time.sleep(2)
+        kinds.take_over()
+        time.sleep(5)
+        kinds.give_back()
+        assert kinds.services() == before
+        time.sleep(3)
+    seen = {way: one.seen for way, one in calling.items()}
+    words = "\n".join(f"{way:<40} {one}" for way, one in seen.items())
+    print(f"\n{words}")
+    assert {way: one.total.failed for way, one in seen.items()} == dict.fromkeys(seen, 0), words
+    assert all(one.total.direct > 20 for one in seen.values()), words
+    by_gateway = {way for way, one in seen.items() if one.total.local > 20}
+    assert seen.keys() - by_gateway == {OTHER_PORT}, words
+    assert seen[OTHER_PORT].total.local == 0, words
+
+
+def test_no_request_fails_in_iptables_mode_while_the_owner_upgrades_and_the_gateway_is_rolled_out(
+    node: Node, release: Release, model: FrontedModel, clients: Clients, tmp_path: Path
+) -> None:
+    """Both at once, since a rollout takes a minute. Each alone is played below, in nftables mode."""
+    chart, where = owners_chart(tmp_path), f"--namespace={model.namespace}"
+    node.kubectl("delete", "service", seed.NAME, where)
+    helm.helm(node, "install", "owner", chart, where)
+    before = release.pods("gateway")
+    node.run_kube_proxy("iptables")
+    try:
+        model.take_over()
+        with clients.calling(URL, RATE) as calling:
+            node.kubectl("rollout", "restart", f"deployment/{helm.GATEWAY}", f"--namespace={release.namespace}")
+            for version in ("two", "three"):
+                helm.helm(node, "upgrade", "owner", chart, f"--set=version={version}", where)
+                until_now(lambda: model.is_taken_over, "what the owner reset is narrowed again")
+                time.sleep(4)
+            release.await_rollout(helm.GATEWAY)
+            model.await_taken_over()
+            time.sleep(2)
+    finally:
+        node.run_kube_proxy("nftables")
+    none_failed(calling.seen)
+    assert not set(before) & set(release.pods("gateway"))
+    assert model.service["metadata"]["labels"]["version"] == "three"
+    assert calling.seen.total.local > 250, str(calling.seen)
 
 
 def test_no_request_fails_while_the_gateway_is_rolled_out(
@@ -175,20 +244,20 @@ def test_a_killed_gateway_costs_what_kubernetes_itself_loses(
     """Until kube-proxy knows that a pod is dead it sends connections there, also of the gateway's own Service."""
     model.take_over()
     own_service = f"http://{helm.GATEWAY}.{release.namespace}:{model.serving_port}"
-    with clients.calling(URL, RATE / 2) as ours, clients.calling(own_service, RATE / 2) as kubernetes:
+    with clients.calling(URL, RATE) as ours, clients.calling(own_service, RATE) as kubernetes:
         time.sleep(2)
         node.kill_pod(release.pods("gateway")[0], release.namespace)
         time.sleep(10)
         release.await_rollout(helm.GATEWAY)
     print(f"\na gateway killed: {ours.seen}\nby the gateway's own Service: {kubernetes.seen}")
     lost, kubernetes_lost = ours.seen.total.failed, kubernetes.seen.total.failed
-    # Connections are spread by chance over two pods. What is known of one is copied from slice to slice, in half a
-    # second at most, and kube-proxy gathers changes for a second.
-    copied = 1.5 * RATE / 2 / 2
-    assert lost <= kubernetes_lost + copied + 4.5 * (kubernetes_lost + copied) ** 0.5, (
-        str(ours.seen),
-        str(kubernetes.seen),
-    )
+    words = (str(ours.seen), str(kubernetes.seen))
+    if kubernetes_lost == 0:
+        assert lost == 0, words
+    # What is known of the gateway's own slice is copied to ours. kube-proxy may have taken the one in by then, and
+    # takes in nothing more for a second (minSyncPeriod). Connections are spread by chance over two pods.
+    expected = kubernetes_lost + RATE / 2 * KUBE_PROXY_GATHERS_FOR
+    assert lost <= expected + 4.5 * expected**0.5, words
     assert all(refused(error) for _, error in ours.seen.failures), str(ours.seen)
 
 

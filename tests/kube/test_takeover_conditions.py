@@ -90,17 +90,31 @@ async def test_without_a_gateway_that_is_named_clients_call_the_gateways_port(ha
         assert hand.written_by_owners() == before
 
 
-async def test_without_the_rights_the_condition_names_what_is_missing(hand: ServiceHand) -> None:
+NEEDED = (
+    ("patch", "deployment.beamlit.com", "modeldeployments"),
+    ("create", "", "services"),
+    ("create", "discovery.k8s.io", "endpointslices"),
+    ("patch", "", "services"),
+)
+"""The rights of a takeover, in the order in which it needs them on its way in."""
+
+
+async def test_without_the_rights_the_condition_names_each_that_is_missing(hand: ServiceHand) -> None:
     before = prepared(hand)
     hand.model()
-    user = hand.server.user(hand.namespace, "controller", *hand.rules("beamlit-controller"))
+    granted = hand.rules("beamlit-controller")
+    user = hand.server.user(hand.namespace, "controller", *granted)
     async with taking_over(user.kubeconfig, hand.namespace):
-        words = await hand.until_fronted("False", "NotPermitted")
-        assert f"may not patch modeldeployments.deployment.beamlit.com {hand.namespace}/chat" in words
-        assert "beamlit-controller-takeover" in words
-        assert hand.written_by_owners() == before
-        rules = hand.rules("beamlit-controller", "beamlit-controller-takeover")
-        hand.server.user(hand.namespace, "controller", *rules)
+        for verb, group, resource in NEEDED:
+            missing = f"may not {verb} {f'{resource}.{group}'.rstrip('.')} {hand.namespace}/chat"
+            said = await eventually(
+                lambda: asyncio.to_thread(hand.fronted), lambda seen, missing=missing: missing in seen[2]
+            )
+            assert said[:2] == ("False", "NotPermitted")
+            assert "bind the ClusterRole beamlit-controller-takeover" in said[2]
+            assert hand.written_by_owners() == before
+            granted.append({"apiGroups": [group], "resources": [resource], "verbs": [verb]})
+            hand.server.user(hand.namespace, "controller", *granted)
         await hand.until_fronted("True", "TakenOver")
 
 

@@ -188,6 +188,12 @@ def socket_address(host: str, port: int) -> Address:
     return Address(socket_address=SocketAddress(address=host, port_value=port))
 
 
+def listening_address(host: str, port: int) -> Address:
+    """Build the address that a listener binds; `::` is every address of both families (`SocketAddress.ipv4_compat`)."""
+    is_both = host == "::"
+    return Address(socket_address=SocketAddress(address=host, port_value=port, ipv4_compat=is_both))
+
+
 def side_metadata(side: str) -> Metadata:
     """Build the metadata of an endpoint by which an answer of it names its side."""
     named = Struct(fields={names.METADATA_KEY: Value(string_value=side)})

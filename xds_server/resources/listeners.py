@@ -56,7 +56,7 @@ from controller.api.contract.route import RouteKey
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
-from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, CONNECTION_BUFFER_BYTES, HTTP2, socket_address
+from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, CONNECTION_BUFFER_BYTES, HTTP2, listening_address
 from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
 from xds_server.resources.hosts import BY_HOST, LOWER_CASE, UNKNOWN_HOST
 from xds_server.resources.loops import loop_filter, loop_replies
@@ -210,7 +210,7 @@ class Listeners:
         )
         listener = Listener(
             name=name,
-            address=socket_address(self._address, port),
+            address=listening_address(self._address, port),
             per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
             filter_chains=[_http(self._front, manager, *self._connection_limit(key))],
         )
@@ -234,7 +234,7 @@ class Listeners:
         )
         listener = Listener(
             name=name,
-            address=socket_address(self._address, port),
+            address=listening_address(self._address, port),
             per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
             filter_chains=[_http(self._shared, manager)],
         )

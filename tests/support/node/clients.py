@@ -10,7 +10,7 @@ import contextlib
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -116,46 +116,56 @@ class Clients:
     @contextlib.contextmanager
     def calling(self, url: str, rate: float, host: str = "") -> Iterator[Calling]:
         """Call a URL so often a second, all clients together, as long as the block lasts."""
-        calling = Calling()
-        started: list[subprocess.Popen[str]] = []
-        try:
-            started.extend(self._start(pod, url, rate / len(self.pods), host) for pod in self.pods)
-            for process in started:
-                assert process.stderr
-                said = process.stderr.readline()
-                assert said == "ready\n", f"a client does not start: {said}{process.stderr.read()}"
+        with _calling([self._command(pod, url, rate / len(self.pods), host) for pod in self.pods]) as calling:
             yield calling
-            reports = []
-            for process in started:
-                assert process.stdin
-                process.stdin.close()
-            for process in started:
-                process.stdin = None
-                out, said = process.communicate(timeout=60)
-                assert process.returncode == 0, f"a client ended with {process.returncode}: {said}"
-                reports.append(json.loads(out))
-            calling.calls = _calls_of(reports)
-        finally:
-            for process in started:
-                process.kill()
-                process.communicate()
 
-    def _start(self, pod: str, url: str, rate: float, host: str) -> subprocess.Popen[str]:
+    def _command(self, pod: str, url: str, rate: float, host: str) -> list[str]:
         kubectl = (str(binaries.kubectl()), f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={self.namespace}")
-        load = ("/load", f"--rate={rate}", f"--host={host}", url)
-        return subprocess.Popen(
-            [*kubectl, "exec", "--stdin", pod, "--", *load],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return [*kubectl, "exec", "--stdin", pod, "--", "/load", f"--rate={rate}", f"--host={host}", url]
 
     def _ready(self) -> bool:
         said = self.cluster.kubectl(
             "get", "pods", *self.pods, f"--namespace={self.namespace}", "--output=jsonpath={.items[*].status.phase}"
         )
         return said.stdout.split() == ["Running"] * len(self.pods)
+
+
+@contextlib.contextmanager
+def calling_from_outside(url: str, rate: float) -> Iterator[Calling]:
+    """Call a URL from this machine, which is no part of the cluster."""
+    with _calling([[str(binaries.pod_load()), f"--rate={rate}", url]]) as calling:
+        yield calling
+
+
+@contextlib.contextmanager
+def _calling(commands: Iterable[list[str]]) -> Iterator[Calling]:
+    calling = Calling()
+    started: list[subprocess.Popen[str]] = []
+    try:
+        started.extend(map(_started, commands))
+        for process in started:
+            assert process.stderr
+            said = process.stderr.readline()
+            assert said == "ready\n", f"a client does not start: {said}{process.stderr.read()}"
+        yield calling
+        reports = []
+        for process in started:
+            assert process.stdin
+            process.stdin.close()
+        for process in started:
+            process.stdin = None
+            out, said = process.communicate(timeout=60)
+            assert process.returncode == 0, f"a client ended with {process.returncode}: {said}"
+            reports.append(json.loads(out))
+        calling.calls = _calls_of(reports)
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def _started(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _pod(name: str) -> dict[str, object]:

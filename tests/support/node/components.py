@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tests.support.kube import audit
 from tests.support.node.missing import CNI_PLUGINS
-from tests.support.node.namespaces import PODS, SERVICES, Namespaces
+from tests.support.node.namespaces import PODS, PODS6, SERVICES, SERVICES6, Namespaces
 from tests.tools import binaries
 
 ProxyMode = Literal["nftables", "iptables"]
@@ -38,7 +38,11 @@ _CNI = {
         {
             "type": "ptp",
             "ipMasq": False,
-            "ipam": {"type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}]},
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": PODS}], [{"subnet": PODS6}]],
+                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+            },
         },
     ],
 }
@@ -109,7 +113,7 @@ class Components:
             "--bind-address=0.0.0.0",
             f"--advertise-address={self.place.address}",
             f"--secure-port={PORT}",
-            f"--service-cluster-ip-range={SERVICES}",
+            f"--service-cluster-ip-range={SERVICES},{SERVICES6}",
             f"--tls-cert-file={pem}",
             f"--tls-private-key-file={pem}",
             f"--cert-dir={self.folder}",
@@ -206,7 +210,7 @@ class Components:
             binaries.kubelet(),
             f"--config={config}",
             f"--kubeconfig={self.kubeconfig}",
-            f"--node-ip={self.place.address}",
+            f"--node-ip={self.place.address},{self.place.address6}",
             f"--hostname-override={NAME}",
             f"--root-dir={self.folder / 'kubelet'}",
             f"--cert-dir={self.folder / 'kubelet-pki'}",
@@ -223,7 +227,7 @@ class Components:
                 "clientConnection": {"kubeconfig": str(self.kubeconfig)},
                 "hostnameOverride": NAME,
                 "oomScoreAdj": 0,
-                "clusterCIDR": PODS,
+                "clusterCIDR": f"{PODS},{PODS6}",
                 "conntrack": {
                     "maxPerCore": 0,
                     "min": 0,

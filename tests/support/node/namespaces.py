@@ -20,8 +20,8 @@ from tests.support.node.missing import program
 from tests.support.processes import Child, children_of
 from tests.support.waiting import until_now
 
-SERVICES = "10.202.0.0/16"
-PODS = "10.203.0.0/16"
+SERVICES, SERVICES6 = "10.202.0.0/16", "fd00:10:202::/112"
+PODS, PODS6 = "10.203.0.0/16", "fd00:10:203::/64"
 _LINK = "bl-node"
 _CGROUP = "beamlit-node"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -45,6 +45,7 @@ mount --bind "$1/log" /var/log
 ip link set lo up
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv4/conf/all/forwarding
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 trap '' CHLD
 echo ready
 exec sleep infinity
@@ -93,6 +94,11 @@ class Namespaces:
         return f"10.201.{self.number}.2"
 
     @property
+    def address6(self) -> str:
+        """The node in the other family, for its own pods alone."""
+        return f"fd00:10:201:{self.number}::2"
+
+    @property
     def cgroup(self) -> str:
         """The cgroup of all pods of the node."""
         return f"{_CGROUP}-{self.number}"
@@ -137,7 +143,9 @@ class Namespaces:
             subprocess.run([str(word) for word in command], check=True, capture_output=True)
         self.run(ip, "addr", "add", f"{self.address}/30", "dev", "eth0")
         self.run(ip, "link", "set", "eth0", "up")
+        self.run(ip, "addr", "add", f"{self.address6}/64", "dev", "eth0", "nodad")
         self.run(ip, "route", "add", SERVICES, "dev", "eth0")
+        self.run(ip, "-6", "route", "add", SERVICES6, "dev", "eth0")
 
 
 def remove_leftovers() -> None:

@@ -1,5 +1,6 @@
 """Which resources a model has, what a change of it touches, and that Envoy's own parser reads them."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,16 @@ REMOTE_SIDE = {
     ("LDS", "remote/model/default/a"),
     ("RDS", "remote/model/default/a"),
 }
+
+
+@pytest.mark.parametrize(("address", "both"), [("::", True), ("::1", False), ("0.0.0.0", False)])
+def test_listeners_on_all_addresses_of_ipv6_have_those_of_ipv4_too(address, both):
+    """Envoy refuses `ipv4_compat` of any other address, and without it IPv4."""
+    settings = EnvoySettings(address=address, shared_port=8080)
+    route = a_route().model_copy(update={"hosts": ("a.default",)})
+    found = by_key(Translator(settings).resources(A, route, TWO))
+    bound = [message_of(one).address.socket_address for key, one in found.items() if key.type_url == LISTENER]
+    assert [(one.address, one.ipv4_compat) for one in bound] == [(address, both)] * 2
 
 
 def test_a_model_with_a_remote():
