@@ -254,6 +254,13 @@ def test_a_gateway_has_longer_to_drain_than_it_takes(chart: Chart) -> None:
     assert gateway["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
+def test_a_gateway_of_both_families_has_them_at_its_pods_and_at_its_service(chart: Chart) -> None:
+    for value, policy, listens in (("true", "PreferDualStack", True), ("false", None, False)):
+        objects = chart.objects(f"gateway.dualStack={value}")
+        assert named(objects, "Service", "beamlit-gateway")["spec"].get("ipFamilyPolicy") == policy
+        assert ("--gateway-address=::" in container_of(objects, "beamlit-xds-server")["args"]) == listens
+
+
 def test_a_change_of_the_configuration_replaces_those_who_read_it_and_no_gateway(chart: Chart) -> None:
     def templates(*values: str) -> dict[str, Any]:
         return {
