@@ -85,4 +85,5 @@ def _to_local(split: Split, traffic: SentRequests) -> Detour:
 
 
 def _counted(number: int, traffic: SentRequests) -> str:
-    return f"{number} of the last {traffic.total} requests ({traffic.seconds:.0f} s)"
+    span = f" ({traffic.seconds:.0f} s)" if traffic.seconds else ""
+    return f"{number} of the last {traffic.total} requests{span}"

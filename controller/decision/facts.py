@@ -120,7 +120,7 @@ class Signal:
 @dataclass(frozen=True, slots=True)
 class SentRequests:
     """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
-    failed there.
+    failed there. `seconds` is 0 while it is not known in how many.
     """
 
     local: int

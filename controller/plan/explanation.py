@@ -200,8 +200,8 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
 def _sent(traffic: SentRequests) -> str:
     if not traffic.total:
         return "no request lately"
-    share = f"{traffic.remote / traffic.total:.0%}"
-    return f"{traffic.remote} of the last {traffic.total} requests ({traffic.seconds:.0f} s, {share}) left"
+    span, share = f"{traffic.seconds:.0f} s, " if traffic.seconds else "", f"{traffic.remote / traffic.total:.0%}"
+    return f"{traffic.remote} of the last {traffic.total} requests ({span}{share}) left"
 
 
 def _metric(signal: SignalStatus, now: datetime) -> str:

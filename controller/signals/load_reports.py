@@ -207,7 +207,11 @@ class FleetLoads:
     def traffic(
         self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime
     ) -> SentRequests | Unknown:
-        """Add up what every Envoy says it sent lately, and not before `since`, to each side of a model."""
+        """Add up what every Envoy says it sent lately, and not before `since`, to each side of a model.
+
+        They are counted up to the last report: what was not reported yet is not known, and does not count as none. Nor
+        is it known how many there are a second while an Envoy of those that reported lately is not heard.
+        """
         key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
         names = [f"{key}/{one}" for one in remotes]
         if any(node.newest.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
@@ -221,8 +225,19 @@ class FleetLoads:
         ]
         local = _taken(f"{key}/{_LOCAL}", increments)
         remote = sum(_taken(name, increments) for name in names)
-        seconds = max(((now - one.at).total_seconds() + one.seconds for one in increments), default=0.0)
-        return SentRequests(local, remote, seconds)
+        if not increments or self._is_missed(begun, now):
+            return SentRequests(local, remote, 0.0)
+        until = max(one.at for one in increments)
+        return SentRequests(local, remote, max((until - one.at).total_seconds() + one.seconds for one in increments))
+
+    def _is_missed(self, begun: datetime, now: datetime) -> bool:
+        """Whether an Envoy that reported since `begun`, or that is connected, reports nothing now."""
+        old = now - timedelta(seconds=self._timing.old_after)
+        silent = {node for nodes in self._silent.values() for node in nodes}
+        return any(
+            node.reported_at() < old and (node.reported_at() > begun or name in silent)
+            for name, node in self._nodes.items()
+        ) or bool(silent - self._nodes.keys())
 
     def news(self, now: datetime) -> frozenset[SentTo]:
         """Say which sides requests were sent to since this was asked last."""

@@ -190,6 +190,45 @@ def test_what_was_sent_by_another_split_does_not_count():
     assert traffic(told, 3, since=3) == SentRequests(local=0, remote=0, seconds=0.0)
 
 
+def hearing(nodes, last, told=None):
+    """Ten requests a second through each of some Envoys, up to a second."""
+    told = told or Told()
+    for second in range(1, last + 1):
+        for node in nodes:
+            told.hear(second, node=node, issued=10 * second)
+    return told
+
+
+def test_requests_that_were_not_reported_yet_are_not_none():
+    told = hearing(["one"], 12)
+    counted = traffic(told, 12 + REAL.reports.old_after)
+    assert counted.total / counted.seconds == 10.0
+    assert counted.seconds < REAL.reports.window
+
+
+@pytest.mark.parametrize("others", [[], ["two"]], ids=["the only one", "one of two"])
+def test_of_an_envoy_that_is_not_heard_nobody_says_how_many_requests_there_are(others):
+    """Fewer of them would return, and these are not fewer: the xDS server ends, or a network is cut."""
+    told = hearing(["one", *others], 12)
+    hearing(others, 12 + 4, told)
+    counted = traffic(told, 12 + OLD)
+    assert (counted.total > 0, counted.seconds) == (True, 0.0)
+
+
+def test_an_envoy_that_is_gone_for_longer_is_not_missed():
+    told = hearing(["two"], 30, hearing(["one"], 12))
+    assert traffic(told, 30) == SentRequests(local=100, remote=0, seconds=10.0)
+
+
+@pytest.mark.parametrize("knows", [[], ["one"]], ids=["never heard", "heard long ago"])
+def test_an_envoy_that_is_connected_and_says_nothing_is_missed(knows):
+    told = hearing(["two"], 30, hearing(knows, 12))
+    told.loads.set_silent("replica", ["one"])
+    assert traffic(told, 30).seconds == 0.0
+    told.loads.drop("replica")
+    assert traffic(told, 30).seconds == 10.0
+
+
 def test_where_requests_went_is_unknown_where_they_cannot_be_told_from_those_of_others():
     assert isinstance(traffic(Told().hear(1, issued=2, remote=None), 1), Unknown)
 
