@@ -42,6 +42,10 @@ _WAY_TO_REPLICA = timedelta(seconds=1)
 # A replica that is not believed is asked again by then, also if it is probed once a day.
 _LONGEST_WITHOUT_TRAFFIC = timedelta(minutes=1)
 
+# A replica that is not used though the kubelet calls it ready is asked again by then, or within the period of its
+# probe, however many Envoys share the checks: each asks as seldom as the kubelet at most.
+_LONGEST_UNUSED = timedelta(seconds=5)
+
 _JITTER_PERCENT = 20
 
 # `Probe v1`: what the kubelet takes for success. All else is counted; by default one such answer would be enough.
@@ -77,11 +81,13 @@ def replica_check(check: ReplicaCheck | None, timing: GatewayTiming, shared_by: 
 
     Envoy is never stricter than the kubelet (docs/adr/0022), which has the last word on who is ready. So a replica is
     used after one success; and after a failure the next check comes no sooner than the kubelet's. Only a replica that
-    Envoy does not use, though the kubelet calls it ready, is asked again soon: they together ask it once a second.
+    Envoy does not use, though the kubelet calls it ready, is asked again soon: they together ask it once a second, and
+    each of them asks within a period of the probe, or five seconds.
     """
     asked = check or ReplicaCheck(interval=timedelta(seconds=timing.check_near_every))
     interval = asked.interval * shared_by
-    soon = min(timedelta(seconds=timing.check_again_within) * shared_by, interval)
+    again = timedelta(seconds=timing.check_again_within) * shared_by
+    soon = min(again, interval, max(asked.interval, _LONGEST_UNUSED))
     by_grpc = asked.grpc_service is not None
     exact = by_grpc and asked.failures == 1
     return HealthCheck(

@@ -145,13 +145,13 @@ def _fields_at(schema: type[BaseModel], path: Sequence[str | int]) -> Sequence[s
         if isinstance(step, int) or here is None:
             continue
         field = next((one for name, one in here.model_fields.items() if step in (name, one.alias)), None)
-        here = next(_models_in(field.annotation), None) if field else None
+        here = next(models_in(field.annotation), None) if field else None
     return [one.alias or name for name, one in here.model_fields.items()] if here else []
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """Find the models in `Model`, `Model | None` or `tuple[Model, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _models_in(inner)
+        yield from models_in(inner)

@@ -448,6 +448,54 @@ def test_every_fault_of_an_object_is_told_at_once():
     ]
 
 
+TOO_FEW = {**LIMIT, "requests": 0}
+NEEDS_HEADER = "must be given with per: Header, and only then"
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        (
+            {"rateLimit": {"local": {"rules": [{"limit": LIMIT}, {"per": "Header", "limit": TOO_FEW}]}}},
+            [
+                "rateLimit.local.rules[1].limit.requests: must be at least 1, is 0",
+                f"rateLimit.local.rules[1].header: {NEEDS_HEADER}",
+            ],
+        ),
+        (
+            {"frontend": "Takeover", "gatewayService": {"name": "a"}, "enabled": "yes"},
+            [
+                "enabled: must be true or false, is a string",
+                "gatewayService: needs frontend: Gateway; with Takeover clients call their own Service",
+            ],
+        ),
+        (
+            {"offloadingConfig": {"metrics": [{"type": "Requests", "requests": {"target": {"type": "Value"}}}]}},
+            ["offloadingConfig.metrics[0].requests.target.value: is required when type is Value"],
+        ),
+        # What needs the field at fault is not known.
+        (
+            {"rateLimit": {"local": {"rules": [{"per": "Heder", "header": "x-a", "limit": LIMIT}]}}},
+            ["rateLimit.local.rules[0].per: must be 'Model', 'ClientAddress' or 'Header', is 'Heder'"],
+        ),
+        (
+            {"offloadingConfig": {"remoteBackend": {"host": "h", "authConfig": {"type": "oauth", "oauthConfig": 1}}}},
+            ["offloadingConfig.remoteBackend.authConfig.oauthConfig: must be an object, is a number"],
+        ),
+    ],
+    ids=["beside", "above", "beneath", "at fault itself", "needed and at fault"],
+)
+def test_fields_are_compared_with_each_other_though_one_is_at_fault(spec, found):
+    assert in_spec(**spec) == [f"spec.{one}" for one in found]
+
+
+def test_how_often_fields_are_compared_beside_faults_is_bounded():
+    metrics = [{"type": "Pods", "resource": {"name": "cpu", "target": {**VALUE, "value": "x"}}}] * 32
+    found = in_spec(offloadingConfig={"metrics": metrics})
+    compared = [one for one in found if one.endswith(".pods: is required when type is Pods")]
+    assert (len(found) - len(compared), 0 < len(compared) <= 20) == (32, True)
+
+
 def test_what_kubernetes_leaves_null_is_no_fault():
     headless = {"ports": None, "clusterIP": "None"}
     assert told(Service, {"metadata": {"name": "a", "labels": None}, "spec": headless}) == []

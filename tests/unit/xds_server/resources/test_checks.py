@@ -38,10 +38,18 @@ def endpoints_of(check, *replicas):
 @pytest.mark.parametrize("check", [None, PROBE, ReplicaCheck(grpc_service="a", interval=timedelta(seconds=7))])
 @pytest.mark.parametrize("envoys", [1, 2, 64])
 def test_all_envoys_together_ask_as_often_as_the_kubelet(check, envoys):
-    """And what they do not use though the kubelet calls it ready, once a second."""
     alone, shared = of(check), of(check, envoys)
     assert shared.interval == alone.interval * envoys == (check.interval if check else timedelta(seconds=1)) * envoys
-    assert shared.unhealthy_interval == timedelta(seconds=1) * envoys
+
+
+@pytest.mark.parametrize(
+    ("period", "envoys", "again"),
+    [(10, 1, 1), (10, 4, 4), (10, 16, 10), (40, 16, 16), (40, 1000, 40), (1, 16, 5), (None, 16, 5), (None, 1000, 5)],
+)
+def test_what_is_not_used_though_the_kubelet_calls_it_ready_is_asked_again_soon(period, envoys, again):
+    """All together ask it once a second, and each of many no more seldom than the kubelet, or every five seconds."""
+    check = PROBE.model_copy(update={"interval": timedelta(seconds=period)}) if period else None
+    assert of(check, envoys).unhealthy_interval == timedelta(seconds=again)
 
 
 @pytest.mark.parametrize("check", [None, PROBE])
