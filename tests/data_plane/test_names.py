@@ -18,6 +18,7 @@ from tests.support.data_plane.plane import Plane
 from tests.support.dns import NameServer
 from tests.support.network import Network, unused_port
 from tests.support.objects import a_model
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,3 +78,25 @@ async def test_a_name_with_a_dot_and_upper_case_is_verified_and_told_without_the
         await runner.cleanup()
     assert server.asked_for == {"models.test"}
     assert server.hosts == {f"models.test:{port}"}
+
+
+async def test_the_last_addresses_stay_while_a_name_server_fails_and_not_when_it_says_that_there_are_none(
+    network: Network, backends: Backends, folder: Path
+) -> None:
+    there = (backends.remote.host,)
+    names: dict[str, tuple[str, ...] | None] = {"kept.test": there, "gone.test": there}
+    async with (
+        NameServer.running(network.host(53), names) as server,
+        Plane(network, backends, folder).running() as plane,
+    ):
+        await plane.join("named", change=server.asked_by_envoy())
+        kept, gone = [await plane.serve(Wanted(away=100, host=name)) for name in names]
+        for model in (kept, gone):
+            await plane.all_go(model, "remote")
+        names |= {"kept.test": None, "gone.test": ()}
+
+        await until(lambda: server.asked["kept.test", True] >= 4, "it fails, in both families, more than once")
+        await plane.all_go(gone, "local")
+        assert {(await plane.ask(kept)).route for _ in range(10)} == {"remote"}
+        names["gone.test"] = there
+        await plane.all_go(gone, "remote")
