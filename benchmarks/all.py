@@ -17,6 +17,7 @@ WITH_GOALS = (
     "memory",
     "hosts",
     "joins",
+    "hostile",
     "data_path",
     "surge",
     "kube",
