@@ -85,7 +85,8 @@ def _faults_between_fields(
     model: type[BaseModel], raw: Mapping[str, Any], bad: Collection[str | int]
 ) -> Iterator[FieldError]:
     """Compare the fields of a value with each other as its validators do, as far as they are not `bad`."""
-    values, unknown = {}, []
+    values: dict[str, Any] = {}
+    unknown: list[str] = []
     for name, field in model.model_fields.items():
         given = raw.get(alias := field.alias or name)
         try:
