@@ -211,7 +211,8 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
         return Urgency.WORDS
     told, known = _without_explanation(was), _without_explanation(shall)
     # A measured number that nobody acts on is not written for its own sake.
-    quiet = not after.offloading_status and all(one.state == "Clear" for one in after.signals or ())
+    signals = (*(before.signals or ()), *(after.signals or ()))
+    quiet = not after.offloading_status and all(one.state == "Clear" for one in signals)
     only_signals = {**told, "signals": None} == {**known, "signals": None}
     return Urgency.NOTHING if told == known or (quiet and only_signals) else Urgency.NUMBERS
 
@@ -233,8 +234,9 @@ def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
     return condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING
 
 
-# What of a signal changes with each measurement; why one is unknown may, too, such as an answer with a time in it.
-_NUMBERS = ("current", "at", "message")
+# What of a signal changes with each measurement, also whether it is at its target: what follows from that is told by
+# what is decided. Why one is unknown may change, too, such as an answer with a time in it.
+_NUMBERS = ("current", "at", "message", "state", "since")
 
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -243,7 +245,8 @@ def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
     words["remote"] = {name: value for name, value in (status.get("remote") or {}).items() if name != "message"}
     words["split"] = {name: value for name, value in status["split"].items() if name != "message"}
     words["signals"] = [
-        {name: value for name, value in one.items() if name not in _NUMBERS} for one in status.get("signals") or ()
+        {name: value for name, value in one.items() if name not in _NUMBERS} | {"known": one["state"] != "Unknown"}
+        for one in status.get("signals") or ()
     ]
     words["conditions"] = [
         {name: value for name, value in one.items() if name != "message" or not _changes_all_the_time(one)}

@@ -78,8 +78,18 @@ def test_a_target_that_is_reached_is_a_matter_of_the_route_unless_something_else
     assert urgency_of_loads(7, 8, MEASURING.overridden("remote=10")) is Urgency.WORDS
 
 
+def test_a_target_that_is_reached_without_anything_that_follows_is_a_matter_of_numbers():
+    """A metric that varies around its target would be written with each sample."""
+    waiting = MEASURING.offloading(offloadAfter="30s")
+    before = status_with(TWO, waiting, load=in_flight(8, NOW))
+    broken_off = status_with(TWO, waiting, before=before, load=in_flight(7, NOW))
+    again = status_with(TWO, waiting, before=broken_off, load=in_flight(8, NOW))
+    assert [urgency(before, broken_off), urgency(broken_off, again)] == [Urgency.WORDS, Urgency.NUMBERS]
+    assert urgency(again, status_with(TWO, waiting, before=again, load=in_flight(7, NOW))) is Urgency.NUMBERS
+
+
 def test_a_number_that_is_lost_is_a_matter_of_words():
-    assert urgency_of_loads(8, 7) is Urgency.WORDS
+    assert urgency_of_loads(8, None) is Urgency.WORDS
     assert urgency_of_loads(7, None) is Urgency.WORDS
 
 
