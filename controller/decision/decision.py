@@ -79,6 +79,8 @@ class Overload(ForeignValue):
     demand is, `steppedAt` when the share was last changed. `beforeSteps` is what left before a series of such changes
     that began at `seriesSince`; `belowSince` is since when less might leave. `overShare` was found to be too little at
     `overAt`, and `enoughShare` is the least that was enough since: both with as many requests as `rate` says.
+    `brokenOffAt` is when the demand was not below every target any more, or no less might leave, after one of these had
+    been so (waits.py).
     `withdrawnAt` is when everything came back because no metric could be read.
     """
 
@@ -97,6 +99,7 @@ class Overload(ForeignValue):
     over_share: Percent | None = None
     over_at: AwareDatetime | None = None
     enough_share: Percent | None = None
+    broken_off_at: AwareDatetime | None = None
     withdrawn_at: AwareDatetime | None = None
 
 
@@ -107,7 +110,8 @@ class Memory(ForeignValue):
     `localLostAt` is when the last ready replica went, until local serves in full again; `localBackAt` is when the first
     came back after that. `remoteLostAt` is when the remote backend that is tried first was found not to answer, until
     it is found to answer again: neither a correction nor a secret that is gone makes it so.
-    `breachedSince` is since when a metric is at or over its target while nothing leaves for it, `overload` what leaves.
+    `breachedSince` is since when a metric is at or over its target while nothing leaves for it, `unbreachedAt` when
+    that was so no longer before anything left, and `overload` what leaves.
     """
 
     split: Split | None = None
@@ -118,6 +122,7 @@ class Memory(ForeignValue):
     local_back_at: AwareDatetime | None = None
     remote_lost_at: AwareDatetime | None = None
     breached_since: AwareDatetime | None = None
+    unbreached_at: AwareDatetime | None = None
     overload: Overload | None = None
 
     def not_after(self, now: datetime) -> Memory:

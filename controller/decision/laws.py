@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from controller.decision.decision import Memory, Overload
 from controller.decision.demand import Baseline, Demand, InForce, NotYet, Projected, project, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal
-from controller.decision.proportional import DOUBTED, Look, settles
+from controller.decision.proportional import DOUBTED, Look, rested_at, settles
 from controller.decision.proportional import moments as moments_of_steps
+from controller.decision.waits import begins_at, waits_since
 from controller.intent.intent import Terms
 
 # How many percent of the requests stay while that is the only way to find out what the demand is.
@@ -40,7 +41,7 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     """Return the memory that has seen what was measured at `now`."""
     behavior, overload = terms.behavior, memory.overload
     if not facts.signals or not terms.enabled or not behavior.percentage:
-        return memory.model_copy(update={"breached_since": None, "overload": None})
+        return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": None})
     if overload is not None and overload.withdrawn_at is not None:
         is_known = any(one.state != "Unknown" for one in facts.signals)
         if not is_known or now - overload.withdrawn_at < behavior.restore_after:
@@ -55,16 +56,17 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
             left = Look(terms, facts, left, now).step(measured, memory.split)
         else:
             left = _threshold(terms, facts, measured, _learned(left, facts, measured, now), now)
-    return memory.model_copy(update={"breached_since": None, "overload": left})
+    return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": left})
 
 
 def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     """Begin when any metric has been at or over its target for `offloadAfter`."""
     breached = [one for one in facts.signals if one.state == "Breached"]
     if not breached:
-        return memory.model_copy(update={"breached_since": None})
-    since = memory.breached_since or now
-    if now - since < terms.behavior.offload_after:
+        broken_off = {"breached_since": None, "unbreached_at": now} if memory.breached_since else {}
+        return memory.model_copy(update=broken_off)
+    since = waits_since(memory.breached_since, _breach_begins(terms, memory), now)
+    if since is None or now - since < terms.behavior.offload_after:
         return memory.model_copy(update={"breached_since": since})
     overload: Overload | None = Overload(
         since=now,
@@ -78,7 +80,16 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         # What is measured now is at least what it would be at 100/0, wherever requests went until now.
         measured = [Projected(one, Demand(one.least, one.most)) for one in breached]
         overload = Look(terms, facts, overload.model_copy(update={"share": 0}), now).step(measured, memory.split)
-    return memory.model_copy(update={"breached_since": None, "overload": overload})
+    return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": overload})
+
+
+def _breach_begins(terms: Terms, memory: Memory) -> datetime | None:
+    """Say when a metric at its target is waited for again, after it was not for a while; None for at once.
+
+    That rests no longer than it must: an overload is worse than a write.
+    """
+    broken_off = memory.unbreached_at
+    return begins_at(terms.behavior.offload_after, broken_off, broken_off) if broken_off else None
 
 
 def _clear_or_not(
@@ -94,13 +105,28 @@ def _clear_or_not(
         return overload.model_copy(update={"cleared_since": None, "withdrawn_at": withdrawn_at})
     if any(isinstance(one.demand, NotYet) for one in measured):
         return overload  # what is measured next tells
-    below = 1 - behavior.tolerance / (2 if overload.cleared_since else 1)
-    if not all(one.is_clear(below) for one in measured):
-        return overload.model_copy(update={"cleared_since": None})
-    since = overload.cleared_since or now
+    if not _is_clear(terms, measured, overload):
+        return _broken_off(overload, now)
+    since = waits_since(overload.cleared_since, rested_at(terms, overload), now)
+    if since is None:
+        return overload
     if now - since >= behavior.restore_after * (DOUBTED if is_doubted(terms, facts, measured, overload, now) else 1):
         return None
     return overload.model_copy(update={"cleared_since": since})
+
+
+def _is_clear(terms: Terms, measured: Iterable[Projected], overload: Overload) -> bool:
+    below = 1 - terms.behavior.tolerance / (2 if overload.cleared_since else 1)
+    return all(one.is_clear(below) for one in measured)
+
+
+def _broken_off(overload: Overload, now: datetime) -> Overload:
+    """Return what leaves once the demand is not clear, or no longer."""
+    return (
+        overload.model_copy(update={"cleared_since": None, "broken_off_at": now})
+        if overload.cleared_since
+        else overload
+    )
 
 
 def is_doubted(terms: Terms, facts: Facts, measured: Iterable[Projected], overload: Overload, now: datetime) -> bool:
@@ -141,13 +167,14 @@ def _threshold(
     is_over = now - began >= behavior.restore_after
     below = 1 - behavior.tolerance
     if overload.probing_since is None:
-        helps = behavior.percentage > 100 - PROBE and overload.cleared_since is None
+        helps = behavior.percentage > 100 - PROBE and not _is_clear(terms, measured, overload)
         if is_over and helps and all(one.may_be_clear(below) for one in measured):
             return overload.model_copy(update={"share": 100 - PROBE, "probing_since": now})
         return overload.model_copy(update={"share": behavior.percentage})
     if behavior.percentage <= 100 - PROBE:  # it was edited
         return overload.model_copy(update={"share": behavior.percentage, "probing_since": None})
-    if not is_over or overload.cleared_since is not None or any(isinstance(one.demand, NotYet) for one in measured):
+    tells = not any(isinstance(one.demand, NotYet) for one in measured)
+    if not is_over or not tells or _is_clear(terms, measured, overload):
         return overload
     over = overload.model_copy(update={"share": behavior.percentage, "probing_since": None, "stepped_at": now})
     # What was found is the better measure from now on, and only fewer requests are worth another probe.
@@ -163,6 +190,7 @@ def changes_at(terms: Terms, memory: Memory, now: datetime) -> datetime | None:
     """Say when what leaves may change with nothing else measured; None for not by itself."""
     behavior, overload = terms.behavior, memory.overload
     moments = [memory.breached_since + behavior.offload_after] if memory.breached_since else []
+    moments += [at for at in (_breach_begins(terms, memory), overload and rested_at(terms, overload)) if at]
     if overload and overload.withdrawn_at:
         moments.append(overload.withdrawn_at + behavior.restore_after)
     elif overload:

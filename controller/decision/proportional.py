@@ -14,12 +14,14 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from controller.api.contract.route import Split
+from controller.decision.chance import Change, change_of, noise, peak
 from controller.decision.decision import Overload
-from controller.decision.demand import LEAST_SECONDS, LEAST_SHARE, Demand, NotYet, Projected, request_rate
+from controller.decision.demand import LEAST_SHARE, Demand, NotYet, Projected, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
+from controller.decision.waits import begins_at, waits_since
 from controller.intent.intent import Terms
 
 # So many times `restoreAfter` passes before requests return on what a signal shows while as many of them arrive as when
@@ -35,17 +37,6 @@ _SETTLES = 5
 # After a step that was not enough, the number of requests is known within so long, or nobody counts them.
 _COUNTED_WITHIN = timedelta(seconds=15)
 
-# A number of requests differs from another one by more than chance: three standard deviations.
-_DEVIATIONS = 3
-
-# A peak of requests in flight is above their mean by more than chance: two, for what is in flight is looked at often.
-_PEAK = 2
-
-# Of fewer requests in flight than this, a mean says nothing of what there will be.
-_MOST_NOISE = 0.5
-
-Change = Literal["fewer", "as many", "more"]
-
 
 def settles(terms: Terms) -> timedelta:
     """Say for how long after a series of steps began requests of before it may be in flight."""
@@ -55,6 +46,11 @@ def settles(terms: Terms) -> timedelta:
 def lasts(terms: Terms) -> timedelta:
     """Say how long the replicas must be below their target before less leaves."""
     return terms.behavior.restore_after / 4
+
+
+def rested_at(terms: Terms, overload: Overload) -> datetime | None:
+    """Say when it is waited again for requests to return, after such a wait was broken off; None for at once."""
+    return begins_at(terms.behavior.restore_after, overload.stepped_at or overload.since, overload.broken_off_at)
 
 
 def moments(terms: Terms, overload: Overload) -> tuple[datetime, ...]:
@@ -68,17 +64,6 @@ def moments(terms: Terms, overload: Overload) -> tuple[datetime, ...]:
         overload.over_at and overload.over_at + DOUBTED * behavior.restore_after,
     )
     return tuple(one for one in found if one)
-
-
-def noise(terms: Terms, signal: Signal) -> float:
-    """Say by what part of its target a signal varies by chance: the standard deviation of a number of requests.
-
-    What arrives by itself varies by the square root of its number (a Poisson process). With a limit Envoy sends away
-    each request for which there is no place, so nothing has to be kept free for a peak.
-    """
-    if signal.counts <= 0 or terms.behavior.max_requests_per_replica is not None:
-        return 0.0
-    return min(1 / math.sqrt(signal.counts), _MOST_NOISE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +88,7 @@ class Look:
         waits = any(isinstance(one.demand, NotYet) for one in measured)
         is_elsewhere = stepped is not None and in_force is not None and in_force.remote != share
         if demands and not waits:
-            look = look._with(below_since=look._below_since(measured))
+            look = look._with(**look._waiting(measured))
         too_early = stepped is not None and self.now - stepped < self.terms.behavior.step_interval
         if not demands or waits or is_elsewhere or too_early:
             return look.overload
@@ -134,11 +119,7 @@ class Look:
         rate, was, traffic = request_rate(self.facts), self.overload.rate, self.facts.traffic
         if rate is None or was is None or was <= 0 or not isinstance(traffic, SentRequests):
             return None
-        # Of as many requests a second, so many were to be expected now, and at the least so many when it was learned.
-        chance = _DEVIATIONS * math.sqrt(1 / (was * traffic.seconds) + 1 / (was * LEAST_SECONDS))
-        if rate and abs(rate / was - 1) <= max(self.terms.behavior.tolerance, chance):
-            return "as many"
-        return "more" if rate > was else "fewer"
+        return change_of(rate, was, traffic.seconds, self.terms.behavior.tolerance)
 
     def _more(self, one: Projected) -> int:
         """Say how many percent must leave, by one signal: no more than do, if it does not tell that more must."""
@@ -146,12 +127,12 @@ class Look:
         varies, enough = noise(self.terms, signal), overload.enough_share
         if overload.stepped_at is None:
             return self._by_measure(one)
-        rises = overload.share > overload.before_steps and not self._settled()
+        rises = self._rises()
         goes_back = enough is not None and overload.share < enough
-        is_expected = goes_back or (rises and not overload.rate)
-        if signal.least <= 1 + (tolerance if is_expected else max(tolerance, _PEAK * varies)):
-            return 0
         change, is_counted = self.change(), isinstance(self.facts.traffic, SentRequests)
+        is_expected = goes_back or change == "more" or (rises and not overload.rate)
+        if signal.least <= max(1 + tolerance, 0.0 if is_expected else peak(signal, varies)):
+            return 0
         if is_counted and change is None and self._settled() and self.now - overload.stepped_at <= _COUNTED_WITHIN:
             return 0  # what waits drains, and the number of requests tells in a moment whether that is all
         if signal.window or not overload.rate or not is_counted:
@@ -179,7 +160,7 @@ class Look:
         assert isinstance(one.demand, Demand)
         varies, most = noise(self.terms, one.signal), one.demand.least
         if varies and one.signal.least:
-            most *= min(1.0, (1 + _PEAK * varies) / one.signal.least)
+            most *= min(1.0, peak(one.signal, varies) / one.signal.least)
         return share_for(most, self._level(one.signal))
 
     def _enough(self, one: Projected) -> int:
@@ -193,8 +174,9 @@ class Look:
         """Send more: the share was too little, and `wanted` is taken to be enough until more is known.
 
         A return to what was enough teaches nothing while it is not known to be for fewer requests, nor does a share
-        that another mode chose and that was more. The number of requests stays what it was only where that is known;
-        otherwise it is counted anew.
+        that another mode chose and that was more. What waited already when the share was set says nothing of it, so of
+        a series that rises the share before it was too little, until the series is settled. The number of requests
+        stays what it was only where that is known; otherwise it is counted anew.
         """
         behavior, overload, change = self.terms.behavior, self.overload, self.change()
         stepped, share, enough = overload.stepped_at, overload.share, overload.enough_share
@@ -208,8 +190,9 @@ class Look:
         learned: dict[str, Any] = {"over_at": self.now}
         if not overload.rate or enough is None or wanted > enough or change in ("as many", "fewer"):
             rate = overload.rate if stepped and change == "as many" else None
-            learned |= {"over_share": share, "enough_share": wanted, "rate": rate}
-            learned["replicas"] = self.facts.local.ready
+            learned |= {"enough_share": wanted, "rate": rate}
+            if overload.over_share is None or not self._rises():
+                learned |= {"over_share": share, "replicas": self.facts.local.ready}
         return self._stepped(wanted, learned)
 
     def _back(self, wanted: int) -> Overload | None:
@@ -223,7 +206,8 @@ class Look:
         return self._stepped(wanted, {"enough_share": share} if learns else {})
 
     def _stepped(self, share: int, learned: dict[str, Any]) -> Overload:
-        is_new = self.overload.series_since is None or self._settled()
+        turns = share > self.overload.share and self.overload.share < self.overload.before_steps
+        is_new = self.overload.series_since is None or turns or self._settled()
         series = {"before_steps": self.overload.share, "series_since": self.now} if is_new else {}
         return self._with(share=share, stepped_at=self.now, **series, **learned).overload
 
@@ -241,16 +225,20 @@ class Look:
             return 100
         return max(min(round(100 * (told / behavior.restore_after)), 100), 1)
 
-    def _below_since(self, measured: Iterable[Projected]) -> datetime | None:
-        """Say since when every metric is below its target by the tolerance, with what is away now; None if one is not.
+    def _waiting(self, measured: Iterable[Projected]) -> dict[str, Any]:
+        """Say since when every metric is below its target by the tolerance, with what is away now.
 
-        A metric that varies by chance is below what it is kept at.
+        A metric that varies by chance is below what it is kept at. It is not waited for where no less may leave.
         """
         since = self.overload.below_since
         tolerance = self.terms.behavior.tolerance / (2 if since else 1)
         signals = [one.signal for one in measured]
         is_below = all(one.state != "Unknown" and one.most < 1 - noise(self.terms, one) - tolerance for one in signals)
-        return (since or self.now) if is_below else None
+        if not is_below:
+            return {"below_since": None, "broken_off_at": self.now} if since else {}
+        if since is None and self.change() == "as many" and self.least_away() >= self.overload.share:
+            return {}
+        return {"below_since": waits_since(since, rested_at(self.terms, self.overload), self.now)}
 
     def _counted(self) -> dict[str, Any]:
         """Take up how many requests there are, as soon as that is known after a step that it is not known of."""
@@ -265,6 +253,10 @@ class Look:
         too_many = (1 - (overload.over_share or 0) / 100) * (overload.rate or 0.0)
         ready = self.facts.local.ready / overload.replicas if overload.replicas else 1.0
         return (1 - self.terms.behavior.tolerance) * too_many * ready
+
+    def _rises(self) -> bool:
+        """Whether more leaves than before, since so lately that requests of before may still wait."""
+        return self.overload.share > self.overload.before_steps and not self._settled()
 
     def _settled(self) -> bool:
         since = self.overload.series_since

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
-from controller.decision.decision import Decision, Memory, Reason, Verdict, WouldBe
+from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
 from controller.decision.laws import changes_at, follow, is_doubted, measure, words_of
@@ -226,10 +226,16 @@ def overloaded(s: Situation) -> Match | Miss:
     words = f"{overload.cause} at {_clock(overload.since)}: {share} % of the requests go to the remote backend"
     if overload.probing_since:
         words = f"{words}; the others stay to find out what the demand is"
-    if overload.over_at and overload.over_share is not None and overload.rate:
-        words = f"{words}; {overload.over_share} % were too little at {_clock(overload.over_at)}"
-        words = f"{words} for {overload.rate:.3g} requests a second"
+    words = f"{words}{_too_little(overload)}"
     return Match(Split.away(share), words, _comes_back(s), changes_at(s.terms, s.memory, s.now))
+
+
+def _too_little(overload: Overload) -> str:
+    """Say what the law learned, as the end of a sentence; nothing where it did not."""
+    if overload.over_at is None or overload.over_share is None or not overload.rate:
+        return ""
+    when = f"at {_clock(overload.over_at)} for {overload.rate:.3g} requests a second"
+    return f"; {overload.over_share} % were too little {when}"
 
 
 def _not_overloaded(s: Situation) -> str:
@@ -267,6 +273,7 @@ def cooling_down(s: Situation) -> Match | Miss:
     share = leaving(s)
     after = format_duration(s.terms.behavior.restore_after)
     words = f"the demand is below every target since {_clock(overload.cleared_since)}: {share} % still leave"
+    words = f"{words}{_too_little(overload)}"
     if is_doubted(s.terms, s.facts, measure(s.facts, s.memory), overload, s.now):
         longer = format_duration(s.terms.behavior.restore_after * DOUBTED)
         after = f"{after} with fewer requests than when it began, or for {longer} with as many"

@@ -14,9 +14,10 @@ from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Split
 from controller.api.resources.model import Behavior
 from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision.chance import noise
 from controller.decision.decision import Overload
 from controller.decision.demand import Demand, Projected
-from controller.decision.proportional import Look, noise
+from controller.decision.proportional import Look
 from controller.intent.intent import Terms
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,11 +34,13 @@ class Site:
     behavior: Behavior = field(default_factory=lambda: Behavior(mode="Proportional"))
     counted: bool = True
     ready: int = 3
+    target: int = PLACES
     second: int = 0
     memory: Memory = field(default_factory=Memory)
     in_flight: float = 0.0
     seen: list[float] = field(default_factory=lambda: [0.0])
     sent: list[tuple[int, float, float]] = field(default_factory=list)
+    said: str = ""
 
     def live(self, seconds: int, times: float) -> list[int]:
         """Return what leaves, in percent, at each second."""
@@ -52,17 +55,20 @@ class Site:
         self.sent.append((self.second, arriving * (1 - away), arriving * away))
         was, now = self.seen[-1], START + timedelta(seconds=self.second)
         self.seen.append(self.measured(places))
-        counts = places if self.metric == "in flight" else 0
+        counts = self.target * self.ready / 3 if self.metric == "in flight" else 0
         state = "Breached" if was >= 1 else "Clear"
         at = now - timedelta(seconds=1)
         signal = Signal(self.metric, "1", state, str(was), at=at, least=was, most=was, per_replica=True, counts=counts)
         facts = Facts(LocalFacts(self.ready, self.ready), REMOTES, signals=(signal,), traffic=self.traffic())
         decision, self.memory = decide(Terms(True, behavior=self.behavior), facts, self.memory, now)
+        self.said = f"{decision.reason}: {decision.message}"
         return decision.split.remote
 
     def measured(self, places: float) -> float:
         """In multiples of the target: of what is in flight, or a queue of one for each replica."""
-        return self.in_flight / places if self.metric == "in flight" else max(self.in_flight - places, 0) / self.ready
+        if self.metric == "in flight":
+            return self.in_flight / (self.target * self.ready / 3)
+        return max(self.in_flight - places, 0) / self.ready
 
     def traffic(self) -> SentRequests | Unknown:
         if not self.counted:
@@ -100,6 +106,49 @@ def test_at_a_constant_demand_the_share_comes_to_rest(metric, times):
     assert turns(last) == 0
     assert max(last) - min(last) < 10
     assert max(site.seen[-300:]) < 1.2
+
+
+def test_a_queue_of_before_a_share_does_not_call_it_too_little():
+    """It takes seconds to drain, while 77 % leave of a demand of which a third is too much."""
+    site = Site("queue")
+    site.live(60, 0.6)
+    shares = site.live(240, 1.5)
+    assert max(shares) > 70
+    assert 34 <= shares[-1] < 50
+    assert max(site.seen[-120:]) < 1.2
+
+
+def test_what_was_too_little_is_told_while_it_keeps_requests_from_returning():
+    site = Site("queue")
+    site.live(240, 1.5)
+    assert site.said.startswith("CoolingDown: ")
+    assert "% were too little at 2026-01-01T00:" in site.said
+    assert site.said.endswith(" for 36 requests a second")
+
+
+def test_with_few_places_more_leaves_for_less_than_twice_the_target():
+    """Four requests in flight are the target, and with more requests seven are: too many, whatever varies by chance."""
+    site = Site("in flight", target=4)
+    site.live(30, 0.05)
+    assert site.live(60, 0.5)[-1] > 60
+    site.live(60, 1.0)
+    assert site.seen[-1] < 1.1
+
+
+@pytest.mark.parametrize(("places", "flying"), [(1, 3), (2, 5), (3, 6), (4, 7), (24, 34)])
+def test_of_few_places_so_many_in_flight_are_no_chance(places, flying):
+    """What is kept in flight of few is half of the target; one look in two thousand is above that, and no more."""
+
+    def more(number):
+        ratio = number / places
+        signal = Signal("Requests", "1", "Breached", "", at=START, least=ratio, most=ratio, counts=places)
+        asked = look(36, local=360)
+        settled = asked.overload.model_copy(update={"stepped_at": START - timedelta(minutes=1)})
+        after = replace(asked, overload=settled).step([Projected(signal, Demand(2 * ratio, 2 * ratio))], Split.away(50))
+        return after.share > 50
+
+    assert more(flying)
+    assert not more(flying - 1)
 
 
 def test_the_share_follows_the_requests_that_are_fewer_and_all_come_back():

@@ -1,0 +1,53 @@
+"""What varies by chance at a constant demand: requests that arrive by themselves (a Poisson process). Pure.
+
+Their number has a standard deviation of its root, whether it is one that arrives in some seconds or one in flight.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from controller.decision.demand import LEAST_SECONDS
+from controller.decision.facts import Signal
+from controller.intent.intent import Terms
+
+# A number of requests differs from another one by more than chance: three standard deviations.
+_DEVIATIONS = 3
+
+# A peak of requests in flight is above the mean at which they are kept by more than chance: of so many standard
+# deviations is one look in two thousand, and there are two in a second.
+_PEAK = 3.3
+
+# Of fewer requests in flight than this, a mean says nothing of what there will be.
+_MOST_NOISE = 0.5
+
+Change = Literal["fewer", "as many", "more"]
+
+
+def change_of(rate: float, was: float, seconds: float, tolerance: float) -> Change:
+    """Compare how many requests a second arrive, counted for some seconds, with how many there were (above zero)."""
+    # Of as many requests a second, so many were to be expected now, and at the least so many when it was learned.
+    chance = _DEVIATIONS * math.sqrt(1 / (was * seconds) + 1 / (was * LEAST_SECONDS))
+    if rate and abs(rate / was - 1) <= max(tolerance, chance):
+        return "as many"
+    return "more" if rate > was else "fewer"
+
+
+def noise(terms: Terms, signal: Signal) -> float:
+    """Say by what part of its target a signal varies: the standard deviation of a number of requests in flight.
+
+    With a limit Envoy sends away each request for which there is no place, so nothing has to be kept free for a peak.
+    """
+    if signal.counts <= 0 or terms.behavior.max_requests_per_replica is not None:
+        return 0.0
+    return min(1 / math.sqrt(signal.counts), _MOST_NOISE)
+
+
+def peak(signal: Signal, varies: float) -> float:
+    """Say up to which multiple of its target a signal comes by chance that is kept below it by what `varies`.
+
+    What is in flight varies by the root of its own mean, and that is less than the target.
+    """
+    mean = 1 - varies
+    return mean + _PEAK * math.sqrt(mean / signal.counts) if varies else 1.0

@@ -1,0 +1,110 @@
+"""Waits are broken off rarely: each beginning and each end of one is a write to the API server."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.api.contract.health import RemoteHealth
+from controller.api.resources.model import Behavior
+from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision.waits import rest
+from controller.intent.intent import Terms
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+REMOTES = (RemoteFacts("remote", RemoteHealth(healthy=True)),)
+WHOLE = timedelta(seconds=40)
+
+behaviors = st.builds(
+    Behavior,
+    mode=st.sampled_from(["Threshold", "Proportional"]),
+    percentage=st.sampled_from([50, 100]),
+    offload_after=st.just(WHOLE),
+    restore_after=st.just(WHOLE),
+)
+# Of each look what is measured, in multiples of the target, and how many milliseconds come after it.
+looks = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 0.8, 1.0, 1.5, 4.0]), st.integers(100, 20_000)), max_size=60)
+
+
+def lived(behavior, history, *, counted=True):
+    """Yield each moment with the memory after it. Requests are counted and as many, wherever they go, or not at all."""
+    memory, now = Memory(), START
+    for ratio, milliseconds in history:
+        state = "Breached" if ratio >= 1 else "Clear"
+        signal = Signal("load", "1", state, str(ratio), at=now, least=ratio, most=ratio)
+        away = memory.split.remote if memory.split else 0
+        traffic = SentRequests(400 - 4 * away, 4 * away, 10.0) if counted else Unknown("nothing reports load")
+        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,), traffic=traffic)
+        _, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
+        yield now, memory
+        now += timedelta(milliseconds=milliseconds)
+
+
+def waits_of(memory):
+    """Which waits there are in a memory, each with what it belongs to."""
+    overload = memory.overload
+    return {
+        "breach": (memory.breached_since, memory.split_since),
+        "clear": (overload and overload.cleared_since, overload and overload.since),
+        "below": (overload and overload.below_since, overload and overload.since),
+    }
+
+
+@given(behaviors, looks)
+def test_no_input_begins_a_wait_more_often_than_eight_times_in_its_length(behavior, history):
+    begun = {"breach": [], "clear": [], "below": []}
+    before = waits_of(Memory())
+    for _, memory in lived(behavior, history):
+        now = waits_of(memory)
+        for name, moments in begun.items():
+            if now[name][0] and not before[name][0]:
+                moments.append(now[name])
+        before = now
+    for moments in begun.values():
+        for (since, part_of), (later, of_later) in itertools.pairwise(moments):
+            if part_of == of_later:
+                assert later - since >= WHOLE / 8
+
+
+@pytest.mark.parametrize("mode", ["Threshold", "Proportional"])
+def test_a_metric_that_turns_with_each_sample_changes_the_reason_once_in_restoreafter(mode):
+    """Half of them say that all is clear. It is at rest for the longer the longer nothing else changed."""
+    behavior = Behavior(mode=mode, percentage=50, restore_after=WHOLE)
+    history = [(ratio, 500) for _ in range(1200) for ratio in (1.05, 0.2)]
+    reasons, written, before = [], 0, Memory()
+    for _, memory in lived(behavior, history):
+        reasons.append(memory.reason)
+        same_split = memory.split == before.split
+        written, before = written + (memory != before and same_split), memory
+    minutes = 1200 / WHOLE.total_seconds()
+    assert {*reasons[10:]} == {Reason.OVERLOADED, Reason.COOLING_DOWN}
+    assert sum(one != other for one, other in itertools.pairwise(reasons)) <= 2 * minutes + 20
+    assert written <= 4 * minutes + 40
+
+
+def test_a_metric_at_its_target_for_single_samples_rests_for_an_eighth_of_offloadafter():
+    behavior = Behavior(offload_after=WHOLE)
+    memories = [memory for _, memory in lived(behavior, [(ratio, 500) for _ in range(1200) for ratio in (1.0, 0.8)])]
+    assert all(one.overload is None for one in memories)
+    assert sum(one != other for one, other in itertools.pairwise(memories)) <= 2 * 8 * 1200 / WHOLE.total_seconds() + 2
+
+
+def test_what_is_waited_for_comes_later_by_the_wait_itself_at_the_most():
+    """The first sample breaks a wait off, and all that follow are clear."""
+    behavior = Behavior(percentage=50, restore_after=WHOLE)
+    noisy = [(4.0, 1000), (0.1, 1000)] * 100
+    moments = [*lived(behavior, [*noisy, *[(0.1, 1000)] * 200], counted=False)]
+    assert moments[len(noisy) - 1][1].overload is not None
+    returned = next(now for now, memory in moments[len(noisy) :] if memory.overload is None)
+    assert returned - moments[len(noisy)][0] <= 2 * WHOLE + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("after", "rests"), [(0, 5), (10, 5), (20, 10), (60, 30), (80, 40), (3600, 40), (-60, 5)])
+def test_the_longer_nothing_changed_the_longer_a_wait_rests(after, rests):
+    assert rest(WHOLE, START, START + timedelta(seconds=after)) == timedelta(seconds=rests)
+
+
+def test_what_waits_for_nothing_does_not_rest():
+    assert rest(timedelta(0), START, START + timedelta(hours=1)) == timedelta(0)
