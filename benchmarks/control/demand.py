@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.overflow.pool import Pool, pool_for
 from tests.support.load import TracedRequest, azure_code_trace, azure_conversation_trace
@@ -70,6 +70,11 @@ def _poisson(
             yield at, chance.expovariate(1 / _POOL.service)
 
 
+def constant(name: str, times: float, seconds: float) -> Load:
+    """Return a constant demand of so many times the capacity."""
+    return Load(name, _POOL, poisson(name, _constant(times), seconds), seconds, (0, seconds), times)
+
+
 def traced(name: str, trace: Sequence[TracedRequest]) -> Load:
     """Return a trace against the replicas that docs/surge.md measures with: fixed times of service."""
     pool = pool_for(trace)
@@ -83,7 +88,7 @@ def loads() -> Mapping[str, Load]:
         Load("ramp", _POOL, poisson("ramp", _ramp, 600), 600),
         Load("square", _POOL, poisson("square", _square, 600), 600),
         Load("noise", _POOL, poisson("noise", _noise, 600), 600),
-        Load("hour at 1.5", _POOL, poisson("hour", _constant(1.5), 1800), 1800, (0, 1800), 1.5),
+        replace(constant("hour", 1.5, 1800), name="hour at 1.5"),
         traced("code", azure_code_trace()),
         traced("conversation", azure_conversation_trace()),
     )

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 from benchmarks.control.demand import Load
-from benchmarks.control.policies import REPORT, Policy, Sent
+from benchmarks.control.policies import REPORT, Policy, Product, Sent
 from benchmarks.control.replicas import Replicas
 
 _WAY = 0.1
@@ -20,12 +20,16 @@ _NEAR = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The figures: shares of all requests, and seconds. `shares` is what was decided to leave, at each look."""
+    """The figures: shares of all requests, and seconds. `shares` is what was decided to leave, at each look.
+
+    `writes` is how often the product's decision, or what it remembers, changed.
+    """
 
     waited: float
     away: float
     overload: float
     shares: tuple[float, ...]
+    writes: int = 0
 
     @property
     def changes(self) -> int:
@@ -79,5 +83,5 @@ def play(load: Load, policy: Policy) -> Outcome:
         local = remote = 0
         overload += replicas.waiting(at) > 0
         shares.append(coming)
-    total = len(load.requests)
-    return Outcome(waited / total, away / total, overload * REPORT, tuple(shares))
+    total, writes = len(load.requests), law.writes if isinstance(law, Product) else 0
+    return Outcome(waited / total, away / total, overload * REPORT, tuple(shares), writes)

@@ -56,16 +56,44 @@ class Loop:
         return self._share
 
 
+@dataclass(slots=True)
+class Told:
+    """A law that is told the demand itself, of the windows of CPU and as late, and sends away what is above its target.
+
+    CPU shows no more than that every place is busy; this is told how many requests came. It is exact about what was
+    measured, and at once: who is overloaded less with such a metric sends away more than was measured.
+    """
+
+    _count: int = 0
+    _share: float = 0.0
+    _pending: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
+        """Look at `at`."""
+        self._count += sum(sent)
+        if at % _CPU_EVERY == 0:
+            demand = self._count / _CPU_EVERY / replicas.pool.capacity
+            self._pending.append((at + _CPU_LATE, 100 * max(1 - _CPU_TARGET / demand, 0.0) if demand else 0.0))
+            self._count = 0
+        while self._pending and self._pending[0][0] <= at:
+            self._share = self._pending.popleft()[1]
+        return self._share
+
+
 Kind = Literal["in flight", "cpu", "queue"]
 
 
 @dataclass(slots=True)
 class Product:
-    """The product's decision, with one metric: what is measured, how late and over which window, is as it really is."""
+    """The product's decision, with one metric: what is measured, how late and over which window, is as it really is.
+
+    `writes` counts how often what is remembered changed: each time is a status that is written.
+    """
 
     behavior: Behavior
     kind: Kind
     memory: Memory = field(default_factory=Memory)
+    writes: int = 0
     _signal: Signal | None = None
     _sent: deque[tuple[float, Sent]] = field(default_factory=deque)
     _pending: deque[tuple[float, Signal]] = field(default_factory=deque)
@@ -79,7 +107,9 @@ class Product:
         self._measure(replicas, at)
         signals = (self._signal,) if self._signal else ()
         facts = Facts(local, (remote,), signals=signals, traffic=self._traffic(at))
-        decision, self.memory = decide(Terms(True, behavior=self.behavior), facts, self.memory, now)
+        decision, memory = decide(Terms(True, behavior=self.behavior), facts, self.memory, now)
+        self.writes += memory != self.memory
+        self.memory = memory
         return decision.split.remote
 
     def _measure(self, replicas: Replicas, at: float) -> None:
@@ -117,7 +147,7 @@ def _signal(name: str, ratio: float, at: float, window: timedelta = timedelta(0)
 class Policy:
     """A law, made anew for each input, and whether Envoy sends away what the replicas have no place for.
 
-    `every` is how many seconds there are between two measurements of its metric.
+    `every` is how many seconds there are between two measurements of its metric, `kind` which that is, if it matters.
     """
 
     name: str
@@ -126,6 +156,7 @@ class Policy:
     proportional: bool = False
     product: bool = True
     every: float = REPORT
+    kind: Kind | None = None
 
 
 def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
@@ -134,6 +165,8 @@ def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
 
 # How many requests in flight each replica takes with a limit; it is Envoy's, and a law asks only whether there is one.
 _LIMIT = 8
+
+TOLD = "told the demand, as late as CPU"
 
 
 def _threshold(kind: Kind, percentage: int, *, limit: bool = False) -> Callable[[], Law]:
@@ -148,6 +181,7 @@ POLICIES = (
     Policy("no controller", lambda: _nothing, product=False),
     Policy("loop, 15 s", lambda: Loop(15.0), product=False),
     Policy("loop, 5 s", lambda: Loop(5.0), product=False),
+    Policy(TOLD, Told, product=False),
     Policy("oracle", lambda: _nothing, overflow=True, product=False),
     Policy("Threshold 50, in flight", _threshold("in flight", 50)),
     Policy("Threshold 100, in flight", _threshold("in flight", 100)),
@@ -156,7 +190,7 @@ POLICIES = (
     Policy("Threshold 50, queue", _threshold("queue", 50)),
     Policy("Threshold 100, queue", _threshold("queue", 100)),
     Policy("Proportional, in flight", _proportional("in flight"), proportional=True),
-    Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY),
+    Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY, kind="cpu"),
     Policy("Proportional, queue", _proportional("queue"), proportional=True, every=1.0),
     Policy("Threshold 50, in flight, overflow", _threshold("in flight", 50, limit=True), overflow=True),
     Policy("Threshold 50, cpu, overflow", _threshold("cpu", 50, limit=True), overflow=True),

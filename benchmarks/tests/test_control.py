@@ -1,9 +1,11 @@
 """The queueing model behind `make bench NAME=decision`."""
 
+import itertools
+
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.control.demand import Load, loads
+from benchmarks.control.demand import Load, constant, loads
 from benchmarks.control.outcome import Outcome, play
 from benchmarks.control.policies import POLICIES
 from benchmarks.control.replicas import Replicas
@@ -43,6 +45,16 @@ def test_without_a_controller_the_traces_wait_as_behind_a_real_envoy():
     known = loads()
     assert play(known["code"], BY_NAME["no controller"]).waited == pytest.approx(0.913, abs=0.02)
     assert play(known["conversation"], BY_NAME["no controller"]).waited == pytest.approx(0.057, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["in flight", "cpu", "queue"])
+@pytest.mark.parametrize("law", ["Proportional", "Threshold 50"])
+def test_at_a_constant_demand_a_status_is_written_rarely(law, kind):
+    """What is in flight varies by a fifth, and the demand is what the replicas serve: half of the samples are above."""
+    outcome = play(constant("at the limit", 1.0, 600), BY_NAME[f"{law}, {kind}"])
+    steps = sum(was != now for was, now in itertools.pairwise((0.0, *outcome.shares)))
+    # Two waits, each begun and broken off, in `restoreAfter`. After a step, which is a write itself, rests are shorter.
+    assert outcome.writes <= 4 * 600 / 60 + 12 * steps
 
 
 def test_an_unknown_input_is_refused():
