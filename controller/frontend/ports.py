@@ -1,8 +1,9 @@
 """On which port of the gateway each model is served: a rule that says which port, and a table that keeps them apart.
 
 The table is level-based: a model has the port that its status says, for as long as it says so, and beside it the one it
-was given last. So a restart changes nothing, and if two statuses say one port (restored, or written by hand), the older
-object has it, unless Services lead clients of the other one's namespace there.
+was given last. So a restart changes nothing, and if two statuses say one port (restored, or written by hand), the one
+has it that was given it here. After a restart nobody knows that: then it is the one to whose namespace Services lead
+clients there, or who fixes the port, or the older object.
 
 A model may fix its port (`spec.servingPort`). Where the gateway has ports of its own, such a port is the model's from
 the moment in which the model is seen, served or not, if nobody has it: it counts for the quota of its namespace, and
@@ -340,12 +341,15 @@ class GatewayPorts:
     def _goes_before(self, model: ObjectRef, holder: ObjectRef, port: int) -> bool:
         """Tell whether a port that a status says is that of its model, whoever holds it.
 
-        Whom we gave it keeps it: a status takes nothing from another model. Of two statuses that were there before we
-        gave anything, the older object's counts, but where clients are led to the other one's namespace.
+        Whom this table gave it keeps it while its own status says no other: no other status takes it away. Else, of two
+        statuses that say one port, that counts of whom clients are led there, then of who fixes it (so does the xDS
+        server), then the older one's.
         """
-        if self._allocated_ports.get(holder) == port:
+        if self._allocated_ports.get(holder) == port and self._in_status.get(holder) in (None, port):
             return False
-        mine, its = ((self._is_kept_from(one, port), self._ages[one]) for one in (model, holder))
+        mine, its = (
+            (self._is_kept_from(one, port), self._fixed.get(one) != port, self._ages[one]) for one in (model, holder)
+        )
         return self._only_fixes(holder, port) or mine < its
 
     def _take(self, port: int, model: ObjectRef) -> frozenset[ObjectRef]:

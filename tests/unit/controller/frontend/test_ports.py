@@ -151,6 +151,31 @@ def test_whom_we_gave_a_port_keeps_it_whatever_the_status_of_an_older_one_says()
     assert table.allocate(B, 80, 10000).port == 10000
 
 
+def test_what_was_given_here_is_taken_by_no_status_that_somebody_writes():
+    table = ports(AllocatedPorts(), b=10000)
+    assert table.allocate(B, 80, 10000).port == 10000
+    assert table.record(A, AGES[A], 10000) == frozenset(), "the older one's status says so, and nobody gave it"
+    assert table.allocate(A, 80, 10000).port == 10001
+    assert table.allocate(B, 80, 10000).port == 10000
+
+
+def test_what_was_given_here_and_is_given_by_another_controller_since_is_not_held_against_that():
+    table = ports(AllocatedPorts(), b=10000)
+    table.allocate(B, 80, 10000)
+    table.record(B, AGES[B], 10005)
+    assert table.record(A, AGES[A], 10000) == {B}
+    assert table.allocate(A, 80, 10000).port == 10000
+
+
+@pytest.mark.parametrize("order", [(A, B), (B, A)])
+def test_after_a_restart_who_fixes_a_port_has_it_and_no_older_one_whose_status_says_it(order):
+    table, fixes = GatewayPorts(AllocatedPorts()), {B: 10000}
+    for model in order:
+        table.record(model, AGES[model], 10000, fixes.get(model))
+    assert table.allocate(A, 80, 10000).port == 10001
+    assert table.allocate(B, 80, 10000).port == 10000
+
+
 def test_without_any_port_left_a_model_says_so_and_hears_of_the_next_one():
     table = ports(AllocatedPorts(10000, 10000))
     assert table.allocate(A, 80, None).port == 10000
