@@ -146,6 +146,11 @@ class ControlPlane:
         """Have `callback` called whenever something changed for a route: what is published, acknowledged or healthy."""
         self._subscribers.append(callback)
 
+    @property
+    def token_port(self) -> int:
+        """The port where clients show tokens; 0 without one."""
+        return self.server.token_port
+
     async def start(self, address: str, tls: ServerTls | None = None) -> int:
         """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError and TlsFileError."""
         return await self.server.start(address, tls=tls)

@@ -122,6 +122,8 @@ class ReportTiming:
     """For how long a backend that was found to be the gateway itself is taken for it: who asks it again finds the same,
     unless its name or what stands behind it was changed.
     """
+    told_for: float = 86_400.0
+    """How long one stream of reports lasts: a controller that comes back shows its certificate anew."""
     gathering: float = 0.05
     """Acknowledgements come one by one from many Envoys; what they say in this time is told together."""
     connect: float = 2.0
@@ -216,6 +218,12 @@ class StreamTiming:
     """How long a connection has time for the beginning of HTTP/2: whoever connects to be served says it at once."""
     unused: float = 60.0
     """When a connection without a stream is closed; a client that has something to ask opens another."""
+    connection: float = 86_400.0
+    """How long a connection over TLS lasts, give or take a tenth: a client that comes back shows its certificate anew,
+    so none outlives it for longer. An Envoy that comes back is sent nothing that it has.
+    """
+    connection_end: float = 30.0
+    """How long its streams have after that; Envoy ends none by itself."""
     turn: float = 300.0
     """How long a stream may wait until it is taken up: when a thousand join, the last of them has to wait."""
     first_word: float = 10.0

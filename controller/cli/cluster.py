@@ -25,7 +25,9 @@ from controller.cli.options import (
     NODE_TOKEN_FILE,
     PEM,
     REMOTE_CHECKS,
+    XDS_ADDRESS,
     ConfigurationType,
+    check_no_tls_at_a_socket,
     timed,
     xds_tls,
 )
@@ -127,7 +129,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
 @CONTEXT
 @NAMESPACES
 @CONTROLLER_CLASS
-@click.option("--xds-address", type=HOST_PORT, default="0.0.0.0:18000", show_default=True, help="Where Envoys join.")
+@click.option("--xds-address", type=XDS_ADDRESS, default="0.0.0.0:18000", show_default=True, help="Where Envoys join.")
 @click.option(
     "--admin-address",
     type=HOST_PORT,
@@ -152,6 +154,27 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     metavar="NAME=GRANT",
     help="What a client may be whose certificate has this URI or DNS name: gateway[/NODE], sidecar/NAMESPACE[/NODE], "
     "reader or controller. Without any, the URI spiffe://beamlit/GRANT says it.",
+)
+@click.option(
+    "--token-address",
+    type=HOST_PORT,
+    show_default="nowhere",
+    help="Where clients join over TLS that show the token of a ServiceAccount instead of a certificate, such as "
+    "0.0.0.0:9443. --client binds system:serviceaccount:NAMESPACE:NAME; @pod stands for the pod of the token.",
+)
+@click.option(
+    "--token-audience",
+    default="beamlit-xds",
+    show_default=True,
+    metavar="AUDIENCE",
+    help="What these tokens are made for; others count for nothing.",
+)
+@click.option(
+    "--refused-clients",
+    type=PEM,
+    metavar="FILE",
+    help="Clients that are refused though their certificate or token is good: a SHA-256 fingerprint of a certificate, "
+    "or a name, on each line. What changes is followed, and ends their streams.",
 )
 @INSECURE_XDS
 @click.option(
@@ -226,14 +249,20 @@ def xds_server(namespaces: str | None, controller_class: str | None, **options: 
 
     names = {"certificate": "tls_cert", "key": "tls_key", "client_ca": "client_ca"}
     files = {field: options.pop(name) for field, name in names.items()}
+    fields = {"token_address": "token_address", "token_audience": "token_audience", "refused": "refused_clients"}
+    known_by = {field: options.pop(name) for field, name in fields.items()}
     more = {"clients": options.pop("clients"), "insecure": options.pop("insecure_xds")}
     if any(files.values()) and not all(files.values()):
         raise click.UsageError("--tls-cert, --tls-key and --client-ca are given together, or none of them.")
+    check_no_tls_at_a_socket("--tls-cert", options["xds_address"], files["certificate"])  # type: ignore[arg-type]
     if more["clients"] and not all(files.values()):
         raise click.UsageError("--client is for --tls-cert, --tls-key and --client-ca.")
+    for field in ("token_address", "refused"):
+        if known_by[field] and not all(files.values()):
+            raise click.UsageError(f"--{fields[field].replace('_', '-')} is for --tls-cert, --tls-key and --client-ca.")
     given = {"namespaces": namespaces, "controller_class": controller_class}
     overrides = _options_set(given, tuple(given))
-    serve(XdsOptions(overrides=overrides, tls=XdsServerTls(**files, **more), **options))  # type: ignore[arg-type]
+    serve(XdsOptions(overrides=overrides, tls=XdsServerTls(**files, **known_by, **more), **options))  # type: ignore[arg-type]
 
 
 def _options_set(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:

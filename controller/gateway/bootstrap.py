@@ -10,9 +10,12 @@ from pathlib import Path
 
 import yaml
 
-from controller.gateway.client_tls import ClientTls, transport_socket
+from controller.gateway.client_tls import ClientTls, token_filters, transport_socket
 
 _TEMPLATE = "bootstrap.yaml"
+# What a path has that gRPC and Envoy take as it is: gRPC reads it as part of a URI, in which % and ? mean something.
+_SOCKET_PATH = re.compile(r"/[\w./@+,=-]*[\w@+,=-]", re.ASCII)
+_LONGEST_SOCKET_PATH = 107  # Bytes: unix(7), without the zero at the end.
 _HOST_PORT = re.compile(r"(\[(?P<bracketed>[^\[\]\s]+)\]|(?P<host>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})")
 
 
@@ -39,8 +42,53 @@ class HostPort:
         except ValueError:
             return False
 
+    def at(self, port: int) -> HostPort:
+        """Return the same host with the port that it was given when 0 was asked for."""
+        return HostPort(self.host, port)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSocket:
+    """A socket file, where only programs of this host come that its mode lets in."""
+
+    path: Path
+
+    @classmethod
+    def parse(cls, text: str) -> UnixSocket:
+        """Parse `unix:/run/beamlit/xds.sock`; raise ValueError with what is wrong."""
+        scheme, _, path = text.partition(":")
+        if scheme != "unix" or not _SOCKET_PATH.fullmatch(path):
+            raise ValueError(
+                f"{text!r} is not unix:/PATH, such as unix:/run/beamlit/xds.sock: an absolute path of letters, digits "
+                "and ./@+,=_-"
+            )
+        if len(path) > _LONGEST_SOCKET_PATH:
+            raise ValueError(f"{text!r} has a path of more than {_LONGEST_SOCKET_PATH} characters")
+        return cls(Path(path))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this host get there: always."""
+        return True
+
+    def at(self, _port: int) -> UnixSocket:
+        """Return itself: it has no port."""
+        return self
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+XdsAddress = HostPort | UnixSocket
+"""Where an xDS server listens, or is reached."""
+
+
+def parse_xds_address(text: str) -> XdsAddress:
+    """Parse `127.0.0.1:18000` or `unix:/run/beamlit/xds.sock`; raise ValueError with what is wrong."""
+    return UnixSocket.parse(text) if text.startswith("unix:") else HostPort.parse(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +111,7 @@ class Provision:
 def bootstrap_for(
     node_id: str,
     token: str,
-    xds: HostPort,
+    xds: XdsAddress,
     admin: HostPort | Path | None,
     provision: Provision = Provision(),
 ) -> str:
@@ -81,10 +129,19 @@ def bootstrap_for(
         case Path():
             bootstrap["admin"] = {"address": {"pipe": {"path": str(admin), "mode": 0o600}}}
     cluster = bootstrap["static_resources"]["clusters"][0]
-    if provision.tls:
-        cluster["transport_socket"] = transport_socket(provision.tls, xds.host, provision.sds)
     endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"]["socket_address"] = {"address": xds.host, "port_value": xds.port}
+    match xds:
+        case HostPort(host, port):
+            endpoint["address"] = {"socket_address": {"address": host, "port_value": port}}
+            if provision.tls:
+                cluster["transport_socket"] = transport_socket(provision.tls, host, provision.sds)
+            if provision.tls and provision.tls.token and provision.sds:
+                (http,) = cluster["typed_extension_protocol_options"].values()
+                http["http_filters"] = token_filters(provision.sds)
+        case UnixSocket(path):
+            endpoint["address"] = {"pipe": {"path": str(path)}}
+            # There is no name to look up.
+            cluster["type"] = "STATIC"
     bootstrap["overload_manager"] = _overload_manager(provision)
     if provision.all_statistics:
         del bootstrap["stats_config"], bootstrap["deferred_stat_options"]

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -85,13 +85,14 @@ _FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class ReportsTls:
-    """How reports are read over TLS: `context` reads the files for one connection, and raises OSError.
+    """How reports are read over TLS: `context` and `headers` read the files for one connection, and raise OSError.
 
     The certificate of each replica has `server_name`, whatever its address; empty: it has the address.
     """
 
     context: Callable[[], ssl.SSLContext]
     server_name: str = ""
+    headers: Callable[[], Mapping[str, str]] = dict
 
 
 class Feed:
@@ -161,8 +162,9 @@ class Feed:
         """Make the client of one stream, which is a connection of its own. Raises OSError."""
         timeout = httpx.Timeout(self._timing.connect, read=self._timing.alive_within)
         verify = self._tls.context() if self._tls else False
+        headers = self._tls.headers() if self._tls else {}
         # Replicas are in the cluster: a proxy of the environment is not for them.
-        return httpx.AsyncClient(timeout=timeout, trust_env=False, verify=verify)
+        return httpx.AsyncClient(timeout=timeout, trust_env=False, verify=verify, headers=headers)
 
     async def _heard(self, replica: str, away: asyncio.TimerHandle) -> None:
         """Read one stream to its end, and note why that could not be. Raises one of `_FAILURES`."""

@@ -200,7 +200,8 @@ def _reports_tls(options: ControllerOptions) -> ReportsTls | None:
     if tls is None:
         return None
     namespace, name = options.xds_service or ("", "")
-    return ReportsTls(tls.context, tls.server_name or (f"{name}.{namespace}.svc" if name else ""))
+    server_name = tls.server_name or (f"{name}.{namespace}.svc" if name else "")
+    return ReportsTls(tls.context, server_name, tls.headers)
 
 
 class _Deciding:

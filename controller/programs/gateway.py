@@ -16,7 +16,7 @@ import click
 
 from controller.api.timing import EnvoyTiming, Timing
 from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin, EnvoyAdminError, drain
-from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, XdsAddress, bootstrap_for
 from controller.gateway.client_tls import ClientTls, sds_files
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import ENVOY_FLAGS, NoEnvoyError, envoy_binary
@@ -34,7 +34,7 @@ class GatewayOptions:
     """What the command line says."""
 
     arguments: tuple[str, ...]
-    xds_address: HostPort
+    xds_address: XdsAddress
     node_id: str
     envoy_binary: Path | None
     admin_address: HostPort
@@ -135,7 +135,7 @@ async def _envoy(options: GatewayOptions, folder: Path) -> AsyncIterator[asyncio
     config.touch(mode=0o600)
     memory = options.memory or memory_limit()
     provision = Provision(memory, options.connections, options.all_statistics, options.tls, folder)
-    if options.tls:
+    if options.tls and isinstance(options.xds_address, HostPort):
         _check(options.tls)
         for name, content in sds_files(options.tls, options.xds_address.host).items():
             (folder / name).write_text(content)
@@ -166,8 +166,10 @@ def _check(tls: ClientTls) -> None:
     """Look at the files before Envoy does, which says of them what few understand. Raises CannotStartError."""
     try:
         tls.context()
+        tls.headers()
     except OSError as error:  # ssl.SSLError is one
-        files = f"--xds-ca {tls.ca}, --xds-cert {tls.certificate}, --xds-key {tls.key}"
+        shown = f"--xds-token-file {tls.token}" if tls.token else f"--xds-cert {tls.certificate}, --xds-key {tls.key}"
+        files = f"--xds-ca {tls.ca}, {shown}"
         raise CannotStartError(f"{files}: {error.strerror or error}") from error
 
 

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.gateway.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort, XdsAddress
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -105,16 +105,16 @@ class CannotStartError(Exception):
     """Something that the program needs cannot be had; the message says what and how to change it."""
 
 
-def check_plaintext(option: str, address: HostPort, insecure: bool, instead: str) -> None:
+def check_plaintext(option: str, address: XdsAddress, insecure: bool, instead: str) -> None:
     """Let nobody listen without TLS where others than this host come, unless it was asked for (`insecure`).
 
     `instead` says how else. Raises CannotStartError.
     """
-    if not (insecure or address.is_loopback):
+    if isinstance(address, HostPort) and not (insecure or address.is_loopback):
         raise CannotStartError(
             f"{option} {address}: without TLS only programs of this host may join. Give {instead}, an address of "
-            f"loopback such as {HostPort('127.0.0.1', address.port)}, or --insecure-xds where something else encrypts "
-            "the connections, such as a service mesh"
+            f"loopback such as {HostPort('127.0.0.1', address.port)}, a socket such as unix:/run/beamlit/xds.sock, or "
+            "--insecure-xds where something else encrypts the connections, such as a service mesh"
         )
 
 

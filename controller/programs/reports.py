@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,15 @@ from controller.programs.lifetime import CannotStartError
 from controller.signals.load_reports import FleetLoads, Load, SentTo
 from controller.store.objects import ObjectRef
 from xds_server.reports import ReportReader, Reports
+from xds_server.stream.callers import (
+    CallerError,
+    CannotTellError,
+    Shown,
+    TooManyTokensError,
+    UnknownCallerError,
+    bearer_in,
+    fingerprint_of,
+)
 from xds_server.stream.identity import CONTROLLER
 from xds_server.stream.tls import ServerTls, TlsFileError
 
@@ -79,8 +89,9 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         await response.prepare(request)
         reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
         # Whoever reads may stop at any moment: that is no error of anybody.
+        ends = clock() + timing.told_for
         with contextlib.suppress(ConnectionError):
-            while True:
+            while clock() < ends:
                 news = await _read(reader, timing.reported_every)
                 lines = (*news, *loads.news(clock()), reports.replica(clock()))
                 await _write(request, response, lines, timing.stall)
@@ -103,16 +114,26 @@ def refused_reports() -> tuple[web.RouteDef, ...]:
 async def reports_over_tls(
     address: HostPort, tls: ServerTls, routes: Iterable[web.RouteDef], shutdown: float
 ) -> AsyncIterator[int]:
-    """Serve the reports to controllers, by their certificates; yield the port. Raises CannotStartError."""
+    """Serve the reports to controllers, by what they show; yield the port. Raises CannotStartError."""
 
     @web.middleware
     async def for_controllers(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        certificate = request.transport.get_extra_info("peercert") if request.transport else None
-        if CONTROLLER not in tls.clients.grants(names_in(certificate or {})):
-            return web.Response(text="the certificate is that of no controller\n", status=403)
-        return await handler(request)
+        try:
+            caller = await tls.callers.caller(_shown_by(request))
+        except CallerError as error:
+            return web.Response(text=f"{error}\n", status=_status_of(error))
+        if CONTROLLER not in caller.granted:
+            return web.Response(text="the client is no controller\n", status=403)
+        try:
+            async with tls.callers.call_of(caller):
+                return await handler(request)
+        except CallerError:
+            # Its answer has begun, and cannot be taken back.
+            if request.transport:
+                request.transport.abort()
+            return web.Response(status=403)
 
     app = web.Application(middlewares=[for_controllers])
     app.add_routes(routes)
@@ -124,6 +145,28 @@ async def reports_over_tls(
         except TlsFileError as error:
             raise CannotStartError(f"--tls-cert, --tls-key, --client-ca: {error}") from error
         yield port
+
+
+def _shown_by(request: web.Request) -> Shown:
+    """Read what a client shows over HTTP."""
+    connection: ssl.SSLObject | None = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate = connection.getpeercert(binary_form=True) if connection else None
+    names = names_in((connection.getpeercert() if connection else None) or {})
+    bearer = bearer_in(*request.headers.getall("Authorization", ()))
+    return Shown(names, fingerprint_of(certificate) if certificate else "", bearer, request.remote or "")
+
+
+def _status_of(error: CallerError) -> int:
+    """Return the status of HTTP for who may not read the reports."""
+    match error:
+        case UnknownCallerError():
+            return 401
+        case CannotTellError():
+            return 503
+        case TooManyTokensError():
+            return 429
+        case _:
+            return 403
 
 
 def names_in(certificate: Mapping[str, Any]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from controller.api.timing import Timing
 from controller.decision import SentRequests, Unknown
 from controller.frontend.ports import ServicePorts
 from controller.gateway.admin import SOCKET, DrainOptions, EnvoyAdmin
-from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, XdsAddress, bootstrap_for
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.intent.intent import faults_of_model
@@ -75,7 +75,7 @@ class Options:
     state: StateDirectory
     insecure_xds: bool
     with_envoy: bool
-    xds_address: HostPort
+    xds_address: XdsAddress
     gateway_address: str
     envoys: int
     admin_address: HostPort
@@ -206,7 +206,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             "serving",
             extra={
                 "directory": options.directory,
-                "xds": HostPort(options.xds_address.host, xds_port),
+                "xds": options.xds_address.at(xds_port),
                 "admin": HostPort(options.admin_address.host, admin_port),
             },
         )
@@ -262,8 +262,9 @@ def _now() -> datetime:
 
 def _envoy(options: Options, token: str, xds_port: int, at_once: asyncio.Event) -> EnvoyProcess:
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    host = options.xds_address.host
-    xds = HostPort(anywhere.get(host, host), xds_port)
+    xds = options.xds_address.at(xds_port)
+    if isinstance(xds, HostPort):
+        xds = HostPort(anywhere.get(xds.host, xds.host), xds_port)
     bootstrap = bootstrap_for(_ENVOY_NODE, token, xds, SOCKET, Provision(memory_limit()))
     # Nobody takes clients elsewhere meanwhile, so nothing is gained by serving new ones.
     draining = DrainOptions(delay=0, seconds=options.drain_seconds, at_once=at_once)

@@ -18,7 +18,7 @@ from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
-from controller.gateway.bootstrap import HostPort
+from controller.gateway.bootstrap import HostPort, XdsAddress
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
@@ -32,17 +32,21 @@ from controller.programs.lifetime import (
     start_tasks,
 )
 from controller.programs.metrics import StoreMetrics
+from controller.programs.refused_clients import follow_refused, refuse_from
 from controller.programs.reports import refused_reports, report_routes, reports_over_tls
 from controller.programs.state import NodeTokenError, read_node_token
+from controller.programs.token_reviews import AUDIENCE, reviewed_by
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
 from controller.store.protocol import ConfigurationError
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.access_log import AccessLog
 from xds_server.routes.index import KINDS, STATUS_FIELDS
+from xds_server.stream.callers import Callers
 from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.server.server import AddressInUseError
 from xds_server.stream.tls import ServerFiles, ServerTls, TlsFileError
+from xds_server.stream.tokens import ReviewedTokens
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,9 @@ _INSTEAD = "--tls-cert, --tls-key and --client-ca (`beamlit certs` makes such fi
 class XdsServerTls:
     """How clients are known: by certificates, with these files and bindings (`NAME=GRANT`), or not at all.
 
-    `insecure` has it serve without TLS where others than this host come.
+    `token_address` is where they show tokens of ServiceAccounts for `token_audience` instead (None: nowhere). `refused`
+    is the file that names those that are refused all the same. `insecure` has it serve without TLS where others than
+    this host come.
     """
 
     certificate: Path | None = None
@@ -61,16 +67,33 @@ class XdsServerTls:
     client_ca: Path | None = None
     clients: tuple[str, ...] = ()
     insecure: bool = False
+    token_address: HostPort | None = None
+    token_audience: str = AUDIENCE
+    refused: Path | None = None
 
-    def server(self) -> ServerTls | None:
-        """Return what the server needs, None without TLS. Raises CannotStartError."""
+    @property
+    def is_on(self) -> bool:
+        """Whether there is TLS."""
+        return self.certificate is not None
+
+    def server(self, client: KubeClient) -> ServerTls | None:
+        """Return what the server needs, None without TLS; `client` says whose tokens are. Raises CannotStartError."""
         if not (self.certificate and self.key and self.client_ca):
             return None
         try:
             table = ClientTable.of(map(parse_binding, self.clients))
         except ValueError as error:
             raise CannotStartError(f"--client: {error}") from error
-        return ServerTls(ServerFiles(self.certificate, self.key, self.client_ca), table)
+        tokens = None
+        if table.accounts and not self.token_address:
+            raise CannotStartError(f"--client {min(table.accounts)}: tokens are taken with --token-address alone")
+        if self.token_address:
+            tokens = ReviewedTokens(reviewed_by(client, self.token_audience), self.token_audience)
+        callers = Callers(table, tokens)
+        if self.refused:
+            refuse_from(self.refused, callers)
+        files = ServerFiles(self.certificate, self.key, self.client_ca)
+        return ServerTls(files, callers, str(self.token_address or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +104,7 @@ class XdsOptions:
     overrides: Mapping[str, object]
     kubeconfig: Path | None
     context: str | None
-    xds_address: HostPort
+    xds_address: XdsAddress
     admin_address: HostPort
     reports_address: HostPort
     tls: XdsServerTls
@@ -100,8 +123,9 @@ class XdsOptions:
 
     @property
     def addresses(self) -> tuple[HostPort, ...]:
-        """Where this program listens."""
-        return self.xds_address, self.admin_address, self.reports_address
+        """Where this program listens that has a port."""
+        every = (self.xds_address, self.admin_address, self.reports_address, self.tls.token_address)
+        return tuple(one for one in every if isinstance(one, HostPort))
 
 
 def serve(options: XdsOptions) -> None:
@@ -120,8 +144,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
     configuration = load_configuration(options.config, options.overrides)
     _check_gateway_port(options.gateway_port)
     registry, timing = process_registry("xds-server"), options.timing
-    tls = options.tls.server()
-    if tls is None:
+    if not options.tls.is_on:
         check_plaintext("--xds-address", options.xds_address, options.tls.insecure, _INSTEAD)
     token = _node_token(options)
     default_remote = with_secret(configuration.default_remote_backend)
@@ -129,6 +152,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
         )
+        tls = options.tls.server(client)
         service = options.gateway_service or configuration.gateway
         also = [(ENDPOINT_SLICE.kind, service[0])] if service else []
         store = KubeStore(client, KINDS, configuration.namespaces, also=also, status_fields=STATUS_FIELDS)
@@ -162,7 +186,8 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         try:
             xds_port = await control_plane.start(str(options.xds_address), tls)
         except AddressInUseError as error:
-            raise CannotStartError(f"--xds-address: {error}") from error
+            option = "--xds-address, --token-address" if options.tls.token_address else "--xds-address"
+            raise CannotStartError(f"{option}: {error}") from error
         except TlsFileError as error:
             raise CannotStartError(f"--tls-cert, --tls-key, --client-ca: {error}") from error
         stack.push_async_callback(control_plane.stop, timing.shutdown)
@@ -179,6 +204,8 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         if tls:
             served = reports_over_tls(options.reports_address, tls, reports, timing.shutdown)
             where["reports"] = HostPort(options.reports_address.host, await stack.enter_async_context(served))
+            if options.tls.token_address:
+                where["tokens"] = options.tls.token_address.at(control_plane.token_port)
         await stack.enter_async_context(store)
         following = follow_secret(
             configuration.default_remote_backend,
@@ -186,12 +213,13 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             timing.files_looked_at_every,
             default_remote,
         )
-        tasks = start_tasks(stack, control_plane.run(), following)
+        refusing = follow_refused(options.tls.refused, tls.callers if tls else None, timing.files_looked_at_every)
+        tasks = start_tasks(stack, control_plane.run(), following, refusing)
         logger.info(
             "serving",
             extra={
                 "namespaces": ",".join(configuration.namespaces) or "all",
-                "xds": HostPort(options.xds_address.host, xds_port),
+                "xds": options.xds_address.at(xds_port),
                 "admin": HostPort(options.admin_address.host, admin_port),
                 **where,
             },

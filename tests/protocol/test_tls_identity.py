@@ -138,7 +138,13 @@ async def test_who_has_no_good_certificate_is_not_even_connected(certificates, s
             assert code is grpc.StatusCode.UNAVAILABLE, (who, method)
 
 
-@pytest.mark.parametrize("who", ["nobody", "nameless", "by-mail", "of-a-mesh", "controller"])
+async def test_a_controller_is_nobody_for_xds(certificates, served) -> None:
+    for method, said in METHODS.items():
+        ended = await outcome(served.port, certificates.channel_credentials("controller"), method, said)
+        assert ended == (grpc.StatusCode.PERMISSION_DENIED, "the client is controller, which is nobody for xDS"), method
+
+
+@pytest.mark.parametrize("who", ["nobody", "nameless", "by-mail", "of-a-mesh"])
 async def test_a_certificate_that_is_nobodys_is_refused_everything(certificates, served, who) -> None:
     for method, said in METHODS.items():
         code, why = await outcome(served.port, certificates.channel_credentials(who), method, said)
@@ -151,7 +157,7 @@ async def test_a_certificate_of_one_node_is_refused_to_another(certificates, ser
     for method in OF_A_NODE:
         code, why = await outcome(served.port, other, method, METHODS[method])
         assert code is grpc.StatusCode.PERMISSION_DENIED, (method, why)
-        assert why == "the certificate is that of gateway/envoy-2, and not of the gateway 'envoy-1'"
+        assert why == "the client is gateway/envoy-2, and not the gateway 'envoy-1'"
 
 
 @pytest.mark.parametrize("who", ["gateway", "gateway/envoy-1", "reader"])

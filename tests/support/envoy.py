@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, XdsAddress, bootstrap_for
 from controller.gateway.process import envoy_binary
 from tests.support.http import plain_http
 from tests.support.processes import Child, ProcessEndedError, file_name
@@ -56,7 +56,7 @@ class Envoy:
         cls,
         node_id: str,
         token: str,
-        xds: HostPort,
+        xds: XdsAddress,
         folder: Path,
         change: Callable[[Bootstrap], None] = as_it_is,
         *,

@@ -11,6 +11,7 @@ import grpc
 
 from controller.gateway.client_tls import ClientTls
 from controller.programs.certificates import Lifetimes, Wanted, parse_grants, write_certificates
+from xds_server.stream.callers import Callers, Tokens
 from xds_server.stream.identity import ClientTable
 from xds_server.stream.tls import ServerFiles, ServerTls
 
@@ -42,8 +43,11 @@ class Certificates:
         folder = self.folder / name.replace("/", "-")
         return folder / "tls.crt", folder / "tls.key", folder / "ca.crt"
 
-    def server(self, clients: ClientTable | None = None) -> ServerTls:
-        return ServerTls(ServerFiles(*self.files("xds-server")), clients or ClientTable())
+    def server(
+        self, clients: ClientTable | None = None, tokens: Tokens | None = None, token_address: str = ""
+    ) -> ServerTls:
+        callers = Callers(clients or ClientTable(), tokens)
+        return ServerTls(ServerFiles(*self.files("xds-server")), callers, token_address)
 
     def client(self, name: str, server_name: str = "localhost") -> ClientTls:
         certificate, key, ca = self.files(name)

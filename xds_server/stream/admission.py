@@ -1,6 +1,6 @@
 """Who is one of ours, how many streams the others may have, and whose turn it is.
 
-Over TLS a client is who its certificate says (`stream.identity`), and one whose certificate is nobody's is refused.
+Over TLS a client is who its certificate or token says (`stream.callers`), and one that is nobody's is refused.
 Elsewhere Envoys carry the node token. Whoever does not is a stranger: somebody with grpcurl who looks at what there is,
 or somebody who means harm; over TLS a reader is one. A stranger sees no secrets, counts for nothing that is reported,
 may say little, has few streams, and waits for the stranger before it. Without TLS and without a token everybody is one
@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote
 
-from xds_server.stream.identity import ClientGrant, ClientTable, GrantKind, certified_names
-from xds_server.stream.limits import LONGEST_WORD, OF_MEMBERS, OF_STRANGERS, RequestLimits, printable
+from xds_server.stream.callers import Caller, Callers, Connection, NotAllowedError, shown_by
+from xds_server.stream.identity import ClientGrant, GrantKind
+from xds_server.stream.limits import OF_MEMBERS, OF_STRANGERS, RequestLimits
 from xds_server.stream.protocol.messages import ProtocolError
 from xds_server.stream.wire import Node
 
@@ -30,8 +31,6 @@ STREAMS_OF_AN_ADDRESS = 20
 STREAMS_OF_STRANGERS = 200
 MOST_SILENT = 4_000
 """How many streams may wait for their first message: each costs some 30 KB. Envoys say it with the stream."""
-_MOST_NAMES = 5
-
 # An answer of so many bytes is packed for a few strangers at a time: it is there until the client has read it, or was
 # cut off since it does not.
 _LARGE_ANSWER = 256 << 10
@@ -42,19 +41,8 @@ class TooManyStreamsError(ProtocolError):
     """A stranger opened more streams than strangers may have."""
 
 
-class NotAllowedError(ProtocolError):
-    """The certificate of the client does not let it do that, or be who it says it is; the message says what it may."""
-
-
 class SilentError(ProtocolError):
     """The client opened a stream and never said who it is."""
-
-
-class CertifiedConnection(Protocol):
-    """What is asked of the connection that a call came by: what gRPC knows of the certificate behind it."""
-
-    def auth_context(self) -> Mapping[str, Collection[bytes]]:
-        """Return it as gRPC has it; without TLS there is nothing of a certificate in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +66,46 @@ class ClientAdmission:
 
     def __init__(self, node_token: str, most_silent: int = MOST_SILENT) -> None:
         self._node_token = node_token.encode()
-        self._clients: ClientTable | None = None
+        self._callers: Callers | None = None
+        self._calls: dict[Connection, Caller] = {}
         self._strangers: Counter[str] = Counter()
         self._most_silent = most_silent
         self._silent: dict[asyncio.Timeout, None] = {}
         self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
         self._strangers_turn, self._newcomers_turn = asyncio.Lock(), asyncio.Lock()
 
-    def require_certificates(self, clients: ClientTable) -> None:
-        """Go by certificates from now on, and by nothing else: the server listens with TLS."""
-        self._clients = clients
+    def require(self, callers: Callers) -> None:
+        """Go by certificates and tokens from now on, and by nothing else: the server listens with TLS."""
+        self._callers = callers
 
-    def admit(self, connection: CertifiedConnection) -> frozenset[ClientGrant]:
-        """Return what a client may be by its certificate; nothing where there is no TLS.
+    @asynccontextmanager
+    async def call(self, connection: Connection) -> AsyncIterator[None]:
+        """Find out who calls, and serve it inside for as long as it may stay. Raises CallerError, also meanwhile.
 
-        Raises NotAllowedError if it may be nothing at all: every method asks this first.
+        Every method is behind this where there is TLS.
         """
-        if self._clients is None:
-            return frozenset()
-        names = certified_names(connection.auth_context())
-        granted = frozenset(one for one in self._clients.grants(names) if one.is_of_xds)
-        if not granted:
-            said = ", ".join(printable(name, LONGEST_WORD) for name in names[:_MOST_NAMES]) or "none of a URI or DNS"
-            raise NotAllowedError(f"no client of this server has a certificate of these names: {said}")
-        return granted
+        assert self._callers is not None
+        caller = await self._callers.caller(shown_by(connection))
+        _granted(caller)
+        self._calls[connection] = caller
+        try:
+            async with self._callers.call_of(caller):
+                yield
+        finally:
+            del self._calls[connection]
 
-    def standing(self, node: Node, connection: CertifiedConnection) -> ClientStanding:
-        """Return what a client is that says it is this node. Raises NotAllowedError if its certificate is another's."""
-        if self._clients is None:
+    def standing(self, node: Node, connection: Connection) -> ClientStanding:
+        """Return what a client is that says it is this node. Raises NotAllowedError if it may not be that."""
+        if self._callers is None:
             authorised = bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)
             return ClientStanding(authorised, trusted=authorised or not self._node_token)
-        granted = self.admit(connection)
+        granted = _granted(self._calls[connection])
         if any(one.lets_join(node) for one in granted):
             return _MEMBER
         if any(one.kind is GrantKind.READER for one in granted):
             return _READER
         may = ", ".join(sorted(map(str, granted)))
-        raise NotAllowedError(f"the certificate is that of {may}, and not of the {node.scope} {node.id!r}")
+        raise NotAllowedError(f"the client is {may}, and not the {node.scope} {node.id!r}")
 
     def limits(self, trusted: bool) -> RequestLimits:
         """Return how much a client may say."""
@@ -184,6 +175,14 @@ class ClientAdmission:
         self._strangers[address] -= 1
         if not self._strangers[address]:
             del self._strangers[address]
+
+
+def _granted(caller: Caller) -> frozenset[ClientGrant]:
+    """Return what of its grants is of xDS. Raises NotAllowedError if nothing is."""
+    granted = frozenset(one for one in caller.granted if one.is_of_xds)
+    if not granted:
+        raise NotAllowedError(f"the client is {', '.join(sorted(map(str, caller.granted)))}, which is nobody for xDS")
+    return granted
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 
+from xds_server.stream.callers import Callers
 from xds_server.stream.identity import ClientTable
 
 log = logging.getLogger(__name__)
@@ -132,15 +133,19 @@ class FollowedFiles:
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """What a server with TLS needs: its files, and who its clients are by their certificates."""
+    """What a server with TLS needs: its files, and who its clients are.
+
+    `token_address` is where clients come that show a token instead of a certificate; empty: none do.
+    """
 
     files: ServerFiles
-    clients: ClientTable = field(default_factory=ClientTable)
+    callers: Callers = field(default_factory=lambda: Callers(ClientTable()))
+    token_address: str = ""
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Return what gRPC asks at each new connection; clients without a certificate are refused.
+    def credentials(self, *, certificates: bool = True) -> grpc.ServerCredentials:
+        """Return what gRPC asks at each new connection; with `certificates`, clients without one are refused.
 
-        Raises TlsFileError.
+        Without, none is asked for: gRPC for Python cannot ask for one and do without. Raises TlsFileError.
         """
         followed = FollowedFiles(self.files)
 
@@ -149,16 +154,24 @@ class ServerTls:
             material = followed.newest()
             return material.for_grpc() if material else None
 
-        return grpc.dynamic_ssl_server_credentials(followed.material.for_grpc(), renewed, True)
+        return grpc.dynamic_ssl_server_credentials(followed.material.for_grpc(), renewed, certificates)
 
     def context(self) -> ssl.SSLContext:
-        """Return the same for a server of Python's own. Raises TlsFileError."""
+        """Return the same for a server of Python's own, which does without certificates where tokens are taken.
+
+        Raises TlsFileError.
+        """
         followed = FollowedFiles(self.files)
         first = followed.material.context
 
         def renewed(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
             followed.newest()
-            connection.context = followed.material.context
+            connection.context = self._asking(followed.material.context)
 
-        first.sni_callback = renewed
+        self._asking(first).sni_callback = renewed
         return first
+
+    def _asking(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        if self.token_address:
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context

@@ -15,6 +15,7 @@ from google.rpc import status_pb2
 from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import in_time
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey, Snapshot
+from xds_server.stream.callers import Callers
 from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
 from xds_server.stream.tls import ServerTls
@@ -31,6 +32,7 @@ class Served:
         self.events: list[ClientEvent] = []
         self.server = XdsServer(TOKEN, self.events.append, timing=timing)
         self.port = 0
+        self.callers: Callers | None = None
         self.snapshot = Snapshot.of(())
         self._clients: list[Client] = []
 
@@ -43,6 +45,7 @@ class Served:
         tls: ServerTls | None = None,
     ) -> "Served":
         served = cls(timing)
+        served.callers = tls.callers if tls else None
         served.port = await served.server.start(address, connections, tls)
         return served
 

@@ -14,7 +14,8 @@ from grpc.aio import EOF, ServicerContext
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
-from xds_server.stream.admission import ClientAdmission, NotAllowedError, SilentError, TooManyStreamsError
+from xds_server.stream.admission import ClientAdmission, SilentError, TooManyStreamsError
+from xds_server.stream.callers import NotAllowedError
 from xds_server.stream.limits import TooLargeError
 from xds_server.stream.load_reporting.wire import (
     LoadRequest,

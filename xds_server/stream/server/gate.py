@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 from grpc.aio import ServicerContext
 
-from xds_server.stream.admission import ClientAdmission, NotAllowedError
+from xds_server.stream.admission import ClientAdmission
+from xds_server.stream.callers import (
+    CallerError,
+    CannotTellError,
+    NotAllowedError,
+    TooManyTokensError,
+)
 
 
 class MethodGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Asks `admission` before each call. A client that may be nothing here gets PERMISSION_DENIED, and why."""
+    """Asks `admission` before each call, and ends it when the client may be here no more; the status says why."""
 
     def __init__(self, admission: ClientAdmission) -> None:
         self._admission = admission
@@ -35,27 +41,33 @@ class MethodGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         )
 
     def _guarded(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        """Have the same kind of function ask first: gRPC tells one that yields from one that is awaited."""
-        if inspect.isasyncgenfunction(behaviour):
-
-            async def yields(request: object, context: ServicerContext) -> AsyncIterator[Any]:
-                await self._ask(context)
-                async for response in behaviour(request, context):
-                    yield response
-
-            return yields
+        """Put a function before another one that does the same for those that may come."""
 
         async def answers(request: object, context: ServicerContext) -> Any:
-            await self._ask(context)
-            return await behaviour(request, context)
+            try:
+                async with self._admission.call(context):
+                    if not inspect.isasyncgenfunction(behaviour):
+                        return await behaviour(request, context)
+                    # One that yields could not be ended while gRPC has the turn.
+                    async for response in behaviour(request, context):
+                        await context.write(response)
+            except CallerError as error:
+                await context.abort(status_of(error), str(error))
 
         return answers
 
-    async def _ask(self, context: ServicerContext) -> None:
-        try:
-            self._admission.admit(context)
-        except NotAllowedError as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+
+def status_of(error: CallerError) -> grpc.StatusCode:
+    """Return the gRPC status for who may not call."""
+    match error:
+        case NotAllowedError():
+            return grpc.StatusCode.PERMISSION_DENIED
+        case CannotTellError():
+            return grpc.StatusCode.UNAVAILABLE
+        case TooManyTokensError():
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
+        case _:
+            return grpc.StatusCode.UNAUTHENTICATED
 
 
 def _parts(method: grpc.RpcMethodHandler) -> tuple[Callable[..., grpc.RpcMethodHandler], Callable[..., Any]]:

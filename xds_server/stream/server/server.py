@@ -6,6 +6,7 @@ import asyncio
 import resource
 import uuid
 from collections.abc import Collection, Coroutine, Iterable
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,6 +22,7 @@ from xds_server.stream.server import anybody, reflection, services
 from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent, Progress
 from xds_server.stream.server.gate import MethodGate
 from xds_server.stream.server.sessions import Sessions
+from xds_server.stream.server.unix_socket import SocketTakenError, socket_file
 from xds_server.stream.tls import ServerTls
 
 OPTIONS = (
@@ -69,20 +71,24 @@ class XdsServer:
         self._loads = LoadStreams(loads or Unobserved(), self._admission, timing)
         self._health = anybody.BoundedHealth(self._admission)
         self._server: grpc.aio.Server | None = None
+        self.token_port = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._published = False
 
     async def start(self, address: str, connections: int | None = None, tls: ServerTls | None = None) -> int:
-        """Bind an address (port 0: any) and serve; return the port. Raises AddressInUseError and TlsFileError.
+        """Bind an address (port 0: any; or `unix:/PATH`) and serve; return the port.
+
+        Raises AddressInUseError and TlsFileError.
 
         More than so many connections are closed at once: by default, what the files of this process allow. With `tls`
         a client is who its certificate says; its token counts for nothing.
         """
         described = await asyncio.to_thread(reflection.described)
         gate = [MethodGate(self._admission)] if tls else []
-        server = grpc.aio.server(
-            interceptors=gate, options=(*OPTIONS, *_options(self._timing, connections or _most_connections()))
-        )
+        options = (*OPTIONS, *_options(self._timing, connections or _most_connections()))
+        if tls:
+            options = (*options, *_ages(self._timing))
+        server = grpc.aio.server(interceptors=gate, options=options)
         server.add_generic_rpc_handlers(services.handlers(self._sessions, self._loads, self._identifier))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*services.NAMES, health.SERVICE_NAME)
@@ -91,10 +97,15 @@ class XdsServer:
         )
         try:
             port = _listen(server, address, tls)
+            if tls and tls.token_address:
+                address = tls.token_address
+                self.token_port = server.add_secure_port(address, tls.credentials(certificates=False))
         except RuntimeError as error:
             raise AddressInUseError(f"cannot listen on {address}: it is taken or not of this host") from error
+        except SocketTakenError as error:
+            raise AddressInUseError(f"cannot listen on {address}: {error}") from error
         if tls is not None:
-            self._admission.require_certificates(tls.clients)
+            self._admission.require(tls.callers)
         self._server = server
         await self._set_health(SERVING if self._published else NOT_SERVING)
         await server.start()
@@ -155,7 +166,18 @@ class XdsServer:
 
 
 def _listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
-    """Bind an address, with TLS or without. Raises RuntimeError when it cannot be bound, and TlsFileError."""
+    """Bind an address, with TLS or without.
+
+    Raises RuntimeError when it cannot be bound, SocketTakenError when the socket is another's, and TlsFileError.
+    """
+    scheme, _, path = address.partition(":")
+    if scheme == "unix":
+        with socket_file(Path(path)):
+            return _listen_at(server, address, tls)
+    return _listen_at(server, address, tls)
+
+
+def _listen_at(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
     port: int = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, tls.credentials())
     return port
 
@@ -173,4 +195,12 @@ def _options(timing: StreamTiming, connections: int) -> tuple[tuple[str, int], .
         ("grpc.server_max_unrequested_time_in_server", round(timing.turn)),
         ("grpc.keepalive_time_ms", round(timing.keepalive_every * 1000)),
         ("grpc.keepalive_timeout_ms", round(timing.keepalive_answer * 1000)),
+    )
+
+
+def _ages(timing: StreamTiming) -> tuple[tuple[str, int], ...]:
+    """Return when a connection ends; to end one itself, when its certificate does, gRPC for Python has no way."""
+    return (
+        ("grpc.max_connection_age_ms", round(timing.connection * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(timing.connection_end * 1000)),
     )

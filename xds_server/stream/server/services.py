@@ -12,7 +12,8 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
 from xds_server.stream import wire
-from xds_server.stream.admission import NotAllowedError, SilentError, TooManyStreamsError
+from xds_server.stream.admission import SilentError, TooManyStreamsError
+from xds_server.stream.callers import NotAllowedError
 from xds_server.stream.limits import LONGEST_WORD, TooLargeError, printable
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
 from xds_server.stream.protocol.messages import (

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from controller.gateway.bootstrap import HostPort, Provision, UnixSocket, bootstrap_for, parse_xds_address
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,25 @@ def test_a_host_and_a_port(text, host, port):
 def test_what_is_none(text):
     with pytest.raises(ValueError, match=r"is not HOST:PORT, such as 127\.0\.0\.1:18000"):
         HostPort.parse(text)
+
+
+def test_a_socket_file_of_an_xds_server():
+    parsed = parse_xds_address("unix:/run/beamlit/xds.sock")
+    assert (str(parsed), parsed.is_loopback) == ("unix:/run/beamlit/xds.sock", True)
+    bootstrap = yaml.safe_load(bootstrap_for("me", "the-token", parsed, None))
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    ((endpoint,),) = (locality["lb_endpoints"] for locality in cluster["load_assignment"]["endpoints"])
+    assert endpoint["endpoint"]["address"] == {"pipe": {"path": "/run/beamlit/xds.sock"}}
+    assert cluster["type"] == "STATIC"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["unix:", "unix:relative", "unix:/", "unix:/run/", "unix:/a%2f", "unix:/a?b", "unix:/a b", "unix:/" + "a" * 107],
+)
+def test_what_is_no_socket_file(text):
+    with pytest.raises(ValueError, match=r"is not unix:/PATH|has a path of more than 107 characters"):
+        UnixSocket.parse(text)
 
 
 def rendered():

@@ -3,7 +3,8 @@
 import pytest
 
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
-from xds_server.stream.admission import ClientAdmission, ClientStanding, NotAllowedError
+from xds_server.stream.admission import ClientAdmission, ClientStanding
+from xds_server.stream.callers import Callers, NotAllowedError
 from xds_server.stream.identity import ClientGrant, ClientTable, certified_names, parse_binding
 from xds_server.stream.wire import Node
 
@@ -24,10 +25,21 @@ class Certified:
     def auth_context(self):
         return self._context
 
+    def invocation_metadata(self):
+        return (("authorization", "Bearer a-token-says-nothing-here"),)
+
+    def peer(self):
+        return "ipv4:10.0.0.1:4711"
+
+
+async def standing(admission: ClientAdmission, node: Node, connection: Certified) -> ClientStanding:
+    async with admission.call(connection):
+        return admission.standing(node, connection)
+
 
 def admission(*bindings: str) -> ClientAdmission:
     made = ClientAdmission("token")
-    made.require_certificates(ClientTable.of(map(parse_binding, bindings)))
+    made.require(Callers(ClientTable.of(map(parse_binding, bindings))))
     return made
 
 
@@ -82,38 +94,62 @@ def test_who_may_join_as_which_node(grant, scope, node, may):
     assert ClientGrant.parse(grant).lets_join(Node(node, scope=scope)) is may
 
 
-def test_over_tls_the_certificate_alone_decides():
+async def test_over_tls_the_certificate_alone_decides():
     node = Node("envoy-1", token="token")
-    assert admission().standing(node, Certified("spiffe://beamlit/gateway")) == MEMBER
-    assert admission().standing(node, Certified("spiffe://beamlit/reader")) == READER
-    with pytest.raises(NotAllowedError, match=r"is that of gateway/envoy-2, and not of the gateway 'envoy-1'"):
-        admission().standing(node, Certified("spiffe://beamlit/gateway/envoy-2"))
+    assert await standing(admission(), node, Certified("spiffe://beamlit/gateway")) == MEMBER
+    assert await standing(admission(), node, Certified("spiffe://beamlit/reader")) == READER
+    with pytest.raises(NotAllowedError, match=r"is gateway/envoy-2, and not the gateway 'envoy-1'"):
+        await standing(admission(), node, Certified("spiffe://beamlit/gateway/envoy-2"))
+    with pytest.raises(NotAllowedError, match=r"is controller, which is nobody for xDS"):
+        await standing(admission(), node, Certified("spiffe://beamlit/controller"))
 
 
 @pytest.mark.parametrize(
     "names",
-    [(), ("spiffe://beamlit/controller",), ("spiffe://beamlit.evil/gateway",), ("SPIFFE://beamlit/gateway",),
-     ("spiffe://beamlit/gateway/",), ("spiffe://beamlit/gateway%00",), ("spiffe://beamlit//gateway",), ("gateway",)],
+    [(), ("spiffe://beamlit.evil/gateway",), ("SPIFFE://beamlit/gateway",),
+     ("spiffe://beamlit/gateway/",), ("spiffe://beamlit/gateway%00",), ("spiffe://beamlit//gateway",), ("gateway",),
+     ("spiffe://beamlit/gateway/@pod",)],
 )  # fmt: skip
-def test_a_certificate_that_is_nobodys_is_refused_and_its_names_are_told(names):
+async def test_a_certificate_that_is_nobodys_is_refused_and_its_names_are_told(names):
     with pytest.raises(NotAllowedError, match="no client of this server has a certificate of these names: "):
-        admission().admit(Certified(*names))
+        await standing(admission(), Node("a"), Certified(*names))
 
 
-def test_what_a_certificate_says_is_cut_and_made_printable():
+async def test_what_a_certificate_says_is_cut_and_made_printable():
     with pytest.raises(NotAllowedError) as refused:
-        admission().admit(Certified(*(f"spiffe://x/\x1b[31m\n{'a' * 2000}" for _ in range(100))))
+        await standing(admission(), Node("a"), Certified(*(f"spiffe://x/\x1b[31m\n{'a' * 2000}" for _ in range(100))))
     assert len(str(refused.value)) < 2000
     assert str(refused.value).isprintable()
 
 
-def test_a_table_replaces_the_convention():
+async def test_a_table_replaces_the_convention():
     table = admission("spiffe://cluster.local/ns/a/sa/envoy=gateway", "envoy.example=gateway/e", "envoy.example=reader")
-    assert table.standing(Node("any"), Certified("spiffe://cluster.local/ns/a/sa/envoy")) == MEMBER
-    assert table.standing(Node("e"), Certified(dns=("envoy.example",))) == MEMBER
-    assert table.standing(Node("other"), Certified(dns=("envoy.example",))) == READER
+    assert await standing(table, Node("any"), Certified("spiffe://cluster.local/ns/a/sa/envoy")) == MEMBER
+    assert await standing(table, Node("e"), Certified(dns=("envoy.example",))) == MEMBER
+    assert await standing(table, Node("other"), Certified(dns=("envoy.example",))) == READER
     with pytest.raises(NotAllowedError):
-        table.admit(Certified("spiffe://beamlit/gateway"))
+        await standing(table, Node("any"), Certified("spiffe://beamlit/gateway"))
+
+
+async def test_accounts_are_bound_beside_the_convention_and_no_certificate_has_their_names():
+    account = "system:serviceaccount:team-a:envoy"
+    table = ClientTable.of(map(parse_binding, [f"{account}=sidecar/team-a/@pod", f"{account}=reader"]))
+    assert {str(one) for one in table.grants_of_account(account, "envoy-0")} == {"sidecar/team-a/envoy-0", "reader"}
+    assert {str(one) for one in table.grants_of_account(account, "")} == {"reader"}, "bound to no pod"
+    assert table.grants_of_account("system:serviceaccount:team-b:envoy", "envoy-0") == frozenset()
+    assert {str(one) for one in table.grants(["spiffe://beamlit/gateway"])} == {"gateway"}
+    assert table.grants([account]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["system:serviceaccount:a=gateway", "system:serviceaccount:a:b:c=gateway", "system:serviceaccount:A:b=gateway",
+     "system:serviceaccount::b=gateway", "spiffe://a/b=gateway/@pod", "system:serviceaccount:a:b=gateway/@node",
+     "system:serviceaccount:a:b=sidecar/@pod"],
+)  # fmt: skip
+def test_what_is_no_binding_of_an_account_is_refused(text):
+    with pytest.raises(ValueError, match=r"is not|is bound to no pod"):
+        parse_binding(text)
 
 
 def test_names_that_are_too_long_or_no_text_name_nobody():
@@ -123,7 +159,6 @@ def test_names_that_are_too_long_or_no_text_name_nobody():
 
 def test_without_tls_the_token_decides():
     plain = ClientAdmission("token")
-    assert plain.admit(Certified()) == frozenset()
     assert plain.standing(Node("a", token="token"), Certified()) == MEMBER
     assert plain.standing(Node("a", token="other"), Certified("spiffe://beamlit/gateway")) == READER
     assert ClientAdmission("").standing(Node("a"), Certified()) == ClientStanding(authorised=False, trusted=True)
