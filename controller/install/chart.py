@@ -144,7 +144,20 @@ def values_schema() -> Schema:
                     }
                 ),
                 "controller": _object(program),
-                "xdsServer": _object({**program, "accessLog": _one_of("off", "failures", "all")}),
+                "xdsServer": _object(
+                    {
+                        **program,
+                        "accessLog": _one_of("off", "failures", "all"),
+                        "tokens": _object(
+                            {
+                                **switched,
+                                "audience": {"type": "string", "minLength": 1},
+                                "clients": {"type": "array", "items": _object(_TOKEN_CLIENT)},
+                            }
+                        ),
+                        "refusedClients": _TEXT_LIST,
+                    }
+                ),
                 "gateway": _object(
                     {
                         **program,
@@ -190,6 +203,10 @@ _TEXT: Schema = {"type": "string"}
 _GIVEN_TEXT: Schema = {"type": ["string", "integer"]}
 """What `--set` makes a number of, if it has digits alone."""
 _TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}
+_TOKEN_CLIENT: Mapping[str, Schema] = {
+    "serviceAccount": {"type": "string", "pattern": "^[a-z0-9-]+/[a-z0-9.-]+$"},
+    "grant": {"type": "string", "pattern": "^(gateway(/[^/]+)?|sidecar/[^/]+(/[^/]+)?|reader|controller)$"},
+}
 _TEXT_LIST: Schema = {"type": "array", "items": _TEXT}
 _ANYTHING: Schema = {"type": "object"}
 """An object of Kubernetes, which the API server checks."""

@@ -352,6 +352,37 @@ def test_every_container_is_called_with_options_that_its_program_has(chart: Char
     assert called == {"controller", "xds-server", "envoy", "certs", "restore"}
 
 
+def test_with_tokens_each_pod_of_the_gateway_is_itself_and_the_xds_server_may_ask_whose_they_are(
+    chart: Chart, tmp_path: Path
+) -> None:
+    others = ("xdsServer.tokens.clients[0].serviceAccount=team-a/envoy", "xdsServer.tokens.clients[0].grant=reader")
+    objects = chart.objects("xdsServer.tokens.enabled=true", *others)
+    bound = [one for one in container_of(objects, "beamlit-xds-server")["args"] if one.startswith("--client=")]
+    assert bound == [
+        f"--client=system:serviceaccount:{NAMESPACE}:beamlit-gateway=gateway/@pod",
+        "--client=system:serviceaccount:team-a:envoy=reader",
+    ]
+    (volume,) = [
+        one
+        for name, pod in pods(objects)
+        for one in pod["volumes"]
+        if name == "Deployment/beamlit-gateway" and one["name"] == "tls"
+    ]
+    secret, token = volume["projected"]["sources"]
+    assert [one["key"] for one in secret["secret"]["items"]] == ["ca.crt"], "no key of a certificate"
+    assert token["serviceAccountToken"]["audience"] == "beamlit-xds"
+    (role,) = [one for one in objects if one["kind"] == "ClusterRole" and "tokenreviews" in str(one["rules"])]
+    (binding,) = [one for one in objects if one["kind"] == "ClusterRoleBinding"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [one["name"] for one in binding["subjects"]] == ["beamlit-xds-server"]
+    assert "tokenreviews" not in str(chart.objects()), "only where the option is used"
+    for deployment in ("beamlit-xds-server", "beamlit-gateway"):
+        arguments = container_of(objects, deployment)["args"]
+        program, *options = (re.sub(r"/etc/beamlit/\S+", str(tmp_path / "file"), one) for one in arguments)
+        (tmp_path / "file").touch()
+        main.commands[program].make_context(program, options)
+
+
 def test_install_yaml_is_current(chart: Chart) -> None:
     assert INSTALL.read_text() == install_manifest(chart), "run `make manifests` and review the diff"
 

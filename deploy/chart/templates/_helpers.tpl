@@ -183,6 +183,27 @@ affinity:
       - {key: ca.crt, path: ca.crt}
       - {key: tls.crt, path: tls.crt}
       - {key: tls.key, path: tls.key}
+{{ include "beamlit.tmpVolume" . }}
+{{- end -}}
+
+{{/* The same with a token for the xDS servers in place of a certificate: (list . "gateway"). The kubelet renews it. */}}
+{{- define "beamlit.tokenVolume" -}}
+- name: tls
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ include "beamlit.prefix" (index . 0) }}-{{ index . 1 }}-tls
+          items:
+            - {key: ca.crt, path: ca.crt}
+      - serviceAccountToken:
+          audience: {{ (index . 0).Values.xdsServer.tokens.audience }}
+          expirationSeconds: 3600
+          path: token
+{{ include "beamlit.tmpVolume" . }}
+{{- end -}}
+
+{{- define "beamlit.tmpVolume" -}}
 - name: tmp
   emptyDir:
     medium: Memory
