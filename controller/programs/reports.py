@@ -26,7 +26,7 @@ from xds_server.reports import ReportReader, Reports
 from xds_server.stream.callers import (
     CallerError,
     CannotTellError,
-    Shown,
+    ShownIdentity,
     TooManyTokensError,
     UnknownCallerError,
     bearer_in,
@@ -147,13 +147,13 @@ async def reports_over_tls(
         yield port
 
 
-def _shown_by(request: web.Request) -> Shown:
+def _shown_by(request: web.Request) -> ShownIdentity:
     """Read what a client shows over HTTP."""
     connection: ssl.SSLObject | None = request.transport.get_extra_info("ssl_object") if request.transport else None
     certificate = connection.getpeercert(binary_form=True) if connection else None
     names = names_in((connection.getpeercert() if connection else None) or {})
     bearer = bearer_in(*request.headers.getall("Authorization", ()))
-    return Shown(names, fingerprint_of(certificate) if certificate else "", bearer, request.remote or "")
+    return ShownIdentity(names, fingerprint_of(certificate) if certificate else "", bearer, request.remote or "")
 
 
 def _status_of(error: CallerError) -> int:

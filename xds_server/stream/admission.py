@@ -19,7 +19,7 @@ from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import unquote
 
-from xds_server.stream.callers import Caller, Callers, Connection, NotAllowedError, shown_by
+from xds_server.stream.callers import Caller, Callers, ClientConnection, NotAllowedError, shown_by
 from xds_server.stream.identity import ClientGrant, GrantKind
 from xds_server.stream.limits import OF_MEMBERS, OF_STRANGERS, RequestLimits
 from xds_server.stream.protocol.messages import ProtocolError
@@ -67,7 +67,7 @@ class ClientAdmission:
     def __init__(self, node_token: str, most_silent: int = MOST_SILENT) -> None:
         self._node_token = node_token.encode()
         self._callers: Callers | None = None
-        self._calls: dict[Connection, Caller] = {}
+        self._calls: dict[ClientConnection, Caller] = {}
         self._strangers: Counter[str] = Counter()
         self._most_silent = most_silent
         self._silent: dict[asyncio.Timeout, None] = {}
@@ -79,7 +79,7 @@ class ClientAdmission:
         self._callers = callers
 
     @asynccontextmanager
-    async def call(self, connection: Connection) -> AsyncIterator[None]:
+    async def call(self, connection: ClientConnection) -> AsyncIterator[None]:
         """Find out who calls, and serve it inside for as long as it may stay. Raises CallerError, also meanwhile.
 
         Every method is behind this where there is TLS.
@@ -94,7 +94,7 @@ class ClientAdmission:
         finally:
             del self._calls[connection]
 
-    def standing(self, node: Node, connection: Connection) -> ClientStanding:
+    def standing(self, node: Node, connection: ClientConnection) -> ClientStanding:
         """Return what a client is that says it is this node. Raises NotAllowedError if it may not be that."""
         if self._callers is None:
             authorised = bool(self._node_token) and hmac.compare_digest(node.token.encode(), self._node_token)

@@ -49,7 +49,7 @@ class TooManyTokensError(CallerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownIdentity:
     """What a client shows: the names of its certificate and its fingerprint (SHA-256, hexadecimal), or a bearer token.
 
     `address` is where it comes from.
@@ -91,7 +91,7 @@ class Tokens(Protocol):
         """Find out. Raises UnknownCallerError, CannotTellError and TooManyTokensError."""
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What is asked of the call of a client: what gRPC knows of the certificate behind it, and what came with it."""
 
     def auth_context(self) -> Mapping[str, Collection[bytes]]:
@@ -120,7 +120,7 @@ class Callers:
         self.refused: frozenset[str] = frozenset()
         self._open: dict[asyncio.Timeout, Caller] = {}
 
-    async def caller(self, shown: Shown) -> Caller:
+    async def caller(self, shown: ShownIdentity) -> Caller:
         """Return who it is that shows this. Raises CallerError."""
         if shown.fingerprint or self._tokens is None:
             return self.certified(shown)
@@ -133,7 +133,7 @@ class Callers:
             raise NotAllowedError(f"no client of this server is {holder.name} with a token{bound}")
         return self._not_refused(Caller(granted, frozenset((holder.name,)), holder.ends))
 
-    def certified(self, shown: Shown) -> Caller:
+    def certified(self, shown: ShownIdentity) -> Caller:
         """Return who it is by its certificate alone. Raises NotAllowedError."""
         granted = self._clients.grants(shown.names)
         if not granted:
@@ -176,14 +176,14 @@ class Callers:
         return caller
 
 
-def shown_by(connection: Connection) -> Shown:
+def shown_by(connection: ClientConnection) -> ShownIdentity:
     """Read what the client of a call shows to gRPC."""
     context = connection.auth_context()
     certificate = next(iter(context.get("x509_pem_cert", ())), b"")
     fingerprint = fingerprint_of(ssl.PEM_cert_to_DER_cert(certificate.decode("ascii"))) if certificate else ""
     said = [value for key, value in connection.invocation_metadata() or () if key == "authorization"]
     bearer = bearer_in(*(one for one in said if isinstance(one, str)))
-    return Shown(certified_names(context), fingerprint, bearer, connection.peer().rpartition(":")[0])
+    return ShownIdentity(certified_names(context), fingerprint, bearer, connection.peer().rpartition(":")[0])
 
 
 def bearer_in(*headers: str) -> str:

@@ -9,7 +9,7 @@ from xds_server.stream.callers import (
     Caller,
     Callers,
     NotAllowedError,
-    Shown,
+    ShownIdentity,
     TokenHolder,
     UnknownCallerError,
     bearer_in,
@@ -18,7 +18,9 @@ from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.refused import parse_refused
 
 FINGERPRINT = "ab" * 32
-OURS = Shown(names=("spiffe://beamlit/gateway",), fingerprint=FINGERPRINT, bearer="says nothing beside a certificate")
+OURS = ShownIdentity(
+    names=("spiffe://beamlit/gateway",), fingerprint=FINGERPRINT, bearer="says nothing beside a certificate"
+)
 ACCOUNT = "system:serviceaccount:a:envoy"
 
 
@@ -34,19 +36,19 @@ def callers(now: float = 0.0) -> Callers:
 
 async def test_a_certificate_goes_before_a_token_and_without_either_nobody_is_known():
     assert {str(one) for one in (await callers().caller(OURS)).granted} == {"gateway"}
-    assert {str(one) for one in (await callers().caller(Shown(bearer="ours"))).granted} == {"gateway/pod-1"}
+    assert {str(one) for one in (await callers().caller(ShownIdentity(bearer="ours"))).granted} == {"gateway/pod-1"}
     with pytest.raises(NotAllowedError, match="no client of this server is system:serviceaccount:b:envoy"):
-        await callers().caller(Shown(bearer="theirs"))
+        await callers().caller(ShownIdentity(bearer="theirs"))
     with pytest.raises(UnknownCallerError, match="neither a certificate nor a token"):
-        await callers().caller(Shown())
+        await callers().caller(ShownIdentity())
     with pytest.raises(NotAllowedError, match="none of a URI or DNS"):
-        await Callers(ClientTable()).caller(Shown(bearer="ours"))
+        await Callers(ClientTable()).caller(ShownIdentity(bearer="ours"))
 
 
 async def test_a_call_ends_with_the_token_that_it_began_with():
     for now, ends in ((99.98, True), (0.0, False)):
         known = callers(now)
-        caller = await known.caller(Shown(bearer="ours"))
+        caller = await known.caller(ShownIdentity(bearer="ours"))
 
         async def serves(known=known, caller=caller) -> None:
             async with known.call_of(caller):
@@ -62,7 +64,7 @@ async def test_a_call_ends_with_the_token_that_it_began_with():
 @pytest.mark.parametrize("named", [FINGERPRINT, "spiffe://beamlit/gateway"])
 async def test_who_is_refused_is_ended_and_comes_no_more_until_he_is_let_in_again(named):
     known, inside = callers(), asyncio.Event()
-    one, another = await known.caller(OURS), await known.caller(Shown(bearer="ours"))
+    one, another = await known.caller(OURS), await known.caller(ShownIdentity(bearer="ours"))
 
     async def serves(caller: Caller) -> None:
         async with known.call_of(caller):
