@@ -43,28 +43,11 @@ class RequestLimits:
     names: int
 
     def check(self, size: int, request: DeltaRequest | SotwRequest) -> None:
-        """Check a parsed request of so many bytes. Raises TooLargeError and MalformedRequestError."""
+        """Check a parsed request of so many bytes. Raises TooLargeError."""
         self.check_size(size)
-        lists: Mapping[str, Collection[str]] = (
-            {"resource_names": request.names}
-            if isinstance(request, SotwRequest)
-            else {
-                "resource_names_subscribe": request.subscribe,
-                "resource_names_unsubscribe": request.unsubscribe,
-                "initial_resource_versions": request.claimed,
-            }
-        )
-        for field, names in lists.items():
+        for field, names in _lists(request).items():
             if len(names) > self.names:
                 raise TooLargeError(f"{field} has {len(names)} names; at most {self.names} are taken{self._of_whom}")
-            if names and max(map(len, names)) > LONGEST_NAME:
-                raise MalformedRequestError(f"{field} has a name of more than {LONGEST_NAME} characters")
-        if isinstance(request, DeltaRequest) and max(map(len, request.claimed.values()), default=0) > LONGEST_WORD:
-            raise MalformedRequestError(
-                f"initial_resource_versions has a version of more than {LONGEST_WORD} characters"
-            )
-        if len(request.type_url) > LONGEST_WORD:
-            raise MalformedRequestError(f"type_url has more than {LONGEST_WORD} characters")
 
     def check_size(self, size: int) -> None:
         """Check the size of a message. Raises TooLargeError."""
@@ -80,6 +63,28 @@ OF_MEMBERS = RequestLimits(LONGEST_MESSAGE, 20_000)
 """Of clients that carry the node token, and of all where there is none."""
 OF_STRANGERS = RequestLimits(1 << 20, 100)
 """Of clients that do not: people who look."""
+
+
+def _lists(request: DeltaRequest | SotwRequest) -> Mapping[str, Collection[str]]:
+    """Return what a request lists, by the names of the fields."""
+    if isinstance(request, SotwRequest):
+        return {"resource_names": request.names}
+    return {
+        "resource_names_subscribe": request.subscribe,
+        "resource_names_unsubscribe": request.unsubscribe,
+        "initial_resource_versions": request.claimed,
+    }
+
+
+def check_words(request: DeltaRequest | SotwRequest) -> None:
+    """Check how long a name is that a request has, whoever says it. Raises MalformedRequestError."""
+    for field, names in _lists(request).items():
+        if names and max(map(len, names)) > LONGEST_NAME:
+            raise MalformedRequestError(f"{field} has a name of more than {LONGEST_NAME} characters")
+    if isinstance(request, DeltaRequest) and max(map(len, request.claimed.values()), default=0) > LONGEST_WORD:
+        raise MalformedRequestError(f"initial_resource_versions has a version of more than {LONGEST_WORD} characters")
+    if len(request.type_url) > LONGEST_WORD:
+        raise MalformedRequestError(f"type_url has more than {LONGEST_WORD} characters")
 
 
 def look_through(raw: bytes, lists: Mapping[int, str]) -> None:

@@ -5,8 +5,9 @@ Only this and the `wire` of load reporting know the generated classes of these m
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -15,7 +16,7 @@ from google.protobuf.struct_pb2 import Value
 
 from xds_server.snapshot.scope import GATEWAY, Scope, UnknownScopeError
 from xds_server.snapshot.snapshot import Resource
-from xds_server.stream.limits import LONGEST_WORD, MalformedRequestError, look_through, printable
+from xds_server.stream.limits import LONGEST_WORD, MalformedRequestError, check_words, look_through, printable
 from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
 
 # What the metadata of a node may say.
@@ -28,6 +29,11 @@ NOT_FOUND = 5  # google.rpc.Code
 # Of discovery.proto: the lists, by field number.
 _DELTA_LISTS = {3: "resource_names_subscribe", 4: "resource_names_unsubscribe", 5: "initial_resource_versions"}
 _SOTW_LISTS = {3: "resource_names"}
+
+_MANY_NAMES = 50
+"""Names and versions in a request from which on it is worth to look whether it is known."""
+_REMEMBERED_BYTES, _REMEMBERED_REQUESTS = 4 << 20, 32
+"""A request has 4 MiB at most; an Envoy that comes back sends one for each type."""
 
 
 class UnknownRoleError(ProtocolError):
@@ -54,32 +60,69 @@ class Node:
 _NOBODY = Node()
 
 
-def parse_delta(raw: bytes) -> tuple[Node, DeltaRequest]:
-    """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
-    look_through(raw, _DELTA_LISTS)
-    message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
-    versions = message.initial_resource_versions
-    return _node(message), DeltaRequest(
+class DeltaParser:
+    """Parses delta requests; of long ones that many clients send alike, each is parsed once, and is one value.
+
+    They are told apart by their bytes without the node, which may hold a token, in the one order that protobuf calls
+    deterministic: two programs write a map in two orders. The last few are remembered, 4 MiB of them.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, DeltaRequest] = OrderedDict()
+        self._size = 0
+
+    def parse(self, raw: bytes) -> tuple[Node, DeltaRequest]:
+        """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
+        look_through(raw, _DELTA_LISTS)
+        message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
+        node = _node(message)
+        names = len(message.resource_names_subscribe) + len(message.initial_resource_versions)
+        if names < _MANY_NAMES or message.response_nonce:
+            return node, _delta_request(message)
+        message.ClearField("node")
+        said: bytes = message.SerializeToString(deterministic=True)
+        known = self._known.get(said)
+        if known is None:
+            known = replace(_delta_request(message), shared=True)
+            self._remember(said, known)
+        else:
+            self._known.move_to_end(said)
+        return node, known
+
+    def _remember(self, said: bytes, request: DeltaRequest) -> None:
+        self._known[said] = request
+        self._size += len(said)
+        while self._size > _REMEMBERED_BYTES or len(self._known) > _REMEMBERED_REQUESTS:
+            forgotten, _ = self._known.popitem(last=False)
+            self._size -= len(forgotten)
+
+
+def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest) -> DeltaRequest:
+    request = DeltaRequest(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
-        claimed={name: versions[name] for name in versions},
+        claimed=dict(message.initial_resource_versions),
         nonce=message.response_nonce,
         error=_error(message),
     )
+    check_words(request)
+    return request
 
 
 def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
     """Parse a DiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
     look_through(raw, _SOTW_LISTS)
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
-    return _node(message), SotwRequest(
+    request = SotwRequest(
         type_url=message.type_url,
         names=tuple(message.resource_names),
         version=message.version_info,
         nonce=message.response_nonce,
         error=_error(message),
     )
+    check_words(request)
+    return _node(message), request
 
 
 def pack_delta(response: Response, identifier: str) -> bytes:

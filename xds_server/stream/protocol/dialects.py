@@ -14,6 +14,7 @@ from xds_server.stream.protocol.messages import (
     ResponseTooLargeError,
     SotwRequest,
 )
+from xds_server.stream.protocol.openings import Openings
 from xds_server.stream.protocol.ordering import ResponsePlan
 from xds_server.stream.protocol.session import Session
 
@@ -31,11 +32,24 @@ class DeltaSession(Session):
     def receive(self, request: DeltaRequest, now: float) -> Output:
         """Handle a request: an ACK or NACK, a change of subscription, or both (X17, X40)."""
         ledger, first = self._book_answer(request, now)
-        if first or request.subscribe or request.unsubscribe:
-            self._change_subscription(ledger, request, first)
         if first:
-            self._accept_claims(ledger, request)
+            self._open(ledger, request)
+        elif request.subscribe or request.unsubscribe:
+            self._change_subscription(ledger, request, first)
         return self._advance(now)
+
+    def _open(self, ledger: Ledger, request: DeltaRequest) -> None:
+        """Handle the first request of a type: as that of another client, if that said the same of the same snapshot."""
+        resources = self._resources(ledger.type_url) if request.shared else None
+        openings = None if resources is None else resources.derived(Openings)
+        known = None if openings is None else openings.find(request)
+        if known is not None and len(known.subscription.names) <= self._terms.max_names:
+            ledger.open(known)
+            return
+        self._change_subscription(ledger, request, first=True)
+        self._accept_claims(ledger, request)
+        if openings is not None:
+            openings.keep(request, ledger.opening)
 
     def _change_subscription(self, ledger: Ledger, request: DeltaRequest, first: bool) -> None:
         before = ledger.subscription

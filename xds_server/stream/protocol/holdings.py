@@ -121,6 +121,13 @@ class Holdings(MutableMapping[str, Held]):
         """What something the client has, or may have, requires."""
         return self._requiring.keys()
 
+    def copy(self) -> Holdings:
+        """Return the same, to be changed apart from this."""
+        same = Holdings()
+        same._held, same._requiring = self._held.copy(), self._requiring.copy()
+        same._unknown, same._open = self._unknown, self._open
+        return same
+
     def fill(self, catalog: Catalog, without: Iterable[str] = ()) -> None:
         """Have all of a catalog but some names; there was nothing before."""
         self._held.update(catalog.held)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.stream.protocol.holdings import Catalog, Flight, Held, Holdings
 from xds_server.stream.protocol.messages import NOTHING, Rejection, Subscription
+from xds_server.stream.protocol.openings import Opening
 
 
 class Ledger:
@@ -151,7 +152,19 @@ class Ledger:
         held = self._by_name.get(name)
         return (held is not None and held.version == resource.version) or self.quarantines(resource)
 
+    @property
+    def opening(self) -> Opening:
+        """What the first request of this type made of it."""
+        held, pending, owed = self._held.copy(), frozenset(self._pending), frozenset(self._owed)
+        return Opening(self._subscription, held, pending, owed, self._reply_due)
+
     # What the client says.
+
+    def open(self, opening: Opening) -> None:
+        """Believe and note what another client's first request came to; nothing was said of this type before."""
+        self._subscription, self._reply_due = opening.subscription, opening.reply_due
+        self._held, self._pending, self._owed = opening.held.copy(), set(opening.pending), set(opening.owed)
+        self._by_name = self._held.by_name
 
     def subscribe(self, subscription: Subscription) -> None:
         """Install what the client asks for from now on, and forget what that no longer covers (X22, X37)."""

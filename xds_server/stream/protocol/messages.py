@@ -13,7 +13,10 @@ WILDCARD = "*"
 
 @dataclass(frozen=True, slots=True)
 class DeltaRequest:
-    """A DeltaDiscoveryRequest. `claimed` is `initial_resource_versions`; `error` is the message of a NACK or None."""
+    """A DeltaDiscoveryRequest. `claimed` is `initial_resource_versions`; `error` is the message of a NACK or None.
+
+    `shared` is set on the one value of what many clients say alike, so that what follows from it is worth keeping.
+    """
 
     type_url: str
     subscribe: tuple[str, ...] = ()
@@ -21,6 +24,7 @@ class DeltaRequest:
     claimed: Mapping[str, str] = field(default_factory=dict)
     nonce: str = ""
     error: str | None = None
+    shared: bool = field(default=False, compare=False, repr=False)
 
     @property
     def subscribes(self) -> bool:

@@ -17,6 +17,7 @@ from xds_server.snapshot.snapshot import (
     MAKE_BEFORE_BREAK,
     SECRET,
     SHORT,
+    Layered,
     Resource,
     ResourceKey,
     Snapshot,
@@ -169,11 +170,15 @@ class Session(ABC):
         catalog = self._catalog(type_url)
         return catalog.names if catalog is not None else ()
 
-    def _catalog(self, type_url: str) -> Catalog | None:
+    def _resources(self, type_url: str) -> Layered[Resource] | None:
         """Return all there is of a type, None if the client sees nothing of it."""
-        if type_url not in self._snapshot.by_type or (type_url == SECRET and not self._terms.secrets):
+        if type_url == SECRET and not self._terms.secrets:
             return None
-        return self._snapshot.by_type[type_url].derived(catalog_of)
+        return self._snapshot.by_type.get(type_url)
+
+    def _catalog(self, type_url: str) -> Catalog | None:
+        resources = self._resources(type_url)
+        return None if resources is None else resources.derived(catalog_of)
 
     def _nonce(self, ledger: Ledger) -> str:
         """Return the nonce of the next response: unique on this stream, and unlike those of any other (X05)."""

@@ -47,16 +47,17 @@ AnyRequest = TypeVar("AnyRequest", DeltaRequest, SotwRequest, Request)
 
 def handlers(sessions: Sessions, loads: LoadStreams, identifier: str) -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the handlers of all discovery services, and of load reporting. They take and give bytes."""
+    delta = DialectCodec(wire.DeltaParser().parse, wire.pack_delta)
     aggregated = {
         "StreamAggregatedResources": _stream(StreamingMethod(sessions, SOTW, identifier)),
-        "DeltaAggregatedResources": _stream(StreamingMethod(sessions, DELTA, identifier)),
+        "DeltaAggregatedResources": _stream(StreamingMethod(sessions, delta, identifier)),
     }
     per_type = [
         grpc.method_handlers_generic_handler(
             service,
             {
                 f"Stream{plural}": _stream(StreamingMethod(sessions, SOTW, identifier, type_url)),
-                f"Delta{plural}": _stream(StreamingMethod(sessions, DELTA, identifier, type_url)),
+                f"Delta{plural}": _stream(StreamingMethod(sessions, delta, identifier, type_url)),
                 f"Fetch{plural}": _fetch(sessions, identifier, type_url),
             },
         )
@@ -100,7 +101,6 @@ class DialectCodec:
     pack: Callable[[Response, str], bytes]
 
 
-DELTA = DialectCodec(wire.parse_delta, wire.pack_delta)
 SOTW = DialectCodec(wire.parse_sotw, wire.pack_sotw)
 
 
@@ -184,7 +184,7 @@ def typed(request: AnyRequest, type_url: str | None) -> AnyRequest:
         raise WrongTypeError("type_url is required on an aggregated stream")
     if type_url is not None and asked != type_url:
         raise WrongTypeError(f"this service serves {type_url}, not {printable(asked, LONGEST_WORD)}")
-    return replace(request, type_url=asked)
+    return request if request.type_url else replace(request, type_url=asked)
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -81,7 +81,10 @@ class DeltaScript(Scripted):
     kind = DeltaSession
 
     def ask(self, type_url: str, *subscribe: str, **more: object) -> tuple[Response, ...]:
-        return self._step(self.session.receive(DeltaRequest(type_url, subscribe, **more), self.now))
+        return self.receive(DeltaRequest(type_url, subscribe, **more))
+
+    def receive(self, request: DeltaRequest) -> tuple[Response, ...]:
+        return self._step(self.session.receive(request, self.now))
 
     def ack(self, response: Response, *subscribe: str, **more: object) -> tuple[Response, ...]:
         return self.ask(response.type_url, *subscribe, nonce=response.nonce, **more)

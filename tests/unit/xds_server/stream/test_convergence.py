@@ -1,11 +1,14 @@
 """Whatever happens in whatever order: the client ends with the last snapshot and was never shown a gap on the way."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import DeltaScript, cluster, endpoints, listener, route
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot
-from xds_server.stream.protocol.messages import Response
+from xds_server.stream.protocol.dialects import DeltaSession
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Response
 
 NAMES = "abc"
 
@@ -172,6 +175,30 @@ def test_who_comes_back_with_everything_is_as_if_it_had_never_gone(first, last):
         claimed = {one.key.name: one.version for one in first if one.key.type_url == type_url}
         assert not any(resources for _, resources, _ in played(back, back.ask(type_url, "*", claimed=claimed)))
     assert played(back, back.publish_only(*last)) == played(stayed, stayed.publish_only(*last))
+
+
+@settings(max_examples=80, deadline=None)
+@given(states(), states(), states(), st.sets(st.sampled_from(TYPES)))
+def test_who_says_what_another_client_said_is_served_as_if_it_were_the_first(had, first, last, named):
+    """What the other client said afterwards changes nothing for it."""
+    alone, other, same = (DeltaScript(*first) for _ in range(3))
+    for script in (other, same):
+        script.snapshot = other.snapshot
+        script.session = DeltaSession(script.snapshot, ClientTerms(), 0.0)
+    requests = []
+    for type_url in TYPES:
+        claimed = {one.key.name: one.version for one in had if one.key.type_url == type_url}
+        wanted = ("none", *sorted(claimed)) if type_url in named else ("*",)
+        requests.append(DeltaRequest(type_url, wanted, claimed=claimed, shared=True))
+
+    def comes(script, shared):
+        asked = (one if shared else replace(one, shared=False) for one in requests)
+        return [said for one in asked for said in played(script, script.receive(one))]
+
+    comes(other, shared=True)
+    played(other, other.publish_only(*last))
+    assert comes(same, shared=True) == comes(alone, shared=False)
+    assert played(same, same.publish_only(*last)) == played(alone, alone.publish_only(*last))
 
 
 @settings(max_examples=50, deadline=None)

@@ -14,12 +14,15 @@ from scripted import cluster
 from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.snapshot import CLUSTER, Snapshot
+from xds_server.stream import wire
 from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server.anybody import BoundedReflection
 from xds_server.stream.server.clients import ClientTelemetry
-from xds_server.stream.server.services import DELTA, DialectCodec, StreamingMethod, handlers
+from xds_server.stream.server.services import DialectCodec, StreamingMethod, handlers
 from xds_server.stream.server.sessions import MAX_TYPES_PER_STREAM, Sessions
+
+DELTA = DialectCodec(wire.DeltaParser().parse, wire.pack_delta)
 
 
 class AbortedError(Exception):

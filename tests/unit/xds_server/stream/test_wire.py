@@ -6,7 +6,11 @@ from scripted import cluster
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, Layered
 from xds_server.stream.protocol.messages import DeltaRequest, Response, SotwRequest
-from xds_server.stream.wire import Node, UnknownRoleError, pack_delta, pack_sotw, parse_delta, parse_sotw
+from xds_server.stream.wire import DeltaParser, Node, UnknownRoleError, pack_delta, pack_sotw, parse_sotw
+
+
+def parse_delta(raw):
+    return DeltaParser().parse(raw)
 
 
 def test_a_delta_request_is_parsed():
@@ -25,6 +29,39 @@ def test_a_delta_request_is_parsed():
 def test_an_error_without_words_is_still_a_nack():
     message = discovery_pb2.DiscoveryRequest(type_url=CLUSTER, error_detail=status_pb2.Status(code=3))
     assert parse_sotw(message.SerializeToString())[1] == SotwRequest(CLUSTER, error="")
+
+
+def who_comes_back(name, versions):
+    message = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_subscribe=["*"])
+    message.node.id = name
+    message.initial_resource_versions.update(versions)
+    return message.SerializeToString()
+
+
+def test_what_many_say_who_come_back_is_one_value_whoever_says_it_and_in_whatever_order():
+    versions = {f"cluster-{number}": str(number) for number in range(100)}
+    parser = DeltaParser()
+    first, one = parser.parse(who_comes_back("one", versions))
+    second, another = parser.parse(who_comes_back("another", dict(reversed(versions.items()))))
+    assert (first.id, second.id) == ("one", "another")
+    assert one is another
+    assert one == DeltaRequest(CLUSTER, ("*",), claimed=versions)
+    assert one.shared
+    assert parser.parse(who_comes_back("one", {**versions, "cluster-0": "1"}))[1].claimed["cluster-0"] == "1"
+
+
+def test_of_what_was_said_only_the_last_is_remembered():
+    versions = {f"cluster-{number}": "1" for number in range(100)}
+    parser, raw = DeltaParser(), who_comes_back("one", versions)
+    _, before = parser.parse(raw)
+    for number in range(100):
+        parser.parse(who_comes_back("one", {**versions, "cluster-0": f"{number}-{'x' * 200}"}))
+    _, after = parser.parse(raw)
+    assert before == after
+    assert before is not after
+    for number in range(40, 45):
+        parser.parse(who_comes_back("one", {f"{number}-{one:01000}": "1" for one in range(1_500)}))
+    assert parser.parse(raw)[1] is not after
 
 
 def test_a_node_is_known_and_its_token_is_not_printed():
