@@ -102,12 +102,12 @@ async def run(options: Options, api: ApiServer) -> int:
             tell(f"{crowd.models} models are programmed, after {figures[-1].start.last_programmed:.1f} s")
         await _at_rest(crowds, figures, tell)
         tell(f"making {options.changes} changes of each")
-        for one, changes in zip(figures, await _changed(crowds, figures, options, by_hand=False), strict=True):
+        for one, changes in zip(figures, await _changed(crowds, options, by_hand=False), strict=True):
             one.decided = changes
         for crowd in crowds:
             await crowd.without_controller()
         tell(f"making {options.changes} changes of each by hand, without the controllers")
-        for one, changes in zip(figures, await _changed(crowds, figures, options, by_hand=True), strict=True):
+        for one, changes in zip(figures, await _changed(crowds, options, by_hand=True), strict=True):
             one.by_hand = changes
         tell("done")
     return _told(figures)
@@ -124,16 +124,14 @@ async def _at_rest(crowds: Sequence[Crowd], figures: Sequence[Figures], tell: Te
         one.memory = crowd.memory()
 
 
-async def _changed(
-    crowds: Sequence[Crowd], figures: Sequence[Figures], options: Options, *, by_hand: bool
-) -> Sequence[Changes]:
+async def _changed(crowds: Sequence[Crowd], options: Options, *, by_hand: bool) -> Sequence[Changes]:
     warm = [Changing(crowd, by_hand=by_hand, seed=1) for crowd in crowds]
     for one in warm:
-        await one.begin({})
+        await one.begin()
     await alternate(warm, _WARM_UP)
     changing = [Changing(crowd, by_hand=by_hand, seed=2) for crowd in crowds]
-    for one, figure in zip(changing, figures, strict=True):
-        await one.begin(figure.rest)
+    for one in changing:
+        await one.begin()
     return await alternate(changing, options.changes)
 
 

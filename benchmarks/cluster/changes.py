@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from benchmarks.cluster.crowd import ENVOY, Crowd
@@ -36,15 +37,25 @@ class Changing:
         self._number = 0
         self._away = 0
         self._timings: list[Timing] = []
-        self._rest: Mapping[str, float] = {}
-        self._begun = 0.0
+        # CPU of the programs and seconds that passed, while this crowd changed and while the other one did.
+        self._used = {True: Counter[str](), False: Counter[str]()}
+        self._passed = Counter[bool]()
         self._before: Mapping[str, float] = {}
         self._writes_before: Mapping[str, float] = {}
 
-    async def begin(self, rest: Mapping[str, float]) -> None:
-        """Count CPU from here; `rest` is what each program uses when nothing happens (seconds a second)."""
+    async def begin(self) -> None:
+        """Count writes from here."""
         self._writes_before = await self._crowd.writes()
-        self._rest, self._begun, self._before = rest, time.perf_counter(), self._crowd.cpu()
+
+    def turn_begins(self) -> None:
+        """Count CPU from here: a turn begins, of this crowd or of the other one."""
+        self._before = self._crowd.cpu()
+
+    def turn_ends(self, seconds: float, *, changed: bool) -> None:
+        """Count what the programs used in a turn of so many seconds; `changed` says whether it was this crowd's."""
+        self._passed[changed] += seconds
+        for name, used in self._crowd.cpu().items():
+            self._used[changed][name] += used - self._before[name]
 
     async def next(self) -> Timing:
         """Make one change and wait until it is effective. Raises CannotRunError."""
@@ -63,10 +74,9 @@ class Changing:
 
     async def end(self) -> Changes:
         """Tell what was measured."""
-        passed, after = time.perf_counter() - self._begun, self._crowd.cpu()
         cpu = {
-            name: (used - self._before[name] - self._rest.get(name, 0.0) * passed) / len(self._timings)
-            for name, used in after.items()
+            name: (used - self._used[False][name] * self._passed[True] / self._passed[False]) / len(self._timings)
+            for name, used in self._used[True].items()
             if name != ENVOY
         }
         writes = {
@@ -121,8 +131,17 @@ async def _until_answered_by(connections: Connections, side: str) -> float:
 
 
 async def alternate(changing: Sequence[Changing], changes: int) -> Sequence[Changes]:
-    """Make so many changes with each, in turns: what disturbs the machine disturbs all of them."""
+    """Make so many changes with each, in turns: what disturbs the machine disturbs all of them.
+
+    What a crowd uses at rest is what it uses in the turns of the others, on a machine that is as busy.
+    """
     for turn in range(changes):
         for one in changing if turn % 2 else reversed(changing):
+            for each in changing:
+                each.turn_begins()
+            begun = time.perf_counter()
             await one.next()
+            passed = time.perf_counter() - begun
+            for each in changing:
+                each.turn_ends(passed, changed=each is one)
     return [await one.end() for one in changing]

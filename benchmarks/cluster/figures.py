@@ -16,9 +16,10 @@ AT_MOST = 1.2
 LEGEND = """\
 Times are milliseconds since the request that makes the change, medians and 99th percentiles: written, the API server
 has answered it; decided, a watch shows `status.route` with it; sent and acknowledged, between xDS server and Envoy;
-effective, the first request of a client is answered by the other side. CPU of one change is what is used beyond rest;
-that of Envoy is lost in its health checks, one of each replica a second. Ten models change, in the same order, however
-many there are. Writes are requests that create or patch objects of the API server."""
+effective, the first request of a client is answered by the other side. CPU of one change is what is used beyond what is
+used in the turns of the other side; that of Envoy is lost in its health checks, one of each replica a second. Ten
+models change, in the same order, however many there are. Writes are requests that create or patch objects of the API
+server."""
 PEERS = """\
 For comparison, one xDS change at 1,000 models with go-control-plane on a machine like this: 34.8 ms and 37.9 ms of CPU
 (snapshot cache), 1.4 ms and 2.5 ms (linear cache). Neither reads nor writes anything of an API server."""
