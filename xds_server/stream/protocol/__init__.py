@@ -10,6 +10,7 @@ or looked at, so a session can be played in a test, and two that are played the 
 * `messages` are the values that go in and come out.
 * `ledger` has the books of one type: what the client asked for, has (`holdings`), was sent and refused. It is the one
   owner of that state, and changes by its own methods, named after the events of the protocol.
+* `openings` remember what a first request made of those books, for other clients that say the same.
 * `ordering` reads the ledgers of all types and plans what of one type may go now.
 * `session` hands each event to the ledger it is about, then sends what can be sent. `dialects` are the two ways to say
   it: delta, and state of the world (SotW).
