@@ -166,7 +166,7 @@ class StreamingMethod:
     async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
         stall = self.sessions.timing.stall
         while not isinstance(item := await stream.outbox.get(), StreamEnd):
-            size = sum(len(one.body) for one in item.resources)
+            size = 0 if stream.trusted else sum(len(one.body) for one in item.resources)
             async with self.sessions.admission.room_for(stream.trusted, size):
                 try:
                     async with asyncio.timeout(stall):
