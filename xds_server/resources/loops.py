@@ -16,15 +16,29 @@ server tells a loop from a backend that is merely down.
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, ExtensionFilter
-from envoy_data_plane.envoy.config.core.v3 import HeaderValue, HeaderValueOption, HeaderValueOptionHeaderAppendAction
-from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLogFilter,
+    AndFilter,
+    ComparisonFilter,
+    ComparisonFilterOp,
+    HeaderFilter,
+    ResponseFlagFilter,
+    StatusCodeFilter,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    RuntimeUInt32,
+)
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.cdn_loop.v3 import CdnLoopConfig
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpFilter,
     LocalReplyConfig,
     ResponseMapper,
 )
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from controller.api.contract.installation import check_installation
 from xds_server.resources.encoding import packed
@@ -68,20 +82,36 @@ def loop_replies(installation: str) -> LocalReplyConfig:
     """Say in the answer that ends a loop that it is one, and whether nobody else signed the request since we did.
 
     Then whoever sent it here is one of us, and all that it sends to this backend comes back.
+
+    Of what a front answers itself with a 502, only this has no response flag: what becomes of a request on its way to
+    an upstream has one (Envoy, "Response flags"). An expression of CEL could ask for the details, and weighs more.
     """
-    ended = "response.code_details == 'cdn_loop_detected'"
-    ours_last = f"request.headers['cdn-loop'].endsWith('{installation}')"
+    ours_last = HeaderMatcher(name=LOOP_HEADER, string_match=StringMatcher(suffix=installation))
     return LocalReplyConfig(
-        mappers=[_mapper(f"{ended} && {ours_last}", LEADS_HERE), _mapper(ended, CAME_BACK)]  # the first that fits
+        mappers=[  # the first that fits
+            ResponseMapper(filter=_both(_IS_502, AccessLogFilter(response_flag_filter=ResponseFlagFilter()))),
+            _mapper(_both(_IS_502, AccessLogFilter(header_filter=HeaderFilter(header=ours_last))), LEADS_HERE),
+            _mapper(_IS_502, CAME_BACK),
+        ]
     )
 
 
-def _mapper(expression: str, metric: str) -> ResponseMapper:
+_IS_502 = AccessLogFilter(
+    status_code_filter=StatusCodeFilter(
+        comparison=ComparisonFilter(
+            op=ComparisonFilterOp.EQ, value=RuntimeUInt32(default_value=502, runtime_key="unused")
+        )
+    )
+)
+
+
+def _both(one: AccessLogFilter, other: AccessLogFilter) -> AccessLogFilter:
+    return AccessLogFilter(and_filter=AndFilter(filters=[one, other]))
+
+
+def _mapper(which: AccessLogFilter, metric: str) -> ResponseMapper:
     told = HeaderValueOption(
         header=HeaderValue(key="endpoint-load-metrics", value=f"TEXT {metric}=1"),
         append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
-    extension = ExtensionFilter(
-        name="envoy.access_loggers.extension_filters.cel", typed_config=packed(ExpressionFilter(expression=expression))
-    )
-    return ResponseMapper(filter=AccessLogFilter(extension_filter=extension), headers_to_add=[told])
+    return ResponseMapper(filter=which, headers_to_add=[told])
