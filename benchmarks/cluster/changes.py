@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from benchmarks.cluster.crowd import ENVOY, Crowd
@@ -38,8 +38,8 @@ class Changing:
         self._away = 0
         self._timings: list[Timing] = []
         # CPU of the programs and seconds that passed, while this crowd changed and while the other one did.
-        self._used = {True: Counter[str](), False: Counter[str]()}
-        self._passed = Counter[bool]()
+        self._used = {changed: defaultdict[str, float](float) for changed in (True, False)}
+        self._passed = dict.fromkeys((True, False), 0.0)
         self._before: Mapping[str, float] = {}
         self._writes_before: Mapping[str, float] = {}
 
