@@ -43,11 +43,13 @@ class RequestLimits:
     names: int
 
     def check(self, size: int, request: DeltaRequest | SotwRequest) -> None:
-        """Check a parsed request of so many bytes. Raises TooLargeError."""
+        """Check a parsed request of so many bytes. Raises TooLargeError and MalformedRequestError."""
         self.check_size(size)
         for field, names in _lists(request).items():
             if len(names) > self.names:
                 raise TooLargeError(f"{field} has {len(names)} names; at most {self.names} are taken{self._of_whom}")
+        if not (isinstance(request, DeltaRequest) and request.shared) and (words := too_long(request)):
+            raise MalformedRequestError(words)
 
     def check_size(self, size: int) -> None:
         """Check the size of a message. Raises TooLargeError."""
@@ -76,15 +78,14 @@ def _lists(request: DeltaRequest | SotwRequest) -> Mapping[str, Collection[str]]
     }
 
 
-def check_words(request: DeltaRequest | SotwRequest) -> None:
-    """Check how long a name is that a request has, whoever says it. Raises MalformedRequestError."""
+def too_long(request: DeltaRequest | SotwRequest) -> str | None:
+    """Say which word of a request is longer than anybody's may be, None if none is."""
     for field, names in _lists(request).items():
         if names and max(map(len, names)) > LONGEST_NAME:
-            raise MalformedRequestError(f"{field} has a name of more than {LONGEST_NAME} characters")
+            return f"{field} has a name of more than {LONGEST_NAME} characters"
     if isinstance(request, DeltaRequest) and max(map(len, request.claimed.values()), default=0) > LONGEST_WORD:
-        raise MalformedRequestError(f"initial_resource_versions has a version of more than {LONGEST_WORD} characters")
-    if len(request.type_url) > LONGEST_WORD:
-        raise MalformedRequestError(f"type_url has more than {LONGEST_WORD} characters")
+        return f"initial_resource_versions has a version of more than {LONGEST_WORD} characters"
+    return f"type_url has more than {LONGEST_WORD} characters" if len(request.type_url) > LONGEST_WORD else None
 
 
 def look_through(raw: bytes, lists: Mapping[int, str]) -> None:

@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Value
 
 from xds_server.snapshot.scope import GATEWAY, Scope, UnknownScopeError
 from xds_server.snapshot.snapshot import Resource
-from xds_server.stream.limits import LONGEST_WORD, MalformedRequestError, check_words, look_through, printable
+from xds_server.stream.limits import LONGEST_WORD, MalformedRequestError, look_through, printable, too_long
 from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
 
 # What the metadata of a node may say.
@@ -83,8 +83,10 @@ class DeltaParser:
         said: bytes = message.SerializeToString(deterministic=True)
         known = self._known.get(said)
         if known is None:
-            known = replace(_delta_request(message), shared=True)
-            self._remember(said, known)
+            known = _delta_request(message)
+            if too_long(known) is None:
+                known = replace(known, shared=True)
+                self._remember(said, known)
         else:
             self._known.move_to_end(said)
         return node, known
@@ -98,7 +100,7 @@ class DeltaParser:
 
 
 def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest) -> DeltaRequest:
-    request = DeltaRequest(
+    return DeltaRequest(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
@@ -106,23 +108,19 @@ def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest) -> DeltaRequest
         nonce=message.response_nonce,
         error=_error(message),
     )
-    check_words(request)
-    return request
 
 
 def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
     """Parse a DiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
     look_through(raw, _SOTW_LISTS)
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
-    request = SotwRequest(
+    return _node(message), SotwRequest(
         type_url=message.type_url,
         names=tuple(message.resource_names),
         version=message.version_info,
         nonce=message.response_nonce,
         error=_error(message),
     )
-    check_words(request)
-    return _node(message), request
 
 
 def pack_delta(response: Response, identifier: str) -> bytes:

@@ -15,7 +15,8 @@ WILDCARD = "*"
 class DeltaRequest:
     """A DeltaDiscoveryRequest. `claimed` is `initial_resource_versions`; `error` is the message of a NACK or None.
 
-    `shared` is set on the one value of what many clients say alike, so that what follows from it is worth keeping.
+    `shared` is set on the one value of what many clients say alike, so that what follows from it is worth keeping; no
+    word of it is too long.
     """
 
     type_url: str
