@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from controller.api.contract.credentials import CREDENTIAL
+from controller.api.contract.credentials import CREDENTIAL, SENT, SERVING
 from controller.api.contract.route import RouteKind
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes import objects
@@ -293,13 +293,13 @@ SECRET = Kind(
     plural="secrets",
     schema=objects.Secret,
     # Whoever owns a Secret says that it may leave the cluster (docs/adr/0057): all others never come here.
-    label_selector=f"{CREDENTIAL}=true",
+    label_selector=f"{CREDENTIAL} in ({SENT},{SERVING})",
     grants=(
         Grant(
             Program.XDS_SERVER,
             READ,
-            "The credentials that remote backends refer to. It asks for those with the label beamlit.com/credential; a "
-            "role cannot say that. No other program reads Secrets.",
+            "The credentials that remote backends refer to, and the certificates of models with TLS. It asks for those "
+            "with the label beamlit.com/credential; a role cannot say that. No other program reads Secrets.",
         ),
     ),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.contract.credentials import CREDENTIAL, CredentialSource
+from controller.api.contract.credentials import CREDENTIAL, SENT, SERVING, CredentialSource
 from controller.api.contract.route import Remote
 from controller.api.kubernetes.endpoints import replicas_of
 from controller.api.kubernetes.objects import SERVICE_NAME, Service, ServicePort
@@ -217,10 +217,12 @@ async def _check_endpoints(
 
 
 async def _check_secrets(reader: ClusterReader, intents: tuple[Intent, ...]) -> list[Finding]:
-    needed: dict[tuple[str, str], dict[str, Intent]] = defaultdict(dict)
+    needed: dict[tuple[str, str, str], dict[str, Intent]] = defaultdict(dict)
     for intent in intents:
         for source in _secrets_of(intent):
-            needed[intent.ref.namespace, source.name].setdefault(source.key, intent)
+            needed[intent.ref.namespace, source.name, SENT].setdefault(source.key, intent)
+        for name, key in _served_with(intent):
+            needed[intent.ref.namespace, name, SERVING].setdefault(key, intent)
     asked = list(needed.items())[:_MOST_SECRETS]
     judged = await asyncio.gather(*(_check_secret(reader, where, keys) for where, keys in asked))
     found = [one for findings in judged for one in findings]
@@ -229,6 +231,17 @@ async def _check_secrets(reader: ClusterReader, intents: tuple[Intent, ...]) -> 
     if asked and not found:
         found.append(_SAYS.ok("secrets", f"{len(asked)} Secrets are there, with the keys that models name"))
     return found
+
+
+def _served_with(intent: Intent) -> Iterator[tuple[str, str]]:
+    """Name the Secrets that clients are met with, and what each has to hold."""
+    if intent.tls is None:
+        return
+    for name in intent.tls.certificates:
+        yield name, "tls.crt"
+        yield name, "tls.key"
+    if intent.tls.client_validation:
+        yield from ((name, "ca.crt") for name in intent.tls.client_validation.authorities)
 
 
 def _secrets_of(intent: Intent) -> Iterator[CredentialSource]:
@@ -252,23 +265,27 @@ def _sources_of(remote: Remote) -> Iterator[CredentialSource]:
         yield remote.tls.client_certificate.private_key
 
 
-async def _check_secret(reader: ClusterReader, where: tuple[str, str], keys: Mapping[str, Intent]) -> list[Finding]:
+async def _check_secret(
+    reader: ClusterReader, where: tuple[str, str, str], keys: Mapping[str, Intent]
+) -> list[Finding]:
     """Look at the metadata of a Secret alone: its values never leave the API server."""
-    namespace, name = where
+    namespace, name, use = where
     first = next(iter(keys.values())).ref
     whose = f"Secret {namespace}/{name} of {first.namespace}/{first.name}"
     raw = await reader.read(SECRET.path(namespace, name), accept=METADATA)
     if isinstance(raw, Unread):
         if raw.is_absent:
             fields = " ".join(f"--from-file={key}=FILE" for key in keys)
-            label = f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true"
-            remedy = f"kubectl -n {namespace} create secret generic {name} {fields} && {label}"
+            made = "tls {} --cert=FILE --key=FILE" if "tls.key" in keys and use == SERVING else f"generic {{}} {fields}"
+            label = f"kubectl -n {namespace} label secret {name} {CREDENTIAL}={use}"
+            remedy = f"kubectl -n {namespace} create secret {made.format(name)} && {label}"
             return [_SAYS.failed("secrets", f"{whose}: there is no such Secret", remedy)]
         needed = right_to("get", SECRET, namespace) if raw.why == "denied" else raw.words
         return [_SAYS.unseen("secrets", f"{whose}: {needed}")]
-    if ((raw.get("metadata") or {}).get("labels") or {}).get(CREDENTIAL) != "true":
-        remedy = f"kubectl -n {namespace} label secret {name} {CREDENTIAL}=true"
-        return [_SAYS.failed("secrets", f"{whose}: it lacks the label that lets it be used as a credential", remedy)]
+    if ((raw.get("metadata") or {}).get("labels") or {}).get(CREDENTIAL) != use:
+        remedy = f"kubectl -n {namespace} label --overwrite secret {name} {CREDENTIAL}={use}"
+        what = "served with" if use == SERVING else "used as a credential"
+        return [_SAYS.failed("secrets", f"{whose}: it lacks the label that lets it be {what}", remedy)]
     held = keys_held(raw)
     if held is None:
         return []

@@ -2,7 +2,7 @@
 
 ::
 
-    clients -> Service NAME, port 80 -> our slices of it -> gateway, at the port of the model
+    clients -> Service NAME, port 80 (443 with TLS) -> our slices of it -> gateway, at the port of the model
 
 It has no selector: its EndpointSlices are ours, copies of the gateway's. The model owns it (`ownerReferences`), so it
 goes with the model, whether a controller runs or not. What has the name and is not owned by the model is left alone.
@@ -36,7 +36,7 @@ OTHER_ENDPOINTS = "OtherEndpoints"
 """The reason of `Fronted` while clients are led to the gateway and elsewhere, too."""
 
 _NAME = "http"
-_PORT = {"name": _NAME, "protocol": "TCP", "port": HTTP_PORT, "appProtocol": "http"}
+_HTTPS_PORT = 443
 _NO_GATEWAY = "the controller knows no gateway to lead clients to (its option --gateway-service, or proxyService)"
 
 
@@ -46,7 +46,7 @@ class GatewayServiceFacts:
 
     `named` is what is known of the Service of the name that it asks for, None if it asks for none; `others` are
     Services that it owns under another name. `port` is the gateway's that serves the model, None while none does,
-    `programmed` says that every Envoy has it so.
+    `programmed` says that every Envoy has it so. `over_tls` says that clients speak TLS with it.
     """
 
     model: StoredObject
@@ -54,6 +54,18 @@ class GatewayServiceFacts:
     others: tuple[StoredObject, ...] = ()
     port: int | None = None
     programmed: bool = False
+    over_tls: bool = False
+
+    @property
+    def service_port(self) -> int:
+        """The port of the Service: that of HTTP or of HTTPS."""
+        return _HTTPS_PORT if self.over_tls else HTTP_PORT
+
+    @property
+    def ports(self) -> list[dict[str, Any]]:
+        """The ports of the Service, as they are written."""
+        spoken = "https" if self.over_tls else "http"
+        return [{"name": _NAME, "protocol": "TCP", "port": self.service_port, "appProtocol": spoken}]
 
 
 def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
@@ -71,7 +83,7 @@ def gateway_service_step(facts: GatewayServiceFacts) -> TakeoverStep:
         if left := _left_behind(named):
             words = f"{name} is made once Kubernetes has removed what was behind one of that name: {left[0].ref}"
             return TakeoverStep("Pending", words, needless)
-        return TakeoverStep("Pending", f"{name} is made", (_create(facts.model, named), *needless))
+        return TakeoverStep("Pending", f"{name} is made", (_create(facts, named), *needless))
     owner = owner_of(named.service)
     if owner != (facts.model.ref, facts.model.uid):
         if owner and owner[0] == facts.model.ref:
@@ -87,9 +99,9 @@ def _led(
 ) -> TakeoverStep:
     """Lead clients of the Service that is the model's to the gateway, or say why they are not."""
     name = f"Service {named.key.namespace}/{named.key.name}"
-    if refusal := _leads_nowhere(service):
+    if refusal := _leads_nowhere(facts, service):
         return TakeoverStep("NotFrontable", f"{name} {refusal}", needless)
-    if changes := _changes(service):
+    if changes := _changes(facts, service):
         patch = Write(Verb.PATCH, named.key, changes, Precondition.unchanged(service), WrittenBy.ANY_REPLICA)
         return TakeoverStep("Pending", f"{name} gets its port back", (patch, *needless))
     port = _port(facts, named)
@@ -104,7 +116,7 @@ def _led(
         return TakeoverStep("Pending", f"{name} is about to lead to the gateway", writes)
     if others := _beside(named):
         return TakeoverStep(OTHER_ENDPOINTS, f"some clients of {name} are led past the gateway: {others}", writes)
-    return TakeoverStep(AT_GATEWAY, f"clients of {name}, port {HTTP_PORT}, are led to the gateway", writes)
+    return TakeoverStep(AT_GATEWAY, f"clients of {name}, port {facts.service_port}, are led to the gateway", writes)
 
 
 def _port(facts: GatewayServiceFacts, named: ServiceFacts) -> int | None:
@@ -130,7 +142,7 @@ def _is_mirrored(one: StoredObject) -> bool:
     return bool((one.metadata.get("labels") or {}).get(MANAGED_BY) == MIRRORING_CONTROLLER)
 
 
-def _leads_nowhere(service: StoredObject) -> str:
+def _leads_nowhere(facts: GatewayServiceFacts, service: StoredObject) -> str:
     """Say why nobody is led by our slices of a Service, and what to do; empty where clients are."""
     spec, ref = service.raw.get("spec", {}), service.ref
     again = f"`kubectl -n {ref.namespace} delete service {ref.name}` has it made again"
@@ -140,7 +152,8 @@ def _leads_nowhere(service: StoredObject) -> str:
             f"led there. Set its type to ClusterIP; or {again}"
         )
     if spec.get("clusterIP") == "None":
-        return f"was made headless: its clients call the gateways at port {HTTP_PORT}, which is no model's own. {again}"
+        port = facts.service_port
+        return f"was made headless: its clients call the gateways at port {port}, which is no model's own. {again}"
     return ""
 
 
@@ -165,7 +178,7 @@ def _leads(one: StoredObject, families: tuple[str, ...]) -> bool:
     return one.raw.get("addressType") in families and has_port and has_ready
 
 
-def _create(model: StoredObject, named: ServiceFacts) -> Write:
+def _create(facts: GatewayServiceFacts, named: ServiceFacts) -> Write:
     # As gateways can be reached. Kubernetes writes an empty slice of a family that the Service has and no pod.
     found = {str(one.raw.get("addressType")) for one in named.gateway if one.raw.get("endpoints")}
     families = sorted(found & {"IPv4", "IPv6"})
@@ -173,8 +186,8 @@ def _create(model: StoredObject, named: ServiceFacts) -> Write:
     owner = {
         "apiVersion": MODEL_DEPLOYMENT.api_version,
         "kind": MODEL_DEPLOYMENT.kind,
-        "name": model.ref.name,
-        "uid": model.uid,
+        "name": facts.model.ref.name,
+        "uid": facts.model.uid,
         "controller": True,
     }
     metadata: dict[str, Any] = {
@@ -183,18 +196,18 @@ def _create(model: StoredObject, named: ServiceFacts) -> Write:
         "ownerReferences": [owner],
         **({"labels": {CONTROLLER_CLASS: named.controller_class}} if named.controller_class else {}),
     }
-    spec = {"ports": [_PORT], **(policy if families else {})}
+    spec = {"ports": facts.ports, **(policy if families else {})}
     content = {"apiVersion": SERVICE.api_version, "kind": SERVICE.kind, "metadata": metadata, "spec": spec}
     return Write(Verb.CREATE, named.key, content, by=WrittenBy.ANY_REPLICA)
 
 
-def _changes(service: StoredObject) -> Mapping[str, Any]:
+def _changes(facts: GatewayServiceFacts, service: StoredObject) -> Mapping[str, Any]:
     """Return what somebody changed of the Service that would lead its clients elsewhere, as it has to be."""
     spec = service.raw.get("spec", {})
     ports = [(one.get("name"), one.get("port")) for one in spec.get("ports") or ()]
     changes: dict[str, Any] = {}
-    if ports != [(_NAME, HTTP_PORT)]:
-        changes["ports"] = [_PORT]
+    if ports != [(_NAME, facts.service_port)]:
+        changes["ports"] = facts.ports
     if spec.get("selector"):
         changes["selector"] = None
     return {"spec": changes} if changes else {}

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from controller.api.contract.entrance import ClientValidation, EntranceTls, JwtProvider
 from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.registry import MODEL_DEPLOYMENT, SERVICE
 from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.entrance import JwtProviderSpec, TlsSpec
 from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.model import OVERRIDE, PAUSED, Behavior, ModelDeployment
 from controller.api.resources.rate_limit import RateLimitRule
@@ -115,10 +117,10 @@ class Intent:
     `model` is its name in its `environment`, as the platform and the users of its namespace know it. `workload` runs
     its pods. `serving_port` is the port of the gateway that it fixes, if it does. `offloads` says whether it asks for
     offloading at all; `backends` are its own remote backends, in the order in which they are tried, and may be none:
-    the default one serves then. `rate_limits` say how often clients may ask. `local_policy` is the index of the first
-    policy of this cluster that it names, `frontend` how clients shall reach it, `gateway_service` the Service that is
-    made for it at the gateway. `faults` are mistakes in its annotations, `warnings` what is accepted and not served as
-    it is written; both have no effect.
+    the default one serves then. `rate_limits` say how often clients may ask, `tls` and `jwt` who is let in.
+    `local_policy` is the index of the first policy of this cluster that it names, `frontend` how clients shall reach
+    it, `gateway_service` the Service that is made for it at the gateway. `faults` are mistakes in its annotations,
+    `warnings` what is accepted and not served as it is written; both have no effect.
     """
 
     ref: ObjectRef
@@ -133,6 +135,8 @@ class Intent:
     backends: tuple[RemoteBackend, ...] = ()
     first_byte_timeout: timedelta | None = None
     rate_limits: tuple[RouteRateLimit, ...] = ()
+    tls: EntranceTls | None = None
+    jwt: tuple[JwtProvider, ...] = ()
     metrics: tuple[MetricSpec, ...] = ()
     local_policy: int | None = None
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
@@ -165,6 +169,8 @@ def intent_of_model(model: ModelDeployment, generation: int) -> Intent:
         backends=offloading.backends if offloading else (),
         first_byte_timeout=behavior.first_byte_timeout,
         rate_limits=tuple(map(_rate_limit, spec.rate_limit.local.rules)) if spec.rate_limit else (),
+        tls=_tls(spec.tls) if spec.tls else None,
+        jwt=tuple(map(_jwt_provider, spec.jwt.providers)) if spec.jwt else (),
         metrics=offloading.metrics if offloading else (),
         local_policy=next(
             (index for index, policy in enumerate(spec.policies) if policy.ref_type == "localPolicy"), None
@@ -180,6 +186,27 @@ def _rate_limit(rule: RateLimitRule) -> RouteRateLimit:
     limit = rule.limit
     header = rule.header.lower() if rule.header else None
     return RouteRateLimit(requests=limit.requests, unit=limit.unit, per=rule.per, header=header)
+
+
+def _tls(asked: TlsSpec) -> EntranceTls:
+    validation = None
+    if clients := asked.client_validation:
+        validation = ClientValidation(
+            authorities=tuple(one.name for one in clients.ca_certificate_refs),
+            optional=clients.optional or None,
+            told=clients.cert_details_to_add,
+        )
+    certificates = tuple(one.name for one in asked.certificate_refs)
+    return EntranceTls(
+        certificates=certificates,
+        min_version=asked.min_version,
+        alpn=asked.alpn_protocols,
+        client_validation=validation,
+    )
+
+
+def _jwt_provider(asked: JwtProviderSpec) -> JwtProvider:
+    return JwtProvider(name=asked.name, issuer=asked.issuer, audiences=asked.audiences, jwks=asked.local_jwks.inline)
 
 
 def faults_of_model(model: ModelDeployment) -> tuple[FieldError, ...]:

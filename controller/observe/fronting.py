@@ -213,6 +213,7 @@ def gateway_service_facts(index: ObjectIndex, known: StoredIntent, rules: Takeov
         ),
         port=route.port if route else None,
         programmed=programmed is not None and programmed.status == "True" and may_begin,
+        over_tls=known.intent.tls is not None,
     )
 
 

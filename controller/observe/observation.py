@@ -15,7 +15,7 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
-from controller.frontend.claims import HTTP_PORT, HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
+from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
 from controller.frontend.service_facts import ServiceFacts, leads_clients_to
 from controller.intent.consent import View, any_grant_in, not_permitted, service_ref
@@ -345,7 +345,8 @@ class Observer:
         # Anybody may name a model as the owner of any number of Services.
         for one in filter(self._index.is_at_gateway, self._index.owned_by(known.ref)):
             if service := self._index.service(one.namespace, one.name):
-                found |= places_of(one.namespace, one.name, service, HTTP_PORT, self._nearby)
+                for port in service.spec.ports:
+                    found |= places_of(one.namespace, one.name, service, port.port, self._nearby)
         return frozenset(found)
 
     @property

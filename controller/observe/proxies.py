@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.api.contract.health import RemoteHealth, unknown
-from controller.api.contract.reports import RemoteReport, RouteReport, ServerReport
+from controller.api.contract.reports import EntranceReport, RemoteReport, RouteReport, ServerReport
 from controller.api.contract.route import Remote, Route
 from controller.api.timing import REAL, ReportTiming
 from controller.signals.load_reports import FleetLoads
@@ -83,6 +83,11 @@ class ProxyFacts:
             programmed=sum(one.programmed for one in current),
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
         )
+
+    def entrance_faults(self, route: Route) -> tuple[EntranceReport, ...]:
+        """Say what is wrong at the entrance of this route, each once."""
+        current = (one.report for one in self.replicas if one.report and one.report.route == route.digest)
+        return tuple(dict.fromkeys(fault for one in current for fault in one.entrance))
 
     def health_of(self, remote: Remote) -> RemoteHealth | None:
         """Say whether a remote backend of the route answers; None while a replica may still find that it does.

@@ -84,6 +84,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         decision, memory = decide(terms, facts, memory, now)
         route = _route(observation, intent, front, decision)
     programmed = _programmed(observation, route)
+    faults = (*faults, *_entrance_faults(observation, route))
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
     found, excess = None, None
     if decision and is_followed:
@@ -171,6 +172,17 @@ def _unusable(observation: Observation, intent: Intent) -> tuple[Fault, ...]:
     return tuple(dict.fromkeys(unusable))
 
 
+def _entrance_faults(observation: Observation, route: Route | None) -> tuple[Fault, ...]:
+    """Say what is wrong with what clients are met with, such as a certificate: the xDS servers alone know it.
+
+    Until they have looked at a new split, what they said of the one before holds.
+    """
+    before = observation.before.route
+    routes = [one for one in (route, before) if one and route and _without_shares(one) == _without_shares(route)]
+    found = (one for each in routes if observation.proxies for one in observation.proxies.entrance_faults(each))
+    return tuple(dict.fromkeys(Fault(one.reason, one.message) for one in found))
+
+
 def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) -> Facts:
     replicas = observation.front.replicas if observation.front else ()
     total = len(staying(replicas))
@@ -197,6 +209,9 @@ def _route(observation: Observation, intent: Intent, front: Front, decision: Dec
         remotes=observation.remotes if intent.terms.may_leave else (),
         hosts=front.hosts,
         rate_limits=intent.rate_limits,
+        # Clients of a Service that is taken over speak no TLS: it begins once they were led back to its pods.
+        tls=None if front.local.fronted else intent.tls,
+        jwt=() if front.local.fronted else intent.jwt,
     )
 
 

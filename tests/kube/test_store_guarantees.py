@@ -78,7 +78,7 @@ async def test_secrets_that_are_no_credentials_are_left_with_the_server(
     await watched.sees("marker")
     assert watched.told == ["a", "b", "c", "marker"]
     asked = [request.query for request in proxy.requests if request.lists or request.watches]
-    assert {query.get("labelSelector") for query in asked} == {"beamlit.com/credential=true"}
+    assert {query.get("labelSelector") for query in asked} == {"beamlit.com/credential in (true,serving)"}
     # One that loses its label is gone, and comes with it.
     await watched.hand.apply({**other, "metadata": {**other["metadata"], "name": "a"}})
     await watched.misses("a")

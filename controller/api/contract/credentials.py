@@ -14,7 +14,11 @@ from controller.api.schema.values import ForeignValue
 # The one field of a spec that may hold a credential itself, as the system being replaced had it.
 INLINE_CLIENT_SECRET = "spec.offloadingConfig.remoteBackend.authConfig.oauthConfig.clientSecret"
 CREDENTIAL = "beamlit.com/credential"
-"""The label of a Secret that may be used as a credential of a remote backend, with the value `"true"`."""
+"""The label of a Secret that may be used: its value says for what."""
+
+SENT, SERVING = "true", "serving"
+"""As a credential of a remote backend; or at the entrance of a model, shown to clients or compared with what they show.
+"""
 
 CREDENTIAL_HOSTS = "beamlit.com/credential-hosts"
 """The annotation of such a Secret: the hosts that it may be used for, with commas between them. Without it, any."""

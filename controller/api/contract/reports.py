@@ -31,12 +31,19 @@ class RemoteReport(RemoteHealth):
     name: RemoteName = REMOTE
 
 
+class EntranceReport(ForeignValue):
+    """What is wrong with the certificates, the authorities or the keys at the entrance of a route."""
+
+    reason: str
+    message: str
+
+
 class RouteReport(ForeignValue):
     """How many Envoys of this replica serve a route, how many of them acknowledged all of it, and what is wrong.
 
     `route` is the digest of the route that they were sent (`Route.digest`), empty when the object is not served.
     `remotes` lacks the remote backends that this replica does not check. `waiting` names some of the Envoys that have
-    not acknowledged it.
+    not acknowledged it. `entrance` says what is wrong at the entrance.
 
     The report on a single remote backend is written as `remote`, which every version reads.
     """
@@ -50,6 +57,7 @@ class RouteReport(ForeignValue):
     refusals: tuple[str, ...] = ()
     remotes: tuple[RemoteReport, ...] = ()
     waiting: tuple[str, ...] = ()
+    entrance: tuple[EntranceReport, ...] = ()
 
     @property
     def key(self) -> RouteKey:

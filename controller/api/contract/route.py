@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from controller.api.contract.credentials import RemoteAuth, RemoteTls
+from controller.api.contract.entrance import MAX_PROVIDERS, EntranceTls, JwtProvider
 from controller.api.contract.rate_limit import MAX_RATE_LIMITS, RouteRateLimit
 from controller.api.schema.errors import FieldFaultError, field_error
 from controller.api.schema.http import HeaderLine, HeaderName
@@ -239,6 +240,7 @@ class Route(ForeignValue):
     `port` is the port Envoy listens on. `hosts` are the names by which clients call it on the port that all models
     share; no other route has them. `remotes` are in the order in which they are tried. Without any nothing may
     leave: the replicas get everything, without failover. A request of a client has to be within all `rateLimits`.
+    With `tls` clients have to speak it; with `jwt` they have to show a token of one of these as well.
 
     With one remote backend it is written as `split` and `remote`, which every version reads.
     """
@@ -249,6 +251,8 @@ class Route(ForeignValue):
     remotes: tuple[Remote, ...] = ()
     hosts: tuple[ServiceHost, ...] = ()
     rate_limits: Annotated[tuple[RouteRateLimit, ...], Field(max_length=MAX_RATE_LIMITS)] = ()
+    tls: EntranceTls | None = None
+    jwt: Annotated[tuple[JwtProvider, ...], Field(max_length=MAX_PROVIDERS)] = ()
 
     @classmethod
     def between(cls, *, port: int, split: Split, local: LocalBackend, remote: Remote | None = None) -> Self:
@@ -295,6 +299,14 @@ class Route(ForeignValue):
         return {**rest, "shares": Shares.of({REMOTE: split.remote}), "remotes": (remote,) if remote is not None else ()}
 
     @model_validator(mode="after")
+    def _shows_no_token_to_others(self) -> Self:
+        if self.jwt and self.tls is None:
+            raise FieldFaultError(("jwt",), "needs tls")
+        if len({one.name for one in self.jwt}) < len(self.jwt):
+            raise FieldFaultError(("jwt",), "must each have a name of their own")
+        return self
+
+    @model_validator(mode="after")
     def _sends_nothing_to_nowhere(self) -> Self:
         names = [one.name for one in self.remotes]
         if len(set(names)) < len(names):
@@ -307,7 +319,7 @@ class Route(ForeignValue):
     @model_serializer(mode="wrap")
     def _write_the_form_of_one_remote(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        for name in ("hosts", "rateLimits", "rate_limits"):
+        for name in ("hosts", "rateLimits", "rate_limits", "tls", "jwt"):
             if name in written and not written[name]:
                 del written[name]
         if [one.name for one in self.remotes] not in ([], [REMOTE]):

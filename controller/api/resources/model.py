@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from controller.api.kubernetes.objects import ObjectMeta
 from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.entrance import JwtSpec, TlsSpec
 from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.rate_limit import RateLimitSpec
 from controller.api.resources.references import PolicyReference, PortReference, Reference
@@ -171,6 +172,10 @@ class GatewayService(ApiValue):
 
 
 _GATEWAY_ONLY = "needs frontend: Gateway; with Takeover clients call their own Service"
+_TLS_GATEWAY_ONLY = (
+    "needs frontend: Gateway; with Takeover clients call their own Service, and its pods whenever it is given back"
+)
+_JWT_OVER_TLS = "needs tls: whoever reads a token on its way may use it"
 
 
 class ModelDeploymentSpec(ApiValue):
@@ -182,6 +187,8 @@ class ModelDeploymentSpec(ApiValue):
             _GATEWAY_ONLY,
             ".gatewayService",
         ),
+        Rule("!has(self.tls) || (has(self.frontend) && self.frontend == 'Gateway')", _TLS_GATEWAY_ONLY, ".tls"),
+        Rule("!has(self.jwt) || has(self.tls)", _JWT_OVER_TLS, ".jwt"),
     )
 
     model: ModelName
@@ -207,6 +214,11 @@ class ModelDeploymentSpec(ApiValue):
     """When to offload and where to. Without it, every request stays local."""
     rate_limit: RateLimitSpec | None = None
     """How often clients may ask the model. What is more is answered with 429 by the gateway. Default: no limit."""
+    tls: TlsSpec | None = None
+    """TLS between clients and the gateway, with frontend: Gateway. The gateway then takes nothing else for this model.
+    Default: HTTP without TLS."""
+    jwt: JwtSpec | None = None
+    """Which tokens clients have to show. It needs tls. Default: none."""
     frontend: Literal["Takeover", "Gateway", "Sidecar"] | None = None
     """How clients reach Envoy: Takeover keeps their Service and puts Envoy behind it, Gateway has them call the
     gateway's Service on the port in status.servingPort, Sidecar puts Envoy into the clients' pods.
@@ -221,9 +233,13 @@ class ModelDeploymentSpec(ApiValue):
     frontend: Gateway. It goes with this object."""
 
     @model_validator(mode="after")
-    def _has_its_service_at_the_gateway(self) -> Self:
+    def _is_called_at_the_gateway_where_it_has_to_be(self) -> Self:
         if self.gateway_service is not None and self.frontend != "Gateway":
             raise FieldFaultError(("gatewayService",), _GATEWAY_ONLY)
+        if self.tls is not None and self.frontend != "Gateway":
+            raise FieldFaultError(("tls",), _TLS_GATEWAY_ONLY)
+        if self.jwt is not None and self.tls is None:
+            raise FieldFaultError(("jwt",), _JWT_OVER_TLS)
         return self
 
 

@@ -6,18 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.api.schema.scalars import PortNumberOrName, Shape
+from controller.api.schema.scalars import PortNumberOrName, SecretName, Shape
 from controller.api.schema.values import ApiValue
 
-# RFC 1123, as the API server checks the names of Secrets, and the keys in them.
-SecretName = Annotated[
-    str,
-    Field(max_length=253),
-    Shape(
-        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-        "the name of a Secret: lower case letters, digits, '-' and '.'",
-    ),
-]
+# As the API server checks the keys in a Secret.
 SecretKey = Annotated[
     str, Field(max_length=253), Shape(r"[-._a-zA-Z0-9]+", "a key of a Secret: letters, digits, '-', '_' and '.'")
 ]

@@ -55,6 +55,16 @@ class Shape:
         return with_rules({**handler(schema), "pattern": f"^({self.pattern})$"}, (rule,))
 
 
+# RFC 1123, as the API server checks the names of Secrets.
+SecretName = Annotated[
+    str,
+    Field(max_length=253),
+    Shape(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "the name of a Secret: lower case letters, digits, '-' and '.'",
+    ),
+]
+
 _DURATION = re.compile(
     r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?", re.ASCII
 )
