@@ -7,11 +7,12 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
-from controller.api.contract.reports import RemoteReport, RouteReport, ServerReport
+from controller.api.contract.reports import EntranceReport, RemoteReport, RouteReport, ServerReport
 from controller.api.contract.route import Remote, Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.routes.credentials import ServingProblem
+from xds_server.routes.entrance import EntranceProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.routes.validation import REFUSED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
@@ -115,8 +116,13 @@ class Reports:
         lacking = envoys.lacking(versions)
         keys = {one for one, _ in versions}
         problems = self._published.problems(key)
-        not_served = tuple(one.message for one in problems if one.reason in (NOT_TRANSLATED, REFUSED))
-        unusable = tuple(one for one in problems if one.reason not in (NOT_TRANSLATED, REFUSED))
+        entrance = tuple(one for one in problems if isinstance(one, EntranceProblem))
+        others = tuple(one for one in problems if not isinstance(one, EntranceProblem))
+        not_served = (
+            *(one.message for one in others if one.reason in (NOT_TRANSLATED, REFUSED)),
+            *(one.message for one in entrance if one.closes),
+        )
+        unusable = tuple(one for one in others if one.reason not in (NOT_TRANSLATED, REFUSED))
         refused = (
             f"{client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: {refusal.message.strip()}"
             for client, _ in envoys.others
@@ -133,6 +139,7 @@ class Reports:
             refusals=(*not_served, *_without_secrets(envoys.clients, keys), *refused),
             waiting=tuple(sorted({client.node_id for client in lacking})[:_NAMED]),
             remotes=tuple(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
+            entrance=tuple(EntranceReport(reason=one.reason, message=one.message) for one in entrance),
         )
 
     def _remote(self, key: RouteKey, remote: Remote, unusable: tuple[ServingProblem, ...]) -> RemoteReport | None:

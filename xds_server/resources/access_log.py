@@ -97,17 +97,17 @@ _SERVER_ERROR = AccessLogFilter(
 _ANY_FLAG = AccessLogFilter(response_flag_filter=ResponseFlagFilter())
 
 
-def _expression(name: str, expression: str) -> AccessLogFilter:
+def expression(name: str, text: str) -> AccessLogFilter:
     """Build a filter from an expression of CEL over Envoy's attributes."""
-    typed_config = packed(ExpressionFilter(expression=expression))
+    typed_config = packed(ExpressionFilter(expression=text))
     return AccessLogFilter(extension_filter=ExtensionFilter(name=name, typed_config=typed_config))
 
 
-_SENT_AGAIN = _expression("sent_again", "upstream.request_attempt_count > 1")
+_SENT_AGAIN = expression("sent_again", "upstream.request_attempt_count > 1")
 # Not at an internal listener, which has attempts of its own.
-_AT_A_SERVER = _expression("at_a_server", "!(has(upstream.address) && upstream.address.startsWith('envoy://'))")
+_AT_A_SERVER = expression("at_a_server", "!(has(upstream.address) && upstream.address.startsWith('envoy://'))")
 # What is above a rate limit has a flag, but did not fail; and whoever asks too often shall not fill a disk by it.
-_NOT_LIMITED = _expression(
+_NOT_LIMITED = expression(
     "not_limited", "!(has(response.code_details) && response.code_details == 'local_rate_limited')"
 )
 _FAILED_REQUEST = AccessLogFilter(

@@ -91,13 +91,15 @@ def forms_of(host: str) -> Iterator[str]:
         yield f"{name}{domain}{colon}{port}"
 
 
-def host_routes(key: RouteKey, hosts: tuple[str, ...], port: int) -> tuple[Resource, ...]:
-    """Build what leads from the hosts of a route, in all of their forms, to the route configuration of its port.
+def host_routes(key: RouteKey, hosts: tuple[str, ...], configuration: str) -> tuple[Resource, ...]:
+    """Build what leads from the hosts of a route, in all of their forms, to a route configuration.
 
-    Each requires the replicas, too: by them it is known whose it is, should the host pass to another route.
+    Each requires the replicas, too: by them it is known whose it is, should the host pass to another route. One of no
+    listener is asked for by an Envoy only once the host has named it, so that is not waited for.
     """
-    routes = ResourceKey(ROUTE, names.entrance_routes(key, port))
-    required = (routes, ResourceKey(ENDPOINT, names.local_cluster(key)))
+    routes = ResourceKey(ROUTE, configuration)
+    own = ResourceKey(ENDPOINT, names.local_cluster(key))
+    required = (own,) if configuration == names.TLS_ONLY else (routes, own)
     return tuple(_host_route(form, routes.name, required) for host in hosts for form in forms_of(host))
 
 

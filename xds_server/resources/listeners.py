@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
@@ -39,6 +39,7 @@ from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import C
 from envoy_data_plane.envoy.extensions.filters.network.connection_limit.v3 import ConnectionLimit
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
+    HttpConnectionManagerForwardClientCertDetails,
     HttpConnectionManagerInternalAddressConfig,
     HttpConnectionManagerServerHeaderTransformation,
     HttpConnectionManagerUpgradeConfig,
@@ -52,19 +53,31 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
+from controller.api.contract.entrance import EntranceTls, JwtProvider
 from controller.api.contract.route import RouteKey
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, attempt_log, request_log
 from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, CONNECTION_BUFFER_BYTES, HTTP2, listening_address
 from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, extension, packed, resource
+from xds_server.resources.entrance import (
+    IN_THE_CLEAR,
+    INSPECTOR,
+    MISDIRECTED_REPLIES,
+    asked_for,
+    only_for,
+    secrets_of,
+    telling_of_clients,
+    token_filters,
+    transport_socket,
+)
 from xds_server.resources.hosts import BY_HOST, LOWER_CASE, UNKNOWN_HOST
 from xds_server.resources.loops import loop_filter, loop_replies
 from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER
 from xds_server.resources.rate_limit import FILTER as RATE_LIMIT
 from xds_server.resources.routing import SAVING_FILTER, SIDE_HEADER, failover_policies, forwarding
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Resource, ResourceKey
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, Resource, ResourceKey
 
 # What a long silent generation may last before its stream is taken for abandoned.
 _IDLE = timedelta(hours=1)
@@ -156,6 +169,8 @@ _INTERNAL_MANAGER = replace(
     max_request_headers_kb=96,
     use_remote_address=False,
     skip_xff_append=True,
+    # The front alone writes it, or takes it off.
+    forward_client_cert_details=HttpConnectionManagerForwardClientCertDetails.ALWAYS_FORWARD_ONLY,
 )
 
 # Only answers of Envoy itself are mapped: those of the remote backend stay as they are. Trap 11: the credential
@@ -185,6 +200,15 @@ def _front_manager(log: AccessLog, installation: str, headers_within: float) -> 
     )
 
 
+class Door(NamedTuple):
+    """What is asked of clients before they come in to a route, and the port that it has of its own."""
+
+    key: RouteKey
+    port: int
+    tls: EntranceTls | None = None
+    jwt: tuple[JwtProvider, ...] = ()
+
+
 class Listeners:
     """Builds the listeners of the Envoys of one `installation`, which listen on `address` and log `log`.
 
@@ -196,28 +220,58 @@ class Listeners:
     ) -> None:
         self._address, self._log, self._connections = address, log, connections
         common = _front_manager(log, installation, timing.headers_within)
+        self._first = encoded(common)
         self._front = encoded(replace(common, http_filters=[*common.http_filters, *_ROUTE_FILTERS]))
         self._shared = encoded(replace(common, http_filters=[*common.http_filters, *_SHARED_FILTERS]))
 
-    def front(self, key: RouteKey, port: int) -> Resource:
+    def front(self, door: Door) -> Resource:
         """Build the listener that clients connect to."""
-        name, local = names.entrance(port), names.local_cluster(key)
-        manager = HttpConnectionManager(
-            http_filters=[self._router(key)],
-            access_log=request_log(key, self._log),
-            stat_prefix=names.entrance_statistics(key),
-            rds=Rds(route_config_name=names.entrance_routes(key, port), config_source=ADS),
-        )
+        name = names.entrance(door.port)
         listener = Listener(
             name=name,
-            address=listening_address(self._address, port),
+            address=listening_address(self._address, door.port),
             per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
-            filter_chains=[_http(self._front, manager, *self._connection_limit(key))],
+            filter_chains=[self._chain(door)],
         )
-        return resource(name, listener, [ResourceKey(CLUSTER, local), ResourceKey(ENDPOINT, local)])
+        return resource(name, listener, _required(door))
+
+    def over_tls(self, door: Door, hosts: tuple[str, ...]) -> Resource:
+        """Build the part of the shared listener for clients who ask for these hosts of a route over TLS.
+
+        A change of it is one of that listener's filter chains alone: connections on the others go on.
+        """
+        chain = self._chain(door, *hosts)
+        (name,) = {host.partition(":")[0] for host in hosts}
+        part = resource(names.shared_part(name), Listener(filter_chains=[chain]), _required(door))
+        return replace(part, part_of=ResourceKey(LISTENER, names.SHARED_ENTRANCE))
+
+    def _chain(self, door: Door, *hosts: str) -> FilterChain:
+        """Build the filter chain of one route, on the shared port for these hosts of it.
+
+        Who shows no token costs no bucket of a rate limit anything: tokens are looked at first.
+        """
+        key, tls = door.key, door.tls
+        looking = [*([only_for(hosts)] if hosts else []), *token_filters(door.jwt)]
+        manager = HttpConnectionManager(
+            http_filters=[*looking, *(_ROUTE_FILTERS if looking else ()), self._router(key)],
+            access_log=request_log(key, self._log),
+            stat_prefix=names.entrance_statistics(key),
+            rds=Rds(route_config_name=names.entrance_routes(key, door.port), config_source=ADS),
+            local_reply_config=MISDIRECTED_REPLIES if hosts else None,
+            strip_trailing_host_dot=bool(hosts),
+        )
+        manager = telling_of_clients(manager, tls.client_validation if tls else None)
+        chain = _http(self._first if looking else self._front, manager, *self._connection_limit(key))
+        return replace(
+            chain,
+            filter_chain_match=asked_for(hosts) if hosts else None,
+            transport_socket=transport_socket(key, tls) if tls else None,
+        )
 
     def shared(self, port: int) -> Resource:
         """Build the listener that clients of all routes connect to, which tells them apart by their hosts.
+
+        What is here is for who speaks no TLS; `over_tls` builds the other parts of it.
 
         It does with a request what the fronts do, and knows no route: what it has of one comes by the route
         configuration of that one's front.
@@ -236,9 +290,13 @@ class Listeners:
             name=name,
             address=listening_address(self._address, port),
             per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
-            filter_chains=[_http(self._shared, manager)],
+            listener_filters=[INSPECTOR],
+            # Who has connected and says nothing yet waits for no TLS.
+            continue_on_listener_filters_timeout=True,
+            filter_chains=[replace(_http(self._shared, manager), filter_chain_match=IN_THE_CLEAR)],
         )
-        return resource(name, listener)
+        part = resource(names.shared_part(), listener)
+        return replace(part, part_of=ResourceKey(LISTENER, name))
 
     def to_remote(self, key: RouteKey, remote: str) -> Resource:
         """Build the internal listener that turns a request into one for a remote backend (see `Routing.to_backend`).
@@ -289,6 +347,14 @@ class Listeners:
         if self._log is AccessLog.OFF:
             return _ROUTER
         return replace(_ROUTER, typed_config=packed(replace(_ROUTER_CONFIG, upstream_log=attempt_log(key, self._log))))
+
+
+def _required(door: Door) -> Iterator[ResourceKey]:
+    local = names.local_cluster(door.key)
+    yield ResourceKey(CLUSTER, local)
+    yield ResourceKey(ENDPOINT, local)
+    if door.tls:
+        yield from secrets_of(door.key, door.tls)
 
 
 def _internal(name: str, routes: HttpConnectionManager, common: bytes) -> Listener:

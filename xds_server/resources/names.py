@@ -12,8 +12,9 @@ of its route configuration has the namespace, too, `port/8080/default`: a connec
 model of the port only if that is of the same namespace (docs/adr/0060). The statistics of that listener have the name
 of the model.
 
-The listener on the port that all models share is `gateway/hosts`, as are its statistics. What leads from a host to the
-route configuration of a model is named by the host, `host/chat.default`.
+The listener on the port that all models share is `gateway/hosts`, as are its statistics. It is put together of parts:
+`gateway/hosts/` is there for all, `gateway/hosts/chat.default` for those who ask for that name over TLS. What leads
+from a host to the route configuration of a model is named by the host, `host/chat.default`.
 
 A remote backend that is called `remote-b` has `remote-b/model/default/chat`, `/remote-b`, `/remote-b-first` and
 `/fallback-b`.
@@ -36,7 +37,10 @@ ROUTE_HEADER = "x-beamlit-route"
 SHARED_ENTRANCE = "gateway/hosts"
 """The listener that clients of all models connect to, which tells them apart by their hosts."""
 
-_FALLBACK, _FIRST, _PORT, _HOST = "fallback", "-first", "port/", "host/"
+TLS_ONLY = "gateway/tls-only"
+"""The route configuration of hosts that are called over TLS alone: what comes without it is answered with 421."""
+
+_FALLBACK, _FIRST, _PORT, _HOST, _SHARED_PART = "fallback", "-first", "port/", "host/", f"{SHARED_ENTRANCE}/"
 
 
 def entrance(port: int) -> str:
@@ -50,8 +54,18 @@ def entrance_routes(key: RouteKey, port: int) -> str:
 
 
 def is_entrance(name: str) -> bool:
-    """Tell whether clients come in by the listener, the route configuration, or the host of this name."""
-    return name.startswith((_PORT, _HOST))
+    """Tell whether clients come in by the listener, the part of one, the route configuration, or the host so named."""
+    return name.startswith((_PORT, _HOST)) or is_shared_part(name)
+
+
+def shared_part(server_name: str = "") -> str:
+    """Name a part of the listener on the shared port: what all have in common, or what clients of one name meet."""
+    return f"{_SHARED_PART}{server_name}"
+
+
+def is_shared_part(name: str) -> bool:
+    """Tell whether that is a part of the listener on the shared port."""
+    return name.startswith(_SHARED_PART)
 
 
 def host_entrance(host: str) -> str:
@@ -123,6 +137,16 @@ def secret(use: str, key: RouteKey, source: CredentialSource) -> str:
             return f"{use}/spec/{key}"
         case "DefaultBackend":
             return f"{use}/default-backend"
+
+
+def served_certificate(key: RouteKey, name: str) -> str:
+    """Name the certificate in a Secret of the namespace of a route, with which clients are answered."""
+    return f"serving/{key.namespace}/{name}"
+
+
+def client_authorities(key: RouteKey) -> str:
+    """Name the authorities whose certificates clients of a route show."""
+    return f"clients/{key}"
 
 
 def is_backend(cluster: str) -> bool:

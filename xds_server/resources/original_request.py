@@ -35,6 +35,7 @@ PRIVATE_HEADERS = (
     "x-client-ip",
     "x-cluster-client-ip",
     "x-envoy-external-address",
+    "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",

@@ -43,7 +43,6 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     CommonTlsContext,
     CommonTlsContextCombinedCertificateValidationContext,
-    SdsSecretConfig,
     SubjectAltNameMatcher,
     SubjectAltNameMatcherSanType,
     UpstreamTlsContext,
@@ -65,10 +64,10 @@ from xds_server.resources.clusters import (
     side_metadata,
     socket_address,
 )
-from xds_server.resources.encoding import ADS, extension, packed, resource
+from xds_server.resources.encoding import extension, packed, resource
 from xds_server.resources.guard import Guard
 from xds_server.resources.loops import LOOP_METRICS
-from xds_server.resources.secret import SecretNames, secret_names
+from xds_server.resources.secret import SecretNames, over_sds, secret_names
 from xds_server.snapshot.snapshot import Resource
 
 # RFC 6724, rule 1: of a name with addresses of both families, which of them can be reached is not known here.
@@ -273,7 +272,7 @@ def _tls(
     """
     is_this_server = CertificateValidationContext(match_typed_subject_alt_names=[_subject(server_name)])
     own_authorities = authorities and CommonTlsContextCombinedCertificateValidationContext(
-        default_validation_context=is_this_server, validation_context_sds_secret_config=_over_sds(authorities)
+        default_validation_context=is_this_server, validation_context_sds_secret_config=over_sds(authorities)
     )
     of_the_system = CertificateValidationContext(
         match_typed_subject_alt_names=[_subject(server_name)], trusted_ca=DataSource(filename=system_authorities)
@@ -285,7 +284,7 @@ def _tls(
             tls_params=TLS_VERSIONS,
             combined_validation_context=own_authorities or None,
             validation_context=None if own_authorities else of_the_system,
-            tls_certificate_sds_secret_configs=[_over_sds(certificate)] if certificate else [],
+            tls_certificate_sds_secret_configs=[over_sds(certificate)] if certificate else [],
         ),
     )
     return TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
@@ -296,11 +295,6 @@ def _subject(server_name: str) -> SubjectAltNameMatcher:
     address = address_of(server_name)
     kind = SubjectAltNameMatcherSanType.IP_ADDRESS if address else SubjectAltNameMatcherSanType.DNS
     return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=address or server_name))
-
-
-def _over_sds(name: str) -> SdsSecretConfig:
-    """Refer to a secret on the same stream as everything else."""
-    return SdsSecretConfig(name=name, sds_config=ADS)
 
 
 def _credential_injector(auth: RemoteAuth, secret: str, timing: GatewayTiming) -> HttpFilter:
@@ -325,14 +319,14 @@ def _token(oauth: OAuth, secret: str, timing: GatewayTiming) -> OAuth2:
     return OAuth2(
         token_endpoint=HttpUri(uri=_token_uri(oauth), cluster=_token_cluster(oauth), timeout=answer),
         scopes=list(oauth.scopes),
-        client_credentials=OAuth2ClientCredentials(client_id=oauth.client_id, client_secret=_over_sds(secret)),
+        client_credentials=OAuth2ClientCredentials(client_id=oauth.client_id, client_secret=over_sds(secret)),
         token_fetch_retry_interval=timedelta(seconds=timing.token_retry),
     )
 
 
 def _fixed(api_key: HeaderCredential | None, secret: str) -> Generic:
     assert api_key  # one of the two kinds
-    return Generic(credential=_over_sds(secret), header=api_key.header)
+    return Generic(credential=over_sds(secret), header=api_key.header)
 
 
 def _token_cluster(oauth: OAuth) -> str:

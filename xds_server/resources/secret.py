@@ -9,11 +9,13 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     GenericSecret,
+    SdsSecretConfig,
     Secret,
     TlsCertificate,
 )
@@ -22,7 +24,7 @@ from pydantic import SecretStr
 from controller.api.contract.credentials import CredentialSource, RemoteAuth
 from controller.api.contract.route import Remote, RouteKey
 from xds_server.resources import names
-from xds_server.resources.encoding import resource
+from xds_server.resources.encoding import ADS, resource
 from xds_server.snapshot.snapshot import SECRET, Resource, ResourceKey
 
 Values = Mapping[CredentialSource, SecretStr]
@@ -42,6 +44,15 @@ class SecretNames:
         return tuple(
             ResourceKey(SECRET, name) for name in (self.authorities, self.certificate, self.credential) if name
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatePair:
+    """A chain of certificates, the private key of the first, and when that one ends."""
+
+    chain: SecretStr
+    key: SecretStr
+    ends: datetime
 
 
 def credential_of(auth: RemoteAuth) -> CredentialSource:
@@ -82,6 +93,29 @@ def secret_resources(key: RouteKey, remote: Remote, values: Values, version_key:
         credential = GenericSecret(secret=_source(values[credential_of(remote.auth)]))
         packed.append(Secret(name=called.credential, generic_secret=credential))
     return tuple(_keyed(resource(one.name, one), version_key) for one in packed)
+
+
+def entrance_secrets(
+    key: RouteKey, pairs: Mapping[str, CertificatePair], authorities: SecretStr | None, version_key: bytes
+) -> tuple[Resource, ...]:
+    """Pack what the entrance of a route is served with: the pairs by the names of their Secrets, and the authorities
+    of its clients."""
+    packed = [
+        Secret(
+            name=names.served_certificate(key, name),
+            tls_certificate=TlsCertificate(certificate_chain=_source(pair.chain), private_key=_source(pair.key)),
+        )
+        for name, pair in pairs.items()
+    ]
+    if authorities is not None:
+        trusted = CertificateValidationContext(trusted_ca=_source(authorities))
+        packed.append(Secret(name=names.client_authorities(key), validation_context=trusted))
+    return tuple(_keyed(resource(one.name, one), version_key) for one in packed)
+
+
+def over_sds(name: str) -> SdsSecretConfig:
+    """Refer to a secret on the same stream as everything else."""
+    return SdsSecretConfig(name=name, sds_config=ADS)
 
 
 def _source(value: SecretStr) -> DataSource:

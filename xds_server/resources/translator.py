@@ -15,9 +15,10 @@ from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.clusters import Clusters, aggregate_cluster, load_assignment
 from xds_server.resources.encoding import Template, encoded, resource
+from xds_server.resources.entrance import tls_only
 from xds_server.resources.guard import Guard
 from xds_server.resources.hosts import host_routes
-from xds_server.resources.listeners import Listeners
+from xds_server.resources.listeners import Door, Listeners
 from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
 from xds_server.resources.remote_backend import RemoteBackends, backend_name
@@ -26,6 +27,18 @@ from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Res
 
 # Where Debian, Ubuntu and Envoy's own images keep the authorities that their system trusts.
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class WaysIn:
+    """How clients come in to a route, beside its own port.
+
+    `left` is a port that it left and is served on still. Unless it `has_name`, clients of the shared port do not find
+    it over TLS.
+    """
+
+    left: int | None = None
+    has_name: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +103,14 @@ class Translator:
         guard = Guard(settings.destinations, settings.installation, settings.timing)
         self._backends = RemoteBackends(settings.authorities, settings.timing, guard, _REMEMBERED)
         self._shared = None if settings.shared_port is None else self._listeners.shared(settings.shared_port)
+        self._tls_only = tls_only()
         is_logged = settings.access_log is not AccessLog.OFF
         self._routing = Routing(settings.installation, says_whose=is_logged and self._shared is not None)
         remembered = lru_cache(_REMEMBERED)
         self._local_cluster = remembered(self._clusters.local)
         self._front_listener = remembered(self._listeners.front)
         self._remote_side = remembered(self._build_remote_side)
+        self._over_tls = remembered(self._listeners.over_tls)
         self._host_routes = remembered(host_routes)
         self._leg = remembered(self._build_leg)
         self._failover = remembered(self._build_failover)
@@ -108,13 +123,13 @@ class Translator:
         route: Route,
         replicas: tuple[Replica, ...],
         envoys: int | None = None,
-        left: int | None = None,
+        ways_in: WaysIn = WaysIn(),
     ) -> tuple[Resource, ...]:
         """Translate a route and its replicas into everything an Envoy needs to serve it.
 
         `envoys` share what the replicas take, as many as the settings say by default. Without a remote backend the
         route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
-        see `secret_resources`. Clients come in at `left`, too: a port that it left, if any.
+        see `secret_resources` and `entrance_secrets`.
         """
         legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
         limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
@@ -129,16 +144,34 @@ class Translator:
                 return self._template(entrance, legs, leaving[0], limits).filled(shares.local)
             return self._front_route(entrance, legs, shares, limits)
 
-        ports = (route.port,) if left is None else (route.port, left)
+        doors = tuple(
+            [Door(key, port, route.tls, route.jwt) for port in (route.port, ways_in.left) if port is not None]
+        )
         return (
             self._local_cluster(key, check, self._checks_shared_by, is_alone=not legs),
             # It requires nothing: Envoy acknowledges a cluster only once it is warm, and it warms with its endpoints.
             Resource.of(ENDPOINT, cluster, load_assignment(cluster, replicas, check)),
             *side.resources,
-            *(self._front_listener(key, port) for port in ports),
-            *(Resource.of(ROUTE, names.entrance_routes(key, port), front(port), side.required) for port in ports),
-            *((self._shared, *self._host_routes(key, route.hosts, route.port)) if self._shared and route.hosts else ()),
+            *map(self._front_listener, doors),
+            *[
+                Resource.of(ROUTE, names.entrance_routes(key, one.port), front(one.port), side.required)
+                for one in doors
+            ],
+            *self._shared_entrance(doors[0], route.hosts, has_name=ways_in.has_name),
         )
+
+    def _shared_entrance(self, door: Door, hosts: tuple[str, ...], *, has_name: bool) -> Iterator[Resource]:
+        """Build what a route has on the port that all share; with TLS, nothing of it answers in the clear."""
+        if self._shared is None or not hosts:
+            return
+        yield self._shared
+        if door.tls is None:
+            yield from self._host_routes(door.key, hosts, names.entrance_routes(door.key, door.port))
+            return
+        if has_name:
+            yield self._over_tls(door, hosts)
+        yield self._tls_only
+        yield from self._host_routes(door.key, hosts, names.TLS_ONLY)
 
     def _build_remote_side(
         self, key: RouteKey, legs: tuple[Leg, ...], leaving: tuple[str, ...], is_limited: bool, stays: bool

@@ -17,6 +17,8 @@ from controller.api.contract.credentials import (
     CREDENTIAL,
     CREDENTIAL_HOSTS,
     INLINE_CLIENT_SECRET,
+    SENT,
+    SERVING,
     CredentialSource,
     inline_client_secret,
     is_for_inline_secret,
@@ -176,7 +178,7 @@ def _value_of(
     match source.source:
         case "Secret":
             ref = ObjectRef(SECRET.kind, key.namespace, source.name)
-            return _value_in_secret(ref, source.key, _usable_secret(ref, host, find, opt_in=own.opt_in))
+            return value_in_secret(ref, source.key, _usable_secret(ref, host, find, opt_in=own.opt_in))
         case "Spec":
             stored = find(ObjectRef(*key))
             return _given(inline_client_secret(stored.raw) if stored else None, INLINE_CLIENT_SECRET)
@@ -189,22 +191,29 @@ def _value_of(
 
 def _usable_secret(ref: ObjectRef, host: str, find: Find, *, opt_in: bool) -> Secret:
     """Find a Secret that may be used with a host, as its owner says (docs/adr/0057). Raises UnusableError."""
+    secret = permitted_secret(ref, find, SENT if opt_in else None)
+    hosts = secret.metadata.annotations.get(CREDENTIAL_HOSTS)
+    if hosts is not None and not _names_host(hosts, host, ref):
+        raise UnusableError(f"{ref} may not be used with {host}: its annotation {CREDENTIAL_HOSTS} names other hosts")
+    return secret
+
+
+def permitted_secret(ref: ObjectRef, find: Find, use: str | None) -> Secret:
+    """Find a Secret whose label permits this use (None: nobody is asked for a label). Raises UnusableError."""
     stored = find(ref)
-    if stored is None and not opt_in:
+    if stored is None and use is None:
         raise UnusableError(f"{ref} does not exist", "SecretNotFound")
     try:
         secret = stored.parsed_as(Secret) if stored else None
     except InvalidObjectError as error:
         raise UnusableError(f"{ref}: {error}") from None
-    if secret is None or (opt_in and secret.metadata.labels.get(CREDENTIAL) != "true"):
+    if secret is None or (use is not None and secret.metadata.labels.get(CREDENTIAL) != use):
         # One without the label is not seen: whether it is there is not known.
-        words = f"{ref} does not exist, or lacks the label that lets it be used as a credential"
+        what = "served with" if use == SERVING else "used as a credential"
+        words = f"{ref} does not exist, or lacks the label that lets it be {what}"
         if _NAME.fullmatch(ref.name):
-            words += f"; to let it: `kubectl -n {ref.namespace} label secret {ref.name} {CREDENTIAL}=true`"
+            words += f"; to let it: `kubectl -n {ref.namespace} label secret {ref.name} {CREDENTIAL}={use}`"
         raise UnusableError(words, "SecretNotFound")
-    hosts = secret.metadata.annotations.get(CREDENTIAL_HOSTS)
-    if hosts is not None and not _names_host(hosts, host, ref):
-        raise UnusableError(f"{ref} may not be used with {host}: its annotation {CREDENTIAL_HOSTS} names other hosts")
     return secret
 
 
@@ -216,7 +225,8 @@ def _names_host(hosts: str, host: str, ref: ObjectRef) -> bool:
     return listed.has_name(host) or listed.has_address(host)
 
 
-def _value_in_secret(ref: ObjectRef, key: str, secret: Secret) -> tuple[SecretStr, str]:
+def value_in_secret(ref: ObjectRef, key: str, secret: Secret) -> tuple[SecretStr, str]:
+    """Return what a Secret has under a key, and what to call it. Raises UnusableError."""
     name = f'{ref}: key "{key}"'
     # As the API server merges the two when it is given both.
     if key in secret.string_data:

@@ -29,6 +29,7 @@ from controller.store.protocol import Batch
 from xds_server.resources.secret import Values
 from xds_server.routes.contests import Contests
 from xds_server.routes.credentials import ServingProblem, is_spec_of, reads_spec, referred_secrets
+from xds_server.routes.entrance import served_secrets
 from xds_server.routes.validation import Ask, Asked, claims_of
 
 logger = logging.getLogger(__name__)
@@ -272,10 +273,12 @@ def _referred(key: RouteKey, record: RouteRecord | None) -> frozenset[ObjectRef]
 def _referred_by(key: RouteKey, route: Route) -> frozenset[ObjectRef]:
     local = route.local
     services = {service_ref(local.namespace, name) for name in (local.service, local.clients_service)}
-    if local.namespace == key.namespace:
-        return referred_secrets(key, route) | services
+    secrets = referred_secrets(key, route) | served_secrets(key, route)
     shadow = service_ref(local.namespace, shadow_name(local.clients_service))
-    return referred_secrets(key, route) | services | {shadow, any_grant_in(local.namespace)}
+    if local.namespace == key.namespace:
+        # By its shadow it is known that a Service is taken over, whose clients speak no TLS.
+        return secrets | services | ({shadow} if local.fronted else set())
+    return secrets | services | {shadow, any_grant_in(local.namespace)}
 
 
 def _is_decided(stored: StoredObject) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -23,6 +24,9 @@ from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 
 _ROUTES_PER_TURN = 5
+
+# Certificates are looked at again once one of them has expired, or after this many seconds: clocks are set, too.
+_LOOKS_AT_ENDS = 3600.0
 
 
 class SnapshotSink(Protocol):
@@ -56,6 +60,8 @@ class Publisher:
         self._assemblies = {GATEWAY: self._new_assembly(GATEWAY)}
         self._due: set[RouteKey] = set()
         self._turn = asyncio.Lock()
+        self._ends: dict[RouteKey, datetime] = {}
+        self._expiry: asyncio.Task[None] | None = None
         self.gateway_size = GatewaySize(options.gateway.envoys, self._publish_resized, self._timing.resized_every)
         self.published = False
         """Whether there is a first snapshot."""
@@ -86,6 +92,8 @@ class Publisher:
     def close(self) -> None:
         """Stop all timers."""
         self.gateway_size.close()
+        if self._expiry:
+            self._expiry.cancel()
         for assembly in self._assemblies.values():
             assembly.close()
 
@@ -140,11 +148,33 @@ class Publisher:
             self._due |= self._index.limited()
             await self._publish()
 
+    async def _say_what_expired(self) -> None:
+        """Look again at routes whose certificates end, as long as there are any."""
+        while self._ends:
+            left = (min(self._ends.values()) - datetime.now(UTC)).total_seconds()
+            await asyncio.sleep(min(max(left, 1.0), _LOOKS_AT_ENDS))
+            async with self._turn:
+                now = datetime.now(UTC)
+                self._due |= {key for key, ends in self._ends.items() if ends <= now}
+                if self._due:
+                    await self._publish()
+
+    def _note_ends(self, translated: dict[RouteKey, TranslatedRoute], now: datetime) -> None:
+        """Note which certificates are still to end."""
+        for key, one in translated.items():
+            if one.ends and one.ends > now:
+                self._ends[key] = one.ends
+            else:
+                self._ends.pop(key, None)
+        if self._ends and (self._expiry is None or self._expiry.done()):
+            self._expiry = asyncio.create_task(self._say_what_expired())
+
     async def _publish(self) -> None:
         due, self._due = sorted(self._due), set()
+        now = datetime.now(UTC)
         translated: dict[RouteKey, TranslatedRoute] = {}
         for number, key in enumerate(due):
-            translated[key] = self._translator.translate(key, self.gateway_size.envoys)
+            translated[key] = self._translator.translate(key, self.gateway_size.envoys, now)
             if translated[key].is_limited:
                 self.gateway_size.set_used()
             if number % _ROUTES_PER_TURN == _ROUTES_PER_TURN - 1:
@@ -154,6 +184,7 @@ class Publisher:
         }
         for key, one in translated.items():
             self._index.set_published(key, one.problems, one.remotes, one.accepted, one.left)
+        self._note_ends(translated, now)
         is_first, self.published = not self.published, True
         for scope, assembly in self._assemblies.items():
             if is_first or changed.get(scope):

@@ -59,6 +59,9 @@ class RetainingAssembly:
         for key, resources in new:
             left = _without(self._assembly.brought_by(key), {one.key for one in resources})
             entrances = {one: resource for one, resource in left.items() if self._is_vacated_by(key, one)}
+            if resources:
+                # A route that goes on without TLS takes the secrets of its part with it, which is nothing without them.
+                entrances = {one: resource for one, resource in entrances.items() if not resource.part_of}
             # Whoever comes in at the last moment has the time, too, that a request on its way has.
             way_out = self._timing.departed + (self._timing.vacated if entrances else 0)
             for those, seconds in (
@@ -73,7 +76,7 @@ class RetainingAssembly:
 
     def versions(self, key: RouteKey) -> Iterable[tuple[ResourceKey, str]]:
         """List the resources that a route has, each with its version."""
-        return tuple((one.key, one.version) for one in self._assembly.brought_by(key).values())
+        return tuple(self._assembly.versions_of(key).items())
 
     def routes_with(self, keys: Iterable[ResourceKey]) -> frozenset[RouteKey]:
         """Find the routes that have any of these resources."""

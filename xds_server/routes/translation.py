@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from controller.api.contract.health import HOST_REFUSED
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
@@ -14,8 +15,9 @@ from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_al
 from controller.api.resources.backend import RemoteBackend
 from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
-from xds_server.resources.translator import EnvoySettings, Translator
+from xds_server.resources.translator import EnvoySettings, Translator, WaysIn
 from xds_server.routes.credentials import ResolvedRoute, ServerSecrets, ServingProblem, resolve_credentials
+from xds_server.routes.entrance import SERVER_NAME_TAKEN, EntranceProblem, Entrances
 from xds_server.routes.index import RouteIndex, RouteRecord
 from xds_server.routes.validation import (
     NOT_ASKED_FOR,
@@ -25,7 +27,10 @@ from xds_server.routes.validation import (
     as_asked_for,
     as_it_may_be,
     faults_of,
+    server_name_claim,
+    server_names,
     unasked,
+    unasked_entrance,
 )
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import Resource
@@ -73,7 +78,8 @@ class TranslatedRoute:
 
     `problems` say why less is served than the route asks for, `remotes` are the remote backends that are. `is_limited`
     says whether it has a limit that the Envoys share. `accepted` is the last route of the object that was found to be
-    what it may be. `left` is a port that it left and is served on still.
+    what it may be. `left` is a port that it left and is served on still. `ends` is when the first certificate of its
+    entrance does.
     """
 
     resources: Mapping[Scope, tuple[Resource, ...]] | None
@@ -82,6 +88,7 @@ class TranslatedRoute:
     is_limited: bool = False
     accepted: Route | None = None
     left: int | None = None
+    ends: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,7 @@ class RouteTranslator:
         self._options = options
         self._secrets = options.secrets
         self._translators: dict[Scope, Translator] = {}
+        self._entrances = Entrances()
 
     def replace_default_remote(self, default_remote: RemoteBackend) -> None:
         """Translate with another credential of the default backend from now on."""
@@ -110,14 +118,16 @@ class RouteTranslator:
         """List the scopes that a route is served in."""
         return scopes_of(key, self._options.envoys)
 
-    def translate(self, key: RouteKey, envoys: int) -> TranslatedRoute:
+    def translate(self, key: RouteKey, envoys: int, now: datetime | None = None) -> TranslatedRoute:
         """Translate a route; without one, into no resources. So many `envoys` share its limit, if it has one.
+
+        What has expired `now` is said; without a time, nothing is.
 
         A mistake of ours shows with one route, which keeps what it has; the others go on. The words of the exception
         are not logged: they may quote a secret.
         """
         try:
-            return self._translated(key, envoys)
+            return self._translated(key, envoys, now)
         except Exception as error:
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
             name = type(error).__name__
@@ -127,29 +137,39 @@ class RouteTranslator:
             kept = (record.accepted, record.left) if record else (None, None)
             return TranslatedRoute(None, (problem,), (), False, *kept)
 
-    def _translated(self, key: RouteKey, envoys: int) -> TranslatedRoute:
+    def _translated(self, key: RouteKey, envoys: int, now: datetime | None) -> TranslatedRoute:
         record = self._index.record(key)
         if record is None or record.route is None:
             return TranslatedRoute({})
         found = _Validated(record.route) if record.asked is None else self._validated(key, record.route, record)
         if found.route is None:
             return TranslatedRoute({}, found.problems, accepted=found.accepted)
+        entrance = self._entrances.resolve(key, found.route, self._index.find, self._secrets, now)
+        if entrance.is_closed:
+            return TranslatedRoute({}, (*found.problems, *entrance.problems), accepted=found.accepted)
         resolved = resolve_credentials(key, found.route, self._index.find, self._secrets)
-        problems = (*found.problems, *resolved.problems)
+        lost = tuple(self._lost_names(key, found.route, record))
+        problems = (*found.problems, *entrance.problems, *lost, *resolved.problems)
         if refusals := tuple(self._refusals(found.route)):
             # All that leaves stays, as when a credential is missing.
             resolved = ResolvedRoute(found.route.without_remotes())
-            problems = (*found.problems, *refusals, *resolved.problems)
+            problems = (*found.problems, *entrance.problems, *lost, *refusals)
         route = resolved.route
         replicas = self._replicas(route.local)
         is_limited = bool(route.remotes and route.local.max_requests_per_replica)
-        left = self._left(key, route, record)
+        ways_in = WaysIn(self._left(key, route, record), has_name=not lost)
         resources = {
-            scope: (*resolved.secrets, *self._translator(scope).resources(key, route, replicas, envoys, left))
+            scope: (
+                *entrance.secrets,
+                *resolved.secrets,
+                *self._translator(scope).resources(key, route, replicas, envoys, ways_in),
+            )
             for scope in self.scopes(key)
+            # A sidecar is asked by its own pod, in the clear: it has nobody to show a certificate to, nor to keep out.
+            if not (route.tls and scope.role is Role.SIDECAR)
         }
         remotes = tuple((one, resolved.values) for one in route.remotes)
-        return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted, left)
+        return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted, ways_in.left, entrance.ends)
 
     def _left(self, key: RouteKey, route: Route, record: RouteRecord) -> int | None:
         """Return the port that a route was served on before, while its Service at the gateway leads clients there.
@@ -166,6 +186,13 @@ class RouteTranslator:
                 return port
         return None
 
+    def _lost_names(self, key: RouteKey, route: Route, record: RouteRecord) -> Iterator[EntranceProblem]:
+        """Say which names another route has over TLS on the port that all share."""
+        for name in sorted(server_names(route)) if record.asked else ():
+            if (holder := self._index.winner(server_name_claim(name))) not in (None, key):
+                words = f"over TLS the host {name} is that of {holder} on the port that all models share"
+                yield EntranceProblem(SERVER_NAME_TAKEN, words, closes=False)
+
     def _validated(self, key: RouteKey, route: Route, record: RouteRecord) -> _Validated:
         """Say what may be served of a route that somebody wrote into a status.
 
@@ -177,7 +204,9 @@ class RouteTranslator:
         asked, before, reserved = record.asked or Asked(), record.accepted, self._options.reserved_ports
         faults = tuple(faults_of(key, route, self._index, reserved))
         unknown = tuple(unasked(route, asked, before))
-        if not (faults or unknown):
+        # Who is let in is no matter of what leaves: without a route of before there is nothing to serve.
+        strange = tuple(unasked_entrance(route, asked, before, self._index))
+        if not (faults or unknown or strange):
             return _Validated(as_it_may_be(key, route, self._index, before), accepted=route)
         is_usable = before is not None and not any(faults_of(key, before, self._index, reserved))
         if not (faults or is_usable) and record.is_edited and (edited := as_asked_for(route, asked)):
@@ -185,8 +214,10 @@ class RouteTranslator:
         if before and is_usable:
             served: Route | None = as_it_may_be(key, before, self._index, before)
         else:
-            before, served = None, None if faults else as_it_may_be(key, route.without_remotes(), self._index, None)
-        reason = REFUSED if before or faults else NOT_ASKED_FOR
+            local = None if faults or strange else route.without_remotes()
+            before, served = None, local and as_it_may_be(key, local, self._index, None)
+        reason = REFUSED if before or faults or strange else NOT_ASKED_FOR
+        faults = (*faults, *strange)
         logger.warning("route not served as a status has it", extra={"model": str(key), "because": (*faults, *unknown)})
         words = (f"status.route.{one}" for one in faults), (f"status.route.remotes: {one}" for one in unknown)
         problems = tuple(ServingProblem(reason, one) for some in words for one in some)

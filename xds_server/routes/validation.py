@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
+from controller.api.contract.entrance import EntranceTls, JwtProvider
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
 from controller.api.kubernetes.fronting import GATEWAY_PORTS, SHADOW_OF, ports_in, shadow_name
 from controller.api.kubernetes.objects import Service
@@ -39,13 +40,16 @@ _LEFT = 2
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an object asks for, as far as its route has to agree: the remote backends that it may be served with.
+    """What an object asks for, as far as its route has to agree: the remote backends that it may be served with, and
+    who is let in (`tls`, `jwt`).
 
     `fixed_port` is the port of the gateway that it fixes, if it does, `gateway_service` the name of the Service that it
     has at the gateway, empty for none. `spec` is what all of that was read from.
     """
 
     remotes: tuple[Remote, ...] = ()
+    tls: EntranceTls | None = None
+    jwt: tuple[JwtProvider, ...] = ()
     fixed_port: int | None = None
     created: str = ""
     gateway_service: str = ""
@@ -73,7 +77,7 @@ def asked_with(default: RemoteBackend | None) -> Ask:
             except RemoteNotUsableError:
                 remotes = ()
         at_gateway = intent.gateway_service.name if intent.gateway_service else ""
-        return Asked(remotes, intent.serving_port, created, at_gateway, spec)
+        return Asked(remotes, intent.tls, intent.jwt, intent.serving_port, created, at_gateway, spec)
 
     return ask
 
@@ -118,10 +122,19 @@ def _may_front(key: RouteKey, route: Route, objects: Objects) -> bool:
     found = objects.service(ref.namespace, ref.name)
     if may_refer(key.namespace, ref, found, objects.permissions(ref.namespace)):
         return True
-    # A Service that takes its consent back is led to its pods first: until then its clients are led here, which is what
-    # the record on its shadow says. The shadow is written in the namespace of the Service.
-    shadow = objects.service(ref.namespace, shadow_name(ref.name)) if local.fronted else None
-    if shadow is None or shadow.metadata.labels.get(SHADOW_OF) != ref.name:
+    # A Service that takes its consent back is led to its pods first: until then its clients are led here.
+    return _is_taken_over(route, objects)
+
+
+def _is_taken_over(route: Route, objects: Objects) -> bool:
+    """Tell whether clients of the Service are led to the port of a route, as the record on its shadow says.
+
+    The shadow is written in the namespace of the Service.
+    """
+    local = route.local
+    name = local.clients_service
+    shadow = objects.service(local.namespace, shadow_name(name)) if local.fronted else None
+    if shadow is None or shadow.metadata.labels.get(SHADOW_OF) != name:
         return False
     return route.port in ports_in(shadow.metadata.annotations.get(GATEWAY_PORTS, ""))
 
@@ -159,12 +172,27 @@ def unasked(route: Route, asked: Asked, before: Route | None) -> Iterator[str]:
             )
 
 
+def unasked_entrance(route: Route, asked: Asked, before: Route | None, objects: Objects) -> Iterator[str]:
+    """Say whom a route lets in that its object does not: `before` is as in `unasked`.
+
+    While a Service is taken over its clients speak no TLS, whatever the object asks for: it begins behind that.
+    """
+    known = {(asked.tls, asked.jwt), *([(before.tls, before.jwt)] if before else ())}
+    if (route.tls, route.jwt) in known:
+        return
+    if route.tls is None and _is_taken_over(route, objects):
+        return
+    tls = {tls for tls, _ in known}
+    yield f"{'jwt' if route.tls in tls else 'tls'}: is not what the object asks for"
+
+
 def as_asked_for(route: Route, asked: Asked) -> Route | None:
-    """Return a route with the remote backends that its object asks for, of the same names; None if it lacks one."""
+    """Return a route with the remote backends and the entrance that its object asks for; None if it lacks a backend."""
     by_name = {one.name: one for one in asked.remotes}
     if any(one.name not in by_name for one in route.remotes):
         return None
-    return route.model_copy(update={"remotes": tuple(by_name[one.name] for one in route.remotes)})
+    remotes = tuple(by_name[one.name] for one in route.remotes)
+    return route.model_copy(update={"remotes": remotes, "tls": asked.tls, "jwt": asked.jwt})
 
 
 def _compared(remote: Remote) -> Remote:
@@ -207,13 +235,24 @@ def _is_of_port(host: str, local: LocalBackend, service: Service | None) -> bool
     return any(str(one.port) == number and one.name == local.port_name for one in service.spec.ports)
 
 
+def server_names(route: Route) -> frozenset[str]:
+    """List the names by which clients ask for a route over TLS on the port that all share: its hosts without ports."""
+    return frozenset(host.partition(":")[0] for host in route.hosts) if route.tls else frozenset()
+
+
+def server_name_claim(name: str) -> str:
+    """Say what is contested of a name that clients ask for over TLS; no host is written so."""
+    return f"tls/{name}"
+
+
 def claims_of(
     key: RouteKey, route: Route, asked: Asked, accepted: Route | None = None, left: int | None = None
 ) -> Mapping[int | str, Contender]:
-    """List the port and the hosts that a route says are its own. Who fixes its port goes before who does not.
+    """List the port, the hosts and the names over TLS that a route says are its own.
 
-    `accepted` is the route that its object is served with, `left` is a port that it left and is served on all the same,
-    as long as nobody else says that it has it. Hosts go by the objects alone, as the controller has it.
+    Who fixes its port goes before who does not. `accepted` is the route that its object is served with, `left` is a
+    port that it left and is served on all the same, as long as nobody else says that it has it. Hosts and names go by
+    the objects alone, as the controller has it.
     """
     created, is_foreign = asked.created, route.local.namespace != key.namespace
     numbers = [one.partition(":")[2] for one in route.hosts]
@@ -222,6 +261,11 @@ def claims_of(
         host: Contender(0 if number else rank, False, is_foreign, created, key)
         for host, number in zip(route.hosts, numbers, strict=True)
     }
+    if route.tls:
+        # Who is asked for by a name over TLS: of a Service whose ports are of several models, one of them has it.
+        claims |= {
+            server_name_claim(name): Contender(0, False, is_foreign, created, key) for name in server_names(route)
+        }
     is_newcomer = accepted is None or accepted.port != route.port
     if left is not None:
         claims[left] = Contender(_LEFT, False, False, created, key)

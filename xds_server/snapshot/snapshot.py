@@ -93,18 +93,28 @@ class Resource:
     `body` is the serialised message (what goes into `Any.value`); `version` is the hash of it, so equal content has an
     equal version on every replica and after every restart. `requires` names what an Envoy must hold before it is given
     this one (a route requires the clusters it names), and what must not be taken from it while it still holds this one.
+    A part of another resource (`part_of`) is sent as that alone: the bodies of all its parts one after the other, which
+    reads as all of them merged (Protocol Buffers, "Encoding", "Last One Wins").
     """
 
     key: ResourceKey
     version: str
     body: bytes = field(repr=False)
     requires: frozenset[ResourceKey] = frozenset()
+    part_of: ResourceKey | None = None
 
     @classmethod
     def of(cls, type_url: str, name: str, body: bytes, requires: Iterable[ResourceKey] = ()) -> Self:
         """Pack a serialised message under its content hash (64 bits, hexadecimal)."""
         digest = hashlib.blake2b(body, digest_size=8).hexdigest()
         return cls(ResourceKey(type_url, name), digest, body, frozenset(requires))
+
+
+def whole_of(key: ResourceKey, parts: Iterable[Resource]) -> Resource:
+    """Put a resource together of its parts, in the order of their names."""
+    ordered = sorted(parts, key=lambda part: part.key)
+    requires = frozenset[ResourceKey]().union(*(part.requires for part in ordered))
+    return Resource.of(*key, b"".join(part.body for part in ordered), requires)
 
 
 def content_version(resources: Mapping[str, Resource]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import BaseModel
 
 from controller.api.contract.route import Route, RouteKey, Split
@@ -19,6 +20,7 @@ from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from controller.intent.remotes import remotes_of
+from tests.support.entrance import TokenIssuer, a_serving_secret, pem_of
 from tests.support.objects import a_grant, a_model, a_secret, a_service, a_slice
 from tests.support.publishing import publishing
 from tests.support.routes import A, B, a_remote, a_route
@@ -147,6 +149,16 @@ FIELDS: dict[str, list[Hostile]] = {
         *its(UNREAD, "", "X-Key", "x'] + 'y", "x" * 65, None),
         *its(SERVED, "x-other", why=ITS_OWN_CLIENTS),
     ],
+    "tls.certificates": [*its(REFUSED, ["other"], ["cert", "other"]), *its(UNREAD, [], ["../x"], ["a"] * 5)],
+    "tls.minVersion": [*its(REFUSED, "1.2"), *its(UNREAD, "1.1", "")],
+    "tls.alpn": [*its(REFUSED, ["h2"], ["http/1.1", "h2"]), *its(UNREAD, [], ["h3"])],
+    "tls.clientValidation.authorities": [*its(REFUSED, ["other"]), *its(UNREAD, [], ["../x"])],
+    "tls.clientValidation.optional": [*its(REFUSED, True), *its(UNREAD, False)],
+    "tls.clientValidation.told": [*its(REFUSED, [], ["URI"]), *its(UNREAD, ["Cert"])],
+    "jwt[].name": [*its(REFUSED, "other"), *its(UNREAD, "", "a/b")],
+    "jwt[].issuer": [*its(REFUSED, "https://evil.example"), *its(UNREAD, "", "a b")],
+    "jwt[].audiences": [*its(REFUSED, ["other"], ["chat", "other"]), *its(UNREAD, [])],
+    "jwt[].jwks": [*its(REFUSED, TokenIssuer().jwks), *its(UNREAD, "x" * 16_385)],
     "hosts": its(REFUSED, ["a.other"], ["b.default"], ["a.default", "b.default:80"]),
 }
 
@@ -187,6 +199,35 @@ def asking(auth: dict[str, Any]):
     return a_model("a").with_remote("remote.example:443", authConfig=auth, **A_REMOTE)
 
 
+ISSUER = TokenIssuer()
+_CHAIN, _KEY = pem_of(trustme.CA().issue_cert("a.default"))
+SERVED_WITH = (
+    a_serving_secret("cert").holding(tls__crt=_CHAIN, tls__key=_KEY).saying("kubernetes.io/tls", "type").stored(),
+    a_serving_secret("clients").holding(ca__crt=trustme.CA().cert_pem.bytes().decode()).stored(),
+)
+TLS = {
+    "certificateRefs": [{"name": "cert"}],
+    "minVersion": "1.3",
+    "clientValidation": {"caCertificateRefs": [{"name": "clients"}], "certDetailsToAdd": ["DNS"]},
+}
+JWT = {
+    "providers": [
+        {
+            "name": "main",
+            "issuer": ISSUER.issuer,
+            "audiences": ["chat"],
+            "localJWKS": {"type": "Inline", "inline": ISSUER.jwks},
+        }
+    ]
+}
+
+
+def guarded(model, tls: dict[str, Any] = TLS, jwt: dict[str, Any] | None = JWT):
+    """The same with TLS, and with tokens."""
+    model = model.saying("Gateway", "spec", "frontend").saying(tls, "spec", "tls")
+    return model.saying(jwt, "spec", "jwt") if jwt else model
+
+
 def decided(model, **local: Any) -> dict[str, Any]:
     """The route that a controller decides on, in the form in which each part is a field of its own."""
     remotes = remotes_of(model.intent(), DEFAULT)
@@ -201,7 +242,17 @@ def decided(model, **local: Any) -> dict[str, Any]:
         "local": {"namespace": "default", "service": "a", "portName": "", "healthCheck": check, **local},
         "hosts": ["a.default"],
         "rateLimits": [{"requests": 10, "unit": "Second", "per": "Header", "header": "x-key"}],
+        **entrance_of(model),
     }
+
+
+def entrance_of(model) -> dict[str, Any]:
+    """Who is let in, as a controller writes it."""
+    intent = model.intent()
+    if intent.tls is None:
+        return {}
+    written = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in (intent.tls, *intent.jwt)]
+    return {"tls": written[0], **({"jwt": written[1:]} if written[1:] else {})}
 
 
 def forged(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -232,6 +283,7 @@ def others():
         *(one.stored() for one in slices),
         SECRET_OF_A,
         STOLEN,
+        *SERVED_WITH,
     )
 
 
@@ -241,6 +293,8 @@ LINES = [
 
 
 def model_for(path: str):
+    if path.startswith(("tls", "jwt")):
+        return guarded(asking(API_KEY))
     return asking(API_KEY if ".apiKey." in path else OAUTH)
 
 
@@ -269,7 +323,9 @@ def test_a_status_that_nobody_decided(path, hostile):
     now = served(found.gateway)
     if hostile.outcome == REFUSED:
         assert problems.keys() == {"RouteRefused"}
-        assert any(path.partition("[")[0] in one.message for one in found.problems[A])
+        # Of TLS, all is compared together.
+        named = "tls" if path.startswith("tls") else path.partition("[")[0]
+        assert any(named in one.message for one in found.problems[A])
         assert now == {"port": False, "leaves": False, "secret": False}
     elif hostile.outcome == LOCAL:
         assert problems.keys() == {"RemoteNotAskedFor"}
@@ -362,6 +418,48 @@ def test_an_edit_that_nobody_decided_on_leaves_for_what_it_asks_for_also_where_n
     # Whoever writes it may write anything.
     for observed in (None, "x", [], {}, 2**70):
         assert not served(found(generation=2, observed=observed).gateway)["leaves"]
+
+
+@pytest.mark.parametrize("left_out", [("tls", "jwt"), ("jwt",), ("tls.clientValidation",)])
+async def test_nobody_is_let_in_by_a_status_that_says_nothing_of_who_may_come(left_out):
+    model = without_tls(guarded(asking(API_KEY)))
+    good, forged_route = decided(model), decided(model)
+    for path in left_out:
+        *steps, last = path.split(".")
+        here = forged_route
+        for step in steps:
+            here = here[step]
+        del here[last]
+    found = translate([holding(model, forged_route), *others()], OPTIONS)
+    assert [one.reason for one in found.problems[A]] == ["RouteRefused"]
+    assert served(found.gateway) == {"port": False, "leaves": False, "secret": False}
+    async with publishing([holding(model, good), *others()], OPTIONS) as this:
+        before = dict(this.published.bodies)
+        assert this.publisher.problems(A) == ()
+        this.store.put(holding(model, forged_route, "2"))
+        await settled()
+        assert this.published.bodies == before
+
+
+def test_an_edit_of_who_is_let_in_holds_where_nothing_is_remembered():
+    """The status is of before the edit, and so is what it says of TLS."""
+    model = without_tls(asking(API_KEY))
+    status = {"observedGeneration": 1, "route": decided(model)}
+    found = translate([guarded(model).stored(status=status, generation=2), *others()], OPTIONS)
+    assert A not in found.problems
+    assert b"envoy.transport_sockets.tls" in found.gateway.by_type[LISTENER][f"port/{PORT}"].body
+
+
+def test_clients_of_a_service_that_is_taken_over_speak_no_tls_until_they_are_led_back():
+    model = guarded(a_model("a"))
+    raw = {**decided(a_model("a").with_remote()), "remotes": [], "shares": {"local": 100}, "hosts": []}
+    raw["local"] = {**raw["local"], "service": "a-beamlit", "fronted": "a"}
+    shadow = a_service("a-beamlit").port(80).headless().saying({"beamlit.com/shadow-of": "a"}, "metadata", "labels")
+    led = shadow.annotated(**{"beamlit.com/gateway-ports": str(PORT)})
+    assert translate([holding(model, raw), *others(), led.stored()], OPTIONS).problems == {}
+    for away in (shadow.stored(), led.named("other").stored()):
+        found = translate([holding(model, raw), *others(), away], OPTIONS)
+        assert found.problems[A][0].message == "status.route.tls: is not what the object asks for"
 
 
 class Nobody:
