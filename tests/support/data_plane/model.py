@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, RemoteAuth, RemoteTls
+from controller.api.contract.entrance import EntranceTls, JwtProvider
 from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, ReplicaCheck, Route, RouteKey, Shares
 from controller.api.destinations import ANYWHERE, Destinations
@@ -17,6 +18,7 @@ from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
 from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
+from xds_server.resources.secret import CertificatePair
 
 SHARED_PORT = 8080
 """Where the Envoys of these tests listen for all models that have hosts."""
@@ -69,6 +71,12 @@ class Wanted:
     """How many clients of it may have at each Envoy."""
     rate_limits: tuple[RouteRateLimit, ...] = ()
     """How often its clients may ask."""
+    entrance: EntranceTls | None = None
+    """TLS with clients; Envoy gets the certificates of `pairs`, by their names, and `client_authorities`."""
+    pairs: tuple[tuple[str, CertificatePair], ...] = ()
+    client_authorities: SecretStr | None = None
+    jwt: tuple[JwtProvider, ...] = ()
+    """Whose tokens its clients have to show."""
     destinations: Destinations = ANYWHERE
     """Where remote backends and token endpoints may be."""
     change: Change = nothing
@@ -148,4 +156,6 @@ def route_of(model: Model, wanted: Wanted, remote_host: str) -> Route:
         ),
         hosts=wanted.hosts,
         rate_limits=wanted.rate_limits,
+        tls=wanted.entrance,
+        jwt=wanted.jwt,
     )

@@ -23,7 +23,7 @@ from tests.support.network import Network, unused_port
 from tests.support.waiting import until
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
-from xds_server.resources.secret import secret_resources
+from xds_server.resources.secret import entrance_secrets, secret_resources
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.routes.retained import RetainingAssembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
@@ -172,6 +172,10 @@ class Plane:
         resources = Translator(settings).resources(model.key, route, replicas)
         if route.remote and wanted.secrets:
             resources += secret_resources(model.key, route.remote, dict(wanted.secrets), b"the key of versions")
+        if wanted.pairs:
+            resources += entrance_secrets(
+                model.key, dict(wanted.pairs), wanted.client_authorities, b"the key of versions"
+            )
         return self._replace(model.key, wanted.change(resources))
 
     async def withdraw(self, model: Model) -> None:
