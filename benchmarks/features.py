@@ -78,9 +78,13 @@ async def _lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIt
             plane = ServedModel(feature.settings(EnvoySettings(front)), upstreams.replicas, route, protection.secrets)
             stack.push_async_callback(plane.stop)
             started[case] = envoys.envoy(f"{case.feature} {case.local}", await plane.start(), cpus.proxies)
+        tls, proxies = protection.context(), {}
         for case, front in fronts.items():
-            await wait_until_splitting(front, case.local, envoys.check)
-        yield {case: Proxy(envoy, clients_of(stack, fronts[case])) for case, envoy in started.items()}
+            feature = features[case.feature]
+            over, said = tls if feature.over_tls else None, feature.authorization
+            await wait_until_splitting(front, case.local, envoys.check, said, over)
+            proxies[case] = Proxy(started[case], clients_of(stack, front, said, over))
+        yield proxies
 
 
 async def _round(proxies: Mapping[Case, Proxy], number: int, seconds: float) -> CasesRound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,12 +37,18 @@ class Seen(NamedTuple):
     request: tuple[tuple[str, str], ...]
 
 
-async def wait_until_splitting(front: str, local: int, check: Callable[[], None]) -> None:
+async def wait_until_splitting(
+    front: str,
+    local: int,
+    check: Callable[[], None],
+    authorization: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Wait until a proxy answers, from each side that gets a share. Raises CannotRunError; `check` may, too."""
     sides = {side for side, share in (("local", local), ("remote", 100 - local)) if share}
     last: object = "no answer"
     try:
-        async with asyncio.timeout(_SETTLES_WITHIN), _client(front) as client:
+        async with asyncio.timeout(_SETTLES_WITHIN), _client(front, authorization, tls) as client:
             while last != (200, sides):
                 check()
                 try:
@@ -63,8 +70,12 @@ async def duties(front: str, local: int) -> frozenset[Seen]:
         return frozenset([_seen(path, await client.get(path)) for path in paths])
 
 
-def _client(front: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://{front}:{FRONT_PORT}", headers=_HEADERS, timeout=5.0)
+def _client(front: str, authorization: str | None = None, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+    headers = {**_HEADERS, **({"authorization": authorization} if authorization else {})}
+    scheme = "https" if tls else "http"
+    return httpx.AsyncClient(
+        base_url=f"{scheme}://{front}:{FRONT_PORT}", headers=headers, timeout=5.0, verify=tls or True
+    )
 
 
 def _summary(answers: list[httpx.Response]) -> tuple[int, set[str]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from benchmarks.proxies import configs, protection
 from benchmarks.proxies.comparison import Ratios
 from benchmarks.proxies.slots import Slot
+from controller.api.contract.entrance import EntranceTls, JwtProvider
 from controller.api.contract.rate_limit import RateLimitKind, RouteRateLimit
 from controller.api.contract.route import Route
 from controller.api.destinations import ANYWHERE
@@ -31,12 +32,15 @@ class Feature:
     """One feature: what it changes of the route, and of what all Envoys have in common.
 
     The upstream stays as it is (see upstream.yaml): a feature that needs another one has to be served there too. The
-    Secrets that a route names are those of `protection`.
+    Secrets that a route names are those of `protection`. With `over_tls` clients speak it, and show a certificate if
+    they are asked for one; `authorization` is what they say in that header.
     """
 
     name: str
     route: Callable[[Route], Route] = _same_route
     settings: Callable[[EnvoySettings], EnvoySettings] = _same_settings
+    over_tls: bool = False
+    authorization: str = "Bearer of-the-client"
 
 
 def _replicas(**known: object) -> Callable[[Route], Route]:
@@ -48,6 +52,11 @@ def _limited(per: RateLimitKind, header: str | None = None) -> Callable[[Route],
     """Limit what clients may ask, to what is never reached."""
     limit = RouteRateLimit(requests=1_000_000, unit="Second", per=per, header=header)
     return lambda route: route.model_copy(update={"rate_limits": (limit,)})
+
+
+def _entrance(tls: EntranceTls, *jwt: JwtProvider) -> Callable[[Route], Route]:
+    """Let clients in over TLS alone, and with a token of these providers."""
+    return lambda route: route.model_copy(update={"tls": tls, "jwt": jwt})
 
 
 def _remote(**known: object) -> Callable[[Route], Route]:
@@ -77,6 +86,14 @@ _DESTINATIONS = ANYWHERE.configured(allow=(), deny=("203.0.113.0/24",))
 
 NONE = Feature("none")
 FEATURES = (
+    Feature("spec.tls", _entrance(protection.FRONT), over_tls=True),
+    Feature("tls.clientValidation", _entrance(protection.CHECKED), over_tls=True),
+    Feature(
+        "spec.tls, jwt",
+        _entrance(protection.FRONT, protection.ISSUER.provider()),
+        over_tls=True,
+        authorization=f"Bearer {protection.ISSUER.token(exp=2**31)}",
+    ),
     Feature("firstByteTimeout", _replicas(first_byte_timeout=timedelta(minutes=1))),
     Feature("rateLimit: Model", _limited("Model")),
     Feature("rateLimit: Address", _limited("ClientAddress")),

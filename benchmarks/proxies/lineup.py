@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,10 +21,7 @@ from xds_server.resources.translator import EnvoySettings
 
 _CLIENTS = 32
 _BODY = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'
-_REQUEST = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: chat.default\r\nauthorization: Bearer of-the-client\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
+_AUTHORIZATION = "Bearer of-the-client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +57,18 @@ async def lineup(envoys: Envoys, cpus: Cpus, protection: Protection) -> AsyncIte
         yield proxies
 
 
-def clients_of(stack: AsyncExitStack, front: str) -> Clients:
+def _request(authorization: str) -> bytes:
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: chat.default\r\nauthorization: %s\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+    ) % (authorization.encode(), len(_BODY), _BODY)
+
+
+def clients_of(
+    stack: AsyncExitStack, front: str, authorization: str = _AUTHORIZATION, tls: ssl.SSLContext | None = None
+) -> Clients:
     """Connect the clients of one Envoy, until the stack unwinds."""
-    clients = Clients((front, FRONT_PORT), _REQUEST, _CLIENTS)
+    clients = Clients((front, FRONT_PORT), _request(authorization), _CLIENTS, tls)
     stack.callback(clients.close)
     return clients
 

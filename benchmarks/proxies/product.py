@@ -14,8 +14,9 @@ from benchmarks.proxies import configs
 from benchmarks.proxies.configs import MODEL, Upstreams
 from controller.api.contract.route import Header, LocalBackend, Remote, ReplicaCheck, Route, Split
 from controller.gateway.bootstrap import HostPort, bootstrap_for
+from tests.support.entrance import a_serving_secret
 from tests.support.envoy import ANY_PORT
-from tests.support.objects import a_model, a_secret, a_slice
+from tests.support.objects import a_model, a_slice
 from tests.support.store import MemoryStore
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.resources.secret import Values
@@ -34,7 +35,8 @@ class ServedModel:
         by_name: dict[str, dict[str, str]] = {}
         for source, value in secrets.items():
             by_name.setdefault(source.name, {})[source.key.replace(".", "__")] = value.get_secret_value()
-        held = [a_secret(name).in_namespace(MODEL.namespace).holding(**keys) for name, keys in by_name.items()]
+        # Nobody asks for a label here.
+        held = [a_serving_secret(name, **keys).in_namespace(MODEL.namespace) for name, keys in by_name.items()]
         self._store = MemoryStore([replicas.stored(), *(one.stored() for one in held)])
         self._options = ControlPlaneOptions(
             node_token=token_hex(),

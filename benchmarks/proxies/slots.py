@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -70,10 +71,14 @@ def outcome_of(data: bytes) -> Outcome:
 
 
 class Clients:
-    """A number of clients of one server, connected for as long as they are used. Everything here blocks."""
+    """A number of clients of one server, connected for as long as they are used. Everything here blocks.
 
-    def __init__(self, address: tuple[str, int], request: bytes, count: int) -> None:
+    With `tls` they speak it.
+    """
+
+    def __init__(self, address: tuple[str, int], request: bytes, count: int, tls: ssl.SSLContext | None = None) -> None:
         self._address = address
+        self._tls = tls
         self._request = request
         self._epoll = select.epoll()
         self._connections: dict[int, socket.socket] = {}
@@ -118,6 +123,8 @@ class Clients:
     def _connect(self) -> int:
         connection = socket.create_connection(self._address, timeout=_STALLED_AFTER)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls:
+            connection = self._tls.wrap_socket(connection)
         self._epoll.register(connection, select.EPOLLIN)
         self._connections[connection.fileno()] = connection
         return connection.fileno()
@@ -136,7 +143,12 @@ class Clients:
 
     def _receive(self, number: int) -> bytes:
         """Return what arrived, nothing when the connection is over."""
+        connection = self._connections[number]
         try:
-            return self._connections[number].recv(65536)
+            data = connection.recv(65536)
+            # What TLS has read already, no poll tells of.
+            while isinstance(connection, ssl.SSLSocket) and connection.pending():
+                data += connection.recv(65536)
+            return data
         except OSError:
             return b""
