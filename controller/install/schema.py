@@ -121,6 +121,8 @@ def _default_in_words(default: Any) -> str:
     """Write a default as a sentence: `kubectl explain` shows none."""
     if isinstance(default, bool):
         return f" Default: {str(default).lower()}."
+    if isinstance(default, list | tuple) and default:
+        return f" Default: {', '.join(map(str, default))}."
     return f" Default: {default}." if isinstance(default, int | float | str) and default != "" else ""
 
 
