@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,9 @@ _GOAL_SHARE = 0.7
 """Of what a model weighs with everything."""
 _QUIET, _NOTHING = 4, 20_000
 """An Envoy is at rest when its allocated bytes differed by less than the latter so many times in a row."""
+
+_READINGS = 20
+"""The least of so many counts."""
 
 
 def _everything(bootstrap: Bootstrap) -> None:
@@ -86,8 +89,9 @@ async def weigh(name: str, change: Callable[[Bootstrap], None], models: int, fol
 
             await until(are_served, f"{last} models", within=300)
             await settled(envoy)
+            least = min([allocated async for allocated in several(envoy)])
             statistics = len((await envoy.all_stats()).splitlines())
-            return Weight(await envoy.memory(), envoy.process.usage.resident_bytes(), statistics)
+            return Weight(least, envoy.process.usage.resident_bytes(), statistics)
 
         few = await with_models(0, _FIRST)
         return (await with_models(_FIRST, _FIRST + models)).per_model_since(few, models)
@@ -103,6 +107,13 @@ async def settled(envoy: Envoy) -> None:
         allocated = await envoy.memory()
         quiet = quiet + 1 if abs(allocated - before) < _NOTHING else 0
         before = allocated
+        await asyncio.sleep(0.25)
+
+
+async def several(envoy: Envoy) -> AsyncIterator[float]:
+    """Read a few times what an Envoy has allocated: a part of it is what its checks of replicas take just now."""
+    for _ in range(_READINGS):
+        yield await envoy.memory()
         await asyncio.sleep(0.25)
 
 

@@ -21,7 +21,7 @@ import trustme
 import yaml
 from prometheus_client import CollectorRegistry
 
-from controller.api.contract.credentials import CREDENTIAL
+from controller.api.contract.credentials import CREDENTIAL, SENT, SERVING
 from controller.api.contract.route import RouteKey
 from controller.api.registry import MODEL_DEPLOYMENT
 from controller.api.resources.model import ModelDeployment
@@ -32,6 +32,7 @@ from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.store.kube.client import KubeClient
 from controller.store.kube.store import KubeStore
+from tests.support.entrance import TokenIssuer
 from tests.support.envoy import Envoy
 from tests.support.kube.addresses import own_address
 from tests.support.kube.cluster import Cluster
@@ -50,6 +51,27 @@ WITHIN = 120.0
 LOOKS_EVERY = 0.5
 """Seconds: to look at hundreds of models is work, of the process that is looked at."""
 
+LET_IN = {
+    "frontend": "Gateway",
+    "tls": {
+        "certificateRefs": [{"name": "serving"}],
+        "alpnProtocols": ["h2", "http/1.1"],
+        "clientValidation": {"caCertificateRefs": [{"name": "serving"}], "optional": True},
+    },
+    "jwt": {
+        "providers": [
+            {
+                "name": "issuer",
+                "issuer": "https://issuer.example.com",
+                "audiences": ["models"],
+                "localJWKS": {"type": "Inline", "inline": TokenIssuer().jwks},
+            }
+        ]
+    },
+    "rateLimit": {"local": {"rules": [{"limit": {"requests": 5, "unit": "Second"}, "per": "ClientAddress"}]}},
+}
+"""Who may come in to a model, as a user would write it."""
+
 
 def specs() -> list[dict[str, Any]]:
     """Draw the specs, with a model and a Service of its own for each: of two that claim one, the younger is refused."""
@@ -60,9 +82,17 @@ def specs() -> list[dict[str, Any]]:
 
 
 def own(index: int, spec: dict[str, Any]) -> dict[str, Any]:
-    """Give a spec its own names; now and then, leave out what all drawn ones have."""
-    left_out = {8: "offloadingConfig", 9: "serviceRef"}.get(index % 20)
-    kept = {field: value for field, value in spec.items() if field != left_out}
+    """Give a spec its own names; now and then, leave out what all drawn ones have.
+
+    Who is let in is seldom accepted as it is drawn: its fields have to agree. One in ten has it so, another as a user
+    would write it.
+    """
+    left_out = {8: {"offloadingConfig"}, 9: {"serviceRef"}}.get(index % 20, set())
+    if index % 10 != 3:
+        left_out |= LET_IN.keys() - {"frontend"}
+    kept = {field: value for field, value in spec.items() if field not in left_out}
+    if index % 10 == 7:
+        kept |= LET_IN
     if "serviceRef" in kept:
         kept["serviceRef"] = {**spec["serviceRef"], "name": f"m{index}"}
     return {**kept, "model": f"{spec['model']}{index}"}
@@ -95,8 +125,8 @@ def endpoints(index: int) -> dict[str, Any]:
     }
 
 
-def secret() -> dict[str, Any]:
-    """A Secret with whatever a credential may be looked for."""
+def secrets() -> Iterator[dict[str, Any]]:
+    """A Secret with whatever a credential may be looked for, and one to serve with."""
     authority = trustme.CA()
     certificate = authority.issue_cert("models.example.com")
     data = {
@@ -106,8 +136,10 @@ def secret() -> dict[str, Any]:
         "tls.crt": certificate.cert_chain_pems[0].bytes(),
         "tls.key": certificate.private_key_pem.bytes(),
     }
-    metadata = {"name": "present", "labels": {CREDENTIAL: "true"}}
-    return {"metadata": metadata, "data": {key: b64encode(value).decode() for key, value in data.items()}}
+    encoded = {key: b64encode(value).decode() for key, value in data.items()}
+    yield {"metadata": {"name": "present", "labels": {CREDENTIAL: SENT}}, "data": encoded}
+    labels = {CREDENTIAL: SERVING}
+    yield {"metadata": {"name": "serving", "labels": labels}, "type": "kubernetes.io/tls", "data": encoded}
 
 
 @dataclass(frozen=True)
@@ -134,7 +166,8 @@ def api(api_server: Cluster, namespace: str, crds: None) -> Iterator[Api]:
 
 def create_everything(api: Api) -> int:
     """Create all objects; return how many models the API server accepted."""
-    api.create("api/v1", "secrets", secret()).raise_for_status()
+    for secret in secrets():
+        api.create("api/v1", "secrets", secret).raise_for_status()
     accepted = 0
     for index, spec in enumerate(specs()):
         answer = api.create(f"apis/{MODEL_DEPLOYMENT.api_version}", "modeldeployments", model(index, spec))
@@ -269,6 +302,8 @@ def check_variety(routes: list[dict[str, Any]]) -> None:
     for part in ("tls", "auth", "healthCheck", "pathPrefix", "headersToAdd"):
         assert sum(bool(remote.get(part)) for remote in remotes) >= 5, part
     assert len({route["split"]["remote"] for route in routes}) > 10
+    for part in ("tls", "jwt", "rateLimits"):
+        assert sum(bool(route.get(part)) for route in routes) >= 5, part
 
 
 def says_why(found: dict[str, Any]) -> bool:
