@@ -14,6 +14,8 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +39,9 @@ from tests.support.waiting import until
 KIB, MIB = 2**10, 2**20
 _KINDS = 5
 _LOOKS_EVERY = 0.25
-_ANSWERED_WITHIN = 5.0
+_ANSWERED_WITHIN = 30.0
+_ALONE_FOR = 3.0
+_READY_WITHIN = 60.0
 _POST = [(":method", "POST"), (":scheme", "http"), (":authority", "c.test"), (":path", "/a")]
 _UPLOAD = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (4 * MIB) + bytes(4 * MIB - 1)
 _DOWNLOAD = b"GET / HTTP/1.1\r\nhost: a\r\non-local: size=30000000\r\n\r\n"
@@ -64,8 +68,14 @@ class Seen:
     bound: int
     before: int = 0
     most: int = 0
+    came: int = 0
+    """Connections that were accepted, in all."""
     told: Counter[str] = field(default_factory=Counter)
     after: str = ""
+    alone: float = 0.0
+    """The longest that the well-behaved client waited before the others came, in seconds."""
+    slowest: float = 0.0
+    """And while they were there."""
 
     def goals(self) -> list[tuple[bool, str]]:
         """Say what shall be, with what is, and whether it is so."""
@@ -80,17 +90,15 @@ class Seen:
 class Client:
     """Connections to a model, without a buffer of their own."""
 
-    def __init__(self, model: Model) -> None:
-        url = urlsplit(model.url)
+    def __init__(self, address: str) -> None:
+        url = urlsplit(address)
         self._there = (url.hostname, url.port)
-        self.connected = 0
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[socket.socket]:
         with socket.socket() as one:
             one.setblocking(False)
             await asyncio.get_running_loop().sock_connect(one, self._there)
-            self.connected += 1
             yield one
 
     async def hold(self, *parts: bytes) -> None:
@@ -157,7 +165,10 @@ async def that_never_reads(host: str) -> AsyncIterator[tuple[Replica, ...]]:
 async def run(bound: int, clients: int, seconds: float) -> int:
     """Let so many clients try for so long, tell of it, and return the exit code. Raises OSError."""
     seen = await play(bound, clients, seconds)
-    click.echo(f"told   {seen.before // MIB} MiB before they came, {seen.most // MIB} MiB at most")
+    click.echo(
+        f"told   {seen.before // MIB} MiB before they came, {seen.most // MIB} MiB at most, {seen.came} connections"
+    )
+    click.echo(f"told   longest wait {seen.slowest:.2f} s, {seen.slowest / seen.alone:.0f} times that of before")
     for met, text in seen.goals():
         click.echo(f"{'met' if met else 'missed':<7}{text}")
     return 0 if all(met for met, _ in seen.goals()) else 1
@@ -180,18 +191,29 @@ async def play(bound: int, clients: int, seconds: float) -> Seen:
             calm, stuck = await plane.serve(Wanted()), await plane.serve(Wanted(replicas=replicas), ready=False)
             await plane.acknowledged(stuck)
             seen.before = plane.envoy.process.usage.resident_bytes()
-            hostile = _hostile(Client(calm), Client(stuck), clients // _KINDS)
+            # Its own process: a well-behaved client waits for the Envoy alone, not for those that send beside it.
+            spawning = get_context("spawn")
+            ready, go = spawning.Event(), spawning.Event()
+            arguments = (calm.url, stuck.url, clients // _KINDS, ready, go)
+            hostile = spawning.Process(target=_come, args=arguments, daemon=True)
+            hostile.start()
             try:
-                await _watch(plane, calm, seen, seconds)
+                await asyncio.to_thread(ready.wait, _READY_WITHIN)
+                seen.alone = await _watch(plane, calm, Seen(bound), _ALONE_FOR)
+                go.set()
+                seen.slowest = await _watch(plane, calm, seen, seconds)
+                connected = await plane.envoy.stats(r"\.downstream_cx_total$")
+                seen.came = sum(connected.get(f"http.{model.key}.downstream_cx_total", 0) for model in (calm, stuck))
             finally:
-                for task in hostile:
-                    task.cancel()
-                await asyncio.gather(*hostile, return_exceptions=True)
+                hostile.kill()
+                await asyncio.to_thread(hostile.join)
             await _served_again(plane, calm, seen)
     return seen
 
 
-def _hostile(calm: Client, stuck: Client, of_each: int) -> list[asyncio.Task[None]]:
+def _come(calm_url: str, stuck_url: str, of_each: int, ready: Event, go: Event) -> None:
+    """Be the hostile clients, once told to go and until this process is killed."""
+    calm, stuck = Client(calm_url), Client(stuck_url)
     many, long = streams(30, body=128 * KIB), streams(30, headers=48 * KIB)
     kinds: list[Callable[[], Coroutine[Any, Any, None]]] = [
         calm.drip,
@@ -200,20 +222,33 @@ def _hostile(calm: Client, stuck: Client, of_each: int) -> list[asyncio.Task[Non
         lambda: stuck.hold(*many),
         lambda: stuck.hold(*long),
     ]
-    return [asyncio.create_task(kind()) for _ in range(of_each) for kind in kinds]
+
+    ready.set()
+    go.wait()
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(kind() for _ in range(of_each) for kind in kinds), return_exceptions=True)
+
+    asyncio.run(all_of_them())
 
 
-async def _watch(plane: Plane, calm: Model, seen: Seen, seconds: float) -> None:
-    """Look at the memory, and ask as a well-behaved client does, for so long."""
-    ends = asyncio.get_running_loop().time() + seconds
-    asking: asyncio.Task[str] | None = None
-    while asyncio.get_running_loop().time() < ends:
-        if asking is None or asking.done():
-            asking = asyncio.create_task(_ask(plane, calm, seen))
+async def _watch(plane: Plane, calm: Model, seen: Seen, seconds: float) -> float:
+    """Look at the memory, and ask as a well-behaved client does, for so long; return its longest wait, in seconds."""
+    clock = asyncio.get_running_loop().time
+    ends, waits = clock() + seconds, list[float]()
+
+    async def ask() -> None:
+        while (began := clock()) < ends:
+            await _ask(plane, calm, seen)
+            waits.append(clock() - began)
+            await asyncio.sleep(_LOOKS_EVERY)
+
+    asking = asyncio.create_task(ask())
+    while not asking.done():
         await asyncio.sleep(_LOOKS_EVERY)
         seen.most = max(seen.most, plane.envoy.process.usage.resident_bytes())
-    if asking:
-        await asking
+    await asking
+    return max(waits)
 
 
 async def _ask(plane: Plane, calm: Model, seen: Seen) -> str:

@@ -149,19 +149,37 @@ def bootstrap_for(
     return rendered
 
 
+_HEAP = "envoy.resource_monitors.fixed_heap"
+# Not heap: the pages of the program itself, 57 MiB as measured, and what clients fill between two looks at the heap.
+_APART = 96 * 2**20
+# Of what is left, or of half of it all where that is more: pages that are freed and not yet returned do not count.
+_HEAP_SHARE = 0.85
+
+
+def _from(share: float) -> dict[str, object]:
+    return {"triggers": [{"name": _HEAP, "threshold": {"value": share}}]}
+
+
 # What is done as the heap fills, by the share of it that is used (Envoy, "Overload manager"): what buffers most goes
 # first, which is never a stream of tokens; then clients are told to come back on another connection, requests are
 # answered with 503, and connections wait in the kernel.
-_AS_THE_HEAP_FILLS: tuple[tuple[str, dict[str, object]], ...] = (
-    ("shrink_heap", {"threshold": {"value": 0.85}}),
-    ("reset_high_memory_stream", {"scaled": {"scaling_threshold": 0.7, "saturation_threshold": 0.8}}),
-    ("disable_http_keepalive", {"threshold": {"value": 0.92}}),
-    ("stop_accepting_requests", {"threshold": {"value": 0.95}}),
-    ("stop_accepting_connections", {"threshold": {"value": 0.97}}),
-)
-# The rest of the memory is the program itself, stacks, and what the kernel counts.
-_HEAP_SHARE = 0.85
-_HEAP = "envoy.resource_monitors.fixed_heap"
+_ACTIONS: dict[str, dict[str, object]] = {
+    "shrink_heap": _from(0.85),
+    # Envoy lets go of fifty streams each time that the share changes, and of no more when it is saturated: ADR 69.
+    "reset_high_memory_stream": {
+        "triggers": [{"name": _HEAP, "scaled": {"scaling_threshold": 0.7, "saturation_threshold": 1.0}}]
+    },
+    "disable_http_keepalive": _from(0.92),
+    "stop_accepting_requests": _from(0.95),
+    "stop_accepting_connections": _from(0.97),
+}
+
+# Streams that hold less than 64 KiB are never reset for their memory.
+_SMALLEST_RESET = 16  # A power of two.
+
+# Streams of HTTP/2 that have begun send on, and what is no body is counted to none of them: in the end, a connection
+# that says more is ended. One of HTTP/1.1 has one request, which is answered with 503.
+_SHED_AT = {"http2_server_go_away_and_close_on_dispatch": _from(0.98)}
 
 
 def _overload_manager(provision: Provision) -> dict[str, object]:
@@ -178,18 +196,15 @@ def _overload_manager(provision: Provision) -> dict[str, object]:
         return {"resource_monitors": bounded}
     heap = {
         "@type": f"{monitors}.fixed_heap.v3.FixedHeapConfig",
-        "max_heap_size_bytes": int(provision.memory * _HEAP_SHARE),
+        "max_heap_size_bytes": int(max(provision.memory - _APART, provision.memory / 2) * _HEAP_SHARE),
     }
     return {
         # Between two looks a client fills what its network carries: at 10 Gbit/s, 25 MB.
         "refresh_interval": "0.02s",
         "resource_monitors": [*bounded, {"name": _HEAP, "typed_config": heap}],
-        "actions": [
-            {"name": f"envoy.overload_actions.{action}", "triggers": [{"name": _HEAP, **trigger}]}
-            for action, trigger in _AS_THE_HEAP_FILLS
-        ],
-        # Streams that hold less than 1 MiB are never reset for their memory.
-        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+        "actions": [{"name": f"envoy.overload_actions.{name}", **when} for name, when in _ACTIONS.items()],
+        "loadshed_points": [{"name": f"envoy.load_shed_points.{name}", **when} for name, when in _SHED_AT.items()],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _SMALLEST_RESET},
     }
 
 

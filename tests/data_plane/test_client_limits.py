@@ -307,21 +307,23 @@ async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Repl
             await asyncio.gather(*reading, *closing, return_exceptions=True)
 
 
-async def attacked(plane: Plane, model: Model) -> tuple[int, set[int], int]:
-    """Send sixty bodies of 4 MiB on one connection and no end of any, while another client asks another model.
+async def attacked(plane: Plane, model: Model, bodies: int = 30, size: int = 4 * MIB) -> tuple[int, set[int], int]:
+    """Send so many bodies on each of two connections and no end of any, while another client asks another model.
 
-    Return what the Envoy had allocated at most, what the other client was answered, and how many streams were reset.
+    Return what the Envoy had allocated at most, what the other client was answered, and how many streams were reset or
+    connections ended.
     """
     calm, most, statuses = await plane.serve(LOCAL), 0, set[int]()
-    async with Http2Client.of(model) as client:
-        streams = [await client.begin(("content-length", str(4 * MIB))) for _ in range(60)]
-        uploads = asyncio.gather(*(client.upload(stream, 4 * MIB - 1) for stream in streams))
+    async with Http2Client.of(model) as one, Http2Client.of(model) as other:
+        clients = (one, other)
+        begun = [(each, await each.begin(("content-length", str(size)))) for each in clients for _ in range(bodies)]
+        uploads = asyncio.gather(*(client.upload(stream, size - 1) for client, stream in begun))
         while not uploads.done():
             statuses.add((await plane.ask(calm)).status)
             most = max(most, await plane.envoy.memory())
         await uploads
-        await until(lambda: client.resets, "some are let go")  # and the client hears of it
-        resets = client.resets
+        await until(lambda: any(each.resets or each.ended for each in clients), "some are let go")
+        resets = sum(each.resets + each.ended for each in clients)
     await until(lambda: is_answered(plane, calm), "the other client is served")
     return most, statuses, resets
 
@@ -340,5 +342,16 @@ async def test_uploads_to_a_replica_end_before_the_memory_does(bounded: Plane, n
         await bounded.acknowledged(model)
 
         most, statuses, resets = await attacked(bounded, model)
+
+    assert (most < MEMORY, statuses <= {200, 503}, resets > 0) == (True, True, True)
+
+
+async def test_many_small_uploads_end_before_the_memory_does(bounded: Plane, network: Network) -> None:
+    """Each of two hundred holds less than 1 MiB, with what is kept of it to send it again."""
+    async with never_answering(network.host(62), reads=False) as replicas:
+        model = await bounded.serve(replace(LOCAL, replicas=replicas), ready=False)
+        await bounded.acknowledged(model)
+
+        most, statuses, resets = await attacked(bounded, model, bodies=100, size=480 * 1024)
 
     assert (most < MEMORY, statuses <= {200, 503}, resets > 0) == (True, True, True)

@@ -95,8 +95,15 @@ def test_everything_is_counted_for_who_wants_it():
 def test_memory_is_bounded_where_it_is_known_and_connections_always():
     provision = Provision(memory=1_000_000_000, connections=77)
     bounded = yaml.safe_load(bootstrap_for("me", "t", HostPort("h", 1), None, provision))["overload_manager"]
-    connections, heap = (one["typed_config"] for one in bounded["resource_monitors"])
+    connections, _ = (one["typed_config"] for one in bounded["resource_monitors"])
     assert connections["max_active_downstream_connections"] == 77
-    assert heap["max_heap_size_bytes"] == 850_000_000
-    assert all(one["triggers"][0]["name"] == "envoy.resource_monitors.fixed_heap" for one in bounded["actions"])
+    reactions = bounded["actions"] + bounded["loadshed_points"]
+    assert all(one["triggers"][0]["name"] == "envoy.resource_monitors.fixed_heap" for one in reactions)
     assert rendered()["overload_manager"].keys() == {"resource_monitors"}
+
+
+@pytest.mark.parametrize(("memory", "heap"), [(1024, 788), (300, 173), (192, 81), (128, 54), (64, 27)])
+def test_the_heap_leaves_room_for_the_program(memory: int, heap: int) -> None:
+    provision = Provision(memory=memory * 2**20)
+    bounded = yaml.safe_load(bootstrap_for("me", "t", HostPort("h", 1), None, provision))["overload_manager"]
+    assert bounded["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"] // 2**20 == heap
