@@ -171,7 +171,7 @@ _ACTIONS: dict[str, dict[str, object]] = {
     },
     "disable_http_keepalive": _from(0.92),
     "stop_accepting_requests": _from(0.95),
-    "stop_accepting_connections": _from(0.97),
+    "stop_accepting_connections": _from(1.0),
 }
 
 # Streams that hold less than 64 KiB are never reset for their memory.

@@ -352,6 +352,6 @@ async def test_many_small_uploads_end_before_the_memory_does(bounded: Plane, net
         model = await bounded.serve(replace(LOCAL, replicas=replicas), ready=False)
         await bounded.acknowledged(model)
 
-        most, statuses, resets = await attacked(bounded, model, bodies=100, size=480 * 1024)
+        most, statuses, resets = await attacked(bounded, model, bodies=100, size=320 * 1024)
 
     assert (most < MEMORY, statuses <= {200, 503}, resets > 0) == (True, True, True)
