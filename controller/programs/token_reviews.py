@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +17,22 @@ logger = logging.getLogger(__name__)
 AUDIENCE = "beamlit-xds"
 """What a token is made for that is shown to the xDS server, unless another is agreed on."""
 
+_TOLD_EVERY = 10.0
+"""Seconds: whoever comes with a new token asks again."""
 _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _POD = "authentication.kubernetes.io/pod-name"
 
 
 def reviewed_by(client: KubeClient, audience: str) -> Review:
     """Return how to ask the API server that `client` talks to; only a token for this audience is anybody's."""
+    told_until = 0.0
+
+    def tell(level: int, message: str, error: StoreError) -> None:
+        nonlocal told_until
+        now = asyncio.get_running_loop().time()
+        if now >= told_until:
+            told_until = now + _TOLD_EVERY
+            logger.log(level, message, extra={"because": str(error)})
 
     async def review(token: str) -> Reviewed | None:
         asked = {
@@ -32,10 +43,10 @@ def reviewed_by(client: KubeClient, audience: str) -> Review:
         try:
             answer = await client.request("POST", _PATH, body=asked)
         except ForbiddenError as error:
-            logger.error("tokens cannot be looked at: bind the role for TokenReviews", extra={"because": str(error)})
+            tell(logging.ERROR, "tokens cannot be looked at: bind the role for TokenReviews", error)
             raise CannotTellError("this server has no right to ask the API server whose token it is") from error
         except StoreError as error:
-            logger.warning("tokens cannot be looked at", extra={"because": str(error)})
+            tell(logging.WARNING, "tokens cannot be looked at", error)
             raise CannotTellError("the API server cannot be asked whose token it is") from error
         return _holder(answer.get("status") or {}, audience)
 

@@ -88,7 +88,8 @@ class XdsServerTls:
         if table.accounts and not self.token_address:
             raise CannotStartError(f"--client {min(table.accounts)}: tokens are taken with --token-address alone")
         if self.token_address:
-            tokens = ReviewedTokens(reviewed_by(client, self.token_audience), self.token_audience)
+            audience = self.token_audience
+            tokens = ReviewedTokens(reviewed_by(client, audience), audience, table.accounts.__contains__)
         callers = Callers(table, tokens)
         if self.refused:
             refuse_from(self.refused, callers)

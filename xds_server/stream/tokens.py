@@ -4,8 +4,9 @@ A token is asked about again after some minutes, so that one of a pod or an acco
 server cannot be asked, what it said of a token before holds until the token ends.
 
 What strangers cost the API server is bounded. What is no token of this audience, or one that has ended, is never asked
-about. Each address has one question at a time, so however many wait at one, others wait for one of them at most. And
-an address whose tokens are nobody's has some of them looked at, and then one each second.
+about. Each address has one new token looked at at a time, so however many wait at one, others wait for one of them at
+most. And an address whose tokens are nobody's, or of accounts that are no clients, has some of them looked at, and then
+one each second; one each second, too, while the API server cannot say. None of this keeps those that are known out.
 """
 
 from __future__ import annotations
@@ -14,21 +15,37 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from xds_server.stream.callers import CannotTellError, TokenHolder, TooManyTokensError, UnknownCallerError
+from xds_server.stream.callers import (
+    CallerError,
+    CannotTellError,
+    NotAllowedError,
+    TokenHolder,
+    TooManyTokensError,
+    UnknownCallerError,
+)
+from xds_server.stream.limits import LONGEST_WORD, printable
 
 LONGEST_TOKEN = 8192
 """In characters; that of a ServiceAccount has some 1,200."""
+# The API server takes a token with spaces in it, too: one token would be as many as its holder likes.
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
+_LATEST = 253_402_300_800
+"""The year 10000, in seconds since the epoch: no token ends later."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """How long an answer is believed (seconds), how many are kept, and how often it may be asked."""
+    """How long an answer is believed (seconds), how many are kept, and how often it may be asked.
+
+    `rest` is how long an address is asked nothing new for after the API server could not say.
+    """
 
     known_for: float = 300.0
     refused_for: float = 10.0
@@ -38,6 +55,7 @@ class TokenLimits:
     waiting_of_an_address: int = 50
     refusals_of_an_address: int = 20
     answer: float = 5.0
+    rest: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +72,16 @@ Review = Callable[[str], Awaitable[Reviewed | None]]
 
 @dataclass(slots=True)
 class _Address:
-    """What one address costs: `left` of its tokens that are nobody's may still be asked about, one more each second."""
+    """What one address costs: `left` of its tokens that are no client's may still be asked about, one more each second.
+
+    `rests_until` is when it is asked again after the API server could not say, `because` of what.
+    """
 
     left: float
     at: float
     waiting: int = 0
+    rests_until: float = 0.0
+    because: str = ""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def refill(self, now: float, most: int) -> float:
@@ -73,32 +96,52 @@ class _Known:
     fresh_until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    error: type[CallerError]
+    because: str
+    until: float
+
+
 _MOST_ADDRESSES = 4_096
 
 
+def _anybody(_: str) -> bool:
+    return True
+
+
 class ReviewedTokens:
-    """The holders of tokens for one audience; `clock` is the wall clock, in seconds since the epoch."""
+    """The holders of tokens for one audience.
+
+    `is_client` tells by the name of an account whether its tokens are of any use here: any pod of a cluster can have
+    one for this audience. `clock` is the wall clock, in seconds since the epoch.
+    """
 
     def __init__(
         self,
         review: Review,
         audience: str,
+        is_client: Callable[[str], bool] = _anybody,
         limits: TokenLimits = TokenLimits(),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._review = review
         self._audience = audience
+        self._is_client = is_client
         self._limits = limits
         self._clock = clock
         # By a hash: a token is kept no longer than it takes to ask.
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._refused: OrderedDict[bytes, float] = OrderedDict()
+        self._refused: OrderedDict[bytes, _Refused] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[TokenHolder]] = {}
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._slots = asyncio.Semaphore(limits.at_once)
 
     async def holder(self, token: str, address: str) -> TokenHolder:
-        """Return who holds a token. Raises UnknownCallerError, CannotTellError and TooManyTokensError."""
+        """Return who holds a token.
+
+        Raises UnknownCallerError, NotAllowedError, CannotTellError and TooManyTokensError.
+        """
         now = self._clock()
         ends = self._end_of(token, now)
         key = hashlib.sha256(token.encode()).digest()
@@ -106,11 +149,14 @@ class ReviewedTokens:
         if known is not None and now < known.fresh_until:
             self._known.move_to_end(key)
             return known.holder
-        if now < self._refused.get(key, 0.0):
-            raise UnknownCallerError(_NOBODYS)
+        refused = self._refused.get(key)
+        if refused is not None and now < refused.until:
+            raise refused.error(refused.because)
         asking = self._asking.get(key)
         if asking is None:
-            asking = self._asking[key] = asyncio.create_task(self._ask(key, token, ends, address))
+            # Who is known is not kept out by what others of its address show.
+            answer = self._new(token, address) if known is None else self._answer(token)
+            asking = self._asking[key] = asyncio.create_task(self._ask(key, ends, answer))
             asking.add_done_callback(lambda task: self._asked(key, task))
         try:
             # One who goes away leaves the question to others that wait for it.
@@ -128,42 +174,57 @@ class ReviewedTokens:
         audiences, ends = claims.get("aud"), claims.get("exp")
         if self._audience not in (audiences if isinstance(audiences, list) else [audiences]):
             raise UnknownCallerError(f"the token is not for the audience {self._audience}")
-        if isinstance(ends, bool) or not isinstance(ends, int | float):
+        if isinstance(ends, bool) or not isinstance(ends, int | float) or not ends < _LATEST:
             raise UnknownCallerError("the token does not say when it ends (exp)")
         if ends <= now:
             raise UnknownCallerError("the token has ended")
         return float(ends)
 
-    async def _ask(self, key: bytes, token: str, ends: float, address: str) -> TokenHolder:
-        limits, whose = self._limits, self._address(address)
-        if whose.waiting >= limits.waiting_of_an_address:
-            raise TooManyTokensError(f"{limits.waiting_of_an_address} tokens of this address wait to be looked at")
-        whose.waiting += 1
-        try:
-            async with whose.turn:
-                if whose.refill(self._clock(), limits.refusals_of_an_address) < 1:
-                    raise TooManyTokensError("this address showed too many tokens that are nobody's: one a second")
-                async with self._slots:
-                    reviewed = await self._answer(token)
-                if reviewed is None:
-                    whose.left -= 1
-        finally:
-            whose.waiting -= 1
-        now = self._clock()
-        if reviewed is None:
+    async def _ask(self, key: bytes, ends: float, answer: Awaitable[Reviewed | None]) -> TokenHolder:
+        reviewed, now, limits = await answer, self._clock(), self._limits
+        if reviewed is None or not self._is_client(reviewed.name):
+            error, because = UnknownCallerError, "the API server does not know the token, or not for this audience"
+            if reviewed is not None:
+                error, because = (
+                    NotAllowedError,
+                    f"no client of this server is {printable(reviewed.name, LONGEST_WORD)}",
+                )
             self._known.pop(key, None)
-            self._refused[key] = now + limits.refused_for
+            self._refused[key] = _Refused(error, because, now + limits.refused_for)
             _shrink(self._refused, limits.most_refused)
-            raise UnknownCallerError(_NOBODYS)
+            raise error(because)
         holder = TokenHolder(reviewed.name, reviewed.pod, ends)
         self._known[key] = _Known(holder, min(ends, now + limits.known_for))
         self._known.move_to_end(key)
         _shrink(self._known, limits.most_known)
         return holder
 
+    async def _new(self, token: str, address: str) -> Reviewed | None:
+        """Ask about a token that is not known, within the bounds of its address."""
+        limits, whose = self._limits, self._address(address)
+        if whose.waiting >= limits.waiting_of_an_address:
+            raise TooManyTokensError(f"{limits.waiting_of_an_address} tokens of this address wait to be looked at")
+        whose.waiting += 1
+        try:
+            async with whose.turn:
+                if self._clock() < whose.rests_until:
+                    raise CannotTellError(whose.because)
+                if whose.refill(self._clock(), limits.refusals_of_an_address) < 1:
+                    raise TooManyTokensError("this address showed too many tokens that are no client's: one a second")
+                try:
+                    reviewed = await self._answer(token)
+                except CannotTellError as error:
+                    whose.rests_until, whose.because = self._clock() + limits.rest, str(error)
+                    raise
+                if reviewed is None or not self._is_client(reviewed.name):
+                    whose.left -= 1
+                return reviewed
+        finally:
+            whose.waiting -= 1
+
     async def _answer(self, token: str) -> Reviewed | None:
         try:
-            async with asyncio.timeout(self._limits.answer):
+            async with asyncio.timeout(self._limits.answer), self._slots:
                 return await self._review(token)
         except TimeoutError:
             raise CannotTellError(
@@ -186,9 +247,6 @@ class ReviewedTokens:
         return found
 
 
-_NOBODYS = "the API server does not know the token, or not for this audience"
-
-
 def _shrink(kept: OrderedDict[bytes, Any], most: int) -> None:
     while len(kept) > most:
         kept.popitem(last=False)
@@ -196,10 +254,11 @@ def _shrink(kept: OrderedDict[bytes, Any], most: int) -> None:
 
 def _claims(token: str) -> dict[str, Any]:
     """Read what a token says of itself (RFC 7519), which anybody may have written. Raises UnknownCallerError."""
-    parts = token.split(".")
-    if len(token) <= LONGEST_TOKEN and len(parts) == 3:
+    compact = _COMPACT.fullmatch(token) if len(token) <= LONGEST_TOKEN else None
+    if compact:
+        said = compact[1]
         try:
-            claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+            claims = json.loads(base64.urlsafe_b64decode(said + "=" * (-len(said) % 4)))
         except (ValueError, RecursionError):
             claims = None
         if isinstance(claims, dict):

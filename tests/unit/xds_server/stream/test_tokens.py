@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from xds_server.stream.callers import CannotTellError, TokenHolder, TooManyTokensError, UnknownCallerError
+from xds_server.stream.callers import (
+    CannotTellError,
+    NotAllowedError,
+    TokenHolder,
+    TooManyTokensError,
+    UnknownCallerError,
+)
 from xds_server.stream.tokens import LONGEST_TOKEN, Reviewed, ReviewedTokens, TokenLimits
 
 LIMITS = TokenLimits()
@@ -19,7 +25,10 @@ def token(name: str, audience: object = "beamlit-xds", **claims: object) -> str:
 
 
 class ApiServer:
-    """Knows every token whose name begins with `good`; `down` has it answer nobody."""
+    """Knows every token whose name begins with `good` or `other`; `down` has it answer nobody.
+
+    Those that begin with `other` are of accounts that are no clients.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,7 +36,12 @@ class ApiServer:
         self.at_once = 0
         self.most_at_once = 0
         self.down = False
-        self.tokens = ReviewedTokens(self.review, "beamlit-xds", clock=lambda: self.now)
+        self.tokens = self.reviewed(LIMITS)
+
+    def reviewed(self, limits: TokenLimits) -> ReviewedTokens:
+        return ReviewedTokens(
+            self.review, "beamlit-xds", lambda name: not name.startswith("other"), limits, lambda: self.now
+        )
 
     async def review(self, said: str) -> Reviewed | None:
         self.asked.append(said)
@@ -38,7 +52,7 @@ class ApiServer:
         if self.down:
             raise CannotTellError("down")
         name = json.loads(base64.urlsafe_b64decode(said.split(".")[1] + "=="))["name"]
-        return Reviewed(name, "pod") if name.startswith("good") else None
+        return Reviewed(name, "pod") if name.startswith(("good", "other")) else None
 
     async def outcomes(self, *asking: tuple[str, str]) -> list[object]:
         every = (self.tokens.holder(said, address) for said, address in asking)
@@ -81,7 +95,8 @@ async def test_one_that_is_nobodys_now_is_nobodys_for_some_seconds_and_no_longer
     "said",
     ["", "no-token", "a.b.c", "e30.W10.x", "x" * (LONGEST_TOKEN + 1), token("good", "another"),
      token("good", ["a", "b"]), token("good", exp=-1), token("good", exp="never"), token("good", exp=True),
-     token("good", aud=None)],
+     token("good", exp=10**400), token("good", exp=float("nan")), token("good", exp=float("inf")),
+     token("good") + " ", token("good") + "=", "\udcff" + token("good"), token("good", aud=None)],
 )  # fmt: skip
 async def test_what_cannot_be_a_token_of_ours_is_never_asked_about(said):
     api = ApiServer()
@@ -125,6 +140,40 @@ async def test_an_address_with_a_storm_of_bad_tokens_costs_a_bounded_number_of_q
     assert len(api.asked) - before == 3, "one a second"
 
 
+async def test_who_is_known_comes_again_also_where_others_of_its_address_show_bad_tokens():
+    api = ApiServer()
+    known = await api.tokens.holder(token("good"), "10.0.0.1")
+    api.now = LIMITS.known_for + 1
+    flood = [(token(f"bad-{i}"), "10.0.0.1") for i in range(LIMITS.waiting_of_an_address)]
+    *_, outcome = await api.outcomes(*flood, (token("good"), "10.0.0.1"))
+    assert outcome == known
+    assert api.asked.index(token("good"), 1) <= LIMITS.at_once, "nor does it wait for them"
+
+
+async def test_tokens_of_accounts_that_are_no_clients_cost_as_little_and_push_no_good_one_out():
+    api = ApiServer()
+    api.tokens = api.reviewed(TokenLimits(most_known=5))
+    await api.tokens.holder(token("good"), "10.0.0.1")
+    flood = [(token(f"other-{i}"), "10.0.0.66") for i in range(LIMITS.waiting_of_an_address)]
+    outcomes = await api.outcomes(*flood)
+    assert {type(one) for one in outcomes} == {NotAllowedError, TooManyTokensError}
+    assert len(api.asked) == 1 + LIMITS.refusals_of_an_address
+    assert isinstance((await api.outcomes(flood[0]))[0], NotAllowedError), "it is remembered, too"
+    await api.tokens.holder(token("good"), "10.0.0.1")
+    assert len(api.asked) == 1 + LIMITS.refusals_of_an_address
+
+
+async def test_an_api_server_that_cannot_say_is_asked_about_a_new_token_of_an_address_once_a_second():
+    api = ApiServer()
+    api.down = True
+    many = [(token(f"good-{i}"), "10.0.0.1") for i in range(LIMITS.waiting_of_an_address)]
+    outcomes = await api.outcomes(*many, (token("good"), "10.0.0.2"))
+    assert {type(one) for one in outcomes} == {CannotTellError}
+    assert len(api.asked) == 2, "one of each address, and nobody waits for the questions of all before"
+    api.down, api.now = False, LIMITS.rest
+    assert {type(one) for one in await api.outcomes(*many)} == {TokenHolder}
+
+
 async def test_who_goes_away_leaves_the_question_to_who_still_waits():
     api = ApiServer()
     first = asyncio.create_task(api.tokens.holder(token("good"), "10.0.0.1"))
@@ -137,7 +186,7 @@ async def test_who_goes_away_leaves_the_question_to_who_still_waits():
 
 async def test_bad_tokens_push_no_good_one_out():
     api = ApiServer()
-    api.tokens = ReviewedTokens(api.review, "beamlit-xds", TokenLimits(most_refused=5), lambda: api.now)
+    api.tokens = api.reviewed(TokenLimits(most_refused=5))
     await api.tokens.holder(token("good"), "10.0.0.1")
     await api.outcomes(*[(token(f"bad-{i}"), f"10.0.1.{i}") for i in range(20)])
     asked = len(api.asked)
