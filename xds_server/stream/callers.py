@@ -62,8 +62,8 @@ class ShownIdentity:
 
     @property
     def marks(self) -> frozenset[str]:
-        """By what a list of clients that are refused may name it."""
-        return frozenset((*self.names, self.fingerprint))
+        """By what a list of clients that are refused may name it, in lower case, as such a list is read."""
+        return frozenset(one.lower() for one in (*self.names, self.fingerprint))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,11 +150,16 @@ def parse_binding(text: str) -> tuple[str, ClientGrant]:
         raise ValueError(f"{text!r} is not NAME=GRANT, such as spiffe://cluster.local/ns/beamlit/sa/envoy=gateway")
     bound = ClientGrant.parse(grant)
     if name.startswith(ACCOUNT):
-        if not _ACCOUNT.fullmatch(name):
+        if not is_account(name):
             raise ValueError(f"{name!r} is not {ACCOUNT}NAMESPACE:NAME")
     elif bound.node == OWN_POD:
         raise ValueError(f"{text!r}: a certificate is bound to no pod, so {OWN_POD} is for {ACCOUNT}NAMESPACE:NAME")
     return name, bound
+
+
+def is_account(name: str) -> bool:
+    """Tell whether it is the whole name of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`."""
+    return _ACCOUNT.fullmatch(name) is not None
 
 
 # Namespace and name as RFC 1123 has them, which Kubernetes asks for.

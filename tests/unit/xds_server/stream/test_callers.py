@@ -102,8 +102,25 @@ def test_a_list_has_fingerprints_as_openssl_prints_them_and_names():
     assert parse_refused(text) == {FINGERPRINT, "cd" * 32, "spiffe://a/b#c", ACCOUNT}
 
 
+async def test_a_capital_letter_lets_nobody_in_who_is_refused():
+    table = ClientTable.of([parse_binding("Envoy.Example.com=gateway")])
+    known = Callers(table)
+    known.refuse(parse_refused("envoy.EXAMPLE.com"))
+    with pytest.raises(NotAllowedError, match="was told to refuse"):
+        await known.caller(ShownIdentity(names=("Envoy.Example.com",), fingerprint=FINGERPRINT))
+
+
 @pytest.mark.parametrize(
-    "line", ["abcd", "ab:cd", "ab" * 33, "gateway", "two words.x", f"sha256 Fingerprint={'zz' * 32}"]
+    "line",
+    [
+        "abcd",
+        "ab:cd",
+        "ab" * 33,
+        "gateway",
+        "two words.x",
+        "system:serviceaccount:envoy",
+        f"sha256 Fingerprint={'zz' * 32}",
+    ],
 )
 def test_a_line_that_names_nobody_is_told_with_its_number(line):
     with pytest.raises(ValueError, match=r"line 2: .* is neither a SHA-256 fingerprint nor the name of a client"):
