@@ -118,6 +118,8 @@ class GatewayPorts:
         # The port of its own that the gateway gave last; as long as it gave none, the highest that a status said. And
         # who had which of those that are free.
         self._last_given, self._gave_any = 0, False
+        # Whether any model was given a port here: all statuses of before are recorded by then.
+        self._has_begun = False
         self._former: dict[ObjectRef, int] = {}
         # How many ports the models of each namespace hold.
         self._held: Counter[str] = Counter()
@@ -167,6 +169,7 @@ class GatewayPorts:
         Both are what the model's Service and its present route say; None when it wants, or is kept on, none. `wants`
         says the same of others. Those of them that are given theirs with it are `affected`.
         """
+        self._has_begun |= wanted is not None or kept is not None
         self._waiting.pop(model, None)
         self._beyond_quota.get(model.namespace, {}).pop(model, None)
         asked = self._asked(model, wanted)
@@ -341,16 +344,18 @@ class GatewayPorts:
     def _goes_before(self, model: ObjectRef, holder: ObjectRef, port: int) -> bool:
         """Tell whether a port that a status says is that of its model, whoever holds it.
 
-        Whom this table gave it keeps it while its own status says no other: no other status takes it away. Else, of two
-        statuses that say one port, that counts of whom clients are led there, then of who fixes it (so does the xDS
+        Whom this table gave it keeps it while its own status says no other: no other status takes it away. Nor from who
+        fixes it and was not served yet, but at the start. Else, of two statuses that say one port, that counts of whom clients are led there, then of who fixes it (so does the xDS
         server), then the older one's.
         """
         if self._allocated_ports.get(holder) == port and self._in_status.get(holder) in (None, port):
             return False
+        if self._only_fixes(holder, port):
+            return not self._has_begun
         mine, its = (
             (self._is_kept_from(one, port), self._fixed.get(one) != port, self._ages[one]) for one in (model, holder)
         )
-        return self._only_fixes(holder, port) or mine < its
+        return mine < its
 
     def _take(self, port: int, model: ObjectRef) -> frozenset[ObjectRef]:
         """Let a model hold a port, whoever had it; return who had."""

@@ -25,13 +25,12 @@ _POD = "authentication.kubernetes.io/pod-name"
 
 def reviewed_by(client: KubeClient, audience: str) -> Review:
     """Return how to ask the API server that `client` talks to; only a token for this audience is anybody's."""
-    told_until = 0.0
+    told_until: dict[str, float] = {}
 
     def tell(level: int, message: str, error: StoreError) -> None:
-        nonlocal told_until
         now = asyncio.get_running_loop().time()
-        if now >= told_until:
-            told_until = now + _TOLD_EVERY
+        if now >= told_until.get(message, 0.0):
+            told_until[message] = now + _TOLD_EVERY
             logger.log(level, message, extra={"because": str(error)})
 
     async def review(token: str) -> Reviewed | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from tests.support.network import unused_port
 from tests.support.tls import Certificates
 from tests.support.xds_program import xds_options
 from xds_server.snapshot.snapshot import CLUSTER
+from xds_server.stream.tokens import TokenLimits
 
 AUDIENCE = "beamlit-xds"
 METHOD = f"/{ADS}/DeltaAggregatedResources"
@@ -139,9 +141,11 @@ async def test_while_the_api_server_is_away_who_is_known_comes_in_and_others_hea
         assert await serving.joins(known) == OK
         code, why = await serving.joins(new, "envoy-1")
         assert (code, "the API server" in why) == (grpc.StatusCode.UNAVAILABLE, True), why
+    await asyncio.sleep(TokenLimits().rest)
     proxy.fail(lambda request: request.resource == "tokenreviews", 403)
     code, why = await serving.joins(new, "envoy-1")
     assert (code, "has no right to ask" in why) == (grpc.StatusCode.UNAVAILABLE, True), why
+    await asyncio.sleep(TokenLimits().rest)
     assert await serving.joins(new, "envoy-1") == OK
 
 

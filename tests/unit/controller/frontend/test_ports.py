@@ -159,6 +159,15 @@ def test_what_was_given_here_is_taken_by_no_status_that_somebody_writes():
     assert table.allocate(B, 80, 10000).port == 10000
 
 
+def test_a_port_that_is_fixed_is_taken_by_no_status_that_somebody_writes_while_its_model_is_not_served():
+    table = ports(AllocatedPorts(), a=10000)
+    assert table.allocate(A, 80, 10000).port == 10000
+    table.record(B, AGES[B], None, 10007)
+    assert table.record(A, AGES[A], 10007) == frozenset()
+    assert table.allocate(B, 80, None).port == 10007
+    assert table.allocate(A, 80, 10007).port == 10000
+
+
 def test_what_was_given_here_and_is_given_by_another_controller_since_is_not_held_against_that():
     table = ports(AllocatedPorts(), b=10000)
     table.allocate(B, 80, 10000)
