@@ -345,8 +345,8 @@ class GatewayPorts:
         """Tell whether a port that a status says is that of its model, whoever holds it.
 
         Whom this table gave it keeps it while its own status says no other: no other status takes it away. Nor from who
-        fixes it and was not served yet, but at the start. Else, of two statuses that say one port, that counts of whom clients are led there, then of who fixes it (so does the xDS
-        server), then the older one's.
+        fixes it and was not served yet, but at the start. Else, of two statuses that say one port, that counts of whom
+        clients are led there, then of who fixes it (so does the xDS server), then the older one's.
         """
         if self._allocated_ports.get(holder) == port and self._in_status.get(holder) in (None, port):
             return False

@@ -69,3 +69,8 @@ async def test_what_is_no_socket_is_left_alone(path):
     with pytest.raises(AddressInUseError, match="is there, and is no socket"):
         await Served.start(f"unix:{path}")
     assert path.read_text() == "somebody's notes"
+
+
+async def test_a_folder_that_is_not_there_is_told(path):
+    with pytest.raises(AddressInUseError, match="gone is no folder in which this program may make it"):
+        await Served.start(f"unix:{path.parent}/gone/xds.sock")

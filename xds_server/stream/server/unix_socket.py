@@ -14,7 +14,7 @@ MODE = 0o660
 
 
 class SocketTakenError(Exception):
-    """The file is no socket, or somebody listens there, or that cannot be told; the message says which."""
+    """The file is no socket or cannot be made, or somebody listens there, or that cannot be told; the message says."""
 
 
 @contextmanager
@@ -42,6 +42,8 @@ def _check_unused(path: Path) -> None:
             asking.setblocking(False)
             asking.connect(str(path))
     except FileNotFoundError:
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise SocketTakenError(f"{path.parent} is no folder in which this program may make it") from None
         return
     except OSError as error:
         if error.errno == errno.ECONNREFUSED:
