@@ -155,7 +155,7 @@ def values_schema() -> Schema:
                                 "clients": {"type": "array", "items": _object(_TOKEN_CLIENT)},
                             }
                         ),
-                        "refusedClients": _TEXT_LIST,
+                        "refusedClients": {"type": "array", "items": {"type": "string", "pattern": _REFUSED_CLIENT}},
                     }
                 ),
                 "gateway": _object(
@@ -203,6 +203,12 @@ _TEXT: Schema = {"type": "string"}
 _GIVEN_TEXT: Schema = {"type": ["string", "integer"]}
 """What `--set` makes a number of, if it has digits alone."""
 _TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}
+# What `xds_server.stream.refused` reads: of a line that it does not, a server that runs only tells, and one that starts
+# does not start.
+_REFUSED_CLIENT = (
+    r"^(#[^\n]*|([Ss][Hh][Aa]256 [Ff]ingerprint=)?([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}( #[^\n]*)?"
+    r"|[^#\s]*[.:]\S*( #[^\n]*)?)?$"
+)
 _TOKEN_CLIENT: Mapping[str, Schema] = {
     "serviceAccount": {"type": "string", "pattern": "^[a-z0-9-]+/[a-z0-9.-]+$"},
     "grant": {"type": "string", "pattern": "^(gateway(/[^/]+)?|sidecar/[^/]+(/[^/]+)?|reader|controller)$"},

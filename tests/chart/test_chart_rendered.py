@@ -147,6 +147,7 @@ def test_a_backend_without_a_credential_and_none_at_all(chart: Chart) -> None:
             ["config.defaultRemoteBackend.host=models.example"],
             r"oauthConfig.clientId: is required; a backend that asks",
         ),
+        (["xdsServer.refusedClients={spiffe://a/b#c,gateway}"], "refusedClients/1"),
         (["certificates.days=90", "certificates.caDays=100"], "certificates.caDays: must be at least twice"),
     ],
     ids=str,
