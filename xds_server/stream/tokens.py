@@ -15,6 +15,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import re
 import time
 from collections import OrderedDict
@@ -74,13 +75,13 @@ Review = Callable[[str], Awaitable[Reviewed | None]]
 class _Address:
     """What one address costs: `left` of its tokens that are no client's may still be asked about, one more each second.
 
-    `rests_until` is when it is asked again after the API server could not say, `because` of what.
+    `silent_since` is when the API server could not say the last time, `because` of what.
     """
 
     left: float
     at: float
     waiting: int = 0
-    rests_until: float = 0.0
+    silent_since: float = -math.inf
     because: str = ""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -181,23 +182,25 @@ class ReviewedTokens:
         return float(ends)
 
     async def _ask(self, key: bytes, ends: float, answer: Awaitable[Reviewed | None]) -> TokenHolder:
-        reviewed, now, limits = await answer, self._clock(), self._limits
-        if reviewed is None or not self._is_client(reviewed.name):
-            error, because = UnknownCallerError, "the API server does not know the token, or not for this audience"
-            if reviewed is not None:
-                error, because = (
-                    NotAllowedError,
-                    f"no client of this server is {printable(reviewed.name, LONGEST_WORD)}",
-                )
-            self._known.pop(key, None)
-            self._refused[key] = _Refused(error, because, now + limits.refused_for)
-            _shrink(self._refused, limits.most_refused)
-            raise error(because)
+        reviewed = await answer
+        if reviewed is None:
+            words = "the API server does not know the token, or not for this audience"
+            raise self._refuse(key, UnknownCallerError(words))
+        if not self._is_client(reviewed.name):
+            words = f"no client of this server is {printable(reviewed.name, LONGEST_WORD)}"
+            raise self._refuse(key, NotAllowedError(words))
         holder = TokenHolder(reviewed.name, reviewed.pod, ends)
-        self._known[key] = _Known(holder, min(ends, now + limits.known_for))
+        self._known[key] = _Known(holder, min(ends, self._clock() + self._limits.known_for))
         self._known.move_to_end(key)
-        _shrink(self._known, limits.most_known)
+        _shrink(self._known, self._limits.most_known)
         return holder
+
+    def _refuse(self, key: bytes, error: CallerError) -> CallerError:
+        """Remember for some seconds that a token is no client's, and why."""
+        self._known.pop(key, None)
+        self._refused[key] = _Refused(type(error), str(error), self._clock() + self._limits.refused_for)
+        _shrink(self._refused, self._limits.most_refused)
+        return error
 
     async def _new(self, token: str, address: str) -> Reviewed | None:
         """Ask about a token that is not known, within the bounds of its address."""
@@ -207,14 +210,14 @@ class ReviewedTokens:
         whose.waiting += 1
         try:
             async with whose.turn:
-                if self._clock() < whose.rests_until:
+                if 0 <= self._clock() - whose.silent_since < limits.rest:
                     raise CannotTellError(whose.because)
                 if whose.refill(self._clock(), limits.refusals_of_an_address) < 1:
                     raise TooManyTokensError("this address showed too many tokens that are no client's: one a second")
                 try:
                     reviewed = await self._answer(token)
                 except CannotTellError as error:
-                    whose.rests_until, whose.because = self._clock() + limits.rest, str(error)
+                    whose.silent_since, whose.because = self._clock(), str(error)
                     raise
                 if reviewed is None or not self._is_client(reviewed.name):
                     whose.left -= 1
