@@ -90,7 +90,7 @@ class Overload(ForeignValue):
     cleared_since: AwareDatetime | None = None
     rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     replicas: Annotated[int, Field(ge=0)] = 0
-    ratios: dict[str, float] = {}
+    ratios: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
     probing_since: AwareDatetime | None = None
     stepped_at: AwareDatetime | None = None
     before_steps: Percent = 0

@@ -7,6 +7,7 @@ what must be clear for requests to return is the demand that would come back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -128,12 +129,16 @@ def project(signal: Signal, facts: Facts, in_force: InForce | None, baseline: Ba
 
 
 def _requests(signal: Signal, facts: Facts, baseline: Baseline | None) -> float | None:
-    """Say how many requests there are in multiples of those at the breach, for each replica if the signal is."""
+    """Say how many requests there are in multiples of those at the breach, for each replica if the signal is.
+
+    None where that is not known: also where those at the breach are too few to be divided by, as no Envoy counts them.
+    """
     rate = request_rate(facts)
     if rate is None or baseline is None or baseline.rate <= 0:
         return None
     scaled = baseline.replicas / max(facts.local.ready, 1) if signal.per_replica and baseline.replicas else 1.0
-    return rate / baseline.rate * scaled
+    multiple = rate / baseline.rate * scaled
+    return multiple if math.isfinite(multiple) else None
 
 
 def _local_share(facts: Facts, in_force: InForce | None) -> float:

@@ -17,6 +17,7 @@ from controller.decision.facts import Measurement, Sample, Signal, Unknown
 
 _PERCENT = Decimal(100)
 _MILLI = Decimal(1000)
+_MOST_TIMES = Decimal(10**9)
 
 _OF_PODS = ("Resource", "ContainerResource", "Pods")
 _OF_THE_WHOLE = ("Object", "External")
@@ -54,11 +55,16 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         message=measured.note or None,
         at=sample.at,
         window=measured.window,
-        least=float(found.least / wanted),
-        most=float(found.most / wanted),
+        least=_multiple(found.least, wanted),
+        most=_multiple(found.most, wanted),
         per_replica=target.type != "Value",
         counts=_requests(metric, wanted, replicas),
     )
+
+
+def _multiple(value: Decimal, wanted: Decimal) -> float:
+    """Say how many times a target there is; no more than what can be computed with, and remembered in JSON."""
+    return float(min(value / wanted, _MOST_TIMES))
 
 
 def _requests(metric: MetricSpec, wanted: Decimal, replicas: int) -> float:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.api.contract.health import RemoteHealth
@@ -166,6 +166,7 @@ def test_requests_return_in_the_end_though_as_many_arrive(behavior, history):
     traffics,
     st.none() | st.builds(Baseline, st.floats(0, 100), st.integers(0, 5), st.fixed_dictionaries({"cpu 1": ratios})),
 )
+@example(100, 0.0, SentRequests(0, 100, 10.0), Baseline(5e-324, 0, {"cpu 1": 0.0}))
 def test_the_demand_is_never_less_than_what_is_measured(away, ratio, traffic, baseline):
     found = project(
         signal("cpu", ratio, START), measured([ratio, 0], traffic, START), InForce(Split.away(away), START), baseline
@@ -191,6 +192,8 @@ def test_a_clock_that_is_set_back_leaves_nothing_in_the_future():
         {"rate": "inf"},
         {"rate": -1},
         {"replicas": -1},
+        {"ratios": {"cpu 1": "nan"}},
+        {"ratios": {"cpu 1": "inf"}},
         {"overAt": "2026-01-01T00:00:00"},
         {"overShare": 101},
     ],

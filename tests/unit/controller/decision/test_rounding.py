@@ -10,6 +10,7 @@ import pytest
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.decision import Known
+from controller.decision.decision import Overload
 from controller.decision.facts import Measurement
 from controller.decision.signals import compare
 from tests.support.hpa_cases import cpu, external, per_pod
@@ -36,3 +37,10 @@ def test_an_average_is_rounded_as_the_autoscaler_does(metric, total, pods, curre
     said = compare(parse(MetricSpec, metric), Known(Measurement(Decimal(total), pods=pods), NOW), pods)
     assert said.state == state
     assert current is None or said.current == current
+
+
+def test_what_is_remembered_of_the_largest_number_can_be_read_again():
+    """JSON has no infinity, and a memory with what is no number is refused."""
+    said = compare(parse(MetricSpec, external("backlog", average="1m")), Known(Measurement(Decimal("1e308")), NOW), 1)
+    overload = Overload(since=NOW, share=50, cause="load", ratios={said.key: said.least})
+    assert parse(Overload, overload.model_dump(mode="json", by_alias=True, exclude_none=True)) == overload
