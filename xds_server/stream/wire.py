@@ -32,8 +32,10 @@ _SOTW_LISTS = {3: "resource_names"}
 
 _MANY_NAMES = 50
 """Names and versions in a request from which on it is worth to look whether it is known."""
-_REMEMBERED_BYTES, _REMEMBERED_REQUESTS = 4 << 20, 32
-"""A request has 4 MiB at most; an Envoy that comes back sends one for each type."""
+_REMEMBERED_BYTES, _REMEMBERED_REQUESTS = 12 << 20, 32
+"""Of memory, `_memory_of`; an Envoy that comes back sends one for each type."""
+_NAME_BYTES = 80
+"""What a name or a version costs beside its bytes, of which short ones have a tenth of that."""
 
 
 class UnknownRoleError(ProtocolError):
@@ -64,7 +66,7 @@ class DeltaParser:
     """Parses delta requests; of long ones that many clients send alike, each is parsed once, and is one value.
 
     They are told apart by their bytes without the node, which may hold a token, in the one order that protobuf calls
-    deterministic: two programs write a map in two orders. The last few are remembered, 4 MiB of them.
+    deterministic: two programs write a map in two orders. The last few are remembered, in 12 MiB of memory.
     """
 
     def __init__(self) -> None:
@@ -84,19 +86,25 @@ class DeltaParser:
         known = self._known.get(said)
         if known is None:
             known = _delta_request(message)
-            if too_long(known) is None:
+            size = _memory_of(said, known)
+            if size <= _REMEMBERED_BYTES and too_long(known) is None:
                 known = replace(known, shared=True)
-                self._remember(said, known)
+                self._remember(said, known, size)
         else:
             self._known.move_to_end(said)
         return node, known
 
-    def _remember(self, said: bytes, request: DeltaRequest) -> None:
+    def _remember(self, said: bytes, request: DeltaRequest, size: int) -> None:
         self._known[said] = request
-        self._size += len(said)
+        self._size += size
         while self._size > _REMEMBERED_BYTES or len(self._known) > _REMEMBERED_REQUESTS:
-            forgotten, _ = self._known.popitem(last=False)
-            self._size -= len(forgotten)
+            self._size -= _memory_of(*self._known.popitem(last=False))
+
+
+def _memory_of(said: bytes, request: DeltaRequest) -> int:
+    """Say how many bytes of memory it takes at the most to remember a request, and what it says as bytes."""
+    words = len(request.subscribe) + len(request.unsubscribe) + 2 * len(request.claimed)
+    return 5 * len(said) + _NAME_BYTES * words  # one wide character makes all of a name take four bytes each
 
 
 def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest) -> DeltaRequest:

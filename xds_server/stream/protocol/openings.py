@@ -15,6 +15,9 @@ from xds_server.stream.protocol.messages import DeltaRequest, Subscription
 
 _MOST_OPENINGS = 4
 """Of one type in one snapshot: what clients say who come back from the versions before."""
+_MOST_NAMES = 4
+"""A request may name so many times what there is: half of it may be gone, and each be claimed and asked for."""
+_FEW = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,8 @@ class Opening:
 class Openings:
     """The last openings of one type in one snapshot, by the request that each came of."""
 
-    def __init__(self, _resources: Layered[Resource]) -> None:
+    def __init__(self, resources: Layered[Resource]) -> None:
+        self._most_names = _MOST_NAMES * max(len(resources), _FEW)
         self._kept: list[tuple[DeltaRequest, Opening]] = []
 
     def find(self, request: DeltaRequest) -> Opening | None:
@@ -39,5 +43,7 @@ class Openings:
         return next((opening for known, opening in self._kept if known is request), None)
 
     def keep(self, request: DeltaRequest, opening: Opening) -> None:
-        """Keep what a request came to, in place of the oldest one if there are too many."""
+        """Keep what a request came to, in place of the oldest one if there are too many, unless it names too much."""
+        if len(request.subscribe) + len(request.claimed) > self._most_names:
+            return
         self._kept = [*self._kept, (request, opening)][-_MOST_OPENINGS:]

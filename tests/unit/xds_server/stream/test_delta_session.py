@@ -4,8 +4,10 @@ import pytest
 from scripted import DeltaScript, cluster, endpoints, listener, names, route
 
 from controller.api.timing import StreamTiming
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Resource, ResourceKey
-from xds_server.stream.protocol.messages import ClientTerms
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Layered, Resource, ResourceKey
+from xds_server.stream.protocol.ledger import Ledger
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest
+from xds_server.stream.protocol.openings import Openings
 
 A1, A2, B1 = cluster("a"), cluster("a", "2"), cluster("b")
 
@@ -247,3 +249,16 @@ def test_a_rejected_resource_that_is_deleted_is_removed_and_forgotten():
 
 def test_holds_is_false_for_what_nobody_asked_for():
     assert not DeltaScript(A1).session.holds(ResourceKey(ROUTE, "a"), "1")
+
+
+def test_what_a_client_claims_beyond_what_there_is_is_not_kept_for_others():
+    openings = Openings(Layered({"one": cluster("one")}))
+    opening = Ledger(CLUSTER).opening
+    usual, far_more = (
+        DeltaRequest(CLUSTER, ("*",), claimed=dict.fromkeys(map(str, range(count)), "1"), shared=True)
+        for count in (100, 20_000)
+    )
+    for request in (usual, far_more):
+        openings.keep(request, opening)
+    assert openings.find(usual) is opening
+    assert openings.find(far_more) is None

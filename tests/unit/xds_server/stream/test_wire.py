@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
@@ -62,6 +64,21 @@ def test_of_what_was_said_only_the_last_is_remembered():
     for number in range(40, 45):
         parser.parse(who_comes_back("one", {f"{number}-{one:01000}": "1" for one in range(1_500)}))
     assert parser.parse(raw)[1] is not after
+
+
+def test_what_is_remembered_of_short_names_has_a_bound_in_memory():
+    """A name of five characters costs ten times its bytes: the bytes alone say nothing of what is kept."""
+    parser = DeltaParser()
+    messages = [who_comes_back("one", {f"{number}{one:x}": "1" for one in range(15_000)}) for number in range(12)]
+    tracemalloc.start()
+    try:
+        for raw in messages:
+            parser.parse(raw)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 16 << 20
+    assert parser.parse(messages[-1])[1].shared
 
 
 def test_a_node_is_known_and_its_token_is_not_printed():
