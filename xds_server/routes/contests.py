@@ -4,6 +4,9 @@ The controller gives each to one object alone, so there is a contest only for a 
 status. Who is served on a port keeps it then, as it does for the controller (docs/adr/0001): a status takes nothing
 from another model. Otherwise the winner follows from the objects alone (docs/adr/0040, 0046), so that every replica
 that starts sees the same one.
+
+Who has left a port has it behind all others, while clients are led there. But of those who are not served there yet,
+none of another namespace goes before: they would be called by its clients (docs/adr/0067).
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from controller.api.contract.route import RouteKey
+
+LEFT = 2
+"""The rank of who has left a port."""
 
 
 class Contender(NamedTuple):
@@ -59,4 +65,11 @@ class Contests:
     def winner(self, thing: int | str) -> RouteKey | None:
         """Say who has a port or a host; None if nobody says so."""
         contenders = self._contenders.get(thing)
-        return min(contenders.values()).key if contenders else None
+        if not contenders:
+            return None
+        led = {one.key.namespace for one in contenders.values() if one.rank == LEFT}
+
+        def order(one: Contender) -> tuple[bool, Contender]:
+            return bool(led) and one.newcomer and one.key.namespace not in led, one
+
+        return min(contenders.values(), key=order).key

@@ -127,18 +127,21 @@ class RouteIndex:
         remotes: tuple[tuple[Remote, Values], ...],
         accepted: Route | None,
         left: int | None = None,
-    ) -> None:
-        """Record that a route was published as it is now, or that it is gone from what is published."""
+    ) -> frozenset[RouteKey]:
+        """Record that a route was published as it is now, or that it is gone from what is published.
+
+        Who is served on a port has it from now on, and who left one may have it no longer: returns the other routes
+        that it matters to.
+        """
         record = self._records.get(key)
         if record is None:
-            return
+            return frozenset()
         if record.route is None:
             del self._records[key]
-            return
+            return frozenset()
         new = replace(record, accepted=accepted, left=left, published=record.route, problems=problems, remotes=remotes)
         self._set(key, new)
-        # Who won a port is served there from now on: that makes its claim better, and no winner another one.
-        self._contest(key)
+        return self._contest(key)
 
     def find(self, ref: ObjectRef) -> StoredObject | None:
         """Return an object; one that has a route as it was when the route was decided."""
@@ -157,14 +160,23 @@ class RouteIndex:
                 logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
         return tuple(slices)
 
-    def leads_to(self, namespace: str, service: str, port: int) -> bool:
-        """Tell whether a Service at the gateway leads its clients to a port, by EndpointSlices of the controller's."""
-        return any(
-            given.port == port
-            for one in self.slices(namespace, service)
-            if one.metadata.labels.get(MANAGED_BY) == SLICES_OF
-            for given in one.ports or ()
-        )
+    def left(self, key: RouteKey, record: RouteRecord, now: int) -> int | None:
+        """Return the port that a route was served on before `now`, while its Service at the gateway leads there.
+
+        That Service moves on once every Envoy has the next port, which may take one of them longer than a port that is
+        left is served on (docs/adr/0067). Only what was its own counts: slices alone give nobody a port.
+        """
+        service = record.asked.gateway_service if record.asked else ""
+        had = [port for port in (record.accepted and record.accepted.port, record.left) if port not in (None, now)]
+        if not (service and had):
+            return None
+        led = self._led_to(key.namespace, service)
+        return next((port for port in had if port in led), None)
+
+    def _led_to(self, namespace: str, service: str) -> frozenset[int | None]:
+        """List the ports that a Service at the gateway leads its clients to, by EndpointSlices of the controller's."""
+        ours = (one for one in self.slices(namespace, service) if one.metadata.labels.get(MANAGED_BY) == SLICES_OF)
+        return frozenset(given.port for one in ours for given in one.ports or ())
 
     def service(self, namespace: str, name: str) -> Service | None:
         """Find a Service; one that cannot be read is as good as none."""
@@ -242,7 +254,8 @@ class RouteIndex:
         record = self._records.get(key)
         if record is None or record.route is None or record.asked is None:
             return self._contests.claim(key, {})
-        return self._contests.claim(key, claims_of(key, record.route, record.asked, record.accepted, record.left))
+        left = self.left(key, record, record.route.port)
+        return self._contests.claim(key, claims_of(key, record.route, record.asked, record.accepted, left))
 
     def _set(self, key: RouteKey, record: RouteRecord) -> None:
         before = self._records.get(key)

@@ -183,7 +183,7 @@ class Publisher:
             scope: self._assembly(scope).replace(changes) for scope, changes in self._changes(translated).items()
         }
         for key, one in translated.items():
-            self._index.set_published(key, one.problems, one.remotes, one.accepted, one.left)
+            self._due |= self._index.set_published(key, one.problems, one.remotes, one.accepted, one.left)
         self._note_ends(translated, now)
         is_first, self.published = not self.published, True
         for scope, assembly in self._assemblies.items():
@@ -191,6 +191,8 @@ class Publisher:
                 self._sink.publish(assembly.snapshot, changed.get(scope, frozenset()), scope)
         if due:
             self._on_change(frozenset(due))
+        if self._due:
+            await self._publish()  # for who waited for a port that was left just now
 
     def _changes(
         self, translated: dict[RouteKey, TranslatedRoute]

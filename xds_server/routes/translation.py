@@ -172,19 +172,9 @@ class RouteTranslator:
         return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted, ways_in.left, entrance.ends)
 
     def _left(self, key: RouteKey, route: Route, record: RouteRecord) -> int | None:
-        """Return the port that a route was served on before, while its Service at the gateway leads clients there.
-
-        That Service moves on once every Envoy has the next port, which may take one of them longer than a port that is
-        left is served on (docs/adr/0067). Only what was its own counts: slices alone give nobody a port.
-        """
-        if record.asked is None or not (service := record.asked.gateway_service):
-            return None
-        for port in (record.accepted.port if record.accepted else None, record.left):
-            if port is None or port == route.port or self._index.winner(port) not in (None, key):
-                continue
-            if self._index.leads_to(key.namespace, service, port):
-                return port
-        return None
+        """Return the port that a route left and is served on still, unless somebody else has it by now."""
+        port = self._index.left(key, record, route.port)
+        return None if port is None or self._index.winner(port) not in (None, key) else port
 
     def _lost_names(self, key: RouteKey, route: Route, record: RouteRecord) -> Iterator[EntranceProblem]:
         """Say which names another route has over TLS on the port that all share."""

@@ -25,7 +25,7 @@ from controller.intent.consent import Permission, may_refer, service_ref
 from controller.intent.intent import intent_of_model
 from controller.intent.remotes import RemoteNotUsableError, remotes_of
 from controller.store.objects import StoredObject
-from xds_server.routes.contests import Contender
+from xds_server.routes.contests import LEFT, Contender
 
 REFUSED = "RouteRefused"
 """The reason of a route that says what it may not: it is not served, or its object is served as it was before."""
@@ -34,8 +34,6 @@ NOT_ASKED_FOR = "RemoteNotAskedFor"
 """The reason of a remote backend that the object does not ask for: requests stay local."""
 
 _HTTP_PORT = "80"
-_LEFT = 2
-"""The rank of who has left a port: everybody else goes before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +249,7 @@ def claims_of(
     """List the port, the hosts and the names over TLS that a route says are its own.
 
     Who fixes its port goes before who does not. `accepted` is the route that its object is served with, `left` is a
-    port that it left and is served on all the same, as long as nobody else says that it has it. Hosts and names go by
+    port that it left and is served on all the same, as long as nobody else has it (`Contests`). Hosts and names go by
     the objects alone, as the controller has it.
     """
     created, is_foreign = asked.created, route.local.namespace != key.namespace
@@ -268,6 +266,6 @@ def claims_of(
         }
     is_newcomer = accepted is None or accepted.port != route.port
     if left is not None:
-        claims[left] = Contender(_LEFT, False, False, created, key)
+        claims[left] = Contender(LEFT, False, False, created, key)
     claims[route.port] = Contender(int(asked.fixed_port != route.port), is_newcomer, False, created, key)
     return claims

@@ -23,6 +23,7 @@ BEFORE, NEXT, AFTER = 10_000, 10_001, 10_002
 ASKING = a_model("a").with_remote("remote.example:80").saying("Gateway", "spec", "frontend")
 AT_GATEWAY = ASKING.saying({"name": "a-gw"}, "spec", "gatewayService")
 COLLEAGUE = a_model("b")
+STRANGER = a_model("b").in_namespace("next-door")
 (REMOTE,) = remotes_of(ASKING.intent(), None)
 OPTIONS = ServingOptions(
     {Role.GATEWAY: EnvoySettings(timing=GatewayTiming(vacated=0, departed=0))}, ask=asked_with(None)
@@ -32,6 +33,7 @@ OPTIONS = ServingOptions(
 def on(port: int, model: AModel = AT_GATEWAY, version: int = 1, *, away: int = 0):
     route = a_route(REMOTE if away else None, away=away, port=port)
     raw = route.model_dump(mode="json", by_alias=True, exclude_none=True)
+    raw["local"]["namespace"] = model.ref.namespace
     return model.stored(status={"observedGeneration": 1, "route": raw}, version=str(version))
 
 
@@ -98,6 +100,34 @@ async def test_whoever_is_given_the_port_has_it_at_once():
         this.store.remove(COLLEAGUE.ref)
         await settled()
         assert ports(this) == {NEXT}
+
+
+def served_on(this: Publishing, port: int) -> set[str]:
+    """Of which namespaces the models are whose clients come in on a port."""
+    prefix = f"port/{port}/"
+    listener = this.published.snapshot.by_type[LISTENER][f"port/{port}"].body
+    names = (one for one in this.published.snapshot.by_type[ROUTE] if one.startswith(prefix))
+    return {one.removeprefix(prefix) for one in names if one.encode() in listener}
+
+
+async def test_a_status_of_another_namespace_brings_it_no_clients():
+    """The controller gives nobody there such a port: somebody else wrote it."""
+    async with moved(AT_GATEWAY) as this:
+        await put(this, on(BEFORE, STRANGER))
+        assert served_on(this, BEFORE) == {"default"}
+        # When nobody is led there any more, the port is as good as any other. Who is served there then has it.
+        await put(this, leading_to(NEXT, 2))
+        assert served_on(this, BEFORE) == {"next-door"}
+        await put(this, leading_to(BEFORE, 3))
+        assert served_on(this, BEFORE) == {"next-door"}
+        assert served_on(this, NEXT) == {"default"}
+
+
+async def test_nor_does_one_that_was_there_before_the_port_was_left():
+    async with publishing([on(BEFORE), leading_to(BEFORE)], OPTIONS) as this:
+        await put(this, on(BEFORE, STRANGER))
+        await put(this, on(NEXT, version=2))
+        assert served_on(this, BEFORE) == served_on(this, NEXT) == {"default"}
 
 
 async def test_a_successor_of_its_name_has_nothing_of_it():
