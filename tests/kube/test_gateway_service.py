@@ -15,7 +15,7 @@ from controller.store.objects import ObjectRef
 from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.taking_over import taking_over
 from tests.support.proxies import AllProgrammed
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 CHAT = {"app": "chat"}
 ASKED = {"frontend": "Gateway", "gatewayService": {"name": "chat-gw"}}
@@ -93,7 +93,11 @@ async def test_a_name_that_is_taken_is_told_and_left_alone_until_it_is_free(hand
         words = await hand.until_fronted("False", "NameTaken")
         assert "Service" in words
         assert "give spec.gatewayService another name" in words
-        assert ("Warning", "NameTaken") in [(one.type, one.reason) for one in running.events]
+
+        def is_told() -> bool:
+            return ("Warning", "NameTaken") in [(one.type, one.reason) for one in running.events]
+
+        await until(is_told, "an event says so")  # after the status, which says it first
         hand.patch_model({"environment": "staging"})
         await hand.until_fronted("False", "NameTaken")
         assert hand.written_by_owners("chat-gw") == theirs
