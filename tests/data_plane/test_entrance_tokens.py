@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import trustme
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.api.contract.entrance import EntranceTls, JwtProvider
 from controller.api.contract.rate_limit import RouteRateLimit
@@ -116,3 +119,18 @@ async def test_who_has_no_token_uses_up_no_rate_limit(plane: Plane, wanted: Want
     tokens = [None, None, None, *[f"Bearer {ISSUER.token()}"] * 3]
     found = [(await asked(client, model, token)).status_code for token in tokens]
     assert found == [401, 401, 401, 200, 200, 429]
+
+
+async def test_keys_of_every_kind_and_words_of_no_kind_are_read_by_envoy(
+    plane: Plane, wanted: Wanted, client: httpx.AsyncClient
+) -> None:
+    """A listener is refused with keys that are not, and on the shared port it is everybody's."""
+    (own,) = json.loads(ISSUER.jwks)["keys"]
+    spare = rsa.generate_private_key(65537, 2048).public_key().public_numbers()
+    n, e = (urlsafe_b64encode(one.to_bytes(size, "big")).decode() for one, size in ((spare.n, 256), (spare.e, 4)))
+    of_rsa = {"kty": "RSA", "n": n, "e": e, "kid": "2", "use": "sig", "alg": "PS256", "x5c": [5]}
+    text = json.dumps({"keys": [of_rsa, own], "issued": float("nan")})
+    provider = ISSUER.provider().model_copy(update={"jwks": text})
+    model = await plane.serve(replace(wanted, jwt=(provider,)))
+    assert plane.refused() == {}
+    assert (await asked(client, model, f"Bearer {ISSUER.token()}")).status_code == 200

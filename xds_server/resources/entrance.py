@@ -59,6 +59,7 @@ from xds_server.resources.access_log import expression
 from xds_server.resources.checks import TLS_VERSIONS
 from xds_server.resources.encoding import packed, resource
 from xds_server.resources.hosts import forms_of
+from xds_server.resources.jwks import public_keys
 from xds_server.resources.secret import over_sds
 from xds_server.snapshot.snapshot import SECRET, Resource, ResourceKey
 
@@ -122,7 +123,7 @@ def token_filters(providers: Sequence[JwtProvider]) -> list[HttpFilter]:
     """Build the filter that lets nobody in without a token of one of these providers; none without providers.
 
     A token is taken from its header alone, since a log may have the path, and goes no further. One that never ends is
-    refused (RFC 8725, section 3.8, has tokens be checked as strictly as they can be).
+    refused (RFC 8725, section 3.8, has tokens be checked as strictly as they can be). Raises JwksError.
     """
     if not providers:
         return []
@@ -131,7 +132,7 @@ def token_filters(providers: Sequence[JwtProvider]) -> list[HttpFilter]:
             one.name: Provider(
                 issuer=one.issuer,
                 audiences=list(one.audiences),
-                local_jwks=DataSource(inline_string=one.jwks),
+                local_jwks=DataSource(inline_string=public_keys(one.jwks)),
                 from_headers=[_BEARER],
                 require_expiration=True,
             )

@@ -6,7 +6,6 @@ let in without TLS, or without what he should have shown.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from controller.api.contract.route import Route, RouteKey
 from controller.api.kubernetes.objects import Secret
 from controller.api.registry import SECRET
 from controller.store.objects import ObjectRef
+from xds_server.resources.jwks import JwksError, public_keys
 from xds_server.resources.secret import CertificatePair, entrance_secrets
 from xds_server.routes.credentials import (
     Find,
@@ -48,11 +48,6 @@ _TLS_SECRET = "kubernetes.io/tls"
 # What Envoy serves with (Envoy, "TlsCertificate"; BoringSSL): it refuses all others.
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _RSA_BITS = 2048
-
-# Members of a JSON Web Key that are private (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1; RFC 8037, section 2).
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_KEY_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
-_MOST_KEYS = 16
 
 # Pairs of certificate and key that are remembered with what they were found to be.
 _REMEMBERED = 1024
@@ -198,25 +193,7 @@ def _authorities(key: RouteKey, tls: EntranceTls, find: Find, own: ServerSecrets
 def _faults_of_keys(providers: tuple[JwtProvider, ...]) -> Iterator[str]:
     """Say what is wrong with the keys of tokens. A text of theirs is not repeated: it may be private."""
     for provider in providers:
-        if fault := _fault_of_jwks(provider.jwks):
+        try:
+            public_keys(provider.jwks)
+        except JwksError as fault:
             yield f"spec.jwt: the localJWKS of provider {provider.name} {fault}"
-
-
-def _fault_of_jwks(text: str) -> str:
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        return "is no JSON"
-    keys = given.get("keys") if isinstance(given, dict) else None
-    if not isinstance(keys, list) or not 1 <= len(keys) <= _MOST_KEYS:
-        return f"must be an object with a list `keys` of 1 to {_MOST_KEYS} keys (RFC 7517)"
-    for index, one in enumerate(keys):
-        kind = one.get("kty") if isinstance(one, dict) else None
-        if not isinstance(kind, str):
-            return f"has no `kty` in keys[{index}]"
-        if not _PRIVATE_MEMBERS.isdisjoint(one):
-            return f"has a private key in keys[{index}]: everybody who may read this object can read it. Leave it out"
-        members = _KEY_MEMBERS.get(kind)
-        if members is None or not all(isinstance(one.get(name), str) and one[name] for name in members):
-            return f"must have in keys[{index}] a public key of the kind RSA, EC or OKP, whole"
-    return ""
