@@ -59,14 +59,11 @@ class RetainingAssembly:
         for key, resources in new:
             left = _without(self._assembly.brought_by(key), {one.key for one in resources})
             entrances = {one: resource for one, resource in left.items() if self._is_vacated_by(key, one)}
-            if resources:
-                # A route that goes on without TLS takes the secrets of its part with it, which is nothing without them.
-                entrances = {one: resource for one, resource in entrances.items() if not resource.part_of}
             # Whoever comes in at the last moment has the time, too, that a request on its way has.
             way_out = self._timing.departed + (self._timing.vacated if entrances else 0)
             for those, seconds in (
                 (entrances, self._timing.vacated),
-                (_inside(left, with_secrets=bool(entrances) and not resources), way_out),
+                (_inside(left, entrances, goes_on=bool(resources)), way_out),
             ):
                 if those:
                     owner = Departed(key, next(self._numbers))
@@ -102,16 +99,17 @@ def _without(resources: Mapping[ResourceKey, Resource], new: set[ResourceKey]) -
     return {key: resource for key, resource in resources.items() if key not in new}
 
 
-def _inside(left: _Left, with_secrets: bool) -> _Left:
-    """Find what those need who came in already, or come in yet while the port is served on.
+def _inside(left: _Left, entrances: _Left, *, goes_on: bool) -> _Left:
+    """Find what those need who came in already, or come in yet while the `entrances` are served on.
 
-    A port whose route is gone is served on with what is secret. But a credential that is taken away while its route
-    stays is gone at once, and so is what needs it.
+    An entrance that is served on keeps the secrets that it is served with, and one whose route is gone all others, too.
+    But a credential that is taken away while its route goes on is gone at once, and so is what needs it.
     """
     inside = {key: one for key, one in left.items() if not names.is_entrance(key.name)}
-    if with_secrets:
+    if entrances and not goes_on:
         return inside
-    gone = {key for key in inside if key.type_url == SECRET}
+    kept = frozenset[ResourceKey]().union(*(one.requires for one in entrances.values()))
+    gone = {key for key in inside if key.type_url == SECRET} - kept
     while lacking := [key for key, one in inside.items() if key in gone or not gone.isdisjoint(one.requires)]:
         gone.update(lacking)
         for key in lacking:
