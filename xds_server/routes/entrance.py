@@ -157,10 +157,11 @@ def _checked_pair(certificate: SecretStr, key: SecretStr, whose: str) -> Certifi
         raise UnusableError(f'{whose}: key "tls.crt" is not a certificate in PEM', CERTIFICATE_NOT_USABLE) from None
     pem = private_key(key, f'{whose}: key "tls.key"').get_secret_value()
     try:
-        own = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True).public_key()
+        # Whether a number is prime takes seconds to say, and Envoy does not ask.
+        own = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise UnusableError(f'{whose}: key "tls.key" is not a private key in PEM', CERTIFICATE_NOT_USABLE) from None
-    if _bytes_of(own) != _bytes_of(public):
+    if _bytes_of(own.public_key()) != _bytes_of(public) or not _belongs_together(own):
         words = f'{whose}: key "tls.key" is not the private key of the first certificate in "tls.crt"'
         raise UnusableError(words, CERTIFICATE_NOT_USABLE)
     strong = (isinstance(public, rsa.RSAPublicKey) and public.key_size >= _RSA_BITS) or (
@@ -171,6 +172,22 @@ def _checked_pair(certificate: SecretStr, key: SecretStr, whose: str) -> Certifi
         raise UnusableError(f"{whose}: its key {words}", CERTIFICATE_NOT_USABLE)
     text = b"".join(one.public_bytes(Encoding.PEM) for one in chain).decode()
     return CertificatePair(SecretStr(text), SecretStr(pem), chain[0].not_valid_after_utc)
+
+
+def _belongs_together(key: Any) -> bool:
+    """Tell whether the numbers of a key of RSA are those of one key (RFC 8017, section 3.2), as Envoy asks."""
+    if not isinstance(key, rsa.RSAPrivateKey):
+        return True
+    whole = key.private_numbers()
+    p, q, d = whole.p, whole.q, whole.d
+    return (
+        min(p, q) > 1
+        and p * q == whole.public_numbers.n
+        and all(d * whole.public_numbers.e % (prime - 1) == 1 for prime in (p, q))
+        and (whole.dmp1, whole.dmq1) == (d % (p - 1), d % (q - 1))
+        and whole.iqmp < p
+        and whole.iqmp * q % p == 1
+    )
 
 
 def _bytes_of(key: Any) -> bytes:
@@ -187,7 +204,8 @@ def _authorities(key: RouteKey, tls: EntranceTls, find: Find, own: ServerSecrets
         ref = ObjectRef(SECRET.kind, key.namespace, name)
         secret = permitted_secret(ref, find, SERVING if own.opt_in else None)
         found.append(authorities(*value_in_secret(ref, "ca.crt", secret)).get_secret_value())
-    return SecretStr("".join(found))
+    # Over all of them, those that live longest are in front: a renewed one may be in a Secret of its own.
+    return authorities(SecretStr("".join(found)), "spec.tls.clientValidation")
 
 
 def _faults_of_keys(providers: tuple[JwtProvider, ...]) -> Iterator[str]:

@@ -57,6 +57,26 @@ def test_what_no_envoy_takes_is_refused(key):
         written(EC, key)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x", "is no JSON"),
+        ("[" * 15_000, "is no JSON"),
+        (json.dumps([EC]), "must be an object with a list `keys` of 1 to 16 keys"),
+        (json.dumps({"keys": []}), "must be an object with a list `keys`"),
+        (json.dumps({"keys": [EC] * 17}), "must be an object with a list `keys`"),
+        (json.dumps({"keys": ["x"]}), "has no `kty` in keys"),
+        (json.dumps({"keys": [{"kty": "oct", "k": "hush"}]}), "has a private key in keys"),
+        (json.dumps({"keys": [{"kty": "XYZ", "x": "y"}]}), "must have in keys"),
+        (json.dumps({"keys": [{"kty": "EC"}]}), "must have in keys"),
+    ],
+)
+def test_what_holds_no_keys_says_why(text, words):
+    with pytest.raises(JwksError, match=words) as refused:
+        public_keys(text)
+    assert "hush" not in str(refused.value)
+
+
 @pytest.mark.parametrize("told", [{"kid": 5}, {"alg": ["ES256"]}, {"use": {}}, {"kid": "\ud800"}])
 def test_what_is_told_of_a_key_is_text(told):
     with pytest.raises(JwksError, match="must have text"):
