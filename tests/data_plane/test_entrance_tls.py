@@ -226,6 +226,23 @@ async def test_who_comes_to_the_shared_port_and_goes_ends_no_connection_of_anoth
         await plane.withdraw(model)
 
 
+async def test_a_certificate_that_envoy_refuses_keeps_no_other_model_from_the_shared_port(
+    plane: Plane, authority: trustme.CA, trust: Trust
+) -> None:
+    wanted = over_tls(authority, "refused.a", hosts=("refused.a",))
+    (name, pair), other = wanted.pairs[0], a_pair(authority, "refused.a")
+    refused = await plane.serve(replace(wanted, pairs=((name, replace(pair, key=other.key)),)), ready=False)
+    await until(lambda: any(key.name == f"serving/ns/{name}" for key in plane.refused()), "the key is refused")
+    model = await plane.serve(over_tls(authority, "next.a", hosts=("next.a",)))
+
+    async def is_served() -> bool:
+        return await asked(plane, SHARED_PORT, trust, "next.a", "next.a") == 200
+
+    await until(is_served, "the next model is served")
+    for one in (model, refused):
+        await plane.withdraw(one)
+
+
 def checking(authority: trustme.CA, clients: trustme.CA, **more: object) -> Wanted:
     """Ask for a model that asks clients for a certificate of an authority."""
     validation = ClientValidation.model_validate({"authorities": ("clients",), **more})

@@ -238,11 +238,13 @@ class Listeners:
     def over_tls(self, door: Door, hosts: tuple[str, ...]) -> Resource:
         """Build the part of the shared listener for clients who ask for these hosts of a route over TLS.
 
-        A change of it is one of that listener's filter chains alone: connections on the others go on.
+        A change of it is one of that listener's filter chains alone: connections on the others go on. It requires no
+        secrets, as the listener of the route's own port does: with one that an Envoy refuses, the whole would be withheld
+        from it, and every other route's change with it.
         """
         chain = self._chain(door, *hosts)
         (name,) = {host.partition(":")[0] for host in hosts}
-        part = resource(names.shared_part(name), Listener(filter_chains=[chain]), _required(door))
+        part = resource(names.shared_part(name), Listener(filter_chains=[chain]), _required(door._replace(tls=None)))
         return replace(part, part_of=ResourceKey(LISTENER, names.SHARED_ENTRANCE))
 
     def _chain(self, door: Door, *hosts: str) -> FilterChain:

@@ -15,7 +15,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import SERVING
@@ -164,14 +170,17 @@ def _checked_pair(certificate: SecretStr, key: SecretStr, whose: str) -> Certifi
     if _bytes_of(own.public_key()) != _bytes_of(public) or not _belongs_together(own):
         words = f'{whose}: key "tls.key" is not the private key of the first certificate in "tls.crt"'
         raise UnusableError(words, CERTIFICATE_NOT_USABLE)
+    # One that is written in another way, as of RSASSA-PSS or with a curve that is spelled out, Envoy does not read.
+    is_plain = _bytes_of(public) in chain[0].tbs_certificate_bytes
     strong = (isinstance(public, rsa.RSAPublicKey) and public.key_size >= _RSA_BITS) or (
         isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVES
     )
-    if not strong:
+    if not (strong and is_plain):
         words = f"must be of RSA with {_RSA_BITS} bits or more, or of the curve P-256, P-384 or P-521"
         raise UnusableError(f"{whose}: its key {words}", CERTIFICATE_NOT_USABLE)
     text = b"".join(one.public_bytes(Encoding.PEM) for one in chain).decode()
-    return CertificatePair(SecretStr(text), SecretStr(pem), chain[0].not_valid_after_utc)
+    written = own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return CertificatePair(SecretStr(text), SecretStr(written), chain[0].not_valid_after_utc)
 
 
 def _belongs_together(key: Any) -> bool:

@@ -59,6 +59,9 @@ class RetainingAssembly:
         for key, resources in new:
             left = _without(self._assembly.brought_by(key), {one.key for one in resources})
             entrances = {one: resource for one, resource in left.items() if self._is_vacated_by(key, one)}
+            if resources:
+                # A route that goes on without TLS takes the secrets of its part with it, which is nothing without them.
+                entrances = {one: resource for one, resource in entrances.items() if not resource.part_of}
             # Whoever comes in at the last moment has the time, too, that a request on its way has.
             way_out = self._timing.departed + (self._timing.vacated if entrances else 0)
             for those, seconds in (

@@ -1,6 +1,7 @@
 """What an entrance is served with: found, or told in words that hold nothing of it."""
 
 import json
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -55,7 +56,8 @@ def test_certificates_and_authorities_are_delivered_each_as_a_secret_of_its_own(
     entrance = resolved(CHECKED, CERT, CLIENTS)
     certificate, authorities = (message_of(one) for one in entrance.secrets)
     assert certificate.name == "serving/default/cert"
-    assert certificate.tls_certificate.private_key.inline_string == KEY
+    written = certificate.tls_certificate.private_key.inline_string
+    assert written == key_pem(serialization.load_pem_private_key(KEY.encode(), None))
     assert authorities.name == "clients/model/default/a"
     assert authorities.validation_context.trusted_ca.inline_string.startswith("-----BEGIN CERTIFICATE-----")
     assert (entrance.problems, entrance.ends) == ((), NOW + timedelta(days=1))
@@ -128,6 +130,18 @@ def test_keys_that_no_envoy_serves_with_are_refused(key):
     chain = signed.public_bytes(serialization.Encoding.PEM).decode()
     ((reason, text),) = words(resolved(TLS, CERT.holding(tls__crt=chain, tls__key=key_pem(key))))
     assert (reason, "must be of RSA with 2048 bits or more" in text) == ("CertificateNotUsable", True)
+
+
+def test_a_certificate_that_no_envoy_reads_is_refused(tmp_path):
+    """Its key is of RSA and strong, but says that it is for RSASSA-PSS alone."""
+    key, chain = tmp_path / "key", tmp_path / "chain"
+    for asked in (
+        f"genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out {key}",
+        f"req -x509 -new -key {key} -subj /CN=a.default -out {chain}",
+    ):
+        subprocess.run(["openssl", *asked.split()], check=True, capture_output=True)
+    entrance = resolved(TLS, CERT.holding(tls__crt=chain.read_text(), tls__key=key.read_text()))
+    assert [reason for reason, _ in words(entrance)] == ["CertificateNotUsable"]
 
 
 def test_a_key_whose_numbers_are_not_those_of_one_key_is_refused():
