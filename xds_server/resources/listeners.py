@@ -238,9 +238,9 @@ class Listeners:
     def over_tls(self, door: Door, hosts: tuple[str, ...]) -> Resource:
         """Build the part of the shared listener for clients who ask for these hosts of a route over TLS.
 
-        A change of it is one of that listener's filter chains alone: connections on the others go on. It requires no
-        secrets, as the listener of the route's own port does: with one that an Envoy refuses, the whole would be withheld
-        from it, and every other route's change with it.
+        A change of it is one of that listener's filter chains alone: connections on the others go on. Unlike the
+        listener of the route's own port it requires no secrets: with one that an Envoy refuses, the whole would be
+        withheld from it, and every other route's change with it.
         """
         chain = self._chain(door, *hosts)
         (name,) = {host.partition(":")[0] for host in hosts}
