@@ -132,6 +132,8 @@ def run(stage: Stage, requests: int) -> bool:
         stage.clients.calling(f"http://{DIRECT}", stage.rate / 4) as direct,
     ):
         time.sleep(30)
+    # By the controller, while there is one: a finalizer waits for it.
+    stage.model.give_back()
     click.echo(f"{'through the gateway':<38} {through.seen}")
     click.echo(f"{'to the pods, at the same time':<38} {direct.seen}")
     sent, failed = (sum(number) for number in zip(*((c.requests, c.total.failed) for c in seen.values()), strict=True))
