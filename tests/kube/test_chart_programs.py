@@ -13,6 +13,7 @@ from tests.support.beamlit import beamlit
 from tests.support.chart import EVERYTHING, INSTALL, NAMESPACE, Chart, Object, pods
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import knows_field_paths
 from tests.support.kube.release import ProcessRelease, rendered
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
@@ -43,10 +44,11 @@ def test_everything_is_taken_by_a_namespace_that_warns_of_what_is_not_restricted
 
 
 def test_install_yaml_is_applied_at_once_and_a_second_time_changes_nothing(own_api_server: ApiServer) -> None:
-    own_api_server.kubectl("apply", f"--filename={INSTALL}")
+    validation = () if knows_field_paths(own_api_server) else ("--validate=warn",)
+    own_api_server.kubectl("apply", *validation, f"--filename={INSTALL}")
     ca = {"data": {"ca.crt": base64.b64encode(b"kept").decode()}}
     own_api_server.kubectl("-n", NAMESPACE, "patch", "secret", "beamlit-ca", f"--patch={json.dumps(ca)}")
-    own_api_server.kubectl("apply", f"--filename={INSTALL}")
+    own_api_server.kubectl("apply", *validation, f"--filename={INSTALL}")
     assert own_api_server.kubectl("diff", f"--filename={INSTALL}").stdout == ""
     kept = own_api_server.kubectl("-n", NAMESPACE, "get", "secret", "beamlit-ca", "-o", "jsonpath={.data.ca\\.crt}")
     assert base64.b64decode(kept.stdout) == b"kept"

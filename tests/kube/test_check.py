@@ -17,7 +17,7 @@ from tests.support.beamlit import Ended, beamlit
 from tests.support.fork_server import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster, User
-from tests.support.kube.crds import install_crds
+from tests.support.kube.crds import apply_definitions, install_crds
 from tests.support.kube.credentials import with_key
 from tests.support.kube.site import XDS_SERVICE, Site, endpoints, model, rules_of, service
 from tests.support.network import unused_port
@@ -419,12 +419,12 @@ async def test_definitions_are_missing_old_and_new(bare_api_server: ApiServer) -
     older = copy.deepcopy(ours)
     properties = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     del properties["status"]["properties"]["verdicts"]
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(older))
+    apply_definitions(cluster, json.dumps(older))
     assert "it lacks status.verdicts" in (await look(cluster.kubeconfig)).said("definitions/current", "failed")
     newer = copy.deepcopy(ours)
     properties = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     properties["status"]["properties"]["later"] = {"type": "string"}
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(newer))
+    apply_definitions(cluster, json.dumps(newer))
     assert "it has status.later" in (await look(cluster.kubeconfig)).said("definitions/current", "warning")
 
 

@@ -11,6 +11,7 @@ from tests.support.kube.cluster import Cluster
 from tests.support.kube.definitions import delete_definitions
 from tests.support.processes import ROOT
 from tests.support.waiting import Deadline
+from tests.tools.binaries import numbers
 
 FOLDER = ROOT / "deploy" / "crds"
 ESTABLISHED_WITHIN = 30.0
@@ -19,7 +20,7 @@ ESTABLISHED_WITHIN = 30.0
 
 def install_crds(cluster: Cluster) -> None:
     """Apply every file of deploy/crds, and wait until what it defines is served."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={FOLDER}")
+    apply_definitions(cluster)
     names = cluster.kubectl("get", f"--filename={FOLDER}", "--output=name").stdout.split()
     resources = [name.partition("/")[2] for name in names]
     deadline = Deadline(time.monotonic(), ESTABLISHED_WITHIN)
@@ -31,6 +32,19 @@ def install_crds(cluster: Cluster) -> None:
             time.sleep(0.05)
     # Established is not yet served: at first every list is answered with 429, until which kubectl waits.
     cluster.kubectl("get", ",".join(resources), "--all-namespaces")
+
+
+def apply_definitions(cluster: Cluster, text: str | None = None) -> None:
+    """Apply every file of deploy/crds, or other definitions, in the way that this version of Kubernetes has."""
+    way = ("--server-side", "--force-conflicts") if knows_field_paths(cluster) else ("--validate=warn",)
+    cluster.kubectl("apply", *way, "--filename=-" if text else f"--filename={FOLDER}", input=text)
+
+
+def knows_field_paths(cluster: Cluster) -> bool:
+    """Whether a rule of a definition may have a fieldPath: an older one passes over it if told to, and applies by the
+    client alone."""
+    with cluster.client() as client:
+        return numbers(client.get("/version").raise_for_status().json()["gitVersion"]) >= (1, 28)
 
 
 def remove_crds(cluster: Cluster) -> None:
