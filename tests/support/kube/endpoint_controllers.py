@@ -29,12 +29,8 @@ from tests.tools import binaries
 GATEWAY = "gateway"
 """The Service of the gateways in a namespace. Nothing listens at their addresses."""
 
-CONTROLLERS = (
-    "endpoints-controller",
-    "endpointslice-controller",
-    "endpointslice-mirroring-controller",
-    "garbage-collector-controller",
-)
+CONTROLLERS = ("endpoint", "endpointslice", "endpointslicemirroring", "garbagecollector")
+"""By the names that Kubernetes 1.27 has for them, which later versions take, too."""
 
 MODEL = {"apiVersion": "deployment.beamlit.com/v1alpha1", "kind": "ModelDeployment"}
 _MERGE = {"Content-Type": "application/merge-patch+json"}

@@ -103,7 +103,7 @@ class MetricsApis:
         command = (
             binaries.kube_controller_manager(),
             f"--kubeconfig={self.server.kubeconfig}",
-            "--controllers=horizontal-pod-autoscaler-controller",
+            "--controllers=horizontalpodautoscaling",  # Its name in Kubernetes 1.27, which later versions take, too.
             "--leader-elect=false",
             "--secure-port=0",
             "--kube-api-qps=500",
