@@ -122,19 +122,20 @@ def test_a_backend_without_a_credential_and_none_at_all(chart: Chart) -> None:
     assert "defaultRemoteBackend" not in configuration_of(chart.objects(f"{backend}=null"))
 
 
+# Helm 4 writes the path of a value with slashes, Helm 3.12 and 3.17 with dots.
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (["gateway.replica=3"], "'/gateway'.*'replica'"),
-        (["instalMetricServer=true"], "'instalMetricServer'"),
-        (["config.defaultRemoteBackends.host=a"], "'/config'.*'defaultRemoteBackends'"),
-        (["config.defaultRemoteBackend.authConfig.oauthConfig.clientID=a"], "oauthConfig'.*'clientID'"),
-        (["config.defaultRemoteBackend.scheme=ftp"], "defaultRemoteBackend/scheme"),
-        (["controller.replicas=0"], "controller/replicas"),
-        (["image.digest=sha256:abc"], "image/digest"),
-        (["allowedNamespaces={Team_A}"], "allowedNamespaces/0"),
-        (["certificates.source=vault"], "certificates/source"),
-        (["config.metricsAddr=everywhere"], "config/metricsAddr"),
+        (["gateway.replica=3"], r"\bgateway\b.*\breplica\b"),
+        (["instalMetricServer=true"], r"\binstalMetricServer\b"),
+        (["config.defaultRemoteBackends.host=a"], r"\bconfig\b.*\bdefaultRemoteBackends\b"),
+        (["config.defaultRemoteBackend.authConfig.oauthConfig.clientID=a"], r"\boauthConfig\b.*\bclientID\b"),
+        (["config.defaultRemoteBackend.scheme=ftp"], "defaultRemoteBackend[/.]scheme"),
+        (["controller.replicas=0"], "controller[/.]replicas"),
+        (["image.digest=sha256:abc"], "image[/.]digest"),
+        (["allowedNamespaces={Team_A}"], "allowedNamespaces[/.]0"),
+        (["certificates.source=vault"], "certificates[/.]source"),
+        (["config.metricsAddr=everywhere"], "config[/.]metricsAddr"),
         (["config.namespaces=team-a"], "config.namespaces: team-a is not among allowedNamespaces"),
         (["config.namespaces="], "config.namespaces: is empty, which means all"),
         (CLIENT[:1], r"oauthConfig.clientSecret: is required where clientId is given"),
@@ -385,7 +386,9 @@ def test_with_tokens_each_pod_of_the_gateway_is_itself_and_the_xds_server_may_as
 
 
 def test_install_yaml_is_current(chart: Chart) -> None:
-    assert INSTALL.read_text() == install_manifest(chart), "run `make manifests` and review the diff"
+    # Helm 3 writes no empty line between two objects.
+    written, rendered = (re.sub(r"\n\n+", "\n", text) for text in (INSTALL.read_text(), install_manifest(chart)))
+    assert written == rendered, "run `make manifests` and review the diff"
 
 
 def test_install_yaml_has_a_namespace_first_and_no_hook() -> None:

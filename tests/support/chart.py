@@ -18,6 +18,9 @@ INSTALL = ROOT / "deploy" / "install.yaml"
 RELEASE, NAMESPACE = "beamlit-controller", "beamlit-system"
 """Of `deploy/install.yaml`, and of whoever says no others."""
 
+NEW_KUBERNETES = "1.37.0"
+"""What it is rendered for, unless an option says otherwise: each Helm has another default, that of 3.12 is 1.27."""
+
 EVERYTHING = (
     "installMetricServer=true",
     "networkPolicy.enabled=true",
@@ -60,7 +63,8 @@ class Chart:
     def text(self, *values: str, options: Iterable[object] = (), release: str = RELEASE) -> str:
         """Render with these `--set` and other options."""
         sets = [f"--set={one}" for one in values]
-        return self.run("template", release, CHART, f"--namespace={NAMESPACE}", *sets, *options)
+        place = (f"--namespace={NAMESPACE}", f"--kube-version={NEW_KUBERNETES}")
+        return self.run("template", release, CHART, *place, *sets, *options)
 
     def objects(self, *values: str, options: Iterable[object] = (), release: str = RELEASE) -> list[Object]:
         """Render, and read what came out."""
