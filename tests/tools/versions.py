@@ -42,10 +42,12 @@ class Module:
 
     @property
     def go_mod(self) -> str:
-        """The text of its go.mod. Raises CalledProcessError for a version that there is not."""
+        """The text of its go.mod; SystemExit with what Go says of a version that there is not."""
         command = [go(NEWEST_GO), "mod", "download", "-json", f"{self.path}@v{self.version}"]
-        said = subprocess.run(command, cwd="/", check=True, capture_output=True, text=True).stdout
-        return Path(json.loads(said)["GoMod"]).read_text()
+        said = json.loads(subprocess.run(command, cwd="/", check=False, capture_output=True, text=True).stdout)
+        if "Error" in said:
+            sys.exit(said["Error"])
+        return Path(said["GoMod"]).read_text()
 
 
 def wrapper(module: Module, go_mod: str) -> str:
@@ -98,11 +100,18 @@ def helm(version: str) -> Path:
     return built(Module(f"helm.sh/helm/v{numbers(version)[0]}", version), ("helm",)) / "helm"
 
 
-if __name__ == "__main__":
-    match sys.argv[1:]:
+def main(arguments: list[str]) -> Path:
+    """Build what is asked for; SystemExit with a line of words where there is no such thing."""
+    match arguments:
+        case ["kubernetes" | "helm" as name, version] if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+            sys.exit(f"{name}: {version!r} is no version such as 1.27.16")
         case ["kubernetes", version]:
-            print(kubernetes(version))
+            return kubernetes(version)
         case ["helm", version]:
-            print(helm(version))
+            return helm(version)
         case _:
             sys.exit("python -m tests.tools.versions kubernetes|helm VERSION")
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1:]))
