@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.versions import Module, wrapper
+from tests.tools.versions import Module, main, wrapper
 
 PUBLISHED = """\
 module k8s.io/kubernetes
@@ -50,3 +50,9 @@ def test_a_module_without_staging_modules_is_required_alone() -> None:
 )
 def test_each_version_has_a_folder_of_its_own(path: str, version: str, folder: str) -> None:
     assert Module(path, version).folder.name == folder
+
+
+@pytest.mark.parametrize("arguments", [["kubernetes", "1.27"], ["kubernetes", "v1.27.16"], ["helm", "newest"]], ids=str)
+def test_what_is_no_version_is_said_in_a_line(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match=f"{arguments[0]}: '{arguments[1]}' is no version such as 1.27.16"):
+        main(arguments)
