@@ -157,18 +157,17 @@ PortNumberOrName = Annotated[
     AnyPortNumberOrName,
     AfterValidator(_check_port_range),
     WithJsonSchema(
-        with_rules(
-            {"x-kubernetes-int-or-string": True, "maxLength": 63},
-            (
-                Rule("type(self) != int || self >= 1 && self <= 65535", "must be a port from 1 to 65535"),
-                Rule(
-                    f"type(self) != string || {matches(_PORT_NAME.pattern)}",
-                    "must be the name of a port: lower case letters, digits and '-', at most 63 of them",
-                ),
-            ),
-        )
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": 65535,
+            "maxLength": 63,
+            "pattern": f"^({_PORT_NAME.pattern})$",
+        }
     ),
 ]
+"""No rules of CEL: before 1.35 Kubernetes takes what may be a number or a string for as long as a request may be,
+whatever its maxLength is, and refuses a definition with a rule that compares such a string with a pattern."""
 
 # API reference, "Quantity".
 _WRITTEN_QUANTITY = r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
@@ -184,17 +183,8 @@ def _check_quantity(value: object) -> object:
 Quantity = Annotated[
     str | int | float,
     BeforeValidator(_check_quantity),
-    WithJsonSchema(
-        with_rules(
-            {"x-kubernetes-int-or-string": True, "maxLength": 64},
-            (
-                Rule(
-                    f"type(self) != string || {matches(_WRITTEN_QUANTITY)}",
-                    'must be a quantity such as 10, "500m" or "2Gi"',
-                ),
-            ),
-        )
-    ),
+    # As for a port, no rules.
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 64, "pattern": f"^({_WRITTEN_QUANTITY})$"}),
 ]
 
 
