@@ -166,7 +166,7 @@ PortNumberOrName = Annotated[
         }
     ),
 ]
-"""No rules of CEL: before 1.35 Kubernetes takes what may be a number or a string for as long as a request may be,
+"""No rules of CEL: before 1.34 Kubernetes takes what may be a number or a string for as long as a request may be,
 whatever its maxLength is, and refuses a definition with a rule that compares such a string with a pattern."""
 
 # API reference, "Quantity".
