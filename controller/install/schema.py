@@ -94,6 +94,13 @@ class _Generator(GenerateJsonSchema):
         """Let a field that may be absent be just that: the API server takes null for absent."""
         return self.generate_inner(schema["schema"])
 
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        """List the one value where there is but one: `const` is not for the API server."""
+        written = super().literal_schema(schema)
+        if "const" in written:
+            written["enum"] = [written.pop("const")]
+        return written
+
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         """State the rules of a map's keys on the map: nothing else can say them."""
         written: Schema = {"type": "object", "additionalProperties": self.generate_inner(schema["values_schema"])}

