@@ -282,7 +282,8 @@ async def test_any_accepted_object_becomes_configuration_that_envoy_acknowledges
         silent: list[str] = []
 
         async def all_listen() -> bool:
-            silent[:] = [name for name, route in served.items() if not await plane.listens(route["port"])]
+            may_come = {name: route["port"] for name, route in served.items() if is_open(name, route)}
+            silent[:] = [name for name, port in may_come.items() if not await plane.listens(port)]
             return not silent
 
         with contextlib.suppress(AssertionError):
@@ -292,6 +293,11 @@ async def test_any_accepted_object_becomes_configuration_that_envoy_acknowledges
         for one in found:
             if one["metadata"]["name"] not in served:
                 assert says_why(one)
+
+
+def is_open(name: str, route: dict[str, Any]) -> bool:
+    """Whether anybody is let in: an entrance that is as it was drawn names no Secrets that there are, and is closed."""
+    return "tls" not in route or int(name.removeprefix("m")) % 10 == 7
 
 
 def check_variety(routes: list[dict[str, Any]]) -> None:
