@@ -21,7 +21,7 @@ def promises_of(outcome: Outcome, workers: int) -> tuple[Promise, ...]:
     """Judge a run. `workers` are those of Envoy: as many less one may let a request pass at the same moment."""
     calm, burst, dead, back, remote_gone = outcome.phases
     whole, capacity = outcome.tally, outcome.capacity
-    early, hasty = left_too_early(outcome, calm), left_too_early(outcome, burst)
+    early, hasty = (left_too_early(outcome, phase, workers) for phase in (calm, burst))
     broken = sum(map(broke_off, outcome.report.samples))
     lost = sum(kill.in_flight for kill in outcome.kills)
     (dead_local, dead_remote), (back_local, _) = dead.begun, back.begun
@@ -62,19 +62,21 @@ def promises_of(outcome: Outcome, workers: int) -> tuple[Promise, ...]:
     )
 
 
-def left_too_early(outcome: Outcome, phase: Phase) -> int:
+def left_too_early(outcome: Outcome, phase: Phase, workers: int) -> int:
     """Count the requests of a phase that left although there was room for them.
 
     Envoy decided between the sending and the first byte, however long that took. What it had in flight locally then,
     the client had too: a request is on its way for the client before Envoy knows of it, and until after Envoy has
     passed its end on. A cut answer does not say where it came from; it may have been local. What waited when a replica
-    was killed left for that.
+    was killed left for that. What another worker of Envoy gives to a connection in that instant, it counts twice
+    (`local_until_full` in xds_server/resources/overflow.py), so the last place may have looked taken.
     """
     killed = outcome.killed.begin
+    full = outcome.capacity - (workers > 1)
     local = steps_of((one.sent, one.end) for one in outcome.report.samples if one.error or one.route == "local")
     return sum(
         one.route == "remote"
         and one.start + one.first_byte < killed
-        and most(local, one.sent, one.start + one.first_byte) < outcome.capacity
+        and most(local, one.sent, one.start + one.first_byte) < full
         for one in phase.samples
     )

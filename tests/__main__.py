@@ -36,6 +36,8 @@ that `-x` ended a run; the other is that of a lane that has none of the tests th
 AGAIN = "again"
 """The lane of what failed in another one."""
 SLOWEST = 20
+WORKERS = 3
+"""Processes for each core: tests wait for half of their time, and with two a fourth of the machine was idle."""
 NODE_SUITE = "tests/e2e_node"
 COMPATIBILITY = "tests/compatibility"
 """What other projects do for a release of ours: `make compatibility` builds them and names it."""
@@ -83,7 +85,7 @@ class Order:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--jobs", type=click.IntRange(1), help="Processes of the first lane. Default: two for each core.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes of the first lane. Default: three for each core.")
 @click.option("--seed", type=click.IntRange(1), help="Of everything random. Default: another one each time.")
 @click.option("--shuffle", is_flag=True, help="Take the files in a random order, that of the seed.")
 @click.option(
@@ -113,7 +115,7 @@ def main(
     for program in binaries.NODE_PROGRAMS if node else binaries.PROGRAMS:
         program()
     order = Order(seed or random.randrange(1, 2**31), shuffle)
-    lanes = node_lanes(arguments) if node else lanes_of(jobs or 2 * len(os.sched_getaffinity(0)), arguments)
+    lanes = node_lanes(arguments) if node else lanes_of(jobs or WORKERS * len(os.sched_getaffinity(0)), arguments)
     # Ctrl-C reaches every process of the terminal: pytest cleans up, and this one waits for it.
     interrupted = Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
