@@ -18,6 +18,7 @@ from xds_server.resources.encoding import Template, encoded, resource
 from xds_server.resources.entrance import tls_only
 from xds_server.resources.guard import Guard
 from xds_server.resources.hosts import host_routes
+from xds_server.resources.internal_listeners import InternalListeners
 from xds_server.resources.listeners import Door, Listeners
 from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
@@ -100,6 +101,7 @@ class Translator:
             settings.timing,
             settings.connections_per_model,
         )
+        self._internal_listeners = InternalListeners(settings.access_log)
         guard = Guard(settings.destinations, settings.installation, settings.timing)
         self._backends = RemoteBackends(settings.authorities, settings.timing, guard, _REMEMBERED)
         self._shared = None if settings.shared_port is None else self._listeners.shared(settings.shared_port)
@@ -200,7 +202,7 @@ class Translator:
                 self._routing.to_backend(key, leg),
                 [ResourceKey(CLUSTER, leg.backend)],
             ),
-            self._listeners.to_remote(key, remote.name),
+            self._internal_listeners.to_remote(key, remote.name),
             self._clusters.remote(key, remote.name),
             *([self._clusters.fallback(key, remote.name, changed_headers(remote))] if is_direct else []),
         )
@@ -225,7 +227,7 @@ class Translator:
                 for name, own, at_once in zip(remotes, all_remote, direct, strict=True)
                 if not at_once
             ),
-            *([self._listeners.to_local(key, len(remotes))] if any(direct) else []),
+            *([self._internal_listeners.to_local(key, len(remotes))] if any(direct) else []),
         )
 
     def _write_template(self, entrance: Entrance, legs: tuple[Leg, ...], remote: str, limits: LocalLimits) -> Template:
