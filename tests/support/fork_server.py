@@ -32,7 +32,7 @@ from pathlib import Path
 
 from controller.cli.main import main
 from controller.install import crd
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, await_stopped
 from xds_server.stream.server import reflection
 
 _LONGEST_REQUEST = 1 << 20
@@ -95,10 +95,12 @@ class Forked:
             self._told.close()
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it alone."""
+        """Signal it alone. One that is to stop has stopped then."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+                if number is signal.SIGSTOP:
+                    await_stopped(self.pid)
 
     def terminate(self, within: float = 10.0) -> int:
         """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""

@@ -138,9 +138,11 @@ class Child:
             self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it alone."""
+        """Signal it alone. One that is to stop has stopped then."""
         if self.alive:
             os.kill(self.pid, number)
+            if number is signal.SIGSTOP:
+                await_stopped(self.pid)
 
     def terminate(self, within: float = _GRACE) -> int:
         """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
@@ -230,6 +232,28 @@ def processes_of(folder: Path) -> Mapping[int, str]:
             if str(folder).encode() in command:
                 found[int(process.name)] = command.replace(b"\0", b" ").decode().strip()
     return found
+
+
+def await_stopped(process: int, within: float = _GRACE) -> None:
+    """Wait until a process that was sent SIGSTOP has stopped, or is gone; raise TimeoutError after so many seconds.
+
+    The kernel stops it when one of its threads takes the signal; until that is scheduled, the others go on.
+    """
+    deadline = time.monotonic() + within
+    while any(state not in _AT_REST for state in _thread_states(process)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {process} was sent SIGSTOP and goes on after {within} s")
+        time.sleep(0.001)
+
+
+_AT_REST = frozenset("TZX")
+"""Stopped, or dead: proc_pid_stat(5)."""
+
+
+def _thread_states(process: int) -> Iterator[str]:
+    for stat in Path(f"/proc/{process}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # It has just ended.
+            yield stat.read_text().rpartition(")")[2].split()[0]
 
 
 def file_name(name: str) -> str:

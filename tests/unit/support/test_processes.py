@@ -34,6 +34,23 @@ folder, sleeps = sys.argv[1:]
 child = Child((sys.executable, "-c", sleeps, folder), Path(folder, "log"))
 time.sleep(600)
 """
+COUNTS = """
+import mmap, sys, threading
+
+with open(sys.argv[1], "r+b") as file:
+    counter = mmap.mmap(file.fileno(), 8)
+
+def count():
+    number = 0
+    while True:
+        number += 1
+        counter[:] = number.to_bytes(8, "little")
+
+for _ in range(4):
+    threading.Thread(target=count, daemon=True).start()
+print("ready", flush=True)
+threading.Event().wait()
+"""
 ADOPTS_ONE = """
 import sys, time
 from pathlib import Path
@@ -140,3 +157,21 @@ def test_the_kernel_ends_it_with_its_parent(tmp_path):
 def test_orphans_are_adopted_and_ended(tmp_path):
     subprocess.run([sys.executable, "-c", ADOPTS_ONE, tmp_path, SLEEPS], cwd=ROOT, check=True, timeout=60)
     assert processes_of(tmp_path) == {}
+
+
+def test_one_that_is_stopped_does_nothing_more(tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_bytes(bytes(8))
+    child = Child((sys.executable, "-c", COUNTS, counter), tmp_path / "log", says_ready=True)
+    try:
+        for _ in range(20):
+            child.send(signal.SIGSTOP)
+            number = counter.read_bytes()
+            time.sleep(0.01)
+            assert counter.read_bytes() == number
+            child.send(signal.SIGCONT)
+            while counter.read_bytes() == number:
+                child.check()
+                time.sleep(0.001)
+    finally:
+        child.kill()
