@@ -69,6 +69,8 @@ NOT_USED_HERE = {
     "beamlit-xds-server: get services": "get beside list",
 }
 ROUTE = re.compile(r"^Route: (\w+)", re.MULTILINE)
+NEXT = re.compile(r"^ {5}(kubectl .+)$", re.MULTILINE)
+"""A command of what helm prints after an install: the notes of the chart."""
 
 
 class Terminal:
@@ -204,7 +206,7 @@ def story(node: Node, tmp_path: Path) -> Iterator[Story]:
 @pytest.mark.timeout(1500)
 def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
     commands = blocks()
-    install(story, commands["install"])
+    shown, why = install(story, commands["install"])
     story.do(commands["deploy"])
     node.await_rollout(f"deployment/{seed.NAME}")
     # That the pod is ready is known to kube-proxy within a second.
@@ -213,6 +215,8 @@ def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
     before = service(node)
     with Clients.running(node, NAMESPACE, count=4) as clients:
         sent = clients_notice_nothing_of_the_takeover(story, clients, commands)
+        assert re.search(rf"^{seed.NAME} .*100/0", story.do(shown), re.MULTILINE)
+        assert re.search(r"^ +Type: +Fronted$", story.do(why.replace("NAME", seed.NAME)), re.MULTILINE)
         sent += every_pod_is_taken_away(story, clients, commands)
         sent += half_leaves_under_load_and_returns(story, clients, commands)
         with clients.calling(URL, AFTERWARDS) as calling:
@@ -233,13 +237,17 @@ def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
     assert [name for name in left if "beamlit" in name] == []
 
 
-def install(story: Story, command: str) -> None:
+def install(story: Story, command: str) -> tuple[str, str]:
+    """Install it as its chapter says, wait as its notes say; return their other commands: what there is, why."""
     command = command.replace(PUBLISHED, str(CHART)).replace('CLIENT_ID="..."', f"CLIENT_ID={platform.CLIENT_ID}")
     said = story.do(command.replace('CLIENT_SECRET="..."', f"CLIENT_SECRET={platform.CLIENT_SECRET}"))
     assert "STATUS: deployed" in said
+    wait, shown, why = NEXT.findall(said)
+    story.do(wait)
     release = Release(story.cluster, NAMESPACE)
     for name in (helm.XDS, helm.CONTROLLER, helm.GATEWAY, "beamlit-metrics-server"):
         release.await_rollout(name)
+    return shown, why
 
 
 def clients_notice_nothing_of_the_takeover(story: Story, clients: Clients, commands: dict[str, str]) -> int:
