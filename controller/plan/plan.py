@@ -14,11 +14,12 @@ from controller.api.contract.status import (
 )
 from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND, TAKEOVER
-from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide, elsewhere
+from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, decide, elsewhere
+from controller.decision.detours import OVERFLOW
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
-from controller.intent.intent import Intent
+from controller.intent.intent import Intent, Terms
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
@@ -90,6 +91,8 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     if decision and is_followed:
         is_limited = terms.behavior.max_requests_per_replica is not None
         found, excess = elsewhere(decision.split, observation.traffic, facts.local, is_limited=is_limited)
+    if decision and not found:
+        excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
     findings = Findings(
@@ -149,6 +152,23 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
         }
     )
     return Plan(observation.stored, before, _noting_withdrawal(status, observation), None)
+
+
+def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
+    """Say that requests left for want of room, also when none did in the last seconds: for `restoreAfter` since then.
+
+    While the replicas are nearly full, a single one leaves now and then by chance, and each would be said and taken
+    back: two writes. So `Overflow` turns twice in `restoreAfter` at the most.
+    """
+    said, behavior = before.condition("Offloading"), terms.behavior
+    if said is None or said.reason != OVERFLOW or said.last_transition_time is None:
+        return None
+    until = said.last_transition_time + behavior.restore_after
+    as_before = before.split is not None and before.split.reason == decision.reason and not decision.split.remote
+    if behavior.max_requests_per_replica is None or not as_before or not said.last_transition_time <= now < until:
+        return None
+    words = "none of the last requests left for want of room, and some did since"
+    return Detour(OVERFLOW, f"{words} {said.last_transition_time:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _frontend(observation: Observation) -> str:

@@ -1,5 +1,6 @@
 """One plan: from what is known to the status."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -307,6 +308,45 @@ def test_nothing_is_told_of_requests_that_go_where_they_should_or_of_which_nothi
     said, status = failing_over(traffic)
     assert (said.status, said.reason) == ("False", "AsDecided")
     assert status.split.message.endswith("no request is sent away")
+
+
+LIMITED = MODEL.offloading(maxRequestsPerReplica=4, restoreAfter="60s")
+
+
+def offloading(left, model=LIMITED):
+    """What Offloading says of each second; whether one of the last 81 requests had left is in `left`."""
+    status = planned(model, *OBJECTS)
+    for second, one in enumerate(left, 1):
+        traffic = SentRequests(80, int(one), 10.0)
+        status = planned(model, *OBJECTS, status=status, traffic=traffic, at=NOW + timedelta(seconds=second))
+        yield status.condition("Offloading")
+
+
+def test_requests_that_leave_by_chance_turn_offloading_twice_in_restoreafter_at_the_most():
+    said = [one.reason for one in offloading([second % 20 < 10 for second in range(600)])]
+    assert said[0] == "Overflow"
+    assert 2 <= sum(was != now for was, now in itertools.pairwise(said)) <= 2 * 600 / 60
+
+
+def test_an_overflow_is_told_at_once_and_taken_back_restoreafter_later():
+    said = [one.reason for one in offloading([False] * 5 + [True] * 10 + [False] * 100)]
+    assert said == ["Steady"] * 5 + ["Overflow"] * 60 + ["Steady"] * 50
+
+
+def test_while_an_overflow_rests_it_says_that_none_leaves_now():
+    *_, said = offloading([True] * 10 + [False] * 20)
+    assert (said.status, said.reason) == ("True", "Overflow")
+    assert said.message == "none of the last requests left for want of room, and some did since 2026-01-01T00:00:01Z"
+
+
+@pytest.mark.parametrize("other", [MODEL, LIMITED.paused(), LIMITED.disabled()], ids=["no limit", "paused", "disabled"])
+def test_an_overflow_does_not_outlive_what_it_was_of(other):
+    before = planned(LIMITED, *OBJECTS)
+    at = NOW + timedelta(seconds=1)
+    before = planned(LIMITED, *OBJECTS, status=before, traffic=SentRequests(80, 1, 10.0), at=at)
+    assert before.condition("Offloading").reason == "Overflow"
+    after = planned(other, *OBJECTS, status=before, traffic=SentRequests(80, 0, 10.0), at=at)
+    assert after.condition("Offloading").reason == after.split.reason != "Overflow"
 
 
 def test_nothing_is_concluded_before_every_envoy_has_the_split():
