@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from benchmarks.control.bound import settled_within
 from benchmarks.control.demand import Load, loads
 from benchmarks.control.outcome import Outcome, play
-from benchmarks.control.policies import POLICIES, REPORT, TOLD
+from benchmarks.control.policies import BEARS, LOOP_OF_CPU, POLICIES, REPORT, TOLD
 
 Figures = Mapping[str, Mapping[str, Outcome]]
 """By input, by policy."""
@@ -85,15 +86,18 @@ def _verdicts(figures: Figures) -> Iterator[tuple[str, bool]]:
             )
             if policy.kind == "cpu":
                 yield _as_told(figures, policy.name)
+                yield _of_loop_of_cpu(figures, policy.name)
     step, known = figures.get("step"), loads()["step"]
     if step and known.steady:
-        since, until = known.steady
+        (since, until), capacity = known.steady, known.pool.capacity
         for policy in POLICIES:
             one = step[policy.name]
             if policy.proportional:
                 looks, turns = one.settled(since, until), one.turns((since + until) / 2, until)
                 settled = 1 + math.ceil((looks - 1) * REPORT / policy.every)
-                yield f"{policy.name}, step: settled within 3 samples of its metric: {settled}", settled <= 3
+                told = settled_within(3, known.times * capacity, BEARS * capacity, policy.every, 10)
+                words = f"(who is told each request and the moment of the step is so in {told:.0%} of all streams)"
+                yield f"{policy.name}, step: settled within 3 samples of its metric: {settled} {words}", settled <= 3
                 yield f"{policy.name}, step: no turn in its second half: {turns}", turns == 0
             elif policy.product and not policy.overflow:
                 yield f"{policy.name}, step: one change at most for a surge: {one.changes}", one.changes <= 2
@@ -106,6 +110,14 @@ def _as_told(figures: Figures, name: str) -> tuple[str, bool]:
     worst, where = max((figures[load][name].overload / most, load) for load, most in allowed.items())
     told = f"a law that is told the demand as late has {min(parts.values()):.2f} to {max(parts.values()):.2f} of it"
     return f"{name}, overload: {told}; <= that, or half: {worst:.2f} times as much at most ({where})", worst <= 1.0
+
+
+def _of_loop_of_cpu(figures: Figures, name: str) -> tuple[str, bool]:
+    """Compare with the loop of 5 s that has the same metric, as late, in place of the number of requests."""
+    parts = {load: one[name].overload / one[LOOP_OF_CPU].overload for load, one in figures.items()}
+    where = max(parts, key=lambda load: parts[load])
+    words = f"<= half of the loop of 5 s with the same metric: {min(parts.values()):.2f} to {parts[where]:.2f} of it"
+    return f"{name}, overload: {words} (at most in {where})", parts[where] <= 0.5
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -18,6 +18,7 @@ REPORT = 0.5
 """Seconds between two reports of load, and between two decisions."""
 _WINDOW = 10.0
 _CPU_EVERY, _CPU_LATE, _CPU_TARGET = 15.0, 2.5, 0.8
+_AUTOSCALER_TOLERANCE, _LEAST_STAYS = 0.1, 0.05
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -80,6 +81,48 @@ class Told:
         return self._share
 
 
+@dataclass(slots=True)
+class Cpu:
+    """Which part of the places was busy, in multiples of the target: over a window, and known some seconds later."""
+
+    newest: float | None = None
+    _pending: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def is_new(self, replicas: Replicas, at: float) -> bool:
+        """Look at `at`; say whether there is a measurement that there was not before."""
+        if at and at % _CPU_EVERY == 0:
+            self._pending.append((at + _CPU_LATE, replicas.busy(at - _CPU_EVERY, at) / _CPU_TARGET))
+        if not self._pending or self._pending[0][0] > at:
+            return False
+        self.newest = self._pending.popleft()[1]
+        return True
+
+
+@dataclass(slots=True)
+class Autoscaler:
+    """A loop that is told no more than the product: it does with the share what a HorizontalPodAutoscaler does with
+    replicas.
+
+    At each look, what stays is multiplied by the target and divided by the newest measurement of CPU, unless they are
+    within a tenth of each other. It has no memory, so what was done already is done again with the same measurement.
+    """
+
+    every: float
+    _stays: float = 1.0
+    _next: float = 0.0
+    _cpu: Cpu = field(default_factory=Cpu)
+
+    def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
+        """Look at `at`."""
+        self._cpu.is_new(replicas, at)
+        if at >= self._next:
+            self._next = at + self.every
+            used = self._cpu.newest
+            if used is not None and abs(used - 1) > _AUTOSCALER_TOLERANCE:
+                self._stays = min(max(self._stays / used if used else 1.0, _LEAST_STAYS), 1.0)
+        return 100 * (1 - self._stays)
+
+
 Kind = Literal["in flight", "cpu", "queue"]
 
 
@@ -96,7 +139,7 @@ class Product:
     writes: int = 0
     _signal: Signal | None = None
     _sent: deque[tuple[float, Sent]] = field(default_factory=deque)
-    _pending: deque[tuple[float, Signal]] = field(default_factory=deque)
+    _cpu: Cpu = field(default_factory=Cpu)
 
     def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
         """Look at `at`."""
@@ -120,12 +163,8 @@ class Product:
         elif self.kind == "queue":
             if at % 1.0 == 0:
                 self._signal = _signal("queue", replicas.waiting(at) / pool.replicas, at)
-        else:
-            if at and at % _CPU_EVERY == 0:
-                used = replicas.busy(at - _CPU_EVERY, at) / _CPU_TARGET
-                self._pending.append((at + _CPU_LATE, _signal("cpu", used, at, timedelta(seconds=_CPU_EVERY))))
-            while self._pending and self._pending[0][0] <= at:
-                self._signal = self._pending.popleft()[1]
+        elif self._cpu.is_new(replicas, at) and self._cpu.newest is not None:
+            self._signal = _signal("cpu", self._cpu.newest, at - _CPU_LATE, timedelta(seconds=_CPU_EVERY))
 
     def _traffic(self, at: float) -> SentRequests:
         since = self.memory.split_since
@@ -167,6 +206,10 @@ def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
 _LIMIT = 8
 
 TOLD = "told the demand, as late as CPU"
+LOOP_OF_CPU = "loop, 5 s, cpu"
+
+BEARS = _CPU_TARGET
+"""Which part of their capacity the replicas are kept at, about, by each of the metrics."""
 
 
 def _threshold(kind: Kind, percentage: int, *, limit: bool = False) -> Callable[[], Law]:
@@ -182,6 +225,8 @@ POLICIES = (
     Policy("loop, 15 s", lambda: Loop(15.0), product=False),
     Policy("loop, 5 s", lambda: Loop(5.0), product=False),
     Policy(TOLD, Told, product=False),
+    Policy("loop, 15 s, cpu", lambda: Autoscaler(15.0), product=False, kind="cpu"),
+    Policy(LOOP_OF_CPU, lambda: Autoscaler(5.0), product=False, kind="cpu"),
     Policy("oracle", lambda: _nothing, overflow=True, product=False),
     Policy("Threshold 50, in flight", _threshold("in flight", 50)),
     Policy("Threshold 100, in flight", _threshold("in flight", 100)),
