@@ -1,9 +1,9 @@
 """Other versions of Kubernetes and Helm than those that the tests run with, for who wants to know how they get on.
 
-`python -m tests.tools.versions kubernetes 1.27.16` builds kube-apiserver and kube-controller-manager of that version
-and says in which folder they are, for KUBEBUILDER_ASSETS; `... helm 3.22.0` builds helm and says where it is, for
-BEAMLIT_HELM. `make compatibility` does both. No go.mod pins these: of what is built, the checksum database of Go knows
-the content.
+`python -m tests.tools.versions kubernetes 1.27.16` builds kube-apiserver, kube-controller-manager and kubectl of that
+version and says in which folder they are, for KUBEBUILDER_ASSETS; `... helm 3.22.0` builds helm and says where it is,
+for BEAMLIT_HELM. `make compatibility` does both. No go.mod pins these: of what is built, the checksum database of Go
+knows the content.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from pathlib import Path
 
 from tests.tools.binaries import KUBERNETES, cache, go, locked, numbers, say
 
-KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager")
+KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl")
 NEWEST_GO = (1, 26)
 """The toolchain that builds all of them: each module is built with the semantics of its own go line."""
 _STAGED = re.compile(r"^\s*(?:replace )?(\S+) => \./staging/", re.MULTILINE)
 _GO_LINE = re.compile(r"^go (\S+)$", re.MULTILINE)
 _CLOUDS = "k8s.io/legacy-cloud-providers"
+_SAYING = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+"""What `--version` says, and what an older API server answers at /version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,15 @@ def built(module: Module, packages: tuple[str, ...], link_flags: str = "-s -w") 
 
 
 def kubernetes(version: str) -> Path:
-    """The folder with kube-apiserver and kube-controller-manager of a version such as 1.27.16."""
+    """The folder with kube-apiserver, kube-controller-manager and kubectl of a version such as 1.27.16."""
+    return built(Module(KUBERNETES, version), KUBERNETES_PROGRAMS, link_flags(version))
+
+
+def link_flags(version: str) -> str:
+    """How the programs of Kubernetes are told which version they are: both packages, or an old one answers v0.0.0."""
     major, minor, _ = numbers(version)
     said = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
-    words = " ".join(f"-X k8s.io/component-base/version.{key}={said[key]}" for key in said)
-    return built(Module(KUBERNETES, version), KUBERNETES_PROGRAMS, f"-s -w {words}")
+    return " ".join(["-s -w", *(f"-X {package}.{key}={said[key]}" for package in _SAYING for key in said)])
 
 
 def helm(version: str) -> Path:

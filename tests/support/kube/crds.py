@@ -43,8 +43,13 @@ def apply_definitions(cluster: Cluster, text: str | None = None) -> None:
 def knows_field_paths(cluster: Cluster) -> bool:
     """Whether a rule of a definition may have a fieldPath: an older one passes over it if told to, and applies by the
     client alone."""
+    return version_of(cluster) >= (1, 28)
+
+
+def version_of(cluster: Cluster) -> tuple[int, ...]:
+    """The version of Kubernetes that answers: major, minor and patch."""
     with cluster.client() as client:
-        return numbers(client.get("/version").raise_for_status().json()["gitVersion"]) >= (1, 28)
+        return numbers(client.get("/version").raise_for_status().json()["gitVersion"])
 
 
 def remove_crds(cluster: Cluster) -> None:

@@ -30,7 +30,9 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     """Refuse unknown fields of an object; what is `int-or-string` is both."""
     if schema.get("format") == "int-or-string":
         return {"type": ["string", "integer"]}
-    closed = {name: schema[name] for name in ("$ref", "type", "enum", "required") if name in schema}
+    closed = {name: schema[name] for name in ("$ref", "type", "required") if name in schema}
+    if "enum" in schema:
+        closed["enum"] = list(dict.fromkeys(schema["enum"]))  # Kubernetes 1.27 says some values twice.
     if "properties" in schema:
         closed["properties"] = {name: _closed(one) for name, one in schema["properties"].items()}
         closed["additionalProperties"] = False

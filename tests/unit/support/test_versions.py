@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.versions import Module, main, wrapper
+from tests.tools.versions import Module, link_flags, main, wrapper
 
 PUBLISHED = """\
 module k8s.io/kubernetes
@@ -38,6 +38,14 @@ def test_a_module_without_staging_modules_is_required_alone() -> None:
     module = Module("helm.sh/helm/v3", "3.22.0")
     lines = [line for line in wrapper(module, "module helm.sh/helm/v3\n\ngo 1.25.0\n").splitlines() if line]
     assert lines[1:] == ["go 1.25.0", "require helm.sh/helm/v3 v3.22.0"]
+
+
+def test_the_programs_of_kubernetes_say_their_version_and_answer_it() -> None:
+    flags = link_flags("1.27.16").split()
+    # The command line by the one; GET /version of Kubernetes 1.27, which charts are rendered for, by the other.
+    for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+        assert f"{package}.gitVersion=v1.27.16" in flags
+        assert f"{package}.gitMinor=27" in flags
 
 
 @pytest.mark.parametrize(
