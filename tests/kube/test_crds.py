@@ -24,6 +24,7 @@ from controller.api.resources.model import ModelDeployment
 from controller.api.resources.warnings import warnings_of
 from controller.api.schema.values import parse
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.crds import version_of
 from tests.support.routes import a_remote, a_route
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -227,7 +228,7 @@ def test_waiting_for_a_condition(api_server: Cluster, namespace: str) -> None:
     ("field", "words"),
     [
         ("spec", ("What a model is, which Service it fronts", "offloadingConfig", "-required-", "Default: true.")),
-        ("spec.offloadingConfig.behavior", ("percentage", "percent, that is offloaded", "enum: Threshold", "60s.")),
+        ("spec.offloadingConfig.behavior", ("percentage", "percent, that is offloaded", "60s.")),
         ("spec.offloadingConfig.behavior.recoverAfter", ("replicas that are ready again", "Default: 5s.")),
         (
             "spec.offloadingConfig.remoteBackend.authConfig.oauthConfig",
@@ -242,6 +243,11 @@ def test_kubectl_explain(api_server: Cluster, field: str, words: tuple[str, ...]
     said = " ".join(api_server.kubectl("explain", f"modeldeployment.{field}").stdout.split())
     for one in words:
         assert one in said
+
+
+def test_kubectl_explain_names_the_values_of_a_field_that_has_few(api_server: Cluster) -> None:
+    said = api_server.kubectl("explain", "modeldeployment.spec.offloadingConfig.behavior").stdout
+    assert ("enum: Threshold" in " ".join(said.split())) == (version_of(api_server) >= (1, 30))  # as its kubectl is
 
 
 def test_the_name_and_namespace_of_an_object_are_read_as_the_api_server_gives_them(
