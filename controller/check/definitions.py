@@ -67,10 +67,26 @@ def judge(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Find
     if extra := sorted(others - fields):
         words = f"{name} is newer than this version: it has {_listed(extra)}"
         return _SAYS.warning("current", words, "use the beamlit of the version that is installed")
-    if wanted != there or mine["additionalPrinterColumns"] != other.get("additionalPrinterColumns"):
+    if there not in (wanted, _without_fields_at_fault(wanted)) or mine["additionalPrinterColumns"] != other.get(
+        "additionalPrinterColumns"
+    ):
         words = f"{name} has every field, with other bounds, words or columns than those of this version"
         return _SAYS.warning("current", words, _APPLY)
     return _SAYS.ok("current", f"{name} is that of this version")
+
+
+def _without_fields_at_fault(schema: Any) -> Any:
+    """Write a schema as Kubernetes 1.27 keeps it, which knows no `fieldPath` in a rule."""
+    if isinstance(schema, list):
+        return [_without_fields_at_fault(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: _without_fields_at_fault(one) for name, one in schema.items()}
+    if rules := schema.get("x-kubernetes-validations"):
+        kept["x-kubernetes-validations"] = [
+            {name: one for name, one in rule.items() if name != "fieldPath"} for rule in rules
+        ]
+    return kept
 
 
 def _fields(schema: Mapping[str, Any], at: str = "") -> Iterator[str]:
