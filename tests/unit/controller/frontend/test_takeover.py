@@ -506,6 +506,7 @@ ACTIONS = (
 
 @settings(max_examples=100, deadline=None)
 @example(["reset", "reconcile", "kubernetes", "gateway down", "reconcile"], True)
+@example(["gateway down", "kubernetes", "reconcile", "reconcile", "gateway up", "reconcile"], True)
 @given(st.lists(st.sampled_from(ACTIONS), max_size=60), st.booleans())
 def test_whatever_happens_it_ends_taken_over_or_given_back_and_no_write_takes_the_last_endpoint(actions, starts_taken):
     cluster = SmallCluster.with_chat()
@@ -513,7 +514,7 @@ def test_whatever_happens_it_ends_taken_over_or_given_back_and_no_write_takes_th
         cluster.settle()
     looked = cluster.facts()
     disturbed = False
-    # That a gateway is gone nobody can know before Kubernetes does.
+    # That a gateway is gone, or back, nobody can know before Kubernetes does.
     unknown = False
     for action in actions:
         match action:
@@ -529,7 +530,7 @@ def test_whatever_happens_it_ends_taken_over_or_given_back_and_no_write_takes_th
                 _do_checked(cluster, step, checked=not disturbed)
             case _:
                 disturbed = disturbed or action in ("pod down", "gateway down", "selector", "port", "leader")
-                unknown = action == "gateway down" or (unknown and action != "kubernetes")
+                unknown = action in ("gateway down", "gateway up") or (unknown and action != "kubernetes")
                 _happens(cluster, action)
     cluster.gateways["10.9.0.1"] = True
     for pod in cluster.pods.values():
