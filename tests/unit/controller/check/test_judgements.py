@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,6 +104,15 @@ def test_a_definition_is_compared_field_by_field() -> None:
     refused = stored_definition()
     refused["status"] = {"conditions": [{"type": "NamesAccepted", "status": "False", "reason": "ShortNamesConflict"}]}
     assert "is not served: ShortNamesConflict" in judged_definition(refused)[1]
+
+
+def test_a_definition_without_the_fields_at_fault_is_that_of_this_version_and_one_without_a_rule_is_not() -> None:
+    kept = json.loads(re.sub(r'"fieldPath": "[^"]*", |, "fieldPath": "[^"]*"', "", json.dumps(stored_definition())))
+    assert kept != stored_definition()
+    assert judged_definition(kept)[0] == "ok"
+    spec = kept["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["x-kubernetes-validations"].pop()
+    assert "with other bounds, words or columns" in judged_definition(kept)[1]
 
 
 def test_the_keys_of_a_secret_are_known_by_who_wrote_them() -> None:
