@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import (
@@ -37,6 +37,9 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
+
+# Who is warned looks at it: what is over for so long is no longer a warning, however long requests stay away.
+_LONGEST_WARNING = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     if decision and is_followed:
         is_limited = terms.behavior.max_requests_per_replica is not None
         found, excess = elsewhere(decision.split, observation.traffic, facts.local, is_limited=is_limited)
+    if decision and not excess:
+        found = found or _failed_over(before, terms, decision, now)
     if decision and not found:
         excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
@@ -154,21 +159,46 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
     return Plan(observation.stored, before, _noting_withdrawal(status, observation), None)
 
 
+def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
+    """Say that requests went elsewhere, also when none did in the last seconds: for `restoreAfter` since it was told.
+
+    Where all have one side, single ones that fail there, or are rare, would be told and taken back one by one: two
+    writes and two events. It is a warning, so it does not outlive its cause by more than a minute.
+    """
+    said = _told_within(min(terms.behavior.restore_after, _LONGEST_WARNING), "FailingOver", before, decision, now)
+    if said is None or said.status != "True":
+        return None
+    return Detour(
+        said.reason, f"none of the last requests is known to have gone elsewhere, and some did since {_since(said)}"
+    )
+
+
 def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
     """Say that requests left for want of room, also when none did in the last seconds: for `restoreAfter` since then.
 
     While the replicas are nearly full, a single one leaves now and then by chance, and each would be said and taken
     back: two writes. So `Overflow` turns twice in `restoreAfter` at the most.
     """
-    said, behavior = before.condition("Offloading"), terms.behavior
-    if said is None or said.reason != OVERFLOW or said.last_transition_time is None:
+    said = _told_within(terms.behavior.restore_after, "Offloading", before, decision, now)
+    if said is None or said.reason != OVERFLOW or terms.behavior.max_requests_per_replica is None:
         return None
-    until = said.last_transition_time + behavior.restore_after
-    as_before = before.split is not None and before.split.reason == decision.reason and not decision.split.remote
-    if behavior.max_requests_per_replica is None or not as_before or not said.last_transition_time <= now < until:
+    return Detour(OVERFLOW, f"none of the last requests left for want of room, and some did since {_since(said)}")
+
+
+def _told_within(
+    span: timedelta, type_: str, before: ModelDeploymentStatus, decision: Decision, now: datetime
+) -> Condition | None:
+    """Return what a condition said last, if it turned within this span and the split is by the same rule as then."""
+    said, split = before.condition(type_), before.split
+    turned = said and said.last_transition_time
+    if turned is None or not turned <= now < turned + span:
         return None
-    words = "none of the last requests left for want of room, and some did since"
-    return Detour(OVERFLOW, f"{words} {said.last_transition_time:%Y-%m-%dT%H:%M:%SZ}")
+    as_before = split is not None and (split.reason, str(split)) == (decision.reason, str(decision.split))
+    return said if as_before else None
+
+
+def _since(said: Condition) -> str:
+    return f"{said.last_transition_time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _frontend(observation: Observation) -> str:

@@ -44,7 +44,9 @@ async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, b
     port, replica = unused_port(), backends.local[0]
     probed, front = a_deployment("m").container(readinessProbe=PROBE), service("m", port)
     front["spec"]["ports"][0]["targetPort"] = replica.port
-    product.save("m.yaml", text_of(model("m", backends.remote), front, endpoints("m", replica), probed.raw))
+    shown = model("m", backends.remote)
+    shown["spec"]["offloadingConfig"]["behavior"] = {"restoreAfter": "1s"}  # for so long a warning stays
+    product.save("m.yaml", text_of(shown, front, endpoints("m", replica), probed.raw))
     await product.programmed("m")
     await eventually(lambda: ask(port), lambda reply: reply.side == "local")
 
@@ -79,7 +81,7 @@ async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, b
 async def test_what_the_replicas_have_no_room_for_is_told(product: Product, backends: Backends) -> None:
     port, replica = unused_port(), backends.local[0]
     limited, front = model("full", backends.remote), service("full", port)
-    limited["spec"]["offloadingConfig"]["behavior"] = {"maxRequestsPerReplica": 1}
+    limited["spec"]["offloadingConfig"]["behavior"] = {"maxRequestsPerReplica": 1, "restoreAfter": "1s"}
     front["spec"]["ports"][0]["targetPort"] = replica.port
     product.save("full.yaml", text_of(limited, front, endpoints("full", replica)))
     await product.programmed("full")

@@ -349,6 +349,55 @@ def test_an_overflow_does_not_outlive_what_it_was_of(other):
     assert after.condition("Offloading").reason == after.split.reason != "Overflow"
 
 
+RARE = a_model().with_remote("r").offloading(restoreAfter="40s")
+
+
+def told_of(sent, model=RARE):
+    """What FailingOver and Offloading say of each second, with the events; `sent` has how many went to each side."""
+    status, stored, events = planned(model, *OBJECTS), model.stored(), []
+    for second, (local, remote) in enumerate(sent, 1):
+        at, before = NOW + timedelta(seconds=second), status
+        traffic = SentRequests(local, remote, 10.0)
+        status = planned(model, *OBJECTS, status=before, traffic=traffic, at=at)
+        events += [one.reason for one in transitions(stored, before, status, at)]
+        yield status.condition("FailingOver"), status.condition("Offloading"), len(events)
+
+
+@pytest.mark.parametrize("good", [(80, 0), (0, 0)], ids=["one of many fails", "there are few"])
+def test_single_requests_that_fail_over_turn_the_condition_twice_in_restoreafter_at_the_most(good):
+    told = [*told_of([(good[0], 1) if second % 20 < 10 else good for second in range(600)])]
+    said = [(failing.status, offloading.reason) for failing, offloading, _ in told]
+    assert said[0] == ("True", "Failover")
+    assert 2 <= sum(was != now for was, now in itertools.pairwise(said)) <= 2 * 600 / 40
+    assert told[-1][2] <= 2 * 600 / 40
+
+
+def test_a_request_that_fails_over_is_told_at_once_and_taken_back_restoreafter_later():
+    told = [*told_of([(80, 0)] * 5 + [(80, 1)] * 10 + [(80, 0)] * 60)]
+    assert [failing.reason for failing, *_ in told] == ["AsDecided"] * 5 + ["ReplicasFail"] * 40 + ["AsDecided"] * 30
+    message = "none of the last requests is known to have gone elsewhere, and some did since 2026-01-01T00:00:06Z"
+    assert [told[20][0].message, told[20][1].message] == [message, message]
+
+
+def test_what_failed_over_for_longer_than_restoreafter_is_taken_back_at_once():
+    told = [failing.reason for failing, *_ in told_of([(80, 1)] * 50 + [(80, 0)] * 2)]
+    assert told == ["ReplicasFail"] * 50 + ["AsDecided"] * 2
+
+
+def test_that_requests_failed_over_is_a_warning_for_a_minute_at_the_most():
+    told = [failing.status for failing, *_ in told_of([(80, 1)] + [(80, 0)] * 70, RARE.offloading(restoreAfter="1h"))]
+    assert told == ["True"] * 60 + ["False"] * 11
+
+
+@pytest.mark.parametrize("other", [RARE.paused(), RARE.disabled()], ids=["paused", "disabled"])
+def test_a_warning_does_not_outlive_the_split_that_it_was_of(other):
+    before = planned(RARE, *OBJECTS)
+    before = planned(RARE, *OBJECTS, status=before, traffic=SentRequests(80, 1, 10.0))
+    assert before.condition("FailingOver").status == "True"
+    after = planned(other, *OBJECTS, status=before, traffic=SentRequests(80, 0, 10.0))
+    assert after.condition("FailingOver").status == "False"
+
+
 def test_nothing_is_concluded_before_every_envoy_has_the_split():
     assert failing_over(ELSEWHERE, proxies=Pending())[0].status == "False"
 
