@@ -168,9 +168,8 @@ def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision
     said = _told_within(min(terms.behavior.restore_after, _LONGEST_WARNING), "FailingOver", before, decision, now)
     if said is None or said.status != "True":
         return None
-    return Detour(
-        said.reason, f"none of the last requests is known to have gone elsewhere, and some did since {_since(said)}"
-    )
+    words = "none of the last requests is known to have gone elsewhere, and some did since"
+    return Detour(said.reason, f"{words} {_since(said)}")
 
 
 def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
@@ -190,7 +189,7 @@ def _told_within(
 ) -> Condition | None:
     """Return what a condition said last, if it turned within this span and the split is by the same rule as then."""
     said, split = before.condition(type_), before.split
-    turned = said and said.last_transition_time
+    turned = said.last_transition_time if said else None
     if turned is None or not turned <= now < turned + span:
         return None
     as_before = split is not None and (split.reason, str(split)) == (decision.reason, str(decision.split))
