@@ -33,7 +33,7 @@ e2e: venv ## run the tests that need a Kubernetes node, which it starts (root on
 DIFFERS = tests/compatibility tests/chart $(wildcard tests/kube/test_crd*.py tests/kube/test_chart*.py \
   tests/kube/test_programs*.py tests/kube/test_store*.py tests/kube/test_takeover_programs.py) \
   tests/kube/test_check.py tests/kube/test_events.py tests/kube/test_gateway_service.py tests/kube/test_secrets.py
-compatibility: venv ## try other versions, and cert-manager: make compatibility KUBERNETES=1.27.16 HELM=3.22.0 (or one of them)
+compatibility: venv ## try other versions, cert-manager, prometheus-adapter: make compatibility KUBERNETES=1.27.16 HELM=3.22.0 (or one of them)
 	@set -e; versions="$(BIN)/python -m tests.tools.versions"; \
 	  if [ -n "$(KUBERNETES)" ]; then KUBEBUILDER_ASSETS=$$($$versions kubernetes $(KUBERNETES)); export KUBEBUILDER_ASSETS; fi; \
 	  if [ -n "$(HELM)" ]; then BEAMLIT_HELM=$$($$versions helm $(HELM)); export BEAMLIT_HELM; fi; \

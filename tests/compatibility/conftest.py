@@ -20,8 +20,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not session.items:
         return
     programs = [binaries.etcd, binaries.kube_apiserver, binaries.kubectl, binaries.helm]
-    if any("certifying" in getattr(item, "fixturenames", ()) for item in session.items):
+    used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    if "certifying" in used:
         programs += [binaries.cert_manager]
+    if "scaling" in used:
+        programs += [binaries.kube_controller_manager, binaries.prometheus, binaries.prometheus_adapter]
     with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         for program in programs:
             program()
@@ -49,3 +52,15 @@ async def site(certifying: ApiServer, tmp_path: Path) -> AsyncIterator[Site]:
     with fresh_namespace(certifying) as namespace:
         async with Site(certifying, namespace, tmp_path).running() as site:
             yield site
+
+
+@pytest.fixture
+async def scaling(tmp_path: Path) -> AsyncIterator[Site]:
+    """Our programs in a cluster of their own, whose external metrics are nobody's yet: none of them runs yet."""
+    folder = tmp_path / "scaling"
+    folder.mkdir()
+    with ApiServer.running(folder) as server:
+        install_crds(server)
+        with fresh_namespace(server) as namespace:
+            async with Site(server, namespace, tmp_path).running() as site:
+                yield site

@@ -8,7 +8,6 @@ for.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,6 +18,7 @@ import yaml
 
 from controller.api.timing import GatewayTiming, ReportTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
+from tests.support.documents import yaml_of
 from tests.support.fork_server import Forked
 from tests.support.kube.crds import install_crds
 from tests.support.kube.metrics_apis import MetricsApis, Series
@@ -69,9 +69,7 @@ class Scaled:
 
     def autoscale(self) -> None:
         """Scale on the requests in flight at both sides, by the manifest of the documentation."""
-        found = re.findall(r"^```yaml\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-        (text,) = [one for one in found if "HorizontalPodAutoscaler" in one]
-        raw = yaml.safe_load(text.replace("php-apache", self._name))
+        raw = yaml.safe_load(yaml_of(DOCUMENT, "HorizontalPodAutoscaler").replace("php-apache", self._name))
         path = f"/apis/autoscaling/v2/namespaces/{self._site.namespace}/horizontalpodautoscalers/{self._name}"
         self._post(path, raw)
 

@@ -67,9 +67,7 @@ class Program:
     @property
     def oldest_go(self) -> tuple[int, ...]:
         """The oldest toolchain that takes its go.mod."""
-        found = re.search(r"^go (\S+)$", (self.pins / "go.mod").read_text(), re.MULTILINE)
-        assert found, f"{self.pins}/go.mod has no go line"
-        return numbers(found.group(1))
+        return oldest_go(self.pins)
 
     @property
     def link_flags(self) -> str:
@@ -99,6 +97,14 @@ METRICS_ADAPTER = Program(
     "ten seconds",
     HERE / "kube",
     source=HERE / "kube" / "adapter",
+)
+PROMETHEUS_ADAPTER = Program(
+    "prometheus-adapter",
+    "sigs.k8s.io/prometheus-adapter",
+    "",
+    "ten seconds",
+    HERE / "kube",
+    source=HERE / "kube" / "prometheus-adapter",
 )
 PROMETHEUS = Program(
     "prometheus",
@@ -192,6 +198,11 @@ def metrics_adapter() -> Path:
     return built(METRICS_ADAPTER)
 
 
+def prometheus_adapter() -> Path:
+    """The external metrics of prometheus-adapter: see kube/prometheus-adapter/main.go."""
+    return built(PROMETHEUS_ADAPTER)
+
+
 def prometheus() -> Path:
     """The real Prometheus; BEAMLIT_PROMETHEUS names another one."""
     given = os.environ.get("BEAMLIT_PROMETHEUS")
@@ -256,9 +267,12 @@ def cert_manager() -> Path:
 
 def cert_manager_definitions() -> Path:
     """The folder of the custom resource definitions of that cert-manager, in Go's cache of modules."""
-    command = [go(CERT_MANAGER.oldest_go), "mod", "download", "-json", CERT_MANAGER.module]
-    said = subprocess.run(command, cwd=CERT_MANAGER.pins, check=True, capture_output=True, text=True).stdout
-    return Path(json.loads(said)["Dir"]) / "deploy" / "crds"
+    return downloaded(CERT_MANAGER.module, CERT_MANAGER.pins) / "deploy" / "crds"
+
+
+def keda_definitions() -> Path:
+    """The folder of the custom resource definitions of KEDA, in Go's cache of modules."""
+    return downloaded("github.com/kedacore/keda/v2", HERE / "keda") / "config" / "crd" / "bases"
 
 
 def pod_model() -> Path:
@@ -307,6 +321,20 @@ def build(program: Program, binary: Path) -> None:
     subprocess.run(command, cwd=program.pins, check=True, env={**os.environ, "CGO_ENABLED": "0"})
     unfinished.rename(binary)
     say(f"built {binary} in {time.monotonic() - started:.0f} s")
+
+
+def downloaded(module: str, pins: Path) -> Path:
+    """Return the folder of a module that the go.mod of `pins` has, in Go's cache of modules."""
+    command = [go(oldest_go(pins)), "mod", "download", "-json", module]
+    said = subprocess.run(command, cwd=pins, check=True, capture_output=True, text=True).stdout
+    return Path(json.loads(said)["Dir"])
+
+
+def oldest_go(pins: Path) -> tuple[int, ...]:
+    """The oldest toolchain that takes the go.mod of a folder."""
+    found = re.search(r"^go (\S+)$", (pins / "go.mod").read_text(), re.MULTILINE)
+    assert found, f"{pins}/go.mod has no go line"
+    return numbers(found.group(1))
 
 
 def go(oldest: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +23,7 @@ import httpx
 from tests.support.exposed import LOOPBACK
 from tests.support.http import plain_http_now
 from tests.support.kube.api_server import ApiServer
+from tests.support.kube.cluster import Cluster
 from tests.support.kube.kubelet import Kubelet
 from tests.support.network import unused_port
 from tests.support.processes import Child, Children
@@ -92,28 +93,14 @@ class MetricsApis:
             metrics_server = _start_metrics_server(server, children)
             values = unused_port()
             adapter = _start_adapter(server, children, values)
-            _register(client, "metrics-server", metrics_server, {"metrics.k8s.io": ("v1beta1",)})
+            register_metrics_api(client, "metrics-server", metrics_server, {"metrics.k8s.io": ("v1beta1",)})
             apis = {"custom.metrics.k8s.io": ("v1beta1", "v1beta2"), "external.metrics.k8s.io": ("v1beta1",)}
-            _register(client, "metrics-adapter", adapter, apis)
+            register_metrics_api(client, "metrics-adapter", adapter, apis)
             yield cls(server, kubelet, Adapter(values))
 
-    @contextmanager
-    def autoscaler(self, *options: str, period: float = 1.0) -> Iterator[Child]:
-        """A kube-controller-manager that only judges HorizontalPodAutoscalers, each every `period` seconds."""
-        command = (
-            binaries.kube_controller_manager(),
-            f"--kubeconfig={self.server.kubeconfig}",
-            "--controllers=horizontalpodautoscaling",  # Its name in Kubernetes 1.27, which later versions take, too.
-            "--leader-elect=false",
-            "--secure-port=0",
-            "--kube-api-qps=500",
-            "--kube-api-burst=500",
-            "--concurrent-horizontal-pod-autoscaler-syncs=2",
-            f"--horizontal-pod-autoscaler-sync-period={period}s",
-            *options,
-        )
-        with Children(self.server.folder) as children:
-            yield children.start("kube-controller-manager", command)
+    def autoscaler(self, *options: str, period: float = 1.0) -> AbstractContextManager[Child]:
+        """See `autoscaler`."""
+        return autoscaler(self.server, *options, period=period)
 
     def pods_measured(self, namespace: str) -> dict[str, Mapping[str, Any]]:
         """The PodMetrics of a namespace by their name, none while metrics-server has none."""
@@ -131,6 +118,25 @@ class MetricsApis:
         until_now(measured, f"metrics of the pods {sorted(pods)} in {namespace}", within=120)
 
 
+@contextmanager
+def autoscaler(server: Cluster, *options: str, period: float = 1.0) -> Iterator[Child]:
+    """A kube-controller-manager that only judges HorizontalPodAutoscalers, each every `period` seconds."""
+    command = (
+        binaries.kube_controller_manager(),
+        f"--kubeconfig={server.kubeconfig}",
+        "--controllers=horizontalpodautoscaling",  # Its name in Kubernetes 1.27, which later versions take, too.
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--kube-api-qps=500",
+        "--kube-api-burst=500",
+        "--concurrent-horizontal-pod-autoscaler-syncs=2",
+        f"--horizontal-pod-autoscaler-sync-period={period}s",
+        *options,
+    )
+    with Children(server.folder) as children:
+        yield children.start("kube-controller-manager", command)
+
+
 def _start_metrics_server(server: ApiServer, children: Children) -> int:
     """Start metrics-server and return its port."""
     options = (
@@ -141,16 +147,16 @@ def _start_metrics_server(server: ApiServer, children: Children) -> int:
         "--kubelet-preferred-address-types=InternalIP",
         "--deprecated-kubelet-completely-insecure",
     )
-    return _start(server, children, "metrics-server", (binaries.metrics_server(), *options))
+    return start_metrics_api(server, children, "metrics-server", (binaries.metrics_server(), *options))
 
 
 def _start_adapter(server: ApiServer, children: Children, values: int) -> int:
     """Start the adapter, which takes values at a port, and return the port of its API."""
     options = (f"--lister-kubeconfig={server.kubeconfig}", f"--values-address={LOOPBACK}:{values}")
-    return _start(server, children, "metrics-adapter", (binaries.metrics_adapter(), *options))
+    return start_metrics_api(server, children, "metrics-adapter", (binaries.metrics_adapter(), *options))
 
 
-def _start(server: ApiServer, children: Children, name: str, command: tuple[object, ...]) -> int:
+def start_metrics_api(server: Cluster, children: Children, name: str, command: tuple[object, ...]) -> int:
     """Start an API server that an APIService may point at; return its port once it answers."""
     port = unused_port()
     child = children.start(
@@ -183,7 +189,7 @@ def _anybody() -> ssl.SSLContext:
     return context
 
 
-def _register(client: httpx.Client, name: str, port: int, apis: Mapping[str, tuple[str, ...]]) -> None:
+def register_metrics_api(client: httpx.Client, name: str, port: int, apis: Mapping[str, tuple[str, ...]]) -> None:
     """Put a server behind APIServices as an installer does, and wait until the API server reaches it there."""
     # An EndpointSlice takes no loopback address.
     service = {"metadata": {"name": name}, "spec": {"type": "ExternalName", "externalName": LOOPBACK}}
