@@ -1,9 +1,9 @@
 """What measuring costs, and how soon a changed sample is a changed weight: `make bench NAME=signals`.
 
-A real API server with its aggregation layer, the real metrics-server, which scrapes a kubelet of ours, `beamlit
-controller`, `beamlit xds-server` and an Envoy: with 10, 100 and 1,000 models, each with a metric of type Resource and
-a pod of its own. First all is at rest; then the CPU of a few models rises, and a client of each asks until it is
-answered by the other side.
+A real API server with its aggregation layer, the real metrics-server, which scrapes a kubelet of ours, the real
+Prometheus, `beamlit controller`, `beamlit xds-server` and an Envoy: with 10, 100 and 1,000 models, each with a metric
+of one kind (`benchmarks/cluster/sources.py`). First all is at rest; then a few models are overloaded, and a client of
+each asks until it is answered by the other side.
 """
 
 from __future__ import annotations
@@ -17,38 +17,34 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from benchmarks.cluster import servers as model_servers
 from benchmarks.cluster.crowd import CONTROLLER, Crowd, Tell
 from benchmarks.cluster.objects import Servers, model_name, objects_of
+from benchmarks.cluster.sources import KINDS, Source, sources
 from benchmarks.proxies.envoys import CannotRunError
 from benchmarks.proxies.signals import INTERRUPTED, until_signalled
-from controller.api.schema.scalars import number_of
-from controller.api.timing import REAL
-from controller.store.kube.client import MERGE, KubeClient
+from controller.store.kube.client import KubeClient
 from tests.support.kube.addresses import own_address
 from tests.support.kube.crds import install_crds
-from tests.support.kube.kubelet import NODE
-from tests.support.kube.metrics_apis import RESOLUTION, MetricsApis
+from tests.support.kube.metrics_apis import MetricsApis
 from tests.support.load.connection import Connections
 from tests.support.objects import AModel, KubeObject
 from tests.tools import binaries
 
 OUTPUT = Path(__file__).with_name("output") / "signals.json"
-INTERVAL = REAL.signals.kubernetes.every
 TOLERATED = 0.05
 """Seconds, beyond the interval."""
-_REQUESTED, _QUIET, _BUSY, _BREACHED = 1000, 200, 950, 900
-"""Millicores: what each pod requests, what it uses at rest and when its model is overloaded, and from when on it is."""
-_SETTLES, _RESTS = 2 * RESOLUTION + 10.0, 30.0
+MODELS = {"Resource": (10, 100, 1000)}
+"""How many, unless it is said; of other kinds 10 and 100."""
+_RESTS = 30.0
 _CHANGED = 8
-"""Models whose CPU rises, of however many there are."""
+"""Models that are overloaded, of however many there are."""
 _WITHIN = 120.0
-_AT_ONCE = 16
 _BETWEEN_LOOKS = 0.02
 
 EPILOG = """\b
@@ -61,22 +57,25 @@ Exit codes:
 \b
 Examples:
   make bench NAME=signals
-  python -m benchmarks.signals --models 10 --models 200     quicker
+  python -m benchmarks.signals --kind Scrape --models 10     quicker
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured with so many models: parts of a core, bytes, requests a second, and seconds."""
+    """What was measured of a kind with so many models: parts of a core, bytes, requests a second, and seconds."""
 
+    kind: str
     models: int
     cpu: float
     memory: int
     requests: float
+    asks: str
+    interval: float
     delays: tuple[float, ...]
 
 
-async def run(models: Sequence[int], folder: Path) -> int:
+async def run(kinds: Sequence[str], models: Sequence[int], folder: Path) -> int:
     """Measure, print, and return the exit code. Raises CannotRunError and OSError."""
     begun = time.monotonic()
 
@@ -90,112 +89,63 @@ async def run(models: Sequence[int], folder: Path) -> int:
             stack.callback(model_servers.start(servers, apis.server.folder).kill)
             client = await stack.enter_async_context(KubeClient.from_environment(apis.server.kubeconfig))
             figures = []
-            for number in models:
-                async with Crowd.in_namespace(apis.server, client, number) as crowd:
-                    figures.append(await _measured(crowd, apis, servers, tell))
+            for kind in kinds:
+                async with sources(apis, folder)[kind]() as source:
+                    for number in models or MODELS.get(kind, (10, 100)):
+                        async with Crowd.in_namespace(apis.server, client, number, kind.lower()) as crowd:
+                            figures.append(await _measured(crowd, source, servers, tell))
     return _told(figures)
 
 
-async def _measured(crowd: Crowd, apis: MetricsApis, servers: Servers, tell: Tell) -> Figures:
-    tell(f"writing the objects of {crowd.models} models")
-    await crowd.write(servers, tell, measured_objects)
-    await _write_pods(crowd, apis)
-    async with crowd.served(tell):
-        tell(f"{crowd.models} models are programmed; at rest for {_SETTLES + _RESTS:.0f} s")
-        await asyncio.sleep(_SETTLES)
-        begun, cpu, requests = time.perf_counter(), crowd.cpu()[CONTROLLER], await _requests(crowd)
+async def _measured(crowd: Crowd, source: Source, servers: Servers, tell: Tell) -> Figures:
+    tell(f"{source.kind}: writing the objects of {crowd.models} models")
+    await crowd.write(servers, tell, partial(measured_objects, source))
+    await source.prepare(crowd)
+    async with crowd.served(tell, *source.options(crowd.folder)):
+        tell(f"{crowd.models} models are programmed; at rest for {source.settles + _RESTS:.0f} s")
+        await asyncio.sleep(source.settles)
+        begun, cpu, requests = time.perf_counter(), crowd.cpu()[CONTROLLER], await source.asked(crowd)
         await asyncio.sleep(_RESTS)
         passed = time.perf_counter() - begun
-        rest = Figures(
-            models=crowd.models,
-            cpu=(crowd.cpu()[CONTROLLER] - cpu) / passed,
-            memory=crowd.memory()[CONTROLLER],
-            requests=(await _requests(crowd) - requests) / passed,
-            delays=(),
-        )
-        changed = [at * crowd.models // _CHANGED for at in range(min(_CHANGED, crowd.models))]
-        tell(f"the CPU of {len(changed)} of them rises")
+        used, asked = crowd.cpu()[CONTROLLER] - cpu, await source.asked(crowd) - requests
+        memory = crowd.memory()[CONTROLLER]
+        changed = [model_name(at * crowd.models // _CHANGED) for at in range(min(_CHANGED, crowd.models))]
+        tell(f"{len(changed)} of them are overloaded")
         async with asyncio.TaskGroup() as group:
-            delays = [group.create_task(_delay(crowd, apis, model_name(number))) for number in changed]
-            for number in changed:
-                apis.kubelet.uses(crowd.site.namespace, model_name(number), millicores=_BUSY)
-        apis.kubelet.forget(crowd.site.namespace)
-        return Figures(rest.models, rest.cpu, rest.memory, rest.requests, tuple(one.result() for one in delays))
+            delays = [group.create_task(_delay(crowd, source, name)) for name in changed]
+            source.rise(crowd, changed)
+        await source.rest(crowd)
+        return Figures(
+            kind=source.kind,
+            models=crowd.models,
+            cpu=used / passed,
+            memory=memory,
+            requests=asked / passed,
+            asks=source.asks,
+            interval=source.interval,
+            delays=tuple(one.result() for one in delays),
+        )
 
 
-def measured_objects(number: int, servers: Servers) -> Sequence[KubeObject]:
-    """List what there is of one model, which sends everything away while its CPU is at its target."""
+def measured_objects(source: Source, number: int, servers: Servers) -> Sequence[KubeObject]:
+    """List what there is of one model, which sends everything away while its metric is at its target."""
     *others, model = objects_of(number, servers)
     assert isinstance(model, AModel)
-    target = {"type": "Utilization", "averageUtilization": 90}
-    metric = {"type": "Resource", "resource": {"name": "cpu", "target": target}}
-    return (*others, model.offloading(percentage=100).measuring(metric))
+    return (*others, model.offloading(percentage=100).measuring(dict(source.metric(model_name(number)))))
 
 
-async def _write_pods(crowd: Crowd, apis: MetricsApis) -> None:
-    """Write a pod for each model, as old as the product believes it."""
-    numbers = iter(range(crowd.models))
-    namespace = crowd.site.namespace
-    pods = f"/api/v1/namespaces/{namespace}/pods"
-
-    async def writing() -> None:
-        for number in numbers:
-            name = model_name(number)
-            await crowd.client.request("POST", pods, body=_pod(name))
-            path = f"{pods}/{name}/status"
-            await crowd.client.request("PATCH", path, body=_running(), content_type=MERGE)
-            apis.kubelet.uses(namespace, name, millicores=_QUIET)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(writing())
-
-
-def _pod(name: str) -> dict[str, Any]:
-    container = {"name": "main", "image": "model", "resources": {"requests": {"cpu": f"{_REQUESTED}m"}}}
-    metadata = {"name": name, "labels": {"run": name}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": {"nodeName": NODE, "containers": [container]},
-    }
-
-
-def _running() -> dict[str, Any]:
-    long_ago = "2026-01-01T00:00:00Z"
-    ready = {"type": "Ready", "status": "True", "lastTransitionTime": long_ago}
-    return {"status": {"phase": "Running", "startTime": long_ago, "conditions": [ready]}}
-
-
-async def _requests(crowd: Crowd) -> float:
-    """Count the requests that the controller has made to the API server so far."""
-    (controller,) = crowd.site.controllers
-    return await controller.metric("beamlit_kube_requests_total")
-
-
-async def _delay(crowd: Crowd, apis: MetricsApis, name: str) -> float:
+async def _delay(crowd: Crowd, source: Source, name: str) -> float:
     """Say how long it takes from when anybody may read the new sample until a client is answered by the other side."""
     connections = Connections(crowd.site.gateway, crowd.seen.ports[name], keepalive=True)
     try:
         async with asyncio.timeout(_WITHIN):
-            readable = asyncio.create_task(_readable(crowd, name))
+            readable = asyncio.create_task(source.readable(crowd, name))
             effective = asyncio.create_task(_left(connections))
             return await effective - await readable
     except TimeoutError:
-        raise CannotRunError(f"the CPU of {name} rose, and no request left within {_WITHIN:.0f} s") from None
+        raise CannotRunError(f"{name} was overloaded, and no request left within {_WITHIN:.0f} s") from None
     finally:
         connections.close()
-
-
-async def _readable(crowd: Crowd, name: str) -> float:
-    """Ask metrics.k8s.io until it says that a pod is busy; return when it did."""
-    path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{crowd.site.namespace}/pods/{name}"
-    while True:
-        found = await crowd.client.request("GET", path)
-        if number_of(found["containers"][0]["usage"]["cpu"]) * 1000 >= _BREACHED:
-            return time.perf_counter()
-        await asyncio.sleep(_BETWEEN_LOOKS)
 
 
 async def _left(connections: Connections) -> float:
@@ -211,47 +161,66 @@ async def _left(connections: Connections) -> float:
 
 def _told(figures: Sequence[Figures]) -> int:
     click.echo(
-        "\nmodels   CPU of the controller   resident   API requests   from a sample to the weight: median, longest"
+        "\nkind       models   CPU of the controller   resident   questions a second   "
+        "from a sample to the weight: median, longest"
     )
     for one in figures:
         click.echo(
-            f"{one.models:6}   {one.cpu:19.2%}   {one.memory / 2**20:5.0f} MB   {one.requests:10.1f}/s"
-            f"   {statistics.median(one.delays):10.2f} s {max(one.delays):10.2f} s"
+            f"{one.kind:<8}   {one.models:6}   {one.cpu:21.2%}   {one.memory / 2**20:5.0f} MB   "
+            f"{one.requests:5.1f} {one.asks:<12}   {statistics.median(one.delays):10.2f} s {max(one.delays):10.2f} s"
         )
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps([asdict(one) for one in figures], indent=1))
-    often = f"A new sample is there every {RESOLUTION} s, and asked for every {INTERVAL:.0f} s."
-    click.echo(f"\nCPU is of one core. {often}\n")
-    longest = max(max(one.delays) for one in figures)
-    good = longest <= INTERVAL + TOLERATED
-    words = f"from a sample that can be read until the weight: {longest:.2f} s at the longest"
-    click.echo(f"{'met' if good else 'missed':<7}{words}, at most {INTERVAL + TOLERATED:.2f} s")
-    return 0 if good else 1
+    click.echo("\nCPU is of one core.\n")
+    code = 0
+    for good, words in verdicts(figures):
+        click.echo(f"{'met' if good else 'missed':<7}{words}")
+        code = code if good else 1
+    return code
+
+
+def verdicts(figures: Sequence[Figures]) -> Sequence[tuple[bool, str]]:
+    """Judge each kind: whether its goal is met, and what was measured."""
+    judged = []
+    for kind in dict.fromkeys(one.kind for one in figures):
+        of_kind = [one for one in figures if one.kind == kind]
+        longest, most = max(max(one.delays) for one in of_kind), of_kind[0].interval + TOLERATED
+        words = f"{kind}, from a sample that can be read until the weight: {longest:.2f} s at the longest"
+        judged.append((longest <= most, f"{words}, at most {most:.2f} s"))
+    return judged
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    default=KINDS,
+    show_default=True,
+    help="Of which metrics; may be given several times.",
+)
+@click.option(
     "--models",
     type=click.IntRange(1, 5000),
     multiple=True,
-    default=(10, 100, 1000),
-    show_default=True,
-    help="How many models; may be given several times.",
+    help="How many models; may be given several times. By default 10 and 100, of Resource 1000 as well.",
 )
-def main(models: tuple[int, ...]) -> None:
-    """Measure the cost of one metric of type Resource for each model, and how soon a changed sample has its effect.
+def main(kinds: tuple[str, ...], models: tuple[int, ...]) -> None:
+    """Measure the cost of one metric for each model, and how soon a changed sample has its effect.
 
-    Prints a table and writes benchmarks/output/signals.json. Takes about seven minutes.
+    Prints a table and writes benchmarks/output/signals.json. Takes about twelve minutes.
     """
-    sys.exit(_bounded(models))
+    sys.exit(_bounded(kinds, models))
 
 
-def _bounded(models: Sequence[int]) -> int:
+def _bounded(kinds: Sequence[str], models: Sequence[int]) -> int:
+    programs = (binaries.etcd, binaries.kube_apiserver, binaries.metrics_server, binaries.metrics_adapter)
     try:
-        for program in (binaries.etcd, binaries.kube_apiserver, binaries.metrics_server, binaries.metrics_adapter):
+        for program in (*programs, binaries.prometheus):
             program()
         with tempfile.TemporaryDirectory(prefix="signals-") as folder:
-            return asyncio.run(until_signalled(run(models, Path(folder))))
+            return asyncio.run(until_signalled(run(kinds, models, Path(folder))))
     except KeyboardInterrupt:
         return INTERRUPTED
 

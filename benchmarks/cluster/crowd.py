@@ -47,9 +47,11 @@ class Crowd:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def in_namespace(cls, api: ApiServer, client: KubeClient, models: int) -> AsyncIterator[Crowd]:
-        """Make the namespace; leaving ends the programs."""
-        name = f"models-{models}"
+    async def in_namespace(
+        cls, api: ApiServer, client: KubeClient, models: int, name: str = "models"
+    ) -> AsyncIterator[Crowd]:
+        """Make the namespace, which is called so and by its number; leaving ends the programs."""
+        name = f"{name}-{models}"
         await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
         folder = api.folder / name
         folder.mkdir()
@@ -92,8 +94,11 @@ class Crowd:
         await self.client.request("POST", path, body=one.in_namespace(self.site.namespace).raw)
 
     @contextlib.asynccontextmanager
-    async def served(self, tell: Tell) -> AsyncIterator[Start]:
-        """Start the programs, all at once, and tell how that went once every model is programmed."""
+    async def served(self, tell: Tell, *options: object) -> AsyncIterator[Start]:
+        """Start the programs, all at once, and tell how that went once every model is programmed.
+
+        The options are the controller's.
+        """
         site = self.site
         # Their rights are made before the clock runs.
         users = {program: site.user(program) for program in (CONTROLLER, XDS_SERVER)}
@@ -104,7 +109,7 @@ class Crowd:
             begun, before = time.perf_counter(), self._api_cpu()
             xds_server = site.xds_server(user=users[XDS_SERVER], start=executed)
             quota = ("--models-per-namespace", self.models)
-            controller = site.controller(*quota, user=users[CONTROLLER], start=executed)
+            controller = site.controller(*quota, *options, user=users[CONTROLLER], start=executed)
             self._tap = await stack.enter_async_context(Tap(site.replicas[0]).running())
             await site.envoy("envoy", self._tap.address)
             await asyncio.gather(xds_server.ready(), controller.ready())

@@ -10,7 +10,12 @@ from tests.support.envoy import Envoy
 from tests.support.network import unused_port
 from tests.support.processes import Child
 
+HELD = "/held"
+"""The path of requests that are answered only after `HELD_FOR` seconds."""
+HELD_FOR = 10
+
 _HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 
 
@@ -27,12 +32,21 @@ def start(servers: Servers, folder: Path) -> Child:
 
 def _config(servers: Servers) -> dict[str, object]:
     answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "here"}}}
+    delay = {"fixed_delay": f"{HELD_FOR}s", "percentage": {"numerator": 100}}
+    held = {
+        **answer,
+        "match": {"prefix": HELD},
+        "typed_per_filter_config": {"fault": {"@type": _FAULT, "delay": delay}},
+    }
     manager = {
         "@type": _HTTP,
         "stat_prefix": "servers",
         "generate_request_id": False,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [answer]}]},
-        "http_filters": [{"name": "router", "typed_config": {"@type": _ROUTER}}],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [held, answer]}]},
+        "http_filters": [
+            {"name": "fault", "typed_config": {"@type": _FAULT}},
+            {"name": "router", "typed_config": {"@type": _ROUTER}},
+        ],
     }
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     addresses = [
