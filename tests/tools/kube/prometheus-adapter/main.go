@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/custom-metrics-apiserver/pkg/cmd"
@@ -28,6 +29,16 @@ func must[T any](made T, err error) T {
 	return made
 }
 
+// unhurried asks without the deadline of who asked. The library makes a negative timeout of it, which the libraries that
+// it was released with wrote as none at all. Those of today write it out, and Prometheus refuses it.
+type unhurried struct{ prometheus.Client }
+
+func (client unhurried) Query(
+	ctx context.Context, at model.Time, query prometheus.Selector,
+) (prometheus.QueryResult, error) {
+	return client.Client.Query(context.WithoutCancel(ctx), at, query)
+}
+
 func main() {
 	adapter := &cmd.AdapterBase{Name: "prometheus-adapter"}
 	address := adapter.Flags().String("prometheus-url", "", "where Prometheus answers")
@@ -40,7 +51,7 @@ func main() {
 	rules := must(config.FromFile(*file)).ExternalRules
 	namers := must(naming.NamersFromConfig(rules, must(adapter.RESTMapper())))
 	asked := prometheus.NewClient(http.DefaultClient, must(url.Parse(*address)), nil, http.MethodGet)
-	metrics, looking := external.NewExternalPrometheusProvider(asked, namers, *relist, *relist)
+	metrics, looking := external.NewExternalPrometheusProvider(unhurried{asked}, namers, *relist, *relist)
 	looking.RunUntil(wait.NeverStop)
 	adapter.WithExternalMetrics(metrics)
 	if err := adapter.Run(context.Background()); err != nil {
