@@ -2,8 +2,8 @@
 
 A real API server with its aggregation layer, the real metrics-server, which scrapes a kubelet of ours, the real
 Prometheus, `beamlit controller`, `beamlit xds-server` and an Envoy: with 10, 100 and 1,000 models, each with a metric
-of one kind (`benchmarks/cluster/sources.py`). First all is at rest; then a few models are overloaded, and a client of
-each asks until it is answered by the other side.
+of one kind (`benchmarks/cluster/sources.py`). First all is at rest; then a few models are overloaded, one after another
+within an interval, and a client of each asks until it is answered by the other side.
 """
 
 from __future__ import annotations
@@ -113,7 +113,10 @@ async def _measured(crowd: Crowd, source: Source, servers: Servers, tell: Tell) 
         tell(f"{len(changed)} of them are overloaded")
         async with asyncio.TaskGroup() as group:
             delays = [group.create_task(_delay(crowd, source, name)) for name in changed]
-            source.rise(crowd, changed)
+            for name in changed:
+                # One after another: a sample may change at any time between two questions.
+                source.rise(crowd, name)
+                await asyncio.sleep(source.interval / len(changed))
         await source.rest(crowd)
         return Figures(
             kind=source.kind,

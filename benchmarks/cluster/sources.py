@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,8 +59,8 @@ class Source(Protocol):
         """Have a sample of every model, all at rest, before the programs run."""
         ...
 
-    def rise(self, crowd: Crowd, names: Iterable[str]) -> None:
-        """Overload these models."""
+    def rise(self, crowd: Crowd, name: str) -> None:
+        """Overload one model more."""
         ...
 
     async def readable(self, crowd: Crowd, name: str) -> float:
@@ -109,10 +110,9 @@ class Resource:
             for _ in range(_AT_ONCE):
                 group.create_task(writing())
 
-    def rise(self, crowd: Crowd, names: Iterable[str]) -> None:
+    def rise(self, crowd: Crowd, name: str) -> None:
         """See `Source`."""
-        for name in names:
-            self._apis.kubelet.uses(crowd.site.namespace, name, millicores=BUSY)
+        self._apis.kubelet.uses(crowd.site.namespace, name, millicores=BUSY)
 
     async def readable(self, crowd: Crowd, name: str) -> float:
         """See `Source`."""
@@ -133,24 +133,23 @@ class Resource:
 
 
 class _Gauges:
-    """A gauge of each model, of those that are busy and of the others."""
+    """A gauge of each model, and since when it is busy."""
 
     def __init__(self) -> None:
-        self._busy: frozenset[str] = frozenset()
-        self._since = 0.0
-        self._risen = asyncio.Event()
+        self._since: dict[str, float] = {}
+        self._risen: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    def rise(self, names: Iterable[str]) -> None:
-        self._busy, self._since = frozenset(names), time.perf_counter()
-        self._risen.set()
+    def rise(self, name: str) -> None:
+        self._since[name] = time.perf_counter()
+        self._risen[name].set()
 
     def of(self, name: str) -> int:
-        return BUSY if name in self._busy else QUIET
+        return BUSY if name in self._since else QUIET
 
-    async def risen(self) -> float:
-        """Wait until some are busy; return since when."""
-        await self._risen.wait()
-        return self._since
+    async def risen(self, name: str) -> float:
+        """Wait until a model is busy; return since when."""
+        await self._risen[name].wait()
+        return self._since[name]
 
 
 class Scrape:
@@ -193,13 +192,13 @@ class Scrape:
     async def prepare(self, crowd: Crowd) -> None:
         """All are at rest."""
 
-    def rise(self, crowd: Crowd, names: Iterable[str]) -> None:
+    def rise(self, crowd: Crowd, name: str) -> None:
         """See `Source`."""
-        self._gauges.rise(names)
+        self._gauges.rise(name)
 
     async def readable(self, crowd: Crowd, name: str) -> float:
         """See `Source`."""
-        return await self._gauges.risen()
+        return await self._gauges.risen(name)
 
     async def rest(self, crowd: Crowd) -> None:
         """See `Source`."""
@@ -220,6 +219,7 @@ class Queries:
     def __init__(self, prometheus: Prometheus, target: Target) -> None:
         self._prometheus = prometheus
         self._target = target
+        self._gauges = _Gauges()
 
     def options(self, folder: Path) -> tuple[object, ...]:
         """See `Source`."""
@@ -236,15 +236,16 @@ class Queries:
 
     async def prepare(self, crowd: Crowd) -> None:
         """See `Source`."""
-        self._show(crowd, frozenset())
+        self._show(crowd)
 
-    def rise(self, crowd: Crowd, names: Iterable[str]) -> None:
+    def rise(self, crowd: Crowd, name: str) -> None:
         """See `Source`."""
-        self._show(crowd, frozenset(names))
+        self._gauges.rise(name)
+        self._show(crowd)
 
-    def _show(self, crowd: Crowd, busy: frozenset[str]) -> None:
+    def _show(self, crowd: Crowd) -> None:
         names = map(model_name, range(crowd.models))
-        lines = (f'waiting{{model="{name}"}} {BUSY if name in busy else QUIET}' for name in names)
+        lines = (f'waiting{{model="{name}"}} {self._gauges.of(name)}' for name in names)
         self._target.text = "\n".join(("# TYPE waiting gauge", *lines, ""))
 
     async def readable(self, crowd: Crowd, name: str) -> float:
@@ -259,7 +260,7 @@ class Queries:
 
     async def rest(self, crowd: Crowd) -> None:
         """See `Source`."""
-        self._target.text = ""
+        self._gauges, self._target.text = _Gauges(), ""
 
     async def asked(self, crowd: Crowd) -> float:
         """See `Source`."""
@@ -294,18 +295,17 @@ class Requests:
     async def prepare(self, crowd: Crowd) -> None:
         """No request is under way."""
 
-    def rise(self, crowd: Crowd, names: Iterable[str]) -> None:
+    def rise(self, crowd: Crowd, name: str) -> None:
         """See `Source`."""
         request = f"GET {HELD} HTTP/1.1\r\nhost: benchmark\r\n\r\n".encode()
-        for name in names:
-            for _ in range(_HELD_AT_ONCE):
-                one = Connections(crowd.site.gateway, crowd.seen.ports[name], keepalive=False)
-                self._held.append(asyncio.create_task(one.exchange(request)))
-        self._gauges.rise(names)
+        for _ in range(_HELD_AT_ONCE):
+            one = Connections(crowd.site.gateway, crowd.seen.ports[name], keepalive=False)
+            self._held.append(asyncio.create_task(one.exchange(request)))
+        self._gauges.rise(name)
 
     async def readable(self, crowd: Crowd, name: str) -> float:
         """See `Source`."""
-        return await self._gauges.risen()
+        return await self._gauges.risen(name)
 
     async def rest(self, crowd: Crowd) -> None:
         """See `Source`."""
