@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -113,8 +114,9 @@ async def _measured(crowd: Crowd, source: Source, servers: Servers, tell: Tell) 
         tell(f"{len(changed)} of them are overloaded")
         async with asyncio.TaskGroup() as group:
             delays = [group.create_task(_delay(crowd, source, name)) for name in changed]
-            for name in changed:
-                # One after another: a sample may change at any time between two questions.
+            # One after another, for a sample may change at any time between two questions, and in another order than
+            # they were asked for first.
+            for name in random.Random(1).sample(changed, len(changed)):
                 source.rise(crowd, name)
                 await asyncio.sleep(source.interval / len(changed))
         await source.rest(crowd)
