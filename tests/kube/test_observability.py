@@ -121,12 +121,13 @@ class Stage:
         site.controller(start=start)
         await self.gateway()
         site.write(
+            # For so long as restoreAfter a warning stays.
             site.served("chat", self.replicas, self.remote)
-            .offloading(percentage=50, maxRequestsPerReplica=4)
+            .offloading(percentage=50, maxRequestsPerReplica=4, restoreAfter="1s")
             .measuring(MEASURED)
             .overridden("remote=20"),
             # They share the remote backend, which has no credential.
-            site.served("code", self.replicas[:1], self.remote).overridden("remote=20"),
+            site.served("code", self.replicas[:1], self.remote).offloading(restoreAfter="1s").overridden("remote=20"),
         )
         for name in ("chat", "code"):
             await site.until_condition(name, "Ready", "True", within=60)
