@@ -25,6 +25,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from prometheus_client import CollectorRegistry
 
 from controller.api.contract.route import Header, LocalBackend, Remote, Route, Split
+from controller.programs.lifetime import collect_seldom
 from tests.support.objects import a_model, a_slice
 from tests.support.processes import Child
 from tests.support.store import MemoryStore
@@ -135,6 +136,7 @@ def _with(serving: Sequence[object], binary: Path, folder: Path, envoys: int) ->
 def main(models: int, envoys: int, rounds: int, folder: Path | None) -> None:
     """Measure how long joining takes. Exit codes: 0 every goal is met, 1 a goal is missed."""
     if folder is not None:
+        collect_seldom()
         asyncio.run(serve(models, folder))
         return
     click.echo(f"seconds until {envoys} Envoys have all of {models} models\n")

@@ -21,7 +21,7 @@ from xds_server.stream.server.clients import ClientState, Progress
 
 _CHECKS_AT_ONCE = 5_000
 """Of an Envoy for a route, before others have their turn: a few milliseconds."""
-_REST = 9
+_REST = 19
 """Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
 
 # Envoys that a replica says it has, by name: more take more time to write each second than anybody has gateways.
@@ -136,7 +136,7 @@ class Reports:
             route=route.digest,
             connected=len(envoys.every),
             programmed=len(envoys.every) - len(lacking),
-            refusals=(*not_served, *_without_secrets(envoys.clients, keys), *refused),
+            refusals=(*not_served, *_without_secrets(envoys, keys), *refused),
             waiting=tuple(sorted({client.node_id for client in lacking})[:_NAMED]),
             remotes=tuple(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
             entrance=tuple(EntranceReport(reason=one.reason, message=one.message) for one in entrance),
@@ -203,10 +203,10 @@ def _counts(client: ClientState) -> bool:
     return client.initialised and client.counts
 
 
-def _without_secrets(envoys: Iterable[ClientState], keys: Iterable[ResourceKey]) -> Iterator[str]:
+def _without_secrets(envoys: Progress, keys: Iterable[ResourceKey]) -> Iterator[str]:
     """Name the Envoys that wait for secrets they will not be given: all, where there is no node token."""
     if any(key.type_url == SECRET for key in keys):
-        for envoy in envoys:
+        for envoy in envoys.clients:
             if not envoy.authorised:
                 yield f"{envoy.node_id} is given no secrets: the xDS server has no node token"
 

@@ -40,6 +40,7 @@ from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
     check_plaintext,
+    collect_seldom,
     log_to_stderr,
     raise_file_limit,
     run_until_signal,
@@ -101,6 +102,7 @@ def serve(options: Options) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
     raise_file_limit()
+    collect_seldom()
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
     at_once = asyncio.Event()

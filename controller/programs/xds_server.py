@@ -26,6 +26,7 @@ from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
     check_plaintext,
+    collect_seldom,
     log_to_stderr,
     raise_file_limit,
     run_until_signal,
@@ -133,6 +134,7 @@ def serve(options: XdsOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
     raise_file_limit()
+    collect_seldom()
     try:
         asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:
