@@ -2,6 +2,10 @@
 
 Each kind of them tries one of the limits in docs/data-plane.md, "What clients may take"; each alone has its test in
 tests/data_plane/test_client_limits.py. They are raw sockets, so that the load is the Envoy's.
+
+The hostile clients, the replicas that they keep busy, and that of the well-behaved client are processes of their own:
+what that client waits for is the Envoy. On a machine that has other work, too, everybody waits. So it puts the same
+question to its replica without the Envoy, at the same times, and both waits are told.
 """
 
 from __future__ import annotations
@@ -12,8 +16,8 @@ import socket
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -42,9 +46,12 @@ _LOOKS_EVERY = 0.25
 _ANSWERED_WITHIN = 30.0
 _ALONE_FOR = 3.0
 _READY_WITHIN = 60.0
+_LONG = 3600.0
 _POST = [(":method", "POST"), (":scheme", "http"), (":authority", "c.test"), (":path", "/a")]
+_PART = b"x" * 64 * KIB
+_ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % 2**40
 _UPLOAD = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (4 * MIB) + bytes(4 * MIB - 1)
-_DOWNLOAD = b"GET / HTTP/1.1\r\nhost: a\r\non-local: size=30000000\r\n\r\n"
+_DOWNLOAD = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 _SLOW = b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: "
 
 EPILOG = """\b
@@ -76,6 +83,8 @@ class Seen:
     """The longest that the well-behaved client waited before the others came, in seconds."""
     slowest: float = 0.0
     """And while they were there."""
+    direct: float = 0.0
+    """The longest that its replica let it wait meanwhile, without the Envoy."""
 
     def goals(self) -> list[tuple[bool, str]]:
         """Say what shall be, with what is, and whether it is so."""
@@ -145,21 +154,45 @@ def streams(count: int, *, body: int = 0, headers: int = 0) -> tuple[bytes, byte
     return beginning, client.data_to_send() + b"".join(bodies) * (body // part)
 
 
-@contextlib.asynccontextmanager
-async def that_never_reads(host: str) -> AsyncIterator[tuple[Replica, ...]]:
-    """Serve a replica that accepts, takes what the kernel takes, and says nothing."""
-    kept = list[asyncio.StreamWriter]()
+async def _never_reads(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Take what the kernel takes, and say nothing."""
+    with contextlib.closing(writer):
+        await asyncio.sleep(_LONG)  # a timer keeps it, where an event of its own would go with it
 
-    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        kept.append(writer)
 
-    # Nobody reads, so what comes stops at twice the limit.
-    async with await asyncio.start_server(accept, host, BACKEND_PORT, backlog=1000, limit=KIB):
-        try:
-            yield (Replica(host, BACKEND_PORT, ready=True),)
-        finally:
-            for writer in kept:
-                writer.transport.abort()
+async def _never_ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with as much as is taken."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_ENDLESS)
+        while True:
+            await writer.drain()
+            writer.write(_PART)
+
+
+def _be_replicas(stuck: str, endless: str, ready: Event) -> None:
+    """Be the replicas that the hostile clients keep busy, until this process is killed."""
+
+    async def serve() -> None:
+        # Where nobody reads, what comes stops at twice the limit.
+        one = await asyncio.start_server(_never_reads, stuck, BACKEND_PORT, backlog=1000, limit=KIB)
+        other = await asyncio.start_server(_never_ends, endless, BACKEND_PORT, backlog=1000, limit=KIB)
+        ready.set()
+        await asyncio.gather(one.serve_forever(), other.serve_forever())
+
+    asyncio.run(serve())
+
+
+@contextlib.contextmanager
+def beside(work: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """Have this done in a process of its own, which is killed at the end of the block."""
+    process = get_context("spawn").Process(target=work, args=arguments, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
 
 
 async def run(bound: int, clients: int, seconds: float) -> int:
@@ -168,7 +201,10 @@ async def run(bound: int, clients: int, seconds: float) -> int:
     click.echo(
         f"told   {seen.before // MIB} MiB before they came, {seen.most // MIB} MiB at most, {seen.came} connections"
     )
-    click.echo(f"told   longest wait {seen.slowest:.2f} s, {seen.slowest / seen.alone:.0f} times that of before")
+    click.echo(
+        f"told   longest wait {seen.slowest:.2f} s, {seen.slowest / seen.alone:.0f} times that of before; "
+        f"of the replica without the Envoy {seen.direct:.2f} s"
+    )
     for met, text in seen.goals():
         click.echo(f"{'met' if met else 'missed':<7}{text}")
     return 0 if all(met for met, _ in seen.goals()) else 1
@@ -182,42 +218,44 @@ async def play(bound: int, clients: int, seconds: float) -> Seen:
         printed = yaml.safe_load(bootstrap_for("", "", HostPort("h", 1), None, Provision(memory=bound)))
         bootstrap["overload_manager"] = printed["overload_manager"]
 
-    with tempfile.TemporaryDirectory(prefix="hostile-") as name, Backends(network, Path(name)).running() as backends:
-        async with (
-            that_never_reads(network.host(60)) as replicas,
-            Plane(network, backends, Path(name)).running() as plane,
-        ):
+    spawning = get_context("spawn")
+    serving, ready, go = spawning.Event(), spawning.Event(), spawning.Event()
+    hosts = network.host(60), network.host(61)
+    with (
+        tempfile.TemporaryDirectory(prefix="hostile-") as name,
+        Backends(network, Path(name)).running() as backends,
+        beside(_be_replicas, *hosts, serving),
+    ):
+        await asyncio.to_thread(serving.wait, _READY_WITHIN)
+        async with Plane(network, backends, Path(name)).running() as plane:
             await plane.join(change=provided)
-            calm, stuck = await plane.serve(Wanted()), await plane.serve(Wanted(replicas=replicas), ready=False)
-            await plane.acknowledged(stuck)
+            calm = await plane.serve(Wanted(replicas=backends.replicas[:1]))
+            stuck, endless = [
+                await plane.serve(Wanted(replicas=(Replica(host, BACKEND_PORT, ready=True),)), ready=False)
+                for host in hosts
+            ]
+            for model in (stuck, endless):
+                await plane.acknowledged(model)
             seen.before = plane.envoy.process.usage.resident_bytes()
-            # Its own process: a well-behaved client waits for the Envoy alone, not for those that send beside it.
-            spawning = get_context("spawn")
-            ready, go = spawning.Event(), spawning.Event()
-            arguments = (calm.url, stuck.url, clients // _KINDS, ready, go)
-            hostile = spawning.Process(target=_come, args=arguments, daemon=True)
-            hostile.start()
-            try:
+            with beside(_come, [model.url for model in (calm, stuck, endless)], clients // _KINDS, ready, go):
                 await asyncio.to_thread(ready.wait, _READY_WITHIN)
-                seen.alone = await _watch(plane, calm, Seen(bound), _ALONE_FOR)
+                seen.alone, _ = await _watch(plane, calm, Seen(bound), _ALONE_FOR)
                 go.set()
-                seen.slowest = await _watch(plane, calm, seen, seconds)
+                seen.slowest, seen.direct = await _watch(plane, calm, seen, seconds)
                 connected = await plane.envoy.stats(r"\.downstream_cx_total$")
-                seen.came = sum(connected.get(f"http.{model.key}.downstream_cx_total", 0) for model in (calm, stuck))
-            finally:
-                hostile.kill()
-                await asyncio.to_thread(hostile.join)
+                models = (calm, stuck, endless)
+                seen.came = sum(connected.get(f"http.{model.key}.downstream_cx_total", 0) for model in models)
             await _served_again(plane, calm, seen)
     return seen
 
 
-def _come(calm_url: str, stuck_url: str, of_each: int, ready: Event, go: Event) -> None:
+def _come(urls: Sequence[str], of_each: int, ready: Event, go: Event) -> None:
     """Be the hostile clients, once told to go and until this process is killed."""
-    calm, stuck = Client(calm_url), Client(stuck_url)
+    calm, stuck, endless = map(Client, urls)
     many, long = streams(30, body=128 * KIB), streams(30, headers=48 * KIB)
     kinds: list[Callable[[], Coroutine[Any, Any, None]]] = [
         calm.drip,
-        lambda: calm.hold(_DOWNLOAD),
+        lambda: endless.hold(_DOWNLOAD),
         lambda: stuck.hold(_UPLOAD),
         lambda: stuck.hold(*many),
         lambda: stuck.hold(*long),
@@ -232,23 +270,30 @@ def _come(calm_url: str, stuck_url: str, of_each: int, ready: Event, go: Event) 
     asyncio.run(all_of_them())
 
 
-async def _watch(plane: Plane, calm: Model, seen: Seen, seconds: float) -> float:
-    """Look at the memory, and ask as a well-behaved client does, for so long; return its longest wait, in seconds."""
+async def _watch(plane: Plane, calm: Model, seen: Seen, seconds: float) -> tuple[float, float]:
+    """Look at the memory, and ask as a well-behaved client does, for so long.
+
+    Return its longest wait in seconds, and that for the replica itself, which is asked the same without the Envoy.
+    """
     clock = asyncio.get_running_loop().time
-    ends, waits = clock() + seconds, list[float]()
+    ends = clock() + seconds
 
-    async def ask() -> None:
+    async def longest_wait(ask: Callable[[], Awaitable[object]]) -> float:
+        longest = 0.0
         while (began := clock()) < ends:
-            await _ask(plane, calm, seen)
-            waits.append(clock() - began)
+            await ask()
+            longest = max(longest, clock() - began)
             await asyncio.sleep(_LOOKS_EVERY)
+        return longest
 
-    asking = asyncio.create_task(ask())
+    direct = replace(calm, url=f"http://{plane.backends.local[0].host}:{BACKEND_PORT}/")
+    asked = [longest_wait(lambda: _ask(plane, calm, seen)), longest_wait(lambda: _ask(plane, direct, Seen(seen.bound)))]
+    asking = asyncio.gather(*asked)
     while not asking.done():
         await asyncio.sleep(_LOOKS_EVERY)
         seen.most = max(seen.most, plane.envoy.process.usage.resident_bytes())
-    await asking
-    return max(waits)
+    through, without = await asking
+    return through, without
 
 
 async def _ask(plane: Plane, calm: Model, seen: Seen) -> str:
