@@ -21,7 +21,7 @@ from xds_server.stream.server.clients import ClientState, Progress
 
 _CHECKS_AT_ONCE = 5_000
 """Of an Envoy for a route, before others have their turn: a few milliseconds."""
-_REST = 19
+_REST = 9
 """Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
 
 # Envoys that a replica says it has, by name: more take more time to write each second than anybody has gateways.

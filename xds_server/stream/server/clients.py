@@ -27,6 +27,8 @@ STRANGERS_TOLD_EVERY = timedelta(seconds=10)
 LINES_OF_A_STREAM = 100
 """How many lines of the log the troubles of one stream fill at once; one more each second."""
 
+_LABELS = (*SHORT.values(), "other")
+"""The types that responses are counted by."""
 PUSH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -211,20 +213,23 @@ class StreamMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.streams = Gauge("beamlit_xds_streams", "Open client streams.", ["type"], registry=registry)
-        self.responses = Counter("beamlit_xds_responses", "Responses sent.", ["type"], registry=registry)
-        self.acks = Counter("beamlit_xds_acks", "Responses acknowledged.", ["type"], registry=registry)
-        self.nacks = Counter("beamlit_xds_nacks", "Responses refused.", ["type"], registry=registry)
         # Before the first one, too: a counter that appears with a one has not risen for Prometheus.
-        for counter in (self.responses, self.acks, self.nacks):
-            for kind in (*SHORT.values(), "other"):
-                counter.labels(kind)
-        self.push_seconds = Histogram(
+        self.responses, self.acks, self.nacks = (
+            {kind: counter.labels(kind) for kind in _LABELS}
+            for counter in (
+                Counter("beamlit_xds_responses", "Responses sent.", ["type"], registry=registry),
+                Counter("beamlit_xds_acks", "Responses acknowledged.", ["type"], registry=registry),
+                Counter("beamlit_xds_nacks", "Responses refused.", ["type"], registry=registry),
+            )
+        )
+        push_seconds = Histogram(
             "beamlit_xds_push_seconds",
             "From a response to its ACK or NACK.",
             ["type"],
             registry=registry,
             buckets=PUSH_BUCKETS,
         )
+        self.push_seconds = {kind: push_seconds.labels(kind) for kind in _LABELS}
 
 
 class ClientTelemetry:
@@ -260,12 +265,12 @@ class ClientTelemetry:
         """Say what one step of a session sent, and what became known by it."""
         for response in output.responses:
             stream.sent_at[response.type_url] = now
-            self._metrics.responses.labels(_label(response.type_url)).inc()
+            self._metrics.responses[_label(response.type_url)].inc()
         answer = output.answer
         if answer is not None:
             kind = _label(answer.type_url)
-            (self._metrics.acks if answer.accepted else self._metrics.nacks).labels(kind).inc()
-            self._metrics.push_seconds.labels(kind).observe(now - stream.sent_at.get(answer.type_url, now))
+            (self._metrics.acks if answer.accepted else self._metrics.nacks)[kind].inc()
+            self._metrics.push_seconds[kind].observe(now - stream.sent_at.get(answer.type_url, now))
         if not stream.trusted:
             return  # what it claims to have accepted or refused is of no interest
         _log_trouble(stream, output, now)
