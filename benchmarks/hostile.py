@@ -47,6 +47,7 @@ _ANSWERED_WITHIN = 30.0
 _ALONE_FOR = 3.0
 _READY_WITHIN = 60.0
 _LONG = 3600.0
+_DID = r"overload_(close|reject|disable)|_stream\.count$|shed_load_count|cx_overflow"
 _POST = [(":method", "POST"), (":scheme", "http"), (":authority", "c.test"), (":path", "/a")]
 _PART = b"x" * 64 * KIB
 _ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % 2**40
@@ -85,6 +86,8 @@ class Seen:
     """And while they were there."""
     direct: float = 0.0
     """The longest that its replica let it wait meanwhile, without the Envoy."""
+    did: dict[str, int] = field(default_factory=dict)
+    """What the Envoy counted of what it did to bound what it uses."""
 
     def goals(self) -> list[tuple[bool, str]]:
         """Say what shall be, with what is, and whether it is so."""
@@ -205,6 +208,8 @@ async def run(bound: int, clients: int, seconds: float) -> int:
         f"told   longest wait {seen.slowest:.2f} s, {seen.slowest / seen.alone:.0f} times that of before; "
         f"of the replica without the Envoy {seen.direct:.2f} s"
     )
+    for name, count in sorted(seen.did.items()):
+        click.echo(f"told   {name} {count}")
     for met, text in seen.goals():
         click.echo(f"{'met' if met else 'missed':<7}{text}")
     return 0 if all(met for met, _ in seen.goals()) else 1
@@ -216,6 +221,7 @@ async def play(bound: int, clients: int, seconds: float) -> Seen:
 
     def provided(bootstrap: Bootstrap) -> None:
         printed = yaml.safe_load(bootstrap_for("", "", HostPort("h", 1), None, Provision(memory=bound)))
+        del bootstrap["stats_config"]  # some of what it did is counted only if everything is
         bootstrap["overload_manager"] = printed["overload_manager"]
 
     spawning = get_context("spawn")
@@ -243,6 +249,7 @@ async def play(bound: int, clients: int, seconds: float) -> Seen:
                 go.set()
                 seen.slowest, seen.direct = await _watch(plane, calm, seen, seconds)
                 connected = await plane.envoy.stats(r"\.downstream_cx_total$")
+                seen.did = {name: count for name, count in (await plane.envoy.stats(_DID)).items() if count}
                 models = (calm, stuck, endless)
                 seen.came = sum(connected.get(f"http.{model.key}.downstream_cx_total", 0) for model in models)
             await _served_again(plane, calm, seen)
