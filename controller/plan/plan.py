@@ -94,9 +94,10 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     if decision and is_followed:
         is_limited = terms.behavior.max_requests_per_replica is not None
         found, excess = elsewhere(decision.split, observation.traffic, facts.local, is_limited=is_limited)
-    if decision and not excess:
+    may_leave = terms.may_leave and bool(facts.remotes)
+    if decision and may_leave and not excess:
         found = found or _failed_over(before, terms, decision, now)
-    if decision and not found:
+    if decision and may_leave and not found:
         excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
@@ -173,7 +174,7 @@ def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision
 
 
 def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
-    """Say that requests left for want of room, also when none did in the last seconds: for `restoreAfter` since then.
+    """Say that requests left for want of room also when none is known to leave now: for `restoreAfter` since then.
 
     While the replicas are nearly full, a single one leaves now and then by chance, and each would be said and taken
     back: two writes. So `Overflow` turns twice in `restoreAfter` at the most.
@@ -181,7 +182,8 @@ def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision,
     said = _told_within(terms.behavior.restore_after, "Offloading", before, decision, now)
     if said is None or said.reason != OVERFLOW or terms.behavior.max_requests_per_replica is None:
         return None
-    return Detour(OVERFLOW, f"none of the last requests left for want of room, and some did since {_since(said)}")
+    words = "none of the last requests is known to have left for want of room, and some did since"
+    return Detour(OVERFLOW, f"{words} {_since(said)}")
 
 
 def _told_within(

@@ -310,7 +310,20 @@ def test_nothing_is_told_of_requests_that_go_where_they_should_or_of_which_nothi
     assert status.split.message.endswith("no request is sent away")
 
 
-LIMITED = MODEL.offloading(maxRequestsPerReplica=4, restoreAfter="60s")
+def limited(**behavior):
+    """The model, of which the excess leaves."""
+    return MODEL.offloading(**{"maxRequestsPerReplica": 4, "restoreAfter": "60s", **behavior})
+
+
+LIMITED = limited()
+ONE_LEFT, NONE_LEFT = SentRequests(80, 1, 10.0), SentRequests(80, 0, 10.0)
+
+
+def overflowing():
+    """The status in which an overflow begins, at NOW."""
+    status = planned(LIMITED, *OBJECTS, status=planned(LIMITED, *OBJECTS), traffic=ONE_LEFT)
+    assert status.condition("Offloading").reason == "Overflow"
+    return status
 
 
 def offloading(left, model=LIMITED):
@@ -333,19 +346,25 @@ def test_an_overflow_is_told_at_once_and_taken_back_restoreafter_later():
     assert said == ["Steady"] * 5 + ["Overflow"] * 60 + ["Steady"] * 50
 
 
-def test_while_an_overflow_rests_it_says_that_none_leaves_now():
-    *_, said = offloading([True] * 10 + [False] * 20)
+@pytest.mark.parametrize("traffic", [SentRequests(80, 0, 10.0), SentRequests(0, 0, 10.0), Unknown("nothing reports")])
+def test_while_an_overflow_rests_it_says_that_none_is_known_to_leave_now(traffic):
+    at, before = NOW + timedelta(seconds=1), overflowing()
+    said = planned(LIMITED, *OBJECTS, status=before, traffic=traffic, at=at).condition("Offloading")
     assert (said.status, said.reason) == ("True", "Overflow")
-    assert said.message == "none of the last requests left for want of room, and some did since 2026-01-01T00:00:01Z"
+    assert said.message == (
+        "none of the last requests is known to have left for want of room, and some did since 2026-01-01T00:00:00Z"
+    )
+
+
+def test_an_overflow_does_not_rest_without_restoreafter_nor_by_a_clock_that_was_set_back():
+    for model, at in ((limited(restoreAfter="0s"), NOW), (LIMITED, NOW - timedelta(seconds=1))):
+        status = planned(model, *OBJECTS, status=overflowing(), traffic=NONE_LEFT, at=at)
+        assert status.condition("Offloading").reason == "Steady"
 
 
 @pytest.mark.parametrize("other", [MODEL, LIMITED.paused(), LIMITED.disabled()], ids=["no limit", "paused", "disabled"])
 def test_an_overflow_does_not_outlive_what_it_was_of(other):
-    before = planned(LIMITED, *OBJECTS)
-    at = NOW + timedelta(seconds=1)
-    before = planned(LIMITED, *OBJECTS, status=before, traffic=SentRequests(80, 1, 10.0), at=at)
-    assert before.condition("Offloading").reason == "Overflow"
-    after = planned(other, *OBJECTS, status=before, traffic=SentRequests(80, 0, 10.0), at=at)
+    after = planned(other, *OBJECTS, status=overflowing(), traffic=NONE_LEFT, at=NOW + timedelta(seconds=1))
     assert after.condition("Offloading").reason == after.split.reason != "Overflow"
 
 
@@ -396,6 +415,19 @@ def test_a_warning_does_not_outlive_the_split_that_it_was_of(other):
     assert before.condition("FailingOver").status == "True"
     after = planned(other, *OBJECTS, status=before, traffic=SentRequests(80, 0, 10.0))
     assert after.condition("FailingOver").status == "False"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [LIMITED.disabled(), limited(mode="Shadow"), a_model().offloading(maxRequestsPerReplica=4)],
+    ids=["disabled", "Shadow", "no remote backend"],
+)
+def test_an_overflow_does_not_rest_where_nothing_may_leave_any_longer(other):
+    status = overflowing()
+    # What left before is still among the last requests when the other rule decides.
+    for second, traffic in enumerate((ONE_LEFT, NONE_LEFT), 1):
+        status = planned(other, *OBJECTS, status=status, traffic=traffic, at=NOW + timedelta(seconds=second))
+    assert status.condition("Offloading").reason == status.split.reason != "Overflow"
 
 
 def test_nothing_is_concluded_before_every_envoy_has_the_split():
