@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-_STREAMS, _LOOKS = 400, 20
+_STREAMS, _LOOKS = 2000, 120
 
 
 def settled_within(looks: int, rate: float, bears: float, every: float, near: float) -> float:
