@@ -417,6 +417,14 @@ def test_a_warning_does_not_outlive_the_split_that_it_was_of(other):
     assert after.condition("FailingOver").status == "False"
 
 
+@pytest.mark.parametrize("other", [RARE.disabled(), a_model()], ids=["disabled", "no remote backend"])
+def test_a_warning_does_not_rest_where_nothing_may_leave_any_longer(other):
+    status = planned(RARE, *OBJECTS)
+    for second, (model, traffic) in enumerate([(RARE, ONE_LEFT), (other, ONE_LEFT), (other, NONE_LEFT)]):
+        status = planned(model, *OBJECTS, status=status, traffic=traffic, at=NOW + timedelta(seconds=second))
+    assert status.condition("FailingOver").status == "False"
+
+
 @pytest.mark.parametrize(
     "other",
     [LIMITED.disabled(), limited(mode="Shadow"), a_model().offloading(maxRequestsPerReplica=4)],
