@@ -197,7 +197,8 @@ def _frontable(fronted: FrontedService, raw: Mapping[str, Any], now: datetime) -
     if refusal:
         model = wanting[0].ref
         words = f"Service of {model.namespace}/{model.name} cannot be taken over: {refusal[0]}: {refusal[1]}"
-        yield _SAYS.failed("frontable", words, f"or set spec.frontend of {model.namespace}/{model.name} to Gateway")
+        remedy = f"change the Service as it says, or set spec.frontend of {model.namespace}/{model.name} to Gateway"
+        yield _SAYS.failed("frontable", words, remedy)
 
 
 async def _check_endpoints(

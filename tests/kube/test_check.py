@@ -192,6 +192,9 @@ async def test_what_models_refer_to_is_looked_for(site: Site) -> None:
         with_key("key", site.backends[0], "there", key="held"),
         a_secret("there").holding(held="a value that nobody reads"),
         service("two"),
+        model("headless"),
+        service("headless").headless(),
+        endpoints("headless", site.backends[0]),
         *(service(name) for name in ("no-secret", "no-label", "no-key", "key")),
         *(endpoints(name, site.backends[0]) for name in ("no-secret", "no-label", "no-key", "key")),
     )
@@ -201,6 +204,9 @@ async def test_what_models_refer_to_is_looked_for(site: Site) -> None:
     assert f"Service {space}/no-service of {space}/no-service: there is no such Service" in services
     assert "serviceRef.targetPort is 99, and no TCP port fits; the Service's TCP ports: 80" in services
     assert "none of 0 endpoints of its port 80 is ready" in found.said("models/endpoints", "warning")
+    taken_over = found.said("models/frontable", "failed")
+    assert f"{space}/headless cannot be taken over: NotFrontable: " in taken_over
+    assert f"set spec.frontend of {space}/headless to Gateway" in taken_over
     secrets = found.said("models/secrets", "failed")
     assert f"Secret {space}/absent of {space}/no-secret: there is no such Secret" in secrets
     assert f"Secret {space}/closed of {space}/no-label: it lacks the label" in secrets

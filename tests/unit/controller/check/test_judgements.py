@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from controller.api.registry import LEASE, Program
-from controller.check.api_server import judge_version
+from controller.check.api_server import check_apis, judge_version
 from controller.check.certificates import Shown
+from controller.check.cluster import ClusterReader, ServiceAccount
 from controller.check.control_plane import judge_certificate, judge_lease
 from controller.check.definitions import judge
+from controller.check.installation import RunningProgram
 from controller.check.models import judge_model, keys_held
+from controller.check.pods import pods_ready
 from controller.check.report import Topic, TopicFindings
 from controller.check.rights import in_words, needed_rights
 from controller.install.crd import definitions
@@ -35,6 +39,39 @@ def test_a_version_is_old_below_1_27_and_a_vendor_may_write_a_plus_behind_it() -
     assert version('{"major": "1", "minor": "31+"}') == ["ok"]
     assert version("<html>") == ["ok", "unseen"]
     assert version('{"major": "one"}') == ["ok", "unseen"]
+
+
+class Serves:
+    """An API server that serves these APIs."""
+
+    def __init__(self, *versions: str) -> None:
+        self._groups = [{"versions": [{"groupVersion": version}]} for version in versions]
+
+    async def read(self, path: str) -> dict[str, Any]:
+        assert path == "/apis"
+        return {"groups": self._groups}
+
+
+def test_apis_that_are_not_served_are_named() -> None:
+    def apis(*versions: str) -> list[tuple[str, str, str]]:
+        found = asyncio.run(check_apis(cast(ClusterReader, Serves(*versions))))
+        return [(one.health, one.message, one.remedy) for one in found if one.check == "apis"]
+
+    needed = ("apps/v1", "coordination.k8s.io/v1", "discovery.k8s.io/v1", "events.k8s.io/v1")
+    ((health, message, _),) = apis(*needed)
+    assert (health, set(needed)) == ("ok", set(message.removeprefix("it serves ").split(", ")))
+    ((health, message, remedy),) = apis(*needed[:2], "discovery.k8s.io/v1beta1", needed[3])
+    assert (health, message) == ("failed", "it does not serve discovery.k8s.io/v1")
+    assert remedy == "enable these APIs (--runtime-config of the API server)"
+
+
+def test_a_program_that_is_scaled_to_nothing_is_told_with_the_command_that_starts_it() -> None:
+    account = ServiceAccount("n", "beamlit-envoy")
+    stopped = RunningProgram("envoy", "n", "gateway", account, ("envoy",), wanted=0)
+    # Nobody has to be asked for that.
+    (found,) = asyncio.run(pods_ready(cast(ClusterReader, None), stopped))
+    assert (found.health, found.message) == ("failed", "Deployment n/gateway is scaled to 0")
+    assert found.remedy == "kubectl -n n scale --replicas=2 deployment gateway"
 
 
 def lease(holder: str = "me", renewed: datetime = NOW, written: datetime = NOW) -> StoredObject:
