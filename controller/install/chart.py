@@ -110,7 +110,7 @@ def values_schema() -> Schema:
         "replicas": _whole(1),
         "logLevel": _one_of("debug", "info", "warning", "error"),
         "extraArgs": _TEXT_LIST,
-        "resources": _ANYTHING,
+        "resources": _RESOURCES,
         **placed,
     }
     switched = {"enabled": _FLAG}
@@ -126,9 +126,9 @@ def values_schema() -> Schema:
                 "beamlitApiToken": _GIVEN_TEXT,
                 "beamlitBaseUrl": _TEXT,
                 "config": _configuration(),
-                "credentials": _object({"existingSecret": _TEXT}),
+                "credentials": _object({"existingSecret": _pattern(f"({_SUBDOMAIN})?")}),
                 "image": _IMAGE,
-                "imagePullSecrets": {"type": "array", "items": _object({"name": _TEXT})},
+                "imagePullSecrets": {"type": "array", "items": _object({"name": _pattern(_SUBDOMAIN)}, "name")},
                 "namePrefix": {"type": "string", "pattern": "^([a-z]([a-z0-9-]{0,38}[a-z0-9])?)?$"},
                 "crds": _object({"install": _FLAG}),
                 "certificates": _object(
@@ -140,7 +140,7 @@ def values_schema() -> Schema:
                             "type": "array",
                             "items": {"type": "string", "pattern": "^(gateway/[^/]+|sidecar/[^/]+(/[^/]+)?)$"},
                         },
-                        "resources": _ANYTHING,
+                        "resources": _RESOURCES,
                     }
                 ),
                 "controller": _object(program),
@@ -152,7 +152,10 @@ def values_schema() -> Schema:
                             {
                                 **switched,
                                 "audience": {"type": "string", "minLength": 1},
-                                "clients": {"type": "array", "items": _object(_TOKEN_CLIENT)},
+                                "clients": {
+                                    "type": "array",
+                                    "items": _object(_TOKEN_CLIENT, "serviceAccount", "grant"),
+                                },
                             }
                         ),
                         "refusedClients": {"type": "array", "items": {"type": "string", "pattern": _REFUSED_CLIENT}},
@@ -176,18 +179,23 @@ def values_schema() -> Schema:
                 ),
                 "podDisruptionBudgets": _object(switched),
                 "networkPolicy": _object({**switched, "metricsFrom": {"type": "array", "items": _ANYTHING}}),
-                "serviceMonitor": _object({**switched, "labels": _TEXTS, "interval": _TEXT}),
+                "serviceMonitor": _object({**switched, "labels": _TEXTS, "interval": _pattern(_PROMETHEUS_DURATION)}),
                 "prometheusRule": _object({**switched, "labels": _TEXTS}),
                 "dashboard": _object({**switched, "labels": _TEXTS}),
                 "uninstall": _object({"restore": _FLAG}),
-                "metricsServer": _object({"image": _IMAGE, "extraArgs": _TEXT_LIST, "resources": _ANYTHING}),
+                "metricsServer": _object({"image": _IMAGE, "extraArgs": _TEXT_LIST, "resources": _RESOURCES}),
             }
         ),
     }
 
 
-def _object(properties: Mapping[str, Schema]) -> Schema:
-    return {"type": "object", "additionalProperties": False, "properties": dict(properties)}
+def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
+    schema = {"type": "object", "additionalProperties": False, "properties": dict(properties)}
+    return {**schema, "required": list(required)} if required else schema
+
+
+def _pattern(whole: str) -> Schema:
+    return {"type": "string", "pattern": f"^{whole}$"}
 
 
 def _one_of(*words: str) -> Schema:
@@ -216,6 +224,21 @@ _TOKEN_CLIENT: Mapping[str, Schema] = {
 _TEXT_LIST: Schema = {"type": "array", "items": _TEXT}
 _ANYTHING: Schema = {"type": "object"}
 """An object of Kubernetes, which the API server checks."""
+_QUANTITY: Schema = {
+    "type": ["string", "number"],
+    "pattern": r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([num]|[kMGTPE]i?|Ki|[eE][+-]?[0-9]+)?$",
+    "minimum": 0,
+}
+"""apimachinery/pkg/api/resource, Quantity, without a sign."""
+_QUANTITIES: Schema = {"type": "object", "additionalProperties": _QUANTITY}
+_RESOURCES = _object({"requests": _QUANTITIES, "limits": _QUANTITIES})
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_PROMETHEUS_DURATION = "([0-9]+(ms|[smhdwy]))+"
+# Of a range that has bits behind its length only `controller.api.destinations` knows.
+_LENGTHS = "(/([0-9]|[12][0-9]|3[0-2]))?", "(/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))?"
+_DESTINATION = _pattern(
+    rf"([0-9.]+{_LENGTHS[0]}|[0-9a-fA-F.]*:[0-9a-fA-F:.]*{_LENGTHS[1]}|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?)"
+)
 _NAMESPACE: Schema = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
 _IMAGE = _object(
     {
@@ -252,8 +275,11 @@ def _configuration() -> Schema:
         oauth[key] = _GIVEN_TEXT
     backend = properties["defaultRemoteBackend"]
     # Of the chart's own default an empty host makes none.
-    backend["properties"]["host"] = _TEXT
+    host = backend["properties"]["host"]
+    host["pattern"] = f"{host['pattern'].removesuffix('$')}?$"
     backend["properties"]["headers"] = _TEXTS
+    for destinations in properties["remoteBackends"]["properties"].values():
+        destinations["items"] = _DESTINATION
     return schema
 
 

@@ -18,34 +18,21 @@ from controller.cli.main import main
 from controller.install.rbac import ROLES, role_text
 from tests.support.chart import (
     CHART,
+    CLIENT,
     EVERYTHING,
     INSTALL,
     NAMESPACE,
     Chart,
-    RefusedError,
+    configuration_of,
+    container_of,
     copies,
     install_manifest,
     named,
     pods,
 )
 
-CLIENT = (
-    "config.defaultRemoteBackend.authConfig.oauthConfig.clientId=a-client",
-    "config.defaultRemoteBackend.authConfig.oauthConfig.clientSecret=hush-hush",
-)
 TUTORIAL = ("installMetricServer=true", "beamlitApiToken=YS1jbGllbnQ6aHVzaC1odXNo", *CLIENT)
 """What the original's README has everybody type."""
-
-
-def configuration_of(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    written: dict[str, Any] = yaml.safe_load(named(objects, "ConfigMap", "beamlit-config")["data"]["config.yaml"])
-    return written
-
-
-def container_of(objects: list[dict[str, Any]], deployment: str) -> dict[str, Any]:
-    (container,) = named(objects, "Deployment", deployment)["spec"]["template"]["spec"]["containers"]
-    assert isinstance(container, dict)
-    return container
 
 
 @pytest.mark.parametrize("values", [(), TUTORIAL, EVERYTHING], ids=["defaults", "tutorial", "everything"])
@@ -120,43 +107,6 @@ def test_a_backend_without_a_credential_and_none_at_all(chart: Chart) -> None:
     assert open_one["defaultRemoteBackend"]["host"] == "models.example"
     assert "authConfig" not in open_one["defaultRemoteBackend"]
     assert "defaultRemoteBackend" not in configuration_of(chart.objects(f"{backend}=null"))
-
-
-# Helm 4 writes the path of a value with slashes, Helm 3.12 and 3.17 with dots.
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (["gateway.replica=3"], r"\bgateway\b.*\breplica\b"),
-        (["instalMetricServer=true"], r"\binstalMetricServer\b"),
-        (["config.defaultRemoteBackends.host=a"], r"\bconfig\b.*\bdefaultRemoteBackends\b"),
-        (["config.defaultRemoteBackend.authConfig.oauthConfig.clientID=a"], r"\boauthConfig\b.*\bclientID\b"),
-        (["config.defaultRemoteBackend.scheme=ftp"], "defaultRemoteBackend[/.]scheme"),
-        (["controller.replicas=0"], "controller[/.]replicas"),
-        (["image.digest=sha256:abc"], "image[/.]digest"),
-        (["allowedNamespaces={Team_A}"], "allowedNamespaces[/.]0"),
-        (["certificates.source=vault"], "certificates[/.]source"),
-        (["config.metricsAddr=everywhere"], "config[/.]metricsAddr"),
-        (["config.namespaces=team-a"], "config.namespaces: team-a is not among allowedNamespaces"),
-        (["config.namespaces="], "config.namespaces: is empty, which means all"),
-        (CLIENT[:1], r"oauthConfig.clientSecret: is required where clientId is given"),
-        (CLIENT[1:], r"oauthConfig.clientId: is required where a client secret is given"),
-        (
-            [*CLIENT, "credentials.existingSecret=mine"],
-            "clientSecret: must be left out where credentials.existingSecret",
-        ),
-        (
-            ["config.defaultRemoteBackend.host=models.example"],
-            r"oauthConfig.clientId: is required; a backend that asks",
-        ),
-        (["xdsServer.refusedClients={spiffe://a/b#c,gateway}"], "refusedClients/1"),
-        (["certificates.days=90", "certificates.caDays=100"], "certificates.caDays: must be at least twice"),
-    ],
-    ids=str,
-)
-def test_a_mistake_is_refused_by_its_name(chart: Chart, values: list[str], words: str) -> None:
-    with pytest.raises(RefusedError) as refused:
-        chart.text(*values)
-    assert re.search(words, str(refused.value)), refused.value
 
 
 EVERYWHERE = ("allowedNamespaces=null", "config.namespaces=null")

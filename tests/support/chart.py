@@ -36,6 +36,12 @@ EVERYTHING = (
 )
 """Everything switched on."""
 
+CLIENT = (
+    "config.defaultRemoteBackend.authConfig.oauthConfig.clientId=a-client",
+    "config.defaultRemoteBackend.authConfig.oauthConfig.clientSecret=hush-hush",
+)
+"""A client of the default remote backend."""
+
 Object = dict[str, Any]
 
 
@@ -96,6 +102,19 @@ def pods(objects: Iterable[Object]) -> list[tuple[str, Object]]:
         for one in objects
         if one["kind"] in ("Deployment", "Job")
     ]
+
+
+def configuration_of(objects: Iterable[Object]) -> Object:
+    """Read the configuration file that the programs are given."""
+    written: Object = yaml.safe_load(named(objects, "ConfigMap", "beamlit-config")["data"]["config.yaml"])
+    return written
+
+
+def container_of(objects: Iterable[Object], deployment: str) -> Object:
+    """Find the container of a Deployment."""
+    (container,) = named(objects, "Deployment", deployment)["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
 
 
 def copies() -> dict[Path, Path]:

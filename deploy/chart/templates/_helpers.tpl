@@ -1,7 +1,11 @@
 {{/* What the names of this release begin with: its own name, without "-controller", so that the release
 beamlit-controller has beamlit-controller, beamlit-xds and beamlit-gateway. */}}
 {{- define "beamlit.prefix" -}}
-{{- .Values.namePrefix | default (trimSuffix "-controller" .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- $prefix := .Values.namePrefix | default (trimSuffix "-controller" .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z][a-z0-9-]*$" $prefix) -}}
+{{- fail (printf "namePrefix: is required, since the name of a Service cannot begin with that of the release, %s" .Release.Name) -}}
+{{- end -}}
+{{- $prefix -}}
 {{- end -}}
 
 {{/* The labels that find the pods of a program: (list . "gateway"). */}}
