@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chart import CHART, RELEASE, Chart, named, pods
+from tests.support.chart import Chart, named, pods
 
 
 def selected(objects: list[dict[str, Any]], selector: dict[str, Any]) -> list[str]:
@@ -59,14 +59,3 @@ def test_further_clients_get_to_the_xds_servers_from_wherever_they_are(chart: Ch
 
     assert peers()
     assert peers("certificates.clients={sidecar/team-a}") is None
-
-
-def test_the_notes_say_where_no_gateway_is_known(chart: Chart) -> None:
-    def notes(*values: str) -> str:
-        sets = (f"--set={one}" for one in ("installBeamlitGateway=false", *values))
-        return chart.run("install", RELEASE, CHART, "--dry-run=client", *sets).partition("NOTES:")[2]
-
-    assert "There is no gateway: " in notes()
-    named_one = notes("config.proxyService.name=mine")
-    assert RELEASE in named_one
-    assert "There is no gateway: " not in named_one

@@ -10,13 +10,14 @@ import yaml
 
 from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import beamlit
-from tests.support.chart import EVERYTHING, INSTALL, NAMESPACE, Chart, Object, pods
+from tests.support.chart import CHART, EVERYTHING, INSTALL, NAMESPACE, RELEASE, Chart, Object, pods
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import knows_field_paths
 from tests.support.kube.release import ProcessRelease, rendered
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
+from tests.support.node.helm import helm
 
 FOREIGN = ("ServiceMonitor", "PrometheusRule")
 """Of the Prometheus Operator: this API server does not know them."""
@@ -52,6 +53,19 @@ def test_install_yaml_is_applied_at_once_and_a_second_time_changes_nothing(own_a
     assert own_api_server.kubectl("diff", f"--filename={INSTALL}").stdout == ""
     kept = own_api_server.kubectl("-n", NAMESPACE, "get", "secret", "beamlit-ca", "-o", "jsonpath={.data.ca\\.crt}")
     assert base64.b64decode(kept.stdout) == b"kept"
+
+
+def test_the_notes_say_where_no_gateway_is_known(api_server: Cluster, namespace: str) -> None:
+    def notes(*values: str) -> str:
+        sets = (f"--set={one}" for one in ("crds.install=false", *values))
+        options = (f"--namespace={namespace}", "--dry-run=client", *sets)
+        return helm(api_server, "install", RELEASE, CHART, *options).partition("NOTES:")[2]
+
+    assert "There is no gateway: " in notes("installBeamlitGateway=false")
+    for values in ((), ("installBeamlitGateway=false", "config.proxyService.name=mine")):
+        said = notes(*values)
+        assert f"is installed as {RELEASE} in the namespace {namespace}" in said
+        assert "There is no gateway: " not in said
 
 
 def as_list(objects: Iterable[Object]) -> str:
