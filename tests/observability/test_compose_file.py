@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.processes import ROOT
 from tests.tools import binaries
@@ -93,3 +94,21 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
     file.write_text(config.replace("/etc/prometheus/rules.yaml", str(rules)))
     done = subprocess.run([binaries.promtool(), "check", "config", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_grafana_finds_prometheus_and_the_dashboard() -> None:
+    grafana = SERVICES["grafana"]
+    mounted = {volume["target"]: volume["source"] for volume in grafana["volumes"] if volume["type"] == "bind"}
+    # Grafana reads every file of these folders ("Provision Grafana").
+    folders = {Path(target).parent: yaml.safe_load(Path(file).read_text()) for target, file in mounted.items()}
+    provisioning = Path("/etc/grafana/provisioning")
+    (source,) = folders[provisioning / "datasources"]["datasources"]
+    (provider,) = folders[provisioning / "dashboards"]["providers"]
+    (port,) = SERVICES["prometheus"]["ports"]
+    assert (source["type"], source["url"]) == ("prometheus", f"http://prometheus:{port['target']}")
+    assert source["isDefault"], "the dashboard takes the default one"
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert Path(home).parent == Path(provider["options"]["path"])
+    assert Path(mounted[home]) == ROOT / "deploy" / "observability" / "dashboard.json"
+    assert "prometheus" in grafana["depends_on"]
+    assert set(grafana["networks"]) & set(SERVICES["prometheus"]["networks"])
