@@ -37,7 +37,7 @@ AGAIN = "again"
 """The lane of what failed in another one."""
 SLOWEST = 20
 WORKERS = 3
-"""Processes for each core: tests wait for half of their time, and with two a fourth of the machine was idle."""
+"""Processes for each core: tests wait more than they compute."""
 NODE_SUITE = "tests/e2e_node"
 COMPATIBILITY = "tests/compatibility"
 """What other projects do for a release of ours: `make compatibility` builds them and names it."""

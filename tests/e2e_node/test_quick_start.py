@@ -205,7 +205,7 @@ def story(node: Node, tmp_path: Path) -> Iterator[Story]:
 
 @pytest.mark.timeout(1500)
 def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
-    commands = blocks()
+    commands, others = blocks(), of_the_cluster(node)
     shown, why = install(story, commands["install"])
     story.do(commands["deploy"])
     node.await_rollout(f"deployment/{seed.NAME}")
@@ -235,6 +235,14 @@ def test_the_quick_start_word_for_word(story: Story, node: Node) -> None:
     kinds = "deployment,service,secret,configmap,serviceaccount,role,rolebinding,job,lease,endpointslice"
     left = node.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=name").stdout.split()
     assert [name for name in left if "beamlit" in name] == []
+    assert of_the_cluster(node) == others, "of metrics-server too"
+
+
+def of_the_cluster(node: Node) -> set[str]:
+    """What stands in no namespace or in that of the system, but for what the definitions bring, which stay."""
+    listed = ("clusterrole,clusterrolebinding,apiservice", "rolebinding,service,deployment --namespace=kube-system")
+    names = [name for kinds in listed for name in node.kubectl("get", *kinds.split(), "--output=name").stdout.split()]
+    return {name for name in names if not name.endswith(".beamlit.com")}
 
 
 def install(story: Story, command: str) -> tuple[str, str]:
