@@ -54,7 +54,8 @@ def model_of(case: Case, remote: Backend, nobody: str) -> AModel:
         one = one.disabled()
     if case.policy == "yes":
         one.raw["spec"]["policies"] = [{"refType": "localPolicy", "name": "stay"}]
-    return one.offloading(maxRequestsPerReplica=LIMIT) if case.limit == "yes" else one
+    # For so long as restoreAfter an overflow stays.
+    return one.offloading(maxRequestsPerReplica=LIMIT, restoreAfter="1s") if case.limit == "yes" else one
 
 
 async def test_the_table_has_every_case_once() -> None:
@@ -156,7 +157,7 @@ async def test_each_column_shows_it(played: Site) -> None:
         rows = [dict(zip(header.split(), line.split(), strict=False)) for line in lines]
         return {row["NAME"]: {name: row.get(name, "") for name in next(iter(wanted.values()))} for row in rows}
 
-    # That requests left beyond a limit is told for some seconds, in place of the reason of the split.
+    # That requests left beyond a limit is told for a while, in place of the reason of the split.
     await eventually(columns, lambda seen: seen == wanted)
 
 
