@@ -38,8 +38,8 @@ from xds_server.routes.publisher import Publisher
 from xds_server.routes.translation import ServingOptions
 from xds_server.routes.validation import asked_with
 from xds_server.snapshot.scope import Role
-from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
+from xds_server.stream.server.telemetry import ClientEvent
 from xds_server.stream.tls import ServerTls
 
 ChangeCallback = Callable[[frozenset[RouteKey] | None], None]

@@ -38,7 +38,7 @@ from controller.store.protocol import Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
 
-# Who is warned looks at it: what is over for so long is no longer a warning, however long requests stay away.
+# A warning whose cause has been over for longer is none any more, whatever `restoreAfter` is.
 _LONGEST_WARNING = timedelta(minutes=1)
 
 

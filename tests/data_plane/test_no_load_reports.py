@@ -23,8 +23,8 @@ from xds_server.snapshot.snapshot import Snapshot
 from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server import services
-from xds_server.stream.server.clients import ClientTelemetry
 from xds_server.stream.server.sessions import Sessions
+from xds_server.stream.server.telemetry import ClientTelemetry
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ from xds_server.resources.secret import entrance_secrets, secret_resources
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.routes.retained import RetainingAssembly
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
-from xds_server.stream.server.clients import ClientEvent, ClientState
+from xds_server.stream.server.clients import ClientState
 from xds_server.stream.server.server import XdsServer
+from xds_server.stream.server.telemetry import ClientEvent
 
 TOKEN = "the-token-of-these-tests"
 

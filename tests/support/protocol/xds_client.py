@@ -16,8 +16,8 @@ from controller.api.timing import REAL, StreamTiming
 from tests.support.waiting import in_time
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey, Snapshot
 from xds_server.stream.callers import Callers
-from xds_server.stream.server.clients import ClientEvent
 from xds_server.stream.server.server import XdsServer
+from xds_server.stream.server.telemetry import ClientEvent
 from xds_server.stream.tls import ServerTls
 
 TOKEN = "a-token-of-the-bootstrap"

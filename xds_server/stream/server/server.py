@@ -19,9 +19,10 @@ from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.limits import LONGEST_MESSAGE
 from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
 from xds_server.stream.server import anybody, reflection, services
-from xds_server.stream.server.clients import ClientState, ClientTelemetry, Holding, OnClientEvent, Progress
+from xds_server.stream.server.clients import ClientState, Holding, Progress
 from xds_server.stream.server.gate import MethodGate
 from xds_server.stream.server.sessions import Sessions
+from xds_server.stream.server.telemetry import ClientTelemetry, OnClientEvent
 from xds_server.stream.server.unix_socket import SocketTakenError, socket_file
 from xds_server.stream.tls import ServerTls
 

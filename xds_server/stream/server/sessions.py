@@ -27,15 +27,8 @@ from xds_server.stream.protocol.messages import (
     Response,
     SotwRequest,
 )
-from xds_server.stream.server.clients import (
-    ClientState,
-    ClientStream,
-    ClientTelemetry,
-    Holding,
-    Progress,
-    StreamEnd,
-    client_state,
-)
+from xds_server.stream.server.clients import ClientState, ClientStream, Holding, Progress, StreamEnd, client_state
+from xds_server.stream.server.telemetry import ClientTelemetry
 from xds_server.stream.wire import Node
 
 log = logging.getLogger(__name__)

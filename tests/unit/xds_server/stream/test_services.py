@@ -18,9 +18,9 @@ from xds_server.stream import wire
 from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.load_reporting.streams import LoadStreams, Unobserved
 from xds_server.stream.server.anybody import BoundedReflection
-from xds_server.stream.server.clients import ClientTelemetry
 from xds_server.stream.server.services import DialectCodec, StreamingMethod, handlers
 from xds_server.stream.server.sessions import MAX_TYPES_PER_STREAM, Sessions
+from xds_server.stream.server.telemetry import ClientTelemetry
 
 DELTA = DialectCodec(wire.DeltaParser().parse, wire.pack_delta)
 

@@ -13,8 +13,9 @@ from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
 from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection, SotwRequest
-from xds_server.stream.server.clients import ClientStream, ClientTelemetry
+from xds_server.stream.server.clients import ClientStream
 from xds_server.stream.server.sessions import NotReadyError, Sessions
+from xds_server.stream.server.telemetry import ClientTelemetry
 from xds_server.stream.wire import Node
 
 SIDECAR, ANOTHER = Scope(Role.SIDECAR, "ns"), Scope(Role.SIDECAR, "another")
