@@ -89,6 +89,7 @@ class Reports:
         self._readers: weakref.WeakSet[ReportReader] = weakref.WeakSet()  # One that nobody holds needs nothing.
         self._known: dict[RouteKey, RouteReport] = {}
         self._seen: Progress | None = None
+        self._loads.subscribe(self._loads_changed)
 
     def report(self, key: RouteKey) -> RouteReport:
         """Report on one route; debug clients, strangers and those that just joined do not count."""
@@ -192,6 +193,10 @@ class Reports:
         for reader in self._readers:
             reader.look_again(changed)
 
+    def _loads_changed(self) -> None:
+        for reader in self._readers:
+            reader.loads_changed()
+
     def _envoys(self) -> Progress:
         """Return how far the Envoys are; looked up once until something changes."""
         if self._seen is None:
@@ -212,7 +217,10 @@ def _without_secrets(envoys: Progress, keys: Iterable[ResourceKey]) -> Iterator[
 
 
 class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
-    """One reader: gets each report that differs from the one it got last, the newest state only."""
+    """One reader: gets each report that differs from the one it got last, the newest state only.
+
+    It gets none, but gets it at once, when Envoys reported load: then there is something new to read of that.
+    """
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
@@ -220,6 +228,7 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
         self._all_due = False
         self._sent: dict[RouteKey, RouteReport] = {}
         self._news: dict[RouteKey, RouteReport] = {}
+        self._loads_changed = False
         self._wake = asyncio.Event()
         # When it looks again, by the loop's clock. No pause: who reads may give up before it ends, each time.
         self._looks_at: float | None = None
@@ -230,6 +239,11 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
             self._all_due = True
         else:
             self._due.update(routes)
+        self._wake.set()
+
+    def loads_changed(self) -> None:
+        """Say that there is something new to read of the loads."""
+        self._loads_changed = True
         self._wake.set()
 
     async def __anext__(self) -> tuple[RouteReport, ...]:
@@ -244,7 +258,8 @@ class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
                     self._sent[key] = report
                 else:
                     self._sent.pop(key, None)
-            if news or is_first:
+            is_told, self._loads_changed = bool(news) or self._loads_changed, False
+            if is_told or is_first:
                 return tuple(news.values())
 
     async def _look(self) -> None:

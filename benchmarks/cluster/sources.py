@@ -276,8 +276,7 @@ class Requests:
     """Requests in flight, as the Envoy counts and reports them: a few of each overloaded model are not answered."""
 
     kind, asks = "Requests", "API server"
-    # The controller looks at them every second, on top of that. The goal is without it, and is missed.
-    interval = REAL.streams.loads_every + REAL.reports.reported_every
+    interval = REAL.streams.loads_every
     settles = 5.0
 
     def __init__(self) -> None:

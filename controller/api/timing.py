@@ -77,7 +77,9 @@ class StatusTiming:
     longest_rest_while_away: float = 15.0
     """The same while the store does not answer: when it is back, nobody shall wait for minutes."""
     loads_looked_at_every: float = 1.0
-    """How often the load of a model is looked at: as often as Envoys say how much is in flight."""
+    """How often the load of a model is looked at when nothing is heard: reports grow old."""
+    loads_apart: float = 0.1
+    """Two looks at what Envoys report are at least so far apart, however many there are to report."""
     split_followed_within: float = 2.0
     """How long it takes until Envoys follow a new split: until then nothing is concluded from where requests go."""
     rival_answers_within: float = 60.0
@@ -109,8 +111,8 @@ class ReportTiming:
     """What xDS servers say of their Envoys, and when the controller believes that nothing is said."""
 
     reported_every: float = 0.5
-    """Until what an Envoy reported is told, and how often a replica says something also when there is nothing to tell:
-    half of what lies between two reports of an Envoy.
+    """How often a replica says something also when there is nothing to tell: half of what lies between two reports of
+    an Envoy.
     """
     alive_within: float = 6.0
     """When a replica that says nothing is taken for gone: a dozen of its signs of life are missing."""
@@ -125,7 +127,9 @@ class ReportTiming:
     told_for: float = 86_400.0
     """How long one stream of reports lasts: a controller that comes back shows its certificate anew."""
     gathering: float = 0.05
-    """Acknowledgements come one by one from many Envoys; what they say in this time is told together."""
+    """Acknowledgements, and reports of load, come one by one from many Envoys; what they say in this time is told
+    together.
+    """
     connect: float = 2.0
     """How long connecting to a replica may take: it is in the same cluster."""
     pause: float = 0.2

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
@@ -77,7 +78,15 @@ def addresses_of(slices: tuple[StoredObject, ...], port: str = ADMIN_PORT) -> fr
     )
 
 
-OnReports = Callable[[frozenset[ObjectRef] | None], None]
+class ReportObserver(Protocol):
+    """Who gets to know what the replicas report. It must not wait."""
+
+    def look_again(self, models: frozenset[ObjectRef] | None) -> None:
+        """Something changed for these objects; None: for all of them."""
+
+    def look_at_loads(self) -> None:
+        """Envoys reported load."""
+
 
 # What ends a stream before its time: the connection, words that are no reports, or files that are no certificate.
 _FAILURES = (httpx.HTTPError, InvalidObjectError, ValueError, OSError)
@@ -98,14 +107,13 @@ class ReportsTls:
 class Feed:
     """Keeps a `Fleet` current.
 
-    `observer` is told which models something changed for, None for all of them; it must not wait. `nowhere` says what
-    is wrong when there is no replica to follow. Without `tls` it is plain HTTP.
+    `nowhere` says what is wrong when there is no replica to follow. Without `tls` it is plain HTTP.
     """
 
     def __init__(
         self,
         fleet: Fleet,
-        observer: OnReports,
+        observer: ReportObserver,
         timing: ReportTiming = REAL.reports,
         nowhere: str = "there is none",
         tls: ReportsTls | None = None,
@@ -127,7 +135,7 @@ class Feed:
                     tasks.pop(replica).cancel()
                     self._fleet.drop(replica)
                     self._fleet.set_trouble(replica, "")
-                    self._observer(None)
+                    self._observer.look_again(None)
                 for replica in wanted - tasks.keys():
                     self._fleet.expect(replica)
                     tasks[replica] = following.create_task(self._one(replica))
@@ -152,11 +160,11 @@ class Feed:
     def _forget(self, replica: str) -> None:
         logger.warning("no reports of an xDS server", extra={"replica": replica})
         self._fleet.drop(replica)
-        self._observer(None)
+        self._observer.look_again(None)
 
     def _note(self, replica: str, trouble: str) -> None:
         if self._fleet.set_trouble(replica, trouble):
-            self._observer(None)
+            self._observer.look_again(None)
 
     def _client(self) -> httpx.AsyncClient:
         """Make the client of one stream, which is a connection of its own. Raises OSError."""
@@ -191,12 +199,14 @@ class Feed:
                     if isinstance(report, ServerReport):
                         news = self._fleet.add_replica_report(replica, report, asyncio.get_running_loop().time())
                         if news and synced:
-                            self._observer(None)
+                            self._observer.look_again(None)
                     elif isinstance(report, LoadReport):
                         self._fleet.loads.add_report(report, datetime.now(UTC))
+                        if report.counts:
+                            self._observer.look_at_loads()
                         continue
                     elif synced:
-                        self._observer(frozenset((self._fleet.add_report(replica, report),)))
+                        self._observer.look_again(frozenset((self._fleet.add_report(replica, report),)))
                     else:
                         first.append(report)
                         continue
@@ -206,7 +216,7 @@ class Feed:
                         quiet.enter_context(contextlib.suppress(*_FAILURES))
                         self._fleet.set_trouble(replica, "")
                         self._fleet.complete(replica, frozenset(self._fleet.add_report(replica, one) for one in first))
-                        self._observer(None)
+                        self._observer.look_again(None)
                         logger.info("reports of an xDS server", extra={"replica": replica})
         if not synced:
             raise ValueError("ended before the whole list")

@@ -168,7 +168,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         yielded.set_function(lambda: float(deciding.yielded))
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
-        feed = Feed(fleet, deciding.look_again, timing.reports, _nowhere(options), _reports_tls(options))
+        feed = Feed(fleet, deciding, timing.reports, _nowhere(options), _reports_tls(options))
         work = [election.run(deciding.decide), feed.run(replicas), services.run()]
         if options.xds_service:
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
@@ -231,6 +231,11 @@ class _Deciding:
         """Something that is not in the store changed for these models; None: for all of them."""
         if self._controller:
             self._controller.look_again(models)
+
+    def look_at_loads(self) -> None:
+        """Envoys reported load."""
+        if self._controller:
+            self._controller.look_at_loads()
 
 
 def _register_metrics(registry: CollectorRegistry, election: LeaderElection, events: EventRecorder) -> None:

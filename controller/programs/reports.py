@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
@@ -88,12 +89,17 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
         await response.prepare(request)
         reader, loads, clock = reports.follow(), reports.loads(), asyncio.get_running_loop().time
+        told_at = -math.inf
         # Whoever reads may stop at any moment: that is no error of anybody.
         ends = clock() + timing.told_for
         with contextlib.suppress(ConnectionError):
             while clock() < ends:
                 news = await _read(reader, timing.reported_every)
-                lines = (*news, *loads.news(clock()), reports.replica(clock()))
+                lines: list[BaseModel] = [*news, *loads.news(clock())]
+                # Loads are told as often as there are new ones: who the Envoys are is long, and needs no telling then.
+                if news or clock() - told_at >= timing.reported_every:
+                    lines.append(reports.replica(clock()))
+                    told_at = clock()
                 await _write(request, response, lines, timing.stall)
         return response
 
@@ -189,7 +195,7 @@ async def _write(request: web.Request, response: web.StreamResponse, lines: Iter
 
 
 async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:
-    """Read what is new of the models, nothing after the longest wait: loads are looked at by then."""
+    """Read what is new of the models; nothing when there are new loads, and after the longest wait."""
     try:
         async with asyncio.timeout(longest):
             return await anext(reader)

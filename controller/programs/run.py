@@ -190,6 +190,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
             controller.look_again(frozenset(ObjectRef(*key) for key in changed))
 
         control_plane.subscribe(look_again)
+        control_plane.loads.subscribe(controller.look_at_loads)
         try:
             await stack.enter_async_context(store)
         except OSError as error:

@@ -30,7 +30,7 @@ from controller.plan.plan import Plan, plan
 from controller.plan.transitions import goes_elsewhere, log_transitions, transitions
 from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
-from controller.reconcile.load_watch import LoadWatch
+from controller.reconcile.load_watch import LoadTurns, LoadWatch
 from controller.reconcile.rivals import Rivals
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.runtime.queue import Backoff, Queue
@@ -87,12 +87,17 @@ class Controller:
         self._results: list[WriteResult] = []
         # Since when an object is due that may have to be written.
         self._due_since: dict[ObjectRef, datetime] = {}
-        self._loads_at: datetime | None = None
+        self._load_turns = LoadTurns(timing.loads_apart, timing.loads_looked_at_every)
         self._woken = asyncio.Event()
 
     def look_again(self, refs: frozenset[ObjectRef] | None) -> None:
         """Reconcile these objects soon, or (None) all: something that is not in the store changed for them."""
         self._requested |= set(self._index.models()) if refs is None else refs
+        self._woken.set()
+
+    def look_at_loads(self) -> None:
+        """Look at what Envoys report soon: they said something new."""
+        self._load_turns.tell()
         self._woken.set()
 
     async def run(self) -> None:
@@ -120,27 +125,24 @@ class Controller:
         while True:
             await self._something_due()
             self._finish_writes()
-            self._look_at_loads()
+            if looks_at_loads := self._load_turns.begins(self._clock()):
+                self._requested |= self._load_watch.look(self._clock())
             self._queue_requested()
             await self._see_services()
             await self._register_changed()
             await self._look_at_due(writes)
+            if looks_at_loads:
+                self._load_turns.ends(self._clock())
 
     def _queue_requested(self) -> None:
         requested, self._requested = self._requested, set()
         for ref in sorted(requested):
             self._queue.add(ref, urgent=False)
 
-    def _look_at_loads(self) -> None:
-        now, pause = self._clock(), timedelta(seconds=self._dependencies.timing.loads_looked_at_every)
-        # A clock that was set back has not put it off.
-        if self._loads_at is None or not now < self._loads_at <= now + pause:
-            self._requested |= self._load_watch.look(now)
-            self._loads_at = now + pause
-
     async def _something_due(self) -> None:
         now = self._clock()
-        moments = (self._queue.wakes_at(), self._writer.next_turn(now), self._loads_at, self._observer.sees_at(now))
+        queue, loads = self._queue.wakes_at(), self._load_turns.at
+        moments = (queue, self._writer.next_turn(now), loads, self._observer.sees_at(now))
         earliest = min((at for at in moments if at), default=None)
         wait = None if earliest is None else max((earliest - now).total_seconds(), 0)
         with contextlib.suppress(TimeoutError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ParamSpec
 
 from controller.decision import LocalFacts, elsewhere
@@ -22,6 +22,50 @@ from controller.store.objects import ObjectRef
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+
+
+_REST = 9
+"""Times as long as the last look took, with all that followed from it, until the next."""
+
+
+class LoadTurns:
+    """When the loads are looked at. All moments are UTC, of the clock of the controller.
+
+    At the latest `longest` seconds after the last look, for reports grow old; sooner when something new was told, but
+    not before `least` seconds, nor before what the last look took nine times over: with many Envoys, their reports are
+    looked at together.
+    """
+
+    def __init__(self, least: float, longest: float) -> None:
+        self._least = timedelta(seconds=least)
+        self._longest = timedelta(seconds=longest)
+        self._told = False
+        self._began: datetime | None = None
+        self._rests_until: datetime | None = None
+
+    def tell(self) -> None:
+        """Note that there is something new."""
+        self._told = True
+
+    @property
+    def at(self) -> datetime | None:
+        """When the next look is due; None before the first."""
+        if self._began is None or self._rests_until is None:
+            return None
+        return self._rests_until if self._told else max(self._began + self._longest, self._rests_until)
+
+    def begins(self, now: datetime) -> bool:
+        """Begin a look if one is due: say whether it is."""
+        # A clock that was set back has not put it off.
+        if self.at and now < self.at <= now + self._longest:
+            return False
+        self._told, self._began, self._rests_until = False, now, now + self._least
+        return True
+
+    def ends(self, now: datetime) -> None:
+        """Note that all is done that followed from the look that began last."""
+        assert self._began is not None, "what ends has begun"
+        self._rests_until = now + min(max(self._least, _REST * (now - self._began)), self._longest)
 
 
 class LoadWatch:

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from aiohttp import web
 
 from controller.api.contract.reports import PATH, RouteReport, ServerReport
 from controller.api.contract.route import Route, RouteKey
-from controller.api.timing import ReportTiming
+from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
 from controller.gateway.bootstrap import HostPort
 from controller.gateway.client_tls import ClientTls
@@ -80,7 +81,8 @@ class Served:
 class Replica:
     """One replica on a port of its own, which can go away and come back."""
 
-    def __init__(self) -> None:
+    def __init__(self, timing: ReportTiming = REAL.reports) -> None:
+        self.timing = timing
         self.served = Served()
         self.loads = Loads()
         self.reports = Reports(self.served, self.served, self.loads)
@@ -94,7 +96,7 @@ class Replica:
 
     async def start(self) -> None:
         app = web.Application()
-        app.add_routes(report_routes(self.reports))
+        app.add_routes(report_routes(self.reports, self.timing))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
@@ -150,9 +152,15 @@ class Following:
         self.fleet = Fleet(timing)
         self.replicas: asyncio.Queue[frozenset[str]] = asyncio.Queue()
         self.told: list[frozenset[ObjectRef] | None] = []
+        self.loads_told = 0
 
-    def observe(self, models: frozenset[ObjectRef] | None) -> None:
+    # As its observer.
+
+    def look_again(self, models: frozenset[ObjectRef] | None) -> None:
         self.told.append(models)
+
+    def look_at_loads(self) -> None:
+        self.loads_told += 1
 
     async def silence(self) -> str:
         return self.fleet.silence
@@ -169,7 +177,7 @@ async def following(
     this = Following(timing)
     this.replicas.put_nowait(frozenset((at,) if at else (replica.address for replica in replicas)))
     proof = ReportsTls(tls.context, tls.server_name) if tls else None
-    feed = Feed(this.fleet, this.observe, timing, NOWHERE, proof)
+    feed = Feed(this.fleet, this, timing, NOWHERE, proof)
     task = asyncio.create_task(feed.run(this.replicas))
     try:
         yield this
@@ -450,3 +458,33 @@ async def test_who_begins_to_follow_late_is_told_what_is_in_flight(replica: Repl
     async with following(replica, timing=BELIEVES_LONG) as this:
         load = await load_of(this, lambda load: load.in_flight == 7)
         assert isinstance(load.local, Unknown)
+
+
+QUIET = ReportTiming(reported_every=10 * PATIENCE, alive_within=10 * PATIENCE, old_after=PATIENCE)
+"""A replica says nothing by itself, and what it says is believed for long."""
+
+
+@pytest.fixture
+async def quiet() -> AsyncIterator[Replica]:
+    replica = Replica(QUIET)
+    await replica.start()
+    yield replica
+    await replica.stop()
+
+
+async def test_a_load_is_told_when_it_is_heard(quiet: Replica) -> None:
+    async with following(quiet, timing=QUIET) as this:
+        await until(lambda: this.refusals() == (), "the model is heard of")
+        for sent in (1, 2, 3):
+            hears(quiet, LoadStream("one", 1.0), to_local(A, sent=sent, ok=sent, now=sent))
+            await load_of(this, lambda load, sent=sent: load.in_flight == sent)
+            assert this.loads_told == sent
+
+
+async def test_who_the_envoys_are_is_not_told_with_each_load(quiet: Replica) -> None:
+    async with httpx.AsyncClient() as client, client.stream("GET", f"http://{quiet.address}{PATH}") as response:
+        lines = response.aiter_lines()
+        assert ["name" in await anext(lines), "envoys" in await anext(lines)] == [True, True]
+        for number in range(3):
+            hears(quiet, LoadStream("one", 1.0), to_local(A, sent=number, ok=number, now=number % 2))
+            assert "node" in await anext(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -65,13 +65,19 @@ class Loads:
         self._totals: dict[str, Count] = {}
         self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
         self._looped: dict[str, deque[tuple[float, _Looped]]] = defaultdict(deque)
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever a report changed a count of a route. It must not wait."""
+        self._subscribers.append(callback)
 
     def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
         """Add a report of a client."""
         counts = self._streams.setdefault(stream, StreamCounts())
         before = counts.reports
         new = counts.add_report(report, self._users, now)
-        for name in counts.changed_since(before):
+        changed = tuple(counts.changed_since(before))
+        for name in changed:
             if name not in counts.unknown:
                 self._totals.setdefault(name, ZERO)
         for name, count in new.items():
@@ -82,6 +88,9 @@ class Loads:
             if is_backend(load.cluster) and (looped := _looped(load)) != _NO_LOOP:
                 self._looped[load.cluster].append((now, looped))
         self._drop_old(now)
+        if changed:
+            for callback in self._subscribers:
+                callback()
 
     def stream_ended(self, stream: LoadStream) -> None:
         """End a stream: what it reported stays a while, for those who have not read it yet."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from controller.api.contract.reports import RemoteReport, ServerReport
 from controller.api.contract.route import RouteKey
-from tests.support.loads import hears
+from tests.support.loads import hears, serves, to_local
 from tests.support.routes import a_remote, a_route, a_route_with
 from tests.support.waiting import PATIENCE
 from xds_server.loads.loads import Loads
@@ -247,6 +247,23 @@ async def test_many_changes_are_told_at_once_and_a_cancelled_read_loses_nothing(
         await asyncio.gather(read, return_exceptions=True)
     (told,) = await anext(reader)
     assert told.refusals == ("last",)
+
+
+async def test_a_reader_is_woken_by_a_load_that_is_new_and_by_no_other():
+    loads, stream = Loads(), LoadStream("one", 1.0)
+    serves(loads, A)
+    reports = Reports(Published(a=a_route()), Clients(), loads)
+    reader, another = reports.follow(), reports.follow()
+    for one in (reader, another):
+        await anext(one)
+    hears(loads, stream, (to_local(A, sent=1, now=1),), 1.0)
+    assert await anext(reader) == await anext(another) == ()
+    hears(loads, stream, (to_local(A, now=1),), 2.0)
+    waiting = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(3 * reports.timing.gathering)
+    assert not waiting.done(), "as many are in flight as before"
+    hears(loads, stream, (to_local(A, ok=1),), 3.0)
+    assert await waiting == ()
 
 
 def test_which_envoys_report_no_load_is_said_of_the_replica():

@@ -261,6 +261,21 @@ async def test_a_model_that_cannot_be_registered_breaks_no_other():
         assert "plan" in running.failures
 
 
+async def test_what_envoys_report_is_looked_at_when_it_is_told():
+    model = a_model().with_remote("r").measuring(in_flight_each("4"))
+    store = MemoryStore(stored(model, *SERVICES, a_slice().ready("10.0.0.1")))
+    loads = Loaded()
+    loads.number = 1
+    async with controlled(store, loads=loads) as running:
+        await running.pass_time(2)
+        loads.number = 4
+        await running.pass_time(0.2)
+        assert signal(store) == ("Clear", "1"), "nobody said that there is anything new"
+        running.controller.look_at_loads()
+        await settled()
+        assert signal(store) == ("Breached", "4")
+
+
 async def test_requests_in_flight_are_looked_at_every_second_and_written_when_they_mean_something():
     model = a_model().with_remote("r").measuring(in_flight_each("4"))
     store = MemoryStore(stored(model, a_model("b"), *SERVICES, a_slice().ready("10.0.0.1")))

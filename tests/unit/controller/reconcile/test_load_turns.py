@@ -1,0 +1,69 @@
+"""When the loads are looked at."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.reconcile.load_watch import LoadTurns
+from tests.support.clock import Clock
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def turns(clock, took=0.0):
+    """Turns of which one has just been taken, and how long it took."""
+    these = LoadTurns(least=0.1, longest=1.0)
+    assert these.at is None
+    assert these.begins(clock())
+    clock.advance(took)
+    these.ends(clock())
+    return these
+
+
+def seconds_until_due(these, clock):
+    return (these.at - clock()).total_seconds()
+
+
+def test_when_nothing_is_told_they_are_looked_at_all_the_same(clock):
+    these = turns(clock)
+    assert seconds_until_due(these, clock) == 1.0
+    clock.advance(0.99)
+    assert not these.begins(clock())
+    clock.advance(0.01)
+    assert these.begins(clock())
+
+
+def test_what_is_told_is_looked_at_after_the_least_pause_and_once(clock):
+    these = turns(clock)
+    clock.advance(0.05)
+    these.tell()
+    assert not these.begins(clock())
+    assert seconds_until_due(these, clock) == 0.05
+    clock.advance(0.05)
+    assert these.begins(clock())
+    these.ends(clock())
+    assert seconds_until_due(these, clock) == 1.0
+
+
+def test_what_is_told_while_it_is_looked_at_is_looked_at_again(clock):
+    these = LoadTurns(least=0.1, longest=1.0)
+    these.begins(clock())
+    these.tell()
+    these.ends(clock())
+    assert seconds_until_due(these, clock) == 0.1
+
+
+@pytest.mark.parametrize(("took", "rests"), [(0.01, 0.1), (0.05, 0.45), (0.2, 1.0), (5.0, 1.0)])
+def test_who_looks_rests_nine_times_as_long_and_no_longer_than_without_news(clock, took, rests):
+    these = turns(clock, took)
+    these.tell()
+    assert seconds_until_due(these, clock) == pytest.approx(rests)
+
+
+def test_a_clock_that_was_set_back_puts_nothing_off(clock):
+    these = turns(clock)
+    clock.now -= timedelta(hours=1)
+    assert these.begins(clock())
