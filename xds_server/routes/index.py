@@ -1,4 +1,4 @@
-"""Which objects make up which route, and one record of everything that is known of a route.
+"""Which objects make up which route.
 
 A route (`status.route`) is read together with its Service, the EndpointSlices and the consent of that, the Secrets of
 its remote backends and the spec of its own object. The index applies the batches of a watch and says which routes each
@@ -8,29 +8,25 @@ of them concerns. Pure.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-from controller.api.contract.credentials import inline_client_secret
 from controller.api.contract.route import Remote, Route, RouteKey, RouteKind
-from controller.api.contract.status import is_withdrawn
 from controller.api.kubernetes.endpoints import count_of_ready
-from controller.api.kubernetes.fronting import SLICES_OF, shadow_name
+from controller.api.kubernetes.fronting import SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY, EndpointSlice, Service
 from controller.api.registry import REFERENCE_GRANT, Program, watched_by
 from controller.api.resources.model import class_of
 from controller.api.schema.errors import InvalidObjectError
-from controller.api.schema.values import parse
 from controller.intent.consent import GrantTable, Permission, any_grant_in, service_ref
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch
 from xds_server.resources.secret import Values
 from xds_server.routes.contests import Contests
-from xds_server.routes.credentials import ServingProblem, is_spec_of, reads_spec, referred_secrets
-from xds_server.routes.entrance import served_secrets
-from xds_server.routes.validation import Ask, Asked, claims_of
+from xds_server.routes.credentials import ServingProblem
+from xds_server.routes.record import RouteRecord, ended, ends_route, is_decided, read_record, referred
+from xds_server.routes.validation import Ask, claims_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,31 +38,6 @@ KINDS = watched_by(Program.XDS_SERVER)
 
 STATUS_FIELDS = dict.fromkeys(ROUTE_KINDS, ("conditions", "observedGeneration", "route", "withdrawn"))
 """What is read of the status of an object that has a route. The rest of it is as much again: verdicts, history."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteRecord:
-    """Everything that is known of one route.
-
-    * `route` is what the controller wrote last, None once it is to be served no longer; `uid` is that of its object.
-    * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
-    * `asked` is what its object asks for now, None where routes are believed. `accepted` is the route of this object
-      that was found to be what it may be, and served. `is_edited` says that the object was edited since.
-    * `left` is a port that it was served on before, and is still, since its Service at the gateway leads there.
-    * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
-      local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
-    """
-
-    route: Route | None = None
-    uid: str = ""
-    decided_from: StoredObject | None = None
-    asked: Asked | None = None
-    accepted: Route | None = None
-    is_edited: bool = False
-    left: int | None = None
-    published: Route | None = None
-    problems: tuple[ServingProblem, ...] = ()
-    remotes: tuple[tuple[Remote, Values], ...] = ()
 
 
 class Affected(NamedTuple):
@@ -207,7 +178,7 @@ class RouteIndex:
     def all_decided(self) -> bool:
         """Tell whether a controller has decided on every object that may have a route."""
         objects = (stored for kind in ROUTE_KINDS for stored in self._cache.objects(kind).values())
-        return all(_is_decided(one) for one in objects if self._is_ours(one))
+        return all(is_decided(one) for one in objects if self._is_ours(one))
 
     def _is_ours(self, stored: StoredObject) -> bool:
         return self._class is None or class_of(stored.raw) == self._class
@@ -218,34 +189,14 @@ class RouteIndex:
         if stored and not self._is_ours(stored):
             stored = None
         before = self._records.get(key, RouteRecord())
-        if stored is None or is_withdrawn(stored.status) or _is_successor_without_route(stored, before):
+        if stored is None or ends_route(stored, before):
             if key in self._records:
-                gone = replace(before, route=None, uid="", decided_from=None, asked=None, accepted=None, left=None)
-                self._set(key, gone)
+                self._set(key, ended(before))
             return True
-        if before.uid not in ("", stored.uid):
-            # What another object of this name asked for is nothing to this one.
-            before = replace(before, asked=None, accepted=None, left=None)
-        asked = self._asked(stored, before.asked)
-        route = _route_of(stored)
-        if route is None:
-            if key in self._records:
-                self._records[key] = replace(before, asked=asked)
-            return False
-        decided_from = _decided_from(route, stored, before.decided_from)
-        is_edited = _is_edited(stored)
-        new = replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked, is_edited=is_edited)
-        self._set(key, new)
-        is_news = route != before.route or asked != before.asked
-        if before.accepted != route:  # else it makes no difference
-            is_news = is_news or is_edited != before.is_edited
-        return is_news or _own_secret(decided_from) != _own_secret(before.decided_from)
-
-    def _asked(self, stored: StoredObject, before: Asked | None) -> Asked | None:
-        """Read what an object asks for, unless it is what it asked for before: a status is written more often."""
-        if self._ask is None or (before and before.spec == stored.raw.get("spec")):
-            return before
-        return self._ask(stored)
+        record, is_news = read_record(stored, before, self._ask)
+        if record.route or key in self._records:
+            self._set(key, record)
+        return is_news
 
     def _contest(self, key: RouteKey) -> frozenset[RouteKey]:
         """Take in which port and which hosts a route says are its own; return the others that it matters to."""
@@ -259,7 +210,7 @@ class RouteIndex:
 
     def _set(self, key: RouteKey, record: RouteRecord) -> None:
         before = self._records.get(key)
-        had, has = (_referred(key, one) for one in (before, record))
+        had, has = (referred(key, one) for one in (before, record))
         for ref in had - has:
             self._routes_with[ref].discard(key)
             if not self._routes_with[ref]:
@@ -271,69 +222,3 @@ class RouteIndex:
 
 def _key_of(ref: ObjectRef) -> RouteKey:
     return RouteKey(RouteKind(ref.kind), ref.namespace, ref.name)
-
-
-def _referred(key: RouteKey, record: RouteRecord | None) -> frozenset[ObjectRef]:
-    """Name what a route is read together with, and what is served in its place: a change of any of it is one of it."""
-    if record is None or record.route is None:
-        return frozenset()
-    routes = {record.route, record.accepted or record.route}
-    at_gateway = record.asked.gateway_service if record.asked else ""
-    own = frozenset({service_ref(key.namespace, at_gateway)} if at_gateway else ())
-    return own.union(*(_referred_by(key, route) for route in routes))
-
-
-def _referred_by(key: RouteKey, route: Route) -> frozenset[ObjectRef]:
-    local = route.local
-    services = {service_ref(local.namespace, name) for name in (local.service, local.clients_service)}
-    secrets = referred_secrets(key, route) | served_secrets(key, route)
-    shadow = service_ref(local.namespace, shadow_name(local.clients_service))
-    if local.namespace == key.namespace:
-        # By its shadow it is known that a Service is taken over, whose clients speak no TLS.
-        return secrets | services | ({shadow} if local.fronted else set())
-    return secrets | services | {shadow, any_grant_in(local.namespace)}
-
-
-def _is_decided(stored: StoredObject) -> bool:
-    return "observedGeneration" in stored.status
-
-
-def _is_edited(stored: StoredObject) -> bool:
-    """Tell whether an object was edited since its status was written, as far as that says so: anybody may write it."""
-    observed = stored.status.get("observedGeneration")
-    return isinstance(observed, int) and stored.generation > observed
-
-
-def _is_successor_without_route(stored: StoredObject, before: RouteRecord) -> bool:
-    """Tell whether an object was decided to have no route, and what is served is that of one before of its name.
-
-    Deleted and created at once may look like a change. What is not decided on yet keeps what there was.
-    """
-    is_another = before.uid not in ("", stored.metadata["uid"])
-    return is_another and _is_decided(stored) and not stored.status.get("route")
-
-
-def _decided_from(route: Route, stored: StoredObject, before: StoredObject | None) -> StoredObject | None:
-    """Return the object that holds a credential of its route itself, as it was when the route was decided.
-
-    A credential is for the token endpoint that it stands beside. The spec may be newer than the route, also when the
-    status says otherwise: what is refused keeps the route of before. And the spec in between may never come.
-    """
-    if not reads_spec(route):
-        return None
-    return next((one for one in (stored, before) if one and is_spec_of(one.raw, route)), None)
-
-
-def _own_secret(stored: StoredObject | None) -> object:
-    return inline_client_secret(stored.raw) if stored else None
-
-
-def _route_of(stored: StoredObject) -> Route | None:
-    raw: Mapping[str, Any] | None = stored.status.get("route")
-    if raw is None:
-        return None
-    try:
-        return parse(Route, raw)
-    except InvalidObjectError as error:
-        logger.warning("route not understood", extra={"object": str(stored.ref), "error": str(error)})
-        return None

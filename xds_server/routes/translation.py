@@ -18,7 +18,8 @@ from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator, WaysIn
 from xds_server.routes.credentials import ResolvedRoute, ServerSecrets, ServingProblem, resolve_credentials
 from xds_server.routes.entrance import SERVER_NAME_TAKEN, EntranceProblem, Entrances
-from xds_server.routes.index import RouteIndex, RouteRecord
+from xds_server.routes.index import RouteIndex
+from xds_server.routes.record import RouteRecord
 from xds_server.routes.validation import (
     NOT_ASKED_FOR,
     REFUSED,
