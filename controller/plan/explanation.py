@@ -129,7 +129,7 @@ def _is_a_fault(condition: Condition) -> bool:
 
 def _text(known: Explanation) -> Iterator[str]:
     status, split = known.status, known.status.split
-    leaves = " by the split, and some leave by themselves" if _leaving_by_themselves(status) else ""
+    leaves = " by the split, and some left by themselves of late" if _leaving_by_themselves(status) else ""
     yield f"{known.stored.ref.namespace}/{known.stored.ref.name}: {_where(split)}{leaves}"
     yield ""
     for label, words in _facts(known):

@@ -38,8 +38,8 @@ from controller.store.protocol import Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
 
-# A warning whose cause has been over for longer is none any more, whatever `restoreAfter` is.
-_LONGEST_WARNING = timedelta(minutes=1)
+# What has been over for longer is not told any more, whatever `restoreAfter` is.
+_LONGEST_REST = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +161,12 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
 
 
 def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
-    """Say that requests went elsewhere, also when none did in the last seconds: for `restoreAfter` since it was told.
+    """Say that requests went elsewhere, also when none did in the last seconds: for as long as it rests.
 
     Where all have one side, single ones that fail there, or are rare, would be told and taken back one by one: two
-    writes and two events. It is a warning, so it does not outlive its cause by more than a minute.
+    writes and two events.
     """
-    said = _told_within(min(terms.behavior.restore_after, _LONGEST_WARNING), "FailingOver", before, decision, now)
+    said = _told_lately("FailingOver", before, terms, decision, now)
     if said is None or said.status != "True":
         return None
     words = "none of the last requests is known to have gone elsewhere, and some did since"
@@ -174,23 +174,26 @@ def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision
 
 
 def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
-    """Say that requests left for want of room also when none is known to leave now: for `restoreAfter` since then.
+    """Say that requests left for want of room, also when none is known to leave now: for as long as it rests.
 
     While the replicas are nearly full, a single one leaves now and then by chance, and each would be said and taken
-    back: two writes. So `Overflow` turns twice in `restoreAfter` at the most.
+    back: two writes.
     """
-    said = _told_within(terms.behavior.restore_after, "Offloading", before, decision, now)
+    said = _told_lately("Offloading", before, terms, decision, now)
     if said is None or said.reason != OVERFLOW or terms.behavior.max_requests_per_replica is None:
         return None
     words = "none of the last requests is known to have left for want of room, and some did since"
     return Detour(OVERFLOW, f"{words} {_since(said)}")
 
 
-def _told_within(
-    span: timedelta, type_: str, before: ModelDeploymentStatus, decision: Decision, now: datetime
+def _told_lately(
+    type_: str, before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime
 ) -> Condition | None:
-    """Return what a condition said last, if it turned within this span and the split is by the same rule as then."""
-    said, split = before.condition(type_), before.split
+    """Return what a condition said last, if it rests yet and the split is by the same rule as then.
+
+    It rests for `restoreAfter` since it turned, so it turns twice in that time at the most; and for a minute at most.
+    """
+    said, split, span = before.condition(type_), before.split, min(terms.behavior.restore_after, _LONGEST_REST)
     turned = said.last_transition_time if said else None
     if turned is None or not turned <= now < turned + span:
         return None

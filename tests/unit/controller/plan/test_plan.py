@@ -346,6 +346,11 @@ def test_an_overflow_is_told_at_once_and_taken_back_restoreafter_later():
     assert said == ["Steady"] * 5 + ["Overflow"] * 60 + ["Steady"] * 50
 
 
+def test_an_overflow_that_is_over_is_told_for_a_minute_at_the_most():
+    said = [one.reason for one in offloading([True] + [False] * 70, limited(restoreAfter="1h"))]
+    assert said == ["Overflow"] * 60 + ["Steady"] * 11
+
+
 @pytest.mark.parametrize("traffic", [SentRequests(80, 0, 10.0), SentRequests(0, 0, 10.0), Unknown("nothing reports")])
 def test_while_an_overflow_rests_it_says_that_none_is_known_to_leave_now(traffic):
     at, before = NOW + timedelta(seconds=1), overflowing()
