@@ -95,9 +95,12 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         is_limited = terms.behavior.max_requests_per_replica is not None
         found, excess = elsewhere(decision.split, observation.traffic, facts.local, is_limited=is_limited)
     may_leave = terms.may_leave and bool(facts.remotes)
+    # What is on its way to a remote backend that nobody reaches comes back: it has not left.
+    may_arrive = may_leave and any(one.health.healthy is not False for one in facts.remotes)
+    excess = excess if may_arrive else None
     if decision and may_leave and not excess:
         found = found or _failed_over(before, terms, decision, now)
-    if decision and may_leave and not found:
+    if decision and may_arrive and not found:
         excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)

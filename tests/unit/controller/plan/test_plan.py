@@ -346,6 +346,15 @@ def test_an_overflow_is_told_at_once_and_taken_back_restoreafter_later():
     assert said == ["Steady"] * 5 + ["Overflow"] * 60 + ["Steady"] * 50
 
 
+@pytest.mark.parametrize(("health", "reason"), [(BROKEN, "RemoteDown"), (unknown("nobody checks"), "Overflow")])
+def test_what_is_on_its_way_to_a_remote_backend_that_does_not_answer_has_not_left(health, reason):
+    for before in (planned(LIMITED, *OBJECTS, proxies=Finding(health)), overflowing()):
+        status = planned(LIMITED, *OBJECTS, status=before, traffic=ONE_LEFT, proxies=Finding(health))
+        # Until Envoys follow a new split nothing is concluded; they do.
+        status = planned(LIMITED, *OBJECTS, status=status, traffic=ONE_LEFT, proxies=Finding(health))
+        assert status.condition("Offloading").reason == reason
+
+
 def test_an_overflow_that_is_over_is_told_for_a_minute_at_the_most():
     said = [one.reason for one in offloading([True] + [False] * 70, limited(restoreAfter="1h"))]
     assert said == ["Overflow"] * 60 + ["Steady"] * 11
