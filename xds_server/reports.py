@@ -219,7 +219,7 @@ def _without_secrets(envoys: Progress, keys: Iterable[ResourceKey]) -> Iterator[
 class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):
     """One reader: gets each report that differs from the one it got last, the newest state only.
 
-    It gets none, but gets it at once, when Envoys reported load: then there is something new to read of that.
+    When Envoys reported load it returns none of them soon, so that whoever reads looks at the loads.
     """
 
     def __init__(self, reports: Reports) -> None:

@@ -118,6 +118,10 @@ class ReportTiming:
     """When a replica that says nothing is taken for gone: a dozen of its signs of life are missing."""
     old_after: float = 3.0
     """Until what an Envoy reported says nothing of now: three of the intervals in which it does."""
+    awaited: float = 10.0
+    """How long an Envoy that reports nothing is waited for before that means anything to a decision: one that lost its
+    xDS server looks for one every five seconds, and one that is new reports within two.
+    """
     window: float = 10.0
     """What rates are averages of, and how far a judgement on the answers of a backend looks back."""
     loop_believed: float = 60.0

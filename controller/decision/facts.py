@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Generic, Literal, TypeVar
@@ -32,9 +32,13 @@ class Known(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """No value, and why there is none. Never the same as zero."""
+    """No value, and why there is none. Never the same as zero.
+
+    It is `pending` while it was not looked for yet, as when a program has just started: that is no news of anything.
+    """
 
     why: str
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Signal:
     `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
     the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`
     if it is an average over them. `counts` is how many requests in flight the target is, over all replicas, where the
-    metric counts just that, and 0 where it is another one.
+    metric counts just that, and 0 where it is another one. One that is unknown may be `pending`: see `Unknown`.
     """
 
     name: str
@@ -110,6 +114,7 @@ class Signal:
     most: float = 0.0
     per_replica: bool = False
     counts: float = 0.0
+    pending: bool = False
 
     @property
     def key(self) -> str:
@@ -120,17 +125,23 @@ class Signal:
 @dataclass(frozen=True, slots=True)
 class SentRequests:
     """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
-    failed there. `seconds` is 0 while it is not known in how many.
+    failed there. `seconds` is 0 while it is not known in how many. `answered` had a good answer from a remote backend
+    in that time, whenever they were sent: the others of `remote` may be on their way yet.
     """
 
     local: int
     remote: int
     seconds: float
+    answered: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
         return self.local + self.remote
+
+    def arrived(self) -> SentRequests:
+        """Return what was sent without those that may never get to a remote backend."""
+        return replace(self, remote=min(self.remote, self.answered))
 
     def deviates(self, split: Split) -> bool:
         """Whether so many requests went elsewhere than a split sends them that it is not by chance."""

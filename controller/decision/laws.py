@@ -42,6 +42,8 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     behavior, overload = terms.behavior, memory.overload
     if not facts.signals or not terms.enabled or not behavior.percentage:
         return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": None})
+    if tells_nothing_yet(facts.signals):
+        return memory
     if overload is not None and overload.withdrawn_at is not None:
         is_known = any(one.state != "Unknown" for one in facts.signals)
         if not is_known or now - overload.withdrawn_at < behavior.restore_after:
@@ -57,6 +59,14 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         else:
             left = _threshold(terms, facts, measured, _learned(left, facts, measured, now), now)
     return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": left})
+
+
+def tells_nothing_yet(signals: Collection[Signal]) -> bool:
+    """Whether nothing is to be concluded, since some metric was not looked for yet and none is at its target.
+
+    So it is when a program has just started: what was so before it did is so until the first answers are there.
+    """
+    return any(one.pending for one in signals) and not any(one.state == "Breached" for one in signals)
 
 
 def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:

@@ -11,7 +11,7 @@ from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
-from controller.decision.laws import changes_at, follow, is_doubted, measure, words_of
+from controller.decision.laws import changes_at, follow, is_doubted, measure, tells_nothing_yet, words_of
 from controller.decision.proportional import DOUBTED
 from controller.intent.intent import Terms
 
@@ -205,7 +205,7 @@ def leaving(s: Situation) -> int:
 
 
 def _all_unknown(s: Situation) -> bool:
-    return all(one.state == "Unknown" for one in s.facts.signals)
+    return all(one.state == "Unknown" for one in s.facts.signals) and not tells_nothing_yet(s.facts.signals)
 
 
 def overloaded(s: Situation) -> Match | Miss:
@@ -284,6 +284,8 @@ def signals_unknown(s: Situation) -> Match | Miss:
     """Requests left for a metric, and none can be read any more: `onUnknown` says what becomes of them."""
     if s.memory.overload is None:
         return Miss("nothing left for a metric")
+    if tells_nothing_yet(s.facts.signals):
+        return Miss("a metric is asked for the first time")
     if not _all_unknown(s):
         return Miss("a metric can be read")
     why = "; ".join(dict.fromkeys(words_of(one) for one in s.facts.signals))

@@ -32,7 +32,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
     target = metric.target
     name, written = name_of(metric), target_text(metric)
     if isinstance(sample, Unknown):
-        return Signal(name, written, "Unknown", message=sample.why)
+        return Signal(name, written, "Unknown", message=sample.why, pending=sample.pending)
     measured, wanted = sample.value, _target(metric)
     if wanted <= 0:
         return Signal(name, written, "Unknown", message="the target must be above zero")

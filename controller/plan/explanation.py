@@ -7,7 +7,7 @@ decided, whatever version explains it (docs/adr/0035). Rules are shown as they s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,7 +65,7 @@ class Explanation:
             "at": _moment(self.now),
             "attention": list(self.attention),
             "split": written.get("split"),
-            "traffic": self.traffic and asdict(self.traffic),
+            "traffic": self.traffic and {name: getattr(self.traffic, name) for name in ("local", "remote", "seconds")},
             "offloading": _condition(written, "Offloading"),
             "failingOver": _condition(written, "FailingOver"),
             "byHand": by_hand(self.stored),
@@ -129,7 +129,7 @@ def _is_a_fault(condition: Condition) -> bool:
 
 def _text(known: Explanation) -> Iterator[str]:
     status, split = known.status, known.status.split
-    leaves = " by the split, and some left by themselves of late" if _leaving_by_themselves(status) else ""
+    leaves = " by the split, and some left by themselves lately" if _leaving_by_themselves(status) else ""
     yield f"{known.stored.ref.namespace}/{known.stored.ref.name}: {_where(split)}{leaves}"
     yield ""
     for label, words in _facts(known):

@@ -14,7 +14,17 @@ from controller.api.contract.status import (
 )
 from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND, TAKEOVER
-from controller.decision import Decision, Detour, Facts, LocalFacts, RemoteFacts, decide, elsewhere
+from controller.decision import (
+    Decision,
+    Detour,
+    Facts,
+    LocalFacts,
+    RemoteFacts,
+    SentRequests,
+    Unknown,
+    decide,
+    elsewhere,
+)
 from controller.decision.detours import OVERFLOW
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
@@ -38,7 +48,7 @@ from controller.store.protocol import Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
 
-# What has been over for longer is not told any more, whatever `restoreAfter` is.
+# Since it was first told: nothing rests for longer, whatever `restoreAfter` is.
 _LONGEST_REST = timedelta(minutes=1)
 
 
@@ -93,14 +103,11 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     found, excess = None, None
     if decision and is_followed:
         is_limited = terms.behavior.max_requests_per_replica is not None
-        found, excess = elsewhere(decision.split, observation.traffic, facts.local, is_limited=is_limited)
+        found, excess = elsewhere(decision.split, _arrived(facts), facts.local, is_limited=is_limited)
     may_leave = terms.may_leave and bool(facts.remotes)
-    # What is on its way to a remote backend that nobody reaches comes back: it has not left.
-    may_arrive = may_leave and any(one.health.healthy is not False for one in facts.remotes)
-    excess = excess if may_arrive else None
     if decision and may_leave and not excess:
         found = found or _failed_over(before, terms, decision, now)
-    if decision and may_arrive and not found:
+    if decision and may_leave and not found:
         excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
@@ -161,6 +168,13 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
         }
     )
     return Plan(observation.stored, before, _noting_withdrawal(status, observation), None)
+
+
+def _arrived(facts: Facts) -> SentRequests | Unknown:
+    """Return what was sent; where no remote backend is known to answer, only what did get an answer there."""
+    traffic, remotes = facts.traffic, facts.remotes
+    is_down = bool(remotes) and all(one.health.healthy is False for one in remotes)
+    return traffic.arrived() if is_down and isinstance(traffic, SentRequests) else traffic
 
 
 def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:

@@ -119,6 +119,8 @@ def signal_statuses(
 
 
 def _signal_status(signal: Signal, before: SignalStatus | None, now: datetime) -> SignalStatus:
+    if signal.pending and before:
+        return before  # nothing newer is known of it
     return SignalStatus(
         name=signal.name,
         current=signal.current,

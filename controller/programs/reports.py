@@ -93,14 +93,16 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         # Whoever reads may stop at any moment: that is no error of anybody.
         ends = clock() + timing.told_for
         with contextlib.suppress(ConnectionError):
+            # What follows it ends the list of all routes, so nothing is told before that is there.
+            news = await anext(reader)
             while clock() < ends:
-                news = await _read(reader, timing.reported_every)
                 lines: list[BaseModel] = [*news, *loads.news(clock())]
                 # Loads are told as often as there are new ones: who the Envoys are is long, and needs no telling then.
-                if news or clock() - told_at >= timing.reported_every:
+                if news or clock() >= told_at + timing.reported_every:
                     lines.append(reports.replica(clock()))
                     told_at = clock()
                 await _write(request, response, lines, timing.stall)
+                news = await _read(reader, told_at + timing.reported_every - clock())
         return response
 
     return (web.get(PATH, stream),)
@@ -195,7 +197,7 @@ async def _write(request: web.Request, response: web.StreamResponse, lines: Iter
 
 
 async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:
-    """Read what is new of the models; nothing when there are new loads, and after the longest wait."""
+    """Read what is new of the models; nothing when there are new loads, and after the longest wait (seconds)."""
     try:
         async with asyncio.timeout(longest):
             return await anext(reader)

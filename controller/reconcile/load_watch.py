@@ -1,4 +1,4 @@
-"""Which objects to look at again for what Envoys report of their load: a cheap question before planning anew.
+"""When to look at what Envoys report of their load, and which objects to plan anew: a cheap question before that.
 
 Envoys report every second, of thousands of objects, and hardly ever does a report change what is decided.
 """
@@ -25,15 +25,15 @@ P = ParamSpec("P")
 
 
 _REST = 9
-"""Times as long as the last look took, with all that followed from it, until the next."""
+"""Times as long as the last look took, until the next."""
 
 
 class LoadTurns:
     """When the loads are looked at. All moments are UTC, of the clock of the controller.
 
-    At the latest `longest` seconds after the last look, for reports grow old; sooner when something new was told, but
-    not before `least` seconds, nor before what the last look took nine times over: with many Envoys, their reports are
-    looked at together.
+    Every `longest` seconds in any case, for reports grow old; sooner when something new was told. In between it rests
+    for `least` seconds, or nine times as long as the last look took with the plans that followed from it, whichever is
+    longer: the reports of many Envoys are looked at together.
     """
 
     def __init__(self, least: float, longest: float) -> None:
@@ -52,7 +52,7 @@ class LoadTurns:
         """When the next look is due; None before the first."""
         if self._began is None or self._rests_until is None:
             return None
-        return self._rests_until if self._told else max(self._began + self._longest, self._rests_until)
+        return self._rests_until if self._told else self._began + self._longest
 
     def begins(self, now: datetime) -> bool:
         """Begin a look if one is due: say whether it is."""
@@ -63,9 +63,10 @@ class LoadTurns:
         return True
 
     def ends(self, now: datetime) -> None:
-        """Note that all is done that followed from the look that began last."""
+        """Note that what followed from the look that began last is planned."""
         assert self._began is not None, "what ends has begun"
-        self._rests_until = now + min(max(self._least, _REST * (now - self._began)), self._longest)
+        rests_until = now + max(self._least, _REST * (now - self._began))
+        self._rests_until = min(rests_until, self._began + self._longest)
 
 
 class LoadWatch:
@@ -129,6 +130,8 @@ class LoadWatch:
         metrics = tuple(one for one in known.intent.metrics if one.type == "Requests")
         for metric, sample in self._sampler.samples(Subject(ref), metrics, now):
             signal = compare(metric, sample, _local(known).ready)
+            if signal.pending:
+                continue  # it tells nothing, until it comes or is given up
             if signal.state == "Breached" or signal.state != states.get((signal.name, signal.target)):
                 return True
         return False

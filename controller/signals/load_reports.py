@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple, Protocol
@@ -148,6 +148,8 @@ class FleetLoads:
         self._timing = timing
         self._nodes: dict[str, _Node] = {}
         self._silent: dict[str, frozenset[str]] = {}
+        self._awaited_since: dict[str, datetime] = {}
+        self._heard_at: datetime | None = None
         self._news: set[str] = set()
 
     def add_report(self, report: LoadReport, now: datetime) -> None:
@@ -185,15 +187,22 @@ class FleetLoads:
         self._silent.pop(replica, None)
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
-        """Add up what every Envoy says of a model; Unknown if any that is connected says nothing."""
+        """Add up what every Envoy says of a model; Unknown if any that is connected says nothing.
+
+        That is pending for a while: an Envoy has just come, or this program has, or all of them changed the replica.
+        """
         old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
         fresh = {name: node for name, node in self._nodes.items() if now - node.reported_at() <= old_after}
-        for silent in sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys()):
-            return Unknown(f"Envoy {silent} reports no load")
+        silent = sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys())
+        self._awaited_since = {name: self._awaited_since.get(name, now) for name in silent}
+        if silent:
+            return Unknown(f"Envoy {silent[0]} reports no load", self._is_awaited(self._awaited_since.values(), now))
         key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
         local = f"{key}/{_LOCAL}"
         if not fresh:
-            return Unknown("no Envoy reports load")
+            self._heard_at = self._heard_at or now
+            return Unknown("no Envoy reports load", self._is_awaited((self._heard_at,), now))
+        self._heard_at = now
         for name, node in sorted(fresh.items()):
             if local not in node.newest.counts:
                 return Unknown(f"Envoy {name} reports no load of the model yet")
@@ -203,6 +212,11 @@ class FleetLoads:
         remotes = {f"{key}/{REMOTE}"}.union(*(node.remotes.get(str(key), ()) for node in nodes))
         load = Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since))
         return Known(load, min(node.reported_at() for node in nodes))
+
+    def _is_awaited(self, since: Iterable[datetime], now: datetime) -> bool:
+        """Whether what is missing since these moments may come yet."""
+        awaited = timedelta(seconds=self._timing.awaited)
+        return all(timedelta(0) <= now - one < awaited for one in since)
 
     def traffic(
         self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime
@@ -225,10 +239,12 @@ class FleetLoads:
         ]
         local = _taken(f"{key}/{_LOCAL}", increments)
         remote = sum(_taken(name, increments) for name in names)
+        counts = (one.added.get(name, _ZERO) for one in increments for name in names)
+        sent = SentRequests(local, remote, 0.0, sum(count.succeeded for count in counts))
         if not increments or self._is_missed(begun, now):
-            return SentRequests(local, remote, 0.0)
+            return sent
         until = max(one.at for one in increments)
-        return SentRequests(local, remote, max((until - one.at).total_seconds() + one.seconds for one in increments))
+        return replace(sent, seconds=max((until - one.at).total_seconds() + one.seconds for one in increments))
 
     def _is_missed(self, begun: datetime, now: datetime) -> bool:
         """Whether an Envoy that reported since `begun`, or that is connected, reports nothing now."""

@@ -35,7 +35,7 @@ def _tell_nobody(_: frozenset[ObjectRef]) -> None:
     """Nobody listens yet."""
 
 
-NOT_ASKED_YET = Unknown("it is asked for the first time")
+NOT_ASKED_YET = Unknown("it is asked for the first time", pending=True)
 
 
 class SourceError(Exception):

@@ -8,6 +8,7 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
+from controller.api.timing import REAL, StreamTiming
 from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
 from tests.support.waiting import PATIENCE, until
 from xds_server.snapshot.scope import Role, Scope
@@ -56,10 +57,10 @@ class Heard:
 
 
 class ServedLoads(Served):
-    def __init__(self, token=TOKEN):
+    def __init__(self, token=TOKEN, timing=REAL.streams):
         super().__init__()
         self.heard = Heard()
-        self.server = XdsServer(token, self.events.append, None, self.heard)
+        self.server = XdsServer(token, self.events.append, None, self.heard, timing)
 
     def loads(self, *features, **who) -> LoadClient:
         client = LoadClient(self.port, who.get("node_id", "envoy-1"), who.get("token", TOKEN), *features)
@@ -221,3 +222,19 @@ async def test_a_report_that_nobody_can_take_ends_nothing(served):
     await client.report(a=1)
     await until(lambda: len(served.heard.reports) == 2, "2 reports are told")
     assert served.heard.reports[1][1] == {"a": 1}
+
+
+async def test_x54_a_client_that_reports_more_often_than_it_was_asked_to_is_heard_no_more_often():
+    served = ServedLoads(timing=StreamTiming(loads_every=10 * PATIENCE))
+    served.port = await served.server.start("127.0.0.1:0")
+    try:
+        served.publish(resource(CLUSTER, "a"))
+        often, other = served.loads(), served.loads(node_id="envoy-2")
+        for _ in range(3):
+            await often.report(a=1)
+        await until(lambda: served.heard.reports, "it is heard")
+        await other.report(a=1)
+        await until(lambda: len(served.heard.reports) > 1, "another one is heard meanwhile")
+        assert Counter(stream.node for stream, _ in served.heard.reports) == {"envoy-1": 1, "envoy-2": 1}
+    finally:
+        await served.stop()

@@ -68,7 +68,7 @@ class Loads:
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called whenever a report changed a count of a route. It must not wait."""
+        """Have `callback` called whenever a report changed a count. It must not wait."""
         self._subscribers.append(callback)
 
     def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Everything that is known of one route, and how it is read from an object that has a route. Pure."""
+"""How a route is read from the object that has it, and the record of what is known of it. Pure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RouteRecord:
 
 
 def ends_route(stored: StoredObject, before: RouteRecord) -> bool:
-    """Tell whether an object has no route from now on: it was withdrawn, or is that of another object of its name."""
+    """Tell whether a route is over: withdrawn, or of an object in whose place is one that was decided to have none."""
     return is_withdrawn(stored.status) or _is_successor_without_route(stored, before)
 
 
@@ -61,8 +61,8 @@ def ended(before: RouteRecord) -> RouteRecord:
 def read_record(stored: StoredObject, before: RouteRecord, ask: Ask | None) -> tuple[RouteRecord, bool]:
     """Read the route of an object that changed; tell also whether it must be translated again.
 
-    A route that vanished from the status is that of `before`. `ask` reads what an object asks for; None: nobody wants
-    to know.
+    A route that vanished from the status is that of `before`. `ask` reads what an object asks for; None: routes are
+    believed.
     """
     if before.uid not in ("", stored.uid):
         # What another object of this name asked for is nothing to this one.

@@ -5,6 +5,8 @@ import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from controller.api.contract.reports import RemoteReport, ServerReport
 from controller.api.contract.route import RouteKey
 from tests.support.loads import hears, serves, to_local
@@ -259,11 +261,11 @@ async def test_a_reader_is_woken_by_a_load_that_is_new_and_by_no_other():
     hears(loads, stream, (to_local(A, sent=1, now=1),), 1.0)
     assert await anext(reader) == await anext(another) == ()
     hears(loads, stream, (to_local(A, now=1),), 2.0)
-    waiting = asyncio.ensure_future(anext(reader))
-    await asyncio.sleep(3 * reports.timing.gathering)
-    assert not waiting.done(), "as many are in flight as before"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3 * reports.timing.gathering):
+            await anext(reader)  # as many are in flight as before
     hears(loads, stream, (to_local(A, ok=1),), 3.0)
-    assert await waiting == ()
+    assert await anext(reader) == ()
 
 
 def test_which_envoys_report_no_load_is_said_of_the_replica():

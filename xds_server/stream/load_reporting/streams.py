@@ -165,10 +165,14 @@ class LoadStreams:
         async with self._admission.turn_of_newcomers():
             self._introduce(one, parse_first_load_request(raw), len(raw))
         await self._ready.wait()
+        clock = asyncio.get_running_loop().time
         while raw is not EOF:
+            began = clock()
             if one.stream is not None:  # what others report is not even read
                 self._observe(one.stream, parse_load_request(raw))
             raw = await one.context.read()
+            # Who reports more often than it was asked to waits: each report costs all who are told of it.
+            await asyncio.sleep(max(0.0, began + self._timing.loads_every / 2 - clock()))
 
     def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:

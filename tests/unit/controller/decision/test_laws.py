@@ -105,6 +105,19 @@ def state_of(memory):
     return memory.split, memory.reason, memory.breached_since is None, overload and overload.share, flags
 
 
+@given(behaviors, looks, st.none() | ratios.filter(lambda one: one < 1))
+def test_what_is_looked_for_the_first_time_is_no_news(behavior, history, other):
+    """As after a restart: nothing begins, ends or is waited for anew, whatever `onUnknown` is."""
+    now, memory = after(behavior, history)
+    facts = measured([None, other], NO_TRAFFIC, now)
+    asked = tuple(replace(one, pending=one.state == "Unknown") for one in facts.signals)
+    decision, then = decide(Terms(True, behavior=behavior), replace(facts, signals=asked), memory, now)
+    for name in ("overload", "breached_since", "unbreached_at"):
+        assert getattr(then, name) == getattr(memory, name)
+    if memory.split and memory.reason != Reason.SIGNALS_UNKNOWN:
+        assert (decision.split, decision.reason) == (memory.split, memory.reason)
+
+
 @given(behaviors, looks)
 def test_the_memory_changes_only_with_a_state(behavior, history):
     """Each change of it is a write to the API server, so a number that moves changes nothing."""

@@ -115,7 +115,7 @@ def test_requests_that_leave_against_the_split_are_in_the_first_line():
     offloading.update(status="True", reason="Overflow", message="31 of 100 requests had no room")
     known = explain(MODEL.stored(status=status), NOW)
     first, *_ = known.as_text().splitlines()
-    assert first == "default/chat: every request stays local by the split, and some left by themselves of late"
+    assert first == "default/chat: every request stays local by the split, and some left by themselves lately"
     assert "  measured     31 of 100 requests had no room\n" in known.as_text()
     assert known.as_object()["offloading"]["reason"] == "Overflow"
 

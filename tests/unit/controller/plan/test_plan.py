@@ -346,13 +346,19 @@ def test_an_overflow_is_told_at_once_and_taken_back_restoreafter_later():
     assert said == ["Steady"] * 5 + ["Overflow"] * 60 + ["Steady"] * 50
 
 
-@pytest.mark.parametrize(("health", "reason"), [(BROKEN, "RemoteDown"), (unknown("nobody checks"), "Overflow")])
-def test_what_is_on_its_way_to_a_remote_backend_that_does_not_answer_has_not_left(health, reason):
-    for before in (planned(LIMITED, *OBJECTS, proxies=Finding(health)), overflowing()):
-        status = planned(LIMITED, *OBJECTS, status=before, traffic=ONE_LEFT, proxies=Finding(health))
-        # Until Envoys follow a new split nothing is concluded; they do.
-        status = planned(LIMITED, *OBJECTS, status=status, traffic=ONE_LEFT, proxies=Finding(health))
-        assert status.condition("Offloading").reason == reason
+@pytest.mark.parametrize(
+    ("health", "answered", "told"),
+    [(BROKEN, 0, False), (BROKEN, 1, True), (unknown("nobody checks"), 0, True)],
+    ids=["it does not answer", "it is said not to, and does", "nobody knows"],
+)
+@pytest.mark.parametrize(("model", "reason"), [(LIMITED, "Overflow"), (MODEL, "Failover")])
+def test_what_is_on_its_way_to_a_remote_backend_that_does_not_answer_has_not_left(
+    model, reason, health, answered, told
+):
+    status, traffic = None, SentRequests(80, 1, 10.0, answered)
+    for _ in range(2):  # nothing is concluded before Envoys have the split
+        status = planned(model, *OBJECTS, status=status, traffic=traffic, proxies=Finding(health))
+    assert status.condition("Offloading").reason == (reason if told else "RemoteDown")
 
 
 def test_an_overflow_that_is_over_is_told_for_a_minute_at_the_most():

@@ -1,9 +1,16 @@
 """The controller at work over a store: object in, status out."""
 
+from decimal import Decimal
+
+import pytest
+
+from controller.decision import Known, Measurement
 from controller.frontend.ports import AllocatedPorts
 from controller.observe.proxies import Programmed
 from controller.signals.load_reports import NO_LOAD, NoLoads
+from controller.signals.poller import NOT_ASKED_YET
 from controller.store.objects import ObjectRef
+from tests.support.clock import Clock
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
 from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model, a_slice
@@ -209,6 +216,38 @@ async def test_a_number_that_means_nothing_costs_no_decision():
         await running.pass_time(1)
         assert len(running.decisions) > decided
         assert store[models[0].ref].status["split"]["reason"] == "Overloaded"
+
+
+class Asked:
+    """A source that is asked from time to time: it has no number before its first answer."""
+
+    def __init__(self, number: int | None) -> None:
+        self.number = number
+
+    def sample(self, subject, metric, now):
+        return NOT_ASKED_YET if self.number is None else Known(Measurement(Decimal(self.number)), now)
+
+
+@pytest.mark.parametrize("mode", ["Threshold", "Proportional"])
+@pytest.mark.parametrize("on_unknown", ["Hold", "Local", "Remote"])
+async def test_a_restart_in_the_midst_of_an_overload_changes_nothing(mode, on_unknown):
+    queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
+    model = a_model().with_remote("r").offloading(mode=mode, onUnknown=on_unknown, percentage=60).measuring(queue)
+    store, clock = MemoryStore(stored(model, *SERVICES, a_slice().ready("10.0.0.1"))), Clock()
+    async with controlled(store, clock, sources={"External": Asked(5)}) as running:
+        await running.pass_time(2)
+        assert split(store).endswith("Overloaded")
+    before, writes = store[model.ref].status, store.status_writes
+    after = Asked(None)
+    async with controlled(store, clock, sources={"External": after}) as running:
+        for _ in range(5):
+            await running.pass_time(1)
+        assert (store[model.ref].status, store.status_writes) == (before, writes)
+        after.number = 5
+        running.controller.look_again(None)
+        await settled()
+        assert split(store).endswith("Overloaded")
+    assert [one["reason"] for one in store[model.ref].status["history"]] == [one["reason"] for one in before["history"]]
 
 
 class Unreadable(Loaded):

@@ -45,7 +45,7 @@ class Told:
 
 
 def test_nothing_heard_is_unknown():
-    assert Told().load(0) == Unknown("no Envoy reports load")
+    assert Told().load(0) == Unknown("no Envoy reports load", pending=True)
 
 
 def test_a_rate_is_what_was_new_by_the_seconds_that_envoy_measured():
@@ -63,7 +63,7 @@ def test_what_was_long_ago_does_not_count():
 def test_a_report_that_is_old_is_unknown_and_not_zero():
     told = Told().hear(1, issued=1, flying=1)
     assert isinstance(told.load(1 + REAL.reports.old_after), Known)
-    assert told.load(1 + OLD) == Unknown("no Envoy reports load")
+    assert told.load(1 + OLD) == Unknown("no Envoy reports load", pending=True)
 
 
 def test_the_age_that_a_replica_says_counts():
@@ -97,16 +97,67 @@ def test_remote_backends_add_up():
 def test_an_envoy_that_is_connected_and_says_nothing_makes_the_sum_unknown():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["two"])
-    assert told.load(1) == Unknown("Envoy two reports no load")
+    assert told.load(1) == Unknown("Envoy two reports no load", pending=True)
     told.loads.set_silent("replica", [])
     assert isinstance(told.load(1), Known)
+
+
+AWAITED = REAL.reports.awaited
+
+
+def pending(told, now):
+    load = told.load(now)
+    assert isinstance(load, Unknown), load
+    return load.pending
+
+
+def test_an_envoy_that_came_and_says_nothing_is_waited_for_and_then_it_means_something():
+    told = Told()
+    for second in range(20):
+        told.hear(second)
+        told.loads.set_silent("replica", ["two"] if second >= 2 else [])
+        if second >= 2:
+            assert pending(told, second) == (second < 2 + AWAITED)
+    told.loads.set_silent("replica", [])
+    assert isinstance(told.load(19), Known)
+    # Another one is waited for anew.
+    told.loads.set_silent("replica", ["three"])
+    assert pending(told, 20)
+
+
+def test_one_that_is_awaited_hides_none_that_was_for_too_long():
+    told = Told()
+    for second in range(20):
+        told.hear(second)
+        told.loads.set_silent("replica", ["two"] if second < 15 else ["a new one", "two"])
+        last = pending(told, second)
+    assert not last
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["the program has just started", "all Envoys have gone"])
+def test_when_no_envoy_reports_they_are_waited_for(heard):
+    told, begun = Told(), 10
+    if heard:
+        told.hear(begun)
+        assert isinstance(told.load(begun), Known)
+        assert pending(told, begun + OLD)
+    else:
+        assert pending(told, begun)
+    assert pending(told, begun + AWAITED - 1)
+    assert not pending(told, begun + AWAITED)
+
+
+def test_a_clock_that_was_set_back_has_nobody_waited_for_longer():
+    told = Told()
+    assert pending(told, 10)
+    assert not pending(told, 5)
 
 
 def test_one_that_reports_to_another_replica_is_not_silent():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["one"])
     assert isinstance(told.load(1), Known)
-    assert told.load(1 + OLD) == Unknown("Envoy one reports no load")
+    assert told.load(1 + OLD) == Unknown("Envoy one reports no load", pending=True)
 
 
 def test_what_a_replica_that_is_gone_said_of_silence_is_forgotten():
@@ -181,7 +232,7 @@ def traffic(told, now, since=0.0):
 def test_where_requests_went_lately():
     told = Told().hear(1, issued=10, failed=4, remote=Count(7, 3, 1)).hear(2, issued=12, failed=4)
     told.hear(2, node="two", began=1.0, seconds=1.0, issued=5)
-    assert traffic(told, 2) == SentRequests(local=6 + 2 + 5, remote=6, seconds=2.0)
+    assert traffic(told, 2) == SentRequests(local=6 + 2 + 5, remote=6, seconds=2.0, answered=3)
 
 
 def test_what_was_sent_by_another_split_does_not_count():
