@@ -77,6 +77,11 @@ class LocalLoads:
         self._read(now)
         return self._loads.news(now)
 
+    def changed(self, now: datetime) -> frozenset[ObjectRef]:
+        """Say of which objects anything was counted since this was asked last."""
+        self._read(now)
+        return self._loads.changed(now)
+
     def _read(self, now: datetime) -> None:
         for report in self._reader.news(self._clock()):
             self._loads.add_report(report, now)

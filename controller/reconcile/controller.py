@@ -72,7 +72,7 @@ class Controller:
         timing = dependencies.timing
         measured = Measured(self._sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
         self._observer = Observer(self._index, dependencies.proxies, measured, defaults)
-        self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads)
+        self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads, timing)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import ParamSpec
 
+from controller.api.timing import StatusTiming
 from controller.decision import LocalFacts, elsewhere
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
@@ -76,7 +77,11 @@ class LoadWatch:
     for it: while requests leave for a metric, or it is over its target.
     """
 
-    def __init__(self, index: ObjectIndex, observer: Observer, sampler: Sampler, loads: LoadReports) -> None:
+    def __init__(
+        self, index: ObjectIndex, observer: Observer, sampler: Sampler, loads: LoadReports, timing: StatusTiming
+    ) -> None:
+        self._every = timedelta(seconds=timing.loads_looked_at_every)
+        self._all_at: datetime | None = None
         self._index = index
         self._observer = observer
         self._sampler = sampler
@@ -91,13 +96,19 @@ class LoadWatch:
             self._measured.discard(ref)
 
     def look(self, now: datetime) -> frozenset[ObjectRef]:
-        """Say which objects to look at again; `now` is UTC. It does not fail."""
-        found = {ref for ref in self._measured if _answer(ref, self._may_have_crossed, ref, now)}
+        """Say which objects to look at again; `now` is UTC. It does not fail.
+
+        In between two looks at all objects that are measured, those are asked about of which there is news.
+        """
         try:
-            news = tuple(self._loads.news(now))
+            news, changed = self._loads.news(now), self._loads.changed(now)
         except Exception:
             logger.exception("reports of load not read")
-            news = ()
+            news, changed = frozenset[SentTo](), frozenset[ObjectRef]()
+        # A clock that was set back has not put it off.
+        if self._all_at is None or not self._all_at <= now < self._all_at + self._every:
+            changed, self._all_at = frozenset(self._measured), now
+        found = {ref for ref in self._measured & changed if _answer(ref, self._may_have_crossed, ref, now)}
         sides = {one.ref for one in news if _answer(one.ref, self._may_go_elsewhere, one)}
         return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
 

@@ -63,6 +63,10 @@ class LoadReports(Protocol):
         """Say which sides requests were sent to since this was asked last."""
         ...
 
+    def changed(self, now: datetime) -> frozenset[ObjectRef]:
+        """Say of which objects anything was counted since this was asked last."""
+        ...
+
 
 NO_LOAD = Unknown("nothing reports load")
 
@@ -82,6 +86,10 @@ class NoLoads:
 
     def news(self, now: datetime) -> frozenset[SentTo]:
         """Say where requests were sent."""
+        return frozenset()
+
+    def changed(self, now: datetime) -> frozenset[ObjectRef]:
+        """Say of which objects anything was counted."""
         return frozenset()
 
 
@@ -151,6 +159,7 @@ class FleetLoads:
         self._awaited_since: dict[str, datetime] = {}
         self._heard_at: datetime | None = None
         self._news: set[str] = set()
+        self._changed: set[str] = set()
 
     def add_report(self, report: LoadReport, now: datetime) -> None:
         """Record what a replica repeats of an Envoy."""
@@ -169,6 +178,7 @@ class FleetLoads:
                 node.remotes.setdefault(route, set()).add(name)
         seconds = report.seconds - stream.seconds
         stream.counts.update(report.counts)
+        self._changed.update(report.counts)
         stream.seconds, stream.at = report.seconds, at
         # A stream that others heard for long before us: what it counted says nothing of the last seconds.
         if 0 < seconds <= self._timing.window:
@@ -259,6 +269,11 @@ class FleetLoads:
         """Say which sides requests were sent to since this was asked last."""
         names, self._news = self._news, set()
         return frozenset(one for one in map(_sent_to, names) if one)
+
+    def changed(self, now: datetime) -> frozenset[ObjectRef]:
+        """Say of which objects anything was counted since this was asked last."""
+        names, self._changed = self._changed, set()
+        return frozenset(one.ref for one in map(_sent_to, names) if one)
 
     def _forget_old(self, node: _Node, now: datetime) -> None:
         window = timedelta(seconds=self._timing.window)

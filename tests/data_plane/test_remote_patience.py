@@ -213,19 +213,16 @@ async def test_a_remote_that_takes_no_connection_is_waited_for_no_longer_than_it
         async def is_known() -> bool:
             return await of_remote(plane, models.held, "health_check.healthy") == 0
 
-        async def asked(model: Model) -> tuple[int, float]:
-            """How many requests waited for a connection, and how long all took together."""
+        async def asked(model: Model) -> int:
+            """How many requests waited for a connection."""
             before = await of_remote(plane, model, "upstream_cx_connect_timeout")
-            began = asyncio.get_running_loop().time()
             for _ in range(20):
                 reply = await plane.ask(model)
                 assert (reply.status, reply.route) == (200, "local")
-            waited = await of_remote(plane, model, "upstream_cx_connect_timeout") - before
-            return waited, asyncio.get_running_loop().time() - began
+            return await of_remote(plane, model, "upstream_cx_connect_timeout") - before
 
         await until(is_known, "its checks fail", within=30)
         waits = await models.at_once(asked)
 
-    assert waits.held[0] == 0
-    assert waits.removed[0] >= 10
-    assert waits.held[1] < waits.removed[1] / 2
+    assert waits.held == 0
+    assert waits.removed >= 10

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import FolderTiming, ReportTiming, StreamTiming, Timing
+from controller.api.timing import FolderTiming, ReportTiming, StatusTiming, StreamTiming, Timing
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
@@ -25,6 +25,8 @@ TIMING = Timing(
     folder=FolderTiming(relist=3600.0),
     streams=StreamTiming(loads_every=0.25),
     reports=ReportTiming(reported_every=0.1, window=3.0),
+    # What Envoy reports is looked at when it is told, and not because a second has passed.
+    statuses=StatusTiming(loads_looked_at_every=3600.0),
 )
 HELD = Traffic(headers=lambda _: {"on-local": "held=all", "on-remote": "held=none"})
 

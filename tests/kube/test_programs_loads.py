@@ -17,7 +17,9 @@ from tests.support.measured import in_flight_each
 from tests.support.network import unused_port
 from tests.support.waiting import PATIENCE
 
-SHORT = Timing(streams=StreamTiming(loads_every=0.25), reports=ReportTiming(reported_every=0.1, old_after=1.0))
+SHORT = Timing(
+    streams=StreamTiming(loads_every=0.25), reports=ReportTiming(reported_every=0.1, old_after=1.0, awaited=1.0)
+)
 
 
 async def test_requests_in_flight_are_in_the_status_and_move_with_their_envoy(site: Site) -> None:

@@ -190,10 +190,15 @@ class Loaded(NoLoads):
     def __init__(self) -> None:
         self.number: int | None = None
         self.asked: set[ObjectRef] = set()
+        self.told: set[ObjectRef] = set()
 
     def load(self, model, now):
         self.asked.add(model)
         return NO_LOAD if self.number is None else in_flight(self.number, now)
+
+    def changed(self, now):
+        told, self.told = frozenset(self.told), set()
+        return told
 
 
 def signal(store, name="a"):
@@ -310,6 +315,12 @@ async def test_what_envoys_report_is_looked_at_when_it_is_told():
         loads.number = 4
         await running.pass_time(0.2)
         assert signal(store) == ("Clear", "1"), "nobody said that there is anything new"
+        loads.asked.clear()
+        running.controller.look_at_loads()
+        await settled()
+        assert not loads.asked, "it was of another model"
+        await running.pass_time(0.2)
+        loads.told.add(model.ref)
         running.controller.look_at_loads()
         await settled()
         assert signal(store) == ("Breached", "4")

@@ -290,3 +290,10 @@ def test_the_sides_that_got_requests_are_news_once():
     assert told.loads.news(at(1)) == frozenset()
     told.hear(2, issued=10)
     assert told.loads.news(at(2)) == frozenset()
+
+
+def test_of_which_objects_anything_was_counted_is_said_once():
+    told = Told().hear(1, issued=1)
+    assert told.loads.changed(at(1)) == {MODEL}
+    told.hear(2, counts={})
+    assert told.loads.changed(at(2)) == frozenset()

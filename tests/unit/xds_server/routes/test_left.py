@@ -22,6 +22,7 @@ from xds_server.snapshot.snapshot import LISTENER, ROUTE
 BEFORE, NEXT, AFTER = 10_000, 10_001, 10_002
 ASKING = a_model("a").with_remote("remote.example:80").saying("Gateway", "spec", "frontend")
 AT_GATEWAY = ASKING.saying({"name": "a-gw"}, "spec", "gatewayService")
+A_REF = ASKING.ref
 COLLEAGUE = a_model("b")
 STRANGER = a_model("b").in_namespace("next-door")
 (REMOTE,) = remotes_of(ASKING.intent(), None)
@@ -136,3 +137,15 @@ async def test_a_successor_of_its_name_has_nothing_of_it():
         metadata = {**another.metadata, "uid": "another"}
         await put(this, dataclasses.replace(another, raw={**another.raw, "metadata": metadata}))
         assert ports(this) == {AFTER}
+
+
+async def test_a_service_that_is_named_while_there_is_no_route_is_known_to_the_one_that_stays():
+    async with publishing([on(BEFORE, ASKING), leading_to(BEFORE)], OPTIONS) as this:
+        # A writer that knows nothing of routes has left it out, after the Service was named.
+        await put(this, AT_GATEWAY.stored(status={"observedGeneration": 1}, version="2"))
+        assert ports(this) == {BEFORE}
+        this.store.remove(A_REF)
+        await settled()
+        assert ports(this) == set()
+        await put(this, on(NEXT, AT_GATEWAY, 4))
+        assert ports(this) == {NEXT}
