@@ -66,6 +66,7 @@ async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, b
     with reporting_unhealthy([replica]):
         await eventually(lambda: ask(port), lambda reply: reply.side == "remote", within=60)
         said = await told("True", "ReplicasNotUsed")
+        assert (said_of(said, "Offloading")[:2], said["reason"]) == (("True", "Failover"), "Failover")
         message, split = said_of(said, "FailingOver")[2], said["split"]
         assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in message
         assert (split["summary"], split["reason"]) == ("100/0", "Steady")

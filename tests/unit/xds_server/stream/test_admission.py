@@ -6,7 +6,13 @@ import itertools
 import pytest
 
 from tests.support.waiting import PATIENCE
-from xds_server.stream.admission import STREAMS_OF_AN_ADDRESS, ClientAdmission, SilentError, TooManyStreamsError
+from xds_server.stream.admission import (
+    STREAMS_OF_AN_ADDRESS,
+    STREAMS_OF_STRANGERS,
+    ClientAdmission,
+    SilentError,
+    TooManyStreamsError,
+)
 
 
 async def never():
@@ -66,3 +72,14 @@ async def test_what_asks_without_saying_who_it_is_counts_as_a_stream_of_its_addr
     with admission.visit("ipv4:10.0.0.1:999"), pytest.raises(TooManyStreamsError):
         admission.enter("ipv4:10.0.0.1:1000")
     admission.enter("ipv4:10.0.0.1:1000")
+
+
+def test_strangers_of_many_addresses_share_what_streams_there_are():
+    admission = ClientAdmission("token")
+    peers = [f"ipv4:10.0.0.{number % 250}:{number}" for number in range(STREAMS_OF_STRANGERS)]
+    for peer in peers:
+        admission.enter(peer)
+    with pytest.raises(TooManyStreamsError, match=f"may have {STREAMS_OF_STRANGERS} streams together"):
+        admission.enter("ipv4:10.0.1.1:1")
+    admission.leave(peers[0])
+    admission.enter("ipv4:10.0.1.1:1")
