@@ -27,6 +27,7 @@ from controller.decision import (
     LocalFacts,
     Measurement,
     Memory,
+    Reason,
     RemoteFacts,
     SentRequests,
     Signal,
@@ -34,6 +35,7 @@ from controller.decision import (
     Unknown,
     decide,
 )
+from controller.decision.rules import RULES
 from controller.decision.signals import compare, name_of
 from controller.intent.intent import intent_of_model
 
@@ -123,3 +125,27 @@ def test_every_decision_explains_itself() -> None:
             assert decision.message and decision.returns
             assert next(verdict.reason for verdict in decision.verdicts if verdict.matched) == decision.reason
             assert all(verdict.message for verdict in decision.verdicts)
+
+
+NEVER_TOGETHER = {
+    # Of what is measured one is so at a time.
+    (Reason.OVERLOADED, Reason.COOLING_DOWN),
+    (Reason.OVERLOADED, Reason.SIGNALS_UNKNOWN),
+    (Reason.COOLING_DOWN, Reason.SIGNALS_UNKNOWN),
+    # Who wants nothing to leave has no overload.
+    (Reason.DISABLED, Reason.OVERLOADED),
+    (Reason.DISABLED, Reason.COOLING_DOWN),
+    (Reason.DISABLED, Reason.SIGNALS_UNKNOWN),
+    # Nothing comes back while there is nothing.
+    (Reason.NOTHING_ANSWERS, Reason.RECOVERING),
+    (Reason.LOCAL_DOWN, Reason.RECOVERING),
+}
+
+
+def test_each_two_rules_that_can_meet_do_so_in_some_timeline() -> None:
+    met = set[tuple[Reason, Reason]]()
+    for path in CASES:
+        for _, decision in decisions(yaml.safe_load(path.read_text()), restarts=False):
+            met |= set(itertools.combinations([one.reason for one in decision.verdicts if one.matched], 2))
+    assert met.isdisjoint(NEVER_TOGETHER)
+    assert met | NEVER_TOGETHER == set(itertools.combinations([reason for reason, _ in RULES], 2))
