@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SplitStatus
-from controller.plan.transitions import transitions
+from controller.plan.transitions import log_transitions, transitions
 from tests.support.objects import a_model
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -219,3 +219,21 @@ def test_what_would_be_in_shadow_is_an_event_when_its_rule_changes():
     assert told(status("50/50 Overloaded"), away) == [("Normal", "Shadow", f"split 50/50 -> 100/0: {words}")]
     assert told(shadowing("33/67 Recovering"), shadowing("67/33 Recovering")) == []
     assert told(away, steady) == [("Normal", "Shadow", f"split 100/0: {words}")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "logged"),
+    [
+        (status(), status(), []),
+        (status(), status(RemoteHealthy=REMOTE_GONE), ["remote health"]),
+        (status(RemoteHealthy=REMOTE_GONE), status(), ["remote health"]),
+        (status(), status("0/100 LocalDown", LocalHealthy=LOCAL_GONE), ["split changed", "local health"]),
+        (status(LocalHealthy=LOCAL_GONE), status(), ["local health"]),
+        (status(), status(FailingOver="True ReplicasFail"), ["requests fail over"]),
+    ],
+)
+def test_every_change_of_health_is_logged_also_while_nothing_leaves(before, after, logged, caplog):
+    caplog.set_level("INFO")
+    log_transitions(STORED, before, after)
+    assert [one.getMessage() for one in caplog.records] == logged
+    assert all((one.model, one.because) for one in caplog.records)
