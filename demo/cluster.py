@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from demo.addresses import Addresses
 from demo.completion import PATH
 from demo.credentials import SERVER_NAME, Credentials
 from demo.files import write_at_once
-from demo.journal import begun_at, end_journal, flight_of, in_flight_now, read_journal, unfinished
+from demo.journal import begun_at, end_journal, flight_of, in_flight_now, read_journal, spans_of, unfinished
 from demo.manifests import (
     PLACES,
     Replica,
@@ -94,6 +94,11 @@ class Cluster:
     def local_flight(self) -> tuple[Step, ...]:
         """Return what all replicas had in flight together, as they wrote it down themselves."""
         return sum_of(flight_of(read_journal(self._journal(name))) for name in self._locals)
+
+    def local_answers(self) -> Mapping[str, tuple[float, float]]:
+        """Return from when to when each answer was in flight at a replica, as they wrote it down themselves."""
+        spans = (spans_of(read_journal(self._journal(name))) for name in self._locals)
+        return {answer: span for one in spans for answer, span in one.items()}
 
     def in_flight(self) -> tuple[int, int]:
         """Return how many requests all replicas, and the remote backend, have in flight now."""

@@ -7,8 +7,9 @@ A file and no endpoint: what was written is there after SIGKILL, and so says wha
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,20 @@ def flight_of(entries: Iterable[Entry]) -> tuple[Step, ...]:
 def begun_at(entries: Iterable[Entry]) -> tuple[float, ...]:
     """Return when each request came."""
     return tuple(one.at for one in entries if one.change == _BEGUN)
+
+
+def spans_of(entries: Iterable[Entry]) -> Mapping[str, tuple[float, float]]:
+    """Return from when to when each answer was in flight, by its name; without end what still is."""
+    spans: dict[str, tuple[float, float]] = {}
+    for one in entries:
+        if one.change == _BEGUN:
+            spans[one.answer] = (one.at, math.inf)
+        elif one.change in (_STARTED, _KILLED):
+            spans = {name: (begin, min(end, one.at)) for name, (begin, end) in spans.items()}
+        elif one.answer in spans:
+            begin, end = spans[one.answer]
+            spans[one.answer] = (begin, min(end, one.at))
+    return spans
 
 
 def unfinished(entries: Iterable[Entry]) -> frozenset[str]:

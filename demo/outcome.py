@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from demo.product import Decision
 from tests.support.load import Report, Sample, Step, most, percentile, summary_of
@@ -105,6 +105,8 @@ class Outcome:
     """What the local replicas had in flight together, as they wrote it down."""
     begun: tuple[tuple[float, ...], tuple[float, ...]]
     """When each request came to the local replicas, and to the remote backend, as they wrote it down."""
+    local_answers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """From when to when each answer was in flight at a local replica, as they wrote it down, by its name."""
 
     @property
     def kills(self) -> tuple[Kill, Kill]:

@@ -76,6 +76,10 @@ class Play:
             decisions=tuple(self._decisions),
             local_flight=self._local_flight(),
             begun=self._begun(),
+            local_answers={
+                name: (begin - self._begin, end - self._begin)
+                for name, (begin, end) in self._cluster.local_answers().items()
+            },
         )
 
     @property

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from demo.journal import Journal, begun_at, end_journal, flight_of, in_flight_now, read_journal, unfinished
+from demo.journal import Journal, begun_at, end_journal, flight_of, in_flight_now, read_journal, spans_of, unfinished
 
 
 def test_nobody_has_begun(tmp_path):
@@ -54,3 +54,17 @@ def test_a_server_that_was_killed_has_nothing(tmp_path):
     with closing(Journal(path)):
         assert in_flight_now(path) == 0
         assert unfinished(read_journal(path)) == set()
+
+
+def test_from_when_to_when_each_answer_was_in_flight(tmp_path):
+    path = tmp_path / "a"
+    with closing(Journal(path)) as journal:
+        with journal.answering("free") as free:
+            free()
+        with journal.answering("whole"), journal.answering("killed"):
+            moments = [one.at for one in read_journal(path)]
+            end_journal(path, moments[-1] + 1)
+            spans = spans_of(read_journal(path))
+    assert spans["free"] == (moments[1], moments[2])
+    assert spans["whole"] == (moments[4], moments[-1] + 1)
+    assert spans["killed"] == (moments[5], moments[-1] + 1)

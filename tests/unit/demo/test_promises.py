@@ -1,6 +1,7 @@
 """A run that breaks a promise is told from one that keeps them all."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ CALM, CUT = sample(5.0), sample(19.9, error="truncated", name="lost")
 BURST = (sample(15.0), sample(15.01), sample(15.1, "remote"))
 DEAD, BACK, GONE = sample(25.0, "remote"), sample(35.0), sample(45.0)
 FLIGHT = (Step(5.0, 1), Step(6.0, 0), Step(15.0, 1), Step(15.01, 2), Step(16.0, 0), Step(45.0, 9), Step(46.0, 0))
+NO_ANSWERS: Mapping[str, tuple[float, float]] = {}
 LOCAL, REMOTE = (5.0, 15.0, 15.01, 19.9, 35.0, 45.0), (15.1, 25.0)
 
 
@@ -31,6 +33,7 @@ def broken(
     flight: tuple[Step, ...] = FLIGHT,
     local: tuple[float, ...] = LOCAL,
     remote: tuple[float, ...] = REMOTE,
+    answers: Mapping[str, tuple[float, float]] = NO_ANSWERS,
 ) -> list[str]:
     """Return the promises that are broken by a run of these requests, which came to the servers at these moments."""
     outcome = Outcome(
@@ -43,6 +46,7 @@ def broken(
         decisions=(),
         local_flight=flight,
         begun=(local, remote),
+        local_answers=answers,
     )
     return [one.text for one in promises_of(outcome, workers) if not one.kept]
 
@@ -122,3 +126,22 @@ def test_what_met_the_kill_was_not_too_early():
 
 def test_no_answer_is_no_time():
     assert "no request fails" in broken(*GOOD, replace(CUT, note="", first_byte=math.nan))
+
+
+TAKEN = "the replicas get what they take, and one request for each further worker of Envoy"
+
+
+@pytest.mark.parametrize(
+    ("late", "more", "told"),
+    [
+        (2.0, 0, []),  # they came back from a remote backend that took no connection
+        (1.9, 0, [TAKEN]),  # too soon for that
+        (2.0, 2, [TAKEN]),  # that does not explain these
+    ],
+)
+def test_what_came_back_from_a_silent_remote_backend_is_not_what_the_replicas_were_sent_too_much(late, more, told):
+    back = [sample(16.0, latency=3.0, name=f"back-{number}") for number in range(9)]
+    answers = {one.note: (one.sent + late, one.end) for one in back}
+    answers |= {f"first-{number}": (16.5, 18.5) for number in range(CAPACITY + WORKERS - 1 + more)}
+    flight = (*FLIGHT[:-2], Step(18.0, 12 + more), Step(19.0, 0), *FLIGHT[-2:])
+    assert broken(*GOOD, *back, flight=flight, answers=answers) == told
