@@ -34,7 +34,8 @@ class Known(Generic[T]):
 class Unknown:
     """No value, and why there is none. Never the same as zero.
 
-    It is `pending` while it was not looked for yet, as when a program has just started: that is no news of anything.
+    It is `pending` while the first answer of a source, or the next report of an Envoy, is awaited: that is no news of
+    anything.
     """
 
     why: str

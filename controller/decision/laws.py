@@ -62,7 +62,7 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
 
 
 def tells_nothing_yet(signals: Collection[Signal]) -> bool:
-    """Whether nothing is to be concluded, since some metric was not looked for yet and none is at its target.
+    """Whether nothing is to be concluded, since some metric is awaited and none is at its target.
 
     So it is when a program has just started: what was so before it did is so until the first answers are there.
     """

@@ -205,7 +205,9 @@ def leaving(s: Situation) -> int:
 
 
 def _all_unknown(s: Situation) -> bool:
-    return all(one.state == "Unknown" for one in s.facts.signals) and not tells_nothing_yet(s.facts.signals)
+    if tells_nothing_yet(s.facts.signals):
+        return s.memory.reason is Reason.SIGNALS_UNKNOWN  # as it was
+    return all(one.state == "Unknown" for one in s.facts.signals)
 
 
 def overloaded(s: Situation) -> Match | Miss:
@@ -284,8 +286,6 @@ def signals_unknown(s: Situation) -> Match | Miss:
     """Requests left for a metric, and none can be read any more: `onUnknown` says what becomes of them."""
     if s.memory.overload is None:
         return Miss("nothing left for a metric")
-    if tells_nothing_yet(s.facts.signals):
-        return Miss("a metric is asked for the first time")
     if not _all_unknown(s):
         return Miss("a metric can be read")
     why = "; ".join(dict.fromkeys(words_of(one) for one in s.facts.signals))

@@ -99,7 +99,7 @@ def report_routes(reports: Reports, timing: ReportTiming = REAL.reports) -> tupl
         ends = clock() + timing.told_for
         with contextlib.suppress(ConnectionError):
             # What follows it ends the list of all routes, so nothing is told before that is there.
-            news = await anext(reader)
+            news = await _whole(reader, response, timing.reported_every)
             while clock() < ends:
                 lines: list[BaseModel] = [*news, *loads.news(clock())]
                 # Loads are told as often as there are new ones: who the Envoys are is long, and needs no telling then.
@@ -199,6 +199,17 @@ async def _write(request: web.Request, response: web.StreamResponse, lines: Iter
         if request.transport:
             request.transport.abort()
         raise ConnectionAbortedError("the reader read nothing") from None
+
+
+async def _whole(reader: ReportReader, response: web.StreamResponse, every: float) -> tuple[RouteReport, ...]:
+    """Read the list of all routes. Meanwhile a space each so many seconds, which JSON ignores, is a sign of life."""
+    reading = asyncio.ensure_future(anext(reader))
+    try:
+        while not (await asyncio.wait((reading,), timeout=every))[0]:
+            await response.write(b" ")
+        return reading.result()
+    finally:
+        reading.cancel()
 
 
 async def _read(reader: ReportReader, longest: float) -> tuple[RouteReport, ...]:

@@ -72,7 +72,7 @@ class Controller:
         timing = dependencies.timing
         measured = Measured(self._sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
         self._observer = Observer(self._index, dependencies.proxies, measured, defaults)
-        self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads, timing)
+        self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
@@ -125,13 +125,14 @@ class Controller:
         while True:
             await self._something_due()
             self._finish_writes()
-            if looks_at_loads := self._load_turns.begins(self._clock()):
-                self._requested |= self._load_watch.look(self._clock())
+            now = self._clock()
+            if looks_at := self._load_turns.begins(now):
+                self._requested |= self._load_watch.look(now, looks_at)
             self._queue_requested()
             await self._see_services()
             await self._register_changed()
             await self._look_at_due(writes)
-            if looks_at_loads:
+            if looks_at:
                 self._load_turns.ends(self._clock())
 
     def _queue_requested(self) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
-from controller.api.timing import StatusTiming
 from controller.decision import LocalFacts, elsewhere
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
@@ -32,15 +31,16 @@ _REST = 9
 class LoadTurns:
     """When the loads are looked at. All moments are UTC, of the clock of the controller.
 
-    Every `longest` seconds in any case, for reports grow old; sooner when something new was told. In between it rests
-    for `least` seconds, or nine times as long as the last look took with the plans that followed from it, whichever is
-    longer: the reports of many Envoys are looked at together.
+    Those of all objects every `longest` seconds, for reports grow old; what is new when it is told. Before that it
+    rests for `least` seconds, or nine times as long as the last look took with the plans that followed from it,
+    whichever is longer: the reports of many Envoys are looked at together.
     """
 
     def __init__(self, least: float, longest: float) -> None:
         self._least = timedelta(seconds=least)
         self._longest = timedelta(seconds=longest)
         self._told = False
+        self._all_at: datetime | None = None
         self._began: datetime | None = None
         self._rests_until: datetime | None = None
 
@@ -51,17 +51,21 @@ class LoadTurns:
     @property
     def at(self) -> datetime | None:
         """When the next look is due; None before the first."""
-        if self._began is None or self._rests_until is None:
+        if self._all_at is None or self._rests_until is None:
             return None
-        return self._rests_until if self._told else self._began + self._longest
+        due = self._all_at + self._longest
+        return min(due, self._rests_until) if self._told else due
 
-    def begins(self, now: datetime) -> bool:
-        """Begin a look if one is due: say whether it is."""
+    def begins(self, now: datetime) -> Literal["all", "news"] | None:
+        """Begin a look if one is due: say at what."""
         # A clock that was set back has not put it off.
         if self.at and now < self.at <= now + self._longest:
-            return False
+            return None
+        is_of_news = self._all_at is not None and self._all_at <= now < self._all_at + self._longest
         self._told, self._began, self._rests_until = False, now, now + self._least
-        return True
+        if not is_of_news:
+            self._all_at = now
+        return "news" if is_of_news else "all"
 
     def ends(self, now: datetime) -> None:
         """Note that what followed from the look that began last is planned."""
@@ -77,11 +81,7 @@ class LoadWatch:
     for it: while requests leave for a metric, or it is over its target.
     """
 
-    def __init__(
-        self, index: ObjectIndex, observer: Observer, sampler: Sampler, loads: LoadReports, timing: StatusTiming
-    ) -> None:
-        self._every = timedelta(seconds=timing.loads_looked_at_every)
-        self._all_at: datetime | None = None
+    def __init__(self, index: ObjectIndex, observer: Observer, sampler: Sampler, loads: LoadReports) -> None:
         self._index = index
         self._observer = observer
         self._sampler = sampler
@@ -95,20 +95,18 @@ class LoadWatch:
         else:
             self._measured.discard(ref)
 
-    def look(self, now: datetime) -> frozenset[ObjectRef]:
-        """Say which objects to look at again; `now` is UTC. It does not fail.
+    def look(self, now: datetime, at: Literal["all", "news"]) -> frozenset[ObjectRef]:
+        """Say which objects to look at again, of all that are measured or of those of which there is news.
 
-        In between two looks at all objects that are measured, those are asked about of which there is news.
+        `now` is UTC. It does not fail.
         """
         try:
             news, changed = self._loads.news(now), self._loads.changed(now)
         except Exception:
             logger.exception("reports of load not read")
             news, changed = frozenset[SentTo](), frozenset[ObjectRef]()
-        # A clock that was set back has not put it off.
-        if self._all_at is None or not self._all_at <= now < self._all_at + self._every:
-            changed, self._all_at = frozenset(self._measured), now
-        found = {ref for ref in self._measured & changed if _answer(ref, self._may_have_crossed, ref, now)}
+        measured = self._measured & changed if at == "news" else self._measured
+        found = {ref for ref in measured if _answer(ref, self._may_have_crossed, ref, now)}
         sides = {one.ref for one in news if _answer(one.ref, self._may_go_elsewhere, one)}
         return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
 

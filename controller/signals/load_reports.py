@@ -121,8 +121,9 @@ class _Increment:
 
 @dataclass(slots=True)
 class _Stream:
-    """What one stream counted so far, in how many seconds, and when it was heard last."""
+    """What one stream counted so far, in how many seconds, and when it was heard first and last."""
 
+    since: datetime
     seconds: float = 0.0
     at: datetime | None = None
     counts: dict[str, Count | None] = field(default_factory=dict)
@@ -134,13 +135,19 @@ class _Node:
 
     streams: dict[float, _Stream] = field(default_factory=dict)
     increments: deque[_Increment] = field(default_factory=deque)
-    newest: _Stream = field(default_factory=_Stream)
+    newest: _Stream | None = None
     remotes: dict[str, set[str]] = field(default_factory=dict)
     """The counts of remote backends that it ever reported, by the route whose they are."""
 
+    @property
+    def last(self) -> _Stream:
+        """The stream that was heard last."""
+        assert self.newest is not None, "a node is known by what it said"
+        return self.newest
+
     def reported_at(self) -> datetime:
-        assert self.newest.at is not None, "a node is known by what it said"
-        return self.newest.at
+        assert self.last.at is not None, "a node is known by what it said"
+        return self.last.at
 
 
 class FleetLoads:
@@ -166,7 +173,7 @@ class FleetLoads:
         node = self._nodes.setdefault(report.node, _Node())
         at = now - timedelta(seconds=report.age)
         is_new = report.began not in node.streams
-        stream = node.streams.setdefault(report.began, _Stream())
+        stream = node.streams.setdefault(report.began, _Stream(since=at))
         added = {
             name: _difference(count, stream.counts.get(name) or _ZERO)
             for name, count in report.counts.items()
@@ -184,7 +191,7 @@ class FleetLoads:
         if 0 < seconds <= self._timing.window:
             node.increments.append(_Increment(at, seconds, added))
             self._news.update(name for name, count in added.items() if count.issued)
-        if node.newest.at is None or at >= node.newest.at:
+        if node.newest is None or at >= node.reported_at():
             node.newest = stream
         self._forget_old(node, now)
 
@@ -204,6 +211,8 @@ class FleetLoads:
         old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
         fresh = {name: node for name, node in self._nodes.items() if now - node.reported_at() <= old_after}
         silent = sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys())
+        if fresh:
+            self._heard_at = now
         self._awaited_since = {name: self._awaited_since.get(name, now) for name in silent}
         if silent:
             return Unknown(f"Envoy {silent[0]} reports no load", self._is_awaited(self._awaited_since.values(), now))
@@ -212,12 +221,12 @@ class FleetLoads:
         if not fresh:
             self._heard_at = self._heard_at or now
             return Unknown("no Envoy reports load", self._is_awaited((self._heard_at,), now))
-        self._heard_at = now
-        for name, node in sorted(fresh.items()):
-            if local not in node.newest.counts:
-                return Unknown(f"Envoy {name} reports no load of the model yet")
+        # The first message of an Envoy says nothing but who it is.
+        if lacking := {name: node.last.since for name, node in fresh.items() if local not in node.last.counts}:
+            why = f"Envoy {min(lacking)} reports no load of the model yet"
+            return Unknown(why, self._is_awaited(lacking.values(), now))
         nodes = fresh.values()
-        flying = sum((node.newest.counts[local] or _ZERO).in_flight for node in nodes)
+        flying = sum((node.last.counts[local] or _ZERO).in_flight for node in nodes)
         since = now - window
         remotes = {f"{key}/{REMOTE}"}.union(*(node.remotes.get(str(key), ()) for node in nodes))
         load = Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since))
@@ -238,7 +247,7 @@ class FleetLoads:
         """
         key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
         names = [f"{key}/{one}" for one in remotes]
-        if any(node.newest.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
+        if any(node.last.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
             return Unknown(_SHARED)
         begun = max(since, now - timedelta(seconds=self._timing.window))
         increments = [
@@ -312,7 +321,7 @@ def _rate(names: Collection[str], nodes: Iterable[_Node], since: datetime) -> Ra
     """Add up the rates of these counts through all Envoys, each over what it reported since a moment."""
     issued = failed = 0.0
     for node in nodes:
-        if any(node.newest.counts.get(name, _ZERO) is None for name in names):
+        if any(node.last.counts.get(name, _ZERO) is None for name in names):
             return Unknown(_SHARED)
         increments = [one for one in node.increments if one.at >= since]
         seconds = sum(one.seconds for one in increments)

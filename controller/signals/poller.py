@@ -95,7 +95,9 @@ class Poller(Generic[Key, Answer]):
         answer = entry.answer
         if answer is not None and (now - answer.at).total_seconds() <= self._timing.old_after:
             return answer
-        return Unknown(entry.fault) if entry.fault else NOT_ASKED_YET
+        if entry.fault or answer is None:
+            return Unknown(entry.fault) if entry.fault else NOT_ASKED_YET
+        return Unknown(f"the last answer is older than {self._timing.old_after:.0f} s")
 
     async def run(self, tell: Tell) -> None:
         """Ask until cancelled; `tell` for which objects there is another answer, or none any more."""

@@ -128,7 +128,7 @@ def test_every_decision_explains_itself() -> None:
 
 
 NEVER_TOGETHER = {
-    # Of what is measured one is so at a time.
+    # One rule at most decides by what is measured.
     (Reason.OVERLOADED, Reason.COOLING_DOWN),
     (Reason.OVERLOADED, Reason.SIGNALS_UNKNOWN),
     (Reason.COOLING_DOWN, Reason.SIGNALS_UNKNOWN),
@@ -136,7 +136,7 @@ NEVER_TOGETHER = {
     (Reason.DISABLED, Reason.OVERLOADED),
     (Reason.DISABLED, Reason.COOLING_DOWN),
     (Reason.DISABLED, Reason.SIGNALS_UNKNOWN),
-    # Nothing comes back while there is nothing.
+    # No replica is ready, so none takes its traffic back.
     (Reason.NOTHING_ANSWERS, Reason.RECOVERING),
     (Reason.LOCAL_DOWN, Reason.RECOVERING),
 }

@@ -114,7 +114,7 @@ def test_what_is_looked_for_the_first_time_is_no_news(behavior, history, other):
     decision, then = decide(Terms(True, behavior=behavior), replace(facts, signals=asked), memory, now)
     for name in ("overload", "breached_since", "unbreached_at"):
         assert getattr(then, name) == getattr(memory, name)
-    if memory.split and memory.reason != Reason.SIGNALS_UNKNOWN:
+    if memory.split:
         assert (decision.split, decision.reason) == (memory.split, memory.reason)
 
 

@@ -17,7 +17,7 @@ def turns(clock, took=0.0):
     """Turns of which one has just been taken, and how long it took."""
     these = LoadTurns(least=0.1, longest=1.0)
     assert these.at is None
-    assert these.begins(clock())
+    assert these.begins(clock()) == "all"
     clock.advance(took)
     these.ends(clock())
     return these
@@ -33,7 +33,7 @@ def test_when_nothing_is_told_they_are_looked_at_all_the_same(clock):
     clock.advance(0.99)
     assert not these.begins(clock())
     clock.advance(0.01)
-    assert these.begins(clock())
+    assert these.begins(clock()) == "all"
 
 
 def test_what_is_told_is_looked_at_after_the_least_pause_and_once(clock):
@@ -43,9 +43,13 @@ def test_what_is_told_is_looked_at_after_the_least_pause_and_once(clock):
     assert not these.begins(clock())
     assert seconds_until_due(these, clock) == 0.05
     clock.advance(0.05)
-    assert these.begins(clock())
+    assert these.begins(clock()) == "news"
     these.ends(clock())
-    assert seconds_until_due(these, clock) == 1.0
+    # All of them are looked at as long after the last time as ever.
+    assert seconds_until_due(these, clock) == 0.9
+    these.tell()
+    clock.advance(0.9)
+    assert these.begins(clock()) == "all"
 
 
 def test_what_is_told_while_it_is_looked_at_is_looked_at_again(clock):

@@ -176,7 +176,10 @@ def test_an_envoy_that_died_is_left_out_once_its_last_word_is_old():
 
 def test_a_model_that_an_envoy_does_not_report_yet_is_unknown():
     told = Told().hear(1).hear(1, node="two", counts={})
-    assert told.load(1) == Unknown("Envoy two reports no load of the model yet")
+    assert told.load(1) == Unknown("Envoy two reports no load of the model yet", pending=True)
+    for second in range(2, 20):
+        told.hear(second).hear(second, node="two", counts={})
+        assert pending(told, second) == (second < 1 + AWAITED)
 
 
 def test_an_envoy_that_goes_to_another_replica_is_neither_lost_nor_doubled():
