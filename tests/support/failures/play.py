@@ -199,18 +199,22 @@ class _Play:
     async def _checks_until_back(self, model: Model) -> int:
         """Wait until Envoy finds all replicas well, or one that goes by its first check would have.
 
-        Return how many checks each has passed by then. All have failed theirs until now.
+        Return how many checks each has passed by then. All have failed theirs until now. A check that fails yet is one
+        of a server that is well and gets no time: meanwhile the others pass one more.
         """
         cluster, of = f"cluster.{model.local_cluster}", len(self._site.replicas)
-        before = await self._site.plane.envoy.stat(f"{cluster}.health_check.success")
+        counted = rf"^{re.escape(cluster)}\.(health_check\.(success|failure)|membership_healthy)$"
+        before = await self._site.plane.envoy.stats(counted)
         passed = 0
 
         async def is_told() -> bool:
             nonlocal passed
-            now = await self._site.plane.envoy.stats(
-                rf"^{re.escape(cluster)}\.(health_check\.success|membership_healthy)$"
+            now = await self._site.plane.envoy.stats(counted)
+            succeeded, failed = (
+                now[name] - before[name]
+                for name in (f"{cluster}.health_check.success", f"{cluster}.health_check.failure")
             )
-            passed = (now[f"{cluster}.health_check.success"] - before) // of
+            passed = max(0, succeeded // of - failed)
             return now[f"{cluster}.membership_healthy"] == of or passed > ENOUGH_CHECKS
 
         await until(is_told, f"the replicas of {model.key} are well again", within=_BACK_WITHIN)
