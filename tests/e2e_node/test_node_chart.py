@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.beamlit import BEAMLIT
 from tests.support.chart import CHART, INSTALL, NAMESPACE, RELEASE
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import remove_crds
@@ -186,6 +187,7 @@ def test_the_command_of_the_tutorial_installs_everything_as_it_is_written(node: 
 
         until_now(measured, "metrics-server measures", within=120)
         assert "hush" not in node.kubectl("get", "configmap", "beamlit-config", "--output=json").stdout
+        assert_well(node, "--wait", "--timeout=2m")
         shell = ("exec", "deployment/beamlit-xds-server", "--")
         assert node.kubectl(*shell, "cat", "/etc/beamlit/credentials/clientSecret").stdout == "hush-hush"
         assert "hush" not in node.kubectl(*shell, "env").stdout
@@ -195,6 +197,7 @@ def test_the_command_of_the_tutorial_installs_everything_as_it_is_written(node: 
 
 @pytest.mark.timeout(1200)
 def test_one_apply_of_install_yaml_gives_a_system_that_serves(node: Node, images: None) -> None:
+    assert_well(node, "--pre")
     node.kubectl("apply", f"--filename={INSTALL}")
     try:
         for name in ("certs", "xds-server", "controller", "gateway"):
@@ -204,8 +207,25 @@ def test_one_apply_of_install_yaml_gives_a_system_that_serves(node: Node, images
         patient = ("--silent", "--retry", "20", "--retry-all-errors")
         gateway = f"http://beamlit-gateway.{NAMESPACE}:10000"
         assert errand.run(node, "default", *patient, gateway) == Ended(0, "OK!")
+        assert_well(node, "--wait", "--timeout=2m")
+        node.kubectl("scale", "deployment/beamlit-gateway", f"--namespace={NAMESPACE}", "--replicas=0")
+        ended = checked(node)
+        assert ended.returncode == 1, ended.stdout
+        assert "beamlit-gateway" in ended.stdout
     finally:
         ours = (f"deployment/{seed.NAME}", f"service/{seed.NAME}", f"modeldeployment/{seed.NAME}")
         node.kubectl("delete", *ours, "--ignore-not-found", "--wait=false")
         but_for_definitions = "--selector=app.kubernetes.io/component!=crds"
         node.kubectl("delete", f"--filename={INSTALL}", but_for_definitions, "--ignore-not-found", "--wait=false")
+
+
+def checked(node: Node, *options: str) -> subprocess.CompletedProcess[str]:
+    """What `beamlit check` says of the cluster."""
+    command = (BEAMLIT, "check", f"--kubeconfig={node.kubeconfig}", *options)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+
+
+def assert_well(node: Node, *options: str) -> None:
+    """Assert that `beamlit check` finds nothing to be done."""
+    ended = checked(node, *options)
+    assert ended.returncode == 0, f"{ended.stdout}{ended.stderr}"
