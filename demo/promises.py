@@ -71,10 +71,10 @@ def _came_back(answers: Collection[str]) -> str:
 
 
 def came_back(outcome: Outcome, phase: Phase) -> frozenset[str]:
-    """Name the answers of requests that came to a replica as late as Envoy gives a remote backend up that is silent.
+    """Name the answers of requests that reached a replica no sooner than Envoy gives up on a silent remote backend.
 
-    A machine that is busy enough keeps it from taking connections. Then the replicas take the rest, for that is better
-    than to fail: how many they have is no longer a matter of the limit.
+    On a machine that is busy enough the remote backend takes no connection for so long. Then the replicas take what had
+    left, since that is better than to fail, and how many they have is no longer a matter of the limit.
     """
     patience = REAL.gateway.connect_far
     return frozenset(

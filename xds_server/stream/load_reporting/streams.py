@@ -171,8 +171,9 @@ class LoadStreams:
             if one.stream is not None:  # what others report is not even read
                 self._observe(one.stream, parse_load_request(raw))
             raw = await one.context.read()
-            # Who reports more often than it was asked to waits: each report costs all who are told of it.
-            await asyncio.sleep(max(0.0, began + self._timing.loads_every / 2 - clock()))
+            if raw is not EOF:
+                # Who reports more often than it was asked to waits: each report costs all who are told of it.
+                await asyncio.sleep(max(0.0, began + self._timing.loads_every / 2 - clock()))
 
     def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:
