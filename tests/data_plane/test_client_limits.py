@@ -22,6 +22,7 @@ from h2.settings import SettingCodes
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
+from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
@@ -277,10 +278,9 @@ async def test_a_client_that_does_not_read_holds_less_than_a_request_may(plane: 
 async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Replica, ...]]:
     """Serve a replica that takes HTTP/2 requests, with all of their bodies or with nothing, and says nothing."""
 
-    writers: list[asyncio.StreamWriter] = []
-    reading: list[asyncio.Task[None]] = []
-
-    async def read_everything(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not reads:
+            await asyncio.Event().wait()
         connection = H2Connection(H2Configuration(client_side=False))
         connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 2**31 - 1
         connection.initiate_connection()
@@ -290,21 +290,8 @@ async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Repl
             while await reader.read(MIB):
                 pass
 
-    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        if reads:
-            reading.append(asyncio.create_task(read_everything(reader, writer)))
-
-    async with await asyncio.start_server(serve, host, BACKEND_PORT):
-        try:
-            yield (Replica(host, BACKEND_PORT, ready=True),)
-        finally:
-            for task in reading:
-                task.cancel()
-            for writer in writers:
-                writer.transport.abort()
-            closing = (writer.wait_closed() for writer in writers)
-            await asyncio.gather(*reading, *closing, return_exceptions=True)
+    async with accepting(serve, host, BACKEND_PORT):
+        yield (Replica(host, BACKEND_PORT, ready=True),)
 
 
 async def attacked(plane: Plane, model: Model, bodies: int = 30, size: int = 4 * MIB) -> tuple[int, set[int], int]:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
 from controller.api.contract.route import HttpCheck
 from controller.api.destinations import ANYWHERE, OUTSIDE, Destinations
+from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
@@ -48,11 +49,8 @@ class Server:
         if authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert("flip.test").configure_cert(context)
-        server = await asyncio.start_server(self._serve, host, port, ssl=context)
-        try:
+        async with accepting(self._serve, host, port, context):
             yield
-        finally:
-            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -65,7 +63,6 @@ class Server:
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n" % self.status)
                 writer.write(b"content-length: %d\r\n\r\n%b" % (len(self.body), self.body))
                 await writer.drain()
-        writer.close()
 
 
 @dataclass

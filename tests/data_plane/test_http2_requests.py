@@ -15,6 +15,7 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
 from controller.api.kubernetes.endpoints import Replica
+from tests.support.connections import accepting
 from tests.support.data_plane.access_log import but, lines_of
 from tests.support.data_plane.model import SHARED_PORT, Model, Wanted
 from tests.support.data_plane.plane import Plane
@@ -40,7 +41,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
-        async with await asyncio.start_server(self._serve, self.host, BACKEND_PORT):
+        async with accepting(self._serve, self.host, BACKEND_PORT):
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +61,6 @@ class Server:
                         case StreamEnded(stream_id=stream) if stream not in silent:
                             connection.send_headers(stream, [(":status", "200")], end_stream=True)
                 writer.write(connection.data_to_send())
-        writer.close()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from controller.api.timing import CheckTiming, Timing
+from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.http import plain_http
@@ -46,13 +47,13 @@ async def relay(host: str, port: int) -> AsyncIterator[None]:
 
     async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, forth), copy(back, writer))
+        try:
+            await asyncio.gather(copy(reader, forth), copy(back, writer))
+        finally:
+            forth.close()
 
-    server = await asyncio.start_server(passed_on, host, BACKEND_PORT)
-    try:
+    async with accepting(passed_on, host, BACKEND_PORT):
         yield
-    finally:
-        server.close()
 
 
 async def test_a_backend_that_is_known_to_be_the_gateway_is_not_used(product: Product) -> None:

@@ -15,6 +15,7 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 
 from controller.api.contract.route import HttpCheck
+from tests.support.connections import accepting
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters, routes
 from tests.support.data_plane.plane import Plane
@@ -113,13 +114,12 @@ async def test_a_remote_that_answers_its_check_from_far_away_is_used(
                 await asyncio.sleep(seconds if b"/healthz" in head else 0)
                 checks += b"/healthz" in head
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        writer.close()
 
     async def are_answered() -> bool:
         return checks >= 2
 
     check = HttpCheck(path="/healthz", interval=timedelta(seconds=1))
-    async with await asyncio.start_server(answer, address, BACKEND_PORT):
+    async with accepting(answer, address, BACKEND_PORT):
         model = await plane.serve(Wanted(away=100, host=address, remote_check=check, connect_timeout=wait))
         await until(are_answered, "two checks are answered", within=30)
         # One may have come too late, if the machine had a pause.

@@ -22,6 +22,7 @@ from h2.events import RequestReceived
 
 from controller.api.contract.route import Header, ReplicaCheck
 from controller.api.kubernetes.endpoints import Replica
+from tests.support.connections import accepting
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters
 from tests.support.data_plane.plane import Plane
@@ -334,16 +335,15 @@ async def test_a_grpc_probe_says_the_address_that_it_asks(plane: Plane, host: st
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         connection.initiate_connection()
-        with contextlib.closing(writer):
-            while data := await reader.read(65536):
-                for event in connection.receive_data(data):
-                    if isinstance(event, RequestReceived):
-                        said.extend(value for name, value in event.headers if name == b":authority")
-                        connection.reset_stream(event.stream_id)
-                writer.write(connection.data_to_send())
+        while data := await reader.read(65536):
+            for event in connection.receive_data(data):
+                if isinstance(event, RequestReceived):
+                    said.extend(value for name, value in event.headers if name == b":authority")
+                    connection.reset_stream(event.stream_id)
+            writer.write(connection.data_to_send())
 
     check = ReplicaCheck(grpc_service="", interval=SOON, failures=failures)
-    async with await asyncio.start_server(serve, host, BACKEND_PORT):
+    async with accepting(serve, host, BACKEND_PORT):
         model = await plane.serve(Wanted(check=check, replicas=(Replica(host, BACKEND_PORT, ready=True),)))
         await checked(plane, model, 1, "failure")
         await plane.withdraw(model)

@@ -15,6 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 
 from controller.api.kubernetes.endpoints import Replica
+from tests.support.connections import accepting
 from tests.support.data_plane.access_log import Line, but, lines_of
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
@@ -80,21 +81,18 @@ async def resetting(host: str) -> AsyncIterator[int]:
                 await reader.readexactly(int.from_bytes(head[:3], "big"))
                 if head[3] == 1:  # HEADERS; the answer is INTERNAL_ERROR
                     writer.write(b"\0\0\4\3\0" + head[5:] + b"\0\0\0\2")
-        writer.close()
 
-    server = await asyncio.start_server(answer, host, 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with accepting(answer, host) as (port, _):
+        yield port
 
 
 async def test_a_replica_that_answers_with_no_http(plane: Plane, backends: Backends) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b"HELLO\r\n\r\n")
-        writer.close()
 
-    async with await asyncio.start_server(answer, backends.local[0].host, 0) as server:
-        replica = Replica(backends.local[0].host, server.sockets[0].getsockname()[1], ready=True)
+    async with accepting(answer, backends.local[0].host) as (port, _):
+        replica = Replica(backends.local[0].host, port, ready=True)
         model = await plane.serve(told(remote=False, replicas=(replica,)))
         reply = await plane.ask(model)
     assert (reply.status, reply.route) == (502, "local")

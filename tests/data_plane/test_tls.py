@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -15,6 +14,7 @@ import pytest_asyncio
 
 from controller.api.contract.credentials import RemoteTls
 from controller.api.timing import GatewayTiming, Timing
+from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane
@@ -301,7 +301,11 @@ async def test_a_name_is_asked_for_and_an_address_is_not(plane: Plane, pki: Pki,
     context.sni_callback = lambda connection, name, _: asked.append(name)
     address = plane.network.host(22)
     tls = RemoteTls(server_name=NAME if by == "name" else address)
-    async with await asyncio.start_server(lambda _, writer: writer.close(), address, BACKEND_PORT, ssl=context):
+
+    async def serve(*_: object) -> None:
+        """End the connection at once."""
+
+    async with accepting(serve, address, BACKEND_PORT, context):
         model = await plane.serve(Wanted(host=address, tls=tls, authorities=pki.authority_file))
 
         async def was_asked() -> bool:

@@ -14,6 +14,7 @@ from envoy.config.route.v3.route_components_pb2 import Route
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
 from controller.api.kubernetes.endpoints import Replica
+from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters, routes
@@ -40,13 +41,8 @@ class Closing:
 
     @asynccontextmanager
     async def running(self, host: str) -> AsyncIterator[Replica]:
-        server = await asyncio.start_server(self._serve, host, unused_port())
-        try:
-            yield Replica(*server.sockets[0].getsockname()[:2], ready=True)
-        finally:
-            server.close()
-            for writer in self._last_words:
-                writer.transport.abort()
+        async with accepting(self._serve, host, unused_port()) as (port, _):
+            yield Replica(host, port, ready=True)
 
     def gives_up_all(self, last_words: bytes = b"") -> None:
         """End each connection at its next request, with these words."""
@@ -67,7 +63,6 @@ class Closing:
                     break
                 writer.write(OK)
         del self._last_words[writer]
-        writer.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests.support.beamlit import Product, ask, eventually
+from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.network import unused_port
@@ -27,24 +28,19 @@ async def test_a_name_that_leads_to_a_denied_address_gets_nothing_also_while_no_
 
     async def accepts(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(writer.get_extra_info("sockname"))
-        writer.close()
 
-    server = await asyncio.start_server(accepts, "127.0.0.1", hidden)
-    try:
-        async with product.running("--envoy", "--config", config):
-            await product.programmed("m")
-            words = "seen from the xDS server: localhost leads to an address that is refused"
-            await eventually(lambda: product.condition("m", "RemoteHealthy"), ("False", "HostRefused", words).__eq__)
-            assert (await product.condition("m", "ResolvedRefs"))[:2] == ("False", "HostRefused")
-            assert {(await ask(port)).side for _ in range(10)} == {"local"}
-            product.save("m.yaml", text_of(remote, service("m", port), endpoints("m", *backends.local, ready=False)))
-            await eventually(lambda: product.split("m"), "100/0 NothingAnswers".__eq__)
+    async with accepting(accepts, port=hidden), product.running("--envoy", "--config", config):
+        await product.programmed("m")
+        words = "seen from the xDS server: localhost leads to an address that is refused"
+        await eventually(lambda: product.condition("m", "RemoteHealthy"), ("False", "HostRefused", words).__eq__)
+        assert (await product.condition("m", "ResolvedRefs"))[:2] == ("False", "HostRefused")
+        assert {(await ask(port)).side for _ in range(10)} == {"local"}
+        product.save("m.yaml", text_of(remote, service("m", port), endpoints("m", *backends.local, ready=False)))
+        await eventually(lambda: product.split("m"), "100/0 NothingAnswers".__eq__)
 
-            async def errors() -> set[str]:
-                return {(await ask(port)).error for _ in range(10)}
+        async def errors() -> set[str]:
+            return {(await ask(port)).error for _ in range(10)}
 
-            # The status says it before Envoy follows.
-            await eventually(errors, {"status 503"}.__eq__)
-    finally:
-        server.close()
+        # The status says it before Envoy follows.
+        await eventually(errors, {"status 503"}.__eq__)
     assert connections == []

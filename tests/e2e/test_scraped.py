@@ -145,3 +145,12 @@ async def test_a_port_that_no_container_has_is_told(product: Product, backends: 
     scrape = {"port": "m", "metric": {"name": "queue"}, "target": TARGET}
     await one.save({"type": "Scrape", "scrape": scrape})
     await one.signal("Unknown", message="no container of the workload has a port named m")
+
+
+async def test_the_cpu_of_pods_cannot_be_known_in_a_folder(product: Product, backends: Backends) -> None:
+    one = Measured("cpu", product, backends)
+    resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 90}}
+    await one.save({"type": "Resource", "resource": resource})
+    words = "there is no metrics API in a folder: use Requests, Scrape, or External with metricInformer prometheus"
+    await one.signal("Unknown", message=words)
+    await one.side("local")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import trustme
 
 from controller.api.timing import CheckTiming
+from tests.support.connections import accepting
 from tests.support.network import unused_port
 from xds_server.health import outcome
 from xds_server.health.backend import Address
@@ -78,11 +79,9 @@ class Talker:
         self.words, self.first, self.hang = words, first, hang
         self.heard: list[bytes] = []
         self.connections = 0
-        self._writers: set[asyncio.StreamWriter] = set()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
         with contextlib.suppress(OSError):
             if not self.first:
                 said = await reader.read(65536)
@@ -91,20 +90,14 @@ class Talker:
                 self.heard.append(said)
             writer.write(self.words)
             await writer.drain()
-            if not self.hang:
-                writer.close()
+            if self.hang:
+                await asyncio.Event().wait()
 
     @contextlib.asynccontextmanager
     async def listening(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
         """Listen while the block runs; the port."""
-        server = await asyncio.start_server(self._talk, host, unused_port(), ssl=tls)
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-            for writer in self._writers:
-                writer.transport.abort()
-            await asyncio.sleep(0)
+        async with accepting(self._talk, host, unused_port(), tls) as (port, _):
+            yield port
 
 
 def answer(status: int, body: str = "", *headers: str) -> bytes:

@@ -101,33 +101,61 @@ async def test_cpu_at_its_target_moves_half_of_the_requests_until_it_is_calm(
     assert (signal["name"], signal["target"], signal["state"]) == ("cpu", "90%", "Breached")
     assert signal["current"] == "95%"
     assert (await site.condition("chat", "Accepted"))[:2] == ("True", "Accepted")
+    await half_leave(site)
 
     # Half of what would come back is used now: it is below the target.
     use(metrics_apis, site, 20)
     await site.until_split("chat", "100/0 Steady", within=90)
+    await all_stay(site)
 
 
-async def test_custom_and_external_metrics_are_read_from_their_adapter(
+async def half_leave(site: Site) -> None:
+    """Wait until half of the requests to the model leave; of 400, sixty more or less are six standard deviations."""
+    port = await site.port("chat")
+    await eventually(lambda: site.local_share(port), lambda share: 0.35 < share < 0.65)
+
+
+async def all_stay(site: Site) -> None:
+    """Wait until all requests to the model are answered here."""
+    port = await site.port("chat")
+    await eventually(lambda: site.local_share(port), lambda share: share == 1)
+
+
+async def test_custom_and_external_metrics_move_requests_each_for_itself(
     metrics_apis: MetricsApis, measured: Site
 ) -> None:
     site = measured
 
-    def serve(queue: int) -> None:
+    async def serve(queue: int = 3, requests: int = 4, backlog: int = 2) -> None:
         custom = [Series("queue", queue, ("pods", name)) for name in NAMES]
-        custom.append(Series("requests", 30, ("services", "model")))
-        backlog = [Series("backlog", 5, labels=(("q", "a"),)), Series("backlog", 70, labels=(("q", "b"),))]
-        metrics_apis.adapter.serve(site.namespace, custom=custom, external=backlog)
+        custom.append(Series("requests", requests, ("services", "model")))
+        series = [Series("backlog", backlog, labels=(("q", "a"),)), Series("backlog", 70, labels=(("q", "b"),))]
+        await asyncio.to_thread(metrics_apis.adapter.serve, site.namespace, custom=custom, external=series)
 
-    await asyncio.to_thread(serve, 3)
-    site.write(chat(site, *METRICS, percentage=50, offloadAfter="1h"))
+    await serve()
+    site.write(chat(site, *METRICS, percentage=50, offloadAfter="0s", restoreAfter="1s"))
     await site.start(start=EAGER)
 
     def shown(status: dict[str, Any]) -> list[tuple[str | None, str]]:
         return [(one.get("current"), one["state"]) for one in status.get("signals") or ()]
 
-    await site.until_status("chat", lambda one: shown(one) == [("3", "Clear"), ("15", "Breached"), ("5", "Clear")])
-    await asyncio.to_thread(serve, 12)
-    await site.until_status("chat", lambda one: shown(one) == [("12", "Breached"), ("15", "Breached"), ("5", "Clear")])
+    async def until_shown(expected: list[tuple[str, str]]) -> None:
+        await site.until_status("chat", lambda one: shown(one) == expected)
+
+    # Below the target also when it is all of the demand, and not half.
+    calm = [("3", "Clear"), ("2", "Clear"), ("2", "Clear")]
+    over: tuple[tuple[dict[str, int], str], ...] = (
+        ({"queue": 12}, "12"),
+        ({"requests": 30}, "15"),
+        ({"backlog": 11}, "11"),
+    )
+    await until_shown(calm)
+    for which, (levels, current) in enumerate(over):
+        await serve(**levels)
+        await until_shown([*calm[:which], (current, "Breached"), *calm[which + 1 :]])
+        await half_leave(site)
+        await serve()
+        await all_stay(site)
     # A metric that is gone is unknown, and says so; it may be unknown before, for an answer that is old.
     gone = ("has no such metric", "has no value", "has no series")
 

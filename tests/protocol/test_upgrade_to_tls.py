@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from controller.gateway.bootstrap import HostPort
+from tests.support.connections import accepting
 from tests.support.data_plane.gateway import Gateway
 from tests.support.http import plain_http
 from tests.support.network import unused_port
@@ -37,9 +38,12 @@ class Service:
         port = self.ports[self._next % len(self.ports)]
         self.passing[port] += 1
         try:
-            there = await asyncio.open_connection("127.0.0.1", port)
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+            back, forth = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.gather(_copy(reader, forth), _copy(back, writer))
+            finally:
+                forth.close()
         finally:
             self.passing[port] -= 1
 
@@ -57,7 +61,7 @@ class Service:
                 except httpx.TransportError as error:
                     self.answers[type(error).__name__] += 1
 
-        async with await asyncio.start_server(self._pass_on, "127.0.0.1", port), asyncio.TaskGroup() as clients:
+        async with accepting(self._pass_on, port=port), asyncio.TaskGroup() as clients:
             for _ in range(CLIENTS):
                 clients.create_task(ask())
             try:

@@ -108,9 +108,9 @@ class Product:
         try:
             await self.start(*options)
             yield self
-        finally:
             if self._process is not None and self._process.alive:
                 await self.end(signal.SIGTERM)
+        finally:
             for pid in processes_of(self.home):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.connections import accepting
 from tests.support.load import Traffic, closed_loop, open_loop
 from tests.support.network import unused_port
 
@@ -34,14 +35,9 @@ async def serving(answer: Handler) -> AsyncIterator[tuple[str, list[int]]]:
                 await answer(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
-            writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/model?x=1", connections
-    finally:
-        server.close()
+    async with accepting(connected) as (port, _):
+        yield f"http://127.0.0.1:{port}/model?x=1", connections
 
 
 def writes(wire: bytes, then_close: bool = False, after: float = 0.0) -> Handler:
