@@ -7,6 +7,7 @@ events, metrics, logs and the command line render that record and nothing else.
 from controller.decision.decision import Decision, Memory, Reason, Verdict, WouldBe
 from controller.decision.detours import Detour, detour, elsewhere, overflow
 from controller.decision.facts import (
+    Cause,
     Facts,
     Known,
     LocalFacts,
@@ -21,6 +22,7 @@ from controller.decision.facts import (
 from controller.decision.rules import decide
 
 __all__ = [
+    "Cause",
     "Decision",
     "Detour",
     "Facts",

@@ -111,7 +111,8 @@ class Memory(ForeignValue):
     came back after that. `remoteLostAt` is when the remote backend that is tried first was found not to answer, until
     it is found to answer again: neither a correction nor a secret that is gone makes it so.
     `breachedSince` is since when a metric is at or over its target while nothing leaves for it, `unbreachedAt` when
-    that was so no longer before anything left, and `overload` what leaves.
+    that was so no longer before anything left, and `overload` what leaves. `returned` says when the last of it came
+    back, and what was measured then, until something leaves again.
     """
 
     split: Split | None = None
@@ -124,6 +125,7 @@ class Memory(ForeignValue):
     breached_since: AwareDatetime | None = None
     unbreached_at: AwareDatetime | None = None
     overload: Overload | None = None
+    returned: str | None = None
 
     def not_after(self, now: datetime) -> Memory:
         """Return the memory in which nothing is later than `now`, though the clock was set back."""

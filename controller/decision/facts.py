@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from controller.api.contract.health import RemoteHealth, unknown
@@ -30,9 +31,30 @@ class Known(Generic[T]):
     at: datetime
 
 
+class Cause(StrEnum):
+    """Why nothing is known, in one word: by what somebody has to do about it."""
+
+    NO_SOURCE = "NoSource"
+    """What would know it is not there: an API that is not served, a type that nothing here measures."""
+    NOT_PERMITTED = "NotPermitted"
+    """It lets nobody in who asks as we do."""
+    NOT_ANSWERING = "NotAnswering"
+    """It gives no answer, none in time, or says that it cannot now."""
+    NO_SUCH_METRIC = "NoSuchMetric"
+    """It answers, and knows no such metric."""
+    NO_SAMPLE = "NoSample"
+    """It answers, and nothing that counts was measured yet, or lately."""
+    NOT_USABLE = "AnswerNotUsable"
+    """It answers, and what it says is no number, too long, or not as it should be."""
+    INVALID = "InvalidMetric"
+    """What is asked for can be measured nowhere: its author has to change it."""
+    NOT_MEASURED = "NotMeasured"
+    """Nobody asks: there are more than are asked for, or we made a mistake."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """No value, and why there is none. Never the same as zero.
+    """No value, and why there is none: in words, and by its cause. Never the same as zero.
 
     It is `pending` while the first answer of a source, or the next report of an Envoy, is awaited: that is no news of
     anything.
@@ -40,6 +62,7 @@ class Unknown:
 
     why: str
     pending: bool = False
+    cause: Cause = Cause.NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +124,8 @@ class Signal:
     `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
     the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`
     if it is an average over them. `counts` is how many requests in flight the target is, over all replicas, where the
-    metric counts just that, and 0 where it is another one. One that is unknown may be `pending`: see `Unknown`.
+    metric counts just that, and 0 where it is another one. One that is unknown has a `cause`, and may be `pending`:
+    see `Unknown`.
     """
 
     name: str
@@ -116,6 +140,7 @@ class Signal:
     per_replica: bool = False
     counts: float = 0.0
     pending: bool = False
+    cause: Cause | None = None
 
     @property
     def key(self) -> str:

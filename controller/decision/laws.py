@@ -41,7 +41,8 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     """Return the memory that has seen what was measured at `now`."""
     behavior, overload = terms.behavior, memory.overload
     if not facts.signals or not terms.enabled or not behavior.percentage:
-        return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": None})
+        nothing = {"breached_since": None, "unbreached_at": None, "overload": None, "returned": None}
+        return memory.model_copy(update=nothing)
     if tells_nothing_yet(facts.signals):
         return memory
     if overload is not None and overload.withdrawn_at is not None:
@@ -58,7 +59,9 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
             left = Look(terms, facts, left, now).step(measured, memory.split)
         else:
             left = _threshold(terms, facts, measured, _learned(left, facts, measured, now), now)
-    return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": left})
+    returned = f"{now:%Y-%m-%dT%H:%M:%SZ}: {demands_of(measured)}" if left is None else None
+    followed = {"breached_since": None, "unbreached_at": None, "overload": left, "returned": returned}
+    return memory.model_copy(update=followed)
 
 
 def tells_nothing_yet(signals: Collection[Signal]) -> bool:
@@ -90,7 +93,8 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         # What is measured now is at least what it would be at 100/0, wherever requests went until now.
         measured = [Projected(one, Demand(one.least, one.most)) for one in breached]
         overload = Look(terms, facts, overload.model_copy(update={"share": 0}), now).step(measured, memory.split)
-    return memory.model_copy(update={"breached_since": None, "unbreached_at": None, "overload": overload})
+    begun = {"breached_since": None, "unbreached_at": None, "overload": overload, "returned": None}
+    return memory.model_copy(update=begun)
 
 
 def _breach_begins(terms: Terms, memory: Memory) -> datetime | None:
@@ -219,3 +223,12 @@ def words_of(signal: Signal) -> str:
     if signal.state == "Unknown":
         return f"{signal.name} is not known: {signal.message}"
     return f"{signal.name} is {signal.current} of {signal.target}"
+
+
+def demands_of(measured: Iterable[Projected]) -> str:
+    """Write signals with their numbers, and with what they would be if every request stayed."""
+    return "; ".join(f"{words_of(one.signal)}{_with_all(one)}" for one in measured)
+
+
+def _with_all(one: Projected) -> str:
+    return f", with every request {one.demand.most:.0%} of it" if isinstance(one.demand, Demand) else ""

@@ -11,7 +11,15 @@ from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, Projection
 from controller.decision.facts import Facts, RemoteFacts
-from controller.decision.laws import changes_at, follow, is_doubted, measure, tells_nothing_yet, words_of
+from controller.decision.laws import (
+    changes_at,
+    demands_of,
+    follow,
+    is_doubted,
+    measure,
+    tells_nothing_yet,
+    words_of,
+)
 from controller.decision.proportional import DOUBTED
 from controller.intent.intent import Terms
 
@@ -273,10 +281,10 @@ def cooling_down(s: Situation) -> Match | Miss:
     if overload is None or overload.cleared_since is None:
         return Miss("nothing left for a metric" if overload is None else "the demand is not clear")
     share = leaving(s)
-    after = format_duration(s.terms.behavior.restore_after)
-    words = f"the demand is below every target since {_clock(overload.cleared_since)}: {share} % still leave"
-    words = f"{words}{_too_little(overload)}"
-    if is_doubted(s.terms, s.facts, measure(s.facts, s.memory), overload, s.now):
+    after, measured = format_duration(s.terms.behavior.restore_after), measure(s.facts, s.memory)
+    below = f"the demand is below every target since {_clock(overload.cleared_since)} ({demands_of(measured)})"
+    words = f"{below}: {share} % still leave{_too_little(overload)}"
+    if is_doubted(s.terms, s.facts, measured, overload, s.now):
         longer = format_duration(s.terms.behavior.restore_after * DOUBTED)
         after = f"{after} with fewer requests than when it began, or for {longer} with as many"
     return Match(Split.away(share), words, f"it stays so for {after}", changes_at(s.terms, s.memory, s.now))
@@ -303,14 +311,11 @@ def steady(s: Situation) -> Match | Miss:
     local, each = s.facts.local, s.terms.behavior.max_requests_per_replica
     wake_at = changes_at(s.terms, s.memory, s.now)
     ready = f"{local.ready} of {local.total} local replicas are ready"
+    back = f"; the last that had left came back at {s.memory.returned}" if s.memory.returned else ""
     if each is None:
-        return Match(ALL_LOCAL, f"{ready}; no request is sent away", "nothing has left", wake_at)
-    return Match(
-        ALL_LOCAL,
-        f"{ready}; what is more than {each * local.ready} requests in flight ({each} for each) is sent away",
-        "what leaves is found anew for each request",
-        wake_at,
-    )
+        return Match(ALL_LOCAL, f"{ready}; no request is sent away{back}", "nothing has left", wake_at)
+    limit = f"what is more than {each * local.ready} requests in flight ({each} for each) is sent away"
+    return Match(ALL_LOCAL, f"{ready}; {limit}{back}", "what leaves is found anew for each request", wake_at)
 
 
 RULES: tuple[tuple[Reason, Rule], ...] = (

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from controller.api.resources.metrics import ContainerResourceMetric, MetricByName, MetricSpec, ResourceMetric
 from controller.api.schema.scalars import number_of, text_of
-from controller.decision.facts import Measurement, Sample, Signal, Unknown
+from controller.decision.facts import Cause, Measurement, Sample, Signal, Unknown
 
 _PERCENT = Decimal(100)
 _MILLI = Decimal(1000)
@@ -32,12 +32,13 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
     target = metric.target
     name, written = name_of(metric), target_text(metric)
     if isinstance(sample, Unknown):
-        return Signal(name, written, "Unknown", message=sample.why, pending=sample.pending)
+        return _unknown(name, written, sample)
     measured, wanted = sample.value, _target(metric)
     if wanted <= 0:
-        return Signal(name, written, "Unknown", message="the target must be above zero")
+        return _unknown(name, written, Unknown("the target must be above zero", cause=Cause.INVALID))
     if not measured.value.is_finite():
-        return Signal(name, written, "Unknown", message=f"{measured.value} was measured, which is no number")
+        why = f"{measured.value} was measured, which is no number"
+        return _unknown(name, written, Unknown(why, cause=Cause.NOT_USABLE))
     match target.type:
         case "Utilization":
             found = _utilization(measured, wanted)
@@ -46,7 +47,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         case _:
             found = _whole_value(measured, wanted)
     if isinstance(found, Unknown):
-        return Signal(name, written, "Unknown", message=found.why)
+        return _unknown(name, written, found)
     return Signal(
         name=name,
         target=written,
@@ -60,6 +61,10 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         per_replica=target.type != "Value",
         counts=_requests(metric, wanted, replicas),
     )
+
+
+def _unknown(name: str, target: str, found: Unknown) -> Signal:
+    return Signal(name, target, "Unknown", message=found.why, pending=found.pending, cause=found.cause)
 
 
 def _multiple(value: Decimal, wanted: Decimal) -> float:
@@ -116,9 +121,10 @@ def _target(metric: MetricSpec) -> Decimal:
 def _utilization(measured: Measurement, wanted: Decimal) -> _Figures | Unknown:
     """Compare what is used with what is requested, in whole percent."""
     if measured.requests is None:
-        return Unknown("nothing is requested of it, so there is no utilization: give an averageValue or a value")
+        why = "nothing is requested of it, so there is no utilization: give an averageValue or a value"
+        return Unknown(why, cause=Cause.INVALID)
     if not measured.requests:
-        return Unknown("no pod that counts requests any of it, so there is no utilization")
+        return Unknown("no pod that counts requests any of it, so there is no utilization", cause=Cause.INVALID)
     missing, unready, used, requested = measured.missing, measured.unready, measured.value, measured.requests
     at_target = missing.requests * max(_PERCENT, wanted) / _PERCENT
     return _Figures(
@@ -132,7 +138,7 @@ def _average(metric: MetricSpec, measured: Measurement, replicas: int) -> _Figur
     """Compare what there is for each pod, or for each replica, with what there should be."""
     pods = replicas if measured.pods is None else measured.pods
     if not pods:
-        return Unknown("no replica is ready, so there is no average")
+        return Unknown("no replica is ready, so there is no average", cause=Cause.NO_SAMPLE)
     if metric.type in _OF_THE_WHOLE:
         # The autoscaler rounds what it shows, and compares what it is.
         average = measured.value / pods

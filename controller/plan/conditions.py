@@ -16,6 +16,7 @@ from controller.intent.intent import Terms
 from controller.observe.fronting import Fronting
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault
+from controller.plan.signals import AVAILABLE, Availability
 
 TYPES = (
     "Accepted",
@@ -23,6 +24,7 @@ TYPES = (
     "Programmed",
     "LocalHealthy",
     "RemoteHealthy",
+    AVAILABLE,
     "Offloading",
     "FailingOver",
     "Paused",
@@ -58,6 +60,7 @@ class Findings:
     `silence` says why reports are missing, as far as that is known. `detour` is None when requests go where the split
     sends them, `overflow` when none leave for want of room; `uncounted` are sentences on what is there and is no
     replica. `fronting` says how clients of the Service reach the model; None where no Service is ever taken over.
+    `signals` says whether the metrics can be read; None for an object without any.
     """
 
     generation: int
@@ -76,6 +79,7 @@ class Findings:
     overflow: Detour | None = None
     uncounted: tuple[str, ...] = ()
     fronting: Fronting | None = None
+    signals: Availability | None = None
 
 
 def conditions_for(findings: Findings) -> tuple[Condition, ...]:
@@ -87,6 +91,10 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         "Programmed": _programmed(findings),
         "LocalHealthy": _local_healthy(findings),
         "RemoteHealthy": _remote_healthy(findings),
+    }
+    if signals := findings.signals:
+        answers[AVAILABLE] = _Answer(signals.status, signals.reason, signals.message)
+    answers |= {
         "Offloading": _offloading(findings),
         "FailingOver": _failing_over(findings.detour),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),

@@ -6,6 +6,7 @@ decided, whatever version explains it (docs/adr/0035). Rules are shown as they s
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,8 @@ _BY_HAND = (PAUSED, OVERRIDE)
 class Explanation:
     """Everything that there is to say of one model at `now` (UTC).
 
-    `envoys` is what the xDS server says of its route, `traffic` what Envoys sent lately by the present split; None
-    where that is not known.
+    `envoys` is what the xDS server says of its route, `traffic` what Envoys sent lately by the present split and
+    `counted_at` when a status said so; None where that is not known.
     """
 
     stored: StoredObject
@@ -34,6 +35,7 @@ class Explanation:
     now: datetime
     envoys: RouteReport | None = None
     traffic: SentRequests | None = None
+    counted_at: datetime | None = None
 
     @property
     def verdicts(self) -> tuple[VerdictStatus, ...]:
@@ -55,6 +57,24 @@ class Explanation:
         """What somebody should look at: a status that is behind, conditions that tell of a fault."""
         return tuple(_attention(self))
 
+    @property
+    def more(self) -> Mapping[str, str]:
+        """What no status says, and the command that does: of a cluster, for who may read what runs there.
+
+        What xDS servers report is of all models of all namespaces, and is told to controllers alone.
+        """
+        if self.envoys or not self.status.controller:
+            return {}
+        # Whoever may write a status chose that word, and somebody else gives it to a shell.
+        kubectl = f"kubectl -n {shlex.quote(self.status.controller.partition('/')[0])}"
+        pods, ref = f"{kubectl} get pods -l app.kubernetes.io/component", self.stored.ref
+        forward = f"{kubectl} port-forward $({pods}=xds-server -o name | head -1) 19000"
+        wanted = f'beamlit_model_requests.*name="{ref.name}",namespace="{ref.namespace}"'
+        return {
+            "envoys": f"{pods}=gateway",
+            "requests": f"{forward}, then curl -s 127.0.0.1:19000/metrics | grep '{wanted}'",
+        }
+
     def as_object(self) -> dict[str, Any]:
         """Return it as JSON: what the status says by the same names, and what follows from it."""
         written = self.status.as_object()
@@ -65,9 +85,10 @@ class Explanation:
             "at": _moment(self.now),
             "attention": list(self.attention),
             "split": written.get("split"),
-            "traffic": self.traffic and {name: getattr(self.traffic, name) for name in ("local", "remote", "seconds")},
+            "traffic": _traffic(self),
             "offloading": _condition(written, "Offloading"),
             "failingOver": _condition(written, "FailingOver"),
+            "signalsAvailable": _condition(written, "SignalsAvailable"),
             "byHand": by_hand(self.stored),
             "rules": [
                 {**one, "decides": winner is not None and one["rule"] == winner.rule}
@@ -77,6 +98,7 @@ class Explanation:
             "notTheCause": [one.rule for one in self.verdicts if not one.matched],
             "programmed": _condition(written, "Programmed"),
             "envoys": self.envoys and self.envoys.model_dump(mode="json", by_alias=True),
+            "more": self.more or None,
             **{name: written.get(name) for name in ("local", "remote", "signals", "history")},
         }
         return {name: value for name, value in found.items() if value is not None}
@@ -90,7 +112,11 @@ def explain(
     stored: StoredObject, now: datetime, envoys: RouteReport | None = None, traffic: SentRequests | None = None
 ) -> Explanation:
     """Explain a model as the store has it; a part of the status that cannot be read counts as not written."""
-    return Explanation(stored, previous_status(stored), now, envoys, traffic)
+    status = previous_status(stored)
+    counted_at, written = None, status.traffic
+    if traffic is None and written:
+        traffic, counted_at = SentRequests(written.local, written.remote, written.seconds), written.at
+    return Explanation(stored, status, now, envoys, traffic, counted_at)
 
 
 def by_hand(stored: StoredObject) -> Mapping[str, str]:
@@ -122,6 +148,8 @@ def _is_a_fault(condition: Condition) -> bool:
             return condition.reason != "Accepted"
         case "ResolvedRefs" | "Ready":
             return condition.status != "True"
+        case "SignalsAvailable":
+            return condition.status == "False"
         case "FailingOver":
             return condition.status == "True"
     return False
@@ -179,7 +207,8 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
         elif known.verdicts:
             yield "by itself", "time alone changes nothing"
     if detour := _leaving_by_themselves(status) or status.condition("FailingOver"):
-        sent = f"{_sent(known.traffic)}; " if known.traffic else ""
+        ago = f", counted {_span(now - known.counted_at)} ago" if known.counted_at else ""
+        sent = f"{_sent(known.traffic)}{ago}; " if known.traffic else ""
         yield "measured", f"{sent}{detour.message}"
     if known.runner_up and known.winner:
         yield "without it", f"{known.runner_up.rule} would decide: {known.runner_up.message}"
@@ -195,6 +224,14 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
     if programmed := status.condition("Programmed"):
         count = f" ({_of_envoys(known.envoys)})" if known.envoys else ""
         yield "programmed", f"{programmed.status}: {programmed.message}{count}"
+    yield from ((f"see {what}", command) for what, command in known.more.items())
+
+
+def _traffic(known: Explanation) -> Mapping[str, Any] | None:
+    if known.traffic is None:
+        return None
+    at = {"at": _moment(known.counted_at)} if known.counted_at else {}
+    return {**{name: getattr(known.traffic, name) for name in ("local", "remote", "seconds")}, **at}
 
 
 def _sent(traffic: SentRequests) -> str:

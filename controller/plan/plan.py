@@ -34,11 +34,12 @@ from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
 from controller.plan.conditions import Findings, conditions_for, late_at, refused_conditions
+from controller.plan.signals import AVAILABLE, availability, ready_since, signal_statuses, turns_at
 from controller.plan.status import (
     local_status,
     remote_status,
-    signal_statuses,
     split_status,
+    traffic_status,
     verdict_statuses,
     with_decision,
 )
@@ -71,8 +72,11 @@ class Plan:
 
     @property
     def wake_at(self) -> datetime | None:
-        """When to look again, with nothing else changing: the decision may be another, or an edit late."""
-        times = (self.decision and self.decision.wake_at, late_at(self.status.condition("Ready")))
+        """When to look again, with nothing else changing: the decision may be another, an edit late, a metric gone for
+        long enough.
+        """
+        late = late_at(self.status.condition("Ready"))
+        times = (self.decision and self.decision.wake_at, late, turns_at(self.status))
         return min((at for at in times if at), default=None)
 
     @property
@@ -111,6 +115,8 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
+    signals = signal_statuses(facts.signals, before.signals or (), now)
+    serves_since = (ready_since(before) or now) if facts.local.ready else None
     findings = Findings(
         generation=observation.generation,
         warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.warnings),
@@ -128,6 +134,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         overflow=excess,
         uncounted=observation.uncounted_endpoints,
         fronting=observation.fronting,
+        signals=availability(signals, before.condition(AVAILABLE), serves_since, now),
     )
     status = ModelDeploymentStatus(
         controller=observation.controller or None,
@@ -140,7 +147,8 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         verdicts=verdict_statuses(decision) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation, terms),
-        signals=signal_statuses(facts.signals, before.signals or (), now) if facts.signals else None,
+        signals=signals or None,
+        traffic=traffic_status(facts.traffic, now),
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,

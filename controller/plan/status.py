@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from controller.api.contract.status import (
@@ -10,11 +9,11 @@ from controller.api.contract.status import (
     HistoryEntry,
     LocalStatus,
     RemoteStatus,
-    SignalStatus,
     SplitStatus,
+    TrafficStatus,
     VerdictStatus,
 )
-from controller.decision import Decision, Detour, LocalFacts, Memory, Signal, WouldBe
+from controller.decision import Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, WouldBe
 from controller.decision.detours import OVERFLOW
 from controller.decision.facts import NOT_CHECKED
 from controller.intent.intent import Terms
@@ -94,6 +93,13 @@ def with_detour(words: str, found: Detour | None) -> str:
     return f"{words}; {found.message}" if found.reason == OVERFLOW else f"{words}; but {found.message}"
 
 
+def traffic_status(traffic: SentRequests | Unknown, now: datetime) -> TrafficStatus | None:
+    """Show where requests went lately, if any did."""
+    if isinstance(traffic, Unknown) or not traffic.total:
+        return None
+    return TrafficStatus(local=traffic.local, remote=traffic.remote, seconds=round(traffic.seconds, 1), at=now)
+
+
 def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:
     """Show the replicas, and what they take where the excess may leave."""
     each = terms.behavior.max_requests_per_replica
@@ -108,25 +114,3 @@ def remote_status(observation: Observation, terms: Terms) -> RemoteStatus | None
     first = observation.remotes[0]
     health = observation.health_of(first) if terms.may_leave else None
     return RemoteStatus.of(first.authority, None if health == NOT_CHECKED else health)
-
-
-def signal_statuses(
-    signals: Iterable[Signal], before: Iterable[SignalStatus], now: datetime
-) -> tuple[SignalStatus, ...]:
-    """Show the metrics; `before` says since when each is as it is."""
-    known = {(one.name, one.target): one for one in before}
-    return tuple(_signal_status(one, known.get((one.name, one.target)), now) for one in signals)
-
-
-def _signal_status(signal: Signal, before: SignalStatus | None, now: datetime) -> SignalStatus:
-    if signal.pending and before:
-        return before  # nothing newer is known of it
-    return SignalStatus(
-        name=signal.name,
-        current=signal.current,
-        target=signal.target,
-        state=signal.state,
-        message=signal.message,
-        since=before.since if before and before.state == signal.state else now,
-        at=signal.at,
-    )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Reason
 from controller.plan.conditions import BY_ENVOY, UPDATING
+from controller.plan.signals import AVAILABLE
 from controller.runtime.budget import Urgency
 from controller.store.events import Event
 from controller.store.objects import StoredObject
@@ -28,20 +29,21 @@ _News = tuple[Literal["Normal", "Warning"], str, str]
 def transitions(
     stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus, at: datetime
 ) -> tuple[Event, ...]:
-    """List the events of one write: another split or health, requests that go elsewhere, not accepted or found, ready.
-
+    """List the events of one write: another split or health, requests that go elsewhere, not accepted or found, ready,
+    metrics that cannot be read.
 
     Of the steps by which a split moves for one reason the first is an event; the others are in the status. What an
     event tells as its cause has none of its own.
     """
     told = (*_accepted(before, after), *_resolved(before, after), *_split(before, after), *_ready(before, after))
-    news = (*told, *_health(before, after, told), *_failing_over(before, after), *_fronted(before, after))
+    elsewhere, measured = _failing_over(before, after), _measured(before, after)
+    news = (*told, *_health(before, after, told), *elsewhere, *measured, *_fronted(before, after))
     uid = str(stored.metadata["uid"])
     return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in news)
 
 
 def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> None:
-    """Log another split, step by step, another health, and ready or no longer."""
+    """Log another split, step by step, another health, metrics that cannot be read, and ready or no longer."""
     model = f"{stored.ref.namespace}/{stored.ref.name}"
     was_split, split = before.split, after.split
     if split and (was_split is None or (str(was_split), was_split.would_be) != (str(split), split.would_be)):
@@ -56,6 +58,9 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
     for level, reason, because in _failing_over(before, after):
         log = logger.warning if level == "Warning" else logger.info
         log("requests fail over", extra={"model": model, "reason": reason, "because": because})
+    for level, reason, because in _measured(before, after):
+        log = logger.warning if level == "Warning" else logger.info
+        log("metrics of a model", extra={"model": model, "reason": reason, "because": because})
     was, ready = before.condition("Ready"), after.condition("Ready")
     if ready and (was is None or (was.status, was.message) != (ready.status, ready.message)):
         words = "model ready" if ready.status == "True" else "model not ready"
@@ -104,6 +109,16 @@ def _failing_over(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -
         yield "Warning", now.reason, now.message
     elif now and now.status == "False" and is_failing_over(before):
         yield "Normal", now.reason, f"split {after.split}: requests go where it sends them again"
+
+
+def _measured(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
+    """Tell once when metrics cannot be read, and once when all of them can again."""
+    was, now = before.condition(AVAILABLE), after.condition(AVAILABLE)
+    told = was is not None and was.status == "False"
+    if now and now.status == "False" and not told:
+        yield "Warning", "SignalsNotAvailable", f"{now.reason}: {now.message}"
+    elif now and now.status == "True" and told:
+        yield "Normal", AVAILABLE, now.message
 
 
 def _accepted(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
@@ -200,9 +215,10 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     written when they are old enough.
     """
     was, shall = before.as_object(), after.as_object()
-    # Who wrote it is no reason to write it.
-    was.pop("controller", None)
-    shall.pop("controller", None)
+    # Who wrote it is no reason to write it, nor how many requests there were: that moves each second.
+    for name in ("controller", "traffic"):
+        was.pop(name, None)
+        shall.pop(name, None)
     if was == shall:
         return Urgency.NOTHING
     if any(was.get(field) != shall.get(field) for field in ("route", "takeover")):
@@ -230,13 +246,16 @@ def _without_explanation(status: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**status, "split": split, "verdicts": verdicts}
 
 
-def _changes_all_the_time(condition: Mapping[str, Any]) -> bool:
-    return condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING
+def _in_words_of(condition: Mapping[str, Any]) -> Mapping[str, Any]:
+    left_out = ["message"] if condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING else []
+    # A source that fails in another way each time is no news.
+    left_out += ["message", "reason"] if condition["type"] == AVAILABLE else []
+    return {name: value for name, value in condition.items() if name not in left_out}
 
 
 # What of a signal changes with each measurement, also whether it is at its target: what follows from that is told by
 # what is decided. Why one is unknown may change, too, such as an answer with a time in it.
-_NUMBERS = ("current", "at", "message", "state", "since")
+_NUMBERS = ("current", "at", "reason", "message", "state", "since")
 
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -248,8 +267,5 @@ def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
         {name: value for name, value in one.items() if name not in _NUMBERS} | {"known": one["state"] != "Unknown"}
         for one in status.get("signals") or ()
     ]
-    words["conditions"] = [
-        {name: value for name, value in one.items() if name != "message" or not _changes_all_the_time(one)}
-        for one in status["conditions"]
-    ]
+    words["conditions"] = [*map(_in_words_of, status["conditions"])]
     return words

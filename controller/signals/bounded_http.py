@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from yarl import URL
 
+from controller.decision.facts import Cause
 from controller.signals.poller import SourceError
 
 _REFUSED = {401: "who asks is not known there", 403: "who asks may not read it", 404: "nothing is there"}
@@ -87,7 +88,7 @@ class BoundedHttp:
                     receive(piece)
                 return response.status
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise SourceError(why_of(error)) from error
+            raise SourceError(why_of(error), Cause.NOT_ANSWERING) from error
 
     def _check(self, response: aiohttp.ClientResponse, statuses: Collection[int]) -> None:
         status, packed = response.status, response.headers.get("content-encoding", "identity")
@@ -95,9 +96,18 @@ class BoundedHttp:
             raise SourceError(f"the answer is a redirect ({status}), which is not followed")
         if status not in statuses:
             why = _REFUSED.get(status)
-            raise SourceError(f"the answer is {status}: {why}" if why else f"the answer is {status}")
+            raise SourceError(f"the answer is {status}: {why}" if why else f"the answer is {status}", cause_of(status))
         if packed.strip().lower() != "identity":
             raise SourceError("the answer is compressed, which nobody asked for")
+
+
+def cause_of(status: int) -> Cause:
+    """Say what an answer of a status means that is no good one (RFC 9110, "Status Codes")."""
+    if status in (401, 403):
+        return Cause.NOT_PERMITTED
+    if status == 404:
+        return Cause.NO_SOURCE
+    return Cause.NOT_ANSWERING if status == 429 or status >= 500 else Cause.NOT_USABLE
 
 
 def why_of(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from controller.api.resources.metrics import (
     PodsMetric,
 )
 from controller.api.timing import SignalTiming
-from controller.decision.facts import Known, Measurement, Sample, Unknown
+from controller.decision.facts import Cause, Known, Measurement, Sample, Unknown
 from controller.signals.kube_api import ApiReader, Question, ask, moment_of, window_of
 from controller.signals.kube_metrics import NO_SELECTOR, Moments, PodLists, measure_fresh
 from controller.signals.pods import NoAmountError, PodSample, What, amount_of
@@ -97,7 +97,8 @@ class Discovery:
         for version in _VERSIONS[group]:
             if version in served:
                 return self._keep(group, "", version)
-        raise SourceError(f"{group} is served in none of the versions {', '.join(_VERSIONS[group])}")
+        versions = ", ".join(_VERSIONS[group])
+        raise SourceError(f"{group} is served in none of the versions {versions}", Cause.NO_SOURCE)
 
     async def resource(self, api_version: str, kind: str) -> str:
         """Return what a kind is called in paths: `services`, `deployments.apps`. Raises SourceError."""
@@ -111,7 +112,7 @@ class Discovery:
         for one in found.resources:
             if one.kind == kind and "/" not in one.name:
                 return self._keep(written, kind, f"{one.name}.{group}" if group else one.name)
-        raise SourceError(f"describedObject: {written} has no kind {kind}")
+        raise SourceError(f"describedObject: {written} has no kind {kind}", Cause.INVALID)
 
     def _known(self, *key: str) -> str | None:
         found = self._found.get((key[0], key[1]))
@@ -138,7 +139,7 @@ class CustomMetrics:
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
         if fault := fault_of(metric):
-            return Unknown(fault)
+            return Unknown(fault, cause=Cause.INVALID)
         moments = Moments(now, self._old_after)
         match metric.source:
             case PodsMetric() as source:
@@ -179,7 +180,8 @@ class CustomMetrics:
         if isinstance(answer, Unknown):
             return answer
         if len(answer.value) != 1:
-            return Unknown(f"{_CUSTOM} gave {len(answer.value)} values where there should be one")
+            why = f"{_CUSTOM} gave {len(answer.value)} values where there should be one"
+            return Unknown(why, cause=Cause.NOT_USABLE)
         return measure_whole(answer.value, subject, moments)
 
     async def _list(self, query: MetricQuery) -> tuple[SeriesOf, ...]:
@@ -201,7 +203,7 @@ class CustomMetrics:
         )
         found = await ask(self._reader, question, MetricValueList)
         if not found.items:
-            raise SourceError(f"{_CUSTOM} has no value of this metric")
+            raise SourceError(f"{_CUSTOM} has no value of this metric", Cause.NO_SUCH_METRIC)
         now = self._clock()
         return tuple(_series_of(one, now) for one in found.items)
 
@@ -219,7 +221,7 @@ class ExternalMetrics:
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
         if fault := fault_of(metric):
-            return Unknown(fault)
+            return Unknown(fault, cause=Cause.INVALID)
         if not isinstance(metric.source, ExternalMetric):
             return Unknown("this is no external metric")
         asked = metric.source.metric
@@ -243,7 +245,7 @@ class ExternalMetrics:
         )
         found = await ask(self._reader, question, ExternalMetricValueList)
         if not found.items:
-            raise SourceError(f"{_EXTERNAL} has no series of this metric")
+            raise SourceError(f"{_EXTERNAL} has no series of this metric", Cause.NO_SUCH_METRIC)
         now = self._clock()
         return tuple(
             SeriesOf("", PodSample(_amount(_EXTERNAL, one.value), moment_of(one.timestamp, now), window_of(one.window)))
@@ -260,7 +262,7 @@ def measure_whole(series: tuple[SeriesOf, ...], subject: Subject, moments: Momen
     samples = [one.sample for one in series]
     oldest = min(one.at for one in samples)
     if moments.now - oldest > moments.old_after:
-        return Unknown(f"nothing newer than {oldest:%Y-%m-%dT%H:%M:%SZ} was measured")
+        return Unknown(f"nothing newer than {oldest:%Y-%m-%dT%H:%M:%SZ} was measured", cause=Cause.NO_SAMPLE)
     value = sum((one.value for one in samples), Decimal(0))
     window = max(one.window for one in samples)
     return Known(Measurement(value, pods=subject.scale, window=window), oldest)
@@ -306,7 +308,7 @@ def _amount(group: str, quantity: str | int | float) -> Decimal:
 def _in_path(name: str, slashes: str = "") -> str:
     """Write a name as a part of a path; one that would lead out of it is refused."""
     if any(part in ("", ".", "..") for part in name.split("/")) or "%" in name or ("/" in name and not slashes):
-        raise SourceError(f"{name[:100]!r} cannot stand in a path of the Kubernetes API")
+        raise SourceError(f"{name[:100]!r} cannot stand in a path of the Kubernetes API", Cause.INVALID)
     return quote(name, safe=slashes)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
+from controller.decision.facts import Cause
 from controller.signals.poller import SourceError
 from controller.store.kube.client import UnauthorizedError, UnusableAnswerError
 from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
@@ -59,7 +60,7 @@ async def ask(reader: ApiReader, question: Question, schema: type[Answer]) -> An
     try:
         answer = await reader.fetch(question.path, question.query, MOST_BYTES)
     except StoreError as error:
-        raise SourceError(_words_of(error, question)) from error
+        raise SourceError(_words_of(error, question), _cause_of(error, question)) from error
     found = answer.get("items")
     if isinstance(found, list) and len(found) > MOST_ITEMS:
         raise SourceError(f"{question.group} cannot be used: the answer has more than {MOST_ITEMS} items")
@@ -88,6 +89,19 @@ def _words_of(error: StoreError, question: Question) -> str:
         case UnavailableError(status=status):
             return f"{group} failed (HTTP {status}): {said}"
     return f"{group} refuses what is asked for: {said}"
+
+
+def _cause_of(error: StoreError, question: Question) -> Cause:
+    match error:
+        case UnauthorizedError() | ForbiddenError():
+            return Cause.NOT_PERMITTED
+        case NotFoundError():
+            return Cause.NO_SOURCE if question.absent else Cause.NO_SUCH_METRIC
+        case UnusableAnswerError():
+            return Cause.NOT_USABLE
+        case UnavailableError():
+            return Cause.NOT_ANSWERING
+    return Cause.INVALID
 
 
 def _clean(words: str) -> str:

@@ -16,7 +16,7 @@ from controller.api.kubernetes.metrics import PodUsage, PodUsageList
 from controller.api.kubernetes.pods import PodList
 from controller.api.resources.metrics import ContainerResourceMetric, MetricSpec, ResourceMetric
 from controller.api.timing import SignalTiming
-from controller.decision.facts import Known, Sample, Unknown
+from controller.decision.facts import Cause, Known, Sample, Unknown
 from controller.signals.kube_api import ApiReader, Question, ask, moment_of, window_of
 from controller.signals.pods import MeasuredPod, NoAmountError, PodSample, What, amount_of, measure, pod_of
 from controller.signals.poller import Poller, SourceError, Tell
@@ -25,7 +25,9 @@ from controller.signals.source import Subject
 Clock = Callable[[], datetime]
 
 _METRICS = "metrics.k8s.io"
-NO_SELECTOR = Unknown("its pods are not known: neither its workload nor its Service has a selector")
+NO_SELECTOR = Unknown(
+    "its pods are not known: neither its workload nor its Service has a selector", cause=Cause.INVALID
+)
 
 
 class PodsOf(NamedTuple):
@@ -103,7 +105,7 @@ class PodResources:
         what = what_of(metric)
         samples = {name: one for name, amounts in used.value.items() if (one := amounts.of(what))}
         if pods.value and not samples:
-            return Unknown(f"{_METRICS} has no {what.resource} of {_whose(what)} yet")
+            return Unknown(f"{_METRICS} has no {what.resource} of {_whose(what)} yet", cause=Cause.NO_SAMPLE)
         return measure_fresh(pods.value, samples, what, Moments(now, self._old_after))
 
     async def run(self, tell: Tell) -> None:
@@ -138,7 +140,7 @@ def measure_fresh(
     fresh = {name: one for name, one in samples.items() if moments.now - one.at <= moments.old_after}
     if samples and not fresh:
         newest = max(one.at for one in samples.values())
-        return Unknown(f"nothing newer than {newest:%Y-%m-%dT%H:%M:%SZ} was measured")
+        return Unknown(f"nothing newer than {newest:%Y-%m-%dT%H:%M:%SZ} was measured", cause=Cause.NO_SAMPLE)
     return measure(pods, fresh, what, moments.now)
 
 

@@ -13,7 +13,7 @@ from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, RouteKey, RouteKind
 from controller.api.resources.metrics import MetricSpec
 from controller.api.timing import REAL, ReportTiming
-from controller.decision import Known, Measurement, Sample, SentRequests, Unknown
+from controller.decision import Cause, Known, Measurement, Sample, SentRequests, Unknown
 from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
 
@@ -68,7 +68,7 @@ class LoadReports(Protocol):
         ...
 
 
-NO_LOAD = Unknown("nothing reports load")
+NO_LOAD = Unknown("nothing reports load", cause=Cause.NO_SOURCE)
 
 
 class NoLoads:
@@ -215,16 +215,15 @@ class FleetLoads:
             self._heard_at = now
         self._awaited_since = {name: self._awaited_since.get(name, now) for name in silent}
         if silent:
-            return Unknown(f"Envoy {silent[0]} reports no load", self._is_awaited(self._awaited_since.values(), now))
+            return self._none(f"Envoy {silent[0]} reports no load", self._awaited_since.values(), now)
         key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
         local = f"{key}/{_LOCAL}"
         if not fresh:
             self._heard_at = self._heard_at or now
-            return Unknown("no Envoy reports load", self._is_awaited((self._heard_at,), now))
+            return self._none("no Envoy reports load", (self._heard_at,), now)
         # The first message of an Envoy says nothing but who it is.
         if lacking := {name: node.last.since for name, node in fresh.items() if local not in node.last.counts}:
-            why = f"Envoy {min(lacking)} reports no load of the model yet"
-            return Unknown(why, self._is_awaited(lacking.values(), now))
+            return self._none(f"Envoy {min(lacking)} reports no load of the model yet", lacking.values(), now)
         nodes = fresh.values()
         flying = sum((node.last.counts[local] or _ZERO).in_flight for node in nodes)
         since = now - window
@@ -232,10 +231,10 @@ class FleetLoads:
         load = Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since))
         return Known(load, min(node.reported_at() for node in nodes))
 
-    def _is_awaited(self, since: Iterable[datetime], now: datetime) -> bool:
-        """Whether what is missing since these moments may come yet."""
+    def _none(self, why: str, since: Iterable[datetime], now: datetime) -> Unknown:
+        """Say why there is no load, and whether what is missing since these moments may come yet."""
         awaited = timedelta(seconds=self._timing.awaited)
-        return all(timedelta(0) <= now - one < awaited for one in since)
+        return Unknown(why, all(timedelta(0) <= now - one < awaited for one in since), Cause.NO_SAMPLE)
 
     def traffic(
         self, model: ObjectRef, remotes: Iterable[str], since: datetime, now: datetime

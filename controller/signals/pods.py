@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 
 from controller.api.kubernetes.pods import PodContainer, PodObject, SpecOfPod
 from controller.api.schema.scalars import number_of
-from controller.decision.facts import Known, Measurement, Sample, Uncounted, Unknown
+from controller.decision.facts import Cause, Known, Measurement, Sample, Uncounted, Unknown
 
 CPU = "cpu"
 
@@ -144,7 +144,7 @@ def measure(pods: Sequence[MeasuredPod], samples: Mapping[str, PodSample], what:
     `samples` are by the names of pods; those that are too old are not among them.
     """
     if not pods:
-        return Unknown("no pod has the labels of its selector")
+        return Unknown("no pod has the labels of its selector", cause=Cause.NO_SAMPLE)
     groups = _group(pods, samples, what, now)
     counted = {name: one for name, one in samples.items() if name not in {*groups.ignored, *groups.unready}}
     requests: Mapping[str, Decimal] = {}
@@ -152,11 +152,11 @@ def measure(pods: Sequence[MeasuredPod], samples: Mapping[str, PodSample], what:
         try:
             requests = {pod.name: _request(pod, what) for pod in pods}
         except _NoRequestError as error:
-            return Unknown(str(error))
+            return Unknown(str(error), cause=Cause.INVALID)
         # A sample of a pod that is not there has nothing to be compared with.
         counted = {name: one for name, one in counted.items() if name in requests}
     if not counted:
-        return Unknown(_none_counts(groups))
+        return Unknown(_none_counts(groups), cause=Cause.NO_SAMPLE)
     measurement = Measurement(
         value=sum((one.value for one in counted.values()), Decimal(0)),
         pods=len(counted),

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from controller.api.timing import PollTiming
-from controller.decision.facts import Known, Unknown
+from controller.decision.facts import Cause, Known, Unknown
 from controller.signals.turns import Turns
 from controller.store.objects import ObjectRef
 
@@ -35,13 +35,17 @@ def _tell_nobody(_: frozenset[ObjectRef]) -> None:
     """Nobody listens yet."""
 
 
-NOT_ASKED_YET = Unknown("it is asked for the first time", pending=True)
+NOT_ASKED_YET = Unknown("it is asked for the first time", pending=True, cause=Cause.NO_SAMPLE)
 
 
 class SourceError(Exception):
     """A source gave no answer that can be used; the message says why, in words for a status: no secret, no address of
-    this machine, and short.
+    this machine, and short. `cause` says it in one word.
     """
+
+    def __init__(self, why: str, cause: Cause = Cause.NOT_USABLE) -> None:
+        super().__init__(why)
+        self.cause = cause
 
 
 @dataclass(slots=True)
@@ -50,7 +54,7 @@ class _Question(Generic[Answer]):
 
     looked_at: float
     answer: Known[Answer] | None = None
-    fault: str = ""
+    fault: Unknown | None = None
     objects: dict[ObjectRef, float] = field(default_factory=dict)
     next_at: float = 0.0
     failures: int = 0
@@ -96,8 +100,8 @@ class Poller(Generic[Key, Answer]):
         if answer is not None and (now - answer.at).total_seconds() <= self._timing.old_after:
             return answer
         if entry.fault or answer is None:
-            return Unknown(entry.fault) if entry.fault else NOT_ASKED_YET
-        return Unknown(f"the last answer is older than {self._timing.old_after:.0f} s")
+            return entry.fault or NOT_ASKED_YET
+        return Unknown(f"the last answer is older than {self._timing.old_after:.0f} s", cause=Cause.NOT_ANSWERING)
 
     async def run(self, tell: Tell) -> None:
         """Ask until cancelled; `tell` for which objects there is another answer, or none any more."""
@@ -161,19 +165,20 @@ class Poller(Generic[Key, Answer]):
             async with asyncio.timeout(self._timing.answer):
                 answer = await self._fetch(key)
         except SourceError as error:
-            self._failed(key, str(error))
+            self._failed(key, Unknown(str(error), cause=error.cause))
         except TimeoutError:
-            self._failed(key, f"no answer within {self._timing.answer:.0f} s")
+            why = f"no answer within {self._timing.answer:.0f} s"
+            self._failed(key, Unknown(why, cause=Cause.NOT_ANSWERING))
         except Exception:
             logger.exception("metric not measured", extra={"key": str(key)})
-            self._failed(key, "a mistake of the controller, which its log tells")
+            self._failed(key, Unknown("a mistake of the controller, which its log tells"))
         else:
             if entry := self._entries.get(key):
-                is_news = bool(entry.fault) or entry.answer is None or entry.answer.value != answer
-                entry.answer, entry.fault, entry.failures = Known(answer, self._clock()), "", 0
+                is_news = entry.fault is not None or entry.answer is None or entry.answer.value != answer
+                entry.answer, entry.fault, entry.failures = Known(answer, self._clock()), None, 0
                 self._tell_of(entry, is_news)
 
-    def _failed(self, key: Key, why: str) -> None:
+    def _failed(self, key: Key, why: Unknown) -> None:
         entry = self._entries.get(key)
         if entry is None:
             return

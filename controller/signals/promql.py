@@ -20,8 +20,8 @@ from urllib.parse import urlencode
 from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricByName, MetricIdentifier, MetricSpec, SelectorTerm
 from controller.api.timing import PollTiming
-from controller.decision.facts import Measurement, Sample, Unknown
-from controller.signals.bounded_http import BoundedHttp, BoundedRequest
+from controller.decision.facts import Cause, Measurement, Sample, Unknown
+from controller.signals.bounded_http import BoundedHttp, BoundedRequest, cause_of
 from controller.signals.exposition import PageError, level_of
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject
@@ -47,7 +47,8 @@ def query_for(metric: MetricIdentifier) -> str | Unknown:
     terms = metric.selector.terms if metric.selector else ()
     if not _NAME.fullmatch(metric.name):
         if terms:
-            return Unknown("a selector goes with the name of a metric: an expression has its own")
+            why = "a selector goes with the name of a metric: an expression has its own"
+            return Unknown(why, cause=Cause.INVALID)
         return metric.name
     return metric.name + (f"{{{','.join(map(_matcher, terms))}}}" if terms else "")
 
@@ -84,9 +85,9 @@ def measurement_of(body: bytes, status: int = 200) -> Measurement:
         case {"resultType": "vector", "result": list(series)}:
             value = _sum(series)
         case {"resultType": "string"}:
-            raise SourceError("the answer is a text, not a number")
+            raise SourceError("the answer is a text, not a number", Cause.INVALID)
         case {"resultType": "matrix"}:
-            raise SourceError("the answer is a range of values: ask for one, as with avg_over_time")
+            raise SourceError("the answer is a range of values: ask for one, as with avg_over_time", Cause.INVALID)
         case _:
             raise SourceError("the answer is not as Prometheus answers")
     notes = [_words(one) for name in ("warnings", "infos") for one in _texts(answer.get(name))]
@@ -102,22 +103,27 @@ def _answer(body: bytes, status: int) -> Mapping[str, Any]:
         case {"status": "success"} if status == 200:
             return dict(answer)
         case {"status": "error", "error": str(error)}:
-            raise SourceError(f"Prometheus says: {_words(error)}")
-    raise SourceError("the answer is not as Prometheus answers" if status == 200 else f"the answer is {status}")
+            # 400 and 422 are for what was asked, 503 for a query that took too long.
+            cause = Cause.INVALID if status in (400, 422) else cause_of(status)
+            raise SourceError(f"Prometheus says: {_words(error)}", cause)
+    if status == 200:
+        raise SourceError("the answer is not as Prometheus answers")
+    raise SourceError(f"the answer is {status}", cause_of(status))
 
 
 def _sum(series: Sequence[Any]) -> Decimal:
     if not series:
-        raise SourceError("no series matches")
+        raise SourceError("no series matches", Cause.NO_SUCH_METRIC)
     if len(series) > MOST_SERIES:
-        raise SourceError(f"more than {MOST_SERIES} series match: ask for less, as with sum()")
+        raise SourceError(f"more than {MOST_SERIES} series match: ask for less, as with sum()", Cause.INVALID)
     total = Decimal(0)
     for one in series:
         match one:
             case {"value": [_, str(number)]}:
                 total += _number(number)
             case {"histogram": _}:
-                raise SourceError("a histogram is no number: ask for one of it, as with histogram_quantile()")
+                why = "a histogram is no number: ask for one of it, as with histogram_quantile()"
+                raise SourceError(why, Cause.INVALID)
             case _:
                 raise SourceError("the answer is not as Prometheus answers")
     return total
@@ -206,7 +212,7 @@ def _token(path: Path) -> str:
         with path.open("rb") as file:
             token = file.read(_LONGEST_TOKEN).decode("ascii").strip()
     except (OSError, UnicodeError) as error:
-        raise SourceError("the file of the token (bearerTokenFile) cannot be read") from error
+        raise SourceError("the file of the token (bearerTokenFile) cannot be read", Cause.NOT_PERMITTED) from error
     if not token or not token.isprintable() or " " in token:
-        raise SourceError("the file of the token (bearerTokenFile) holds no token")
+        raise SourceError("the file of the token (bearerTokenFile) holds no token", Cause.NOT_PERMITTED)
     return token

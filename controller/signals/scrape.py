@@ -17,7 +17,7 @@ from typing import NamedTuple
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.resources.metrics import MetricSpec, ScrapeMetric
 from controller.api.timing import PollTiming
-from controller.decision.facts import Known, Measurement, Sample, Uncounted, Unknown
+from controller.decision.facts import Cause, Known, Measurement, Sample, Uncounted, Unknown
 from controller.signals.bounded_http import BoundedHttp, BoundedRequest
 from controller.signals.exposition import Page, PageError, Query, query_for
 from controller.signals.poller import NOT_ASKED_YET, Poller, SourceError, Tell
@@ -49,7 +49,7 @@ class _Place(NamedTuple):
 class _Rest:
     """A replica that did not answer, and when it is asked again."""
 
-    why: str
+    why: Unknown
     failures: int
     until: float
 
@@ -84,10 +84,11 @@ class Scrape:
         assert isinstance(source, ScrapeMetric), "it is asked for its own type"
         query = query_for(source.metric.name, source.metric.selector.terms if source.metric.selector else ())
         if query.is_share and metric.target.type == "Value":
-            return Unknown("a share has no sum over the replicas: give an averageValue, such as 0.8")
+            why = "a share has no sum over the replicas: give an averageValue, such as 0.8"
+            return Unknown(why, cause=Cause.INVALID)
         ready = tuple(one for one in subject.replicas if one.ready)
         if not ready:
-            return Unknown("no replica is ready")
+            return Unknown("no replica is ready", cause=Cause.NO_SAMPLE)
         if len(ready) > MOST_REPLICAS:
             return Unknown(f"{len(ready)} replicas are too many to ask each: {MOST_REPLICAS} are")
         port = _port(source, subject)
@@ -131,11 +132,11 @@ class Scrape:
         pages = [task.result() for task in asked]
         answered = [page for page in pages if isinstance(page, Page)]
         if not answered:
-            why = next(page for page in pages if isinstance(page, str))
-            raise SourceError(f"no replica shows its metrics: {why}")
+            fault = next(page for page in pages if isinstance(page, Unknown))
+            raise SourceError(f"no replica shows its metrics: {fault.why}", fault.cause)
         return {query: _measured(answered, query, len(pages)) for query in queries}
 
-    async def _ask_one(self, place: _Place, job: _Job, replica: Replica, queries: Iterable[Query]) -> Page | str:
+    async def _ask_one(self, place: _Place, job: _Job, replica: Replica, queries: Iterable[Query]) -> Page | Unknown:
         """Return what one replica shows, or why it shows nothing."""
         now, rest = self._clock().timestamp(), job.rests.get(replica.address)
         if rest and now < rest.until <= now + _LONGEST_REST:
@@ -143,10 +144,12 @@ class Scrape:
         try:
             async with asyncio.timeout(_PATIENCE * self._timing.answer):
                 page = await self._read(_url(place, replica), queries)
-        except (SourceError, PageError) as error:
-            why = str(error)
+        except SourceError as error:
+            why = Unknown(str(error), cause=error.cause)
+        except PageError as error:
+            why = Unknown(str(error), cause=Cause.NOT_USABLE)
         except TimeoutError:
-            why = f"no answer within {_PATIENCE * self._timing.answer:g} s"
+            why = Unknown(f"no answer within {_PATIENCE * self._timing.answer:g} s", cause=Cause.NOT_ANSWERING)
         else:
             job.rests.pop(replica.address, None)
             return page
@@ -168,8 +171,10 @@ def _port(source: ScrapeMetric, subject: Subject) -> int | Unknown | None:
         return source.port
     numbers = {number for name, number in subject.named_ports if name == source.port}
     if not numbers:
-        return Unknown(f"no container of the workload has a port named {source.port}")
-    return numbers.pop() if len(numbers) == 1 else Unknown(f"several ports are named {source.port}: give a number")
+        return Unknown(f"no container of the workload has a port named {source.port}", cause=Cause.INVALID)
+    if len(numbers) > 1:
+        return Unknown(f"several ports are named {source.port}: give a number", cause=Cause.INVALID)
+    return numbers.pop()
 
 
 def _url(place: _Place, replica: Replica) -> str:
@@ -187,7 +192,7 @@ def _measured(pages: Iterable[Page], query: Query, replicas: int) -> Measurement
         except PageError as error:
             why = why or str(error)
     if not levels:
-        return Unknown(f"no replica shows it: {why}")
+        return Unknown(f"no replica shows it: {why}", cause=Cause.NO_SUCH_METRIC)
     missing = replicas - len(levels)
     note = f"{missing} of {replicas} replicas show none" if missing else ""
     return Measurement(sum(levels, Decimal(0)), pods=len(levels), missing=Uncounted(pods=missing), note=note)

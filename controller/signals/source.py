@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.resources.metrics import MetricSpec
-from controller.decision.facts import Sample, Unknown
+from controller.decision.facts import Cause, Sample, Unknown
 from controller.store.objects import ObjectRef
 
 Samples = tuple[tuple[MetricSpec, Sample], ...]
@@ -60,10 +60,10 @@ class NotMeasured:
 
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
-        return Unknown(self.why)
+        return Unknown(self.why, cause=Cause.NO_SOURCE)
 
 
-NOT_MEASURED = Unknown("nothing here measures metrics of this type")
+NOT_MEASURED = Unknown("nothing here measures metrics of this type", cause=Cause.NO_SOURCE)
 
 
 class Sampler:

@@ -13,7 +13,7 @@ from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming
-from controller.decision.facts import Known, Sample, Unknown
+from controller.decision.facts import Cause, Known, Sample, Unknown
 from controller.signals import promql
 from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
@@ -132,7 +132,7 @@ async def test_what_more_series_match_than_are_good_is_told(prometheus: Promethe
     sample = await sampled(
         prometheus, "many", good=lambda sample: isinstance(sample, Unknown) and "match:" in sample.why
     )
-    assert sample == Unknown("more than 1000 series match: ask for less, as with sum()")
+    assert sample == Unknown("more than 1000 series match: ask for less, as with sum()", cause=Cause.INVALID)
     total = await sampled(prometheus, "sum(many)", good=lambda sample: isinstance(sample, Known))
     assert isinstance(total, Known)
     assert total.value.value == 1500
@@ -145,4 +145,4 @@ async def test_a_target_that_is_gone_is_unknown_and_not_its_last_number(
     sample = await sampled(
         prometheus, "queue", good=lambda sample: isinstance(sample, Unknown) and "series" in sample.why
     )
-    assert sample == Unknown("no series matches")
+    assert sample == Unknown("no series matches", cause=Cause.NO_SUCH_METRIC)

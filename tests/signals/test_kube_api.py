@@ -16,7 +16,7 @@ import pytest
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming, SignalTiming
-from controller.decision import Known, Sample, Unknown
+from controller.decision import Cause, Known, Sample, Unknown
 from controller.signals.kube_sources import kube_sources
 from controller.signals.poller import NOT_ASKED_YET
 from controller.signals.source import PolledSource
@@ -115,7 +115,7 @@ async def test_a_refusal_without_an_end_is_read_as_far_as_anybody_reads_it(tmp_p
             await writer.drain()
 
     async with measuring(tmp_path, refuse, PATIENT) as source:
-        assert await sampled(source) == Unknown("metrics.k8s.io failed (HTTP 500): HTTP 500")
+        assert await sampled(source) == Unknown("metrics.k8s.io failed (HTTP 500): HTTP 500", cause=Cause.NOT_ANSWERING)
 
 
 async def test_one_that_recovers_is_believed_again(tmp_path: Path) -> None:

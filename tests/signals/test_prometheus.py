@@ -18,7 +18,7 @@ from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import REAL, PollTiming
-from controller.decision.facts import Known, Unknown
+from controller.decision.facts import Cause, Known, Unknown
 from controller.signals.promql import Prometheus
 from controller.signals.source import PolledSource, Subject
 from controller.store.objects import ObjectRef
@@ -230,7 +230,8 @@ async def test_a_failure_keeps_the_last_number_until_it_is_old_and_ends_by_itsel
 async def test_a_query_that_cannot_be_asked_is_told_at_once():
     source = prometheus(REAL.signals.prometheus, address="127.0.0.1:1")
     said = source.sample(Subject(REF), external("sum(q)", app="chat"), datetime.now(UTC))
-    assert said == Unknown("a selector goes with the name of a metric: an expression has its own")
+    why = "a selector goes with the name of a metric: an expression has its own"
+    assert said == Unknown(why, cause=Cause.INVALID)
 
 
 async def test_it_is_asked_again_by_who_leads_again():

@@ -13,7 +13,7 @@ from controller.api.kubernetes.endpoints import Replica
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming
-from controller.decision.facts import Known, Uncounted, Unknown
+from controller.decision.facts import Cause, Known, Uncounted, Unknown
 from controller.decision.signals import compare
 from controller.signals.scrape import MOST_REPLICAS, Scrape
 from controller.signals.source import PolledSource, Subject
@@ -134,10 +134,10 @@ async def test_a_number_or_a_name_says_which_port():
         assert known(await sampled(source, elsewhere, scrape_of(port=replicas.port), known))
         assert known(await sampled(source, elsewhere, scrape_of(port="metrics"), known))
         said = source.sample(elsewhere, scrape_of(port="metric"), datetime.now(UTC))
-        assert said == Unknown("no container of the workload has a port named metric")
+        assert said == Unknown("no container of the workload has a port named metric", cause=Cause.INVALID)
         twice = replicas.subject(named=(("metrics", 1), ("metrics", 2)))
         said = source.sample(twice, scrape_of(port="metrics"), datetime.now(UTC))
-        assert said == Unknown("several ports are named metrics: give a number")
+        assert said == Unknown("several ports are named metrics: give a number", cause=Cause.INVALID)
 
 
 async def test_a_replica_may_have_an_address_of_ipv6():
@@ -210,7 +210,7 @@ async def test_nobody_is_ready_or_too_many_are():
     source = Scrape(PATIENT, lambda: datetime.now(UTC))
     one = Replica("10.0.0.1", 80, ready=False)
     assert source.sample(Subject(REF, replicas=(one,)), scrape_of(), datetime.now(UTC)) == Unknown(
-        "no replica is ready"
+        "no replica is ready", cause=Cause.NO_SAMPLE
     )
     many = tuple(Replica(f"10.0.{one // 250}.{one % 250}", 80, ready=True) for one in range(MOST_REPLICAS + 1))
     said = source.sample(Subject(REF, replicas=many), scrape_of(), datetime.now(UTC))
@@ -222,7 +222,8 @@ async def test_a_share_has_no_sum():
     metric = scrape_of("kv-cache", target={"type": "Value", "value": "0.8"})
     subject = Subject(REF, replicas=(Replica("10.0.0.1", 80, ready=True),))
     said = source.sample(subject, metric, datetime.now(UTC))
-    assert said == Unknown("a share has no sum over the replicas: give an averageValue, such as 0.8")
+    why = "a share has no sum over the replicas: give an averageValue, such as 0.8"
+    assert said == Unknown(why, cause=Cause.INVALID)
 
 
 async def test_replicas_that_come_and_go_are_followed_without_a_gap():

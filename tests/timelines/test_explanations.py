@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +14,93 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Remote
 from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.schema.scalars import parse_duration
-from controller.decision import Decision, Memory, decide
+from controller.decision import Decision, Memory, SentRequests
 from controller.intent.intent import intent_of_model
-from controller.plan.conditions import Findings, conditions_for
-from controller.plan.explanation import explain
-from controller.plan.plan import Plan
-from controller.plan.status import split_status, verdict_statuses, with_decision
+from controller.observe.observation import Observation
+from controller.plan.conditions import BY_ENVOY
+from controller.plan.explanation import Explanation, explain
+from controller.plan.plan import Plan, plan
 from controller.plan.transitions import transitions
 from controller.programs.metrics import ControllerMetrics
-from tests.support.objects import a_model
-from tests.timelines.test_timelines import CASES, START, facts_of, model_of
+from controller.store.events import Event
+from controller.store.objects import ObjectRef
+from tests.support.objects import a_model, a_service, a_slice
+from tests.support.observations import observed
+from tests.support.proxies import AllProgrammed
+from tests.timelines.test_timelines import CASES, START, facts_of, model_of, samples_of
 
-MODEL = a_model("m")
+MODEL = a_model("m").with_remote()
+LABELS = {"namespace": "default", "name": "m"}
 
 
-def plans(case: dict[str, Any]) -> Iterator[tuple[Plan, Decision]]:
-    """What shall be written at each step of a case."""
-    memory, before = Memory(), ModelDeploymentStatus()
+class OneHealth(AllProgrammed):
+    """The same health of every remote backend."""
+
+    def __init__(self, health: RemoteHealth | None) -> None:
+        self._health = health
+
+    def remote(self, model: ObjectRef, remote: Remote) -> RemoteHealth | None:
+        return self._health
+
+
+def observation(case: dict[str, Any], step: dict[str, Any], before: ModelDeploymentStatus) -> Observation:
+    """What is known at a step of a case, as the controller observes it."""
+    now, model = START + parse_duration(step["at"]), model_of(case, step)
+    intent = intent_of_model(model, 1)
+    facts = facts_of(model, step, now, may_leave=intent.offloads)
+    local = facts.local
+    addresses = [f"10.0.0.{number}" for number in range(1, local.total + local.leaving + 1)]
+    ready, rest = addresses[: local.ready], addresses[local.ready :]
+    waiting, leaving = rest[: local.total - local.ready], rest[local.total - local.ready :]
+    slices = a_slice("m").ready(*ready).not_ready(*waiting).terminating(*leaving)
+    known = observed(MODEL, a_service("m").port(80), slices, status=before, traffic=facts.traffic)
+    return replace(
+        known,
+        before=before,
+        intent=intent,
+        remotes=known.remotes if facts.remotes else (),
+        samples=tuple(samples_of(model, step, now)),
+        proxies=OneHealth(facts.remotes[0].health if facts.remotes else None).facts(known.stored.ref),
+        memory=Memory.model_validate(before.memory or {}),
+    )
+
+
+def plans(case: dict[str, Any]) -> Iterator[tuple[Plan, Decision, Explanation, datetime]]:
+    """What shall be written at each step of a case, and what explains it once it is."""
+    before = ModelDeploymentStatus()
     for step in case["steps"]:
         now = START + parse_duration(step["at"])
-        model = model_of(case, step)
-        intent = intent_of_model(model, 1)
-        facts = facts_of(model, step, now, may_leave=intent.offloads)
-        decision, memory = decide(intent.terms, facts, memory, now)
-        findings = Findings(1, (), None, (), intent.terms, facts, decision, None, None)
-        status = ModelDeploymentStatus(
-            observed_generation=1,
-            conditions=conditions_for(findings),
-            split=split_status(decision, memory, None, now),
-            verdicts=verdict_statuses(decision),
-            history=with_decision(before.history, decision, now),
-        )
-        yield Plan(MODEL.stored(), before, status, decision), decision
-        before = status
+        planned = plan(observation(case, step, before), now)
+        # As the API server gives it back.
+        stored = MODEL.stored(status=json.loads(json.dumps(planned.status.as_object())))
+        known, decision = explain(stored, now), planned.decision
+        assert decision and f"{decision.split} {decision.reason}" == step["expect"]
+        yield planned, decision, known, now
+        before = known.status
+
+
+def events_of(plan: Plan, now: datetime) -> tuple[Event, ...]:
+    return transitions(plan.stored, plan.before, plan.status, now)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_text_status_events_and_metrics_agree(path: Path) -> None:
-    case = yaml.safe_load(path.read_text())
     registry = CollectorRegistry()
     metrics = ControllerMetrics(registry)
     made: dict[str, int] = {}
     latest = ("", "")
-    for (plan, decision), step in zip(plans(case), case["steps"], strict=True):
-        now, status = START + parse_duration(step["at"]), plan.status
+    for plan, decision, known, now in plans(yaml.safe_load(path.read_text())):
         metrics.planned(plan)
-        # As the API server gives it back.
-        stored = MODEL.stored(status=json.loads(json.dumps(status.as_object())))
-        known = explain(stored, now)
-        split, text, shown = status.split, known.as_text(), known.as_object()
+        status, split, text, shown = plan.status, plan.status.split, known.as_text(), known.as_object()
 
         assert split and known.winner and known.status.as_object() == status.as_object()
         assert known.winner.rule == split.reason == decision.reason
-        assert known.winner.message == split.message == decision.message
+        assert known.winner.message == decision.message
+        assert split.message.startswith(decision.message) and split.message in text
         assert [(one.rule, one.matched, one.message) for one in known.verdicts] == [
             (one.reason, one.matched, one.message) for one in decision.verdicts
         ]
@@ -76,26 +111,100 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
         assert {*shown["notTheCause"]} == {one.reason for one in decision.verdicts if not one.matched}
         assert shown["split"] == status.as_object()["split"]
 
-        offloading = status.condition("Offloading")
-        assert offloading and (offloading.reason, offloading.message) == (decision.reason, decision.message)
-        assert (offloading.status == "True") is (decision.split.remote > 0) is status.offloading_status
         assert (status.history[0].split, status.history[0].reason) == (str(decision.split), decision.reason)
-        for event in transitions(plan.stored, plan.before, status, now):
+        for event in events_of(plan, now):
             if event.reason in {one.reason for one in decision.verdicts}:
                 assert event.reason == decision.reason
-                assert event.message.endswith(f" {decision.split}: {decision.message}")
+                assert event.message.endswith(f" {decision.split}: {split.message}")
 
-        labels = {"namespace": "default", "name": "m"}
-        assert registry.get_sample_value("beamlit_model_split_ratio", {**labels, "side": "remote"}) == (
+        assert registry.get_sample_value("beamlit_model_split_ratio", {**LABELS, "side": "remote"}) == (
             decision.split.remote / 100
         )
         if latest != (latest := (str(decision.split), str(decision.reason))):
             made[decision.reason] = made.get(decision.reason, 0) + 1
-        of_reason = {**labels, "reason": decision.reason.value}
+        of_reason = {**LABELS, "reason": decision.reason.value}
         assert registry.get_sample_value("beamlit_model_decisions_total", of_reason) == made[decision.reason]
+        requests_agree(status, decision, text, shown)
+        signals_agree(status, registry, text, shown)
 
 
-def test_every_rule_decides_in_some_timeline() -> None:
-    """So the test above sees every rule there is."""
-    decisions = [decision for path in CASES for _, decision in plans(yaml.safe_load(path.read_text()))]
-    assert {one.reason for one in decisions} == {verdict.reason for one in decisions for verdict in one.verdicts}
+def requests_agree(status: ModelDeploymentStatus, decision: Decision, text: str, shown: dict[str, Any]) -> None:
+    """What Envoy does by itself is told beside what was decided, and everywhere in the same words."""
+    offloading, failing = status.condition("Offloading"), status.condition("FailingOver")
+    assert offloading and failing and status.split
+    by_itself = offloading.reason in BY_ENVOY
+    assert (offloading.status == "True") is (by_itself or decision.split.remote > 0) is status.offloading_status
+    if by_itself:
+        assert not decision.split.remote and status.reason == offloading.reason
+        assert "some left by themselves" in text.splitlines()[0]
+    else:
+        assert (offloading.reason, offloading.message) == (decision.reason, decision.message)
+    for said in [one for one in (offloading if by_itself else None, failing) if one and one.status == "True"]:
+        assert status.split.message.endswith(said.message) and said.message in text
+    assert any("FailingOver is True" in one for one in shown["attention"]) is (failing.status == "True")
+    assert shown["offloading"]["message"] == offloading.message
+    assert shown["failingOver"]["message"] == failing.message
+    if (traffic := status.traffic) is not None:
+        assert f"{traffic.remote} of the last {traffic.local + traffic.remote} requests (10 s" in text
+        assert (shown["traffic"]["local"], shown["traffic"]["remote"]) == (traffic.local, traffic.remote)
+
+
+def signals_agree(status: ModelDeploymentStatus, registry: CollectorRegistry, text: str, shown: dict[str, Any]) -> None:
+    """Whether metrics can be read is what the signals say, wherever it stands."""
+    signals, said = status.signals or (), status.condition("SignalsAvailable")
+    unknown = [one for one in signals if one.state == "Unknown"]
+    assert shown.get("signals", []) == [*map(dict, status.as_object().get("signals", []))]
+    for one in signals:
+        assert f"{one.name} is {one.current}, its target is {one.target}: {one.state}" in text or one in unknown
+    for one in unknown:
+        assert f"{one.name} is not known" in text and one.message and one.message in text
+        assert said and f"{one.name} cannot be read: {one.message}" in said.message
+    assert (said is None) is (not signals)
+    if said is None:
+        return
+    assert (said.status, said.reason) == ("True", "Measured") or unknown
+    assert said.reason in {"Measured", *(one.reason for one in unknown)}
+    assert shown["signalsAvailable"]["message"] == said.message
+    assert any("SignalsAvailable is False" in one for one in shown["attention"]) is (said.status == "False")
+    value = {"True": 1, "False": 0}.get(said.status)
+    assert registry.get_sample_value("beamlit_model_condition", {**LABELS, "type": "SignalsAvailable"}) == value
+    assert registry.get_sample_value("beamlit_model_signals_unknown", LABELS) == len(unknown)
+    assert status.reason != "Steady" or said.status != "False"
+
+
+def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happens() -> None:
+    """So the tests above see every rule there is, and each of these."""
+    made = [one for path in CASES for one in plans(yaml.safe_load(path.read_text()))]
+    assert {one.reason for _, one, _, _ in made} == {
+        verdict.reason for _, one, _, _ in made for verdict in one.verdicts
+    }
+    told = {event.reason for plan, _, _, now in made for event in events_of(plan, now)}
+    assert {"SignalsNotAvailable", "SignalsAvailable", "ReplicasFail", "AsDecided"} <= told
+    said = {(one.type, one.status, one.reason) for plan, _, _, _ in made for one in plan.status.conditions}
+    assert {("Offloading", "True", "Overflow"), ("Offloading", "True", "Failover")} <= said
+    assert {one.status.traffic is not None for one, _, _, _ in made} == {True, False}
+    assert {isinstance(known.traffic, SentRequests) for _, _, known, _ in made} == {True, False}
+
+
+AWAY = ("Overloaded", "CoolingDown")
+EDITED = "an-edit-in-the-middle-of-an-overload-holds-at-once"
+"""Where what had left comes back since its author says so, whatever is measured."""
+
+
+def test_each_change_has_the_numbers_of_what_was_measured_also_the_way_back() -> None:
+    ways: list[tuple[str, str]] = []
+    for path in CASES:
+        if path.stem == EDITED:
+            continue
+        for (was, before, _, _), (plan, decision, _, now) in pairwise(plans(yaml.safe_load(path.read_text()))):
+            is_way = before.reason in AWAY and decision.reason in (*AWAY, "Steady")
+            if not is_way or decision.reason == before.reason:
+                continue
+            ways.append((before.reason, decision.reason))
+            latest, signals = plan.status.history[0], plan.status.signals or ()
+            known = [f"{one.name} is {one.current} of {one.target}" for one in signals if one.current is not None]
+            told = [latest.message, *(one.message for one in events_of(plan, now) if one.reason == decision.reason)]
+            if decision.reason != "Overloaded":  # that has the numbers of when it began
+                assert known and all(words in message for words in known for message in told), (path.stem, told)
+            assert latest.message != was.status.history[0].message
+    assert {("Overloaded", "CoolingDown"), ("CoolingDown", "Steady"), ("Overloaded", "Steady")} <= {*ways}

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from controller.api.contract.health import RemoteHealth, unknown
+from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.scalars import parse_duration
 from controller.api.schema.values import parse
@@ -29,8 +30,8 @@ from controller.decision import (
     Memory,
     Reason,
     RemoteFacts,
+    Sample,
     SentRequests,
-    Signal,
     Uncounted,
     Unknown,
     decide,
@@ -51,7 +52,7 @@ def model_of(case: dict[str, Any], step: dict[str, Any]) -> ModelDeployment:
     )
 
 
-def signals_of(model: ModelDeployment, step: dict[str, Any], now: datetime) -> Iterator[Signal]:
+def samples_of(model: ModelDeployment, step: dict[str, Any], now: datetime) -> Iterator[tuple[MetricSpec, Sample]]:
     """Each metric by its name: a number, what pods use, or why it is not known.
 
     It was measured `ago`, or right now, as an average over a `window`.
@@ -60,8 +61,7 @@ def signals_of(model: ModelDeployment, step: dict[str, Any], now: datetime) -> I
     at = now - parse_duration(step.get("ago", "0s"))
     for metric in offloading.metrics if offloading else ():
         value = step["signals"][name_of(metric)]
-        sample = Unknown(value) if isinstance(value, str) else Known(measurement_of(value, step), at)
-        yield compare(metric, sample, 1)
+        yield metric, Unknown(value) if isinstance(value, str) else Known(measurement_of(value, step), at)
 
 
 def measurement_of(value: Any, step: dict[str, Any]) -> Measurement:
@@ -86,7 +86,8 @@ def facts_of(model: ModelDeployment, step: dict[str, Any], now: datetime, *, may
     local = LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0))
     sent = step.get("sent")  # requests to the replicas and to the remote backend in the last ten seconds
     traffic = SentRequests(*sent, 10.0) if sent else Unknown("no Envoy reports load")
-    return Facts(local, remotes, signals=tuple(signals_of(model, step, now)), traffic=traffic)
+    signals = tuple(compare(metric, sample, 1) for metric, sample in samples_of(model, step, now))
+    return Facts(local, remotes, signals=signals, traffic=traffic)
 
 
 def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedelta, Decision]]:

@@ -139,6 +139,19 @@ class RemoteStatus(ForeignValue):
         return None if known == RemoteHealth() else known
 
 
+class TrafficStatus(ForeignValue):
+    """Where Envoys sent requests by the present split, but for those that failed there; as of when this was written."""
+
+    local: int
+    """How many to the replicas."""
+    remote: int
+    """How many to the remote backend."""
+    seconds: float
+    """In how many seconds; 0 while that is not known."""
+    at: Time
+    """When they were counted."""
+
+
 class SignalStatus(ForeignValue):
     """One metric of spec.offloadingConfig.metrics, as it was last compared with its target."""
 
@@ -150,6 +163,8 @@ class SignalStatus(ForeignValue):
     """What it is compared with."""
     state: Literal["Clear", "Breached", "Unknown"]
     """How the two compare."""
+    reason: str | None = None
+    """Why it is unknown, in one word; absent while it is known."""
     message: str | None = None
     """Why it is unknown, or what its source says beside the number."""
     since: Time | None = None
@@ -196,8 +211,8 @@ class ModelDeploymentStatus(ForeignValue):
     observed_generation: int = 0
     """The generation of the object that this status is about."""
     conditions: Annotated[tuple[Condition, ...], _BY_TYPE] = ()
-    """What holds of the model: Accepted, ResolvedRefs, Programmed, LocalHealthy, RemoteHealthy, Offloading,
-    FailingOver, Paused, Fronted and Ready."""
+    """What holds of the model: Accepted, ResolvedRefs, Programmed, LocalHealthy, RemoteHealthy, SignalsAvailable,
+    Offloading, FailingOver, Paused, Fronted and Ready."""
     serving_port: Port | None = None
     """The port on the gateway that serves the model, kept for life."""
     frontend: str | None = None
@@ -222,6 +237,9 @@ class ModelDeploymentStatus(ForeignValue):
     """The remote backend, if the model has one."""
     signals: tuple[SignalStatus, ...] | None = None
     """The metrics, as they were last compared with their targets."""
+    traffic: TrafficStatus | None = None
+    """Where requests went when this was written; absent where none were counted. It is never written for its own
+    sake."""
     route: Annotated[Route | None, _OPAQUE] = None
     """The whole configuration of the model for the xDS server. It has no secret in it."""
     withdrawn: Flag | None = None
@@ -240,7 +258,8 @@ class ModelDeploymentStatus(ForeignValue):
         return (self.split is not None and self.split.remote > 0) or (leaves is not None and leaves.status == "True")
 
     @computed_field(  # type: ignore[prop-decorator]
-        description="In one word: why the model is not accepted or not served, or else why the split is what it is."
+        description="In one word: why the model is not accepted or not served, or else why the split is what it is; "
+        "SignalsNotAvailable where nothing leaves and a metric cannot be read."
     )
     @property
     def reason(self) -> str | None:
@@ -251,7 +270,11 @@ class ModelDeploymentStatus(ForeignValue):
             return cause.reason if cause else None
         leaves = self.condition("Offloading")
         # Where requests leave that were not decided to, that is what there is to know.
-        return leaves.reason if leaves and leaves.status == "True" else self.split.reason
+        if leaves and leaves.status == "True":
+            return leaves.reason
+        measured = self.condition("SignalsAvailable")
+        is_blind = self.split.reason == "Steady" and measured is not None and measured.status == "False"
+        return "SignalsNotAvailable" if is_blind else self.split.reason
 
     @property
     def remote_health(self) -> RemoteHealth | None:

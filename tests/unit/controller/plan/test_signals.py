@@ -6,7 +6,7 @@ import pytest
 
 from controller.decision import Unknown
 from controller.decision.signals import compare
-from controller.plan.status import signal_statuses
+from controller.plan.signals import signal_statuses
 from controller.signals.load_reports import RequestsInFlight
 from controller.signals.source import NOT_MEASURED, Sampler, Subject
 from tests.support.measured import in_flight, in_flight_each

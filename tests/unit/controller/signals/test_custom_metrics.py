@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.decision import Known, Measurement, Unknown
+from controller.decision import Cause, Known, Measurement, Unknown
 from controller.store.protocol import ForbiddenError, NotFoundError, RefusedError
 from tests.support.metrics_api import CHAT, CUSTOM, EXTERNAL, PODS, Api, Measuring, a_running_pod, items, measuring
 
@@ -189,7 +189,7 @@ async def test_a_share_of_requests_is_none_of_another_metric() -> None:
     metric["pods"]["target"] = {"type": "Utilization", "averageUtilization": 50}
     async with measuring(an_api()) as sources:
         assert sources.look(metric) == Unknown(
-            "the metric is no share of what pods request: it stays unknown with type Utilization"
+            "the metric is no share of what pods request: it stays unknown with type Utilization", cause=Cause.INVALID
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
-from controller.decision import Known, Sample, Unknown
+from controller.decision import Cause, Known, Sample, Unknown
 from controller.signals.kube_sources import IN_A_FOLDER
 from controller.signals.source import Sampler
 from controller.store.kube.client import UnauthorizedError, UnusableAnswerError
@@ -158,7 +158,7 @@ async def test_prior_fault_8_what_is_old_is_no_sample() -> None:
         assert (sample.value.value, sample.value.pods, sample.value.missing.pods) == (1, 1, 1)
         sources.clock.advance(200)
         # The source goes on answering, with the same.
-        old = Unknown("nothing newer than 2026-01-01T00:00:00Z was measured")
+        old = Unknown("nothing newer than 2026-01-01T00:00:00Z was measured", cause=Cause.NO_SAMPLE)
         await until(lambda: sources.look(CPU) == old, "it is too old")
 
 
@@ -173,6 +173,7 @@ async def test_no_pods_and_no_selector_are_told() -> None:
 def test_in_a_folder_there_is_no_metrics_api() -> None:
     ((_, sample),) = Sampler(IN_A_FOLDER).samples(CHAT, (parse(MetricSpec, CPU),), NOW)
     assert sample == Unknown(
-        "there is no metrics API in a folder: use Requests, Scrape, or External with metricInformer prometheus"
+        "there is no metrics API in a folder: use Requests, Scrape, or External with metricInformer prometheus",
+        cause=Cause.NO_SOURCE,
     )
     assert set(IN_A_FOLDER) == {"Resource", "ContainerResource", "Pods", "Object", "External"}

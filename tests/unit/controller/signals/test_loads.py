@@ -6,7 +6,7 @@ import pytest
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.timing import REAL
-from controller.decision import Known, SentRequests, Unknown
+from controller.decision import Cause, Known, SentRequests, Unknown
 from controller.signals.load_reports import FleetLoads, Load, Rate, SentTo
 from controller.store.objects import ObjectRef
 
@@ -45,7 +45,7 @@ class Told:
 
 
 def test_nothing_heard_is_unknown():
-    assert Told().load(0) == Unknown("no Envoy reports load", pending=True)
+    assert Told().load(0) == Unknown("no Envoy reports load", True, Cause.NO_SAMPLE)
 
 
 def test_a_rate_is_what_was_new_by_the_seconds_that_envoy_measured():
@@ -63,7 +63,7 @@ def test_what_was_long_ago_does_not_count():
 def test_a_report_that_is_old_is_unknown_and_not_zero():
     told = Told().hear(1, issued=1, flying=1)
     assert isinstance(told.load(1 + REAL.reports.old_after), Known)
-    assert told.load(1 + OLD) == Unknown("no Envoy reports load", pending=True)
+    assert told.load(1 + OLD) == Unknown("no Envoy reports load", True, Cause.NO_SAMPLE)
 
 
 def test_the_age_that_a_replica_says_counts():
@@ -97,7 +97,7 @@ def test_remote_backends_add_up():
 def test_an_envoy_that_is_connected_and_says_nothing_makes_the_sum_unknown():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["two"])
-    assert told.load(1) == Unknown("Envoy two reports no load", pending=True)
+    assert told.load(1) == Unknown("Envoy two reports no load", True, Cause.NO_SAMPLE)
     told.loads.set_silent("replica", [])
     assert isinstance(told.load(1), Known)
 
@@ -157,7 +157,7 @@ def test_one_that_reports_to_another_replica_is_not_silent():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["one"])
     assert isinstance(told.load(1), Known)
-    assert told.load(1 + OLD) == Unknown("Envoy one reports no load", pending=True)
+    assert told.load(1 + OLD) == Unknown("Envoy one reports no load", True, Cause.NO_SAMPLE)
 
 
 def test_what_a_replica_that_is_gone_said_of_silence_is_forgotten():
@@ -176,7 +176,7 @@ def test_an_envoy_that_died_is_left_out_once_its_last_word_is_old():
 
 def test_a_model_that_an_envoy_does_not_report_yet_is_unknown():
     told = Told().hear(1).hear(1, node="two", counts={})
-    assert told.load(1) == Unknown("Envoy two reports no load of the model yet", pending=True)
+    assert told.load(1) == Unknown("Envoy two reports no load of the model yet", True, Cause.NO_SAMPLE)
     for second in range(2, 20):
         told.hear(second).hear(second, node="two", counts={})
         assert pending(told, second) == (second < 1 + AWAITED)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from controller.api.timing import PollTiming
-from controller.decision import Known, Unknown
+from controller.decision import Cause, Known, Unknown
 from controller.signals.poller import Poller, SourceError
 from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
@@ -82,7 +82,7 @@ async def test_a_failure_keeps_the_last_answer_until_that_is_old_and_then_says_w
 
     async def fetch(_: str) -> str:
         if fails:
-            raise SourceError("it is down")
+            raise SourceError("it is down", Cause.NOT_PERMITTED)
         return "answer"
 
     async with asking(fetch) as asked:
@@ -93,7 +93,7 @@ async def test_a_failure_keeps_the_last_answer_until_that_is_old_and_then_says_w
         await until(lambda: len(asked.told) > told, "the failure is told")
         assert isinstance(asked.look("a/x"), Known)
         asked.clock.advance(10)
-        assert asked.look("a/x") == Unknown("it is down")
+        assert asked.look("a/x") == Unknown("it is down", cause=Cause.NOT_PERMITTED)
 
 
 async def test_a_mistake_of_ours_costs_the_others_nothing() -> None:
