@@ -93,9 +93,9 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
     metrics = ControllerMetrics(registry)
     made: dict[str, int] = {}
     latest = ("", "")
-    for plan, decision, known, now in plans(yaml.safe_load(path.read_text())):
-        metrics.planned(plan)
-        status, split, text, shown = plan.status, plan.status.split, known.as_text(), known.as_object()
+    for planned, decision, known, now in plans(yaml.safe_load(path.read_text())):
+        metrics.planned(planned)
+        status, split, text, shown = planned.status, planned.status.split, known.as_text(), known.as_object()
 
         assert split and known.winner and known.status.as_object() == status.as_object()
         assert known.winner.rule == split.reason == decision.reason
@@ -112,7 +112,7 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
         assert shown["split"] == status.as_object()["split"]
 
         assert (status.history[0].split, status.history[0].reason) == (str(decision.split), decision.reason)
-        for event in events_of(plan, now):
+        for event in events_of(planned, now):
             if event.reason in {one.reason for one in decision.verdicts}:
                 assert event.reason == decision.reason
                 assert event.message.endswith(f" {decision.split}: {split.message}")
@@ -178,9 +178,9 @@ def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happe
     assert {one.reason for _, one, _, _ in made} == {
         verdict.reason for _, one, _, _ in made for verdict in one.verdicts
     }
-    told = {event.reason for plan, _, _, now in made for event in events_of(plan, now)}
+    told = {event.reason for planned, _, _, now in made for event in events_of(planned, now)}
     assert {"SignalsNotAvailable", "SignalsAvailable", "ReplicasFail", "AsDecided"} <= told
-    said = {(one.type, one.status, one.reason) for plan, _, _, _ in made for one in plan.status.conditions}
+    said = {(one.type, one.status, one.reason) for planned, _, _, _ in made for one in planned.status.conditions}
     assert {("Offloading", "True", "Overflow"), ("Offloading", "True", "Failover")} <= said
     assert {one.status.traffic is not None for one, _, _, _ in made} == {True, False}
     assert {isinstance(known.traffic, SentRequests) for _, _, known, _ in made} == {True, False}
@@ -196,14 +196,14 @@ def test_each_change_has_the_numbers_of_what_was_measured_also_the_way_back() ->
     for path in CASES:
         if path.stem == EDITED:
             continue
-        for (was, before, _, _), (plan, decision, _, now) in pairwise(plans(yaml.safe_load(path.read_text()))):
+        for (was, before, _, _), (planned, decision, _, now) in pairwise(plans(yaml.safe_load(path.read_text()))):
             is_way = before.reason in AWAY and decision.reason in (*AWAY, "Steady")
             if not is_way or decision.reason == before.reason:
                 continue
             ways.append((before.reason, decision.reason))
-            latest, signals = plan.status.history[0], plan.status.signals or ()
+            latest, signals = planned.status.history[0], planned.status.signals or ()
             known = [f"{one.name} is {one.current} of {one.target}" for one in signals if one.current is not None]
-            told = [latest.message, *(one.message for one in events_of(plan, now) if one.reason == decision.reason)]
+            told = [latest.message, *(one.message for one in events_of(planned, now) if one.reason == decision.reason)]
             if decision.reason != "Overloaded":  # that has the numbers of when it began
                 assert known and all(words in message for words in known for message in told), (path.stem, told)
             assert latest.message != was.status.history[0].message

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.contract.health import RemoteHealth, unknown
@@ -174,6 +174,31 @@ def test_prior_fault_1_traffic_returns_to_local_after_any_failure(history, recov
     assert (str(decision.split), decision.reason) == ("100/0", Reason.STEADY)
     assert shares == sorted(shares), "it only ever rises"
     assert memory.local_lost_at is None
+
+
+@given(histories, st.integers(1, 100), st.integers(0, 60), st.sampled_from(["Threshold", "Proportional"]))
+@settings(max_examples=10, deadline=None)
+def test_prior_fault_2_a_surge_offloads_after_any_history_and_so_does_the_next(history, percentage, after, mode):
+    wait = timedelta(seconds=after)
+    behavior = Behavior(mode=mode, percentage=percentage, offload_after=wait, restore_after=timedelta(seconds=30))
+    asked = Terms(True, behavior=behavior)
+    memory, now = lived_through(asked, history)
+
+    def measuring(ratio, seconds):
+        """Say what is decided after a metric was at so many times its target for so long, measured each second."""
+        nonlocal memory, now
+        for _ in range(seconds):
+            now += timedelta(seconds=1)
+            state = "Breached" if ratio >= 1 else "Clear"
+            signal = Signal("cpu", "1", state, str(ratio), at=now, least=ratio, most=ratio)
+            decision, memory = decide(asked, replace(HEALTHY, signals=(signal,)), memory, now)
+        return decision
+
+    # Whatever was before is over by then, and no wait rests any more.
+    assert measuring(0.0, 700).reason is Reason.STEADY
+    for _ in range(2):
+        assert measuring(4.0, 2 * after + 2).split.remote > 0
+        assert str(measuring(0.0, 700).split) == "100/0"
 
 
 @given(terms, histories, facts)

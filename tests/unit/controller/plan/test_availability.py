@@ -19,7 +19,8 @@ from tests.support.objects import a_model, a_service, a_slice
 from tests.support.observations import observed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-MODEL = a_model().with_remote().measuring(in_flight_each("4"))
+MODEL = a_model().with_remote().measuring(in_flight_each("4")).offloading(recoverAfter="0s")
+READY = a_slice().ready("10.0.0.1")
 REFUSED = Unknown("it lets nobody in", cause=Cause.NOT_PERMITTED)
 AWAITED = Unknown("it is asked for the first time", pending=True)
 WELL = in_flight(1, START)
@@ -35,7 +36,7 @@ class Story:
         self.urgency = Urgency.NOTHING
         self.wakes: datetime | None = None
 
-    def at(self, second: int, load, slices=a_slice().ready("10.0.0.1")) -> str:
+    def at(self, second: int, load, slices=READY) -> str:
         now = START + timedelta(seconds=second)
         known = observed(MODEL, a_service().port(80), slices, status=self.status, load=load)
         planned = plan(known, now)
@@ -122,7 +123,7 @@ def test_a_clock_that_is_set_back_makes_nobody_wait_for_it():
 
 
 def test_without_metrics_there_is_nothing_to_say():
-    known = observed(a_model().with_remote(), a_service().port(80), a_slice().ready("10.0.0.1"))
+    known = observed(a_model().with_remote(), a_service().port(80), READY)
     assert plan(known, START).status.condition(AVAILABLE) is None
 
 
