@@ -13,7 +13,7 @@ from typing import Any, Literal
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Reason
 from controller.plan.conditions import BY_ENVOY, UPDATING
-from controller.plan.signals import AVAILABLE
+from controller.plan.signals import AVAILABLE, PENDING
 from controller.runtime.budget import Urgency
 from controller.store.events import Event
 from controller.store.objects import StoredObject
@@ -247,10 +247,11 @@ def _without_explanation(status: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _in_words_of(condition: Mapping[str, Any]) -> Mapping[str, Any]:
-    left_out = ["message"] if condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING else []
-    # A source that fails in another way each time is no news.
-    left_out += ["message", "reason"] if condition["type"] == AVAILABLE else []
-    return {name: value for name, value in condition.items() if name not in left_out}
+    if condition["type"] == AVAILABLE:
+        # A source that fails in another way each time is no news; its first answer is.
+        return {**condition, "message": "", "reason": condition["reason"] == PENDING}
+    changes = condition["type"] in _WITH_NUMBERS or condition["reason"] in _WAITING
+    return {name: value for name, value in condition.items() if name != "message" or not changes}
 
 
 # What of a signal changes with each measurement, also whether it is at its target: what follows from that is told by

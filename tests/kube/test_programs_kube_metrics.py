@@ -214,6 +214,10 @@ async def test_a_right_that_is_missing_is_named_in_the_status(
     )
     for words, message in zip(expected, said(status), strict=True):
         assert message.startswith(f"{words} in namespace {site.namespace} (HTTP 403): bind the role"), message
+    # So does a condition of the same status: at once, and as False once it has lasted for a minute.
+    (available,) = (one for one in status["conditions"] if one["type"] == "SignalsAvailable")
+    assert (available["status"] in ("Unknown", "False"), available["reason"]) == (True, "NotPermitted")
+    assert all(message in available["message"] for message in said(status))
 
 
 async def test_an_api_that_nobody_serves_is_named_in_the_status(site: Site) -> None:
@@ -226,3 +230,4 @@ async def test_an_api_that_nobody_serves_is_named_in_the_status(site: Site) -> N
         return [one.get("message", "").partition(":")[0] for one in status.get("signals") or ()]
 
     await site.until_status("chat", lambda status: said(status) == [f"{group} is not served" for group in expected])
+    assert (await site.condition("chat", "SignalsAvailable"))[1] == "NoSource"

@@ -109,6 +109,29 @@ def test_where_requests_went_as_far_as_that_is_known():
     assert "traffic" not in explain(stored, NOW).as_object()
 
 
+def test_in_a_cluster_the_status_says_where_requests_went_and_a_command_what_it_does_not_say():
+    status = planned(MODEL, a_service("chat").port(80), TWO_READY, traffic=SentRequests(69, 31, 10.0)).as_object()
+    status["controller"] = "beamlit-system/beamlit-controller"
+    known = explain(MODEL.stored(status=status), NOW + timedelta(seconds=12))
+    assert "  measured     31 of the last 100 requests (10 s, 31%) left, counted 12s ago; " in known.as_text()
+    traffic = {"local": 69, "remote": 31, "seconds": 10.0, "at": "2026-01-01T00:00:00Z"}
+    assert known.as_object()["traffic"] == traffic
+    pods = "kubectl -n beamlit-system get pods -l app.kubernetes.io/component"
+    forward = f"kubectl -n beamlit-system port-forward $({pods}=xds-server -o name | head -1) 19000"
+    assert f"  see envoys   {pods}=gateway\n" in known.as_text()
+    assert f"  see requests {forward}, then curl -s 127.0.0.1:19000/metrics | grep " in known.as_text()
+    assert {*known.as_object()["more"]} == {"envoys", "requests"}
+    # What a `beamlit run` says itself needs no command.
+    report = RouteReport(namespace="default", name="chat", connected=1, programmed=1)
+    assert "more" not in explain(MODEL.stored(status=status), NOW, envoys=report).as_object()
+
+
+def test_who_writes_a_status_writes_no_command():
+    status = planned(MODEL, a_service("chat").port(80), TWO_READY).as_object()
+    status["controller"] = "x; rm -rf ~ #/y"
+    assert explain(MODEL.stored(status=status), NOW).more["envoys"].startswith("kubectl -n 'x; rm -rf ~ #' get pods")
+
+
 def test_requests_that_leave_against_the_split_are_in_the_first_line():
     status = planned(MODEL, a_service("chat").port(80), TWO_READY).as_object()
     (offloading,) = [one for one in status["conditions"] if one["type"] == "Offloading"]
