@@ -59,8 +59,11 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
         log = logger.warning if level == "Warning" else logger.info
         log("requests fail over", extra={"model": model, "reason": reason, "because": because})
     for level, reason, because in _measured(before, after):
-        log = logger.warning if level == "Warning" else logger.info
-        log("metrics of a model", extra={"model": model, "reason": reason, "because": because})
+        cannot = level == "Warning"
+        log, words = (
+            (logger.warning, "metrics cannot be read") if cannot else (logger.info, "metrics can be read again")
+        )
+        log(words, extra={"model": model, "reason": reason, "because": because})
     was, ready = before.condition("Ready"), after.condition("Ready")
     if ready and (was is None or (was.status, was.message) != (ready.status, ready.message)):
         words = "model ready" if ready.status == "True" else "model not ready"

@@ -87,7 +87,9 @@ def test_what_is_asked_for_the_first_time_is_no_news():
     story = Story()
     assert story.at(0, AWAITED) == "Unknown Pending"
     assert (story.at(3600, AWAITED), story.wakes, story.told) == ("Unknown Pending", None, [])
-    assert (story.at(3601, REFUSED), story.urgency) == ("False NotPermitted", Urgency.WORDS)
+    story = Story()
+    story.at(0, AWAITED)
+    assert (story.at(5, REFUSED), story.urgency) == ("Unknown NotPermitted", Urgency.WORDS), "and its answer is"
     story = Story()
     story.at(0, REFUSED)
     story.at(60, REFUSED)

@@ -230,6 +230,14 @@ def test_what_would_be_in_shadow_is_an_event_when_its_rule_changes():
         (status(), status("0/100 LocalDown", LocalHealthy=LOCAL_GONE), ["split changed", "local health"]),
         (status(LocalHealthy=LOCAL_GONE), status(), ["local health"]),
         (status(), status(FailingOver="True ReplicasFail"), ["requests fail over"]),
+        (status(), status(SignalsAvailable="Unknown NotPermitted"), []),
+        (status(), status(SignalsAvailable="False NotPermitted"), ["metrics cannot be read"]),
+        (status(SignalsAvailable="False NotPermitted"), status(SignalsAvailable="False NotAnswering"), []),
+        (
+            status(SignalsAvailable="False NotPermitted"),
+            status(SignalsAvailable="True Measured"),
+            ["metrics can be read again"],
+        ),
     ],
 )
 def test_every_change_of_health_is_logged_also_while_nothing_leaves(before, after, logged, caplog):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.contract.status import ModelDeploymentStatus
-from controller.decision import Unknown
+from controller.decision import SentRequests, Unknown
 from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency
 from controller.signals.load_reports import NO_LOAD
@@ -101,6 +101,18 @@ def test_what_is_said_beside_a_number_is_not_written_for_its_own_sake():
     reached = before.model_copy(update={"signals": (signal.model_copy(update={"state": "Breached"}),)})
     doubted = doubted.model_copy(update={"state": "Breached"})
     assert urgency(reached, reached.model_copy(update={"signals": (doubted,)})) is Urgency.NUMBERS
+
+
+def test_how_many_requests_there_were_is_written_with_whatever_else_is_and_never_by_itself():
+    def status(load, local: int, before=None) -> ModelDeploymentStatus:
+        sent = SentRequests(local, 0, 10.0)
+        return planned(MEASURING, a_service().port(80), TWO, status=before, load=in_flight(load, NOW), traffic=sent)
+
+    for load in (2, 8):  # also while requests leave
+        before = status(load, 10)
+        after = status(load, 90, before)
+        assert (before.traffic.local, after.traffic.local) == (10, 90)
+        assert urgency(before, after.model_copy(update={"split": before.split})) is Urgency.NOTHING
 
 
 def with_verdicts(status: ModelDeploymentStatus, **changes) -> ModelDeploymentStatus:
