@@ -103,16 +103,13 @@ def test_what_is_said_beside_a_number_is_not_written_for_its_own_sake():
     assert urgency(reached, reached.model_copy(update={"signals": (doubted,)})) is Urgency.NUMBERS
 
 
-def test_how_many_requests_there_were_is_written_with_whatever_else_is_and_never_by_itself():
-    def status(load, local: int, before=None) -> ModelDeploymentStatus:
-        sent = SentRequests(local, 0, 10.0)
-        return planned(MEASURING, a_service().port(80), TWO, status=before, load=in_flight(load, NOW), traffic=sent)
-
-    for load in (2, 8):  # also while requests leave
-        before = status(load, 10)
-        after = status(load, 90, before)
-        assert (before.traffic.local, after.traffic.local) == (10, 90)
-        assert urgency(before, after.model_copy(update={"split": before.split})) is Urgency.NOTHING
+@pytest.mark.parametrize("load", [2, 8], ids=["nothing leaves", "requests leave"])
+def test_how_many_requests_there_were_is_written_with_whatever_else_is_and_never_by_itself(load):
+    sent = SentRequests(10, 0, 10.0)
+    before = planned(MEASURING, a_service().port(80), TWO, load=in_flight(load, NOW), traffic=sent)
+    more = before.traffic.model_copy(update={"local": 90})
+    assert urgency(before, before.model_copy(update={"traffic": more})) is Urgency.NOTHING
+    assert urgency(before, before.model_copy(update={"traffic": None})) is Urgency.NOTHING
 
 
 def with_verdicts(status: ModelDeploymentStatus, **changes) -> ModelDeploymentStatus:
