@@ -6,7 +6,7 @@ import yaml
 from benchmarks.proxies import configs
 from benchmarks.proxies.configs import Upstreams
 from benchmarks.proxies.product import model_route
-from xds_server.resources.original_request import PRIVATE_HEADERS
+from controller.api.schema.client_headers import PRIVATE
 from xds_server.resources.routing import PATH_TRAVERSAL
 
 UPSTREAMS = Upstreams(("127.0.0.2", "127.0.0.3", "127.0.0.4"), "127.0.0.5")
@@ -44,7 +44,7 @@ def test_the_file_by_hand_and_the_route_of_the_product_say_the_same():
     remote = model_route(UPSTREAMS, 0).remote
     assert no_trace["direct_response"] == {"status": 405}
     assert leads_out["match"]["safe_regex"]["regex"] == PATH_TRAVERSAL
-    assert {*to_remote["request_headers_to_remove"]} == {*PRIVATE_HEADERS}
+    assert {*to_remote["request_headers_to_remove"]} == {*PRIVATE}
     added = [(one["header"]["key"], one["header"]["value"]) for one in to_remote["request_headers_to_add"]]
     assert added == [(one.name, one.value) for one in remote.headers_to_add]
     assert to_remote["route"]["host_rewrite_literal"] == remote.authority

@@ -33,6 +33,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from controller.api.contract.entrance import EntranceTls, JwtProvider
 from controller.api.contract.route import RouteKey
+from controller.api.schema.client_headers import REMOVED, REMOVED_PREFIXES
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import SAVING_FOR_LOG, AccessLog, request_log
@@ -57,17 +58,15 @@ from xds_server.resources.rate_limit import FILTER as RATE_LIMIT
 from xds_server.resources.routing import SAVING_FILTER
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, Resource, ResourceKey
 
-# Trap 10: `x-envoy-*` steers the router (retries, timeouts) and `x-beamlit-*` is ours; a client's go before anything
-# reads them. `Proxy` is no header of HTTP: a server that runs programs by CGI takes it for `HTTP_PROXY`, through which
-# it then sends what it asks of others (https://httpoxy.org).
+# Trap 10: they go before anything reads them.
 _NO_SPOOFED_HEADERS = extension(
     "spoofed_headers",
     EarlyHeaderMutation(
         mutations=[
-            HeaderMutation(remove="proxy"),
+            *(HeaderMutation(remove=name) for name in REMOVED),
             *(
                 HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(prefix=prefix)))
-                for prefix in ("x-envoy-", "x-beamlit-")
+                for prefix in REMOVED_PREFIXES
             ),
         ]
     ),

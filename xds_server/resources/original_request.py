@@ -21,31 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mu
 from envoy_data_plane.envoy.extensions.filters.http.set_filter_state.v3 import Config as SetFilterState
 
 from controller.api.contract.route import Remote
-from controller.api.schema.http import CREDENTIAL_HEADERS
-
-# What belongs to the client or to the cluster, and is removed from what leaves. Browsers and HTTP libraries, too, drop
-# a client's credentials when a request goes on to another host (Go's `net/http`, "Clients": Authorization and Cookie).
-PRIVATE_HEADERS = (
-    *CREDENTIAL_HEADERS,
-    # Who asked, by way of whom; proxies and content networks in front of the gateway write some of them.
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "forwarded",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-envoy-external-address",
-    "x-forwarded-client-cert",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
-    # Servers exist that believe these more than the path, which is to stay behind the prefix.
-    "x-original-url",
-    "x-rewrite-url",
-)
+from controller.api.schema.client_headers import PRIVATE
 
 # What a request that leaves is signed in (see `loops`): replicas get it as the front signed it.
 LOOP_HEADER = "cdn-loop"
@@ -59,7 +35,7 @@ _HOST_AND_PATH = {":authority": "%REQ(:authority)%", ":path": "%PATH(NQ:PATH)%"}
 
 def changed_headers(remote: Remote) -> tuple[str, ...]:
     """List the headers that are removed, overwritten or added to for a remote backend, in a stable order."""
-    return tuple(sorted({*PRIVATE_HEADERS, LOOP_HEADER, *(header.name.lower() for header in remote.headers_to_add)}))
+    return tuple(sorted({*PRIVATE, LOOP_HEADER, *(header.name.lower() for header in remote.headers_to_add)}))
 
 
 def saving_filter(headers: tuple[str, ...]) -> SetFilterState:

@@ -48,12 +48,13 @@ from envoy_data_plane.google.protobuf import Struct, Value
 
 from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.contract.route import Remote, RouteKey, Shares
+from controller.api.schema.client_headers import PRIVATE
 from xds_server.resources import names, priority_group
 from xds_server.resources.access_log import told_to_log
 from xds_server.resources.clusters import BUFFER_LIMIT_BYTES
 from xds_server.resources.encoding import NO_TIMEOUT, packed
 from xds_server.resources.loops import leaving_signature
-from xds_server.resources.original_request import PRIVATE_HEADERS, changed_headers, saving_filter
+from xds_server.resources.original_request import changed_headers, saving_filter
 from xds_server.resources.overflow import TRY_TIMEOUT_FILTER, TRY_TIMEOUT_OF_CLUSTER, local_until_full
 from xds_server.resources.rate_limit import limits_of_route
 
@@ -245,7 +246,7 @@ class Routing:
         route = Route(
             match=RouteMatch(prefix="/"),
             route=forwarding(leg.backend, remote.answer_timeout or NO_TIMEOUT, **_rewrites(remote), **retries),
-            request_headers_to_remove=list(PRIVATE_HEADERS),
+            request_headers_to_remove=list(PRIVATE),
             request_headers_to_add=self._added_headers(remote),
         )
         host = _virtual_host([*_refusals(remote), route])
@@ -265,7 +266,7 @@ class Routing:
                 **_rewrites(remote),
             ),
             typed_per_filter_config={SAVING_FILTER: self._saving(changed_headers(remote))},
-            request_headers_to_remove=list(PRIVATE_HEADERS),
+            request_headers_to_remove=list(PRIVATE),
             request_headers_to_add=self._added_headers(remote),
             response_headers_to_add=[SIDE_HEADER],
         )

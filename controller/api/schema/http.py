@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from controller.api.schema.cel import CelRules, Rule, matches
+from controller.api.schema.client_headers import CREDENTIALS, REMOVED, REMOVED_PREFIXES, WRITTEN_ANEW
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.scalars import Shape
 
@@ -46,14 +47,10 @@ _ROUTER_HEADERS = (
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-upstream-rq-timeout-alt-response",
 )
-# What is sent in these is a credential, whoever wrote it.
-CREDENTIAL_HEADERS = ("api-key", "authorization", "cookie", "proxy-authorization", "x-api-key")
 # RFC 8586: who takes it off, or writes it anew, lets requests go around.
 _LOOP_HEADERS = ("cdn-loop",)
-# What the gateway never reads as a client wrote it: it is taken off at the door, or written
-# anew (docs/data-plane.md, "What leaves, and what stays inside").
-_NOT_OF_CLIENTS = (*_CONNECTION_HEADERS, "proxy", "x-forwarded-client-cert", "x-forwarded-proto")
-_NOT_OF_CLIENTS_PREFIXES = ("x-beamlit-", "x-envoy-")
+# What the gateway never reads as a client wrote it: it is taken off at the door, or written anew.
+_NOT_OF_CLIENTS = (*_CONNECTION_HEADERS, *REMOVED, *WRITTEN_ANEW)
 _NOT_HOST = "may not be set: the Host that is sent is remoteBackend.host"
 _NOT_CONNECTION = "may not be set: it belongs to the connection, which is Envoy's"
 _NOT_ROUTER = "may not be set: Envoy does as it says, and does not send it"
@@ -86,11 +83,11 @@ def _check_header_name(name: str) -> str:
 
 def is_credential_header(name: str) -> bool:
     """Tell whether a header of this name usually holds a credential."""
-    return name.lower() in CREDENTIAL_HEADERS
+    return name.lower() in CREDENTIALS
 
 
 def _check_client_header(name: str) -> str:
-    if name.lower() in _NOT_OF_CLIENTS or name.lower().startswith(_NOT_OF_CLIENTS_PREFIXES):
+    if name.lower() in _NOT_OF_CLIENTS or name.lower().startswith(REMOVED_PREFIXES):
         raise ValueError(_NOT_READ)
     return name
 
@@ -136,7 +133,7 @@ ClientHeaderName = Annotated[
             " && ".join(
                 (
                     f"!(self.lowerAscii() in {_CEL_NOT_OF_CLIENTS})",
-                    *(f"!self.lowerAscii().startsWith({prefix!r})" for prefix in _NOT_OF_CLIENTS_PREFIXES),
+                    *(f"!self.lowerAscii().startsWith({prefix!r})" for prefix in REMOVED_PREFIXES),
                 )
             ),
             _NOT_READ,
