@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.api.contract.installation import NAME as INSTALLATION
 from controller.api.resources.configuration import Configuration
 from controller.install.crd import definition_files
 from controller.install.rbac import ROLES, RbacRole, role_text
@@ -148,6 +149,10 @@ def values_schema() -> Schema:
                     {
                         **program,
                         "accessLog": _one_of("off", "failures", "all"),
+                        "checksSharedBy": _whole(1, 1000),
+                        "connectionsPerModel": _whole(1),
+                        "remoteChecks": _FLAG,
+                        "installation": _pattern(f"({INSTALLATION})?"),
                         "tokens": _object(
                             {
                                 **switched,
@@ -167,6 +172,8 @@ def values_schema() -> Schema:
                         "image": _IMAGE,
                         "drainDelaySeconds": _whole(0),
                         "drainSeconds": _whole(0),
+                        "maxConnections": _whole(1),
+                        "allStatistics": _FLAG,
                         "dualStack": _FLAG,
                         "service": _object(
                             {

@@ -31,6 +31,9 @@ from tests.support.chart import (
     pods,
 )
 
+DEPLOYMENTS = ("beamlit-controller", "beamlit-xds-server", "beamlit-gateway")
+"""Of the three programs."""
+
 TUTORIAL = ("installMetricServer=true", "beamlitApiToken=YS1jbGllbnQ6aHVzaC1odXNo", *CLIENT)
 """What the original's README has everybody type."""
 
@@ -302,6 +305,37 @@ def test_every_container_is_called_with_options_that_its_program_has(chart: Char
             main.commands[program].make_context(program, options)
             called.add(program)
     assert called == {"controller", "xds-server", "envoy", "certs", "restore"}
+
+
+WITHOUT_A_VALUE = {
+    # The programs are where the chart has put them, and reach each other there.
+    *("--xds-address", "--admin-address", "--reports-address", "--gateway-port", "--xds-replica", "--xds-server-name"),
+    *("--kubeconfig", "--context", "--node-id", "--envoy-binary", "--state-dir", "arguments"),
+    # There is always TLS, and the controller shows its certificate.
+    *("--insecure-xds", "--node-token-file", "--xds-token-file"),
+    # The limit of the pod's memory.
+    "--memory-limit",
+}
+
+
+def test_every_option_of_a_program_is_a_value_of_the_chart_or_a_key_of_its_configuration(chart: Chart) -> None:
+    more = ("xdsServer.tokens.enabled=true", "xdsServer.remoteChecks=false", "xdsServer.installation=edge-1")
+    more = (*more, "gateway.dualStack=true", "gateway.allStatistics=true")
+    given: dict[str, set[str]] = {}
+    for objects in (chart.objects(*EVERYTHING), chart.objects(*EVERYTHING, *more)):
+        for name in DEPLOYMENTS:
+            program, *options = container_of(objects, name)["args"]
+            given.setdefault(program, set()).update(one.partition("=")[0] for one in options)
+    keys = {one.alias or name for name, one in Configuration.model_fields.items()}
+    of_keys = {"--" + re.sub("([A-Z])", r"-\1", key).lower() for key in keys} | {
+        "--leader-election",
+        "--gateway-service",
+    }
+    for program, options in given.items():
+        # Two of them are called otherwise in the configuration.
+        has_one = options | of_keys | WITHOUT_A_VALUE | {"--leader-election", "--gateway-service"}
+        every = [{*one.opts, *one.secondary_opts} for one in main.commands[program].params]
+        assert [names for names in every if not names & has_one] == [], program
 
 
 def test_with_tokens_each_pod_of_the_gateway_is_itself_and_the_xds_server_may_ask_whose_they_are(

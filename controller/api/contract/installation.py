@@ -10,12 +10,12 @@ import hashlib
 import re
 
 # Of RFC 8586, section 2, a cdn-id that is a token, in characters that need no escape anywhere.
-_NAME = re.compile(r"[A-Za-z0-9.-]{1,63}")
+NAME = r"[A-Za-z0-9.-]{1,63}"
 
 
 def check_installation(name: str) -> str:
     """Return a name that can be written into `CDN-Loop`. Raises ValueError."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(f"must be 1 to 63 letters, digits, '-' and '.', is {name!r}")
     return name
 
