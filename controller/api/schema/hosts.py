@@ -1,13 +1,17 @@
 """What a host is called, by who is told.
 
 A name is resolved as it was written: the dot at its end says that it is complete, and that no search list is tried (RFC
-1034, section 3.1; resolv.conf(5)). Nobody else is told of that dot, of upper case, or of what goes without saying:
+1034, section 3.1; resolv.conf(5)). So a name with that dot and one without may lead to different places, while upper
+and lower case never do (RFC 4343, section 3). Nobody else is told of that dot, of upper case, or of what goes without
+saying:
 
 * TLS: the SNI has no dot at its end, and is no address (RFC 6066, section 3). The names in a certificate have no such
   dot and no case (RFC 5280, section 4.2.1.6; RFC 9525, section 6.3).
 * HTTP: the Host is in lower case, without the port that its scheme has anyway (RFC 9110, sections 4.2.3 and 7.2), and
   an IPv6 address is in brackets (RFC 3986, section 3.2.2).
-* Our own words, and what tells backends from each other.
+* Our own words.
+
+What tells backends from each other is the name as it is resolved: in lower case, with its dot.
 
 Names of other scripts are written in ASCII (`xn--...`, RFC 5890): nothing else is accepted.
 """
