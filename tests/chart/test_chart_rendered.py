@@ -327,10 +327,7 @@ def test_every_option_of_a_program_is_a_value_of_the_chart_or_a_key_of_its_confi
             program, *options = container_of(objects, name)["args"]
             given.setdefault(program, set()).update(one.partition("=")[0] for one in options)
     keys = {one.alias or name for name, one in Configuration.model_fields.items()}
-    of_keys = {"--" + re.sub("([A-Z])", r"-\1", key).lower() for key in keys} | {
-        "--leader-election",
-        "--gateway-service",
-    }
+    of_keys = {"--" + re.sub("([A-Z])", r"-\1", key).lower() for key in keys}
     for program, options in given.items():
         # Two of them are called otherwise in the configuration.
         has_one = options | of_keys | WITHOUT_A_VALUE | {"--leader-election", "--gateway-service"}
