@@ -53,6 +53,9 @@ class ConnectedClients(Protocol):
     def progress(self) -> Progress:
         """Return how far the clients are with what is published."""
 
+    def refused(self) -> str:
+        """Say what is wrong with a client that comes and does not count; empty if there is none."""
+
 
 class RemoteReports(Protocol):
     """The health of remote backends: see `HealthChecks`."""
@@ -159,6 +162,7 @@ class Reports:
             envoys=len(nodes),
             silent=self._loads.silent(nodes, now),
             known_as=None if names is None else tuple(sorted(names)),
+            refused=self._clients.refused(),
         )
 
     def envoys(self) -> tuple[int, int]:

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 ADMIN_PORT = "admin"
 REPORTS_PORT = "reports"
+# Bytes that are read of why reports are not sent.
+_LONGEST_REFUSAL = 300
 
 
 class ServerWatch:
@@ -193,7 +195,8 @@ class Feed:
             scheme = "https" if self._tls else "http"
             named = {"sni_hostname": self._tls.server_name} if self._tls and self._tls.server_name else {}
             async with client.stream("GET", f"{scheme}://{replica}{PATH}", extensions=named) as response:
-                response.raise_for_status()
+                if response.is_error:
+                    raise ValueError(await _refusal(response))
                 async for line in response.aiter_lines():
                     report = _read(line)
                     if isinstance(report, ServerReport):
@@ -238,6 +241,13 @@ def _why(error: BaseException) -> str:
             return os.strerror(behind.errno)
         behind = behind.__cause__ or behind.__context__
     return str(error) or type(error).__name__
+
+
+async def _refusal(response: httpx.Response) -> str:
+    """Say what a server answers that does not send reports, with the beginning of its own words."""
+    beginning = await anext(response.aiter_bytes(_LONGEST_REFUSAL), b"")
+    words = "".join(one for one in beginning.decode(errors="replace") if one.isprintable())
+    return f"{response.status_code} {response.reason_phrase}{f': {words}' if words else ''}"
 
 
 def _read(line: str) -> RouteReport | LoadReport | ServerReport:

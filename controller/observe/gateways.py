@@ -66,10 +66,12 @@ def not_connected(slices: Iterable[StoredObject], reported: ProxyFacts) -> str:
     """
     slices = tuple(slices)
     ready, known = ready_gateways(slices), reported.known_as
+    refused = f": {reported.refused}" if reported.refused else ""
     missing = [one.name for one in ready if not known & one.known_as] if known else []
     if missing and known & _names(slices):
         names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
-        return f"of {len(ready)} gateways that are ready the xDS servers do not have {names}"
+        return f"of {len(ready)} gateways that are ready the xDS servers do not have {names}{refused}"
     if reported.connected < len(ready):
-        return f"{len(ready)} gateways are ready, and {reported.connected} Envoys are connected to the xDS servers"
+        counted = f"{len(ready)} gateways are ready, and {reported.connected} Envoys are connected to the xDS servers"
+        return f"{counted}{refused}"
     return ""

@@ -20,13 +20,15 @@ _UNCHECKED = unknown("no xDS server checks it: checks are turned off")
 class Programmed:
     """How many Envoys serve a route, how many of them acknowledged everything of it, and what the others refuse.
 
-    `waiting` names who has not acknowledged it yet: Envoys, and xDS servers that have not sent it.
+    `waiting` names who has not acknowledged it yet: Envoys, and xDS servers that have not sent it. `refused` says of
+    whom no Envoy is made, where none is connected.
     """
 
     connected: int
     programmed: int
     refusals: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,14 @@ class ServerFacts:
     """What one replica of the xDS server says of a route, None while it has not been sent it, and its Envoys in all.
 
     `replica` is its address, empty in the same process. `known_as` is what its Envoys are known as, None where it does
-    not say.
+    not say, and `refused` what is wrong with a client that is none of them.
     """
 
     report: RouteReport | None
     envoys: int
     replica: str = ""
     known_as: frozenset[str] | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,11 @@ class ProxyFacts:
         names = [one.known_as for one in self.replicas]
         return frozenset[str]().union(*(one for one in names if one)) if None not in names else frozenset()
 
+    @property
+    def refused(self) -> str:
+        """What is wrong with a client of some replica that does not count; empty without one."""
+        return next((one.refused for one in self.replicas if one.refused), "")
+
     def programmed(self, route: Route) -> Programmed | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
 
@@ -82,6 +90,7 @@ class ProxyFacts:
             connected=connected,
             programmed=sum(one.programmed for one in current),
             refusals=tuple(dict.fromkeys(words for one in current for words in one.refusals)),
+            refused="" if connected else self.refused,
         )
 
     def entrance_faults(self, route: Route) -> tuple[EntranceReport, ...]:
@@ -143,6 +152,7 @@ class Fleet:
         self._reports: dict[str, dict[ObjectRef, RouteReport]] = {}
         self._envoys: dict[str, int] = {}
         self._known_as: dict[str, frozenset[str] | None] = {}
+        self._refused: dict[str, str] = {}
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
         self._troubles: dict[str, str] = {}
@@ -181,19 +191,22 @@ class Fleet:
     def add_replica_report(self, replica: str, report: ServerReport, now: float) -> bool:
         """Record which Envoys a replica has; return whether it is news who they are, or whether there is any at all.
 
+        So is what is wrong with a client that comes and is none.
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
         names = None if report.known_as is None else frozenset(report.known_as)
         are_others = self._known_as.get(replica) != names
         self._known_as[replica] = names
+        is_refused_anew = self._refused.get(replica, "") != report.refused
+        self._refused[replica] = report.refused
         self.loads.set_silent(replica, report.silent)
         before = self._no_envoy
         if any(self._envoys.values()):
             self._envoy_at, self._no_envoy = now, False
         else:
             self._no_envoy = now - self._envoy_at >= self._timing.envoys_away
-        return are_others or self._no_envoy != before
+        return are_others or self._no_envoy != before or is_refused_anew
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:
         """Record that a replica has reported on all of its routes: these, and no other."""
@@ -210,6 +223,7 @@ class Fleet:
         self.loads.drop(replica)
         self._envoys.pop(replica, None)
         self._known_as.pop(replica, None)
+        self._refused.pop(replica, None)
         self._reports.pop(replica, None)
 
     @property
@@ -223,7 +237,13 @@ class Fleet:
             return None
         replicas = sorted(self._complete)
         views = (
-            ServerFacts(self._reports[one].get(ref), self._envoys.get(one, 0), one, self._known_as.get(one))
+            ServerFacts(
+                self._reports[one].get(ref),
+                self._envoys.get(one, 0),
+                one,
+                self._known_as.get(one),
+                self._refused.get(one, ""),
+            )
             for one in replicas
         )
         return ProxyFacts(tuple(views), may_move=not self._no_envoy)

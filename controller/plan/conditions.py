@@ -167,7 +167,7 @@ def _programmed(findings: Findings) -> _Answer:
     if envoys.refusals:
         return _Answer("False", "Refused", "; ".join(envoys.refusals))
     if not envoys.connected:
-        return _Answer("False", "NoProxies", _NO_PROXIES)
+        return _Answer("False", "NoProxies", f"{_NO_PROXIES}: {envoys.refused}" if envoys.refused else _NO_PROXIES)
     # A change of the split is no new generation: it does not take back what was said of this one.
     if envoys.programmed < envoys.connected and not (before and before.status == "True"):
         names = f": waiting for {', '.join(envoys.waiting)}" if envoys.waiting else ""

@@ -63,7 +63,7 @@ async def test_what_is_wrong_between_controller_and_xds_server_is_in_the_status(
         shutil.copy(site.folder / "tls" / "reader" / file, theirs / file)
     site.write(site.served("chat", [site.backend("local-1")]))
     await site.start(start=IMPATIENT)
-    await site.until_message("chat", "Programmed", "403 Forbidden")
+    await site.until_message("chat", "Programmed", "403 Forbidden: the client is no controller")
     for file in ("tls.key", "tls.crt"):
         shutil.copy(kept / file, theirs / file)
     await site.until_condition("chat", "Programmed", "True")

@@ -132,7 +132,10 @@ async def test_x60_a_stranger_is_in_no_report_of_a_route() -> None:
             report = this.control_plane.reports.report(A)
             now = asyncio.get_running_loop().time()
             assert (report.connected, report.refusals) == (1, ())
-            assert this.control_plane.reports.replica(now).silent == ("envoy-1",)
+            replica = this.control_plane.reports.replica(now)
+            assert replica.silent == ("envoy-1",)
+            why = "it does not carry the node token"
+            assert replica.refused == f"the client at 127.0.0.1 is no Envoy of ours: {why}", "none of its own words"
             assert None not in this.changes[:1]
             assert this.changes.count(None) == 2, "the Envoy came, and counts; nobody was told of the stranger"
         finally:

@@ -77,6 +77,9 @@ class Served:
     def progress(self) -> Progress:
         return Progress(EMPTY, (), ())
 
+    def refused(self) -> str:
+        return ""
+
 
 class Replica:
     """One replica on a port of its own, which can go away and come back."""
@@ -310,8 +313,8 @@ async def test_a_controller_reads_the_reports_by_its_certificate_and_by_the_name
 @pytest.mark.parametrize(
     ("name", "server_name", "why"),
     [
-        ("gateway", "localhost", "403 Forbidden"),
-        ("reader", "localhost", "403 Forbidden"),
+        ("gateway", "localhost", "cannot be reached: 403 Forbidden: the client is no controller"),
+        ("reader", "localhost", "cannot be reached: 403 Forbidden: the client is no controller"),
         ("controller", "xds.example", "its certificate: Hostname mismatch"),
         ("of-another-authority", "localhost", "it may refuse the certificate of --xds-cert"),
         ("over", "localhost", "it may refuse the certificate of --xds-cert"),

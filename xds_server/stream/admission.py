@@ -14,14 +14,14 @@ import hmac
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import unquote
 
-from xds_server.stream.callers import Caller, Callers, ClientConnection, NotAllowedError, shown_by
+from xds_server.stream.callers import Caller, CallerError, Callers, ClientConnection, NotAllowedError, shown_by
 from xds_server.stream.identity import ClientGrant, GrantKind
-from xds_server.stream.limits import OF_MEMBERS, OF_STRANGERS, RequestLimits
+from xds_server.stream.limits import OF_MEMBERS, OF_STRANGERS, RequestLimits, printable
 from xds_server.stream.protocol.messages import ProtocolError
 from xds_server.stream.wire import Node
 
@@ -35,6 +35,9 @@ MOST_SILENT = 4_000
 # cut off since it does not.
 _LARGE_ANSWER = 256 << 10
 _LARGE_ANSWERS = 4
+# An Envoy that is refused comes again within half a minute (its backoff), unless it is gone.
+_COMES_AGAIN_WITHIN = 60.0
+_LONGEST_REFUSAL = 300
 
 
 class TooManyStreamsError(ProtocolError):
@@ -53,6 +56,16 @@ class ClientStanding:
     trusted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Who was refused and why, since when that is told, and when it came last (seconds of the loop's clock)."""
+
+    address: str
+    words: str
+    told_since: float
+    came: float
+
+
 _READER = ClientStanding(authorised=False, trusted=False)
 _MEMBER = ClientStanding(authorised=True, trusted=True)
 
@@ -68,6 +81,7 @@ class ClientAdmission:
         self._node_token = node_token.encode()
         self._callers: Callers | None = None
         self._calls: dict[ClientConnection, Caller] = {}
+        self._refusal: _Refusal | None = None
         self._strangers: Counter[str] = Counter()
         self._most_silent = most_silent
         self._silent: dict[asyncio.Timeout, None] = {}
@@ -78,6 +92,33 @@ class ClientAdmission:
         """Go by certificates and tokens from now on, and by nothing else: the server listens with TLS."""
         self._callers = callers
 
+    @property
+    def by_callers(self) -> bool:
+        """Whether it goes by certificates and tokens of ServiceAccounts."""
+        return self._callers is not None
+
+    def refused(self, now: float) -> str:
+        """Say who comes and does not count, and why: the first, for as long as it comes again; empty without one.
+
+        It is told in statuses. So it has the address of a client and our own words, not what that says of itself, and
+        changes once a minute at the most, whoever comes.
+        """
+        known = self._refusal
+        if known is None or now - known.came > _COMES_AGAIN_WITHIN:
+            return ""
+        return f"the client at {known.address} is no Envoy of ours: {known.words}"
+
+    def note_refusal(self, peer: str, why: str, now: float) -> None:
+        """Remember who came and does not count."""
+        known, address = self._refusal, host_of(peer) or peer
+        if known and now - known.came <= _COMES_AGAIN_WITHIN:
+            if known.address != address:
+                return
+            if now - known.told_since <= _COMES_AGAIN_WITHIN:
+                self._refusal = replace(known, came=now)
+                return
+        self._refusal = _Refusal(address, printable(why)[:_LONGEST_REFUSAL], now, now)
+
     @asynccontextmanager
     async def call(self, connection: ClientConnection) -> AsyncIterator[None]:
         """Find out who calls, and serve it inside for as long as it may stay. Raises CallerError, also meanwhile.
@@ -85,8 +126,12 @@ class ClientAdmission:
         Every method is behind this where there is TLS.
         """
         assert self._callers is not None
-        caller = await self._callers.caller(shown_by(connection))
-        _granted(caller)
+        try:
+            caller = await self._callers.caller(shown_by(connection))
+            _granted(caller)
+        except CallerError as error:
+            self.note_refusal(connection.peer(), str(error), _now())
+            raise
         self._calls[connection] = caller
         try:
             async with self._callers.call_of(caller):
@@ -105,6 +150,7 @@ class ClientAdmission:
         if any(one.kind is GrantKind.READER for one in granted):
             return _READER
         may = ", ".join(sorted(map(str, granted)))
+        self.note_refusal(connection.peer(), f"it is {may}, and says it is another node", _now())
         raise NotAllowedError(f"the client is {may}, and not the {node.scope} {node.id!r}")
 
     def limits(self, trusted: bool) -> RequestLimits:
@@ -194,6 +240,10 @@ async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
         finally:
             # What is done in a turn may be over before anybody else could ask for the lock.
             await asyncio.sleep(0)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def address_of(peer: str) -> str:

@@ -75,6 +75,9 @@ class Clients:
         self.every = clients
         self.snapshot = EMPTY
 
+    def refused(self):
+        return ""
+
     def progress(self):
         return Progress(self.snapshot, self.every, tuple(one for one in self.every if not one[1].everything))
 

@@ -135,6 +135,10 @@ class XdsServer:
         """Return the node ids of the gateway's Envoys, which carry traffic."""
         return self._sessions.carrying()
 
+    def refused(self) -> str:
+        """Say what is wrong with a client that comes and does not count; empty without one."""
+        return self._sessions.refused()
+
     def progress(self, scope: Scope = GATEWAY) -> Progress:
         """Return how far the clients of a scope are with what is published for it."""
         return self._sessions.progress(scope)

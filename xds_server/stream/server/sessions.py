@@ -165,6 +165,15 @@ class Sessions:
         """Return all clients that said who they are, the oldest first."""
         return tuple(_state(stream) for stream in self._streams.values() if stream.session is not None)
 
+    def refused(self) -> str:
+        """Say what is wrong with a client that comes and does not count; see `ClientAdmission.refused`."""
+        now = _now()
+        streams = self._streams.values()
+        stranger = next((one for one in streams if one.introduced and not (one.trusted or one.node.is_debug)), None)
+        if stranger and not self.admission.by_callers:
+            self.admission.note_refusal(stranger.peer, "it does not carry the node token", now)
+        return self.admission.refused(now)
+
     def carrying(self) -> Collection[str]:
         """Return the node ids of the gateway's Envoys, which carry traffic.
 

@@ -136,6 +136,17 @@ def test_that_envoys_are_others_is_news_though_they_are_as_many():
     assert fleet.facts(MODEL).known_as == {"10.9.0.2", "gateway-b"}
 
 
+def test_who_comes_and_does_not_count_is_told_where_no_envoy_is_and_counts_as_news():
+    fleet, why = heard(one=said(ROUTE)), "the client at 10.0.0.7 is no Envoy of ours: why"
+    fleet.add_replica_report("one", ServerReport(envoys=0), 100)
+    assert fleet.add_replica_report("one", ServerReport(envoys=0, refused=why), 101)
+    assert not fleet.add_replica_report("one", ServerReport(envoys=0, refused=why), 102)
+    assert report_of(fleet).refused == why
+    fleet.add_report("one", said(ROUTE, 1, 1))
+    assert report_of(fleet).refused == ""
+    assert fleet.add_replica_report("one", ServerReport(envoys=1), 103)
+
+
 def test_who_is_waited_for_is_named():
     pending = said(ROUTE, 2, 0).model_copy(update={"waiting": ("gateway-2", "gateway-1")})
     report = report_of(heard(one=pending, two=said(OLDER, 1, 1), three=said(ROUTE, 1, 1)))

@@ -69,6 +69,11 @@ def said(observation, type_):
         ("Programmed", {"programmed": NO_PROXIES}, ("False", "NoProxies", NO_ENVOY)),
         (
             "Programmed",
+            {"programmed": Programmed(0, 0, refused="the client at 10.0.0.7 is no Envoy of ours: why")},
+            ("False", "NoProxies", f"{NO_ENVOY}: the client at 10.0.0.7 is no Envoy of ours: why"),
+        ),
+        (
+            "Programmed",
             {"programmed": Programmed(2, 1)},
             ("False", "Pending", "not every connected Envoy has acknowledged this generation yet"),
         ),

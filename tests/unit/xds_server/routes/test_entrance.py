@@ -182,6 +182,9 @@ class Nobody:
     def progress(self) -> Progress:
         return Progress(EMPTY, (), ())
 
+    def refused(self) -> str:
+        return ""
+
 
 async def test_a_model_without_its_certificate_is_not_served_in_the_clear_and_says_why():
     async with publishing([decided("a", TLS)], ServingOptions()) as this:

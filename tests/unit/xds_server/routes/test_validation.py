@@ -476,6 +476,9 @@ class Nobody:
     def progress(self) -> Progress:
         return Progress(EMPTY, (), ())
 
+    def refused(self) -> str:
+        return ""
+
 
 @pytest.mark.parametrize("source", ["Spec", "DefaultBackend"])
 def test_no_other_credential_is_sent_to_what_the_object_asks_for(source):

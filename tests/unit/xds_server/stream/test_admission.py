@@ -83,3 +83,23 @@ def test_strangers_of_many_addresses_share_what_streams_there_are():
         admission.enter("ipv4:10.0.1.1:1")
     admission.leave(peers[0])
     admission.enter("ipv4:10.0.1.1:1")
+
+
+def test_who_does_not_count_is_told_while_they_come_and_others_change_nothing_for_a_minute():
+    admission = ClientAdmission("token")
+    told = []
+    for now, peer, why in (
+        (0, "ipv4:10.0.0.7:4711", "one"),
+        (1, "ipv6:[::ffff:10.0.0.9]:1", "another"),
+        (50, "ipv4:10.0.0.7:4712", "one more"),
+        (100, "ipv4:10.0.0.9:1", "another"),
+        (105, "ipv4:10.0.0.7:4713", "one\nmore"),
+    ):
+        admission.note_refusal(peer, why, now)
+        told.append(admission.refused(now))
+    first = "the client at 10.0.0.7 is no Envoy of ours: one"
+    assert told == [first] * 4 + [f"{first} more"]
+    assert admission.refused(165) == told[-1]
+    assert admission.refused(166) == ""
+    admission.note_refusal("unix:", "x" * 10_000, 170)
+    assert len(admission.refused(170)) < 400
