@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,6 +25,9 @@ LIMIT, CLIENTS = 2, 8
 WORKERS = 2
 TOLD_OF_EXCESS = {"Offloading": "True Overflow", "offloadingStatus": "True"}
 """What a status says once Envoys have reported that the excess of a limit left."""
+FOLLOWS = {"Accepted": "True AcceptedWithWarnings", "FailingOver": "False AsDecided"}
+"""What is the same in all cases: its Deployment is not there, and clients get what the split says."""
+GAUGES = ("beamlit_model_ready", "beamlit_model_replicas", "beamlit_model_replicas_ready")
 CASES = documented_cases()
 each_case = pytest.mark.parametrize(("case", "said"), CASES, ids=[case.name for case, _ in CASES])
 
@@ -66,15 +70,16 @@ async def test_the_table_has_every_case_once() -> None:
 
 @each_case
 async def test_the_status_says_what_clients_get(played: Site, case: Case, said: Said) -> None:
-    await eventually(lambda: shown(played, case.name), lambda seen: seen == said_by_the_table(said))
+    wanted = said_by_the_table(case, said)
+    await eventually(lambda: shown(played, case.name), lambda seen: seen == wanted)
     assert await clients_get(played, (await played.status(case.name))["servingPort"]) == said.clients
     # The split may be what clients get for a moment only. What was just sent beyond a limit may be told by now.
-    told, wanted = TOLD_OF_EXCESS if "excess" in said.clients else {}, said_by_the_table(said)
+    told = TOLD_OF_EXCESS if "excess" in said.clients else {}
     seen = await shown(played, case.name)
     assert seen in (wanted, wanted | told), sorted(seen.items() ^ wanted.items())
 
 
-def said_by_the_table(said: Said) -> dict[str, str]:
+def said_by_the_table(case: Case, said: Said) -> dict[str, str]:
     offloads = said.split != "100/0"
     local, remote = (int(share) / 100 for share in said.split.split("/"))
     return {
@@ -86,7 +91,12 @@ def said_by_the_table(said: Said) -> dict[str, str]:
         "Offloading": f"{offloads} {said.reason}",
         "offloadingStatus": str(offloads),
         "Programmed": "True Programmed",
-        "metric": f"{local} {remote}",
+        **FOLLOWS,
+        "LocalHealthy": "True ReplicasReady" if case.replicas == "yes" else "False NoReadyReplica",
+        "beamlit_model_split_ratio": f"{local} {remote}",
+        "beamlit_model_ready": str(float(said.ready.startswith("True"))),
+        "beamlit_model_replicas": str(float(case.replicas != "leaving")),
+        "beamlit_model_replicas_ready": str(float(case.replicas == "yes")),
     }
 
 
@@ -96,18 +106,19 @@ async def shown(site: Site, name: str) -> dict[str, str]:
     if "split" not in status:
         return {}
     found = {one["type"]: f"{one['status']} {one['reason']}" for one in status["conditions"]}
-    types = ("Ready", "ResolvedRefs", "RemoteHealthy", "Offloading", "Programmed")
+    types = ("Ready", "ResolvedRefs", "RemoteHealthy", "Offloading", "Programmed", "LocalHealthy", *FOLLOWS)
     latest = status["history"][0]
-    labels = f'{{name="{name}",namespace="{site.namespace}",side="%s"}}'
     text = (await site.controllers[0].look("/metrics")).text
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("beamlit_model_split_ratio"))
-    shares = [lines.get(f"beamlit_model_split_ratio{labels % side}", "") for side in ("local", "remote")]
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("beamlit_model_"))
+    labels = f'name="{name}",namespace="{site.namespace}"'
+    of_sides = [lines.get(f'beamlit_model_split_ratio{{{labels},side="{side}"}}', "") for side in ("local", "remote")]
     return {
         "split": f"{status['split']['summary']} {status['split']['reason']}",
         "history": f"{latest['split']} {latest['reason']}",
         **{type_: found[type_] for type_ in types},
         "offloadingStatus": str(status["offloadingStatus"]),
-        "metric": " ".join(shares),
+        "beamlit_model_split_ratio": " ".join(of_sides),
+        **{metric: lines.get(f"{metric}{{{labels}}}", "") for metric in GAUGES},
     }
 
 
@@ -143,20 +154,31 @@ async def at_once(site: Site, port: int) -> Report:
 
 
 async def test_each_column_shows_it(played: Site) -> None:
+    statuses = {case.name: await played.status(case.name) for case, _ in CASES}
+    shows = {name: one.get("remote", {}).get("host", "") for name, one in statuses.items()}
+    assert {name for name, host in shows.items() if host} == {
+        case.name for case, _ in CASES if case.remote != "none" and case.policy == "no"
+    }
     wanted = {
         case.name: {
             "SPLIT": said.split,
             "REASON": said.reason,
             "READY": said.ready.split()[0],
             "LOCAL": {"yes": "1/1", "no": "0/1", "leaving": "0/0"}[case.replicas],
+            "PORT": str(statuses[case.name]["servingPort"]),
+            "REMOTE": shows[case.name],
+            "PROXIES": "Programmed",
         }
         for case, said in CASES
     }
 
     async def columns() -> dict[str, dict[str, str]]:
-        header, *lines = (await asyncio.to_thread(played.kubectl, "get", "mdep")).splitlines()
-        rows = [dict(zip(header.split(), line.split(), strict=False)) for line in lines]
-        return {row["NAME"]: {name: row.get(name, "") for name in next(iter(wanted.values()))} for row in rows}
+        text = await asyncio.to_thread(played.kubectl, "get", "mdep", "--output=wide")
+        header, *lines = text.splitlines()
+        # A cell may be empty: where each begins, its heading says.
+        begins = {one[0]: one.start() for one in re.finditer(r"\S+", header)}
+        rows = [{name: (line[begin:].split("  ")[0]).strip() for name, begin in begins.items()} for line in lines]
+        return {row["NAME"]: {name: row[name] for name in next(iter(wanted.values()))} for row in rows}
 
     # That requests left beyond a limit is told for a while, in place of the reason of the split.
     await eventually(columns, lambda seen: seen == wanted)
