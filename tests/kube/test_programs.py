@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.support.beamlit import eventually, executed
-from tests.support.kube.site import Site, endpoints
+from tests.support.kube.site import Site, endpoints, model
+
+
+EVENTS = {("Normal", "Ready"), ("Warning", "LocalDown"), ("Normal", "Recovering"), ("Normal", "Steady")}
+"""Of a model that is edited, loses its replicas and gets them back."""
 
 
 async def test_a_model_is_served_leaves_when_its_replicas_are_gone_and_comes_back(site: Site) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     site.write(site.served("a", [replica], remote))
     # As an operator starts them.
-    xds_server, controller = site.xds_server(start=executed), site.controller(start=executed)
-    await site.envoy()
+    form = ("--log-format", "json")
+    xds_server, controller = site.xds_server(*form, start=executed), site.controller(*form, start=executed)
     for program in (xds_server, controller):
         await program.ready()
+    # One that begins before, or stays longer, warns of a server that is not there.
+    envoy = await site.envoy()
     await site.until_condition("a", "Ready", "True")  # kubectl counts the seconds of a busy machine, too.
     site.kubectl("wait", "modeldeployment/a", "--for=condition=Ready", "--timeout=30s")
     port = await site.port("a")
     await site.until_answered(port, "local-1")
+    # An edit is on its way for a moment, which is nothing to be told of.
+    await site.change(model("a", remote).offloading(percentage=60))
+    await site.until_condition("a", "Ready", "True")
     async with site.no_request_fails(port):
         await site.change(endpoints("a", replica, ready=False))
         await site.until_answered(port, "remote")
         await site.change(endpoints("a", replica))
         await site.until_answered(port, "local-1", within=40)
         await site.until_split("a", "100/0 Steady")
+    await envoy.stop()
     assert [program.end() for program in (*site.controllers, *site.xds_servers)] == [0, 0]
+    events = json.loads(site.kubectl("get", "events.v1.events.k8s.io", "--output=json"))["items"]
+    assert {(one["type"], one["reason"]) for one in events if one["regarding"]["kind"] == "ModelDeployment"} == EVENTS
+    # An ordinary life leaves nothing that anybody would look into.
+    lines = [json.loads(line) for program in (controller, xds_server) for line in program.log.splitlines()]
+    assert [line for line in lines if line["level"] not in ("debug", "info") or "traceback" in line] == []
+    assert {*map(type, lines)} == {dict}
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    assert envoy.process.last_words() == ""
 
 
 async def test_a_restart_keeps_what_was_decided(site: Site) -> None:
