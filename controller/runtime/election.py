@@ -269,7 +269,8 @@ class LeaderElector:
                 self._refused = str(error)
             self._log(str(error) or "no answer in time", contested=isinstance(error, ConflictError))
         else:
-            self._log("")
+            # What may not be written may still be read: that is no end of the trouble.
+            self._log(self._logged[1] if self._refused else "")
 
     def _log(self, trouble: str, *, contested: bool = False) -> None:
         """Log what is new to somebody who watches: who holds the lease, and what stands between it and us."""

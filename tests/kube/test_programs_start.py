@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controller.api.registry import LEASE
 from controller.api.timing import GatewayTiming, KubeTiming, Timing
 from tests.support.beamlit import beamlit, eventually
 from tests.support.fork_server import Forked
@@ -117,8 +118,12 @@ def without(verb: str, resource: str, rules: list[dict[str, Any]]) -> list[dict[
     ]
 
 
-@pytest.mark.parametrize("verb", ["get", "create"])
+@pytest.mark.parametrize("verb", ["get", "create", "update"])
 async def test_a_lease_that_is_forbidden_is_named_with_the_verb(site: Site, verb: str) -> None:
+    if verb == "update":
+        # As the chart brings it: nobody holds it.
+        lease = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": {"name": "beamlit-controller"}}
+        site.cluster.apply(lease, namespace=site.namespace)
     user = site.cluster.user(site.namespace, "candidate", *without(verb, "leases", rules_of("controller")))
     controller = site.controller(user=user, start=EAGER)
     await controller.unready(

@@ -27,6 +27,7 @@ class MemoryLease:
         self.record = None
         self.away = False
         self.refusal = None
+        self.is_read_only = False
         self.asked = asyncio.Semaphore(0)
         self.writes = 0
         self.written = asyncio.Event()
@@ -37,6 +38,8 @@ class MemoryLease:
 
     async def write(self, record):
         await self._answering()
+        if self.is_read_only:
+            raise ForbiddenError("cannot update")
         if record.version and self.record is None:
             raise NotFoundError("gone")
         if record.version != (self.record.version if self.record else ""):
@@ -113,6 +116,18 @@ async def test_who_may_not_stand_is_not_ready_and_says_why(refusal):
         await lease.was_asked(times=2)
         assert election.not_ready() == f"lease: {refusal}"
         lease.refusal = None
+        await work.begun.wait()
+        assert election.not_ready() is None
+
+
+async def test_that_the_lease_may_be_read_and_not_written_is_told_once_however_often_it_is_tried(caplog):
+    lease, work = MemoryLease(), Work()
+    election, lease.is_read_only = an_election(lease), True
+    async with standing(election, work):
+        await lease.was_asked(times=7)
+        assert election.not_ready() == "lease: cannot update"
+        assert [one.because for one in caplog.records if one.message == "lease not reached"] == ["cannot update"]
+        lease.is_read_only = False
         await work.begun.wait()
         assert election.not_ready() is None
 
