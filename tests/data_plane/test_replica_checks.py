@@ -148,6 +148,26 @@ async def test_what_the_kubelet_takes_for_failure_is_failure(plane: Plane, host:
         await plane.withdraw(model)
 
 
+async def test_a_probe_may_take_as_long_as_the_kubelet_gives_it(plane: Plane, host: str) -> None:
+    """A server under load may take seconds; with the half of one that is usual between proxies it would get nothing."""
+
+    async def slowly(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.8)
+        return web.Response()
+
+    def half_a_second(cluster: Cluster) -> None:
+        for check in cluster.health_checks:
+            check.timeout.FromTimedelta(timedelta(seconds=0.5))
+
+    async with probed(host, slowly) as replica:
+        wanted = Wanted(check=CHECK, replicas=replica.replicas)
+        models = await serve_both(plane, wanted, clusters(replicas_alone(half_a_second)))
+        await plane.healthy(models.held, 1)
+        await plane.healthy(models.removed, 0)
+        assert (await plane.ask(models.held)).route == "local"
+        await models.at_once(plane.withdraw)
+
+
 async def test_the_headers_and_the_host_are_those_of_the_probe(plane: Plane, host: str) -> None:
     headers = (
         Header(name="x-probe", value="50% %REQ(host)%"),
