@@ -19,7 +19,9 @@ from tests.support.objects import ADeployment, a_deployment
 SHORT = Timing(reports=ReportTiming(window=3.0))
 
 
-async def test_replicas_that_envoy_does_not_believe_are_an_event(site: Site) -> None:
+async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_remote_backend_that_fails(
+    site: Site,
+) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
     probe = {"httpGet": {"path": "/healthz", "port": replica.port}, "periodSeconds": 1, "failureThreshold": 1}
     front = service("chat")
@@ -32,17 +34,26 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event(site: Site) -> 
     port = await site.port("chat")
     await site.until_answered(port, "local-1")
 
-    async def events() -> list[dict[str, Any]]:
+    async def events(*reasons: str) -> list[dict[str, Any]]:
         found = await asyncio.to_thread(site.kubectl, "get", "events.v1.events.k8s.io", "--output=json")
-        return [one for one in json.loads(found)["items"] if one["reason"] in ("ReplicasNotUsed", "ReplicasFail")]
+        return [one for one in json.loads(found)["items"] if one["reason"] in reasons]
 
     with reporting_unhealthy([replica]):
         async with asking(site, port):
-            (event, *_) = await eventually(events, bool, within=60)
+            (event, *_) = await eventually(lambda: events("ReplicasNotUsed", "ReplicasFail"), bool, within=60)
             assert event["type"] == "Warning"
             assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in event["note"]
             await site.until_condition("chat", "FailingOver", "True")
             assert await site.split("chat") == "100/0 Steady"
+    # And the other way round. A connection is all that it is checked with: it is healthy.
+    await site.change(model("chat", remote).overridden("remote=100"))
+    await site.until_split("chat", "0/100 Override")
+    remote.behave("status=503")
+    async with asking(site, port):
+        (event, *_) = await eventually(lambda: events("RemoteNotUsed", "RemoteFails"), bool, within=60)
+        assert event["type"] == "Warning"
+        assert "went to the replicas at a split of 0/100: the remote backend fails" in event["note"]
+        await site.until_condition("chat", "FailingOver", "True")
 
 
 @contextlib.asynccontextmanager

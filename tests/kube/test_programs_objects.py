@@ -85,6 +85,29 @@ async def test_a_mistyped_workload_is_warned_of(site: Site) -> None:
     await site.until_condition("typo", "Accepted", "True", "Accepted")
 
 
+async def test_what_is_behind_a_service_and_does_not_count_is_in_the_condition(site: Site) -> None:
+    # Endpoints that no cluster mirrors into slices, and a Service that has none.
+    by_hand, elsewhere = service("by-hand"), service("elsewhere")
+    del by_hand.raw["spec"]["selector"]
+    elsewhere.raw["spec"] = {"type": "ExternalName", "externalName": "models.example", "ports": [{"port": 80}]}
+    unmirrored = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "by-hand", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 8000}]}],
+    }
+    site.cluster.apply(unmirrored, namespace=site.namespace)
+    site.write(by_hand, elsewhere, model("by-hand"), model("elsewhere"))
+    words = {
+        "by-hand": 'unless they have the label endpointslice.kubernetes.io/skip-mirror: "true"',
+        "elsewhere": "it is of type ExternalName, which has no endpoints; models.example can be the host of a remote",
+    }
+    for name, why in words.items():
+        message = await site.until_condition(name, "LocalHealthy", "False", "NoReadyReplica")
+        assert message.startswith("0 of 0 replicas are ready; not counted: ")
+        assert why in message
+
+
 async def test_the_row_of_a_model_that_is_not_served_says_why(site: Site) -> None:
     site.write(
         model("nowhere"), site.served("elder", [site.backend("local-1")]), model("younger").fronting("elder", 80)
