@@ -8,7 +8,6 @@ from typing import Any
 from tests.support.beamlit import eventually, executed
 from tests.support.kube.site import Site, endpoints, model
 
-
 EVENTS = {("Normal", "Ready"), ("Warning", "LocalDown"), ("Normal", "Recovering"), ("Normal", "Steady")}
 """Of a model that is edited, loses its replicas and gets them back."""
 

@@ -19,7 +19,7 @@ from tests.support.objects import ADeployment, a_deployment
 SHORT = Timing(reports=ReportTiming(window=3.0))
 
 
-async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_remote_backend_that_fails(
+async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_remote_that_fails(
     site: Site,
 ) -> None:
     replica, remote = site.backend("local-1"), site.backend("remote")
