@@ -133,6 +133,7 @@ class ControlPlane:
         self.publisher = Publisher(store, self.server, options.serving, self._routes_changed)
         self.health = self._health_checks(options, registry) if options.health_checks else None
         self.reports = Reports(self.publisher, self.server, self.loads, self.health or UNCHECKED, timing.reports)
+        self.reports.ports = tuple(sorted(options.reserved_ports))
         LoadMetrics(registry, self.loads, clock, self.server.carrying)
         self._count_envoys(registry)
         self.subscribe(self.reports.look_again)

@@ -85,6 +85,8 @@ class Reports:
         timing: ReportTiming = REAL.reports,
     ) -> None:
         self.timing = timing
+        self.ports: tuple[int, ...] = ()
+        """Those on which nothing is served, since programs of the gateway listen there."""
         self._published = published
         self._clients = clients
         self._loads = loads or Loads()
@@ -163,6 +165,7 @@ class Reports:
             silent=self._loads.silent(nodes, now),
             known_as=None if names is None else tuple(sorted(names)),
             refused=self._clients.refused(),
+            ports=self.ports,
         )
 
     def envoys(self) -> tuple[int, int]:

@@ -189,7 +189,7 @@ def controller(config: Path | None, log_level: str, **options: object) -> None:
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    callback=lambda _context, _option, port: port or None,
+    callback=lambda _context, _option, port: _shared_port(port),
     help="Where the Envoys shall listen for all models, which are called by host there: <service>.<namespace>. 0: "
     "nowhere.",
 )
@@ -263,6 +263,16 @@ def xds_server(namespaces: str | None, controller_class: str | None, **options: 
     given = {"namespaces": namespaces, "controller_class": controller_class}
     overrides = _options_set(given, tuple(given))
     serve(XdsOptions(overrides=overrides, tls=XdsServerTls(**files, **known_by, **more), **options))  # type: ignore[arg-type]
+
+
+def _shared_port(port: int) -> int | None:
+    """Return the port of all models, None for 0. Raises BadParameter for one that a single model may be given."""
+    from controller.frontend.ports import AllocatedPorts  # noqa: PLC0415
+
+    models = AllocatedPorts()
+    if models.first <= port <= models.last:
+        raise click.BadParameter(f"{port} is one of the ports for models, {models.first} to {models.last}")
+    return port or None
 
 
 def _options_set(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:

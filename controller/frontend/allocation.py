@@ -103,6 +103,10 @@ class Allocations:
         """Keep the ports of the gateway that a Service leads clients to for its namespace; return others to look at."""
         return self._ports.keep(service, ports)
 
+    def reserve(self, ports: frozenset[int]) -> frozenset[ObjectRef]:
+        """Give no object these ports of the gateway; return those that had one."""
+        return self._ports.reserve(ports)
+
     def forget(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Free all that an object had; return others to look at again."""
         self._requests.pop(ref, None)

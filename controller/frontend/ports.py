@@ -20,14 +20,14 @@ lead clients to it, it is given to nobody of another namespace than theirs, whoe
 quota of theirs (docs/adr/0060).
 
 A port that a program of ours listens on (`reserved`) is no model's, whatever its status says: Envoy could not listen
-there, or would in its place.
+there, or would in its place. Some of them are known only when the program says so: who has such a port leaves it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from controller.frontend.claims import Refusal, Seniority
@@ -160,6 +160,21 @@ class GatewayPorts:
                 affected |= self._take(port, model)
         affected |= self._hold_fixed(model, self._rule)
         return affected | self._next_within_quota(model.namespace)
+
+    def reserve(self, ports: frozenset[int]) -> frozenset[ObjectRef]:
+        """Take in more ports that programs listen on; return the models that had one, which are to have another."""
+        more = ports - self._rule.reserved
+        if not more:
+            return NO_OBJECTS
+        self._rule = replace(self._rule, reserved=self._rule.reserved | more)
+        affected = frozenset(self._holders[port] for port in more if port in self._holders)
+        for model in affected:
+            for said in (self._in_status, self._allocated_ports):
+                if said.get(model) in more:
+                    del said[model]
+        for port in more:
+            self._release(port)
+        return affected
 
     def allocate(
         self, model: ObjectRef, wanted: int | None, kept: int | None, wants: Wants = wants_nothing

@@ -191,6 +191,7 @@ class Observer:
         ref, route, view = known.ref, known.status.route, self._view(known.ref)
         resolved = resolve(intent, view, self._defaults.remote, self._defaults.guard, self._own_place(ref, intent))
         keepable = route if route and view.permits_route(route) else None
+        moved = self._allocations.reserve(self._proxies.ports)
         allocation = self._allocations.allocate(ref, _request(intent, resolved), keepable, self._reserved(known))
         front = resolved.front
         if allocation.keeps_route and keepable:
@@ -220,7 +221,7 @@ class Observer:
             memory=known.memory,
             fronting=fronting,
         )
-        return observation, allocation.affected
+        return observation, allocation.affected | moved
 
     def _fronting(
         self, known: StoredIntent, front: Front | None, allocation: Allocation, now: datetime

@@ -137,6 +137,11 @@ class ProxyReports(Protocol):
         """Why reports are missing, in words; empty while nothing is known to be wrong."""
         ...
 
+    @property
+    def ports(self) -> frozenset[int]:
+        """Ports on which no xDS server serves a model, since programs of the gateway listen there."""
+        ...
+
 
 class Fleet:
     """The newest report of every replica on every model, and in `loads` what load they have.
@@ -153,6 +158,8 @@ class Fleet:
         self._envoys: dict[str, int] = {}
         self._known_as: dict[str, frozenset[str] | None] = {}
         self._refused: dict[str, str] = {}
+        # Also of a replica that is gone, which may come again.
+        self.ports: frozenset[int] = frozenset()
         self._complete: set[str] = set()
         self._awaited: set[str] = set()
         self._troubles: dict[str, str] = {}
@@ -191,22 +198,24 @@ class Fleet:
     def add_replica_report(self, replica: str, report: ServerReport, now: float) -> bool:
         """Record which Envoys a replica has; return whether it is news who they are, or whether there is any at all.
 
-        So is what is wrong with a client that comes and is none.
+        So is what is wrong with a client that comes and is none, and a port that programs of the gateway listen on.
         `now` are the seconds of a steady clock.
         """
         self._envoys[replica] = report.envoys
         names = None if report.known_as is None else frozenset(report.known_as)
         are_others = self._known_as.get(replica) != names
         self._known_as[replica] = names
+        before, self.ports = self.ports, self.ports.union(report.ports)
+        has_more_ports = self.ports != before
         is_refused_anew = self._refused.get(replica, "") != report.refused
         self._refused[replica] = report.refused
         self.loads.set_silent(replica, report.silent)
-        before = self._no_envoy
+        no_envoy_before = self._no_envoy
         if any(self._envoys.values()):
             self._envoy_at, self._no_envoy = now, False
         else:
             self._no_envoy = now - self._envoy_at >= self._timing.envoys_away
-        return are_others or self._no_envoy != before or is_refused_anew
+        return are_others or self._no_envoy != no_envoy_before or is_refused_anew or has_more_ports
 
     def complete(self, replica: str, named: frozenset[ObjectRef]) -> None:
         """Record that a replica has reported on all of its routes: these, and no other."""

@@ -43,6 +43,8 @@ class LocalReports:
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
         self.silence = ""
+        # In one process they are known from the start.
+        self.ports: frozenset[int] = frozenset()
 
     def facts(self, ref: ObjectRef) -> ProxyFacts:
         """Return what is reported of the route of one object."""

@@ -17,7 +17,6 @@ from controller.api.destinations import OUTSIDE
 from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
-from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort, XdsAddress
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
@@ -145,7 +144,6 @@ def serve(options: XdsOptions) -> None:
 async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     configuration = load_configuration(options.config, options.overrides)
-    _check_gateway_port(options.gateway_port)
     registry, timing = process_registry("xds-server"), options.timing
     if not options.tls.is_on:
         check_plaintext("--xds-address", options.xds_address, options.tls.insecure, _INSTEAD)
@@ -228,15 +226,6 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             },
         )
         yield tasks
-
-
-def _check_gateway_port(port: int | None) -> None:
-    """Refuse a shared port that a model may be given. Raises CannotStartError."""
-    models = AllocatedPorts()
-    if port is not None and models.first <= port <= models.last:
-        raise CannotStartError(
-            f"--gateway-port: {port} is one of the ports for models, {models.first} to {models.last}"
-        )
 
 
 def version_key(token: str, tls_key: Path | None) -> bytes:

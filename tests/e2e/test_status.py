@@ -228,6 +228,7 @@ async def test_help_of_the_program_names_the_commands():
         (("envoy", "--xds-server-name", "xds"), "--xds-ca, --xds-cert and --xds-key are given together"),
         (("bootstrap", "--sds-directory", "/tmp"), "--sds-directory is for --xds-ca, --xds-cert and --xds-key"),
         (("certs",), "give one of --out and --secrets"),
+        (("xds-server", "--gateway-port", "12000"), "12000 is one of the ports for models, 10000 to 29999"),
     ],
 )
 async def test_wrong_usage_exits_with_2(arguments, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.beamlit import eventually
 from tests.support.kube.site import Site
+from tests.support.network import unused_port
 
 SHARED_PORT = 8080
 """Where the Envoys listen for all models, unless the xDS server is told otherwise."""
@@ -38,9 +39,18 @@ async def test_a_fixed_port_is_had_again_and_a_shared_one_leads_by_host(site: Si
     first = site.served("first", [replica], remote).fixing(12345)
     second = site.served("second", [other], remote).fixing(12345)
     site.write(first)
-    await site.start()
+    # A port that the controller hears of from the xDS server alone.
+    of_program = next(port for port in iter(unused_port, None) if port < 30_000)
+    xds_server = site.xds_server("--token-address", f"{site.host}:{of_program}")
+    controller = site.controller()
+    await site.envoy()
+    for program in (xds_server, controller):
+        await program.ready()
     await site.until_condition("first", "Ready", "True")
     assert await site.port("first") == 12345
+    await site.change(second.fixing(of_program))
+    message = await site.until_condition("second", "Accepted", "False", "Conflict")
+    assert message == f"spec.servingPort: port {of_program} is one that a program of the gateway listens on"
     await site.change(second)
     message = await site.until_condition("second", "Accepted", "False", "Conflict")
     assert message == f"spec.servingPort: port 12345 is already that of ModelDeployment {site.namespace}/first"

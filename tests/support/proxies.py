@@ -25,6 +25,7 @@ class AllProgrammed:
         return None
 
     silence = ""
+    ports: frozenset[int] = frozenset()
 
     def facts(self, ref: ObjectRef) -> ProxyFacts:
         return _Facts((), model=ref, reports=self)

@@ -87,13 +87,15 @@ class ServerReport(ForeignValue):
     """How many Envoys are with this replica, whatever they serve, and which of them report no load.
 
     `knownAs` are their node ids, and the addresses that they come from; absent where they are too many to say.
-    `refused` says what is wrong with a client that comes and is none of them, if there is one.
+    `refused` says what is wrong with a client that comes and is none of them, if there is one. `ports` are those that
+    programs of the gateway listen on, as far as this replica knows: it serves no model there.
     """
 
     envoys: int
     silent: tuple[str, ...] = ()
     known_as: tuple[str, ...] | None = None
     refused: str = ""
+    ports: tuple[int, ...] = ()
 
 
 class Count(NamedTuple):

@@ -130,6 +130,18 @@ def test_a_port_is_kept_while_the_status_says_it_also_when_nothing_is_served():
     assert table.allocate(A, 80, None).port == 10000
 
 
+def test_a_port_that_turns_out_to_be_a_programs_is_left_by_who_has_it_and_given_to_nobody():
+    table = ports(AllocatedPorts(10000, 10003), b=10000)
+    assert table.allocate(A, 80, None).port == 10001
+    assert table.reserve(frozenset({10000, 10001, 10002, 17000})) == {A, B}
+    assert table.reserve(frozenset({10000})) == frozenset()
+    assert table.record(B, AGES[B], 10000) == frozenset()
+    assert table.allocate(B, 80, 10000).port == 10003
+    assert table.allocate(A, 80, 10001).refusal.reason == "NoPort"
+    assert table.forget(B) == {A}
+    assert table.allocate(A, 80, None).port == 10003
+
+
 def test_a_port_outside_the_range_is_kept_for_life_too():
     assert ports(AllocatedPorts(), a=30500).allocate(A, 80, 30500).port == 30500
 

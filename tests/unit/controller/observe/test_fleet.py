@@ -147,6 +147,15 @@ def test_who_comes_and_does_not_count_is_told_where_no_envoy_is_and_counts_as_ne
     assert fleet.add_replica_report("one", ServerReport(envoys=1), 103)
 
 
+def test_the_ports_of_programs_are_those_of_every_replica_there_ever_was():
+    fleet = heard(one=said(ROUTE))
+    assert fleet.add_replica_report("one", ServerReport(envoys=1, ports=(17000,)), 100)
+    assert not fleet.add_replica_report("one", ServerReport(envoys=1, ports=(17000,)), 101)
+    assert fleet.add_replica_report("two", ServerReport(envoys=0, ports=(17000, 18000)), 102)
+    fleet.drop("two")
+    assert fleet.ports == {17000, 18000}
+
+
 def test_who_is_waited_for_is_named():
     pending = said(ROUTE, 2, 0).model_copy(update={"waiting": ("gateway-2", "gateway-1")})
     report = report_of(heard(one=pending, two=said(OLDER, 1, 1), three=said(ROUTE, 1, 1)))
