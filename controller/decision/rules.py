@@ -16,6 +16,7 @@ from controller.decision.laws import (
     demands_of,
     follow,
     is_doubted,
+    is_proportional,
     measure,
     tells_nothing_yet,
     words_of,
@@ -209,7 +210,9 @@ def leaving(s: Situation) -> int:
         return 0
     if not _all_unknown(s):
         return overload.share
-    return {"Local": 0, "Remote": s.terms.behavior.percentage}.get(s.terms.behavior.on_unknown, overload.share)
+    # Threshold sends `percentage` already, or keeps a few for a while, which an answer that fails does not cut short.
+    remote = s.terms.behavior.percentage if is_proportional(s.terms) else overload.share
+    return {"Local": 0, "Remote": remote}.get(s.terms.behavior.on_unknown, overload.share)
 
 
 def _all_unknown(s: Situation) -> bool:
@@ -299,7 +302,8 @@ def signals_unknown(s: Situation) -> Match | Miss:
     why = "; ".join(dict.fromkeys(words_of(one) for one in s.facts.signals))
     does = {"Local": "every request is local", "Remote": f"{leaving(s)} % leave"}
     then = does.get(s.terms.behavior.on_unknown, f"{leaving(s)} % leave as before")
-    return Match(Split.away(leaving(s)), f"no metric can be read ({why}): {then}", "a metric can be read again")
+    words, moment = f"no metric can be read ({why}): {then}", changes_at(s.terms, s.memory, s.now)
+    return Match(Split.away(leaving(s)), words, "a metric can be read again", moment)
 
 
 def _clock(moment: datetime) -> str:

@@ -1,6 +1,5 @@
 """What holds of both laws, whatever is measured."""
 
-import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -81,21 +80,6 @@ def lived_through(behavior, history):
 
 def after(behavior, history):
     return next(reversed([(now, memory) for now, _, memory in lived_through(behavior, history)]), (START, Memory()))
-
-
-@given(behaviors, looks)
-def test_threshold_begins_and_ends_once_in_restore_after(behavior, history):
-    behavior = behavior.model_copy(update={"mode": "Threshold"})
-    was, begun, ended = 0, [], []
-    for now, decision, _ in lived_through(behavior, history):
-        away = decision.split.remote
-        if away and not was:
-            begun.append(now)
-        if was and not away:
-            ended.append(now)
-        was = away
-    for moments in (begun, ended):
-        assert all(later - now >= behavior.restore_after for now, later in itertools.pairwise(moments))
 
 
 def state_of(memory):
