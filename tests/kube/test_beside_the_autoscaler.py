@@ -2,22 +2,24 @@
 
 The autoscaler is the real one, on the real external metrics API. What else a cluster does is played: a value of the xDS
 server's metrics comes to that API as an adapter of Prometheus brings it, and a replica is ready as soon as it is asked
-for.
+for, and terminates as soon as it is not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from controller.api.timing import GatewayTiming, ReportTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
+from tests.support.data_plane.backends import Backend
 from tests.support.documents import yaml_of
 from tests.support.fork_server import Forked
 from tests.support.kube.crds import install_crds
@@ -39,12 +41,24 @@ for the limit.
 METRIC = "beamlit_model_requests_in_flight"
 DOCUMENT = ROOT / "docs" / "autoscaling.md"
 # The autoscaler of the document wants three requests for each replica.
-CLIENTS, LIMIT, ENOUGH = 12, 4, 4
-QUIET_SECONDS = 8.0
+CLIENTS, FEW, LIMIT, ENOUGH = 12, 2, 4, 4
+STEADIES_SECONDS = 2
+"""How long the autoscaler of this test must want fewer replicas before there are fewer. Its default of five minutes
+would hide any swing; a second or two in which the clients of a busy machine stand still is none.
+"""
+QUIET_SECONDS = 2.5 * STEADIES_SECONDS
+
+
+class Seen(NamedTuple):
+    """How many replicas there were, how many percent left, and why."""
+
+    replicas: int
+    away: int
+    reason: str
 
 
 class Scaled:
-    """A Deployment that is scaled, whose replicas are there at once."""
+    """A Deployment that is scaled, whose replicas are there at once. `seen` is its history, a line for each change."""
 
     def __init__(self, site: Site, apis: MetricsApis, name: str) -> None:
         self._site = site
@@ -52,7 +66,8 @@ class Scaled:
         self._name = name
         self._client = apis.server.client()
         self._path = f"/apis/apps/v1/namespaces/{site.namespace}/deployments/{name}"
-        self.wanted: list[int] = []
+        self.seen: list[Seen] = []
+        self._replicas: list[Backend] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,17 +92,28 @@ class Scaled:
         self._client.post(path.rpartition("/")[0], json=raw).raise_for_status()
 
     async def _follow_scale(self) -> None:
-        replicas = 0
         while True:
             wanted = (await asyncio.to_thread(self._read))["spec"]["replicas"]
-            if not self.wanted or self.wanted[-1] != wanted:
-                self.wanted.append(wanted)
-            for number in range(replicas, wanted):
-                replica = self._site.backend(f"local-{number}")
-                await self._site.change(endpoints(self._name, replica))
-            replicas = max(replicas, wanted)
+            await self._have(wanted)
             await asyncio.to_thread(self._write_status, wanted)
+            split = (await self._site.status(self._name)).get("split", {})
+            now = Seen(wanted, split.get("remote", 0), split.get("reason", ""))
+            if now != self.now:
+                self.seen.append(now)
             await asyncio.sleep(0.2)
+
+    async def _have(self, wanted: int) -> None:
+        """Let so many replicas be ready; those that are too many answer what they have, and get no more."""
+        before = self.now.replicas
+        for number in range(len(self._replicas), wanted):
+            self._replicas.append(self._site.backend(f"local-{number}"))
+        for number in range(min(wanted, before), max(wanted, before)):
+            await self._site.change(endpoints(self._name, self._replicas[number], leaving=number >= wanted))
+
+    @property
+    def now(self) -> Seen:
+        """What was seen last."""
+        return self.seen[-1] if self.seen else Seen(0, 0, "")
 
     def _read(self) -> dict[str, Any]:
         return dict(self._client.get(self._path).raise_for_status().json())
@@ -106,14 +132,19 @@ class Scaled:
             await asyncio.sleep(0.2)
 
 
-async def test_a_surge_overflows_then_the_deployment_grows_and_everything_is_local_again(
+async def test_a_surge_overflows_then_the_deployment_grows_and_shrinks_with_the_load_without_a_swing(
     metrics_apis: MetricsApis, tmp_path: Path
 ) -> None:
     install_crds(metrics_apis.server)
     with fresh_namespace(metrics_apis.server) as namespace:
         async with Site(metrics_apis.server, namespace, tmp_path).running() as site:
             asked = site.served("chat", [], site.backend("remote")).measuring(in_flight_each(str(LIMIT)))
-            behavior = {"mode": "Proportional", "maxRequestsPerReplica": LIMIT, "restoreAfter": "3s"}
+            behavior = {
+                "mode": "Proportional",
+                "maxRequestsPerReplica": LIMIT,
+                "restoreAfter": "3s",
+                "recoverAfter": "1s",
+            }
             site.write(asked.offloading(**behavior))
             await site.start(start=partial(Forked, context=SHORT))
             scaled = Scaled(site, metrics_apis, "chat")
@@ -124,36 +155,57 @@ async def test_a_surge_overflows_then_the_deployment_grows_and_everything_is_loc
 
 
 async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> None:
-    """More than one replica takes, for as long as it takes until nothing has to leave any more."""
+    """More than one replica takes, until nothing has to leave any more; then little, which one takes again."""
     sides: list[str] = []
-    stop = asyncio.Event()
+    stop_most, stop = asyncio.Event(), asyncio.Event()
 
     def on_sample(sample: Sample) -> None:
         sides.append(sample.route)
 
     traffic = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0.2"}, on_sample=on_sample)
     url = f"http://{site.gateway}:{port}/"
-    load = asyncio.create_task(closed_loop(url, CLIENTS, 100_000, traffic, stop))
+    loads = [
+        asyncio.create_task(closed_loop(url, clients, 100_000, traffic, until))
+        for clients, until in ((CLIENTS - FEW, stop_most), (FEW, stop))
+    ]
     try:
         # No autoscaler yet: what is too much leaves, and goes on leaving.
         await eventually(count_of(sides, "remote"), lambda number: number > 3 * CLIENTS, within=60)
+        await eventually(latest(scaled), lambda now: now.reason == "Overloaded", within=60)
         scaled.autoscale()
-        with apis.autoscaler():
-            await eventually(latest(scaled), lambda wanted: wanted == ENOUGH, within=120)
-            await site.until_split("chat", "100/0 Steady", within=60)
+        with apis.autoscaler(f"--horizontal-pod-autoscaler-downscale-stabilization={STEADIES_SECONDS}s"):
+            await eventually(latest(scaled), lambda now: now == (ENOUGH, 0, "Steady"), within=120)
             await eventually(lasting(sides), lambda local: local > 10 * CLIENTS, within=60)
             # It stays so: what came back makes nobody scale or offload again.
             decided = len((await site.status("chat"))["history"])
-            settled, seen = list(scaled.wanted), len(sides)
+            settled, answered = list(scaled.seen), len(sides)
             await asyncio.sleep(QUIET_SECONDS)
-            assert scaled.wanted == settled
+            assert scaled.seen == settled
             assert len((await site.status("chat"))["history"]) == decided
-            assert set(sides[seen:]) == {"local"}
+            # And it ends with the load.
+            stop_most.set()
+            await eventually(latest(scaled), lambda now: now == (1, 0, "Steady"), within=60)
+            shrunk = len(sides)
+            await eventually(length_of(sides), lambda number: number > shrunk + 10 * FEW, within=60)
+            assert set(sides[answered:]) == {"local"}
     finally:
+        stop_most.set()
         stop.set()
-        report = await load
-    assert report.errors == {}
-    assert scaled.wanted == sorted(scaled.wanted), "it only ever grew"
+        reports = [await load for load in loads]
+    assert [report.errors for report in reports] == [{}, {}]
+    replicas, away, reasons = zip(*scaled.seen, strict=True)
+    grown = replicas.index(ENOUGH)
+    local_again = away.index(0, grown)
+    assert "Overloaded" in reasons[:grown]
+    assert turns(replicas) == 1, "it grows in the surge, and shrinks with the load alone"
+    assert turns(away[grown:]) <= 1, "from a last step with what was measured before, it only falls"
+    assert set(away[local_again:]) == {0}
+
+
+def turns(values: Sequence[int]) -> int:
+    """Count how often values that rose fell, or the other way round."""
+    rises = [later > now for now, later in itertools.pairwise(values) if later != now]
+    return sum(now != later for now, later in itertools.pairwise(rises))
 
 
 def count_of(sides: list[str], side: str) -> Any:
@@ -163,11 +215,18 @@ def count_of(sides: list[str], side: str) -> Any:
     return count
 
 
-def latest(scaled: Scaled) -> Any:
-    async def wanted() -> int:
-        return scaled.wanted[-1] if scaled.wanted else 0
+def length_of(sides: list[str]) -> Any:
+    async def length() -> int:
+        return len(sides)
 
-    return wanted
+    return length
+
+
+def latest(scaled: Scaled) -> Any:
+    async def now() -> Seen:
+        return scaled.now
+
+    return now
 
 
 def lasting(sides: list[str]) -> Any:

@@ -59,4 +59,4 @@ def test_the_table_says_what_the_autoscaler_says(case: Case, judgements: Mapping
 def test_our_signals_agree_with_the_autoscaler(
     case: Case, judgements: Mapping[str, Says], signals: Mapping[str, Signals]
 ) -> None:
-    assert disagreements(signals[case.name], judgements[case.name]) == []
+    assert disagreements(signals[case.name], judgements[case.name], case.tolerance) == []
