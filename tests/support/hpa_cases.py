@@ -89,6 +89,8 @@ class Case:
     external: tuple[Series, ...] = ()
     replicas: int | None = None
     """Default: as many as there are pods."""
+    tolerance: float = 0.0
+    """By which part a metric may differ from its target before the autoscaler does anything."""
 
     @property
     def declared(self) -> int:

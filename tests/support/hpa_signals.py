@@ -33,11 +33,11 @@ async def signals_of(
     return tuple(found)
 
 
-def disagreements(signals: tuple[Signal, ...], says: Says) -> list[str]:
+def disagreements(signals: tuple[Signal, ...], says: Says, tolerance: float = 0.0) -> list[str]:
     """Say where signals differ from what the autoscaler says of the same.
 
-    It wants more replicas beyond its target, and we offload at it: that is no difference (design: reached when at or
-    over the target).
+    It wants more replicas beyond its target and its tolerance, and we offload at the target: that is no difference
+    (design: reached when at or over the target; `behavior.tolerance` is below it).
     """
     found = []
     for signal, current in zip(signals, says.current, strict=True):
@@ -45,7 +45,7 @@ def disagreements(signals: tuple[Signal, ...], says: Says) -> list[str]:
             found.append(f"{signal.name} is {signal.state} ({signal.message}), its current value is {current}")
         elif current is not None and _number(signal.current) != _number(current):
             found.append(f"{signal.name} is {signal.current}, its current value is {current}")
-    wants_more = says.verdict == "more" or any(signal.least == 1 for signal in signals)
+    wants_more = says.verdict == "more" or any(1 <= signal.least <= 1 + tolerance for signal in signals)
     if wants_more != any(signal.state == "Breached" for signal in signals):
         found.append(f"it wants {says.verdict}, of {[(one.name, one.state, one.current) for one in signals]}")
     return found

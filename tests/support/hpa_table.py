@@ -1,7 +1,8 @@
 """What a HorizontalPodAutoscaler makes of a metric: a table of cases, each with what the real one says of it.
 
-It is no opinion of ours: tests/kube/test_hpa_oracle.py compares the table with the autoscaler of Kubernetes 1.37, whose
-tolerance is set to none, and us with both. tests/unit/controller/signals/test_hpa_table.py compares us alone.
+It is no opinion of ours: tests/kube/test_hpa_oracle.py compares the table with the autoscaler of Kubernetes 1.37, and
+us with both. Its tolerance is none but in the cases that are about it. tests/unit/controller/signals/test_hpa_table.py
+compares us alone.
 """
 
 from __future__ import annotations
@@ -476,6 +477,49 @@ CASES: tuple[Case, ...] = (
         Says("more", ("12k",)),
         pods(1),
         external=(Series("backlog", "12k"),),
+    ),
+    # A tolerance: nothing is done while a metric is within it. Ours is only below the target: there requests stay away
+    # as long as the autoscaler would keep its replicas; at the target they leave, where it does nothing yet.
+    Case(
+        "an average over its target by the tolerance stays",
+        (external("backlog", average="10"),),
+        Says("same", ("11",)),
+        external=(Series("backlog", "220"),),
+        replicas=20,
+        tolerance=0.1,
+    ),
+    Case(
+        "an average over its target by more than the tolerance",
+        (external("backlog", average="10"),),
+        Says("more", ("11050m",)),
+        external=(Series("backlog", "221"),),
+        replicas=20,
+        tolerance=0.1,
+    ),
+    Case(
+        "an average under its target by the tolerance stays",
+        (external("backlog", average="10"),),
+        Says("same", ("9",)),
+        external=(Series("backlog", "180"),),
+        replicas=20,
+        tolerance=0.1,
+    ),
+    Case(
+        "an average under its target by more than the tolerance",
+        (external("backlog", average="10"),),
+        Says("fewer", ("8950m",)),
+        external=(Series("backlog", "179"),),
+        replicas=20,
+        tolerance=0.1,
+    ),
+    Case("a utilization within the tolerance", (cpu(100),), Says("same", ("110",)), pods(110), tolerance=0.1),
+    Case("a utilization beyond the tolerance", (cpu(100),), Says("more", ("111",)), pods(111), tolerance=0.1),
+    Case(
+        "with a missing pod that counts as idle it is within the tolerance",
+        (cpu(50),),
+        Says("same", ("110",)),
+        pods(110, None),
+        tolerance=0.1,
     ),
     # Several metrics: the one that wants most wins.
     Case(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from controller.decision import Signal
+from controller.decision.demand import Demand, Projected
 from tests.support.hpa_cases import APod, Case, Series, Verdict, pod_object, pod_status
 from tests.support.hpa_signals import disagreements, signals_of
 from tests.support.hpa_table import CASES
@@ -93,7 +94,10 @@ def external_value(series: Series) -> dict[str, Any]:
 
 
 def verdict(signals: Iterable[Signal], case: Case) -> Verdict:
-    """What an autoscaler without tolerance wants by these signals: as many replicas as the metric that wants most."""
+    """What an autoscaler wants by these signals: as many replicas as the metric that wants most.
+
+    It wants fewer by the very rule by which requests may return, with its tolerance as `behavior.tolerance`.
+    """
     found = [_verdict(one, case) for one in signals]
     for one in ("more", "unknown", "same"):
         if one in found:
@@ -104,13 +108,14 @@ def verdict(signals: Iterable[Signal], case: Case) -> Verdict:
 def _verdict(signal: Signal, case: Case) -> Verdict:
     if signal.state == "Unknown":
         return "unknown"
-    if signal.least > 1:
+    if signal.least > 1 + case.tolerance:
         return "more"
-    return "fewer" if math.ceil(signal.most * case.declared) < case.declared else "same"
+    is_clear = Projected(signal, Demand(signal.least, signal.most)).is_clear(1 - case.tolerance)
+    return "fewer" if is_clear and math.ceil(signal.most * case.declared) < case.declared else "same"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_we_say_what_the_autoscaler_says(case: Case) -> None:
     signals = await signals_of(case, an_api(case), NAMESPACE, lambda: NOW)
-    assert disagreements(signals, case.says) == []
+    assert disagreements(signals, case.says, case.tolerance) == []
     assert verdict(signals, case) == case.says.verdict, signals
