@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 import click
 
 from benchmarks.control.bound import settled_within
-from benchmarks.control.demand import Load, loads
-from benchmarks.control.outcome import Outcome, play
-from benchmarks.control.policies import BEARS, LOOP_OF_CPU, POLICIES, REPORT, TOLD
+from benchmarks.control.demand import Load, loads, step
+from benchmarks.control.outcome import Asked, Outcome, play
+from benchmarks.control.policies import BEARS, LOOP_OF_CPU, POLICIES, REPORT, TOLD, Policy
 
 Figures = Mapping[str, Mapping[str, Outcome]]
 """By input, by policy."""
@@ -26,7 +26,19 @@ LEGEND = """\
 waited: the share of all requests that found every place of their replica taken. away: sent to the remote backend;
 beyond: more than the oracle sends. overload: seconds in which requests waited, looked at every half second. changes:
 requests began to leave, or all came back. turns: the share went back by ten percent or more after it had gone the
-other way. writes: what the product decided or remembers changed, which is a status that is written."""
+other way. writes: what the product decided or remembers changed, which is a status that is written. The demand itself
+asks for turns: whoever knows it at each moment (of a trace, over the last ten seconds) and keeps the replicas
+at what they bear turns so often. A surge begins when as many requests would be served at once, if none had to wait, as
+the target of the metric is, and is over when there were fewer by a tenth for a minute."""
+
+_TURN_EVERY = 60.0
+"""A share that turns more often than the demand, by more than one turn in so many seconds (the product's `restoreAfter`
+is the same), oscillates by itself."""
+_SWING_EVERY = 600.0
+"""At a constant demand a share that was too little is tried again after so many seconds, ten times `restoreAfter`: that
+is one swing, and two turns."""
+_STREAMS = 30
+"""Of the step, to see how much of a figure is the chance in one of them."""
 
 EPILOG = """\b
 Exit codes:
@@ -87,20 +99,61 @@ def _verdicts(figures: Figures) -> Iterator[tuple[str, bool]]:
             if policy.kind == "cpu":
                 yield _as_told(figures, policy.name)
                 yield _of_loop_of_cpu(figures, policy.name)
-    step, known = figures.get("step"), loads()["step"]
-    if step and known.steady:
-        (since, until), capacity = known.steady, known.pool.capacity
-        for policy in POLICIES:
-            one = step[policy.name]
-            if policy.proportional:
-                looks, turns = one.settled(since, until), one.turns((since + until) / 2, until)
-                settled = 1 + math.ceil((looks - 1) * REPORT / policy.every)
-                told = settled_within(3, known.times * capacity, BEARS * capacity, policy.every, 10)
-                words = f"(who is told each request and the moment of the step is so in {told:.0%} of all streams)"
-                yield f"{policy.name}, step: settled within 3 samples of its metric: {settled} {words}", settled <= 3
-                yield f"{policy.name}, step: no turn in its second half: {turns}", turns == 0
-            elif policy.product and not policy.overflow:
-                yield f"{policy.name}, step: one change at most for a surge: {one.changes}", one.changes <= 2
+    known = loads()
+    for policy in POLICIES:
+        by_load = {load: (known[load], one[policy.name]) for load, one in figures.items()}
+        if policy.proportional:
+            yield from _comes_to_rest(policy, by_load)
+        elif policy.product and not policy.overflow:
+            yield _starts(policy, by_load)
+
+
+def _comes_to_rest(policy: Policy, by_load: Mapping[str, tuple[Load, Outcome]]) -> Iterator[tuple[str, bool]]:
+    if "step" in by_load:
+        yield _settles(policy, *by_load["step"])
+    for load, one in by_load.values():
+        if load.steady:
+            since, until = load.steady
+            middle = (since + until) / 2
+            turns, allowed = one.turns(middle, until), int(2 * (until - middle) / _SWING_EVERY)
+            words = f"at a constant demand, turns in its second half ({until - middle:.0f} s): <= {allowed}"
+            yield f"{policy.name}, {load.name}: {words}: {turns}", turns <= allowed
+    own = {name: one.turns(0, load.seconds) - Asked.by(load).turns for name, (load, one) in by_load.items()}
+    most = {name: own[name] * _TURN_EVERY / load.seconds for name, (load, _) in by_load.items()}
+    where = max(most, key=lambda name: most[name])
+    load, one = by_load[where]
+    found = f"{one.turns(0, load.seconds)}, and the demand {Asked.by(load).turns}, in {load.seconds:.0f} s"
+    words = f"no sustained oscillation: <= one turn in {_TURN_EVERY:.0f} s more than the demand's"
+    yield f"{policy.name}, {words}: {found} at most ({where})", most[where] <= 1
+
+
+def _settles(policy: Policy, load: Load, one: Outcome) -> tuple[str, bool]:
+    """Compare with the goal of three samples: of the stream of this input, of others, and what chance alone allows."""
+    capacity, settled = load.pool.capacity, _samples(policy, load, one)
+    told = settled_within(3, load.times * capacity, BEARS * capacity, policy.every, 10)
+    others = [step(f"step {number}", 360) for number in range(_STREAMS)]
+    found = sorted(_samples(policy, other, play(other, policy)) for other in others)
+    within, middle = sum(samples <= 3 for samples in found), found[len(found) // 2]
+    words = (
+        f"{settled}; of {_STREAMS} other streams {within}, half within {middle} and the last with {found[-1]}; "
+        f"who is told each request and the moment of the step: {told:.0%} of all streams"
+    )
+    return f"{policy.name}, step: settled within 3 samples of its metric: {words}", settled <= 3
+
+
+def _samples(policy: Policy, load: Load, one: Outcome) -> int:
+    """Count the samples of the metric until a share is settled after a step."""
+    assert load.steady
+    return 1 + math.ceil((one.settled(*load.steady) - 1) * REPORT / policy.every)
+
+
+def _starts(policy: Policy, by_load: Mapping[str, tuple[Load, Outcome]]) -> tuple[str, bool]:
+    """Compare how often requests begin to leave with how many surges there are: one change, and one back, for each."""
+    found = {name: (one.begun, Asked.by(load, policy.target).surges) for name, (load, one) in by_load.items()}
+    where = max(found, key=lambda name: found[name][0] - found[name][1])
+    begun, surges = found[where]
+    each = ", ".join(f"{name} {begun}/{surges}" for name, (begun, surges) in found.items())
+    return f"{policy.name}, begins once for a surge at most, on every input: {each}", begun <= surges
 
 
 def _as_told(figures: Figures, name: str) -> tuple[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +16,21 @@ from tests.support.load import TracedRequest, azure_code_trace, azure_conversati
 class Load:
     """Requests of one input: each with its arrival and its time of service, in seconds, and the replicas for them.
 
-    From `steady` on the demand is `times` the capacity until `steady_until`; None where it never is steady.
+    `demand` says how many times the capacity is asked for at a moment: by what the arrivals were drawn from, or as they
+    were counted in a trace. While `steady`, from one moment to another, it is `times`; None where it never is steady.
     """
 
     name: str
     pool: Pool
     requests: tuple[tuple[float, float], ...]
     seconds: float
+    demand: Callable[[float], float]
     steady: tuple[float, float] | None = None
     times: float = 0.0
 
+
+_COUNTED = 10.0
+"""Seconds over which the requests of a trace are counted, as the product counts them."""
 
 _POOL = Pool(replicas=3, places=8, service=1.0)
 
@@ -72,22 +78,37 @@ def _poisson(
 
 def constant(name: str, times: float, seconds: float) -> Load:
     """Return a constant demand of so many times the capacity."""
-    return Load(name, _POOL, poisson(name, _constant(times), seconds), seconds, (0, seconds), times)
+    demand = _constant(times)
+    return Load(name, _POOL, poisson(name, demand, seconds), seconds, demand, (0, seconds), times)
+
+
+def step(name: str = "step", seconds: float = 540) -> Load:
+    """Return a stream of the step, another one for each name; it is down again after 360 seconds."""
+    return Load(name, _POOL, poisson(name, _step, seconds), seconds, _step, (60, 360), 1.5)
 
 
 def traced(name: str, trace: Sequence[TracedRequest]) -> Load:
     """Return a trace against the replicas that docs/surge.md measures with: fixed times of service."""
     pool = pool_for(trace)
-    return Load(name, pool, tuple((one.at, pool.service) for one in trace), trace[-1].at)
+    arrivals = tuple(one.at for one in trace)
+    return Load(name, pool, tuple((at, pool.service) for at in arrivals), arrivals[-1], _counted(arrivals, pool))
+
+
+def _counted(arrivals: Sequence[float], pool: Pool) -> Callable[[float], float]:
+    def demand(at: float) -> float:
+        count = bisect.bisect_right(arrivals, at) - bisect.bisect_right(arrivals, at - _COUNTED)
+        return count / _COUNTED / pool.capacity
+
+    return demand
 
 
 def loads() -> Mapping[str, Load]:
     """Return every input by its name."""
     made = (
-        Load("step", _POOL, poisson("step", _step, 540), 540, (60, 360), 1.5),
-        Load("ramp", _POOL, poisson("ramp", _ramp, 600), 600),
-        Load("square", _POOL, poisson("square", _square, 600), 600),
-        Load("noise", _POOL, poisson("noise", _noise, 600), 600),
+        step(),
+        Load("ramp", _POOL, poisson("ramp", _ramp, 600), 600, _ramp),
+        Load("square", _POOL, poisson("square", _square, 600), 600, _square),
+        Load("noise", _POOL, poisson("noise", _noise, 600), 600, _noise),
         replace(constant("hour", 1.5, 1800), name="hour at 1.5"),
         traced("code", azure_code_trace()),
         traced("conversation", azure_conversation_trace()),

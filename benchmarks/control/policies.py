@@ -128,13 +128,13 @@ Kind = Literal["in flight", "cpu", "queue"]
 
 @dataclass(slots=True)
 class Product:
-    """The product's decision, with one metric: what is measured, how late and over which window, is as it really is.
+    """The product's decision, with one metric or none: what is measured, how late and over which window, is as it is.
 
     `writes` counts how often what is remembered changed: each time is a status that is written.
     """
 
     behavior: Behavior
-    kind: Kind
+    kind: Kind | None
     memory: Memory = field(default_factory=Memory)
     writes: int = 0
     _signal: Signal | None = None
@@ -163,7 +163,7 @@ class Product:
         elif self.kind == "queue":
             if at % 1.0 == 0:
                 self._signal = _signal("queue", replicas.waiting(at) / pool.replicas, at)
-        elif self._cpu.is_new(replicas, at) and self._cpu.newest is not None:
+        elif self.kind == "cpu" and self._cpu.is_new(replicas, at) and self._cpu.newest is not None:
             self._signal = _signal("cpu", self._cpu.newest, at - _CPU_LATE, timedelta(seconds=_CPU_EVERY))
 
     def _traffic(self, at: float) -> SentRequests:
@@ -186,7 +186,8 @@ def _signal(name: str, ratio: float, at: float, window: timedelta = timedelta(0)
 class Policy:
     """A law, made anew for each input, and whether Envoy sends away what the replicas have no place for.
 
-    `every` is how many seconds there are between two measurements of its metric, `kind` which that is, if it matters.
+    `every` is how many seconds there are between two measurements of its metric, `kind` which that is, if it matters,
+    and `target` which part of the places is taken when it is at its target.
     """
 
     name: str
@@ -196,6 +197,7 @@ class Policy:
     product: bool = True
     every: float = REPORT
     kind: Kind | None = None
+    target: float = 1.0
 
 
 def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
@@ -207,6 +209,7 @@ _LIMIT = 8
 
 TOLD = "told the demand, as late as CPU"
 LOOP_OF_CPU = "loop, 5 s, cpu"
+LIMIT_ALONE = "no metric, overflow"
 
 BEARS = _CPU_TARGET
 """Which part of their capacity the replicas are kept at, about, by each of the metrics."""
@@ -230,13 +233,14 @@ POLICIES = (
     Policy("oracle", lambda: _nothing, overflow=True, product=False),
     Policy("Threshold 50, in flight", _threshold("in flight", 50)),
     Policy("Threshold 100, in flight", _threshold("in flight", 100)),
-    Policy("Threshold 50, cpu", _threshold("cpu", 50)),
-    Policy("Threshold 100, cpu", _threshold("cpu", 100)),
+    Policy("Threshold 50, cpu", _threshold("cpu", 50), target=_CPU_TARGET),
+    Policy("Threshold 100, cpu", _threshold("cpu", 100), target=_CPU_TARGET),
     Policy("Threshold 50, queue", _threshold("queue", 50)),
     Policy("Threshold 100, queue", _threshold("queue", 100)),
     Policy("Proportional, in flight", _proportional("in flight"), proportional=True),
     Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY, kind="cpu"),
     Policy("Proportional, queue", _proportional("queue"), proportional=True, every=1.0),
+    Policy(LIMIT_ALONE, lambda: Product(Behavior(max_requests_per_replica=_LIMIT), None), overflow=True),
     Policy("Threshold 50, in flight, overflow", _threshold("in flight", 50, limit=True), overflow=True),
     Policy("Threshold 50, cpu, overflow", _threshold("cpu", 50, limit=True), overflow=True),
     Policy("Threshold 50, queue, overflow", _threshold("queue", 50, limit=True), overflow=True),

@@ -1,20 +1,27 @@
 """The queueing model behind `make bench NAME=decision`."""
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 from click.testing import CliRunner
 
 from benchmarks.control.bound import settled_within
 from benchmarks.control.demand import Load, constant, loads
-from benchmarks.control.outcome import Outcome, play
-from benchmarks.control.policies import LOOP_OF_CPU, POLICIES, TOLD, Cpu, Sent
+from benchmarks.control.outcome import Asked, Outcome, play
+from benchmarks.control.policies import LIMIT_ALONE, LOOP_OF_CPU, POLICIES, TOLD, Cpu, Sent
 from benchmarks.control.replicas import Replicas
 from benchmarks.decision import main
 from benchmarks.overflow.pool import Pool
 
 POOL = Pool(replicas=2, places=1, service=1.0)
 BY_NAME = {one.name: one for one in POLICIES}
+
+
+@pytest.fixture(scope="module")
+def known() -> Mapping[str, Load]:
+    """Every input by its name."""
+    return loads()
 
 
 def test_a_request_waits_for_the_place_of_its_replica():
@@ -26,24 +33,52 @@ def test_a_request_waits_for_the_place_of_its_replica():
 
 
 def test_the_oracle_lets_nobody_wait_and_no_controller_sends_nothing():
-    load = Load("two of three", POOL, tuple((number / 3, 1.0) for number in range(30)), 10)
+    load = Load("two of three", POOL, tuple((number / 3, 1.0) for number in range(30)), 10, lambda _: 1.5)
     oracle, nothing = play(load, BY_NAME["oracle"]), play(load, BY_NAME["no controller"])
     assert oracle.waited == 0
     assert oracle.away == pytest.approx(1 / 3, abs=0.1)
     assert (nothing.away, nothing.waited > 0.8) == (0, True)
+    # A limit without a metric is the product's oracle: what is decided never changes.
+    limit = play(load, BY_NAME[LIMIT_ALONE])
+    assert (limit.waited, limit.away, set(limit.shares), limit.writes) == (0, oracle.away, {0}, 1)
 
 
 def test_turns_are_of_ten_percent_or_more():
     shares = (0, 50, 45, 50, 30, 30, 50, 0)
     outcome = Outcome(0, 0, 0, tuple(map(float, shares)))
     assert outcome.turns(0, 4) == 3
-    assert outcome.changes == 2
+    assert (outcome.changes, outcome.begun) == (2, 1)
     assert Outcome(0, 0, 0, (0.0, 33.0, 36.0, 35.0, 35.0, 35.0)).settled(0, 3) == 1
 
 
-def test_without_a_controller_the_traces_wait_as_behind_a_real_envoy():
+@pytest.mark.parametrize(
+    ("loud", "quiet", "every", "asked"),
+    [
+        (1.5, 0.5, 60, Asked(turns=18, surges=1)),  # half a minute of quiet is the same surge
+        (1.5, 0.5, 120, Asked(turns=8, surges=5)),
+        (0.85, 0.75, 120, Asked(turns=0, surges=1)),  # never below the target by a tenth, and no turn of ten percent
+        (0.75, 0.75, 120, Asked(turns=0, surges=0)),
+    ],
+)
+def test_a_demand_asks_for_a_turn_when_it_goes_back_and_begins_anew_after_a_minute_of_quiet(loud, quiet, every, asked):
+    def demand(at):
+        return loud if at % every < 30 else quiet
+
+    pool = Pool(replicas=2, places=10, service=1.0)
+    requests = tuple((float(at), 1.0) for at in range(599) for _ in range(round(demand(at) * pool.size)))
+    assert Asked.by(Load("", pool, requests, 599, demand), target=0.8) == asked
+
+
+def test_the_demand_of_a_trace_is_what_arrived_in_ten_seconds(known):
+    step, code = known["step"], known["code"]
+    assert [step.demand(at) for at in (59.9, 60, 360)] == [0.6, 1.5, 0.6]
+    first = code.requests[0][0]
+    within = sum(first < at <= first + 10 for at, _ in code.requests[1:])
+    assert code.demand(first + 10) == pytest.approx(within / 10 / code.pool.capacity)
+
+
+def test_without_a_controller_the_traces_wait_as_behind_a_real_envoy(known):
     """docs/surge.md measured 91.3 % and 5.7 % with the same replicas."""
-    known = loads()
     assert play(known["code"], BY_NAME["no controller"]).waited == pytest.approx(0.913, abs=0.02)
     assert play(known["conversation"], BY_NAME["no controller"]).waited == pytest.approx(0.057, abs=0.02)
 
