@@ -266,6 +266,23 @@ class GatewayTiming:
     """
     headers_within: float = 10.0
     """How long the headers of a request may take from their first byte on: a client that drips them holds a place."""
+    handshake_within: float = 10.0
+    """How long TLS with a client may take from its connection on; on the port that all models share, how long is waited
+    for what tells TLS from what is in the clear, too. Nobody has a request there yet.
+    """
+    unused_by_clients: float = 3600.0
+    """How long a connection of a client stays that carries no request. Load balancers, proxies and clients let go of
+    one sooner, an Envoy after the same hour: a request that meets the end of a connection of HTTP/1.1 is lost, so that
+    is left to who sends requests.
+    """
+    keepalive_after: float = 60.0
+    """How long nothing comes from a client until the kernel asks whether it is still there, in whole seconds. It is
+    less than load balancers and routers remember a connection that is silent (some for four minutes).
+    """
+    keepalive_every: float = 20.0
+    """Between two of these questions, in whole seconds."""
+    keepalive_answer: float = 120.0
+    """How long a client may leave all of them without an answer: a network may be away for a minute."""
     connect_near: float = 0.25
     """How long a connection to a replica may take: replicas are near."""
     connect_far: float = 2.0

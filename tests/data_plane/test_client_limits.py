@@ -7,27 +7,32 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import pytest_asyncio
 import yaml
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import RemoteSettingsChanged, StreamReset
-from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
-from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, Timing
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
-from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.never_answering import never_answering
 from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.raw_clients import (
+    CONTINUATION,
+    HEADERS,
+    OPENING,
+    RST_STREAM,
+    Http2Client,
+    connected,
+    frame,
+    in_frames,
+    said,
+)
 from tests.support.envoy import Bootstrap
-from tests.support.network import BACKEND_PORT, Network
+from tests.support.network import Network
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,8 +41,6 @@ MIB = 2**20
 CONNECTIONS = 40
 MEMORY = 240 * MIB
 LOCAL = Wanted(away=0)
-_PATIENCE = 25
-"""How often a client looks whether it may send more before it gives up."""
 
 
 @pytest.fixture(scope="module")
@@ -60,86 +63,6 @@ async def bounded(backends: Backends, folder: Path) -> AsyncIterator[Plane]:
         yield plane
 
 
-async def connected(model: Model) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    url = urlsplit(model.url)
-    return await asyncio.open_connection(url.hostname, url.port)
-
-
-async def said(model: Model, request: bytes) -> bytes:
-    """Send something, and return all that comes until the connection ends."""
-    reader, writer = await connected(model)
-    try:
-        writer.write(request)
-        async with asyncio.timeout(30):
-            return await reader.read()
-    finally:
-        writer.close()
-
-
-class Http2Client:
-    """One connection, and what the Envoy says on it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        self.http = H2Connection(H2Configuration(header_encoding="utf-8"))
-        self.http.initiate_connection()
-        self.streams_allowed = 0
-        self.resets = 0
-        self.ended = False
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def of(cls, model: Model) -> AsyncIterator[Http2Client]:
-        """Connect, and learn how many streams are allowed."""
-        client = cls(*await connected(model))
-        listening = asyncio.create_task(client._listen())
-        try:
-            await client.send()
-            await until(lambda: client.streams_allowed, "its settings")
-            yield client
-        finally:
-            listening.cancel()
-            client._writer.close()
-
-    async def send(self) -> None:
-        self._writer.write(self.http.data_to_send())
-        await self._writer.drain()
-
-    async def begin(self, *more: tuple[str, str]) -> int:
-        """Begin a request with a body."""
-        stream = self.http.get_next_available_stream_id()
-        start = [(":method", "POST"), (":scheme", "http"), (":authority", "c.test"), (":path", "/a"), *more]
-        self.http.send_headers(stream, start)
-        await self.send()
-        return stream
-
-    async def upload(self, stream: int, size: int) -> None:
-        """Send a body as far as the Envoy takes it, until it has taken nothing for a while or ended the stream."""
-        sent, idle = 0, 0
-        with contextlib.suppress(ProtocolError, ConnectionError):
-            while sent < size and idle < _PATIENCE:
-                room = min(self.http.local_flow_control_window(stream), self.http.max_outbound_frame_size, size - sent)
-                if room <= 0:
-                    idle += 1
-                    await asyncio.sleep(0.02)
-                    continue
-                self.http.send_data(stream, bytes(room))
-                sent, idle = sent + room, 0
-                await self.send()
-
-    async def _listen(self) -> None:
-        while data := await self._reader.read(65536):
-            for event in self.http.receive_data(data):
-                match event:
-                    case RemoteSettingsChanged(changed_settings=changed):
-                        if one := changed.get(SettingCodes.MAX_CONCURRENT_STREAMS):
-                            self.streams_allowed = int(one.new_value)
-                    case StreamReset():
-                        self.resets += 1
-            self._writer.write(self.http.data_to_send())
-        self.ended = True
-
-
 async def test_headers_that_come_slowly_end(plane: Plane) -> None:
     model = await plane.serve(LOCAL)
 
@@ -147,6 +70,43 @@ async def test_headers_that_come_slowly_end(plane: Plane) -> None:
 
     assert answer.startswith(b"HTTP/1.1 408")
     assert (await plane.ask(model)).status == 200
+
+
+# A POST of "/", which is not whole without END_HEADERS.
+HEAD = frame(HEADERS, b"\x83\x86\x84")
+ONE_MORE = frame(CONTINUATION, b"\x40\x01x\x01y")
+
+
+async def test_headers_that_never_end_over_http2_end(plane: Plane) -> None:
+    """Whether a head goes on, a frame does, or what is more of it drips."""
+    model = await plane.serve(LOCAL)
+
+    async def answer(first: bytes, then: bytes = b"") -> bytes:
+        """What is in the HEADERS that end the stream."""
+        reader, writer = await connected(model)
+        dripping = asyncio.create_task(drip(writer, then))
+        try:
+            writer.write(OPENING + first)
+            heard = dict[int, bytes]()
+            async for kind, payload in in_frames(reader):
+                heard[kind] = payload
+                if kind == RST_STREAM:
+                    break
+            return heard.get(HEADERS, b"")
+        finally:
+            dripping.cancel()
+            writer.transport.abort()
+
+    answers = await asyncio.gather(answer(HEAD), answer(HEAD[:9]), answer(HEAD, ONE_MORE))
+
+    assert [b"408" in one for one in answers] == [True] * 3
+    assert (await plane.ask(model)).status == 200
+
+
+async def drip(writer: asyncio.StreamWriter, drop: bytes) -> None:
+    while drop:
+        await asyncio.sleep(0.05)
+        writer.write(drop)
 
 
 async def test_a_body_may_come_as_slowly_as_it_likes(plane: Plane) -> None:
@@ -272,26 +232,6 @@ async def test_a_client_that_does_not_read_holds_less_than_a_request_may(plane: 
         for writer in writers:
             writer.transport.abort()
     assert (seen[-1] - before) / count < MIB
-
-
-@contextlib.asynccontextmanager
-async def never_answering(host: str, *, reads: bool) -> AsyncIterator[tuple[Replica, ...]]:
-    """Serve a replica that takes HTTP/2 requests, with all of their bodies or with nothing, and says nothing."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not reads:
-            await asyncio.Event().wait()
-        connection = H2Connection(H2Configuration(client_side=False))
-        connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 2**31 - 1
-        connection.initiate_connection()
-        connection.increment_flow_control_window(2**31 - 1 - 65535)
-        writer.write(connection.data_to_send())
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(MIB):
-                pass
-
-    async with accepting(serve, host, BACKEND_PORT):
-        yield (Replica(host, BACKEND_PORT, ready=True),)
 
 
 async def attacked(plane: Plane, model: Model, bodies: int = 30, size: int = 4 * MIB) -> tuple[int, set[int], int]:

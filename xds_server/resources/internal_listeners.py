@@ -40,16 +40,17 @@ from controller.api.contract.route import RouteKey
 from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.clusters import BUFFER_LIMIT_BYTES, CONNECTION_BUFFER_BYTES
-from xds_server.resources.encoding import ADS, encoded, packed, resource
+from xds_server.resources.encoding import ADS, NO_TIMEOUT, encoded, packed, resource
 from xds_server.resources.http_connections import MANAGER, http_chain, router
 from xds_server.resources.original_request import PASSED_ON, original, receiving_filter
 from xds_server.resources.routing import SIDE_HEADER, failover_policies, forwarding
 from xds_server.snapshot.snapshot import CLUSTER, Resource, ResourceKey
 
-# The front has added headers and the path may be longer: what it let through may not be too much here.
+# The front has added headers and the path may be longer: what it let through may not be too much here. A connection
+# that nothing is asked on is ended by the cluster, which sends the requests: an end from here might meet one.
 _INTERNAL_MANAGER = replace(
     MANAGER,
-    common_http_protocol_options=HttpProtocolOptions(max_headers_count=200),
+    common_http_protocol_options=HttpProtocolOptions(max_headers_count=200, idle_timeout=NO_TIMEOUT),
     max_request_headers_kb=96,
     use_remote_address=False,
     skip_xff_append=True,

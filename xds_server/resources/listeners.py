@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptionsHeaderKeyFormatProperCaseWords,
     HttpProtocolOptions,
     HttpProtocolOptionsHeadersWithUnderscoresAction,
+    TcpKeepalive,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
@@ -106,7 +107,6 @@ _FRONT_MANAGER = replace(
     use_remote_address=True,
     internal_address_config=_NO_INTERNAL_ADDRESSES,
     early_header_mutation_extensions=[_NO_SPOOFED_HEADERS],
-    common_http_protocol_options=_CLIENT_HEADERS,
     http2_protocol_options=_CLIENT_HTTP2,
     http_protocol_options=Http1ProtocolOptions(
         accept_http_10=True,
@@ -122,15 +122,33 @@ _FRONT_MANAGER = replace(
 )
 
 
-def _front_manager(log: AccessLog, installation: str, headers_within: float) -> HttpConnectionManager:
+def _front_manager(log: AccessLog, installation: str, timing: GatewayTiming) -> HttpConnectionManager:
     """Build what all fronts have in common; without the name of an installation no loop is noticed (trap 18)."""
-    manager = replace(_FRONT_MANAGER, request_headers_timeout=timedelta(seconds=headers_within))
+    manager = replace(
+        _FRONT_MANAGER,
+        request_headers_timeout=timedelta(seconds=timing.headers_within),
+        # It counts while there is no request, so that no stream ends by it, however long it is silent.
+        common_http_protocol_options=replace(_CLIENT_HEADERS, idle_timeout=timedelta(seconds=timing.unused_by_clients)),
+    )
     # What is saved for the log comes first: a request that comes back is logged, too.
     filters = [] if log is AccessLog.OFF else [SAVING_FOR_LOG]
     if not installation:
         return replace(manager, http_filters=filters)
     return replace(
         manager, http_filters=[*filters, loop_filter(installation)], local_reply_config=loop_replies(installation)
+    )
+
+
+def _keepalive(timing: GatewayTiming) -> TcpKeepalive:
+    """Build what finds out that a client has vanished without a word, as one does whose host or network is gone.
+
+    Its kernel answers, so a client may be as busy or as silent as it likes, and read as slowly: PING of HTTP/2 would be
+    answered by a client alone that reads. For the same reason there is no TCP_USER_TIMEOUT.
+    """
+    return TcpKeepalive(
+        keepalive_time=round(timing.keepalive_after),
+        keepalive_interval=round(timing.keepalive_every),
+        keepalive_probes=round(timing.keepalive_answer / timing.keepalive_every),
     )
 
 
@@ -153,7 +171,9 @@ class Listeners:
         self, address: str, log: AccessLog, installation: str, timing: GatewayTiming, connections: int | None = None
     ) -> None:
         self._address, self._log, self._connections = address, log, connections
-        common = _front_manager(log, installation, timing.headers_within)
+        self._handshake = timedelta(seconds=timing.handshake_within)
+        self._keepalive = _keepalive(timing)
+        common = _front_manager(log, installation, timing)
         self._first = encoded(common)
         self._front = encoded(replace(common, http_filters=[*common.http_filters, *_ROUTE_FILTERS]))
         self._shared = encoded(replace(common, http_filters=[*common.http_filters, *_SHARED_FILTERS]))
@@ -165,6 +185,7 @@ class Listeners:
             name=name,
             address=listening_address(self._address, door.port),
             per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
+            tcp_keepalive=self._keepalive,
             filter_chains=[self._chain(door)],
         )
         return resource(name, listener, _required(door))
@@ -202,6 +223,7 @@ class Listeners:
             chain,
             filter_chain_match=asked_for(hosts) if hosts else None,
             transport_socket=transport_socket(key, tls) if tls else None,
+            transport_socket_connect_timeout=self._handshake if tls else None,
         )
 
     def shared(self, port: int) -> Resource:
@@ -226,7 +248,9 @@ class Listeners:
             name=name,
             address=listening_address(self._address, port),
             per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
+            tcp_keepalive=self._keepalive,
             listener_filters=[INSPECTOR],
+            listener_filters_timeout=self._handshake,
             # Who has connected and says nothing yet waits for no TLS.
             continue_on_listener_filters_timeout=True,
             filter_chains=[replace(http_chain(self._shared, manager), filter_chain_match=IN_THE_CLEAR)],

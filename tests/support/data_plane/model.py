@@ -14,6 +14,7 @@ from controller.api.contract.rate_limit import RouteRateLimit
 from controller.api.contract.route import Header, HttpCheck, LocalBackend, Remote, ReplicaCheck, Route, RouteKey, Shares
 from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import Replica
+from controller.api.timing import GatewayTiming
 from tests.support.data_plane.mutation import Change, nothing
 from tests.support.network import BACKEND_PORT
 from xds_server.resources import names
@@ -77,6 +78,8 @@ class Wanted:
     client_authorities: SecretStr | None = None
     jwt: tuple[JwtProvider, ...] = ()
     """Whose tokens its clients have to show."""
+    timing: GatewayTiming | None = None
+    """None for that of the plane; not for a model with `hosts`, which shares a listener with others."""
     destinations: Destinations = ANYWHERE
     """Where remote backends and token endpoints may be."""
     change: Change = nothing

@@ -164,7 +164,7 @@ class Plane:
             checks_shared_by=wanted.checks_shared_by,
             access_log=wanted.access_log,
             connections_per_model=wanted.connections,
-            timing=self.timing.gateway,
+            timing=wanted.timing or self.timing.gateway,
             installation=wanted.installation,
             destinations=wanted.destinations,
             shared_port=SHARED_PORT if wanted.hosts else None,

@@ -42,6 +42,16 @@ _Field = descriptor_pb2.FieldDescriptorProto
 
 # By file and message: the fields that are newer than the generated packages.
 _NEWER = {
+    ("envoy/config/listener/v3/listener.proto", "Listener"): (
+        _Field(
+            name="tcp_keepalive",
+            json_name="tcpKeepalive",
+            number=37,
+            type=_Field.TYPE_MESSAGE,
+            type_name=".envoy.config.core.v3.TcpKeepalive",
+            label=_Field.LABEL_OPTIONAL,
+        ),
+    ),
     ("envoy/config/route/v3/route_components.proto", "RetryPolicy"): (
         _Field(
             name="refresh_cluster_on_retry",
