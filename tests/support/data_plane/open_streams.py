@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tests.support.data_plane.model import Model
@@ -97,9 +97,11 @@ class OpenStreams:
 
 
 @contextlib.asynccontextmanager
-async def opened(stage: Stage, models: Mapping[str, Model], count: int = 50) -> AsyncIterator[OpenStreams]:
-    """Open so many streams, of each kind as many, to the model of each protocol; kinds without a model are left out."""
-    kinds = itertools.cycle(kind for kind in KINDS if KINDS[kind][0] in models)
+async def opened(
+    stage: Stage, models: Mapping[str, Model], count: int = 50, of: Iterable[str] = KINDS
+) -> AsyncIterator[OpenStreams]:
+    """Open so many streams, as many of each of these kinds, to the model of its protocol, if there is one."""
+    kinds = itertools.cycle(kind for kind in of if KINDS[kind][0] in models)
     streams = [OpenStream(next(kinds)) for _ in range(count)]
     following = []
     for one in streams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.data_plane.stream_grpc import GrpcServer
 from tests.support.data_plane.stream_http import StreamServer
 from tests.support.data_plane.visits import Visits
+from tests.support.envoy import Bootstrap, as_it_is
 from tests.support.network import BACKEND_PORT, Network
 from xds_server.resources.secret import secret_resources
 from xds_server.snapshot.snapshot import Resource, ResourceKey
@@ -117,8 +118,14 @@ def address_of(model: Model) -> str:
 
 
 @contextlib.asynccontextmanager
-async def stage_on(network: Network, folder: Path, *flags: str, timing: Timing = AT_ONCE) -> AsyncIterator[Stage]:
-    """Run everything, with one Envoy that has these flags."""
+async def stage_on(
+    network: Network,
+    folder: Path,
+    *flags: str,
+    timing: Timing = AT_ONCE,
+    change: Callable[[Bootstrap], None] = as_it_is,
+) -> AsyncIterator[Stage]:
+    """Run everything, with one Envoy that has these flags; `change` edits its bootstrap before."""
     visits = Visits()
     nobody = network.host(99)
     web = [StreamServer(name, network.host(40 + n), visits) for n, name in enumerate(("local-1", "local-2", "remote"))]
@@ -128,7 +135,7 @@ async def stage_on(network: Network, folder: Path, *flags: str, timing: Timing =
         for server in (*web, *rpc):
             await stack.enter_async_context(server.running())
         plane = await stack.enter_async_context(Plane(network, backends, folder, timing).running())
-        await plane.join(flags=flags)
+        await plane.join(flags=flags, change=change)
         stage = Stage(plane, Servers(tuple(web[:2]), web[2], nobody), Servers(tuple(rpc[:2]), rpc[2], nobody), visits)
         stack.push_async_callback(stage.session.close)
         stage.bring_secrets(Wanted(auth=KEY), {KEY_OF_SECRET: "hush"})
