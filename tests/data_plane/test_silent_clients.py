@@ -17,16 +17,23 @@ import pytest_asyncio
 import trustme
 
 from controller.api.contract.entrance import EntranceTls
-from controller.api.timing import REAL
-from tests.support.data_plane.model import Model, Wanted
+from controller.api.timing import REAL, Timing
+from tests.support.data_plane.model import SHARED_PORT, Model, Wanted
+from tests.support.data_plane.mutation import managers
 from tests.support.data_plane.never_answering import never_answering
-from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.data_plane.raw_clients import Http2Client, connected, vanished
 from tests.support.entrance import Trust, a_pair
 from tests.support.network import Network
 from tests.support.waiting import in_time, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def timing() -> Timing:
+    return replace(AT_ONCE, gateway=replace(AT_ONCE.gateway, handshake_within=2.0))
+
 
 REQUEST = b"GET /v1/generate HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -60,18 +67,20 @@ async def counted(plane: Plane, model: Model) -> tuple[int, int]:
 async def test_a_connection_ends_that_nothing_is_asked_on_and_a_silent_stream_does_not(
     plane: Plane, silent: Wanted
 ) -> None:
-    model = await plane.serve(replace(silent, timing=replace(REAL.gateway, unused_by_clients=1.0)))
+    timing = replace(REAL.gateway, unused_by_clients=2.0)
+    # How long Envoy goes on with a connection that has seen a request: without the five seconds an end is seen at once.
+    soon = managers(lambda manager: manager.drain_timeout.FromMilliseconds(100))
+    model = await plane.serve(replace(silent, timing=timing, change=soon))
 
     async with saying(model, REQUEST) as (answer, _), Http2Client.of(model) as client:
         await client.begin()
         await plane.until_in_flight(model, 2)
-        # One after the other, so that the streams are silent for longer than a connection may be unused.
-        for _ in range(2):
-            async with saying(model) as (ended, _), Http2Client.of(model) as unused:
-                assert await in_time(ended, "the connection is closed") == b""
-                await until(lambda unused=unused: unused.told_to_go, "the client of HTTP/2 is told to go")
+        async with saying(model) as (ended, _), Http2Client.of(model) as unused:
+            assert await in_time(ended, "the connection is closed") == b""
+            await until(lambda: unused.told_to_go and unused.ended, "the client of HTTP/2 is told to go, and let go")
 
-        assert (answer.done(), client.resets, client.ended) == (False, 0, False)
+        # They have been silent for longer than that.
+        assert (answer.done(), client.told_to_go, client.resets, client.ended) == (False, False, 0, False)
         assert (await counted(plane, model))[1] == 2
 
 
@@ -105,26 +114,27 @@ def hello(name: str) -> bytes:
 
 
 async def test_tls_that_is_not_agreed_on_ends(plane: Plane, folder: Path) -> None:
-    authority, timing = trustme.CA(), replace(REAL.gateway, handshake_within=2.0)
-    model = await plane.serve(
-        Wanted(
-            entrance=EntranceTls(certificates=("cert",)),
-            pairs=(("cert", a_pair(authority, "chat.test")),),
-            timing=timing,
-        )
-    )
-    host, _, port = model.host.partition(":")
-    context = Trust(authority, folder).context()
-    reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="chat.test")
+    """At a model's own port and on the shared one, where who says nothing may still turn out to be in the clear."""
+    authority = trustme.CA()
+    pair = a_pair(authority, "quiet.a")
+    tls = Wanted(hosts=("quiet.a",), entrance=EntranceTls(certificates=("cert",)), pairs=(("cert", pair),))
+    model, plain = await plane.serve(tls), await plane.serve(Wanted(hosts=("plain.a",)))
+    shared = replace(plain, url=f"http://{plane.network.host(1)}:{SHARED_PORT}/")
+    context, whole = Trust(authority, folder).context(), hello("quiet.a")
 
-    whole = hello("chat.test")
-    async with (
-        saying(model) as (nothing, _),
-        saying(model, whole[:20]) as (a_part, _),
-        saying(model, whole) as (all_but_the_end, _),
-    ):
-        for ended in (nothing, a_part, all_but_the_end):
+    reader, writer = await asyncio.open_connection(
+        plane.network.host(1), model.port, ssl=context, server_hostname="quiet.a"
+    )
+    ends = list[asyncio.Task[bytes]]()
+    async with contextlib.AsyncExitStack() as stack:
+        in_the_clear, still_silent = await stack.enter_async_context(saying(shared))
+        for where, words in ((model, b""), (model, whole[:20]), (model, whole), (shared, whole[:20]), (shared, whole)):
+            ends.append((await stack.enter_async_context(saying(where, words)))[0])
+        for ended in ends:
             await in_time(ended, "the connection is closed")
+
+        still_silent.write(b"GET / HTTP/1.1\r\nhost: plain.a\r\nconnection: close\r\n\r\n")
+        assert (await in_the_clear).startswith(b"HTTP/1.1 200")
 
     # It was there before all of them, and TLS is agreed on.
     writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
