@@ -169,7 +169,7 @@ _ACTIONS: dict[str, dict[str, object]] = {
     "reset_high_memory_stream": {
         "triggers": [{"name": _HEAP, "scaled": {"scaling_threshold": 0.7, "saturation_threshold": 1.0}}]
     },
-    # Of all times that Envoy could make shorter here, only this one ends no request.
+    # Not the times of streams, which Envoy could make shorter as well: a request would end by them.
     "reduce_timeouts": {
         "triggers": [{"name": _HEAP, "scaled": {"scaling_threshold": 0.8, "saturation_threshold": 0.9}}],
         "typed_config": {
