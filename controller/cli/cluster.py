@@ -267,12 +267,12 @@ def xds_server(namespaces: str | None, controller_class: str | None, **options: 
 
 def _shared_port(port: int) -> int | None:
     """Return the port of all models, None for 0. Raises BadParameter for one that a single model may be given."""
-    from controller.frontend.ports import AllocatedPorts  # noqa: PLC0415
+    from controller.programs.xds_server import check_shared_port  # noqa: PLC0415
 
-    models = AllocatedPorts()
-    if models.first <= port <= models.last:
-        raise click.BadParameter(f"{port} is one of the ports for models, {models.first} to {models.last}")
-    return port or None
+    try:
+        return check_shared_port(port) if port else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _options_set(options: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:

@@ -17,6 +17,7 @@ from controller.api.destinations import OUTSIDE
 from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
 from controller.api.timing import Timing
+from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort, XdsAddress
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
@@ -226,6 +227,14 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
             },
         )
         yield tasks
+
+
+def check_shared_port(port: int) -> int:
+    """Return a port on which Envoys may listen for all models. Raises ValueError for one that a model may be given."""
+    models = AllocatedPorts()
+    if models.first <= port <= models.last:
+        raise ValueError(f"{port} is one of the ports for models, {models.first} to {models.last}")
+    return port
 
 
 def version_key(token: str, tls_key: Path | None) -> bytes:

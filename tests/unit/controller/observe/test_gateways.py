@@ -1,5 +1,7 @@
 """Which of the gateways that are ready get their configuration."""
 
+from dataclasses import replace
+
 from controller.api.contract.reports import RouteReport
 from controller.observe.gateways import not_connected, ready_gateways
 from controller.observe.proxies import ProxyFacts, ServerFacts
@@ -60,6 +62,17 @@ def test_where_none_is_known_they_are_counted():
     assert not_connected([TWO], reported("mine", "yours")) == ""
     assert not_connected([TWO], reported(connected=1, says=False)) == words
     assert not_connected([TWO], reported(connected=2, says=False)) == ""
+
+
+def test_who_comes_and_does_not_count_is_told_with_those_that_are_missing():
+    why = "the client at 10.9.0.2 is no Envoy of ours: it does not carry the node token"
+    (said,) = reported("gateway-a").replicas
+    words = not_connected([TWO], ProxyFacts((replace(said, refused=why),)))
+    assert words == f"of 2 gateways that are ready the xDS servers do not have gateway-b: {why}"
+    (said,) = reported("mine").replicas
+    assert not_connected([TWO], ProxyFacts((replace(said, refused=why),))).endswith(
+        f"connected to the xDS servers: {why}"
+    )
 
 
 def test_replicas_of_the_xds_server_have_some_each_and_one_of_them_may_not_say_whom():
