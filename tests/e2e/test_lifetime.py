@@ -22,6 +22,7 @@ async def test_a_stop_ends_the_envoy_too(chat, number):
         assert processes_of(chat.product.home) == {}
     # An ordinary life leaves nothing that anybody would look into: `12:00:01 info started ...`.
     lines = chat.product.log().splitlines()
+    assert lines
     assert [line for line in lines if line.split()[1:2] != ["info"]] == []
 
 
