@@ -47,6 +47,9 @@ async def test_programmed_counts_every_envoy_of_every_replica(site: Site) -> Non
         envoy.process.kill()
     await site.until_condition("chat", "Programmed", "False", "NoProxies")
     await site.until_condition("chat", "Ready", "False", "NotProgrammed")
+    # Nor is one that shows what is none of an Envoy's; why is said where somebody looks.
+    await site.envoy("mistaken", certificate="controller")
+    await site.until_message("chat", "Programmed", f"{site.host} is no Envoy of ours: the client is controller")
 
 
 async def test_what_is_programmed_stays_so_while_no_xds_server_can_be_heard(site: Site) -> None:

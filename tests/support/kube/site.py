@@ -142,9 +142,9 @@ class Site:
         """Write the EndpointSlices of the xDS servers' Service."""
         self.write(*self.slices)
 
-    async def envoy(self, name: str = "envoy", xds: HostPort | None = None) -> Envoy:
+    async def envoy(self, name: str = "envoy", xds: HostPort | None = None, certificate: str = "gateway") -> Envoy:
         """Start an Envoy that joins an xDS server, the first one if none is said."""
-        tls = self.certificates.client("gateway", self.server_name) if self.certificates else None
+        tls = self.certificates.client(certificate, self.server_name) if self.certificates else None
         token = "" if tls else TOKEN
         envoy = Envoy.joining(name, token, xds or self.replicas[0], self.folder, provision=Provision(tls=tls))
         self.envoys.append(envoy)
