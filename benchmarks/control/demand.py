@@ -87,6 +87,16 @@ def step(name: str = "step", seconds: float = 540) -> Load:
     return Load(name, _POOL, poisson(name, _step, seconds), seconds, _step, (60, 360), 1.5)
 
 
+def surge() -> Load:
+    """Return a surge of 200 seconds, of requests that all take as long: those of real replicas."""
+
+    def times(at: float) -> float:
+        return 1.5 if 60 <= at < 260 else 0.6
+
+    requests = tuple((at, _POOL.service) for at, _ in poisson("surge", times, 360))
+    return Load("surge", _POOL, requests, 360, times, (60, 260), 1.5)
+
+
 def traced(name: str, trace: Sequence[TracedRequest]) -> Load:
     """Return a trace against the replicas that docs/surge.md measures with: fixed times of service."""
     pool = pool_for(trace)

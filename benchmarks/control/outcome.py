@@ -67,7 +67,8 @@ class Asked:
 
     The turns are those of who knows the demand at each moment, without delay and without chance, and keeps the replicas
     at what they bear. A surge begins when as many requests would be served at once, if none had to wait, as the target
-    of a metric is, and has ended when there were fewer by `_TOLERANCE` for `_ENDS`: how the product has it.
+    of a metric is, and has ended when there were fewer by `_TOLERANCE` for `_ENDS`, as the product has it. An input
+    that is steady for a while was made with one.
     """
 
     turns: int
@@ -79,7 +80,7 @@ class Asked:
         looks = [look * REPORT for look in range(1, round(load.seconds / REPORT) + 1)]
         demands = [load.demand(at) for at in looks]
         turns = _turns([100 * max(1 - BEARS / one, 0.0) if one else 0.0 for one in demands])
-        return cls(turns, _surges(load, looks, target))
+        return cls(turns, 1 if load.steady else _surges(load, looks, target))
 
 
 def _surges(load: Load, looks: Sequence[float], target: float) -> int:

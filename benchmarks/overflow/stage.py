@@ -48,6 +48,14 @@ class Stage:
         counts = await self._envoy.stats(f"^({total}|{active})$".replace(".", "\\."))
         return counts[total], counts[active]
 
+    async def sent(self) -> tuple[int, int, int]:
+        """Return how many requests Envoy has sent to the replicas and elsewhere, and how many the replicas have now."""
+        total = f"http.{names.entrance_statistics(MODEL)}.downstream_rq_total"
+        cluster = f"cluster.{names.local_cluster(MODEL)}"
+        sent, active = f"{cluster}.upstream_rq_total", f"{cluster}.upstream_rq_active"
+        counts = await self._envoy.stats(f"^({total}|{sent}|{active})$".replace(".", "\\."))
+        return counts[sent], counts[total] - counts[sent], counts[active]
+
 
 @asynccontextmanager
 async def stage(envoys: Envoys, policy: Policy, plan: Plan) -> AsyncIterator[Stage]:
