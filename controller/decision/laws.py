@@ -188,6 +188,8 @@ def _threshold(
     if behavior.percentage <= 100 - PROBE:  # it was edited
         return overload.model_copy(update={"share": behavior.percentage, "probing_since": None})
     tells = not any(isinstance(one.demand, NotYet) for one in measured)
+    if all(one.signal.state == "Unknown" for one in measured) and behavior.on_unknown == "Hold":
+        return overload
     if not is_over or not tells or _is_clear(terms, measured, overload):
         return overload
     over = overload.model_copy(update={"share": behavior.percentage, "probing_since": None, "stepped_at": now})
