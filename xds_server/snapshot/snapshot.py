@@ -68,6 +68,13 @@ class Layered(Mapping[str, V], Generic[V]):
             raise KeyError(name)
         return value
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what is there under this name: without an error where there is nothing, which costs a microsecond."""
+        if name in self._changes:
+            value = self._changes[name]
+            return default if value is None else value
+        return self._below.get(name, default)
+
     def __contains__(self, name: object) -> bool:
         return self._changes[name] is not None if name in self._changes else name in self._below
 

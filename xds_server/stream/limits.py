@@ -23,6 +23,7 @@ LONGEST_TEXT = 4096
 _LOOKED_THROUGH = 128 << 10  # What is smaller costs a few milliseconds, whatever it holds.
 _LONGEST_REST = 256 << 10  # All that is no list. An Envoy's node has 61 KB, for it names each of its extensions.
 _MOST_OF_THE_REST = 1_000
+_PART = _LONGEST_ENTRY = 8 << 10
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -97,7 +98,7 @@ def look_through(raw: bytes, lists: Mapping[int, str]) -> None:
         return
     counts = dict.fromkeys(lists, 0)
     rest = others = 0
-    for number, size in _fields(raw):
+    for number, size, _ in _fields(raw):
         if number in counts:
             counts[number] += 1
             if counts[number] > OF_MEMBERS.names:
@@ -114,6 +115,33 @@ def look_through(raw: bytes, lists: Mapping[int, str]) -> None:
             )
 
 
+def without(raw: bytes, lists: Collection[int]) -> bytes:
+    """Return a message without these fields of its outermost level. Raises MalformedRequestError."""
+    begin, kept = 0, []
+    for number, _, end in _fields(raw):
+        if number not in lists:
+            kept.append(raw[begin:end])
+        begin = end
+    return b"".join(kept)
+
+
+def parts(raw: bytes, lists: Mapping[int, str]) -> Iterator[bytes]:
+    """Cut a message between fields of its outermost level; to read all parts, one after the other, is to read it.
+
+    A part has 8 KiB and its last field, which may have as many if it is one of `lists`. Raises TooLargeError and
+    MalformedRequestError, maybe after some parts.
+    """
+    begin = 0
+    for number, size, end in _fields(raw):
+        if number in lists and size > _LONGEST_ENTRY:
+            raise TooLargeError(f"{lists[number]} has an entry of {size} bytes; at most {_LONGEST_ENTRY} are taken")
+        if end - begin >= _PART:
+            yield raw[begin:end]
+            begin = end
+    if begin < len(raw):
+        yield raw[begin:]
+
+
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     """Cut what a client said to so many bytes, and leave no character in it that a terminal or a log would obey."""
     cut = text.encode(errors="replace")[:longest].decode(errors="ignore")
@@ -124,19 +152,20 @@ def _shown(text: str) -> Iterable[str]:
     return (one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
 
 
-def _fields(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Yield number and size of each field on the outermost level, as protobuf encodes it.
+def _fields(raw: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield number, size and end of each field on the outermost level, as protobuf encodes it.
 
     Raises MalformedRequestError.
     """
     at, end = 0, len(raw)
     try:
         while at < end:
-            tag, at = _varint(raw, at)
+            # Most numbers are a byte: reports have thousands of fields every second.
+            tag, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)
             kind = tag & 7
             size = 0
             if kind == _BYTES:
-                size, at = _varint(raw, at)
+                size, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)
             elif kind == _VARINT:
                 _, at = _varint(raw, at)
             elif kind == _FIXED64:
@@ -146,7 +175,7 @@ def _fields(raw: bytes) -> Iterator[tuple[int, int]]:
             else:
                 raise MalformedRequestError("the message has a field of a kind that discovery has not")
             at += size
-            yield tag >> 3, size
+            yield tag >> 3, size, at
     except IndexError:
         raise MalformedRequestError("the message ends in the middle of a field") from None
 

@@ -59,7 +59,7 @@ class Node:
         return not self.id or self.id.startswith("debug/")
 
 
-_NOBODY = Node()
+NOBODY = Node()
 
 
 class DeltaParser:
@@ -190,7 +190,7 @@ def _parsed(kind: type, raw: bytes) -> discovery_pb2.DeltaDiscoveryRequest | dis
 
 
 def _node(message: discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest) -> Node:
-    return node_of(message.node) if message.HasField("node") else _NOBODY  # only the first request must say it (X01)
+    return node_of(message.node) if message.HasField("node") else NOBODY  # only the first request must say it (X01)
 
 
 def node_of(node: base_pb2.Node) -> Node:

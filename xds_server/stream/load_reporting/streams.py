@@ -22,9 +22,10 @@ from xds_server.stream.load_reporting.wire import (
     LoadStream,
     LoadTerms,
     ReportedLoads,
+    joined,
     pack_load_terms,
-    parse_first_load_request,
-    parse_load_request,
+    parse_in_parts,
+    parse_introduction,
 )
 from xds_server.stream.protocol.messages import ProtocolError
 
@@ -163,13 +164,13 @@ class LoadStreams:
         if raw is EOF:
             return
         async with self._admission.turn_of_newcomers():
-            self._introduce(one, parse_first_load_request(raw), len(raw))
+            self._introduce(one, parse_introduction(raw), len(raw))
         await self._ready.wait()
         clock = asyncio.get_running_loop().time
         while raw is not EOF:
             began = clock()
             if one.stream is not None:  # what others report is not even read
-                self._observe(one.stream, parse_load_request(raw))
+                self._observe(one.stream, await _parsed(raw))
             raw = await one.context.read()
             if raw is not EOF:
                 # Who reports more often than it was asked to waits: each report costs all who are told of it.
@@ -211,3 +212,12 @@ class LoadStreams:
             one.stream = LoadStream(node.id, time.time() + next(self._numbers) * 1e-6)
         level = logging.INFO if trusted else logging.DEBUG  # strangers come as often as they like
         log.log(level, "load reports begin", extra={"node": node.id, "peer": one.context.peer(), "counts": trusted})
+
+
+async def _parsed(raw: bytes) -> LoadRequest:
+    """Parse a report, and have others go on meanwhile: where there are thousands of clusters it takes a while."""
+    requests = []
+    for one in parse_in_parts(raw):
+        requests.append(one)
+        await asyncio.sleep(0)
+    return joined(requests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,11 +10,13 @@ from envoy.config.endpoint.v3.load_report_pb2 import ClusterStats
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
-from xds_server.stream.limits import MalformedRequestError, look_through
-from xds_server.stream.wire import Node, node_of
+from xds_server.stream.limits import MalformedRequestError, TooLargeError, look_through, parts, without
+from xds_server.stream.wire import NOBODY, Node, node_of
 
 SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
 _LISTS = {2: "cluster_stats"}
+_MOST_ENTRIES = 50_000
+"""In a report: clusters, their localities, and metrics of those. To read one takes one to three microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +90,70 @@ class LoadTerms:
     clusters: frozenset[str] | None
 
 
-def parse_first_load_request(raw: bytes) -> LoadRequest:
-    """Parse what somebody unknown says. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
+def parse_introduction(raw: bytes) -> LoadRequest:
+    """Parse who somebody is, and not what is reported. Raises as `parse_load_request`."""
     look_through(raw, _LISTS)
-    return parse_load_request(raw)
+    return _parsed(without(raw, _LISTS))
 
 
 def parse_load_request(raw: bytes) -> LoadRequest:
-    """Parse a LoadStatsRequest of a client that is known. Raises MalformedRequestError and UnknownRoleError."""
+    """Parse a LoadStatsRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
+    return joined(parse_in_parts(raw))
+
+
+def parse_in_parts(raw: bytes) -> Iterator[LoadRequest]:
+    """Parse a LoadStatsRequest part by part: each takes some milliseconds at most, and others may go on between them.
+
+    `joined` makes one of them. Raises MalformedRequestError, TooLargeError and UnknownRoleError.
+    """
+    left = _MOST_ENTRIES
+    for part in parts(raw, _LISTS):
+        request = _message(part)
+        left -= len(request.cluster_stats) + sum(map(_size, request.cluster_stats))
+        if left < 0:
+            raise TooLargeError(
+                f"the report has more than {_MOST_ENTRIES} clusters, localities and metrics, the most that are taken"
+            )
+        yield _request(request)
+
+
+def joined(requests: Iterable[LoadRequest]) -> LoadRequest:
+    """Return the request that these are the parts of."""
+    every = list(requests)
+    busy = tuple(load for one in every for load in one.loads.busy)
+    # A cluster that is new in the report covers less of it; where nobody had requests, that makes no rate another one.
+    covered = [one.seconds for one in busy] or [one.loads.seconds for one in every]
+    names = frozenset[str]().union(*(one.loads.names for one in every))
+    return LoadRequest(
+        node=next((one.node for one in every if one.node != NOBODY), NOBODY),
+        supports_all=any(one.supports_all for one in every),
+        loads=ReportedLoads(names, busy, max(covered, default=0.0)),
+    )
+
+
+def _message(raw: bytes) -> lrs_pb2.LoadStatsRequest:
     try:
-        message = lrs_pb2.LoadStatsRequest.FromString(raw)
+        return lrs_pb2.LoadStatsRequest.FromString(raw)
     except DecodeError:
         raise MalformedRequestError("the message is not a load report") from None
+
+
+def _parsed(raw: bytes) -> LoadRequest:
+    return _request(_message(raw))
+
+
+def _request(message: lrs_pb2.LoadStatsRequest) -> LoadRequest:
     return LoadRequest(
-        node=node_of(message.node),
+        node=node_of(message.node) if message.HasField("node") else NOBODY,
         supports_all=SUPPORTS_ALL in message.node.client_features,
         loads=_loads(message.cluster_stats),
     )
+
+
+def _size(stats: ClusterStats) -> int:
+    """Count the localities of a cluster, and their metrics."""
+    localities = stats.upstream_locality_stats
+    return len(localities) + sum(len(one.load_metric_stats) for one in localities) if localities else 0
 
 
 def pack_load_terms(terms: LoadTerms) -> bytes:

@@ -36,7 +36,7 @@ class DeltaSession(Session):
             self._open(ledger, request)
         elif request.subscribe or request.unsubscribe:
             self._change_subscription(ledger, request, first)
-        return self._advance(now)
+        return self._answered(request, now)
 
     def _open(self, ledger: Ledger, request: DeltaRequest) -> None:
         """Handle the first request of a type: as that of another client, if that said the same of the same snapshot."""
@@ -73,10 +73,12 @@ class DeltaSession(Session):
         catalog = self._catalog(ledger.type_url)
         claimed = request.claimed
         current = ledger.claim_all(claimed, catalog) if catalog is not None and claimed else frozenset[str]()
-        for name in claimed.keys() - current:
-            version = claimed[name]
+        there = catalog.names if catalog is not None else frozenset[str]()
+        # Whoever claims what nobody has may claim a lot of it.
+        ledger.claim_unknown({name: claimed[name] for name in claimed.keys() - there if ledger.wants(name)})
+        for name in (claimed.keys() & there) - current:
             if ledger.wants(name):
-                ledger.claim(name, version, self._visible(ResourceKey(ledger.type_url, name)))
+                ledger.claim(name, claimed[name], self._visible(ResourceKey(ledger.type_url, name)))
 
     def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response:
         nonce = self._nonce(ledger)
@@ -101,7 +103,7 @@ class SotwSession(Session):
         """Handle a request: an ACK or NACK, a new list of names, or both (X17, X26)."""
         ledger, first = self._book_answer(request, now)
         self._change_subscription(ledger, request, first)
-        return self._advance(now)
+        return self._answered(request, now)
 
     def _change_subscription(self, ledger: Ledger, request: SotwRequest, first: bool) -> None:
         before = ledger.subscription
@@ -158,6 +160,6 @@ class SotwSession(Session):
         return Response(ledger.type_url, self._nonce(ledger), version, tuple(full.values()), missing=missing)
 
     def _subscribed(self, ledger: Ledger) -> dict[str, Resource]:
-        names = self._visible_names(ledger.type_url) if ledger.subscription.wildcard else ledger.subscription.names
-        found = {name: self._visible(ResourceKey(ledger.type_url, name)) for name in names}
-        return {name: resource for name, resource in found.items() if resource is not None}
+        there = self._resources(ledger.type_url) or {}
+        names = there if ledger.subscription.wildcard else ledger.subscription.names
+        return {name: resource for name in names if (resource := there.get(name)) is not None}

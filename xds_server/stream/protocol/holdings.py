@@ -148,6 +148,18 @@ class Holdings(MutableMapping[str, Held]):
     def __delitem__(self, name: str) -> None:
         self._count(self._held.pop(name), -1)
 
+    def claim_unknown(self, versions: Mapping[str, str]) -> None:
+        """Have these versions of what is unknown here; there was nothing of these names."""
+        self._held.update((name, Held(version, None)) for name, version in versions.items())
+        self._unknown += len(versions)
+        self._open += sum(not version for version in versions.values())
+
+    def discard(self, name: str) -> None:
+        """Have nothing of this name, whether or not there was."""
+        held = self._held.pop(name, None)
+        if held is not None:
+            self._count(held, -1)
+
     def __contains__(self, name: object) -> bool:
         return name in self._held
 
@@ -158,8 +170,11 @@ class Holdings(MutableMapping[str, Held]):
         return len(self._held)
 
     def _count(self, held: Held, by: int) -> None:
-        self._unknown += by if held.unknown else 0
-        self._open += 0 if held.version else by
+        if not held.version:
+            self._open += by
+        if held.unknown:
+            self._unknown += by
+            return
         for resource in held.contents:
             for key in resource.requires:
                 count = self._requiring.get(key, 0) + by

@@ -9,6 +9,8 @@ from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
 
 WILDCARD = "*"
+_MANY_NAMES = 5_000
+"""In a request from which on it is understood in one step, and answered in another: some ten milliseconds each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class DeltaRequest:
         """Whether it may ask for something else than the requests before it."""
         return bool(self.subscribe or self.unsubscribe or self.claimed)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes so long to understand that others go on before it is answered."""
+        return len(self.subscribe) + len(self.unsubscribe) + len(self.claimed) > _MANY_NAMES
+
 
 @dataclass(frozen=True, slots=True)
 class SotwRequest:
@@ -47,6 +54,11 @@ class SotwRequest:
     def subscribes(self) -> bool:
         """Whether it may ask for something else than the requests before it: each says all of it anew."""
         return True
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes so long to understand that others go on before it is answered."""
+        return len(self.names) > _MANY_NAMES
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from xds_server.stream.protocol.messages import ClientTerms, Overdue
 
 Ledgers = Mapping[str, Ledger]
 Lookup = Callable[[ResourceKey], Resource | None]
+Resources = Callable[[str], Mapping[str, Resource] | None]
+"""All that a client may see of a type; None if that is nothing."""
 
 RANK = {type_url: rank for rank, type_url in enumerate(MAKE_BEFORE_BREAK)}
 
@@ -78,11 +80,11 @@ class ResponsePlan:
 class ResponsePlanner:
     """Plans the responses of one session from its ledgers; remembers only since when a resource waits."""
 
-    def __init__(self, terms: ClientTerms, ledgers: Ledgers, visible: Lookup, now: float) -> None:
+    def __init__(self, terms: ClientTerms, ledgers: Ledgers, resources: Resources, now: float) -> None:
         self.wake_at: float | None = None
         self._terms = terms
         self._ledgers = ledgers
-        self._visible = visible
+        self._resources = resources
         self._opened_at = now
         self._waiting_since: dict[ResourceKey, float] = {}
 
@@ -134,13 +136,13 @@ class ResponsePlanner:
     def _plan_of(self, ledger: Ledger, names: Iterable[str], now: float, splits: bool) -> ResponsePlan:
         plan = ResponsePlan()
         leaving = []
+        there = self._resources(ledger.type_url) or {}
         for name in sorted(names):
-            key = ResourceKey(ledger.type_url, name)
-            resource = self._visible(key)
+            resource = there.get(name)
             if resource is None:
-                leaving.append(key)
+                leaving.append(name)
             elif ledger.is_current(resource):
-                self._pass(key, plan)
+                self._pass(resource.key, plan)
             elif (gate := self._gate(ledger, resource, plan, now)) is not Gate.OPEN:
                 plan.waiting = plan.waiting or gate is Gate.WAITING
             else:
@@ -181,31 +183,36 @@ class ResponsePlanner:
         plan.late[key.name] = Overdue(key, tuple(sorted(missing)), now)
         return Gate.OPEN
 
-    def _plan_removals(self, ledger: Ledger, leaving: list[ResourceKey], plan: ResponsePlan, now: float) -> None:
+    def _plan_removals(self, ledger: Ledger, leaving: list[str], plan: ResponsePlan, now: float) -> None:
         """Plan to remove what nothing requires any more (X43), and at once what the client never had (X33)."""
-        had = []
-        for key in leaving:
-            if key.name in ledger.held and self._terms.ordered:
-                had.append(key.name)
-            elif key.name in ledger.held or key.name in ledger.rejections or ledger.owes(key.name):
-                plan.remove[key.name] = ledger.find(key.name)
+        had, held = [], ledger.held
+        for name in leaving:
+            if name in held and self._terms.ordered:
+                had.append(name)
+            elif name in held or name in ledger.rejections or ledger.owes(name):
+                plan.remove[name] = held.get(name)
             else:
-                self._pass(key, plan)
+                self._pass(ResourceKey(ledger.type_url, name), plan)
         if not had or _may_be_required(self._ledgers, ledger.type_url):
             return  # what a client had before it connected, and is unknown to us, may require anything (X39)
         required = _still_required(self._ledgers, ledger.type_url, frozenset(had))
+        settles = self._settles(ledger.type_url, now)
         for name in had:
-            held = ledger.held[name]
-            if name not in required and self._may_remove(ledger.type_url, held, now):
-                plan.remove[name] = held
+            if name in required:
+                continue
+            if settles is not None and held[name].unknown:
+                self._wake(settles)
+            else:
+                plan.remove[name] = held[name]
 
-    def _may_remove(self, type_url: str, held: Held, now: float) -> bool:
-        """Whether a client that connected again had the time to name what else it has."""
+    def _settles(self, type_url: str, now: float) -> float | None:
+        """Say until when a client that connected again has time to name what else it has; None if that is over."""
         until = self._opened_at + self._terms.timing.settle
-        if held.unknown and now < until and _referrers_unseen(self._ledgers, type_url):
-            self._wake(until)
-            return False
-        return True
+        return until if now < until and _referrers_unseen(self._ledgers, type_url) else None
+
+    def _visible(self, key: ResourceKey) -> Resource | None:
+        there = self._resources(key.type_url)
+        return None if there is None else there.get(key.name)
 
     def _pass(self, key: ResourceKey, plan: ResponsePlan) -> None:
         plan.idle.append(key.name)

@@ -48,7 +48,7 @@ class Session(ABC):
         self._ledgers: dict[str, Ledger] = {}
         self._overdue: dict[ResourceKey, Overdue] = {}
         self._early: set[ResourceKey] = set()  # sent before what they require, and not ACKed yet
-        self._planner = ordering.ResponsePlanner(terms, self._ledgers, self._visible, now)
+        self._planner = ordering.ResponsePlanner(terms, self._ledgers, self._resources, now)
         self._answer: ClientAnswer | None = None
         self._acknowledged: set[ResourceKey] = set()
         self._rejected: list[Rejection] = []
@@ -184,6 +184,10 @@ class Session(ABC):
         """Return the nonce of the next response: unique on this stream, and unlike those of any other (X05)."""
         kind = SHORT.get(ledger.type_url, ledger.type_url)
         return f"{self._terms.nonce_prefix}{kind}-{ledger.responses + 1}"
+
+    def _answered(self, request: DeltaRequest | SotwRequest, now: float) -> Output:
+        """Answer a request that was understood: if that took long, in a step of its own, at once but after others."""
+        return Output(wake_at=now) if request.is_long else self._advance(now)
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""

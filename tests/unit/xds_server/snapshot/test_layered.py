@@ -22,6 +22,7 @@ def test_it_is_what_a_dictionary_would_be(begun, steps):
         assert version == content
         assert len(version) == len(content)
         assert {name: version.get(name) for name in version} == content
+        assert all(version.get(f"n{number}", "none") == content.get(f"n{number}", "none") for number in range(12))
         assert all((f"n{number}" in version) == (f"n{number}" in content) for number in range(12))
 
 

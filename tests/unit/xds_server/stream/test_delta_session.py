@@ -3,7 +3,7 @@
 import pytest
 from scripted import DeltaScript, cluster, endpoints, listener, names, route
 
-from controller.api.timing import StreamTiming
+from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, Layered, Resource, ResourceKey
 from xds_server.stream.protocol.ledger import Ledger
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest
@@ -262,3 +262,17 @@ def test_what_a_client_claims_beyond_what_there_is_is_not_kept_for_others():
         openings.keep(request, opening)
     assert openings.find(usual) is opening
     assert openings.find(far_more) is None
+
+
+def test_a_request_of_thousands_of_names_is_understood_in_one_step_and_answered_in_the_next():
+    client, there = DeltaScript(cluster("a")), cluster("a")
+    claimed = {str(number): "1" for number in range(6000)} | {"a": there.version}
+    assert client.ask(CLUSTER, "*", "b", claimed=claimed) == ()
+    assert client.output.wake_at == client.now
+    (answer,) = client.after(0)
+    assert (answer.resources, answer.removed) == ((), ("b",))
+    assert client.ack(answer) == ()
+    (later,) = client.after(REAL.streams.settle)
+    assert sorted(later.removed) == sorted(claimed.keys() - {"a"})
+    assert client.ack(later) == ()
+    assert client.session.has_all(client.snapshot)

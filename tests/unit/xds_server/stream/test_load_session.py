@@ -3,8 +3,18 @@
 import pytest
 from envoy.service.load_stats.v3 import lrs_pb2
 
+from tests.support.protocol import attacks
+from xds_server.stream.limits import TooLargeError
 from xds_server.stream.load_reporting.streams import LoadSession
-from xds_server.stream.load_reporting.wire import SUPPORTS_ALL, LoadTerms, pack_load_terms, parse_load_request
+from xds_server.stream.load_reporting.wire import (
+    SUPPORTS_ALL,
+    LoadTerms,
+    ReportedLoads,
+    pack_load_terms,
+    parse_in_parts,
+    parse_introduction,
+    parse_load_request,
+)
 from xds_server.stream.wire import MalformedRequestError
 
 A, B = frozenset({"a"}), frozenset({"a", "b"})
@@ -77,6 +87,32 @@ def test_a_report_on_the_wire():
     assert (busy.cluster, busy.seconds) == ("c", 1.25)
     (one,) = busy.localities
     assert (one.issued, one.succeeded, one.failed, one.in_flight) == (4, 3, 2, 1)
+
+
+def test_a_report_in_parts_is_the_report():
+    message = attacks.report("t", 1000)
+    message.node.client_features.append(SUPPORTS_ALL)
+    message.cluster_stats.add(cluster_name="idle").load_report_interval.seconds = 9
+    every = list(parse_in_parts(message.SerializeToString()))
+    assert len(every) > 3
+    request = parse_load_request(message.SerializeToString())
+    assert request.node.token == "t"
+    assert request.supports_all
+    assert [one.cluster for one in request.loads.busy] == [one.cluster_name for one in message.cluster_stats][:-1]
+    assert request.loads.names == {one.cluster_name for one in message.cluster_stats}
+    assert request.loads.seconds == 1
+    who = parse_introduction(message.SerializeToString())
+    assert (who.node, who.supports_all, who.loads) == (request.node, True, ReportedLoads())
+
+
+def test_what_no_envoy_reports_is_refused_before_all_of_it_is_read():
+    (loads,) = (one for one in attacks.FAMILIES if one.method == attacks.LOADS)
+    for name in ("localities", "localities of many", "metrics"):
+        read = 0
+        with pytest.raises(TooLargeError, match=r"at most|the most"):
+            for _ in parse_in_parts(loads.attacks[name]("t")):
+                read += 1
+        assert read < 50, name
 
 
 def test_bytes_that_are_no_report():

@@ -181,3 +181,12 @@ def test_a_refused_listener_is_left_out_and_the_others_arrive():
     (first,) = client.ask(LISTENER)
     (again,) = client.nack(first, "Error adding/updating listener(s) a: cannot bind")
     assert names([again]) == [("LDS", ["b"], [])]
+
+
+def test_a_request_of_thousands_of_names_is_understood_in_one_step_and_answered_in_the_next():
+    client = SotwScript(cluster("a"))
+    assert client.ask(CLUSTER, "a", *map(str, range(6000))) == ()
+    assert client.output.wake_at == client.now
+    (answer,) = client.after(0)
+    assert [one.key.name for one in answer.resources] == ["a"]
+    assert sorted(answer.missing) == sorted(map(str, range(6000)))
