@@ -18,6 +18,7 @@ WITH_GOALS = (
     "hosts",
     "joins",
     "hostile",
+    "xds_hostile",
     "data_path",
     "surge",
     "kube",

@@ -187,12 +187,13 @@ def _be_replicas(stuck: str, endless: str, ready: Event) -> None:
 
 
 @contextlib.contextmanager
-def beside(work: Callable[..., None], *arguments: object) -> Iterator[None]:
-    """Have this done in a process of its own, which is killed at the end of the block."""
+def beside(work: Callable[..., None], *arguments: object) -> Iterator[int]:
+    """Have this done in a process of its own, whose id is given, and which is killed at the end of the block."""
     process = get_context("spawn").Process(target=work, args=arguments, daemon=True)
     process.start()
+    assert process.pid is not None
     try:
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.join()

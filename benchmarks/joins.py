@@ -55,8 +55,8 @@ class Joins:
     cpu: float
 
 
-async def serve(models: int, folder: Path) -> None:
-    """Serve so many models as `beamlit xds-server` does, and write what is served to the folder."""
+def control_plane_of(models: int) -> ControlPlane:
+    """Return what serves so many models as `beamlit xds-server` does, to Envoys that carry `TOKEN`."""
     objects = []
     for number in range(models):
         name, host = f"model-{number}", f"backend-{number % 10}.example"
@@ -68,16 +68,21 @@ async def serve(models: int, folder: Path) -> None:
         objects.append(a_model(name).stored(status={"observedGeneration": 1, "route": raw}, version="1"))
         objects.append(a_slice(name).ready(*(f"10.0.0.{replica}" for replica in range(1, 6))).port(8000).stored())
     options = ControlPlaneOptions(node_token=TOKEN, gateway_address="127.0.0.1", health_checks=False)
-    control_plane = ControlPlane(MemoryStore(objects), options, CollectorRegistry())
+    return ControlPlane(MemoryStore(objects), options, CollectorRegistry())
+
+
+async def serve(models: int, folder: Path) -> None:
+    """Serve so many models, and write what is served to the folder."""
+    control_plane = control_plane_of(models)
     port = await control_plane.start("127.0.0.1:0")
-    running = [asyncio.create_task(control_plane.run()), asyncio.create_task(_controller(control_plane))]
+    running = [asyncio.create_task(control_plane.run()), asyncio.create_task(follow(control_plane))]
     await _write_content(port, folder)
     (folder / "port").write_text(str(port))
     print("ready", flush=True)
     await asyncio.gather(*running)
 
 
-async def _controller(control_plane: ControlPlane) -> None:
+async def follow(control_plane: ControlPlane) -> None:
     """Read the reports, as a controller does."""
     async for _ in control_plane.reports.follow():
         pass

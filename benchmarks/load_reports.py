@@ -25,6 +25,7 @@ from xds_server.resources import names
 from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import LoadStream, parse_load_request
+from xds_server.stream.wire import TOKEN_FIELD
 
 MODELS = [RouteKey.of_model("default", f"model-{number}") for number in range(1000)]
 ROUNDS = 30
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def _measure(busy: int) -> None:
-    raw, loads, fleet = _report(busy), _serving(), FleetLoads()
+    raw, loads, fleet = report(busy), _serving(), FleetLoads()
     reader = LoadReader(loads)
     stream, times, told = LoadStream("envoy", 1.0), list[list[float]](), b""
     for second in range(ROUNDS):
@@ -90,9 +91,10 @@ def _backend(model: RouteKey) -> str:
     return backend_name(model, _remote(model))
 
 
-def _report(busy: int) -> bytes:
+def report(busy: int, token: str = "") -> bytes:
+    """Write the report of an Envoy that has 1,000 models, so many of them with requests."""
     message = lrs_pb2.LoadStatsRequest()
-    message.node.id = "envoy"
+    message.node.id, message.node.metadata[TOKEN_FIELD] = "envoy", token
     for number in range(516):
         message.node.extensions.add(name=f"envoy.extension.{number:03}", category="c" * 40, type_urls=["t" * 40])
     for number, model in enumerate(MODELS):

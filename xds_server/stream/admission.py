@@ -38,6 +38,8 @@ _LARGE_ANSWERS = 4
 # An Envoy that is refused comes again within half a minute (its backoff), unless it is gone.
 _COMES_AGAIN_WITHIN = 60.0
 _LONGEST_REFUSAL = 300
+_ROUNDS_OF_A_REQUEST = 5
+"""Of the event loop, from a request on the socket to its answer there: it is read, parsed, answered, packed, sent."""
 
 
 class TooManyStreamsError(ProtocolError):
@@ -87,6 +89,7 @@ class ClientAdmission:
         self._silent: dict[asyncio.Timeout, None] = {}
         self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
         self._strangers_turn, self._newcomers_turn = asyncio.Lock(), asyncio.Lock()
+        self._long_turn = asyncio.Lock()
 
     def require(self, callers: Callers) -> None:
         """Go by certificates and tokens from now on, and by nothing else: the server listens with TLS."""
@@ -184,6 +187,10 @@ class ClientAdmission:
         """Wait for the first messages before this one: until it is read, nobody knows whose it is."""
         return _turn(self._newcomers_turn)
 
+    def turn_of_long(self) -> AbstractAsyncContextManager[None]:
+        """Wait for what else takes some ten milliseconds, whoever asked for it: others wait for one of that at most."""
+        return _turn(self._long_turn, _ROUNDS_OF_A_REQUEST)
+
     @contextmanager
     def visit(self, peer: str) -> Iterator[None]:
         """Count a call of somebody who does not say who they are as a stream. Raises TooManyStreamsError."""
@@ -232,14 +239,15 @@ def _granted(caller: Caller) -> frozenset[ClientGrant]:
 
 
 @asynccontextmanager
-async def _turn(lock: asyncio.Lock) -> AsyncIterator[None]:
-    """Have all others that are ready go on before the next of these does."""
+async def _turn(lock: asyncio.Lock, rounds: int = 1) -> AsyncIterator[None]:
+    """Have all others that are ready go on, so many times, before the next of these does."""
     async with lock:
         try:
             yield
         finally:
             # What is done in a turn may be over before anybody else could ask for the lock.
-            await asyncio.sleep(0)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
 
 
 def _now() -> float:

@@ -20,10 +20,11 @@ LONGEST_WORD = 256
 LONGEST_TEXT = 4096
 """Of the text of a NACK, in bytes. Envoy itself cuts what it says at 4096."""
 
-_LOOKED_THROUGH = 128 << 10  # What is smaller costs a few milliseconds, whatever it holds.
+LONG_MESSAGE = 128 << 10
+"""Bytes. What is smaller costs a few milliseconds, whatever it holds; what is larger is looked through first."""
 _LONGEST_REST = 256 << 10  # All that is no list. An Envoy's node has 61 KB, for it names each of its extensions.
 _MOST_OF_THE_REST = 1_000
-_PART = _LONGEST_ENTRY = 8 << 10
+_PART, _LONGEST_ENTRY = 32 << 10, 8 << 10
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -94,7 +95,7 @@ def look_through(raw: bytes, lists: Mapping[int, str]) -> None:
 
     Raises TooLargeError and MalformedRequestError.
     """
-    if len(raw) <= _LOOKED_THROUGH:
+    if len(raw) <= LONG_MESSAGE:
         return
     counts = dict.fromkeys(lists, 0)
     rest = others = 0
@@ -128,7 +129,7 @@ def without(raw: bytes, lists: Collection[int]) -> bytes:
 def parts(raw: bytes, lists: Mapping[int, str]) -> Iterator[bytes]:
     """Cut a message between fields of its outermost level; to read all parts, one after the other, is to read it.
 
-    A part has 8 KiB and its last field, which may have as many if it is one of `lists`. Raises TooLargeError and
+    A part has 32 KiB and its last field, which may have 8 KiB if it is one of `lists`. Raises TooLargeError and
     MalformedRequestError, maybe after some parts.
     """
     begin = 0

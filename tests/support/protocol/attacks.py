@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
@@ -39,12 +40,12 @@ class Family:
     most: Say
 
 
-def delta(token: str, **said: object) -> discovery_pb2.DeltaDiscoveryRequest:
+def delta(token: str, **said: Any) -> discovery_pb2.DeltaDiscoveryRequest:
     """A request of a client that says who it is."""
     return _introduced(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, **said), token)
 
 
-def sotw(token: str, **said: object) -> discovery_pb2.DiscoveryRequest:
+def sotw(token: str, **said: Any) -> discovery_pb2.DiscoveryRequest:
     """The same in state of the world."""
     return _introduced(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, **said), token)
 
@@ -73,12 +74,12 @@ def whole(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + size + bytes([left]) + content
 
 
-def _introduced(request, token: str):
+def _introduced(request: Any, token: str) -> Any:
     request.node.id, request.node.metadata["beamlit_token"] = "hostile", token
     return request
 
 
-def _bytes(request) -> bytes:
+def _bytes(request: Any) -> bytes:
     raw: bytes = request.SerializeToString()
     return raw
 
@@ -88,7 +89,7 @@ def _extensions(node: int) -> bytes:
     return whole(node, repeated(9, b"", 2_000_000))
 
 
-def _with_details(request) -> bytes:
+def _with_details(request: Any) -> bytes:
     for _ in range(200_000):
         request.error_detail.details.add()
     return _bytes(request)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 from grpc.aio import EOF, ServicerContext
@@ -16,7 +16,7 @@ from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.stream.admission import ClientAdmission, SilentError, TooManyStreamsError
 from xds_server.stream.callers import NotAllowedError
-from xds_server.stream.limits import TooLargeError
+from xds_server.stream.limits import LONG_MESSAGE, TooLargeError
 from xds_server.stream.load_reporting.wire import (
     LoadRequest,
     LoadStream,
@@ -26,8 +26,9 @@ from xds_server.stream.load_reporting.wire import (
     pack_load_terms,
     parse_in_parts,
     parse_introduction,
+    parse_load_request,
 )
-from xds_server.stream.protocol.messages import ProtocolError
+from xds_server.stream.protocol.messages import ProtocolError, without_frames
 
 log = logging.getLogger(__name__)
 
@@ -141,23 +142,15 @@ class LoadStreams:
             for task in work[:2]:
                 if task.done():
                     task.result()
-        except (TooManyStreamsError, TooLargeError) as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        except NotAllowedError as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        except SilentError as error:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
         except ProtocolError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await context.abort(_status_of(error), str(without_frames(error)))
         finally:
             self._open.discard(one)
             if one.is_stranger:
                 self._admission.leave(context.peer())
             if one.stream is not None:
                 self._observer.stream_ended(one.stream)
-            for task in work:
-                task.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+            await cancelled(*work)
 
     async def _read(self, one: _Open) -> None:
         raw = await self._admission.first_word(one.context.read, self._timing.first_word)
@@ -170,11 +163,24 @@ class LoadStreams:
         while raw is not EOF:
             began = clock()
             if one.stream is not None:  # what others report is not even read
-                self._observe(one.stream, await _parsed(raw))
+                await self._take(one.stream, raw)
             raw = await one.context.read()
             if raw is not EOF:
                 # Who reports more often than it was asked to waits: each report costs all who are told of it.
                 await asyncio.sleep(max(0.0, began + self._timing.loads_every / 2 - clock()))
+
+    async def _take(self, stream: LoadStream, raw: bytes) -> None:
+        """Read a report and pass it on, and have others go on meanwhile: where there are thousands of clusters."""
+        if len(raw) <= LONG_MESSAGE:
+            self._observe(stream, parse_load_request(raw))
+            return
+        requests, parts = list[LoadRequest](), parse_in_parts(raw)
+        while True:
+            async with self._admission.turn_of_long():
+                if (request := next(parts, None)) is None:
+                    self._observe(stream, joined(requests))
+                    return
+                requests.append(request)
 
     def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
         try:
@@ -214,10 +220,22 @@ class LoadStreams:
         log.log(level, "load reports begin", extra={"node": node.id, "peer": one.context.peer(), "counts": trusted})
 
 
-async def _parsed(raw: bytes) -> LoadRequest:
-    """Parse a report, and have others go on meanwhile: where there are thousands of clusters it takes a while."""
-    requests = []
-    for one in parse_in_parts(raw):
-        requests.append(one)
-        await asyncio.sleep(0)
-    return joined(requests)
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for their end; what they had in hand, such as a long answer, is free then."""
+    for task in tasks:
+        task.cancel()
+    for one in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(one, BaseException):
+            without_frames(one)
+
+
+def _status_of(error: ProtocolError) -> grpc.StatusCode:
+    match error:
+        case TooManyStreamsError() | TooLargeError():
+            return grpc.StatusCode.RESOURCE_EXHAUSTED
+        case NotAllowedError():
+            return grpc.StatusCode.PERMISSION_DENIED
+        case SilentError():
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        case _:
+            return grpc.StatusCode.INVALID_ARGUMENT

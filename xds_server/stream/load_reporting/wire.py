@@ -17,6 +17,8 @@ SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
 _LISTS = {2: "cluster_stats"}
 _MOST_ENTRIES = 50_000
 """In a report: clusters, their localities, and metrics of those. To read one takes one to three microseconds."""
+_MOST_OF_A_PART = 4_000
+"""Of these in a part of 40 KiB: what an Envoy names has a name, or numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,12 @@ def parse_in_parts(raw: bytes) -> Iterator[LoadRequest]:
     left = _MOST_ENTRIES
     for part in parts(raw, _LISTS):
         request = _message(part)
-        left -= len(request.cluster_stats) + sum(map(_size, request.cluster_stats))
-        if left < 0:
+        entries = len(request.cluster_stats) + sum(map(_size, request.cluster_stats))
+        left -= entries
+        if left < 0 or entries > _MOST_OF_A_PART:
             raise TooLargeError(
-                f"the report has more than {_MOST_ENTRIES} clusters, localities and metrics, the most that are taken"
+                f"the report has more than {_MOST_ENTRIES} clusters, localities and metrics, or {_MOST_OF_A_PART} "
+                "in 40 KiB, the most that are taken"
             )
         yield _request(request)
 

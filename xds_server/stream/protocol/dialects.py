@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from xds_server.snapshot.snapshot import CLUSTER, LISTENER, SCOPED_ROUTE, SHORT, Resource, ResourceKey, content_version
 from xds_server.stream.protocol.holdings import OVERHEAD_BYTES
 from xds_server.stream.protocol.ledger import Ledger
@@ -160,6 +162,6 @@ class SotwSession(Session):
         return Response(ledger.type_url, self._nonce(ledger), version, tuple(full.values()), missing=missing)
 
     def _subscribed(self, ledger: Ledger) -> dict[str, Resource]:
-        there = self._resources(ledger.type_url) or {}
+        there: Mapping[str, Resource] = self._resources(ledger.type_url) or {}
         names = there if ledger.subscription.wildcard else ledger.subscription.names
         return {name: resource for name in names if (resource := there.get(name)) is not None}

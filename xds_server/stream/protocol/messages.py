@@ -9,6 +9,8 @@ from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
 
 WILDCARD = "*"
+_MANY_PACKED = 1_000
+"""Resources and names in a response from which on it takes some milliseconds to pack."""
 _MANY_NAMES = 5_000
 """In a request from which on it is understood in one step, and answered in another: some ten milliseconds each."""
 
@@ -113,6 +115,11 @@ class Response:
     missing: tuple[str, ...] = ()
     everything: Layered[Resource] | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes some ten milliseconds to pack."""
+        return self.everything is None and len(self.resources) + len(self.removed) + len(self.missing) > _MANY_PACKED
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -194,6 +201,19 @@ class ProtocolError(Exception):
         |-- NotReadyError           a Fetch before the first snapshot (server.sessions)
         `-- InternalError           a fault of ours (server.sessions)
     """
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Have an error keep nothing of what was done when it came up, which is up to 4 MiB that the client said.
+
+    It is the result of a task, which who waits for the task keeps, whom the error names in its traceback: a circle,
+    which only Python's search for garbage would end, and that is rare.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__context__
+    return error
 
 
 class ResponseTooLargeError(ProtocolError):

@@ -14,8 +14,8 @@ from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCO
 from xds_server.stream import wire
 from xds_server.stream.admission import SilentError, TooManyStreamsError
 from xds_server.stream.callers import NotAllowedError
-from xds_server.stream.limits import LONGEST_WORD, TooLargeError, printable
-from xds_server.stream.load_reporting.streams import LRS, LoadStreams
+from xds_server.stream.limits import LONG_MESSAGE, LONGEST_WORD, TooLargeError, printable
+from xds_server.stream.load_reporting.streams import LRS, LoadStreams, cancelled
 from xds_server.stream.protocol.messages import (
     DeltaRequest,
     ProtocolError,
@@ -23,6 +23,7 @@ from xds_server.stream.protocol.messages import (
     ResponseTooLargeError,
     SotwRequest,
     TooManyNamesError,
+    without_frames,
 )
 from xds_server.stream.server.clients import ClientStream, StreamEnd
 from xds_server.stream.server.sessions import InternalError, NotReadyError, Sessions, TooManyTypesError
@@ -87,7 +88,7 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
                     admission.limits(standing.trusted).check(len(raw), request)
                     return wire.pack_sotw(sessions.fetch(node, typed(request, type_url), standing), identifier)
         except ProtocolError as error:
-            await context.abort(status_of(error), str(error))
+            await context.abort(status_of(error), str(without_frames(error)))
             raise
 
     return grpc.unary_unary_rpc_method_handler(fetch)
@@ -136,10 +137,10 @@ class StreamingMethod:
                 if task.done():
                     task.result()
         except ProtocolError as error:
-            await context.abort(status_of(error), str(error))
+            await context.abort(status_of(error), str(without_frames(error)))
         finally:
             self.sessions.close(stream)
-            await _cancel(reader, writer)
+            await cancelled(reader, writer)
 
     async def _read(self, stream: ClientStream, context: ServicerContext) -> None:
         admission = self.sessions.admission
@@ -147,7 +148,7 @@ class StreamingMethod:
         first: Request | None = None
         if raw is not EOF:
             async with admission.turn_of_newcomers():
-                node, first = self.codec.parse(raw)
+                node, first = await self._parsed(raw)
                 self.sessions.introduce(stream, node, admission.standing(node, context))
         while raw is not EOF:
             if stream.trusted:
@@ -159,9 +160,21 @@ class StreamingMethod:
         stream.outbox.put_nowait(StreamEnd())
 
     async def _take(self, stream: ClientStream, raw: bytes, parsed: Request | None) -> None:
-        request = parsed or self.codec.parse(raw)[1]
+        request = parsed or (await self._parsed(raw))[1]
         self.sessions.admission.limits(stream.trusted).check(len(raw), request)
         await self.sessions.handle(stream, typed(request, self.type_url))
+
+    async def _parsed(self, raw: bytes) -> tuple[wire.Node, Request]:
+        if len(raw) <= LONG_MESSAGE:
+            return self.codec.parse(raw)
+        async with self.sessions.admission.turn_of_long():
+            return self.codec.parse(raw)
+
+    async def _packed(self, response: Response) -> bytes:
+        if not response.is_long:
+            return self.codec.pack(response, self.identifier)
+        async with self.sessions.admission.turn_of_long():
+            return self.codec.pack(response, self.identifier)
 
     async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
         stall = self.sessions.timing.stall
@@ -169,8 +182,9 @@ class StreamingMethod:
             size = 0 if stream.trusted else sum(len(one.body) for one in item.resources)
             async with self.sessions.admission.room_for(stream.trusted, size):
                 try:
+                    packed = await self._packed(item)
                     async with asyncio.timeout(stall):
-                        await context.write(self.codec.pack(item, self.identifier))
+                        await context.write(packed)
                 except TimeoutError:
                     raise StalledError(f"the client read nothing for {stall:g} s") from None
         if item.error is not None:
@@ -185,12 +199,6 @@ def typed(request: AnyRequest, type_url: str | None) -> AnyRequest:
     if type_url is not None and asked != type_url:
         raise WrongTypeError(f"this service serves {type_url}, not {printable(asked, LONGEST_WORD)}")
     return request if request.type_url else replace(request, type_url=asked)
-
-
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def status_of(error: ProtocolError) -> grpc.StatusCode:

@@ -1,6 +1,7 @@
 """All client sessions, and the one task that changes them.
 
-Streams, publishers and timers only put events in its queue.
+Streams, publishers and timers only put events in its queue. What takes long is done apart, one at a time, so that what
+came after it overtakes it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class SnapshotsPublished:
 
 
 class Sessions:
-    """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run` alone.
+    """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run`, and by what
+    it has done in turn, alone.
 
     `admission` says who sees secrets, who counts, and how much anybody may say.
     """
@@ -152,7 +154,8 @@ class Sessions:
             raise NotReadyError("there is no snapshot yet")
         terms = ClientTerms(secrets=standing.authorised, ordered=False, max_response_bytes=UNLIMITED_BYTES)
         reader = SotwSession(self._snapshot_of(node), terms, _now())
-        responses = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
+        at_once = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
+        responses = at_once or reader.tick(_now()).responses
         return responses[0] if responses else Response(request.type_url, "", "")
 
     def end_all(self) -> None:
@@ -213,16 +216,29 @@ class Sessions:
 
     async def run(self) -> None:
         """Handle events until cancelled."""
-        while True:
-            match await self._events.get():
-                case RequestArrived() as arrived:
-                    self._answer(arrived)
-                case WaitEnded(stream) if stream.number in self._streams and stream.session is not None:
-                    self._step(stream, stream.session.tick)
-                case SnapshotsPublished():
+        async with asyncio.TaskGroup() as long:
+            while True:
+                event = await self._events.get()
+                if isinstance(event, SnapshotsPublished):
                     await self._serve_published()
-            # An event is some milliseconds of work, a thousand of them are seconds in which nobody else could connect.
-            await asyncio.sleep(0)
+                elif _is_long(event):
+                    long.create_task(self._handle_in_turn(event))
+                else:
+                    self._handle(event)
+                # An event is some milliseconds of work, a thousand of them are seconds in which nobody could connect.
+                await asyncio.sleep(0)
+
+    async def _handle_in_turn(self, event: RequestArrived | WaitEnded) -> None:
+        """Handle an event that takes some ten milliseconds, while others overtake it."""
+        async with self.admission.turn_of_long():
+            self._handle(event)
+
+    def _handle(self, event: RequestArrived | WaitEnded) -> None:
+        match event:
+            case RequestArrived():
+                self._answer(event)
+            case WaitEnded(stream) if stream.number in self._streams and stream.session is not None:
+                self._step(stream, stream.session.tick)
 
     async def _serve_published(self) -> None:
         published, self._published = self._published, {}
@@ -262,6 +278,7 @@ class Sessions:
         elif isinstance(session, SotwSession) and isinstance(request, SotwRequest):
             sotw = session
             self._step(stream, lambda now: sotw.receive(request, now))
+        stream.is_understanding = request.is_long
         if len(session.types) > MAX_TYPES_PER_STREAM:
             stream.outbox.put_nowait(StreamEnd(TooManyTypesError(f"more than {MAX_TYPES_PER_STREAM} resource types")))
 
@@ -287,6 +304,7 @@ class Sessions:
         """Let a session do a step, and do what it wants done."""
         now = _now()
         stream.state = stream.complete = None
+        stream.is_understanding = False
         try:
             output = step(now)
         except ProtocolError as error:
@@ -306,6 +324,11 @@ class Sessions:
             stream.timer.cancel()
         loop = asyncio.get_running_loop()
         stream.timer = None if wake_at is None else loop.call_at(wake_at, self._events.put_nowait, WaitEnded(stream))
+
+
+def _is_long(event: RequestArrived | WaitEnded) -> bool:
+    """Whether an event may take some ten milliseconds."""
+    return event.request.is_long if isinstance(event, RequestArrived) else event.stream.is_understanding
 
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:

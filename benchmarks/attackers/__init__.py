@@ -1,0 +1,1 @@
+"""Who attacks a server in a benchmark."""
