@@ -75,8 +75,8 @@ class SnapshotsPublished:
 
 
 class Sessions:
-    """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run`, and by what
-    it has done in turn, alone.
+    """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run`, and by
+    what that has done in turn, alone.
 
     `admission` says who sees secrets, who counts, and how much anybody may say.
     """
