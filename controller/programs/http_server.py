@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -30,6 +32,9 @@ class HttpBounds:
     unused: float = 15.0
     unread: float = 1.0
 
+
+_WAITING = 100
+"""Connections that the kernel keeps until they are taken."""
 
 STRANGERS = HttpBounds()
 """What an admin address, or one for the reports, gives to whoever comes."""
@@ -101,9 +106,23 @@ async def http_served(
             address.port,
             ssl=tls,
             ssl_handshake_timeout=bounds.handshake if tls else None,
+            backlog=1,
         )
+        _keep_waiting(listening)
         yield listening.sockets[0].getsockname()[1]
     finally:
         if listening:
             listening.close()
         await runner.cleanup()
+
+
+def _keep_waiting(listening: asyncio.Server) -> None:
+    """Have the kernel keep as many connections as is usual until they are taken.
+
+    asyncio tries to take as many at once as may wait (`backlog`). While no file is left it says so in the log for each
+    of them, and tries as often again for each a second later: tens of thousands of lines a second. So it takes them one
+    by one.
+    """
+    for one in listening.sockets:
+        with socket.socket(fileno=os.dup(one.fileno())) as same:
+            same.listen(_WAITING)

@@ -11,7 +11,8 @@ import math
 import resource
 import signal
 import sys
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,9 @@ from controller.gateway.bootstrap import HostPort, XdsAddress
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _NEW_OBJECTS = 10_000
 """So many more make Python look for garbage among them; by default 700."""
+_NO_FILES = "socket.accept() out of system resource"
+_NO_FILES_LEFT = "no connection can be taken: as many files are open as this program may have (ulimit -n)"
+_SAID_EVERY = 60.0
 
 
 class FieldFormatter(logging.Formatter):
@@ -102,10 +106,31 @@ def collect_seldom() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
+class NoFilesFilter(logging.Filter):
+    """Lets through once in a minute what asyncio says each second, and at each address, while no file is left."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._next = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether this is logged."""
+        if record.name != "asyncio" or not record.getMessage().startswith(_NO_FILES):
+            return True
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + _SAID_EVERY
+        record.msg, record.args, record.exc_info = _NO_FILES_LEFT, None, None
+        return True
+
+
 def log_to_stderr(level: str, form: str = "text") -> None:
     """Send every log record of at least this level to standard error, as `text` or as `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else FieldFormatter())
+    handler.addFilter(NoFilesFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Their records of level INFO are about single requests.
     for name in ("aiohttp.access", "httpx", "watchfiles"):

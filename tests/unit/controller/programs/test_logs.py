@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.programs.lifetime import FieldFormatter, JsonFormatter, log_to_stderr
+from controller.programs.lifetime import FieldFormatter, JsonFormatter, NoFilesFilter, log_to_stderr
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -136,3 +136,19 @@ def test_json_has_no_character_that_a_terminal_would_obey():
     line = JsonFormatter().format(record)
     assert line.isprintable()
     assert json.loads(line)["why"] == "\x1b\x7f\u2028"
+
+
+def test_that_no_file_is_left_is_said_once_in_a_minute():
+    now = 0.0
+    only = NoFilesFilter(lambda: now)
+
+    def said(name="asyncio", message="socket.accept() out of system resource\nsocket: <fd=7>"):
+        record = logging.makeLogRecord({"name": name, "msg": message, "exc_info": (OSError, OSError(24), None)})
+        return only.filter(record) and (record.getMessage(), record.exc_info)
+
+    first, other = said(), said(message="another")
+    assert first == ("no connection can be taken: as many files are open as this program may have (ulimit -n)", None)
+    assert (said(), said(name="x")[0][:6]) == (False, "socket")
+    assert other[0] == "another"
+    now = 60.0
+    assert said() == first
