@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
+import pytest
 
 from controller.api.timing import StreamTiming
 from tests.support.protocol.xds_client import Client, Served, model
@@ -20,9 +21,12 @@ BEGINNING_OF_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0,
 
 
 @contextmanager
-def connected(served: Served, count: int, says: bytes = b"") -> Iterator[Sequence[socket.socket]]:
-    """So many connections that say this, and then nothing more."""
-    connections = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(count)]
+def connected(
+    served: Served, count: int, says: bytes = b"", whence: str = "127.0.0.1"
+) -> Iterator[Sequence[socket.socket]]:
+    """So many connections of an address that say this, and then nothing more."""
+    there = ("127.0.0.1", served.port)
+    connections = [socket.create_connection(there, source_address=(whence, 0)) for _ in range(count)]
     try:
         for one in connections:
             one.sendall(says)
@@ -115,5 +119,22 @@ async def test_more_connections_than_there_may_be_are_closed_and_room_is_made_ag
         with connected(served, 30) as connections:
             await until(lambda: len(still_open(connections)) <= 10, "twenty are closed")
             await until(lambda: is_answered(served), "the others had their time, and somebody else is let in")
+    finally:
+        await served.stop()
+
+
+@pytest.mark.parametrize("says", [b"", BEGINNING_OF_HTTP2], ids=["nothing", "HTTP/2"])
+async def test_one_address_that_takes_all_connections_leaves_room_for_another_and_its_own_streams(says):
+    served = await Served.start(timing=StreamTiming(handshake=600.0), connections=40)
+    served.publish(*model("m"))
+    before = served.delta("before")
+    try:
+        await asks(before)
+        with connected(served, 80, says, "127.0.0.2") as connections:
+            await until(lambda: len(still_open(connections)) < 40, "all connections were taken")
+            await until(lambda: is_answered(served), "somebody else is let in")
+            await until(lambda: len(still_open(connections)) <= 10, "a quarter of all are left to one address")
+            assert len(still_open(connections)) == 10
+            await asks(before)
     finally:
         await served.stop()

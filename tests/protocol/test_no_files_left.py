@@ -40,10 +40,10 @@ async def test_it_is_survived_and_said_in_a_few_lines(tmp_path: Path):
         await until(lambda: is_alive(admin), "it serves")
         async with grpc.aio.insecure_channel(f"{HERE}:{xds}") as channel:
             await channel.unary_unary(CHECK)(b"")
-            most = open_files(server.pid) + 60
+            most = open_files(server.pid) + 40
             resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, most))
             with contextlib.ExitStack() as opened:
-                # More than there is room for, and less than each address takes of one client.
+                # More at each address than there is room for, and fewer than it takes of one client.
                 for port in (xds, admin) * 45:
                     opened.enter_context(socket.create_connection((HERE, port)))
                 await until(lambda: open_files(server.pid) == most, "no file is left")

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -122,6 +123,10 @@ class LoadStreams:
             if one.session is not None and one.scope == scope:
                 one.session.publish(clusters)
                 one.changed.set()
+
+    def peers(self) -> Iterable[str]:
+        """Return from where there is a stream, as gRPC writes it."""
+        return [one.context.peer() for one in self._open]
 
     def end_all(self) -> None:
         """End every stream, and each that comes."""

@@ -20,6 +20,7 @@ from xds_server.stream.limits import LONGEST_MESSAGE
 from xds_server.stream.load_reporting.streams import LoadReceiver, LoadStreams, Unobserved
 from xds_server.stream.server import anybody, reflection, services
 from xds_server.stream.server.clients import ClientState, Holding, Progress
+from xds_server.stream.server.connections import ConnectionBounds, Peer, keep_room
 from xds_server.stream.server.gate import MethodGate
 from xds_server.stream.server.sessions import Sessions
 from xds_server.stream.server.telemetry import ClientTelemetry, OnClientEvent
@@ -86,7 +87,9 @@ class XdsServer:
         """
         described = await asyncio.to_thread(reflection.described)
         gate = [MethodGate(self._admission)] if tls else []
-        options = (*OPTIONS, *_options(self._timing, connections or _most_connections()))
+        # gRPC counts them for each address that it listens at.
+        most = connections or _most_connections(2 if tls and tls.token_address else 1)
+        options = (*OPTIONS, *_options(self._timing, most))
         if tls:
             options = (*options, *_ages(self._timing))
         server = grpc.aio.server(interceptors=gate, options=options)
@@ -111,6 +114,8 @@ class XdsServer:
         await self._set_health(SERVING if self._published else NOT_SERVING)
         await server.start()
         self._spawn(self._sessions.run())
+        for one in {port, self.token_port} - {0}:
+            self._spawn(keep_room(ConnectionBounds(one, most), self._used_connections))
         return port
 
     def publish(self, snapshot: Snapshot, changed: frozenset[ResourceKey], scope: Scope = GATEWAY) -> None:
@@ -160,6 +165,10 @@ class XdsServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _used_connections(self) -> Collection[Peer]:
+        """Say from where there is a stream, of discovery or of load reports."""
+        return {Peer.of(peer) for peer in (*self._sessions.peers(), *self._loads.peers())}
+
     async def _set_health(self, status: int) -> None:
         for service in ("", *services.NAMES):
             await self._health.set(service, status)
@@ -187,9 +196,10 @@ def _listen_at(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> 
     return port
 
 
-def _most_connections() -> int:
+def _most_connections(addresses: int) -> int:
+    """Say how many connections there may be at each of so many addresses."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(MOST_CONNECTIONS, max(files - _FILES_OF_ITS_OWN, files // 2))
+    return min(MOST_CONNECTIONS, max(files - _FILES_OF_ITS_OWN, files // 2) // addresses)
 
 
 def _options(timing: StreamTiming, connections: int) -> tuple[tuple[str, int], ...]:

@@ -177,6 +177,10 @@ class Sessions:
             self.admission.note_refusal(stranger.peer, "it does not carry the node token", now)
         return self.admission.refused(now)
 
+    def peers(self) -> Iterable[str]:
+        """Return from where there is a stream, as gRPC writes it."""
+        return [stream.peer for stream in self._streams.values()]
+
     def carrying(self) -> Collection[str]:
         """Return the node ids of the gateway's Envoys, which carry traffic.
 
