@@ -28,11 +28,11 @@ import click
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
-from benchmarks.attackers.xds import NOBODY, Kind, be_hostile, kinds
+from benchmarks.attackers.xds import Kind, be_hostile, kinds
 from benchmarks.hostile import beside
 from benchmarks.joins import TOKEN, control_plane_of, follow
 from benchmarks.proxies.signals import until_signalled
-from controller.programs.lifetime import collect_seldom
+from controller.programs.lifetime import collect_seldom, log_to_stderr
 from tests.support.processes import ProcessEndedError, Usage
 from tests.support.protocol.attacks import DELTA, REFUSALS
 from tests.support.waiting import until
@@ -157,6 +157,7 @@ def _be_server(models: int, port: Synchronized[int], step: Synchronized[float], 
             control_plane.run(), follow(control_plane), _say_ready(control_plane, ready), _note_steps(step)
         )
 
+    log_to_stderr("error")  # it is told of each refusal
     collect_seldom()
     asyncio.run(serve())
 
@@ -240,7 +241,7 @@ async def run(models: int, clients: int, seconds: float) -> int:
         before = server.resident_bytes()
         async with asking(ports[0].value) as attacked, asking(ports[1].value) as other:
             click.echo(_HEAD)
-            for kind in (NOBODY, *kinds()):
+            for kind in kinds():
                 attacked(), other()
                 step.value = 0.0
                 ended = await have_done(kind, seconds)

@@ -43,11 +43,12 @@ class Kind(NamedTuple):
 
 
 def kinds() -> Iterator[Kind]:
-    """Yield all that hostile clients do, in this order."""
+    """Yield all that hostile clients do, in this order; nothing comes first."""
+    yield NOBODY
     for family in FAMILIES:
         for token in (TOKEN, _STRANGER):
             yield from (Kind(name, family.name, token) for name in family.attacks)
-    yield from map(Kind, OWN)
+    yield from (Kind(name) for name in OWN if name != NOBODY.name)
 
 
 def be_hostile(port: int, orders: Connection) -> None:

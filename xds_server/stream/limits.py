@@ -126,20 +126,25 @@ def without(raw: bytes, lists: Collection[int]) -> bytes:
     return b"".join(kept)
 
 
-def parts(raw: bytes, lists: Mapping[int, str]) -> Iterator[bytes]:
+def parts(raw: bytes, number: int, name: str) -> Iterator[bytes]:
     """Cut a message between fields of its outermost level; to read all parts, one after the other, is to read it.
 
-    A part has 32 KiB and its last field, which may have 8 KiB if it is one of `lists`. Raises TooLargeError and
-    MalformedRequestError, maybe after some parts.
+    A part has 32 KiB and its last field, which may have 8 KiB if it is of the list of this `number` (below 16) and
+    `name`. Raises TooLargeError and MalformedRequestError, maybe after some parts.
     """
-    begin = 0
-    for number, size, end in _fields(raw):
-        if number in lists and size > _LONGEST_ENTRY:
-            raise TooLargeError(f"{lists[number]} has an entry of {size} bytes; at most {_LONGEST_ENTRY} are taken")
-        if end - begin >= _PART:
-            yield raw[begin:end]
-            begin = end
-    if begin < len(raw):
+    tag, begin, at, end = number << 3 | _BYTES, 0, 0, len(raw)
+    while at < end:
+        # Reports have thousands of short entries every second.
+        if raw[at] == tag and at + 1 < end and raw[at + 1] < 0x80:
+            at += 2 + raw[at + 1]
+        else:
+            found, size, at = _field(raw, at)
+            if found == number and size > _LONGEST_ENTRY:
+                raise TooLargeError(f"{name} has an entry of {size} bytes; at most {_LONGEST_ENTRY} are taken")
+        if at - begin >= _PART:
+            yield raw[begin:at]
+            begin = at
+    if begin < end:
         yield raw[begin:]
 
 
@@ -154,31 +159,33 @@ def _shown(text: str) -> Iterable[str]:
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield number, size and end of each field on the outermost level, as protobuf encodes it.
-
-    Raises MalformedRequestError.
-    """
+    """Yield number, size and end of each field on the outermost level. Raises MalformedRequestError."""
     at, end = 0, len(raw)
+    while at < end:
+        number, size, at = _field(raw, at)
+        yield number, size, at
+
+
+def _field(raw: bytes, at: int) -> tuple[int, int, int]:
+    """Read number, size and end of the field that begins here, as protobuf encodes it. Raises MalformedRequestError."""
     try:
-        while at < end:
-            # Most numbers are a byte: reports have thousands of fields every second.
-            tag, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)
-            kind = tag & 7
-            size = 0
-            if kind == _BYTES:
-                size, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)
-            elif kind == _VARINT:
-                _, at = _varint(raw, at)
-            elif kind == _FIXED64:
-                size = 8
-            elif kind == _FIXED32:
-                size = 4
-            else:
-                raise MalformedRequestError("the message has a field of a kind that discovery has not")
-            at += size
-            yield tag >> 3, size, at
+        # Most numbers are a byte.
+        tag, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)
+        kind = tag & 7
+        size = 0
+        if kind == _BYTES:
+            size, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)
+        elif kind == _VARINT:
+            _, at = _varint(raw, at)
+        elif kind == _FIXED64:
+            size = 8
+        elif kind == _FIXED32:
+            size = 4
+        else:
+            raise MalformedRequestError("the message has a field of a kind that discovery has not")
     except IndexError:
         raise MalformedRequestError("the message ends in the middle of a field") from None
+    return tag >> 3, size, at + size
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

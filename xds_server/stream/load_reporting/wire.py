@@ -14,7 +14,7 @@ from xds_server.stream.limits import MalformedRequestError, TooLargeError, look_
 from xds_server.stream.wire import NOBODY, Node, node_of
 
 SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
-_LISTS = {2: "cluster_stats"}
+_LIST = 2, "cluster_stats"
 _MOST_ENTRIES = 50_000
 """In a report: clusters, their localities, and metrics of those. To read one takes one to three microseconds."""
 _MOST_OF_A_PART = 4_000
@@ -94,8 +94,8 @@ class LoadTerms:
 
 def parse_introduction(raw: bytes) -> LoadRequest:
     """Parse who somebody is, and not what is reported. Raises as `parse_load_request`."""
-    look_through(raw, _LISTS)
-    return _parsed(without(raw, _LISTS))
+    look_through(raw, dict([_LIST]))
+    return _request(_message(without(raw, _LIST[:1])), ReportedLoads())
 
 
 def parse_load_request(raw: bytes) -> LoadRequest:
@@ -109,16 +109,17 @@ def parse_in_parts(raw: bytes) -> Iterator[LoadRequest]:
     `joined` makes one of them. Raises MalformedRequestError, TooLargeError and UnknownRoleError.
     """
     left = _MOST_ENTRIES
-    for part in parts(raw, _LISTS):
-        request = _message(part)
-        entries = len(request.cluster_stats) + sum(map(_size, request.cluster_stats))
+    for part in parts(raw, *_LIST):
+        message = _message(part)
+        busy = [one for one in message.cluster_stats if one.upstream_locality_stats]
+        entries = len(message.cluster_stats) + sum(map(_size, busy))
         left -= entries
         if left < 0 or entries > _MOST_OF_A_PART:
             raise TooLargeError(
                 f"the report has more than {_MOST_ENTRIES} clusters, localities and metrics, or {_MOST_OF_A_PART} "
                 "in 40 KiB, the most that are taken"
             )
-        yield _request(request)
+        yield _request(message, _loads(message.cluster_stats, busy))
 
 
 def joined(requests: Iterable[LoadRequest]) -> LoadRequest:
@@ -142,22 +143,18 @@ def _message(raw: bytes) -> lrs_pb2.LoadStatsRequest:
         raise MalformedRequestError("the message is not a load report") from None
 
 
-def _parsed(raw: bytes) -> LoadRequest:
-    return _request(_message(raw))
-
-
-def _request(message: lrs_pb2.LoadStatsRequest) -> LoadRequest:
+def _request(message: lrs_pb2.LoadStatsRequest, loads: ReportedLoads) -> LoadRequest:
     return LoadRequest(
         node=node_of(message.node) if message.HasField("node") else NOBODY,
         supports_all=SUPPORTS_ALL in message.node.client_features,
-        loads=_loads(message.cluster_stats),
+        loads=loads,
     )
 
 
 def _size(stats: ClusterStats) -> int:
     """Count the localities of a cluster, and their metrics."""
     localities = stats.upstream_locality_stats
-    return len(localities) + sum(len(one.load_metric_stats) for one in localities) if localities else 0
+    return len(localities) + sum([len(one.load_metric_stats) for one in localities])
 
 
 def pack_load_terms(terms: LoadTerms) -> bytes:
@@ -168,9 +165,9 @@ def pack_load_terms(terms: LoadTerms) -> bytes:
     return packed
 
 
-def _loads(clusters: Sequence[ClusterStats]) -> ReportedLoads:
+def _loads(clusters: Sequence[ClusterStats], with_requests: Sequence[ClusterStats]) -> ReportedLoads:
     """Read a report. A cluster without requests costs no more than its name: there are thousands, every second."""
-    busy = [_cluster(one) for one in clusters if one.upstream_locality_stats]
+    busy = [_cluster(one) for one in with_requests]
     # A cluster that is new in the report covers less of it; where nobody had requests, that makes no rate another one.
     covered = [one.seconds for one in busy] or [_seconds(one) for one in clusters[:1]]
     return ReportedLoads(
