@@ -11,7 +11,7 @@ ATTACK = Kind("names", "delta")
 GOOD = Seen(ATTACK, Counter(RESOURCE_EXHAUSTED=3), Waits([0.01, 0.1]), Waits([0.01]), 0.05, 100)
 
 
-def judged(*seen: Seen, after: int = 110) -> list[bool]:
+def judged(*seen: Seen, after: int = 120) -> list[bool]:
     return [good for good, _ in goals(seen, 100, after)]
 
 
@@ -22,7 +22,7 @@ def test_each_goal_is_missed_by_itself() -> None:
     assert judged(GOOD, replace(GOOD, attacked=Waits([0.11]))) == [True, False, True, True]
     assert judged(GOOD, replace(GOOD, attacked=Waits())) == [True, False, True, True]
     assert judged(GOOD, replace(GOOD, step=0.06)) == [True, True, False, True]
-    assert judged(GOOD, after=111) == [True, True, True, False]
+    assert judged(GOOD, after=121) == [True, True, True, False]
 
 
 def test_what_the_machine_makes_anybody_wait_is_not_the_servers() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 import stat
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _FILES = Path("/proc/self/fd")
 _SHARE = 4
 """An address may have one of so many of all connections without a stream, once half of all are taken."""
-_LOOKS_EVERY = 1.0
+_LOOKS_EVERY, _SAID_EVERY = 1.0, 60.0
 
 
 class Peer(NamedTuple):
@@ -70,6 +71,7 @@ async def keep_room(bounds: ConnectionBounds, used: Callable[[], Collection[Peer
     `used` says on which there is a stream. What has begun between two looks may be ended before its first stream: who
     means well, and has an address with somebody who does not, comes again.
     """
+    clock, says_next = asyncio.get_running_loop().time, -math.inf
     while True:
         await asyncio.sleep(_LOOKS_EVERY)
         # There may be thousands; each is some system calls.
@@ -79,6 +81,8 @@ async def keep_room(bounds: ConnectionBounds, used: Callable[[], Collection[Peer
         surplus = bounds.surplus(open_from, frozenset(used()))
         if surplus:
             await asyncio.to_thread(_end, bounds.port, surplus)
+        if surplus and clock() >= says_next:
+            says_next = clock() + _SAID_EVERY
             hosts = sorted({peer.host for peer in surplus})
             log.warning("connections ended: too many of one address have no stream", extra={"addresses": hosts[:5]})
 
