@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -104,7 +105,7 @@ class ClientAdmission:
         """Say who comes and does not count, and why: the first, for as long as it comes again; empty without one.
 
         It is told in statuses. So it has the address of a client and our own words, not what that says of itself, and
-        changes once a minute at the most, whoever comes.
+        changes once a minute at the most, whoever comes and goes.
         """
         known = self._refusal
         if known is None or now - known.came > _COMES_AGAIN_WITHIN:
@@ -114,7 +115,10 @@ class ClientAdmission:
     def note_refusal(self, peer: str, why: str, now: float) -> None:
         """Remember who came and does not count."""
         known, address = self._refusal, host_of(peer) or peer
-        if known and now - known.came <= _COMES_AGAIN_WITHIN:
+        away = now - known.came if known else math.inf
+        if _COMES_AGAIN_WITHIN < away <= 2 * _COMES_AGAIN_WITHIN:
+            return  # That it is told no longer is a change, too.
+        if known and away <= _COMES_AGAIN_WITHIN:
             if known.address != address:
                 return
             if now - known.told_since <= _COMES_AGAIN_WITHIN:

@@ -101,5 +101,17 @@ def test_who_does_not_count_is_told_while_they_come_and_others_change_nothing_fo
     assert told == [first] * 4 + [f"{first} more"]
     assert admission.refused(165) == told[-1]
     assert admission.refused(166) == ""
-    admission.note_refusal("unix:", "x" * 10_000, 170)
-    assert len(admission.refused(170)) < 400
+    admission.note_refusal("unix:", "x" * 10_000, 226)
+    assert 0 < len(admission.refused(226)) < 400
+
+
+def test_strangers_who_come_and_go_change_what_is_told_once_a_minute_at_the_most():
+    admission, told, changes = ClientAdmission("token"), "", []
+    for now in range(1000):
+        if now % 65 == 0:
+            admission.note_refusal(f"ipv4:10.0.0.{now % 3}:1", "why", now)
+        before, told = told, admission.refused(now)
+        if told != before:
+            changes.append(now)
+    assert len(changes) > 3
+    assert all(later - earlier > 60 for earlier, later in itertools.pairwise(changes))
