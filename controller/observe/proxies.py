@@ -13,6 +13,8 @@ from controller.api.timing import REAL, ReportTiming
 from controller.signals.load_reports import FleetLoads
 from controller.store.objects import ObjectRef
 
+# Programs of a gateway listen on a dozen. A server that says it were thousands takes no port from models.
+_MOST_PORTS = 64
 _UNCHECKED = unknown("no xDS server checks it: checks are turned off")
 
 
@@ -205,8 +207,10 @@ class Fleet:
         names = None if report.known_as is None else frozenset(report.known_as)
         are_others = self._known_as.get(replica) != names
         self._known_as[replica] = names
-        before, self.ports = self.ports, self.ports.union(report.ports)
-        has_more_ports = self.ports != before
+        ports = self.ports.union(report.ports)
+        has_more_ports = len(self.ports) < len(ports) <= _MOST_PORTS
+        if has_more_ports:
+            self.ports = ports
         is_refused_anew = self._refused.get(replica, "") != report.refused
         self._refused[replica] = report.refused
         self.loads.set_silent(replica, report.silent)

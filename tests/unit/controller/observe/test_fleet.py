@@ -156,6 +156,15 @@ def test_the_ports_of_programs_are_those_of_every_replica_there_ever_was():
     assert fleet.ports == {17000, 18000}
 
 
+def test_a_server_that_names_all_ports_takes_none_from_models():
+    fleet = heard(one=said(ROUTE))
+    fleet.add_replica_report("one", ServerReport(envoys=1, ports=tuple(range(10000, 30000))), 100)
+    assert fleet.ports == frozenset()
+    for port in range(10000, 30000, 100):
+        fleet.add_replica_report("one", ServerReport(envoys=1, ports=(port,)), 101)
+    assert len(fleet.ports) < 100
+
+
 def test_who_is_waited_for_is_named():
     pending = said(ROUTE, 2, 0).model_copy(update={"waiting": ("gateway-2", "gateway-1")})
     report = report_of(heard(one=pending, two=said(OLDER, 1, 1), three=said(ROUTE, 1, 1)))
