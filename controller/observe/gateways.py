@@ -62,16 +62,18 @@ def not_connected(slices: Iterable[StoredObject], reported: ProxyFacts) -> str:
 
     A gateway is known by its node id, which is the name of its pod unless it is given another one, and by the address
     that it comes from. Where none is known by either, or xDS servers do not say whom they have, they are counted. One
-    that drains counts among those that are known: the Envoy that is connected may be that one.
+    that drains counts among those that are known: the Envoy that is connected may be that one. It has what is wrong with
+    a client that does not count only if that is one of these gateways: who else comes is a matter of others.
     """
     slices = tuple(slices)
     ready, known = ready_gateways(slices), reported.known_as
-    refused = f": {reported.refused}" if reported.refused else ""
+    refused = reported.refused_at(frozenset[str]().union(*(one.known_as for one in ready if not known & one.known_as)))
+    why = f": {refused}" if refused else ""
     missing = [one.name for one in ready if not known & one.known_as] if known else []
     if missing and known & _names(slices):
         names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
-        return f"of {len(ready)} gateways that are ready the xDS servers do not have {names}{refused}"
+        return f"of {len(ready)} gateways that are ready the xDS servers do not have {names}{why}"
     if reported.connected < len(ready):
         counted = f"{len(ready)} gateways are ready, and {reported.connected} Envoys are connected to the xDS servers"
-        return f"{counted}{refused}"
+        return f"{counted}{why}"
     return ""

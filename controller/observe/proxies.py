@@ -74,6 +74,14 @@ class ProxyFacts:
         """What is wrong with a client of some replica that does not count; empty without one."""
         return next((one.refused for one in self.replicas if one.refused), "")
 
+    def refused_at(self, addresses: frozenset[str]) -> str:
+        """Say what is wrong with a client that comes from one of these addresses and does not count; empty without one.
+
+        The words begin with the client, as `ClientAdmission.refused` of the xDS server has them.
+        """
+        said = (one.refused for one in self.replicas)
+        return next((words for words in said if words.partition(" at ")[2].partition(" ")[0] in addresses), "")
+
     def programmed(self, route: Route) -> Programmed | None:
         """Add up what every replica says; an Envoy that still has an older route has not acknowledged this one.
 

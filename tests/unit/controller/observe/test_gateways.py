@@ -75,6 +75,16 @@ def test_who_comes_and_does_not_count_is_told_with_those_that_are_missing():
     )
 
 
+def test_who_is_none_of_the_gateways_that_are_missing_is_told_to_nobody_here():
+    (said,) = reported("gateway-a").replicas
+    for address in ("10.9.0.1", "10.9.0.20", "10.7.0.9"):
+        stranger = replace(said, refused=f"the client at {address} is no Envoy of ours: it is of another namespace")
+        missing = not_connected([TWO], ProxyFacts((stranger,)))
+        assert missing == "of 2 gateways that are ready the xDS servers do not have gateway-b"
+        named_so = gateways(("gateway-a", "10.9.0.8"), ("client", "10.9.0.9"))
+        assert not_connected([named_so], ProxyFacts((stranger,))).endswith("do not have client")
+
+
 def test_replicas_of_the_xds_server_have_some_each_and_one_of_them_may_not_say_whom():
     one, other = reported("gateway-a"), reported("gateway-b")
     assert not_connected([TWO], ProxyFacts((*one.replicas, *other.replicas))) == ""
