@@ -62,8 +62,8 @@ def not_connected(slices: Iterable[StoredObject], reported: ProxyFacts) -> str:
 
     A gateway is known by its node id, which is the name of its pod unless it is given another one, and by the address
     that it comes from. Where none is known by either, or xDS servers do not say whom they have, they are counted. One
-    that drains counts among those that are known: the Envoy that is connected may be that one. It has what is wrong with
-    a client that does not count only if that is one of these gateways: who else comes is a matter of others.
+    that drains counts among those that are known: the Envoy that is connected may be that one. It has what is wrong
+    with a client that does not count only if that is one of these gateways: who else comes is a matter of others.
     """
     slices = tuple(slices)
     ready, known = ready_gateways(slices), reported.known_as
