@@ -34,10 +34,13 @@ class Condition(ForeignValue):
 def with_transitions(
     conditions: Iterable[Condition], before: Iterable[Condition], now: datetime
 ) -> tuple[Condition, ...]:
-    """Give each condition the time of its last transition, knowing the conditions before."""
-    since = {(old.type, old.status): old.last_transition_time for old in before}
+    """Give each condition the time of its last transition, knowing the conditions before.
+
+    None is later than `now`: what follows some time after a transition does so though the clock was set back.
+    """
+    since = {(old.type, old.status): min(old.last_transition_time or now, now) for old in before}
     return tuple(
-        condition.model_copy(update={"last_transition_time": since.get((condition.type, condition.status)) or now})
+        condition.model_copy(update={"last_transition_time": since.get((condition.type, condition.status), now)})
         for condition in conditions
     )
 

@@ -30,7 +30,13 @@ RENAMED = {"without a remote backend"}
 # It was said to have no effect, and has one now.
 HAS_AN_EFFECT = {("with a limit and a metric", "Accepted")}
 # When each was written: what depends on time goes on from there.
-WRITTEN = {"every replica is gone": 60, "on its way back": 122, "the remote backend is down": 30, "split by hand": 10}
+WRITTEN = {
+    "every replica is gone": 60,
+    "an object that cannot be read": 90,
+    "on its way back": 122,
+    "the remote backend is down": 30,
+    "split by hand": 10,
+}
 
 
 def stored(name: str) -> StoredObject:
