@@ -116,6 +116,18 @@ Sample = Known[Measurement] | Unknown
 """The newest measurement of a metric and when its window ended, or why there is none. What is missing is never zero."""
 
 
+_LONGEST_NAME = 100
+
+
+def in_words(name: str) -> str:
+    """Write the name of a metric as sentences have it: of an expression of PromQL, which may be long, the beginning.
+
+    Each sentence with the metrics is many times in a status, which must not grow beyond what is stored.
+    """
+    shown = "".join(one if one.isprintable() else "?" for one in " ".join(name.split()))
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}..."
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One metric compared with its target: both as text, the outcome, and why it is unknown or else what its source

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from controller.decision.decision import Memory, Overload
 from controller.decision.demand import Baseline, Demand, InForce, NotYet, Projected, project, request_rate
-from controller.decision.facts import Facts, SentRequests, Signal
+from controller.decision.facts import Facts, SentRequests, Signal, in_words
 from controller.decision.proportional import DOUBTED, Look, rested_at, settles
 from controller.decision.proportional import moments as moments_of_steps
 from controller.decision.waits import begins_at, waits_since
@@ -223,8 +223,8 @@ def changes_at(terms: Terms, memory: Memory, now: datetime) -> datetime | None:
 def words_of(signal: Signal) -> str:
     """Write a signal with its numbers."""
     if signal.state == "Unknown":
-        return f"{signal.name} is not known: {signal.message}"
-    return f"{signal.name} is {signal.current} of {signal.target}"
+        return f"{in_words(signal.name)} is not known: {signal.message}"
+    return f"{in_words(signal.name)} is {signal.current} of {signal.target}"
 
 
 def demands_of(measured: Iterable[Projected]) -> str:

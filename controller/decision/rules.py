@@ -10,7 +10,7 @@ from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, Projection
-from controller.decision.facts import Facts, RemoteFacts
+from controller.decision.facts import Facts, RemoteFacts, in_words
 from controller.decision.laws import (
     changes_at,
     demands_of,
@@ -269,7 +269,7 @@ def _offload_after(s: Situation) -> str:
 def _comes_back(s: Situation) -> str:
     """Say what brings requests back, with the demand behind each metric."""
     behavior = s.terms.behavior
-    demands = "; ".join(f"{one.signal.name}: {_demand(one.demand)}" for one in measure(s.facts, s.memory))
+    demands = "; ".join(f"{in_words(one.signal.name)}: {_demand(one.demand)}" for one in measure(s.facts, s.memory))
     below = f"{1 - behavior.tolerance:.0%} of its target for {format_duration(behavior.restore_after)}"
     return f"the demand behind every metric stays below {below} ({demands})"
 

@@ -76,7 +76,9 @@ class Plan:
         long enough.
         """
         late = late_at(self.status.condition("Ready"))
-        times = (self.decision and self.decision.wake_at, late, turns_at(self.status))
+        # Of an object that cannot be read all stays as it is, whatever was due.
+        turns = turns_at(self.status) if self.decision else None
+        times = (self.decision and self.decision.wake_at, late, turns)
         return min((at for at in times if at), default=None)
 
     @property
@@ -116,7 +118,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
     signals = signal_statuses(facts.signals, before.signals or (), now)
-    serves_since = (ready_since(before) or now) if facts.local.ready else None
+    serves_since = min(ready_since(before) or now, now) if facts.local.ready else None
     findings = Findings(
         generation=observation.generation,
         warnings=(*map(str, (*intent.faults, *intent.warnings)), *observation.warnings),

@@ -6,6 +6,7 @@ is slow on purpose (docs/adr/0074): a metric that misses a sample, or pods that 
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Literal
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus
 from controller.decision import Cause, Signal
+from controller.decision.facts import in_words
 
 AVAILABLE = "SignalsAvailable"
 """The condition that says whether the metrics of a model can be read; one without metrics has none."""
@@ -43,9 +45,15 @@ class Availability:
 def signal_statuses(
     signals: Iterable[Signal], before: Iterable[SignalStatus], now: datetime
 ) -> tuple[SignalStatus, ...]:
-    """Show the metrics; `before` says since when each is as it is."""
-    known = {(one.name, one.target): one for one in before}
-    return tuple(_signal_status(one, known.get((one.name, one.target)), now) for one in signals)
+    """Show the metrics; `before` says since when each is as it is.
+
+    Of several with one name and one target, which differ in their selectors, each has what was in its place.
+    """
+    known: defaultdict[tuple[str, str], deque[SignalStatus]] = defaultdict(deque)
+    for one in before:
+        known[one.name, one.target].append(one)
+    alike = ((one, known[one.name, one.target]) for one in signals)
+    return tuple(_signal_status(one, found.popleft() if found else None, now) for one, found in alike)
 
 
 def _signal_status(signal: Signal, before: SignalStatus | None, now: datetime) -> SignalStatus:
@@ -76,8 +84,8 @@ def availability(
 ) -> Availability | None:
     """Say whether every metric can be read; None where there is none.
 
-    `before` is what was said last, `ready_since` since when a replica is ready: while none is, time does not count, for
-    nothing of them can be measured. What was available stays so until a metric is unknown for long enough, and what was
+    `before` is what was said last, `ready_since` since when a replica is ready, not after `now`: while none is, time does
+    not count, for nothing of them can be measured. What was available stays so until a metric is unknown for long enough, and what was
     not is again as soon as all are known.
     """
     signals = tuple(signals)
@@ -86,9 +94,7 @@ def availability(
     unknown = _unknown(signals)
     if not unknown:
         return Availability("True", MEASURED, "every metric can be read")
-    if ready_since is not None and ready_since > now:
-        ready_since = now - LASTS  # the clock was set back: nobody waits for that
-    first, words = unknown[0], "; ".join(f"{one.name} cannot be read: {one.message}" for one in unknown)
+    first, words = unknown[0], "; ".join(f"{in_words(one.name)} cannot be read: {one.message}" for one in unknown)
     due, was = _due_at(signals, ready_since), before.status if before else "Unknown"
     if was == "False" or (due is not None and now >= due):
         return Availability("False", first.reason or Cause.NOT_MEASURED, words)

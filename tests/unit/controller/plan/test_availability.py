@@ -1,7 +1,9 @@
 """Whether metrics can be read at all: what is said of it, when, and how often."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus, with_transitions
-from controller.decision import Cause, Known, Signal, Unknown
+from controller.decision import Cause, Known, Measurement, Signal, Unknown
+from controller.observe.index import read_intent
+from controller.observe.observation import Observation
 from controller.plan.plan import plan
 from controller.plan.signals import AVAILABLE, LASTS, availability, ready_since, signal_statuses
 from controller.plan.transitions import transitions, urgency
@@ -121,8 +125,54 @@ def test_another_reason_is_no_event_and_waits_for_its_turn():
 def test_a_clock_that_is_set_back_makes_nobody_wait_for_it():
     story = Story()
     story.at(86_400, REFUSED)
-    assert story.at(0, REFUSED) == "Unknown NotPermitted"
+    assert (story.at(0, REFUSED), story.wakes) == ("Unknown NotPermitted", START + LASTS)
     assert story.at(60, REFUSED) == "False NotPermitted"
+
+
+def test_an_object_that_cannot_be_read_is_not_looked_at_for_what_was_due():
+    story = Story()
+    story.at(0, WELL)
+    story.at(10, REFUSED)
+    known = read_intent(MODEL.offloading(percentage=900).stored(status=story.status.as_object()))
+    assert known.intent is None
+    unreadable = Observation(known.stored, known.status, None, known.errors)
+    # A moment that stays in the past would have it looked at again and again.
+    assert plan(unreadable, START + timedelta(seconds=200)).wake_at is None
+
+
+def test_of_metrics_with_one_name_and_one_target_each_has_its_own_time():
+    said: tuple[SignalStatus, ...] = ()
+    for second in (0, 59, 60):
+        now = START + timedelta(seconds=second)
+        said = signal_statuses([a_signal("queue", REFUSED), a_signal("queue", WELL)], said, now)
+    assert availability(said, None, START, now).status == "False"
+    assert {one.since for one in said} == {START}
+
+
+def test_long_names_of_metrics_leave_room_for_what_else_is_in_a_status():
+    def sampled(value):
+        """As many metrics as there may be, with names as long as they may be."""
+        target = {"type": "Value", "value": 10}
+        names = [f"{number}\n\x1b{'x' * 4000}" for number in range(32)]
+        external = [{"type": "External", "external": {"metric": {"name": one}, "target": target}} for one in names]
+        known = observed(MODEL.measuring(*external), a_service().port(80), READY, status=story.status)
+        sample = Known(Measurement(Decimal(value)), now) if value is not None else REFUSED
+        return replace(known, samples=tuple((metric, sample) for metric in known.intent.metrics))
+
+    story, reasons = Story(), set()
+    for minutes, value in enumerate((None, None, 0, 20, 0, 0, 0)):
+        now = START + timedelta(minutes=minutes)
+        story.status = plan(sampled(value), now).status
+        reasons.add(story.status.split.reason)
+        written = story.status.as_object()
+        sentences = [one["message"] for part in ("conditions", "verdicts", "history") for one in written[part]]
+        sentences += [written["split"]["message"], written["split"]["returns"], written["memory"].get("returned", "")]
+        # A status has about twenty of them, and etcd stores 1.5 MiB.
+        assert max(map(len, sentences)) < 10_000
+        assert all(one.isprintable() for one in sentences)
+        if value is None:
+            assert "0 ?xxx" in story.message and "... cannot be read: it lets nobody in; 1 ?xxx" in story.message
+    assert reasons == {"Steady", "Overloaded", "CoolingDown"}
 
 
 def test_without_metrics_there_is_nothing_to_say():
