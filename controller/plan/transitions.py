@@ -222,6 +222,9 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     for name in ("controller", "traffic"):
         was.pop(name, None)
         shall.pop(name, None)
+    for one in (*was.get("signals", ()), *shall.get("signals", ())):
+        # It goes with the message, and a definition that does not know it yet drops it each time.
+        one.pop("reason", None)
     if was == shall:
         return Urgency.NOTHING
     if any(was.get(field) != shall.get(field) for field in ("route", "takeover")):
@@ -259,7 +262,7 @@ def _in_words_of(condition: Mapping[str, Any]) -> Mapping[str, Any]:
 
 # What of a signal changes with each measurement, also whether it is at its target: what follows from that is told by
 # what is decided. Why one is unknown may change, too, such as an answer with a time in it.
-_NUMBERS = ("current", "at", "reason", "message", "state", "since")
+_NUMBERS = ("current", "at", "message", "state", "since")
 
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:

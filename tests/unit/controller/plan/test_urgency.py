@@ -164,3 +164,11 @@ def test_why_a_number_is_unknown_is_told_as_rarely_as_a_number():
     before = status_with(TWO, MEASURING, load=Unknown("no answer at 12:00:00"))
     after = status_with(TWO, MEASURING, before=before, load=Unknown("no answer at 12:00:01"))
     assert urgency(before, after) is Urgency.NUMBERS
+
+
+def test_what_a_definition_of_before_drops_is_not_written_again_and_again():
+    written = status_with(TWO, MEASURING)
+    kept = [one.model_copy(update={"reason": None}) for one in written.signals]
+    before = written.model_copy(update={"signals": tuple(kept), "traffic": None})
+    assert written.signals[0].reason
+    assert urgency(before, status_with(TWO, MEASURING, before=before)) is Urgency.NOTHING
