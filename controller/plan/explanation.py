@@ -70,9 +70,11 @@ class Explanation:
         pods, ref = f"{kubectl} get pods -l app.kubernetes.io/component", self.stored.ref
         forward = f"{kubectl} port-forward $({pods}=xds-server -o name | head -1) 19000"
         wanted = f'beamlit_model_requests.*name="{ref.name}",namespace="{ref.namespace}"'
+        # Each may be given to a shell as it stands; the last while the one before it runs.
         return {
             "envoys": f"{pods}=gateway",
-            "requests": f"{forward}, then curl -s 127.0.0.1:19000/metrics | grep '{wanted}'",
+            "forward": forward,
+            "requests": f"curl -s 127.0.0.1:19000/metrics | grep '{wanted}'",
         }
 
     def as_object(self) -> dict[str, Any]:
@@ -224,7 +226,10 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
     if programmed := status.condition("Programmed"):
         count = f" ({_of_envoys(known.envoys)})" if known.envoys else ""
         yield "programmed", f"{programmed.status}: {programmed.message}{count}"
-    yield from ((f"see {what}", command) for what, command in known.more.items())
+    if more := known.more:
+        yield "see envoys", more["envoys"]
+        yield "see requests", more["forward"]
+        yield "meanwhile", more["requests"]
 
 
 def _traffic(known: Explanation) -> Mapping[str, Any] | None:

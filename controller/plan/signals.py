@@ -84,9 +84,9 @@ def availability(
 ) -> Availability | None:
     """Say whether every metric can be read; None where there is none.
 
-    `before` is what was said last, `ready_since` since when a replica is ready, not after `now`: while none is, time does
-    not count, for nothing of them can be measured. What was available stays so until a metric is unknown for long enough, and what was
-    not is again as soon as all are known.
+    `before` is what was said last, `ready_since` since when a replica is ready, not after `now`: while none is, time
+    does not count, for nothing of them can be measured. What was available stays so until a metric is unknown for long
+    enough, and what was not is again as soon as all are known.
     """
     signals = tuple(signals)
     if not signals:

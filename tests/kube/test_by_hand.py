@@ -67,7 +67,7 @@ async def test_a_split_set_by_hand_is_in_force_and_resumed(running_site: Site) -
     home = (await site.status("chat"))["controller"].partition("/")[0]
     assert shown["more"]["envoys"].startswith(f"kubectl -n {home} get pods -l ")
     text = await run(site, user, "explain chat")
-    assert f"  see requests kubectl -n {home} port-forward " in text.output
+    assert f"  see requests kubectl -n {home} port-forward " in text.output and "  meanwhile    curl " in text.output
     assert text.output.startswith(f"{site.namespace}/chat: 70 % of the requests stay local")
 
     paused = await run(site, user, "pause chat --wait")

@@ -119,8 +119,10 @@ def test_in_a_cluster_the_status_says_where_requests_went_and_a_command_what_it_
     pods = "kubectl -n beamlit-system get pods -l app.kubernetes.io/component"
     forward = f"kubectl -n beamlit-system port-forward $({pods}=xds-server -o name | head -1) 19000"
     assert f"  see envoys   {pods}=gateway\n" in known.as_text()
-    assert f"  see requests {forward}, then curl -s 127.0.0.1:19000/metrics | grep " in known.as_text()
-    assert {*known.as_object()["more"]} == {"envoys", "requests"}
+    wanted = """'beamlit_model_requests.*name="chat",namespace="default"'"""
+    ask = f"curl -s 127.0.0.1:19000/metrics | grep {wanted}"
+    assert f"  see requests {forward}\n  meanwhile    {ask}\n" in known.as_text()
+    assert known.as_object()["more"] == {"envoys": f"{pods}=gateway", "forward": forward, "requests": ask}
     # What a `beamlit run` says itself needs no command.
     report = RouteReport(namespace="default", name="chat", connected=1, programmed=1)
     assert "more" not in explain(MODEL.stored(status=status), NOW, envoys=report).as_object()
