@@ -120,12 +120,12 @@ _LONGEST_NAME = 100
 
 
 def in_words(name: str) -> str:
-    """Write the name of a metric as sentences have it: of an expression of PromQL, which may be long, the beginning.
+    """Write the name of a metric as sentences have it: of an expression of PromQL, which may be long, the beginning, on one line.
 
     Each sentence with the metrics is many times in a status, which must not grow beyond what is stored.
     """
-    shown = "".join(one if one.isprintable() else "?" for one in " ".join(name.split()))
-    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}..."
+    beginning = "".join(one if one.isprintable() else " " for one in name[:_LONGEST_NAME])
+    return " ".join(beginning.split()) + ("..." if len(name) > _LONGEST_NAME else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
             left = Look(terms, facts, left, now).step(measured, memory.split)
         else:
             left = _threshold(terms, facts, measured, _learned(left, facts, measured, now), now)
-    returned = f"{now:%Y-%m-%dT%H:%M:%SZ}: {demands_of(measured)}" if left is None else None
+    # Sentences have it for as long as nothing leaves: it is not of what is measured by then.
+    returned = f"{now:%Y-%m-%dT%H:%M:%SZ}, measured then: {demands_of(measured)}" if left is None else None
     followed = {"breached_since": None, "unbreached_at": None, "overload": left, "returned": returned}
     return memory.model_copy(update=followed)
 
