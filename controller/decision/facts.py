@@ -120,9 +120,9 @@ _LONGEST_NAME = 100
 
 
 def in_words(name: str) -> str:
-    """Write the name of a metric as sentences have it: of an expression of PromQL, which may be long, the beginning, on one line.
+    """Write the name of a metric as sentences have it: on one line, and of a long expression of PromQL the beginning.
 
-    Each sentence with the metrics is many times in a status, which must not grow beyond what is stored.
+    A status has such sentences twenty times, of up to 32 metrics each, and must not become too large to be stored.
     """
     beginning = "".join(one if one.isprintable() else " " for one in name[:_LONGEST_NAME])
     return " ".join(beginning.split()) + ("..." if len(name) > _LONGEST_NAME else "")
