@@ -156,7 +156,7 @@ class Signal:
 
     @property
     def key(self) -> str:
-        """What tells it from the other metrics of its object, and from the same metric with another target."""
+        """What tells it from the other metrics of its object, but for those that differ in their selectors alone."""
         return f"{self.name} {self.target}"
 
 

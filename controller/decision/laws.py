@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from controller.decision.decision import Memory, Overload
 from controller.decision.demand import Baseline, Demand, InForce, NotYet, Projected, project, request_rate
@@ -88,7 +89,7 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         cause=", ".join(words_of(one) for one in breached),
         rate=request_rate(facts),
         replicas=facts.local.ready,
-        ratios={one.key: one.least for one in facts.signals if one.state != "Unknown"},
+        ratios=_ratios((one.key, one.least) for one in facts.signals if one.state != "Unknown"),
     )
     if overload and is_proportional(terms):
         # What is measured now is at least what it would be at 100/0, wherever requests went until now.
@@ -96,6 +97,11 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         overload = Look(terms, facts, overload.model_copy(update={"share": 0}), now).step(measured, memory.split)
     begun = {"breached_since": None, "unbreached_at": None, "overload": overload, "returned": None}
     return memory.model_copy(update=begun)
+
+
+def _ratios(found: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Return what signals are by their keys: of those that differ in their selectors alone, the largest."""
+    return dict(sorted(found, key=itemgetter(1)))
 
 
 def _breach_begins(terms: Terms, memory: Memory) -> datetime | None:
@@ -162,7 +168,7 @@ def _learned(overload: Overload, facts: Facts, measured: Iterable[Projected], no
 
     Requests that just returned were not counted for long enough when the target is reached again at once.
     """
-    ratios = {one.signal.key: one.demand.least for one in measured if isinstance(one.demand, Demand)}
+    ratios = _ratios((one.signal.key, one.demand.least) for one in measured if isinstance(one.demand, Demand))
     rate = request_rate(facts)
     if overload.rate or not rate:
         return overload

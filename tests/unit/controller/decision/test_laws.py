@@ -224,3 +224,21 @@ def test_while_requests_are_not_counted_as_after_a_restart_none_return(mode):
         assert away(second, 0, SentRequests(180, 180, 10.0))
     assert away(100, 0, SentRequests(0, 0, 0.0))
     assert away(101, 0, SentRequests(18, 18, 1.0))
+
+
+def test_of_two_metrics_with_one_name_and_one_target_the_quiet_one_brings_nothing_back():
+    behavior, memory, share = Behavior(percentage=100, restore_after=timedelta(seconds=10)), Memory(), 0
+    left = []
+    for second in range(120):
+        now, local = START + timedelta(seconds=second), 1 - share / 100
+        signals = tuple(
+            Signal("queue", "10", "Breached" if ratio >= 1 else "Clear", "-", at=now, least=ratio, most=ratio)
+            for ratio in (2.0 * local, 0.1 * local)
+        )
+        traffic = SentRequests(local=1000 - 10 * share, remote=10 * share, seconds=10.0)
+        decision, memory = decide(
+            Terms(True, behavior=behavior), replace(HEALTHY, signals=signals, traffic=traffic), memory, now
+        )
+        share = decision.split.remote
+        left.append(share)
+    assert set(left) <= {90, 100}
