@@ -74,7 +74,7 @@ class Explanation:
         return {
             "envoys": f"{pods}=gateway",
             "forward": forward,
-            "requests": f"curl -s 127.0.0.1:19000/metrics | grep '{wanted}'",
+            "requests": f"curl -s 127.0.0.1:19000/metrics | grep {shlex.quote(wanted)}",
         }
 
     def as_object(self) -> dict[str, Any]:
