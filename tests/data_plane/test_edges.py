@@ -77,6 +77,7 @@ ROWS = {
     "forwarded": staying("forwarded: for=203.0.113.7;host=evil.test", "x-real-ip: 203.0.113.7"),
     "the client's address": staying("true-client-ip: 203.0.113.7", "x-client-ip: 1", "x-cluster-client-ip: 1"),
     "the client's address, of content networks": staying("cf-connecting-ip: 203.0.113.7", "fastly-client-ip: 1"),
+    "of ingress-nginx": staying("x-original-forwarded-for: 203.0.113.7", "x-original-forwarded-host: evil.test"),
     "httpoxy": vanishing("proxy: http://evil.test:8080"),
     "x-original-url": staying("x-original-url: /admin", "x-rewrite-url: /admin"),
     "client certificate": vanishing("x-forwarded-client-cert: By=x"),

@@ -27,11 +27,13 @@ WHO_ASKED = (
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
+    "x-original-forwarded-for",
+    "x-original-forwarded-host",
     "x-real-ip",
     "x-request-id",
 )
 """Who asked, by way of whom: it is the client's or the cluster's matter. Proxies and content networks in front of the
-gateway write some of them."""
+gateway write some of them; ingress-nginx has what it replaces in X-Original-Forwarded-*."""
 
 BESIDE_THE_PATH = ("x-original-url", "x-rewrite-url")
 """Servers exist that believe these more than the path, which is to stay behind the prefix of the remote backend."""
