@@ -53,6 +53,7 @@ class Session(ABC):
         self._acknowledged: set[ResourceKey] = set()
         self._rejected: list[Rejection] = []
         self._expired: list[Overdue] = []
+        self._owes_long_answer = False
 
     # What others may ask.
 
@@ -60,6 +61,11 @@ class Session(ABC):
     def types(self) -> tuple[str, ...]:
         """The types the client asked for so far."""
         return tuple(self._ledgers)
+
+    @property
+    def owes_long_answer(self) -> bool:
+        """Whether a long request was understood, and the next step answers it."""
+        return self._owes_long_answer
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:
@@ -113,7 +119,8 @@ class Session(ABC):
             ledger = self._ledgers.get(key.type_url)
             if ledger is not None and ledger.change(key.name):
                 touched = True
-        return self._advance(now) if touched else Output(wake_at=self._planner.wake_at)
+        # What a long request is still to be answered with has this in it.
+        return self._advance(now) if touched and not self._owes_long_answer else Output(wake_at=self._planner.wake_at)
 
     def tick(self, now: float) -> Output:
         """Let waits run out."""
@@ -187,10 +194,14 @@ class Session(ABC):
 
     def _answered(self, request: DeltaRequest | SotwRequest, now: float) -> Output:
         """Answer a request that was understood: if that took long, in a step of its own, at once but after others."""
-        return Output(wake_at=now) if request.is_long else self._advance(now)
+        if not request.is_long:
+            return self._advance(now)
+        self._owes_long_answer, self._planner.wake_at = True, now
+        return Output(wake_at=now)
 
     def _advance(self, now: float) -> Output:
         """Send what can be sent, in make-before-break order, and say what became known since the last step."""
+        self._owes_long_answer = False
         self._try_again()
         responses = []
         self._planner.wake_at = None

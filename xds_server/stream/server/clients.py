@@ -56,7 +56,6 @@ class ClientStream:
     `complete` are kept from one step of the session to the next: what others may know of the client, and the snapshot
     that it has all of. `unchecked` are the keys that were published since it had all of what there was; None while it
     never had, or when it asked for something else since. `initialised` is what `ClientState` says, after the last step.
-    `is_understanding` tells that a long request was understood, and is answered in a step of its own.
     """
 
     number: int
@@ -75,7 +74,6 @@ class ClientStream:
     complete: Snapshot | None = None
     unchecked: set[ResourceKey] | None = None
     initialised: bool = False
-    is_understanding: bool = False
     lines: LineBudget = field(default_factory=LineBudget)
 
 

@@ -282,7 +282,6 @@ class Sessions:
         elif isinstance(session, SotwSession) and isinstance(request, SotwRequest):
             sotw = session
             self._step(stream, lambda now: sotw.receive(request, now))
-        stream.is_understanding = request.is_long
         if len(session.types) > MAX_TYPES_PER_STREAM:
             stream.outbox.put_nowait(StreamEnd(TooManyTypesError(f"more than {MAX_TYPES_PER_STREAM} resource types")))
 
@@ -308,7 +307,6 @@ class Sessions:
         """Let a session do a step, and do what it wants done."""
         now = _now()
         stream.state = stream.complete = None
-        stream.is_understanding = False
         try:
             output = step(now)
         except ProtocolError as error:
@@ -332,7 +330,9 @@ class Sessions:
 
 def _is_long(event: RequestArrived | WaitEnded) -> bool:
     """Whether an event may take some ten milliseconds."""
-    return event.request.is_long if isinstance(event, RequestArrived) else event.stream.is_understanding
+    if isinstance(event, RequestArrived):
+        return event.request.is_long
+    return event.stream.session is not None and event.stream.session.owes_long_answer
 
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry
-from scripted import cluster
+from scripted import cluster, endpoints
 
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
@@ -104,6 +104,17 @@ async def test_what_is_published_at_once_arrives_together(sessions):
     publish(sessions, SIDECAR, cluster("sidecar"))
     await asking
     assert await client.receive() == (["sidecar"], [])
+
+
+async def test_a_long_request_is_answered_though_something_else_is_published_between_its_two_steps(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    client = Client(sessions, GATEWAY)
+    asking = asyncio.create_task(client.ask(DeltaRequest(CLUSTER, subscribe=("*", *map(str, range(6000))))))
+    await asyncio.sleep(0)
+    sessions.publish(Snapshot.of([cluster("a"), endpoints("a")]), [endpoints("a").key])
+    await asking
+    there, _ = await client.receive()
+    assert there == ["a"]
 
 
 async def test_changes_of_one_scope_are_gathered(sessions):
