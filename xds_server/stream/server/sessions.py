@@ -249,7 +249,7 @@ class Sessions:
         self._snapshots.update((scope, snapshot) for scope, (snapshot, _) in published.items())
         early, self._early = self._early, {}
         for arrived in early.values():
-            self._answer(arrived)
+            self._events.put_nowait(arrived)  # There may be thousands, and each has its turn.
         for turn, stream in enumerate(tuple(self._streams.values())):
             session, publication = stream.session, published.get(stream.node.scope)
             if session is not None and publication is not None and stream.number in self._streams:

@@ -233,3 +233,19 @@ def test_a_client_that_refuses_the_same_again_and_again_fills_no_log(caplog):
     assert len(caplog.records) < 100 + 2 * 12
     telemetry.stepped(stream, refused, 2000.0)
     assert caplog.records[-1].message == "xds client rejected a resource"
+
+
+async def test_those_that_came_before_the_first_snapshot_are_answered_one_by_one(sessions):
+    clients = [Client(sessions, GATEWAY, f"envoy-{number}") for number in range(10)]
+    asking = [asyncio.create_task(one.ask()) for one in clients]
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(5 * len(clients)):
+            await asyncio.sleep(0)  # until they wait
+        publish(sessions, GATEWAY, cluster("a"))
+        answered, most = 0, 0
+        while answered < len(clients):
+            await asyncio.sleep(0)
+            before, answered = answered, sum(not one.hears_nothing for one in clients)
+            most = max(most, answered - before)
+    assert most == 1
+    await asyncio.gather(*asking)
