@@ -265,9 +265,13 @@ def address_of(peer: str) -> str:
 
 def host_of(peer: str) -> str:
     """Return the IP address of a peer in its usual form; empty for one that has none, such as a socket file."""
-    text = unquote(address_of(peer)).partition(":")[2].strip("[]").partition("%")[0]
+    return usual_form(unquote(address_of(peer)).partition(":")[2].strip("[]"))
+
+
+def usual_form(text: str) -> str:
+    """Return an IP address in the one form that is compared, without its zone; empty for what is none."""
     try:
-        address = ip_address(text)
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return ""
     return str((address.ipv4_mapped if address.version == 6 else None) or address)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from xds_server.stream.admission import host_of
+from xds_server.stream.admission import host_of, usual_form
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ class Peer(NamedTuple):
         """Read it as gRPC writes it (`ipv4:10.0.0.1:4711`); there is no host for a socket file."""
         port = peer.rpartition(":")[2]
         return cls(host_of(peer), int(port) if port.isdecimal() else 0)
+
+    @classmethod
+    def at(cls, host: str, port: int, *_more: int) -> Peer:
+        """Read it as a socket tells it: some addresses of IPv6 have two spellings, and a wrong one ends a stream."""
+        return cls(usual_form(host), port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def _connections(port: int) -> Iterator[tuple[Peer, socket.socket]]:
         with contextlib.suppress(OSError), _duplicate(int(name)) as one:
             host, here = one.getpeername(), one.getsockname()
             if one.family in (socket.AF_INET, socket.AF_INET6) and here[1] == port:
-                yield Peer(host[0].removeprefix("::ffff:").partition("%")[0], host[1]), one
+                yield Peer.at(*host), one
 
 
 def _duplicate(number: int) -> socket.socket:

@@ -1,6 +1,12 @@
 """Whose connections end where one address has too many."""
 
+import socket
+from urllib.parse import quote
+
+import pytest
+
 from xds_server.stream.server.connections import ConnectionBounds, Peer
+from xds_server.stream.server.server import MOST_CONNECTIONS
 
 BOUNDS = ConnectionBounds(port=1, most=40)
 
@@ -27,3 +33,19 @@ def test_a_peer_as_grpc_writes_it():
     assert Peer.of("ipv6:%5Bfd00::1%5D:4711") == ("fd00::1", 4711)
     assert Peer.of("ipv6:%5B::ffff:10.0.0.1%5D:4711") == ("10.0.0.1", 4711)
     assert Peer.of("unix:") == ("", 0)
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "fd00::1", "::ffff:10.0.0.1", "::ffff:0:a00:1", "::10.0.0.1", "fe80::1%2"]
+)
+def test_a_peer_is_the_same_as_grpc_writes_it_and_as_its_socket_tells_it(address):
+    written = f"ipv4:{address}:4711" if ":" not in address else f"ipv6:{quote(f'[{address}]', safe=':')}:4711"
+    told, _ = socket.getnameinfo((address, 4711), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    assert Peer.at(told, 4711, 0, 0) == Peer.of(written)
+    assert Peer.of(written).host
+
+
+def test_a_thousand_envoys_of_one_address_may_come_back_at_once():
+    """As many as a node behind which they are may have, each with two connections, before any has a stream."""
+    usual = ConnectionBounds(port=1, most=MOST_CONNECTIONS)
+    assert usual.surplus([*of("node", 2000), *of("another", 2000), *of("a third", 2000)], ()) == set()
