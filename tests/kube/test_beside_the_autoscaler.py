@@ -42,9 +42,9 @@ METRIC = "beamlit_model_requests_in_flight"
 DOCUMENT = ROOT / "docs" / "autoscaling.md"
 # The autoscaler of the document wants three requests for each replica.
 CLIENTS, FEW, LIMIT, ENOUGH = 12, 2, 4, 4
-STEADIES_SECONDS = 2
+STEADIES_SECONDS = 4
 """How long the autoscaler of this test must want fewer replicas before there are fewer. Its default of five minutes
-would hide any swing; a second or two in which the clients of a busy machine stand still is none.
+would hide any swing; a few seconds in which the clients of a busy machine stand still is none.
 """
 QUIET_SECONDS = 2.5 * STEADIES_SECONDS
 
