@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
+
+AnyError = TypeVar("AnyError", bound=BaseException)
 
 WILDCARD = "*"
 _MANY_PACKED = 1_000
@@ -203,7 +206,7 @@ class ProtocolError(Exception):
     """
 
 
-def without_frames(error: BaseException) -> BaseException:
+def without_frames(error: AnyError) -> AnyError:
     """Have an error keep nothing of what was done when it came up, which is up to 4 MiB that the client said.
 
     It is the result of a task, which who waits for the task keeps, whom the error names in its traceback: a circle,

@@ -27,6 +27,7 @@ from xds_server.stream.protocol.messages import (
     ProtocolError,
     Response,
     SotwRequest,
+    without_frames,
 )
 from xds_server.stream.server.clients import ClientState, ClientStream, Holding, Progress, StreamEnd, client_state
 from xds_server.stream.server.telemetry import ClientTelemetry
@@ -310,7 +311,8 @@ class Sessions:
         try:
             output = step(now)
         except ProtocolError as error:
-            stream.outbox.put_nowait(StreamEnd(error))
+            # A client that does not read leaves it in the outbox, and the outbox is the stream's that a frame keeps.
+            stream.outbox.put_nowait(StreamEnd(without_frames(error)))
             return
         except Exception:
             log.exception("xds session failed", extra={"stream": stream.number, "node": stream.node.id})

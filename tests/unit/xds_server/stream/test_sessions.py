@@ -12,7 +12,7 @@ from tests.support.waiting import PATIENCE
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
-from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection, SotwRequest
+from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection, SotwRequest, TooManyNamesError
 from xds_server.stream.server.clients import ClientStream
 from xds_server.stream.server.sessions import NotReadyError, Sessions
 from xds_server.stream.server.telemetry import ClientTelemetry
@@ -218,6 +218,14 @@ async def test_a_client_that_leaves_before_the_first_snapshot_leaves_nothing_beh
     gc.collect()
     # The task still knows the event that it handled last.
     assert len([one for one in gc.get_objects() if isinstance(one, ClientStream)]) <= 1
+
+
+async def test_an_error_that_nobody_reads_keeps_nothing_of_what_the_client_said(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    client = await Client(sessions, GATEWAY).ask(DeltaRequest(CLUSTER, subscribe=tuple(map(str, range(20_001)))))
+    end = client.stream.outbox.get_nowait()
+    assert isinstance(end.error, TooManyNamesError)
+    assert end.error.__traceback__ is None
 
 
 def test_a_client_that_refuses_the_same_again_and_again_fills_no_log(caplog):
