@@ -193,14 +193,17 @@ class Session(ABC):
         return f"{self._terms.nonce_prefix}{kind}-{ledger.responses + 1}"
 
     def _answered(self, request: DeltaRequest | SotwRequest, now: float) -> Output:
-        """Answer a request that was understood: if that took long, in a step of its own, at once but after others."""
-        if not request.is_long:
+        """Answer a request that was understood: if that took long, in a step of its own, at once but after others.
+
+        What comes before that step is answered by it, too; what an ACK or NACK says is told now.
+        """
+        if not (request.is_long or self._owes_long_answer):
             return self._advance(now)
         self._owes_long_answer, self._planner.wake_at = True, now
-        return Output(wake_at=now)
+        return self._told(())
 
     def _advance(self, now: float) -> Output:
-        """Send what can be sent, in make-before-break order, and say what became known since the last step."""
+        """Send what can be sent, in make-before-break order."""
         self._owes_long_answer = False
         self._try_again()
         responses = []
@@ -213,8 +216,12 @@ class Session(ABC):
                     responses.append(response)
         if self._overdue:
             self._drop_caught_up()
+        return self._told(tuple(responses))
+
+    def _told(self, responses: tuple[Response, ...]) -> Output:
+        """Say what became known since the last step, beside these responses."""
         output = Output(
-            tuple(responses),
+            responses,
             self._planner.wake_at,
             self._answer,
             frozenset(self._acknowledged),
