@@ -1,12 +1,14 @@
 """Whatever happens in whatever order: the client ends with the last snapshot and was never shown a gap on the way."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import DeltaScript, cluster, endpoints, listener, route
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot
+from xds_server.stream.protocol import messages
 from xds_server.stream.protocol.dialects import DeltaSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Response
 
@@ -118,9 +120,19 @@ class EnvoyModel:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(states(), st.lists(st.integers(0, 3), max_size=6)), max_size=5), states(), st.booleans())
-def test_any_sequence_converges_in_order(history, last, names_errors):
-    envoy = EnvoyModel(names_errors)
+@given(
+    st.lists(st.tuples(states(), st.lists(st.integers(0, 3), max_size=6)), max_size=5),
+    states(),
+    st.booleans(),
+    st.sampled_from([0, 5_000]),
+)
+def test_any_sequence_converges_in_order(history, last, names_errors, many_names):
+    """Also where every request that names something is long: it is answered in a step of its own."""
+    with patch.object(messages, "_MANY_NAMES", many_names):
+        play(EnvoyModel(names_errors), history, last)
+
+
+def play(envoy, history, last):
     for state, answers in history:
         envoy.take(envoy.script.publish_only(*state))
         for index in answers:
