@@ -154,6 +154,7 @@ class StreamingMethod:
             if stream.trusted:
                 await self._take(stream, raw, first)
             else:
+                await self.sessions.begun()  # not in its turn: who comes after it may ask what can be answered
                 async with admission.turn_of_strangers():
                     await self._take(stream, raw, first)
             raw, first = await context.read(), None

@@ -97,6 +97,7 @@ class Sessions:
         self._snapshots: dict[Scope, Snapshot] = {}
         self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
         self._early: dict[int, RequestArrived] = {}
+        self._begun = asyncio.Event()
 
     # From the outside, all of it without waiting.
 
@@ -127,6 +128,10 @@ class Sessions:
             self.admission.enter(stream.peer)
         stream.trusted, stream.authorised = standing.trusted, standing.authorised
         stream.node, stream.introduced = replace(node, token=""), True
+
+    async def begun(self) -> None:
+        """Wait until there is a snapshot."""
+        await self._begun.wait()
 
     async def handle(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
         """Hand over a request and wait until it is answered: a client has one request in the queue at most."""
@@ -247,6 +252,7 @@ class Sessions:
 
     async def _serve_published(self) -> None:
         published, self._published = self._published, {}
+        self._begun.set()
         self._snapshots.update((scope, snapshot) for scope, (snapshot, _) in published.items())
         early, self._early = self._early, {}
         for arrived in early.values():

@@ -163,6 +163,27 @@ async def test_of_many_questions_at_once_one_is_answered_in_each_turn_of_the_loo
     assert await most_in_one_turn(lambda: len(answers), (ask(number) for number in range(CALLS))) == 1
 
 
+async def test_a_stranger_that_waits_for_the_first_snapshot_has_no_other_stranger_wait():
+    """Who looks what is wrong while there is nothing to serve is answered."""
+    sessions = Sessions("test", ClientAdmission("token"), ClientTelemetry(lambda _: None, CollectorRegistry()))
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        begun = [tasks.create_task(one) for one in (sessions.run(), serving(sessions, Context(asks_for(CLUSTER))))]
+        for _ in range(50):
+            await asyncio.sleep(0)  # until it waits
+        assert list(sessions.peers()) == ["test"]
+        async with sessions.admission.turn_of_strangers():
+            pass
+        sessions.publish(Snapshot.of([cluster("a")]), [])
+        while not sessions.clients():  # noqa: ASYNC110 - the condition is what another task does
+            await asyncio.sleep(0)
+        for one in begun:
+            one.cancel()
+
+
+def serving(sessions, context):
+    return StreamingMethod(sessions, DELTA, "server").serve(None, context)
+
+
 class Called(NamedTuple):
     """What gRPC says of a call."""
 
