@@ -125,6 +125,19 @@ async def test_a_certificate_that_is_as_it_should_be(authority):
     assert outcome.healthy
 
 
+async def test_a_check_that_is_given_up_leaves_its_file_to_nobody_wherever_it_is(authority):
+    """Each turn of the loop brings it a step further; the next one gets a file of the same number."""
+    async with Talker().listening(tls=authority.server(NAME)) as port:
+        one = backend(port, trust=trusting(authority))
+        for turns in range(30):
+            given_up = asyncio.create_task(found(one))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            assert (await found(one)).healthy
+
+
 async def test_a_certificate_for_an_address_is_verified_as_one(authority):
     trust = trusting(authority, server_name="127.0.0.1")
     async with Talker().listening(tls=authority.server("127.0.0.1")) as port:

@@ -129,15 +129,17 @@ class Connector:
     async def connect(self, address: Address, trust: Trust | None, deadline: float) -> AsyncIterator[Connection]:
         """Connect, over TLS if there is a `trust`. Raises CheckError; `deadline` is of the loop's clock."""
         plain = await self._open_socket(address, deadline)
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        # From here on the socket is asyncio's. To close it under a transport would leave its number with that one, and
+        # who is given the number next would lose what arrives.
+        transport, _ = await loop.create_connection(asyncio.Protocol if trust else lambda: protocol, sock=plain)
         try:
-            connection = await (self._start_tls(plain, address, trust, deadline) if trust else _over(plain))
-        except BaseException:
-            plain.close()
-            raise
-        try:
-            yield connection
+            if trust:
+                transport = await self._start_tls(transport, protocol, address, trust, deadline)
+            yield Connection(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
         finally:
-            connection.writer.transport.abort()
+            transport.abort()
 
     async def _open_socket(self, address: Address, deadline: float) -> socket.socket:
         try:
@@ -164,12 +166,26 @@ class Connector:
             same = os.strerror(error.errno).lower() if error.errno else None
             raise outcome.not_connected(address, same or f"none of {len(tried)} addresses answers") from None
 
-    async def _start_tls(self, plain: socket.socket, address: Address, trust: Trust, deadline: float) -> Connection:
-        """Verify the server. What is shown and what is accepted is as in `resources.remote_backend`."""
+    async def _start_tls(
+        self,
+        plain: asyncio.Transport,
+        protocol: asyncio.StreamReaderProtocol,
+        address: Address,
+        trust: Trust,
+        deadline: float,
+    ) -> asyncio.Transport:
+        """Verify the server. What is shown and what is accepted is as in `resources.remote_backend`.
+
+        Whoever is cancelled in `create_connection(ssl=...)` before the handshake begins leaves a transport behind.
+        """
         context = self._context_for(trust)
         try:
             async with asyncio.timeout_at(deadline):
-                return await _over(plain, ssl=context, server_hostname=trust.server_name)
+                loop = asyncio.get_running_loop()
+                over = await loop.start_tls(plain, protocol, context, server_hostname=trust.server_name)
+                assert over is not None
+                protocol.connection_made(over)
+                return over
         except TimeoutError:
             raise outcome.no_tls(address, TIMED_OUT) from None
         except ssl.SSLCertVerificationError as error:
@@ -202,10 +218,6 @@ def _in_turn(found: Sequence[SocketAddress]) -> list[SocketAddress]:
     first = [one for one in found if one[0] == found[0][0]]
     other = [one for one in found if one[0] != found[0][0]]
     return [one for pair in itertools.zip_longest(first, other) for one in pair if one]
-
-
-async def _over(plain: socket.socket, **tls: Any) -> Connection:
-    return Connection(*await asyncio.open_connection(sock=plain, **tls))
 
 
 def _verifying_context() -> ssl.SSLContext:
