@@ -19,7 +19,7 @@ from benchmarks.control.demand import Load, loads, step
 from benchmarks.control.outcome import Asked, Outcome, play
 from benchmarks.control.policies import BEARS, LOOP_OF_CPU, POLICIES, REPORT, TOLD, Policy
 from benchmarks.control.real import compared
-from benchmarks.proxies.signals import until_signalled
+from benchmarks.proxies.signals import judged, until_signalled
 
 Figures = Mapping[str, Mapping[str, Outcome]]
 """By input, by policy."""
@@ -66,10 +66,7 @@ def run(names: tuple[str, ...]) -> int:
         figures[name] = {policy.name: play(known[name], policy) for policy in POLICIES}
         click.echo("\n".join(_table(known[name], figures[name])))
     click.echo(f"{LEGEND}\n")
-    verdicts = tuple(_verdicts(figures))
-    for text, met in verdicts:
-        click.echo(f"{'met' if met else 'missed':<7}{text}")
-    return 0 if all(met for _, met in verdicts) else 1
+    return judged((met, text) for text, met in _verdicts(figures))
 
 
 def _table(load: Load, by_policy: Mapping[str, Outcome]) -> Iterator[str]:

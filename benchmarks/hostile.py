@@ -30,7 +30,7 @@ import yaml
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from benchmarks.proxies.signals import until_signalled
+from benchmarks.proxies.signals import judged, until_signalled
 from controller.api.kubernetes.endpoints import Replica
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from tests.support.data_plane.backends import Backends
@@ -211,9 +211,7 @@ async def run(bound: int, clients: int, seconds: float) -> int:
     )
     for name, count in sorted(seen.did.items()):
         click.echo(f"told   {name} {count}")
-    for met, text in seen.goals():
-        click.echo(f"{'met' if met else 'missed':<7}{text}")
-    return 0 if all(met for met, _ in seen.goals()) else 1
+    return judged(seen.goals())
 
 
 async def play(bound: int, clients: int, seconds: float) -> Seen:

@@ -24,6 +24,7 @@ import click
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from benchmarks.memory import settled
+from benchmarks.proxies.signals import judged
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey, Split
 from controller.gateway.bootstrap import HostPort
 from tests.support.envoy import Envoy
@@ -192,10 +193,7 @@ async def _run(many: int) -> int:
         numbers = f"{median(one.changes) * 1e3:>19.2f}{one.sent:>12}{one.allocated / 1e6:>9.1f} MB"
         click.echo(f"{way:<16}{models:>7}{numbers}")
     click.echo("")
-    judged = list(verdicts(figures, many))
-    for good, text in judged:
-        click.echo(f"{'met' if good else 'missed':<7}{text}")
-    return 0 if all(good for good, _ in judged) else 1
+    return judged(verdicts(figures, many))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

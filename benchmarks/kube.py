@@ -36,6 +36,7 @@ from benchmarks.cluster.figures import (
     verdicts,
 )
 from benchmarks.proxies.envoys import CannotRunError
+from benchmarks.proxies.signals import judged
 from controller.gateway.process import NoEnvoyError
 from controller.store.kube.client import KubeClient
 from tests.support.kube.addresses import own_address
@@ -139,11 +140,9 @@ def _told(figures: Sequence[Figures]) -> int:
     click.echo(f"\n{table(figures)}\n\n{LEGEND}\n{PEERS}\n")
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps(as_object(figures), indent=1))
-    judged = list(verdicts(figures, (CONTROLLER, XDS_SERVER)))
-    for good, text in judged:
-        click.echo(f"{'met' if good else 'missed':<7}{text}")
+    code = judged(verdicts(figures, (CONTROLLER, XDS_SERVER)))
     click.echo(growth_in_envoy(figures))
-    return 0 if all(good for good, _ in judged) else 1
+    return code
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.proxies.signals import judged
 from controller.api.contract.route import Header, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from controller.gateway.bootstrap import HostPort
@@ -144,11 +145,8 @@ async def _run(models: int) -> int:
             weights[name] = one = await weigh(name, change, models, Path(folder))
             sizes = f"{one.allocated / 1e6:>9.3f} MB{one.resident / 1e6:>9.3f} MB"
             click.echo(f"{name:<24}{one.statistics:>10.0f}{sizes}")
-    judged = list(verdicts(weights))
     click.echo()
-    for good, text in judged:
-        click.echo(f"{'met' if good else 'missed':<7}{text}")
-    return 0 if all(good for good, _ in judged) else 1
+    return judged(verdicts(weights))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -28,7 +28,7 @@ from benchmarks.cluster.crowd import CONTROLLER, Crowd, Tell
 from benchmarks.cluster.objects import Servers, model_name, objects_of
 from benchmarks.cluster.sources import KINDS, Source, sources
 from benchmarks.proxies.envoys import CannotRunError
-from benchmarks.proxies.signals import INTERRUPTED, until_signalled
+from benchmarks.proxies.signals import INTERRUPTED, judged, until_signalled
 from controller.store.kube.client import KubeClient
 from tests.support.kube.addresses import own_address
 from tests.support.kube.crds import install_crds
@@ -177,22 +177,18 @@ def _told(figures: Sequence[Figures]) -> int:
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_text(json.dumps([asdict(one) for one in figures], indent=1))
     click.echo("\nCPU is of one core.\n")
-    code = 0
-    for good, words in verdicts(figures):
-        click.echo(f"{'met' if good else 'missed':<7}{words}")
-        code = code if good else 1
-    return code
+    return judged(verdicts(figures))
 
 
 def verdicts(figures: Sequence[Figures]) -> Sequence[tuple[bool, str]]:
     """Judge each kind: whether its goal is met, and what was measured."""
-    judged = []
+    found = []
     for kind in dict.fromkeys(one.kind for one in figures):
         of_kind = [one for one in figures if one.kind == kind]
         longest, most = max(max(one.delays) for one in of_kind), of_kind[0].interval + TOLERATED
         words = f"{kind}, from a sample that can be read until the weight: {longest:.2f} s at the longest"
-        judged.append((longest <= most, f"{words}, at most {most:.2f} s"))
-    return judged
+        found.append((longest <= most, f"{words}, at most {most:.2f} s"))
+    return found
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

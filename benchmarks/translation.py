@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import click
 
+from benchmarks.proxies.signals import judged
 from controller.api.contract.route import Header, LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.betterproto import messages_in
@@ -208,10 +209,7 @@ def main(models: tuple[int, ...], rounds: int) -> None:
             click.echo(str(row))
             measured.append(row)
     click.echo(f"\n{LEGEND}\n")
-    judged = list(verdicts(measured))
-    for good, text in judged:
-        click.echo(f"{'met' if good else 'missed':<7}{text}")
-    sys.exit(0 if all(good for good, _ in judged) else 1)
+    sys.exit(judged(verdicts(measured)))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from benchmarks.attackers.xds import Kind, be_hostile, kinds
 from benchmarks.hostile import beside
 from benchmarks.joins import TOKEN, control_plane_of, follow
-from benchmarks.proxies.signals import until_signalled
+from benchmarks.proxies.signals import judged, until_signalled
 from controller.programs.lifetime import collect_seldom, log_to_stderr
 from tests.support.processes import ProcessEndedError, Usage
 from tests.support.protocol.attacks import DELTA, REFUSALS
@@ -249,11 +249,7 @@ async def run(models: int, clients: int, seconds: float) -> int:
                 click.echo(seen[-1].row())
             after = await _returned(server, before)
     click.echo("")
-    code = 0
-    for met, text in goals(seen, before, after):
-        click.echo(f"{'met' if met else 'missed':<7}{text}")
-        code |= not met
-    return code
+    return judged(goals(seen, before, after))
 
 
 async def _returned(server: Usage, before: int) -> int:

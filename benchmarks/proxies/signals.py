@@ -1,10 +1,10 @@
-"""A benchmark from its start to its end, however it ends."""
+"""A benchmark from its start to its end, however it ends: by its goals, by a signal, or as it could not run."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import click
@@ -29,3 +29,12 @@ async def until_signalled(work: Coroutine[Any, Any, int]) -> int:
     except (CannotRunError, NoEnvoyError, ProcessEndedError, OSError) as error:
         click.secho(f"\ncould not run: {error}", fg="red", err=True)
         return 2
+
+
+def judged(goals: Iterable[tuple[bool, str]]) -> int:
+    """Print each goal with whether it is met, as `make bench NAME=all` reads it; return the exit code."""
+    code = 0
+    for is_met, words in goals:
+        click.echo(f"{'met' if is_met else 'missed':<7}{words}")
+        code = code if is_met else 1
+    return code

@@ -46,9 +46,13 @@ _ROUNDS_OF_A_REQUEST = 5
 class TooManyStreamsError(ProtocolError):
     """A stranger opened more streams than strangers may have."""
 
+    code = "RESOURCE_EXHAUSTED"
+
 
 class SilentError(ProtocolError):
     """The client opened a stream and never said who it is."""
+
+    code = "DEADLINE_EXCEEDED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,13 @@ _BEARER = "bearer "
 class CallerError(ProtocolError):
     """Who calls may not be here; the message says why."""
 
+    code = "UNAUTHENTICATED"
+
 
 class NotAllowedError(CallerError):
     """The client may not do that, or be who it says it is; the message says what it may."""
+
+    code = "PERMISSION_DENIED"
 
 
 class UnknownCallerError(CallerError):
@@ -43,9 +47,13 @@ class UnknownCallerError(CallerError):
 class CannotTellError(CallerError):
     """Who the client is cannot be found out at this moment."""
 
+    code = "UNAVAILABLE"
+
 
 class TooManyTokensError(CallerError):
     """An address showed too many tokens that are nobody's, or too many at once."""
+
+    code = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 class TooLargeError(ProtocolError):
     """A client says more than this server takes from it; the message says of what, and how much it takes."""
 
+    code = "RESOURCE_EXHAUSTED"
+
 
 class MalformedRequestError(ProtocolError):
     """The bytes are no message of the kind that belongs here, or hold what no client says."""

@@ -66,13 +66,22 @@ def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
             if "status" in document.raw:
                 notes.append(f"line {document.line_of(('status',))}: status is not read from files")
         elif not errors:
-            notes.append(f"line {document.line_of(())}: {document.raw['kind']} is not a kind that is used here")
+            notes.append(f"line {document.line_of(())}: {_not_used(document.raw, kinds)}")
         problems += (
             Problem(file, document.line_of(e.path), e.dotted, e.message)
             for e in errors
             if not document.is_unread(e.path)
         )
     return FileContent(() if problems else tuple(manifests), _bounded(problems), tuple(notes))
+
+
+def _not_used(raw: Mapping[str, Any], kinds: Kinds) -> str:
+    """Say that nothing here reads a kind; one that is read of another API may be meant."""
+    version, kind = raw["apiVersion"], raw["kind"]
+    meant = [one for one, name in kinds if name == kind]
+    if not meant:
+        return f"{kind} is not a kind that is used here"
+    return f"{kind} of {version} is not a kind that is used here: {kind} of {', '.join(sorted(meant))} is"
 
 
 def _bounded(problems: list[Problem]) -> tuple[Problem, ...]:

@@ -101,13 +101,26 @@ def _names(count: int) -> list[str]:
 
 _TEXT = status_pb2.Status(code=13, message="no " * 333_333)
 
+
+def _on_discovery(said: Callable[..., Any], node: int) -> Mapping[str, Say]:
+    """The attacks on both dialects: by what writes a request, and the number of its field `node`."""
+    return {
+        "names": lambda token: _bytes(said(token)) + repeated(3, b"a"),
+        "no names": lambda token: _bytes(said(token)) + repeated(3, b""),
+        "extensions": lambda token: _extensions(node) + _bytes(said(token)),
+        "details": lambda token: _with_details(said(token)),
+        "text": lambda token: _bytes(said(token, response_nonce="x", error_detail=_TEXT)),
+        "too large": lambda token: _bytes(said(token)) + repeated(3, b"a", 4_800_000),
+        "a number that does not end": lambda token: _bytes(said(token)) + _NO_END,
+    }
+
+
 FAMILIES = (
     Family(
         "delta",
         DELTA,
         {
-            "names": lambda token: _bytes(delta(token)) + repeated(3, b"a"),
-            "no names": lambda token: _bytes(delta(token)) + repeated(3, b""),
+            **_on_discovery(delta, node=1),
             "given up": lambda token: _bytes(delta(token)) + repeated(4, b"a"),
             "versions": lambda token: _bytes(
                 delta(
@@ -116,11 +129,6 @@ FAMILIES = (
                     initial_resource_versions=dict.fromkeys(_names(200_000), "1"),
                 )
             ),
-            "extensions": lambda token: _extensions(1) + _bytes(delta(token)),
-            "details": lambda token: _with_details(delta(token)),
-            "text": lambda token: _bytes(delta(token, response_nonce="x", error_detail=_TEXT)),
-            "too large": lambda token: _bytes(delta(token)) + repeated(3, b"a", 4_800_000),
-            "a number that does not end": lambda token: _bytes(delta(token)) + _NO_END,
         },
         most=lambda token: _bytes(delta(token, resource_names_subscribe=_names(OF_MEMBERS.names))),
     ),
@@ -128,15 +136,9 @@ FAMILIES = (
         "sotw",
         SOTW,
         {
-            "names": lambda token: _bytes(sotw(token)) + repeated(3, b"a"),
-            "no names": lambda token: _bytes(sotw(token)) + repeated(3, b""),
+            **_on_discovery(sotw, node=2),
             "types": lambda token: _bytes(sotw(token)) + repeated(4, b"a"),
             "locators": lambda token: _bytes(sotw(token)) + repeated(7, b""),
-            "extensions": lambda token: _extensions(2) + _bytes(sotw(token)),
-            "details": lambda token: _with_details(sotw(token)),
-            "text": lambda token: _bytes(sotw(token, response_nonce="x", error_detail=_TEXT)),
-            "too large": lambda token: _bytes(sotw(token)) + repeated(3, b"a", 4_800_000),
-            "a number that does not end": lambda token: _bytes(sotw(token)) + _NO_END,
         },
         most=lambda token: _bytes(sotw(token, resource_names=_names(OF_MEMBERS.names))),
     ),

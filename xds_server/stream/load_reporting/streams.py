@@ -8,16 +8,15 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-import grpc
 from grpc.aio import EOF, ServicerContext
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.scope import GATEWAY, Scope
-from xds_server.stream.admission import ClientAdmission, SilentError, TooManyStreamsError
-from xds_server.stream.callers import NotAllowedError
-from xds_server.stream.limits import LONG_MESSAGE, TooLargeError
+from xds_server.stream.admission import ClientAdmission
+from xds_server.stream.endings import cancelled, end_call
+from xds_server.stream.limits import LONG_MESSAGE
 from xds_server.stream.load_reporting.wire import (
     LoadRequest,
     LoadStream,
@@ -29,7 +28,7 @@ from xds_server.stream.load_reporting.wire import (
     parse_introduction,
     parse_load_request,
 )
-from xds_server.stream.protocol.messages import ProtocolError, without_frames
+from xds_server.stream.protocol.messages import ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +147,7 @@ class LoadStreams:
                 if task.done():
                     task.result()
         except ProtocolError as error:
-            await context.abort(_status_of(error), str(without_frames(error)))
+            await end_call(context, error)
         finally:
             self._open.discard(one)
             if one.is_stranger:
@@ -223,24 +222,3 @@ class LoadStreams:
             one.stream = LoadStream(node.id, time.time() + next(self._numbers) * 1e-6)
         level = logging.INFO if trusted else logging.DEBUG  # strangers come as often as they like
         log.log(level, "load reports begin", extra={"node": node.id, "peer": one.context.peer(), "counts": trusted})
-
-
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait for their end; what they had in hand, such as a long answer, is free then."""
-    for task in tasks:
-        task.cancel()
-    for one in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(one, BaseException):
-            without_frames(one)
-
-
-def _status_of(error: ProtocolError) -> grpc.StatusCode:
-    match error:
-        case TooManyStreamsError() | TooLargeError():
-            return grpc.StatusCode.RESOURCE_EXHAUSTED
-        case NotAllowedError():
-            return grpc.StatusCode.PERMISSION_DENIED
-        case SilentError():
-            return grpc.StatusCode.DEADLINE_EXCEEDED
-        case _:
-            return grpc.StatusCode.INVALID_ARGUMENT

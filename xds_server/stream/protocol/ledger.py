@@ -6,17 +6,13 @@ changes by its own methods alone, each of them an event of the protocol. Session
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.stream.protocol.holdings import Catalog, Flight, Held, Holdings
 from xds_server.stream.protocol.messages import NOTHING, Rejection, Subscription
 from xds_server.stream.protocol.openings import Opening
-
-_MOST_PLACES = 5_000
-"""In the text of a NACK at which names are looked for as whole ones: a microsecond each."""
-_GOES_ON_BEFORE, _GOES_ON = re.compile(r"[\w/.\-]"), re.compile(r"[\w/\-]|[.:]\w")
+from xds_server.stream.protocol.rejections import halves, names_in
 
 
 class Ledger:
@@ -356,38 +352,6 @@ class Ledger:
             self._held.discard(name)
         else:
             self._held[name] = doubtful
-
-
-def names_in(message: str, names: Iterable[str]) -> frozenset[str]:
-    """Return those of `names` that the message of a NACK contains as whole tokens.
-
-    Envoy names what it refuses ("Error adding/updating listener(s) ns/a: cannot bind ..."). `ns/a` is not found in
-    `remote/ns/a`, `ns/ab` or `ns/a.b`, but in `'ns/a'`, `ns/a:` and at the end of a sentence.
-
-    A text can have each of a thousand names in it thousands of times. So only some places are looked at; what is not
-    found is sent again, and named again by who means it.
-    """
-    found, places = set(), _MOST_PLACES
-    for name in names:
-        at = message.find(name)
-        while at >= 0 and places:
-            places -= 1
-            if _stands_alone(message, at, at + len(name)):
-                found.add(name)
-                break
-            at = message.find(name, at + 1)
-    return frozenset(found)
-
-
-def _stands_alone(message: str, at: int, end: int) -> bool:
-    return not (at and _GOES_ON_BEFORE.match(message, at - 1)) and not _GOES_ON.match(message, end)
-
-
-def halves(names: Iterable[str]) -> tuple[frozenset[str], ...]:
-    """Split suspects in two, so that the culprit among n resources is found in about log2(n) responses."""
-    ordered = sorted(names)
-    middle = len(ordered) // 2
-    return tuple(frozenset(half) for half in (ordered[:middle], ordered[middle:]) if half)
 
 
 def _rejection(resource: Resource, message: str, now: float) -> Rejection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
@@ -205,6 +205,9 @@ class ProtocolError(Exception):
         `-- InternalError           a fault of ours (server.sessions)
     """
 
+    code: ClassVar[str] = "INVALID_ARGUMENT"
+    """The name of the gRPC status that its stream or call ends with."""
+
 
 def without_frames(error: AnyError) -> AnyError:
     """Have an error keep nothing of what was done when it came up, which is up to 4 MiB that the client said.
@@ -222,6 +225,10 @@ def without_frames(error: AnyError) -> AnyError:
 class ResponseTooLargeError(ProtocolError):
     """A state-of-the-world response that must be complete would be larger than the client accepts."""
 
+    code = "RESOURCE_EXHAUSTED"
+
 
 class TooManyNamesError(ProtocolError):
     """A client asks for more resources of one type, by name, than it may."""
+
+    code = "RESOURCE_EXHAUSTED"

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from xds_server.stream.admission import ClientAdmission, TooManyStreamsError
+from xds_server.stream.endings import end_call
 from xds_server.stream.limits import LONGEST_WORD
 from xds_server.stream.server.reflection import V1, V1ALPHA
 
@@ -40,7 +41,7 @@ class BoundedHealth(health.aio.HealthServicer):  # type: ignore[misc]
             with self._admission.visit(context.peer()):
                 await super().Watch(request, context)
         except TooManyStreamsError as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            await end_call(context, error)
 
 
 class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
@@ -68,7 +69,7 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
                     for one in answers:
                         yield one
         except TooManyStreamsError as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            await end_call(context, error)
 
 
 async def _alone(

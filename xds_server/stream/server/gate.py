@@ -10,12 +10,8 @@ import grpc
 from grpc.aio import ServicerContext
 
 from xds_server.stream.admission import ClientAdmission
-from xds_server.stream.callers import (
-    CallerError,
-    CannotTellError,
-    NotAllowedError,
-    TooManyTokensError,
-)
+from xds_server.stream.callers import CallerError
+from xds_server.stream.endings import end_call
 
 
 class MethodGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -52,22 +48,9 @@ class MethodGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     async for response in behaviour(request, context):
                         await context.write(response)
             except CallerError as error:
-                await context.abort(status_of(error), str(error))
+                await end_call(context, error)
 
         return answers
-
-
-def status_of(error: CallerError) -> grpc.StatusCode:
-    """Return the gRPC status for who may not call."""
-    match error:
-        case NotAllowedError():
-            return grpc.StatusCode.PERMISSION_DENIED
-        case CannotTellError():
-            return grpc.StatusCode.UNAVAILABLE
-        case TooManyTokensError():
-            return grpc.StatusCode.RESOURCE_EXHAUSTED
-        case _:
-            return grpc.StatusCode.UNAUTHENTICATED
 
 
 def _parts(method: grpc.RpcMethodHandler) -> tuple[Callable[..., grpc.RpcMethodHandler], Callable[..., Any]]:

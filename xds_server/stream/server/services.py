@@ -12,21 +12,17 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
 from xds_server.stream import wire
-from xds_server.stream.admission import SilentError, TooManyStreamsError
-from xds_server.stream.callers import NotAllowedError
-from xds_server.stream.limits import LONG_MESSAGE, LONGEST_WORD, TooLargeError, printable
-from xds_server.stream.load_reporting.streams import LRS, LoadStreams, cancelled
+from xds_server.stream.endings import cancelled, end_call
+from xds_server.stream.limits import LONG_MESSAGE, LONGEST_WORD, printable
+from xds_server.stream.load_reporting.streams import LRS, LoadStreams
 from xds_server.stream.protocol.messages import (
     DeltaRequest,
     ProtocolError,
     Response,
-    ResponseTooLargeError,
     SotwRequest,
-    TooManyNamesError,
-    without_frames,
 )
 from xds_server.stream.server.clients import ClientStream, StreamEnd
-from xds_server.stream.server.sessions import InternalError, NotReadyError, Sessions, TooManyTypesError
+from xds_server.stream.server.sessions import Sessions
 
 ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -88,8 +84,7 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
                     admission.limits(standing.trusted).check(len(raw), request)
                     return wire.pack_sotw(sessions.fetch(node, typed(request, type_url), standing), identifier)
         except ProtocolError as error:
-            await context.abort(status_of(error), str(without_frames(error)))
-            raise
+            await end_call(context, error)
 
     return grpc.unary_unary_rpc_method_handler(fetch)
 
@@ -111,6 +106,8 @@ class WrongTypeError(ProtocolError):
 
 class StalledError(ProtocolError):
     """The client did not read."""
+
+    code = "DEADLINE_EXCEEDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ class StreamingMethod:
                 if task.done():
                     task.result()
         except ProtocolError as error:
-            await context.abort(status_of(error), str(without_frames(error)))
+            await end_call(context, error)
         finally:
             self.sessions.close(stream)
             await cancelled(reader, writer)
@@ -200,26 +197,3 @@ def typed(request: AnyRequest, type_url: str | None) -> AnyRequest:
     if type_url is not None and asked != type_url:
         raise WrongTypeError(f"this service serves {type_url}, not {printable(asked, LONGEST_WORD)}")
     return request if request.type_url else replace(request, type_url=asked)
-
-
-def status_of(error: ProtocolError) -> grpc.StatusCode:
-    """Return the gRPC status a stream or call ends with."""
-    match error:
-        case (
-            ResponseTooLargeError()
-            | TooManyTypesError()
-            | TooManyNamesError()
-            | TooLargeError()
-            | TooManyStreamsError()
-        ):
-            return grpc.StatusCode.RESOURCE_EXHAUSTED
-        case StalledError() | SilentError():
-            return grpc.StatusCode.DEADLINE_EXCEEDED
-        case NotAllowedError():
-            return grpc.StatusCode.PERMISSION_DENIED
-        case NotReadyError():
-            return grpc.StatusCode.UNAVAILABLE
-        case InternalError():
-            return grpc.StatusCode.INTERNAL
-        case _:
-            return grpc.StatusCode.INVALID_ARGUMENT

@@ -46,13 +46,19 @@ _MOST_UNCHECKED = 300
 class InternalError(ProtocolError):
     """A session failed in a way nobody foresaw; only its client is cut off, and connects again."""
 
+    code = "INTERNAL"
+
 
 class NotReadyError(ProtocolError):
     """The server has nothing to answer with yet."""
 
+    code = "UNAVAILABLE"
+
 
 class TooManyTypesError(ProtocolError):
     """A stream asked for more resource types than any client has."""
+
+    code = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,14 @@ def test_somebody_elses_kind_is_noted_and_asked_nothing() -> None:
     assert not content.problems
 
 
+def test_a_kind_of_another_api_is_noted_with_the_one_that_is_used() -> None:
+    content = check_file("a.yaml", "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}", KINDS)
+    assert content.notes == (
+        "line 1: Service of serving.knative.dev/v1 is not a kind that is used here: Service of v1 is",
+    )
+    assert not content.problems
+
+
 def test_a_status_is_left_out_and_noted() -> None:
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: a, uid: x}\nstatus: {a: b}"
     content = check_file("a.yaml", text, KINDS)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from xds_server.stream.protocol.ledger import halves, names_in
+from xds_server.stream.protocol.rejections import halves, names_in
 
 
 @pytest.mark.parametrize(
