@@ -32,7 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def timing() -> Timing:
-    return replace(AT_ONCE, gateway=replace(AT_ONCE.gateway, handshake_within=2.0))
+    return replace(AT_ONCE, gateway=replace(AT_ONCE.gateway, handshake_within=4.0))
 
 
 REQUEST = b"GET /v1/generate HTTP/1.1\r\nhost: a\r\n\r\n"
