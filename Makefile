@@ -81,8 +81,9 @@ requirements: ## pin the newest versions of every dependency, with hashes
 
 # In an environment of its own: none of it is needed for anything else.
 .venv/audit/.ready: requirements/audit.txt
-	@$(PYTHON) -m venv --clear .venv/audit
-	@.venv/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	@$(PYTHON) -m venv --clear --without-pip .venv/audit
+	@$(BIN)/pip --python .venv/audit/bin/python install --quiet --disable-pip-version-check --no-compile \
+	  --require-hashes -r requirements/audit.txt
 	@touch $@
 
 audit: venv .venv/audit/.ready ## known vulnerabilities of what is pinned, if a source of them answers; SBOM in dist/sbom.json

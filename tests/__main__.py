@@ -208,7 +208,7 @@ def _run(lane: Lane, folder: Path, order: Order, arguments: tuple[str, ...], int
     # What is written to no certain place is gone with the folder, also if its program is killed.
     environment = os.environ | order.environment | {"TMPDIR": str(folder)}
     # API servers, etcd, kubectl: much of their work is to look for garbage, for which there is room enough.
-    environment.setdefault("GOGC", "200")
+    environment.setdefault("GOGC", "400")
     # Of many processes each would compile everything anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:

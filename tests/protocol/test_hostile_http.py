@@ -182,7 +182,7 @@ async def test_who_reads_no_reports_is_cut_off():
             ended.set()
 
     app = web.Application(middlewares=[noting_the_end])
-    app.add_routes(report_routes(reports, ReportTiming(stall=0.5)))  # type: ignore[arg-type]
+    app.add_routes(report_routes(reports, ReportTiming(reported_every=0, stall=0.5)))  # type: ignore[arg-type]
     async with http_served(app, HostPort(HERE, 0), 0) as port:
         with connected(port, 1, b"GET /reports HTTP/1.1\r\nHost: localhost\r\n\r\n") as opened:
             async with asyncio.timeout(PATIENCE):

@@ -1,8 +1,10 @@
 """`beamlit` without the seconds of imports that each start would cost: forked from a process that has made them.
 
+So are the model servers of the tests, of which a run starts hundreds.
+
 The server is one process for each that starts programs. It ends with it, and what it forked ends with the server. A
-request is one datagram: arguments, environment and context of the command, with three descriptors: its standard output,
-its standard error and the socket on which the new process says who it is, and the server how it ended.
+request is one datagram: program, arguments, environment and context, with three descriptors: its standard output, its
+standard error and the socket on which the new process says who it is, and the server how it ended.
 
 What a process inherits and no environment changes is the server's: its umask, and the seed of its hashes. Signals that
 whoever runs the tests ignores (`nohup`, a job in the background) have their default effect.
@@ -32,7 +34,8 @@ from pathlib import Path
 
 from controller.cli.main import main
 from controller.install import crd
-from tests.support.processes import ROOT, await_stopped
+from tests.support.data_plane import model_server
+from tests.support.processes import ROOT, ProcessEndedError, await_stopped
 from xds_server.stream.server import reflection
 
 _LONGEST_REQUEST = 1 << 20
@@ -50,13 +53,17 @@ _IMPORTED = (
     "kubernetes.aio.client.rest",
     "kubernetes.aio.config",
 )
+BEAMLIT, MODEL_SERVER = "beamlit", "model_server"
+"""The programs there are."""
 
 
 class Forked:
-    """One `beamlit`, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
+    """One program, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
 
     `context` is the object of the command's context: anything that can be pickled.
     """
+
+    program = BEAMLIT
 
     def __init__(
         self,
@@ -70,7 +77,7 @@ class Forked:
         self.log = log
         self._code: int | None = None
         words = tuple(map(str, arguments))
-        request = pickle.dumps((words, {**os.environ, **(environment or {})}, context))
+        request = pickle.dumps((self.program, words, {**os.environ, **(environment or {})}, context))
         self._told, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with told, (output or log).open("ab") as out, log.open("ab") as errors:
             socket.send_fds(_server(), [request], [out.fileno(), errors.fileno(), told.fileno()])
@@ -122,6 +129,24 @@ class Forked:
                 self._told.close()
             self._code = int(said or -signal.SIGKILL)
         return self._code
+
+
+class ForkedModelServer(Forked):
+    """One `tests.support.data_plane.model_server`, which accepts connections from the start.
+
+    Raises ProcessEndedError when it cannot.
+    """
+
+    program = MODEL_SERVER
+
+    def __init__(self, arguments: Sequence[object], log: Path) -> None:
+        ready, said = os.pipe()
+        with os.fdopen(ready, "rb") as answer:
+            with os.fdopen(said, "wb") as output:
+                super().__init__(arguments, log, output=Path(f"/proc/self/fd/{output.fileno()}"))
+            if answer.readline().strip() != b"ready":
+                self.kill()
+                raise ProcessEndedError(f"a model server did not start:\n{self.last_words()}")
 
 
 def _readable(one: socket.socket, within: float | None) -> bool:
@@ -238,12 +263,15 @@ def _close(*descriptors: int) -> None:
 
 
 def _run(request: bytes) -> None:
-    arguments, environment, context = pickle.loads(request)
+    program, arguments, environment, context = pickle.loads(request)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    sys.argv = ["beamlit", *arguments]
-    main.main(arguments, "beamlit", obj=context)
+    sys.argv = [program, *arguments]
+    if program == MODEL_SERVER:
+        model_server.main(*arguments)
+    else:
+        main.main(arguments, program, obj=context)
 
 
 if __name__ == "__main__":

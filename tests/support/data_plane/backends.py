@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,8 @@ from typing import Any
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.ledger import Ledger
 from tests.support.data_plane.model import Model
+from tests.support.fork_server import ForkedModelServer
 from tests.support.network import BACKEND_PORT, Network
-from tests.support.processes import Child
-
-_PROGRAM = Path(__file__).with_name("model_server.py")
 
 
 class Backend:
@@ -27,13 +24,12 @@ class Backend:
         self.ledger = Ledger(name)
         self._tls = tls
         self._log = logs / f"{name}.log"
-        self._child: Child | None = None
+        self._child: ForkedModelServer | None = None
 
     def start(self) -> None:
         """Start it; it accepts connections when this returns."""
-        command: list[object] = [sys.executable, "-I", "-S", _PROGRAM, self.name, self.host, self.port]
-        command += [self.ledger.path, *self._tls]
-        self._child = Child(command, self._log, says_ready=True)
+        where = (self.name, self.host, self.port, self.ledger.path)
+        self._child = ForkedModelServer((*where, *self._tls), self._log)
 
     def show(self, *tls: Path) -> None:
         """SIGKILL it and start it with another certificate."""

@@ -1,4 +1,4 @@
-"""A model server whose answers each request chooses: the program behind `backends`. Standard library only: starts fast.
+"""A model server whose answers each request chooses: the program behind `backends`, which `fork_server` forks.
 
 A request header `on-<side>: <behaviour>` is meant for the servers of that side ("local", "remote"), so that one request
 can fail on one side and succeed on the other. A behaviour is any of, joined with ";":
@@ -33,7 +33,6 @@ import mmap
 import socket
 import ssl
 import struct
-import sys
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -87,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._began: tuple[str, float] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -241,7 +241,5 @@ def ledger_in(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0)
 
 
-if __name__ == "__main__":
-    _, its_name, its_host, its_port, its_ledger, *files = sys.argv
-    known = Server(its_name, ledger_in(Path(its_ledger)))
-    asyncio.run(serve(known, its_host, int(its_port), tls_with(*files) if files else None))
+def main(name: str, host: str, port: str, ledger: str, *files: str) -> None:
+    asyncio.run(serve(Server(name, ledger_in(Path(ledger))), host, int(port), tls_with(*files) if files else None))

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.fork_server import Forked
-from tests.support.processes import ROOT, Child
+from tests.support.data_plane.ledger import Ledger
+from tests.support.fork_server import Forked, ForkedModelServer
+from tests.support.network import unused_port
+from tests.support.processes import ROOT, Child, ProcessEndedError
 from tests.support.waiting import until
 
 
@@ -158,6 +161,19 @@ async def test_each_has_its_environment_and_its_own_chance(start):
     at_the_end = Doing("import atexit, os", "atexit.register(lambda: print(os.environ.get('OF_THIS_TEST')))")
     shown = [start(at_the_end, OF_THIS_TEST="yes"), start(at_the_end)]
     assert [(await one.until_printed(ended=True))[-1] for one in shown] == ["yes", "None"]
+
+
+def test_a_model_server_listens_when_it_is_there_or_says_why_it_cannot(tmp_path):
+    ledger = Ledger("local-1")
+    arguments = ("local-1", "127.0.0.1", port := unused_port(), ledger.path)
+    server = ForkedModelServer(arguments, tmp_path / "log")
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(ProcessEndedError, match="address already in use"):
+            ForkedModelServer(arguments, tmp_path / "log of another")
+    finally:
+        server.kill()
+    assert not server.alive
 
 
 async def test_it_ends_with_the_test_run_that_is_killed(tmp_path):
