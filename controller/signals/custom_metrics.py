@@ -28,7 +28,8 @@ from controller.api.resources.metrics import (
 from controller.api.timing import SignalTiming
 from controller.decision.facts import Cause, Known, Measurement, Sample, Unknown
 from controller.signals.kube_api import ApiReader, Question, ask, moment_of, window_of
-from controller.signals.kube_metrics import NO_SELECTOR, Moments, PodLists, measure_fresh
+from controller.signals.kube_metrics import NO_SELECTOR, Moments, measure_fresh
+from controller.signals.pod_lists import PodLists
 from controller.signals.pods import NoAmountError, PodSample, What, amount_of
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject

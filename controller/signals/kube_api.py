@@ -45,7 +45,7 @@ class Question:
     """What is asked of the API server.
 
     `group` names the API in words, `right` the right that it takes, as in `list pods`. `absent` is what HTTP 404 means;
-    empty where the words of the answer say it best.
+    empty where the words of the answer say it best. Of an answer no more than `most` bytes are read.
     """
 
     group: str
@@ -53,12 +53,13 @@ class Question:
     right: str
     absent: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
+    most: int = MOST_BYTES
 
 
 async def ask(reader: ApiReader, question: Question, schema: type[Answer]) -> Answer:
     """Ask, and read the answer by its schema. Raises SourceError that says who failed and how."""
     try:
-        answer = await reader.fetch(question.path, question.query, MOST_BYTES)
+        answer = await reader.fetch(question.path, question.query, question.most)
     except StoreError as error:
         raise SourceError(_words_of(error, question), _cause_of(error, question)) from error
     found = answer.get("items")

@@ -1,69 +1,37 @@
 """The metrics `Resource` and `ContainerResource`: what pods use, from `metrics.k8s.io`, beside what they request.
 
-Objects with the same pods share what is asked for.
+Objects with the same pods share what is asked for; where many selectors of one namespace are looked at, one question is
+asked for all of its pods, and each selector has what was measured of those pods that it is known to choose.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
 from controller.api.kubernetes.metrics import PodUsage, PodUsageList
-from controller.api.kubernetes.pods import PodList
 from controller.api.resources.metrics import ContainerResourceMetric, MetricSpec, ResourceMetric
 from controller.api.timing import SignalTiming
-from controller.decision.facts import Cause, Known, Sample, Unknown
-from controller.signals.kube_api import ApiReader, Question, ask, moment_of, window_of
-from controller.signals.pods import MeasuredPod, NoAmountError, PodSample, What, amount_of, measure, pod_of
+from controller.decision.facts import Cause, Sample, Unknown
+from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask, moment_of, window_of
+from controller.signals.pod_lists import MOST_COMPARED, PodLists, PodsOf, namespace_of
+from controller.signals.pods import MeasuredPod, NoAmountError, PodSample, What, amount_of, measure
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject
 
 Clock = Callable[[], datetime]
 
 _METRICS = "metrics.k8s.io"
+# As for pods (`pod_lists`): what is measured of twenty pods and more takes as long to read as it takes to ask.
+_WORTH = 16 * 1024
 NO_SELECTOR = Unknown(
     "its pods are not known: neither its workload nor its Service has a selector", cause=Cause.INVALID
 )
-
-
-class PodsOf(NamedTuple):
-    """Which pods: those of a namespace with some labels."""
-
-    namespace: str
-    selector: str
-
-
-class PodLists:
-    """The pods of each selector that somebody looks at, from the API server's own cache (resourceVersion 0)."""
-
-    def __init__(self, reader: ApiReader, timing: SignalTiming, clock: Clock) -> None:
-        self._reader = reader
-        self._poller = Poller(self._list, timing.pods, clock, share_of=_namespace_of)
-
-    def look(self, subject: Subject, now: datetime) -> Known[tuple[MeasuredPod, ...]] | Unknown:
-        """Return the pods of an object, and go on asking for them."""
-        return self._poller.look(PodsOf(subject.namespace, subject.selector), subject.ref, now)
-
-    async def run(self, tell: Tell) -> None:
-        """Ask until cancelled."""
-        await self._poller.run(tell)
-
-    async def _list(self, key: PodsOf) -> tuple[MeasuredPod, ...]:
-        question = Question(
-            "the API server",
-            f"/api/v1/namespaces/{key.namespace}/pods",
-            f"list pods in namespace {key.namespace}",
-            query={"labelSelector": key.selector, "resourceVersion": "0"},
-        )
-        found = await ask(self._reader, question, PodList)
-        try:
-            return tuple(map(pod_of, found.items))
-        except NoAmountError as error:
-            raise SourceError(f"a pod requests what cannot be: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +58,15 @@ class PodResources:
         self._pods = pods
         self._clock = clock
         self._old_after = timedelta(seconds=timing.sample_old_after)
-        self._poller = Poller(self._list, timing.kubernetes, clock, share_of=_namespace_of)
+        self._poller = Poller(self._list, timing.kubernetes, clock, namespace_of, self._list_all)
 
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
         if not subject.selector:
             return NO_SELECTOR
         pods = self._pods.look(subject, now)
+        if isinstance(pods, Unknown) and pods.pending:
+            return pods  # Whose metrics are to be picked is known soon.
         used = self._poller.look(PodsOf(subject.namespace, subject.selector), subject.ref, now)
         if isinstance(used, Unknown):
             return used
@@ -115,15 +85,42 @@ class PodResources:
             group.create_task(self._poller.run(tell))
 
     async def _list(self, key: PodsOf) -> Mapping[str, ContainerAmounts]:
+        found, now = await self._found(key.namespace, {"labelSelector": key.selector}, MOST_BYTES), self._clock()
+        return {one.metadata.name: _amounts_of(one, now) for one in found}
+
+    async def _list_all(
+        self, namespace: str, keys: AbstractSet[PodsOf]
+    ) -> Mapping[PodsOf, Mapping[str, ContainerAmounts]]:
+        """Ask for all pods of a namespace, and pick those of each selector by their names: not everybody who serves
+        this API says which labels they have.
+        """
+        found, now = await self._found(namespace, {}, min(len(keys) * _WORTH, MOST_BYTES)), self._clock()
+        usages = {one.metadata.name: one for one in found}
+        if not usages:
+            # Some adapters give nothing where all that is asked for is too much for what they ask in turn.
+            raise SourceError(f"{_METRICS} has nothing of namespace {namespace}")
+        read: dict[str, ContainerAmounts] = {}
+        picked, left = {}, MOST_COMPARED
+        for key in keys:
+            pods = self._pods.known(key, now)
+            if pods is None or len(pods) > left:
+                continue
+            left -= len(pods)
+            names = [pod.name for pod in pods if pod.name in usages]
+            read |= {name: _amounts_of(usages[name], now) for name in names if name not in read}
+            picked[key] = {name: read[name] for name in names}
+        return picked
+
+    async def _found(self, namespace: str, query: Mapping[str, str], most: int) -> Sequence[PodUsage]:
         question = Question(
             _METRICS,
-            f"/apis/{_METRICS}/v1beta1/namespaces/{key.namespace}/pods",
-            f"list pods.{_METRICS} in namespace {key.namespace}",
+            f"/apis/{_METRICS}/v1beta1/namespaces/{namespace}/pods",
+            f"list pods.{_METRICS} in namespace {namespace}",
             f"{_METRICS} is not served: install metrics-server",
-            {"labelSelector": key.selector},
+            query,
+            most,
         )
-        found, now = await ask(self._reader, question, PodUsageList), self._clock()
-        return {one.metadata.name: _amounts_of(one, now) for one in found.items}
+        return (await ask(self._reader, question, PodUsageList)).items
 
 
 class Moments(NamedTuple):
@@ -173,7 +170,3 @@ def _used(pod: str, quantities: Mapping[str, str | int | float]) -> Mapping[str,
         if amount < 0:
             raise SourceError(f"{_METRICS} says of pod {pod} what cannot be: {amount.normalize():f} of {name}")
     return amounts
-
-
-def _namespace_of(key: PodsOf) -> str:
-    return key.namespace

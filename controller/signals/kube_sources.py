@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from controller.api.timing import SignalTiming
 from controller.signals.custom_metrics import CustomMetrics, ExternalMetrics
 from controller.signals.kube_api import ApiReader
-from controller.signals.kube_metrics import Clock, PodLists, PodResources
+from controller.signals.kube_metrics import Clock, PodResources
+from controller.signals.pod_lists import PodLists
 from controller.signals.source import MetricSource, NotMeasured
 
 _NO_API = "there is no metrics API in a folder: use Requests, Scrape, or External with metricInformer prometheus"

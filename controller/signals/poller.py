@@ -2,14 +2,16 @@
 
 A source says what it asks for (a key, such as a namespace with a selector) and how; the poller asks for every key that
 somebody looked at lately, keeps the last good answer until it is too old, and tells whose answers are new. Few
-questions are under way at once, and namespaces take turns.
+questions are under way at once, and namespaces take turns. Where many keys of one namespace are asked for, and the
+source knows how, one question asks for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -17,6 +19,7 @@ from typing import Generic, TypeVar
 
 from controller.api.timing import PollTiming
 from controller.decision.facts import Cause, Known, Unknown
+from controller.signals.together import Together, is_due
 from controller.signals.turns import Turns
 from controller.store.objects import ObjectRef
 
@@ -27,6 +30,7 @@ _BURST = 0.01
 
 Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
+Found = TypeVar("Found")
 
 Tell = Callable[[frozenset[ObjectRef]], None]
 
@@ -61,6 +65,13 @@ class _Question(Generic[Answer]):
     told_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _All:
+    """All keys of a share, as one question."""
+
+    share: str
+
+
 class Poller(Generic[Key, Answer]):
     """Asks `fetch` for each key about every `timing.every` seconds, while somebody looks at it; once at a time.
 
@@ -68,6 +79,9 @@ class Poller(Generic[Key, Answer]):
     mistake of ours, is logged, and costs the others nothing. `clock` is UTC. `share_of` names on whose behalf a key is
     asked for, its namespace: when there is more to ask than there is time, each has its share, and none has more than
     half of the places. Without it all keys are alike.
+
+    `fetch_all` asks for all keys of a share in one question, and returns the answers that it has: the others are asked
+    for one by one. `together` says when it is used; what is kept and told is a matter of each key all the same.
     """
 
     def __init__(
@@ -76,12 +90,16 @@ class Poller(Generic[Key, Answer]):
         timing: PollTiming,
         clock: Callable[[], datetime],
         share_of: Callable[[Key], str] | None = None,
+        fetch_all: Callable[[str, AbstractSet[Key]], Awaitable[Mapping[Key, Answer]]] | None = None,
     ) -> None:
         self._fetch = fetch
+        self._fetch_all = fetch_all
         self._timing = timing
         self._clock = clock
         self._share_of = share_of
         self._entries: dict[Key, _Question[Answer]] = {}
+        self._shares: dict[str, Together[Key]] = {}
+        self._longest = max(timing.every, timing.longest_pause)
         self._tell: Tell = _tell_nobody
         self._woken = asyncio.Event()
 
@@ -93,60 +111,81 @@ class Poller(Generic[Key, Answer]):
             if len(self._entries) >= self._timing.most_keys:
                 return Unknown(f"more than {self._timing.most_keys} different questions are asked already")
             entry = self._entries[key] = _Question(looked_at=at)
+            self._shares.setdefault(self._share(key), Together(self._longest)).keys.add(key)
             self._woken.set()
         entry.looked_at = at
         entry.objects[ref] = at
-        answer = entry.answer
-        if answer is not None and (now - answer.at).total_seconds() <= self._timing.old_after:
+        if answer := self.answer(key, now):
             return answer
-        if entry.fault or answer is None:
+        if entry.fault or entry.answer is None:
             return entry.fault or NOT_ASKED_YET
         return Unknown(f"the last answer is older than {self._timing.old_after:.0f} s", cause=Cause.NOT_ANSWERING)
+
+    def answer(self, key: Key, now: datetime) -> Known[Answer] | None:
+        """Return the last answer for a key unless it is too old, and ask for nothing."""
+        entry = self._entries.get(key)
+        answer = entry.answer if entry else None
+        return answer if answer and (now - answer.at).total_seconds() <= self._timing.old_after else None
+
+    def _share(self, key: Key) -> str:
+        return self._share_of(key) if self._share_of else ""
 
     async def run(self, tell: Tell) -> None:
         """Ask until cancelled; `tell` for which objects there is another answer, or none any more."""
         self._tell = tell
         places = self._timing.at_once
         # Who comes next finds a place at once, whatever another one asks for.
-        turns: Turns[Key] = Turns(places, max(places // 2, 1) if self._share_of else places)
+        turns: Turns[Key | _All] = Turns(places, max(places // 2, 1) if self._share_of else places)
         clock, looked, wait, may = asyncio.get_running_loop().time, 0.0, 0.0, 0.0
         async with asyncio.TaskGroup() as group:
             while True:
                 if clock() >= looked + self._timing.least_pause:
                     wait, looked = self._add_due(turns), clock()
-                if (key := turns.take()) is not None:
-                    task = group.create_task(self._ask(key))
-                    task.add_done_callback(partial(self._ended, turns, key))
+                if (asked := turns.take()) is not None:
+                    work = self._ask_for_all(asked) if isinstance(asked, _All) else self._ask(asked)
+                    group.create_task(work).add_done_callback(partial(self._ended, turns, asked))
                     may = max(may, clock()) + 1 / self._timing.a_second
                     if (ahead := may - clock()) > _BURST:
                         await asyncio.sleep(ahead)
                 else:
                     await self._woken_within(wait)
 
-    def _ended(self, turns: Turns[Key], key: Key, _: asyncio.Task[None]) -> None:
-        turns.end(key)
+    def _ended(self, turns: Turns[Key | _All], asked: Key | _All, _: asyncio.Task[None]) -> None:
+        turns.end(asked)
         self._woken.set()
 
-    def _add_due(self, turns: Turns[Key]) -> float:
+    def _add_due(self, turns: Turns[Key | _All]) -> float:
         """Let the keys wait that are to be asked for now, and forget those that nobody looked at.
 
         Returns the seconds until the next is due.
         """
         now = self._clock().timestamp()
         for key in [key for key, entry in self._entries.items() if now - entry.looked_at > self._timing.forget_after]:
-            del self._entries[key]
+            self._forget(key)
         earliest = now + self._timing.every
         for key, entry in self._entries.items():
-            # No question is further ahead than the longest pause, unless the clock was set back.
-            if entry.next_at <= now or entry.next_at > now + self._longest:
-                entry.next_at = now + self._timing.every
-                turns.add(key, self._share_of(key) if self._share_of else "")
+            if is_due(entry.next_at, now, self._longest):
+                turns.add(self._asked_for(key, now), self._share(key))
             earliest = min(earliest, entry.next_at)
         return earliest - now
 
-    @property
-    def _longest(self) -> float:
-        return max(self._timing.every, self._timing.longest_pause)
+    def _asked_for(self, key: Key, now: float) -> Key | _All:
+        """Say what is asked for a key that is due, and when it is due next."""
+        name, next_at = self._share(key), now + self._timing.every
+        share = self._shares[name]
+        if self._fetch_all is None or not share.takes(key, now):
+            self._entries[key].next_at = next_at
+            return key
+        for one in share.begin(next_at):
+            self._entries[one].next_at = next_at
+        return _All(name)
+
+    def _forget(self, key: Key) -> None:
+        del self._entries[key]
+        share = self._shares[name := self._share(key)]
+        share.forget(key)
+        if not share.keys:
+            del self._shares[name]
 
     async def _woken_within(self, seconds: float) -> None:
         """Wait until there is another key, or a turn is over, or something is due."""
@@ -161,22 +200,46 @@ class Poller(Generic[Key, Answer]):
             return
 
     async def _ask(self, key: Key) -> None:
+        answer = await self._outcome(self._fetch(key), str(key))
+        if isinstance(answer, Unknown):
+            self._failed(key, answer)
+        else:
+            self._answered(key, answer.value)
+
+    async def _ask_for_all(self, asked: _All) -> None:
+        share = self._shares.get(asked.share)
+        if share is None or self._fetch_all is None:
+            return
+        keys = frozenset(share.keys)
+        answers = await self._outcome(self._fetch_all(asked.share, keys), f"all of {asked.share}")
+        if isinstance(answers, Known):
+            for key, answer in answers.value.items():
+                self._answered(key, answer)
+            share.succeed(without=keys - answers.value.keys())
+        elif share.fail(answers.cause, self._clock().timestamp()):
+            for key in keys:
+                self._failed(key, answers)
+        for key in share.alone:
+            self._entries[key].next_at = 0.0
+
+    async def _outcome(self, fetched: Awaitable[Found], asked: str) -> Known[Found] | Unknown:
+        """Await an answer for as long as it may take, and say why there is none."""
         try:
             async with asyncio.timeout(self._timing.answer):
-                answer = await self._fetch(key)
+                return Known(await fetched, self._clock())
         except SourceError as error:
-            self._failed(key, Unknown(str(error), cause=error.cause))
+            return Unknown(str(error), cause=error.cause)
         except TimeoutError:
-            why = f"no answer within {self._timing.answer:.0f} s"
-            self._failed(key, Unknown(why, cause=Cause.NOT_ANSWERING))
+            return Unknown(f"no answer within {self._timing.answer:.0f} s", cause=Cause.NOT_ANSWERING)
         except Exception:
-            logger.exception("metric not measured", extra={"key": str(key)})
-            self._failed(key, Unknown("a mistake of the controller, which its log tells"))
-        else:
-            if entry := self._entries.get(key):
-                is_news = entry.fault is not None or entry.answer is None or entry.answer.value != answer
-                entry.answer, entry.fault, entry.failures = Known(answer, self._clock()), None, 0
-                self._tell_of(entry, is_news)
+            logger.exception("metric not measured", extra={"key": asked})
+            return Unknown("a mistake of the controller, which its log tells")
+
+    def _answered(self, key: Key, answer: Answer) -> None:
+        if entry := self._entries.get(key):
+            is_news = entry.fault is not None or entry.answer is None or entry.answer.value != answer
+            entry.answer, entry.fault, entry.failures = Known(answer, self._clock()), None, 0
+            self._tell_of(entry, is_news)
 
     def _failed(self, key: Key, why: Unknown) -> None:
         entry = self._entries.get(key)

@@ -7,10 +7,15 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from controller.api.kubernetes.objects import KubernetesValue
-from controller.api.kubernetes.pods import PodMeta
 from controller.api.schema.scalars import Quantity, WholeNumber
 
 Seconds = Annotated[WholeNumber, Field(ge=0)]
+
+
+class Named(KubernetesValue):
+    """What something was measured of."""
+
+    name: str = ""
 
 
 class ContainerUsage(KubernetesValue):
@@ -23,7 +28,7 @@ class ContainerUsage(KubernetesValue):
 class PodUsage(KubernetesValue):
     """What the containers of one pod used, over a window that ended at a moment."""
 
-    metadata: PodMeta
+    metadata: Named
     timestamp: AwareDatetime | None = None
     window: str = ""
     """A duration as Go writes it, such as 10.06s."""
@@ -36,16 +41,10 @@ class PodUsageList(KubernetesValue):
     items: tuple[PodUsage, ...] = ()
 
 
-class DescribedObject(KubernetesValue):
-    """What a custom metric was measured of."""
-
-    name: str = ""
-
-
 class MetricValue(KubernetesValue):
     """One value of a custom metric. The version v1beta1 has it in the same fields, apart from the metric's name."""
 
-    described_object: DescribedObject = DescribedObject()
+    described_object: Named = Named()
     timestamp: AwareDatetime | None = None
     window_seconds: Seconds = 0
     value: Quantity

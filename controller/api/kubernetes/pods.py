@@ -9,9 +9,10 @@ from controller.api.schema.scalars import Quantity
 
 
 class PodMeta(KubernetesValue):
-    """The name of a pod, and since when it is on its way out."""
+    """The name and labels of a pod, and since when it is on its way out."""
 
     name: str = ""
+    labels: dict[str, str] = {}
     deletion_timestamp: AwareDatetime | None = None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 _Expression = tuple[str, str, Sequence[str]]
 
@@ -24,3 +26,54 @@ def query_of(labels: Mapping[str, str], expressions: Iterable[_Expression] = ())
             case _:
                 return ""
     return ",".join(sorted(terms))
+
+
+class Term(NamedTuple):
+    """A part of a selector: what it asks of one label. The operators are those of Kubernetes (LabelSelector)."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Whether it holds for labels. As Kubernetes has it, what is not there is not one of some values either."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "In":
+                return value in self.values
+            case "NotIn":
+                return value not in self.values
+            case "Exists":
+                return value is not None
+        return value is None
+
+
+_KEY = "[A-Za-z0-9._/-]+"
+_WRITTEN_TERM = re.compile(
+    rf"!(?P<absent>{_KEY})|(?P<listed>{_KEY}) (?P<operator>in|notin) \((?P<values>[A-Za-z0-9._,-]*)\)"
+    rf"|(?P<equal>{_KEY})=(?P<value>[A-Za-z0-9._-]*)|(?P<there>{_KEY})"
+)
+
+
+def terms_of(query: str) -> tuple[Term, ...] | None:
+    """Read a selector that `query_of` wrote; None for what is none, or has what no label can be."""
+    terms, at = [], 0
+    while written := _WRITTEN_TERM.match(query, at):
+        part = written.groupdict()
+        match written.lastgroup:
+            case "absent":
+                terms.append(Term(part["absent"], "DoesNotExist"))
+            case "values":
+                operator = "In" if part["operator"] == "in" else "NotIn"
+                terms.append(Term(part["listed"], operator, tuple(part["values"].split(","))))
+            case "value":
+                terms.append(Term(part["equal"], "In", (part["value"],)))
+            case _:
+                terms.append(Term(part["there"], "Exists"))
+        at = written.end()
+        if at == len(query):
+            return tuple(terms)
+        if query[at] != ",":
+            break
+        at += 1
+    return None
