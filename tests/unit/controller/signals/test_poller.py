@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from controller.api.timing import PollTiming
 from controller.decision import Cause, Known, Unknown
 from controller.signals.poller import Poller, SourceError
+from controller.signals.together import FROM
 from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
 from tests.support.waiting import until
@@ -33,9 +35,13 @@ class Asked:
 
 
 @contextlib.asynccontextmanager
-async def asking(fetch: Callable[[str], Awaitable[str]], timing: PollTiming = TIMING) -> AsyncIterator[Asked]:
+async def asking(
+    fetch: Callable[[str], Awaitable[str]],
+    timing: PollTiming = TIMING,
+    fetch_all: Callable[[str, AbstractSet[str]], Awaitable[Mapping[str, str]]] | None = None,
+) -> AsyncIterator[Asked]:
     clock = Clock()
-    asked = Asked(Poller(fetch, timing, clock, share_of=lambda key: key.partition("/")[0]), clock)
+    asked = Asked(Poller(fetch, timing, clock, lambda key: key.partition("/")[0], fetch_all), clock)
     task = asyncio.create_task(asked.poller.run(asked.told.append))
     try:
         yield asked
@@ -141,3 +147,96 @@ async def test_what_nobody_looks_at_is_asked_for_no_more_and_there_is_a_most() -
         asked.clock.advance(TIMING.forget_after + 1)
         # The other is taken once the first is forgotten.
         await until(lambda: isinstance(asked.look("a/y"), Known), "the place is free again")
+
+
+@dataclass
+class Asks:
+    """Answers questions for one key, and for all of a namespace; what was asked for is kept."""
+
+    singly: list[str] = field(default_factory=list)
+    together: list[AbstractSet[str]] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    fault: SourceError | None = None
+
+    async def fetch(self, key: str) -> str:
+        self.singly.append(key)
+        return f"{key} alone"
+
+    async def fetch_all(self, share: str, keys: AbstractSet[str]) -> Mapping[str, str]:
+        assert {key.partition("/")[0] for key in keys} == {share}
+        self.together.append(keys)
+        if self.fault:
+            raise self.fault
+        return self.answers
+
+
+MANY = [f"a/{number}" for number in range(FROM)]
+
+
+def refs(*names: str) -> frozenset[ObjectRef]:
+    return frozenset(ObjectRef("ModelDeployment", "default", name) for name in names)
+
+
+@contextlib.asynccontextmanager
+async def asking_for_many(asks: Asks) -> AsyncIterator[Asked]:
+    """Each key is looked at by the object of its name."""
+    async with asking(asks.fetch, fetch_all=asks.fetch_all) as asked:
+        for key in MANY:
+            asked.look(key, ObjectRef("ModelDeployment", "default", key))
+        yield asked
+
+
+async def test_many_keys_of_a_namespace_are_asked_for_as_one_and_each_has_its_answer() -> None:
+    asks = Asks(answers={key: f"of {key}" for key in MANY})
+    async with asking_for_many(asks) as asked:
+        asked.look("b/0")
+        await until(lambda: len(asked.told) > FROM, "all are told")
+        assert [asked.look(key) for key in MANY] == [Known(f"of {key}", asked.clock()) for key in MANY]
+    assert asks.together == [frozenset(MANY)]
+    assert asks.singly == ["b/0"]
+
+
+async def test_of_one_answer_for_all_they_are_told_whose_part_of_it_is_another() -> None:
+    asks = Asks(answers=dict.fromkeys(MANY, "calm"))
+    async with asking_for_many(asks) as asked:
+        await until(lambda: len(asked.told) == FROM, "all are told")
+        asks.answers = {**asks.answers, "a/3": "busy"}
+        asked.clock.advance(TIMING.every)
+        await until(lambda: len(asked.told) > FROM, "somebody is told")
+        await until(lambda: len(asks.together) == 2, "that was the second question")
+        assert asked.told[FROM:] == [refs("a/3")]
+
+
+async def test_a_key_without_an_answer_in_that_for_all_is_asked_for_by_itself_each_time() -> None:
+    asks = Asks(answers=dict.fromkeys(MANY[1:], "calm"))
+    async with asking_for_many(asks) as asked:
+        for times in range(1, 4):
+            await until(lambda times=times: len(asks.singly) == times, "it is asked for")  # type: ignore[misc]
+            await until(lambda: isinstance(asked.look("a/0"), Known), "it is answered")
+            asked.clock.advance(TIMING.every)
+        assert set(asks.singly) == {"a/0"}
+        assert asked.look("a/1").value == "calm"  # type: ignore[union-attr]
+
+
+async def test_where_an_answer_for_all_cannot_be_used_each_is_asked_for_at_once() -> None:
+    asks = Asks(fault=SourceError("it is too large"))
+    async with asking_for_many(asks) as asked:
+        await until(lambda: len(asked.told) == FROM, "all are told")
+        assert [asked.look(key) for key in MANY] == [Known(f"{key} alone", asked.clock()) for key in MANY]
+        asked.clock.advance(TIMING.every)
+        await until(lambda: len(asks.singly) == 2 * FROM, "so are they asked for later")
+        assert len(asks.together) == 1
+
+
+async def test_a_failure_of_the_question_for_all_is_told_to_all_until_it_is_over() -> None:
+    asks = Asks(fault=SourceError("nobody serves it", Cause.NO_SOURCE))
+    async with asking_for_many(asks) as asked:
+        await until(lambda: len(asked.told) == FROM, "all are told")
+        why = Unknown("nobody serves it", cause=Cause.NO_SOURCE)
+        assert [asked.look(key) for key in MANY] == [why] * FROM
+        asked.clock.advance(TIMING.every)
+        await until(lambda: len(asks.together) == 2, "it is asked again")
+        assert not asks.singly
+        asks.fault, asks.answers = None, dict.fromkeys(MANY, "calm")
+        asked.clock.advance(2 * TIMING.every)
+        await until(lambda: len(asked.told) == 2 * FROM, "all are told that it is there")
