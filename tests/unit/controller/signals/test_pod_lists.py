@@ -39,7 +39,8 @@ def labels_of(number: int) -> dict[str, str]:
 class Cluster:
     """Pods with labels and what they use, chosen by label as an API server does.
 
-    `asked` is each path with its selector, `most` how many bytes may be said of all. `faults` are answers to who asks for all at a path.
+    `asked` is each path with its selector, `most` how many bytes may be said of all; `faults` are answers to who asks
+    for all at a path.
     """
 
     pods: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
@@ -151,7 +152,7 @@ async def test_what_nobody_of_the_models_has_costs_none_of_them_anything() -> No
     cluster = a_cluster()
     cluster.add("liar", {"tier": "x"}, "-1")
     async with measuring(cluster) as sources:
-        await samples(sources)
+        await samples(sources, SELECTORS[:FROM])
     assert sorted(cluster.asked) == sorted([(PODS, ""), (USED, "")])
 
 
