@@ -96,9 +96,6 @@ class PodResources:
         """
         found, now = await self._found(namespace, {}, min(len(keys) * _WORTH, MOST_BYTES)), self._clock()
         usages = {one.metadata.name: one for one in found}
-        if not usages:
-            # Some adapters give nothing where all that is asked for is too much for what they ask in turn.
-            raise SourceError(f"{_METRICS} has nothing of namespace {namespace}")
         read: dict[str, ContainerAmounts] = {}
         picked, left = {}, MOST_COMPARED
         for key in keys:
@@ -107,6 +104,8 @@ class PodResources:
                 continue
             left -= len(pods)
             names = [pod.name for pod in pods if pod.name in usages]
+            if pods and not names:
+                continue  # Some adapters leave out whatever is more than they can ask for in turn.
             read |= {name: _amounts_of(usages[name], now) for name in names if name not in read}
             picked[key] = {name: read[name] for name in names}
         return picked
