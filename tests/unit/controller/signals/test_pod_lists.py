@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -102,21 +103,26 @@ async def samples(sources: Measuring, selectors: tuple[str, ...] = SELECTORS) ->
     return look()
 
 
-async def one_by_one() -> Mapping[str, Sample]:
+@pytest.fixture(scope="module")
+def alone() -> Mapping[str, Sample]:
     """What each selector is told that is alone in its namespace."""
-    found = {}
-    for selector in SELECTORS:
+
+    async def told(selector: str) -> Mapping[str, Sample]:
         async with measuring(a_cluster()) as sources:
-            found |= await samples(sources, (selector,))
-    return found
+            return await samples(sources, (selector,))
+
+    async def all_told() -> Mapping[str, Sample]:
+        return {key: one for found in await asyncio.gather(*map(told, SELECTORS)) for key, one in found.items()}
+
+    return asyncio.run(all_told())
 
 
-async def test_one_question_tells_each_selector_what_it_would_be_told_alone() -> None:
+async def test_one_question_tells_each_selector_what_it_would_be_told_alone(alone: Mapping[str, Sample]) -> None:
     cluster = a_cluster()
     async with measuring(cluster) as sources:
         together = await samples(sources)
     assert sorted(cluster.asked) == sorted([(PODS, ""), (USED, "")])
-    assert together == await one_by_one()
+    assert together == alone
     assert len({one.value.value for one in together.values() if isinstance(one, Known)}) > FROM
     assert together["app=nobody"] == Unknown("no pod has the labels of its selector", cause=Cause.NO_SAMPLE)
 
@@ -133,19 +139,28 @@ A_LIE = {"containers": [{"resources": {"requests": {"cpu": "1e30"}}}]}
         (USED, items({"metadata": {"name": 3}})),
         (USED, items(usage_of("m0-a", server="-1"))),
         (USED, items(*[{"metadata": {"name": "x"}}] * 5001)),
-        (USED, items()),
         (USED, UnusableAnswerError(f"GET {USED}: the answer is larger than 1 MiB")),
     ],
 )
 async def test_an_answer_for_all_that_cannot_be_used_costs_nobody_a_sample(
-    path: str, fault: dict[str, Any] | StoreError
+    path: str, fault: dict[str, Any] | StoreError, alone: Mapping[str, Sample]
 ) -> None:
     cluster = a_cluster()
     cluster.faults[path] = fault
     async with measuring(cluster) as sources:
-        assert await samples(sources) == await one_by_one()
+        assert await samples(sources) == alone
     assert cluster.asked_by_selector(path) == set(SELECTORS)
     assert cluster.asked_for_all(path) == 1
+
+
+async def test_selectors_of_whose_pods_an_answer_for_all_has_nothing_are_asked_for_alone(
+    alone: Mapping[str, Sample],
+) -> None:
+    cluster = a_cluster()
+    cluster.faults[USED] = items(usage_of("m0-a", server="0m"), usage_of("m0-b", server="1m"))
+    async with measuring(cluster) as sources:
+        assert await samples(sources, SELECTORS[:FROM]) == {one: alone[one] for one in SELECTORS[:FROM]}
+    assert cluster.asked_by_selector(USED) == set(SELECTORS[1:FROM])
 
 
 async def test_what_nobody_of_the_models_has_costs_none_of_them_anything() -> None:
