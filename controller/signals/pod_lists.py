@@ -18,7 +18,7 @@ from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject
 
 MOST_COMPARED = 100_000
-"""Pods that are looked at for the selectors of one answer: a few hundredths of a second. Who is left asks alone."""
+"""Pods that are looked at for the selectors of one answer: less than a tenth of a second. Who is left asks alone."""
 
 # To read so many bytes of pods takes as long as to ask once more: twenty pods. A namespace that has more of them for
 # each selector is cheaper to ask by selectors.
