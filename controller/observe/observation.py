@@ -12,6 +12,7 @@ from controller.api.contract.status import ModelDeploymentStatus
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all
 from controller.api.kubernetes.selectors import query_of
 from controller.api.resources.backend import RemoteBackend
+from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.errors import FieldError
 from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
@@ -392,6 +393,10 @@ class Observer:
             hosts = hosts_of(service.namespace, service.name, port.port)
             return Request(_name(intent), claim, port_asked_for(intent, port), intent.serving_port, hosts)
         return Request(_name(intent), fixed_port=intent.serving_port)
+
+    def samples(self, intent: Intent, metrics: tuple[MetricSpec, ...], now: datetime) -> Samples:
+        """Return a sample of each of these metrics, none of which is one of the replicas behind a Service."""
+        return self._measured.sampler.samples(subject_of(intent, self._view(intent.ref), ()), metrics, now)
 
     def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:
         if not intent.metrics:

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 # So many objects are computed before whatever else this process does has its turn.
 _OBJECTS_PER_TURN = 5
 _SERVICES_PER_TURN = 100
+# Of more objects that are looked at again at once, those go first that are overloaded now.
+_MANY = 20
 
 
 class Controller:
@@ -128,17 +130,21 @@ class Controller:
             now = self._clock()
             if looks_at := self._load_turns.begins(now):
                 self._requested |= self._load_watch.look(now, looks_at)
-            self._queue_requested()
+            await self._queue_requested()
             await self._see_services()
             await self._register_changed()
             await self._look_at_due(writes)
             if looks_at:
                 self._load_turns.ends(self._clock())
 
-    def _queue_requested(self) -> None:
+    async def _queue_requested(self) -> None:
+        """Queue what was asked for: an answer about a whole namespace is news of all its models at once."""
         requested, self._requested = self._requested, set()
-        for ref in sorted(requested):
-            self._queue.add(ref, urgent=False)
+        are_many = len(requested) > _MANY
+        for number, ref in enumerate(sorted(requested), 1):
+            self._queue.add(ref, urgent=are_many and self._load_watch.goes_first(ref, self._clock()))
+            if are_many and number % _MANY == 0:
+                await asyncio.sleep(0)
 
     async def _something_due(self) -> None:
         now = self._clock()

@@ -1,6 +1,7 @@
 """When to look at what Envoys report of their load, and which objects to plan anew: a cheap question before that.
 
-Envoys report every second, of thousands of objects, and hardly ever does a report change what is decided.
+Envoys report every second, of thousands of objects, and hardly ever does a report change what is decided. The same
+question says which objects go first when metrics of many are new at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 
+# What is measured of the replicas behind a Service, each second, and told for each object by itself.
+_OF_REPLICAS = ("Requests", "Scrape")
 _REST = 9
 """Times as long as the last look took, until the next."""
 
@@ -109,6 +112,18 @@ class LoadWatch:
         found = {ref for ref in measured if _answer(ref, self._may_have_crossed, ref, now)}
         sides = {one.ref for one in news if _answer(one.ref, self._may_go_elsewhere, one)}
         return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
+
+    def goes_first(self, ref: ObjectRef, now: datetime) -> bool:
+        """Say whether a metric that is asked for elsewhere has come to its target since the status was written."""
+        return _answer(ref, self._is_overloaded, ref, now)
+
+    def _is_overloaded(self, ref: ObjectRef, now: datetime) -> bool:
+        known = self._index.intent(ref)
+        if known is None or known.intent is None or known.memory.overload or known.memory.breached_since:
+            return False
+        metrics = tuple(one for one in known.intent.metrics if one.type not in _OF_REPLICAS)
+        samples = self._observer.samples(known.intent, metrics, now)
+        return any(compare(metric, sample, _local(known).ready).state == "Breached" for metric, sample in samples)
 
     def _may_go_elsewhere(self, sent: SentTo) -> bool:
         known = self._index.intent(sent.ref)

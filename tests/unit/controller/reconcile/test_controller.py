@@ -14,7 +14,7 @@ from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, condition, controlled, split, stored
 from tests.support.measured import in_flight, in_flight_each
-from tests.support.objects import a_model, a_slice
+from tests.support.objects import a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
 from tests.support.store import MemoryStore, settled
 
@@ -266,6 +266,35 @@ async def test_a_restart_in_the_midst_of_an_overload_changes_nothing(mode, on_un
         await settled()
         if reason == "Overloaded":
             assert split(store).endswith(reason)
+
+
+class OverloadedOne:
+    """A source of which all models have the same number, but for one."""
+
+    def __init__(self):
+        self.overloaded = ""
+
+    def sample(self, subject, metric, now):
+        return Known(Measurement(Decimal(5 if subject.ref.name == self.overloaded else 1)), now)
+
+
+async def test_of_many_models_with_new_numbers_the_one_that_is_overloaded_goes_first():
+    queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
+    names = [f"m-{number:02}" for number in range(40)]
+    objects = [(a_model(one).with_remote("r").offloading().measuring(queue), a_service(one).port(80)) for one in names]
+    endpoints = [a_slice(one).ready("10.0.0.1") for one in names]
+    store, source = MemoryStore(stored(*(one for pair in objects for one in pair), *endpoints)), OverloadedOne()
+    async with controlled(store, sources={"External": source}, ports=AllocatedPorts(10000, 10099)) as running:
+        await running.pass_time(2)
+        running.decisions.clear()
+        source.overloaded = names[-1]
+        running.controller.look_again(None)
+        await settled()
+        assert split(store, names[-1]).endswith("Overloaded")
+        planned = [ref.name for ref, _ in running.decisions]
+        # After much that was urgent, one that is not goes before it.
+        assert names[-1] in planned[:2]
+        assert set(planned) == set(names)
 
 
 class Unreadable(Loaded):
