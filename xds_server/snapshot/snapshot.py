@@ -175,4 +175,25 @@ class Snapshot:
                         raise InconsistentSnapshotError(f"{resource.key} requires {required}, which is missing")
 
 
+class View:
+    """What one client may see of the newest `snapshot`: without `secrets` no Secret (X57)."""
+
+    __slots__ = ("_secrets", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, secrets: bool) -> None:
+        self.snapshot = snapshot
+        self._secrets = secrets
+
+    def of_type(self, type_url: str) -> Layered[Resource] | None:
+        """Return all there is of a type, None if the client sees nothing of it."""
+        if type_url == SECRET and not self._secrets:
+            return None
+        return self.snapshot.by_type.get(type_url)
+
+    def find(self, key: ResourceKey) -> Resource | None:
+        """Return the resource of this key, if there is one that the client may see."""
+        resources = self.of_type(key.type_url)
+        return resources.get(key.name) if resources is not None else None
+
+
 EMPTY = Snapshot.of(())

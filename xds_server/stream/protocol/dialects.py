@@ -42,7 +42,7 @@ class DeltaSession(Session):
 
     def _open(self, ledger: Ledger, request: DeltaRequest) -> None:
         """Handle the first request of a type: as that of another client, if that said the same of the same snapshot."""
-        resources = self._resources(ledger.type_url) if request.shared else None
+        resources = self._view.of_type(ledger.type_url) if request.shared else None
         openings = None if resources is None else resources.derived(Openings)
         known = None if openings is None else openings.find(request)
         if known is not None and len(known.subscription.names) <= self._terms.max_names:
@@ -80,11 +80,11 @@ class DeltaSession(Session):
         ledger.claim_unknown({name: claimed[name] for name in claimed.keys() - there if ledger.wants(name)})
         for name in (claimed.keys() & there) - current:
             if ledger.wants(name):
-                ledger.claim(name, claimed[name], self._visible(ResourceKey(ledger.type_url, name)))
+                ledger.claim(name, claimed[name], self._view.find(ResourceKey(ledger.type_url, name)))
 
     def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response:
         nonce = self._nonce(ledger)
-        everything = self._snapshot.by_type[ledger.type_url] if plan.catalog is not None else None
+        everything = self._view.snapshot.by_type[ledger.type_url] if plan.catalog is not None else None
         sent, removed = tuple(plan.send.values()), tuple(plan.remove)
         return Response(ledger.type_url, nonce, nonce, sent, removed, everything=everything)
 
@@ -162,6 +162,6 @@ class SotwSession(Session):
         return Response(ledger.type_url, self._nonce(ledger), version, tuple(full.values()), missing=missing)
 
     def _subscribed(self, ledger: Ledger) -> dict[str, Resource]:
-        there: Mapping[str, Resource] = self._resources(ledger.type_url) or {}
+        there: Mapping[str, Resource] = self._view.of_type(ledger.type_url) or {}
         names = there if ledger.subscription.wildcard else ledger.subscription.names
         return {name: resource for name in names if (resource := there.get(name)) is not None}

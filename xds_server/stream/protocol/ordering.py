@@ -21,6 +21,7 @@ from xds_server.snapshot.snapshot import (
     SECRET,
     Resource,
     ResourceKey,
+    View,
 )
 from xds_server.stream.protocol.holdings import OVERHEAD_BYTES, Catalog, Held
 from xds_server.stream.protocol.ledger import Ledger
@@ -28,8 +29,6 @@ from xds_server.stream.protocol.messages import ClientTerms, Overdue
 
 Ledgers = Mapping[str, Ledger]
 Lookup = Callable[[ResourceKey], Resource | None]
-Resources = Callable[[str], Mapping[str, Resource] | None]
-"""All that a client may see of a type; None if that is nothing."""
 
 RANK = {type_url: rank for rank, type_url in enumerate(MAKE_BEFORE_BREAK)}
 
@@ -80,11 +79,11 @@ class ResponsePlan:
 class ResponsePlanner:
     """Plans the responses of one session from its ledgers; remembers only since when a resource waits."""
 
-    def __init__(self, terms: ClientTerms, ledgers: Ledgers, resources: Resources, now: float) -> None:
+    def __init__(self, terms: ClientTerms, ledgers: Ledgers, view: View, now: float) -> None:
         self.wake_at: float | None = None
         self._terms = terms
         self._ledgers = ledgers
-        self._resources = resources
+        self._view = view
         self._opened_at = now
         self._waiting_since: dict[ResourceKey, float] = {}
 
@@ -136,7 +135,7 @@ class ResponsePlanner:
     def _plan_of(self, ledger: Ledger, names: Iterable[str], now: float, splits: bool) -> ResponsePlan:
         plan = ResponsePlan()
         leaving = []
-        there = self._resources(ledger.type_url) or {}
+        there: Mapping[str, Resource] = self._view.of_type(ledger.type_url) or {}
         for name in sorted(names):
             resource = there.get(name)
             if resource is None:
@@ -164,11 +163,11 @@ class ResponsePlanner:
         """
         if not self._terms.ordered or not resource.requires:
             return Gate.OPEN
-        missing = unmet(self._ledgers, resource, self._visible)
+        missing = unmet(self._ledgers, resource, self._view.find)
         if not missing:
             return Gate.OPEN
         key = resource.key
-        refused = [_is_refused(self._ledgers, one, self._visible) for one in missing]
+        refused = [_is_refused(self._ledgers, one, self._view.find) for one in missing]
         if any(refused) and _is_of_same_owner(ledger.find(key.name), resource):
             self._waiting_since.pop(key, None)
             return Gate.WITHHELD
@@ -209,10 +208,6 @@ class ResponsePlanner:
         """Say until when a client that connected again has time to name what else it has; None if that is over."""
         until = self._opened_at + self._terms.timing.settle
         return until if now < until and _referrers_unseen(self._ledgers, type_url) else None
-
-    def _visible(self, key: ResourceKey) -> Resource | None:
-        there = self._resources(key.type_url)
-        return None if there is None else there.get(key.name)
 
     def _pass(self, key: ResourceKey, plan: ResponsePlan) -> None:
         plan.idle.append(key.name)

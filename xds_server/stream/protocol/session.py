@@ -15,12 +15,11 @@ from xds_server.snapshot.snapshot import (
     CLUSTER,
     ENDPOINT,
     MAKE_BEFORE_BREAK,
-    SECRET,
     SHORT,
-    Layered,
     Resource,
     ResourceKey,
     Snapshot,
+    View,
 )
 from xds_server.stream.protocol import ordering
 from xds_server.stream.protocol.holdings import Catalog, Flight, Held, catalog_of
@@ -43,12 +42,14 @@ class Session(ABC):
     """One client. Feed it with `receive` (of the dialect), `publish` and `tick`; act on the Output each returns."""
 
     def __init__(self, snapshot: Snapshot, terms: ClientTerms, now: float) -> None:
-        self._snapshot = snapshot
+        # The planner has this in common with the session, and not the session: that would be a circle, which keeps
+        # what the client has until Python looks for garbage.
+        self._view = View(snapshot, terms.secrets)
         self._terms = terms
         self._ledgers: dict[str, Ledger] = {}
         self._overdue: dict[ResourceKey, Overdue] = {}
         self._early: set[ResourceKey] = set()  # sent before what they require, and not ACKed yet
-        self._planner = ordering.ResponsePlanner(terms, self._ledgers, self._resources, now)
+        self._planner = ordering.ResponsePlanner(terms, self._ledgers, self._view, now)
         self._answer: ClientAnswer | None = None
         self._acknowledged: set[ResourceKey] = set()
         self._rejected: list[Rejection] = []
@@ -96,7 +97,7 @@ class Session(ABC):
         `changed` are the keys that may differ from a snapshot that it had all of, and since when it asked for nothing
         else: of thousands of resources, then, only these are looked at. None: it is not known.
         """
-        if self._snapshot is not snapshot:
+        if self._view.snapshot is not snapshot:
             return False
         names: dict[str, set[str]] = {}
         for key in changed or ():
@@ -113,7 +114,7 @@ class Session(ABC):
 
     def publish(self, snapshot: Snapshot, changed: Iterable[ResourceKey], now: float) -> Output:
         """Serve a new snapshot; `changed` are all keys that differ from the one before, removed ones included."""
-        self._snapshot = snapshot
+        self._view.snapshot = snapshot
         touched = False
         for key in changed:
             ledger = self._ledgers.get(key.type_url)
@@ -168,23 +169,12 @@ class Session(ABC):
         ledger.subscribe(subscription)
         self._planner.forget_unwanted(ledger)
 
-    def _visible(self, key: ResourceKey) -> Resource | None:
-        if key.type_url == SECRET and not self._terms.secrets:
-            return None
-        return self._snapshot.find(key)
-
     def _visible_names(self, type_url: str) -> Iterable[str]:
         catalog = self._catalog(type_url)
         return catalog.names if catalog is not None else ()
 
-    def _resources(self, type_url: str) -> Layered[Resource] | None:
-        """Return all there is of a type, None if the client sees nothing of it."""
-        if type_url == SECRET and not self._terms.secrets:
-            return None
-        return self._snapshot.by_type.get(type_url)
-
     def _catalog(self, type_url: str) -> Catalog | None:
-        resources = self._resources(type_url)
+        resources = self._view.of_type(type_url)
         return None if resources is None else resources.derived(catalog_of)
 
     def _nonce(self, ledger: Ledger) -> str:
@@ -295,20 +285,20 @@ class Session(ABC):
         ever end it.
         """
         for key in tuple(self._early):
-            ledger, resource = self._ledgers[key.type_url], self._visible(key)
+            ledger, resource = self._ledgers[key.type_url], self._view.find(key)
             if ledger.flight is not None and key.name in ledger.flight.sent:
                 continue  # its answer is still to come
             if resource is None or not ledger.quarantines(resource):
                 self._early.discard(key)
             elif not (
                 ordering.comes_before_its_type(self._ledgers, resource)
-                or ordering.unmet(self._ledgers, resource, self._visible)
+                or ordering.unmet(self._ledgers, resource, self._view.find)
             ):
                 self._early.discard(key)
                 ledger.retry(key.name)
 
     def _drop_caught_up(self) -> None:
         for key in tuple(self._overdue):
-            resource = self._visible(key)
-            if resource is None or not ordering.unmet(self._ledgers, resource, self._visible):
+            resource = self._view.find(key)
+            if resource is None or not ordering.unmet(self._ledgers, resource, self._view.find):
                 del self._overdue[key]

@@ -2,15 +2,16 @@
 
 import asyncio
 import gc
+import weakref
 from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry
-from scripted import cluster, endpoints
+from scripted import DeltaScript, SotwScript, cluster, endpoints, model
 
 from tests.support.waiting import PATIENCE
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
-from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, ResourceKey, Snapshot
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ROUTE, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
 from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection, SotwRequest, TooManyNamesError
 from xds_server.stream.server.clients import ClientStream
@@ -218,6 +219,22 @@ async def test_a_client_that_leaves_before_the_first_snapshot_leaves_nothing_beh
     gc.collect()
     # The task still knows the event that it handled last.
     assert len([one for one in gc.get_objects() if isinstance(one, ClientStream)]) <= 1
+
+
+@pytest.mark.parametrize("script", [DeltaScript, SotwScript])
+def test_what_a_client_has_is_free_when_it_leaves_and_not_when_python_looks_for_garbage(script):
+    """With all that it may name that is several megabytes, and a client may come as often as it likes."""
+    gc.disable()
+    try:
+        client = script(*model("a"))
+        (response,) = client.ask(CLUSTER, "*", "nothing")
+        client.ack(response)
+        client.ask(ROUTE, "a")
+        left = weakref.ref(client.session)
+        del client
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_error_that_nobody_reads_keeps_nothing_of_what_the_client_said(sessions):
