@@ -85,6 +85,7 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
                     return wire.pack_sotw(sessions.fetch(node, typed(request, type_url), standing), identifier)
         except ProtocolError as error:
             await end_call(context, error)
+            return b""
 
     return grpc.unary_unary_rpc_method_handler(fetch)
 

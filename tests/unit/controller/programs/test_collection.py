@@ -1,19 +1,52 @@
 """What of a program's memory is looked at for garbage."""
 
 import gc
+import weakref
+
+import pytest
 
 from controller.programs.lifetime import collect_seldom
 
 
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    thresholds, callbacks = gc.get_threshold(), tuple(gc.callbacks)
+    yield
+    gc.callbacks[:] = callbacks
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def is_looked_at(one):
+    return id(one) in {id(other) for other in gc.get_objects()}
+
+
 def test_what_is_there_when_a_program_starts_is_not_looked_at_again():
-    before, kept, new = gc.get_threshold()[0], [[]], None
-    try:
-        collect_seldom()
-        new = [[]]
-        looked_at = {id(one) for one in gc.get_objects()}
-        assert id(new) in looked_at
-        assert id(kept) not in looked_at
-        assert gc.get_threshold()[0] > before
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(before)
+    before, kept = gc.get_threshold()[0], [[]]
+    collect_seldom()
+    new = [[]]
+    assert is_looked_at(new)
+    assert not is_looked_at(kept)
+    assert gc.get_threshold()[0] > before
+
+
+def test_what_a_search_finds_in_use_is_not_looked_at_again_until_that_is_twice_as_much():
+    collect_seldom()
+    kept, cycle = [[]], Cycle()
+    gc.collect()
+    assert not is_looked_at(kept)
+    ended = weakref.ref(cycle)
+    del cycle
+    gc.collect()
+    assert ended() is not None
+    much = [[] for _ in range(gc.get_freeze_count())]
+    gc.collect()  # leaves it out
+    assert ended() is not None
+    gc.collect()
+    assert ended() is None
+    assert not is_looked_at(much)
