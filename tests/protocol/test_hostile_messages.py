@@ -7,6 +7,7 @@ import gc
 import itertools
 import resource as resource_module
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -127,6 +128,7 @@ async def test_memory_returns(served, token):
         await until(lambda: not served.server.clients(), "they are gone")
         return resident()
 
+    gc.collect()
     gc.disable()  # Python looks for garbage seldom where few objects are made, however large they are.
     try:
         # An allocator grows by chunks and keeps them for a while; what is lost is lost in every round, of 80 MB each.
@@ -134,7 +136,13 @@ async def test_memory_returns(served, token):
         while min(later - before for before, later in itertools.pairwise(after)) > 4 << 20:
             assert len(after) < 12, f"it grows with every round: {after}"
             after.append(await attacked())
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kinds = Counter(type(one) for one in gc.garbage)
+        assert not [kind for kind in kinds if kind.__module__.startswith("xds_server")], "what is left is of gRPC"
     finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
         gc.enable()
 
 

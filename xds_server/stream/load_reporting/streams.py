@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -160,7 +161,8 @@ class LoadStreams:
         raw = await self._admission.first_word(one.context.read, self._timing.first_word)
         if raw is EOF:
             return
-        async with self._admission.turn_of_newcomers():
+        is_long = len(raw) > LONG_MESSAGE
+        async with self._admission.turn_of_newcomers(), self._admission.turn_of_long() if is_long else nullcontext():
             self._introduce(one, parse_introduction(raw), len(raw))
         await self._ready.wait()
         clock = asyncio.get_running_loop().time

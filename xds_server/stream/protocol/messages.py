@@ -12,7 +12,7 @@ from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
 AnyError = TypeVar("AnyError", bound=BaseException)
 
 WILDCARD = "*"
-_MANY_PACKED = 1_000
+_MANY_PACKED = 250
 """Resources and names in a response from which on it takes some milliseconds to pack."""
 _MANY_NAMES = 5_000
 """In a request from which on it is understood in one step, and answered in another: some ten milliseconds each."""

@@ -37,6 +37,9 @@ from xds_server.stream.protocol.messages import (
     TooManyNamesError,
 )
 
+_MUCH_REFUSED = 250
+"""Resources in a response of which each is looked for in the text of a NACK: some ten microseconds each."""
+
 
 class Session(ABC):
     """One client. Feed it with `receive` (of the dialect), `publish` and `tick`; act on the Output each returns."""
@@ -67,6 +70,12 @@ class Session(ABC):
     def owes_long_answer(self) -> bool:
         """Whether a long request was understood, and the next step answers it."""
         return self._owes_long_answer
+
+    def is_much_refused_by(self, request: DeltaRequest | SotwRequest) -> bool:
+        """Whether it is a NACK of so much that to find out which of it is meant takes some ten milliseconds."""
+        ledger = self._ledgers.get(request.type_url)
+        flight = ledger.flight if ledger is not None and request.error is not None else None
+        return flight is not None and len(flight.sent) > _MUCH_REFUSED
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:

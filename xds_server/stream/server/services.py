@@ -12,6 +12,7 @@ from grpc.aio import EOF, ServicerContext
 
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET
 from xds_server.stream import wire
+from xds_server.stream.admission import ClientAdmission
 from xds_server.stream.endings import cancelled, end_call
 from xds_server.stream.limits import LONG_MESSAGE, LONGEST_WORD, printable
 from xds_server.stream.load_reporting.streams import LRS, LoadStreams
@@ -82,7 +83,8 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
                     node, request = wire.parse_sotw(raw)
                     standing = admission.standing(node, context)
                     admission.limits(standing.trusted).check(len(raw), request)
-                    return wire.pack_sotw(sessions.fetch(node, typed(request, type_url), standing), identifier)
+                    response = sessions.fetch(node, typed(request, type_url), standing)
+                    return await _packed(SOTW, response, identifier, admission)
         except ProtocolError as error:
             await end_call(context, error)
             return b""
@@ -99,6 +101,13 @@ class DialectCodec:
 
 
 SOTW = DialectCodec(wire.parse_sotw, wire.pack_sotw)
+
+
+async def _packed(codec: DialectCodec, response: Response, identifier: str, admission: ClientAdmission) -> bytes:
+    if not response.is_long:
+        return codec.pack(response, identifier)
+    async with admission.turn_of_long():
+        return codec.pack(response, identifier)
 
 
 class WrongTypeError(ProtocolError):
@@ -169,19 +178,13 @@ class StreamingMethod:
         async with self.sessions.admission.turn_of_long():
             return self.codec.parse(raw)
 
-    async def _packed(self, response: Response) -> bytes:
-        if not response.is_long:
-            return self.codec.pack(response, self.identifier)
-        async with self.sessions.admission.turn_of_long():
-            return self.codec.pack(response, self.identifier)
-
     async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
         stall = self.sessions.timing.stall
         while not isinstance(item := await stream.outbox.get(), StreamEnd):
             size = 0 if stream.trusted else sum(len(one.body) for one in item.resources)
             async with self.sessions.admission.room_for(stream.trusted, size):
                 try:
-                    packed = await self._packed(item)
+                    packed = await _packed(self.codec, item, self.identifier, self.sessions.admission)
                     async with asyncio.timeout(stall):
                         await context.write(packed)
                 except TimeoutError:

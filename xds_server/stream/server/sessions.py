@@ -344,9 +344,10 @@ class Sessions:
 
 def _is_long(event: RequestArrived | WaitEnded) -> bool:
     """Whether an event may take some ten milliseconds."""
+    session = event.stream.session
     if isinstance(event, RequestArrived):
-        return event.request.is_long
-    return event.stream.session is not None and event.stream.session.owes_long_answer
+        return event.request.is_long or (session is not None and session.is_much_refused_by(event.request))
+    return session is not None and session.owes_long_answer
 
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:

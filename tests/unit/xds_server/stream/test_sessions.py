@@ -118,6 +118,19 @@ async def test_a_long_request_is_answered_though_something_else_is_published_bet
     assert there == ["a"]
 
 
+async def test_a_refusal_of_much_has_a_turn_and_a_short_request_overtakes_it(sessions):
+    publish(sessions, GATEWAY, *(cluster(f"c{number}") for number in range(300)))
+    refusing, other = await Client(sessions, GATEWAY).ask(), Client(sessions, GATEWAY)
+    response = await refusing.stream.outbox.get()
+    async with sessions.admission.turn_of_long():
+        refused = asyncio.create_task(refusing.ask(DeltaRequest(CLUSTER, nonce=response.nonce, error="c7 is wrong")))
+        await asyncio.sleep(0)
+        await other.ask()
+        assert not refused.done()
+    await refused
+    assert [one.key.name for one in refusing.stream.session.rejections] == ["c7"]
+
+
 async def test_changes_of_one_scope_are_gathered(sessions):
     publish(sessions, SIDECAR, cluster("a"))
     client = await Client(sessions, SIDECAR).ask()
