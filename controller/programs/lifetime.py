@@ -23,11 +23,12 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _NEW_OBJECTS = 5_000
 """So many more make Python look for garbage among them; by default 700."""
 _SEARCHES = 1
-"""So many of the newer objects, and the next is one of the older ones, too; by default 10. A search of everything looks
-at 45,000 objects then, since it does at each no more than once (`LongLived`)."""
+"""So many of newer objects, and the next is one of older ones, too; by default 10. One of the oldest looks at 45,000 new
+objects then, or at a fourth of as many as the one before it looked at: Python makes it no sooner."""
 _EVERYTHING = 2
 """The oldest generation: a search of it is one of the others, too."""
 _GROWN = 1.5
+"""As many objects as before, and everything is looked at."""
 _NO_FILES = "socket.accept() out of system resource"
 _NO_FILES_LEFT = "no connection can be taken: as many files are open as this program may have (ulimit -n)"
 _SAID_EVERY = 60.0
