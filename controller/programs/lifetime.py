@@ -23,8 +23,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _NEW_OBJECTS = 5_000
 """So many more make Python look for garbage among them; by default 700."""
 _SEARCHES = 1
-"""So many of newer objects, and the next is one of older ones, too; by default 10. One of the oldest looks at 45,000 new
-objects then, or at a fourth of as many as the one before it looked at: Python makes it no sooner."""
+"""So many of newer objects, and the next is one of older ones, too; by default 10. One of the oldest looks at 45,000
+new objects then, or at a fourth of what the one before it looked at: Python makes it no sooner."""
 _EVERYTHING = 2
 """The oldest generation: a search of it is one of the others, too."""
 _GROWN = 1.5
