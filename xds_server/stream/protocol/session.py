@@ -38,7 +38,9 @@ from xds_server.stream.protocol.messages import (
 )
 
 _MUCH_REFUSED = 250
-"""Resources in a response of which each is looked for in the text of a NACK: some ten microseconds each."""
+"""Resources in a response, each of which is looked for in the text of a NACK: some ten microseconds each."""
+_MUCH_ACCEPTED = 5_000
+"""Resources and names in a response that an ACK is for: a microsecond each."""
 
 
 class Session(ABC):
@@ -71,11 +73,15 @@ class Session(ABC):
         """Whether a long request was understood, and the next step answers it."""
         return self._owes_long_answer
 
-    def is_much_refused_by(self, request: DeltaRequest | SotwRequest) -> bool:
-        """Whether it is a NACK of so much that to find out which of it is meant takes some ten milliseconds."""
+    def books_much_for(self, request: DeltaRequest | SotwRequest) -> bool:
+        """Whether it is the ACK or NACK of so much that to book it takes some ten milliseconds."""
         ledger = self._ledgers.get(request.type_url)
-        flight = ledger.flight if ledger is not None and request.error is not None else None
-        return flight is not None and len(flight.sent) > _MUCH_REFUSED
+        flight = ledger.flight if ledger is not None else None
+        if flight is None:
+            return False
+        if request.error is not None:
+            return len(flight.sent) > _MUCH_REFUSED
+        return flight.catalog is None and len(flight.sent) + len(flight.removed) > _MUCH_ACCEPTED
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:

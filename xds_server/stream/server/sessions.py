@@ -346,7 +346,7 @@ def _is_long(event: RequestArrived | WaitEnded) -> bool:
     """Whether an event may take some ten milliseconds."""
     session = event.stream.session
     if isinstance(event, RequestArrived):
-        return event.request.is_long or (session is not None and session.is_much_refused_by(event.request))
+        return event.request.is_long or (session is not None and session.books_much_for(event.request))
     return session is not None and session.owes_long_answer
 
 

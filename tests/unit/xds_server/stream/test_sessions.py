@@ -118,17 +118,21 @@ async def test_a_long_request_is_answered_though_something_else_is_published_bet
     assert there == ["a"]
 
 
-async def test_a_refusal_of_much_has_a_turn_and_a_short_request_overtakes_it(sessions):
+@pytest.mark.parametrize(
+    ("asked", "error"), [(("*",), "c7 is wrong"), (tuple(map(str, range(6000))), None)], ids=["refusal", "ack"]
+)
+async def test_an_answer_to_much_has_a_turn_and_a_short_request_overtakes_it(sessions, asked, error):
     publish(sessions, GATEWAY, *(cluster(f"c{number}") for number in range(300)))
-    refusing, other = await Client(sessions, GATEWAY).ask(), Client(sessions, GATEWAY)
-    response = await refusing.stream.outbox.get()
+    client, other = Client(sessions, GATEWAY), Client(sessions, GATEWAY)
+    await client.ask(DeltaRequest(CLUSTER, subscribe=asked))
+    response = await client.stream.outbox.get()
     async with sessions.admission.turn_of_long():
-        refused = asyncio.create_task(refusing.ask(DeltaRequest(CLUSTER, nonce=response.nonce, error="c7 is wrong")))
+        answering = asyncio.create_task(client.ask(DeltaRequest(CLUSTER, nonce=response.nonce, error=error)))
         await asyncio.sleep(0)
         await other.ask()
-        assert not refused.done()
-    await refused
-    assert [one.key.name for one in refusing.stream.session.rejections] == ["c7"]
+        assert not answering.done()
+    await answering
+    assert [one.key.name for one in client.stream.session.rejections] == (["c7"] if error else [])
 
 
 async def test_changes_of_one_scope_are_gathered(sessions):
