@@ -21,6 +21,8 @@ from xds_server.stream.server.clients import ClientState, Progress
 
 _CHECKS_AT_ONCE = 5_000
 """Of an Envoy for a route, before others have their turn: a few milliseconds."""
+_CHECKS_OF_A_REPORT = 25
+"""It takes as long as so many of them to make a report, whoever is asked."""
 _REST = 9
 """Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
 
@@ -112,7 +114,7 @@ class Reports:
     @property
     def at_once(self) -> int:
         """How many reports take a moment: each asks all Envoys that do not have everything."""
-        return max(1, _CHECKS_AT_ONCE // (len(self._envoys().others) + 1))
+        return max(1, _CHECKS_AT_ONCE // (len(self._envoys().others) + _CHECKS_OF_A_REPORT))
 
     def _report(self, key: RouteKey, envoys: Progress) -> RouteReport:
         route = self._published.route(key)
