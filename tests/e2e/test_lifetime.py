@@ -9,8 +9,9 @@ import stat
 
 import pytest
 
-from tests.support.beamlit import Product, eventually, executed, processes_of
+from tests.support.beamlit import Product, eventually, executed
 from tests.support.chat import Chat
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -19,11 +20,20 @@ async def test_a_stop_ends_the_envoy_too(chat, number):
         await chat.served()
         assert chat.product.envoy_pid()
         assert await chat.product.end(number) == 0
-        assert processes_of(chat.product.home) == {}
+        assert chat.product.processes() == {}
     # An ordinary life leaves nothing that anybody would look into: `12:00:01 info started ...`.
     lines = chat.product.log().splitlines()
     assert lines
     assert [line for line in lines if line.split()[1:2] != ["info"]] == []
+
+
+async def test_a_test_that_fails_leaves_nothing(chat):
+    """Neither `beamlit run` nor an Envoy, which it starts again when that ends."""
+    with pytest.raises(AssertionError, match="it failed"):
+        async with chat.product.running("--envoy"):
+            await until(lambda: len(chat.product.processes()) == 2, "both run")
+            raise AssertionError("it failed")
+    assert chat.product.processes() == {}
 
 
 async def history_of(product: Product) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.beamlit import Product, Reply, Start, ask, eventually, processes_of
+from tests.support.beamlit import Product, Reply, Start, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.network import unused_port
@@ -35,7 +35,7 @@ async def test_a_stop_lets_requests_end(tmp_path: Path, backends: Backends, ends
                 one.release("all")
         assert await ending == 0
         replies = await asyncio.gather(*requests)
-        assert processes_of(product.home) == {}
+        assert product.processes() == {}
 
     whole = [reply.side == "local" for reply in replies]
     assert whole == [seconds > 0] * 8, replies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.support.beamlit import ask, eventually, no_request_fails, processes_of
+from tests.support.beamlit import ask, eventually, no_request_fails
 from tests.support.network import unused_port
 
 
@@ -24,7 +24,7 @@ async def test_the_envoy_of_a_killed_run_serves_on_until_the_next_run_takes_it_o
             await eventually(lambda: ask(chat.port), lambda reply: reply.side == "remote")
         assert product.envoy_pid() == envoy
         assert await product.end(signal.SIGTERM) == 0
-        assert processes_of(product.home) == {}
+        assert product.processes() == {}
 
 
 async def test_an_envoy_that_looks_for_the_control_plane_elsewhere_is_replaced(chat):

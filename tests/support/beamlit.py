@@ -111,6 +111,8 @@ class Product:
             if self._process is not None and self._process.alive:
                 await self.end(signal.SIGTERM)
         finally:
+            if self._process is not None:
+                self._process.kill()  # first: it would start its Envoy again
             for pid in processes_of(self.home):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -154,6 +156,11 @@ class Product:
 
     def remove(self, name: str) -> None:
         (self.objects / name).unlink()
+
+    def processes(self) -> Mapping[int, str]:
+        """The ids and command lines of what runs of it. A forked program has no command line of its own."""
+        own = {self._process.pid: "beamlit run"} if self._process is not None and self._process.alive else {}
+        return own | processes_of(self.home)
 
     def envoy_pid(self) -> int:
         """The process id of its Envoy; 0 while there is none."""

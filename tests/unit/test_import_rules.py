@@ -1,4 +1,4 @@
-"""What `.importlinter` cannot see: what is pure calls no clock and opens nothing, and no test imports a benchmark.
+"""What `.importlinter` cannot see: what is pure calls no clock and opens nothing; no test imports a benchmark or patches anything.
 
 A module may import `datetime` for its values, and `open` needs no import.
 """
@@ -6,6 +6,7 @@ A module may import `datetime` for its values, and `open` needs no import.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -49,10 +50,40 @@ def test_a_clock_and_a_file_are_found() -> None:
 def test_no_test_imports_a_benchmark() -> None:
     imported = {
         str(file.relative_to(ROOT)): modules
-        for file in sorted((ROOT / "tests").rglob("*.py"))
+        for file in files_with("benchmarks", "tests")
         if (modules := [name for name in imported_modules(file.read_text()) if name.split(".")[0] == "benchmarks"])
     }
     assert imported == {}
+
+
+def files_with(words: str, *folders: str) -> Iterator[Path]:
+    """Find the modules whose text has a match: to parse all takes a second."""
+    for folder in folders:
+        files = sorted((ROOT / folder).rglob("*.py"))
+        assert files
+        yield from (file for file in files if re.search(words, file.read_text()))
+
+
+def test_no_test_patches_anything() -> None:
+    patching = {
+        str(file.relative_to(ROOT)): found
+        for file in files_with("mock|unittest|monkeypatch", "tests", "benchmarks/tests")
+        if (found := list(patches(file.read_text())))
+    }
+    assert patching == {}
+
+
+def test_what_patches_is_found() -> None:
+    source = "from unittest import mock\nfrom unittest.mock import patch\ndef test(monkeypatch, *, mocker): pass\n"
+    assert list(patches(source)) == ["unittest", "unittest.mock", "monkeypatch", "mocker"]
+
+
+def patches(source: str) -> Iterator[str]:
+    """Name the means of patching that a module has."""
+    yield from (name for name in imported_modules(source) if name.split(".")[0] in ("unittest", "mock"))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg) and node.arg in ("monkeypatch", "mocker"):
+            yield node.arg
 
 
 def imported_modules(source: str) -> Iterator[str]:

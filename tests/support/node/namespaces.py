@@ -69,9 +69,10 @@ class Namespaces:
                 *("--mount", "--propagation=private", "--net", "--", "/bin/sh", "-c", _INIT, "init", folder),
             )
             maker = Child(command, folder / "init.log", says_ready=True)
+            init, *_ = (*children_of(maker.pid), 0)
+            place = cls(init, number)
             try:
-                (init,) = children_of(maker.pid)
-                place = cls(init, number)
+                assert init, f"{command[0]} has no child:\n{maker.last_words()}"
                 place._link()
                 make_cgroups(place.cgroup, _PODS)
                 make_cgroups(place.own_cgroup, _PROGRAMS)

@@ -3,32 +3,36 @@
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 
 from tests.support.network import Network, unused_port
 from tests.support.processes import ROOT
 
 COUNT = 300
 PROGRAM = f"""
+import sys
 from tests.support.network import Network, unused_port
 print(*(unused_port() for _ in range({COUNT})))
 print(*(Network.unused().prefix for _ in range({COUNT})))
-input()
+sys.stdin.read()
 """
 
 
 def test_addresses_are_handed_out_once():
     ports, networks = list[str](), list[str]()
     command = [sys.executable, "-c", PROGRAM]
-    others = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    ports += (str(unused_port()) for _ in range(COUNT))
-    networks += (Network.unused().prefix for _ in range(COUNT))
-    for other in others:
-        ports += other.stdout.readline().split()
-        networks += other.stdout.readline().split()
-    for other in others:
-        other.communicate("\n")
+    with ExitStack() as stack:
+        others = [
+            stack.enter_context(
+                subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(2)
+        ]
+        ports += (str(unused_port()) for _ in range(COUNT))
+        networks += (Network.unused().prefix for _ in range(COUNT))
+        for other in others:
+            ports += other.stdout.readline().split()
+            networks += other.stdout.readline().split()
     assert len(set(ports)) == len(ports) == 3 * COUNT
     assert len(set(networks)) == len(networks) == 3 * COUNT
 
