@@ -81,6 +81,11 @@ async def test_the_limit_follows_the_replicas_under_load(plane: Plane) -> None:
             await plane.change(model, replace(wanted, replicas=plane.backends.replicas[:count]))
             await of_each_client(2)  # what was in flight before has its answer
             flight = Flight(plane.backends.local, model)
+
+            def all_were_taken(flight: Flight = flight, count: int = count) -> bool:
+                return flight.peaks()[0] >= LIMIT * count
+
+            await until(all_were_taken, f"all places of {count} replicas are taken at one moment")
             await of_each_client(2)
             assert flight.peaks()[0] == LIMIT * count
     finally:

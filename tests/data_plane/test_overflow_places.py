@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +21,7 @@ import pytest_asyncio
 from controller.api.contract.credentials import RemoteAuth
 from controller.api.contract.route import HttpCheck
 from tests.support.data_plane.backends import Backends
-from tests.support.data_plane.flight import Flight
+from tests.support.data_plane.flight import Flight, in_flight
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import routes
 from tests.support.data_plane.plane import Plane
@@ -36,7 +35,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT, REPLICAS = 4, 3
 CAPACITY = LIMIT * REPLICAS
-NUMBERS = itertools.count(1)
 PATIENCE = timedelta(milliseconds=200)
 KEY = api_key("key", "x-key")
 
@@ -47,31 +45,6 @@ async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIter
     async with Plane(network, backends, folder).running() as plane:
         await plane.join(workers=1)
         yield plane
-
-
-@contextlib.asynccontextmanager
-async def in_flight(plane: Plane, model: Model, count: int, side: str = "local") -> AsyncIterator[None]:
-    """Have so many requests at one side, from before until after the block, and all of them answered.
-
-    Those of one side that reach the other are held there, too.
-    """
-    servers = plane.backends.local if side == "local" else (plane.backends.remote,)
-    before = sum(one.count(model) for one in servers)
-    name = f"held-{next(NUMBERS)}"
-    headers = [("on-local", f"held={name}"), ("on-remote", f"held={name}")]
-    asked = [asyncio.create_task(plane.ask(model, headers=headers)) for _ in range(count)]
-
-    async def are_there() -> bool:
-        return sum(one.count(model) for one in servers) - before == count
-
-    try:
-        await until(are_there, f"{count} requests are at the {side} side")
-        yield
-        assert not any(one.done() for one in asked)
-    finally:
-        for one in plane.backends.all:
-            one.release(name)
-    assert {reply.status for reply in await asyncio.gather(*asked)} == {200}
 
 
 async def asked_side(plane: Plane, model: Model) -> str:

@@ -1,4 +1,6 @@
-"""What `.importlinter` cannot see: what is pure calls no clock and opens nothing; no test imports a benchmark or patches anything.
+"""What `.importlinter` cannot see: what is pure calls no clock and opens nothing.
+
+And no test imports a benchmark or patches anything.
 
 A module may import `datetime` for its values, and `open` needs no import.
 """

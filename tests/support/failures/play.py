@@ -25,7 +25,7 @@ from tests.support.failures.site import Site
 from tests.support.failures.troubles import Scene, found_ill
 from tests.support.failures.troubles import replicas as all_replicas
 from tests.support.load import Report, Sample, percentile
-from tests.support.waiting import until
+from tests.support.waiting import Deadline, until
 
 # As the kubelet's readiness probe has them checked (docs/adr/0004).
 # As a readiness probe with `periodSeconds: 1` and `failureThreshold: 1` has it.
@@ -100,7 +100,7 @@ class _Play:
         few = replace(size, clients=min(_OF_CONTROL, size.clients))
         self._control = Clients(control.url, len(models), few, case.patience, frozenset({200}))
         self._scene = Scene(site, models, lambda count: [one.latest(count) for one in self._clients])
-        self._deadline = _now() + size.seconds
+        self._deadline = Deadline(_now(), size.seconds)
         self._again = [0] * len(parts)
         self._ejections = [0] * len(parts)
         self._checks = [0] * len(parts)
@@ -165,7 +165,7 @@ class _Play:
         """Wait for so many answers and failures of each model. Raises TookTooLongError."""
         goals = [one.answered + count for one in self._clients]
         while any(one.answered < goal for one, goal in zip(self._clients, goals, strict=True)):
-            if _now() > self._deadline or any(one.is_over for one in self._clients):
+            if self._deadline.has_passed(_now()) or any(one.is_over for one in self._clients):
                 raise TookTooLongError
             await asyncio.sleep(0.01)
 
@@ -228,8 +228,8 @@ class _Play:
         begun = _now()
         since = [clients.numbers.stop for clients in self._clients]
         waiting = [_awaited(self._site, part.cell) for part in self._parts]
-        deadline, is_known = begun + _BACK_WITHIN, False
-        while any(waiting) and _now() < deadline:
+        deadline, is_known = Deadline(begun, _BACK_WITHIN), False
+        while any(waiting) and not deadline.has_passed(_now()):
             await asyncio.sleep(0.05)
             for of_it, first, clients in zip(waiting, since, self._clients, strict=True):
                 lately = range(first, clients.numbers.stop)
@@ -238,7 +238,7 @@ class _Play:
             if not is_known and not any(
                 of_it for of_it, part in zip(waiting, self._parts, strict=True) if part.is_whole
             ):
-                is_known, deadline = True, _now() + 1.0 + (_now() - begun)
+                is_known, deadline = True, Deadline(_now(), 1.0 + (_now() - begun))
         return [tuple(of_it) for of_it in waiting]
 
     def _outcome(self, part: Part, clients: Clients, report: Report, stretch: Stretch) -> Outcome:
