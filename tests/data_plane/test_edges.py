@@ -22,6 +22,7 @@ from tests.support.data_plane.witness import Pairs, Seen, Witness
 from tests.support.load.answer import Answer
 from tests.support.load.connection import Connections
 from tests.support.network import BACKEND_PORT, Network
+from tests.support.waiting import in_time
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -216,7 +217,7 @@ async def test_a_client_of_http_1_0_need_not_say_whom_it_asks(sides: Sides) -> N
         url = urlsplit(model.url)
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         writer.write(b"GET /a HTTP/1.0\r\n\r\n")
-        head, _, _ = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n")
+        head, _, _ = (await in_time(reader.read(), "an answer", within=60)).partition(b"\r\n")
         writer.close()
         assert head.split()[1] == b"200"
 

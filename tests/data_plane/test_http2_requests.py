@@ -21,7 +21,7 @@ from tests.support.data_plane.model import SHARED_PORT, Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.sealed import api_key, bring
 from tests.support.network import BACKEND_PORT, Network
-from tests.support.waiting import until
+from tests.support.waiting import time_limit, until
 from xds_server.resources.access_log import AccessLog
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -119,7 +119,7 @@ async def ask(
     """Send one request; return the status."""
     reader, writer, connection = await begun(model, *more, method=method, trailers=trailers, authority=authority)
     try:
-        async with asyncio.timeout(30):
+        async with time_limit(30):
             while data := await reader.read(65536):
                 for event in connection.receive_data(data):
                     match event:

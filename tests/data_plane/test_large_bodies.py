@@ -14,7 +14,7 @@ from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Answer, Sample, Traffic, closed_loop
 from tests.support.load.answer import AnswerReader
-from tests.support.waiting import until
+from tests.support.waiting import in_time, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -121,7 +121,7 @@ async def sent_in_two(model: Model, body: bytes, dying: Backend) -> Answer:
         await asyncio.sleep(0.1)
         writer.write(body[part:])
         parsed = AnswerReader()
-        while (answer := parsed.feed(data := await asyncio.wait_for(reader.read(65536), 60))) is None:
+        while (answer := parsed.feed(data := await in_time(reader.read(65536), "an answer", within=60))) is None:
             assert data, "the connection was closed without an answer"
         return answer
     finally:

@@ -24,7 +24,7 @@ from tests.support.data_plane.model import Model, Wanted, route_of
 from tests.support.data_plane.mutation import managers
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
-from tests.support.waiting import until
+from tests.support.waiting import time_limit, until
 from xds_server.loads.loads import Answers
 from xds_server.resources.loops import PASSES
 from xds_server.resources.remote_backend import backend_name
@@ -243,7 +243,7 @@ async def asked_to_upgrade(model: Model, connection: str) -> tuple[str, str]:
     try:
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         writer.write(f"GET /ws HTTP/1.1\r\n{head}\r\n".encode())
-        async with asyncio.timeout(30):
+        async with time_limit(30):
             return (await reader.readline()).decode(), probe
     finally:
         writer.close()

@@ -237,6 +237,12 @@ async def test_fewer_failures_than_the_threshold_do_not_matter(plane: Plane, hos
         await models.at_once(plane.withdraw)
 
 
+async def failures_of(plane: Plane, models: Variants[Model]) -> Variants[int]:
+    """How many checks of each have failed, at one moment."""
+    counts = await plane.envoy.stats(r"\.health_check\.failure$")
+    return models.each(lambda model: counts[f"cluster.{model.local_cluster}.health_check.failure"])
+
+
 async def test_the_threshold_takes_as_long_as_the_kubelet_does(plane: Plane, host: str) -> None:
     """By `unhealthy_edge_interval`: between the first failure and the last, nobody is in more of a hurry than it is."""
 
@@ -249,7 +255,7 @@ async def test_the_threshold_takes_as_long_as_the_kubelet_does(plane: Plane, hos
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=503 if failing else 200)
 
-    slow = ReplicaCheck(path="/up", interval=timedelta(seconds=4))
+    slow = CHECK.model_copy(update={"interval": timedelta(seconds=4)})
     async with probed(host, answer) as replica:
         models = await serve_both(
             plane, Wanted(check=slow, replicas=replica.replicas), clusters(replicas_alone(in_a_hurry))
@@ -261,8 +267,11 @@ async def test_the_threshold_takes_as_long_as_the_kubelet_does(plane: Plane, hos
         await checked(plane, models.held, 1)
         failing = True
         await plane.healthy(models.removed, 0)
-        assert await checks(plane, models.held, "failure") < 3
-        assert (await plane.ask(models.held)).route == "local"
+        route = (await plane.ask(models.held)).route
+        failures = await failures_of(plane, models)
+        assert 2 * failures.held <= failures.removed
+        # If the machine had a pause, this one is out by now as well.
+        assert route == "local" or failures.held >= 3
         await models.at_once(plane.withdraw)
 
 
@@ -278,7 +287,7 @@ async def test_an_idle_model_is_disbelieved_no_sooner(plane: Plane, host: str) -
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=503 if failing else 200)
 
-    slow = ReplicaCheck(path="/up", interval=timedelta(seconds=4))
+    slow = CHECK.model_copy(update={"interval": timedelta(seconds=4)})
     async with probed(host, answer) as replica:
         models = await serve_both(
             plane, Wanted(check=slow, replicas=replica.replicas), clusters(replicas_alone(in_a_hurry))
@@ -286,7 +295,8 @@ async def test_an_idle_model_is_disbelieved_no_sooner(plane: Plane, host: str) -
         await models.at_once(lambda model: plane.healthy(model, 1))
         failing = True
         await checked(plane, models.removed, 24, "failure")
-        assert await checks(plane, models.held, "failure") < 5
+        failures = await failures_of(plane, models)
+        assert 2 * failures.held < failures.removed
         await models.at_once(plane.withdraw)
 
 

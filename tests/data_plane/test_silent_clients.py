@@ -122,9 +122,16 @@ async def test_tls_that_is_not_agreed_on_ends(plane: Plane, folder: Path) -> Non
     shared = replace(plain, url=f"http://{plane.network.host(1)}:{SHARED_PORT}/")
     context, whole = Trust(authority, folder).context(), hello("quiet.a")
 
-    reader, writer = await asyncio.open_connection(
-        plane.network.host(1), model.port, ssl=context, server_hostname="quiet.a"
-    )
+    there = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+
+    async def is_agreed_on() -> bool:
+        with contextlib.suppress(OSError):  # On a busy machine that takes long as well.
+            there.append(await asyncio.open_connection(*address, ssl=context, server_hostname="quiet.a"))
+        return bool(there)
+
+    address = (plane.network.host(1), model.port)
+    await until(is_agreed_on, "TLS is agreed on")
+    ((reader, writer),) = there
     ends = list[asyncio.Task[bytes]]()
     async with contextlib.AsyncExitStack() as stack:
         in_the_clear, still_silent = await stack.enter_async_context(saying(shared))

@@ -19,7 +19,7 @@ from tests.support.data_plane.model import Model
 from tests.support.data_plane.stage import WAYS, Stage, address_of
 from tests.support.data_plane.stream_grpc import GrpcServer
 from tests.support.data_plane.stream_http import StreamServer
-from tests.support.waiting import until
+from tests.support.waiting import time_limit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -107,7 +107,7 @@ async def test_the_server_sees_that_the_client_went_away(stage: Stage, kind: str
     probes = {way: stage.probe() for way in WAYS}
     visits = {way: stage.visits[probe] for way, probe in probes.items()}
 
-    async with contextlib.AsyncExitStack() as clients, asyncio.timeout(60):
+    async with contextlib.AsyncExitStack() as clients, time_limit(60):
         for way in WAYS:
             await clients.enter_async_context(client(stage, models[way], probes[way]))
         assert {way: WAYS[way] for way, visit in visits.items() if not visit.served_by.startswith(WAYS[way])} == {}

@@ -15,7 +15,7 @@ from tests.support.data_plane.protected import Tokens
 from tests.support.data_plane.stage import KEY_OF_SECRET, SENT_ONCE, WAYS, Stage
 from tests.support.data_plane.visits import Visit
 from tests.support.network import Network
-from tests.support.waiting import until
+from tests.support.waiting import time_limit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,7 +29,7 @@ async def told_one_by_one(stage: Stage, model: Model, events: int = 20) -> tuple
     sent = [CHUNK.format(number) for number in range(events)] + ["[DONE]"]
     visit.script.put_nowait(sent[0])
     answer = await stage.session.post(f"{model.url}v1/events", headers={"probe": probe}, json={"stream": True})
-    async with asyncio.timeout(60), answer:
+    async with time_limit(60), answer:
         arriving, arrived = _events_of(answer), []
         for following in [*sent[1:], None]:
             arrived.append(await anext(arriving))
@@ -97,7 +97,7 @@ async def test_a_stream_that_breaks_off_is_not_sent_again(stage: Stage, way: str
         assert await answer.content.readline() == b"data: the first\n"
         stage.visits[probe].script.put_nowait("break")
         with pytest.raises(aiohttp.ClientPayloadError):
-            async with asyncio.timeout(60):
+            async with time_limit(60):
                 await answer.content.read()
 
     assert stage.visits.attempts[probe] == 1

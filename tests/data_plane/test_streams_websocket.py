@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.stage import SENT_ONCE, WAYS, Stage
-from tests.support.waiting import until
+from tests.support.waiting import in_time, time_limit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,7 +27,7 @@ async def test_both_sides_send_when_they_like(stage: Stage, way: str) -> None:
     model = await stage.plane.serve(stage.http.wanted(way))
     large = bytes(range(256)) * 4096 * 3
 
-    async with asyncio.timeout(60):
+    async with time_limit(60):
         socket, side, probe = await opened(stage, model, "?ticks")
         assert side == WAYS[way]
         ticks, texts, blobs = [], [], []
@@ -49,7 +47,7 @@ async def test_both_sides_send_when_they_like(stage: Stage, way: str) -> None:
     assert texts == [f"echo {number}" for number in range(10)]
     assert blobs == [large]
     visit = stage.visits[probe]
-    await asyncio.wait_for(visit.over.wait(), 60)
+    await in_time(visit.over.wait(), "the visit ends", within=60)
     assert visit.closed_with == 4001
     assert visit.served_by.startswith(WAYS[way])
 
@@ -58,7 +56,7 @@ async def test_both_sides_send_when_they_like(stage: Stage, way: str) -> None:
 async def test_the_closing_code_of_the_server_arrives(stage: Stage, way: str) -> None:
     model = await stage.plane.serve(stage.http.wanted(way))
 
-    async with asyncio.timeout(60):
+    async with time_limit(60):
         socket, _, _ = await opened(stage, model)
         await socket.send_str("close 4002")
         message = await socket.receive()
@@ -69,7 +67,7 @@ async def test_the_closing_code_of_the_server_arrives(stage: Stage, way: str) ->
 async def test_a_socket_of_a_replica_that_dies_ends_and_a_new_one_goes_to_the_remote(stage: Stage) -> None:
     model = await stage.plane.serve(stage.http.wanted())
 
-    async with asyncio.timeout(60):
+    async with time_limit(60):
         first, side, _ = await opened(stage, model, "?ticks")
         assert side == "local"
         assert (await first.receive()).data == "0"

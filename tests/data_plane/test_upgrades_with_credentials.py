@@ -15,6 +15,7 @@ from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import secret
+from tests.support.waiting import in_time
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,9 +62,9 @@ async def _upgraded(product: Product, **headers: str) -> tuple[bytes, list[dict[
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(f"GET /ws HTTP/1.1\r\n{head}\r\n".encode())
-        answered = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        answered = await in_time(reader.readuntil(b"\r\n\r\n"), "an answer", within=60)
         writer.write(b"hello")
-        assert await asyncio.wait_for(reader.readexactly(5), 60) == b"hello"
+        assert await in_time(reader.readexactly(5), "an answer", within=60) == b"hello"
     finally:
         writer.close()
     return answered, product.backends.seen(probe)

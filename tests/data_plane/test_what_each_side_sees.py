@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.data_plane.model import Model, Reply, Wanted
 from tests.support.data_plane.plane import Plane
-from tests.support.waiting import until
+from tests.support.waiting import in_time, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -254,8 +254,8 @@ async def _upgraded(model: Model, sent: bytes) -> tuple[bytes, bytes]:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        head = await in_time(reader.readuntil(b"\r\n\r\n"), "an answer", within=60)
         writer.write(sent)
-        return head, await asyncio.wait_for(reader.readexactly(len(sent)), 60)
+        return head, await in_time(reader.readexactly(len(sent)), "an answer", within=60)
     finally:
         writer.close()

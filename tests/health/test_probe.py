@@ -15,6 +15,7 @@ from controller.api.timing import CheckTiming
 from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
 from tests.health.servers import Authority, Names, Talker, answer, connector_by, refusing
 from tests.support.network import unused_port
+from tests.support.waiting import time_limit
 from xds_server.health.backend import Address, Trust, refusal
 from xds_server.health.connection import Connector, SystemResolver
 from xds_server.health.outcome import CheckOutcome
@@ -247,7 +248,7 @@ async def test_what_a_server_says_instead_of_an_answer_is_not_told(talker, words
 async def test_a_server_that_envoy_would_not_wait_for_is_not_waited_for():
     async with Talker(hang=True).listening() as port:
         impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=0.2))
-        async with asyncio.timeout(60):
+        async with time_limit(60):
             outcome = await found(impatient, connector_by(LOOPBACK, CheckTiming(longest=600)))
     assert outcome.message == "GET /healthz is not answered: timed out"
 
@@ -256,7 +257,7 @@ async def test_a_server_that_accepts_and_never_answers_costs_no_more_than_a_chec
     loop = asyncio.get_running_loop()
     async with Talker(hang=True).listening() as port:
         start, patient = loop.time(), replace(backend(port, "/healthz"), patience=timedelta(seconds=600))
-        async with asyncio.timeout(60):
+        async with time_limit(60):
             outcome = await found(patient, connector_by(LOOPBACK, CheckTiming(longest=0.5)))
     assert outcome.message == "GET /healthz is not answered: timed out"
     assert loop.time() - start > 0.4

@@ -23,7 +23,7 @@ from tests.support.kube.watched import running_store
 from tests.support.objects import AModel, KubeObject, a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
 from tests.support.reader import Reader
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 
 
 class Controlled:
@@ -63,7 +63,7 @@ class Controlled:
         await self.apply(*objects)
         refs = [one.in_namespace(self._namespace).ref for one in objects]
         assert self._around, "no controller is running"
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             await self._around.until(lambda cache: all(cache.find(ref) for ref in refs))
 
     async def remove(self, *objects: KubeObject) -> None:
@@ -77,7 +77,7 @@ class Controlled:
         return _reason(self.status(model), type_)
 
     async def until(self, model: AModel, type_: str, reason: str) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             await self.reader.until(lambda cache: _reason(self._status_in(cache, model), type_) == reason)
 
     @property

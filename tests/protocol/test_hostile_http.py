@@ -21,7 +21,7 @@ from controller.programs.http_server import STRANGERS, HttpBounds, http_served
 from controller.programs.reports import report_routes, reports_over_tls
 from tests.protocol.test_hostile_connections import still_open
 from tests.support.tls import Certificates
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, time_limit, until
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,7 +43,7 @@ async def served(bounds: HttpBounds, tls: ssl.SSLContext | None = None) -> Async
 async def asked(port: int, whence: str = HERE, said: bytes = HEAD + b"Connection: close\r\n\r\n") -> bytes:
     """What a request from an address is answered; nothing if the connection ends."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             reader, writer = await asyncio.open_connection(HERE, port, local_addr=(whence, 0))
             try:
                 writer.write(said)
@@ -185,7 +185,7 @@ async def test_who_reads_no_reports_is_cut_off():
     app.add_routes(report_routes(reports, ReportTiming(reported_every=0, stall=0.5)))  # type: ignore[arg-type]
     async with http_served(app, HostPort(HERE, 0), 0) as port:
         with connected(port, 1, b"GET /reports HTTP/1.1\r\nHost: localhost\r\n\r\n") as opened:
-            async with asyncio.timeout(PATIENCE):
+            async with time_limit(PATIENCE):
                 await ended.wait()
             assert reports.written
             await until(lambda: not still_open(opened), "it is closed")

@@ -80,6 +80,14 @@ async def cost(work: Awaitable[object]) -> float:
     return time.thread_time() - begin
 
 
+async def costs_less(work: Callable[[], Awaitable[object]], bound: float) -> bool:
+    """Whether it costs less in one of three times: what else the machine does makes nothing cheaper."""
+    for _ in range(3):
+        if await cost(work()) < bound:
+            return True
+    return False
+
+
 async def answered(client: Client, of: Callable[[], bool]) -> int:
     """Ask again and again until something is so; return how often there was an answer."""
     count = 0
@@ -97,7 +105,7 @@ async def test_x58_whoever_says_too_much_is_refused_and_costs_no_more_than_one_w
 ):
     served.publish(*model("m"))
     honest = served.delta("honest")
-    control = await cost(says(served, family.most(TOKEN), family.method))
+    control = min([await cost(says(served, family.most(TOKEN), family.method)) for _ in range(3)])
     messages = {name: said(token) for name, said in family.attacks.items()}
 
     async def attacks(name: str) -> None:
@@ -110,7 +118,7 @@ async def test_x58_whoever_says_too_much_is_refused_and_costs_no_more_than_one_w
             await attacks(name)
 
     for name in messages:
-        assert await cost(attacks(name)) < 2 * control, name
+        assert await costs_less(lambda name=name: attacks(name), 2 * control), name
     attacking = asyncio.create_task(all_of_them())
     assert await answered(honest, attacking.done) >= len(messages)
     await attacking

@@ -7,7 +7,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, PingAckReceived
 from prometheus_client import CollectorRegistry
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 from xds_server.snapshot.snapshot import EMPTY
 from xds_server.stream.server.server import XdsServer
 
@@ -27,7 +27,7 @@ async def test_x51_a_client_that_pings_is_not_sent_away():
             client.ping(number.to_bytes(8, "big"))
             writer.write(client.data_to_send())
             with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
+                async with time_limit(PATIENCE):
                     while len([one for one in events if isinstance(one, PingAckReceived)]) <= number:
                         events += client.receive_data(await reader.read(4096))
         writer.close()

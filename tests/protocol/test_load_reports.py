@@ -10,7 +10,7 @@ from envoy.service.load_stats.v3 import lrs_pb2
 
 from controller.api.timing import REAL, StreamTiming
 from tests.support.protocol.xds_client import SILENCE_SECONDS, TOKEN, Client, Served, resource
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, time_limit, until
 from xds_server.snapshot.scope import Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, Snapshot
 from xds_server.stream.load_reporting.wire import SUPPORTS_ALL
@@ -206,7 +206,7 @@ async def test_a_stream_ends_well_also_while_its_first_message_is_on_its_way(ser
     codes = Counter()
     for _ in range(100):
         client = await served.loads(SUPPORTS_ALL).report()
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             await client.call.done_writing()
             while await client.call.read() is not grpc.aio.EOF:
                 pass

@@ -30,7 +30,7 @@ from tests.support.loads import to_local
 from tests.support.network import unused_port
 from tests.support.routes import A, a_route
 from tests.support.tls import Certificates
-from tests.support.waiting import PATIENCE, eventually, until
+from tests.support.waiting import PATIENCE, eventually, time_limit, until
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
@@ -410,7 +410,7 @@ async def test_who_went_away_after_nonsense_is_forgotten_too() -> None:
 
 async def load_of(this: Following, condition: Callable[[Load], bool]) -> Load:
     """The load of the model, once it is as expected."""
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         while True:
             load = this.fleet.loads.load(MODEL, datetime.now(UTC))
             if isinstance(load, Known) and condition(load.value):
@@ -419,7 +419,7 @@ async def load_of(this: Following, condition: Callable[[Load], bool]) -> Load:
 
 
 async def unknown(this: Following) -> str:
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         while True:
             load = this.fleet.loads.load(MODEL, datetime.now(UTC))
             if isinstance(load, Unknown):

@@ -27,7 +27,7 @@ from tests.support.objects import a_model, a_secret, a_slice
 from tests.support.routes import a_remote, with_key
 from tests.support.store import MemoryStore
 from tests.support.tls import Certificates
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, time_limit, until
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
@@ -136,7 +136,7 @@ FENCE = "not-there"
 async def aggregated_delta(this: Running, who: str, named: bool) -> dict[str, list[bytes]]:
     """Ask for everything on one stream, by names or for all; return the resources by type."""
     found: dict[str, list[bytes]] = {}
-    async with this.channel(who) as channel, asyncio.timeout(PATIENCE):
+    async with this.channel(who) as channel, time_limit(PATIENCE):
         call = channel.stream_stream(
             f"/{ADS}/DeltaAggregatedResources",
             lambda one: one.SerializeToString(),
@@ -172,7 +172,7 @@ async def aggregated_delta(this: Running, who: str, named: bool) -> dict[str, li
 async def aggregated_sotw(this: Running, who: str) -> dict[str, list[bytes]]:
     """The same by state of the world, by names."""
     found: dict[str, list[bytes]] = {}
-    async with this.channel(who) as channel, asyncio.timeout(PATIENCE):
+    async with this.channel(who) as channel, time_limit(PATIENCE):
         call = channel.stream_stream(
             f"/{ADS}/StreamAggregatedResources",
             lambda one: one.SerializeToString(),
@@ -207,7 +207,7 @@ async def of_one_type(this: Running, who: str, type_url: str) -> dict[str, list[
     node, names = node_of(who), this.names[type_url]
     sotw = discovery_pb2.DiscoveryRequest(node=node, resource_names=names)
     delta = discovery_pb2.DeltaDiscoveryRequest(node=node, resource_names_subscribe=[*names, "*"])
-    async with this.channel(who) as channel, asyncio.timeout(PATIENCE):
+    async with this.channel(who) as channel, time_limit(PATIENCE):
         fetch = channel.unary_unary(f"/{service}/Fetch{plural}", response_deserializer=SOTW.FromString)
         answer = await fetch(sotw.SerializeToString())
         found["Fetch"] = [one.SerializeToString() for one in answer.resources]
@@ -257,7 +257,7 @@ async def test_a_secret_is_in_no_other_resource(running: Running, who: str) -> N
 async def test_the_state_of_other_clients_is_told_to_nobody(running: Running, who: str) -> None:
     """CSDS would say what every Envoy has: this server has no such service, and whoever adds it has to scope it."""
     for method in ("StreamClientStatus", "FetchClientStatus"):
-        async with running.channel(who) as channel, asyncio.timeout(PATIENCE):
+        async with running.channel(who) as channel, time_limit(PATIENCE):
             call = channel.unary_unary(f"/envoy.service.status.v3.ClientStatusDiscoveryService/{method}")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call(b"")

@@ -18,7 +18,7 @@ from tests.protocol.test_hostile_connections import HANDSHAKES, connected, still
 from tests.support.protocol.envoy_resources import model
 from tests.support.protocol.xds_client import TOKEN, Served
 from tests.support.tls import Certificates
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, time_limit, until
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, Resource
 from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.server import reflection, services
@@ -110,7 +110,7 @@ async def one_call(port: int, credentials: grpc.ChannelCredentials | None, metho
     async with opened as channel:
         call = channel.stream_stream(method)(iter([said.SerializeToString()]))
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with time_limit(PATIENCE):
                 await call.read()
                 call.cancel()
         except grpc.aio.AioRpcError as error:

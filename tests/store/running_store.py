@@ -11,7 +11,7 @@ from controller.api.timing import REAL
 from controller.store.directory import DirectoryStore
 from controller.store.manifest.manifest import Problem
 from tests.support.manifests import KINDS
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 
 
 class Running:
@@ -29,7 +29,7 @@ class Running:
         return DirectoryStore(self.folder, self.state_file, KINDS, lambda problems: self._told.set(), self.timing)
 
     async def until_problems(self, condition: Callable[[tuple[Problem, ...]], object]) -> tuple[Problem, ...]:
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             while not condition(self.store.problems):
                 await self._told.wait()
                 self._told.clear()

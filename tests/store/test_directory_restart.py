@@ -13,6 +13,7 @@ from tests.store.running_store import Running
 from tests.support.manifests import make_object, make_service, service, write
 from tests.support.reader import Reader
 from tests.support.store import at
+from tests.support.waiting import time_limit
 
 
 async def test_status_and_identity_survive(running: Running) -> None:
@@ -101,7 +102,7 @@ async def test_a_status_is_on_disk_before_the_store_is_closed(running: Running) 
     write(running.folder / "a.yaml", make_service("a"))
     stored = await Reader(running.store).until_seen(service("a"))
     await running.store.patch_status(service("a"), {"ready": True}, at(stored.resource_version))
-    async with asyncio.timeout(30):
+    async with time_limit(30):
         while not running.state_file.exists() or '"ready":true' not in running.state_file.read_text():
             await asyncio.to_thread(lambda: None)
 

@@ -25,6 +25,7 @@ from controller.store.protocol import (
 from tests.store.running_store import Running
 from tests.support.manifests import KINDS, make_object, make_service, service, write
 from tests.support.reader import Reader
+from tests.support.waiting import time_limit
 
 A = service("a")
 
@@ -69,7 +70,7 @@ async def test_what_a_program_deleted_does_not_come_back(running: Running) -> No
 async def test_an_object_is_on_disk_before_the_store_is_closed(running: Running) -> None:
     await listed(running)
     await running.store.create(make_service("a", port=4711))
-    async with asyncio.timeout(30):
+    async with time_limit(30):
         while not running.state_file.exists() or '"port":4711' not in running.state_file.read_text():
             await asyncio.to_thread(lambda: None)
     assert running.state_file.stat().st_mode & 0o777 == 0o600

@@ -160,7 +160,7 @@ class Product:
     def processes(self) -> Mapping[int, str]:
         """The ids and command lines of what runs of it. A forked program has no command line of its own."""
         own = {self._process.pid: "beamlit run"} if self._process is not None and self._process.alive else {}
-        return own | processes_of(self.home)
+        return {**own, **processes_of(self.home)}
 
     def envoy_pid(self) -> int:
         """The process id of its Envoy; 0 while there is none."""

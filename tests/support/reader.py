@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from controller.store.cache import Cache
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Batch, ObjectStore
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 
 
 class Reader:
@@ -18,7 +17,7 @@ class Reader:
         self.batches: list[Batch] = []
 
     async def next(self) -> Batch:
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             batch = await anext(self.watch)
         self.batches.append(batch)
         self.cache.apply(batch)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import TypeVar
 
@@ -70,15 +71,35 @@ async def eventually(
     return seen
 
 
-async def in_time(task: asyncio.Future[Seen], what: str, within: float = PATIENCE) -> Seen:
-    """Return what a task gives, as soon as it does; cancel it and fail the test after so many seconds."""
-    loop = asyncio.get_running_loop()
+async def in_time(coming: Awaitable[Seen], what: str, within: float = PATIENCE) -> Seen:
+    """Return what comes, as soon as it does; cancel it and fail the test after so many seconds."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(coming)
     deadline = Deadline(loop.time(), within)
     while not (await asyncio.wait({task}, timeout=1 / (2 * TURNS)))[0]:
         if deadline.has_passed(loop.time()):
             task.cancel()
             raise AssertionError(f"not within {within} s: {what}")
     return task.result()
+
+
+@asynccontextmanager
+async def time_limit(within: float = PATIENCE) -> AsyncIterator[None]:
+    """Do as `asyncio.timeout` does: cancel the block, and raise TimeoutError, after so many seconds."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+
+        async def watch() -> None:
+            deadline = Deadline(loop.time(), within)
+            while True:
+                await asyncio.sleep(1 / (2 * TURNS))
+                if deadline.has_passed(loop.time()):
+                    return limit.reschedule(loop.time())
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
 
 
 async def at_rest(value: Callable[[], int], seconds: float = 1.0) -> int:

@@ -18,10 +18,10 @@ from h2.settings import SettingCodes
 from hpack import Decoder, Encoder
 
 from tests.support.data_plane.model import Model
-from tests.support.waiting import until
+from tests.support.waiting import time_limit, until
 
-_PATIENCE = 25
-"""How often a client looks whether it may send more before it gives up."""
+_PATIENCE = 100
+"""How often a client looks whether it may send more before it gives up: for two seconds, or longer."""
 
 # <asm-generic/socket.h> and <linux/bpf_common.h>; Python has no names for them.
 _ATTACH_FILTER, _DETACH_FILTER, _RETURN = 26, 27, 0x06
@@ -37,7 +37,7 @@ async def said(model: Model, request: bytes) -> bytes:
     reader, writer = await connected(model)
     try:
         writer.write(request)
-        async with asyncio.timeout(30):
+        async with time_limit(30):
             return await reader.read()
     finally:
         writer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 import grpc
@@ -10,7 +9,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.gateway.bootstrap import HostPort
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -24,7 +23,7 @@ async def served_by(replica: HostPort, credentials: grpc.ChannelCredentials) -> 
     node = base_pb2.Node(id="debug/reader", cluster="test")
     served: dict[tuple[str, str], tuple[str, bytes]] = {}
     named = [("grpc.ssl_target_name_override", "localhost")]
-    async with grpc.aio.secure_channel(str(replica), credentials, named) as channel, asyncio.timeout(PATIENCE):
+    async with grpc.aio.secure_channel(str(replica), credentials, named) as channel, time_limit(PATIENCE):
         call = channel.stream_stream(
             METHOD, lambda request: request.SerializeToString(), discovery_pb2.DeltaDiscoveryResponse.FromString
         )()

@@ -11,7 +11,7 @@ from controller.api.contract.reports import RemoteReport, ServerReport
 from controller.api.contract.route import RouteKey
 from tests.support.loads import hears, serves, to_local
 from tests.support.routes import a_remote, a_route, a_route_with
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
@@ -216,7 +216,7 @@ async def test_who_waits_less_than_the_rest_between_two_looks_each_time_is_told_
     published.said[A] = (ServingProblem(NOT_TRANSLATED, "wrong"),)
     reports.look_again([A])
     told = ()
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         while not told:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(reports.timing.gathering / 10):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +17,7 @@ from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import NotFoundError
 from tests.support.objects import a_slice
 from tests.support.store import MemoryStore
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 
 
 def stored(kind: str, name: str, **content: Any) -> StoredObject:
@@ -127,7 +126,7 @@ async def test_a_service_that_became_another_name_of_a_host_is_restored_though_n
     )
     timing = TakeoverTiming(kube_proxy_within=0)
     restoration = ServiceRestoration(store, slices, {model.ref: model}, timing, lambda: datetime.now(UTC))
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         await restoration.restore(CHAT, lambda _: None)
     assert store[model.ref].status["route"]["local"] == {"namespace": "a", "service": "chat"}
     with pytest.raises(NotFoundError):
@@ -148,7 +147,7 @@ async def test_a_shadow_and_slices_of_different_classes_keep_nobody_from_restori
     restoration = ServiceRestoration(
         store, InStore(store), {}, TakeoverTiming(kube_proxy_within=0), lambda: datetime.now(UTC)
     )
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         await restoration.restore(CHAT, lambda _: None)
     assert store[CHAT].raw["spec"]["selector"] == {"app": "chat"}
     for gone in (shadow, ours):

@@ -12,7 +12,7 @@ from controller.store.events import Event
 from controller.store.objects import ObjectRef
 from controller.store.protocol import AlreadyExistsError, ForbiddenError, NotFoundError, RefusedError, UnavailableError
 from tests.support.store import settled
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -144,7 +144,7 @@ async def test_an_event_whose_count_cannot_be_written_for_it_is_gone_is_written_
 
 async def test_the_end_waits_a_moment_for_an_api_server_that_does_not_answer():
     writer = Silent()
-    async with asyncio.timeout(PATIENCE), recording(writer, EventTiming(flush=0.05)) as recorder:
+    async with time_limit(PATIENCE), recording(writer, EventTiming(flush=0.05)) as recorder:
         recorder.record(an_event())
         await settled()
     assert writer.attempts == 2

@@ -11,7 +11,7 @@ from tests.support.objects import a_model, a_slice
 from tests.support.publishing import publishing
 from tests.support.routes import a_remote, a_route
 from tests.support.store import settled
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
@@ -33,7 +33,7 @@ class Limits:
         return int(rest.partition(b" then")[0]) if counted else None
 
     async def until_limit(self, port, limit):
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             while self.limit_of(port) != limit:
                 await self.published.wait_for_next()
 

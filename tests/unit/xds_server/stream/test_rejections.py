@@ -25,9 +25,12 @@ def test_a_text_that_has_each_of_a_thousand_names_thousands_of_times_costs_littl
     names = ["a" * length for length in range(1, 1001)]
 
     def cost(message):
-        begin = time.thread_time()
-        found = names_in(message, names)
-        return found, time.thread_time() - begin
+        seconds = []
+        for _ in range(3):
+            begin = time.thread_time()
+            found = names_in(message, names)
+            seconds.append(time.thread_time() - begin)
+        return found, min(seconds)
 
     (none, control), (no_word, hostile) = cost("no " * 1365), cost("a" * 4095)
     assert (none, no_word) == (set(), set())

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from scripted import cluster
 
 from controller.api.timing import REAL, StreamTiming
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 from xds_server.snapshot.snapshot import CLUSTER, Snapshot
 from xds_server.stream import wire
 from xds_server.stream.admission import ClientAdmission
@@ -93,7 +93,7 @@ async def test_a_client_that_asks_for_endless_types_is_cut_off(sessions):
 
 async def test_a_cancelled_stream_is_forgotten_and_says_so(sessions):
     stream = asyncio.create_task(StreamingMethod(sessions, DELTA, "server").serve(None, Context(asks_for(CLUSTER))))
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         while not sessions.clients():  # noqa: ASYNC110 - the condition is what another task does
             await asyncio.sleep(0)
     stream.cancel()
@@ -108,7 +108,7 @@ CALLS = 50
 async def most_in_one_turn(count, work):
     """How often `count` grew in one turn of the event loop, while all of this work began at once."""
     tasks, most = [asyncio.create_task(one) for one in work], 0
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         while (before := count()) < len(tasks):
             await asyncio.sleep(0)
             most = max(most, count() - before)
@@ -166,7 +166,7 @@ async def test_of_many_questions_at_once_one_is_answered_in_each_turn_of_the_loo
 async def test_a_stranger_that_waits_for_the_first_snapshot_has_no_other_stranger_wait():
     """Who looks what is wrong while there is nothing to serve is answered."""
     sessions = Sessions("test", ClientAdmission("token"), ClientTelemetry(lambda _: None, CollectorRegistry()))
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+    async with time_limit(PATIENCE), asyncio.TaskGroup() as tasks:
         begun = [tasks.create_task(one) for one in (sessions.run(), serving(sessions, Context(asks_for(CLUSTER))))]
         for _ in range(50):
             await asyncio.sleep(0)  # until it waits

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from scripted import DeltaScript, SotwScript, cluster, endpoints, model
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, time_limit
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ROUTE, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
@@ -44,13 +44,13 @@ class Client:
         )
 
     async def ask(self, request=EVERYTHING):
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             await self.sessions.handle(self.stream, request)
         return self
 
     async def receive(self):
         """ACK the next response; return the names it brings and takes away."""
-        async with asyncio.timeout(PATIENCE):
+        async with time_limit(PATIENCE):
             response = await self.stream.outbox.get()
         await self.ask(DeltaRequest(CLUSTER, nonce=response.nonce))
         return [one.key.name for one in response.resources], list(response.removed)
@@ -280,7 +280,7 @@ def test_a_client_that_refuses_the_same_again_and_again_fills_no_log(caplog):
 async def test_those_that_came_before_the_first_snapshot_are_answered_one_by_one(sessions):
     clients = [Client(sessions, GATEWAY, f"envoy-{number}") for number in range(10)]
     asking = [asyncio.create_task(one.ask()) for one in clients]
-    async with asyncio.timeout(PATIENCE):
+    async with time_limit(PATIENCE):
         for _ in range(5 * len(clients)):
             await asyncio.sleep(0)  # until they wait
         publish(sessions, GATEWAY, cluster("a"))
