@@ -127,6 +127,7 @@ def main(
     if code == INTERRUPTED or {run.code for run in runs} <= {0, NO_TESTS}:
         _remove(folder)
     print("\n".join(summary(runs, order)))
+    print(f"not part of this run: {left_out(arguments, node)}")
     if folder.exists():
         print(f"\nwhat the programs wrote is kept: {folder}")
     counts = ", ".join(f"{run.lane.name} {len(run.records):,} in {clock(run.seconds)}" for run in runs)
@@ -152,6 +153,14 @@ def node_lanes(arguments: tuple[str, ...]) -> tuple[Lane, ...]:
     """Return the lane of what needs a node: all of it, unless pytest's arguments name a part."""
     named = any(argument.startswith(NODE_SUITE) for argument in arguments)
     return (Lane("node", () if named else (NODE_SUITE,)),)
+
+
+def left_out(arguments: tuple[str, ...], node: bool) -> str:
+    """Say which suites a run leaves out, and what runs them. What pytest's arguments leave out, who gave them knows."""
+    if node:
+        return "everything else (make test)"
+    named = any(argument.startswith(COMPATIBILITY) for argument in arguments)
+    return f"{NODE_SUITE} (make e2e)" + ("" if named else f", {COMPATIBILITY} (make compatibility)")
 
 
 def to_repeat(runs: Iterable[Run], at_most: int) -> tuple[str, ...]:
@@ -256,7 +265,7 @@ def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
 def _repeat(record: Record, order: Order) -> str:
     """Give the command that runs one test as it ran, with the same seed."""
     environment = " ".join(f"{name}={value}" for name, value in order.environment.items())
-    return f"{environment} .venv/bin/pytest --hypothesis-seed={order.seed} '{record.nodeid}'"
+    return f"{environment} .venv/bin/pytest {' '.join(order.options)} '{record.nodeid}'"
 
 
 if __name__ == "__main__":

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from pathlib import Path
 
 from tests.support.demo import read_until, start_demo
 from tests.support.processes import processes_of
+from tests.support.waiting import until_now
 
 PATIENCE = 60
 """Seconds."""
-
-
-def wait_for_no_process(folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (left := processes_of(folder)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left
 
 
 def test_a_killed_demo_takes_its_processes_with_it(tmp_path):
@@ -27,7 +19,7 @@ def test_a_killed_demo_takes_its_processes_with_it(tmp_path):
         # Itself, three replicas, the remote backend, its token endpoint, the control plane, its Envoy.
         assert len(processes_of(tmp_path)) == 8
         demo.kill()
-    wait_for_no_process(tmp_path)
+    until_now(lambda: processes_of(tmp_path) == {}, "its processes end", within=PATIENCE)
 
 
 def test_a_control_plane_that_dies_ends_the_demo_and_its_envoy(tmp_path):

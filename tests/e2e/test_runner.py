@@ -80,6 +80,7 @@ async def test_it_says_what_ran_what_was_skipped_and_how_to_repeat_what_failed(
 
     assert code == 1, said
     assert "skipped: 1\n" in said
+    assert "\nnot part of this run: tests/e2e_node (make e2e), " in said
     assert "test_skipped: Skipped: the moon is full" in said
     assert "FAILED in the lane together: " in said
     assert "  repeat: BEAMLIT_TEST_SEED=7 .venv/bin/pytest --hypothesis-seed=7 '" in said

@@ -69,7 +69,7 @@ def test_a_release_comes_changes_and_goes_and_no_request_fails(
             helm(node, "rollback", RELEASE, "1", *where, within=660)
             until_ready(node, namespace)
         record_property("upgrade, new authority, rollback", str(calling.seen))
-        assert calling.seen.requests > 2000
+        assert calling.seen.requests > 500  # of ten seconds: however fast, it takes longer
         assert calling.seen.total.failed == 0, str(calling.seen)
         said = node.kubectl("-n", NAMESPACE, "logs", "deployment/beamlit-certs").stdout
         assert '"level": "error"' not in said

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.timeout(900)
 
 URL = f"http://{seed.NAME}"
 RATE = 100.0
+ENOUGH = 100
+"""Calls, where there is time for five times as many."""
 SYSTEM = "beamlit-system"
 KUBE_PROXY_GATHERS_FOR = 1.0
 """Seconds: kube-proxy's minSyncPeriod, by default."""
@@ -82,8 +84,8 @@ def test_no_request_fails_while_a_service_is_taken_over_and_given_back(
     finally:
         node.run_kube_proxy("nftables")
     none_failed(calling.seen)
-    assert calling.seen.total.local > 250, str(calling.seen)
-    assert calling.seen.total.direct > 250, str(calling.seen)
+    assert calling.seen.total.local > ENOUGH, str(calling.seen)
+    assert calling.seen.total.direct > ENOUGH, str(calling.seen)
     assert set(model.slices()) == {"endpointslice-controller.k8s.io"}
 
 
@@ -147,7 +149,7 @@ def test_no_request_fails_in_iptables_mode_while_the_owner_upgrades_and_the_gate
     none_failed(calling.seen)
     assert not set(before) & set(release.pods("gateway"))
     assert model.service["metadata"]["labels"]["version"] == "three"
-    assert calling.seen.total.local > 250, str(calling.seen)
+    assert calling.seen.total.local > ENOUGH, str(calling.seen)
 
 
 def test_no_request_fails_while_the_gateway_is_rolled_out(
@@ -179,7 +181,7 @@ def test_no_request_fails_while_the_owner_upgrades_the_service_with_helm(
         model.await_taken_over()
     none_failed(calling.seen)
     assert model.service["metadata"]["labels"]["version"] == "three"
-    assert calling.seen.total.local > 250, calling.seen
+    assert calling.seen.total.local > ENOUGH, calling.seen
 
 
 def test_no_request_fails_while_the_owner_works_with_kubectl(
@@ -220,7 +222,7 @@ def test_no_request_fails_while_the_owner_works_with_kubectl(
             time.sleep(2)
         model.await_taken_over()
     none_failed(calling.seen)
-    assert calling.seen.total.local > 250, str(calling.seen)
+    assert calling.seen.total.local > ENOUGH, str(calling.seen)
 
 
 @pytest.mark.parametrize("component", ["controller", "xds-server"])

@@ -22,7 +22,7 @@ from tests.support.node.images import Image, base_images
 from tests.support.node.missing import program
 from tests.support.node.namespaces import Namespaces, remove_leftovers
 from tests.support.processes import Child, Children
-from tests.support.waiting import until_now
+from tests.support.waiting import Deadline, until_now
 from tests.tools import binaries
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -157,11 +157,11 @@ class Node(Cluster):
         self.await_rollout("deployment/coredns", "kube-system", READY_WITHIN)
 
     def _await(self, children: tuple[Child, ...], good: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = Deadline(time.monotonic(), READY_WITHIN)
         while not good():
             for child in children:
                 child.check()
-            assert time.monotonic() < deadline, "\n".join(
+            assert not deadline.has_passed(time.monotonic()), "\n".join(
                 [f"not within {READY_WITHIN} s: {what}", *(child.last_words() for child in children)]
             )
             time.sleep(0.1)

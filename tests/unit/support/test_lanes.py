@@ -7,11 +7,13 @@ from tests.__main__ import (
     COMPATIBILITY,
     INTERRUPTED,
     NO_TESTS,
+    NODE_SUITE,
     TESTS_FAILED,
     Lane,
     Order,
     Run,
     lanes_of,
+    left_out,
     summary,
     to_repeat,
     verdict_on,
@@ -69,6 +71,20 @@ def test_a_repeated_test_counts_as_it_ended_and_is_named(again, verdict, word):
     runs = (run("together", TESTS_FAILED, PASSED, FAILED), again)
     assert verdict_on(runs) == verdict
     assert f"{word}: {FAILED.nodeid}" in "\n".join(summary(runs, Order(1, shuffled=False)))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_what_failed_is_repeated_with_the_options_of_its_order(shuffled):
+    order = Order(7, shuffled)
+    (line,) = (line for line in summary((run("together", TESTS_FAILED, FAILED),), order) if "repeat: " in line)
+    assert f".venv/bin/pytest {' '.join(order.options)} '{FAILED.nodeid}'" in line
+    assert ("--shuffle-files 7" in line) == shuffled
+
+
+def test_what_a_run_leaves_out_is_named_with_what_runs_it():
+    assert left_out(("tests/chart",), node=False) == f"{NODE_SUITE} (make e2e), {COMPATIBILITY} (make compatibility)"
+    assert left_out((f"{COMPATIBILITY}/test_helm.py",), node=False) == f"{NODE_SUITE} (make e2e)"
+    assert left_out((), node=True) == "everything else (make test)"
 
 
 def test_what_other_projects_do_for_a_release_runs_for_who_names_it_alone() -> None:

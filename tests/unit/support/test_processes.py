@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.support.processes import ROOT, Child, Children, ProcessEndedError, processes_of
+from tests.support.waiting import until_now
 
 SLEEPS = "import time; time.sleep(600)"
 WITH_A_CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
@@ -68,10 +69,7 @@ with adopting_orphans():
 
 
 def wait_for_processes(folder, number):
-    deadline = time.monotonic() + 30
-    while len(processes_of(folder)) != number:
-        assert time.monotonic() < deadline, processes_of(folder)
-        time.sleep(0.02)
+    until_now(lambda: len(processes_of(folder)) == number, f"{number} processes of {folder}")
 
 
 def test_a_killed_one_is_gone_with_its_session(tmp_path):
@@ -84,10 +82,7 @@ def test_a_killed_one_is_gone_with_its_session(tmp_path):
 
 def test_what_an_ended_one_left_in_its_session_ends_with_stop(tmp_path):
     child = Child(("/bin/sh", "-c", f"{sys.executable} -c '{SLEEPS}' {tmp_path} & exec sleep 0.1"), tmp_path / "log")
-    deadline = time.monotonic() + 30
-    while child.alive:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until_now(lambda: not child.alive, "it ends")
     wait_for_processes(tmp_path, 1)
     child.stop()
     child.stop()
@@ -110,9 +105,7 @@ def test_one_that_does_not_end_is_killed(tmp_path):
 def test_one_that_ended_on_its_own_is_named_with_its_last_words(tmp_path):
     with Children(tmp_path) as children:
         child = children.start("the/one", (sys.executable, "-c", "raise SystemExit('farewell')"))
-        deadline = time.monotonic() + 30
-        while child.alive and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until_now(lambda: not child.alive, "it ends")
         with pytest.raises(ProcessEndedError, match=r"the/one ended on its own(.|\n)*farewell"):
             children.check()
     with pytest.raises(ProcessEndedError, match="did not start"):
@@ -124,10 +117,7 @@ def test_all_end_the_latest_first(tmp_path):
         for name in ("first", "second", "third"):
             command = (sys.executable, "-c", NOTES_ITS_END, name, tmp_path / "ends")
             child = children.start(name, command, end_with=signal.SIGTERM)
-            deadline = time.monotonic() + 30
-            while "started" not in child.log.read_text():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until_now(lambda child=child: "started" in child.log.read_text(), "it has started")
     assert (tmp_path / "ends").read_text().split() == ["third", "second", "first"]
 
 
@@ -136,8 +126,7 @@ def test_it_tells_what_it_uses(tmp_path):
     child = Child((sys.executable, "-c", "while True: pass"), tmp_path / "log", cpus=frozenset({cpu}))
     try:
         before = child.usage.cpu_seconds()
-        while child.usage.cpu_seconds() < before + 0.1:
-            time.sleep(0.02)
+        until_now(lambda: child.usage.cpu_seconds() >= before + 0.1, "it computes")
         assert child.usage.resident_bytes() > 1_000_000
         assert os.sched_getaffinity(child.pid) == {cpu}
     finally:
