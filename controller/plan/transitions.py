@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Reason
+from controller.decision.detours import OVERFLOW
 from controller.plan.conditions import BY_ENVOY, UPDATING
 from controller.plan.signals import AVAILABLE, PENDING
 from controller.runtime.budget import Urgency
@@ -29,14 +30,15 @@ _News = tuple[Literal["Normal", "Warning"], str, str]
 def transitions(
     stored: StoredObject, before: ModelDeploymentStatus, after: ModelDeploymentStatus, at: datetime
 ) -> tuple[Event, ...]:
-    """List the events of one write: another split or health, requests that go elsewhere, not accepted or found, ready,
-    metrics that cannot be read.
+    """List the events of one write: another split or health, requests that go elsewhere or leave for want of room, not
+    accepted or found, ready, metrics that cannot be read.
 
     Of the steps by which a split moves for one reason the first is an event; the others are in the status. What an
     event tells as its cause has none of its own.
     """
     told = (*_accepted(before, after), *_resolved(before, after), *_split(before, after), *_ready(before, after))
-    elsewhere, measured = _failing_over(before, after), _measured(before, after)
+    elsewhere = (*_failing_over(before, after), *_overflowing(before, after))
+    measured = _measured(before, after)
     news = (*told, *_health(before, after, told), *elsewhere, *measured, *_fronted(before, after))
     uid = str(stored.metadata["uid"])
     return tuple(Event(stored.ref, uid, type_, reason, message, at) for type_, reason, message in news)
@@ -58,6 +60,8 @@ def log_transitions(stored: StoredObject, before: ModelDeploymentStatus, after: 
     for level, reason, because in _failing_over(before, after):
         log = logger.warning if level == "Warning" else logger.info
         log("requests fail over", extra={"model": model, "reason": reason, "because": because})
+    for _, reason, because in _overflowing(before, after):
+        logger.info("requests overflow", extra={"model": model, "reason": reason, "because": because})
     for level, reason, because in _measured(before, after):
         cannot = level == "Warning"
         log, words = (
@@ -110,8 +114,27 @@ def _failing_over(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -
     was, now = before.condition("FailingOver"), after.condition("FailingOver")
     if now and now.status == "True" and (was is None or (was.status, was.reason) != ("True", now.reason)):
         yield "Warning", now.reason, now.message
-    elif now and now.status == "False" and is_failing_over(before):
-        yield "Normal", now.reason, f"split {after.split}: requests go where it sends them again"
+    elif now and now.status == "False" and is_failing_over(before) and not _overflow(after):
+        yield _again(after)
+
+
+def _overflow(status: ModelDeploymentStatus) -> Condition | None:
+    """Return what says that the excess of a limit leaves, if it does and no rule sends anything away."""
+    found = status.condition("Offloading")
+    return found if found and found.reason == OVERFLOW else None
+
+
+def _overflowing(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
+    """Tell that the excess of a limit leaves, and when it does no longer: of a split that is another its event tells."""
+    was, now = _overflow(before), _overflow(after)
+    if now and not was:
+        yield "Normal", now.reason, now.message
+    elif was and not now and str(before.split) == str(after.split) and not is_failing_over(after):
+        yield _again(after)
+
+
+def _again(status: ModelDeploymentStatus) -> _News:
+    return "Normal", "AsDecided", f"split {status.split}: requests go where it sends them again"
 
 
 def _measured(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:

@@ -1,8 +1,8 @@
 """Recording events: which of them are worth writing, and writing those in the background.
 
 Repetitions are counted, similar events combined, and no object may have too many. The rules and numbers are those of
-client-go's EventCorrelator. One differs: what a token pays for is a write and not an occurrence, so that counts stay
-right however often something happens.
+client-go's EventCorrelator. Two differ: what a token pays for is a write and not an occurrence, so that counts stay
+right however often something happens; and what goes on and on leaves a few writes to what was not told lately.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from controller.store.protocol import (
 
 _SIMILAR = 10  # Different messages for one reason; those that follow are combined.
 _BURST = 25  # Writes for one object at once.
+_FOR_NEWS = 5  # Of these, the last are for reasons that were not told lately: what repeats does not hide them.
 _CAPACITY = 4096  # Series, and objects, that are remembered.
 _ATTEMPTS = 5
 _LONGEST_NAME = 200  # The API allows 253, to the object as to its event, whose name is longer.
@@ -101,7 +102,7 @@ class EventCorrelator:
             entry = self._entries[key]
             new = not entry.written
             # A new one paid when it began.
-            if new or entry.failures or self._take_token(key.topic[0], now):
+            if new or entry.failures or self._take_token(key.topic[0], now, leaving=_FOR_NEWS):
                 return EventWrite(key, entry.series, new)
             self._due[key] = now + self._refill
         return None
@@ -140,7 +141,8 @@ class EventCorrelator:
             if oldest in self._due:
                 return False
             self._forget(oldest)
-        if not self._take_token(event.object, now):
+        is_news = not self._messages[key.topic]
+        if not self._take_token(event.object, now, leaving=0 if is_news else _FOR_NEWS):
             return False
         if key.message is None:
             event = replace(event, message=f"(combined from similar events): {event.message}")
@@ -156,14 +158,15 @@ class EventCorrelator:
             return combined
         return own
 
-    def _take_token(self, ref: ObjectRef, now: datetime) -> bool:
-        """Take a token of this object's, if it has one."""
+    def _take_token(self, ref: ObjectRef, now: datetime, *, leaving: int) -> bool:
+        """Take a token of this object's, if it has one and as many as are to be left."""
         tokens, since = self._buckets.pop(ref, (float(_BURST), now))
         tokens = min(tokens + max(now - since, timedelta()) / self._refill, float(_BURST))
-        self._buckets[ref] = (tokens - 1 if tokens >= 1 else tokens, now)
+        enough = tokens >= 1 + leaving
+        self._buckets[ref] = (tokens - 1 if enough else tokens, now)
         if len(self._buckets) > _CAPACITY:
             self._buckets.popitem(last=False)
-        return tokens >= 1
+        return enough
 
     def _forget_old(self, now: datetime) -> None:
         while self._entries:

@@ -186,9 +186,21 @@ async def test_each_column_shows_it(played: Site) -> None:
 
 async def test_each_case_has_its_events_and_no_other(played: Site) -> None:
     wanted = {case.name: set(said.events.split(", ")) for case, said in CASES}
-    seen = await eventually(
-        lambda: events(played), lambda seen: all(wanted[name] <= seen[name].keys() for name in seen)
-    )
+
+    async def told() -> dict[str, dict[str, str]]:
+        return await eventually(
+            lambda: events(played), lambda seen: all(wanted[name] <= seen[name].keys() for name in seen)
+        )
+
+    await told()
+    overflowing = [case.name for case, said in CASES if "excess" in said.clients]
+    for name in overflowing:
+        await at_once(played, (await played.status(name))["servingPort"])
+        wanted[name].add("Overflow")
+    seen = await told()
+    for name in overflowing:
+        assert "requests" in seen[name]["Overflow"] and "at a split of 100/0: what the" in seen[name]["Overflow"]
+        seen[name].pop("AsDecided", None)  # Told when it is over.
     # A model may be seen before the Service that was written right before it.
     assert {name: set(found) - {"ServiceNotFound", "Resolved"} for name, found in seen.items()} == wanted
     for case, said in CASES:

@@ -336,9 +336,11 @@ def offloading(left, model=LIMITED):
 
 
 def test_requests_that_leave_by_chance_turn_offloading_twice_in_restoreafter_at_the_most():
-    said = [one.reason for one in offloading([second % 20 < 10 for second in range(600)])]
+    told = [*told_of([(80, int(second % 20 < 10)) for second in range(600)], LIMITED)]
+    said = [one.reason for _, one, _ in told]
     assert said[0] == "Overflow"
     assert 2 <= sum(was != now for was, now in itertools.pairwise(said)) <= 2 * 600 / 60
+    assert 3 <= told[-1][2] <= 2 * 600 / 60
 
 
 def test_an_overflow_is_told_at_once_and_taken_back_restoreafter_later():

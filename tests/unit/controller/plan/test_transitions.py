@@ -44,6 +44,7 @@ UPDATING = status(Ready="False Updating")
 REMOTE_GONE = "False NotConnected"
 LOST = {"remoteLostAt": "2026-01-01T00:00:00Z"}
 LOCAL_GONE = "False NoReadyReplica"
+FULL = "True Overflow"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +195,29 @@ LOCAL_GONE = "False NoReadyReplica"
             status(),
             [("Normal", "AsDecided", "split 100/0: requests go where it sends them again")],
         ),
+        # The excess of a limit leaves, and does no longer; what is told anyway, of another split too, is told once.
+        (status(), status(Offloading=FULL), [("Normal", "Overflow", "Overflow it is")]),
+        (status(Offloading=FULL), status(Offloading=FULL), []),
+        (
+            status(Offloading=FULL),
+            status(Offloading="False Steady"),
+            [("Normal", "AsDecided", "split 100/0: requests go where it sends them again")],
+        ),
+        (
+            status(Offloading=FULL),
+            status("50/50 Overloaded", Offloading="True Overloaded"),
+            [("Normal", "Overloaded", "split 100/0 -> 50/50: 2 of 3 local replicas are ready")],
+        ),
+        (
+            status(Offloading=FULL),
+            status(Offloading="True Failover", FailingOver="True ReplicasNotUsed"),
+            [("Warning", "ReplicasNotUsed", "ReplicasNotUsed it is")],
+        ),
+        (
+            status(Offloading="True Failover", FailingOver="True ReplicasNotUsed"),
+            status(Offloading=FULL),
+            [("Normal", "Overflow", "Overflow it is")],
+        ),
     ],
 )
 def test_events(before, after, told):
@@ -230,6 +254,8 @@ def test_what_would_be_in_shadow_is_an_event_when_its_rule_changes():
         (status(), status("0/100 LocalDown", LocalHealthy=LOCAL_GONE), ["split changed", "local health"]),
         (status(LocalHealthy=LOCAL_GONE), status(), ["local health"]),
         (status(), status(FailingOver="True ReplicasFail"), ["requests fail over"]),
+        (status(), status(Offloading=FULL), ["requests overflow"]),
+        (status(Offloading=FULL), status(Offloading="False Steady"), ["requests overflow"]),
         (status(), status(SignalsAvailable="Unknown NotPermitted"), []),
         (status(), status(SignalsAvailable="False NotPermitted"), ["metrics cannot be read"]),
         (status(SignalsAvailable="False NotPermitted"), status(SignalsAvailable="False NotAnswering"), []),

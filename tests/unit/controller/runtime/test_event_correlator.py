@@ -150,6 +150,20 @@ def test_who_tells_too_much_takes_nothing_from_others():
     assert len(told.written(NOON)) == 26
 
 
+def test_what_goes_on_and_on_leaves_writes_to_what_was_not_told_lately():
+    told = Told()
+    for minute in range(600):
+        now = after(minutes=minute)
+        reason, message = ("AsDecided", "again") if minute % 2 else ("Overflow", f"{minute} of 81 requests")
+        told.say(an_event(message, reason, at=now))
+        told.written(now)
+    assert told.dropped > 0, "its writes are used up"
+    dropped, now = told.dropped, after(minutes=600)
+    for number in range(5):
+        told.say(an_event(f"{number}", reason=f"New{number}", at=now))
+    assert (told.dropped, told.written(now)) == (dropped, [("new", f"{number}", 1) for number in range(5)])
+
+
 def test_a_count_waits_for_a_token_and_loses_nothing():
     told = Told()
     for number in range(25):
@@ -159,7 +173,8 @@ def test_a_count_waits_for_a_token_and_loses_nothing():
         told.say(an_event("x", reason="Reason0", at=after(seconds=second)))
     assert told.written(after(seconds=10)) == []
     assert told.dropped == 0
-    assert told.written(after(minutes=5, seconds=10)) == [("again", "x", 61)]
+    assert told.written(after(minutes=25, seconds=10)) == []
+    assert told.written(after(minutes=30, seconds=10)) == [("again", "x", 61)]
 
 
 def test_what_happens_while_it_is_written_is_written_later():
