@@ -6,13 +6,16 @@ always where requests go; what Envoys report of their load tells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.api.contract.route import Split
 from controller.decision.facts import LocalFacts, SentRequests, Unknown
 
 OVERFLOW = "Overflow"
 """The reason of requests that leave since the replicas are full."""
+
+_FAIL = "ReplicasFail"
+_LATE = ", or they answer later than firstByteTimeout: a request is asked of both sides then, and counts at each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,18 @@ class Detour:
 
 
 def elsewhere(
-    split: Split, traffic: SentRequests | Unknown, local: LocalFacts, *, is_limited: bool
+    split: Split, traffic: SentRequests | Unknown, local: LocalFacts, *, is_limited: bool, is_hedged: bool = False
 ) -> tuple[Detour | None, Detour | None]:
     """Say whether Envoy serves from the other side by itself, and whether the excess leaves by a limit: one at most.
 
-    Unknown traffic is no sign of either.
+    Unknown traffic is no sign of either. `is_hedged` says that there is a `firstByteTimeout`: a replica that is late is
+    then a cause, too, and what it is late with was sent to both sides.
     """
     if isinstance(traffic, Unknown):
         return None, None
     found = detour(split, traffic, local, may_leave=is_limited)
-    return found, overflow(split, traffic) if is_limited and not found else None
+    excess = overflow(split, traffic) if is_limited and not found else None
+    return (_or_late(found), _or_late(excess)) if is_hedged else (found, excess)
 
 
 def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave: bool) -> Detour | None:
@@ -75,8 +80,15 @@ def _to_remote(split: Split, traffic: SentRequests, local: LocalFacts) -> Detour
     went = f"{_counted(traffic.remote, traffic)} went to the remote backend at a split of {split}"
     ready = f"{local.ready} of {local.total} replicas are ready"
     if traffic.local:
-        return Detour("ReplicasFail", f"{went}, though {ready}: some fail requests or Envoy's check")
+        return Detour(_FAIL, f"{went}, though {ready}: some fail requests or Envoy's check")
     return Detour("ReplicasNotUsed", f"{went}, though {ready}: Envoy uses none, they fail requests or its check")
+
+
+def _or_late(found: Detour | None) -> Detour | None:
+    """Say that replicas may also be late; where they get nothing at all, they are not."""
+    if found is None or found.reason not in (_FAIL, OVERFLOW):
+        return found
+    return replace(found, message=found.message + _LATE)
 
 
 def _to_local(split: Split, traffic: SentRequests) -> Detour:

@@ -109,7 +109,9 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     found, excess = None, None
     if decision and is_followed:
         is_limited = terms.behavior.max_requests_per_replica is not None
-        found, excess = elsewhere(decision.split, _arrived(facts), facts.local, is_limited=is_limited)
+        is_hedged = intent.first_byte_timeout is not None
+        sent = _arrived(facts)
+        found, excess = elsewhere(decision.split, sent, facts.local, is_limited=is_limited, is_hedged=is_hedged)
     may_leave = terms.may_leave and bool(facts.remotes)
     if decision and may_leave and not excess:
         found = found or _failed_over(before, terms, decision, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from controller.api.contract.reports import Count
 from controller.api.timing import StreamTiming, Timing
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
-from tests.support.load import closed_loop
+from tests.support.load import Traffic, closed_loop
 from tests.support.waiting import until
 from xds_server.resources.names import is_backend
 
@@ -109,6 +110,25 @@ async def test_what_came_back_from_the_remote_side_is_of_the_local_one(plane: Pl
         await plane.told_of_loads()
     assert counted(plane, model, "local") == Count(200, 200)
     assert counted(plane, model, "remote") == Count(failed=200), "nobody was reached, so nothing was issued"
+
+
+async def test_what_both_sides_were_asked_is_of_both_and_failed_at_neither(plane: Plane) -> None:
+    model = await serve(plane, Wanted(first_byte_timeout=timedelta(milliseconds=200)))
+    late = Traffic(headers=lambda _: {"on-local": "held=late"})
+    report = await closed_loop(model.url, clients=5, requests=5, traffic=late)
+    for one in plane.backends.local:
+        one.release("late")
+    assert (report.summary.remote, report.errors) == (5, {})
+
+    async def are_counted() -> bool:
+        return [counted(plane, model, side).in_flight for side in ("local", "remote")] == [0, 0] and (
+            counted(plane, model, "remote").issued == 5
+        )
+
+    await until(are_counted, "nothing is in flight")
+    await plane.told_of_loads()
+    assert counted(plane, model, "remote") == Count(issued=5, succeeded=5)
+    assert counted(plane, model, "local") == Count(issued=5), "who was late is neither good nor bad"
 
 
 async def test_answers_with_5xx_are_failures_of_the_backend(plane: Plane) -> None:
