@@ -408,16 +408,28 @@ async def test_one_word_of_a_grpc_service_is_enough_only_where_it_is_for_the_kub
             await plane.withdraw(model)
 
 
-async def test_envoys_that_share_the_checks_ask_as_much_more_seldom(plane: Plane) -> None:
-    """One of eight asks an eighth as often: all of them as often as the kubelet."""
-    often = CHECK.model_copy(update={"path": "/healthz", "interval": timedelta(milliseconds=500)})
-    alone, shared = [await plane.serve(Wanted(check=often, checks_shared_by=envoys)) for envoys in (1, 8)]
-    await plane.healthy(shared, 3)
-    before = await checks(plane, shared, "attempt")
-    await checked(plane, alone, 48)
-    assert await checks(plane, shared, "attempt") - before < 24
-    for model in (alone, shared):
-        await plane.withdraw(model)
+async def test_envoys_that_share_the_checks_ask_together_as_often_as_one(
+    plane: Plane, network: Network, host: str
+) -> None:
+    """Two of two ask a replica as often as one of them asks another that it checks alone."""
+    often, other = CHECK.model_copy(update={"interval": timedelta(milliseconds=200)}), network.host(49)
+    second = await plane.join("second")
+    try:
+        async with probed(host, saying(200)) as replica, probed(other, saying(200)) as of_its_own:
+            shared = await plane.serve(Wanted(check=often, replicas=replica.replicas, checks_shared_by=2))
+            alone = await plane.serve(Wanted(check=often, replicas=of_its_own.replicas))
+            for model in (alone, shared):
+                await plane.healthy(model, 1)
+            before, once = len(replica.asked), await checks(plane, alone)
+            await checked(plane, alone, 20)
+            asked, once = len(replica.asked) - before, await checks(plane, alone) - once
+            # Not half as often, as by one of the two; nor twice, as by two that share nothing.
+            assert once * 0.6 < asked < once * 1.6
+            for model in (alone, shared):
+                await plane.withdraw(model)
+    finally:
+        plane.envoys.remove(second)
+        await second.stop()
 
 
 async def test_a_replica_that_leaves_is_the_last_choice(plane: Plane) -> None:

@@ -55,15 +55,17 @@ async def test_more_envoys_than_share_the_limit_are_told_of(site: Site) -> None:
     site.write(
         site.served("chat", [site.backend("local-1")], site.backend("remote")).offloading(maxRequestsPerReplica=6)
     )
-    server = site.xds_server()
+    server = site.xds_server("--checks-shared-by", "1")
     site.controller()
     await until_limit(await site.envoy("one"), 6)
-    assert "more Envoys are connected" not in server.log
+    assert "more Envoys" not in server.log
 
     await until_limit(await site.envoy("two"), 6)
     (line,) = [line for line in server.log.splitlines() if "more Envoys are connected" in line]
     assert "connected=2" in line
     assert "share=1" in line
+    (line,) = [line for line in server.log.splitlines() if "more Envoys check replicas" in line]
+    assert "envoys=2 share=1" in line
 
 
 async def at_once(requests: int, url: str, envoy: Envoy, backends: list[Backend]) -> Report:

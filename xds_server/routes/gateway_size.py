@@ -19,20 +19,27 @@ class GatewaySize:
 
     Where nothing tells how many are ready, it stays as it was set. Then it says so, once, if it is too few for those
     that are connected: each of them lets pass what is meant for fewer.
+
+    `checks_shared_by` never follows, and it says so, once, when there are more: together they check a replica more
+    often than the kubelet does.
     """
 
-    def __init__(self, envoys: int, on_change: Callable[[], Awaitable[None]], seconds: float) -> None:
+    def __init__(
+        self, envoys: int, checks_shared_by: int, on_change: Callable[[], Awaitable[None]], seconds: float
+    ) -> None:
         self.envoys = envoys
+        self._checks_shared_by = checks_shared_by
         self._on_change = on_change
         self._seconds = seconds
         self._ready: int | None = None
         self._connected = 0
-        self._is_used = self._has_warned = False
+        self._is_used = self._has_warned = self._has_warned_of_checks = False
         self._task: asyncio.Task[None] | None = None
 
     def set_ready(self, ready: int) -> bool:
         """Set how many are ready; tell whether `envoys` has changed."""
         is_first, self._ready = self._ready is None, ready
+        self._warn_of_checks()
         if self._is_pausing or self.envoys == self._ready:
             return False
         self.envoys = self._ready
@@ -44,6 +51,7 @@ class GatewaySize:
         """Set how many Envoys are connected."""
         self._connected = connected
         self._warn_of_too_few()
+        self._warn_of_checks()
 
     def set_used(self) -> None:
         """Record that a limit is shared by so many."""
@@ -64,6 +72,19 @@ class GatewaySize:
                     "connected": self._connected,
                     "share": self.envoys,
                     "remedy": "say how many: --gateway-service or proxyService, beamlit run --envoys",
+                },
+            )
+
+    def _warn_of_checks(self) -> None:
+        envoys = max(self._connected, self._ready or 0)
+        if envoys > self._checks_shared_by and not self._has_warned_of_checks:
+            self._has_warned_of_checks = True
+            logger.warning(
+                "more Envoys check replicas than share the checks",
+                extra={
+                    "envoys": envoys,
+                    "share": self._checks_shared_by,
+                    "remedy": "say how many: --checks-shared-by, beamlit run --envoys",
                 },
             )
 

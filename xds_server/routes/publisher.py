@@ -62,7 +62,12 @@ class Publisher:
         self._turn = asyncio.Lock()
         self._ends: dict[RouteKey, datetime] = {}
         self._expiry: asyncio.Task[None] | None = None
-        self.gateway_size = GatewaySize(options.gateway.envoys, self._publish_resized, self._timing.resized_every)
+        envoys, shared_by, seconds = (
+            options.gateway.envoys,
+            options.gateway.checks_shared_by,
+            self._timing.resized_every,
+        )
+        self.gateway_size = GatewaySize(envoys, shared_by, self._publish_resized, seconds)
         self.published = False
         """Whether there is a first snapshot."""
 

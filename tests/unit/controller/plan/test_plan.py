@@ -302,7 +302,9 @@ def test_requests_that_go_elsewhere_are_told_with_their_number():
 
 
 @pytest.mark.parametrize(
-    ("behavior", "type_"), [({}, "FailingOver"), ({"maxRequestsPerReplica": 4}, "Offloading")], ids=["no limit", "limit"]
+    ("behavior", "type_"),
+    [({}, "FailingOver"), ({"maxRequestsPerReplica": 4}, "Offloading")],
+    ids=["no limit", "limit"],
 )
 def test_with_a_first_byte_timeout_replicas_may_also_be_late_and_such_requests_are_of_both_sides(behavior, type_):
     for patience, is_said in (({}, False), ({"firstByteTimeout": "1s"}, True)):
@@ -311,7 +313,9 @@ def test_with_a_first_byte_timeout_replicas_may_also_be_late_and_such_requests_a
             status = planned(model, *OBJECTS, status=status, traffic=SentRequests(5, 5, 10.0))
         said = status.condition(type_).message
         assert said.startswith("5 of the last 10 requests (10 s) went to the remote backend at a split of 100/0")
-        assert ("later than firstByteTimeout: a request is asked of both sides then, and counts at each" in said) is is_said
+        assert (
+            "later than firstByteTimeout: a request is asked of both sides then, and counts at each" in said
+        ) is is_said
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ THREE = a_slice().ready("10.0.0.1", "10.0.0.2", "10.0.0.3").stored()
 
 @contextlib.asynccontextmanager
 async def delivering(*objects, gateway_service=("system", "gateway"), resized_every=600.0):
-    envoys = {Role.GATEWAY: EnvoySettings(envoys=2, timing=GatewayTiming(resized_every=resized_every))}
+    envoys = {
+        Role.GATEWAY: EnvoySettings(envoys=2, checks_shared_by=4, timing=GatewayTiming(resized_every=resized_every))
+    }
     async with publishing(objects, ServingOptions(envoys, gateway_service=gateway_service)) as this:
         yield this.store, Limits(this.published), this.publisher
 
@@ -147,6 +149,16 @@ async def test_more_envoys_than_share_the_limit_are_told_of_once(limit_first, ca
         (record,) = caplog.records
         assert record.message == "more Envoys are connected than share what replicas take"
         assert (record.connected, record.share) == (3, 2)
+
+
+@pytest.mark.parametrize("by", ["connected", "ready"])
+async def test_more_envoys_than_share_the_checks_are_told_of_once(by, caplog):
+    async with delivering(decided("a", a_route(a_remote())), THREE, gateway_service=None) as (_, _, publisher):
+        for envoys in (3, 4, 5, 6, 5):
+            getattr(publisher.gateway_size, f"set_{by}")(envoys)
+        (record,) = caplog.records
+        assert record.message == "more Envoys check replicas than share the checks"
+        assert (record.envoys, record.share) == (5, 4)
 
 
 async def test_more_envoys_than_are_ready_are_nothing_to_tell_of(caplog):
