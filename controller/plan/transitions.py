@@ -125,7 +125,7 @@ def _overflow(status: ModelDeploymentStatus) -> Condition | None:
 
 
 def _overflowing(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Iterator[_News]:
-    """Tell that the excess of a limit leaves, and when it does no longer: of a split that is another its event tells."""
+    """Tell that the excess of a limit leaves, and that it does no longer; of another split its own event tells."""
     was, now = _overflow(before), _overflow(after)
     if now and not was:
         yield "Normal", now.reason, now.message

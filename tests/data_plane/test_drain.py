@@ -14,11 +14,13 @@ import pytest
 import pytest_asyncio
 
 from controller.gateway.admin import SOCKET, EnvoyAdmin, EnvoyAdminError
+from controller.gateway.memory import memory_limit
 from controller.gateway.process import ENVOY_FLAGS, envoy_binary
 from tests.support.beamlit import executed
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.gateway import Gateway
 from tests.support.data_plane.gateways import Site
+from tests.support.envoy import heap_for, heap_in
 from tests.support.load.answer import Answer, AnswerError
 from tests.support.load.connection import Connection
 from tests.support.processes import Child
@@ -123,18 +125,22 @@ async def test_an_answer_that_a_slow_client_still_reads_is_in_flight(site: Site)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
-async def test_an_envoy_that_dies_ends_the_command_with_its_code(site: Site, number: signal.Signals) -> None:
+async def test_an_envoy_that_dies_ends_the_command_with_its_code(
+    site: Site, tmp_path: Path, number: signal.Signals
+) -> None:
     # As a user starts it.
     gateway = await site.add(start=executed)
+    assert heap_in(tmp_path) == heap_for(memory_limit())
     gateway.signal_envoy(number)
     assert await gateway.ended() == 128 + number
     assert "envoy ended by itself" in gateway.process.log.read_text()
 
 
-async def test_the_envoy_of_a_killed_command_ends(site: Site) -> None:
+async def test_the_envoy_of_a_killed_command_ends(site: Site, tmp_path: Path) -> None:
     """Or the container would go on without anybody to drain it."""
-    gateway = await site.add()
+    gateway = await site.add("--memory-limit", 300)
     pid = gateway.envoy_pid
+    assert heap_in(tmp_path) == heap_for(300 * 2**20)
     gateway.process.send(signal.SIGKILL)
 
     async def is_gone() -> bool:

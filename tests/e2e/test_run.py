@@ -17,9 +17,11 @@ import pytest_asyncio
 
 from controller.api.timing import EnvoyTiming, FolderTiming, GatewayTiming, Timing
 from controller.gateway.admin import EnvoyAdmin
+from controller.gateway.memory import memory_limit
 from tests.support.beamlit import Product, Reply, ask, beamlit, eventually, no_request_fails
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
+from tests.support.envoy import heap_for, heap_in
 from tests.support.fork_server import Forked
 from tests.support.load import closed_loop
 from tests.support.network import unused_port
@@ -416,6 +418,7 @@ async def test_a_second_run_over_the_folder_is_refused_and_the_first_does_not_no
 
 async def test_an_envoy_that_is_killed_is_started_again(product, steady):
     before = product.envoy_pid()
+    assert heap_in(product.state) == heap_for(memory_limit())
     os.kill(before, 9)
 
     async def pid() -> int:

@@ -25,6 +25,23 @@ def as_it_is(_: Bootstrap) -> None:
     """Leave the bootstrap alone."""
 
 
+def heap_in(folder: Path) -> int:
+    """How many bytes of heap an Envoy may use by the only bootstrap in a folder, as its overload manager counts."""
+    (bootstrap,) = folder.rglob("bootstrap.yaml")
+    return _heap(bootstrap.read_text())
+
+
+def heap_for(memory: int) -> int:
+    """How many of so many bytes of memory are heap."""
+    return _heap(bootstrap_for("", "", ANY_PORT, None, Provision(memory)))
+
+
+def _heap(bootstrap: str) -> int:
+    monitors = yaml.safe_load(bootstrap)["overload_manager"]["resource_monitors"]
+    (heap,) = (one["typed_config"] for one in monitors if one["name"] == "envoy.resource_monitors.fixed_heap")
+    return int(heap["max_heap_size_bytes"])
+
+
 class Envoy:
     """A running Envoy. `flags` go to its command line; without `cpus` it runs on those of this process.
 
