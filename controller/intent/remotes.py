@@ -20,7 +20,7 @@ from controller.api.contract.credentials import (
 from controller.api.contract.route import REMOTE, Header, HttpCheck, Remote
 from controller.api.resources.backend import AuthConfig, OAuthConfig, RemoteBackend
 from controller.api.resources.references import SecretKeyReference
-from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of
+from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of, resolved_of
 from controller.intent.intent import Intent, variables_of
 
 
@@ -160,11 +160,11 @@ def _remote(name: str, backend: RemoteBackend, intent: Intent, *, is_default: bo
 
 
 def _host_and_port(backend: RemoteBackend) -> tuple[str, int]:
-    """Return what is resolved, as it was written but for its case (RFC 4343), and the port."""
-    host, colon, port = backend.host.lower().rpartition(":")
+    """Return what is resolved, and the port."""
+    host, colon, port = backend.host.rpartition(":")
     if not colon or backend.host.endswith("]"):
-        return backend.host.lower().strip("[]"), DEFAULT_PORT[backend.scheme]
-    return host.strip("[]"), int(port)
+        return resolved_of(backend.host.strip("[]")), DEFAULT_PORT[backend.scheme]
+    return resolved_of(host.strip("[]")), int(port)
 
 
 def _substituted(text: str, variables: Mapping[str, str]) -> str:

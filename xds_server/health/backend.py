@@ -14,7 +14,7 @@ from controller.api.contract.credentials import OAuth
 from controller.api.contract.route import Remote, RouteKey
 from controller.api.destinations import Destinations
 from controller.api.resources.backend import RemoteBackend
-from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of
+from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of, resolved_of
 from controller.api.timing import REAL, CheckTiming
 from xds_server.resources.remote_backend import backend_name, check_timeout
 from xds_server.resources.secret import Values
@@ -101,7 +101,7 @@ def own_hosts(default: RemoteBackend | None) -> frozenset[str]:
         return frozenset()
     oauth = default.auth_config.oauth_config if default.auth_config else None
     urls = (f"//{default.host}", oauth.token_url if oauth else "")
-    return frozenset(host for url in urls if (host := urlsplit(url).hostname))
+    return frozenset(resolved_of(host) for url in urls if (host := urlsplit(url).hostname))
 
 
 def refusal(destinations: Destinations) -> Refusal:

@@ -52,7 +52,7 @@ from envoy_data_plane.envoy.type.v3 import Percent
 
 from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteAuth
 from controller.api.contract.route import HttpCheck, Remote, RouteKey
-from controller.api.schema.hosts import DEFAULT_PORT, address_of, authority_of, name_of
+from controller.api.schema.hosts import DEFAULT_PORT, address_of, authority_of, name_of, resolved_of
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.checks import TLS_VERSIONS, health_check
@@ -336,7 +336,7 @@ def _token_cluster(oauth: OAuth) -> str:
 def _place(oauth: OAuth) -> tuple[str, str, int]:
     """Return scheme, host and port of the token endpoint."""
     url = urlsplit(oauth.token_url)
-    return url.scheme, url.hostname or "", url.port or DEFAULT_PORT[url.scheme]
+    return url.scheme, resolved_of(url.hostname or ""), url.port or DEFAULT_PORT[url.scheme]
 
 
 def _token_uri(oauth: OAuth) -> str:

@@ -29,7 +29,7 @@ from controller.api.kubernetes.objects import Secret
 from controller.api.registry import SECRET
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import InvalidObjectError
-from controller.api.schema.hosts import DEFAULT_PORT
+from controller.api.schema.hosts import DEFAULT_PORT, resolved_of
 from controller.store.objects import ObjectRef, StoredObject
 from xds_server.resources.secret import Values, credential_of, secret_resources
 from xds_server.snapshot.snapshot import Resource, ResourceKey
@@ -129,8 +129,13 @@ def _borrows_credential(remote: Remote, default: RemoteBackend | None) -> bool:
     if default is None or given is None or oauth is None or oauth.client_secret.source != "DefaultBackend":
         return False
     place = urlsplit(f"//{default.host}")
-    own = (place.hostname, place.port or DEFAULT_PORT[default.scheme], default.scheme == "https", given.token_url)
-    return (remote.host, remote.port, remote.tls is not None, oauth.token_url) != own
+    own = (
+        resolved_of(place.hostname or ""),
+        place.port or DEFAULT_PORT[default.scheme],
+        default.scheme == "https",
+        given.token_url,
+    )
+    return (resolved_of(remote.host), remote.port, remote.tls is not None, oauth.token_url) != own
 
 
 def referred_secrets(key: RouteKey, route: Route) -> frozenset[ObjectRef]:

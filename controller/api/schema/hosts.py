@@ -11,7 +11,8 @@ saying:
   an IPv6 address is in brackets (RFC 3986, section 3.2.2).
 * Our own words.
 
-What tells backends from each other is the name as it is resolved: in lower case, with its dot.
+What tells backends from each other is the name as it is resolved: in lower case, with its dot, and an address in its
+usual form, of which IPv6 has many others (RFC 5952).
 
 Names of other scripts are written in ASCII (`xn--...`, RFC 5890): nothing else is accepted.
 """
@@ -31,6 +32,11 @@ def address_of(text: str) -> str | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return f"::ffff:{mapped}" if mapped else str(address)
+
+
+def resolved_of(host: str) -> str:
+    """Say what is resolved, or connected to, for a host that may be written in several ways."""
+    return address_of(host) or host.lower()
 
 
 def name_of(host: str) -> str:

@@ -37,7 +37,7 @@ def test_where_to_connect_and_what_to_send_as_the_host(host, address):
         ("models.example.:443", "https", "models.example.", "models.example", "models.example"),
         ("models.example.:80", "https", "models.example.", "models.example:80", "models.example"),
         ("models.example:80", "http", "models.example", "models.example", None),
-        ("[2001:DB8:0::1]:443", "https", "2001:db8:0::1", "[2001:db8::1]", "2001:db8::1"),
+        ("[2001:DB8:0::1]:443", "https", "2001:db8::1", "[2001:db8::1]", "2001:db8::1"),
         ("xn--bcher-kva.example", "https", "xn--bcher-kva.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
     ],
 )

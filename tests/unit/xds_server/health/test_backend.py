@@ -111,7 +111,7 @@ def test_the_hosts_of_our_own_configuration_are_known():
     assert own_hosts(None) == frozenset()
 
 
-@pytest.mark.parametrize("host", ["Models.Example", "models.example.", "Models.Example.:8080", "[2001:DB8::1]:80"])
+@pytest.mark.parametrize("host", ["Models.Example", "models.example.", "Models.Example.:8080", "[2001:DB8:0::1]:80"])
 def test_a_host_of_our_own_is_known_however_it_is_written(host):
     default = parse(DefaultRemoteBackend, {"host": host})
     (remote,) = remotes_of(a_model().offloading().intent(), default)

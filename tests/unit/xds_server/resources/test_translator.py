@@ -11,6 +11,7 @@ from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
+from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT, ResourceKey, Snapshot
 
@@ -113,6 +114,23 @@ def test_prior_fault_21_models_share_a_backend_and_nothing_else():
     (shared,) = one.keys() & other.keys()
     assert shared.name.startswith("backend/")
     assert one[shared] == other[shared]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "backends"),
+    [
+        (("Models.Example", "models.example", "models.example:80"), 1),
+        (("[2001:db8:0::1]", "[2001:DB8::1]:80", "[2001:0db8:0:0:0:0:0:1]"), 1),
+        # A name with the dot at its end may lead to another place (RFC 1034, section 3.1).
+        (("models.example", "models.example."), 2),
+    ],
+)
+def test_a_backend_and_a_token_endpoint_are_one_however_their_host_is_written(hosts, backends):
+    remotes = [remotes_of(a_model().with_remote(host).intent(), None)[0] for host in hosts]
+    assert len({backend_name(A, remote) for remote in remotes}) == backends
+    tokens = [a_remote(auth=with_token(url=f"http://{host}/token")) for host in hosts]
+    found = {key.name for remote in tokens for key in resources(a_route(remote)) if key.name.startswith("auth/")}
+    assert len(found) == backends
 
 
 def test_backends_that_differ_in_anything_of_their_own_are_not_shared():

@@ -239,6 +239,16 @@ def test_the_default_backend_of_the_configuration():
     assert not reads_spec(route)
 
 
+@pytest.mark.parametrize("host", ["2001:db8::1", "2001:db8:0::1"], ids=["as it is written now", "as it was before"])
+def test_an_address_of_the_default_backend_is_known_in_every_form(host):
+    oauth = {"clientId": "me", "clientSecret": HUSH, "tokenUrl": "https://auth.example/token"}
+    given = {"host": "[2001:DB8:0::1]", "authConfig": {"type": "oauth", "oauthConfig": oauth}}
+    remote = a_remote(host, auth=with_token(CredentialSource(source="DefaultBackend")))
+    result = served(a_route(remote), own=ServerSecrets(parse(DefaultRemoteBackend, given), KEY))
+    assert words(result) == ()
+    assert result.secrets
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -405,6 +405,16 @@ async def test_an_edit_of_the_object_keeps_what_is_served_until_somebody_decides
         assert [one.reason for one in this.publisher.problems(A)] == ["RouteRefused"]
 
 
+def test_an_address_in_another_form_is_what_the_object_asks_for():
+    """A controller of before wrote it as the object has it."""
+    model = without_tls(asking(API_KEY)).saying(
+        "[2001:DB8:0::1]:80", "spec", "offloadingConfig", "remoteBackend", "host"
+    )
+    for host, leaves in (("2001:db8:0::1", True), ("2001:db8::1", True), ("2001:db8::2", False)):
+        found = translate([holding(model, forged(decided(model), "remotes[].host", host)), *others()], OPTIONS)
+        assert served(found.gateway)["leaves"] is leaves
+
+
 @pytest.mark.parametrize("host", ["remote.example", "evil.example"])
 def test_an_edit_that_nobody_decided_on_leaves_for_what_it_asks_for_also_where_nothing_is_remembered(host):
     model = without_tls(asking(API_KEY))
