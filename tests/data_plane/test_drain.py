@@ -58,6 +58,10 @@ async def test_it_says_that_it_goes_and_serves_who_has_not_noticed(site: Site) -
     # It asks for another connection with every answer.
     assert [(answer.status, answer.reusable) for answer in answers] == [(200, False), (200, False)]
     assert await gateway.ended(within=60) == 0
+    # An ordinary end leaves nothing of ours that anybody would look into. Envoy warns of each SIGTERM.
+    ours = [line for line in gateway.process.log.read_text().splitlines() if not line.startswith("[")]
+    assert ours
+    assert [line for line in ours if line.split()[1:2] != ["info"]] == []
 
 
 async def says(gateway: Gateway, wanted: tuple[int, str]) -> bool:

@@ -61,12 +61,13 @@ class Gateway:
         os.kill(self.envoy_pid, number)
 
     async def ended(self, within: float = PATIENCE) -> int:
-        """Wait for the end of the command; return its exit code."""
+        """Wait for the end of the command, which has logged no traceback; return its exit code."""
 
         async def is_over() -> bool:
             return not self.process.alive
 
         await until(is_over, f"beamlit envoy ends:\n{self.process.last_words()}", within)
+        assert "Traceback" not in self.process.log.read_text(), self.process.last_words()
         return self.process.terminate()
 
     def stop(self) -> None:

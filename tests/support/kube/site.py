@@ -77,7 +77,7 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Site]:
-        """Stop all processes afterwards."""
+        """Stop all processes afterwards; then none of our programs may have logged a traceback, whoever was killed."""
         try:
             yield self
         finally:
@@ -88,6 +88,8 @@ class Site:
             for backend in self.backends:
                 backend.kill()
             self._client.close()
+        for program in (*self.controllers, *self.xds_servers):
+            assert "Traceback" not in program.log, f"{program.name}:\n{program.log}"
 
     # Its programs.
 
