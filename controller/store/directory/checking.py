@@ -43,12 +43,14 @@ class Manifest:
 class FileContent:
     """What one file says. With problems, `manifests` are not those of this text but the last good ones.
 
-    `notes` are what a user may want to know and need not change, `line 3: ...`.
+    `notes` are what a user may want to know and need not change, `line 3: ...`. `text` is what the manifests are
+    from, empty if that is not known.
     """
 
     manifests: tuple[Manifest, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    text: str = field(default="", repr=False, compare=False)
 
 
 def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
@@ -72,7 +74,7 @@ def check_file(file: str, text: str, kinds: Kinds) -> FileContent:
             for e in errors
             if not document.is_unread(e.path)
         )
-    return FileContent(() if problems else tuple(manifests), _bounded(problems), tuple(notes))
+    return FileContent(() if problems else tuple(manifests), _bounded(problems), tuple(notes), text)
 
 
 def _not_used(raw: Mapping[str, Any], kinds: Kinds) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from controller.api.timing import FolderTiming
 from controller.store.directory.checking import FileContent, Kinds, Manifest, still_valid
+from controller.store.manifest.framing import lines_in
 from controller.store.manifest.manifest import Problem
 from controller.store.objects import ObjectRef
 
@@ -96,13 +97,15 @@ class Folder:
     def quiet_periods(self, contents: Mapping[str, FileContent | None]) -> dict[str, float]:
         """Seconds that each of these new contents (None: the file is gone) must rest before it is accepted.
 
-        One that drops an object which no file would give any more needs more, one without any document the most.
+        One that is the beginning of what it was, or drops an object which no file would give any more, needs more, one
+        without any document the most.
         """
         after = self._contents | {file: self._effective(file, content) for file, content in contents.items()}
         left = {manifest.ref for content in after.values() for manifest in content.manifests}
         needed = {}
         for file, content in contents.items():
-            if all(manifest.ref in left for manifest in self.content(file).manifests):
+            before = self.content(file)
+            if all(manifest.ref in left for manifest in before.manifests) and not _is_cut(after[file], before):
                 needed[file] = self._timing.quiet
             elif content == FileContent():
                 needed[file] = self._timing.emptied
@@ -124,6 +127,26 @@ class Folder:
         return self._definitions.claims
 
     def _effective(self, file: str, content: FileContent | None) -> FileContent:
-        if content is not None and content.problems:
-            return replace(content, manifests=self.content(file).manifests)
-        return content or FileContent()
+        if content is None:
+            return FileContent()
+        before = self.content(file)
+        if not content.problems and _is_cut(content, before) and _ends_line(before) and not _ends_line(content):
+            content = replace(content, problems=(Problem(file, lines_in(content.text) + 1, "", _CUT_SHORT),))
+        if content.problems:
+            return replace(content, manifests=before.manifests, text=before.text)
+        return content
+
+
+_CUT_SHORT = (
+    "was cut short, or needs a line break at its end: it is the beginning of what it said, and ends amid a line"
+)
+
+
+def _is_cut(content: FileContent, before: FileContent) -> bool:
+    """Whether a text is the beginning of what the file said before, with less in it."""
+    text = content.text.rstrip()
+    return bool(text) and before.text.startswith(content.text) and text != before.text.rstrip()
+
+
+def _ends_line(content: FileContent) -> bool:
+    return content.text.endswith(("\n", "\r"))
