@@ -17,7 +17,7 @@ import yaml
 
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from tests.support.data_plane.model import Model
-from tests.support.data_plane.open_streams import KINDS, OpenStreams, opened
+from tests.support.data_plane.open_streams import USUAL, OpenStreams, opened
 from tests.support.data_plane.raw_clients import GOAWAY, OPENING, Http2Client, called, connected, in_frames
 from tests.support.data_plane.stage import Stage, stage_on
 from tests.support.envoy import Bootstrap
@@ -27,6 +27,8 @@ from tests.support.waiting import in_time, until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HEAP = "envoy.resource_monitors.fixed_heap"
+RECEIVING = ("events", "silent grpc")
+"""The kinds of stream whose clients send nothing while they last."""
 
 
 class Heap:
@@ -58,7 +60,7 @@ class Overloaded:
     @contextlib.asynccontextmanager
     async def at(self, share: float, *kinds: str) -> AsyncIterator[OpenStreams]:
         """Fill the heap so far, in the block, while streams go on: of these kinds, or of all."""
-        async with opened(self.stage, self.models, 6, kinds or KINDS) as streams:
+        async with opened(self.stage, self.models, 6, kinds or USUAL) as streams:
             try:
                 await self.is_full(share)
                 yield streams
@@ -166,7 +168,7 @@ async def test_at_98_percent_a_connection_ends_that_sends_more(overloaded: Overl
     """
     shed = "overload.envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch.shed_load_count"
     stat = overloaded.stage.plane.envoy.stat
-    async with overloaded.at(0.98, "events"):
+    async with overloaded.at(0.98, *RECEIVING):
         before = await stat(shed)
         reader, writer = await connected(overloaded.models["rpc"])
         writer.write(OPENING)
@@ -182,7 +184,7 @@ async def test_at_100_percent_connections_wait_and_are_served_later(overloaded: 
     model, envoy = overloaded.models["http"], overloaded.stage.plane.envoy
     accepted = f"http.{model.key}.downstream_cx_total"
     async with contextlib.AsyncExitStack() as stack:
-        async with overloaded.at(1.0, "events") as streams:
+        async with overloaded.at(1.0, *RECEIVING) as streams:
             before = await envoy.stat(accepted)
             kept = await stack.enter_async_context(Kept.of(model))
             kept.ask()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tests.support.data_plane.model import Model
+from tests.support.data_plane.raw_clients import DATA, HEADERS, calling, head_of
 from tests.support.data_plane.stage import Stage
 from tests.support.waiting import until
 
@@ -43,11 +44,30 @@ async def grpc_stream(stage: Stage, model: Model) -> Ticks:
             yield number.decode()
 
 
+async def silent_grpc_stream(stage: Stage, model: Model) -> Ticks:
+    """Nothing is sent once it has begun. A library would answer with pings, and with window that it has again."""
+    came = b""
+    async with calling(model, "Ticks", stage.probe(), body=bytes(_PREFIX)) as frames:
+        async for kind, payload in frames:
+            if kind == HEADERS:
+                yield head_of(payload)["x-beamlit-route"]
+            elif kind == DATA:
+                came += payload
+                while len(came) >= _PREFIX and len(came) >= (end := _PREFIX + int.from_bytes(came[1:_PREFIX], "big")):
+                    yield came[_PREFIX:end].decode()
+                    came = came[end:]
+
+
 KINDS: Mapping[str, tuple[str, Callable[[Stage, Model], Ticks]]] = {
     "events": ("http", events),
     "websocket": ("http", websocket),
     "grpc": ("rpc", grpc_stream),
+    "silent grpc": ("rpc", silent_grpc_stream),
 }
+USUAL = ("events", "websocket", "grpc")
+
+_PREFIX = 5
+"""Bytes before a message of gRPC: whether it is compressed, and its length."""
 
 
 @dataclass
@@ -98,7 +118,7 @@ class OpenStreams:
 
 @contextlib.asynccontextmanager
 async def opened(
-    stage: Stage, models: Mapping[str, Model], count: int = 50, of: Iterable[str] = KINDS
+    stage: Stage, models: Mapping[str, Model], count: int = 50, of: Iterable[str] = USUAL
 ) -> AsyncIterator[OpenStreams]:
     """Open so many streams, as many of each of these kinds, to the model of its protocol, if there is one."""
     kinds = itertools.cycle(kind for kind in of if KINDS[kind][0] in models)

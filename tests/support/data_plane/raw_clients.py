@@ -48,8 +48,11 @@ OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0
 
 
 # RFC 9113, section 6.
-HEADERS, RST_STREAM, GOAWAY, CONTINUATION = 1, 3, 7, 9
-_END_HEADERS = 4
+DATA, HEADERS, RST_STREAM, GOAWAY, CONTINUATION = 0, 1, 3, 7, 9
+_END_STREAM, _END_HEADERS = 1, 4
+
+Frames = AsyncIterator[tuple[int, bytes]]
+"""Of each its kind, and what is in it."""
 
 
 def frame(kind: int, payload: bytes, flags: int = 0) -> bytes:
@@ -57,32 +60,47 @@ def frame(kind: int, payload: bytes, flags: int = 0) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + (1).to_bytes(4, "big") + payload
 
 
-async def in_frames(reader: asyncio.StreamReader) -> AsyncIterator[tuple[int, bytes]]:
-    """Read frames of HTTP/2, each as its kind and what is in it, until the connection ends."""
+async def in_frames(reader: asyncio.StreamReader) -> Frames:
+    """Read frames of HTTP/2 until the connection ends."""
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await reader.readexactly(9)
             yield head[3], await reader.readexactly(int.from_bytes(head[:3], "big"))
 
 
-async def called(model: Model, method: str, probe: str) -> tuple[dict[str, str], bool]:
-    """Begin a call of gRPC on a connection of its own; return the head of its answer, and whether a GOAWAY was before.
+@contextlib.asynccontextmanager
+async def calling(model: Model, method: str, probe: str, body: bytes = b"") -> AsyncIterator[Frames]:
+    """Begin a call of gRPC on a connection of its own, which says nothing more; the frames that come.
 
-    h2 would take no answer behind that.
+    Without a body its request goes on.
     """
     start = {":method": "POST", ":scheme": "http", ":path": f"/any.Service/{method}", ":authority": "c.test"}
     head = Encoder().encode({**start, "content-type": "application/grpc", "te": "trailers", "probe": probe})
     reader, writer = await connected(model)
     try:
-        writer.write(OPENING + frame(HEADERS, head, _END_HEADERS))
-        told_to_go = False
-        async for kind, payload in in_frames(reader):
-            told_to_go = told_to_go or kind == GOAWAY
-            if kind == HEADERS:
-                return dict(Decoder().decode(payload)), told_to_go
-        raise EOFError
+        writer.write(OPENING + frame(HEADERS, head, _END_HEADERS) + (frame(DATA, body, _END_STREAM) if body else b""))
+        yield in_frames(reader)
     finally:
         writer.transport.abort()
+
+
+async def called(model: Model, method: str, probe: str) -> tuple[dict[str, str], bool]:
+    """Begin a call of gRPC; return the head of its answer, and whether a GOAWAY was before.
+
+    h2 would take no answer behind that.
+    """
+    told_to_go = False
+    async with calling(model, method, probe) as frames:
+        async for kind, payload in frames:
+            told_to_go = told_to_go or kind == GOAWAY
+            if kind == HEADERS:
+                return head_of(payload), told_to_go
+    raise EOFError
+
+
+def head_of(payload: bytes) -> dict[str, str]:
+    """What is in the first HEADERS of a connection."""
+    return dict(Decoder().decode(payload))
 
 
 class Http2Client:
