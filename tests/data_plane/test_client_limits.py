@@ -137,11 +137,11 @@ async def test_a_header_whose_name_has_an_underscore_is_dropped(plane: Plane) ->
     ("flood", "passes"),
     [
         ("".join(f"x-{number}: 1\r\n" for number in range(90)), True),
-        ("".join(f"x-{number}: 1\r\n" for number in range(200)), False),
+        ("".join(f"x-{number}: 1\r\n" for number in range(101)), False),
         (f"x-large: {'a' * 50_000}\r\n", True),
         (f"x-large: {'a' * 70_000}\r\n", False),
     ],
-    ids=["90", "200", "50 KB", "70 KB"],
+    ids=["90", "101", "50 KB", "70 KB"],
 )
 async def test_a_flood_of_headers_is_refused(bounded: Plane, flood: str, passes: bool) -> None:
     # Where headers have ten seconds: so much of them takes its time.

@@ -1,4 +1,7 @@
-"""What only a client of HTTP/2 can send: trailers, methods of any name and length, and the end of one stream."""
+"""What only a client of HTTP/2 can send: trailers, methods of any name and length, and the end of one stream.
+
+And the limits of headers, which it meets in its own way.
+"""
 
 from __future__ import annotations
 
@@ -148,6 +151,32 @@ async def test_a_replica_gets_the_trailers(plane: Plane, sides: Sides) -> None:
 
     (trailers,) = sides.replica.trailers
     assert sorted(trailers) == sorted(TRAILERS)
+
+
+async def test_a_flood_of_headers_is_refused(plane: Plane, sides: Sides) -> None:
+    """As over HTTP/1.1 (test_client_limits.py), but with a reset."""
+    model = await serve(plane, sides, guarded=False, away=0)
+    floods = {
+        "90": [(f"x-{number}", "1") for number in range(90)],
+        "101": [(f"x-{number}", "1") for number in range(101)],
+        "50 KB": [("x-large", "a" * 50_000)],
+        "70 KB": [("x-large", "a" * 70_000)],
+    }
+
+    answers = {name: await ask(model, *flood) for name, flood in floods.items()}
+
+    reset = f"reset {ErrorCodes.INTERNAL_ERROR}"
+    assert answers == {"90": "200", "101": reset, "50 KB": "200", "70 KB": reset}
+    assert len(sides.replica.headers) == 2
+
+
+async def test_a_header_whose_name_has_an_underscore_is_dropped(plane: Plane, sides: Sides) -> None:
+    model = await serve(plane, sides, guarded=False)
+
+    assert await ask(model, ("x_forwarded_for", "1.1.1.1"), ("x-kept", "1")) == "200"
+
+    (headers,) = sides.remote.headers
+    assert ("x_forwarded_for" in headers, "x-kept" in headers) == (False, True)
 
 
 @pytest.mark.parametrize("method", ["TRACE", "trace"])
