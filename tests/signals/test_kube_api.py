@@ -17,11 +17,13 @@ from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming, SignalTiming
 from controller.decision import Cause, Known, Sample, Unknown
+from controller.signals.kube_api import MOST_BYTES
 from controller.signals.kube_sources import kube_sources
 from controller.signals.poller import NOT_ASKED_YET
 from controller.signals.source import PolledSource
 from controller.store.kube import KubeClient
 from tests.support.answers import Answers, Behaviour, bytes_of, dripping, endless, saying, silent
+from tests.support.memory import peak_memory
 from tests.support.metrics_api import CHAT, items, usage_of
 from tests.support.waiting import until
 
@@ -32,6 +34,11 @@ CPU = parse(
     {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}},
 )
 MIB = 2**20
+
+
+def bomb() -> Behaviour:
+    """Answer with a hundred megabytes, packed to one of a hundred kilobytes."""
+    return saying(gzip.compress(b" " * (100 * MIB), 1), 200, "content-encoding: gzip")
 
 
 def kubeconfig(folder: Path, port: int) -> Path:
@@ -77,7 +84,7 @@ async def sampled(source: PolledSource) -> Sample:
     [
         (lambda: endless(b" " * 65536), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
         (lambda: saying(" " * (17 * MIB)), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
-        (lambda: saying(gzip.compress(b" " * (100 * MIB)), 200, "content-encoding: gzip"), PATIENT, "metrics.k8s.io "),
+        (bomb, PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
         (lambda: silent, HASTY, "no answer within"),
         (lambda: dripping(b" "), HASTY, "no answer within"),
         (lambda: bytes_of(b"HTTP/1.1 200 .\r\ncontent-length: 9\r\n\r\n{"), PATIENT, "the API server does not answer"),
@@ -94,7 +101,11 @@ async def sampled(source: PolledSource) -> Sample:
         ),
         (lambda: saying("<html>Oh no</html>", 500), PATIENT, "metrics.k8s.io failed (HTTP 500): HTTP 500"),
         (lambda: saying("x" * MIB, 503), PATIENT, "metrics.k8s.io does not answer (HTTP 503)"),
-        (lambda: saying("moved", 302, "location: http://127.0.0.1:1/"), PATIENT, "metrics.k8s.io "),
+        (
+            lambda: saying("moved", 302, "location: http://127.0.0.1:1/"),
+            PATIENT,
+            "metrics.k8s.io cannot be used: the answer is a redirect (302), which is not followed",
+        ),
     ],
 )
 async def test_an_answer_that_cannot_be_used_is_unknown(
@@ -105,6 +116,27 @@ async def test_an_answer_that_cannot_be_used_is_unknown(
         assert isinstance(sample, Unknown)
         assert words in sample.why
         assert len(sample.why) < 400
+
+
+@pytest.mark.parametrize("behaviour", [lambda: endless(b" " * 65536), bomb])
+async def test_what_is_kept_of_an_answer_is_what_may_be_read_of_it(
+    behaviour: Callable[[], Behaviour], tmp_path: Path
+) -> None:
+    answer = behaviour()
+    with peak_memory() as peak:
+        async with measuring(tmp_path, answer, PATIENT) as source:
+            assert isinstance(await sampled(source), Unknown)
+    # Two are on their way, for the pods and for what they use; of each there is one copy, and for a moment another.
+    assert MOST_BYTES < peak.bytes < 3.5 * MOST_BYTES
+
+
+async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+    async with Answers(saying("{}")).listening() as elsewhere:
+        moved = saying("", 307, f"location: http://127.0.0.1:{elsewhere.port}/")
+        async with measuring(tmp_path, moved, PATIENT) as source:
+            why = "metrics.k8s.io cannot be used: the answer is a redirect (307), which is not followed"
+            assert await sampled(source) == Unknown(why, cause=Cause.NOT_USABLE)
+    assert elsewhere.connections == 0
 
 
 async def test_a_refusal_without_an_end_is_read_as_far_as_anybody_reads_it(tmp_path: Path) -> None:

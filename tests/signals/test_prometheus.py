@@ -23,6 +23,7 @@ from controller.signals.promql import Prometheus
 from controller.signals.source import PolledSource, Subject
 from controller.store.objects import ObjectRef
 from tests.support.answers import Answers, bytes_of, dripping, endless, saying, silent
+from tests.support.memory import peak_memory
 from tests.support.waiting import until
 
 REF = ObjectRef("ModelDeployment", "default", "chat")
@@ -90,6 +91,10 @@ def failed(sample):
 async def why(behaviour, timing=PATIENT, **around):
     async with asked(behaviour, timing, **around) as (_, source):
         return (await sampled(source, external("q"), failed)).why
+
+
+def bomb():
+    return saying(gzip.compress(b" " * 100 * 2**20, 1), 200, "content-encoding: gzip")
 
 
 async def test_what_is_asked_and_what_is_measured():
@@ -181,8 +186,14 @@ async def test_an_answer_without_an_end_is_read_to_four_megabytes():
 
 
 async def test_what_is_packed_is_not_unpacked():
-    bomb = gzip.compress(b" " * 10 * 2**20)
-    assert await why(saying(bomb, 200, "content-encoding: gzip")) == "the answer is compressed, which nobody asked for"
+    assert await why(bomb()) == "the answer is compressed, which nobody asked for"
+
+
+@pytest.mark.parametrize("behaviour", [endless(b" " * 2**16), bomb()])
+async def test_what_is_kept_of_an_answer_is_what_may_be_read_of_it(behaviour):
+    with peak_memory() as peak:
+        assert await why(behaviour)
+    assert peak.bytes < 3 * 4 * 2**20
 
 
 async def test_silence_is_told():

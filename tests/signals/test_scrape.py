@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ from controller.signals.scrape import MOST_REPLICAS, Scrape
 from controller.signals.source import PolledSource, Subject
 from controller.store.objects import ObjectRef
 from tests.support.answers import Answers, bytes_of, dripping, endless, saying, silent
+from tests.support.memory import peak_memory
 from tests.support.network import Network
 from tests.support.waiting import until
 
@@ -198,6 +200,22 @@ async def test_a_replica_that_shows_nothing_is_missing_and_no_zero(bad, timing):
 )
 async def test_when_no_replica_shows_it_the_reason_is_told(bad, words):
     assert (await why(bad, bad)).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (endless((b"x" * 99 + b"\n") * 1000), "the answer is longer than 8 MiB"),
+        (
+            saying(gzip.compress(b"a" * 100 * 2**20, 1), 200, "content-encoding: gzip"),
+            "the answer is compressed, which nobody asked for",
+        ),
+    ],
+)
+async def test_of_an_answer_no_more_is_kept_than_what_is_asked_for(bad, words):
+    with peak_memory() as peak:
+        assert await why(bad) == f"no replica shows its metrics: {words}"
+    assert peak.bytes < 3 * 2**20
 
 
 async def test_a_counter_is_no_level():

@@ -44,6 +44,29 @@ class Connections(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # Only now their sockets are closed.
 
 
+class RedirectedError(aiohttp.ClientError):
+    """The answer leads elsewhere (HTTP `status`), where nobody asks."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the answer is a redirect ({status}), which is not followed")
+        self.status = status
+
+
+# What aiohttp would follow.
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+async def _refuse_redirects(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Follow nobody: an API server sends nobody away, and who serves an API behind it shall not choose whom we ask, nor
+    who is shown our certificate (CVE-2022-3172).
+    """
+    response = await send(request)
+    if response.status in _REDIRECTS:
+        response.close()
+        raise RedirectedError(response.status)
+    return response
+
+
 _LISTED = 20  # So many contexts are named, at most.
 _IN_CLUSTER = "the service account of this pod"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -106,7 +129,11 @@ class Access:
         self._closed = False
         self._connections = Connections(limit=0, ssl=rest.ssl_context)  # A watch holds one for as long as it lasts.
         # The environment was read by then: for each request, it would be read anew in two other threads.
-        configuration.client_session_kwargs = {"connector": self._connections, "trust_env": False}
+        configuration.client_session_kwargs = {
+            "connector": self._connections,
+            "trust_env": False,
+            "middlewares": (_refuse_redirects,),
+        }
 
     @property
     def cluster(self) -> str:
@@ -123,8 +150,8 @@ class Access:
     ) -> aiohttp.ClientResponse:
         """Send one request, its body as JSON (bytes as they are); the answer's headers are there.
 
-        Raises what aiohttp raises, and ClientConnectionError of what was closed meanwhile: aiohttp itself only asserts
-        that it has a connection, or says in a RuntimeError that the session is closed.
+        Raises what aiohttp raises, RedirectedError, and ClientConnectionError of what was closed meanwhile: aiohttp
+        itself only asserts that it has a connection, or says in a RuntimeError that the session is closed.
         """
         auth = (await self._configuration.auth_settings()).get("BearerToken")
         if auth and auth["value"]:

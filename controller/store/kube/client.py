@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from controller.api.timing import REAL, KubeTiming
-from controller.store.kube.access import Access, Source, find_source, load_access
+from controller.store.kube.access import Access, RedirectedError, Source, find_source, load_access
 from controller.store.protocol import (
     AlreadyExistsError,
     ConflictError,
@@ -48,7 +48,7 @@ class UnauthorizedError(ForbiddenError):
 
 
 class UnusableAnswerError(UnavailableError):
-    """The answer says yes and is no object: it is longer than was asked for, or no JSON."""
+    """The answer is no refusal and no object: it is longer than was asked for, no JSON, or leads elsewhere."""
 
 
 def split_lines(rest: bytes, data: bytes) -> tuple[list[bytes], bytes]:
@@ -342,6 +342,9 @@ class KubeClient:
             headers["Content-Type"], body = f"{APPLY}; charset=utf-8", json_for_apply(call.body)
         try:
             response = await access.open(call.method, call.path, headers, body, limits)
+        except RedirectedError as error:
+            self.answers[call.method, error.status] += 1
+            raise UnusableAnswerError(f"{call}: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             self.answers[call.method, 0] += 1
             raise _unavailable(call, error) from error
@@ -385,7 +388,8 @@ async def _read(response: aiohttp.ClientResponse, most: int | None) -> tuple[byt
         body += data
         if len(body) > most:
             response.close()
-            return bytes(body[:most]), False
+            del body[most:]
+            return bytes(body), False
     return bytes(body), True
 
 
