@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote
-from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.contract.status import ModelDeploymentStatus, SplitStatus
 from controller.api.schema.scalars import parse_duration
-from controller.decision import Decision, Memory, SentRequests
+from controller.decision import Decision, Memory, Reason, SentRequests
 from controller.intent.intent import intent_of_model
 from controller.observe.observation import Observation
 from controller.plan.conditions import BY_ENVOY
@@ -112,20 +112,45 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
         assert shown["split"] == status.as_object()["split"]
 
         assert (status.history[0].split, status.history[0].reason) == (str(decision.split), decision.reason)
-        for event in events_of(planned, now):
-            if event.reason in {one.reason for one in decision.verdicts}:
-                assert event.reason == decision.reason
-                assert event.message.endswith(f" {decision.split}: {split.message}")
+        of_rules = [one for one in events_of(planned, now) if one.reason in set(Reason)]
+        assert [one.reason for one in of_rules] == events_due(planned.before.split, split)
+        assert all(one.message.endswith(f" {decision.split}: {split.message}") for one in of_rules)
+        if (was := planned.before.split) and was.reason != split.reason == Reason.NOTHING_ANSWERS:
+            assert "NotReady" in {one.reason for one in events_of(planned, now)}
 
         assert registry.get_sample_value("beamlit_model_split_ratio", {**LABELS, "side": "remote"}) == (
             decision.split.remote / 100
         )
+        assert value_by(registry, "beamlit_model_split_reason", "reason") == {decision.reason: 1}
         if latest != (latest := (str(decision.split), str(decision.reason))):
             made[decision.reason] = made.get(decision.reason, 0) + 1
         of_reason = {**LABELS, "reason": decision.reason.value}
         assert registry.get_sample_value("beamlit_model_decisions_total", of_reason) == made[decision.reason]
         requests_agree(status, decision, text, shown)
+        replicas_agree(status, registry, text)
         signals_agree(status, registry, text, shown)
+
+
+def events_due(was: SplitStatus | None, split: SplitStatus) -> list[Reason]:
+    """Say which rules are told of by an event, each by one: docs/cluster.md, "Events".
+
+    Silent are the first split (Ready tells of it), steps by one rule, another rule that decides on the same split, and
+    a model that nothing answers for (NotReady tells of it, with the cause).
+    """
+    if was is None or split.reason == Reason.NOTHING_ANSWERS:
+        return []
+    if split.would_be:  # In Shadow, the rules that would decide are told of.
+        before = was.would_be or f"{was} {Reason.STEADY}"
+        return [Reason.SHADOW] if before.split()[1] != split.would_be.split()[1] else []
+    if (was.local, was.remote) == (split.local, split.remote):
+        return []
+    return [Reason(split.reason)] if was.reason != split.reason or split.reason == Reason.OVERRIDE else []
+
+
+def value_by(registry: CollectorRegistry, name: str, label: str) -> dict[str, float]:
+    """Return the values of a gauge by what one of its labels says."""
+    samples = (one for metric in registry.collect() if metric.name == name for one in metric.samples)
+    return {one.labels[label]: one.value for one in samples}
 
 
 def requests_agree(status: ModelDeploymentStatus, decision: Decision, text: str, shown: dict[str, Any]) -> None:
@@ -149,6 +174,16 @@ def requests_agree(status: ModelDeploymentStatus, decision: Decision, text: str,
         assert (shown["traffic"]["local"], shown["traffic"]["remote"]) == (traffic.local, traffic.remote)
 
 
+def replicas_agree(status: ModelDeploymentStatus, registry: CollectorRegistry, text: str) -> None:
+    """How many replicas there are, and what they take."""
+    local = status.local
+    assert local and f"{local.ready} of {local.total} replicas are ready" in text
+    capacity = registry.get_sample_value("beamlit_model_capacity_requests", LABELS)
+    assert capacity == local.capacity
+    assert (f"ready, which take {local.capacity} requests in flight" in text) is (capacity is not None)
+    assert registry.get_sample_value("beamlit_model_replicas_ready", LABELS) == local.ready
+
+
 def signals_agree(status: ModelDeploymentStatus, registry: CollectorRegistry, text: str, shown: dict[str, Any]) -> None:
     """Whether metrics can be read is what the signals say, wherever it stands."""
     signals, said = status.signals or (), status.condition("SignalsAvailable")
@@ -169,7 +204,14 @@ def signals_agree(status: ModelDeploymentStatus, registry: CollectorRegistry, te
     value = {"True": 1, "False": 0}.get(said.status)
     assert registry.get_sample_value("beamlit_model_condition", {**LABELS, "type": "SignalsAvailable"}) == value
     assert registry.get_sample_value("beamlit_model_signals_unknown", LABELS) == len(unknown)
+    ratios = {one.name: number_of(one.current) / number_of(one.target) for one in signals if one.current is not None}
+    assert value_by(registry, "beamlit_model_signal_target_ratio", "signal") == pytest.approx(ratios)
     assert status.reason != "Steady" or said.status != "False"
+
+
+def number_of(shown: str) -> float:
+    """Read a number as a status shows it; both sides of a comparison are percent, or none is."""
+    return float(shown.removesuffix("%"))
 
 
 def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happens() -> None:
@@ -179,6 +221,9 @@ def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happe
         verdict.reason for _, one, _, _ in made for verdict in one.verdicts
     }
     told = {event.reason for planned, _, _, now in made for event in events_of(planned, now)}
+    # CoolingDown holds the split that there was, and NotReady tells that nothing answers.
+    assert told & set(Reason) == set(Reason) - {Reason.COOLING_DOWN, Reason.NOTHING_ANSWERS}
+    assert {one.status.local and one.status.local.capacity is not None for one, _, _, _ in made} == {True, False}
     assert {"SignalsNotAvailable", "SignalsAvailable", "ReplicasFail", "AsDecided"} <= told
     said = {(one.type, one.status, one.reason) for planned, _, _, _ in made for one in planned.status.conditions}
     assert {("Offloading", "True", "Overflow"), ("Offloading", "True", "Failover")} <= said
@@ -186,6 +231,7 @@ def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happe
     assert {isinstance(known.traffic, SentRequests) for _, _, known, _ in made} == {True, False}
 
 
+BEGINS = ("Steady", "Overloaded")
 AWAY = ("Overloaded", "CoolingDown")
 EDITED = "an-edit-in-the-middle-of-an-overload-holds-at-once"
 """Where what had left comes back since its author says so, whatever is measured."""
@@ -197,14 +243,20 @@ def test_each_change_has_the_numbers_of_what_was_measured_also_the_way_back() ->
         if path.stem == EDITED:
             continue
         for (was, before, _, _), (planned, decision, _, now) in pairwise(plans(yaml.safe_load(path.read_text()))):
+            way = (before.reason, decision.reason)
             is_way = before.reason in AWAY and decision.reason in (*AWAY, "Steady")
-            if not is_way or decision.reason == before.reason:
+            if not (is_way or way == BEGINS) or decision.reason == before.reason:
                 continue
-            ways.append((before.reason, decision.reason))
+            ways.append(way)
             latest, signals = planned.status.history[0], planned.status.signals or ()
-            known = [f"{one.name} is {one.current} of {one.target}" for one in signals if one.current is not None]
             told = [latest.message, *(one.message for one in events_of(planned, now) if one.reason == decision.reason)]
-            if decision.reason != "Overloaded":  # that has the numbers of when it began
-                assert known and all(words in message for words in known for message in told), (path.stem, told)
+            if way == BEGINS:
+                known = [one for one in signals if one.state == "Breached"]
+                assert len(told) == 2
+            else:
+                known = [one for one in signals if one.current is not None]
+            if decision.reason != "Overloaded" or way == BEGINS:  # else it has the numbers of when it began
+                words = [f"{one.name} is {one.current} of {one.target}" for one in known]
+                assert words and all(one in message for one in words for message in told), (path.stem, told)
             assert latest.message != was.status.history[0].message
-    assert {("Overloaded", "CoolingDown"), ("CoolingDown", "Steady"), ("Overloaded", "Steady")} <= {*ways}
+    assert {BEGINS, ("Overloaded", "CoolingDown"), ("CoolingDown", "Steady"), ("Overloaded", "Steady")} <= {*ways}
