@@ -175,7 +175,7 @@ class Snapshot:
                         raise InconsistentSnapshotError(f"{resource.key} requires {required}, which is missing")
 
 
-class View:
+class SnapshotView:
     """What one client may see of the newest `snapshot`: without `secrets` no Secret (X57)."""
 
     __slots__ = ("_secrets", "snapshot")

@@ -21,7 +21,7 @@ from xds_server.snapshot.snapshot import (
     SECRET,
     Resource,
     ResourceKey,
-    View,
+    SnapshotView,
 )
 from xds_server.stream.protocol.holdings import OVERHEAD_BYTES, Catalog, Held
 from xds_server.stream.protocol.ledger import Ledger
@@ -79,7 +79,7 @@ class ResponsePlan:
 class ResponsePlanner:
     """Plans the responses of one session from its ledgers; remembers only since when a resource waits."""
 
-    def __init__(self, terms: ClientTerms, ledgers: Ledgers, view: View, now: float) -> None:
+    def __init__(self, terms: ClientTerms, ledgers: Ledgers, view: SnapshotView, now: float) -> None:
         self.wake_at: float | None = None
         self._terms = terms
         self._ledgers = ledgers

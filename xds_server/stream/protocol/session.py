@@ -19,7 +19,7 @@ from xds_server.snapshot.snapshot import (
     Resource,
     ResourceKey,
     Snapshot,
-    View,
+    SnapshotView,
 )
 from xds_server.stream.protocol import ordering
 from xds_server.stream.protocol.holdings import Catalog, Flight, Held, catalog_of
@@ -49,7 +49,7 @@ class Session(ABC):
     def __init__(self, snapshot: Snapshot, terms: ClientTerms, now: float) -> None:
         # The planner has this in common with the session, and not the session: that would be a circle, which keeps
         # what the client has until Python looks for garbage.
-        self._view = View(snapshot, terms.secrets)
+        self._view = SnapshotView(snapshot, terms.secrets)
         self._terms = terms
         self._ledgers: dict[str, Ledger] = {}
         self._overdue: dict[ResourceKey, Overdue] = {}
