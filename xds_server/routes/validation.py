@@ -20,7 +20,7 @@ from controller.api.kubernetes.objects import Service
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.errors import InvalidObjectError
-from controller.api.schema.hosts import resolved_of
+from controller.api.schema.hosts import address_of
 from controller.api.schema.http import is_credential_header
 from controller.intent.consent import Permission, may_refer, service_ref
 from controller.intent.intent import intent_of_model
@@ -199,7 +199,7 @@ def _compared(remote: Remote) -> Remote:
     return remote.model_copy(
         update={
             # A controller of before has an address as it was written.
-            "host": resolved_of(remote.host),
+            "host": address_of(remote.host) or remote.host,
             "connect_timeout": None,
             "answer_timeout": None,
             "retries": None,
