@@ -28,6 +28,8 @@ class LeaseTiming:
     """How long a request may take: within the deadline there is time for a second one."""
     release: float = 1.0
     """How long giving the lease back may take: a program that ends does not wait for an API server that is away."""
+    renewed_within: float = 5.0
+    """When a leader that lives has renewed: more than twice as long as it takes. One that has not is gone."""
 
     def __post_init__(self) -> None:
         if not self.lease > self.renew_deadline > max(self.renew_every, self.look_every) > 0:
@@ -238,6 +240,8 @@ class StreamTiming:
     """When a stream is ended whose client has not said who it is. Whoever has something to ask says so at once."""
     stall: float = 30.0
     """When a client that reads nothing is cut off; it connects again and loses nothing (X49)."""
+    token_rest: float = 1.0
+    """How long nothing new is asked for an address after the API server could not say whose a token is."""
     loads_every: float = 1.0
     """Between two reports of a client on its load: often enough to see a burst, and one message a second."""
     keepalive_every: float = 30.0

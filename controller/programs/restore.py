@@ -41,8 +41,6 @@ __all__ = [
 
 _MOST_REQUESTS = 10_000
 _PAGE = 500
-_RENEWED_WITHIN = 5.0
-"""Seconds in which a leader that lives has renewed its Lease: more than twice as long as it takes."""
 
 
 class RestoreOutcome(Enum):
@@ -244,7 +242,7 @@ class _Controllers:
                 back = f"kubectl -n {one.namespace} scale --replicas={one.wanted} deployment {one.name}"
                 say(f"Deployment {one.namespace}/{one.name} is stopped; it is started by: {back}")
         lease = self._options.timing.lease
-        ends = asyncio.get_running_loop().time() + lease.lease + _RENEWED_WITHIN
+        ends = asyncio.get_running_loop().time() + lease.lease + lease.renewed_within
         while still := [one async for one in self._leading()]:
             if asyncio.get_running_loop().time() > ends:
                 say(f"a controller that is not stopped leads by the Lease {', '.join(still)}")
@@ -282,7 +280,7 @@ class _Controllers:
         lease, now = await self._lease(namespace, name)
         if lease is None or not is_held(lease, now):
             return ""
-        await asyncio.sleep(_RENEWED_WITHIN)
+        await asyncio.sleep(self._options.timing.lease.renewed_within)
         again, now = await self._lease(namespace, name)
         if again is None or again.resource_version == lease.resource_version:
             return ""

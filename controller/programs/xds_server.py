@@ -16,7 +16,7 @@ from controller.api.contract.installation import installation_of
 from controller.api.destinations import OUTSIDE
 from controller.api.kubernetes.endpoints import PodsOnly
 from controller.api.registry import ENDPOINT_SLICE
-from controller.api.timing import Timing
+from controller.api.timing import StreamTiming, Timing
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort, XdsAddress
 from controller.programs.admin import Admin, process_registry
@@ -47,7 +47,7 @@ from xds_server.stream.callers import Callers
 from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.server.server import AddressInUseError
 from xds_server.stream.tls import ServerFiles, ServerTls, TlsFileError
-from xds_server.stream.tokens import ReviewedTokens
+from xds_server.stream.tokens import ReviewedTokens, TokenLimits
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class XdsServerTls:
         """Whether there is TLS."""
         return self.certificate is not None
 
-    def server(self, client: KubeClient) -> ServerTls | None:
+    def server(self, client: KubeClient, timing: StreamTiming) -> ServerTls | None:
         """Return what the server needs, None without TLS; `client` says whose tokens are. Raises CannotStartError."""
         if not (self.certificate and self.key and self.client_ca):
             return None
@@ -90,7 +90,8 @@ class XdsServerTls:
             raise CannotStartError(f"--client {min(table.accounts)}: tokens are taken with --token-address alone")
         if self.token_address:
             audience = self.token_audience
-            tokens = ReviewedTokens(reviewed_by(client, audience), audience, table.accounts.__contains__)
+            limits = TokenLimits(rest=timing.token_rest)
+            tokens = ReviewedTokens(reviewed_by(client, audience), audience, table.accounts.__contains__, limits)
         callers = Callers(table, tokens)
         if self.refused:
             refuse_from(self.refused, callers)
@@ -154,7 +155,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
         )
-        tls = options.tls.server(client)
+        tls = options.tls.server(client, options.timing.streams)
         service = options.gateway_service or configuration.gateway
         also = [(ENDPOINT_SLICE.kind, service[0])] if service else []
         store = KubeStore(client, KINDS, configuration.namespaces, also=also, status_fields=STATUS_FIELDS)

@@ -17,7 +17,7 @@ from controller.api.contract.route import HttpCheck, RouteKey
 from controller.api.timing import CheckTiming
 from tests.health.servers import PATIENT, Names, Talker, answer, connector_by
 from tests.support.routes import A, B, a_remote, with_token
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, at_rest, until
 from xds_server.health.checks import CheckInputs, CheckMetrics, HealthChecks
 from xds_server.health.judgement import NO_TRAFFIC
 from xds_server.loads.loads import Answers
@@ -131,8 +131,11 @@ async def test_a_change_that_is_none_of_the_backends_is_no_reason_for_a_check():
         await one.found(A, over(port), "Answering")
         one.serve(A, over(port))
         one.serve(A, over(port, path_prefix="/new"))
-        await asyncio.sleep(0.3)
-        assert one.count == 1
+        # One that is a reason, after these: it is looked at in their order.
+        another = a_remote(port=port, health_check=CHECK.model_copy(update={"path": "/another"}))
+        one.serve(B, another)
+        await one.found(B, another, "Answering")
+        assert one.count == 2
 
 
 async def test_a_changed_secret_is_a_reason_for_a_check_and_until_then_nothing_is_taken_back():
@@ -256,8 +259,7 @@ async def test_many_backends_are_checked_a_few_at_a_time_and_fewer_of_one_namesp
 
         async def are_checked(count: int) -> None:
             await until(lambda: talker.connections >= count, f"{count} are checked", within=60)
-            await asyncio.sleep(0.1)
-            assert talker.connections == count
+            assert await at_rest(lambda: talker.connections, 0.1) == count
 
         serve("a", range(20))
         await are_checked(8)

@@ -8,6 +8,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY
-from controller.api.timing import REAL, TakeoverTiming, Timing
+from controller.api.timing import REAL, LeaseTiming, TakeoverTiming, Timing
 from controller.store.objects import micro_time
 from tests.support.beamlit import beamlit
 from tests.support.fork_server import Forked
@@ -326,7 +327,8 @@ async def test_a_controller_that_is_no_deployment_is_known_by_its_lease(hand: Se
         assert FRONTED_KEY in hand.selector("chat")
         await end()
         # It is not over yet, and nobody renews it.
-        assert (await restore(hand, *everything(hand), *lease)).code == 0
+        soon = replace(SOON, lease=LeaseTiming(renewed_within=0.1))
+        assert (await restore(hand, *everything(hand), *lease, timing=soon)).code == 0
     assert_restored(hand, before)
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from controller.api.contract.reports import PATH
+from controller.api.timing import StreamTiming, Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs import xds_server as program
 from tests.protocol.test_tls_identity import ADS, OK, discovery_pb2, outcome
@@ -24,10 +25,10 @@ from tests.support.network import unused_port
 from tests.support.tls import Certificates
 from tests.support.xds_program import xds_options
 from xds_server.snapshot.snapshot import CLUSTER
-from xds_server.stream.tokens import TokenLimits
 
 AUDIENCE = "beamlit-xds"
 METHOD = f"/{ADS}/DeltaAggregatedResources"
+SOON = StreamTiming(token_rest=0.1)
 DENIED, UNKNOWN = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -88,7 +89,12 @@ async def serving(
     bound = (f"{account}:gateway=gateway/@pod", f"{account}:controller=controller")
     tls = program.XdsServerTls(certificate, key, ca, clients=bound, token_address=tokens)
     options = xds_options(
-        tmp_path, kubeconfig=proxy.kubeconfig, overrides={"namespaces": namespace}, reports_address=reports, tls=tls
+        tmp_path,
+        kubeconfig=proxy.kubeconfig,
+        overrides={"namespaces": namespace},
+        reports_address=reports,
+        tls=tls,
+        timing=Timing(streams=SOON),
     )
     async with program._programs(options) as tasks:
         yield Serving(api_server, namespace, certificates, tokens.port, reports.port)
@@ -141,11 +147,11 @@ async def test_while_the_api_server_is_away_who_is_known_comes_in_and_others_hea
         assert await serving.joins(known) == OK
         code, why = await serving.joins(new, "envoy-1")
         assert (code, "the API server" in why) == (grpc.StatusCode.UNAVAILABLE, True), why
-    await asyncio.sleep(TokenLimits().rest)
+    await asyncio.sleep(SOON.token_rest)
     proxy.fail(lambda request: request.resource == "tokenreviews", 403)
     code, why = await serving.joins(new, "envoy-1")
     assert (code, "has no right to ask" in why) == (grpc.StatusCode.UNAVAILABLE, True), why
-    await asyncio.sleep(TokenLimits().rest)
+    await asyncio.sleep(SOON.token_rest)
     assert await serving.joins(new, "envoy-1") == OK
 
 

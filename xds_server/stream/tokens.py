@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.api.timing import REAL
 from xds_server.stream.callers import (
     CallerError,
     CannotTellError,
@@ -56,7 +57,7 @@ class TokenLimits:
     waiting_of_an_address: int = 50
     refusals_of_an_address: int = 20
     answer: float = 5.0
-    rest: float = 1.0
+    rest: float = REAL.streams.token_rest
 
 
 @dataclass(frozen=True, slots=True)
