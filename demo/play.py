@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from demo.completion import fault_of, name_of, request_body
 from demo.console import Console
 from demo.outcome import Kill, Outcome, Tally
 from demo.product import Decision, decisions
-from demo.timeline import Plan
+from demo.timeline import Plan, arrivals
 from tests.support.load import Sample, Step, TracedRequest, Traffic, most, open_loop
 from tests.support.processes import Child
 
@@ -23,6 +23,8 @@ _LOOK = 0.02
 """Seconds between two looks at how much is in flight."""
 _PATIENCE = 3.0
 """Seconds to wait until it is enough for a kill to show something."""
+_RETURNS_WITHIN = 60.0
+"""Seconds to wait until a replica that is ready again is asked again."""
 _EXCESS = 3
 """Requests at the remote backend when it is killed, at least."""
 
@@ -42,6 +44,8 @@ class Play:
         self._product = product
         self._console = console
         self._begin = 0.0
+        self._sent: list[TracedRequest] = []
+        self._is_back = False
         self._places = self._told_places = cluster.capacity
         self._told_at = 0.0
         self._ended: list[Sample] = []
@@ -57,9 +61,7 @@ class Play:
                 watching = group.create_task(self._watch_decisions())
                 telling = group.create_task(self._tell())
                 happening = group.create_task(self._events(plan))
-                report = await open_loop(
-                    self._cluster.url, [one.at for one in plan.requests], self._traffic(plan.requests)
-                )
+                report = await open_loop(self._cluster.url, self._arrivals(plan), self._traffic())
                 events = await happening
                 watching.cancel()
                 telling.cancel()
@@ -83,6 +85,11 @@ class Play:
         )
 
     @property
+    def sent(self) -> tuple[TracedRequest, ...]:
+        """The requests that were sent, each at its moment: where servers took long to start, more than the plan has."""
+        return tuple(self._sent)
+
+    @property
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._begin
 
@@ -93,9 +100,14 @@ class Play:
     async def _at(self, moment: float) -> None:
         await asyncio.sleep(max(0.0, moment - self._now))
 
-    def _traffic(self, requests: Sequence[TracedRequest]) -> Traffic:
+    def _arrivals(self, plan: Plan) -> Iterator[float]:
+        for one in arrivals(plan, lambda: self._is_back):
+            self._sent.append(one)
+            yield one.at
+
+    def _traffic(self) -> Traffic:
         return Traffic(
-            body=lambda number: request_body(requests[number]),
+            body=lambda number: request_body(self._sent[number]),
             fault=fault_of,
             note=name_of,
             on_sample=self._ended.append,
@@ -128,6 +140,8 @@ class Play:
         self._cluster.mark(ready=True)
         self._places = self._cluster.capacity
         self._console.event(back, "kubelet: the readiness probes pass, the EndpointSlice says ready: true")
+        await self._until_in_flight(1, within=_RETURNS_WITHIN)
+        self._is_back = True
         await self._at(plan.full)
         await self._until_in_flight(self._cluster.capacity, _EXCESS)
         gone = self._killed(self._cluster.kill_remote(), "the replicas are full, and take the rest too")
@@ -141,9 +155,9 @@ class Play:
         self._console.event(known.at, f"SIGKILL to {names} with {known.in_flight} requests in flight; {and_now}")
         return known
 
-    async def _until_in_flight(self, local: int, remote: int = 0) -> None:
+    async def _until_in_flight(self, local: int, remote: int = 0, *, within: float = _PATIENCE) -> None:
         """Wait until the servers of both sides have so much in flight; not for ever: the outcome tells."""
-        for _ in range(round(_PATIENCE / _LOOK)):
+        for _ in range(round(within / _LOOK)):
             now = self._cluster.in_flight()
             if now[0] >= local and now[1] >= remote:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from demo.addresses import unused_addresses
@@ -48,8 +48,9 @@ async def run(options: Options, console: Console) -> int:
             f"load: {len(planned.requests)} streamed completions in {planned.end:.0f} s, "
             "arrivals and lengths of the Azure code trace 2023"
         )
-        outcome = await Play(cluster, product, console).load(planned)
-    return _report(outcome, planned, options.output, console)
+        play = Play(cluster, product, console)
+        outcome = await play.load(planned)
+    return _report(outcome, replace(planned, requests=play.sent), options.output, console)
 
 
 async def _start(home: Path, processes: Children, console: Console) -> tuple[Cluster, Child]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -54,6 +54,27 @@ def plan(trace: Sequence[TracedRequest], scale: float = 1.0) -> Plan:
         for request in window(trace, one.start, one.seconds * one.speed, one.speed)
     )
     return Plan(requests, *begins[1:])
+
+
+def arrivals(plan: Plan, may_go_on: Callable[[], bool]) -> Iterator[TracedRequest]:
+    """Return the requests of a plan, one after the other; those of the return again and again until `may_go_on`.
+
+    Whatever follows is later by that. It is asked when the next request is due: a machine may take long to start what
+    was killed.
+    """
+    late = 0.0
+    returning = [one for one in plan.requests if plan.revive <= one.at < plan.full]
+    for one in plan.requests:
+        while one.at >= plan.full and not may_go_on():
+            begin = late
+            for again in returning:
+                if may_go_on():
+                    break
+                late = begin + again.at - plan.revive
+                yield replace(again, at=plan.full + late)
+            else:
+                late = begin + plan.full - plan.revive
+        yield replace(one, at=one.at + late)
 
 
 def demand_of(requests: Sequence[TracedRequest]) -> tuple[Step, ...]:

@@ -17,8 +17,10 @@ def test_no_request_fails_and_nothing_is_left(tmp_path):
     assert processes_of(tmp_path) == {}
     lines = output.splitlines()
     (load,) = (line for line in lines if line.startswith("load: "))
-    assert lines[-1] == f"0 of {load.split()[1]} requests failed"
-    assert int(load.split()[1]) > 700
+    planned, sent = int(load.split()[1]), int(lines[-1].split()[2])
+    assert lines[-1] == f"0 of {sent} requests failed"
+    # Where servers take long to start, the load goes on meanwhile.
+    assert sent >= planned > 700
     assert "SIGKILL to local-1, local-2, local-3 with " in output
     assert "SIGKILL to remote with " in output
     assert "100/0 -> 0/100, LocalDown: " in output

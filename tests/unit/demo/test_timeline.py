@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from demo.manifests import PLACES
-from demo.timeline import Plan, demand_of, plan
+from demo.timeline import Plan, arrivals, demand_of, plan
 from tests.support.load import azure_code_trace, most
 from tests.support.processes import ROOT
 
@@ -38,6 +38,26 @@ def test_the_servers_are_killed_under_load(planned):
 def test_the_readme_says_how_many_there_are():
     assert len(plan(azure_code_trace()).requests) == 1512
     assert "0 of 1512 requests failed" in (ROOT / "README.md").read_text()
+
+
+def test_what_follows_the_return_waits_for_it(planned):
+    assert tuple(arrivals(planned, lambda: True)) == planned.requests
+
+    waits = iter([False] * 1000)
+    late = list(arrivals(planned, lambda: next(waits, True)))
+    added = len(late) - len(planned.requests)
+    assert 400 < added < 1000
+    assert all(earlier.at <= later.at for earlier, later in pairwise(late))
+    before = sum(one.at < planned.full for one in planned.requests)
+    assert tuple(late[:before]) == planned.requests[:before]
+    behind = late[-1].at - planned.requests[-1].at
+    assert [one.at - behind for one in late[before + added :]] == pytest.approx(
+        [one.at for one in planned.requests[before:]]
+    )
+    # As busy as the return, however often.
+    lasts = planned.full - planned.revive
+    returned = sum(planned.revive <= one.at < planned.full for one in planned.requests)
+    assert added / behind == pytest.approx(returned / lasts, rel=0.1)
 
 
 def test_a_shorter_plan_is_as_busy():
