@@ -163,7 +163,7 @@ async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> Non
         sides.append(sample.route)
 
     # Far longer than what a busy machine takes for it besides: meanwhile a client has no request in flight.
-    takes = {"on-local": "delay=1", "on-remote": "delay=1"}
+    takes = {"on-local": "delay=2", "on-remote": "delay=2"}
     traffic = Traffic(headers=lambda _: takes, on_sample=on_sample)
     url = f"http://{site.gateway}:{port}/"
     loads = [
@@ -172,12 +172,12 @@ async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> Non
     ]
     try:
         # No autoscaler yet: what is too much leaves, and goes on leaving.
-        await eventually(count_of(sides, "remote"), lambda number: number > 2 * CLIENTS, within=60)
+        await eventually(count_of(sides, "remote"), lambda number: number > CLIENTS, within=60)
         await eventually(latest(scaled), lambda now: now.reason == "Overloaded", within=60)
         scaled.autoscale()
         with apis.autoscaler(f"--horizontal-pod-autoscaler-downscale-stabilization={STEADIES_SECONDS}s"):
             await eventually(latest(scaled), lambda now: now == (ENOUGH, 0, "Steady"), within=120)
-            await eventually(lasting(sides), lambda local: local > 3 * CLIENTS, within=60)
+            await eventually(lasting(sides), lambda local: local > 2 * CLIENTS, within=60)
             # It stays so: what came back makes nobody scale or offload again.
             decided = len((await site.status("chat"))["history"])
             settled, answered = list(scaled.seen), len(sides)
@@ -188,7 +188,7 @@ async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> Non
             stop_most.set()
             await eventually(latest(scaled), lambda now: now == (1, 0, "Steady"), within=60)
             shrunk = len(sides)
-            await eventually(length_of(sides), lambda number: number > shrunk + 3 * FEW, within=60)
+            await eventually(length_of(sides), lambda number: number > shrunk + 2 * FEW, within=60)
             assert set(sides[answered:]) == {"local"}
     finally:
         stop_most.set()

@@ -16,6 +16,7 @@ REAL = {
     "lease.look_every": (0.5, "a lease that was given back is taken at once, as far as people can tell"),
     "lease.request": (5, "within the deadline there is time for a second request"),
     "lease.release": (1, "a program that ends does not wait for an API server that is away"),
+    "lease.renewed_within": (5, "more than twice as long as a leader takes, and somebody waits for it"),
     "writes.routes": (RateLimit(200, 400), "traffic waits for these"),
     "writes.others": (RateLimit(50, 100), "people wait for these, and no more than the API server bears with ease"),
     "writes.route_of_one": (RateLimit(10, 10), "a model that flaps takes nothing from the others"),
@@ -85,6 +86,7 @@ REAL = {
     "streams.turn": (300, "when a thousand join, the last of them has to wait"),
     "streams.first_word": (10, "whoever has something to ask says so at once"),
     "streams.stall": (30, "a client that reads nothing for so long is not there (X49)"),
+    "streams.token_rest": (1, "an API server that is away is asked no more for it, and who waits may come again soon"),
     "streams.loads_every": (1, "a burst is seen, for one message a second"),
     "streams.keepalive_every": (30, "a connection that died without a word is noticed"),
     "streams.keepalive_answer": (10, "a ping is answered at once, also by a busy client"),
@@ -208,6 +210,7 @@ T = Timing()
     [
         (T.lease.renew_deadline, T.lease.lease, "a leader gives up before another one may begin"),
         (T.lease.renew_every, T.lease.renew_deadline, "it renews before it has to give up"),
+        (2 * T.lease.renew_every, T.lease.renewed_within, "one renewal may fail before a leader is taken for gone"),
         (T.lease.request, T.lease.renew_deadline - T.lease.renew_every, "one renewal that hangs costs no leadership"),
         (T.lease.release, T.lease.lease, "to give a lease back is quicker than to let it expire"),
         (T.gateway.connect_far, T.gateway.departed, "what departs outlives the longest way to it"),
