@@ -1,6 +1,5 @@
 """What a model left behind is there for a moment more, for the requests that are still on their way to it."""
 
-import asyncio
 import contextlib
 
 from controller.api.contract.route import RouteKey
@@ -9,6 +8,7 @@ from tests.support.objects import a_model, a_secret, a_slice
 from tests.support.publishing import publishing
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import settled
+from tests.support.waiting import until
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.translation import ServingOptions
 from xds_server.snapshot.scope import Role
@@ -71,10 +71,12 @@ async def test_after_a_while_it_is_gone():
 
 
 async def test_what_came_back_stays():
-    async with delivering(decided(A, DIRECT), seconds=0.01) as (store, published, _):
+    async with delivering(decided(A, DIRECT), decided(B, DIRECT), seconds=0.01) as (store, published, _):
         store.put(decided(A, GUARDED, version="2"), decided(A, DIRECT, version="3"))
         await settled()
-        await asyncio.sleep(0.05)
+        # What is left later is gone later.
+        store.put(decided(B, GUARDED, version="2"))
+        await until(lambda: ("CDS", "model/default/b/fallback") not in published.names, "the other's is gone")
         assert published.names >= OF_THE_DIRECT_WAY
         assert OF_THE_GUARDED_WAY not in published.names
 
@@ -149,7 +151,11 @@ async def test_what_was_left_does_not_take_a_port_back_when_its_time_is_over():
         store.remove(decided(A, on(80)).ref)
         store.put(decided(B, on(80)))
         await settled()
-        await asyncio.sleep(0.05)
+        # What is left later is gone later.
+        store.put(decided(A, on(82), version="2"))
+        await settled()
+        store.remove(decided(A, on(82)).ref)
+        await until(lambda: not published.names & entrance(82), "that of another port is gone")
         assert owner(published, 80) == "b"
 
 
