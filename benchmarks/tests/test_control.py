@@ -93,6 +93,7 @@ def test_at_a_constant_demand_a_status_is_written_rarely(law, kind):
     assert outcome.writes <= 4 * 600 / 60 + 12 * steps
 
 
+@pytest.mark.long
 def test_by_chance_a_step_is_known_later_the_fewer_requests_arrive():
     """docs/decision.md has the table: of 8, 24 and 80 places that are kept at 80 %, at 1.5 times what they serve.
 

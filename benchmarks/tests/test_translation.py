@@ -28,6 +28,7 @@ def test_a_goal_is_missed_by_what_is_slow_or_grows(more, met):
     assert [good for good, _ in verdicts(rows(**more))] == met
 
 
+@pytest.mark.long
 def test_it_measures_each_change_with_so_many_models():
     result = CliRunner().invoke(main, ["--models", "2", "--models", "3", "--rounds", "3"])
     assert result.exit_code in (0, 1), result.output

@@ -14,6 +14,8 @@ from tests.support.network import unused_port
 from tests.support.processes import ROOT, Child, ProcessEndedError
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 class Doing:
     """A context that runs code where it arrives: in the forked process, before the command."""

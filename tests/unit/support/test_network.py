@@ -5,8 +5,12 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import pytest
+
 from tests.support.network import Network, unused_port
 from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.long
 
 COUNT = 300
 PROGRAM = f"""

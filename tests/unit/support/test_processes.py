@@ -11,6 +11,8 @@ import pytest
 from tests.support.processes import ROOT, Child, Children, ProcessEndedError, processes_of
 from tests.support.waiting import until_now
 
+pytestmark = pytest.mark.long
+
 SLEEPS = "import time; time.sleep(600)"
 WITH_A_CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]])"
 

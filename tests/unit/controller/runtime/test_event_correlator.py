@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from controller.api.timing import EventTiming
 from controller.runtime.events import EventCorrelator
 from controller.store.events import Event
@@ -226,6 +228,7 @@ def test_in_a_hurry_everything_is_written():
     assert told.correlator.next_write(NOON, hurry=True).series.count == 2
 
 
+@pytest.mark.long
 def test_too_much_that_is_unwritten_is_dropped_and_memory_stays_bounded():
     told = Told()
     for number in range(5000):

@@ -74,12 +74,12 @@ async def test_an_answer_that_is_the_same_is_told_from_time_to_time() -> None:
         count += 1
         return "same"
 
-    async with asking(fetch, replace(TIMING, told_again_after=3.0)) as asked:
+    async with asking(fetch, replace(TIMING, every=0.1, told_again_after=0.3)) as asked:
         asked.look("a/x")
         for number in range(1, 8):
             await until(lambda number=number: count >= number, "it is asked again")  # type: ignore[misc]
             asked.look("a/x")
-            asked.clock.advance(1)
+            asked.clock.advance(0.1)
         assert 2 <= len(asked.told) <= 3 < count
 
 

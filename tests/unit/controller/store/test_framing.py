@@ -120,6 +120,7 @@ def test_a_fault_in_an_item_is_not_told_again() -> None:
     assert not parsed.documents[1].is_unread(("b",))
 
 
+@pytest.mark.long
 def test_the_number_of_documents_is_bounded() -> None:
     assert told("{}" * 100_001) == [(1, "is one of more than 100000 documents")]
     ((line, words),) = told("a: 1\n---\n" * 100_001)

@@ -166,6 +166,7 @@ for one in Translator(EnvoySettings()).resources(A, a_route(remote, away=30), re
 """
 
 
+@pytest.mark.long
 def test_every_process_writes_the_same_bytes():
     told = {
         subprocess.run(
