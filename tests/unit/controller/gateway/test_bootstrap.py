@@ -1,9 +1,12 @@
 """The configuration that an Envoy starts with."""
 
+import re
+
 import pytest
 import yaml
 
 from controller.gateway.bootstrap import HostPort, Provision, UnixSocket, bootstrap_for, parse_xds_address
+from tests.support.statistics import documented, matchers, taken_by
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,21 @@ def test_everything_is_counted_for_who_wants_it():
     assert parts <= rendered().keys()
     whole = yaml.safe_load(bootstrap_for("me", "t", HostPort("h", 1), None, Provision(all_statistics=True)))
     assert not parts & whole.keys()
+
+
+def test_what_is_counted_of_a_model_is_the_table_of_the_documentation():
+    kept = {name for regex in matchers() for name in taken_by(regex)}
+    assert kept and all(any(re.fullmatch(regex, name.replace("*", "x")) for regex in matchers()) for name in kept)
+    assert {*map(_counts, kept)} == {*map(_counts, documented())}
+    # Each is also kept of what the table says that it is of.
+    lost = [one for one in documented() if not any(re.fullmatch(regex, one.replace("*", "x")) for regex in matchers())]
+    assert lost == []
+
+
+def _counts(name: str) -> tuple[str, str]:
+    """Say what is counted, and of what kind of thing."""
+    kind, _, _ = name.partition(".")
+    return "" if "/" in kind else kind, re.sub(r".*(\*|local)\.", "", name)
 
 
 def test_memory_is_bounded_where_it_is_known_and_connections_always():
