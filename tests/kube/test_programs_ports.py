@@ -32,6 +32,11 @@ async def test_a_namespace_has_its_quota_and_no_model_has_a_port_of_a_program(si
     await site.until_condition("second", "Ready", "True")
     assert await site.port("second") == 10002
     await site.until_answered(10002, "local-1")
+    # Nor does anything leave for the gateway, by whichever of its names.
+    itself = f"Gateway.{site.namespace}.svc.cluster.local."
+    await site.change(second.with_remote(f"{itself}:80"))
+    message = await site.until_condition("second", "ResolvedRefs", "False", "LoopDetected")
+    assert message.endswith(f"{itself.lower()}, port 80, is this gateway itself: what is sent there comes back")
 
 
 async def test_a_fixed_port_is_had_again_and_a_shared_one_leads_by_host(site: Site) -> None:
