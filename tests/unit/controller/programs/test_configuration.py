@@ -1,5 +1,6 @@
 """Where the configuration comes from, and how its mistakes are told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from controller.api.schema.values import parse
 from controller.cli.main import main
 from controller.gateway.bootstrap import HostPort
 from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
+
+DOCS = Path(__file__).parents[4] / "docs"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -59,7 +62,13 @@ def test_where_programs_listen_unless_they_are_told_otherwise_is_never_a_port_of
         for option in main.commands[command].params
         if names & set(option.opts)
     }
-    assert {*map(int, listening), CHECKS_PORT} == ports_of_programs(Configuration(), ())
+    ports = ports_of_programs(Configuration(), ())
+    assert {*map(int, listening), CHECKS_PORT} == ports
+    for document in ("cluster.md", "adr/0032-a-namespace-has-a-quota-of-ports.md"):
+        (listed,) = re.findall(
+            r"([\d, and]+), `proxyService\.adminPort`", " ".join((DOCS / document).read_text().split())
+        )
+        assert {*map(int, re.findall(r"\d+", listed))} == ports, document
 
 
 def test_where_requests_may_go_is_read_from_the_file(tmp_path: Path):
