@@ -9,11 +9,13 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 
 from controller.api.timing import StreamTiming
-from tests.support.protocol.xds_client import Client, Served, model
+from tests.support.protocol.attacks import DELTA, delta
+from tests.support.protocol.xds_client import TOKEN, Client, Served, model
 from tests.support.waiting import until
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER
 
 ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 """What a client meets whose stream has ended: while it reads, or before it says anything."""
@@ -149,3 +151,29 @@ async def test_one_address_that_takes_all_connections_leaves_room_for_another_an
             await asks(before)
     finally:
         await served.stop()
+
+
+async def test_a_connection_has_a_hundred_streams_and_the_next_one_waits_for_one_to_end():
+    served = await Served.start()
+    served.publish(*model("m"))
+    asked, more = delta(TOKEN, resource_names_subscribe=["nothing"]), delta(TOKEN, resource_names_subscribe=["nothing"])
+    more.type_url = LISTENER
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+            calls = [channel.stream_stream(DELTA)() for _ in range(100)]
+            assert all(await asyncio.gather(*(answered(call, asked) for call in calls)))
+            late = asyncio.create_task(answered(channel.stream_stream(DELTA)(), asked))
+            for call in calls[-3:]:
+                # What the next one said on this connection came before.
+                assert await answered(call, more)
+            assert (late.done(), len(served.server.clients())) == (False, 100)
+            calls[0].cancel()
+            assert await late
+    finally:
+        await served.stop()
+
+
+async def answered(call: grpc.aio.StreamStreamCall, asked: DeltaDiscoveryRequest) -> object:
+    """Ask this, and return what comes of it."""
+    await call.write(asked.SerializeToString())
+    return await call.read()
