@@ -39,6 +39,7 @@ from controller.decision import (
 from controller.decision.rules import RULES
 from controller.decision.signals import compare, name_of
 from controller.intent.intent import intent_of_model
+from tests.support.decisions import NEVER_TOGETHER, met_in
 
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,25 +129,10 @@ def test_every_decision_explains_itself() -> None:
             assert all(verdict.message for verdict in decision.verdicts)
 
 
-NEVER_TOGETHER = {
-    # One rule at most decides by what is measured.
-    (Reason.OVERLOADED, Reason.COOLING_DOWN),
-    (Reason.OVERLOADED, Reason.SIGNALS_UNKNOWN),
-    (Reason.COOLING_DOWN, Reason.SIGNALS_UNKNOWN),
-    # Who wants nothing to leave has no overload.
-    (Reason.DISABLED, Reason.OVERLOADED),
-    (Reason.DISABLED, Reason.COOLING_DOWN),
-    (Reason.DISABLED, Reason.SIGNALS_UNKNOWN),
-    # No replica is ready, so none takes its traffic back.
-    (Reason.NOTHING_ANSWERS, Reason.RECOVERING),
-    (Reason.LOCAL_DOWN, Reason.RECOVERING),
-}
-
-
 def test_each_two_rules_that_can_meet_do_so_in_some_timeline() -> None:
     met = set[tuple[Reason, Reason]]()
     for path in CASES:
         for _, decision in decisions(yaml.safe_load(path.read_text()), restarts=False):
-            met |= set(itertools.combinations([one.reason for one in decision.verdicts if one.matched], 2))
+            met |= met_in(decision)
     assert met.isdisjoint(NEVER_TOGETHER)
     assert met | NEVER_TOGETHER == set(itertools.combinations([reason for reason, _ in RULES], 2))

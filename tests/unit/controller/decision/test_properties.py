@@ -22,6 +22,7 @@ from controller.decision import (
 )
 from controller.decision.rules import allocate
 from controller.intent.intent import Override, Terms
+from tests.support.decisions import NEVER_TOGETHER, met_in
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,11 +30,13 @@ seconds = st.integers(0, 60_000).map(lambda ms: timedelta(milliseconds=ms))
 overrides = st.none() | st.builds(
     Override, remote=st.integers(0, 100), until=st.none() | seconds.map(lambda after: START + after)
 )
+# Most objects are enabled, and nobody directs them by hand: so what is measured decides often enough to be seen.
+mostly = st.sampled_from([True, True, True, False])
 terms = st.builds(
     Terms,
-    enabled=st.booleans(),
-    paused=st.booleans(),
-    override=overrides,
+    enabled=mostly,
+    paused=mostly.map(lambda usual: not usual),
+    override=mostly.flatmap(lambda usual: st.none() if usual else overrides),
     behavior=st.builds(
         Behavior,
         mode=st.sampled_from(["Threshold", "Proportional", "Shadow"]),
@@ -52,7 +55,7 @@ UNKNOWN, UP, DOWN = unknown("?"), RemoteHealth(healthy=True), RemoteHealth(healt
 remotes = st.lists(st.sampled_from([UNKNOWN, UP, DOWN]), max_size=2).map(
     lambda healths: tuple(RemoteFacts(f"remote-{number}", health) for number, health in enumerate(healths, start=1))
 )
-ratios = st.floats(0, 100)
+ratios = st.floats(0, 1) | st.floats(0, 100)
 traffics = st.just(Unknown("no Envoy reports load")) | st.builds(
     SentRequests, local=st.integers(0, 100), remote=st.integers(0, 100), seconds=st.floats(0, 10)
 )
@@ -80,12 +83,25 @@ facts = st.builds(
     st.lists(signals(), max_size=2),
     traffics,
 )
-# What happened: what was known, and how long after the moment before. A clock may be set back.
-histories = st.lists(st.tuples(facts, st.integers(-2_000, 30_000)), max_size=8)
-
 RECOVERABLE = Terms(enabled=True)
 REMOTES = (RemoteFacts("remote", UP),)
 HEALTHY = Facts(LocalFacts(1, 1), REMOTES)
+
+
+def measured(state, ratio, after):
+    """What is known when one metric is measured so many seconds after the start."""
+    at = START + timedelta(seconds=after)
+    return replace(HEALTHY, signals=(Signal("cpu", "1", state, str(ratio), at=at, least=ratio, most=ratio),))
+
+
+SURGE = [(measured("Breached", 2, 0), 0), (measured("Breached", 2, 60), 60_000)]
+CALM = [(measured("Clear", 0.1, 90), 30_000)]
+SILENCE = [(replace(HEALTHY, signals=(Signal("cpu", "1", "Unknown", message="no answer"),)), 30_000)]
+# What happened: what was known, and how long after the moment before. A clock may be set back. Some of it begins with
+# an overload that lasts for a minute and is followed by what ends it, which chance hardly ever makes.
+surges = st.sampled_from([[], SURGE, SURGE + CALM, SURGE + SILENCE])
+passed = st.integers(-2_000, 30_000)
+histories = st.builds(lambda surge, then: [*surge, *then], surges, st.lists(st.tuples(facts, passed), max_size=8))
 
 
 def lived_through(asked, history):
@@ -106,6 +122,15 @@ def test_a_split_is_a_hundred_and_explains_itself(asked, history, known):
     assert decision.message and decision.returns
     assert decision.reason == next(verdict.reason for verdict in decision.verdicts if verdict.matched)
     assert [verdict.reason for verdict in decision.verdicts] == list(Reason)
+
+
+@given(surges, st.lists(st.tuples(terms, facts, passed), min_size=1, max_size=8))
+def test_rules_that_cannot_meet_never_do_whatever_is_edited_meanwhile(surge, edits):
+    memory, now = lived_through(Terms(enabled=True, behavior=Behavior(percentage=50)), surge)
+    for asked, known, milliseconds in edits:
+        now += timedelta(milliseconds=milliseconds)
+        decision, memory = decide(asked, known, memory, now)
+        assert met_in(decision).isdisjoint(NEVER_TOGETHER)
 
 
 @given(terms, histories, facts)
