@@ -16,7 +16,7 @@ from controller.decision import Sample, Unknown
 from controller.signals.kube_api import ApiReader
 from controller.signals.kube_sources import kube_sources
 from controller.signals.poller import NOT_ASKED_YET
-from controller.signals.source import PolledSource, Sampler, Subject
+from controller.signals.source import MetricSource, PolledSource, Sampler, Subject
 from controller.store.objects import ObjectRef
 from controller.store.protocol import NotFoundError, StoreError
 from tests.support.clock import Clock
@@ -54,10 +54,22 @@ class Api:
 class Measuring:
     """The sources of a cluster, at work."""
 
-    def __init__(self, api: ApiReader, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, api: ApiReader, clock: Callable[[], datetime], more: Mapping[str, MetricSource] | None = None
+    ) -> None:
         self.clock = clock
         timing = SignalTiming(kubernetes=OFTEN, pods=OFTEN)
-        self.sampler = Sampler(kube_sources(api, timing, self.clock))
+        self.sampler = Sampler({**kube_sources(api, timing, self.clock), **(more or {})})
+        self.tasks = [asyncio.create_task(self._run(one)) for one in self.sampler.polled]
+
+    @staticmethod
+    async def _run(source: PolledSource) -> None:
+        await source.run(lambda _: None)
+
+    @property
+    def are_running(self) -> bool:
+        """Whether every source is still at work."""
+        return bool(self.tasks) and not any(one.done() for one in self.tasks)
 
     def look(self, metric: Mapping[str, Any], subject: Subject = CHAT) -> Sample:
         """Return the sample of a metric as it is now."""
@@ -77,20 +89,17 @@ class Measuring:
 
 
 @contextlib.asynccontextmanager
-async def measuring(api: ApiReader, clock: Callable[[], datetime] | None = None) -> AsyncIterator[Measuring]:
-    """Let the sources ask for what is looked at, until the end of the block."""
-    sources = Measuring(api, clock or Clock())
-
-    async def run(source: PolledSource) -> None:
-        await source.run(lambda _: None)
-
-    tasks = [asyncio.create_task(run(one)) for one in sources.sampler.polled]
+async def measuring(
+    api: ApiReader, clock: Callable[[], datetime] | None = None, more: Mapping[str, MetricSource] | None = None
+) -> AsyncIterator[Measuring]:
+    """Let the sources ask for what is looked at, until the end of the block; `more` are others, by type."""
+    sources = Measuring(api, clock or Clock(), more)
     try:
         yield sources
     finally:
-        for task in tasks:
+        for task in sources.tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*sources.tasks, return_exceptions=True)
 
 
 def a_running_pod(name: str, cpu: str = "1") -> dict[str, Any]:
