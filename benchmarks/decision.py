@@ -8,17 +8,17 @@ are, and how far the model is from a real Envoy.
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 from collections.abc import Iterator, Mapping
 
 import click
 
-from benchmarks.control.bound import settled_within
-from benchmarks.control.demand import Load, loads, step
+from benchmarks.control import streams as other_streams
+from benchmarks.control.demand import Load, loads
 from benchmarks.control.outcome import Asked, Outcome, play
-from benchmarks.control.policies import BEARS, LOOP_OF_CPU, POLICIES, REPORT, TOLD, Policy
+from benchmarks.control.policies import AFTER_A_STEP, LOOP_OF_CPU, POLICIES, TOLD, Policy
 from benchmarks.control.real import compared
+from benchmarks.control.streams import TURN_EVERY, Settled, Turned, samples_of
 from benchmarks.proxies.signals import judged, until_signalled
 
 Figures = Mapping[str, Mapping[str, Outcome]]
@@ -34,18 +34,16 @@ asks for turns: whoever knows it at each moment (of a trace, over the last ten s
 at what they bear turns so often. A surge begins when as many requests would be served at once, if none had to wait, as
 the target of the metric is, and is over when there were fewer by a tenth for a minute; step and hour are one each."""
 
-_TURN_EVERY = 60.0
-"""A share that turns more often than the demand, by more than one turn in so many seconds (the product's `restoreAfter`
-is the same), oscillates by itself."""
 _SWING_EVERY = 600.0
 """At a constant demand a share that was too little is tried again after so many seconds, ten times `restoreAfter`: that
 is one swing, and two turns."""
-_STREAMS = 30
-"""Of the step, to see how much of a figure is the chance in one of them."""
+_STREAMS, _FEWER = 30, 10
+"""How many other streams there are of the step, and of each of `_VARIED`: a figure may be the chance in one."""
+_VARIED = ("ramp", "square", "noise")
 
 EPILOG = """\b
 Exit codes:
-  0    every goal is met, or --real
+  0    every goal is met, or --streams
   1    a goal is missed
   2    could not run
   130  interrupted (SIGINT, SIGTERM); no process is left behind
@@ -54,6 +52,7 @@ Exit codes:
 Examples:
   make bench NAME=decision
   python -m benchmarks.decision step square    some of the inputs
+  python -m benchmarks.decision --streams 200  how much of a figure of the step is chance
   python -m benchmarks.decision --real         how far the model is from real replicas
 """
 
@@ -83,13 +82,10 @@ def _table(load: Load, by_policy: Mapping[str, Outcome]) -> Iterator[str]:
 
 
 def _verdicts(figures: Figures) -> Iterator[tuple[str, bool]]:
-    limited = [one.name for one in POLICIES if one.overflow and one.product]
+    limited = [one.name for one in POLICIES if one.limited]
     waited, where = max((one[name].waited, f"{load}, {name}") for load, one in figures.items() for name in limited)
     yield f"with overflow, waited: <= 2 %: {waited:.2%} at most ({where})", waited <= 0.02
-    beyond, where = max(
-        (one[name].away - one["oracle"].away, f"{load}, {name}") for load, one in figures.items() for name in limited
-    )
-    yield f"with overflow, beyond: <= 5 %: {beyond:.2%} at most ({where})", beyond <= 0.05
+    yield from beyond_the_oracle(figures)
     for policy in POLICIES:
         if policy.proportional:
             part, where = max(
@@ -111,6 +107,14 @@ def _verdicts(figures: Figures) -> Iterator[tuple[str, bool]]:
             yield _starts(policy, by_load)
 
 
+def beyond_the_oracle(figures: Figures) -> Iterator[tuple[str, bool]]:
+    """Judge by each policy with a limit how much leaves for which there was a place."""
+    for policy in POLICIES:
+        if policy.limited:
+            beyond, where = max((one[policy.name].away - one["oracle"].away, load) for load, one in figures.items())
+            yield f"{policy.name}, beyond: <= 5 %: {beyond:.2%} at most ({where})", beyond <= 0.05
+
+
 def _comes_to_rest(policy: Policy, by_load: Mapping[str, tuple[Load, Outcome]]) -> Iterator[tuple[str, bool]]:
     if "step" in by_load:
         yield _settles(policy, *by_load["step"])
@@ -121,33 +125,22 @@ def _comes_to_rest(policy: Policy, by_load: Mapping[str, tuple[Load, Outcome]]) 
             turns, allowed = one.turns(middle, until), int(2 * (until - middle) / _SWING_EVERY)
             words = f"at a constant demand, turns in its second half ({until - middle:.0f} s): <= {allowed}"
             yield f"{policy.name}, {load.name}: {words}: {turns}", turns <= allowed
-    own = {name: one.turns(0, load.seconds) - Asked.by(load).turns for name, (load, one) in by_load.items()}
-    most = {name: own[name] * _TURN_EVERY / load.seconds for name, (load, _) in by_load.items()}
-    where = max(most, key=lambda name: most[name])
-    load, one = by_load[where]
-    found = f"{one.turns(0, load.seconds)}, and the demand {Asked.by(load).turns}, in {load.seconds:.0f} s"
-    words = f"no sustained oscillation: <= one turn in {_TURN_EVERY:.0f} s more than the demand's"
-    yield f"{policy.name}, {words}: {found} at most ({where})", most[where] <= 1
+    turned = [Turned.by(load, one) for load, one in by_load.values()]
+    varied = [load for name, (load, _) in by_load.items() if name in _VARIED]
+    turned += [one for load in varied for one in Turned.others(policy, load, _FEWER)]
+    worst = max(turned, key=lambda one: one.own)
+    words = f"no sustained oscillation: <= one turn in {TURN_EVERY:.0f} s more than the demand's"
+    others = f", and on {_FEWER} other streams each of {', '.join(one.name for one in varied)}" if varied else ""
+    yield f"{policy.name}, {words}{others}: {worst} at most", worst.own <= 1
 
 
 def _settles(policy: Policy, load: Load, one: Outcome) -> tuple[str, bool]:
-    """Compare with the goal of three samples: of the stream of this input, of others, and what chance alone allows."""
-    capacity, settled = load.pool.capacity, _samples(policy, load, one)
-    told = settled_within(3, load.times * capacity, BEARS * capacity, policy.every, 10)
-    others = [step(f"step {number}", 360) for number in range(_STREAMS)]
-    found = sorted(_samples(policy, other, play(other, policy)) for other in others)
-    within, middle = sum(samples <= 3 for samples in found), found[len(found) // 2]
-    words = (
-        f"{settled}; of {_STREAMS} other streams {within}, half within {middle} and the last with {found[-1]}; "
-        f"who is told each request and the moment of the step: {told:.0%} of all streams"
-    )
+    """Compare with the goal of three samples, and with a law that is told more, over the same other streams."""
+    assert policy.kind
+    settled, control = samples_of(policy, load, one), AFTER_A_STEP[policy.kind]
+    found, told = Settled.of(policy, load, _STREAMS), Settled.of(control, load, _STREAMS)
+    words = f"{settled}; of {_STREAMS} other streams {found}; {control.name}: {told}"
     return f"{policy.name}, step: settled within 3 samples of its metric: {words}", settled <= 3
-
-
-def _samples(policy: Policy, load: Load, one: Outcome) -> int:
-    """Count the samples of the metric until a share is settled after a step."""
-    assert load.steady
-    return 1 + math.ceil((one.settled(*load.steady) - 1) * REPORT / policy.every)
 
 
 def _starts(policy: Policy, by_load: Mapping[str, tuple[Load, Outcome]]) -> tuple[str, bool]:
@@ -178,18 +171,35 @@ def _of_loop_of_cpu(figures: Figures, name: str) -> tuple[str, bool]:
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("inputs", nargs=-1, type=click.Choice(list(loads())))
+@click.option(
+    "--streams", type=click.IntRange(1, 10_000), help="Say how soon shares settle in so many other streams of the step."
+)
 @click.option("--real", is_flag=True, help="Play a surge against real replicas behind a real Envoy, beside the model.")
-def main(inputs: tuple[str, ...], *, real: bool) -> None:
+def main(inputs: tuple[str, ...], *, streams: int | None, real: bool) -> None:
     """Play INPUTS (all of them by default) under every policy, and say whether the goals are met.
 
-    One process; one to ten minutes for all. With --real a table alone, after six minutes.
+    One process; one to ten minutes for all. With --streams a table alone, a second for each; with --real a table and
+    whether the model is right, after seven minutes.
     """
-    sys.exit(asyncio.run(until_signalled(_real())) if real else run(inputs))
+    if real:
+        sys.exit(asyncio.run(until_signalled(_real())))
+    sys.exit(_others(streams) if streams else run(inputs))
+
+
+def _others(streams: int) -> int:
+    """Print how soon shares settle in other streams of the step."""
+    lines = [(policy.name, policy) for policy in POLICIES if policy.proportional]
+    lines += [(control.name if kind == "cpu" else f"{control.name}, {kind}", control) for kind, control in AFTER_A_STEP.items()]
+    for line in other_streams.table(loads()["step"], lines, streams):
+        click.echo(line)
+    click.echo(other_streams.LEGEND)
+    return 0
 
 
 async def _real() -> int:
-    click.echo("\n".join(await compared()))
-    return 0
+    comparison = await compared()
+    click.echo("\n".join(comparison.table()))
+    return judged((met, text) for text, met in comparison.verdicts())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class Load:
     """Requests of one input: each with its arrival and its time of service, in seconds, and the replicas for them.
 
     `demand` says how many times the capacity is asked for at a moment: by what the arrivals were drawn from, or as they
-    were counted in a trace. While `steady`, from one moment to another, it is `times`; None where it never is steady.
+    were counted in a trace. It is constant while `steady`, from one moment to another; None where it never is.
     """
 
     name: str
@@ -26,7 +26,6 @@ class Load:
     seconds: float
     demand: Callable[[float], float]
     steady: tuple[float, float] | None = None
-    times: float = 0.0
 
 
 _COUNTED = 10.0
@@ -79,12 +78,13 @@ def _poisson(
 def constant(name: str, times: float, seconds: float) -> Load:
     """Return a constant demand of so many times the capacity."""
     demand = _constant(times)
-    return Load(name, _POOL, poisson(name, demand, seconds), seconds, demand, (0, seconds), times)
+    return Load(name, _POOL, poisson(name, demand, seconds), seconds, demand, (0, seconds))
 
 
-def step(name: str = "step", seconds: float = 540) -> Load:
-    """Return a stream of the step, another one for each name; it is down again after 360 seconds."""
-    return Load(name, _POOL, poisson(name, _step, seconds), seconds, _step, (60, 360), 1.5)
+def another(load: Load, number: int, seconds: float | None = None) -> Load:
+    """Return a stream with the demand of one that was drawn, another one for each number; not of a trace."""
+    name, lasts = f"{load.name} {number}", seconds or load.seconds
+    return replace(load, name=name, requests=poisson(name, load.demand, lasts), seconds=lasts)
 
 
 def surge() -> Load:
@@ -94,7 +94,7 @@ def surge() -> Load:
         return 1.5 if 60 <= at < 260 else 0.6
 
     requests = tuple((at, _POOL.service) for at, _ in poisson("surge", times, 360))
-    return Load("surge", _POOL, requests, 360, times, (60, 260), 1.5)
+    return Load("surge", _POOL, requests, 360, times, (60, 260))
 
 
 def traced(name: str, trace: Sequence[TracedRequest]) -> Load:
@@ -115,7 +115,7 @@ def _counted(arrivals: Sequence[float], pool: Pool) -> Callable[[float], float]:
 def loads() -> Mapping[str, Load]:
     """Return every input by its name."""
     made = (
-        step(),
+        Load("step", _POOL, poisson("step", _step, 540), 540, _step, (60, 360)),
         Load("ramp", _POOL, poisson("ramp", _ramp, 600), 600, _ramp),
         Load("square", _POOL, poisson("square", _square, 600), 600, _square),
         Load("noise", _POOL, poisson("noise", _noise, 600), 600, _noise),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
@@ -18,6 +18,9 @@ REPORT = 0.5
 """Seconds between two reports of load, and between two decisions."""
 _WINDOW = 10.0
 _CPU_EVERY, _CPU_LATE, _CPU_TARGET = 15.0, 2.5, 0.8
+_QUEUE_EVERY = 1.0
+_STEP = 1.0
+"""The product's `stepInterval`, in seconds."""
 _AUTOSCALER_TOLERANCE, _LEAST_STAYS = 0.1, 0.05
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -127,6 +130,41 @@ Kind = Literal["in flight", "cpu", "queue"]
 
 
 @dataclass(slots=True)
+class Counted:
+    """A law that is told what no metric tells: how many requests a second the replicas bear, and each one that came
+    since the metric passed its target.
+
+    It looks at the metric as often as the product and steps once a second, as that does; what leaves is exact about the
+    number of requests. So what keeps it from being right at once is chance, and that it is not told when the demand
+    rose.
+    """
+
+    kind: Kind
+    _share: float = 0.0
+    _count: int = 0
+    _since: float | None = None
+    _next: float = 0.0
+
+    def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
+        """Look at `at`."""
+        if not self._share and not self._is_over(replicas, at):
+            self._since = None
+            return 0.0
+        if self._since is None:
+            self._since, self._count, self._next = at - REPORT, 0, at
+        self._count += sum(sent)
+        if at >= self._next:
+            demand = self._count / (at - self._since) / replicas.pool.capacity
+            self._share, self._next = 100 * max(1 - BEARS / demand, 0.0) if demand else 0.0, at + _STEP
+        return self._share
+
+    def _is_over(self, replicas: Replicas, at: float) -> bool:
+        if self.kind == "queue":
+            return at % _QUEUE_EVERY == 0 and replicas.waiting(at) >= replicas.pool.replicas
+        return replicas.in_flight(at) >= replicas.pool.size
+
+
+@dataclass(slots=True)
 class Product:
     """The product's decision, with one metric or none: what is measured, how late and over which window, is as it is.
 
@@ -138,13 +176,16 @@ class Product:
     memory: Memory = field(default_factory=Memory)
     writes: int = 0
     _signal: Signal | None = None
-    _sent: deque[tuple[float, Sent]] = field(default_factory=deque)
+    _sent: deque[tuple[float, Sent, int]] = field(default_factory=deque)
+    _flying: int = 0
     _cpu: Cpu = field(default_factory=Cpu)
 
     def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
         """Look at `at`."""
         now = _START + timedelta(seconds=at)
-        self._sent.append((at, sent))
+        flying = replicas.in_flight(at)
+        self._sent.append((at, sent, sent.local + self._flying - flying))
+        self._flying = flying
         local = LocalFacts(replicas.pool.replicas, replicas.pool.replicas)
         remote = RemoteFacts("remote", RemoteHealth(healthy=True))
         self._measure(replicas, at)
@@ -161,19 +202,20 @@ class Product:
             flying = _signal("in flight", replicas.in_flight(at) / pool.size, at)
             self._signal = replace(flying, counts=pool.size)
         elif self.kind == "queue":
-            if at % 1.0 == 0:
+            if at % _QUEUE_EVERY == 0:
                 self._signal = _signal("queue", replicas.waiting(at) / pool.replicas, at)
         elif self.kind == "cpu" and self._cpu.is_new(replicas, at) and self._cpu.newest is not None:
-            self._signal = _signal("cpu", self._cpu.newest, at - _CPU_LATE, timedelta(seconds=_CPU_EVERY))
+            cpu = _signal("cpu", self._cpu.newest, at - _CPU_LATE, timedelta(seconds=_CPU_EVERY))
+            self._signal = replace(cpu, saturates=True)
 
     def _traffic(self, at: float) -> SentRequests:
         since = self.memory.split_since
         begun = max(at - _WINDOW, (since - _START).total_seconds() + 2 * REPORT if since else 0.0)
         while self._sent and self._sent[0][0] <= at - _WINDOW:
             self._sent.popleft()
-        counted = [sent for moment, sent in self._sent if moment > begun]
-        local, remote = sum(one.local for one in counted), sum(one.remote for one in counted)
-        return SentRequests(local, remote, len(counted) * REPORT)
+        counted = [(sent, served) for moment, sent, served in self._sent if moment > begun]
+        local, remote = sum(sent.local for sent, _ in counted), sum(sent.remote for sent, _ in counted)
+        return SentRequests(local, remote, len(counted) * REPORT, served=sum(served for _, served in counted))
 
 
 def _signal(name: str, ratio: float, at: float, window: timedelta = timedelta(0)) -> Signal:
@@ -199,6 +241,11 @@ class Policy:
     kind: Kind | None = None
     target: float = 1.0
 
+    @property
+    def limited(self) -> bool:
+        """Whether it is the product with a limit on requests in flight."""
+        return self.product and self.overflow
+
 
 def _nothing(replicas: Replicas, sent: Sent, at: float) -> float:
     return 0.0
@@ -215,19 +262,28 @@ BEARS = _CPU_TARGET
 """Which part of their capacity the replicas are kept at, about, by each of the metrics."""
 
 
-def _threshold(kind: Kind, percentage: int, *, limit: bool = False) -> Callable[[], Law]:
-    return lambda: Product(Behavior(percentage=percentage, max_requests_per_replica=_LIMIT if limit else None), kind)
+def _threshold(kind: Kind, percentage: int, *, limit: bool = False, **behavior: timedelta) -> Callable[[], Law]:
+    most = _LIMIT if limit else None
+    return lambda: Product(Behavior(percentage=percentage, max_requests_per_replica=most, **behavior), kind)
 
 
 def _proportional(kind: Kind, *, limit: bool = False) -> Callable[[], Law]:
     return lambda: Product(Behavior(mode="Proportional", max_requests_per_replica=_LIMIT if limit else None), kind)
 
 
+_TOLD = Policy(TOLD, Told, product=False, every=_CPU_EVERY, kind="cpu")
+
+AFTER_A_STEP: Mapping[Kind, Policy] = {
+    kind: Policy("told the requests since", lambda kind=kind: Counted(kind), product=False, every=every, kind=kind)
+    for kind, every in (("in flight", REPORT), ("queue", _QUEUE_EVERY))
+} | {"cpu": _TOLD}
+"""For each metric a law that is told more than it, and that the product is compared with after a step."""
+
 POLICIES = (
     Policy("no controller", lambda: _nothing, product=False),
     Policy("loop, 15 s", lambda: Loop(15.0), product=False),
     Policy("loop, 5 s", lambda: Loop(5.0), product=False),
-    Policy(TOLD, Told, product=False),
+    _TOLD,
     Policy("loop, 15 s, cpu", lambda: Autoscaler(15.0), product=False, kind="cpu"),
     Policy(LOOP_OF_CPU, lambda: Autoscaler(5.0), product=False, kind="cpu"),
     Policy("oracle", lambda: _nothing, overflow=True, product=False),
@@ -237,9 +293,13 @@ POLICIES = (
     Policy("Threshold 100, cpu", _threshold("cpu", 100), target=_CPU_TARGET),
     Policy("Threshold 50, queue", _threshold("queue", 50)),
     Policy("Threshold 100, queue", _threshold("queue", 100)),
-    Policy("Proportional, in flight", _proportional("in flight"), proportional=True),
+    Policy("Threshold 100, in flight, after 5s", _threshold("in flight", 100, offload_after=timedelta(seconds=5))),
+    Policy("Threshold 100, in flight, back 2m", _threshold("in flight", 100, restore_after=timedelta(minutes=2))),
+    Policy("Threshold 50, queue, back 10m", _threshold("queue", 50, restore_after=timedelta(minutes=10))),
+    Policy("Threshold 100, queue, back 10m", _threshold("queue", 100, restore_after=timedelta(minutes=10))),
+    Policy("Proportional, in flight", _proportional("in flight"), proportional=True, kind="in flight"),
     Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY, kind="cpu"),
-    Policy("Proportional, queue", _proportional("queue"), proportional=True, every=1.0),
+    Policy("Proportional, queue", _proportional("queue"), proportional=True, every=_QUEUE_EVERY, kind="queue"),
     Policy(LIMIT_ALONE, lambda: Product(Behavior(max_requests_per_replica=_LIMIT), None), overflow=True),
     Policy("Threshold 50, in flight, overflow", _threshold("in flight", 50, limit=True), overflow=True),
     Policy("Threshold 50, cpu, overflow", _threshold("cpu", 50, limit=True), overflow=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,38 +24,59 @@ from tests.support.load import Answer, Traffic, open_loop, percentile
 _SCALE = 1 / 6
 """Seconds of the load for one of the input: short, and long enough for two looks of the law in a tenth of a second."""
 _LAWS = (
+    "loop, 5 s",
     "Threshold 50, in flight",
     "Proportional, in flight",
     "no metric, overflow",
     "Threshold 50, in flight, overflow",
     "Proportional, in flight, overflow",
 )
+_NEAR = 0.03
+"""How far a share of the requests, and the overloaded part of the time, may be from the real one."""
+_LATE = 0.5
+"""Seconds of the input by which a look or a request may be late: who is later plays another input."""
 _HEADER = f"{'':<36}{'waited':>18}{'away':>18}{'overload':>16}{'changes':>10}{'turns':>8}{'late':>8}"
 
 
-async def compared() -> Iterator[str]:
-    """Play the surge under each law, one after another; return a table, real figures before those of the model.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """By law: what came of it with real replicas, what in the model, and how many seconds the load or a look was late."""
 
-    Raises CannotRunError and OSError.
-    """
+    load: Load
+    found: Mapping[str, tuple[Outcome, Outcome, float]]
+
+    def table(self) -> Iterator[str]:
+        """Write a line for each law, real figures before those of the model."""
+        yield f"{self.load.name}: {len(self.load.requests)} requests in {self.load.seconds:.0f} s, real / in the model"
+        yield _HEADER
+        for name, (real, model, late) in self.found.items():
+            waited, away = f"{real.waited:.2%} / {model.waited:.2%}", f"{real.away:.2%} / {model.away:.2%}"
+            overload, changes = f"{real.overload:.1f} / {model.overload:.1f}", f"{real.changes} / {model.changes}"
+            turns = f"{real.turns(0, self.load.seconds)} / {model.turns(0, self.load.seconds)}"
+            yield f"{name:<36}{waited:>18}{away:>18}{overload:>16}{changes:>10}{turns:>8}{late:>8.2f}"
+        yield "late: how far the load generator or a look of the law was behind (99th percentile), in seconds of the input"
+
+    def verdicts(self) -> Iterator[tuple[str, bool]]:
+        """Say of each law whether the model is near to what is real; nothing is, if that was not on time."""
+        for name, (real, model, late) in self.found.items():
+            waited, away = real.waited - model.waited, real.away - model.away
+            overload = (real.overload - model.overload) / self.load.seconds
+            yield (
+                f"{name}, real less the model: waited and away (of the requests) and overload (of the time) within "
+                f"{_NEAR:.0%}, and {_LATE} s late at most: {waited:+.1%}, {away:+.1%}, {overload:+.1%}, {late:.2f} s",
+                max(abs(waited), abs(away), abs(overload)) <= _NEAR and late <= _LATE,
+            )
+
+
+async def compared() -> Comparison:
+    """Play the surge under each law, one after another. Raises CannotRunError and OSError."""
     load, found = surge(), {}
     for policy in POLICIES:
         if policy.name in _LAWS:
             with tempfile.TemporaryDirectory(prefix="decision-") as folder, Envoys(Path(folder)) as envoys:
                 real, late = await _measured(load, policy, envoys)
             found[policy.name] = real, play(load, policy), late
-    return _table(load, found)
-
-
-def _table(load: Load, found: Mapping[str, tuple[Outcome, Outcome, float]]) -> Iterator[str]:
-    yield f"{load.name}: {len(load.requests)} requests in {load.seconds:.0f} s, real / in the model"
-    yield _HEADER
-    for name, (real, model, late) in found.items():
-        waited, away = f"{real.waited:.2%} / {model.waited:.2%}", f"{real.away:.2%} / {model.away:.2%}"
-        overload, changes = f"{real.overload:.1f} / {model.overload:.1f}", f"{real.changes} / {model.changes}"
-        turns = f"{real.turns(0, load.seconds)} / {model.turns(0, load.seconds)}"
-        yield f"{name:<36}{waited:>18}{away:>18}{overload:>16}{changes:>10}{turns:>8}{late:>8.2f}"
-    yield "late: how far the load generator or a look of the law was behind (99th percentile), in seconds of the input"
+    return Comparison(load, found)
 
 
 class _Look(NamedTuple):

@@ -22,6 +22,9 @@ _PEAK = 3.3
 # Of fewer requests in flight than this, a mean says nothing of what there will be.
 _MOST_NOISE = 0.5
 
+# What was sent to replicas and not served yet may be on its way: so many times what was measured it makes at the most.
+_MOST_TIMES = 2.0
+
 Change = Literal["fewer", "as many", "more"]
 
 
@@ -32,6 +35,16 @@ def change_of(rate: float, was: float, seconds: float, tolerance: float) -> Chan
     if rate and abs(rate / was - 1) <= max(tolerance, chance):
         return "as many"
     return "more" if rate > was else "fewer"
+
+
+def times_served(sent: int, served: int) -> float:
+    """Say how many times as many requests were sent to the replicas as they served, if that is more than chance is.
+
+    No more than `_MOST_TIMES`: requests that take longer than they are counted for are not served yet.
+    """
+    if not served or sent - served <= _DEVIATIONS * math.sqrt(sent):
+        return 1.0
+    return min(sent / served, _MOST_TIMES)
 
 
 def noise(terms: Terms, signal: Signal) -> float:

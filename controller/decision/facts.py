@@ -136,8 +136,8 @@ class Signal:
     `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
     the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`
     if it is an average over them. `counts` is how many requests in flight the target is, over all replicas, where the
-    metric counts just that, and 0 where it is another one. One that is unknown has a `cause`, and may be `pending`:
-    see `Unknown`.
+    metric counts just that, and 0 where it is another one. One that `saturates` shows of full replicas that they are,
+    however much is sent to them: CPU. One that is unknown has a `cause`, and may be `pending`: see `Unknown`.
     """
 
     name: str
@@ -151,6 +151,7 @@ class Signal:
     most: float = 0.0
     per_replica: bool = False
     counts: float = 0.0
+    saturates: bool = False
     pending: bool = False
     cause: Cause | None = None
 
@@ -164,13 +165,15 @@ class Signal:
 class SentRequests:
     """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
     failed there. `seconds` is 0 while it is not known in how many. `answered` had a good answer from a remote backend
-    in that time, whenever they were sent: the others of `remote` may be on their way yet.
+    in that time, whenever they were sent: the others of `remote` may be on their way yet. `served` ended at a replica in
+    that time, whenever they were sent there; 0 where that is not known.
     """
 
     local: int
     remote: int
     seconds: float
     answered: int = 0
+    served: int = 0
 
     @property
     def total(self) -> int:

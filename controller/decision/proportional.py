@@ -17,9 +17,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.contract.route import Split
-from controller.decision.chance import Change, change_of, noise, peak
+from controller.decision.chance import Change, change_of, noise, peak, times_served
 from controller.decision.decision import Overload
-from controller.decision.demand import LEAST_SHARE, Demand, NotYet, Projected, request_rate
+from controller.decision.demand import LEAST_SECONDS, LEAST_SHARE, Demand, NotYet, Projected, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
 from controller.decision.waits import begins_at, waits_since
 from controller.intent.intent import Terms
@@ -90,11 +90,16 @@ class Look:
         if demands and not waits:
             look = look._with(**look._waiting(measured))
         too_early = stepped is not None and self.now - stepped < self.terms.behavior.step_interval
-        if not demands or waits or is_elsewhere or too_early:
+        if is_elsewhere or too_early:
+            return look.overload
+        if (again := look._again(measured)) > share:
+            return look._stepped(look._within_max_step(min(again, bound)), {"below_since": None})
+        if not demands or waits:
             return look.overload
         more = max(look._more(one) for one in demands)
         if stepped is None or more > share:
-            return look._up(min(max(more, 1), bound))
+            times = max(look._times_served(one.signal) for one in demands)
+            return look._up(min(max(more, 1), bound), times)
         if look.overload.below_since and self.now - look.overload.below_since >= lasts(self.terms):
             enough = max(look.least_away(), *(look._enough(one) for one in demands))
             return look._back(max(enough, share - look._step_back(measured)))
@@ -151,17 +156,38 @@ class Look:
             return 0 if rises and not varies else self._by_measure(one)
         return a_little
 
+    def _again(self, measured: Iterable[Projected]) -> int:
+        """Say how many percent were enough, if as many requests are back as what leaves now was too little for.
+
+        Averages over a window would tell it after their next whole window; the number of requests does before. 0 where
+        no such thing is known.
+        """
+        overload = self.overload
+        late = all(one.signal.window and one.signal.state != "Unknown" for one in measured)
+        if not late or overload.enough_share is None or self.change() not in ("as many", "more"):
+            return 0
+        return overload.enough_share if overload.share < self.least_away() else 0
+
     def _by_measure(self, one: Projected) -> int:
         """Say how many percent must leave by the number that was measured.
 
         It brings the replicas to the middle of what is neither over nor clear, so that what waits has room to drain,
         or below the target by what varies by chance. More than a peak is a queue: it tells that, and not how much more.
+        Full replicas show what they serve of a metric that saturates, and not what is sent to them.
         """
         assert isinstance(one.demand, Demand)
         varies, most = noise(self.terms, one.signal), one.demand.least
+        most *= self._times_served(one.signal)
         if varies and one.signal.least:
             most *= min(1.0, peak(one.signal, varies) / one.signal.least)
         return share_for(most, self._level(one.signal))
+
+    def _times_served(self, signal: Signal) -> float:
+        """Say how many times as many requests are sent to the replicas as they serve, where only that tells it."""
+        traffic = self.facts.traffic
+        if not signal.saturates or signal.least < 1 or not isinstance(traffic, SentRequests):
+            return 1.0
+        return times_served(traffic.local, traffic.served) if traffic.seconds >= LEAST_SECONDS else 1.0
 
     def _enough(self, one: Projected) -> int:
         assert isinstance(one.demand, Demand)
@@ -170,19 +196,17 @@ class Look:
     def _level(self, signal: Signal) -> float:
         return 1 - max(self.terms.behavior.tolerance / 2, noise(self.terms, signal))
 
-    def _up(self, wanted: int) -> Overload:
+    def _up(self, wanted: int, times_served: float) -> Overload:
         """Send more: the share was too little, and `wanted` is taken to be enough until more is known.
 
         A return to what was enough teaches nothing while it is not known to be for fewer requests, nor does a share
         that another mode chose and that was more. What waited already when the share was set says nothing of it, so of
         a series that rises the share before it was too little, until the series is settled. The number of requests
-        stays what it was only where that is known; otherwise it is counted anew.
+        stays what it was only where that is known; otherwise it is counted anew. Full replicas tell both at once: a
+        share that leaves them just what they serve is too little for so many requests.
         """
-        behavior, overload, change = self.terms.behavior, self.overload, self.change()
+        overload, change, wanted = self.overload, self.change(), self._within_max_step(wanted)
         stepped, share, enough = overload.stepped_at, overload.share, overload.enough_share
-        if behavior.max_step is not None:
-            seconds = (self.now - stepped).total_seconds() if stepped else 1.0
-            wanted = min(wanted, share + max(math.floor(behavior.max_step * seconds), 1))
         if wanted == share and stepped:
             return overload
         if wanted <= share:
@@ -190,10 +214,18 @@ class Look:
         learned: dict[str, Any] = {"over_at": self.now}
         if not overload.rate or enough is None or wanted > enough or change in ("as many", "fewer"):
             rate = overload.rate if stepped and change == "as many" else None
-            learned |= {"enough_share": wanted, "rate": rate}
+            learned |= {"enough_share": wanted, "rate": rate if times_served == 1 else request_rate(self.facts)}
             if overload.over_share is None or not self._rises():
-                learned |= {"over_share": share, "replicas": self.facts.local.ready}
+                full = 100 - math.ceil((100 - share) / times_served)
+                learned |= {"over_share": full, "replicas": self.facts.local.ready}
         return self._stepped(wanted, learned)
+
+    def _within_max_step(self, wanted: int) -> int:
+        most, stepped = self.terms.behavior.max_step, self.overload.stepped_at
+        if most is None:
+            return wanted
+        seconds = (self.now - stepped).total_seconds() if stepped else 1.0
+        return min(wanted, self.overload.share + max(math.floor(most * seconds), 1))
 
     def _back(self, wanted: int) -> Overload | None:
         """Send less; None when nothing is left. While as many requests arrive, what left until now was enough."""

@@ -257,8 +257,9 @@ class FleetLoads:
         ]
         local = _taken(f"{key}/{_LOCAL}", increments)
         remote = sum(_taken(name, increments) for name in names)
-        counts = (one.added.get(name, _ZERO) for one in increments for name in names)
-        sent = SentRequests(local, remote, 0.0, sum(count.succeeded for count in counts))
+        answered = sum(one.added.get(name, _ZERO).succeeded for one in increments for name in names)
+        still = sum(one.added.get(f"{key}/{_LOCAL}", _ZERO).in_flight for one in increments)
+        sent = SentRequests(local, remote, 0.0, answered, served=max(local - still, 0))
         if not increments or self._is_missed(begun, now):
             return sent
         until = max(one.at for one in increments)

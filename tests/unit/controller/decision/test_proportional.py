@@ -16,7 +16,7 @@ from controller.api.resources.model import Behavior
 from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, Unknown, decide
 from controller.decision.chance import noise
 from controller.decision.decision import Overload
-from controller.decision.demand import Demand, Projected
+from controller.decision.demand import Demand, NotYet, Projected
 from controller.decision.proportional import Look
 from controller.intent.intent import Terms
 
@@ -291,3 +291,69 @@ def test_requests_in_flight_vary_by_the_root_of_their_number_and_a_limit_takes_t
     assert noise(asked, one) == pytest.approx(0.2)
     assert noise(limited, one) == noise(asked, replace(one, counts=0)) == 0
     assert noise(asked, replace(one, counts=1)) == 0.5
+
+
+CPU = Signal("cpu", "80%", "Breached", "100%", window=timedelta(seconds=15), least=1.25, most=1.25, saturates=True)
+
+
+def begins(signal: Signal, sent: SentRequests, **behavior: int) -> Overload:
+    """Look at full replicas for the first time, a second after 36 requests a second were learned."""
+    now = START + timedelta(seconds=1)
+    measured = replace(signal, at=now)
+    facts = Facts(LocalFacts(3, 3), REMOTES, signals=(measured,), traffic=sent)
+    overload = Overload(since=now, share=0, cause="", rate=36.0, replicas=3)
+    terms = Terms(True, behavior=Behavior(mode="Proportional", **behavior))
+    begun = Look(terms, facts, overload, now).step([Projected(measured, Demand(1.25, 1.25))], None)
+    assert begun
+    return begun
+
+
+@pytest.mark.parametrize(
+    ("signal", "sent", "share"),
+    [
+        (CPU, SentRequests(360, 0, 10.0, served=240), 50),
+        (CPU, SentRequests(360, 0, 10.0, served=40), 62),  # most of them may be on their way: twice as many, no more
+        (CPU, SentRequests(360, 0, 10.0, served=310), 24),  # by chance
+        (CPU, SentRequests(360, 0, 10.0), 24),
+        (CPU, SentRequests(100, 0, 2.0, served=50), 24),
+        (replace(CPU, saturates=False), SentRequests(360, 0, 10.0, served=240), 24),
+        (replace(CPU, least=0.99), SentRequests(360, 0, 10.0, served=240), 24),
+    ],
+)
+def test_full_replicas_tell_by_what_they_serve_how_much_is_too_much(signal, sent, share):
+    assert begins(signal, sent).share == share
+
+
+def test_what_full_replicas_serve_is_what_they_bear():
+    """What would leave them just that is too little for as many requests, and what stays is less by the tolerance."""
+    begun = begins(CPU, SentRequests(360, 0, 10.0, served=240))
+    assert (begun.over_share, begun.enough_share, begun.rate) == (33, 50, 36.0)
+    unknown = begins(CPU, SentRequests(360, 0, 10.0))
+    assert (unknown.over_share, unknown.enough_share, unknown.rate) == (0, 24, None)
+
+
+@pytest.mark.parametrize(
+    ("signals", "local", "known", "share"),
+    [
+        ((CPU,), 360, {}, 50),
+        ((CPU,), 720, {}, 50),
+        ((CPU,), 120, {}, 20),  # fewer are back
+        ((CPU,), 360, {"share": 40}, 40),  # which is not known to be too little
+        ((CPU,), 360, {"over_at": START - timedelta(hours=1)}, 20),
+        ((CPU, replace(CPU, window=timedelta(0))), 360, {}, 20),  # which tells it itself
+        ((replace(CPU, state="Unknown"),), 360, {}, 20),
+    ],
+)
+def test_what_was_enough_leaves_again_before_an_average_tells_of_as_many_requests(signals, local, known, share):
+    known = {"share": 20, "over_share": 33, "over_at": START, "enough_share": 50, "below_since": START, **known}
+    overload = Overload(since=START, cause="", rate=36.0, replicas=3, stepped_at=START, **known)
+    facts = Facts(LocalFacts(3, 3), REMOTES, signals=signals, traffic=SentRequests(local, 0, 10.0))
+    asked = Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, overload, START + timedelta(seconds=9))
+    measured = [Projected(one, NotYet("it is older than the split")) for one in signals]
+    after = asked.step(measured, Split.away(known["share"]))
+    assert after and after.share == share
+    assert (after.over_share, after.enough_share) == (33, 50), "nothing was learned by it"
+    assert (after.below_since is None) == (share == 50), "less leaves only after it was measured with that share"
+    slow = Terms(True, behavior=Behavior(mode="Proportional", max_step=2))
+    limited = replace(asked, terms=slow).step(measured, Split.away(known["share"]))
+    assert limited and limited.share == min(share, known["share"] + 2 * 9)
