@@ -296,7 +296,6 @@ POLICIES = (
     Policy("Threshold 100, in flight, after 5s", _threshold("in flight", 100, offload_after=timedelta(seconds=5))),
     Policy("Threshold 100, in flight, back 2m", _threshold("in flight", 100, restore_after=timedelta(minutes=2))),
     Policy("Threshold 50, queue, back 10m", _threshold("queue", 50, restore_after=timedelta(minutes=10))),
-    Policy("Threshold 100, queue, back 10m", _threshold("queue", 100, restore_after=timedelta(minutes=10))),
     Policy("Proportional, in flight", _proportional("in flight"), proportional=True, kind="in flight"),
     Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY, kind="cpu"),
     Policy("Proportional, queue", _proportional("queue"), proportional=True, every=_QUEUE_EVERY, kind="queue"),

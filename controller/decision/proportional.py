@@ -196,7 +196,7 @@ class Look:
     def _level(self, signal: Signal) -> float:
         return 1 - max(self.terms.behavior.tolerance / 2, noise(self.terms, signal))
 
-    def _up(self, wanted: int, times_served: float) -> Overload:
+    def _up(self, wanted: int, times: float) -> Overload:
         """Send more: the share was too little, and `wanted` is taken to be enough until more is known.
 
         A return to what was enough teaches nothing while it is not known to be for fewer requests, nor does a share
@@ -214,9 +214,9 @@ class Look:
         learned: dict[str, Any] = {"over_at": self.now}
         if not overload.rate or enough is None or wanted > enough or change in ("as many", "fewer"):
             rate = overload.rate if stepped and change == "as many" else None
-            learned |= {"enough_share": wanted, "rate": rate if times_served == 1 else request_rate(self.facts)}
+            learned |= {"enough_share": wanted, "rate": rate if times == 1 else request_rate(self.facts)}
             if overload.over_share is None or not self._rises():
-                full = 100 - math.ceil((100 - share) / times_served)
+                full = 100 - math.ceil((100 - share) / times)
                 learned |= {"over_share": full, "replicas": self.facts.local.ready}
         return self._stepped(wanted, learned)
 

@@ -256,7 +256,7 @@ class Controller:
         self._queue.succeeded(ref)
         self._queue.forget(ref)
         self._due_since.pop(ref, None)
-        self._load_watch.measures(ref, requests=False)
+        self._load_watch.follows(ref, requests=False)
         self._dependencies.telemetry.forgotten(ref)
 
     def _planned(self, observation: Observation) -> Plan:
@@ -266,8 +266,7 @@ class Controller:
         self._dependencies.telemetry.planned(planned)
         if planned.wake_at:
             self._queue.add_at(ref, planned.wake_at)
-        requests = any(metric.type == "Requests" for metric, _ in observation.samples)
-        self._load_watch.measures(ref, requests=requests)
+        self._load_watch.follows(ref, requests=_follows_requests(observation))
         if goes_elsewhere(planned.status):
             # What of them is written is a matter of the budget.
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
@@ -336,3 +335,9 @@ class Controller:
         if known is None:
             return (False, Seniority("", ref.namespace, ref.name))
         return (known.status.route is None, known.seniority)
+
+
+def _follows_requests(observation: Observation) -> bool:
+    """Whether what leaves follows the requests that Envoys report: those in flight, or how many arrive."""
+    intent, types = observation.intent, {metric.type for metric, _ in observation.samples}
+    return "Requests" in types or bool(types and intent and intent.terms.behavior.mode == "Proportional")

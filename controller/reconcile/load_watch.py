@@ -89,17 +89,17 @@ class LoadWatch:
         self._observer = observer
         self._sampler = sampler
         self._loads = loads
-        self._measured: set[ObjectRef] = set()
+        self._following: set[ObjectRef] = set()
 
-    def measures(self, ref: ObjectRef, *, requests: bool) -> None:
-        """Note whether an object has a metric of its requests in flight."""
+    def follows(self, ref: ObjectRef, *, requests: bool) -> None:
+        """Note whether what leaves of an object follows its requests: those in flight, or how many arrive."""
         if requests:
-            self._measured.add(ref)
+            self._following.add(ref)
         else:
-            self._measured.discard(ref)
+            self._following.discard(ref)
 
     def look(self, now: datetime, at: Literal["all", "news"]) -> frozenset[ObjectRef]:
-        """Say which objects to look at again, of all that are measured or of those of which there is news.
+        """Say which objects to look at again, of all that follow their requests or of those of which there is news.
 
         `now` is UTC. It does not fail.
         """
@@ -108,8 +108,8 @@ class LoadWatch:
         except Exception:
             logger.exception("reports of load not read")
             news, changed = frozenset[SentTo](), frozenset[ObjectRef]()
-        measured = self._measured & changed if at == "news" else self._measured
-        found = {ref for ref in measured if _answer(ref, self._may_have_crossed, ref, now)}
+        following = self._following & changed if at == "news" else self._following
+        found = {ref for ref in following if _answer(ref, self._may_have_crossed, ref, now)}
         sides = {one.ref for one in news if _answer(one.ref, self._may_go_elsewhere, one)}
         return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
 

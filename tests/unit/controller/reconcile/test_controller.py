@@ -368,6 +368,24 @@ async def test_what_envoys_report_is_looked_at_when_it_is_told():
         assert signal(store) == ("Breached", "4")
 
 
+@pytest.mark.parametrize(("mode", "looks"), [("Proportional", True), ("Threshold", False)])
+async def test_while_some_leave_by_how_many_requests_there_are_each_report_is_looked_at(mode, looks):
+    queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
+    model = a_model().with_remote("r").offloading(mode=mode).measuring(queue)
+    store, source, loads = MemoryStore(stored(model, *SERVICES, a_slice().ready("10.0.0.1"))), Asked(3), Loaded()
+    async with controlled(store, sources={"External": source}, loads=loads) as running:
+        for source.number, reason in ((3, "Steady"), (5, "Overloaded")):
+            running.controller.look_again(None)
+            await running.pass_time(2)
+            assert split(store).endswith(reason)
+            await running.pass_time(0.2)  # every load is looked at each second, and a look rests
+            decided = len(running.decisions)
+            loads.told.add(model.ref)
+            running.controller.look_at_loads()
+            await settled()
+            assert (len(running.decisions) > decided) == (looks and reason == "Overloaded")
+
+
 async def test_requests_in_flight_are_looked_at_every_second_and_written_when_they_mean_something():
     model = a_model().with_remote("r").measuring(in_flight_each("4"))
     store = MemoryStore(stored(model, a_model("b"), *SERVICES, a_slice().ready("10.0.0.1")))
