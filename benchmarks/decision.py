@@ -188,9 +188,8 @@ def main(inputs: tuple[str, ...], *, streams: int | None, real: bool) -> None:
 
 def _others(streams: int) -> int:
     """Print how soon shares settle in other streams of the step."""
-    lines = [(policy.name, policy) for policy in POLICIES if policy.proportional]
-    lines += [(control.name if kind == "cpu" else f"{control.name}, {kind}", control) for kind, control in AFTER_A_STEP.items()]
-    for line in other_streams.table(loads()["step"], lines, streams):
+    policies = [one for one in POLICIES if one.proportional and not one.overflow]
+    for line in other_streams.table(loads()["step"], [*policies, *AFTER_A_STEP.values()], streams):
         click.echo(line)
     click.echo(other_streams.LEGEND)
     return 0

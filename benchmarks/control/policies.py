@@ -262,9 +262,10 @@ BEARS = _CPU_TARGET
 """Which part of their capacity the replicas are kept at, about, by each of the metrics."""
 
 
-def _threshold(kind: Kind, percentage: int, *, limit: bool = False, **behavior: timedelta) -> Callable[[], Law]:
+def _threshold(kind: Kind, percentage: int, *, limit: bool = False, waits: Behavior | None = None) -> Callable[[], Law]:
     most = _LIMIT if limit else None
-    return lambda: Product(Behavior(percentage=percentage, max_requests_per_replica=most, **behavior), kind)
+    behavior = (waits or Behavior()).model_copy(update={"percentage": percentage, "max_requests_per_replica": most})
+    return lambda: Product(behavior, kind)
 
 
 def _proportional(kind: Kind, *, limit: bool = False) -> Callable[[], Law]:
@@ -273,10 +274,17 @@ def _proportional(kind: Kind, *, limit: bool = False) -> Callable[[], Law]:
 
 _TOLD = Policy(TOLD, Told, product=False, every=_CPU_EVERY, kind="cpu")
 
+
+def _counted(kind: Kind, every: float) -> Policy:
+    name = f"told the requests since, {kind}"
+    return Policy(name, lambda: Counted(kind), product=False, every=every, kind=kind)
+
+
 AFTER_A_STEP: Mapping[Kind, Policy] = {
-    kind: Policy("told the requests since", lambda kind=kind: Counted(kind), product=False, every=every, kind=kind)
-    for kind, every in (("in flight", REPORT), ("queue", _QUEUE_EVERY))
-} | {"cpu": _TOLD}
+    "in flight": _counted("in flight", REPORT),
+    "cpu": _TOLD,
+    "queue": _counted("queue", _QUEUE_EVERY),
+}
 """For each metric a law that is told more than it, and that the product is compared with after a step."""
 
 POLICIES = (
@@ -293,9 +301,17 @@ POLICIES = (
     Policy("Threshold 100, cpu", _threshold("cpu", 100), target=_CPU_TARGET),
     Policy("Threshold 50, queue", _threshold("queue", 50)),
     Policy("Threshold 100, queue", _threshold("queue", 100)),
-    Policy("Threshold 100, in flight, after 5s", _threshold("in flight", 100, offload_after=timedelta(seconds=5))),
-    Policy("Threshold 100, in flight, back 2m", _threshold("in flight", 100, restore_after=timedelta(minutes=2))),
-    Policy("Threshold 50, queue, back 10m", _threshold("queue", 50, restore_after=timedelta(minutes=10))),
+    Policy(
+        "Threshold 100, in flight, after 5s",
+        _threshold("in flight", 100, waits=Behavior(offload_after=timedelta(seconds=5))),
+    ),
+    Policy(
+        "Threshold 100, in flight, back 2m",
+        _threshold("in flight", 100, waits=Behavior(restore_after=timedelta(minutes=2))),
+    ),
+    Policy(
+        "Threshold 50, queue, back 10m", _threshold("queue", 50, waits=Behavior(restore_after=timedelta(minutes=10)))
+    ),
     Policy("Proportional, in flight", _proportional("in flight"), proportional=True, kind="in flight"),
     Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY, kind="cpu"),
     Policy("Proportional, queue", _proportional("queue"), proportional=True, every=_QUEUE_EVERY, kind="queue"),

@@ -40,7 +40,7 @@ _HEADER = f"{'':<36}{'waited':>18}{'away':>18}{'overload':>16}{'changes':>10}{'t
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """By law: what came of it with real replicas, what in the model, and how many seconds the load or a look was late."""
+    """By law: what came of it with real replicas, what in the model, and by how many seconds the load was late."""
 
     load: Load
     found: Mapping[str, tuple[Outcome, Outcome, float]]
@@ -54,7 +54,7 @@ class Comparison:
             overload, changes = f"{real.overload:.1f} / {model.overload:.1f}", f"{real.changes} / {model.changes}"
             turns = f"{real.turns(0, self.load.seconds)} / {model.turns(0, self.load.seconds)}"
             yield f"{name:<36}{waited:>18}{away:>18}{overload:>16}{changes:>10}{turns:>8}{late:>8.2f}"
-        yield "late: how far the load generator or a look of the law was behind (99th percentile), in seconds of the input"
+        yield "late: how far the load or a look of the law was behind (99th percentile), in seconds of the input"
 
     def verdicts(self) -> Iterator[tuple[str, bool]]:
         """Say of each law whether the model is near to what is real; nothing is, if that was not on time."""

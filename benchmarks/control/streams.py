@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.control.demand import Load, another
@@ -20,10 +20,10 @@ _HEADER = (
     f"{'last':>6}{'rests':>7}{'overload':>10}"
 )
 LEGEND = """\
-In how many of these streams of the step the share is settled within so many samples of the metric of that line, and in
-how many it rests: does not turn in the second half of the step. overload: seconds in each, on average. Told the requests since: a law that knows what the replicas
-bear, and each request since that metric passed its target. Told the demand, as late as CPU: it knows the number of
-requests in each window of CPU."""
+In how many of these streams of the step the share is settled within so many samples of the metric of that line, and
+with which in the last. rests: in how many it does not turn in the second half of the step. overload: seconds in each,
+on average. Told the requests since: a law that knows what the replicas bear, and each request since that metric passed
+its target. Told the demand, as late as CPU: it knows how many requests came in each window of CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ class Settled:
     def __str__(self) -> str:
         half = self.samples[len(self.samples) // 2]
         last = self.samples[-1]
-        return f"{self.within(3)}, half within {half} and the last with {last}, and overloaded for {self.overload:.0f} s"
+        return (
+            f"{self.within(3)}, half within {half} and the last with {last}, and overloaded for {self.overload:.0f} s"
+        )
 
 
 def samples_of(policy: Policy, load: Load, one: Outcome) -> int:
@@ -68,14 +70,14 @@ def samples_of(policy: Policy, load: Load, one: Outcome) -> int:
     return 1 + math.ceil((one.settled(*load.steady) - 1) * REPORT / policy.every)
 
 
-def table(load: Load, policies: Sequence[tuple[str, Policy]], streams: int) -> Iterator[str]:
-    """Say how soon shares are settled in so many other streams of a step, a line for each policy and its label."""
+def table(load: Load, policies: Iterable[Policy], streams: int) -> Iterator[str]:
+    """Say how soon shares are settled in so many other streams of a step, a line for each policy."""
     yield f"{streams} other streams of the {load.name}, until it is down again"
     yield _HEADER
-    for label, policy in policies:
+    for policy in policies:
         found = Settled.of(policy, load, streams)
         cells = "".join(f"{found.within(most):>6}" for most in _WITHIN)
-        yield f"{label:<40}{cells}{found.samples[-1]:>6}{found.rests:>7}{found.overload:>10.1f}"
+        yield f"{policy.name:<40}{cells}{found.samples[-1]:>6}{found.rests:>7}{found.overload:>10.1f}"
 
 
 @dataclass(frozen=True, slots=True)
