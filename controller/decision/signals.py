@@ -60,7 +60,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         most=_multiple(found.most, wanted),
         per_replica=target.type != "Value",
         counts=_requests(metric, wanted, replicas),
-        saturates=isinstance(metric.source, ResourceMetric) and metric.source.name == "cpu",
+        saturates=isinstance(metric.source, ResourceMetric | ContainerResourceMetric) and metric.source.name == "cpu",
     )
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal, ParamSpec
 
 from controller.decision import LocalFacts, elsewhere
+from controller.decision.decision import Overload
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
@@ -143,15 +144,17 @@ class LoadWatch:
 
     def _may_have_crossed(self, ref: ObjectRef, now: datetime) -> bool:
         """Whether the requests in flight are on another side of a target than the status says, or may bring it about
-        that something begins or ends.
+        that something begins or ends, or how many arrive that the share changes.
         """
         known = self._index.intent(ref)
         if known is None or known.intent is None:
             return False
-        if known.memory.overload or known.memory.breached_since:
+        metrics, overload = tuple(one for one in known.intent.metrics if one.type == "Requests"), known.memory.overload
+        if not metrics:
+            return overload is not None and _awaits_requests(overload)
+        if overload or known.memory.breached_since:
             return True
         states = {(one.name, one.target): one.state for one in known.status.signals or ()}
-        metrics = tuple(one for one in known.intent.metrics if one.type == "Requests")
         for metric, sample in self._sampler.samples(Subject(ref), metrics, now):
             signal = compare(metric, sample, _local(known).ready)
             if signal.pending:
@@ -168,6 +171,11 @@ def _answer(ref: ObjectRef, question: Callable[P, bool], *args: P.args, **more: 
     except Exception:
         logger.exception("load of a model not compared", extra={"object": str(ref)})
         return True
+
+
+def _awaits_requests(overload: Overload) -> bool:
+    """Whether it is to be learned how many requests there are, or less leaves than was enough for as many."""
+    return not overload.rate or overload.share < (overload.enough_share or 0)
 
 
 def _local(known: StoredIntent) -> LocalFacts:

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
+
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.decision.facts import Known, Measurement, Uncounted
@@ -32,3 +34,21 @@ def test_a_replica_without_a_sample_has_nothing_of_a_sum_or_its_part_of_the_targ
 def test_what_the_source_says_stands_beside_the_number():
     assert signal(12, 2, note="1 of 3 replicas show none").message == "1 of 3 replicas show none"
     assert signal(12, 2).message is None
+
+
+CPU, MEMORY = ({"name": name, "target": {"type": "AverageValue", "averageValue": "2"}} for name in ("cpu", "memory"))
+QUEUE = {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "saturates"),
+    [
+        ({"type": "Resource", "resource": CPU}, True),
+        ({"type": "ContainerResource", "containerResource": {**CPU, "container": "server"}}, True),
+        ({"type": "Resource", "resource": MEMORY}, False),
+        ({"type": "Pods", "pods": QUEUE}, False),
+    ],
+)
+def test_of_full_replicas_cpu_says_no_more_than_that(metric, saturates):
+    found = compare(parse(MetricSpec, metric), Known(Measurement(Decimal(9), pods=3), NOW), 3)
+    assert (found.state, found.saturates) == ("Breached", saturates)

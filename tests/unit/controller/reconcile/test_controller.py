@@ -369,7 +369,7 @@ async def test_what_envoys_report_is_looked_at_when_it_is_told():
 
 
 @pytest.mark.parametrize(("mode", "looks"), [("Proportional", True), ("Threshold", False)])
-async def test_while_some_leave_by_how_many_requests_there_are_each_report_is_looked_at(mode, looks):
+async def test_while_how_many_requests_there_are_is_not_learned_each_report_is_looked_at(mode, looks):
     queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
     model = a_model().with_remote("r").offloading(mode=mode).measuring(queue)
     store, source, loads = MemoryStore(stored(model, *SERVICES, a_slice().ready("10.0.0.1"))), Asked(3), Loaded()
