@@ -9,7 +9,7 @@ import pytest
 from tests.support.demo import read_until, start_demo
 from tests.support.processes import processes_of
 
-PATIENCE = 60
+PATIENCE = 200
 """Seconds."""
 
 

@@ -9,7 +9,7 @@ from tests.support.demo import read_until, start_demo
 from tests.support.processes import processes_of
 from tests.support.waiting import until_now
 
-PATIENCE = 60
+PATIENCE = 200
 """Seconds."""
 
 

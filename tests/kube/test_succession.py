@@ -22,7 +22,7 @@ from tests.support.kube.request import every, writing
 from tests.support.kube.standing import SHORT, standing
 from tests.support.kube.user import UserHand, path_of
 from tests.support.objects import a_model
-from tests.support.waiting import until
+from tests.support.waiting import time_limit, until
 
 STARTED_WITHIN = 30.0
 
@@ -96,7 +96,7 @@ class History:
 
     async def until_written_by(self, writer, within=STARTED_WITHIN):
         """Wait for a write of theirs that is the newest."""
-        async with asyncio.timeout(within), self._news:
+        async with time_limit(within), self._news:
             await self._news.wait_for(lambda: self.writers[-1:] == [writer])
 
     @property

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.support.waiting import Deadline
+
 ROOT = Path(__file__).parents[2]
 
 _GRACE = 10.0
@@ -239,9 +241,9 @@ def await_stopped(process: int, within: float = _GRACE) -> None:
 
     The kernel stops it when one of its threads takes the signal; until that is scheduled, the others go on.
     """
-    deadline = time.monotonic() + within
+    deadline = Deadline(time.monotonic(), within)
     while any(state not in _AT_REST for state in _thread_states(process)):
-        if time.monotonic() > deadline:
+        if deadline.has_passed(time.monotonic()):
             raise TimeoutError(f"process {process} was sent SIGSTOP and goes on after {within} s")
         time.sleep(0.001)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.support.waiting import TURNS, Deadline, eventually, in_time, until, until_now
+from tests.support.waiting import TURNS, Deadline, eventually, in_time, time_limit, until, until_now
 
 
 def test_a_deadline_passes_after_its_seconds() -> None:
@@ -46,3 +46,13 @@ async def test_a_task_is_waited_for_and_cancelled_if_it_takes_too_long() -> None
     with pytest.raises(AssertionError, match=r"^not within 0.0 s: an answer"):
         await in_time(never, "an answer", within=0.0)
     assert never.cancelled()
+
+
+async def test_a_block_that_takes_too_long_is_cancelled_and_one_that_does_not_leaves_nothing() -> None:
+    with pytest.raises(TimeoutError):
+        async with time_limit(0.0):
+            await asyncio.Event().wait()
+    async with time_limit():
+        pass
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
