@@ -13,7 +13,7 @@ from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY, SHADOW_OF
 from tests.support.kube.endpoint_controllers import GATEWAY, ServiceHand
 from tests.support.kube.taking_over import QUICK, Killing, taking_over
 from tests.support.proxies import AllProgrammed
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 CHAT = {"app": "chat"}
 HTTP: dict[str, Any] = {"selector": CHAT, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}
@@ -86,13 +86,18 @@ async def test_replicas_that_do_not_agree_on_the_gateway_are_nobody_who_contests
     prepared(hand)
     hand.model()
     config, namespace = hand.server.kubeconfig, hand.namespace
-    async with taking_over(config, namespace):
-        async with taking_over(config, namespace, leads=False, gateway="other"):
+    # From anybody else it would be taken once.
+    timing = replace(QUICK, resets_tolerated=1)
+    async with taking_over(config, namespace, timing=timing):
+        async with taking_over(config, namespace, leads=False, gateway="other", timing=timing) as other:
             await hand.until_fronted("True", "TakenOver")
             seen = set()
-            for _ in range(60):
+
+            async def turned_it_again() -> bool:
                 seen.add((await asyncio.to_thread(hand.fronted))[1])
-                await asyncio.sleep(0.1)
+                return "TakeoverContested" in seen or other.killing.writes.count("patch Service") >= 3
+
+            await until(turned_it_again, "the other one turns it, and again when it was turned back")
             assert "TakeoverContested" not in seen
         # The other one may have turned it right before it ended; who leads has the last word.
         await eventually(lambda: asyncio.to_thread(hand.selector), {**CHAT, FRONTED_KEY: "true"}.__eq__)
