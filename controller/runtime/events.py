@@ -2,7 +2,8 @@
 
 Repetitions are counted, similar events combined, and no object may have too many. The rules and numbers are those of
 client-go's EventCorrelator. Two differ: what a token pays for is a write and not an occurrence, so that counts stay
-right however often something happens; and what goes on and on leaves a few writes to what was not told lately.
+right however often something happens; and what goes on and on leaves a few writes to what was not told lately
+(docs/adr/0081).
 """
 
 from __future__ import annotations

@@ -103,3 +103,10 @@ async def test_what_the_replicas_have_no_room_for_is_told(product: Product, back
     assert (said["split"]["summary"], said["reason"], said["offloadingStatus"]) == ("100/0", "Overflow", True)
     assert "what the replicas have no room for leaves" in said["split"]["message"]
     assert (await told("False", "Steady", clients=1))["reason"] == "Steady"
+
+    async def log() -> str:
+        return product.log()
+
+    for reason in ("Overflow", "AsDecided"):
+        words = f"requests overflow model=default/full reason={reason}"
+        await eventually(log, lambda text, words=words: words in text)
