@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.objects import ADeployment, a_deployment
 
 SHORT = Timing(reports=ReportTiming(window=3.0))
+COUNTED = r"[1-9]\d* of the last [1-9]\d* requests "
+"""How an event begins: with how many, which came with the reports of the Envoys."""
 
 
 async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_remote_that_fails(
@@ -42,6 +45,7 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_rem
         async with asking(site, port):
             (event, *_) = await eventually(lambda: events("ReplicasNotUsed", "ReplicasFail"), bool, within=60)
             assert event["type"] == "Warning"
+            assert re.match(COUNTED, event["note"])
             assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in event["note"]
             await site.until_condition("chat", "FailingOver", "True")
             assert await site.split("chat") == "100/0 Steady"
@@ -52,6 +56,7 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_rem
     async with asking(site, port):
         (event, *_) = await eventually(lambda: events("RemoteNotUsed", "RemoteFails"), bool, within=60)
         assert event["type"] == "Warning"
+        assert re.match(COUNTED, event["note"])
         assert "went to the replicas at a split of 0/100: the remote backend fails" in event["note"]
         await site.until_condition("chat", "FailingOver", "True")
 
