@@ -52,7 +52,7 @@ class ControllerMetrics:
         )
         self._capacity = Gauge(
             "beamlit_model_capacity_requests",
-            "Requests in flight that the ready replicas of a model take together; no sample without a limit.",
+            "Requests in flight that the ready replicas of a model take; no sample where no limit holds.",
             of_model,
             registry=registry,
         )
