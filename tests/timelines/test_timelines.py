@@ -7,6 +7,10 @@ the JSON that `status.memory` holds). Both must decide the same at the same time
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -40,6 +44,7 @@ from controller.decision.rules import RULES
 from controller.decision.signals import compare, name_of
 from controller.intent.intent import intent_of_model
 from tests.support.decisions import NEVER_TOGETHER, met_in
+from tests.support.processes import ROOT
 
 CASES = sorted(Path(__file__).parent.glob("*.yaml"))
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,6 +133,22 @@ def test_every_decision_explains_itself() -> None:
             assert decision.message and decision.returns
             assert next(verdict.reason for verdict in decision.verdicts if verdict.matched) == decision.reason
             assert all(verdict.message for verdict in decision.verdicts)
+
+
+def all_decisions() -> str:
+    """Write down every decision of every case, with all of its words, and how this process hashes a text."""
+    cases = (yaml.safe_load(path.read_text()) for path in CASES)
+    made = [repr(decision) for case in cases for _, decision in decisions(case, restarts=True)]
+    return json.dumps([made, hash("a text")])
+
+
+def test_the_same_is_decided_whatever_order_a_set_has() -> None:
+    program = "from tests.timelines.test_timelines import all_decisions; print(all_decisions())"
+    other = {**os.environ, "PYTHONHASHSEED": "4711"}
+    ran = subprocess.run([sys.executable, "-c", program], env=other, cwd=ROOT, check=True, capture_output=True)
+    (there, seed), (here, own) = json.loads(ran.stdout), json.loads(all_decisions())
+    assert seed != own, "a set of texts has another order there"
+    assert there == here
 
 
 def test_each_two_rules_that_can_meet_do_so_in_some_timeline() -> None:

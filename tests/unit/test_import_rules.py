@@ -1,8 +1,9 @@
-"""What `.importlinter` cannot see: what is pure calls no clock and opens nothing.
+"""What `.importlinter` cannot see: what is pure asks no clock and opens nothing.
 
 And no test imports a benchmark or patches anything.
 
-A module may import `datetime` for its values, and `open` needs no import.
+A module may import `datetime` for its values, and `open` needs no import. The rules forbid `os` with its environment,
+and whatever else gives chance.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import ROOT
 
 CLOCKS = {"now", "today", "utcnow"}
 DEVICES = {"input", "open", "print"}
+CHANCE = {"hash"}
+"""That of a text is another in each process. Where an object is, by `id`, names it among others and no more."""
+FORBIDDEN = {"os", "random", "secrets", "time", "uuid"}
 
 
 def pure_files() -> Iterator[Path]:
@@ -34,7 +40,11 @@ def impure_calls(source: str) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Attribute(attr=name)) if name in CLOCKS:
                 yield f"{node.lineno}: {name}"
-            case ast.Call(func=ast.Name(id=name)) if name in DEVICES:
+            case ast.Attribute(value=ast.Name(id="date" | "datetime"), attr=name) if name in CLOCKS:
+                yield f"{node.lineno}: {name}"  # also where it is handed over, as what a field begins with
+            case ast.Call(func=ast.Attribute(attr="astimezone"), args=[], keywords=[]):
+                yield f"{node.lineno}: astimezone"  # the time zone of this machine
+            case ast.Call(func=ast.Name(id=name)) if name in DEVICES | CHANCE:
                 yield f"{node.lineno}: {name}"
 
 
@@ -45,8 +55,29 @@ def test_what_is_pure_asks_no_clock_and_opens_nothing() -> None:
     assert {file: calls for file, calls in found.items() if calls} == {}
 
 
-def test_a_clock_and_a_file_are_found() -> None:
-    assert list(impure_calls("at = datetime.now(UTC)\nwith open(path) as file:\n    pass\n")) == ["1: now", "2: open"]
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("at = datetime.now(UTC)\n", ["1: now"]),
+        ("at = datetime.datetime.utcnow()\n", ["1: utcnow"]),
+        ("at: date = field(default_factory=date.today)\n", ["1: today"]),
+        ("at = moment.astimezone()\n", ["1: astimezone"]),
+        ("at = moment.astimezone(UTC)\nsince = s.now - at\n", []),
+        ("with open(path) as file:\n    pass\n", ["1: open"]),
+        ("place = hash(name) % 8\n", ["1: hash"]),
+    ],
+)
+def test_a_clock_a_file_and_chance_are_found(source: str, found: list[str]) -> None:
+    assert [*dict.fromkeys(impure_calls(source))] == found
+
+
+def test_the_rules_forbid_the_environment_and_chance() -> None:
+    rules = ConfigParser()
+    rules.read(ROOT / ".importlinter")
+    pure = rules["importlinter:contract:pure"]
+    assert {*pure["forbidden_modules"].split()} >= FORBIDDEN
+    assert {"controller.decision", "controller.plan", "controller.intent"} <= {*pure["source_modules"].split()}
+    assert "allow_indirect_imports" not in pure
 
 
 def test_no_test_imports_a_benchmark() -> None:
