@@ -17,6 +17,7 @@ from controller.observe.fronting import Fronting
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault
 from controller.plan.signals import AVAILABLE, Availability
+from controller.plan.status import with_detour
 
 TYPES = (
     "Accepted",
@@ -96,7 +97,7 @@ def conditions_for(findings: Findings) -> tuple[Condition, ...]:
         answers[AVAILABLE] = _Answer(signals.status, signals.reason, signals.message)
     answers |= {
         "Offloading": _offloading(findings),
-        "FailingOver": _failing_over(findings.detour),
+        "FailingOver": _failing_over(findings),
         "Paused": _flag(paused, "Paused", "NotPaused", "the split is held" if paused else ""),
     }
     if fronting := findings.fronting:
@@ -209,13 +210,16 @@ def _offloading(findings: Findings) -> _Answer:
         return _Answer("True", FAILOVER, found.message)
     if not decision.split.remote and findings.overflow:
         return _Answer("True", findings.overflow.reason, findings.overflow.message)
-    return _flag(decision.split.remote > 0, decision.reason, decision.reason, decision.message)
+    # A split sends some away, for its own reason; what leaves beside it for want of room is told with how many.
+    message = with_detour(decision.message, findings.overflow)
+    return _flag(decision.split.remote > 0, decision.reason, decision.reason, message)
 
 
-def _failing_over(found: Detour | None) -> _Answer:
-    if found is None:
-        return _Answer("False", "AsDecided", "no request is known to have gone elsewhere than the split says")
-    return _Answer("True", found.reason, found.message)
+def _failing_over(findings: Findings) -> _Answer:
+    if found := findings.detour:
+        return _Answer("True", found.reason, found.message)
+    but = ", but for what the replicas have no room for" if findings.overflow else ""
+    return _Answer("False", "AsDecided", f"no request is known to have gone elsewhere than the split says{but}")
 
 
 def _ready(findings: Findings, answers: dict[str, _Answer]) -> _Answer:

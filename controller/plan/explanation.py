@@ -159,7 +159,7 @@ def _is_a_fault(condition: Condition) -> bool:
 
 def _text(known: Explanation) -> Iterator[str]:
     status, split = known.status, known.status.split
-    leaves = " by the split, and some left by themselves lately" if _leaving_by_themselves(status) else ""
+    leaves = " by the split, and some left by themselves lately" if _leaving_by_themselves(known) else ""
     yield f"{known.stored.ref.namespace}/{known.stored.ref.name}: {_where(split)}{leaves}"
     yield ""
     for label, words in _facts(known):
@@ -190,11 +190,16 @@ def _where(split: SplitStatus | None) -> str:
     return f"{split.local} % of the requests stay local, {split.remote} % go to the remote backend"
 
 
-def _leaving_by_themselves(status: ModelDeploymentStatus) -> Condition | None:
-    """Return the condition that tells of requests which leave though the split keeps all; None if none does."""
-    offloading = status.condition("Offloading")
-    is_so = offloading and offloading.status == "True" and status.split and not status.split.remote
-    return offloading if is_so else None
+def _leaving_by_themselves(known: Explanation) -> str:
+    """Return what tells of requests that leave though the split keeps them; empty if none does."""
+    offloading, split = known.status.condition("Offloading"), known.status.split
+    if split is None or offloading is None or offloading.status != "True":
+        return ""
+    if not split.remote:
+        return offloading.message
+    # What Envoy does beside a share is told behind the words of the rule that decides on it.
+    decided = f"{known.winner.message}; " if known.winner else ""
+    return offloading.message.removeprefix(decided) if decided and offloading.message.startswith(decided) else ""
 
 
 def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
@@ -208,10 +213,11 @@ def _facts(known: Explanation) -> Iterator[tuple[str, str]]:
             yield "by itself", f"may change at {_moment(split.changes_at)} ({_ahead(split.changes_at - now)})"
         elif known.verdicts:
             yield "by itself", "time alone changes nothing"
-    if detour := _leaving_by_themselves(status) or status.condition("FailingOver"):
+    failing = status.condition("FailingOver")
+    if detour := _leaving_by_themselves(known) or (failing and failing.message):
         ago = f", counted {_span(now - known.counted_at)} ago" if known.counted_at else ""
         sent = f"{_sent(known.traffic)}{ago}; " if known.traffic else ""
-        yield "measured", f"{sent}{detour.message}"
+        yield "measured", f"{sent}{detour}"
     if known.runner_up and known.winner:
         yield "without it", f"{known.runner_up.rule} would decide: {known.runner_up.message}"
     if local := status.local:

@@ -153,6 +153,10 @@ def value_by(registry: CollectorRegistry, name: str, label: str) -> dict[str, fl
     return {one.labels[label]: one.value for one in samples}
 
 
+NO_ROOM = "what the replicas have no room for"
+"""What leaves by a limit is told so, beside what the split sends away, too."""
+
+
 def requests_agree(status: ModelDeploymentStatus, decision: Decision, text: str, shown: dict[str, Any]) -> None:
     """What Envoy does by itself is told beside what was decided, and everywhere in the same words."""
     offloading, failing = status.condition("Offloading"), status.condition("FailingOver")
@@ -163,7 +167,13 @@ def requests_agree(status: ModelDeploymentStatus, decision: Decision, text: str,
         assert not decision.split.remote and status.reason == offloading.reason
         assert "some left by themselves" in text.splitlines()[0]
     else:
-        assert (offloading.reason, offloading.message) == (decision.reason, decision.message)
+        assert offloading.reason == decision.reason
+        beside = NO_ROOM in status.split.message
+        assert offloading.message == (status.split.message if beside else decision.message)
+        assert ("some left by themselves" in text.splitlines()[0]) is beside is (NO_ROOM in failing.message)
+        if beside and (sent := status.traffic):
+            counted = f"{sent.remote} of the last {sent.local + sent.remote} requests"
+            assert counted in offloading.message and counted in text
     for said in [one for one in (offloading if by_itself else None, failing) if one and one.status == "True"]:
         assert status.split.message.endswith(said.message) and said.message in text
     assert any("FailingOver is True" in one for one in shown["attention"]) is (failing.status == "True")
@@ -225,6 +235,8 @@ def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happe
     assert told & set(Reason) == set(Reason) - {Reason.COOLING_DOWN, Reason.NOTHING_ANSWERS}
     assert {one.status.local and one.status.local.capacity is not None for one, _, _, _ in made} == {True, False}
     assert {"SignalsNotAvailable", "SignalsAvailable", "ReplicasFail", "AsDecided"} <= told
+    away = (one.status.split for one, decision, _, _ in made if decision.split.remote)
+    assert any(split and NO_ROOM in split.message for split in away)
     said = {(one.type, one.status, one.reason) for planned, _, _, _ in made for one in planned.status.conditions}
     assert {("Offloading", "True", "Overflow"), ("Offloading", "True", "Failover")} <= said
     assert {one.status.traffic is not None for one, _, _, _ in made} == {True, False}

@@ -14,6 +14,7 @@ from controller.frontend.claims import Refusal
 from controller.observe.index import previous_status
 from controller.observe.proxies import Programmed
 from controller.plan.conditions import refused_conditions
+from controller.plan.explanation import explain
 from controller.plan.transitions import transitions
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.observations import planned
@@ -378,6 +379,30 @@ def test_what_is_on_its_way_to_a_remote_backend_that_does_not_answer_has_not_lef
     for _ in range(2):  # nothing is concluded before Envoys have the split
         status = planned(model, *OBJECTS, status=status, traffic=traffic, proxies=Finding(health))
     assert status.condition("Offloading").reason == (reason if told else "RemoteDown")
+
+
+def test_what_leaves_for_want_of_room_beside_a_share_is_told_with_how_many():
+    model, traffic = LIMITED.overridden("remote=6"), SentRequests(1000, 500, 10.0)
+    before = planned(model, *OBJECTS)
+    status = planned(model, *OBJECTS, status=before, traffic=traffic)
+    assert (status.split.summary, status.reason) == ("94/6", "Override")
+    said, beside = (
+        status.condition("Offloading"),
+        "500 of the last 1500 requests (10 s) went to the remote backend at a ",
+    )
+    assert (said.status, said.reason, said.message) == ("True", "Override", status.split.message)
+    assert said.message.endswith(f"; {beside}split of 94/6: what the replicas have no room for leaves")
+    failing = status.condition("FailingOver")
+    assert (failing.status, failing.message.partition(", but ")[2]) == (
+        "False",
+        "for what the replicas have no room for",
+    )
+    text = explain(model.stored(status=status.as_object()), NOW).as_text()
+    assert "6 % go to the remote backend by the split, and some left by themselves lately\n" in text
+    assert f"  measured     500 of the last 1500 requests (10 s, 33%) left, counted 0s ago; {beside}" in text
+    # As many as the share, give or take what is chance, are no news.
+    usual = planned(model, *OBJECTS, status=before, traffic=SentRequests(1400, 100, 10.0))
+    assert usual.condition("Offloading").message == usual.split.message == before.split.message
 
 
 def test_an_overflow_that_is_over_is_told_for_a_minute_at_the_most():
