@@ -29,15 +29,8 @@ TOLD_OF_EXCESS = {
     "beamlit_model_condition Offloading": "1.0",
 }
 """What status and metrics say once Envoys have reported that the excess of a limit left."""
-FOLLOWS = {
-    "Accepted": "True AcceptedWithWarnings",
-    "FailingOver": "False AsDecided",
-    "Paused": "False NotPaused",
-    "Fronted": "False NoGateway",
-}
-"""What is the same in all cases: its Deployment is not there, clients get what the split says, nobody holds it, and the
-gateway has no Service.
-"""
+FOLLOWS = {"Accepted": "True AcceptedWithWarnings", "FailingOver": "False AsDecided", "Paused": "False NotPaused"}
+"""What is the same in all cases: its Deployment is not there, clients get what the split says, and nobody holds it."""
 GAUGES = (
     "beamlit_model_ready",
     "beamlit_model_replicas",
@@ -108,6 +101,7 @@ def said_by_the_table(case: Case, said: Said) -> dict[str, str]:
         "Offloading": f"{offloads} {said.reason}",
         "Programmed": "True Programmed",
         **FOLLOWS,
+        "Fronted": "False Disabled" if case.remote == "off" else "False NoGateway",
         "LocalHealthy": "True ReplicasReady" if ready else "False NoReadyReplica",
     }
     values = {"True": "1.0", "False": "0.0", "Unknown": ""}
