@@ -1,4 +1,4 @@
-"""The product as the demo sees it: `beamlit run` with its Envoy, and what its status says was decided."""
+"""The product as the demo sees it: `beamlit run` with its Envoy, and what its status says of where requests go."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _POLL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the controller decided: shares in percent, the reason as one word and as a sentence."""
+    """What the controller decided: shares in percent, and a sentence with the cause.
+
+    `reason` is one word, as the column REASON of kubectl has it: why requests leave, also if nobody decided that.
+    """
 
     local: int
     remote: int
@@ -40,9 +43,10 @@ class Decision:
 def decision_of(items: Mapping[str, Any]) -> Decision | None:
     """Read the decision about the demo's model from the answer of the status endpoint; None before there is one."""
     for item in items.get("items", ()):
-        split = (item.get("status") or {}).get("split")
-        if item["metadata"]["name"] == MODEL and split:
-            return Decision(split["local"], split["remote"], split["reason"], split.get("message", ""))
+        status = item.get("status") or {}
+        if item["metadata"]["name"] == MODEL and (split := status.get("split")):
+            reason = status.get("reason") or split["reason"]
+            return Decision(split["local"], split["remote"], reason, split.get("message", ""))
     return None
 
 

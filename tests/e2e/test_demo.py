@@ -26,5 +26,7 @@ def test_no_request_fails_and_nothing_is_left(tmp_path):
     assert "100/0 -> 0/100, LocalDown: " in output
     assert sum(line.startswith("kept ") for line in lines) == 8
     assert "BROKEN" not in output
-    assert sum(line.endswith(" Steady") for line in lines) > 20  # the live view
+    assert sum(line.endswith((" Steady", " Overflow")) for line in lines) > 20  # the live view
+    # What a newcomer sees first: many leave, and the line says why.
+    assert any(line.endswith("100/0 Overflow") for line in lines)
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")

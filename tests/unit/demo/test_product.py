@@ -17,6 +17,13 @@ def test_a_decision_is_the_split_of_the_model():
     assert str(decision) == "17/83 Recovering"
 
 
+def test_requests_that_leave_by_themselves_are_the_reason():
+    """A newcomer sees how many leave beside it: 100/0 alone would contradict that."""
+    steady = {**SPLIT, "local": 100, "remote": 0, "reason": "Steady"}
+    decision = decision_of({"items": [model("chat", split=steady, reason="Overflow")]})
+    assert str(decision) == "100/0 Overflow"
+
+
 @pytest.mark.parametrize("items", [[], [model("chat")], [{"metadata": {"name": "chat"}}], [model("x", split=SPLIT)]])
 def test_there_may_be_no_decision_yet(items):
     assert decision_of({"items": items}) is None
