@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -32,6 +33,13 @@ def said_of(status: dict[str, Any], kind: str) -> tuple[str, str, str]:
         if one["type"] == kind:
             return one["status"], one["reason"], one["message"]
     return "", "", ""
+
+
+def counts_in(message: str) -> tuple[int, int]:
+    """How many requests left, and of how many, as a message tells."""
+    found = re.search(r"(\d+) of the last (\d+) requests \(", message)
+    assert found, message
+    return int(found[1]), int(found[2])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -72,6 +80,9 @@ async def test_replicas_that_envoy_does_not_believe_are_told(product: Product, b
         assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in message
         assert (split["summary"], split["reason"]) == ("100/0", "Steady")
         assert "; but " in split["message"]
+        left, counted = counts_in(split["message"])
+        assert left == counted > 0, "as clients see it, all are answered by the remote backend"
+        assert message in split["message"] and counts_in(said_of(said, "Offloading")[2]) == (left, counted)
     await eventually(lambda: ask(port), lambda reply: reply.side == "local", within=60)
     await told("False", "AsDecided")
     # What was written is logged after it, with how many.
@@ -89,12 +100,15 @@ async def test_what_the_replicas_have_no_room_for_is_told(product: Product, back
     await product.programmed("full")
     await eventually(lambda: ask(port), lambda reply: reply.side == "local")
 
+    seen: Counter[str] = Counter()
+
     async def told(status: str, reason: str, *, clients: int) -> dict[str, Any]:
         """Wait until it is so, and return the status that says it: a later one may say something else again."""
 
         async def asked() -> dict[str, Any]:
             report = await closed_loop(f"http://127.0.0.1:{port}/", clients, 20, Traffic(headers=lambda _: SLOW))
             assert report.errors == {}
+            seen.update(sample.route for sample in report.samples)
             return await product.status("full")
 
         return await eventually(asked, lambda said: said_of(said, "Offloading")[:2] == (status, reason), within=60)
@@ -103,6 +117,10 @@ async def test_what_the_replicas_have_no_room_for_is_told(product: Product, back
     said = await told("True", "Overflow", clients=8)
     assert (said["split"]["summary"], said["reason"], said["offloadingStatus"]) == ("100/0", "Overflow", True)
     assert "what the replicas have no room for leaves" in said["split"]["message"]
+    left, counted = counts_in(said["split"]["message"])
+    assert 0 < left <= seen["remote"] and 0 < counted - left < seen["local"] + 20  # more may have asked before
+    assert (left, counted - left) == (said["traffic"]["remote"], said["traffic"]["local"])
+    assert counts_in(said_of(said, "Offloading")[2]) == (left, counted)
     assert (await told("False", "Steady", clients=1))["reason"] == "Steady"
 
     async def log() -> str:
