@@ -47,8 +47,14 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_rem
             assert event["type"] == "Warning"
             assert re.match(COUNTED, event["note"])
             assert "went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in event["note"]
+            left, counted = counts_in(event["note"])
+            assert (left == counted) if event["reason"] == "ReplicasNotUsed" else (0 < left < counted)
             await site.until_condition("chat", "FailingOver", "True")
+            # So nobody sees 100/0 alone: requests leave, and why is what kubectl shows.
+            assert counts_in(await site.until_condition("chat", "Offloading", "True", "Failover"))
             assert await site.split("chat") == "100/0 Steady"
+            _, row = (await asyncio.to_thread(site.kubectl, "get", "mdep", "chat")).splitlines()
+            assert {"100/0", "Failover"} <= {*row.split()}
     # And the other way round. A connection is all that it is checked with: it is healthy.
     await site.change(model("chat", remote).overridden("remote=100"))
     await site.until_split("chat", "0/100 Override")
@@ -59,6 +65,13 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_rem
         assert re.match(COUNTED, event["note"])
         assert "went to the replicas at a split of 0/100: the remote backend fails" in event["note"]
         await site.until_condition("chat", "FailingOver", "True")
+
+
+def counts_in(message: str) -> tuple[int, int]:
+    """How many requests left, and of how many, as a message tells."""
+    found = re.search(r"(\d+) of the last (\d+) requests", message)
+    assert found, message
+    return int(found[1]), int(found[2])
 
 
 @contextlib.asynccontextmanager
