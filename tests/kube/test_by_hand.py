@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from tests.support.beamlit import Ended, beamlit
 from tests.support.kube.cluster import User
 from tests.support.kube.site import Site
+from tests.support.load import closed_loop
 from tests.support.objects import a_model
 from tests.support.waiting import eventually
 
@@ -75,6 +79,26 @@ async def test_a_split_set_by_hand_is_in_force_and_resumed(running_site: Site) -
     assert "with the split that was set by hand" in paused.output
     again = await run(site, user, "pause chat")
     assert (again.code, "as it was, nothing is written" in again.output) == (0, True)
+
+    port, toggles = await site.port("chat"), itertools.cycle((f"{PAUSED}-", f"{PAUSED}=true"))
+
+    async def counted() -> dict[str, int]:
+        """What is explained of where requests went: that is written with whatever else is, such as a pause."""
+        assert (await closed_loop(f"http://{site.gateway}:{port}/", 4, 20)).errors == {}
+        await asyncio.to_thread(site.kubectl, "annotate", "--overwrite", "mdep", "chat", next(toggles))
+        return json.loads((await run(site, user, "explain chat -o json")).output).get("traffic") or {
+            "local": 0,
+            "remote": 0,
+        }
+
+    sent = await eventually(counted, lambda seen: seen["local"] and seen["remote"])
+    share, total = sent["remote"] / (sent["local"] + sent["remote"]), sent["local"] + sent["remote"]
+    assert abs(share - 0.3) < 4.5 * (0.3 * 0.7 / total) ** 0.5
+    explained = await run(site, user, "explain chat")
+    assert re.search(
+        r"^  measured     \d+ of the last \d+ requests \(.* s, \d+%\) left, counted", explained.output, re.M
+    )
+
     resumed = await run(site, user, "resume chat --wait")
     assert (resumed.code, await annotations(site, "chat")) == (0, {})
     assert "in force      100/0 Steady" in resumed.output
