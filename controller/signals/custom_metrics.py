@@ -12,9 +12,8 @@ from urllib.parse import quote
 from controller.api.kubernetes.metrics import (
     ApiGroup,
     ApiResourceList,
-    ExternalMetricValueList,
+    ExternalMetricValue,
     MetricValue,
-    MetricValueList,
 )
 from controller.api.kubernetes.selectors import query_of
 from controller.api.resources.metrics import (
@@ -27,7 +26,7 @@ from controller.api.resources.metrics import (
 )
 from controller.api.timing import SignalTiming
 from controller.decision.facts import Cause, Known, Measurement, Sample, Unknown
-from controller.signals.kube_api import ApiReader, Question, ask, moment_of, window_of
+from controller.signals.kube_api import ApiReader, Question, ask, ask_for_items, moment_of, window_of
 from controller.signals.kube_metrics import NO_SELECTOR, Moments, measure_fresh
 from controller.signals.pod_lists import PodLists
 from controller.signals.pods import NoAmountError, PodSample, What, amount_of
@@ -202,11 +201,11 @@ class CustomMetrics:
             f"get {resource}/{query.metric} of {_CUSTOM} in namespace {query.namespace}",
             query=asked,
         )
-        found = await ask(self._reader, question, MetricValueList)
-        if not found.items:
+        found = await ask_for_items(self._reader, question, MetricValue)
+        if not found:
             raise SourceError(f"{_CUSTOM} has no value of this metric", Cause.NO_SUCH_METRIC)
         now = self._clock()
-        return tuple(_series_of(one, now) for one in found.items)
+        return tuple(_series_of(one, now) for one in found)
 
 
 class ExternalMetrics:
@@ -244,13 +243,13 @@ class ExternalMetrics:
             f"list {query.metric}.{_EXTERNAL} in namespace {query.namespace}",
             query=_selecting("labelSelector", query.labels),
         )
-        found = await ask(self._reader, question, ExternalMetricValueList)
-        if not found.items:
+        found = await ask_for_items(self._reader, question, ExternalMetricValue)
+        if not found:
             raise SourceError(f"{_EXTERNAL} has no series of this metric", Cause.NO_SUCH_METRIC)
         now = self._clock()
         return tuple(
             SeriesOf("", PodSample(_amount(_EXTERNAL, one.value), moment_of(one.timestamp, now), window_of(one.window)))
-            for one in found.items
+            for one in found
         )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from controller.api.schema.errors import InvalidObjectError
+from controller.api.schema.errors import FieldError, InvalidObjectError, type_name
 from controller.api.schema.values import parse
 from controller.decision.facts import Cause
 from controller.signals.poller import SourceError
@@ -19,8 +20,9 @@ from controller.store.protocol import ForbiddenError, NotFoundError, StoreError,
 
 # Bytes of one answer: two thousand pods and more. Ten answers may be on their way here at once.
 MOST_BYTES = 16 * 2**20
-# To read so many takes half a second, in which nothing else is done.
 MOST_ITEMS = 5000
+_AT_A_TIME = 50
+"""Items that are read before others have their turn: some milliseconds."""
 _MOST_WORDS = 200
 _LONGEST_WINDOW = timedelta(days=1)
 _FIRST_YEAR = 1970
@@ -30,6 +32,7 @@ _DOES_NOT_ANSWER = 503
 _ADDRESS = re.compile(r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F]*:[0-9a-fA-F:]*\])(:\d+)?")
 
 Answer = TypeVar("Answer", bound=BaseModel)
+Value = TypeVar("Value")
 
 
 class ApiReader(Protocol):
@@ -58,18 +61,54 @@ class Question:
 
 async def ask(reader: ApiReader, question: Question, schema: type[Answer]) -> Answer:
     """Ask, and read the answer by its schema. Raises SourceError that says who failed and how."""
-    try:
-        answer = await reader.fetch(question.path, question.query, question.most)
-    except StoreError as error:
-        raise SourceError(_words_of(error, question), _cause_of(error, question)) from error
-    found = answer.get("items")
-    if isinstance(found, list) and len(found) > MOST_ITEMS:
-        raise SourceError(f"{question.group} cannot be used: the answer has more than {MOST_ITEMS} items")
+    answer = await _fetched(reader, question)
     try:
         return parse(schema, answer)
     except InvalidObjectError as error:
-        words = _clean(str(error.errors[0]))
-        raise SourceError(f"{question.group} gave an answer that is not what it should be: {words}") from error
+        raise _not_usable(question, error.errors[0]) from error
+
+
+async def ask_for_items(reader: ApiReader, question: Question, schema: type[Answer]) -> Sequence[Answer]:
+    """Ask for a list, and read each of its items by its schema; others have their turns meanwhile.
+
+    A part of a list is none: what it leaves out would be taken for missing. Raises SourceError as `ask` does.
+    """
+    answer = await _fetched(reader, question)
+    found, about = answer.get("items"), answer.get("metadata")
+    found = [] if found is None else found
+    if not isinstance(found, list):
+        raise _not_usable(question, FieldError(("items",), f"must be a list, is {type_name(found)}"))
+    if len(found) > MOST_ITEMS:
+        raise SourceError(f"{question.group} cannot be used: the answer has more than {MOST_ITEMS} items")
+    if isinstance(about, Mapping) and about.get("continue"):
+        raise SourceError(f"{question.group} cannot be used: the answer is the first part of a list, and not all of it")
+    read: list[Answer] = []
+    async for one in in_turns(found, _AT_A_TIME):
+        try:
+            read.append(parse(schema, one))
+        except InvalidObjectError as error:
+            first = error.errors[0]
+            raise _not_usable(question, FieldError(("items", len(read), *first.path), first.message)) from error
+    return read
+
+
+async def in_turns(values: Iterable[Value], at_a_time: int) -> AsyncIterator[Value]:
+    """Yield values; after so many of them, whatever else this process does has its turn."""
+    for number, one in enumerate(values, 1):
+        yield one
+        if number % at_a_time == 0:
+            await asyncio.sleep(0)
+
+
+async def _fetched(reader: ApiReader, question: Question) -> Mapping[str, Any]:
+    try:
+        return await reader.fetch(question.path, question.query, question.most)
+    except StoreError as error:
+        raise SourceError(_words_of(error, question), _cause_of(error, question)) from error
+
+
+def _not_usable(question: Question, fault: FieldError) -> SourceError:
+    return SourceError(f"{question.group} gave an answer that is not what it should be: {_clean(str(fault))}")
 
 
 def _words_of(error: StoreError, question: Question) -> str:

@@ -14,12 +14,19 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from controller.api.kubernetes.metrics import PodUsage, PodUsageList
+from controller.api.kubernetes.metrics import PodUsage
 from controller.api.resources.metrics import ContainerResourceMetric, MetricSpec, ResourceMetric
 from controller.api.timing import SignalTiming
 from controller.decision.facts import Cause, Sample, Unknown
-from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask, moment_of, window_of
-from controller.signals.pod_lists import MOST_COMPARED, PodLists, PodsOf, namespace_of
+from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask_for_items, in_turns, moment_of, window_of
+from controller.signals.pod_lists import (
+    CHOSEN_AT_A_TIME,
+    MOST_COMPARED,
+    READ_AT_A_TIME,
+    PodLists,
+    PodsOf,
+    namespace_of,
+)
 from controller.signals.pods import MeasuredPod, NoAmountError, PodSample, What, amount_of, measure
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject
@@ -86,7 +93,7 @@ class PodResources:
 
     async def _list(self, key: PodsOf) -> Mapping[str, ContainerAmounts]:
         found, now = await self._found(key.namespace, {"labelSelector": key.selector}, MOST_BYTES), self._clock()
-        return {one.metadata.name: _amounts_of(one, now) for one in found}
+        return {one.metadata.name: _amounts_of(one, now) async for one in in_turns(found, READ_AT_A_TIME)}
 
     async def _list_all(
         self, namespace: str, keys: AbstractSet[PodsOf]
@@ -96,19 +103,19 @@ class PodResources:
         """
         found, now = await self._found(namespace, {}, min(len(keys) * _WORTH, MOST_BYTES)), self._clock()
         usages = {one.metadata.name: one for one in found}
-        read: dict[str, ContainerAmounts] = {}
-        picked, left = {}, MOST_COMPARED
-        for key in keys:
+        picked: dict[PodsOf, Sequence[str]] = {}
+        left = MOST_COMPARED
+        async for key in in_turns(keys, CHOSEN_AT_A_TIME):
             pods = self._pods.known(key, now)
             if pods is None or len(pods) > left:
                 continue
             left -= len(pods)
             names = [pod.name for pod in pods if pod.name in usages]
-            if pods and not names:
-                continue  # Some adapters leave out whatever is more than they can ask for in turn.
-            read |= {name: _amounts_of(usages[name], now) for name in names if name not in read}
-            picked[key] = {name: read[name] for name in names}
-        return picked
+            if names or not pods:  # Some adapters leave out whatever is more than they can ask for in turn.
+                picked[key] = names
+        wanted = {name for names in picked.values() for name in names}
+        read = {name: _amounts_of(usages[name], now) async for name in in_turns(wanted, READ_AT_A_TIME)}
+        return {key: {name: read[name] for name in names} for key, names in picked.items()}
 
     async def _found(self, namespace: str, query: Mapping[str, str], most: int) -> Sequence[PodUsage]:
         question = Question(
@@ -119,7 +126,7 @@ class PodResources:
             query,
             most,
         )
-        return (await ask(self._reader, question, PodUsageList)).items
+        return await ask_for_items(self._reader, question, PodUsage)
 
 
 class Moments(NamedTuple):

@@ -8,17 +8,23 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import NamedTuple
 
-from controller.api.kubernetes.pods import PodList, PodObject
-from controller.api.kubernetes.selectors import terms_of
+from controller.api.kubernetes.pods import PodObject
+from controller.api.kubernetes.selectors import Term, terms_of
 from controller.api.timing import SignalTiming
 from controller.decision.facts import Known, Unknown
-from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask
+from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask_for_items, in_turns
 from controller.signals.pods import MeasuredPod, NoAmountError, pod_of
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject
 
 MOST_COMPARED = 100_000
-"""Pods that are looked at for the selectors of one answer: less than a tenth of a second. Who is left asks alone."""
+"""Pods that are looked at for the selectors of one answer, once for each label and value that a selector asks for: less
+than a tenth of a second. Who is left asks alone.
+"""
+READ_AT_A_TIME = 50
+"""Pods, or what is measured of so many, that are read before others have their turn: some milliseconds."""
+CHOSEN_AT_A_TIME = 10
+"""Selectors that are looked at before others have their turn."""
 
 # To read so many bytes of pods takes as long as to ask once more: twenty pods. A namespace that has more of them for
 # each selector is cheaper to ask by selectors.
@@ -54,12 +60,13 @@ class PodLists:
 
     async def _list(self, key: PodsOf) -> tuple[MeasuredPod, ...]:
         found = await self._found(key.namespace, {"labelSelector": key.selector}, MOST_BYTES)
-        return tuple(map(_measured, found))
+        return tuple([_measured(pod) async for pod in in_turns(found, READ_AT_A_TIME)])
 
     async def _list_all(self, namespace: str, keys: AbstractSet[PodsOf]) -> Mapping[PodsOf, tuple[MeasuredPod, ...]]:
         found = await self._found(namespace, {}, min(len(keys) * _WORTH, MOST_BYTES))
-        chosen = chosen_by([one.metadata.labels for one in found], {key.selector for key in keys})
-        read = {at: _measured(found[at]) for at in {at for places in chosen.values() for at in places}}
+        chosen = await chosen_by([one.metadata.labels for one in found], {key.selector for key in keys})
+        wanted = {at for places in chosen.values() for at in places}
+        read = {at: _measured(found[at]) async for at in in_turns(wanted, READ_AT_A_TIME)}
         return {key: tuple(read[at] for at in chosen[key.selector]) for key in keys if key.selector in chosen}
 
     async def _found(self, namespace: str, query: Mapping[str, str], most: int) -> Sequence[PodObject]:
@@ -70,7 +77,7 @@ class PodLists:
             query={**query, "resourceVersion": "0"},
             most=most,
         )
-        return (await ask(self._reader, question, PodList)).items
+        return await ask_for_items(self._reader, question, PodObject)
 
 
 def namespace_of(key: PodsOf) -> str:
@@ -78,27 +85,33 @@ def namespace_of(key: PodsOf) -> str:
     return key.namespace
 
 
-def chosen_by(labels: Sequence[Mapping[str, str]], selectors: AbstractSet[str]) -> Mapping[str, Sequence[int]]:
-    """Say which of some objects each selector chooses, by their places in `labels`.
+async def chosen_by(labels: Sequence[Mapping[str, str]], selectors: AbstractSet[str]) -> Mapping[str, Sequence[int]]:
+    """Say which of some objects each selector chooses, by their places in `labels`; others have their turns meanwhile.
 
     Of the labels that a selector asks for, that which the fewest objects have says which of them are looked at. A
     selector is left out that cannot be read, or for which more would be looked at than is left of MOST_COMPARED.
     """
+    read = {one: terms async for one in in_turns(sorted(selectors), CHOSEN_AT_A_TIME) if (terms := terms_of(one))}
+    wanted = {label for terms in read.values() for label in _equal(terms)}
     having: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for at, one in enumerate(labels):
+    async for at, one in in_turns(enumerate(labels), READ_AT_A_TIME):
         for label in one.items():
-            having[label].append(at)
+            if label in wanted:
+                having[label].append(at)
     chosen, left = {}, MOST_COMPARED
-    for selector in sorted(selectors):
-        if (terms := terms_of(selector)) is None:
+    async for selector, terms in in_turns(read.items(), CHOSEN_AT_A_TIME):
+        places = min((having.get(one, ()) for one in _equal(terms)), key=len, default=range(len(labels)))
+        cost = len(places) * sum(len(term.values) or 1 for term in terms)
+        if cost > left:
             continue
-        equal = [(term.key, term.values[0]) for term in terms if term.operator == "In" and len(term.values) == 1]
-        places = min((having.get(one, ()) for one in equal), key=len, default=range(len(labels)))
-        if len(places) > left:
-            continue
-        left -= len(places)
+        left -= cost
         chosen[selector] = [at for at in places if all(term.holds(labels[at]) for term in terms)]
     return chosen
+
+
+def _equal(terms: Sequence[Term]) -> Sequence[tuple[str, str]]:
+    """Return the labels that whatever is chosen has."""
+    return [(term.key, term.values[0]) for term in terms if term.operator == "In" and len(term.values) == 1]
 
 
 def _measured(pod: PodObject) -> MeasuredPod:

@@ -25,6 +25,8 @@ from controller.store.objects import ObjectRef
 
 logger = logging.getLogger(__name__)
 
+# Answers of one for all that are compared with those before until others have their turn.
+_TOLD_AT_A_TIME = 5
 # Seconds: the loop is not left for less.
 _BURST = 0.01
 
@@ -177,7 +179,9 @@ class Poller(Generic[Key, Answer]):
             self._entries[key].next_at = next_at
             return key
         for one in share.begin(next_at):
-            self._entries[one].next_at = next_at
+            entry = self._entries[one]
+            if not entry.failures or is_due(entry.next_at, now, self._longest):  # What failed by itself rests.
+                entry.next_at = next_at
         return _All(name)
 
     def _forget(self, key: Key) -> None:
@@ -213,14 +217,20 @@ class Poller(Generic[Key, Answer]):
         keys = frozenset(share.keys)
         answers = await self._outcome(self._fetch_all(asked.share, keys), f"all of {asked.share}")
         if isinstance(answers, Known):
-            for key, answer in answers.value.items():
+            for number, (key, answer) in enumerate(answers.value.items(), 1):
                 self._answered(key, answer)
+                if number % _TOLD_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
             share.succeed(without=keys - answers.value.keys())
         elif share.fail(answers.cause, self._clock().timestamp()):
             for key in keys:
                 self._failed(key, answers)
+        else:
+            more = {"namespace": asked.share, "keys": len(keys), "because": answers.why}
+            logger.info("metrics of a namespace are asked for one by one", extra=more)
         for key in share.alone:
-            self._entries[key].next_at = 0.0
+            if not (entry := self._entries[key]).failures:
+                entry.next_at = 0.0
 
     async def _outcome(self, fetched: Awaitable[Found], asked: str) -> Known[Found] | Unknown:
         """Await an answer for as long as it may take, and say why there is none."""

@@ -17,8 +17,9 @@ from controller.decision.facts import Cause
 FROM = 8
 """So many keys are asked for as one: of fewer there is little to save."""
 
-# What whoever asks there meets, for one key or all of them.
-_OF_ALL_ALIKE = (Cause.NO_SOURCE, Cause.NOT_PERMITTED)
+# What whoever asks there meets, for one key or all of them. That one may ask for some does not say that one may ask for
+# all: an authorizer is told the selector, too (KEP-4601).
+_OF_ALL_ALIKE = (Cause.NO_SOURCE,)
 # That there is no answer may be due to how much was asked for: so many in a row are taken for that.
 _UNANSWERED = 3
 # A rest is doubled so often at most: half a minute becomes eight.
@@ -31,8 +32,8 @@ Key = TypeVar("Key", bound=Hashable)
 class Together(Generic[Key]):
     """The keys of one namespace. `rest` are the seconds after a question for all of them that did not work.
 
-    A question for all that fails as any other there would (nobody serves it, it is not permitted, no answer) is the
-    failure of each key. One whose answer cannot be used, as it is too large or a part of it is wrong, or that had no
+    A question for all that fails as any other there would (nobody serves it, no answer) is the failure of each key. One
+    that is not permitted, whose answer cannot be used, as it is too large or a part of it is wrong, or that had no
     answer three times in a row, is followed by a rest in which each key is asked for by itself; the next rest is twice
     as long. It ends early when there are twice as many keys: what was too much for few may be worth it for many.
     """

@@ -26,19 +26,13 @@ class ContainerUsage(KubernetesValue):
 
 
 class PodUsage(KubernetesValue):
-    """What the containers of one pod used, over a window that ended at a moment."""
+    """What the containers of one pod used, over a window that ended at a moment (`metrics.k8s.io/v1beta1`)."""
 
     metadata: Named
     timestamp: AwareDatetime | None = None
     window: str = ""
     """A duration as Go writes it, such as 10.06s."""
     containers: tuple[ContainerUsage, ...] = ()
-
-
-class PodUsageList(KubernetesValue):
-    """PodMetricsList of `metrics.k8s.io/v1beta1`."""
-
-    items: tuple[PodUsage, ...] = ()
 
 
 class MetricValue(KubernetesValue):
@@ -50,24 +44,12 @@ class MetricValue(KubernetesValue):
     value: Quantity
 
 
-class MetricValueList(KubernetesValue):
-    """Values of one metric, one for each object."""
-
-    items: tuple[MetricValue, ...] = ()
-
-
 class ExternalMetricValue(KubernetesValue):
     """One series of an external metric."""
 
     timestamp: AwareDatetime | None = None
     window: Seconds = 0
     value: Quantity
-
-
-class ExternalMetricValueList(KubernetesValue):
-    """The series of one metric."""
-
-    items: tuple[ExternalMetricValue, ...] = ()
 
 
 class GroupVersion(KubernetesValue):

@@ -66,9 +66,3 @@ class PodObject(KubernetesValue):
     metadata: PodMeta
     spec: SpecOfPod = SpecOfPod()
     status: PodStatus = PodStatus()
-
-
-class PodList(KubernetesValue):
-    """Some pods."""
-
-    items: tuple[PodObject, ...] = ()

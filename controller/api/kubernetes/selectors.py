@@ -48,6 +48,8 @@ class Term(NamedTuple):
         return value is None
 
 
+LONGEST = 1000
+"""Characters of a selector that is read: each is read anew each time, and a Service may have one of a megabyte."""
 _KEY = "[A-Za-z0-9._/-]+"
 _WRITTEN_TERM = re.compile(
     rf"!(?P<absent>{_KEY})|(?P<listed>{_KEY}) (?P<operator>in|notin) \((?P<values>[A-Za-z0-9._,-]*)\)"
@@ -56,8 +58,10 @@ _WRITTEN_TERM = re.compile(
 
 
 def terms_of(query: str) -> tuple[Term, ...] | None:
-    """Read a selector that `query_of` wrote; None for what is none, or has what no label can be."""
+    """Read a selector that `query_of` wrote; None for what is none, has what no label can be, or is too long."""
     terms, at = [], 0
+    if len(query) > LONGEST:
+        return None
     while written := _WRITTEN_TERM.match(query, at):
         part = written.groupdict()
         match written.lastgroup:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from controller.api.kubernetes.selectors import terms_of
+from controller.api.kubernetes.selectors import LONGEST, terms_of
 from controller.decision import Cause, Known, Sample, Unknown
 from controller.signals.pod_lists import MOST_COMPARED, chosen_by
 from controller.signals.source import Subject
 from controller.signals.together import FROM
 from controller.store.kube.client import UnusableAnswerError
 from controller.store.objects import ObjectRef
-from controller.store.protocol import NotFoundError, StoreError
+from controller.store.protocol import ForbiddenError, NotFoundError, StoreError
 from tests.support.metrics_api import CHAT, PODS, USED, Measuring, a_running_pod, items, measuring, usage_of
 from tests.support.waiting import until
 
@@ -136,13 +138,16 @@ A_LIE = {"containers": [{"resources": {"requests": {"cpu": "1e30"}}}]}
         (PODS, items({"metadata": {"name": 3}})),
         (PODS, items({"metadata": {"name": "x", "labels": {"app": "m0"}}, "spec": A_LIE})),
         (PODS, items(*[{"metadata": {"name": "x"}}] * 5001)),
+        (PODS, {"metadata": {"continue": "x"}} | items({"metadata": {"name": "x", "labels": {"app": "m0"}}})),
+        (PODS, ForbiddenError(f"GET {PODS}: HTTP 403")),
         (USED, items({"metadata": {"name": 3}})),
         (USED, items(usage_of("m0-a", server="-1"))),
         (USED, items(*[{"metadata": {"name": "x"}}] * 5001)),
+        (USED, {"metadata": {"continue": "x"}} | items(usage_of("m0-a", server="0m"))),
         (USED, UnusableAnswerError(f"GET {USED}: the answer is larger than 1 MiB")),
     ],
 )
-async def test_an_answer_for_all_that_cannot_be_used_costs_nobody_a_sample(
+async def test_an_answer_for_all_that_cannot_be_used_or_is_not_permitted_costs_nobody_a_sample(
     path: str, fault: dict[str, Any] | StoreError, alone: Mapping[str, Sample]
 ) -> None:
     cluster = a_cluster()
@@ -192,17 +197,47 @@ async def test_what_an_answer_for_all_may_cost_grows_with_how_many_ask() -> None
     assert cluster.most == {PODS: number * 128 * 1024, USED: number * 16 * 1024}
 
 
-def test_few_pods_are_looked_at_for_a_selector_with_a_label_that_few_have() -> None:
+async def test_few_pods_are_looked_at_for_a_selector_with_a_label_that_few_have() -> None:
     labels = [{"app": f"m{number}", "tier": "x"} for number in range(1000)]
     assert len(labels) ** 2 > MOST_COMPARED
     selectors = {f"app=m{number},tier=x" for number in range(1000)}
-    assert chosen_by(labels, selectors) == {f"app=m{number},tier=x": [number] for number in range(1000)}
+    assert await chosen_by(labels, selectors) == {f"app=m{number},tier=x": [number] for number in range(1000)}
 
 
-def test_selectors_that_cost_much_are_left_out_and_others_not() -> None:
+async def test_selectors_that_cost_much_are_left_out_and_others_not() -> None:
     labels = [{"app": f"m{number}", "tier": "x"} for number in range(5000)]
     dear = {f"tier=x,app notin (m{number})" for number in range(5000)}
     cheap = {"app=m1", "app=nobody"}
-    chosen = chosen_by(labels, dear | cheap)
+    chosen = await chosen_by(labels, dear | cheap)
     assert chosen.keys() & cheap == cheap
     assert sum(map(len, chosen.values())) <= MOST_COMPARED
+
+
+async def test_what_a_selector_costs_grows_with_all_that_it_asks_for() -> None:
+    labels = [{"app": f"m{number}", "tier": "x"} for number in range(1000)]
+    of_one = ",".join(["tier=x", *(f"k{number} notin (a)" for number in range(20))])
+    of_many = f"tier=x,app in ({','.join(f'm{number}' for number in range(120))})"
+    too_long = ",".join(f"k{number}=v" for number in range(200))
+    assert (await chosen_by(labels, {of_one, of_many})).keys() == {of_one}
+    assert len(too_long) > LONGEST
+    assert not await chosen_by(labels, {too_long})
+
+
+async def test_others_have_their_turns_while_the_pods_of_a_namespace_are_read() -> None:
+    cluster = a_cluster()
+    for number in range(2000):
+        cluster.add(f"more-{number}", {"app": "m0"}, "1m")
+    steps: list[float] = []
+
+    async def others() -> None:
+        while True:
+            steps.append(time.process_time())
+            await asyncio.sleep(0)
+
+    async with measuring(cluster) as sources:
+        task = asyncio.create_task(others())
+        began = time.process_time()
+        await until(lambda: isinstance(sources.look(CPU, subject("app=m0")), Known), "it is measured")
+        task.cancel()
+    longest = max(later - one for one, later in itertools.pairwise(steps))
+    assert longest < (time.process_time() - began) / 2

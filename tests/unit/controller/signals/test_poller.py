@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from controller.api.timing import PollTiming
 from controller.decision import Cause, Known, Unknown
 from controller.signals.poller import Poller, SourceError
 from controller.signals.together import FROM
 from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
+from tests.support.store import settled
 from tests.support.waiting import until
 
 TIMING = PollTiming(
@@ -157,9 +160,12 @@ class Asks:
     together: list[AbstractSet[str]] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     fault: SourceError | None = None
+    fault_of_one: SourceError | None = None
 
     async def fetch(self, key: str) -> str:
         self.singly.append(key)
+        if self.fault_of_one:
+            raise self.fault_of_one
         return f"{key} alone"
 
     async def fetch_all(self, share: str, keys: AbstractSet[str]) -> Mapping[str, str]:
@@ -218,7 +224,23 @@ async def test_a_key_without_an_answer_in_that_for_all_is_asked_for_by_itself_ea
         assert asked.look("a/1").value == "calm"  # type: ignore[union-attr]
 
 
-async def test_where_an_answer_for_all_cannot_be_used_each_is_asked_for_at_once() -> None:
+async def test_a_key_that_fails_by_itself_rests_although_all_others_are_asked_for() -> None:
+    asks = Asks(answers=dict.fromkeys(MANY[1:], "calm"), fault_of_one=SourceError("it is broken"))
+    async with asking(asks.fetch, replace(TIMING, every=0.01), asks.fetch_all) as asked:
+        for times in range(1, 20):
+            for key in MANY:
+                asked.look(key)
+            await until(lambda times=times: len(asks.together) == times, "all are asked for")  # type: ignore[misc]
+            await settled()
+            asked.clock.advance(0.01)
+    # After one, two, four and eight times as long.
+    assert 3 <= len(asks.singly) <= 6
+
+
+async def test_where_an_answer_for_all_cannot_be_used_each_is_asked_for_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
     asks = Asks(fault=SourceError("it is too large"))
     async with asking_for_many(asks) as asked:
         await until(lambda: len(asked.told) == FROM, "all are told")
@@ -226,6 +248,7 @@ async def test_where_an_answer_for_all_cannot_be_used_each_is_asked_for_at_once(
         asked.clock.advance(TIMING.every)
         await until(lambda: len(asks.singly) == 2 * FROM, "so are they asked for later")
         assert len(asks.together) == 1
+    assert [one.because for one in caplog.records] == ["it is too large"]  # type: ignore[attr-defined]
 
 
 async def test_a_failure_of_the_question_for_all_is_told_to_all_until_it_is_over() -> None:

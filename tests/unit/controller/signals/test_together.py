@@ -28,16 +28,17 @@ def test_one_that_is_new_while_the_others_were_just_asked_for_is_asked_for_alone
     assert share.takes(FROM, 5.0)
 
 
-@pytest.mark.parametrize("cause", [Cause.NO_SOURCE, Cause.NOT_PERMITTED])
-def test_what_every_question_meets_is_the_failure_of_each_key(cause: Cause) -> None:
+def test_what_every_question_meets_is_the_failure_of_each_key() -> None:
     share = of(FROM)
     for now in range(10):
-        assert share.fail(cause, float(now))
+        assert share.fail(Cause.NO_SOURCE, float(now))
         assert share.takes(0, float(now))
 
 
-@pytest.mark.parametrize("cause", [Cause.NOT_USABLE, Cause.INVALID, Cause.NO_SUCH_METRIC, Cause.NOT_MEASURED])
-def test_an_answer_that_cannot_be_used_has_each_asked_for_by_itself(cause: Cause) -> None:
+@pytest.mark.parametrize(
+    "cause", [Cause.NOT_USABLE, Cause.NOT_PERMITTED, Cause.INVALID, Cause.NO_SUCH_METRIC, Cause.NOT_MEASURED]
+)
+def test_an_answer_that_cannot_be_used_or_may_not_be_asked_for_has_each_asked_for_by_itself(cause: Cause) -> None:
     share = of(FROM)
     assert not share.fail(cause, 0.0)
     assert share.alone == share.keys
