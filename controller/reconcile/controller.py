@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -86,6 +87,8 @@ class Controller:
         self._unseen: set[ObjectRef] = set()
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
+        # Of these, those in the queue of which is not known whether they go first.
+        self._unasked: deque[ObjectRef] = deque()
         self._results: list[WriteResult] = []
         # Since when an object is due that may have to be written.
         self._due_since: dict[ObjectRef, datetime] = {}
@@ -130,21 +133,30 @@ class Controller:
             now = self._clock()
             if looks_at := self._load_turns.begins(now):
                 self._requested |= self._load_watch.look(now, looks_at)
-            await self._queue_requested()
+            self._queue_requested()
             await self._see_services()
             await self._register_changed()
             await self._look_at_due(writes)
             if looks_at:
                 self._load_turns.ends(self._clock())
 
-    async def _queue_requested(self) -> None:
-        """Queue what was asked for: an answer about a whole namespace is news of all its models at once."""
+    def _queue_requested(self) -> None:
+        """Queue what was asked for: an answer about a whole namespace is news of all its models at once.
+
+        Which of many go first is asked once for each time that one waits, so it costs no more than the plans.
+        """
         requested, self._requested = self._requested, set()
-        are_many = len(requested) > _MANY
-        for number, ref in enumerate(sorted(requested), 1):
-            self._queue.add(ref, urgent=are_many and self._load_watch.goes_first(ref, self._clock()))
-            if are_many and number % _MANY == 0:
-                await asyncio.sleep(0)
+        new = [ref for ref in sorted(requested) if not self._queue.waits(ref)]
+        for ref in new:
+            self._queue.add(ref, urgent=False)
+        if len(new) > _MANY:
+            self._unasked.extend(new)
+
+    def _ask_next(self) -> None:
+        """Let the next one go first, if it is overloaded now and still waits."""
+        ref = self._unasked.popleft()
+        if self._queue.waits(ref) and self._load_watch.goes_first(ref, self._clock()):
+            self._queue.add(ref)
 
     async def _something_due(self) -> None:
         now = self._clock()
@@ -205,21 +217,31 @@ class Controller:
         done = 0
         for turn in self._writer.turns(self._clock()):
             self._queue.add(turn)
-        while not self._unregistered and (ref := self._queue.take(self._clock())) is not None:
-            try:
-                self._look_at(ref, writes)
-            except Exception:
-                # A mistake of ours shows with one object; the others go on.
-                logger.exception("model not reconciled", extra={"object": str(ref)})
-                self._dependencies.telemetry.failed("plan")
-                self._writer.withdraw(ref)
-                self._queue.failed(ref, self._clock())
+        while not self._unregistered:
+            now = self._clock()
+            # What is urgent waits for no such question, and what it finds is planned before the next one.
+            if self._unasked and not self._queue.hurries(now):
+                self._ask_next()
+            elif (ref := self._queue.take(now)) is not None:
+                self._look_at_one(ref, writes)
+            else:
+                break
             done += 1
             if done % _OBJECTS_PER_TURN == 0:
                 await asyncio.sleep(0)
                 self._finish_writes()
         if self._unregistered or len(self._queue):
             self._woken.set()
+
+    def _look_at_one(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
+        try:
+            self._look_at(ref, writes)
+        except Exception:
+            # A mistake of ours shows with one object; the others go on.
+            logger.exception("model not reconciled", extra={"object": str(ref)})
+            self._dependencies.telemetry.failed("plan")
+            self._writer.withdraw(ref)
+            self._queue.failed(ref, self._clock())
 
     def _look_at(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
         known, now = self._index.intent(ref), self._clock()

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 
-# What is measured of the replicas behind a Service, each second, and told for each object by itself.
+# What is measured of the replicas behind a Service, or of an object by its reference.
 _OF_REPLICAS = ("Requests", "Scrape")
 _REST = 9
 """Times as long as the last look took, until the next."""
@@ -115,15 +115,23 @@ class LoadWatch:
         return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
 
     def goes_first(self, ref: ObjectRef, now: datetime) -> bool:
-        """Say whether a metric that is asked for elsewhere has come to its target since the status was written."""
+        """Say whether a metric, other than one of the replicas themselves, has come to its target since the status was
+        written, and that has requests leave.
+        """
         return _answer(ref, self._is_overloaded, ref, now)
 
     def _is_overloaded(self, ref: ObjectRef, now: datetime) -> bool:
         known = self._index.intent(ref)
         if known is None or known.intent is None or known.memory.overload or known.memory.breached_since:
             return False
-        metrics = tuple(one for one in known.intent.metrics if one.type not in _OF_REPLICAS)
-        samples = self._observer.samples(known.intent, metrics, now)
+        if not (known.intent.terms.enabled and known.intent.terms.behavior.percentage):
+            return False  # Nothing remembers that it is over its target, so it would go first each time.
+        requests = tuple(one for one in known.intent.metrics if one.type == "Requests")
+        others = tuple(one for one in known.intent.metrics if one.type not in _OF_REPLICAS)
+        samples = (
+            *self._sampler.samples(Subject(ref), requests, now),
+            *self._observer.samples(known.intent, others, now),
+        )
         return any(compare(metric, sample, _local(known).ready).state == "Breached" for metric, sample in samples)
 
     def _may_go_elsewhere(self, sent: SentTo) -> bool:

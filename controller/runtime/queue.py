@@ -71,6 +71,15 @@ class Queue(Generic[Key]):
             self._later[key] = at
             heapq.heappush(self._by_time, (at, next(self._number), key))
 
+    def waits(self, key: Key) -> bool:
+        """Whether a key is due, and not in work."""
+        return key in self._urgent or key in self._plain
+
+    def hurries(self, now: datetime) -> bool:
+        """Whether something urgent is due."""
+        self._wake(now)
+        return bool(self._urgent)
+
     def take(self, now: datetime) -> Key | None:
         """Take the next key that is due into work; None if there is none. Moments it waited for are forgotten."""
         self._wake(now)

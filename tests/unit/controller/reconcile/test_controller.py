@@ -278,23 +278,59 @@ class OverloadedOne:
         return Known(Measurement(Decimal(5 if subject.ref.name == self.overloaded else 1)), now)
 
 
-async def test_of_many_models_with_new_numbers_the_one_that_is_overloaded_goes_first():
-    queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
-    names = [f"m-{number:02}" for number in range(40)]
-    objects = [(a_model(one).with_remote("r").offloading().measuring(queue), a_service(one).port(80)) for one in names]
-    endpoints = [a_slice(one).ready("10.0.0.1") for one in names]
-    store, source = MemoryStore(stored(*(one for pair in objects for one in pair), *endpoints)), OverloadedOne()
-    async with controlled(store, sources={"External": source}, ports=AllocatedPorts(10000, 10099)) as running:
+QUEUE = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
+NAMES = [f"m-{number:02}" for number in range(40)]
+
+
+def many(last):
+    """Many models, of which the last one is this."""
+    models = [a_model(one).with_remote("r").offloading().measuring(QUEUE) for one in NAMES[:-1]]
+    endpoints = [a_slice(one).ready("10.0.0.1") for one in NAMES]
+    return MemoryStore(stored(*models, last, *(a_service(one).port(80) for one in NAMES), *endpoints))
+
+
+@pytest.mark.parametrize(
+    ("metric", "behavior", "is_first"),
+    [(QUEUE, {}, True), (in_flight_each("4"), {}, True), (QUEUE, {"percentage": 0}, False)],
+)
+async def test_of_many_models_with_new_numbers_the_one_that_is_overloaded_goes_first(metric, behavior, is_first):
+    store = many(a_model(NAMES[-1]).with_remote("r").offloading(**behavior).measuring(metric))
+    source, loads = OverloadedOne(), Loaded()
+    around = {"sources": {"External": source}, "ports": AllocatedPorts(10000, 10099), "loads": loads}
+    async with controlled(store, **around) as running:
         await running.pass_time(2)
         running.decisions.clear()
-        source.overloaded = names[-1]
+        source.overloaded, loads.number = NAMES[-1], 5
         running.controller.look_again(None)
         await settled()
-        assert split(store, names[-1]).endswith("Overloaded")
         planned = [ref.name for ref, _ in running.decisions]
         # After much that was urgent, one that is not goes before it.
-        assert names[-1] in planned[:2]
-        assert set(planned) == set(names)
+        assert (NAMES[-1] in planned[:2]) == is_first
+        assert set(planned) == set(NAMES)
+        assert split(store, NAMES[-1]).endswith("Overloaded") == is_first
+
+
+async def test_an_edit_does_not_wait_until_of_many_models_is_known_who_goes_first():
+    class Edited(OverloadedOne):
+        def sample(self, subject, metric, now):
+            if self.asked == []:
+                store.put(edited.stored(version="7", generation=2, status=store[edited.ref].status))
+            if self.asked is not None:
+                self.asked.append(subject.ref.name)
+            return super().sample(subject, metric, now)
+
+        asked = None
+
+    edited = a_model(NAMES[-1]).with_remote("r").offloading().measuring(QUEUE)
+    store, source = many(edited), Edited()
+    async with controlled(store, sources={"External": source}, ports=AllocatedPorts(10000, 10099)) as running:
+        await running.pass_time(2)
+        source.asked = []
+        running.controller.look_again(None)
+        await settled()
+        assert source.asked.index(NAMES[-1]) < len(NAMES) / 2
+        # Each was asked who goes first, and planned.
+        assert min(map(source.asked.count, NAMES[:-1])) == 2
 
 
 class Unreadable(Loaded):

@@ -42,6 +42,18 @@ def test_the_order_is_that_of_adding_and_what_is_urgent_goes_first():
     assert taken(queue) == ["c", "d", "b", "a"]
 
 
+def test_it_is_known_what_waits_and_whether_something_is_urgent():
+    queue = a_queue()
+    queue.add("a", urgent=False)
+    assert queue.waits("a")
+    assert not queue.hurries(NOW)
+    queue.add_at("b", NOW + SECOND)
+    assert not queue.waits("b")
+    assert queue.hurries(NOW + SECOND)
+    assert taken(queue, NOW + SECOND) == ["b", "a"]
+    assert not queue.waits("a")
+
+
 def test_what_was_urgent_once_stays_urgent():
     queue = a_queue()
     queue.add("b", urgent=False)
