@@ -1,8 +1,10 @@
 """What of a program's memory is looked at for garbage."""
 
 import gc
+import resource
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,18 @@ def test_what_a_search_finds_in_use_is_not_looked_at_again_until_half_as_much_ha
     gc.collect()
     assert ended() is None
     assert not is_looked_at(more)
+
+
+def test_a_few_objects_that_hold_much_are_looked_at_again_when_half_as_much_memory_has_come_on_top():
+    collect_seldom()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    cycle = Cycle()
+    gc.collect()
+    ended = weakref.ref(cycle)
+    del cycle
+    gc.collect()
+    assert ended() is not None
+    much = b"x" * (pages * resource.getpagesize() * 6 // 10)
+    gc.collect()
+    assert ended() is None
+    del much
