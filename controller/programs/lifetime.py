@@ -121,9 +121,8 @@ class LongLived:
     """Has Python's search for garbage leave out what an earlier one found in use: one of `gc.callbacks`.
 
     To look at what a thousand models are takes 0.13 s, in which nobody is answered. But a cycle that ends after it was
-    found in use is garbage that nobody finds. So everything is looked at once more as soon as half as many objects, or
-    half as much memory, have come on top of what there was when everything was looked at last: few objects may hold
-    much.
+    found in use is garbage that nobody finds. So a search of the oldest is one of everything when half as many objects,
+    or half as much memory, have come on top of what there was at the last one of those: few objects may hold much.
 
     Python 3.14 looks at a part of everything each time, and never at the oldest generation alone, unless somebody asks
     for that: nothing is left out there but what was there when the program started.

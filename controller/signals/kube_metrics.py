@@ -111,7 +111,8 @@ class PodResources:
                 continue
             left -= len(pods)
             names = [pod.name for pod in pods if pod.name in usages]
-            if names or not pods:  # Some adapters leave out whatever is more than they can ask for in turn.
+            # Some adapters leave out whatever is more than they can ask for in turn. What does not run yet has no sample.
+            if names or not any(pod.phase == "Running" and not pod.leaves for pod in pods):
                 picked[key] = names
         wanted = {name for names in picked.values() for name in names}
         read = {name: _amounts_of(usages[name], now) async for name in in_turns(wanted, READ_AT_A_TIME)}

@@ -168,6 +168,17 @@ async def test_selectors_of_whose_pods_an_answer_for_all_has_nothing_are_asked_f
     assert cluster.asked_by_selector(USED) == set(SELECTORS[1:FROM])
 
 
+async def test_pods_that_wait_for_a_node_have_no_sample_and_cost_no_question_of_their_own() -> None:
+    cluster = a_cluster()
+    for pod in ("m0-a", "m0-b"):
+        cluster.pods[pod][0]["status"] = {"phase": "Pending"}
+    waiting = Unknown("metrics.k8s.io has no cpu of its pods yet", cause=Cause.NO_SAMPLE)
+    cluster.faults[USED] = items(*(used for name, (_, used) in cluster.pods.items() if not name.startswith("m0")))
+    async with measuring(cluster) as sources:
+        assert (await samples(sources, SELECTORS[:FROM]))["app=m0"] == waiting
+    assert not cluster.asked_by_selector(USED)
+
+
 async def test_what_nobody_of_the_models_has_costs_none_of_them_anything() -> None:
     cluster = a_cluster()
     cluster.add("liar", {"tier": "x"}, "-1")
