@@ -111,7 +111,7 @@ class PodResources:
                 continue
             left -= len(pods)
             names = [pod.name for pod in pods if pod.name in usages]
-            # Some adapters leave out whatever is more than they can ask for in turn. What does not run yet has no sample.
+            # Some adapters leave out all that is more than they can ask for in turn. What does not run has no sample.
             if names or not any(pod.phase == "Running" and not pod.leaves for pod in pods):
                 picked[key] = names
         wanted = {name for names in picked.values() for name in names}
