@@ -25,8 +25,6 @@ from controller.store.objects import ObjectRef
 
 logger = logging.getLogger(__name__)
 
-# Answers of one for all that are compared with those before until others have their turn.
-_TOLD_AT_A_TIME = 5
 # Seconds: the loop is not left for less.
 _BURST = 0.01
 
@@ -217,10 +215,8 @@ class Poller(Generic[Key, Answer]):
         keys = frozenset(share.keys)
         answers = await self._outcome(self._fetch_all(asked.share, keys), f"all of {asked.share}")
         if isinstance(answers, Known):
-            for number, (key, answer) in enumerate(answers.value.items(), 1):
+            for key, answer in answers.value.items():
                 self._answered(key, answer)
-                if number % _TOLD_AT_A_TIME == 0:
-                    await asyncio.sleep(0)
             share.succeed(without=keys - answers.value.keys())
         elif share.fail(answers.cause, self._clock().timestamp()):
             for key in keys:
