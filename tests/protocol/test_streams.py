@@ -237,11 +237,14 @@ async def test_each_type_has_a_service_of_its_own(served, service, plural, type_
             await fetch(discovery_pb2.DiscoveryRequest(type_url="other"))
 
 
-async def test_a_client_that_says_no_more_is_answered_and_the_stream_ends_well(served):
+@pytest.mark.parametrize("number", [0, 6000])
+async def test_a_client_that_says_no_more_is_answered_and_the_stream_ends_well(served, number):
+    """Also where what it said is long, and answered in a step of its own."""
+    names = ("*", *(f"n{one}" for one in range(number))) if number else ()
     served.publish(*model("m"))
     client = served.sotw("")
-    await client.subscribe(CLUSTER)
-    await client.subscribe(ROUTE)
+    await client.subscribe(CLUSTER, *names)
+    await client.subscribe(ROUTE, *names)
     await client.call.done_writing()
     await client.expect(CLUSTER, b"1")
     await client.expect(ROUTE, b"1")

@@ -165,7 +165,7 @@ class StreamingMethod:
                 async with admission.turn_of_strangers():
                     await self._take(stream, raw, first)
             raw, first = await context.read(), None
-        stream.outbox.put_nowait(StreamEnd())
+        await self.sessions.finish(stream)
 
     async def _take(self, stream: ClientStream, raw: bytes, parsed: Request | None) -> None:
         request = parsed or (await self._parsed(raw))[1]

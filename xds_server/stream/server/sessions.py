@@ -145,6 +145,12 @@ class Sessions:
         self._events.put_nowait(RequestArrived(stream, request, answered))
         await answered
 
+    async def finish(self, stream: ClientStream) -> None:
+        """Have a stream end once what its client asked for is answered: it says no more."""
+        if stream.session is not None and stream.session.owes_long_answer:
+            await self._handle_in_turn(WaitEnded(stream))
+        stream.outbox.put_nowait(StreamEnd())
+
     def close(self, stream: ClientStream) -> None:
         """Forget a stream."""
         if self._streams.pop(stream.number, None) is None:
