@@ -124,7 +124,8 @@ class LoadWatch:
         known = self._index.intent(ref)
         if known is None or known.intent is None or known.memory.overload or known.memory.breached_since:
             return False
-        if not (known.intent.terms.enabled and known.intent.terms.behavior.percentage):
+        terms, is_served = known.intent.terms, known.status.route is not None
+        if not (is_served and terms.enabled and terms.behavior.percentage):
             return False  # Nothing remembers that it is over its target, so it would go first each time.
         requests = tuple(one for one in known.intent.metrics if one.type == "Requests")
         others = tuple(one for one in known.intent.metrics if one.type not in _OF_REPLICAS)

@@ -21,8 +21,10 @@ from controller.store.protocol import ForbiddenError, NotFoundError, StoreError,
 # Bytes of one answer: two thousand pods and more. Ten answers may be on their way here at once.
 MOST_BYTES = 16 * 2**20
 MOST_ITEMS = 5000
-_AT_A_TIME = 50
-"""Items that are read before others have their turn: some milliseconds."""
+_AT_A_TIME = 100
+"""Items that are read before others have their turn: some milliseconds. Plans take as long, and an answer has five
+seconds.
+"""
 _MOST_WORDS = 200
 _LONGEST_WINDOW = timedelta(days=1)
 _FIRST_YEAR = 1970

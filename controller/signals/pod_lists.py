@@ -21,9 +21,9 @@ MOST_COMPARED = 100_000
 """Pods that are looked at for the selectors of one answer, once for each label and value that a selector asks for: less
 than a tenth of a second. Who is left asks alone.
 """
-READ_AT_A_TIME = 50
+READ_AT_A_TIME = 250
 """Pods, or what is measured of so many, that are read before others have their turn: some milliseconds."""
-CHOSEN_AT_A_TIME = 10
+CHOSEN_AT_A_TIME = 50
 """Selectors that are looked at before others have their turn."""
 
 # To read so many bytes of pods takes as long as to ask once more: twenty pods. A namespace that has more of them for

@@ -27,6 +27,7 @@ class Running:
 
     controller: Controller
     clock: Clock
+    order: list[str] = field(default_factory=list)
     decisions: list = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Running:
     # As its telemetry.
 
     def planned(self, plan: Plan) -> None:
+        self.order.append(plan.ref.name)
         if plan.decision:
             self.decisions.append((plan.ref, plan.decision))
 

@@ -289,40 +289,46 @@ def many(last):
     return MemoryStore(stored(*models, last, *(a_service(one).port(80) for one in NAMES), *endpoints))
 
 
+THE_LAST = a_model(NAMES[-1]).with_remote("r").offloading().measuring(QUEUE)
+
+
 @pytest.mark.parametrize(
-    ("metric", "behavior", "is_first"),
-    [(QUEUE, {}, True), (in_flight_each("4"), {}, True), (QUEUE, {"percentage": 0}, False)],
+    ("last", "is_first"),
+    [
+        (THE_LAST, True),
+        (THE_LAST.measuring(in_flight_each("4")), True),
+        (THE_LAST.offloading(percentage=0), False),
+        (THE_LAST.fronting("elsewhere", namespace="other"), False),
+    ],
+    ids=["elsewhere", "requests", "nothing leaves", "not served"],
 )
-async def test_of_many_models_with_new_numbers_the_one_that_is_overloaded_goes_first(metric, behavior, is_first):
-    store = many(a_model(NAMES[-1]).with_remote("r").offloading(**behavior).measuring(metric))
+async def test_of_many_models_with_new_numbers_the_one_that_is_overloaded_goes_first(last, is_first):
+    store = many(last)
     source, loads = OverloadedOne(), Loaded()
     around = {"sources": {"External": source}, "ports": AllocatedPorts(10000, 10099), "loads": loads}
     async with controlled(store, **around) as running:
         await running.pass_time(2)
-        running.decisions.clear()
+        running.order.clear()
         source.overloaded, loads.number = NAMES[-1], 5
         running.controller.look_again(None)
         await settled()
-        planned = [ref.name for ref, _ in running.decisions]
         # After much that was urgent, one that is not goes before it.
-        assert (NAMES[-1] in planned[:2]) == is_first
-        assert set(planned) == set(NAMES)
-        assert split(store, NAMES[-1]).endswith("Overloaded") == is_first
+        assert (NAMES[-1] in running.order[:2]) == is_first
+        assert set(running.order) == set(NAMES)
 
 
 async def test_an_edit_does_not_wait_until_of_many_models_is_known_who_goes_first():
     class Edited(OverloadedOne):
         def sample(self, subject, metric, now):
             if self.asked == []:
-                store.put(edited.stored(version="7", generation=2, status=store[edited.ref].status))
+                store.put(THE_LAST.stored(version="7", generation=2, status=store[THE_LAST.ref].status))
             if self.asked is not None:
                 self.asked.append(subject.ref.name)
             return super().sample(subject, metric, now)
 
         asked = None
 
-    edited = a_model(NAMES[-1]).with_remote("r").offloading().measuring(QUEUE)
-    store, source = many(edited), Edited()
+    store, source = many(THE_LAST), Edited()
     async with controlled(store, sources={"External": source}, ports=AllocatedPorts(10000, 10099)) as running:
         await running.pass_time(2)
         source.asked = []

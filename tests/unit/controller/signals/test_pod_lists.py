@@ -249,6 +249,8 @@ async def test_others_have_their_turns_while_the_pods_of_a_namespace_are_read() 
     for number in range(1000):
         cluster.add(f"m-{number}", {"app": f"m{number}"}, "1m")
     pods = [pod for pod, _ in cluster.pods.values()]
-    assert await turns_during(ask_for_items(cluster, Question("", PODS, "", most=1), PodObject)) > 1000 / 50
+    assert await turns_during(ask_for_items(cluster, Question("", PODS, "", most=1), PodObject)) > 1000 / 100
     labels = [pod["metadata"]["labels"] for pod in pods]
-    assert await turns_during(chosen_by(labels, {f"app=m{number}" for number in range(500)})) > 1000 / 50 + 2 * 500 / 10
+    assert (
+        await turns_during(chosen_by(labels, {f"app=m{number}" for number in range(500)})) > 1000 / 250 + 2 * 500 / 50
+    )
