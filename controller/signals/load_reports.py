@@ -175,7 +175,7 @@ class FleetLoads:
         is_new = report.began not in node.streams
         stream = node.streams.setdefault(report.began, _Stream(since=at))
         added = {
-            name: _difference(count, stream.counts.get(name) or _ZERO)
+            name: _difference(count, stream.counts.get(name))
             for name, count in report.counts.items()
             if count is not None and (is_new or stream.counts.get(name, _ZERO) is not None)
         }
@@ -311,10 +311,13 @@ def _taken(name: str, increments: Iterable[_Increment]) -> int:
     return sum(max(count.issued - count.failed, 0) for one in increments if (count := one.added.get(name)))
 
 
-def _difference(count: Count, before: Count) -> Count:
+def _difference(count: Count, before: Count | None) -> Count:
     # A model that is gone and came back is counted from zero.
-    reset = any(now < then for now, then in zip(count[:3], before[:3], strict=True))
-    return count if reset else Count(*(now - then for now, then in zip(count, before, strict=True)))
+    if before is None or any(now < then for now, then in zip(count[:3], before[:3], strict=True)):
+        # What is in flight when a stream begins was sent before it: only what it counted, and did not end, is more.
+        unended = count.issued - count.succeeded - count.failed
+        return count._replace(in_flight=max(min(unended, count.in_flight), 0))
+    return Count(*(now - then for now, then in zip(count, before, strict=True)))
 
 
 def _rate(names: Collection[str], nodes: Iterable[_Node], since: datetime) -> Rate | Unknown:

@@ -251,6 +251,16 @@ def test_what_replicas_had_before_anybody_counted_is_not_less_than_nothing_serve
     assert traffic(Told().hear(1, issued=5, flying=300), 1).served == 0
 
 
+def test_what_was_in_flight_before_a_stream_began_was_not_sent_in_it():
+    """An Envoy that goes to another replica of the xDS server, or a controller that starts, finds long requests."""
+    local = "model/default/a/local"
+    told = Told().hear(1, counts={local: Count(100, 0, 0, 100)})
+    told.hear(2, began=1.0, seconds=1.0, counts={local: Count(10, 9, 0, 101)})
+    assert traffic(told, 2, since=1).served == 9
+    told.hear(3, began=1.0, seconds=2.0, counts={local: Count(4, 3, 0, 101)})
+    assert traffic(told, 3, since=2).served == 3, "counted from zero"
+
+
 def test_what_was_sent_by_another_split_does_not_count():
     told = Told().hear(1, issued=10, remote=Count(5)).hear(2, issued=12).hear(3, issued=15)
     assert traffic(told, 3, since=0.5) == SentRequests(local=5, remote=0, seconds=2.0, served=5)
