@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.contract.route import Split
-from controller.decision.chance import Change, change_of, noise, peak, times_served
+from controller.decision.chance import Change, change_of, noise, peak, surely, times_served
 from controller.decision.decision import Overload
 from controller.decision.demand import LEAST_SECONDS, LEAST_SHARE, Demand, NotYet, Projected, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
@@ -159,14 +159,17 @@ class Look:
     def _again(self, measured: Iterable[Projected]) -> int:
         """Say how many percent were enough, if as many requests are back as what leaves now was too little for.
 
-        Averages over a window would tell it after their next whole window; the number of requests does before. 0 where
-        no such thing is known.
+        Averages over a window would tell it after their next whole window; the number of requests does before, once it
+        is too much for the replicas by more than chance: few requests are "as many" as twice as many, by chance. 0
+        where no such thing is known.
         """
-        overload = self.overload
+        overload, traffic = self.overload, self.facts.traffic
         late = all(one.signal.window and one.signal.state != "Unknown" for one in measured)
-        if not late or overload.enough_share is None or self.change() not in ("as many", "more"):
+        is_back = late and self.change() in ("as many", "more")
+        if not is_back or overload.enough_share is None or not isinstance(traffic, SentRequests):
             return 0
-        return overload.enough_share if overload.share < self.least_away() else 0
+        too_little = share_for(surely(traffic.total, traffic.seconds), self._borne())
+        return overload.enough_share if overload.share < min(too_little, self.least_away()) else 0
 
     def _by_measure(self, one: Projected) -> int:
         """Say how many percent must leave by the number that was measured.

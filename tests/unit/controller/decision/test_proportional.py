@@ -357,3 +357,16 @@ def test_what_was_enough_leaves_again_before_an_average_tells_of_as_many_request
     slow = Terms(True, behavior=Behavior(mode="Proportional", max_step=2))
     limited = replace(asked, terms=slow).step(measured, Split.away(known["share"]))
     assert limited and limited.share == min(share, known["share"] + 2 * 9)
+
+
+@pytest.mark.parametrize(
+    ("rate", "over", "counted", "share"), [(5.2, 63, 24, 17), (5.2, 63, 60, 71), (36.0, 33, 265, 17)]
+)
+def test_few_requests_that_may_be_as_many_by_chance_alone_are_not_back(rate, over, counted, share):
+    """Of 5.2 a second, 1.5 to 8.9 are as many by chance: with each of these all that was enough left again."""
+    known = {"share": 17, "over_share": over, "over_at": START, "enough_share": 71, "rate": rate, "replicas": 3}
+    overload = Overload(since=START, cause="", stepped_at=START, **known)
+    facts = Facts(LocalFacts(3, 3), REMOTES, signals=(CPU,), traffic=SentRequests(counted, 0, 10.0))
+    asked = Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, overload, START + timedelta(seconds=9))
+    after = asked.step([Projected(CPU, NotYet("it is older than the split"))], Split.away(17))
+    assert after and after.share == share
