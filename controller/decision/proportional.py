@@ -156,17 +156,25 @@ class Look:
             return 0 if rises and not varies else self._by_measure(one)
         return a_little
 
+    def follows_requests(self) -> bool:
+        """Whether how many requests arrive is news: it is learned now, or what was enough may leave again."""
+        return bool(self._counted()) or self._enough_again() > self.overload.share
+
     def _again(self, measured: Iterable[Projected]) -> int:
         """Say how many percent were enough, if as many requests are back as what leaves now was too little for.
 
-        Averages over a window would tell it after their next whole window; the number of requests does before, once it
-        is too much for the replicas by more than chance: few requests are "as many" as twice as many, by chance. 0
-        where no such thing is known.
+        Averages over a window would tell it after their next whole window; the number of requests does before.
         """
-        overload, traffic = self.overload, self.facts.traffic
         late = all(one.signal.window and one.signal.state != "Unknown" for one in measured)
-        is_back = late and self.change() in ("as many", "more")
-        if not is_back or overload.enough_share is None or not isinstance(traffic, SentRequests):
+        return self._enough_again() if late else 0
+
+    def _enough_again(self) -> int:
+        """Say how many percent leave again by the number of requests alone; 0 where no such thing is known.
+
+        That number is too much for the replicas by more than chance: of few requests, twice as many are "as many".
+        """
+        overload, traffic, change = self.overload, self.facts.traffic, self.change()
+        if overload.enough_share is None or change not in ("as many", "more") or not isinstance(traffic, SentRequests):
             return 0
         too_little = share_for(surely(traffic.total, traffic.seconds), self._borne())
         return overload.enough_share if overload.share < min(too_little, self.least_away()) else 0

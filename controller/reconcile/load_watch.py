@@ -11,8 +11,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal, ParamSpec
 
-from controller.decision import LocalFacts, elsewhere
+from controller.decision import Facts, LocalFacts, elsewhere
 from controller.decision.decision import Overload
+from controller.decision.proportional import Look
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
@@ -160,7 +161,7 @@ class LoadWatch:
             return False
         metrics, overload = tuple(one for one in known.intent.metrics if one.type == "Requests"), known.memory.overload
         if not metrics:
-            return overload is not None and _awaits_requests(overload)
+            return overload is not None and self._may_step(known, overload, now)
         if overload or known.memory.breached_since:
             return True
         states = {(one.name, one.target): one.state for one in known.status.signals or ()}
@@ -172,6 +173,15 @@ class LoadWatch:
                 return True
         return False
 
+    def _may_step(self, known: StoredIntent, overload: Overload, now: datetime) -> bool:
+        """Whether by how many requests arrive the share may change before any metric tells, or their number is learned.
+
+        Only then: what leaves may do so for hours, and a plan costs much more than this question.
+        """
+        assert known.intent is not None, "what cannot be read is not asked about"
+        facts = Facts(_local(known), traffic=self._observer.traffic(known, now))
+        return Look(known.intent.terms, facts, overload, now).follows_requests()
+
 
 def _answer(ref: ObjectRef, question: Callable[P, bool], *args: P.args, **more: P.kwargs) -> bool:
     """Answer a question about an object: by a mistake of ours it is looked at again, and the others are asked on."""
@@ -180,11 +190,6 @@ def _answer(ref: ObjectRef, question: Callable[P, bool], *args: P.args, **more: 
     except Exception:
         logger.exception("load of a model not compared", extra={"object": str(ref)})
         return True
-
-
-def _awaits_requests(overload: Overload) -> bool:
-    """Whether it is to be learned how many requests there are, or less leaves than was enough for as many."""
-    return not overload.rate or overload.share < (overload.enough_share or 0)
 
 
 def _local(known: StoredIntent) -> LocalFacts:

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from controller.decision import Known, Measurement
+from controller.decision import Known, Measurement, SentRequests, Unknown
 from controller.frontend.ports import AllocatedPorts
 from controller.observe.proxies import Programmed
 from controller.signals.load_reports import NO_LOAD, NoLoads
@@ -192,6 +192,10 @@ class Loaded(NoLoads):
         self.number: int | None = None
         self.asked: set[ObjectRef] = set()
         self.told: set[ObjectRef] = set()
+        self.sent: SentRequests | Unknown = NO_LOAD
+
+    def traffic(self, model, remotes, since, now):
+        return self.sent
 
     def load(self, model, now):
         self.asked.add(model)
@@ -411,21 +415,27 @@ async def test_what_envoys_report_is_looked_at_when_it_is_told():
 
 
 @pytest.mark.parametrize(("mode", "looks"), [("Proportional", True), ("Threshold", False)])
-async def test_while_how_many_requests_there_are_is_not_learned_each_report_is_looked_at(mode, looks):
+async def test_a_report_is_looked_at_when_it_tells_how_many_requests_there_are_and_no_more_after_that(mode, looks):
     queue = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "4"}}}
     model = a_model().with_remote("r").offloading(mode=mode).measuring(queue)
     store, source, loads = MemoryStore(stored(model, *SERVICES, a_slice().ready("10.0.0.1"))), Asked(3), Loaded()
+
+    async def report(running, sent=NO_LOAD):
+        await running.pass_time(0.2)  # every load is looked at each second, and a look rests
+        decided, loads.sent = len(running.decisions), sent
+        loads.told.add(model.ref)
+        running.controller.look_at_loads()
+        await settled()
+        return len(running.decisions) > decided
+
     async with controlled(store, sources={"External": source}, loads=loads) as running:
         for source.number, reason in ((3, "Steady"), (5, "Overloaded")):
             running.controller.look_again(None)
             await running.pass_time(2)
             assert split(store).endswith(reason)
-            await running.pass_time(0.2)  # every load is looked at each second, and a look rests
-            decided = len(running.decisions)
-            loads.told.add(model.ref)
-            running.controller.look_at_loads()
-            await settled()
-            assert (len(running.decisions) > decided) == (looks and reason == "Overloaded")
+            assert not await report(running), "it says nothing"
+        assert await report(running, SentRequests(50, 50, 10.0)) == looks
+        assert not await report(running, SentRequests(60, 40, 10.0)), "which is known"
 
 
 async def test_requests_in_flight_are_looked_at_every_second_and_written_when_they_mean_something():
