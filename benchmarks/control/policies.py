@@ -215,7 +215,8 @@ class Product:
             self._sent.popleft()
         counted = [(sent, served) for moment, sent, served in self._sent if moment > begun]
         local, remote = sum(sent.local for sent, _ in counted), sum(sent.remote for sent, _ in counted)
-        return SentRequests(local, remote, len(counted) * REPORT, served=sum(served for _, served in counted))
+        served = sum(served for _, served in counted)
+        return SentRequests(local, remote, len(counted) * REPORT, served=served, in_flight=self._flying)
 
 
 def _signal(name: str, ratio: float, at: float, window: timedelta = timedelta(0)) -> Signal:

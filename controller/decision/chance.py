@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 from controller.decision.demand import LEAST_SECONDS
-from controller.decision.facts import Signal
+from controller.decision.facts import SentRequests, Signal
 from controller.intent.intent import Terms
 
 # A number of requests differs from another one by more than chance: three standard deviations.
@@ -24,6 +24,10 @@ _MOST_NOISE = 0.5
 
 # What was sent to replicas and not served yet may be on its way: so many times what was measured it makes at the most.
 _MOST_TIMES = 2.0
+
+# Requests that take longer, in seconds, end too late to tell what the replicas bear: a surge may be over long before as
+# many are in flight as its number of requests asks for, and what left for it comes back only when those have ended.
+_LONGEST = 120.0
 
 Change = Literal["fewer", "as many", "more"]
 
@@ -42,14 +46,18 @@ def surely(requests: int, seconds: float) -> float:
     return max(requests - _DEVIATIONS * math.sqrt(requests), 0.0) / seconds
 
 
-def times_served(sent: int, served: int) -> float:
-    """Say how many times as many requests were sent to the replicas as they served, if that is more than chance is.
+def times_served(traffic: SentRequests) -> float:
+    """Say how many times as many requests were sent to the replicas as ended there, if that is more than chance is.
 
-    No more than `_MOST_TIMES`: requests that take longer than they are counted for are not served yet.
+    No more than `_MOST_TIMES`: requests that take longer than they are counted for have not ended yet. And no more
+    than once as many where they take longer than `_LONGEST` (what is in flight by what ends a second, Little's law).
     """
-    if not served or sent - served <= _DEVIATIONS * math.sqrt(sent):
+    sent, served = traffic.local, traffic.served
+    if traffic.seconds < LEAST_SECONDS or sent - served <= _DEVIATIONS * math.sqrt(sent):
         return 1.0
-    return min(sent / served, _MOST_TIMES)
+    if traffic.in_flight * traffic.seconds > _LONGEST * served:
+        return 1.0
+    return min(sent / served, _MOST_TIMES) if served else 1.0
 
 
 def noise(terms: Terms, signal: Signal) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 from controller.api.contract.route import Split
 from controller.decision.chance import Change, change_of, noise, peak, surely, times_served
 from controller.decision.decision import Overload
-from controller.decision.demand import LEAST_SECONDS, LEAST_SHARE, Demand, NotYet, Projected, request_rate
+from controller.decision.demand import LEAST_SHARE, Demand, NotYet, Projected, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
 from controller.decision.waits import begins_at, waits_since
 from controller.intent.intent import Terms
@@ -198,7 +198,7 @@ class Look:
         traffic = self.facts.traffic
         if not signal.saturates or signal.least < 1 or not isinstance(traffic, SentRequests):
             return 1.0
-        return times_served(traffic.local, traffic.served) if traffic.seconds >= LEAST_SECONDS else 1.0
+        return times_served(traffic)
 
     def _enough(self, one: Projected) -> int:
         assert isinstance(one.demand, Demand)

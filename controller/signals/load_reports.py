@@ -259,7 +259,9 @@ class FleetLoads:
         remote = sum(_taken(name, increments) for name in names)
         answered = sum(one.added.get(name, _ZERO).succeeded for one in increments for name in names)
         still = sum(one.added.get(f"{key}/{_LOCAL}", _ZERO).in_flight for one in increments)
-        sent = SentRequests(local, remote, 0.0, answered, served=max(local - still, 0))
+        heard = [node.last.counts.get(f"{key}/{_LOCAL}") for node in self._nodes.values() if node.reported_at() > begun]
+        flying = sum(count.in_flight for count in heard if count)
+        sent = SentRequests(local, remote, 0.0, answered, served=max(local - still, 0), in_flight=flying)
         if not increments or self._is_missed(begun, now):
             return sent
         until = max(one.at for one in increments)

@@ -316,6 +316,8 @@ def begins(signal: Signal, sent: SentRequests, **behavior: int) -> Overload:
         (CPU, SentRequests(360, 0, 10.0, served=310), 24),  # by chance
         (CPU, SentRequests(360, 0, 10.0), 24),
         (CPU, SentRequests(100, 0, 2.0, served=50), 24),
+        (CPU, SentRequests(360, 0, 10.0, served=240, in_flight=2880), 50),  # two minutes each
+        (CPU, SentRequests(360, 0, 10.0, served=240, in_flight=2881), 24),  # so long that the surge may be over before
         (replace(CPU, saturates=False), SentRequests(360, 0, 10.0, served=240), 24),
         (replace(CPU, least=0.99), SentRequests(360, 0, 10.0, served=240), 24),
     ],

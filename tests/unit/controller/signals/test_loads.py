@@ -235,7 +235,8 @@ def traffic(told, now, since=0.0):
 def test_where_requests_went_lately():
     told = Told().hear(1, issued=10, failed=4, remote=Count(7, 3, 1)).hear(2, issued=12, failed=4)
     told.hear(2, node="two", began=1.0, seconds=1.0, issued=5, flying=2)
-    assert traffic(told, 2) == SentRequests(local=6 + 2 + 5, remote=6, seconds=2.0, answered=3, served=6 + 2 + 5 - 2)
+    expected = SentRequests(6 + 2 + 5, 6, 2.0, answered=3, served=6 + 2 + 5 - 2, in_flight=2)
+    assert traffic(told, 2) == expected
 
 
 def test_what_replicas_served_is_what_they_were_sent_without_what_they_have_now_and_had_not_before():
@@ -244,7 +245,8 @@ def test_what_replicas_served_is_what_they_were_sent_without_what_they_have_now_
     assert traffic(told, 1).served == 0
     assert traffic(told.hear(2, issued=30, flying=20), 2).served == 10
     told.hear(3, issued=35, failed=2, flying=4)
-    assert traffic(told, 3, since=1) == SentRequests(local=20 + 3, remote=0, seconds=2.0, served=20 + 3 + 6)
+    expected = SentRequests(local=20 + 3, remote=0, seconds=2.0, served=20 + 3 + 6, in_flight=4)
+    assert traffic(told, 3, since=1) == expected
 
 
 def test_what_replicas_had_before_anybody_counted_is_not_less_than_nothing_served():
@@ -293,7 +295,7 @@ def test_of_an_envoy_that_is_not_heard_nobody_says_how_many_requests_there_are(o
 
 
 def test_an_envoy_that_is_gone_for_longer_is_not_missed():
-    told = hearing(["two"], 30, hearing(["one"], 12))
+    told = hearing(["two"], 30, hearing(["one"], 12).hear(12, seconds=12.5, flying=9))
     assert traffic(told, 30) == SentRequests(local=100, remote=0, seconds=10.0, served=100)
 
 
