@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from controller.api.contract.route import Split
@@ -96,10 +97,9 @@ class Look:
             return look._stepped(look._within_max_step(min(again, bound)), {"below_since": None})
         if not demands or waits:
             return look.overload
-        more = max(look._more(one) for one in demands)
+        more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0))
         if stepped is None or more > share:
-            times = max(look._times_served(one.signal) for one in demands)
-            return look._up(min(max(more, 1), bound), times)
+            return look._up(min(max(more, 1), bound), look._times_served(decides.signal))
         if look.overload.below_since and self.now - look.overload.below_since >= lasts(self.terms):
             enough = max(look.least_away(), *(look._enough(one) for one in demands))
             return look._back(max(enough, share - look._step_back(measured)))

@@ -248,7 +248,7 @@ def _too_little(overload: Overload) -> str:
     if overload.over_at is None or overload.over_share is None or not overload.rate:
         return ""
     when = f"at {_clock(overload.over_at)} for {overload.rate:.3g} requests a second"
-    return f"; {overload.over_share} % were too little {when}"
+    return f"; {overload.over_share} % were found to be too little {when}"
 
 
 def _not_overloaded(s: Situation) -> str:

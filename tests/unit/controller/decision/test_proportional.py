@@ -122,7 +122,7 @@ def test_what_was_too_little_is_told_while_it_keeps_requests_from_returning():
     site = Site("queue")
     site.live(240, 1.5)
     assert site.said.startswith("CoolingDown: ")
-    assert "% were too little at 2026-01-01T00:" in site.said
+    assert "% were found to be too little at 2026-01-01T00:" in site.said
     assert site.said.endswith(" for 36 requests a second")
 
 
@@ -293,6 +293,7 @@ def test_requests_in_flight_vary_by_the_root_of_their_number_and_a_limit_takes_t
     assert noise(asked, replace(one, counts=1)) == 0.5
 
 
+AT = START + timedelta(minutes=1)
 CPU = Signal("cpu", "80%", "Breached", "100%", window=timedelta(seconds=15), least=1.25, most=1.25, saturates=True)
 
 
@@ -332,6 +333,17 @@ def test_what_full_replicas_serve_is_what_they_bear():
     assert (begun.over_share, begun.enough_share, begun.rate) == (33, 50, 36.0)
     unknown = begins(CPU, SentRequests(360, 0, 10.0))
     assert (unknown.over_share, unknown.enough_share, unknown.rate) == (0, 24, None)
+
+
+def test_cpu_that_asks_for_nothing_more_teaches_nothing_of_a_share_that_another_metric_asks_for():
+    """Of CPU a little over its target, what was sent and not served would call 40 % too little, while 19 % leave."""
+    cpu, queue = replace(CPU, least=1.05, most=1.05), Signal("queue", "1", "Breached", least=2.0, most=2.0)
+    known = {"share": 10, "over_at": START, "enough_share": 10, "stepped_at": START, "rate": 36.0, "replicas": 3}
+    traffic = SentRequests(360, 40, 10.0, served=240)
+    facts = Facts(LocalFacts(3, 3), REMOTES, signals=(cpu, queue), traffic=traffic)
+    asked = Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, Overload(since=START, cause="", **known), AT)
+    after = asked.step([Projected(one, Demand(one.least / 0.9, one.most / 0.9)) for one in (cpu, queue)], Split.away(10))
+    assert after and (after.share, after.over_share) == (19, 10)
 
 
 @pytest.mark.parametrize(
