@@ -41,11 +41,6 @@ def change_of(rate: float, was: float, seconds: float, tolerance: float) -> Chan
     return "more" if rate > was else "fewer"
 
 
-def surely(requests: int, seconds: float) -> float:
-    """Say how many requests a second arrive at the least, of which so many were counted in some seconds."""
-    return max(requests - _DEVIATIONS * math.sqrt(requests), 0.0) / seconds
-
-
 def times_served(traffic: SentRequests) -> float:
     """Say how many times as many requests were sent to the replicas as ended there, if that is more than chance is.
 

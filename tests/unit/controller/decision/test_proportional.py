@@ -376,8 +376,10 @@ def test_what_was_enough_leaves_again_before_an_average_tells_of_as_many_request
 @pytest.mark.parametrize(
     ("rate", "over", "counted", "share"), [(5.2, 63, 24, 17), (5.2, 63, 60, 71), (36.0, 33, 265, 17)]
 )
-def test_few_requests_that_may_be_as_many_by_chance_alone_are_not_back(rate, over, counted, share):
-    """Of 5.2 a second, 1.5 to 8.9 are as many by chance: with each of these all that was enough left again."""
+def test_requests_that_may_be_as_many_by_chance_alone_are_not_back(rate, over, counted, share):
+    """Of 5.2 a second, 1.5 to 8.9 are as many by chance, of 36 also 26.5: all that was enough left at these, and came
+    back, again and again.
+    """
     known = {"share": 17, "over_share": over, "over_at": START, "enough_share": 71, "rate": rate, "replicas": 3}
     overload = Overload(since=START, cause="", stepped_at=START, **known)
     facts = Facts(LocalFacts(3, 3), REMOTES, signals=(CPU,), traffic=SentRequests(counted, 0, 10.0))
