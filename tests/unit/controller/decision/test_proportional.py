@@ -341,8 +341,9 @@ def test_cpu_that_asks_for_nothing_more_teaches_nothing_of_a_share_that_another_
     known = {"share": 10, "over_at": START, "enough_share": 10, "stepped_at": START, "rate": 36.0, "replicas": 3}
     traffic = SentRequests(360, 40, 10.0, served=240)
     facts = Facts(LocalFacts(3, 3), REMOTES, signals=(cpu, queue), traffic=traffic)
-    asked = Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, Overload(since=START, cause="", **known), AT)
-    after = asked.step([Projected(one, Demand(one.least / 0.9, one.most / 0.9)) for one in (cpu, queue)], Split.away(10))
+    overload, terms = Overload(since=START, cause="", **known), Terms(True, behavior=Behavior(mode="Proportional"))
+    measured = [Projected(one, Demand(one.least / 0.9, one.most / 0.9)) for one in (cpu, queue)]
+    after = Look(terms, facts, overload, AT).step(measured, Split.away(10))
     assert after and (after.share, after.over_share) == (19, 10)
 
 
