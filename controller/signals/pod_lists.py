@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from controller.api.kubernetes.pods import PodObject
 from controller.api.kubernetes.selectors import Term, terms_of
 from controller.api.timing import SignalTiming
-from controller.decision.facts import Known, Unknown
+from controller.decision.facts import Cause, Known, Unknown
 from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask_for_items, in_turns
 from controller.signals.pods import MeasuredPod, NoAmountError, pod_of
 from controller.signals.poller import Poller, SourceError, Tell
@@ -46,8 +47,14 @@ class PodLists:
         self._poller = Poller(self._list, timing.pods, clock, namespace_of, self._list_all)
 
     def look(self, subject: Subject, now: datetime) -> Known[tuple[MeasuredPod, ...]] | Unknown:
-        """Return the pods of an object, and go on asking for them."""
-        return self._poller.look(PodsOf(subject.namespace, subject.selector), subject.ref, now)
+        """Return the pods of an object, and go on asking for them.
+
+        That there was no answer says of what: a metric of the pods is another question.
+        """
+        found = self._poller.look(PodsOf(subject.namespace, subject.selector), subject.ref, now)
+        if isinstance(found, Unknown) and found.cause is Cause.NOT_ANSWERING:
+            return replace(found, why=f"the list of pods: {found.why}")
+        return found
 
     def known(self, key: PodsOf, now: datetime) -> tuple[MeasuredPod, ...] | None:
         """Return the pods of a selector, if they are known, and ask for nothing."""

@@ -18,7 +18,7 @@ from controller.signals.source import Subject
 from controller.signals.together import FROM
 from controller.store.kube.client import UnusableAnswerError
 from controller.store.objects import ObjectRef
-from controller.store.protocol import ForbiddenError, NotFoundError, StoreError
+from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from tests.support.metrics_api import CHAT, PODS, USED, Measuring, a_running_pod, items, measuring, usage_of
 from tests.support.waiting import until
 
@@ -198,6 +198,15 @@ async def test_a_failure_that_concerns_all_is_told_to_all_in_the_same_words() ->
         del cluster.faults[USED]
         sources.clock.advance(5)
         await until(lambda: isinstance(sources.look(CPU, subject("app=m0")), Known), "it is measured")
+
+
+async def test_of_two_questions_it_is_told_which_had_no_answer() -> None:
+    cluster = a_cluster()
+    cluster.faults[PODS] = UnavailableError(f"GET {PODS}: HTTP 500: it is broken", status=500)
+    async with measuring(cluster) as sources:
+        found = set((await samples(sources)).values())
+    why = "the list of pods: the API server failed (HTTP 500): HTTP 500: it is broken"
+    assert found == {Unknown(why, cause=Cause.NOT_ANSWERING)}
 
 
 async def test_what_an_answer_for_all_may_cost_grows_with_how_many_ask() -> None:
