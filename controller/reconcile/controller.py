@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -87,8 +87,8 @@ class Controller:
         self._unseen: set[ObjectRef] = set()
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
-        # Of these, those in the queue of which is not known whether they go first.
-        self._unasked: deque[ObjectRef] = deque()
+        # Of these, each once, those in the queue of which is not known whether they go first.
+        self._unasked: OrderedDict[ObjectRef, None] = OrderedDict()
         self._results: list[WriteResult] = []
         # Since when an object is due that may have to be written.
         self._due_since: dict[ObjectRef, datetime] = {}
@@ -150,11 +150,11 @@ class Controller:
         for ref in new:
             self._queue.add(ref, urgent=False)
         if len(new) > _MANY:
-            self._unasked.extend(new)
+            self._unasked.update(dict.fromkeys(new))
 
     def _ask_next(self) -> None:
         """Let the next one go first, if it is overloaded now and still waits."""
-        ref = self._unasked.popleft()
+        ref, _ = self._unasked.popitem(last=False)
         if self._queue.waits(ref) and self._load_watch.goes_first(ref, self._clock()):
             self._queue.add(ref)
 
