@@ -29,6 +29,7 @@ from tests.support.kube.site import Site, endpoints
 from tests.support.load import Sample, Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.processes import ROOT
+from tests.support.waiting import until
 
 SHORT = Timing(
     streams=StreamTiming(loads_every=0.25),
@@ -58,7 +59,10 @@ class Seen(NamedTuple):
 
 
 class Scaled:
-    """A Deployment that is scaled, whose replicas are there at once. `seen` is its history, a line for each change."""
+    """A Deployment that is scaled, whose replicas are there at once. `seen` is its history, a line for each change.
+
+    `overflowed` is with how many replicas the status said that they have no room for all.
+    """
 
     def __init__(self, site: Site, apis: MetricsApis, name: str) -> None:
         self._site = site
@@ -67,6 +71,7 @@ class Scaled:
         self._client = apis.server.client()
         self._path = f"/apis/apps/v1/namespaces/{site.namespace}/deployments/{name}"
         self.seen: list[Seen] = []
+        self.overflowed: set[int] = set()
         self._replicas: list[Backend] = []
 
     @asynccontextmanager
@@ -96,7 +101,11 @@ class Scaled:
             wanted = (await asyncio.to_thread(self._read))["spec"]["replicas"]
             await self._have(wanted)
             await asyncio.to_thread(self._write_status, wanted)
-            split = (await self._site.status(self._name)).get("split", {})
+            status = await self._site.status(self._name)
+            said = [one["message"] for one in status.get("conditions", ()) if one["type"] == "Offloading"]
+            if any("what the replicas have no room for leaves" in message for message in said):
+                self.overflowed.add(wanted)
+            split = status.get("split", {})
             now = Seen(wanted, split.get("remote", 0), split.get("reason", ""))
             if now != self.now:
                 self.seen.append(now)
@@ -174,6 +183,7 @@ async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> Non
         # No autoscaler yet: what is too much leaves, and goes on leaving.
         await eventually(count_of(sides, "remote"), lambda number: number > CLIENTS, within=60)
         await eventually(latest(scaled), lambda now: now.reason == "Overloaded", within=60)
+        await until(lambda: scaled.overflowed == {1}, "the status says that the one replica has no room for all")
         scaled.autoscale()
         with apis.autoscaler(f"--horizontal-pod-autoscaler-downscale-stabilization={STEADIES_SECONDS}s"):
             await eventually(latest(scaled), lambda now: now == (ENOUGH, 0, "Steady"), within=120)
