@@ -130,6 +130,29 @@ async def test_what_is_kept_of_an_answer_is_what_may_be_read_of_it(
     assert MOST_BYTES < peak.bytes < 3.5 * MOST_BYTES
 
 
+async def test_an_answer_of_little_but_brackets_is_not_unpacked(tmp_path: Path) -> None:
+    answer = saying(b'{"items": [' + b"{}," * (5 * MIB) + b"{}]}")
+    with peak_memory() as peak:
+        async with measuring(tmp_path, answer, PATIENT) as source:
+            why = "metrics.k8s.io cannot be used: the answer has more values than its size admits"
+            assert await sampled(source) == Unknown(why, cause=Cause.NOT_USABLE)
+    # As above, but that the server has all of it to send, too: it would take 25 times as much.
+    assert peak.bytes < 6 * MOST_BYTES
+
+
+async def test_what_pods_are_written_with_is_unpacked_whatever_size_they_have(tmp_path: Path) -> None:
+    pod = {
+        "metadata": {"name": "a", "managedFields": [{"fieldsV1": {f"f:{name}": {} for name in range(100, 140)}}]},
+        "spec": {"containers": [{"name": "server", "env": [{"name": "A", "value": "b" * 20}] * 20}]},
+    }
+    many = json.dumps(items(*[pod] * 100), separators=(",", ":"))
+    async with (
+        Answers(saying(many)).listening() as server,
+        KubeClient.from_environment(kubeconfig(tmp_path, server.port)) as client,
+    ):
+        assert await client.fetch("/", {}, most=len(many)) == json.loads(many)
+
+
 async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     async with Answers(saying("{}")).listening() as elsewhere:
         moved = saying("", 307, f"location: http://127.0.0.1:{elsewhere.port}/")
