@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ _POLL = 0.2
 class Decision:
     """What the controller decided: shares in percent, and a sentence with the cause.
 
-    `reason` is one word, as the column REASON of kubectl has it: why requests leave, also if nobody decided that.
+    `reason` is one word, as the column REASON of kubectl has it: why requests leave, also if nobody decided that. With
+    other numbers in the sentence it is the same decision.
     """
 
     local: int
     remote: int
     reason: str
-    message: str
+    message: str = field(compare=False)
 
     @property
     def split(self) -> str:

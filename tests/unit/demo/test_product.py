@@ -13,8 +13,17 @@ def model(name: str, **status: object) -> dict[str, object]:
 
 def test_a_decision_is_the_split_of_the_model():
     decision = decision_of({"items": [model("other"), model("chat", split=SPLIT)], "problems": []})
-    assert decision == Decision(17, 83, "Recovering", "17 % now")
+    assert decision is not None
+    assert (decision, decision.message) == (Decision(17, 83, "Recovering", ""), "17 % now")
     assert str(decision) == "17/83 Recovering"
+
+
+def test_other_numbers_in_the_sentence_are_no_other_decision():
+    """Each second has others while requests leave by themselves."""
+    said = (
+        decision_of({"items": [model("chat", split={**SPLIT, "message": words})]}) for words in ("1 of 9", "2 of 9")
+    )
+    assert len(set(said)) == 1
 
 
 def test_requests_that_leave_by_themselves_are_the_reason():
