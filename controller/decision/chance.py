@@ -22,12 +22,13 @@ _PEAK = 3.3
 # Of fewer requests in flight than this, a mean says nothing of what there will be.
 _MOST_NOISE = 0.5
 
-# What was sent to replicas and not served yet may be on its way: so many times what was measured it makes at the most.
+# What was sent to replicas and has not ended there may just be on its way. So they were sent no more than so many times
+# what they served, whatever is counted.
 _MOST_TIMES = 2.0
 
-# Requests that take longer, in seconds, end too late to tell what the replicas bear: a surge may be over long before as
-# many are in flight as its number of requests asks for, and what left for it comes back only when those have ended.
-_LONGEST = 120.0
+# Requests that take longer than so many seconds end too late to tell what the replicas bear: a surge may be over long
+# before as many are in flight as it asks for, and what left for it comes back only when those have ended.
+_LONGEST_REQUEST = 120.0
 
 Change = Literal["fewer", "as many", "more"]
 
@@ -45,12 +46,13 @@ def times_served(traffic: SentRequests) -> float:
     """Say how many times as many requests were sent to the replicas as ended there, if that is more than chance is.
 
     No more than `_MOST_TIMES`: requests that take longer than they are counted for have not ended yet. And no more
-    than once as many where they take longer than `_LONGEST` (what is in flight by what ends a second, Little's law).
+    than once as many where they take longer than `_LONGEST_REQUEST`, by Little's law: what is in flight by what ends a
+    second.
     """
     sent, served = traffic.local, traffic.served
     if traffic.seconds < LEAST_SECONDS or sent - served <= _DEVIATIONS * math.sqrt(sent):
         return 1.0
-    if traffic.in_flight * traffic.seconds > _LONGEST * served:
+    if traffic.in_flight * traffic.seconds > _LONGEST_REQUEST * served:
         return 1.0
     return min(sent / served, _MOST_TIMES) if served else 1.0
 

@@ -395,7 +395,7 @@ class Observer:
         return Request(_name(intent), fixed_port=intent.serving_port)
 
     def samples(self, intent: Intent, metrics: tuple[MetricSpec, ...], now: datetime) -> Samples:
-        """Return a sample of each of these metrics, none of which is one of the replicas behind a Service."""
+        """Return a sample of each of these metrics, none of which is scraped from the replicas."""
         return self._measured.sampler.samples(subject_of(intent, self._view(intent.ref), ()), metrics, now)
 
     def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:

@@ -155,7 +155,7 @@ async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[Non
         client = await stack.enter_async_context(
             KubeClient.from_environment(options.kubeconfig, options.context, timing.kube)
         )
-        tls = options.tls.server(client, options.timing.streams)
+        tls = options.tls.server(client, timing.streams)
         service = options.gateway_service or configuration.gateway
         also = [(ENDPOINT_SLICE.kind, service[0])] if service else []
         store = KubeStore(client, KINDS, configuration.namespaces, also=also, status_fields=STATUS_FIELDS)

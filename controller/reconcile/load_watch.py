@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 
-# What is measured of the replicas behind a Service, or of an object by its reference.
+# Types of metrics that are not measured by the selector of an object: the requests of its reference, the replicas' own
+# text of what is behind its Service.
 _OF_REPLICAS = ("Requests", "Scrape")
 _REST = 9
 """Times as long as the last look took, until the next."""

@@ -17,8 +17,8 @@ from controller.decision.facts import Cause
 FROM = 8
 """So many keys are asked for as one: of fewer there is little to save."""
 
-# What whoever asks there meets, for one key or all of them. That one may ask for some does not say that one may ask for
-# all: an authorizer is told the selector, too (KEP-4601).
+# A question for one key would fail by this as well. Not so by what is forbidden: an authorizer is told the selector,
+# too (KEP-4601), so whoever may not ask for all may ask for some.
 _OF_ALL_ALIKE = (Cause.NO_SOURCE,)
 # That there is no answer may be due to how much was asked for: so many in a row are taken for that.
 _UNANSWERED = 3

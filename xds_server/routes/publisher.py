@@ -62,12 +62,8 @@ class Publisher:
         self._turn = asyncio.Lock()
         self._ends: dict[RouteKey, datetime] = {}
         self._expiry: asyncio.Task[None] | None = None
-        envoys, shared_by, seconds = (
-            options.gateway.envoys,
-            options.gateway.checks_shared_by,
-            self._timing.resized_every,
-        )
-        self.gateway_size = GatewaySize(envoys, shared_by, self._publish_resized, seconds)
+        gateway, seconds = options.gateway, self._timing.resized_every
+        self.gateway_size = GatewaySize(gateway.envoys, gateway.checks_shared_by, self._publish_resized, seconds)
         self.published = False
         """Whether there is a first snapshot."""
 
