@@ -88,8 +88,8 @@ class EnvoyAdmin:
         """Use the admin interface of the Envoy whose socket is in this folder."""
         folder = os.open(directory, os.O_PATH | os.O_DIRECTORY)
         try:
-            # Through the open folder, since its own path may be too long.
-            transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{folder}/{SOCKET}")
+            # Through the open folder, since its own path may be too long. To read authorities would take 20 ms.
+            transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{folder}/{SOCKET}", verify=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=None) as client:
                 yield cls(client)
         finally:

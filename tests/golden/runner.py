@@ -81,7 +81,8 @@ class Result:
 async def result_of(case: Path) -> Result:
     """Run one case: `given.yaml`, and `config.yaml` and `envoys.yaml` (as `EnvoySettings`) if they are there."""
     objects = [
-        _stored(raw, index) for index, raw in enumerate(yaml.safe_load_all((case / "given.yaml").read_text()), start=1)
+        _stored(raw, index)
+        for index, raw in enumerate(yaml.load_all((case / "given.yaml").read_text(), yaml.CSafeLoader), start=1)
     ]
     config = case / "config.yaml"
     configuration = parse(Configuration, yaml.safe_load(config.read_text())) if config.exists() else Configuration()

@@ -37,7 +37,7 @@ def heap_for(memory: int) -> int:
 
 
 def _heap(bootstrap: str) -> int:
-    monitors = yaml.safe_load(bootstrap)["overload_manager"]["resource_monitors"]
+    monitors = yaml.load(bootstrap, yaml.CSafeLoader)["overload_manager"]["resource_monitors"]
     (heap,) = (one["typed_config"] for one in monitors if one["name"] == "envoy.resource_monitors.fixed_heap")
     return int(heap["max_heap_size_bytes"])
 
@@ -61,7 +61,7 @@ class Envoy:
         self.node_id = name
         config, self._admin_address = (folder / f"{file_name(name)}.{ending}" for ending in ("yaml", "admin"))
         config.touch(mode=0o600)  # There may be keys in it.
-        config.write_text(bootstrap if isinstance(bootstrap, str) else yaml.safe_dump(bootstrap))
+        config.write_text(bootstrap if isinstance(bootstrap, str) else yaml.dump(bootstrap, Dumper=yaml.CSafeDumper))
         self._admin_address.unlink(missing_ok=True)
         every = ["--admin-address-path", self._admin_address, "--disable-hot-restart", "--concurrency", workers]
         command = [envoy_binary(), "--config-path", config, *every, "--log-level", "warning", *flags]
@@ -82,7 +82,7 @@ class Envoy:
         provision: Provision | None = None,
     ) -> Envoy:
         """Start one that joins an xDS server. `change` edits its bootstrap before."""
-        bootstrap = yaml.safe_load(bootstrap_for(node_id, token, xds, ANY_PORT, provision or Provision()))
+        bootstrap = yaml.load(bootstrap_for(node_id, token, xds, ANY_PORT, provision or Provision()), yaml.CSafeLoader)
         change(bootstrap)
         # What it logs is looked for: sooner than within the second that the product gives it.
         flags = ("--file-flush-interval-msec", "20", *flags)

@@ -304,7 +304,7 @@ class Site:
 
 def rules_of(program: str) -> list[dict[str, Any]]:
     """What deploy/rbac lets a program do."""
-    roles = yaml.safe_load_all((ROOT / "deploy" / "rbac" / f"{program}.yaml").read_text())
+    roles = yaml.load_all((ROOT / "deploy" / "rbac" / f"{program}.yaml").read_text(), yaml.CSafeLoader)
     return [rule for role in roles if role["kind"] == "ClusterRole" for rule in role["rules"]]
 
 

@@ -16,7 +16,11 @@ from tests.support.metrics import documented
 from tests.support.processes import ROOT
 
 FOLDER = ROOT / "deploy" / "observability"
-ALERTS = [rule for group in yaml.safe_load((FOLDER / "rules.yaml").read_text())["groups"] for rule in group["rules"]]
+ALERTS = [
+    rule
+    for group in yaml.load((FOLDER / "rules.yaml").read_text(), yaml.CSafeLoader)["groups"]
+    for rule in group["rules"]
+]
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 RUNBOOK = re.compile(r"https://github\.com/beamlit/beamlit-controller/blob/main/(docs/[\w-]+\.md)#([\w-]+)")
