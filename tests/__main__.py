@@ -8,7 +8,6 @@ With `--again` the few that failed run once more, alone. What passes then is uns
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
@@ -26,7 +25,7 @@ from threading import Event
 import click
 
 from tests.support.node.missing import missing
-from tests.support.processes import ROOT, children_of
+from tests.support.processes import ROOT
 from tests.support.progress import ALONE, Record, clock, leaves_some_alone, read_records, suite_of
 from tests.tools import binaries
 
@@ -142,9 +141,9 @@ def lanes_of(workers: int, arguments: tuple[str, ...]) -> tuple[Lane, ...]:
     """Return the lanes of everything that needs no node, without what only runs when pytest's arguments name it."""
     named = any(argument.startswith(COMPATIBILITY) for argument in arguments)
     elsewhere = tuple(f"--ignore={suite}" for suite in (NODE_SUITE, *(() if named else (COMPATIBILITY,))))
-    together = ("-m", f"not {ALONE}", "--dist=loadfile", "--no-loadscope-reorder")
+    together = ("-m", f"not {ALONE}", "-p", "tests.support.workers")
     return (
-        Lane("together", (*elsewhere, *together, f"--numprocesses={workers}")),
+        Lane("together", (*elsewhere, *together, f"--workers={workers}")),
         Lane(ALONE, (*elsewhere, "-m", ALONE)),
     )
 
@@ -231,11 +230,9 @@ def _record_of(lane: Lane, folder: Path) -> Path:
 
 
 def _interrupt(pytest: subprocess.Popen[bytes], interrupted: Event, *_: object) -> None:
-    """Pass on to every process of a lane what a terminal would have sent to it on Ctrl-C."""
+    """Pass on to a lane what a terminal would have sent to it on Ctrl-C."""
     interrupted.set()
-    with contextlib.suppress(OSError):  # It may have ended just now.
-        for process in (*children_of(pytest.pid), pytest.pid):
-            os.kill(process, signal.SIGINT)
+    pytest.send_signal(signal.SIGINT)
 
 
 def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import xdist
 
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster
@@ -22,6 +21,7 @@ from tests.support.kube.proxy import Proxy
 from tests.support.kube.shared import shared_cluster
 from tests.support.kube.site import Site
 from tests.support.prometheus import Prometheus, Target
+from tests.support.workers import folder_of_the_run
 from tests.tools import binaries
 
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
@@ -52,15 +52,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def api_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API server that all tests of all workers share: each keeps to its namespace."""
     folder = tmp_path_factory.mktemp("api_server")
-    given, shared = os.environ.get(EXISTING), _of_the_run(request, tmp_path_factory) / "shared_api_server"
+    given = os.environ.get(EXISTING)
+    shared = folder_of_the_run(request.config, tmp_path_factory) / "shared_api_server"
     with existing_cluster(Path(given), folder) if given else shared_cluster(shared, folder) as cluster:
         yield cluster
-
-
-def _of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that all workers of a run have in common."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if xdist.is_xdist_worker(request) else own
 
 
 @pytest.fixture
@@ -97,7 +92,7 @@ def metrics_apis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MetricsAp
 def endpoint_controllers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster in which Services have endpoints, shared by all tests of all workers: each keeps to its namespace."""
     folder = tmp_path_factory.mktemp("endpoint_controllers")
-    shared = _of_the_run(request, tmp_path_factory) / "shared_endpoint_controllers"
+    shared = folder_of_the_run(request.config, tmp_path_factory) / "shared_endpoint_controllers"
     with shared_cluster(shared, folder, "with-endpoints") as cluster:
         yield cluster
 

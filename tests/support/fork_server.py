@@ -206,10 +206,11 @@ def _translate_a_route() -> None:
         a_remote("one.example", name="remote", tls=over_tls(ca="ca", certificate="own"), auth=with_token()),
         a_remote("two.example", name="remote-two", auth=with_key()),
     )
-    local = {"health_check": ReplicaCheck(path="/health"), "max_requests_per_replica": 8}
+    check = ReplicaCheck(path="/health")
     settings = EnvoySettings(access_log=AccessLog.ALL, shared_port=80, installation="warm")
     for shares in ({"remote": 50}, {"remote": 30, "remote-two": 30}, {}):
-        Translator(settings).resources(A, a_route_with(*remotes, shares=shares, **local), ready("10.0.0.1"))
+        route = a_route_with(*remotes, shares=shares, health_check=check, max_requests_per_replica=8)
+        Translator(settings).resources(A, route, ready("10.0.0.1"))
 
 
 def _serve(requests: socket.socket) -> bytes:

@@ -2,8 +2,8 @@
 
 Dots say neither what is left nor what takes so long. With `-p tests.support.progress` a line every ten seconds does,
 and with `--record FILE` the outcome and the seconds of each test are written there when the run ends, however it ends.
-With pytest-xdist it works in the process that distributes the tests, which every worker reports to. It also writes how
-many tests were left to the lane of those that are marked `alone`: where there are none, nobody has to collect again.
+With `tests.support.workers` it works in the process that distributes the tests, which every worker reports to. It also
+writes how many tests were left to the lane of those marked `alone`: where there are none, nobody has to collect again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,19 +63,6 @@ def _alone(items: Sequence[pytest.Item]) -> int:
     return sum(item.get_closest_marker(ALONE) is not None for item in items)
 
 
-class InWorker:
-    """Counts the tests that are left to the lane of those that are marked `alone`, for who distributes the others."""
-
-    def __init__(self) -> None:
-        self._alone = 0
-
-    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        self._alone += _alone(items)
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        session.config.workeroutput[ALONE] = self._alone  # type: ignore[attr-defined]
-
-
 class Progress:
     """Counts tests as they begin and end."""
 
@@ -85,35 +72,24 @@ class Progress:
         self._records: dict[str, Record] = {}
         self._running: dict[str, float] = {}
         self._left: Counter[str] = Counter()
-        self._knows_what_is_left = False
-        self._alone: int | None = None
+        self._alone = 0
         self._began = time.monotonic()
         # What is said every ten seconds is read in a thread of its own.
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._ticking = threading.Thread(target=self._tick, daemon=True)
+        self._ticking: threading.Thread | None = None
 
     # What pytest says to this process. See "Reference" in its documentation for each hook.
 
     def pytest_sessionstart(self) -> None:
-        self._ticking.start()
+        self.go_on()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._expect(item.nodeid for item in session.items)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """Every worker collects the same tests: the first that says so is believed."""
-        if not self._knows_what_is_left:
-            self._expect(iter(ids))
+        with self._lock:
+            self._left = Counter(suite_of(item.nodeid) for item in session.items)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        self._alone = (self._alone or 0) + _alone(items)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """A worker that ended well says what it counted; each of them collects the same tests."""
-        self._alone = getattr(node, "workeroutput", {}).get(ALONE, self._alone)
+        self._alone += _alone(items)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         with self._lock:
@@ -148,7 +124,7 @@ class Progress:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        self._over.set()
+        self.rest()
         if self._record:
             said = {"alone": self._alone, "tests": [asdict(one) for one in self._ended()]}
             self._record.write_text(json.dumps(said))
@@ -158,10 +134,20 @@ class Progress:
     def _ended(self) -> list[Record]:
         return [one for nodeid, one in self._records.items() if nodeid not in self._running]
 
-    def _expect(self, nodeids: Iterator[str]) -> None:
-        with self._lock:
-            self._left = Counter(map(suite_of, nodeids))
-            self._knows_what_is_left = bool(self._left)
+    # For who forks: a lock that another thread holds then is held for ever in the fork.
+
+    def go_on(self) -> None:
+        """Say every ten seconds how far the run is, in a thread."""
+        self._over.clear()
+        self._ticking = threading.Thread(target=self._tick, daemon=True)
+        self._ticking.start()
+
+    def rest(self) -> None:
+        """Say nothing, and have no thread, until `go_on`."""
+        self._over.set()
+        if self._ticking is not None:
+            self._ticking.join()
+            self._ticking = None
 
     def _tick(self) -> None:
         while not self._over.wait(EVERY_SECONDS):
@@ -196,5 +182,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    here = InWorker() if hasattr(config, "workerinput") else Progress(config.getoption("--record"))
-    config.pluginmanager.register(here, "progress")
+    config.pluginmanager.register(Progress(config.getoption("--record")), "progress")

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from tests.support.progress import Progress, Record, clock, leaves_some_alone, left, read_records, suite_of
@@ -24,8 +26,8 @@ def test_a_file_that_cannot_be_imported_hides_nothing_of_what_is_left():
     progress = Progress(None)
     unusable = pytest.CollectReport("tests/kube/test_a.py", "failed", "no such module", None)
     progress.pytest_collectreport(unusable)
-    for _worker in range(2):
-        progress.pytest_xdist_node_collection_finished(["tests/unit/test_b.py::test_c", "tests/unit/test_b.py::test_d"])
+    items = [SimpleNamespace(nodeid=f"tests/unit/test_b.py::test_{name}") for name in "cd"]
+    progress.pytest_collection_finish(SimpleNamespace(items=items))
     assert "left: 2 unit" in progress.line(0.0)
 
 
