@@ -46,7 +46,7 @@ check: venv ## format, lint, types, import rules, pure tests: a minute and a hal
 
 # At the same time: each alone would leave a processor idle.
 pure:
-	@$(BIN)/pytest -q --numprocesses=2 -m "not long" tests/unit benchmarks/tests tests/timelines tests/golden
+	@$(BIN)/python -m pytest -q -p tests.support.workers --workers=2 -m "not long" tests/unit benchmarks/tests tests/timelines tests/golden
 
 types:
 	@$(BIN)/mypy

@@ -12,7 +12,7 @@ from controller.api.timing import EnvoyTiming, Timing
 from tests.support.beamlit import Start
 from tests.support.chat import Chat
 from tests.support.data_plane.backends import Backends
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.network import Network
 
 

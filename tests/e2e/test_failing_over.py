@@ -15,7 +15,7 @@ from controller.api.timing import FolderTiming, ReportTiming, Timing
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends, reporting_unhealthy
 from tests.support.e2e_manifests import endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import unused_port
 from tests.support.objects import a_deployment

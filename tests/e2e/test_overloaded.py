@@ -14,7 +14,7 @@ from controller.api.timing import FolderTiming, ReportTiming, StatusTiming, Stre
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.network import unused_port

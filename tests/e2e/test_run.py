@@ -22,7 +22,7 @@ from tests.support.beamlit import Product, Reply, ask, beamlit, eventually, no_r
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import SEED, endpoints, model, service, text_of
 from tests.support.envoy import heap_for, heap_in
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.load import closed_loop
 from tests.support.network import unused_port
 

@@ -9,7 +9,7 @@ from controller.api.timing import FolderTiming, Timing
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.network import unused_port
 
 TIMING = Timing(folder=FolderTiming(relist=3600.0))

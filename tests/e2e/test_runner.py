@@ -27,6 +27,27 @@ def test_skipped(): pass
 def test_alone(): pass
 """
 
+DEADLY = """
+import os, signal
+
+def test_before(): pass
+
+def test_deadly(): os.kill(os.getpid(), signal.SIGKILL)
+
+def test_after(): print("not told"); assert os.environ["HOME"] == 1
+"""
+
+UNTIDY = """
+import pytest
+
+@pytest.fixture(scope="session")
+def room():
+    yield
+    raise RuntimeError("the room is not tidy")
+
+def test_good(room): pass
+"""
+
 LASTING = """
 import sys, time
 from pathlib import Path
@@ -107,6 +128,24 @@ async def test_a_run_that_ends_at_the_first_failure_is_no_interrupted_one(start:
     assert "::test_bad'\n" in said
     assert "\nFAILED: together " in said
     assert " is kept: " in said
+
+
+async def test_a_test_that_kills_its_process_has_failed_and_those_after_it_run(start: Callable[..., Child]) -> None:
+    code, said = await ended(start(DEADLY))
+
+    assert code == 1, said
+    assert "worker-1 died (exit code -9) while it ran this" in said
+    assert "\nFAILED: together 3 in " in said
+    assert "1 passed" in said
+    # What one prints is told with its failure, and its own alone.
+    assert said.count("Captured stdout call") == said.count("not told\n") == 1
+
+
+async def test_what_is_amiss_after_the_last_test_fails_the_run(start: Callable[..., Child]) -> None:
+    code, said = await ended(start(UNTIDY))
+
+    assert code == 1, said
+    assert "worker-1: RuntimeError: the room is not tidy" in said
 
 
 async def test_a_file_that_cannot_be_read_is_named(start: Callable[..., Child]) -> None:

@@ -16,7 +16,7 @@ from tests.support.answers import Answers, saying
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.network import unused_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

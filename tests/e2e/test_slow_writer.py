@@ -8,7 +8,7 @@ from functools import partial
 from controller.api.timing import FolderTiming, Timing
 from tests.support.beamlit import eventually, no_request_fails
 from tests.support.chat import Chat
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 
 SLOW = FolderTiming(quiet=1.5, together=2.0, losing=30.0, emptied=30.0, first_list=6.0)
 """What a writer takes for its pauses here, whatever else the machine does meanwhile, is far less.

@@ -22,7 +22,7 @@ from controller.api.timing import FolderTiming, Timing
 from tests.support.beamlit import Product, beamlit, eventually, executed_beamlit
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.metrics import differences
 from tests.support.network import unused_port
 

@@ -21,7 +21,7 @@ from controller.api.timing import GatewayTiming, ReportTiming, StreamTiming, Tim
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import Backend
 from tests.support.documents import yaml_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.crds import install_crds
 from tests.support.kube.metrics_apis import MetricsApis, Series
 from tests.support.kube.namespaces import fresh_namespace

@@ -14,7 +14,7 @@ import yaml
 from controller.api.timing import Timing
 from controller.programs.check import CheckOptions, checked
 from tests.support.beamlit import Ended, beamlit
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster, User
 from tests.support.kube.crds import apply_definitions, install_crds, version_of

@@ -17,7 +17,7 @@ import pytest
 
 from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backend
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.elected import timing
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, endpoints, model, service

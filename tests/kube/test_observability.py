@@ -26,7 +26,7 @@ from google.rpc import status_pb2
 
 from controller.api.timing import ReportTiming, Timing
 from tests.support.beamlit import Product
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.kube.cluster import User
 from tests.support.kube.program import Program

@@ -14,7 +14,7 @@ import pytest
 from controller.api.registry import REFERENCE_GRANT
 from controller.api.timing import KubeTiming, Timing
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
 from tests.support.kube.gateway_api import install_reference_grants, remove_reference_grants

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from controller.api.timing import KubeTiming, Timing
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import User
 from tests.support.kube.crds import install_crds

@@ -7,7 +7,7 @@ from functools import partial
 
 from controller.api.timing import ReportTiming, StreamTiming, Timing
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, model
 

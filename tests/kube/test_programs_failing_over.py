@@ -13,7 +13,7 @@ from typing import Any
 from controller.api.timing import ReportTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import reporting_unhealthy
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.objects import ADeployment, a_deployment
 

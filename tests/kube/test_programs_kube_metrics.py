@@ -14,7 +14,7 @@ import pytest
 
 from controller.api.timing import PollTiming, ReportTiming, SignalTiming, Timing
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.hpa_cases import LABELS, AContainer, APod, cpu, external, of_service, per_pod, pod_object, pod_status
 from tests.support.kube.crds import install_crds
 from tests.support.kube.metrics_apis import MetricsApis, Series

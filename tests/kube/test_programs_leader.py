@@ -11,7 +11,7 @@ from functools import partial
 
 from controller.api.timing import Timing
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.cluster import User
 from tests.support.kube.elected import timing
 from tests.support.kube.lease import handing_over, lease_of

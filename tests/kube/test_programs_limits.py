@@ -10,7 +10,7 @@ from controller.api.timing import GatewayTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.site import Site
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.objects import ASlice, a_slice

@@ -9,7 +9,7 @@ from typing import Any
 from controller.api.timing import ReportTiming, StreamTiming, Timing
 from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.site import Site
 from tests.support.kube.switchboard import Switchboard
 from tests.support.load import Traffic, closed_loop

@@ -11,7 +11,7 @@ import pytest
 
 from controller.api.timing import KubeTiming, StatusTiming, Timing
 from tests.support.beamlit import eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.crds import install_crds
 from tests.support.kube.elected import timing

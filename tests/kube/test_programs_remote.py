@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from controller.api.timing import CheckTiming, Timing
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
 

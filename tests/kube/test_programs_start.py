@@ -13,7 +13,7 @@ import yaml
 from controller.api.registry import LEASE
 from controller.api.timing import GatewayTiming, KubeTiming, Timing
 from tests.support.beamlit import beamlit, eventually
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.cluster import Cluster, User
 from tests.support.kube.crds import install_crds

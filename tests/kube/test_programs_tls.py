@@ -8,7 +8,7 @@ from pathlib import Path
 
 from controller.api.timing import ReportTiming, Timing
 from tests.support.data_plane.gateway import Gateway
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.site import Site, model, options_of
 
 IMPATIENT = partial(Forked, context=Timing(reports=ReportTiming(forget_after=1.0)))

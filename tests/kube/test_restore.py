@@ -19,7 +19,7 @@ from controller.api.kubernetes.fronting import FINALIZER, FRONTED_KEY
 from controller.api.timing import REAL, LeaseTiming, TakeoverTiming, Timing
 from controller.store.objects import micro_time
 from tests.support.beamlit import beamlit
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import install_crds
 from tests.support.kube.definitions import delete_definitions

@@ -12,7 +12,7 @@ import pytest
 
 from controller.api.kubernetes.fronting import FRONTED_KEY
 from controller.api.timing import Timing
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.elected import timing
 from tests.support.kube.endpoint_controllers import ServiceHand

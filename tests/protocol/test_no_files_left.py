@@ -11,7 +11,7 @@ import grpc
 import httpx
 
 from tests.protocol.test_hostile_messages import CHECK
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.network import unused_port
 from tests.support.waiting import until

@@ -17,7 +17,7 @@ import httpx
 
 from controller.api.timing import REAL, Timing
 from controller.gateway.process import envoy_binary
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port

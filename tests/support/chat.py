@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.beamlit import Product, Start, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.network import unused_port
 
 

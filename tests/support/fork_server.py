@@ -1,10 +1,8 @@
-"""`beamlit` without the seconds of imports that each start would cost: forked from a process that has made them.
+"""Forks `beamlit` and the model servers of the tests, for `forked`, from a process that has made their imports.
 
-So are the model servers of the tests, of which a run starts hundreds.
-
-The server is one process for each that starts programs. It ends with it, and what it forked ends with the server. A
-request is one datagram: program, arguments, environment and context, with three descriptors: its standard output, its
-standard error and the socket on which the new process says who it is, and the server how it ended.
+A request is one datagram: program, arguments, environment and context, with three descriptors: its standard output, its
+standard error and the socket on which the new process says who it is, and the server how it ended. The server ends when
+nobody can ask it any more, and what it forked ends with it.
 
 What a process inherits and no environment changes is the server's: its umask, and the seed of its hashes. Signals that
 whoever runs the tests ignores (`nohup`, a job in the background) have their default effect.
@@ -14,10 +12,8 @@ The number of a process is no other's while its client may signal it: the server
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
-import functools
 import gc
 import importlib
 import os
@@ -25,18 +21,15 @@ import pickle
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
-import weakref
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from controller.api.contract.route import ReplicaCheck
 from controller.cli.main import main
 from controller.install import crd
 from tests.support.data_plane import model_server
-from tests.support.processes import ROOT, ProcessEndedError, await_stopped
+from tests.support.forked import MODEL_SERVER
 from tests.support.routes import A, a_remote, a_route_with, over_tls, ready, with_key, with_token
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.translator import EnvoySettings, Translator
@@ -57,130 +50,6 @@ _IMPORTED = (
     "kubernetes.aio.client.rest",
     "kubernetes.aio.config",
 )
-BEAMLIT, MODEL_SERVER = "beamlit", "model_server"
-"""The programs there are."""
-
-
-class Forked:
-    """One program, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
-
-    `context` is the object of the command's context: anything that can be pickled.
-    """
-
-    program = BEAMLIT
-
-    def __init__(
-        self,
-        arguments: Sequence[object],
-        log: Path,
-        environment: Mapping[str, str] | None = None,
-        *,
-        output: Path | None = None,
-        context: object = None,
-    ) -> None:
-        self.log = log
-        self._code: int | None = None
-        words = tuple(map(str, arguments))
-        request = pickle.dumps((self.program, words, {**os.environ, **(environment or {})}, context))
-        self._told, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with told, (output or log).open("ab") as out, log.open("ab") as errors:
-            socket.send_fds(_server(), [request], [out.fileno(), errors.fileno(), told.fileno()])
-        weakref.finalize(self, self._told.close)
-        self.pid = int(self._told.recv(64) or 0)
-        assert self.pid, "the fork server ended; why stands in its standard error"
-
-    @property
-    def alive(self) -> bool:
-        return self._ended(0) is None
-
-    def kill(self) -> None:
-        """SIGKILL it, and whatever it started in its session, and wait until it is gone.
-
-        Also what is left of the session of one that has ended, until `terminate`.
-        """
-        if self._told.fileno() >= 0:
-            # The server, and what it forked, may have ended just now.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self._ended(None)
-            self._told.close()
-
-    def send(self, number: signal.Signals) -> None:
-        """Signal it alone. One that is to stop has stopped then."""
-        if self.alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-                if number is signal.SIGSTOP:
-                    await_stopped(self.pid)
-
-    def terminate(self, within: float = 10.0) -> int:
-        """Ask it to end and return its exit code; kill it if it takes longer than `within` seconds."""
-        self.send(signal.SIGTERM)
-        if self._ended(within) is None:
-            self.kill()
-        self._told.close()
-        assert self._code is not None
-        return self._code
-
-    def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
-
-    def _ended(self, within: float | None) -> int | None:
-        """Wait for its end for so many seconds; return its exit code, below 0 a signal, and None if it goes on."""
-        if self._code is None and _readable(self._told, within):
-            said = self._told.recv(64)
-            if not said:  # The server ended, and so did whatever it forked.
-                self._told.close()
-            self._code = int(said or -signal.SIGKILL)
-        return self._code
-
-
-class ForkedModelServer(Forked):
-    """One `tests.support.data_plane.model_server`, which accepts connections from the start.
-
-    Raises ProcessEndedError when it cannot.
-    """
-
-    program = MODEL_SERVER
-
-    def __init__(self, arguments: Sequence[object], log: Path) -> None:
-        ready, said = os.pipe()
-        with os.fdopen(ready, "rb") as answer:
-            with os.fdopen(said, "wb") as output:
-                super().__init__(arguments, log, output=Path(f"/proc/self/fd/{output.fileno()}"))
-            if answer.readline().strip() != b"ready":
-                self.kill()
-                raise ProcessEndedError(f"a model server did not start:\n{self.last_words()}")
-
-
-def _readable(one: socket.socket, within: float | None) -> bool:
-    """Wait until there is something to read. Not by select(2), which knows no descriptor above 1023."""
-    poll = select.poll()
-    poll.register(one, select.POLLIN)
-    return bool(poll.poll(None if within is None else within * 1000))
-
-
-@functools.cache
-def _server() -> socket.socket:
-    """Start the server of this process; return where it takes requests."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        command = (sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno()))
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=(theirs.fileno(),),
-        )
-
-    def end() -> None:
-        ours.close()
-        process.wait()
-
-    atexit.register(end)
-    return ours
 
 
 def _import_everything() -> None:
@@ -292,8 +161,31 @@ def _run(request: bytes) -> None:
         main.main(arguments, program, obj=context)
 
 
-if __name__ == "__main__":
+def _share(requests: socket.socket) -> bytes:
+    """Fork a server for each process that asks for one, once the first does."""
+    if not requests.recv(1, socket.MSG_PEEK):
+        return b""
     _import_everything()
-    asked = _serve(socket.socket(fileno=int(sys.argv[1])))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody asks how a server ended.
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(requests, _LONGEST_REQUEST, 1)
+        if not request:
+            return b""
+        (theirs,) = descriptors
+        if not os.fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            requests.close()
+            os.setsid()
+            return _serve(socket.socket(fileno=theirs))
+        os.close(theirs)
+
+
+if __name__ == "__main__":
+    _task, _socket = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
+    if _task == "share":
+        asked = _share(_socket)
+    else:
+        _import_everything()
+        asked = _serve(_socket)
     if asked:
         _run(asked)

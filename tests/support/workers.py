@@ -25,6 +25,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import forked
+
 _WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 
 Location = tuple[str, int | None, str]
@@ -78,6 +80,7 @@ class Distribution:
         if session.config.option.collectonly or session.testsfailed or not session.items:
             return None  # pytest says what is amiss, if anything is.
         self._files.extend(_files_of(session.items))
+        forked.share()
         for _ in range(min(self._count, len(self._files))):
             if worker := self._fork(session):
                 return worker.run()
@@ -93,7 +96,7 @@ class Distribution:
             # Whatever came amiss, or who interrupts twice does not want to wait.
             self._signal(signal.SIGKILL)
         if self._troubles:
-            raise session.Failed("; ".join(self._troubles))
+            session.shouldfail = "; ".join(self._troubles)
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:

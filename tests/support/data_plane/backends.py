@@ -12,7 +12,7 @@ from typing import Any
 from controller.api.kubernetes.endpoints import Replica
 from tests.support.data_plane.ledger import Ledger
 from tests.support.data_plane.model import Model
-from tests.support.fork_server import ForkedModelServer
+from tests.support.forked import ForkedModelServer
 from tests.support.network import BACKEND_PORT, Network
 
 

@@ -11,7 +11,7 @@ import httpx
 
 from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import Start
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.network import unused_port
 from tests.support.waiting import PATIENCE, until

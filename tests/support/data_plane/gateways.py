@@ -15,7 +15,7 @@ from tests.support.data_plane.client_list import ClientList
 from tests.support.data_plane.gateway import Gateway
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import TOKEN, Plane
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.network import Network
 
 Entered = TypeVar("Entered")

@@ -16,7 +16,7 @@ from controller.gateway.bootstrap import HostPort
 from controller.programs.state import StateDirectory
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.envoy import Envoy
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.network import unused_port
 from tests.support.waiting import until

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.beamlit import Start
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.processes import Child
 from tests.support.waiting import PATIENCE, eventually

@@ -17,7 +17,7 @@ from controller.gateway.bootstrap import HostPort, Provision
 from tests.support.beamlit import Reply, Start, ask, no_request_fails
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
-from tests.support.fork_server import Forked
+from tests.support.forked import Forked
 from tests.support.kube.addresses import own_address
 from tests.support.kube.cluster import Cluster, User
 from tests.support.kube.program import Program

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.data_plane.ledger import Ledger
-from tests.support.fork_server import Forked, ForkedModelServer
+from tests.support.forked import Forked, ForkedModelServer
 from tests.support.network import unused_port
 from tests.support.processes import ROOT, Child, ProcessEndedError
 from tests.support.waiting import until
