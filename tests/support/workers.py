@@ -15,6 +15,7 @@ import ctypes
 import itertools
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Distribution:
         self._workers: dict[Connection, Worker] = {}
         self._files: deque[deque[int]] = deque()
         self._troubles: list[str] = []
+        self._is_interrupted = False
         self._names = (f"worker-{number}" for number in itertools.count(1))
 
     @pytest.hookimpl(tryfirst=True)
@@ -81,20 +83,17 @@ class Distribution:
             return None  # pytest says what is amiss, if anything is.
         self._files.extend(_files_of(session.items))
         forked.share()
-        for _ in range(min(self._count, len(self._files))):
-            if worker := self._fork(session):
-                return worker.run()
+        # Workers are no part of the terminal's job, so that each is interrupted once, and has the time to clean up.
+        before = signal.signal(signal.SIGINT, self._interrupt)
         try:
-            if worker := self._serve(session):
-                return worker.run()
-        except KeyboardInterrupt:
-            # They are no part of the terminal's job, so that each is interrupted once, and has the time to clean up.
-            self._signal(signal.SIGINT)
-            self._serve(session)
-            raise
+            worker = self._serve(session)
         finally:
-            # Whatever came amiss, or who interrupts twice does not want to wait.
-            self._signal(signal.SIGKILL)
+            signal.signal(signal.SIGINT, before)
+            self._signal(signal.SIGKILL)  # There are some only if something of this process is amiss.
+        if worker:
+            return worker.run()
+        if self._is_interrupted:
+            raise KeyboardInterrupt
         if self._troubles:
             session.shouldfail = "; ".join(self._troubles)
         if session.shouldfail:
@@ -104,21 +103,29 @@ class Distribution:
         return True
 
     def _serve(self, session: pytest.Session) -> InWorker | None:
-        """Hear all workers until they have ended; return in one that was forked for another that died."""
+        """Fork the workers, and hear them until all have ended; return in each what it does."""
+        for _ in range(min(self._count, len(self._files))):
+            if worker := self._fork(session):
+                return worker
         while self._workers:
             for channel in wait(list(self._workers)):
                 assert isinstance(channel, Connection)
-                worker = self._workers[channel]
+                speaker = self._workers[channel]
                 try:
                     said = channel.recv()
                 except (EOFError, ConnectionResetError):
-                    if new := self._after(session, worker):
-                        return new
+                    if worker := self._after(session, speaker):
+                        return worker
                 else:
-                    self._hear(session, worker, said)
+                    self._hear(session, speaker, said)
             if session.shouldfail or session.shouldstop:
                 self._stop()
         return None
+
+    def _interrupt(self, *_: object) -> None:
+        """Have the workers clean up and end; whoever interrupts twice does not want to wait for that."""
+        self._signal(signal.SIGKILL if self._is_interrupted else signal.SIGINT)
+        self._is_interrupted = True
 
     def _stop(self) -> None:
         self._files.clear()
@@ -182,14 +189,14 @@ class Distribution:
         progress = config.pluginmanager.getplugin("progress")
         if progress:
             progress.rest()
-        threads = [one.joinpath("comm").read_text().strip() for one in Path("/proc/self/task").iterdir()]
-        if len(threads) > 1:
-            raise pytest.UsageError(f"fork(2) copies no thread, and reading the modules started some: {threads}")
+        _await_no_thread()
         base = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
         ours, theirs = Pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Until whose it is has been settled.
         if pid := os.fork():
             theirs.close()
             self._workers[ours] = Worker(name, pid, ours, deque())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             if progress:
                 progress.go_on()
             return None
@@ -197,6 +204,16 @@ class Distribution:
             channel.close()
         self._workers.clear()
         return InWorker(session, theirs, base / name)
+
+
+def _await_no_thread() -> None:
+    """Wait until one that was joined has left the kernel, too. Raises UsageError when there is another."""
+    for _ in range(500):
+        count = sum(1 for _ in Path("/proc/self/task").iterdir())
+        if count == 1:
+            return
+        time.sleep(0.01)
+    raise pytest.UsageError(f"fork(2) copies no thread, and {count - 1} were started while modules were imported")
 
 
 def _files_of(items: list[pytest.Item]) -> Iterator[deque[int]]:
@@ -212,6 +229,8 @@ class InWorker:
         self._session = session
         self._channel = channel
         os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         ctypes.CDLL(None).prctl(_WITH_PARENT, signal.SIGINT)
         config = session.config
         config.workerinput = {}  # type: ignore[attr-defined]
