@@ -78,6 +78,10 @@ class StatusTiming:
     """The longest of these rests: what is refused for minutes will be refused for some more."""
     longest_rest_while_away: float = 15.0
     """The same while the store does not answer: when it is back, nobody shall wait for minutes."""
+    answered_within: float = 1.0
+    """How long a controller that ends waits for answers to its writes, so that events tell what was written; and once
+    more as long to read what became of those without one.
+    """
     loads_looked_at_every: float = 1.0
     """How often the load of a model is looked at when nothing is heard: reports grow old."""
     loads_apart: float = 0.1

@@ -34,6 +34,7 @@ from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.load_watch import LoadTurns, LoadWatch
 from controller.reconcile.rivals import Rivals
 from controller.reconcile.writer import Turn, Writer, WriteResult
+from controller.reconcile.writes_under_way import WritesUnderWay
 from controller.runtime.queue import Backoff, Queue
 from controller.signals.load_reports import RequestsInFlight
 from controller.signals.source import Sampler
@@ -89,11 +90,11 @@ class Controller:
         self._requested: set[ObjectRef] = set()
         # Of these, each once, those in the queue of which is not known whether they go first.
         self._unasked: OrderedDict[ObjectRef, None] = OrderedDict()
-        self._results: list[WriteResult] = []
         # Since when an object is due that may have to be written.
         self._due_since: dict[ObjectRef, datetime] = {}
         self._load_turns = LoadTurns(timing.loads_apart, timing.loads_looked_at_every)
         self._woken = asyncio.Event()
+        self._writes = WritesUnderWay(self._writer.write, self._woken.set)
 
     def look_again(self, refs: frozenset[ObjectRef] | None) -> None:
         """Reconcile these objects soon, or (None) all: something that is not in the store changed for them."""
@@ -110,12 +111,11 @@ class Controller:
         try:
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(self._watch())
-                work = group.create_task(self._work(group))
+                work = group.create_task(self._work())
                 sources = [group.create_task(one.run(self.look_again)) for one in self._sampler.polled]
                 watch.add_done_callback(lambda _: [one.cancel() for one in (work, *sources)])
         finally:
-            # What was written is told also by who was stopped right after it.
-            self._finish_writes()
+            await self._end_writes()
 
     async def _watch(self) -> None:
         async for batch in self._store.watch(KINDS):
@@ -126,7 +126,7 @@ class Controller:
             self._unseen.update(ref for ref in changes.objects if ref.kind == SERVICE.kind)
             self._woken.set()
 
-    async def _work(self, writes: asyncio.TaskGroup) -> None:
+    async def _work(self) -> None:
         while True:
             await self._something_due()
             self._finish_writes()
@@ -136,7 +136,7 @@ class Controller:
             self._queue_requested()
             await self._see_services()
             await self._register_changed()
-            await self._look_at_due(writes)
+            await self._look_at_due()
             if looks_at:
                 self._load_turns.ends(self._clock())
 
@@ -213,7 +213,7 @@ class Controller:
             return ()
         return sorted(affected.union(*map(self._seen, services)), key=self._precedence)
 
-    async def _look_at_due(self, writes: asyncio.TaskGroup) -> None:
+    async def _look_at_due(self) -> None:
         done = 0
         for turn in self._writer.turns(self._clock()):
             self._queue.add(turn)
@@ -223,7 +223,7 @@ class Controller:
             if self._unasked and not self._queue.hurries(now):
                 self._ask_next()
             elif (ref := self._queue.take(now)) is not None:
-                self._look_at_one(ref, writes)
+                self._look_at_one(ref)
             else:
                 break
             done += 1
@@ -233,9 +233,9 @@ class Controller:
         if self._unregistered or len(self._queue):
             self._woken.set()
 
-    def _look_at_one(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
+    def _look_at_one(self, ref: ObjectRef) -> None:
         try:
-            self._look_at(ref, writes)
+            self._look_at(ref)
         except Exception:
             # A mistake of ours shows with one object; the others go on.
             logger.exception("model not reconciled", extra={"object": str(ref)})
@@ -243,11 +243,14 @@ class Controller:
             self._writer.withdraw(ref)
             self._queue.failed(ref, self._clock())
 
-    def _look_at(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
+    def _look_at(self, ref: ObjectRef) -> None:
         known, now = self._index.intent(ref), self._clock()
         if known is None:
             self._forget(ref)
-        elif until := self._writer.awaited_until(known.stored, now):
+            return
+        if done := self._writes.was_done(known.stored, known.status):
+            self._tell(done, now)
+        if until := self._writer.awaited_until(known.stored, now):
             self._writer.withdraw(ref)
             self._queue.release(ref)
             # A write that changed nothing in the store never comes back.
@@ -257,7 +260,7 @@ class Controller:
             for other in sorted(affected, key=self._precedence):
                 self._queue.add(other)
             self._note_rival(observation, now)
-            self._carry_out(self._planned(observation), writes)
+            self._carry_out(self._planned(observation))
 
     @property
     def yielded(self) -> int:
@@ -274,6 +277,7 @@ class Controller:
 
     def _forget(self, ref: ObjectRef) -> None:
         self._writer.forget(ref)
+        self._writes.forget(ref)
         self._rivals.forget(ref)
         self._queue.succeeded(ref)
         self._queue.forget(ref)
@@ -294,7 +298,7 @@ class Controller:
             self._queue.add_at(ref, now + timedelta(seconds=self._dependencies.timing.loads_looked_at_every))
         return planned
 
-    def _carry_out(self, planned: Plan, writes: asyncio.TaskGroup) -> None:
+    def _carry_out(self, planned: Plan) -> None:
         ref, now = planned.ref, self._clock()
         if until := self._rivals.yields_until(ref, now):
             self._due_since.pop(ref, None)
@@ -316,19 +320,23 @@ class Controller:
                 self._queue.add_at(ref, admission.at)
                 self._queue.release(ref)
             case Turn.NOW:
-                writes.create_task(self._write(planned))
+                self._writes.begin(planned)
             case _:
                 self._queue.release(ref)
 
-    async def _write(self, planned: Plan) -> None:
-        result = await self._writer.write(planned)
-        self._results.append(result)
-        self._woken.set()
-
     def _finish_writes(self) -> None:
-        results, self._results = self._results, []
-        for result in results:
+        for result in self._writes.take_results():
             self._finish(result)
+
+    async def _end_writes(self) -> None:
+        """Tell what was written also when this ends meanwhile: whoever follows finds nothing new in the statuses."""
+        within = self._dependencies.timing.answered_within
+        try:
+            await self._writes.end(within)
+        finally:
+            self._finish_writes()
+        for done in await self._writes.find_done(self._store, within):
+            self._tell(done, self._clock())
 
     def _finish(self, result: WriteResult) -> None:
         now, written = self._clock(), result.plan
@@ -340,9 +348,7 @@ class Controller:
             self._dependencies.telemetry.written(max((now - since).total_seconds(), 0.0))
             self._queue.add_at(written.ref, comes_back)
             self._queue.succeeded(written.ref)
-            log_transitions(written.stored, written.before, written.status)
-            for event in transitions(written.stored, written.before, written.status, now):
-                self._dependencies.events.record(event)
+            self._tell(written, now)
         elif result.superseded:
             # The newer object is on its way here, and brings this one back; if not, it is looked at all the same.
             self._queue.add_at(written.ref, comes_back)
@@ -350,6 +356,11 @@ class Controller:
         else:
             self._dependencies.telemetry.failed("write")
             self._writer.log_failure(result, self._queue.failed(written.ref, now, longest_rest))
+
+    def _tell(self, written: Plan, now: datetime) -> None:
+        log_transitions(written.stored, written.before, written.status)
+        for event in transitions(written.stored, written.before, written.status, now):
+            self._dependencies.events.record(event)
 
     def _precedence(self, ref: ObjectRef) -> tuple[bool, Seniority]:
         """Order objects by who asks first for what several want: who serves already, then the older object."""

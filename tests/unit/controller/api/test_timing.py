@@ -28,6 +28,7 @@ REAL = {
     "statuses.first_rest": (1, "what failed once may well work now"),
     "statuses.longest_rest": (300, "what is refused for minutes will be refused for some more"),
     "statuses.longest_rest_while_away": (15, "when the store is back, nobody shall wait for minutes"),
+    "statuses.answered_within": (1, "a program that ends does not wait for an API server that is away"),
     "statuses.loads_looked_at_every": (1, "reports grow old, also when none comes"),
     "statuses.loads_apart": (0.1, "a tenth of what lies between two reports of an Envoy"),
     "statuses.split_followed_within": (2, "a split is written, sent and reported on within a second"),

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from controller.api.timing import Limits, RateLimit
+import pytest
+
+from controller.api.timing import Limits, RateLimit, StatusTiming
 from controller.frontend.ports import AllocatedPorts
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
@@ -206,12 +208,16 @@ async def test_a_model_that_breaks_when_its_turn_to_write_comes_gives_it_to_the_
 async def test_a_controller_that_is_stopped_in_the_middle_of_a_write_leaves_the_rest_to_the_next():
     store = Counting(stored(a_model("a").with_remote("r"), *SERVICES))
     store.answers.clear()
-    async with controlled(store, Clock()):
+    async with controlled(store, Clock(), timing=AT_ONCE):
         assert store.under_way == 1
     assert store.under_way == 0
     store.answers.set()
     async with controlled(store):
         assert split(store) == "0/100 LocalDown"
+
+
+AT_ONCE = StatusTiming(answered_within=0.0)
+"""A controller that ends waits for no answer."""
 
 
 async def test_a_write_that_the_store_keeps_nothing_of_delays_what_comes_next_by_seconds_only():
@@ -273,6 +279,80 @@ async def test_what_was_written_is_told_by_who_is_stopped_right_after_it():
     await asyncio.gather(store.task, return_exceptions=True)
     assert store.status_writes == 1
     assert [event.reason for event in recording.events] == ["PortNotFound"]
+
+
+class Forgetful(MemoryStore):
+    """A store that writes, and whose answer is lost: it says `answer` instead, or (None) nothing at all."""
+
+    answer = None
+
+    async def patch_status(self, ref, status, precondition=UNCONDITIONAL):
+        await super().patch_status(ref, status, precondition)
+        if self.answer is None:
+            await asyncio.Event().wait()
+        raise self.answer
+
+
+def without_its_port():
+    return stored(a_model("a").fronting("a", "nothing"), *SERVICES)
+
+
+def told(running):
+    return [event.reason for event in running.events]
+
+
+async def test_a_write_that_is_under_way_when_the_controller_is_stopped_is_told_when_it_is_answered():
+    store, recording = Counting(without_its_port()), Recording()
+    store.answers.clear()
+    controller = Controller(store, Dependencies(AllProgrammed(), Clock(), events=recording))
+    running = asyncio.create_task(controller.run())
+    await settled()
+    running.cancel()
+    await settled()
+    assert store.under_way == 1
+    store.answers.set()
+    await asyncio.gather(running, return_exceptions=True)
+    assert [event.reason for event in recording.events] == ["PortNotFound"]
+
+
+async def test_a_write_whose_answer_does_not_come_is_told_by_who_ends_if_it_is_found_done():
+    store = Forgetful(without_its_port())
+    async with controlled(store, timing=StatusTiming(answered_within=0.05)) as running:
+        assert store.status_writes == 1
+    assert told(running) == ["PortNotFound"]
+
+
+async def test_of_a_status_that_somebody_else_wrote_meanwhile_who_ends_tells_nothing():
+    store = Forgetful(without_its_port())
+    async with controlled(store, timing=StatusTiming(answered_within=0.05)) as running:
+        (model,) = (one.ref for one in stored(a_model("a")))
+        await MemoryStore.patch_status(store, model, store[model].status | {"servingPort": 1})
+    assert told(running) == []
+
+
+@pytest.mark.parametrize("answer", [UnavailableError("no answer"), ConflictError("it was sent twice")])
+async def test_a_write_whose_answer_is_lost_is_told_once_when_the_object_comes_back(answer):
+    store = Forgetful(without_its_port())
+    store.answer = answer
+    async with controlled(store) as running:
+        assert told(running) == ["PortNotFound"]
+        for _ in range(5):
+            await running.pass_time(1)
+    assert told(running) == ["PortNotFound"]
+    assert store.status_writes == 1
+
+
+async def test_a_write_that_was_not_done_is_told_when_it_is():
+    store = Counting(without_its_port())
+    store.trouble = UnavailableError("away")
+    async with controlled(store) as running:
+        store.put(a_model("a").fronting("a", "nothing").stored(version="7"))
+        await settled()
+        assert told(running) == []
+        store.trouble = None
+        for _ in range(5):
+            await running.pass_time(1)
+        assert told(running) == ["PortNotFound"]
 
 
 def test_only_what_a_newer_object_mends_is_left_to_it():
