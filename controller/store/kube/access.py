@@ -216,7 +216,18 @@ def _pod_namespace() -> str:
 
 
 async def _load(source: Source) -> Access:
-    from kubernetes.aio.client.configuration import Configuration  # noqa: PLC0415 - takes more than a second
+    from kubernetes.aio.config.kube_config import _cleanup_temp_files  # noqa: PLC0415 - takes more than a second
+
+    try:
+        return await _load_with_files(source)
+    finally:
+        # The library writes certificates and keys that a kubeconfig holds, or an exec plugin gives, into files, and
+        # removes them when the program ends by itself. They were read by now: one that is killed leaves none.
+        _cleanup_temp_files()  # type: ignore[no-untyped-call]
+
+
+async def _load_with_files(source: Source) -> Access:
+    from kubernetes.aio.client.configuration import Configuration  # noqa: PLC0415
     from kubernetes.aio.client.rest import RESTClientObject  # noqa: PLC0415
     from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config  # noqa: PLC0415
 

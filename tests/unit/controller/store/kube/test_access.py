@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
+import tempfile
 from pathlib import Path
 
 import aiohttp
 import pytest
+import trustme
 
 from controller.store.kube.access import Source, find_source, load_access, proxy_for
 from controller.store.protocol import ConfigurationError
@@ -23,10 +26,18 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kubeconfig(folder: Path, user: object, server: str = "http://127.0.0.1:1") -> Source:
+def files_in(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()]
+
+
+def data(pem: bytes) -> str:
+    return base64.b64encode(pem).decode()
+
+
+def kubeconfig(folder: Path, user: object, server: str = "http://127.0.0.1:1", authority: bytes = b"") -> Source:
     file = folder / "given"
     document = {
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority-data": data(authority)}}],
         "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "one",
@@ -107,6 +118,39 @@ async def test_an_exec_plugin_that_fails_is_an_error(tmp_path: Path) -> None:
     plugin = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}
     with pytest.raises(ConfigurationError, match="exec plugin"):
         await load_access(kubeconfig(tmp_path, plugin))
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this process writes its temporary files, as `$TMPDIR` says it to one that starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+async def test_of_certificates_and_keys_no_file_stays_that_a_killed_program_would_leave(
+    tmp_path: Path, temporary: Path
+) -> None:
+    authority = trustme.CA()
+    client = authority.issue_cert("client.example")
+    certificate = b"".join(one.bytes() for one in client.cert_chain_pems)
+    key = client.private_key_pem.bytes()
+    user = {"client-certificate-data": data(certificate), "client-key-data": data(key)}
+    source = kubeconfig(tmp_path, user, "https://127.0.0.1:1", authority.cert_pem.bytes())
+    # A second time as well: so credentials are read anew.
+    for _ in range(2):
+        access = await load_access(source)
+        assert files_in(temporary) == []
+        assert authority.cert_pem.bytes().decode() in access.cluster
+        await access.close()
+
+
+async def test_nor_of_those_that_cannot_be_used(tmp_path: Path, temporary: Path) -> None:
+    source = kubeconfig(tmp_path, {"token": "t"}, "https://127.0.0.1:1", b"no certificate")
+    with pytest.raises(ConfigurationError):
+        await load_access(source)
+    assert files_in(temporary) == []
 
 
 async def test_the_server_is_known(tmp_path: Path) -> None:
