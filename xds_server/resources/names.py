@@ -22,6 +22,7 @@ A remote backend that is called `remote-b` has `remote-b/model/default/chat`, `/
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 from controller.api.contract.credentials import CredentialSource
@@ -41,6 +42,11 @@ TLS_ONLY = "gateway/tls-only"
 """The route configuration of hosts that are called over TLS alone: what comes without it is answered with 421."""
 
 _FALLBACK, _FIRST, _PORT, _HOST, _SHARED_PART = "fallback", "-first", "port/", "host/", f"{SHARED_ENTRANCE}/"
+
+
+def digest(distinct: str) -> str:
+    """Return what stands in a name for all that makes a thing distinct."""
+    return hashlib.blake2b(distinct.encode(), digest_size=16).hexdigest()
 
 
 def entrance(port: int) -> str:

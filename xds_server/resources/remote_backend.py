@@ -1,15 +1,13 @@
-"""Remote backends: the cluster of each, with its TLS and its credential, and the clusters of token endpoints.
+"""Remote backends: the cluster of each, with its TLS, and the clusters of the token endpoints that they ask.
 
 Routes share a backend: all of a remote but what each route adds to a request of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
-from urllib.parse import urlsplit, urlunsplit
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     Cluster,
@@ -22,7 +20,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     HealthCheck,
     HealthCheckTlsOptions,
-    HttpUri,
     TransportSocket,
 )
 from envoy_data_plane.envoy.config.endpoint.v3 import (
@@ -33,12 +30,9 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
-from envoy_data_plane.envoy.extensions.filters.http.credential_injector.v3 import CredentialInjector
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import HeaderMutation as HeaderMutationFilter
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation.v3 import Mutations
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
-from envoy_data_plane.envoy.extensions.http.injected_credentials.generic.v3 import Generic
-from envoy_data_plane.envoy.extensions.http.injected_credentials.oauth2.v3 import OAuth2, OAuth2ClientCredentials
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
     CommonTlsContext,
@@ -50,9 +44,9 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import Percent
 
-from controller.api.contract.credentials import HeaderCredential, OAuth, RemoteAuth
+from controller.api.contract.credentials import OAuth
 from controller.api.contract.route import HttpCheck, Remote, RouteKey
-from controller.api.schema.hosts import DEFAULT_PORT, address_of, authority_of, name_of, resolved_of
+from controller.api.schema.hosts import address_of, name_of
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.checks import TLS_VERSIONS, health_check
@@ -64,7 +58,8 @@ from xds_server.resources.clusters import (
     side_metadata,
     socket_address,
 )
-from xds_server.resources.encoding import extension, packed, resource
+from xds_server.resources.credential_injector import credential_injector, token_cluster, token_place
+from xds_server.resources.encoding import packed, resource
 from xds_server.resources.guard import Guard
 from xds_server.resources.loops import LOOP_METRICS
 from xds_server.resources.secret import SecretNames, over_sds, secret_names
@@ -102,13 +97,13 @@ def backend_name(key: RouteKey, remote: Remote) -> str:
     without = {name for name in ("tls", "auth", "connect_timeout") if getattr(remote, name) is None}
     distinct = remote.model_dump_json(by_alias=True, exclude={*_OF_THE_ROUTE, *without})
     secrets = (one.name for one in secret_names(key, remote).keys)
-    return names.backend_cluster(_digest("\n".join((distinct, *secrets))))
+    return names.backend_cluster(names.digest("\n".join((distinct, *secrets))))
 
 
 def hosts_of(remote: Remote) -> tuple[str, ...]:
     """Name the hosts that an Envoy connects to for a remote backend: its own, and that of its token endpoint."""
     oauth = remote.auth.oauth if remote.auth else None
-    return (remote.host, _place(oauth)[1]) if oauth else (remote.host,)
+    return (remote.host, token_place(oauth)[1]) if oauth else (remote.host,)
 
 
 def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
@@ -201,7 +196,7 @@ class RemoteBackends:
             transport_socket=tls,
             typed_extension_protocol_options=same_protocol_as_client(
                 *(
-                    [_credential_injector(remote.auth, secrets.credential, self._timing)]
+                    [credential_injector(remote.auth, secrets.credential, self._timing)]
                     if remote.auth and secrets.credential
                     else []
                 ),
@@ -214,8 +209,8 @@ class RemoteBackends:
 
     def _token_endpoint(self, oauth: OAuth) -> tuple[Resource, ...]:
         """Build the cluster of a token endpoint, shared by all whose tokens come from the same host and port."""
-        scheme, host, port = _place(oauth)
-        name = _token_cluster(oauth)
+        scheme, host, port = token_place(oauth)
+        name = token_cluster(oauth)
         tls = _tls(name_of(host), self._system_authorities) if scheme == "https" else None
         endpoint = LbEndpoint(endpoint=Endpoint(address=socket_address(host, port)))
         cluster = Cluster(
@@ -295,55 +290,3 @@ def _subject(server_name: str) -> SubjectAltNameMatcher:
     address = address_of(server_name)
     kind = SubjectAltNameMatcherSanType.IP_ADDRESS if address else SubjectAltNameMatcherSanType.DNS
     return SubjectAltNameMatcher(san_type=kind, matcher=StringMatcher(exact=address or server_name))
-
-
-def _credential_injector(auth: RemoteAuth, secret: str, timing: GatewayTiming) -> HttpFilter:
-    """Build the upstream filter that adds the credential, made from the secret `secret`, or refuses the request.
-
-    It replaces what the request has in the header. A request for which there is no credential (yet) never leaves: the
-    filter answers it with 401 itself, which the internal listener in front of the backend turns into a 503 (trap 11).
-    """
-    credential = (
-        extension("envoy.http.injected_credentials.oauth2", _token(auth.oauth, secret, timing))
-        if auth.oauth
-        else extension("envoy.http.injected_credentials.generic", _fixed(auth.api_key, secret))
-    )
-    return HttpFilter(
-        name="envoy.filters.http.credential_injector",
-        typed_config=packed(CredentialInjector(overwrite=True, credential=credential)),
-    )
-
-
-def _token(oauth: OAuth, secret: str, timing: GatewayTiming) -> OAuth2:
-    answer = timedelta(seconds=timing.token_answer)
-    return OAuth2(
-        token_endpoint=HttpUri(uri=_token_uri(oauth), cluster=_token_cluster(oauth), timeout=answer),
-        scopes=list(oauth.scopes),
-        client_credentials=OAuth2ClientCredentials(client_id=oauth.client_id, client_secret=over_sds(secret)),
-        token_fetch_retry_interval=timedelta(seconds=timing.token_retry),
-    )
-
-
-def _fixed(api_key: HeaderCredential | None, secret: str) -> Generic:
-    assert api_key  # one of the two kinds
-    return Generic(credential=over_sds(secret), header=api_key.header)
-
-
-def _token_cluster(oauth: OAuth) -> str:
-    return names.token_cluster(_digest(" ".join(map(str, _place(oauth)))))
-
-
-def _place(oauth: OAuth) -> tuple[str, str, int]:
-    """Return scheme, host and port of the token endpoint."""
-    url = urlsplit(oauth.token_url)
-    return url.scheme, resolved_of(url.hostname or ""), url.port or DEFAULT_PORT[url.scheme]
-
-
-def _token_uri(oauth: OAuth) -> str:
-    """Write the URL of the token endpoint so that Envoy sends the Host that it should."""
-    scheme, host, port = _place(oauth)
-    return urlunsplit(urlsplit(oauth.token_url)._replace(netloc=authority_of(host, port, scheme)))
-
-
-def _digest(distinct: str) -> str:
-    return hashlib.blake2b(distinct.encode(), digest_size=16).hexdigest()
