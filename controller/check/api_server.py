@@ -11,7 +11,7 @@ from typing import Any
 from controller.api.registry import KINDS, REFERENCE_GRANT, Kind
 from controller.check.cluster import ClusterReader, Unread
 from controller.check.report import Finding, Topic, TopicFindings
-from controller.store.kube.client import UNAUTHORIZED, RawAnswer
+from controller.store.kube.answers import UNAUTHORIZED, RawAnswer
 
 _OLDEST = (1, 27)
 _AGREES = timedelta(seconds=2)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from controller.api.registry import Kind
-from controller.store.kube.client import JSON, KubeClient, RawAnswer, UnauthorizedError, error_for
+from controller.store.kube.answers import RawAnswer, UnauthorizedError, error_for
+from controller.store.kube.client import JSON, KubeClient
 from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"

@@ -11,7 +11,7 @@ from controller.api.registry import POD, Program
 from controller.check.cluster import ClusterReader, Unread, right_to
 from controller.check.installation import ENVOY, RunningProgram
 from controller.check.report import Finding, Topic, TopicFindings
-from controller.store.kube.client import FORBIDDEN, RawAnswer
+from controller.store.kube.answers import FORBIDDEN, RawAnswer
 
 TOPICS = {
     Program.CONTROLLER.value: TopicFindings(Topic.CONTROLLER),

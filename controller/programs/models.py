@@ -20,7 +20,7 @@ from controller.decision import SentRequests
 from controller.programs.status import NoStatusError, fetch_status
 from controller.store.kube import KubeClient
 from controller.store.kube.access import find_source
-from controller.store.kube.client import UnauthorizedError
+from controller.store.kube.answers import UnauthorizedError
 from controller.store.kube.objects import KubeObjects
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (

@@ -15,7 +15,7 @@ from controller.api.schema.errors import FieldError, InvalidObjectError, type_na
 from controller.api.schema.values import parse
 from controller.decision.facts import Cause
 from controller.signals.poller import SourceError
-from controller.store.kube.client import UnauthorizedError, UnusableAnswerError
+from controller.store.kube.answers import UnauthorizedError, UnusableAnswerError
 from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 
 # Bytes of one answer: two thousand pods and more. Ten answers may be on their way here at once.

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.api.registry import Kind
-from controller.store.kube.client import KubeClient, error_of_event
+from controller.store.kube.answers import error_of_event
+from controller.store.kube.client import KubeClient
 from controller.store.kube.collection import Changes, Collection, ObjectList
 from controller.store.kube.objects import stored_object, without_bookkeeping
 from controller.store.objects import StoredObject

@@ -21,7 +21,7 @@ from controller.check.pods import pods_ready
 from controller.check.report import Topic, TopicFindings
 from controller.check.rights import in_words, needed_rights
 from controller.install.crd import definitions
-from controller.store.kube.client import RawAnswer
+from controller.store.kube.answers import RawAnswer
 from controller.store.objects import ObjectRef, StoredObject, micro_time
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

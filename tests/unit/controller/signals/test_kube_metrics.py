@@ -14,7 +14,7 @@ from controller.api.schema.values import parse
 from controller.decision import Cause, Known, Sample, Unknown
 from controller.signals.kube_sources import IN_A_FOLDER
 from controller.signals.source import Sampler
-from controller.store.kube.client import UnauthorizedError, UnusableAnswerError
+from controller.store.kube.answers import UnauthorizedError, UnusableAnswerError
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from tests.support.metrics_api import CHAT, PODS, USED, Api, Measuring, a_running_pod, items, measuring, usage_of

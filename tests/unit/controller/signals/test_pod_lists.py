@@ -16,7 +16,7 @@ from controller.signals.kube_api import Question, ask_for_items
 from controller.signals.pod_lists import MOST_COMPARED, chosen_by
 from controller.signals.source import Subject
 from controller.signals.together import FROM
-from controller.store.kube.client import UnusableAnswerError
+from controller.store.kube.answers import UnusableAnswerError
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 from tests.support.metrics_api import CHAT, PODS, USED, Measuring, a_running_pod, items, measuring, usage_of

@@ -20,7 +20,7 @@ from controller.decision.signals import compare
 from controller.programs.sources import sources_everywhere
 from controller.signals.promql import measurement_of, query_for
 from controller.signals.source import Sampler
-from controller.store.kube.client import UnauthorizedError, UnusableAnswerError
+from controller.store.kube.answers import UnauthorizedError, UnusableAnswerError
 from controller.store.protocol import ForbiddenError, NotFoundError, RefusedError, StoreError, UnavailableError
 from tests.support.metrics_api import (
     CHAT,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from controller.store.kube.client import error_for, split_lines
+from controller.store.kube.answers import error_for, split_lines
 from controller.store.protocol import (
     AlreadyExistsError,
     ConflictError,
