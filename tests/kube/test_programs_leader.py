@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 from controller.api.timing import Timing
 from tests.support.beamlit import eventually
@@ -32,12 +33,18 @@ async def served(site: Site, lease: int, user: User | None = None) -> AModel:
     """Start everything, with two controllers, this user, and such a lease; return a model that is served."""
     chat = site.served("chat", [site.backend("local-1")], site.backend("remote"))
     site.write(chat)
-    start = partial(Forked, context=Timing(lease=timing(lease)))
+    temporary(site).mkdir()
+    start = partial(Forked, context=Timing(lease=timing(lease)), environment={"TMPDIR": str(temporary(site))})
     await site.start(controllers=0, start=start)
     for program in [site.controller(user=user, start=start) for _ in range(2)]:
         await program.ready()
     await site.until_condition("chat", "Ready", "True")
     return chat
+
+
+def temporary(site: Site) -> Path:
+    """Where the programs write their temporary files."""
+    return site.folder / "temporary"
 
 
 async def leaders(site: Site) -> list[Program]:
@@ -110,6 +117,8 @@ async def test_a_leader_that_is_killed_is_replaced_once_its_lease_is_over(site: 
     (other,) = (one for one in site.controllers if one is not leader)
     async with never_two(site):
         leader.kill()
+        # Its kubeconfig has the certificate of the authority in it, as most have, some with a key.
+        assert not any(temporary(site).iterdir())
         last = (await lease_of(site.cluster, site.namespace))["spec"]
         leader.start()
         await site.change(chat.overridden("remote=30"))
