@@ -95,7 +95,8 @@ def split_lines(rest: bytes, data: bytes) -> tuple[list[bytes], bytes]:
 def error_for(request: str, status: int, headers: Mapping[str, str], body: bytes) -> StoreError:
     """The error for an answer with an HTTP status from 300 on. `request` is what was asked for, in words."""
     answer = _status_object(body)
-    words = f"{request}: {str(answer.get('message') or f'HTTP {status}')[:_LONGEST]}"
+    message = answer.get("message")
+    words = f"{request}: {message[:_LONGEST] if isinstance(message, str) and message else f'HTTP {status}'}"
     match status:
         case 401:
             return UnauthorizedError(words)
@@ -136,23 +137,28 @@ def _conflict(words: str, answer: Mapping[str, Any]) -> ConflictError:
 
 
 def _causes(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    causes = (answer.get("details") or {}).get("causes")
+    causes = _details(answer).get("causes")
     return [cause for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+
+
+def _details(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    details = answer.get("details")
+    return details if isinstance(details, dict) else {}
 
 
 def _status_object(body: bytes) -> Mapping[str, Any]:
     """The Status object that the API server answers, empty when a proxy on the way answered instead."""
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
 
 
 def _wait_asked_for(headers: Mapping[str, str], answer: Mapping[str, Any]) -> float | None:
     """Seconds of `Retry-After` (RFC 9110, 10.2.3; the API server never sends a date) or of the Status object."""
-    asked = headers.get("Retry-After") or (answer.get("details") or {}).get("retryAfterSeconds")
+    asked = headers.get("Retry-After") or _details(answer).get("retryAfterSeconds")
     try:
         return None if asked is None else min(max(0.0, float(asked)), _LONGEST_WAIT)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -89,6 +89,22 @@ def test_causes_that_are_none_are_no_crash(causes: object) -> None:
     assert isinstance(error_for("PATCH /x", 422, {}, body), RefusedError)
 
 
+@pytest.mark.parametrize("status", [403, 409, 422, 429, 500])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 65536,
+        b'{"kind": "Status", "details": "x"}',
+        b'{"kind": "Status", "details": [1], "message": [1]}',
+        b'{"kind": "Status", "details": {"retryAfterSeconds": 1%s}}' % (b"0" * 400),
+        b'{"kind": "Status", "message": %s1%s}' % (b"[" * 900, b"]" * 900),
+    ],
+    ids=lambda body: body[:30].decode() if isinstance(body, bytes) else None,
+)
+def test_a_refusal_that_is_not_as_the_api_server_refuses_is_an_error_all_the_same(status: int, body: bytes) -> None:
+    assert str(error_for("GET /x", status, {}, body)) == f"GET /x: HTTP {status}"
+
+
 def test_a_proxy_that_answers_a_page_is_no_trouble() -> None:
     assert str(error_for("GET /x", 502, {}, b"<html>")) == "GET /x: HTTP 502"
 
