@@ -65,7 +65,7 @@ async def test_it_serves_all_the_same(
         await until(refused, "Envoy was refused, and tried again", within=60)
         async with plain_http() as client:
             assert (await client.get(f"http://{gateway}:9000/")).status_code == 200
-        (state,) = sessions.clients()
+        (state,) = sessions.streams.clients()
         assert state.initialised
         assert await envoy.stat("control_plane.connected_state") == 1
     finally:

@@ -134,15 +134,15 @@ class XdsServer:
 
     def clients(self) -> tuple[ClientState, ...]:
         """Return every connected client."""
-        return self._sessions.clients()
+        return self._sessions.streams.clients()
 
     def carrying(self) -> Collection[str]:
         """Return the node ids of the gateway's Envoys, which carry traffic."""
-        return self._sessions.carrying()
+        return self._sessions.streams.carrying()
 
     def refused(self) -> str:
         """Say what is wrong with a client that comes and does not count; empty without one."""
-        return self._sessions.refused()
+        return self._sessions.streams.refused()
 
     def progress(self, scope: Scope = GATEWAY) -> Progress:
         """Return how far the clients of a scope are with what is published for it."""
@@ -152,12 +152,12 @@ class XdsServer:
         self, keys_and_versions: Iterable[tuple[ResourceKey, str]], scope: Scope = GATEWAY
     ) -> tuple[Holding, ...]:
         """Return for each client of a scope which of these resource versions it has not ACKed."""
-        return self._sessions.holds(keys_and_versions, scope)
+        return self._sessions.streams.holds(keys_and_versions, scope)
 
     async def stop(self, grace: float) -> None:
         """Drain: report NOT_SERVING, end every stream after what it was promised, give up after `grace` seconds."""
         await self._set_health(NOT_SERVING)
-        self._sessions.end_all()
+        self._sessions.streams.end_all()
         self._loads.end_all()
         if self._server is not None:
             await self._server.stop(grace)
@@ -167,7 +167,7 @@ class XdsServer:
 
     def _used_connections(self) -> Collection[Peer]:
         """Say from where there is a stream, of discovery or of load reports."""
-        return {Peer.of(peer) for peer in (*self._sessions.peers(), *self._loads.peers())}
+        return {Peer.of(peer) for peer in (*self._sessions.streams.peers(), *self._loads.peers())}
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *services.NAMES):

@@ -133,7 +133,7 @@ class StreamingMethod:
         """Serve until the client closes its side, either side fails, or the server drains."""
         # Sent by itself: gRPC would send it with the first message, and once more with an end that comes meanwhile.
         await context.send_initial_metadata(())
-        stream = self.sessions.open(context.peer(), self.type_url)
+        stream = self.sessions.streams.open(context.peer(), self.type_url)
         reader = asyncio.create_task(self._read(stream, context))
         writer = asyncio.create_task(self._write(stream, context))
         try:
@@ -156,7 +156,7 @@ class StreamingMethod:
         if raw is not EOF:
             async with admission.turn_of_newcomers():
                 node, first = await self._parsed(raw)
-                self.sessions.introduce(stream, node, admission.standing(node, context))
+                self.sessions.streams.introduce(stream, node, admission.standing(node, context))
         while raw is not EOF:
             if stream.trusted:
                 await self._take(stream, raw, first)

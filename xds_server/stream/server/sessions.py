@@ -1,4 +1,4 @@
-"""All client sessions, and the one task that changes them.
+"""The sessions of all clients, and the one task that changes them.
 
 Streams, publishers and timers only put events in its queue. What takes long is done apart, one at a time, so that what
 came after it overtakes it.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 from controller.api.timing import REAL, StreamTiming
@@ -29,7 +26,8 @@ from xds_server.stream.protocol.messages import (
     SotwRequest,
     without_frames,
 )
-from xds_server.stream.server.clients import ClientState, ClientStream, Holding, Progress, StreamEnd, client_state
+from xds_server.stream.server.clients import ClientStream, Progress, StreamEnd
+from xds_server.stream.server.streams import OpenStreams, note_changes, session_clock
 from xds_server.stream.server.telemetry import ClientTelemetry
 from xds_server.stream.wire import Node
 
@@ -39,8 +37,6 @@ log = logging.getLogger(__name__)
 UNLIMITED_BYTES = 1 << 30
 MAX_TYPES_PER_STREAM = 32
 STREAMS_PER_TURN = 50
-
-_MOST_UNCHECKED = 300
 
 
 class InternalError(ProtocolError):
@@ -94,12 +90,9 @@ class Sessions:
         self.timing = timing
         self.admission = admission
         self._instance = instance
+        self.streams = OpenStreams(admission, telemetry)
         self._telemetry = telemetry
         self._events: asyncio.Queue[RequestArrived | WaitEnded | SnapshotsPublished] = asyncio.Queue()
-        self._streams: dict[int, ClientStream] = {}
-        self._carrying: Counter[str] = Counter()
-        self._opened = 0
-        self._ending = False
         self._snapshots: dict[Scope, Snapshot] = {}
         self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
         self._early: dict[int, RequestArrived] = {}
@@ -117,23 +110,6 @@ class Sessions:
         keys = self._published[scope][1] if scope in self._published else set()
         keys.update(changed)
         self._published[scope] = (snapshot, keys)
-
-    def open(self, peer: str, type_url: str | None) -> ClientStream:
-        """Begin a stream of all types (None) or of one."""
-        self._opened += 1
-        stream = ClientStream(self._opened, peer, type_url, datetime.now(UTC))
-        self._streams[stream.number] = stream
-        self._telemetry.opened(stream)
-        if self._ending:
-            stream.outbox.put_nowait(StreamEnd())
-        return stream
-
-    def introduce(self, stream: ClientStream, node: Node, standing: ClientStanding) -> None:
-        """Learn who the client of a stream is. Raises TooManyStreamsError."""
-        if not standing.trusted:
-            self.admission.enter(stream.peer)
-        stream.trusted, stream.authorised = standing.trusted, standing.authorised
-        stream.node, stream.introduced = replace(node, token=""), True
 
     async def begun(self) -> None:
         """Wait until there is a snapshot."""
@@ -153,86 +129,24 @@ class Sessions:
 
     def close(self, stream: ClientStream) -> None:
         """Forget a stream."""
-        if self._streams.pop(stream.number, None) is None:
-            return
         self._early.pop(stream.number, None)
         if stream.timer is not None:
             stream.timer.cancel()
-        if stream.introduced and not stream.trusted:
-            self.admission.leave(stream.peer)
-        if stream.session is not None and _carries(stream):
-            self._carrying[stream.node.id] -= 1
-            if not self._carrying[stream.node.id]:
-                del self._carrying[stream.node.id]
-        self._telemetry.closed(stream)
+        self.streams.close(stream)
 
     def fetch(self, node: Node, request: SotwRequest, standing: ClientStanding) -> Response:
         """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
         if not self._snapshots:
             raise NotReadyError("there is no snapshot yet")
         terms = ClientTerms(secrets=standing.authorised, ordered=False, max_response_bytes=UNLIMITED_BYTES)
-        reader = SotwSession(self._snapshot_of(node), terms, _now())
-        at_once = reader.receive(replace(request, version="", nonce="", error=None), _now()).responses
-        responses = at_once or reader.tick(_now()).responses
+        reader = SotwSession(self._snapshot_of(node), terms, session_clock())
+        at_once = reader.receive(replace(request, version="", nonce="", error=None), session_clock()).responses
+        responses = at_once or reader.tick(session_clock()).responses
         return responses[0] if responses else Response(request.type_url, "", "")
 
-    def end_all(self) -> None:
-        """Have every stream end once what is in its outbox was sent."""
-        self._ending = True
-        for stream in self._streams.values():
-            stream.outbox.put_nowait(StreamEnd())
-
-    def clients(self) -> tuple[ClientState, ...]:
-        """Return all clients that said who they are, the oldest first."""
-        return tuple(_state(stream) for stream in self._streams.values() if stream.session is not None)
-
-    def refused(self) -> str:
-        """Say what is wrong with a client that comes and does not count; see `ClientAdmission.refused`."""
-        now = _now()
-        streams = self._streams.values()
-        stranger = next((one for one in streams if one.introduced and not (one.trusted or one.node.is_debug)), None)
-        if stranger and not self.admission.by_callers:
-            self.admission.note_refusal(stranger.peer, "it does not carry the node token", now)
-        return self.admission.refused(now)
-
-    def peers(self) -> Iterable[str]:
-        """Return from where there is a stream, as gRPC writes it."""
-        return [stream.peer for stream in self._streams.values()]
-
-    def carrying(self) -> Collection[str]:
-        """Return the node ids of the gateway's Envoys, which carry traffic.
-
-        One whose last stream may be over is one until that is known.
-        """
-        return self._carrying.keys()
-
     def progress(self, scope: Scope = GATEWAY) -> Progress:
-        """Return how far the clients of a scope are."""
-        snapshot = self._snapshots.get(scope, EMPTY)
-        every, others = [], []
-        for stream in self._streams.values():
-            if stream.session is None or stream.node.scope != scope:
-                continue
-            entry = (_state(stream), stream.session)
-            every.append(entry)
-            if stream.complete is not snapshot:
-                if stream.session.has_all(snapshot, stream.unchecked):
-                    stream.complete, stream.unchecked = snapshot, set()
-                else:
-                    others.append(entry)
-        return Progress(snapshot, tuple(every), tuple(others))
-
-    def holds(self, wanted: Iterable[tuple[ResourceKey, str]], scope: Scope = GATEWAY) -> tuple[Holding, ...]:
-        """Return for each client of a scope which of these resource versions it has not ACKed."""
-        pairs = tuple(wanted)
-        return tuple(
-            Holding(
-                _state(stream),
-                frozenset(key for key, version in pairs if not stream.session.holds(key, version)),
-            )
-            for stream in self._streams.values()
-            if stream.session is not None and stream.node.scope == scope
-        )
+        """Return how far the clients of a scope are with what was published for it."""
+        return self.streams.progress(self._snapshots.get(scope, EMPTY), scope)
 
     # The task.
 
@@ -259,7 +173,7 @@ class Sessions:
         match event:
             case RequestArrived():
                 self._answer(event)
-            case WaitEnded(stream) if stream.number in self._streams and stream.session is not None:
+            case WaitEnded(stream) if stream in self.streams and stream.session is not None:
                 self._step(stream, stream.session.tick)
 
     async def _serve_published(self) -> None:
@@ -269,10 +183,10 @@ class Sessions:
         early, self._early = self._early, {}
         for arrived in early.values():
             self._events.put_nowait(arrived)  # There may be thousands, and each has its turn.
-        for turn, stream in enumerate(tuple(self._streams.values())):
+        for turn, stream in enumerate(self.streams):
             session, publication = stream.session, published.get(stream.node.scope)
-            if session is not None and publication is not None and stream.number in self._streams:
-                _note_changes(stream, publication[1])
+            if session is not None and publication is not None and stream in self.streams:
+                note_changes(stream, publication[1])
                 self._step(stream, partial(_publish, session, *publication))
             if turn % STREAMS_PER_TURN == STREAMS_PER_TURN - 1:
                 await asyncio.sleep(0)  # let the writers write meanwhile
@@ -285,12 +199,12 @@ class Sessions:
         """Answer a request. Before the first snapshot it waits: a client that reconnects loses nothing."""
         stream, request = arrived.stream, arrived.request
         if not self._snapshots:
-            if stream.number in self._streams:
+            if stream in self.streams:
                 self._early[stream.number] = arrived
             return
         if not arrived.answered.done():
             arrived.answered.set_result(None)
-        if stream.number not in self._streams:
+        if stream not in self.streams:
             return
         session = stream.session or self._begin_session(stream, request)
         if request.subscribes:
@@ -316,15 +230,13 @@ class Sessions:
             max_response_bytes=UNLIMITED_BYTES if own_limit else ClientTerms().max_response_bytes,
         )
         kind = DeltaSession if isinstance(request, DeltaRequest) else SotwSession
-        stream.session = session = kind(self._snapshot_of(node), terms, _now())
-        if _carries(stream):
-            self._carrying[node.id] += 1
-        self._telemetry.connected(stream)
+        session = kind(self._snapshot_of(node), terms, session_clock())
+        self.streams.begin(stream, session)
         return session
 
     def _step(self, stream: ClientStream, step: Callable[[float], Output]) -> None:
         """Let a session do a step, and do what it wants done."""
-        now = _now()
+        now = session_clock()
         stream.state = stream.complete = None
         try:
             output = step(now)
@@ -358,31 +270,3 @@ def _is_long(event: RequestArrived | WaitEnded) -> bool:
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:
     return session.publish(snapshot, changed, now)
-
-
-def _note_changes(stream: ClientStream, changed: set[ResourceKey]) -> None:
-    """Note what was published to a client that had all: beyond some hundreds, all is looked at as fast."""
-    if stream.unchecked is not None:
-        stream.unchecked |= changed
-        if len(stream.unchecked) > _MOST_UNCHECKED:
-            stream.unchecked = None
-
-
-def _state(stream: ClientStream) -> ClientState:
-    if stream.state is None:
-        stream.state = client_state(stream, _to_epoch())
-    return stream.state
-
-
-def _carries(stream: ClientStream) -> bool:
-    """Whether the client is an Envoy of the gateway, as far as anybody can tell."""
-    return stream.trusted and not stream.node.is_debug and stream.node.scope == GATEWAY
-
-
-def _now() -> float:
-    """The clock of sessions and timers, in seconds."""
-    return asyncio.get_running_loop().time()
-
-
-def _to_epoch() -> float:
-    return time.time() - _now()

@@ -81,7 +81,7 @@ async def test_x49_a_client_that_does_not_read_is_cut_off_after_a_deadline(sessi
     with pytest.raises(AbortedError):
         await StreamingMethod(sessions, DELTA, "server").serve(None, context)
     assert context.aborted is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert sessions.clients() == ()
+    assert sessions.streams.clients() == ()
 
 
 async def test_a_client_that_asks_for_endless_types_is_cut_off(sessions):
@@ -94,12 +94,12 @@ async def test_a_client_that_asks_for_endless_types_is_cut_off(sessions):
 async def test_a_cancelled_stream_is_forgotten_and_says_so(sessions):
     stream = asyncio.create_task(StreamingMethod(sessions, DELTA, "server").serve(None, Context(asks_for(CLUSTER))))
     async with time_limit(PATIENCE):
-        while not sessions.clients():  # noqa: ASYNC110 - the condition is what another task does
+        while not sessions.streams.clients():  # noqa: ASYNC110 - the condition is what another task does
             await asyncio.sleep(0)
     stream.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stream
-    assert sessions.clients() == ()
+    assert sessions.streams.clients() == ()
 
 
 CALLS = 50
@@ -170,11 +170,11 @@ async def test_a_stranger_that_waits_for_the_first_snapshot_has_no_other_strange
         begun = [tasks.create_task(one) for one in (sessions.run(), serving(sessions, Context(asks_for(CLUSTER))))]
         for _ in range(50):
             await asyncio.sleep(0)  # until it waits
-        assert list(sessions.peers()) == ["test"]
+        assert list(sessions.streams.peers()) == ["test"]
         async with sessions.admission.turn_of_strangers():
             pass
         sessions.publish(Snapshot.of([cluster("a")]), [])
-        while not sessions.clients():  # noqa: ASYNC110 - the condition is what another task does
+        while not sessions.streams.clients():  # noqa: ASYNC110 - the condition is what another task does
             await asyncio.sleep(0)
         for one in begun:
             one.cancel()

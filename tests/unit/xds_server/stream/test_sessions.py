@@ -38,8 +38,8 @@ class Client:
 
     def __init__(self, sessions, scope, node_id="envoy"):
         self.sessions = sessions
-        self.stream = sessions.open("test", None)
-        sessions.introduce(
+        self.stream = sessions.streams.open("test", None)
+        sessions.streams.introduce(
             self.stream, Node(node_id, token="token", scope=scope), ClientStanding(authorised=True, trusted=True)
         )
 
@@ -150,11 +150,11 @@ async def test_only_clients_of_the_scope_are_asked_what_they_hold(sessions):
     publish(sessions, SIDECAR, cluster("b"))
     for scope in (GATEWAY, SIDECAR):
         await (await Client(sessions, scope).ask()).receive()
-    (gateway,) = sessions.holds([(cluster("a").key, cluster("a").version)])
-    (sidecar,) = sessions.holds([(cluster("b").key, cluster("b").version)], SIDECAR)
+    (gateway,) = sessions.streams.holds([(cluster("a").key, cluster("a").version)])
+    (sidecar,) = sessions.streams.holds([(cluster("b").key, cluster("b").version)], SIDECAR)
     assert (gateway.client.scope, gateway.complete) == (GATEWAY, True)
     assert (sidecar.client.scope, sidecar.complete) == (SIDECAR, True)
-    assert sessions.holds([], ANOTHER) == ()
+    assert sessions.streams.holds([], ANOTHER) == ()
 
 
 async def test_what_clients_have_is_known_at_once_of_those_that_have_everything(sessions):
@@ -180,11 +180,11 @@ async def test_who_carries_traffic_is_known_until_its_last_stream_is_over(sessio
     first, second = await Client(sessions, GATEWAY).ask(), await Client(sessions, GATEWAY).ask()
     await Client(sessions, GATEWAY, "debug/me").ask()
     await Client(sessions, SIDECAR, "sidecar").ask()
-    assert set(sessions.carrying()) == {"envoy"}
+    assert set(sessions.streams.carrying()) == {"envoy"}
     sessions.close(first.stream)
-    assert set(sessions.carrying()) == {"envoy"}
+    assert set(sessions.streams.carrying()) == {"envoy"}
     sessions.close(second.stream)
-    assert set(sessions.carrying()) == set()
+    assert set(sessions.streams.carrying()) == set()
 
 
 async def test_others_have_their_turn_between_two_requests(sessions):
@@ -223,8 +223,8 @@ async def test_a_client_that_leaves_before_the_first_snapshot_leaves_nothing_beh
     """While the API server is away that may be long, and clients may come as often as they like."""
 
     async def came_and_left():
-        stream = sessions.open("test", None)
-        sessions.introduce(stream, Node("envoy"), MEMBER)
+        stream = sessions.streams.open("test", None)
+        sessions.streams.introduce(stream, Node("envoy"), MEMBER)
         asked = asyncio.create_task(sessions.handle(stream, EVERYTHING))
         await asyncio.sleep(0.01)
         sessions.close(stream)
