@@ -41,6 +41,7 @@ _EXTERNAL = "external.metrics.k8s.io"
 _VERSIONS = {_CUSTOM: ("v1beta2", "v1beta1"), _EXTERNAL: ("v1beta1",)}
 _NO_SHARE = "is no share of what pods request: it stays unknown with type Utilization"
 _MOST_SERIES = 10_000
+_MOST_SERVED = 2**20  # Bytes of an answer that says what an API serves: two thousand kinds and more.
 
 
 class MetricQuery(NamedTuple):
@@ -92,7 +93,8 @@ class Discovery:
             return known
         adapter = "an adapter of metrics, such as prometheus-adapter or KEDA"
         absent = f"{group} is not served: install {adapter}"
-        found = await ask(self._reader, Question(group, f"/apis/{group}", f"get /apis/{group}", absent), ApiGroup)
+        question = Question(group, f"/apis/{group}", f"get /apis/{group}", absent, most=_MOST_SERVED)
+        found = await ask(self._reader, question, ApiGroup)
         served = {one.group_version.rpartition("/")[2] for one in found.versions}
         for version in _VERSIONS[group]:
             if version in served:
@@ -106,7 +108,8 @@ class Discovery:
         if known := self._known(written, kind):
             return known
         path = f"/apis/{_in_path(written, slashes='/')}" if "/" in written else f"/api/{_in_path(written)}"
-        question = Question("the API server", path, f"get {path}", f"describedObject: {written} is not served")
+        absent = f"describedObject: {written} is not served"
+        question = Question("the API server", path, f"get {path}", absent, most=_MOST_SERVED)
         found = await ask(self._reader, question, ApiResourceList)
         group = written.rpartition("/")[0]
         for one in found.resources:

@@ -18,8 +18,10 @@ from controller.signals.poller import SourceError
 from controller.store.kube.answers import UnauthorizedError, UnusableAnswerError
 from controller.store.protocol import ForbiddenError, NotFoundError, StoreError, UnavailableError
 
-# Bytes of one answer: two thousand pods and more. Ten answers may be on their way here at once.
-MOST_BYTES = 16 * 2**20
+MOST_BYTES = 4 * 2**20
+"""Bytes of one answer with measurements: of a pod some hundreds. It is unpacked in one step, in which nothing else has
+its turn, also if another thread did it; and ten answers may be on their way here at once.
+"""
 MOST_ITEMS = 5000
 _AT_A_TIME = 100
 """Items that are read before others have their turn: some milliseconds. Plans take as long, and an answer has five

@@ -13,7 +13,7 @@ from controller.api.kubernetes.pods import PodObject
 from controller.api.kubernetes.selectors import Term, terms_of
 from controller.api.timing import SignalTiming
 from controller.decision.facts import Cause, Known, Unknown
-from controller.signals.kube_api import MOST_BYTES, ApiReader, Question, ask_for_items, in_turns
+from controller.signals.kube_api import ApiReader, Question, ask_for_items, in_turns
 from controller.signals.pods import MeasuredPod, NoAmountError, pod_of
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.source import Subject
@@ -26,6 +26,9 @@ READ_AT_A_TIME = 250
 """Pods, or what is measured of so many, that are read before others have their turn: some milliseconds."""
 CHOSEN_AT_A_TIME = 50
 """Selectors that are looked at before others have their turn."""
+
+MOST_BYTES_OF_PODS = 16 * 2**20
+"""Bytes of one answer: two thousand pods and more."""
 
 # To read so many bytes of pods takes as long as to ask once more: twenty pods. A namespace that has more of them for
 # each selector is cheaper to ask by selectors.
@@ -66,11 +69,11 @@ class PodLists:
         await self._poller.run(tell)
 
     async def _list(self, key: PodsOf) -> tuple[MeasuredPod, ...]:
-        found = await self._found(key.namespace, {"labelSelector": key.selector}, MOST_BYTES)
+        found = await self._found(key.namespace, {"labelSelector": key.selector}, MOST_BYTES_OF_PODS)
         return tuple([_measured(pod) async for pod in in_turns(found, READ_AT_A_TIME)])
 
     async def _list_all(self, namespace: str, keys: AbstractSet[PodsOf]) -> Mapping[PodsOf, tuple[MeasuredPod, ...]]:
-        found = await self._found(namespace, {}, min(len(keys) * _WORTH, MOST_BYTES))
+        found = await self._found(namespace, {}, min(len(keys) * _WORTH, MOST_BYTES_OF_PODS))
         chosen = await chosen_by([one.metadata.labels for one in found], {key.selector for key in keys})
         wanted = {at for places in chosen.values() for at in places}
         read = {at: _measured(found[at]) async for at in in_turns(wanted, READ_AT_A_TIME)}

@@ -17,8 +17,8 @@ from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming, SignalTiming
 from controller.decision import Cause, Known, Sample, Unknown
-from controller.signals.kube_api import MOST_BYTES
 from controller.signals.kube_sources import kube_sources
+from controller.signals.pod_lists import MOST_BYTES_OF_PODS
 from controller.signals.poller import NOT_ASKED_YET
 from controller.signals.source import PolledSource
 from controller.store.kube import KubeClient
@@ -82,9 +82,9 @@ async def sampled(source: PolledSource) -> Sample:
 @pytest.mark.parametrize(
     ("behaviour", "timing", "words"),
     [
-        (lambda: endless(b" " * 65536), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
-        (lambda: saying(" " * (17 * MIB)), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
-        (bomb, PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 16 MiB"),
+        (lambda: endless(b" " * 65536), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 4 MiB"),
+        (lambda: saying(" " * (17 * MIB)), PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 4 MiB"),
+        (bomb, PATIENT, "metrics.k8s.io cannot be used: the answer is larger than 4 MiB"),
         (lambda: silent, HASTY, "no answer within"),
         (lambda: dripping(b" "), HASTY, "no answer within"),
         (lambda: bytes_of(b"HTTP/1.1 200 .\r\ncontent-length: 9\r\n\r\n{"), PATIENT, "the API server does not answer"),
@@ -127,17 +127,27 @@ async def test_what_is_kept_of_an_answer_is_what_may_be_read_of_it(
         async with measuring(tmp_path, answer, PATIENT) as source:
             assert isinstance(await sampled(source), Unknown)
     # Two are on their way, for the pods and for what they use; of each there is one copy, and for a moment another.
-    assert MOST_BYTES < peak.bytes < 3.5 * MOST_BYTES
+    assert MOST_BYTES_OF_PODS < peak.bytes < 3.5 * MOST_BYTES_OF_PODS
 
 
-async def test_an_answer_of_little_but_brackets_is_not_unpacked(tmp_path: Path) -> None:
-    answer = saying(b'{"items": [' + b"{}," * (5 * MIB) + b"{}]}")
+@pytest.mark.parametrize(
+    ("brackets", "of_metrics", "most"),
+    [
+        # As above, but that the server has all of it to send, too: a list of pods would take 25 times as much.
+        (5 * MIB, "the answer is larger than 4 MiB", 6 * MOST_BYTES_OF_PODS),
+        # As a list of pods that is not much, and is unpacked.
+        (MIB, "the answer has more values than its size admits", 16 * MOST_BYTES_OF_PODS),
+    ],
+)
+async def test_an_answer_of_little_but_brackets_is_not_unpacked(
+    brackets: int, of_metrics: str, most: int, tmp_path: Path
+) -> None:
+    answer = saying(b'{"items": [' + b"{}," * brackets + b"{}]}")
     with peak_memory() as peak:
         async with measuring(tmp_path, answer, PATIENT) as source:
-            why = "metrics.k8s.io cannot be used: the answer has more values than its size admits"
+            why = f"metrics.k8s.io cannot be used: {of_metrics}"
             assert await sampled(source) == Unknown(why, cause=Cause.NOT_USABLE)
-    # As above, but that the server has all of it to send, too: it would take 25 times as much.
-    assert peak.bytes < 6 * MOST_BYTES
+    assert peak.bytes < most
 
 
 async def test_what_pods_are_written_with_is_unpacked_whatever_size_they_have(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from controller.signals.kube_api import ApiReader
 from controller.signals.kube_sources import kube_sources
 from controller.signals.poller import NOT_ASKED_YET
 from controller.signals.source import MetricSource, PolledSource, Sampler, Subject
+from controller.store.kube.answers import UnusableAnswerError
 from controller.store.objects import ObjectRef
 from controller.store.protocol import NotFoundError, StoreError
 from tests.support.clock import Clock
@@ -44,6 +46,8 @@ class Api:
         answer = self.answers.get(path, NotFoundError(f"GET {path}: HTTP 404"))
         if isinstance(answer, StoreError):
             raise answer
+        if len(json.dumps(answer)) > most:
+            raise UnusableAnswerError(f"GET {path}: the answer is larger than {most // 2**20} MiB")
         return dict(answer)
 
     def count(self, path: str) -> int:

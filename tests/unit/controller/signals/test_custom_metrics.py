@@ -138,6 +138,9 @@ async def test_the_series_of_an_external_metric_are_added_up() -> None:
         ),
         (external(), {EXTERNAL: NotFoundError("GET: HTTP 404")}, "external.metrics.k8s.io is not served: install"),
         (of_pods(), serving(CUSTOM, "v3"), "is served in none of the versions v1beta2, v1beta1"),
+        (of_pods(), {CUSTOM: {"versions": [], "padding": " " * 2**20}}, "the answer is larger than 1 MiB"),
+        (of_object("Service", "chat"), {"/api/v1": {"padding": " " * 2**20}}, "the answer is larger than 1 MiB"),
+        (of_pods(), {ALL_PODS: {"padding": " " * 2**22}}, "the answer is larger than 4 MiB"),
         (
             of_pods(),
             {ALL_PODS: NotFoundError("GET: the server could not find the metric queue for pods")},

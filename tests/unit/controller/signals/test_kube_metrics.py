@@ -107,8 +107,8 @@ async def test_objects_with_the_same_pods_share_what_is_asked_for() -> None:
         ),
         (
             USED,
-            UnusableAnswerError(f"GET {USED}: the answer is larger than 16 MiB"),
-            "metrics.k8s.io cannot be used: the answer is larger than 16 MiB",
+            UnusableAnswerError(f"GET {USED}: the answer is larger than 4 MiB"),
+            "metrics.k8s.io cannot be used: the answer is larger than 4 MiB",
         ),
     ],
 )
