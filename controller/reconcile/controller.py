@@ -7,10 +7,11 @@
                             is due   known       shall   write
                                                  be      when
 
-One task does all of it but the writes themselves, whose results come back to it: so no state needs a lock, and the loop
-alone drives the queue. An object is computed as often as anything happens, for that costs a fraction of a millisecond;
-it is written when the status it shall have differs from the one it has. What must outlive this process is in the
-statuses: it may be cancelled at any moment, and another one started.
+What changed is registered before anything is decided (`registration`). One task does all but the writes themselves
+(`writes_under_way`), whose results come back to it: so no state needs a lock, and the loop alone drives the queue. An
+object is computed as often as anything happens, for that costs a fraction of a millisecond; it is written when the
+status it shall have differs from the one it has. What must outlive this process is in the statuses: it may be
+cancelled at any moment, and another one started.
 """
 
 from __future__ import annotations
@@ -20,11 +21,8 @@ import contextlib
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from controller.api.registry import SERVICE
-from controller.frontend.claims import Seniority
 from controller.observe.index import KINDS, ObjectIndex
 from controller.observe.observation import Defaults, Measured, Observation, Observer
 from controller.plan.plan import Plan, plan
@@ -32,6 +30,7 @@ from controller.plan.transitions import goes_elsewhere, log_transitions, transit
 from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.load_watch import LoadTurns, LoadWatch
+from controller.reconcile.registration import Registration
 from controller.reconcile.rivals import Rivals
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.reconcile.writes_under_way import WritesUnderWay
@@ -46,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 # So many objects are computed before whatever else this process does has its turn.
 _OBJECTS_PER_TURN = 5
-_SERVICES_PER_TURN = 100
 # Of more objects that are looked at again at once, those go first that are overloaded now.
 _MANY = 20
 
@@ -81,11 +79,10 @@ class Controller:
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
         self._writer = Writer(applier, dependencies.limits, timing)
+        self._registration = Registration(
+            self._index, self._observer, self._clock, dependencies.telemetry, self._queue.add
+        )
         self._rivals = Rivals(dependencies.controller, timing)
-        # Objects that changed, or whose references did, and that were not registered since.
-        self._unregistered: set[ObjectRef] = set()
-        # Services that changed, and whose slices were not looked at since.
-        self._unseen: set[ObjectRef] = set()
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
         # Of these, each once, those in the queue of which is not known whether they go first.
@@ -122,8 +119,7 @@ class Controller:
             changes, now = self._index.take(batch), self._clock()
             for ref in changes.models:
                 self._due_since.setdefault(ref, now)
-            self._unregistered |= changes.models
-            self._unseen.update(ref for ref in changes.objects if ref.kind == SERVICE.kind)
+            self._registration.take(changes)
             self._woken.set()
 
     async def _work(self) -> None:
@@ -134,8 +130,7 @@ class Controller:
             if looks_at := self._load_turns.begins(now):
                 self._requested |= self._load_watch.look(now, looks_at)
             self._queue_requested()
-            await self._see_services()
-            await self._register_changed()
+            await self._registration.run()
             await self._look_at_due()
             if looks_at:
                 self._load_turns.ends(self._clock())
@@ -169,55 +164,11 @@ class Controller:
                 await self._woken.wait()
         self._woken.clear()
 
-    async def _see_services(self) -> None:
-        """See where Services lead, before models are registered: a port to which clients are led is not free."""
-        self._unseen.update(self._observer.services_to_see(self._clock()))
-        while self._unseen:
-            unseen, self._unseen = self._unseen, set()
-            for number, service in enumerate(sorted(unseen), 1):
-                for ref in sorted(self._seen(service), key=self._precedence):
-                    self._queue.add(ref)
-                if number % _SERVICES_PER_TURN == 0:
-                    await asyncio.sleep(0)
-
-    def _seen(self, service: ObjectRef) -> frozenset[ObjectRef]:
-        """See where a Service leads, and return objects to look at again."""
-        try:
-            return self._observer.see_service(service, self._clock())
-        except Exception:
-            # What was kept for its clients stays so, and the others go on.
-            logger.exception("service not seen", extra={"object": str(service)})
-            self._dependencies.telemetry.failed("plan")
-            return frozenset()
-
-    async def _register_changed(self) -> None:
-        """Register all that changed before anything is decided: who has what is a matter of all objects together."""
-        done = 0
-        while self._unregistered:
-            changed, self._unregistered = self._unregistered, set()
-            for ref in sorted(changed, key=self._precedence):
-                self._queue.add(ref)
-                for other in self._registered(ref):
-                    self._queue.add(other)
-                done += 1
-                if done % _OBJECTS_PER_TURN == 0:
-                    await asyncio.sleep(0)
-
-    def _registered(self, ref: ObjectRef) -> Iterable[ObjectRef]:
-        """Register an object, and return others to look at again, those first who ask first."""
-        try:
-            affected, services = self._observer.register(ref), self._observer.services_of(ref)
-        except Exception:
-            logger.exception("model not registered", extra={"object": str(ref)})
-            self._dependencies.telemetry.failed("plan")
-            return ()
-        return sorted(affected.union(*map(self._seen, services)), key=self._precedence)
-
     async def _look_at_due(self) -> None:
         done = 0
         for turn in self._writer.turns(self._clock()):
             self._queue.add(turn)
-        while not self._unregistered:
+        while not self._registration.waits:
             now = self._clock()
             # What is urgent waits for no such question, and what it finds is planned before the next one.
             if self._unasked and not self._queue.hurries(now):
@@ -230,7 +181,7 @@ class Controller:
             if done % _OBJECTS_PER_TURN == 0:
                 await asyncio.sleep(0)
                 self._finish_writes()
-        if self._unregistered or len(self._queue):
+        if self._registration.waits or len(self._queue):
             self._woken.set()
 
     def _look_at_one(self, ref: ObjectRef) -> None:
@@ -257,7 +208,7 @@ class Controller:
             self._queue.add_at(ref, until)
         elif observed := self._observer.observe(ref, now):
             observation, affected = observed
-            for other in sorted(affected, key=self._precedence):
+            for other in self._registration.in_order(affected):
                 self._queue.add(other)
             self._note_rival(observation, now)
             self._carry_out(self._planned(observation))
@@ -361,13 +312,6 @@ class Controller:
         log_transitions(written.stored, written.before, written.status)
         for event in transitions(written.stored, written.before, written.status, now):
             self._dependencies.events.record(event)
-
-    def _precedence(self, ref: ObjectRef) -> tuple[bool, Seniority]:
-        """Order objects by who asks first for what several want: who serves already, then the older object."""
-        known = self._index.intent(ref)
-        if known is None:
-            return (False, Seniority("", ref.namespace, ref.name))
-        return (known.status.route is None, known.seniority)
 
 
 def _follows_requests(observation: Observation) -> bool:
