@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from controller.api.timing import Timing
+from controller.api.timing import EventTiming, StatusTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.cluster import User
@@ -20,6 +20,7 @@ from tests.support.kube.program import Program
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.site import Site
 from tests.support.objects import AModel
+from tests.support.waiting import PATIENCE
 
 SHORT = 9
 """Seconds of a lease whose end can be waited for, and which who leads keeps where he has no turn for five of them; the
@@ -34,7 +35,12 @@ async def served(site: Site, lease: int, user: User | None = None) -> AModel:
     chat = site.served("chat", [site.backend("local-1")], site.backend("remote"))
     site.write(chat)
     temporary(site).mkdir()
-    start = partial(Forked, context=Timing(lease=timing(lease)), environment={"TMPDIR": str(temporary(site))})
+    context = Timing(
+        lease=timing(lease),
+        statuses=StatusTiming(answered_within=PATIENCE),
+        events=EventTiming(flush=PATIENCE),
+    )
+    start = partial(Forked, context=context, environment={"TMPDIR": str(temporary(site))})
     await site.start(controllers=0, start=start)
     for program in [site.controller(user=user, start=start) for _ in range(2)]:
         await program.ready()
@@ -109,6 +115,16 @@ async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site:
     assert renewals <= 1
     assert looks < 20
     assert hand_over.looks_until_taken(await holder(site)) <= 2
+
+    # What the API server has written of one that ends, and has not answered yet, is an event: nobody else will tell it.
+    with proxy.answers_held(lambda request: request.subresource == "status"):
+        await site.change(chat.overridden("remote=50"))
+        await site.until_split("chat", "50/50 Override")
+        other.signal(signal.SIGTERM)
+        await eventually(lambda: asyncio.to_thread(lambda: other.log), lambda log: "stopping" in log)
+    await eventually(lambda: asyncio.to_thread(lambda: other.alive), lambda alive: not alive)
+    assert other.end() == 0
+    assert "split 60/40 -> 50/50" in site.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
 
 
 async def test_a_leader_that_is_killed_is_replaced_once_its_lease_is_over(site: Site) -> None:
