@@ -136,7 +136,7 @@ async def test_what_is_kept_of_an_answer_is_what_may_be_read_of_it(
         # As above, but that the server has all of it to send, too: a list of pods would take 25 times as much.
         (5 * MIB, "the answer is larger than 4 MiB", 6 * MOST_BYTES_OF_PODS),
         # As a list of pods that is not much, and is unpacked.
-        (MIB, "the answer has more values than its size admits", 16 * MOST_BYTES_OF_PODS),
+        (600_000, "the answer has more values than its size admits", 16 * MOST_BYTES_OF_PODS),
     ],
 )
 async def test_an_answer_of_little_but_brackets_is_not_unpacked(
