@@ -17,10 +17,11 @@ async def test_a_model_is_served_leaves_when_its_replicas_are_gone_and_comes_bac
     site.write(site.served("a", [replica], remote))
     # As an operator starts them.
     form = ("--log-format", "json")
-    xds_server, controller = site.xds_server(*form, start=executed), site.controller(*form, start=executed)
-    for program in (xds_server, controller):
-        await program.ready()
-    # One that begins before, or stays longer, warns of a server that is not there.
+    # Who begins before, or stays longer, warns of a server that is not there.
+    xds_server = site.xds_server(*form, start=executed)
+    await xds_server.ready()
+    controller = site.controller(*form, start=executed)
+    await controller.ready()
     envoy = await site.envoy()
     await site.until_condition("a", "Ready", "True")  # kubectl counts the seconds of a busy machine, too.
     site.kubectl("wait", "modeldeployment/a", "--for=condition=Ready", "--timeout=30s")

@@ -89,8 +89,9 @@ async def test_replicas_that_do_not_agree_on_the_gateway_are_nobody_who_contests
     # From anybody else it would be taken once.
     timing = replace(QUICK, resets_tolerated=1)
     async with taking_over(config, namespace, timing=timing):
+        # Before the last write of the way in, nothing says that a replica of ours turned it.
+        await hand.until_noted()
         async with taking_over(config, namespace, leads=False, gateway="other", timing=timing) as other:
-            await hand.until_fronted("True", "TakenOver")
             seen = set()
 
             async def turned_it_again() -> bool:
