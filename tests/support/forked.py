@@ -128,8 +128,6 @@ def _readable(one: socket.socket, within: float | None) -> bool:
 
 _shared: list[socket.socket] = []
 """Where this process and those that it forks ask for a server of their own; nowhere unless they `share`."""
-_started: list[subprocess.Popen[bytes]] = []
-"""They end by themselves when nobody can ask them any more."""
 
 
 def share() -> None:
@@ -141,36 +139,38 @@ def share() -> None:
 @functools.cache
 def _server() -> socket.socket:
     """Start the server of this process; return where it takes requests."""
-    if _shared:
-        server, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            socket.send_fds(_shared[0], [b"one more"], [theirs.fileno()])
-    else:
-        server = _start("serve")
-    atexit.register(_end, server)
-    return server
-
-
-def _start(task: str) -> socket.socket:
+    if not _shared:
+        return _start("serve")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = (sys.executable, "-m", "tests.support.fork_server", task, str(theirs.fileno()))
-        _started.append(
-            subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=(theirs.fileno(),),
-            )
-        )
+        socket.send_fds(_shared[0], [b"one more"], [theirs.fileno()])
+
+    def end() -> None:
+        ours.shutdown(socket.SHUT_WR)
+        while ours.recv(64):  # Until nobody is at the other end.
+            pass
+        ours.close()
+
+    atexit.register(end)
     return ours
 
 
-def _end(server: socket.socket) -> None:
-    """Ask it for nothing more, and wait until it has ended."""
-    server.shutdown(socket.SHUT_WR)
-    while server.recv(64):
-        pass
-    server.close()
+def _start(task: str) -> socket.socket:
+    """Start `fork_server`, which ends once nobody has what is returned: at the end of this process at the latest."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            (sys.executable, "-m", "tests.support.fork_server", task, str(theirs.fileno())),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(theirs.fileno(),),
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()  # At once in a fork of this process, whose child it is not.
+
+    atexit.register(end)
+    return ours
