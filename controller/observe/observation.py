@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import LocalBackend, Remote, Route
 from controller.api.contract.status import ModelDeploymentStatus
-from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all
+from controller.api.kubernetes.endpoints import EndpointGuard, admit_all
 from controller.api.kubernetes.selectors import query_of
 from controller.api.resources.backend import RemoteBackend
 from controller.api.resources.metrics import MetricSpec
@@ -37,6 +38,7 @@ from controller.observe.fronting import (
 )
 from controller.observe.gateways import not_connected
 from controller.observe.index import ObjectIndex, StoredIntent
+from controller.observe.kept import Kept
 from controller.observe.led_ports import LedPorts
 from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts
 from controller.observe.proxies import ProxyFacts, ProxyReports
@@ -132,6 +134,8 @@ class Observer:
         self._served = ServedPorts()
         self._chains = Chains()
         self._led = LedPorts(index, defaults.takeover) if defaults.takeover else None
+        self._followed = Kept[_Followed]()
+        self._subjects = Kept[Subject]()
 
     def see_service(self, service: ObjectRef, now: datetime) -> frozenset[ObjectRef]:
         """Take in to which ports of the gateway a Service that changed leads; return the objects to look at again.
@@ -168,6 +172,8 @@ class Observer:
         if known is None:
             self._index.refers(ref, ())
             self._served.asks(ref, ())
+            self._followed.forget(ref)
+            self._subjects.forget(ref)
             return self._allocations.forget(ref) | self._served.record(ref, None) | self._chains.record(ref, None)
         self._index.refers(ref, self._references(known))
         route = known.status.route
@@ -190,7 +196,8 @@ class Observer:
 
     def _observe(self, known: StoredIntent, intent: Intent, now: datetime) -> tuple[Observation, frozenset[ObjectRef]]:
         ref, route, view = known.ref, known.status.route, self._view(known.ref)
-        resolved = resolve(intent, view, self._defaults.remote, self._defaults.guard, self._own_place(ref, intent))
+        followed = self._follow(intent, view)
+        resolved = followed.resolved
         keepable = route if route and view.permits_route(route) else None
         moved = self._allocations.reserve(self._proxies.ports)
         allocation = self._allocations.allocate(ref, _request(intent, resolved), keepable, self._reserved(known))
@@ -203,7 +210,6 @@ class Observer:
             front = replace(front, local=front.local.model_copy(update={"health_check": check}))
         served = replace(front, port=allocation.port, hosts=allocation.hosts) if front and allocation.port else None
         served, fronting = self._fronting(known, served, allocation, now)
-        absent = missing_workload(intent, view) if self._defaults.expects_workloads else ""
         observation = Observation(
             stored=known.stored,
             before=known.status,
@@ -213,7 +219,7 @@ class Observer:
             reserved=allocation.reserved,
             remotes=resolved.remotes,
             faults=resolved.faults,
-            warnings=(*filter(None, [absent, self._unserved(intent)]), *(served.refused if served else ())),
+            warnings=(*filter(None, [followed.absent, self._unserved(intent)]), *(served.refused if served else ())),
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
             samples=self._samples(intent, served or front, now),
@@ -223,6 +229,16 @@ class Observer:
             fronting=fronting,
         )
         return observation, allocation.affected | moved
+
+    def _follow(self, intent: Intent, view: View) -> _Followed:
+        """Follow the references of an object."""
+        own = self._own_place(intent.ref, intent)
+
+        def work_out(view: View) -> _Followed:
+            resolved = resolve(intent, view, self._defaults.remote, self._defaults.guard, own)
+            return _Followed(resolved, missing_workload(intent, view) if self._defaults.expects_workloads else "")
+
+        return self._followed.value(intent.ref, (intent, own), view, work_out)
 
     def _fronting(
         self, known: StoredIntent, front: Front | None, allocation: Allocation, now: datetime
@@ -396,13 +412,16 @@ class Observer:
 
     def samples(self, intent: Intent, metrics: tuple[MetricSpec, ...], now: datetime) -> Samples:
         """Return a sample of each of these metrics, none of which is scraped from the replicas."""
-        return self._measured.sampler.samples(subject_of(intent, self._view(intent.ref), ()), metrics, now)
+        return self._measured.sampler.samples(self._subject(intent), metrics, now)
 
     def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:
         if not intent.metrics:
             return ()
-        subject = subject_of(intent, self._view(intent.ref), front.replicas if front else ())
+        subject = replace(self._subject(intent), replicas=front.replicas if front else ())
         return self._measured.sampler.samples(subject, intent.metrics, now)
+
+    def _subject(self, intent: Intent) -> Subject:
+        return self._subjects.value(intent.ref, intent, self._view(intent.ref), partial(subject_of, intent))
 
     def traffic(self, known: StoredIntent, now: datetime) -> SentRequests | Unknown:
         """Count where requests went by the present split, once every Envoy had the time to follow it."""
@@ -416,6 +435,14 @@ class Observer:
         # A status without a generation is none of ours: the original wrote the port of the model's container there.
         is_ours = known.status.observed_generation > 0
         return known.status.serving_port if is_ours and self._allocations.ports_for_life else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """What the references of an object lead to, and that its workload is absent, in words; empty if it is not."""
+
+    resolved: Resolved
+    absent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,8 +484,10 @@ def _is_the_same(front: Front, route: Route) -> bool:
     return named == (service_of(other), other.port_name, route.port)
 
 
-def subject_of(intent: Intent, view: View, replicas: tuple[Replica, ...]) -> Subject:
-    """Say what the metrics of an object are measured of: the pods of its workload, or else those of its Service."""
+def subject_of(intent: Intent, view: View) -> Subject:
+    """Say what the metrics of an object are measured of, but for its replicas: the pods of its workload, or else those
+    of its Service.
+    """
     workload = view.workload(intent.workload)
     namespace, selector = intent.workload.namespace, workload.spec.selector.as_query() if workload else ""
     if not selector and intent.target:
@@ -468,7 +497,7 @@ def subject_of(intent: Intent, view: View, replicas: tuple[Replica, ...]) -> Sub
     containers = workload.spec.template.spec.containers if workload else ()
     named = tuple((port.name, port.container_port) for one in containers for port in one.ports if port.name)
     scale = workload.status.replicas if workload and workload.status else None
-    return Subject(intent.ref, namespace, selector, replicas, named, scale)
+    return Subject(intent.ref, namespace, selector, named_ports=named, scale=scale)
 
 
 def _request(intent: Intent, resolved: Resolved) -> Request:
