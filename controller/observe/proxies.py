@@ -87,11 +87,11 @@ class ProxyFacts:
 
         None while all Envoys may be on their way to another replica.
         """
-        connected = self.connected
+        connected, digest = self.connected, route.digest
         if not connected and self.may_move:
             return None
-        current = [one.report for one in self.replicas if one.report and one.report.route == route.digest]
-        behind = [one.replica for one in self.replicas if one.report is None or one.report.route != route.digest]
+        current = [one.report for one in self.replicas if one.report and one.report.route == digest]
+        behind = [one.replica for one in self.replicas if one.report is None or one.report.route != digest]
         return Programmed(
             waiting=(
                 *(f"the xDS server {replica}" for replica in behind if replica),
@@ -105,7 +105,8 @@ class ProxyFacts:
 
     def entrance_faults(self, route: Route) -> tuple[EntranceReport, ...]:
         """Say what is wrong at the entrance of this route, each once."""
-        current = (one.report for one in self.replicas if one.report and one.report.route == route.digest)
+        digest = route.digest
+        current = (one.report for one in self.replicas if one.report and one.report.route == digest)
         return tuple(dict.fromkeys(fault for one in current for fault in one.entrance))
 
     def health_of(self, remote: Remote) -> RemoteHealth | None:
@@ -115,9 +116,9 @@ class ProxyFacts:
         its first check has not ended, or while it has another remote backend. One that says nothing of remote backends,
         since it is older or is not to check them, does not count.
         """
-        unfinished = RemoteReport(backend=remote.digest)
+        unfinished = RemoteReport(backend=(digest := remote.digest))
         found = [one.report.remote(remote.name) if one.report else unfinished for one in self.replicas]
-        current = [one if one.backend == remote.digest else unfinished for one in found if one]
+        current = [one if one.backend == digest else unfinished for one in found if one]
         healthy = next((one for one in current if one.healthy), None)
         if healthy is None and any(one.healthy is None and one.usable for one in current):
             return None

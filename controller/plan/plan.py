@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Route, Shares
 from controller.api.contract.status import (
     Condition,
@@ -36,6 +38,7 @@ from controller.observe.references import Fault, Front
 from controller.plan.conditions import Findings, conditions_for, late_at, refused_conditions
 from controller.plan.signals import AVAILABLE, availability, ready_since, signal_statuses, turns_at
 from controller.plan.status import (
+    Healths,
     local_status,
     remote_status,
     split_status,
@@ -97,14 +100,16 @@ def plan(observation: Observation, now: datetime) -> Plan:
 
 def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     before, front, terms = observation.before, observation.front, intent.terms
-    faults = (*observation.faults, *_unusable(observation, intent))
-    facts = _facts(observation, intent, faults)
+    healths = {one.name: observation.health_of(one) for one in observation.remotes} if terms.may_leave else {}
+    faults = (*observation.faults, *_unusable(healths.values()))
+    facts = _facts(observation, healths, faults)
     memory, decision, route = observation.memory, None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
         route = _route(observation, intent, front, decision)
     programmed = _programmed(observation, route)
-    faults = (*faults, *_entrance_faults(observation, route))
+    is_as_before = _without_shares(before.route) == _without_shares(route)
+    faults = (*faults, *_entrance_faults(observation, route, is_as_before=is_as_before))
     is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
     found, excess = None, None
     if decision and is_followed:
@@ -130,7 +135,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         facts=facts,
         decision=decision,
         programmed=programmed,
-        programmed_before=_programmed_before(before, observation.generation, route),
+        programmed_before=_programmed_before(before, observation.generation) if is_as_before else None,
         ready_before=ready_before,
         edit_is_late=late is not None and now >= late,
         silence=observation.silence,
@@ -148,9 +153,9 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         frontend=_frontend(observation) if front else None,
         takeover=observation.fronting.takeover if observation.fronting else None,
         split=split_status(decision, memory, found or excess, now) if decision else None,
-        verdicts=verdict_statuses(decision) if decision else None,
+        verdicts=verdict_statuses(decision, before.verdicts or ()) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
-        remote=remote_status(observation, terms),
+        remote=remote_status(observation.remotes, healths),
         signals=signals or None,
         traffic=traffic_status(facts.traffic, now),
         route=route,
@@ -248,32 +253,28 @@ def _noting_withdrawal(status: ModelDeploymentStatus, observation: Observation) 
     return status.model_copy(update={"withdrawn": withdrawn or None})
 
 
-def _unusable(observation: Observation, intent: Intent) -> tuple[Fault, ...]:
+def _unusable(healths: Iterable[RemoteHealth | None]) -> tuple[Fault, ...]:
     """Say which remote backends cannot be used for want of what their servers know alone, such as a credential."""
-    healths = (observation.health_of(one) for one in observation.remotes) if intent.terms.may_leave else ()
     unusable = (Fault(one.reason, one.message, of_remote=True) for one in healths if one and not one.usable)
     return tuple(dict.fromkeys(unusable))
 
 
-def _entrance_faults(observation: Observation, route: Route | None) -> tuple[Fault, ...]:
+def _entrance_faults(observation: Observation, route: Route | None, *, is_as_before: bool) -> tuple[Fault, ...]:
     """Say what is wrong with what clients are met with, such as a certificate: the xDS servers alone know it.
 
-    Until they have looked at a new split, what they said of the one before holds.
+    Until they have looked at a new split, what they said of the one before holds: it `is_as_before` but for that.
     """
-    before = observation.before.route
-    routes = [one for one in (route, before) if one and route and _without_shares(one) == _without_shares(route)]
-    found = (one for each in routes if observation.proxies for one in observation.proxies.entrance_faults(each))
+    before, proxies = observation.before.route, observation.proxies
+    routes = [route, before] if is_as_before and before != route else [route]
+    found = (one for each in routes if each and proxies for one in proxies.entrance_faults(each))
     return tuple(dict.fromkeys(Fault(one.reason, one.message) for one in found))
 
 
-def _facts(observation: Observation, intent: Intent, faults: tuple[Fault, ...]) -> Facts:
+def _facts(observation: Observation, healths: Healths, faults: tuple[Fault, ...]) -> Facts:
     replicas = observation.front.replicas if observation.front else ()
     total = len(staying(replicas))
     local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=total, leaving=len(replicas) - total)
-    remotes = (
-        RemoteFacts(one.name, (observation.health_of(one) if intent.terms.may_leave else None) or NOT_CHECKED)
-        for one in observation.remotes
-    )
+    remotes = (RemoteFacts(one.name, healths.get(one.name) or NOT_CHECKED) for one in observation.remotes)
     why = "; ".join(fault.message for fault in faults if fault.of_remote)
     return Facts(
         local=local,
@@ -309,10 +310,8 @@ def _is_complete(programmed: Programmed | None) -> bool:
     return programmed is not None and programmed.programmed >= programmed.connected
 
 
-def _programmed_before(before: ModelDeploymentStatus, generation: int, route: Route | None) -> Condition | None:
-    """Return what was said of this generation and of this route; a change of the shares makes no other route of it."""
-    if _without_shares(before.route) != _without_shares(route):
-        return None
+def _programmed_before(before: ModelDeploymentStatus, generation: int) -> Condition | None:
+    """Return what was said of this generation; a change of the shares makes no other route of it."""
     said = (one for one in before.conditions if one.type == "Programmed" and one.observed_generation == generation)
     return next(said, None)
 

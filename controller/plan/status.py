@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Remote
 from controller.api.contract.status import (
     HISTORY_LENGTH,
     HistoryEntry,
@@ -13,11 +16,13 @@ from controller.api.contract.status import (
     TrafficStatus,
     VerdictStatus,
 )
-from controller.decision import Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, WouldBe
+from controller.decision import Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, Verdict, WouldBe
 from controller.decision.detours import OVERFLOW
 from controller.decision.facts import NOT_CHECKED
 from controller.intent.intent import Terms
-from controller.observe.observation import Observation
+
+Healths = Mapping[str, RemoteHealth | None]
+"""What is known of the remote backends that requests may leave for, by their names."""
 
 # The longest sequence of reasons that is recognised when it comes again, and how close the two must be.
 _LONGEST_SEQUENCE = 4
@@ -81,9 +86,16 @@ def split_status(decision: Decision, memory: Memory, found: Detour | None, now: 
     )
 
 
-def verdict_statuses(decision: Decision) -> tuple[VerdictStatus, ...]:
-    """Show what every rule said."""
-    return tuple(VerdictStatus(rule=one.reason, matched=one.matched, message=one.message) for one in decision.verdicts)
+def verdict_statuses(decision: Decision, before: Iterable[VerdictStatus]) -> tuple[VerdictStatus, ...]:
+    """Show what every rule said; most say the same as `before`, with each look."""
+    known = {one.rule: one for one in before}
+    return tuple(_verdict_status(one, known.get(one.reason)) for one in decision.verdicts)
+
+
+def _verdict_status(said: Verdict, before: VerdictStatus | None) -> VerdictStatus:
+    if before and (before.matched, before.message) == (said.matched, said.message):
+        return before
+    return VerdictStatus(rule=said.reason, matched=said.matched, message=said.message)
 
 
 def with_detour(words: str, found: Detour | None) -> str:
@@ -107,10 +119,10 @@ def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalSt
     return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
 
 
-def remote_status(observation: Observation, terms: Terms) -> RemoteStatus | None:
+def remote_status(remotes: tuple[Remote, ...], healths: Healths) -> RemoteStatus | None:
     """Show the remote backend that is tried first, if the object has any."""
-    if not observation.remotes:
+    if not remotes:
         return None
-    first = observation.remotes[0]
-    health = observation.health_of(first) if terms.may_leave else None
+    first = remotes[0]
+    health = healths.get(first.name)
     return RemoteStatus.of(first.authority, None if health == NOT_CHECKED else health)

@@ -240,11 +240,9 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     is a matter of words. What then remains are numbers, which ride along with the next such write; alone they are
     written when they are old enough.
     """
-    was, shall = before.as_object(), after.as_object()
     # Who wrote it is no reason to write it, nor how many requests there were: that moves each second.
-    for name in ("controller", "traffic"):
-        was.pop(name, None)
-        shall.pop(name, None)
+    differing = after.differing_from(before) - {"controller", "traffic"}
+    was, shall = before.part(differing), after.part(differing)
     for one in (*was.get("signals", ()), *shall.get("signals", ())):
         # It goes with the message, and a definition that does not know it yet drops it each time.
         one.pop("reason", None)
@@ -297,5 +295,5 @@ def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
         {name: value for name, value in one.items() if name not in _NUMBERS} | {"known": one["state"] != "Unknown"}
         for one in status.get("signals") or ()
     ]
-    words["conditions"] = [*map(_in_words_of, status["conditions"])]
+    words["conditions"] = [*map(_in_words_of, status.get("conditions", ()))]
     return words

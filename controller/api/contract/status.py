@@ -38,11 +38,21 @@ def with_transitions(
 
     None is later than `now`: what follows some time after a transition does so though the clock was set back.
     """
-    since = {(old.type, old.status): min(old.last_transition_time or now, now) for old in before}
-    return tuple(
-        condition.model_copy(update={"last_transition_time": since.get((condition.type, condition.status), now)})
-        for condition in conditions
-    )
+    known = {old.type: old for old in before}
+    return tuple(_with_transition(one, known.get(one.type), now) for one in conditions)
+
+
+def _with_transition(condition: Condition, before: Condition | None, now: datetime) -> Condition:
+    if before is None or before.status != condition.status:
+        return condition.model_copy(update={"last_transition_time": now})
+    since = min(before.last_transition_time or now, now)
+    if since == before.last_transition_time and _said(condition) == _said(before):
+        return before  # as most are, with each look
+    return condition.model_copy(update={"last_transition_time": since})
+
+
+def _said(condition: Condition) -> tuple[str, str, int]:
+    return condition.reason, condition.message, condition.observed_generation
 
 
 HISTORY_LENGTH = 10
@@ -303,6 +313,15 @@ class ModelDeploymentStatus(ForeignValue):
     def as_object(self) -> dict[str, Any]:
         """Return the status as the store takes it: JSON types only, nothing absent."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def differing_from(self, other: Self) -> frozenset[str]:
+        """Name the fields in which two statuses differ, and what is computed of them."""
+        names = (one for one in type(self).model_fields if getattr(self, one) != getattr(other, one))
+        return frozenset((*names, *type(self).model_computed_fields))
+
+    def part(self, fields: frozenset[str]) -> dict[str, Any]:
+        """Return these of its fields, as `as_object` does."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(fields))
 
 
 _WITHDRAWING = (

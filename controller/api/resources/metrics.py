@@ -233,6 +233,12 @@ class ScrapeMetric(MetricByName):
     """The path to ask for."""
 
 
+_FIELDS = {
+    type_: to_snake(type_)
+    for type_ in ("Resource", "ContainerResource", "Pods", "Object", "External", "Requests", "Scrape")
+}
+"""By the type of a metric, the name of the field that holds it."""
+
 Source = ResourceMetric | ContainerResourceMetric | MetricByName | RequestsMetric
 
 
@@ -241,7 +247,7 @@ class MetricSpec(ApiValue):
 
     cel: ClassVar[tuple[Rule, ...]] = tuple(
         rule
-        for type_ in ("Resource", "ContainerResource", "Pods", "Object", "External", "Requests", "Scrape")
+        for type_ in _FIELDS
         for field in [type_[0].lower() + type_[1:]]
         for rule in (
             Rule(f"self.type != '{type_}' || has(self.{field})", f"is required when type is {type_}", f".{field}"),
@@ -273,7 +279,7 @@ class MetricSpec(ApiValue):
     @property
     def field(self) -> str:
         """The name of the field that `type` names."""
-        return to_snake(self.type)
+        return _FIELDS[self.type]
 
     @property
     def source(self) -> Source:

@@ -262,3 +262,11 @@ def test_a_transition_is_a_change_of_the_status_not_of_the_words():
     assert second.last_transition_time == NOW
     (third,) = with_transitions([a_condition("False")], [second], later)
     assert third.last_transition_time == later
+    (same,) = with_transitions([a_condition("False")], [third], later + timedelta(minutes=1))
+    assert same == third
+    (set_back,) = with_transitions([a_condition("False")], [third], NOW)
+    assert set_back.last_transition_time == NOW
+    (of_an_edit,) = with_transitions(
+        [a_condition("False").model_copy(update={"observed_generation": 9})], [third], later
+    )
+    assert of_an_edit == third.model_copy(update={"observed_generation": 9})
