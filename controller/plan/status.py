@@ -11,6 +11,7 @@ from controller.api.contract.status import (
     HISTORY_LENGTH,
     HistoryEntry,
     LocalStatus,
+    ModelDeploymentStatus,
     RemoteStatus,
     SplitStatus,
     TrafficStatus,
@@ -117,6 +118,11 @@ def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalSt
     each = terms.behavior.max_requests_per_replica
     bounded = each is not None and terms.may_leave and may_leave
     return LocalStatus(ready=local.ready, total=local.total, capacity=each * local.ready if each and bounded else None)
+
+
+def local_facts(status: ModelDeploymentStatus) -> LocalFacts:
+    """Return the replicas that a status shows."""
+    return LocalFacts(status.local.ready, status.local.total) if status.local else LocalFacts(0, 0)
 
 
 def remote_status(remotes: tuple[Remote, ...], healths: Healths) -> RemoteStatus | None:

@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import OrderedDict
 from datetime import datetime, timedelta
 
 from controller.observe.index import KINDS, ObjectIndex
@@ -32,6 +31,7 @@ from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.load_watch import LoadTurns, LoadWatch
 from controller.reconcile.registration import Registration
 from controller.reconcile.rivals import Rivals
+from controller.reconcile.triage import Triage
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.reconcile.writes_under_way import WritesUnderWay
 from controller.runtime.queue import Backoff, Queue
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 # So many objects are computed before whatever else this process does has its turn.
 _OBJECTS_PER_TURN = 5
-# Of more objects that are looked at again at once, those go first that are overloaded now.
-_MANY = 20
 
 
 class Controller:
@@ -75,6 +73,7 @@ class Controller:
         measured = Measured(self._sampler, dependencies.loads, timedelta(seconds=timing.split_followed_within))
         self._observer = Observer(self._index, dependencies.proxies, measured, defaults)
         self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads)
+        self._triage = Triage(self._index, self._observer)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
         self._queue: Queue[ObjectRef] = Queue(rests, random.random)
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
@@ -85,8 +84,6 @@ class Controller:
         self._rivals = Rivals(dependencies.controller, timing)
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
-        # Of these, each once, those in the queue of which is not known whether they go first.
-        self._unasked: OrderedDict[ObjectRef, None] = OrderedDict()
         # Since when an object is due that may have to be written.
         self._due_since: dict[ObjectRef, datetime] = {}
         self._load_turns = LoadTurns(timing.loads_apart, timing.loads_looked_at_every)
@@ -136,21 +133,16 @@ class Controller:
                 self._load_turns.ends(self._clock())
 
     def _queue_requested(self) -> None:
-        """Queue what was asked for: an answer about a whole namespace is news of all its models at once.
-
-        Which of many go first is asked once for each time that one waits, so it costs no more than the plans.
-        """
+        """Queue what was asked for: an answer about a whole namespace is news of all its models at once."""
         requested, self._requested = self._requested, set()
         new = [ref for ref in sorted(requested) if not self._queue.waits(ref)]
         for ref in new:
             self._queue.add(ref, urgent=False)
-        if len(new) > _MANY:
-            self._unasked.update(dict.fromkeys(new))
+        self._triage.add(new)
 
-    def _ask_next(self) -> None:
-        """Let the next one go first, if it is overloaded now and still waits."""
-        ref, _ = self._unasked.popitem(last=False)
-        if self._queue.waits(ref) and self._load_watch.goes_first(ref, self._clock()):
+    def _ask_about(self, ref: ObjectRef) -> None:
+        """Let an object go first, if it is overloaded now and still waits."""
+        if self._queue.waits(ref) and self._triage.goes_first(ref, self._clock()):
             self._queue.add(ref)
 
     async def _something_due(self) -> None:
@@ -171,8 +163,8 @@ class Controller:
         while not self._registration.waits:
             now = self._clock()
             # What is urgent waits for no such question, and what it finds is planned before the next one.
-            if self._unasked and not self._queue.hurries(now):
-                self._ask_next()
+            if not self._queue.hurries(now) and (unasked := self._triage.take()):
+                self._ask_about(unasked)
             elif (ref := self._queue.take(now)) is not None:
                 self._look_at_one(ref)
             else:

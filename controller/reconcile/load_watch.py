@@ -1,7 +1,6 @@
 """When to look at what Envoys report of their load, and which objects to plan anew: a cheap question before that.
 
-Envoys report every second, of thousands of objects, and hardly ever does a report change what is decided. The same
-question says which objects go first when metrics of many are new at once.
+Envoys report every second, of thousands of objects, and hardly ever does a report change what is decided.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal, ParamSpec
 
-from controller.decision import Facts, LocalFacts, elsewhere
+from controller.decision import Facts, elsewhere
 from controller.decision.decision import Overload
 from controller.decision.proportional import Look
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
+from controller.plan.status import local_facts
 from controller.plan.transitions import goes_elsewhere
 from controller.signals.load_reports import LoadReports, SentTo
 from controller.signals.source import Sampler, Subject
@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 
-# Types of metrics that are not measured by the selector of an object: the requests of its reference, the replicas' own
-# text of what is behind its Service.
-_OF_REPLICAS = ("Requests", "Scrape")
 _REST = 9
 """Times as long as the last look took, until the next."""
 
@@ -116,27 +113,6 @@ class LoadWatch:
         sides = {one.ref for one in news if _answer(one.ref, self._may_go_elsewhere, one)}
         return frozenset(found | {ref for ref in sides - found if _answer(ref, self._changes_detour, ref, now)})
 
-    def goes_first(self, ref: ObjectRef, now: datetime) -> bool:
-        """Say whether a metric, other than one of the replicas themselves, has come to its target since the status was
-        written, and that has requests leave.
-        """
-        return _answer(ref, self._is_overloaded, ref, now)
-
-    def _is_overloaded(self, ref: ObjectRef, now: datetime) -> bool:
-        known = self._index.intent(ref)
-        if known is None or known.intent is None or known.memory.overload or known.memory.breached_since:
-            return False
-        terms, is_served = known.intent.terms, known.status.route is not None
-        if not (is_served and terms.enabled and terms.behavior.percentage):
-            return False  # Nothing remembers that it is over its target, so it would go first each time.
-        requests = tuple(one for one in known.intent.metrics if one.type == "Requests")
-        others = tuple(one for one in known.intent.metrics if one.type not in _OF_REPLICAS)
-        samples = (
-            *self._sampler.samples(Subject(ref), requests, now),
-            *self._observer.samples(known.intent, others, now),
-        )
-        return any(compare(metric, sample, _local(known).ready).state == "Breached" for metric, sample in samples)
-
     def _may_go_elsewhere(self, sent: SentTo) -> bool:
         known = self._index.intent(sent.ref)
         split = known.status.split if known else None
@@ -151,7 +127,7 @@ class LoadWatch:
             return True  # the numbers are told while it lasts, and its end
         is_limited = known.intent.terms.behavior.max_requests_per_replica is not None
         traffic = self._observer.traffic(known, now)
-        return any(elsewhere(known.status.split, traffic, _local(known), is_limited=is_limited))
+        return any(elsewhere(known.status.split, traffic, local_facts(known.status), is_limited=is_limited))
 
     def _may_have_crossed(self, ref: ObjectRef, now: datetime) -> bool:
         """Whether the requests in flight are on another side of a target than the status says, or may bring it about
@@ -167,7 +143,7 @@ class LoadWatch:
             return True
         states = {(one.name, one.target): one.state for one in known.status.signals or ()}
         for metric, sample in self._sampler.samples(Subject(ref), metrics, now):
-            signal = compare(metric, sample, _local(known).ready)
+            signal = compare(metric, sample, local_facts(known.status).ready)
             if signal.pending:
                 continue  # it tells nothing, until it comes or is given up
             if signal.state == "Breached" or signal.state != states.get((signal.name, signal.target)):
@@ -180,7 +156,7 @@ class LoadWatch:
         Only then: what leaves may do so for hours, and a plan costs much more than this question.
         """
         assert known.intent is not None, "what cannot be read is not asked about"
-        facts = Facts(_local(known), traffic=self._observer.traffic(known, now))
+        facts = Facts(local_facts(known.status), traffic=self._observer.traffic(known, now))
         return Look(known.intent.terms, facts, overload, now).follows_requests()
 
 
@@ -191,8 +167,3 @@ def _answer(ref: ObjectRef, question: Callable[P, bool], *args: P.args, **more: 
     except Exception:
         logger.exception("load of a model not compared", extra={"object": str(ref)})
         return True
-
-
-def _local(known: StoredIntent) -> LocalFacts:
-    local = known.status.local
-    return LocalFacts(local.ready, local.total) if local else LocalFacts(0, 0)
