@@ -28,7 +28,7 @@ class Detour:
     @property
     def to_remote(self) -> bool:
         """Whether what shall stay leaves."""
-        return self.reason.startswith("Replicas")
+        return self.reason == OVERFLOW or self.reason.startswith("Replicas")
 
 
 def elsewhere(

@@ -88,6 +88,7 @@ class Explanation:
             "attention": list(self.attention),
             "split": written.get("split"),
             "traffic": _traffic(self),
+            "detour": written.get("detour"),
             "offloading": _condition(written, "Offloading"),
             "failingOver": _condition(written, "FailingOver"),
             "signalsAvailable": _condition(written, "SignalsAvailable"),
@@ -192,14 +193,14 @@ def _where(split: SplitStatus | None) -> str:
 
 def _leaving_by_themselves(known: Explanation) -> str:
     """Return what tells of requests that leave though the split keeps them; empty if none does."""
-    offloading, split = known.status.condition("Offloading"), known.status.split
-    if split is None or offloading is None or offloading.status != "True":
+    status = known.status
+    if status.split is None:
         return ""
-    if not split.remote:
-        return offloading.message
-    # What Envoy does beside a share is told behind the words of the rule that decides on it.
-    decided = f"{known.winner.message}; " if known.winner else ""
-    return offloading.message.removeprefix(decided) if decided and offloading.message.startswith(decided) else ""
+    if status.detour:
+        return status.detour.message if status.detour.to_remote else ""
+    # The version before wrote none; it says so of those that leave while the split keeps all.
+    offloading = status.condition("Offloading")
+    return offloading.message if offloading and offloading.status == "True" and not status.split.remote else ""
 
 
 def _facts(known: Explanation) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,7 @@ from controller.plan.conditions import Findings, conditions_for, late_at, refuse
 from controller.plan.signals import AVAILABLE, availability, ready_since, signal_statuses, turns_at
 from controller.plan.status import (
     Healths,
+    detour_status,
     local_status,
     remote_status,
     split_status,
@@ -158,6 +159,7 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         remote=remote_status(observation.remotes, healths),
         signals=signals or None,
         traffic=traffic_status(facts.traffic, now),
+        detour=detour_status(found or excess) if decision else None,
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,

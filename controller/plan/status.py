@@ -9,6 +9,7 @@ from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote
 from controller.api.contract.status import (
     HISTORY_LENGTH,
+    DetourStatus,
     HistoryEntry,
     LocalStatus,
     ModelDeploymentStatus,
@@ -104,6 +105,11 @@ def with_detour(words: str, found: Detour | None) -> str:
     if found is None:
         return words
     return f"{words}; {found.message}" if found.reason == OVERFLOW else f"{words}; but {found.message}"
+
+
+def detour_status(found: Detour | None) -> DetourStatus | None:
+    """Show what Envoy does by itself, if it does."""
+    return DetourStatus(reason=found.reason, message=found.message, to_remote=found.to_remote) if found else None
 
 
 def traffic_status(traffic: SentRequests | Unknown, now: datetime) -> TrafficStatus | None:

@@ -165,6 +165,17 @@ class TrafficStatus(ForeignValue):
     """When they were counted."""
 
 
+class DetourStatus(ForeignValue):
+    """What Envoy does with requests by itself, against the split or beside it. The conditions say it, too."""
+
+    reason: str
+    """Why, in one word: Overflow where the replicas have no room, or the reason of the condition FailingOver."""
+    message: str
+    """Why, in a sentence, with what was counted."""
+    to_remote: bool
+    """Whether more leave than the split says; else fewer do."""
+
+
 class SignalStatus(ForeignValue):
     """One metric of spec.offloadingConfig.metrics, as it was last compared with its target."""
 
@@ -253,6 +264,8 @@ class ModelDeploymentStatus(ForeignValue):
     traffic: TrafficStatus | None = None
     """Where requests went when this was written; absent where none were counted. It is never written for its own
     sake."""
+    detour: DetourStatus | None = None
+    """What Envoy does by itself against the split or beside it; absent while none is known to go elsewhere."""
     route: Annotated[Route | None, _OPAQUE] = None
     """The whole configuration of the model for the xDS server. It has no secret in it."""
     withdrawn: Flag | None = None

@@ -3,6 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from controller.api.contract.reports import RouteReport
 from controller.decision import SentRequests
 from controller.plan.explanation import explain
@@ -143,6 +145,30 @@ def test_requests_that_leave_against_the_split_are_in_the_first_line():
     assert first == "default/chat: every request stays local by the split, and some left by themselves lately"
     assert "  measured     31 of 100 requests had no room\n" in known.as_text()
     assert known.as_object()["offloading"]["reason"] == "Overflow"
+
+
+UNLIMITED = BY_HAND.offloading()
+
+
+@pytest.mark.parametrize(
+    ("model", "traffic", "reason", "leave"),
+    [
+        (UNLIMITED, SentRequests(30, 70, 10.0), "ReplicasFail", True),
+        (UNLIMITED, SentRequests(100, 0, 10.0), "RemoteNotUsed", False),
+        (UNLIMITED, SentRequests(70, 30, 10.0), None, False),
+        (BY_HAND, SentRequests(30, 70, 10.0), "Overflow", True),
+    ],
+)
+def test_what_envoy_does_by_itself_is_told_beside_a_share_too_and_in_the_first_line_if_more_leave(
+    model, traffic, reason, leave
+):
+    around = a_service("chat").port(80), TWO_READY
+    status = planned(model, *around, status=planned(model, *around), traffic=traffic)
+    assert (status.detour and status.detour.reason) == reason
+    text = explain(model.stored(status=status.as_object()), NOW).as_text()
+    assert ("left by themselves lately" in text.partition("\n")[0]) == leave
+    if reason:
+        assert f"left, counted 0s ago; {status.detour.message}\n" in text
 
 
 def test_what_to_look_at():

@@ -397,7 +397,10 @@ def test_what_leaves_for_want_of_room_beside_a_share_is_told_with_how_many():
         "False",
         "for what the replicas have no room for",
     )
-    text = explain(model.stored(status=status.as_object()), NOW).as_text()
+    assert status.detour.message == beside + "split of 94/6: what the replicas have no room for leaves"
+    known = explain(model.stored(status=status.as_object()), NOW)
+    assert known.as_object()["detour"] == {"reason": "Overflow", "message": status.detour.message, "toRemote": True}
+    text = known.as_text()
     assert "6 % go to the remote backend by the split, and some left by themselves lately\n" in text
     assert f"  measured     500 of the last 1500 requests (10 s, 33%) left, counted 0s ago; {beside}" in text
     # As many as the share, give or take what is chance, are no news.
