@@ -17,8 +17,8 @@ T = TypeVar("T")
 # How far a counted share may be from the one that was decided: a tenth, or 4.5 standard deviations.
 _TOLERANCE, _DEVIATIONS = 0.10, 4.5
 
-# Fewer requests say nothing of a share.
-_ENOUGH = 20
+ENOUGH = 20
+"""Fewer requests say nothing of a share."""
 
 NOT_CHECKED = unknown("nothing reports the health of the remote backend yet")
 
@@ -189,7 +189,7 @@ class SentRequests:
         """Whether so many requests went elsewhere than a split sends them that it is not by chance."""
         away = split.remote / 100
         spread = _DEVIATIONS * math.sqrt(away * (1 - away) / self.total) if self.total else 0.0
-        return self.total >= _ENOUGH and abs(self.remote - away * self.total) > max(_TOLERANCE, spread) * self.total
+        return self.total >= ENOUGH and abs(self.remote - away * self.total) > max(_TOLERANCE, spread) * self.total
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from controller.api.contract.status import (
 )
 from controller.decision import Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, Verdict, WouldBe
 from controller.decision.detours import OVERFLOW
-from controller.decision.facts import NOT_CHECKED
+from controller.decision.facts import ENOUGH, NOT_CHECKED
 from controller.intent.intent import Terms
 
 Healths = Mapping[str, RemoteHealth | None]
@@ -29,6 +29,10 @@ Healths = Mapping[str, RemoteHealth | None]
 # The longest sequence of reasons that is recognised when it comes again, and how close the two must be.
 _LONGEST_SEQUENCE = 4
 _WITHIN = timedelta(hours=1)
+
+# The age of a split when few requests are worth a write, too, and when the first that are counted no longer are.
+_SPARSE_AFTER = timedelta(seconds=30)
+_FIRST_WITHIN = timedelta(minutes=5)
 
 
 def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: datetime) -> tuple[HistoryEntry, ...]:
@@ -117,6 +121,26 @@ def traffic_status(traffic: SentRequests | Unknown, now: datetime) -> TrafficSta
     if isinstance(traffic, Unknown) or not traffic.total:
         return None
     return TrafficStatus(local=traffic.local, remote=traffic.remote, seconds=round(traffic.seconds, 1), at=now)
+
+
+def is_counted(status: ModelDeploymentStatus) -> bool:
+    """Say whether a status shows where requests went by the split that it has."""
+    split, traffic = status.split, status.traffic
+    return split is not None and traffic is not None and traffic.at > split.since
+
+
+def is_first_of_split(traffic: TrafficStatus | None, before: ModelDeploymentStatus) -> bool:
+    """Say whether requests were counted that a status does not know: the first by a split that sends some away.
+
+    They are enough to say something, or what there is half a minute after that split began. Minutes later it is no
+    longer asked: a definition that drops the counts would have them written again and again.
+    """
+    split = before.split
+    if traffic is None or split is None or not split.remote or is_counted(before):
+        return False
+    age = traffic.at - split.since
+    is_enough = traffic.local + traffic.remote >= ENOUGH or age >= _SPARSE_AFTER
+    return timedelta(0) < age < _FIRST_WITHIN and is_enough
 
 
 def local_status(local: LocalFacts, terms: Terms, *, may_leave: bool) -> LocalStatus:

@@ -15,6 +15,7 @@ from controller.decision import Reason
 from controller.decision.detours import OVERFLOW
 from controller.plan.conditions import BY_ENVOY, UPDATING
 from controller.plan.signals import AVAILABLE, PENDING
+from controller.plan.status import is_first_of_split
 from controller.runtime.budget import Urgency
 from controller.store.events import Event
 from controller.store.objects import StoredObject
@@ -240,15 +241,17 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     is a matter of words. What then remains are numbers, which ride along with the next such write; alone they are
     written when they are old enough.
     """
-    # Who wrote it is no reason to write it, nor how many requests there were: that moves each second. What Envoy does
+    # Who wrote it is no reason to write it, nor how many requests there were: that moves each second, so only the first
+    # that are counted by a split are. What Envoy does
     # by itself is told by conditions, too, and a definition that does not know it yet drops it each time.
     differing = after.differing_from(before) - {"controller", "traffic", "detour"}
     was, shall = before.part(differing), after.part(differing)
     for one in (*was.get("signals", ()), *shall.get("signals", ())):
         # It goes with the message, and a definition that does not know it yet drops it each time.
         one.pop("reason", None)
+    nothing = Urgency.NUMBERS if is_first_of_split(after.traffic, before) else Urgency.NOTHING
     if was == shall:
-        return Urgency.NOTHING
+        return nothing
     if any(was.get(field) != shall.get(field) for field in ("route", "takeover")):
         return Urgency.ROUTE
     if _in_words(was) != _in_words(shall):
@@ -258,7 +261,7 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     signals = (*(before.signals or ()), *(after.signals or ()))
     quiet = not after.offloading_status and all(one.state == "Clear" for one in signals)
     only_signals = {**told, "signals": None} == {**known, "signals": None}
-    return Urgency.NOTHING if told == known or (quiet and only_signals) else Urgency.NUMBERS
+    return nothing if told == known or (quiet and only_signals) else Urgency.NUMBERS
 
 
 def _without_explanation(status: Mapping[str, Any]) -> Mapping[str, Any]:

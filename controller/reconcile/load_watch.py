@@ -16,7 +16,7 @@ from controller.decision.proportional import Look
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
-from controller.plan.status import local_facts
+from controller.plan.status import is_counted, is_first_of_split, local_facts, traffic_status
 from controller.plan.transitions import goes_elsewhere
 from controller.signals.load_reports import LoadReports, SentTo
 from controller.signals.source import Sampler, Subject
@@ -116,10 +116,14 @@ class LoadWatch:
     def _may_go_elsewhere(self, sent: SentTo) -> bool:
         known = self._index.intent(sent.ref)
         split = known.status.split if known else None
-        return split is not None and (split.remote if sent.local else split.local) > 0
+        if known is None or split is None:
+            return False
+        return split.remote > 0 if sent.local else split.local > 0 or not is_counted(known.status)
 
     def _changes_detour(self, ref: ObjectRef, now: datetime) -> bool:
-        """Whether requests begin to go elsewhere than the split says, or to leave for want of room."""
+        """Whether requests begin to go elsewhere than the split says, or to leave for want of room; or are the first
+        that are counted by a split.
+        """
         known = self._index.intent(ref)
         if known is None or known.intent is None or known.status.split is None:
             return False
@@ -127,6 +131,8 @@ class LoadWatch:
             return True  # the numbers are told while it lasts, and its end
         is_limited = known.intent.terms.behavior.max_requests_per_replica is not None
         traffic = self._observer.traffic(known, now)
+        if is_first_of_split(traffic_status(traffic, now), known.status):
+            return True
         return any(elsewhere(known.status.split, traffic, local_facts(known.status), is_limited=is_limited))
 
     def _may_have_crossed(self, ref: ObjectRef, now: datetime) -> bool:

@@ -262,8 +262,8 @@ class ModelDeploymentStatus(ForeignValue):
     signals: tuple[SignalStatus, ...] | None = None
     """The metrics, as they were last compared with their targets."""
     traffic: TrafficStatus | None = None
-    """Where requests went when this was written; absent where none were counted. It is never written for its own
-    sake."""
+    """Where requests went when this was written; absent where none were counted. For its own sake it is written once
+    for a split that sends some away."""
     detour: DetourStatus | None = None
     """What Envoy does by itself against the split or beside it; absent while none is known to go elsewhere."""
     route: Annotated[Route | None, _OPAQUE] = None

@@ -172,3 +172,29 @@ def test_what_a_definition_of_before_drops_is_not_written_again_and_again():
     before = written.model_copy(update={"signals": tuple(kept), "traffic": None})
     assert written.signals[0].reason
     assert urgency(before, status_with(TWO, MEASURING, before=before)) is Urgency.NOTHING
+
+
+def urgency_of_counts(sent: SentRequests, after: float, *, away: int = 30, before=None) -> Urgency:
+    """How urgent it is to show where requests went so many seconds after a split was set by hand."""
+    model, at = MODEL.overridden(f"remote={away}"), NOW + timedelta(seconds=after)
+    before = before or planned(model, a_service().port(80), TWO, traffic=SentRequests(90, 10, 10.0))
+    return urgency(before, planned(model, a_service().port(80), TWO, status=before, traffic=sent, at=at))
+
+
+@pytest.mark.parametrize("away", [30, 100])
+def test_the_first_that_are_counted_by_a_split_that_sends_some_away_are_a_matter_of_numbers(away):
+    many, few = SentRequests(100 - away, away, 8.0), SentRequests(0, 3, 8.0)
+    assert urgency_of_counts(many, 10, away=away) is Urgency.NUMBERS
+    assert urgency_of_counts(few, 29, away=100) is Urgency.NOTHING
+    assert urgency_of_counts(few, 30, away=100) is Urgency.NUMBERS
+    assert urgency_of_counts(many, 300, away=away) is Urgency.NOTHING
+
+
+def test_they_are_written_once_and_never_where_all_requests_stay():
+    many, model = SentRequests(70, 30, 8.0), MODEL.overridden("remote=30")
+    first = planned(model, a_service().port(80), TWO)
+    at = NOW + timedelta(seconds=10)
+    counted = planned(model, a_service().port(80), TWO, status=first, traffic=many, at=at)
+    assert urgency(first, counted) is Urgency.NUMBERS
+    assert urgency_of_counts(SentRequests(140, 60, 10.0), 25, before=counted) is Urgency.NOTHING
+    assert urgency_of_counts(SentRequests(100, 0, 8.0), 10, away=0) is Urgency.NOTHING

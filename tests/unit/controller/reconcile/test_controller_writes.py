@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from controller.api.timing import Limits, RateLimit, StatusTiming
+from controller.decision import SentRequests
 from controller.frontend.ports import AllocatedPorts
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.writer import WriteResult
+from controller.signals.load_reports import NO_LOAD, NoLoads, SentTo
 from controller.store.protocol import (
     UNCONDITIONAL,
     AlreadyExistsError,
@@ -33,6 +35,30 @@ async def test_its_own_writes_lead_to_no_more_writes():
         store.put(SERVICES[0].stored(version="9"))
         await settled()
         assert store.status_writes == written
+
+
+class Sent(NoLoads):
+    """The same requests to both sides of every model, in each second."""
+
+    def traffic(self, model, remotes, since, now):
+        return SentRequests(70, 30, 8.0) if model.name == "a" and now > since else NO_LOAD
+
+    def news(self, now):
+        return frozenset(SentTo(a_model(name).ref, local) for name in "ab" for local in (True, False))
+
+
+async def test_where_requests_went_is_written_once_for_a_split_and_not_with_each_sample():
+    models = a_model("a").with_remote("r").overridden("remote=30"), a_model("b").with_remote("r")
+    store = MemoryStore(stored(*models, *SERVICES, a_slice().ready("10.0.0.1"), a_slice("b").ready("10.0.0.1")))
+    async with controlled(store, loads=Sent(), ports=IN_A_CLUSTER) as running:
+        await running.pass_time(1)
+        written = store.status_writes
+        assert "traffic" not in store[models[0].ref].status
+        for _ in range(100):
+            await running.pass_time(1)
+        counted = store[models[0].ref].status["traffic"]
+        assert (counted["local"], counted["remote"]) == (70, 30)
+        assert store.status_writes == written + 1
 
 
 class Counting(MemoryStore):
