@@ -13,7 +13,7 @@ from controller.decision import SentRequests, Unknown
 from controller.frontend.claims import Refusal
 from controller.observe.index import previous_status
 from controller.observe.proxies import Programmed
-from controller.plan.conditions import refused_conditions
+from controller.plan.conditions import BY_ENVOY, refused_conditions
 from controller.plan.explanation import explain
 from controller.plan.transitions import transitions
 from tests.support.objects import a_model, a_service, a_slice
@@ -446,7 +446,12 @@ def told_of(sent, model=RARE):
         traffic = SentRequests(local, remote, 10.0)
         status = planned(model, *OBJECTS, status=before, traffic=traffic, at=at)
         events += [one.reason for one in transitions(stored, before, status, at)]
-        yield status.condition("FailingOver"), status.condition("Offloading"), len(events)
+        failing, leaving = status.condition("FailingOver"), status.condition("Offloading")
+        # Conditions have it written, and say all of it.
+        told = [one.message for one in (failing, leaving) if one.status == "True"]
+        assert status.detour.message in told if status.detour else failing.status == "False"
+        assert status.detour or leaving.reason not in BY_ENVOY
+        yield failing, leaving, len(events)
 
 
 @pytest.mark.parametrize("good", [(80, 0), (0, 0)], ids=["one of many fails", "there are few"])
