@@ -69,7 +69,7 @@ def _is_the_same(now: object, before: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Generic[Value]):
+class _KeptValue(Generic[Value]):
     given: object
     lookups: NotedLookups
     value: Value
@@ -79,7 +79,7 @@ class Kept(Generic[Value]):
     """One value for each object, which follows from what it is `given` and from what lookups answer; nothing else."""
 
     def __init__(self) -> None:
-        self._entries: dict[ObjectRef, _Entry[Value]] = {}
+        self._entries: dict[ObjectRef, _KeptValue[Value]] = {}
 
     def value(self, ref: ObjectRef, given: object, view: View, work_out: Callable[[View], Value]) -> Value:
         """Return the value of an object; `work_out` finds it by what a view shows, if it is not kept.
@@ -90,7 +90,7 @@ class Kept(Generic[Value]):
         if entry is None or entry.given != given or not entry.lookups.have_the_same_answers():
             lookups = NotedLookups(view.everything)
             value = work_out(replace(view, everything=lookups))
-            entry = self._entries[ref] = _Entry(given, lookups, value)
+            entry = self._entries[ref] = _KeptValue(given, lookups, value)
         return entry.value
 
     def forget(self, ref: ObjectRef) -> None:

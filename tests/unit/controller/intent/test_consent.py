@@ -149,10 +149,10 @@ def test_metrics_of_pods_of_another_namespace_are_measured_with_its_consent_alon
     model = a_model("m").in_namespace("a")._with("b", "spec", "modelSourceRef", "namespace").fronting("own")
     intent = model._with("d", "spec", "modelSourceRef", "name").intent()
     own = a_service("own").port(80).selecting(app="own").in_namespace("a")
-    measured = [subject_of(intent, view(workload, own, *more), ()) for more in ((), (grant,))]
+    measured = [subject_of(intent, view(workload, own, *more)) for more in ((), (grant,))]
     assert [(one.namespace, one.selector) for one in measured] == [("a", "app=own"), ("b", "app=d")]
 
 
 def test_of_a_service_without_consent_no_pod_is_measured():
     intent = a_model("m").in_namespace("a").fronting("s", namespace="b").intent()
-    assert subject_of(intent, view(OF_B.selecting(app="s")), ()).selector == ""
+    assert subject_of(intent, view(OF_B.selecting(app="s"))).selector == ""
