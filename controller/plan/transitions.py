@@ -241,9 +241,9 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     is a matter of words. What then remains are numbers, which ride along with the next such write; alone they are
     written when they are old enough.
     """
-    # Who wrote it is no reason to write it, nor how many requests there were: that moves each second, so only the first
-    # that are counted by a split are. What Envoy does
-    # by itself is told by conditions, too, and a definition that does not know it yet drops it each time.
+    # Who wrote it is no reason to write it, nor how many requests there were, which moves each second; only the first
+    # that are counted by a split are. What Envoy does by itself is told by conditions, too, and a definition that does
+    # not know it yet drops it each time.
     differing = after.differing_from(before) - {"controller", "traffic", "detour"}
     was, shall = before.part(differing), after.part(differing)
     for one in (*was.get("signals", ()), *shall.get("signals", ())):
