@@ -14,7 +14,7 @@ import hmac
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeVar
@@ -208,14 +208,9 @@ class ClientAdmission:
         finally:
             self.leave(peer)
 
-    @asynccontextmanager
-    async def room_for(self, trusted: bool, size: int) -> AsyncIterator[None]:
+    def room_for(self, trusted: bool, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until an answer of so many bytes may be packed and sent to a client."""
-        if trusted or size < _LARGE_ANSWER:
-            yield
-        else:
-            async with self._large_answers:
-                yield
+        return nullcontext() if trusted or size < _LARGE_ANSWER else self._large_answers
 
     def enter(self, peer: str) -> None:
         """Count a stream of a stranger, until it leaves. Raises TooManyStreamsError."""

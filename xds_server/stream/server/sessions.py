@@ -1,7 +1,7 @@
-"""The sessions of all clients, and the one task that changes them.
+"""The sessions of all clients, and what changes them: a step at a time, none of which waits for anything.
 
-Streams, publishers and timers only put events in its queue. What takes long is done apart, one at a time, so that what
-came after it overtakes it.
+A request is answered where it was read. What takes long is done apart, one at a time, so that what came after it
+overtakes it. Publishers and timers only put events in the queue of one task.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from xds_server.stream.protocol.messages import (
     without_frames,
 )
 from xds_server.stream.server.clients import ClientStream, Progress, StreamEnd
+from xds_server.stream.server.rounds import Round
 from xds_server.stream.server.streams import OpenStreams, note_changes, session_clock
 from xds_server.stream.server.telemetry import ClientTelemetry
 from xds_server.stream.wire import Node
@@ -78,8 +79,7 @@ class SnapshotsPublished:
 
 
 class Sessions:
-    """Every stream with its session, and the snapshot of each scope; all of it is changed by the task `run`, and by
-    what that has done in turn, alone.
+    """Every stream with its session, and the snapshot of each scope.
 
     `admission` says who sees secrets, who counts, and how much anybody may say.
     """
@@ -97,6 +97,7 @@ class Sessions:
         self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
         self._early: dict[int, RequestArrived] = {}
         self._begun = asyncio.Event()
+        self._round = Round()
 
     # From the outside, all of it without waiting.
 
@@ -116,7 +117,12 @@ class Sessions:
         await self._begun.wait()
 
     async def handle(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
-        """Hand over a request and wait until it is answered: a client has one request in the queue at most."""
+        """Answer a request, if that may be done at once; else have it answered, and wait until it is."""
+        overtakes_nobody = self._events.empty() and not self._round.is_over
+        if overtakes_nobody and self._snapshots and not _takes_long(stream, request):
+            self._answer(stream, request)
+            self._round.count()
+            return
         answered = asyncio.get_running_loop().create_future()
         self._events.put_nowait(RequestArrived(stream, request, answered))
         await answered
@@ -161,8 +167,9 @@ class Sessions:
                     long.create_task(self._handle_in_turn(event))
                 else:
                     self._handle(event)
-                # An event is some milliseconds of work, a thousand of them are seconds in which nobody could connect.
-                await asyncio.sleep(0)
+                self._round.count()
+                if self._round.is_over:
+                    await asyncio.sleep(0)
 
     async def _handle_in_turn(self, event: RequestArrived | WaitEnded) -> None:
         """Handle an event that takes some ten milliseconds, while others overtake it."""
@@ -172,7 +179,7 @@ class Sessions:
     def _handle(self, event: RequestArrived | WaitEnded) -> None:
         match event:
             case RequestArrived():
-                self._answer(event)
+                self._answer_arrived(event)
             case WaitEnded(stream) if stream in self.streams and stream.session is not None:
                 self._step(stream, stream.session.tick)
 
@@ -195,15 +202,18 @@ class Sessions:
         """Return what a client may see: nothing, if nothing was published for its scope."""
         return self._snapshots.get(node.scope, EMPTY)
 
-    def _answer(self, arrived: RequestArrived) -> None:
+    def _answer_arrived(self, arrived: RequestArrived) -> None:
         """Answer a request. Before the first snapshot it waits: a client that reconnects loses nothing."""
-        stream, request = arrived.stream, arrived.request
+        stream = arrived.stream
         if not self._snapshots:
             if stream in self.streams:
                 self._early[stream.number] = arrived
             return
         if not arrived.answered.done():
             arrived.answered.set_result(None)
+        self._answer(stream, arrived.request)
+
+    def _answer(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
         if stream not in self.streams:
             return
         session = stream.session or self._begin_session(stream, request)
@@ -262,10 +272,15 @@ class Sessions:
 
 def _is_long(event: RequestArrived | WaitEnded) -> bool:
     """Whether an event may take some ten milliseconds."""
-    session = event.stream.session
     if isinstance(event, RequestArrived):
-        return event.request.is_long or (session is not None and session.books_much_for(event.request))
+        return _takes_long(event.stream, event.request)
+    session = event.stream.session
     return session is not None and session.owes_long_answer
+
+
+def _takes_long(stream: ClientStream, request: DeltaRequest | SotwRequest) -> bool:
+    session = stream.session
+    return request.is_long or (session is not None and session.books_much_for(request))
 
 
 def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:

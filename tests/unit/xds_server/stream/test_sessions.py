@@ -188,14 +188,14 @@ async def test_who_carries_traffic_is_known_until_its_last_stream_is_over(sessio
 
 
 async def test_others_have_their_turn_between_two_requests(sessions):
-    """A server that answers a thousand requests before it looks up lets nobody connect meanwhile."""
+    """A server that answers a thousand requests before it looks up lets nobody connect meanwhile: so many are ten."""
     publish(sessions, GATEWAY, cluster("a"))
     asking = asyncio.gather(*(Client(sessions, GATEWAY, f"envoy-{number}").ask() for number in range(100)))
     turns = 0
     while not asking.done():
         turns += 1
         await asyncio.sleep(0)
-    assert turns > 100
+    assert turns > 5  # with twenty: as many where they are read, and as many of those that wait
 
 
 @pytest.mark.parametrize("node_id", ["", "debug/me"])
@@ -277,8 +277,8 @@ def test_a_client_that_refuses_the_same_again_and_again_fills_no_log(caplog):
     assert caplog.records[-1].message == "xds client rejected a resource"
 
 
-async def test_those_that_came_before_the_first_snapshot_are_answered_one_by_one(sessions):
-    clients = [Client(sessions, GATEWAY, f"envoy-{number}") for number in range(10)]
+async def test_of_those_that_came_before_the_first_snapshot_a_few_are_answered_at_once(sessions):
+    clients = [Client(sessions, GATEWAY, f"envoy-{number}") for number in range(50)]
     asking = [asyncio.create_task(one.ask()) for one in clients]
     async with time_limit(PATIENCE):
         for _ in range(5 * len(clients)):
@@ -289,5 +289,5 @@ async def test_those_that_came_before_the_first_snapshot_are_answered_one_by_one
             await asyncio.sleep(0)
             before, answered = answered, sum(not one.hears_nothing for one in clients)
             most = max(most, answered - before)
-    assert most == 1
+    assert most <= 10
     await asyncio.gather(*asking)
