@@ -52,6 +52,7 @@ class Session(ABC):
         self._view = SnapshotView(snapshot, terms.secrets)
         self._terms = terms
         self._ledgers: dict[str, Ledger] = {}
+        self._in_order: tuple[Ledger, ...] = ()  # make before break
         self._overdue: dict[ResourceKey, Overdue] = {}
         self._early: set[ResourceKey] = set()  # sent before what they require, and not ACKed yet
         self._planner = ordering.ResponsePlanner(terms, self._ledgers, self._view, now)
@@ -160,7 +161,9 @@ class Session(ABC):
         """Book the ACK or NACK in a request; return the ledger of its type, and whether it is the first of that."""
         ledger = self._ledgers.get(request.type_url)
         if ledger is None:
-            ledger = self._ledgers.setdefault(request.type_url, Ledger(request.type_url))
+            ledger = self._ledgers[request.type_url] = Ledger(request.type_url)
+            known = [self._ledgers[one] for one in MAKE_BEFORE_BREAK if one in self._ledgers]
+            self._in_order = (*known, *(one for one in self._ledgers.values() if one.type_url not in SHORT))
             return ledger, True  # a nonce in a first request is that of another stream (X05)
         flight = ledger.flight
         if flight is None or request.nonce != flight.nonce:
@@ -213,9 +216,8 @@ class Session(ABC):
         self._try_again()
         responses = []
         self._planner.wake_at = None
-        for type_url in (*MAKE_BEFORE_BREAK, *(t for t in self._ledgers if t not in SHORT)):
-            ledger = self._ledgers.get(type_url)
-            if ledger is not None and ledger.may_send:
+        for ledger in self._in_order:
+            if ledger.may_send:
                 response = self._next_response(ledger, now)
                 if response is not None:
                     responses.append(response)
