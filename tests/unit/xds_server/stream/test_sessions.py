@@ -198,6 +198,19 @@ async def test_others_have_their_turn_between_two_requests(sessions):
     assert turns > 5  # with twenty: as many where they are read, and as many of those that wait
 
 
+async def test_a_request_is_answered_where_it_was_read_and_overtakes_none_that_waits(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    first = await Client(sessions, GATEWAY).ask()
+    ack = DeltaRequest(CLUSTER, nonce=first.stream.outbox.get_nowait().nonce)
+    await asyncio.sleep(0)  # until the round is over in which it asked
+    with pytest.raises(StopIteration):
+        sessions.handle(first.stream, ack).send(None)
+
+    publish(sessions, GATEWAY, cluster("b"))
+    second = await Client(sessions, GATEWAY).ask()
+    assert await second.receive() == (["b"], [])
+
+
 @pytest.mark.parametrize("node_id", ["", "debug/me"])
 async def test_a_reader_that_says_nothing_else_reads_what_the_gateway_has(sessions, node_id):
     publish(sessions, GATEWAY, cluster("gateway"))

@@ -77,7 +77,7 @@ def test_what_is_remembered_of_short_names_has_a_bound_in_memory():
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < 16 << 20
+    assert kept < 6 << 20  # as much again is protobuf's, whose memory is not seen here
     assert parser.parse(messages[-1])[1].shared
 
 
