@@ -40,7 +40,6 @@ MAX_TYPES_PER_STREAM = 32
 STREAMS_PER_TURN = 50
 
 
-
 class InternalError(ProtocolError):
     """A session failed in a way nobody foresaw; only its client is cut off, and connects again."""
 
