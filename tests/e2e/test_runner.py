@@ -34,16 +34,30 @@ def test_before(): pass
 
 def test_deadly(): os.kill(os.getpid(), signal.SIGKILL)
 
+def test_ending(): raise KeyboardInterrupt
+
 def test_after(): print("not told"); assert os.environ["HOME"] == 1
+
+def test_stopping(request): request.session.shouldstop = "that is enough"
+
+def test_never(): assert False
 """
 
 UNTIDY = """
+from pathlib import Path
+
 import pytest
 
 @pytest.fixture(scope="session")
 def room():
     yield
-    raise RuntimeError("the room is not tidy")
+    pytest.fail("the room is not tidy")
+
+def test_unstable():
+    again = Path(__file__).with_name("again")
+    was_there = again.exists()
+    again.touch()
+    assert was_there
 
 def test_good(room): pass
 """
@@ -130,22 +144,29 @@ async def test_a_run_that_ends_at_the_first_failure_is_no_interrupted_one(start:
     assert " is kept: " in said
 
 
-async def test_a_test_that_kills_its_process_has_failed_and_those_after_it_run(start: Callable[..., Child]) -> None:
+async def test_a_test_that_ends_its_process_has_failed_and_no_test_is_left_out_in_silence(
+    start: Callable[..., Child],
+) -> None:
     code, said = await ended(start(DEADLY))
 
-    assert code == 1, said
+    assert code == 3, said
     assert "worker-1 died (exit code -9) while it ran this" in said
-    assert "\nFAILED: together 3 in " in said
-    assert "1 passed" in said
+    assert "worker-2 ended (exit code 2) while it ran this" in said
+    assert "\nFAILED: together 5 in " in said
+    assert "worker-3 ended (exit code 2), and left 1 of its tests" in said
+    assert "2 passed" in said
     # What one prints is told with its failure, and its own alone.
     assert said.count("Captured stdout call") == said.count("not told\n") == 1
 
 
-async def test_what_is_amiss_after_the_last_test_fails_the_run(start: Callable[..., Child]) -> None:
-    code, said = await ended(start(UNTIDY))
+async def test_what_is_amiss_with_no_test_fails_the_run_whatever_passes_when_it_is_repeated(
+    start: Callable[..., Child],
+) -> None:
+    code, said = await ended(start(UNTIDY, "--again=2"))
 
-    assert code == 1, said
-    assert "worker-1: RuntimeError: the room is not tidy" in said
+    assert code == 3, said
+    assert "worker-1: Failed: the room is not tidy" in said
+    assert "lane again" not in said
 
 
 async def test_a_file_that_cannot_be_read_is_named(start: Callable[..., Child]) -> None:

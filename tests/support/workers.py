@@ -113,7 +113,7 @@ class Distribution:
                 speaker = self._workers[channel]
                 try:
                     said = channel.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):  # The latter when it died in the middle of a sentence.
                     if worker := self._after(session, speaker):
                         return worker
                 else:
@@ -121,6 +121,11 @@ class Distribution:
             if session.shouldfail or session.shouldstop:
                 self._stop()
         return None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """End with a code that is not that of failed tests: to repeat these says nothing of what else is amiss."""
+        if self._troubles and not self._is_interrupted:
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def _interrupt(self, *_: object) -> None:
         """Have the workers clean up and end; whoever interrupts twice does not want to wait for that."""
@@ -164,15 +169,17 @@ class Distribution:
                 worker.has_ended = True
 
     def _after(self, session: pytest.Session, worker: Worker) -> InWorker | None:
-        """Forget a worker that has ended. One that died failed its test, and another has what it left."""
+        """Forget a worker that has ended. One that did so in a test failed it, and another has what it left."""
         del self._workers[worker.channel]
         worker.channel.close()
         _, status = os.waitpid(worker.pid, 0)
-        if worker.has_ended:
+        # One that ends by itself may have been told to by a test: `pytest.exit`, KeyboardInterrupt, `shouldstop`.
+        if worker.has_ended and (self._is_interrupted or (worker.running is None and not worker.tests)):
             return None
-        words = f"{worker.name} died (exit code {os.waitstatus_to_exitcode(status)})"
+        words = f"{worker.name} {'ended' if worker.has_ended else 'died'}"
+        words = f"{words} (exit code {os.waitstatus_to_exitcode(status)})"
         if worker.running is None:
-            self._troubles.append(words)
+            self._troubles.append(f"{words}, and left {len(worker.tests)} of its tests" if worker.tests else words)
             return None
         nodeid, location = worker.running
         report = pytest.TestReport(nodeid, location, {}, "failed", f"{words} while it ran this", "call")
@@ -301,5 +308,7 @@ class InWorker:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # What `pytest.fail` raises is no Exception.
             self._channel.send(("trouble", f"{type(error).__name__}: {error}"))
