@@ -30,8 +30,9 @@ class WritesUnderWay:
     on_answer: Callable[[], None]
     _tasks: dict[asyncio.Task[None], Plan] = field(default_factory=dict)
     _results: list[WriteResult] = field(default_factory=list)
-    # The first such write of each object since it was last seen at another version.
-    _uncertain: dict[ObjectRef, Plan] = field(default_factory=dict)
+    # The first and the last such write of each object since it was last seen at another version: one that was done has
+    # those after it refused. So one in between is only missed if it was done, and what followed was refused as well.
+    _uncertain: dict[ObjectRef, tuple[Plan, Plan]] = field(default_factory=dict)
 
     def begin(self, plan: Plan) -> None:
         """Write a plan in the background."""
@@ -46,7 +47,7 @@ class WritesUnderWay:
             if result.error is None:
                 self.forget(result.plan.ref)
             else:
-                self._uncertain.setdefault(result.plan.ref, result.plan)
+                self._doubt(result.plan)
         return results
 
     def was_done(self, stored: StoredObject, status: ModelDeploymentStatus) -> Plan | None:
@@ -54,11 +55,11 @@ class WritesUnderWay:
 
         `status` is the one that the object has.
         """
-        plan = self._uncertain.get(stored.ref)
-        if plan is None or stored.resource_version == plan.stored.resource_version:
+        plans = self._uncertain.get(stored.ref)
+        if plans is None or stored.resource_version == plans[0].stored.resource_version:
             return None
         self.forget(stored.ref)
-        return plan if status.as_object() == plan.status.as_object() else None
+        return next((one for one in plans if one.status.as_object() == status.as_object()), None)
 
     def forget(self, ref: ObjectRef) -> None:
         """Forget an object that is gone, or of which is known what became of its write."""
@@ -73,7 +74,7 @@ class WritesUnderWay:
             broken_off = dict(self._tasks)
             for task, plan in broken_off.items():
                 task.cancel()
-                self._uncertain.setdefault(plan.ref, plan)
+                self._doubt(plan)
             await asyncio.gather(*broken_off, return_exceptions=True)
 
     async def find_done(self, reader: ObjectReader, within: float) -> list[Plan]:
@@ -90,6 +91,10 @@ class WritesUnderWay:
                         if plan := self.was_done(stored, previous_status(stored)):
                             done.append(plan)
         return done
+
+    def _doubt(self, plan: Plan) -> None:
+        first, _ = self._uncertain.get(plan.ref, (plan, plan))
+        self._uncertain[plan.ref] = (first, plan)
 
     async def _write(self, plan: Plan) -> None:
         result = await self.write(plan)

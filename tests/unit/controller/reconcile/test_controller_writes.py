@@ -368,6 +368,27 @@ async def test_a_write_whose_answer_is_lost_is_told_once_when_the_object_comes_b
     assert store.status_writes == 1
 
 
+@pytest.mark.parametrize("answer", [UnavailableError("no answer"), None])
+async def test_of_writes_of_which_the_first_was_not_done_the_one_that_was_is_told(answer):
+    class AwayAtFirst(Forgetful):
+        away = True
+
+        async def patch_status(self, ref, status, precondition=UNCONDITIONAL):
+            if self.away:
+                raise UnavailableError("away")
+            await super().patch_status(ref, status, precondition)
+
+    store = AwayAtFirst(stored(a_model("a"), *SERVICES))
+    store.answer = answer
+    async with controlled(store, timing=StatusTiming(answered_within=0.05)) as running:
+        store.away = False
+        store.remove(SERVICES[0].ref)
+        for _ in range(5):
+            await running.pass_time(1)
+        assert store.status_writes == 1
+    assert told(running) == ["ServiceNotFound"]
+
+
 async def test_a_write_that_was_not_done_is_told_when_it_is():
     store = Counting(without_its_port())
     store.trouble = UnavailableError("away")
