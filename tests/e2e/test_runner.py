@@ -32,7 +32,10 @@ import os, signal
 
 def test_before(): pass
 
-def test_deadly(): os.kill(os.getpid(), signal.SIGKILL)
+def test_deadly(request):
+    # It dies in the middle of a sentence of a hundred bytes.
+    os.write(request.config.pluginmanager.getplugin("in worker")._channel.fileno(), bytes((0, 0, 0, 100, 1)))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def test_ending(): raise KeyboardInterrupt
 

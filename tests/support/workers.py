@@ -61,7 +61,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--workers"):
+    # Who debugs has the terminal, from which no worker may read: it would be stopped.
+    if config.getoption("--workers") and not config.getoption("usepdb"):
         config.pluginmanager.register(Distribution(config.getoption("--workers")), "distribution")
 
 
