@@ -149,8 +149,12 @@ def _cause_of(error: StoreError, question: Question) -> Cause:
 
 
 def _clean(words: str) -> str:
-    """Make the words of others fit into a status: one line, short, and the same as long as the matter is."""
-    text = _ADDRESS.sub("an address", " ".join(words.split()))
+    """Make the words of others fit into a status: one line, short, and the same as long as the matter is.
+
+    Half of a surrogate pair, which JSON has escapes for, would come back from the API server as another character.
+    """
+    line = "".join(one if one.isprintable() else " " for one in words)
+    text = _ADDRESS.sub("an address", " ".join(line.split()))
     return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..."
 
 

@@ -102,6 +102,11 @@ async def test_objects_with_the_same_pods_share_what_is_asked_for() -> None:
         ),
         (
             USED,
+            UnavailableError(f"GET {USED}: \ud800 \x1b[31m\nno", status=500),
+            "metrics.k8s.io failed (HTTP 500): [31m no",
+        ),
+        (
+            USED,
             UnavailableError(f"GET {USED}: Cannot connect to host 10.0.0.1:6443"),
             "metrics.k8s.io is not asked: the API server does not answer",
         ),
