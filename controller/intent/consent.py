@@ -38,6 +38,10 @@ class Permission(NamedTuple):
     name: str
 
 
+_NOTHING: frozenset[Permission] = frozenset()
+"""One for all namespaces without a grant: whoever keeps what follows from it sees that it is the same."""
+
+
 def permissions_of(grant: ReferenceGrant) -> Iterator[Permission]:
     """List what a ReferenceGrant permits to our objects; what it permits to other kinds is none of ours."""
     ours = (MODEL_DEPLOYMENT.group, MODEL_DEPLOYMENT.kind)
@@ -72,7 +76,7 @@ class GrantTable:
     def permissions(self, namespace: str) -> frozenset[Permission]:
         """Return what the grants of a namespace permit to our objects; one that cannot be read permits nothing."""
         if namespace not in self._grants:
-            return frozenset()
+            return _NOTHING
         if namespace not in self._permissions:
             self._permissions[namespace] = frozenset(
                 permission for one in self._grants[namespace].values() for permission in _permissions_of(one)

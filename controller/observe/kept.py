@@ -7,7 +7,7 @@ kept for as long as each of them is the very same answer. So it cannot be older 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -24,7 +24,7 @@ class NotedLookups:
 
     def __init__(self, everything: GrantedLookups) -> None:
         self._everything = everything
-        self._answers: dict[tuple[Callable[..., Any], tuple[Hashable, ...]], Any] = {}
+        self._answers: dict[tuple[Callable[..., Any], tuple[object, ...]], Any] = {}
 
     def service(self, namespace: str, name: str) -> Service | None:
         """See `GrantedLookups`."""
@@ -36,7 +36,8 @@ class NotedLookups:
 
     def slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
         """See `GrantedLookups`."""
-        return self._noted(self._slices, namespace, service)
+        # Not a method of this one: what is noted would refer to it, and be freed by a search for garbage alone.
+        return self._noted(_slices, self._everything, namespace, service)
 
     def is_at_gateway(self, service: ObjectRef) -> bool:
         """See `GrantedLookups`."""
@@ -50,15 +51,16 @@ class NotedLookups:
         """Ask all of it again, and say whether each answer is the very same."""
         return all(_is_the_same(ask(*asked), answer) for (ask, asked), answer in self._answers.items())
 
-    def _slices(self, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
-        return tuple(self._everything.slices(namespace, service))
-
-    def _noted(self, ask: Callable[..., Answer], *asked: Hashable) -> Answer:
+    def _noted(self, ask: Callable[..., Answer], *asked: object) -> Answer:
         question = (ask, asked)
         if question not in self._answers:
             self._answers[question] = ask(*asked)
         answer: Answer = self._answers[question]
         return answer
+
+
+def _slices(everything: GrantedLookups, namespace: str, service: str) -> tuple[EndpointSlice, ...]:
+    return tuple(everything.slices(namespace, service))
 
 
 def _is_the_same(now: object, before: object) -> bool:

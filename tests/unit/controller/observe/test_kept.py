@@ -1,5 +1,7 @@
 """What is kept of an object while numbers alone are new: the same as if nothing were."""
 
+import gc
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +14,7 @@ from controller.decision import Unknown
 from controller.frontend.ports import ServicePorts
 from controller.observe.fronting import TakeoverRules
 from controller.observe.index import ObjectIndex
+from controller.observe.kept import NotedLookups
 from controller.observe.observation import Defaults, Measured, Observer
 from controller.observe.own_place import GatewayPlace
 from controller.plan.plan import plan
@@ -162,6 +165,29 @@ def test_nothing_is_followed_again_until_an_object_is_another(number):
     world.put(FORMS[number][-2])
     other = world.observed(MODEL.ref)
     assert other.remotes[:1] != before.remotes[:1] or other.front != before.front
+
+
+def test_consent_without_any_grant_is_not_looked_at_again_either():
+    world = World()
+    permitted, replicas = FORMS[6][1], FORMS[7][0]
+    world.put(ELSEWHERE, permitted, replicas)
+    before = world.observed(ELSEWHERE.ref)
+    assert before.front
+    assert world.observed(ELSEWHERE.ref).remotes[0] is before.remotes[0]
+
+
+def test_what_was_kept_is_freed_without_a_search_for_garbage():
+    world = World()
+    world.put(SERVICE, SLICE.ready("10.0.0.1"))
+    gc.disable()
+    try:
+        lookups = NotedLookups(world.index)
+        assert lookups.slices("default", "a")
+        noted = weakref.ref(lookups)
+        del lookups
+        assert noted() is None
+    finally:
+        gc.enable()
 
 
 def test_of_an_object_that_is_gone_nothing_is_kept():
