@@ -243,8 +243,9 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     """
     # Who wrote it is no reason to write it, nor how many requests there were, which moves each second; only the first
     # that are counted by a split are. What Envoy does by itself is told by conditions, too, and a definition that does
-    # not know it yet drops it each time.
-    differing = after.differing_from(before) - {"controller", "traffic", "detour"}
+    # not know it yet drops it each time; one that keeps it shows no other than there is, whoever wrote that.
+    no_reason = {"controller", "traffic"} if before.detour else {"controller", "traffic", "detour"}
+    differing = after.differing_from(before) - no_reason
     was, shall = before.part(differing), after.part(differing)
     for one in (*was.get("signals", ()), *shall.get("signals", ())):
         # It goes with the message, and a definition that does not know it yet drops it each time.
@@ -292,7 +293,8 @@ _NUMBERS = ("current", "at", "message", "state", "since")
 
 def _in_words(status: Mapping[str, Any]) -> Mapping[str, Any]:
     status = _without_explanation(status)
-    words = {name: value for name, value in status.items() if name not in ("local", "split", "remote", "conditions")}
+    numbers = ("local", "split", "remote", "detour", "conditions")
+    words = {name: value for name, value in status.items() if name not in numbers}
     words["remote"] = {name: value for name, value in (status.get("remote") or {}).items() if name != "message"}
     words["split"] = {name: value for name, value in status["split"].items() if name != "message"}
     words["signals"] = [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.api.contract.status import ModelDeploymentStatus
+from controller.api.contract.status import DetourStatus, ModelDeploymentStatus
 from controller.decision import SentRequests, Unknown
 from controller.plan.transitions import urgency
 from controller.runtime.budget import Urgency
@@ -172,6 +172,16 @@ def test_what_a_definition_of_before_drops_is_not_written_again_and_again():
     before = written.model_copy(update={"signals": tuple(kept), "traffic": None})
     assert written.signals[0].reason
     assert urgency(before, status_with(TWO, MEASURING, before=before)) is Urgency.NOTHING
+
+
+def test_a_detour_that_somebody_wrote_into_a_status_is_taken_out_and_one_that_is_dropped_is_not_written_again():
+    model, at = MODEL.overridden("remote=0"), NOW + timedelta(seconds=10)
+    first = planned(model, a_service().port(80), TWO)
+    fake = DetourStatus(reason="Overflow", message="all left", to_remote=True)
+    written = first.model_copy(update={"detour": fake})
+    assert urgency(written, planned(model, a_service().port(80), TWO, status=written, at=at)) is Urgency.NUMBERS
+    assert urgency(written, written.model_copy(update={"detour": fake.model_copy()})) is Urgency.NOTHING
+    assert urgency(first, written) is Urgency.NOTHING
 
 
 def urgency_of_counts(sent: SentRequests, after: float, *, away: int = 30, before=None) -> Urgency:
