@@ -10,15 +10,18 @@ import functools
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 BACKEND_PORT = 8000
 """The one port of every backend: only their addresses differ, as those of pods do."""
 _SECOND_OCTETS = range(16, 255)
-_PORTS = range(10000, 32700, 100)
-"""Blocks of a hundred, below what Linux gives to outgoing connections unless it is told otherwise (32768)."""
+_SIZE = 100
+_OF_THE_PROGRAMS = (18_000, 19_000)
+"""In these blocks ours have theirs unless they are told otherwise, or in any case: no model is given one."""
+PORT_BLOCKS = tuple(first for first in range(10_000, 32_700, _SIZE) if first not in _OF_THE_PROGRAMS)
+"""The first ports of blocks below what Linux gives to outgoing connections unless it is told otherwise (32768)."""
 _LISTENS = "0A"
 
 
@@ -53,10 +56,10 @@ def _networks(process: int) -> Iterator[Network]:
 
 @functools.cache
 def _ports(process: int) -> Iterator[int]:
-    return (port for first in _claimed("port", _PORTS) for port in range(first, first + _PORTS.step))
+    return (port for first in _claimed("port", PORT_BLOCKS) for port in range(first, first + _SIZE))
 
 
-def _claimed(what: str, numbers: range) -> Iterator[int]:
+def _claimed(what: str, numbers: Sequence[int]) -> Iterator[int]:
     """Yield numbers that no other process has, each once; they are this one's from then on.
 
     A claim is a name in the abstract namespace of Unix sockets (unix(7)): it has one holder, belongs to the same

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.network import Network, unused_port
+from controller.api.resources.configuration import Configuration
+from controller.programs.configuration import ports_of_programs
+from tests.support.network import PORT_BLOCKS, Network, unused_port
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.long
@@ -20,6 +22,12 @@ print(*(unused_port() for _ in range({COUNT})))
 print(*(Network.unused().prefix for _ in range({COUNT})))
 sys.stdin.read()
 """
+
+
+def test_none_is_one_that_no_model_is_given():
+    own = ports_of_programs(Configuration(), ())
+    assert own
+    assert not {port // 100 * 100 for port in own} & {*PORT_BLOCKS}
 
 
 def test_addresses_are_handed_out_once():
