@@ -26,7 +26,7 @@ import click
 
 from tests.support.node.missing import missing
 from tests.support.processes import ROOT
-from tests.support.progress import ALONE, Record, clock, leaves_some_alone, read_records, suite_of
+from tests.support.progress import ALONE, Record, clock, leaves_some_alone, ran_to_its_end, read_records, suite_of
 from tests.tools import binaries
 
 TESTS_FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
@@ -54,12 +54,13 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A lane that has run."""
+    """A lane that has run; it `is_whole` if none of its tests was left, as by `-x`."""
 
     lane: Lane
     code: int
     seconds: float
     records: tuple[Record, ...]
+    is_whole: bool = True
 
     @property
     def failed(self) -> tuple[Record, ...]:
@@ -166,7 +167,7 @@ def to_repeat(runs: Iterable[Run], at_most: int) -> tuple[str, ...]:
     """Return the failed tests of lanes that ran to their end, if nothing but a few of these was amiss."""
     lanes = [run for run in runs if run.lane.name != AGAIN]
     failed = tuple(record.nodeid for run in lanes for record in run.failed)
-    some_failed = {run.code for run in lanes} <= {0, TESTS_FAILED, NO_TESTS}
+    some_failed = all(run.is_whole and run.code in (0, TESTS_FAILED, NO_TESTS) for run in lanes)
     return failed if some_failed and len(failed) <= at_most else ()
 
 
@@ -222,7 +223,7 @@ def _run(lane: Lane, folder: Path, order: Order, arguments: tuple[str, ...], int
     with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:
         signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
         code = pytest.wait()
-    return Run(lane, code, time.monotonic() - began, read_records(record))
+    return Run(lane, code, time.monotonic() - began, read_records(record), ran_to_its_end(record))
 
 
 def _record_of(lane: Lane, folder: Path) -> Path:

@@ -49,6 +49,11 @@ def leaves_some_alone(file: Path) -> bool:
     return not file.exists() or json.loads(file.read_text())["alone"] != 0
 
 
+def ran_to_its_end(file: Path) -> bool:
+    """Whether a run left none of its tests, as one does that ends at the first failure; no, if it does not say so."""
+    return file.exists() and json.loads(file.read_text())["left"] == 0
+
+
 def suite_of(nodeid: str) -> str:
     """The suite that a test belongs to: the first folder below `tests`, or the folder beside it."""
     folders = nodeid.partition("::")[0].split("/")
@@ -126,7 +131,7 @@ class Progress:
     def pytest_sessionfinish(self) -> None:
         self.rest()
         if self._record:
-            said = {"alone": self._alone, "tests": [asdict(one) for one in self._ended()]}
+            said = {"alone": self._alone, "left": self._left.total(), "tests": [asdict(one) for one in self._ended()]}
             self._record.write_text(json.dumps(said))
 
     # The line.

@@ -26,8 +26,8 @@ FAILED_TOO = Record("tests/c/test_c.py::test_c", outcome="failed")
 FORGOTTEN = 3
 
 
-def run(name: str, code: int, *records: Record) -> Run:
-    return Run(Lane(name, ()), code, 1.0, records)
+def run(name: str, code: int, *records: Record, is_whole: bool = True) -> Run:
+    return Run(Lane(name, ()), code, 1.0, records, is_whole)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,10 @@ def test_no_more_are_repeated_than_was_asked_for(at_most, repeated):
 @pytest.mark.parametrize("code", [INTERRUPTED, FORGOTTEN])
 def test_nothing_is_repeated_of_a_run_that_came_to_no_end(code):
     assert to_repeat((run("together", code, FAILED),), 3) == ()
+
+
+def test_nothing_is_repeated_of_a_run_that_left_tests_after_the_first_that_failed():
+    assert to_repeat((run("together", TESTS_FAILED, FAILED, is_whole=False),), 3) == ()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.progress import Progress, Record, clock, leaves_some_alone, left, read_records, suite_of
+from tests.support.progress import (
+    Progress,
+    Record,
+    clock,
+    leaves_some_alone,
+    left,
+    ran_to_its_end,
+    read_records,
+    suite_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +47,18 @@ def test_seconds_are_said_as_a_clock():
 def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
     assert read_records(tmp_path / "none.json") == ()
     assert leaves_some_alone(tmp_path / "none.json"), "nobody knows"
+    assert not ran_to_its_end(tmp_path / "none.json"), "nobody knows"
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_run_says_whether_it_left_tests(tmp_path, count):
+    progress = Progress(tmp_path / "record.json")
+    items = [SimpleNamespace(nodeid=f"tests/unit/test_b.py::test_{name}") for name in "c"]
+    progress.pytest_collection_finish(SimpleNamespace(items=items))
+    if not count:
+        progress.pytest_runtest_logfinish(items[0].nodeid)
+    progress.pytest_sessionfinish()
+    assert ran_to_its_end(tmp_path / "record.json") == (not count)
 
 
 @pytest.mark.parametrize(("alone", "some"), [("null", True), ("0", False), ("2", True)])
