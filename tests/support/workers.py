@@ -4,8 +4,8 @@ With `-p tests.support.workers --workers N`. Whole files go to a process, in the
 has nothing left. A worker is this very pytest session, which goes on in a fork: it has collected what this process has,
 sets up and tears down for itself, and what becomes of each test is told here as if it had run here.
 
-It says what it does over a pipe, in tuples that begin with a word. It is answered with the numbers of a
-file's tests, and with None when it is to end.
+It says what it does over a pipe, in tuples that begin with a word. It is answered with the numbers of a file's tests,
+and with None when it is to end.
 """
 
 from __future__ import annotations
