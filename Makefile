@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Bytecode is kept, whatever the shell says: else every process, of which the tests start many, compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv demo test e2e compatibility check pure types rules golden manifests images bench requirements audit clean
+.PHONY: help venv demo test e2e compatibility properties check pure types rules golden manifests images bench requirements audit clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ types:
 
 rules:
 	@$(BIN)/lint-imports
+
+# Each time with other examples; what one broke is printed, and becomes an @example of its test.
+TIMES ?= 10
+properties: venv ## search for what breaks a property, at random: make properties TIMES=100
+	@set -e; for time in $$(seq $(TIMES)); do echo "time $$time of $(TIMES)"; \
+	  $(BIN)/python -m pytest -q -p tests.support.workers --workers=2 -m hypothesis \
+	    --hypothesis-profile=searching tests benchmarks/tests; done
 
 golden: venv ## write the expectations of tests/golden anew; review them as a diff
 	@$(BIN)/pytest -q tests/golden --rewrite-golden

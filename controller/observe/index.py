@@ -89,10 +89,8 @@ class ObjectIndex:
         """Take in a batch and return what changed."""
         concerned, objects = set[ObjectRef](), self._cache.apply(batch)
         for ref in objects:
-            if self._cache.find(ref) is None:
-                self._intents.pop(ref, None)
             if ref.kind == MODEL:
-                concerned.add(ref)
+                concerned |= self._note_model(ref)
             if ref.kind == SERVICE.kind:
                 concerned |= self._note_owner(ref)
             if ref.kind == REFERENCE_GRANT.kind:
@@ -100,6 +98,17 @@ class ObjectIndex:
                 ref = any_grant_in(ref.namespace)  # noqa: PLW2901
             concerned |= self._concerns.get(ref, set())
         return IndexChanges(objects, frozenset(concerned))
+
+    def _note_model(self, ref: ObjectRef) -> set[ObjectRef]:
+        """Forget what was read of a model before, and return it and whom the Service that it asks for concerns.
+
+        That is, of those that it owns, one that it asks for now, or did before, and not both times.
+        """
+        before, found = self._intents.pop(ref, None), {ref}
+        if ref in self._owned:
+            for service in _asked_for(before) ^ _asked_for(self.intent(ref)):
+                found |= self._concerns.get(service, set())
+        return found
 
     def _note_owner(self, service: ObjectRef) -> set[ObjectRef]:
         """Take in for which model a Service was made, and return the models that it was, or was before."""
@@ -198,6 +207,12 @@ class ObjectIndex:
         except InvalidObjectError:
             # Of what models only refer to, a thing that cannot be read is a thing that is missing.
             return None
+
+
+def _asked_for(known: StoredIntent | None) -> frozenset[ObjectRef]:
+    """Name the Service that a model asks for at the gateway, if it does."""
+    asked = known.intent.gateway_service if known and known.intent else None
+    return frozenset((asked,) if asked else ())
 
 
 def read_intent(stored: StoredObject) -> StoredIntent:

@@ -117,6 +117,10 @@ class AModel(KubeObject):
     def fixing(self, port: int) -> Self:
         return self._with(port, "spec", "servingPort")
 
+    def at_gateway(self, service: str) -> Self:
+        """Ask for a Service that leads to the gateway."""
+        return self.saying("Gateway", "spec", "frontend")._with({"name": service}, "spec", "gatewayService")
+
     def paused(self) -> Self:
         return self.annotated(**{"beamlit.com/paused": "true"})
 
@@ -137,6 +141,17 @@ class AService(KubeObject):
 
     def selecting(self, **labels: str) -> Self:
         return self._with(labels, "spec", "selector")
+
+    def owned_by(self, model: StoredObject, uid: str | None = None) -> Self:
+        """Name a model as the owner, whoever wrote that; with `uid`, one that had its name."""
+        owner = {
+            "apiVersion": MODEL_DEPLOYMENT.api_version,
+            "kind": MODEL_DEPLOYMENT.kind,
+            "name": model.ref.name,
+            "uid": uid or model.uid,
+            "controller": True,
+        }
+        return self._with([owner], "metadata", "ownerReferences")
 
 
 class ASlice(KubeObject):

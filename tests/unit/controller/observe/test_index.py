@@ -1,5 +1,7 @@
 """Which models an object concerns."""
 
+import pytest
+
 from controller.observe.index import ObjectIndex
 from controller.store.protocol import Batch
 from tests.support.indexed import index_of
@@ -43,6 +45,24 @@ def test_a_slice_that_moves_to_another_service_concerns_both():
     index.refers(MODEL, [a_service().ref])
     index.refers(a_model("b").ref, [a_service("b").ref])
     assert changed(index, a_slice("b").named(a_slice().ref.name)) == {MODEL, a_model("b").ref}
+
+
+@pytest.mark.parametrize(
+    "other", [a_model("b"), a_model("b").at_gateway("else"), None], ids=["no more", "another", "gone"]
+)
+def test_a_model_concerns_who_refers_to_the_service_that_it_asks_for(other):
+    """One with pods is at the gateway for as long as the model that owns it asks for it."""
+    asking = a_model("b").at_gateway("s")
+    service = a_service("s").selecting(run="x").owned_by(asking.stored())
+    index = index_of(a_model(), asking, service)
+    index.refers(MODEL, [service.ref])
+    assert index.is_at_gateway(service.ref)
+    said = index.apply(Batch(deleted=(asking.ref,))) if other is None else changed(index, other)
+    assert said == {MODEL, asking.ref}
+    assert not index.is_at_gateway(service.ref)
+    assert changed(index, asking, version="3") == {MODEL, asking.ref}
+    assert index.is_at_gateway(service.ref)
+    assert changed(index, asking.annotated(note="x"), version="4") == {asking.ref}
 
 
 def test_new_references_take_the_place_of_the_old():

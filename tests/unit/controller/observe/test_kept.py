@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.api.kubernetes.endpoints import admit_pods
-from controller.api.registry import MODEL_DEPLOYMENT
 from controller.decision import Unknown
 from controller.frontend.ports import ServicePorts
 from controller.observe.fronting import TakeoverRules
@@ -34,14 +33,7 @@ ELSEWHERE = MODEL.fronting("s", namespace="b")
 OTHER = a_model("c").with_remote("r.example:80").created("2026-01-01T00:00:01Z")
 SERVICE = a_service("a").port(80, name="http", target=8080)
 SLICE = a_slice("a").port(8080, "http").written_by(CONTROLLER_OF_SLICES)
-OWNER = {
-    "apiVersion": MODEL_DEPLOYMENT.api_version,
-    "kind": MODEL_DEPLOYMENT.kind,
-    "name": "c",
-    "uid": "uid-of-c",
-    "controller": True,
-}
-OWNED = SERVICE.saying([OWNER], "metadata", "ownerReferences")
+OWNED = SERVICE.owned_by(OTHER.stored())
 NEXT_DOOR = a_service("s").port(80).in_namespace("b")
 GATEWAY = a_service("gateway").in_namespace("gw").port(80)
 LABELLED = a_deployment("a").saying({"run": "a"}, "spec", "selector", "matchLabels")
@@ -54,7 +46,7 @@ FORMS = (
         None,
         OTHER,
         OTHER.fronting("nothing"),
-        OTHER.saying("Gateway", "spec", "frontend").saying({"name": "a"}, "spec", "gatewayService"),
+        OTHER.at_gateway("a"),
         OTHER.with_remote("a.default"),
     ),
     (SERVICE, SERVICE.port(81, name="more"), SERVICE.selecting(run="x"), OWNED, OWNED.selecting(run="x"), None),
@@ -144,8 +136,11 @@ steps = st.integers(0, len(FORMS) - 1).flatmap(lambda at: st.tuples(st.just(at),
 @example((1, 0, 0, 0, 0, 0, 0, 0, 0, 0), [(8, 1), (8, 2)])
 @example((0, 0, 4, 0, 0, 0, 0, 0, 0, 0), [(1, 3), (1, 1)])
 @example((3, 0, 0, 0, 0, 0, 0, 0, 0, 0), [(9, 2), (9, 1)])
+@example((0, 3, 4, 0, 0, 0, 0, 0, 0, 0), [(1, 0)])
 def test_what_is_kept_gives_the_plan_that_there_is_from_nothing(beginning, history):
-    """The examples: consent alone changes, whose Service it is alone, and where the gateway is alone."""
+    """The examples: consent alone changes, whose Service it is alone, where the gateway is alone, and whether who owns
+    a Service asks for it.
+    """
     world = World()
     for at, number in [*enumerate(beginning), *history]:
         world.have(at, FORMS[at][number])

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.api.kubernetes.fronting import CONTROLLER_CLASS, SLICES_OF
-from controller.api.registry import MODEL_DEPLOYMENT
 from controller.observe.fronting import TakeoverRules
 from controller.observe.index import ObjectIndex
 from controller.observe.led_ports import LedPorts
@@ -37,9 +36,8 @@ def a_model_before(port: int) -> StoredObject:
 
 def the_service(uid: str | None = None, **selector: str) -> StoredObject:
     """The Service that clients call. With a uid that model owns it; without a selector, too, it was made for it."""
-    owner = {"apiVersion": MODEL_DEPLOYMENT.api_version, "kind": "ModelDeployment", "name": "a", "controller": True}
     service = a_service(CALLED.name).port(80).selecting(**selector)
-    return (service.saying([{**owner, "uid": uid}], "metadata", "ownerReferences") if uid else service).stored()
+    return (service.owned_by(a_model().stored(), uid) if uid else service).stored()
 
 
 def slices(*ports: int, by: str = SLICES_OF, class_: str = "") -> tuple[StoredObject, ...]:

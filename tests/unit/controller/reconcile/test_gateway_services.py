@@ -9,7 +9,6 @@ import pytest
 from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
 from controller.api.kubernetes.fronting import SLICES_OF
 from controller.api.kubernetes.objects import SERVICE_NAME
-from controller.api.registry import MODEL_DEPLOYMENT
 from controller.observe.fronting import TakeoverRules
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Programmed
@@ -28,8 +27,7 @@ NAMED = ObjectRef("Service", "default", "chat-gw")
 
 def a_chat(name="chat", host="platform.example"):
     """A model that asks for a Service at the gateway."""
-    model = a_model(name).with_remote(host)._with("Gateway", "spec", "frontend")
-    return model._with({"name": f"{name}-gw"}, "spec", "gatewayService")
+    return a_model(name).with_remote(host).at_gateway(f"{name}-gw")
 
 
 def world(*more):
@@ -222,21 +220,9 @@ async def test_pods_of_a_service_that_has_the_name_of_its_shadow_are_none_of_it(
         assert ways(store) == set()
 
 
-def owned_by(model, service):
-    """A Service that names a model as its owner, whoever wrote that."""
-    owner = {
-        "apiVersion": MODEL_DEPLOYMENT.api_version,
-        "kind": MODEL_DEPLOYMENT.kind,
-        "name": model.ref.name,
-        "uid": model.stored().uid,
-        "controller": True,
-    }
-    return service._with([owner], "metadata", "ownerReferences")
-
-
 async def test_a_service_with_pods_stays_whoever_it_names_as_its_owner():
     model = a_chat()
-    theirs = owned_by(model, a_service("theirs").port(80))
+    theirs = a_service("theirs").port(80).owned_by(model.stored())
     store = MemoryStore(world(model, theirs.selecting(app="chat"), theirs.named("without-selector")))
     async with working(store):
         left = {one.ref.name for one in of_kind(store, "Service")}
@@ -329,7 +315,7 @@ async def test_a_remote_backend_at_such_a_service_is_another_model(younger):
 @pytest.mark.parametrize("pods", [{}, {"app": "chat"}])
 async def test_a_remote_backend_at_a_service_with_pods_is_no_model_whoever_that_names_as_its_owner(pods):
     chat = a_chat()._with(None, "spec", "gatewayService")
-    theirs = owned_by(chat, a_service("theirs").port(80).selecting(**pods))
+    theirs = a_service("theirs").port(80).selecting(**pods).owned_by(chat.stored())
     small = a_model("small").with_remote("theirs.default").created("2026-02-01T00:00:00Z")
     # Without pods it leads to the gateway until it is removed, which takes a loop over Services.
     store = MemoryStore(world(theirs, chat, small))
