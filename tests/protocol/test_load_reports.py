@@ -52,7 +52,7 @@ class Heard:
             raise RuntimeError("trouble")
         self.reports.append((stream, {one.cluster: one.localities[0].issued for one in clusters}))
 
-    def stream_ended(self, stream):
+    def stream_ended(self, stream, now):
         self.over.append(stream)
 
 

@@ -41,11 +41,6 @@ def accumulate(total: Count, later: Count) -> Count:
     )
 
 
-def is_side_of(name: str, key: RouteKey) -> bool:
-    """Tell whether a name is that of a side of this route."""
-    return name.startswith(f"{key}/")
-
-
 class BackendUsers:
     """The remote sides that use each backend cluster, and those of them that reach it by no cluster of their own.
 
@@ -60,8 +55,11 @@ class BackendUsers:
         self._direct: dict[str, set[str]] = defaultdict(set)
         self._last_direct: dict[str, frozenset[str]] = {}
 
-    def set_route(self, key: RouteKey, route: Route, resources: Iterable[ResourceKey]) -> None:
-        """Set a route and the resources that were last published for it."""
+    def set_route(self, key: RouteKey, route: Route, resources: Iterable[ResourceKey]) -> frozenset[str]:
+        """Set a route and the resources that were last published for it; return the names that mean nothing now.
+
+        They are those of its sides that it no longer has, and of backends that nobody uses any more.
+        """
         clusters = {one.name for one in resources if one.type_url == CLUSTER and is_backend(one.name)}
         used = {str(Side(key, one.name)): backend_name(key, one) for one in route.remotes} if clusters else {}
         backends = {side: backend for side, backend in used.items() if backend in clusters}
@@ -71,15 +69,16 @@ class BackendUsers:
             for remote in route.remotes
             if is_direct(remote, is_limited=is_limited) and route.percent_of(remote)
         }
-        self._set_backends(key, backends, direct)
+        unused = self._set_backends(key, backends, direct)
         names = tuple(remote.name for remote in route.remotes)
+        before = self.sides(key)
         # Nothing goes to the remote side of a route without one, which is counted all the same.
         self._sides[key] = tuple(str(Side(key, name)) for name in (LOCAL, *(names or (REMOTE,))))
+        return unused.union(before).difference(self._sides[key])
 
-    def remove_route(self, key: RouteKey) -> None:
-        """Forget a route."""
-        self._set_backends(key, {}, ())
-        self._sides.pop(key, None)
+    def remove_route(self, key: RouteKey) -> frozenset[str]:
+        """Forget a route; return the names that mean nothing now."""
+        return self._set_backends(key, {}, ()).union(self._sides.pop(key, ()))
 
     def sides(self, key: RouteKey) -> tuple[str, ...]:
         """Name the sides of a route; none if it is not served."""
@@ -89,11 +88,20 @@ class BackendUsers:
         """Name the sides that may be sent to a backend."""
         return self._users.get(backend, frozenset())
 
+    def counts_as(self, cluster: str) -> str | None:
+        """Name the side or the backend that a cluster is; None for any other name, whoever reports it."""
+        if is_backend(cluster):
+            return cluster if self._users.get(cluster) else None
+        side = side_of_cluster(cluster)
+        name = str(side) if side else None
+        return name if side and name in self.sides(side.key) else None
+
     def direct(self, backend: str) -> AbstractSet[str]:
         """Name the sides that are sent there directly, or the last that were: their requests may still be on it."""
         return self._direct.get(backend) or self._last_direct.get(backend, frozenset())
 
-    def _set_backends(self, key: RouteKey, backends: Mapping[str, str], direct: Collection[str]) -> None:
+    def _set_backends(self, key: RouteKey, backends: Mapping[str, str], direct: Collection[str]) -> frozenset[str]:
+        """Set what backends the sides of a route use, and directly; return those that nobody uses any more."""
         before = self._backends.pop(key, {})
         for side, backend in before.items():
             self._users[backend].discard(side)
@@ -107,9 +115,10 @@ class BackendUsers:
                 self._direct[backend].add(side)
             if self._direct[backend]:
                 self._last_direct[backend] = frozenset(self._direct[backend])
-        for backend in set(before.values()):
-            if not self._users[backend]:
-                del self._users[backend], self._direct[backend], self._last_direct[backend]
+        unused = frozenset(one for one in before.values() if not self._users[one])
+        for backend in unused:
+            del self._users[backend], self._direct[backend], self._last_direct[backend]
+        return unused
 
 
 class StreamCounts:
@@ -164,14 +173,20 @@ class StreamCounts:
                 return
             yield name
 
-    def remove_route(self, key: RouteKey) -> None:
-        """Forget a route that is gone."""
-        for name in [one for one in self.counts if is_side_of(one, key)]:
-            del self.counts[name]
+    def forget(self, names: frozenset[str]) -> None:
+        """Forget sides and backends that are gone."""
+        for name in names:
+            self.counts.pop(name, None)
             self._changed.pop(name, None)
-            self._in_flight.discard(name)
-        self._tracked = {name: side for name, side in self._tracked.items() if not is_side_of(name, key)}
+            self._ahead.pop(name, None)
+            self._tracked.pop(name, None)
+        self._in_flight -= names
         self._named = frozenset()
+
+    def end(self) -> None:
+        """Keep nothing but what readers are told: there is no report to come."""
+        self._named, self._tracked, self._backends = frozenset(), {}, set()
+        self._in_flight, self._ahead = set(), {}
 
     def _set(self, name: str, count: Count) -> None:
         if self.counts.get(name) != count:
@@ -190,13 +205,12 @@ class StreamCounts:
         self._named = reported
         self._tracked = {cluster: side for cluster, side in self._tracked.items() if cluster in reported}
         for cluster in reported - self._tracked.keys():
-            side = side_of_cluster(cluster)
-            sides = users.sides(side.key) if side else ()
-            if side is None or sides:
+            side, counted = side_of_cluster(cluster), users.counts_as(cluster)
+            if counted or not (side or is_backend(cluster)):
                 # The other clusters are on the way to one of the sides, where what passes them is counted.
-                self._tracked[cluster] = cluster if is_backend(cluster) else str(side) if side else None
-            if side and (side.name == LOCAL or str(Side(side.key, LOCAL)) in self.counts):
-                for name in sides:
+                self._tracked[cluster] = counted
+            if side and counted and (side.name == LOCAL or str(Side(side.key, LOCAL)) in self.counts):
+                for name in users.sides(side.key):
                     if name not in self.counts:
                         self._set(name, ZERO)
         self._backends = {cluster for cluster in self._tracked if is_backend(cluster)}

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
-from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate, is_side_of
+from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate
 from xds_server.resources.loops import CAME_BACK, LEADS_HERE, LOOP_METRICS
 from xds_server.resources.names import is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +31,56 @@ class Answers:
     lead_here: int = 0
 
 
-class _Looped(NamedTuple):
-    """How many requests to a backend came back, and how many of them at once."""
+class _Pair(NamedTuple):
+    """Two counts of one moment: of answers, those that succeeded and failed; of loops, all, and those at once."""
 
-    came_back: int
-    lead_here: int
-
-
-_NO_LOOP = _Looped(0, 0)
+    first: int = 0
+    second: int = 0
 
 
-def _looped(load: ClusterLoad) -> _Looped:
+class _History:
+    """Pairs of counts, for so many seconds; those of half a second are one, whoever and however many report them."""
+
+    def __init__(self, lasts: float) -> None:
+        self._lasts = lasts
+        self._parts: deque[tuple[float, _Pair]] = deque()
+
+    def add(self, one: _Pair, now: float) -> None:
+        """Add a pair."""
+        while self._parts and self._parts[0][0] <= now - self._lasts:
+            self._parts.popleft()
+        if self._parts and now - self._parts[-1][0] < _TOGETHER:
+            at, before = self._parts.pop()
+            self._parts.append((at, _Pair(before.first + one.first, before.second + one.second)))
+        else:
+            self._parts.append((now, one))
+
+    def since(self, moment: float) -> _Pair:
+        """Add up those that are newer."""
+        recent = [one for at, one in self._parts if at > moment]
+        return _Pair(sum(one.first for one in recent), sum(one.second for one in recent))
+
+
+_NOTHING = _History(0.0)
+
+
+class _Ended(NamedTuple):
+    """A stream that ended: when, and how many counts it has left."""
+
+    at: float
+    counts: int
+
+
+_TOGETHER = 0.5
+_MOST_OF_ENDED = 500_000
+"""So many counts of streams that ended are kept at most: some 100 MB, whoever opens streams one after the other."""
+
+
+def _looped(load: ClusterLoad) -> _Pair:
     told = Counter(dict.fromkeys(LOOP_METRICS, 0))
     for locality in load.localities:
         told.update(dict(locality.metrics))
-    return _Looped(told[CAME_BACK] + told[LEADS_HERE], told[LEADS_HERE])
+    return _Pair(told[CAME_BACK] + told[LEADS_HERE], told[LEADS_HERE])
 
 
 class Loads:
@@ -57,14 +90,17 @@ class Loads:
     and at whichever replica a report came. What is in flight is said by the stream of a node that reported last.
     """
 
-    def __init__(self, timing: ReportTiming = REAL.reports) -> None:
+    def __init__(self, timing: ReportTiming = REAL.reports, most_of_ended: int = _MOST_OF_ENDED) -> None:
         self._timing = timing
+        self._most_of_ended = most_of_ended
         self._users = BackendUsers()
         self._streams: dict[LoadStream, StreamCounts] = {}
-        self._ended: set[LoadStream] = set()
+        # The first to end stands first.
+        self._ended: dict[LoadStream, _Ended] = {}
+        self._kept = 0
         self._totals: dict[str, Count] = {}
-        self._recent: dict[str, deque[tuple[float, Count]]] = defaultdict(deque)
-        self._looped: dict[str, deque[tuple[float, _Looped]]] = defaultdict(deque)
+        self._recent = defaultdict[str, _History](lambda: _History(timing.window))
+        self._looped = defaultdict[str, _History](lambda: _History(timing.loop_believed))
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, callback: Callable[[], None]) -> None:
@@ -83,36 +119,34 @@ class Loads:
         for name, count in new.items():
             self._totals[name] = accumulate(self._totals.get(name, ZERO), count)
             if is_backend(name):
-                self._recent[name].append((now, count))
+                self._recent[name].add(_Pair(count.succeeded, count.failed), now)
         for load in report.busy:
-            if is_backend(load.cluster) and (looped := _looped(load)) != _NO_LOOP:
-                self._looped[load.cluster].append((now, looped))
+            if self._users.users(load.cluster) and any(looped := _looped(load)):
+                self._looped[load.cluster].add(looped, now)
         self._drop_old(now)
         if changed:
             for callback in self._subscribers:
                 callback()
 
-    def stream_ended(self, stream: LoadStream) -> None:
+    def stream_ended(self, stream: LoadStream, now: float) -> None:
         """End a stream: what it reported stays a while, for those who have not read it yet."""
-        if stream in self._streams:
-            self._ended.add(stream)
+        if counts := self._streams.get(stream):
+            counts.end()
+            self._ended[stream] = _Ended(now, len(counts.counts))
+            self._kept += len(counts.counts)
+        self._drop_old(now)
 
     def set_route(self, key: RouteKey, route: Route, resources: Iterable[ResourceKey]) -> None:
         """Set a route and the resources that were last published for it."""
-        self._users.set_route(key, route, resources)
+        self._forget(self._users.set_route(key, route, resources))
 
     def remove_route(self, key: RouteKey) -> None:
         """Forget a route that is no longer published."""
-        if not self._users.sides(key):
-            return
-        self._users.remove_route(key)
-        for name in [one for one in self._totals if is_side_of(one, key)]:
-            del self._totals[name]
-        for counts in self._streams.values():
-            counts.remove_route(key)
+        self._forget(self._users.remove_route(key))
 
-    def streams(self) -> Mapping[LoadStream, StreamCounts]:
+    def streams(self, now: float) -> Mapping[LoadStream, StreamCounts]:
         """Return what each stream counts; those that ended, or fell silent, for a while longer."""
+        self._drop_old(now)
         return self._streams
 
     def totals(self) -> Mapping[str, Count]:
@@ -139,13 +173,13 @@ class Loads:
         """Say how the recent requests to a backend cluster ended; None while no Envoy reports."""
         if all(self._is_old(counts, now) for counts in self._streams.values()):
             return None
-        recent = [count for at, count in self._recent.get(backend, ()) if at > now - self._timing.window]
-        looped = self._looped.get(backend, ())
+        recent, looped = self._recent.get(backend, _NOTHING), self._looped.get(backend, _NOTHING)
+        succeeded, failed = recent.since(now - self._timing.window)
         return Answers(
-            succeeded=sum(one.succeeded for one in recent),
-            failed=sum(one.failed for one in recent),
-            came_back=sum(one.came_back for at, one in looped if at > now - self._timing.window),
-            lead_here=sum(one.lead_here for at, one in looped if at > now - self._timing.loop_believed),
+            succeeded=succeeded,
+            failed=failed,
+            came_back=looped.since(now - self._timing.window).first,
+            lead_here=looped.since(now - self._timing.loop_believed).second,
         )
 
     def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
@@ -162,21 +196,25 @@ class Loads:
                 last[stream.node] = counts
         return last.values()
 
+    def _forget(self, names: frozenset[str]) -> None:
+        if not names:
+            return
+        for name in names:
+            for histories in (self._totals, self._recent, self._looped):
+                histories.pop(name, None)
+        for counts in self._streams.values():
+            counts.forget(names)
+
     def _drop_old(self, now: float) -> None:
-        for stream in [one for one in self._ended if now - self._streams[one].reported_at > self._timing.window]:
-            self._ended.discard(stream)
-            del self._streams[stream]
-        _drop_before(now - self._timing.window, self._recent)
-        _drop_before(now - self._timing.loop_believed, self._looped)
+        while self._ended:
+            stream, ended = next(iter(self._ended.items()))
+            if now - ended.at <= self._timing.window and self._kept <= self._most_of_ended:
+                return
+            self._kept -= ended.counts
+            del self._ended[stream], self._streams[stream]
 
     def _is_old(self, counts: StreamCounts, now: float) -> bool:
         return now - counts.reported_at > self._timing.old_after
-
-
-def _drop_before(moment: float, histories: Mapping[str, deque[tuple[float, T]]]) -> None:
-    for history in histories.values():
-        while history and history[0][0] <= moment:
-            history.popleft()
 
 
 class LoadReader:
@@ -188,7 +226,7 @@ class LoadReader:
 
     def news(self, now: float) -> tuple[LoadReport, ...]:
         """Return a report for each stream that reported since the last call."""
-        streams = self._loads.streams()
+        streams = self._loads.streams(now)
         for gone in self._read.keys() - streams.keys():
             del self._read[gone]
         return tuple(

@@ -293,7 +293,8 @@ class Plane:
             self.loads.remove_route(key)
 
     def _loads_heard_at(self) -> float:
-        return max((counts.reported_at for counts in self.loads.streams().values()), default=0.0)
+        streams = self.loads.streams(asyncio.get_running_loop().time())
+        return max((counts.reported_at for counts in streams.values()), default=0.0)
 
     def _observe(self, event: ClientEvent) -> None:
         if event.kind == "overdue":

@@ -45,7 +45,7 @@ class LoadReceiver(Protocol):
         What it says is said once: should it come back, with another stream, here or elsewhere, it says what is new.
         """
 
-    def stream_ended(self, stream: LoadStream) -> None:
+    def stream_ended(self, stream: LoadStream, now: float) -> None:
         """A stream is over."""
 
 
@@ -55,7 +55,7 @@ class Unobserved:
     def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
         """Take no notice."""
 
-    def stream_ended(self, stream: LoadStream) -> None:
+    def stream_ended(self, stream: LoadStream, now: float) -> None:
         """Take no notice."""
 
 
@@ -154,7 +154,7 @@ class LoadStreams:
             if one.is_stranger:
                 self._admission.leave(context.peer())
             if one.stream is not None:
-                self._observer.stream_ended(one.stream)
+                self._observer.stream_ended(one.stream, asyncio.get_running_loop().time())
             await cancelled(*work)
 
     async def _read(self, one: _Open) -> None:

@@ -61,7 +61,7 @@ def test_a_report_older_than_three_intervals_says_nothing_of_now():
 def test_while_one_of_two_envoys_says_nothing_the_sum_is_unknown():
     loads = heard([to_local(A, now=1)], [OTHER, to_local(A, now=2)])
     assert loads.in_flight(1.1 + REAL.reports.old_after) == {}
-    loads.stream_ended(FIRST)
+    loads.stream_ended(FIRST, 2.0)
     assert loads.in_flight(1.1 + REAL.reports.old_after)["model/default/a/local"] == 2
 
 
@@ -78,12 +78,39 @@ def test_of_two_streams_of_an_envoy_the_newer_says_what_is_in_flight_and_both_co
 
 def test_a_stream_that_ended_is_kept_a_while_and_its_counts_for_good():
     loads = heard([to_local(A, sent=1)])
-    loads.stream_ended(FIRST)
-    hears(loads, OTHER, (), 1 + REAL.reports.window)
-    assert FIRST in loads.streams()
-    hears(loads, OTHER, (), 1.1 + REAL.reports.window)
-    assert FIRST not in loads.streams()
+    loads.stream_ended(FIRST, 2.0)
+    assert FIRST in loads.streams(2 + REAL.reports.window)
+    assert FIRST not in loads.streams(2.1 + REAL.reports.window)
     assert of(loads).issued == 1
+
+
+def test_of_streams_that_ended_the_last_ones_are_kept_up_to_so_many_counts():
+    """Each of them would be kept a while, and who opens them one after the other reports as much in each."""
+    loads, streams = Loads(most_of_ended=6), [LoadStream("one", float(number)) for number in range(5)]
+    serves(loads, A)
+    for stream in streams:
+        hears(loads, stream, [to_local(A)], 1.0)
+        loads.stream_ended(stream, 1.0)
+    assert list(loads.streams(1.0)) == streams[2:]
+
+
+@pytest.mark.parametrize("name", ["backend/whose", "model/default/a/whose", "model/default/whose/local", "whose/"])
+def test_what_nobody_is_called_is_counted_for_nobody(name):
+    """Else whoever may report could have any number of names remembered, and shown as metrics."""
+    loads = heard([to_local(A), *(load(f"{name}{number}", sent=1, ok=1) for number in range(3))])
+    assert [one for one in loads.totals() if "whose" in one] == []
+    assert loads.answers(f"{name}0", 1.0) == Answers(0, 0)
+
+
+def test_what_nobody_uses_any_more_is_forgotten_and_counts_again_when_it_is_used():
+    loads = heard([to_local(A), to_backend(sent=1, ok=1)], away=50)
+    serves(loads, A)
+    assert (of(loads, BACKEND), loads.answers(BACKEND, 1.0)) == (None, Answers(0, 0))
+    hears(loads, FIRST, (to_local(A), to_backend(sent=1, ok=1)), 2.0)
+    assert of(loads, BACKEND) is None
+    serves(loads, A, away=50)
+    hears(loads, FIRST, (to_local(A), to_backend(sent=1, ok=1)), 3.0)
+    assert of(loads, BACKEND) == Count(1, 1)
 
 
 def test_an_envoy_that_says_nothing_is_named():
@@ -267,7 +294,7 @@ def test_all_sides_of_a_route_that_is_gone_are_forgotten():
     hears(loads, FIRST, (to_local(A), load(FIRST_BACKEND, sent=3)), 1.0)
     loads.remove_route(A)
     assert [name for name in loads.totals() if name.startswith("model/")] == []
-    assert [name for name in loads.streams()[FIRST].counts if name.startswith("model/")] == []
+    assert [name for name in loads.streams(1.0)[FIRST].counts if name.startswith("model/")] == []
 
 
 # What became of the requests to a backend.

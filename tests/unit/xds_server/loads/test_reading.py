@@ -72,7 +72,7 @@ def test_a_stream_that_is_over_is_forgotten():
     hears(loads, STREAM, (to_local(A),), 1.0)
     reader = LoadReader(loads)
     reader.news(1.0)
-    loads.stream_ended(STREAM)
+    loads.stream_ended(STREAM, 1.0)
     hears(loads, LoadStream("two", 2.0), (), 2 + REAL.reports.window)
     (told,) = reader.news(2 + REAL.reports.window)
     assert told.node == "two"
