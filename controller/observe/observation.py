@@ -174,6 +174,7 @@ class Observer:
             self._served.asks(ref, ())
             self._followed.forget(ref)
             self._subjects.forget(ref)
+            self._measured.loads.forget(ref)
             return self._allocations.forget(ref) | self._served.record(ref, None) | self._chains.record(ref, None)
         self._index.refers(ref, self._references(known))
         route = known.status.route

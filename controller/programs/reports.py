@@ -84,6 +84,10 @@ class LocalLoads:
         self._read(now)
         return self._loads.changed(now)
 
+    def forget(self, model: ObjectRef) -> None:
+        """Forget what was counted of an object that is gone."""
+        self._loads.forget(model)
+
     def _read(self, now: datetime) -> None:
         for report in self._reader.news(self._clock()):
             self._loads.add_report(report, now)

@@ -67,6 +67,9 @@ class LoadReports(Protocol):
         """Say of which objects anything was counted since this was asked last."""
         ...
 
+    def forget(self, model: ObjectRef) -> None:
+        """Forget what was counted of an object that is gone."""
+
 
 NO_LOAD = Unknown("nothing reports load", cause=Cause.NO_SOURCE)
 
@@ -91,6 +94,9 @@ class NoLoads:
     def changed(self, now: datetime) -> frozenset[ObjectRef]:
         """Say of which objects anything was counted."""
         return frozenset()
+
+    def forget(self, model: ObjectRef) -> None:
+        """Forget what there is none of."""
 
 
 class RequestsInFlight:
@@ -165,6 +171,7 @@ class FleetLoads:
         self._silent: dict[str, frozenset[str]] = {}
         self._awaited_since: dict[str, datetime] = {}
         self._heard_at: datetime | None = None
+        self._searched_at: datetime | None = None
         self._news: set[str] = set()
         self._changed: set[str] = set()
 
@@ -216,7 +223,7 @@ class FleetLoads:
         self._awaited_since = {name: self._awaited_since.get(name, now) for name in silent}
         if silent:
             return self._none(f"Envoy {silent[0]} reports no load", self._awaited_since.values(), now)
-        key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
+        key = _key_of(model)
         local = f"{key}/{_LOCAL}"
         if not fresh:
             self._heard_at = self._heard_at or now
@@ -244,7 +251,7 @@ class FleetLoads:
         They are counted up to the last report: what was not reported yet is not known, and does not count as none. Nor
         is it known how many there are a second while an Envoy of those that reported lately is not heard.
         """
-        key = RouteKey(RouteKind(model.kind), model.namespace, model.name)
+        key = _key_of(model)
         names = [f"{key}/{one}" for one in remotes]
         if any(node.last.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
             return Unknown(_SHARED)
@@ -286,6 +293,15 @@ class FleetLoads:
         names, self._changed = self._changed, set()
         return frozenset(one.ref for one in map(_sent_to, names) if one)
 
+    def forget(self, model: ObjectRef) -> None:
+        """Forget what was counted of an object that is gone: an Envoy that stays would have it counted for ever."""
+        key = str(_key_of(model))
+        for node in self._nodes.values():
+            names = {f"{key}/{_LOCAL}", *node.remotes.pop(key, ())}
+            for stream in node.streams.values():
+                for name in names & stream.counts.keys():
+                    del stream.counts[name]
+
     def _forget_old(self, node: _Node, now: datetime) -> None:
         window = timedelta(seconds=self._timing.window)
         while node.increments and node.increments[0].at < now - window:
@@ -293,8 +309,15 @@ class FleetLoads:
         for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * window]:
             if node.streams[began] is not node.newest:
                 del node.streams[began]
+        if self._searched_at and timedelta(0) <= now - self._searched_at < window:
+            return
+        self._searched_at = now
         for name in [one for one, other in self._nodes.items() if other.reported_at() < now - 6 * window]:
             del self._nodes[name]
+
+
+def _key_of(model: ObjectRef) -> RouteKey:
+    return RouteKey(RouteKind(model.kind), model.namespace, model.name)
 
 
 _KINDS = {kind.word: kind for kind in RouteKind}

@@ -192,6 +192,7 @@ class Loaded(NoLoads):
         self.number: int | None = None
         self.asked: set[ObjectRef] = set()
         self.told: set[ObjectRef] = set()
+        self.forgotten: set[ObjectRef] = set()
         self.sent: SentRequests | Unknown = NO_LOAD
 
     def traffic(self, model, remotes, since, now):
@@ -204,6 +205,9 @@ class Loaded(NoLoads):
     def changed(self, now):
         told, self.told = frozenset(self.told), set()
         return told
+
+    def forget(self, model):
+        self.forgotten.add(model)
 
 
 def signal(store, name="a"):
@@ -226,6 +230,16 @@ async def test_a_number_that_means_nothing_costs_no_decision():
         await running.pass_time(1)
         assert len(running.decisions) > decided
         assert store[models[0].ref].status["split"]["reason"] == "Overloaded"
+
+
+async def test_what_was_counted_of_a_model_goes_with_it():
+    models = [a_model(name).with_remote("r") for name in "ab"]
+    store, loads = MemoryStore(stored(*models, *SERVICES)), Loaded()
+    async with controlled(store, loads=loads):
+        assert not loads.forgotten
+        store.remove(models[0].ref)
+        await settled()
+        assert loads.forgotten == {models[0].ref}
 
 
 class Asked:

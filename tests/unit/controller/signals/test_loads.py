@@ -220,6 +220,14 @@ def test_a_model_that_came_back_is_counted_from_zero():
     assert told.value(2).local == Rate(6.5, 0.0)
 
 
+def test_a_model_that_is_gone_is_forgotten_by_every_stream_though_its_envoys_stay():
+    told = Told().hear(1, issued=1, remote=Count(1)).hear(1, node="two", issued=1)
+    told.loads.forget(MODEL)
+    assert "reports no load of the model yet" in told.load(1).why
+    told.hear(2, issued=4, node="one").hear(2, issued=4, node="two")
+    assert isinstance(told.load(2), Known)
+
+
 @pytest.mark.parametrize("back", [1, 100])
 def test_a_clock_that_is_set_back_is_survived(back):
     told = Told().hear(200, issued=1, seconds=1.0)
