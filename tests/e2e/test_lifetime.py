@@ -51,10 +51,11 @@ async def test_a_status_survives_a_restart(chat, number):
         # The last that is found out of it, and may be written by itself.
         await eventually(lambda: product.condition("chat", "RemoteHealthy"), lambda seen: seen[0] == "True")
         (before,) = (await product.look("/status")).json()["items"]
-        (kept,) = (product.state / "folders").glob("*.json")
 
         async def is_on_disk() -> bool:
-            return before["status"] in [one["status"] for one in json.loads(kept.read_text())["objects"]]
+            kept = (product.state / "folders").glob("*.json")
+            objects = [one for path in kept for one in json.loads(path.read_text())["objects"]]
+            return before["status"] in [one["status"] for one in objects]
 
         await eventually(is_on_disk, bool)
         if number == signal.SIGTERM:

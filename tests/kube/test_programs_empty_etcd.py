@@ -72,7 +72,7 @@ async def test_etcd_that_comes_back_empty_handed_takes_nothing_down_before_a_sec
                         await until(partial(models_listed, gate), "the models are looked at again", within=60)
                     await site.change(site.served("kept", [replica], remote))
                     assert await suspected() > 0
-                    assert (await site.ask(ports["lost"])).server == "local-1"
+                    assert not (await site.ask(ports["lost"])).error
             # The second look says the same: what is not there any more goes, and the rest is as it was.
             await eventually(lambda: site.ask(ports["lost"]), lambda reply: reply.error, within=40)
             await site.until_condition("kept", "Ready", "True", within=40)
