@@ -40,6 +40,9 @@ BY_ENVOY = (FAILOVER, OVERFLOW)
 UPDATING = "Updating"
 """Why a model that was ready is not: an edit is on its way to the Envoys."""
 
+BEHIND = "EnvoysBehind"
+"""Why it is not known whether requests go where they shall: some Envoys may still follow the split before."""
+
 UPDATES_WITHIN = timedelta(seconds=30)
 """How long an edit is on its way, at most: Envoys take far less, also to wait for what a cluster needs (15 s). One that
 says nothing for longer may be stopped, and serve nothing.
@@ -78,6 +81,7 @@ class Findings:
     silence: str = ""
     detour: Detour | None = None
     overflow: Detour | None = None
+    undecided: str = ""
     uncounted: tuple[str, ...] = ()
     fronting: Fronting | None = None
     signals: Availability | None = None
@@ -218,6 +222,8 @@ def _offloading(findings: Findings) -> _Answer:
 def _failing_over(findings: Findings) -> _Answer:
     if found := findings.detour:
         return _Answer("True", found.reason, found.message)
+    if findings.undecided:
+        return _Answer("Unknown", BEHIND, findings.undecided)
     but = ", but for what the replicas have no room for" if findings.overflow else ""
     return _Answer("False", "AsDecided", f"no request is known to have gone elsewhere than the split says{but}")
 

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Route, Shares
-from controller.api.contract.status import (
-    Condition,
-    ModelDeploymentStatus,
-    is_withdrawn,
-    with_transitions,
-)
+from controller.api.contract.status import Condition, ModelDeploymentStatus, is_withdrawn, with_transitions
 from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND, TAKEOVER
-from controller.decision import (
-    Decision,
-    Detour,
-    Facts,
-    LocalFacts,
-    RemoteFacts,
-    SentRequests,
-    Unknown,
-    decide,
-    elsewhere,
-)
-from controller.decision.detours import OVERFLOW
+from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
-from controller.intent.intent import Intent, Terms
+from controller.intent.intent import Intent
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
@@ -47,27 +31,26 @@ from controller.plan.status import (
     verdict_statuses,
     with_decision,
 )
+from controller.plan.whereabouts import DecidedSplit, Whereabouts, whereabouts
 from controller.runtime.writes import Verb, Write
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import Precondition
 
 _NO_PROXIES = Programmed(connected=0, programmed=0)
 
-# Since it was first told: nothing rests for longer, whatever `restoreAfter` is.
-_LONGEST_REST = timedelta(minutes=1)
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What shall be of one object: the status that it shall have, and the decision which that carries, if any.
 
-    `stored` and `before` are what it was planned from.
+    `stored` and `before` are what it was planned from. `settles_at` is when more follows from where requests went.
     """
 
     stored: StoredObject
     before: ModelDeploymentStatus
     status: ModelDeploymentStatus
     decision: Decision | None
+    settles_at: datetime | None = None
 
     @property
     def ref(self) -> ObjectRef:
@@ -82,7 +65,7 @@ class Plan:
         late = late_at(self.status.condition("Ready"))
         # Of an object that cannot be read all stays as it is, whatever was due.
         turns = turns_at(self.status) if self.decision else None
-        times = (self.decision and self.decision.wake_at, late, turns)
+        times = (self.decision and self.decision.wake_at, late, turns, self.settles_at)
         return min((at for at in times if at), default=None)
 
     @property
@@ -111,20 +94,15 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     programmed = _programmed(observation, route)
     is_as_before = _without_shares(before.route) == _without_shares(route)
     faults = (*faults, *_entrance_faults(observation, route, is_as_before=is_as_before))
-    is_followed = memory.split_since == observation.memory.split_since and _is_complete(programmed)
-    found, excess = None, None
-    if decision and is_followed:
-        is_limited = terms.behavior.max_requests_per_replica is not None
-        is_hedged = intent.first_byte_timeout is not None
-        sent = _arrived(facts)
-        found, excess = elsewhere(decision.split, sent, facts.local, is_limited=is_limited, is_hedged=is_hedged)
-    may_leave = terms.may_leave and bool(facts.remotes)
-    if decision and may_leave and not excess:
-        found = found or _failed_over(before, terms, decision, now)
-    if decision and may_leave and not found:
-        excess = excess or _overflowed(before, terms, decision, now)
     ready_before = before.condition("Ready")
     late = late_at(ready_before)
+    is_late = late is not None and now >= late
+    told = Whereabouts()
+    if decision:
+        since = memory.split_since if memory.split_since == observation.memory.split_since else None
+        is_edited = not is_as_before or (late is not None and not is_late)
+        told = whereabouts(DecidedSplit(intent, facts, decision, programmed, since, is_edited), before, now)
+    found = told.detour or told.overflow
     signals = signal_statuses(facts.signals, before.signals or (), now)
     serves_since = min(ready_since(before) or now, now) if facts.local.ready else None
     findings = Findings(
@@ -138,10 +116,11 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         programmed=programmed,
         programmed_before=_programmed_before(before, observation.generation) if is_as_before else None,
         ready_before=ready_before,
-        edit_is_late=late is not None and now >= late,
+        edit_is_late=is_late,
         silence=observation.silence,
-        detour=found,
-        overflow=excess,
+        detour=told.detour,
+        overflow=told.overflow,
+        undecided=told.undecided,
         uncounted=observation.uncounted_endpoints,
         fronting=observation.fronting,
         signals=availability(signals, before.condition(AVAILABLE), serves_since, now),
@@ -153,18 +132,18 @@ def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
         serving_port=front.port if front else observation.reserved,
         frontend=_frontend(observation) if front else None,
         takeover=observation.fronting.takeover if observation.fronting else None,
-        split=split_status(decision, memory, found or excess, now) if decision else None,
+        split=split_status(decision, memory, found, now) if decision else None,
         verdicts=verdict_statuses(decision, before.verdicts or ()) if decision else None,
         local=local_status(facts.local, terms, may_leave=bool(facts.remotes)),
         remote=remote_status(observation.remotes, healths),
         signals=signals or None,
         traffic=traffic_status(facts.traffic, now),
-        detour=detour_status(found or excess) if decision else None,
+        detour=detour_status(found) if decision else None,
         route=route,
         memory=memory.model_dump(mode="json", by_alias=True, exclude_none=True),
         history=with_decision(before.history, decision, now) if decision else before.history,
     )
-    return Plan(observation.stored, before, _noting_withdrawal(status, observation), decision)
+    return Plan(observation.stored, before, _noting_withdrawal(status, observation), decision, told.settles_at)
 
 
 def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
@@ -187,58 +166,6 @@ def _plan_for_unreadable(observation: Observation, now: datetime) -> Plan:
         }
     )
     return Plan(observation.stored, before, _noting_withdrawal(status, observation), None)
-
-
-def _arrived(facts: Facts) -> SentRequests | Unknown:
-    """Return what was sent; where no remote backend is known to answer, only what did get an answer there."""
-    traffic, remotes = facts.traffic, facts.remotes
-    is_down = bool(remotes) and all(one.health.healthy is False for one in remotes)
-    return traffic.arrived() if is_down and isinstance(traffic, SentRequests) else traffic
-
-
-def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
-    """Say that requests went elsewhere, also when none did in the last seconds: for as long as it rests.
-
-    Where all have one side, single ones that fail there, or are rare, would be told and taken back one by one: two
-    writes and two events.
-    """
-    said = _told_lately("FailingOver", before, terms, decision, now)
-    if said is None or said.status != "True":
-        return None
-    words = "none of the last requests is known to have gone elsewhere, and some did since"
-    return Detour(said.reason, f"{words} {_since(said)}")
-
-
-def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
-    """Say that requests left for want of room, also when none is known to leave now: for as long as it rests.
-
-    While the replicas are nearly full, a single one leaves now and then by chance, and each would be said and taken
-    back: two writes.
-    """
-    said = _told_lately("Offloading", before, terms, decision, now)
-    if said is None or said.reason != OVERFLOW or terms.behavior.max_requests_per_replica is None:
-        return None
-    words = "none of the last requests is known to have left for want of room, and some did since"
-    return Detour(OVERFLOW, f"{words} {_since(said)}")
-
-
-def _told_lately(
-    type_: str, before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime
-) -> Condition | None:
-    """Return what a condition said last, if it rests yet and the split is by the same rule as then.
-
-    It rests for `restoreAfter` since it turned, so it turns twice in that time at the most; and for a minute at most.
-    """
-    said, split, span = before.condition(type_), before.split, min(terms.behavior.restore_after, _LONGEST_REST)
-    turned = said.last_transition_time if said else None
-    if turned is None or not turned <= now < turned + span:
-        return None
-    as_before = split is not None and (split.reason, str(split)) == (decision.reason, str(decision.split))
-    return said if as_before else None
-
-
-def _since(said: Condition) -> str:
-    return f"{said.last_transition_time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _frontend(observation: Observation) -> str:
@@ -306,10 +233,6 @@ def _programmed(observation: Observation, route: Route | None) -> Programmed | N
     if route is None:
         return _NO_PROXIES
     return observation.proxies.programmed(route) if observation.proxies else None
-
-
-def _is_complete(programmed: Programmed | None) -> bool:
-    return programmed is not None and programmed.programmed >= programmed.connected
 
 
 def _programmed_before(before: ModelDeploymentStatus, generation: int) -> Condition | None:

@@ -15,12 +15,13 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from controller.api.contract.health import RemoteHealth
-from controller.api.contract.route import Remote
+from controller.api.contract.route import Remote, Route
 from controller.api.contract.status import ModelDeploymentStatus, SplitStatus
 from controller.api.schema.scalars import parse_duration
 from controller.decision import Decision, Memory, Reason, SentRequests
 from controller.intent.intent import intent_of_model
 from controller.observe.observation import Observation
+from controller.observe.proxies import Programmed
 from controller.plan.conditions import BY_ENVOY
 from controller.plan.explanation import Explanation, explain
 from controller.plan.plan import Plan, plan
@@ -37,14 +38,18 @@ MODEL = a_model("m").with_remote()
 LABELS = {"namespace": "default", "name": "m"}
 
 
-class OneHealth(AllProgrammed):
-    """The same health of every remote backend."""
+class Envoys(AllProgrammed):
+    """So many of so many Envoys have every route (`4/5`), and the same health of every remote backend."""
 
-    def __init__(self, health: RemoteHealth | None) -> None:
+    def __init__(self, health: RemoteHealth | None, programmed: str = "1/1") -> None:
         self._health = health
+        self._programmed, self._connected = map(int, programmed.split("/"))
 
     def remote(self, model: ObjectRef, remote: Remote) -> RemoteHealth | None:
         return self._health
+
+    def report(self, model: ObjectRef, route: Route) -> Programmed:
+        return Programmed(self._connected, self._programmed)
 
 
 def observation(case: dict[str, Any], step: dict[str, Any], before: ModelDeploymentStatus) -> Observation:
@@ -64,7 +69,9 @@ def observation(case: dict[str, Any], step: dict[str, Any], before: ModelDeploym
         intent=intent,
         remotes=known.remotes if facts.remotes else (),
         samples=tuple(samples_of(model, step, now)),
-        proxies=OneHealth(facts.remotes[0].health if facts.remotes else None).facts(known.stored.ref),
+        proxies=Envoys(facts.remotes[0].health if facts.remotes else None, step.get("envoys", "1/1")).facts(
+            known.stored.ref
+        ),
         memory=Memory.model_validate(before.memory or {}),
     )
 
@@ -79,6 +86,10 @@ def plans(case: dict[str, Any]) -> Iterator[tuple[Plan, Decision, Explanation, d
         stored = MODEL.stored(status=json.loads(json.dumps(planned.status.as_object())))
         known, decision = explain(stored, now), planned.decision
         assert decision and f"{decision.split} {decision.reason}" == step["expect"]
+        failing = planned.status.condition("FailingOver")
+        # What is told of requests that go elsewhere, and what REASON shows, where a case says so.
+        assert failing and step.get("tells", failing.reason) == failing.reason, (step["at"], failing)
+        assert step.get("shows", planned.status.reason) == planned.status.reason, step["at"]
         yield planned, decision, known, now
         before = known.status
 
@@ -177,6 +188,8 @@ def requests_agree(status: ModelDeploymentStatus, decision: Decision, text: str,
     for said in [one for one in (offloading if by_itself else None, failing) if one and one.status == "True"]:
         assert status.split.message.endswith(said.message) and said.message in text
     assert any("FailingOver is True" in one for one in shown["attention"]) is (failing.status == "True")
+    if failing.status == "Unknown":
+        assert "nothing is concluded" in text and status.detour is None and not by_itself
     assert shown["offloading"]["message"] == offloading.message
     assert shown["failingOver"]["message"] == failing.message
     if (traffic := status.traffic) is not None:
@@ -240,6 +253,7 @@ def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happe
     said = {(one.type, one.status, one.reason) for planned, _, _, _ in made for one in planned.status.conditions}
     assert {("Offloading", "True", "Overflow"), ("Offloading", "True", "Failover")} <= said
     assert {one.status.traffic is not None for one, _, _, _ in made} == {True, False}
+    assert {("FailingOver", "Unknown", "EnvoysBehind"), ("FailingOver", "True", "ReplicasFail")} <= said
     assert {isinstance(known.traffic, SentRequests) for _, _, known, _ in made} == {True, False}
 
 

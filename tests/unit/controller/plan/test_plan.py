@@ -15,9 +15,10 @@ from controller.observe.index import previous_status
 from controller.observe.proxies import Programmed
 from controller.plan.conditions import BY_ENVOY, refused_conditions
 from controller.plan.explanation import explain
+from controller.plan.plan import plan
 from controller.plan.transitions import transitions
 from tests.support.objects import a_model, a_service, a_slice
-from tests.support.observations import planned
+from tests.support.observations import observed, planned
 from tests.support.proxies import AllProgrammed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -510,8 +511,83 @@ def test_an_overflow_does_not_rest_where_nothing_may_leave_any_longer(other):
     assert status.condition("Offloading").reason == status.split.reason != "Overflow"
 
 
-def test_nothing_is_concluded_before_every_envoy_has_the_split():
-    assert failing_over(ELSEWHERE, proxies=Pending())[0].status == "False"
+class Partly(AllProgrammed):
+    """Five Envoys, of which four have every route."""
+
+    def report(self, model, route):
+        return Programmed(connected=5, programmed=4, waiting=("envoy-5",))
+
+
+class NotReported(AllProgrammed):
+    """Nobody tells which Envoys have a route."""
+
+    def report(self, model, route):
+        return None
+
+
+HALF = SentRequests(50, 50, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "who"),
+    [
+        (Pending(), "0 of 1 have it"),
+        (Partly(), "4 of 5 have it, waiting for envoy-5"),
+        (NotReported(), "which ones have it is not reported"),
+    ],
+    ids=["pending", "partly", "not reported"],
+)
+def test_while_an_envoy_may_be_on_its_way_to_a_new_split_nothing_is_concluded_and_then_it_hides_nothing(proxies, who):
+    first = planned(MODEL, *OBJECTS, proxies=proxies)
+
+    def at(seconds, status=first):
+        moment = NOW + timedelta(seconds=seconds)
+        seen = observed(MODEL, *OBJECTS, status=status, traffic=HALF, proxies=proxies)
+        made = plan(seen, moment)
+        text = explain(MODEL.stored(status=made.status.as_object()), moment).as_text()
+        assert "no request is known to have gone elsewhere" not in text
+        assert "(10 s) went to the remote backend at a split of 100/0, though 1 of 1 replicas are ready" in text
+        assert who in text
+        return made
+
+    undecided = at(29.9)
+    said = undecided.status.condition("FailingOver")
+    assert (said.status, said.reason) == ("Unknown", "EnvoysBehind")
+    assert (undecided.status.reason, undecided.status.detour) == ("Steady", None)
+    # Though nobody sends another request, something is told by then.
+    assert undecided.wake_at == NOW + timedelta(seconds=30)
+    told = at(30, undecided.status)
+    said, leaving = told.status.condition("FailingOver"), told.status.condition("Offloading")
+    assert (said.status, said.reason, leaving.reason) == ("True", "ReplicasFail", "Failover")
+    assert said.message.endswith(f", or an Envoy without this split sent them: {who}")
+    assert said.message == leaving.message == told.status.detour.message
+    assert (told.status.reason, told.settles_at) == ("Failover", None)
+
+
+def test_what_fails_over_is_told_on_while_an_edit_is_on_its_way():
+    before = failing_over(HALF)[1]
+    edited = MODEL.offloading(firstByteTimeout="9s")
+    at, known = NOW + timedelta(minutes=5), {"generation": 2, "traffic": HALF, "proxies": Partly()}
+    status = planned(edited, *OBJECTS, status=before, at=at, **known)
+    assert status.condition("Ready").reason == "Updating"
+    assert status.condition("FailingOver").status == "True"
+
+
+def test_what_begins_to_go_elsewhere_while_an_edit_is_on_its_way_is_told_when_that_is_late():
+    status, edited, said = planned(MODEL, *OBJECTS), MODEL.offloading(firstByteTimeout="9s"), []
+    known = {"generation": 2, "traffic": HALF, "proxies": Partly()}
+    for second in (0, 29, 30):
+        status = planned(edited, *OBJECTS, status=status, at=NOW + timedelta(minutes=5, seconds=second), **known)
+        said.append(status.condition("FailingOver").status)
+    assert said == ["Unknown", "Unknown", "True"]
+
+
+def test_names_that_clients_chose_are_not_written_at_any_length():
+    class Named(AllProgrammed):
+        def report(self, model, route):
+            return Programmed(connected=9, programmed=0, waiting=("x" * 8000,) * 9)
+
+    assert len(failing_over(HALF, proxies=Named())[0].message) < 1000
 
 
 def test_nothing_is_concluded_from_what_was_sent_by_another_split():
