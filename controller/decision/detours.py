@@ -14,7 +14,9 @@ from controller.decision.facts import LocalFacts, SentRequests, Unknown
 OVERFLOW = "Overflow"
 """The reason of requests that leave since the replicas are full."""
 
-_FAIL = "ReplicasFail"
+REPLICAS_FAIL = "ReplicasFail"
+"""The reason of requests that leave since some replicas fail them, or Envoy's check."""
+
 _LATE = ", or they answer later than firstByteTimeout: a request is asked of both sides then, and counts at each"
 
 
@@ -50,7 +52,7 @@ def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave:
     """Say whether requests went elsewhere than the split sends them; `may_leave` says that the excess may, by a limit.
 
     Where all requests have one side, a single one at the other counts. With a limit, what leaves is what the replicas
-    have no room for: it is a detour only if they get nothing at all.
+    have no room for, unless they get nothing at all, or half of it may have failed there.
     """
     if not traffic.total:
         return None
@@ -58,35 +60,40 @@ def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave:
     expected = away * traffic.total
     if 0 < away < 1 and not traffic.deviates(split):
         return None
-    if traffic.remote > expected and not (may_leave and traffic.local):
-        return _to_remote(split, traffic, local)
+    if (beyond := traffic.remote - expected) > 0:
+        # A replica that is full refuses nothing: what failed there failed for another reason.
+        has_no_room = may_leave and traffic.local and 2 * traffic.failed < beyond
+        return None if has_no_room else _to_remote(split, traffic, local)
     return _to_local(split, traffic) if traffic.remote < expected else None
 
 
 def overflow(split: Split, traffic: SentRequests) -> Detour | None:
     """Say whether requests left since the replicas were full: with a limit, that is as it shall be, and no detour.
 
-    Whether a replica was full or failed a request is not counted apart; where none takes any, it is a detour.
+    It is asked where there is no detour: where requests left since replicas fail them, there is one.
     """
     if not traffic.local or traffic.remote <= split.remote / 100 * traffic.total:
         return None
     if split.remote and not traffic.deviates(split):
         return None
     words = f"{_counted(traffic.remote, traffic)} went to the remote backend at a split of {split}"
-    return Detour(OVERFLOW, f"{words}: what the replicas have no room for leaves")
+    but = f", and {_failed(traffic)}" if traffic.failed else ""
+    return Detour(OVERFLOW, f"{words}: what the replicas have no room for leaves{but}")
 
 
 def _to_remote(split: Split, traffic: SentRequests, local: LocalFacts) -> Detour:
     went = f"{_counted(traffic.remote, traffic)} went to the remote backend at a split of {split}"
     ready = f"{local.ready} of {local.total} replicas are ready"
+    and_failed = f"; {_failed(traffic)}" if traffic.failed else ""
     if traffic.local:
-        return Detour(_FAIL, f"{went}, though {ready}: some fail requests or Envoy's check")
-    return Detour("ReplicasNotUsed", f"{went}, though {ready}: Envoy uses none, they fail requests or its check")
+        return Detour(REPLICAS_FAIL, f"{went}, though {ready}{and_failed}: some fail requests or Envoy's check")
+    words = "Envoy uses none, they fail requests or its check"
+    return Detour("ReplicasNotUsed", f"{went}, though {ready}{and_failed}: {words}")
 
 
 def _or_late(found: Detour | None) -> Detour | None:
     """Say that replicas may also be late; where they get nothing at all, they are not."""
-    if found is None or found.reason not in (_FAIL, OVERFLOW):
+    if found is None or found.reason not in (REPLICAS_FAIL, OVERFLOW):
         return found
     return replace(found, message=found.message + _LATE)
 
@@ -94,6 +101,11 @@ def _or_late(found: Detour | None) -> Detour | None:
 def _to_local(split: Split, traffic: SentRequests) -> Detour:
     words = f"{_counted(traffic.local, traffic)} went to the replicas at a split of {split}: the remote backend fails"
     return Detour("RemoteFails" if traffic.remote else "RemoteNotUsed", words)
+
+
+def _failed(traffic: SentRequests) -> str:
+    """Write how often replicas failed: one request may have failed at two of them."""
+    return f"{traffic.failed} {'try' if traffic.failed == 1 else 'tries'} failed at replicas"
 
 
 def _counted(number: int, traffic: SentRequests) -> str:

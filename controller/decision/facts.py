@@ -166,7 +166,8 @@ class SentRequests:
     """How many requests Envoys sent to the replicas and to the remote backends in some seconds, but for those that
     failed there. `seconds` is 0 while it is not known in how many. `answered` had a good answer from a remote backend
     in that time, whenever they were sent: the others of `remote` may be on their way yet. `served` ended at a replica
-    in that time, whenever they were sent there, and `in_flight` are there now; 0 where that is not known.
+    in that time, whenever they were sent there, and `in_flight` are there now; 0 where that is not known. Of the tries
+    at replicas so many `failed`: each was asked of another or of a remote backend then, or that was the answer.
     """
 
     local: int
@@ -175,6 +176,7 @@ class SentRequests:
     answered: int = 0
     served: int = 0
     in_flight: int = 0
+    failed: int = 0
 
     @property
     def total(self) -> int:

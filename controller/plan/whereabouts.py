@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Decision, Detour, Facts, SentRequests, Unknown, elsewhere
-from controller.decision.detours import OVERFLOW
+from controller.decision.detours import OVERFLOW, REPLICAS_FAIL
 from controller.decision.facts import in_words
 from controller.intent.intent import Intent, Terms
 from controller.observe.proxies import Programmed
@@ -61,7 +61,10 @@ def whereabouts(split: DecidedSplit, before: ModelDeploymentStatus, now: datetim
     if undecided:
         found = excess = None
     if terms.may_leave and facts.remotes:
-        if not excess:
+        if excess and (failed := _told_lately("FailingOver", before, terms, decision, now)):
+            found = _failed_and_full(failed, excess)
+            excess = None if found else excess
+        else:
             found = found or _failed_over(before, terms, decision, now)
         if not found:
             excess = excess or _overflowed(before, terms, decision, now)
@@ -140,6 +143,15 @@ def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision
         return None
     words = "none of the last requests is known to have gone elsewhere, and some did since"
     return Detour(said.reason, f"{words} {_since(said)}")
+
+
+def _failed_and_full(said: Condition, excess: Detour) -> Detour | None:
+    """Say that what leaves for want of room (`excess`) fails over, as it was said lately: the two are told by numbers
+    that change with each report, and would take turns.
+    """
+    if (said.status, said.reason) != ("True", REPLICAS_FAIL):
+        return None
+    return Detour(REPLICAS_FAIL, f"{excess.message}; replicas failed some since {_since(said)}")
 
 
 def _overflowed(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:

@@ -265,10 +265,11 @@ class FleetLoads:
         local = _taken(f"{key}/{_LOCAL}", increments)
         remote = sum(_taken(name, increments) for name in names)
         answered = sum(one.added.get(name, _ZERO).succeeded for one in increments for name in names)
-        still = sum(one.added.get(f"{key}/{_LOCAL}", _ZERO).in_flight for one in increments)
+        here = [one.added.get(f"{key}/{_LOCAL}", _ZERO) for one in increments]
+        still, failed = sum(one.in_flight for one in here), sum(one.failed for one in here)
         heard = [node.last.counts.get(f"{key}/{_LOCAL}") for node in self._nodes.values() if node.reported_at() > begun]
         flying = sum(count.in_flight for count in heard if count)
-        sent = SentRequests(local, remote, 0.0, answered, served=max(local - still, 0), in_flight=flying)
+        sent = SentRequests(local, remote, 0.0, answered, max(local - still, 0), flying, failed)
         if not increments or self._is_missed(begun, now):
             return sent
         until = max(one.at for one in increments)

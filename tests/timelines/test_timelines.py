@@ -90,9 +90,9 @@ def facts_of(model: ModelDeployment, step: dict[str, Any], now: datetime, *, may
     health = RemoteHealth(healthy=remote == "up") if remote else unknown("not measured")
     remotes = (RemoteFacts("remote", health),) if may_leave and remote != "unusable" else ()
     local = LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0))
-    # Requests to the replicas and to the remote backend in the last ten seconds, and those that ended at the replicas.
-    sent, served = step.get("sent"), step.get("served", 0)
-    traffic = SentRequests(*sent, 10.0, served=served) if sent else Unknown("no Envoy reports load")
+    # Requests to both sides in the last ten seconds, and those that ended, or failed, at the replicas.
+    sent, ended = step.get("sent"), {name: step[name] for name in ("served", "failed") if name in step}
+    traffic = SentRequests(*sent, 10.0, **ended) if sent else Unknown("no Envoy reports load")
     signals = tuple(compare(metric, sample, 1) for metric, sample in samples_of(model, step, now))
     return Facts(local, remotes, signals=signals, traffic=traffic)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.api.contract.route import Split
-from controller.decision import LocalFacts, SentRequests, detour, overflow
+from controller.decision import LocalFacts, SentRequests, detour, elsewhere, overflow
 
 READY = LocalFacts(ready=2, total=3)
 
@@ -49,6 +49,32 @@ def test_with_a_limit_the_excess_is_no_detour_but_all_of_it_is():
     assert found(0, 1, 99, may_leave=True) is None
     assert found(0, 0, 99, may_leave=True).reason == "ReplicasNotUsed"
     assert found(50, 700, 300, may_leave=True).reason == "RemoteFails"
+
+
+@pytest.mark.parametrize(
+    ("away", "local", "remote", "failed", "reason"),
+    [
+        (0, 50, 50, 50, "ReplicasFail"),
+        (0, 50, 50, 25, "ReplicasFail"),
+        (0, 50, 50, 24, "Overflow"),
+        (0, 99, 1, 1, "ReplicasFail"),
+        (0, 99, 1, 0, "Overflow"),
+        (0, 100, 0, 20, None),
+        (20, 60, 40, 10, "ReplicasFail"),
+        (20, 60, 40, 9, "Overflow"),
+        (20, 80, 20, 50, None),
+        (0, 0, 50, 0, "ReplicasNotUsed"),
+    ],
+)
+def test_with_a_limit_what_may_have_failed_at_replicas_is_no_excess(away, local, remote, failed, reason):
+    split, traffic = Split.away(away), SentRequests(local, remote, 10.0, failed=failed)
+    found = [one for one in elsewhere(split, traffic, READY, is_limited=True) if one]
+    assert [one.reason for one in found] == ([reason] if reason else [])
+    told = "1 try failed at replicas" if failed == 1 else f"{failed} tries failed at replicas"
+    assert all((told in one.message) is bool(failed) for one in found)
+    # Without one it is by where they went, and how often replicas failed is told beside it.
+    free = [one for one in elsewhere(split, traffic, READY, is_limited=False) if one]
+    assert [one.reason for one in free] == [one.reason.replace("Overflow", "ReplicasFail") for one in found]
 
 
 def test_the_words_have_the_counts():

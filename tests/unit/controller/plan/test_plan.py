@@ -511,6 +511,22 @@ def test_an_overflow_does_not_rest_where_nothing_may_leave_any_longer(other):
     assert status.condition("Offloading").reason == status.split.reason != "Overflow"
 
 
+@pytest.mark.parametrize("by_chance", [0, 1, 2, 5])
+def test_requests_that_fail_and_others_that_find_no_room_turn_what_is_told_twice_in_restoreafter_at_the_most(by_chance):
+    """Just as many fail as what is told depends on, give or take one."""
+    status, told, events = planned(LIMITED, *OBJECTS), [], []
+    for second in range(1, 241):
+        at, before = NOW + timedelta(seconds=second), status
+        traffic = SentRequests(80, 10, 10.0, failed=5 - (second // 3 % 7 == by_chance) - second // 20 % 2)
+        status = planned(LIMITED, *OBJECTS, status=before, traffic=traffic, at=at)
+        told.append((status.condition("FailingOver").status, status.condition("Offloading").reason))
+        events += transitions(LIMITED.stored(), before, status, at)
+    assert set(told) <= {("True", "Failover"), ("False", "Overflow")}
+    assert ("True", "Failover") in told
+    assert sum(was != now for was, now in itertools.pairwise(told)) <= 2 * 240 / 60
+    assert len(events) <= 1 + 2 * 240 / 60
+
+
 class Partly(AllProgrammed):
     """Five Envoys, of which four have every route."""
 

@@ -243,7 +243,7 @@ def traffic(told, now, since=0.0):
 def test_where_requests_went_lately():
     told = Told().hear(1, issued=10, failed=4, remote=Count(7, 3, 1)).hear(2, issued=12, failed=4)
     told.hear(2, node="two", began=1.0, seconds=1.0, issued=5, flying=2)
-    expected = SentRequests(6 + 2 + 5, 6, 2.0, answered=3, served=6 + 2 + 5 - 2, in_flight=2)
+    expected = SentRequests(6 + 2 + 5, 6, 2.0, answered=3, served=6 + 2 + 5 - 2, in_flight=2, failed=4)
     assert traffic(told, 2) == expected
 
 
@@ -253,8 +253,16 @@ def test_what_replicas_served_is_what_they_were_sent_without_what_they_have_now_
     assert traffic(told, 1).served == 0
     assert traffic(told.hear(2, issued=30, flying=20), 2).served == 10
     told.hear(3, issued=35, failed=2, flying=4)
-    expected = SentRequests(local=20 + 3, remote=0, seconds=2.0, served=20 + 3 + 6, in_flight=4)
+    expected = SentRequests(local=20 + 3, remote=0, seconds=2.0, served=20 + 3 + 6, in_flight=4, failed=2)
     assert traffic(told, 3, since=1) == expected
+
+
+def test_tries_that_failed_at_replicas_are_counted_as_those_of_the_same_seconds_through_all_envoys():
+    """One that reached nobody is not sent, and yet failed; those at a remote backend are none of them."""
+    told = Told().hear(1, issued=10, failed=4).hear(2, issued=10, failed=7, remote=Count(9, 0, 9))
+    told.hear(2, node="two", began=1.0, seconds=1.0, issued=5, failed=1)
+    assert (traffic(told, 2).failed, traffic(told, 2, since=1).failed) == (8, 4)
+    assert traffic(told, 2, since=1).local == 4
 
 
 def test_what_replicas_had_before_anybody_counted_is_not_less_than_nothing_served():
