@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.api.contract.status import ModelDeploymentStatus, SignalStatus
+from controller.api.contract.status import ModelDeploymentStatus, SignalStatus, SplitStatus
 from controller.gateway.admin import ClientRequests, EnvoyAdmin, EnvoyAdminError
 from controller.plan.plan import Plan
 from controller.reconcile.services import ServiceCounts
@@ -104,13 +104,17 @@ class ControllerMetrics:
         self._shown: dict[ObjectRef, _Samples] = {}
 
     def planned(self, plan: Plan) -> None:
-        """See `Telemetry`."""
-        self._show(plan.ref, self._samples(plan.status, (plan.ref.namespace, plan.ref.name)))
-        if decision := plan.decision:
-            latest = (str(decision.split), decision.reason.value)
+        """See `Telemetry`. The split is the one that the object has: Envoys follow none that could not be written."""
+        self._take(plan, plan.before.split)
+
+    def _take(self, plan: Plan, split: SplitStatus | None) -> None:
+        model = (plan.ref.namespace, plan.ref.name)
+        self._show(plan.ref, {**self._samples(plan.status, model), **self._samples_of_split(split, model)})
+        if split:
+            latest = (str(split), split.reason)
             if self._last.get(plan.ref) != latest:
                 self._last[plan.ref] = latest
-                self._decisions.labels(plan.ref.namespace, plan.ref.name, decision.reason.value).inc()
+                self._decisions.labels(*model, split.reason).inc()
 
     def forgotten(self, ref: ObjectRef) -> None:
         """See `Telemetry`."""
@@ -126,10 +130,6 @@ class ControllerMetrics:
             samples[self._replicas_ready, model] = local.ready
             if local.capacity is not None:
                 samples[self._capacity, model] = local.capacity
-        if split := status.split:
-            samples[self._split, (*model, "local")] = split.local / 100
-            samples[self._split, (*model, "remote")] = split.remote / 100
-            samples[self._reason, (*model, split.reason)] = 1
         for condition in status.conditions:
             if condition.status != "Unknown":
                 samples[self._condition, (*model, condition.type)] = condition.status == "True"
@@ -145,6 +145,13 @@ class ControllerMetrics:
                 samples[key] = max(samples.get(key, 0.0), ratio)
         return samples
 
+    def _samples_of_split(self, split: SplitStatus | None, model: tuple[str, str]) -> _Samples:
+        if split is None:
+            return {}
+        sides = {"local": split.local, "remote": split.remote}
+        samples: _Samples = {(self._split, (*model, side)): percent / 100 for side, percent in sides.items()}
+        return {**samples, (self._reason, (*model, split.reason)): 1}
+
     def _show(self, ref: ObjectRef, samples: _Samples) -> None:
         shown = self._shown.pop(ref, {})
         for gauge, labels in shown.keys() - samples.keys():
@@ -155,8 +162,9 @@ class ControllerMetrics:
         if samples:
             self._shown[ref] = samples
 
-    def written(self, seconds: float) -> None:
+    def written(self, plan: Plan, seconds: float) -> None:
         """See `Telemetry`."""
+        self._take(plan, plan.status.split)
         self._seconds.observe(seconds)
 
     def failed(self, step: Literal["plan", "write"]) -> None:

@@ -288,7 +288,7 @@ class Controller:
         if result.error is None:
             self._rivals.wrote(written.ref, written.before.controller or "", now)
             since = self._due_since.pop(written.ref, now)
-            self._dependencies.telemetry.written(max((now - since).total_seconds(), 0.0))
+            self._dependencies.telemetry.written(written, max((now - since).total_seconds(), 0.0))
             self._queue.add_at(written.ref, comes_back)
             self._queue.succeeded(written.ref)
             self._tell(written, now)

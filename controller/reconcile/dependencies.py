@@ -33,8 +33,8 @@ class Telemetry(Protocol):
     def forgotten(self, ref: ObjectRef) -> None:
         """Forget an object that is gone."""
 
-    def written(self, seconds: float) -> None:
-        """Take in how long it took from a change that was read until the status that follows from it was written."""
+    def written(self, plan: Plan, seconds: float) -> None:
+        """Take in what was written, and how many seconds after the change that was read and from which it follows."""
 
     def failed(self, step: Literal["plan", "write"]) -> None:
         """Count an object that could not be planned, by a mistake of ours, or written."""
@@ -49,7 +49,7 @@ class NoTelemetry:
     def forgotten(self, ref: ObjectRef) -> None:
         """See `Telemetry`."""
 
-    def written(self, seconds: float) -> None:
+    def written(self, plan: Plan, seconds: float) -> None:
         """See `Telemetry`."""
 
     def failed(self, step: Literal["plan", "write"]) -> None:

@@ -43,7 +43,7 @@ class Running:
     def forgotten(self, ref: ObjectRef) -> None:
         self.decisions.append((ref, None))
 
-    def written(self, seconds: float) -> None:
+    def written(self, plan: Plan, seconds: float) -> None:
         self.seconds.append(seconds)
 
     def failed(self, step: str) -> None:

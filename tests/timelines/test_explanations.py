@@ -106,6 +106,10 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
     latest = ("", "")
     for planned, decision, known, now in plans(yaml.safe_load(path.read_text())):
         metrics.planned(planned)
+        in_force = planned.before.split
+        shares = value_by(registry, "beamlit_model_split_ratio", "side")
+        assert shares == ({"local": in_force.local / 100, "remote": in_force.remote / 100} if in_force else {})
+        metrics.written(planned, 0.1)
         status, split, text, shown = planned.status, planned.status.split, known.as_text(), known.as_object()
 
         assert split and known.winner and known.status.as_object() == status.as_object()

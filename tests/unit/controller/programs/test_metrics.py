@@ -56,7 +56,11 @@ class Measured:
         self.registry = CollectorRegistry()
         self.metrics = ControllerMetrics(self.registry)
         for one in plans:
-            self.metrics.planned(one)
+            self.carried_out(one)
+
+    def carried_out(self, plan):
+        self.metrics.planned(plan)
+        self.metrics.written(plan, 0.02)
 
     def of(self, name, model=A, **labels):
         labels |= {"namespace": model.ref.namespace, "name": model.ref.name}
@@ -101,7 +105,7 @@ def test_changes_are_counted_by_reason_and_repetitions_are_not():
 
 def test_the_reason_of_a_split_is_one_at_a_time():
     measured = Measured(planned(A, a_decision(100, Reason.LOCAL_DOWN)), planned(B, a_decision(0, Reason.STEADY)))
-    measured.metrics.planned(planned(A, a_decision(50, Reason.RECOVERING)))
+    measured.carried_out(planned(A, a_decision(50, Reason.RECOVERING)))
     reasons = [measured.of("beamlit_model_split_reason", reason=reason) for reason in ("LocalDown", "Recovering")]
     assert reasons == [None, 1]
     assert measured.of("beamlit_model_split_reason", B, reason="Steady") == 1
@@ -189,14 +193,37 @@ def test_who_stands_by_says_nothing_of_models_and_counts_on():
     measured.metrics.stand_by()
     assert measured.decisions("Steady") == 1
     assert all(line.startswith("beamlit_model_decisions_") for line in measured.about_models)
-    measured.metrics.planned(planned(A, a_decision(100, Reason.LOCAL_DOWN)))
+    measured.carried_out(planned(A, a_decision(100, Reason.LOCAL_DOWN)))
     assert measured.split("remote") == 1
+
+
+def test_a_split_that_could_not_be_written_is_in_no_metric_and_what_was_observed_is():
+    steady, down = planned(A, a_decision(0, Reason.STEADY)), planned(A, a_decision(100, Reason.LOCAL_DOWN))
+    measured, down = Measured(steady), replace(down, before=steady.status)
+    for _ in range(3):  # each is refused, or left to another controller
+        measured.metrics.planned(
+            replace(down, status=down.status.model_copy(update={"local": LocalStatus(ready=0, total=2)}))
+        )
+        assert (measured.split("remote"), measured.of("beamlit_model_split_reason", reason="Steady")) == (0, 1)
+        assert (measured.decisions("LocalDown"), measured.decisions("Steady")) == (None, 1)
+        assert measured.of("beamlit_model_replicas_ready") == 0
+    measured.metrics.written(down, 0.02)
+    assert (measured.split("remote"), measured.of("beamlit_model_split_reason", reason="Steady")) == (1, None)
+    measured.metrics.planned(replace(down, before=down.status))  # it came back
+    assert (measured.decisions("LocalDown"), measured.decisions("Steady")) == (1, 1)
+
+
+def test_a_controller_that_starts_shows_what_the_one_before_it_wrote():
+    steady = planned(A, a_decision(0, Reason.STEADY))
+    measured = Measured()
+    measured.metrics.planned(replace(steady, before=steady.status))
+    assert (measured.split("local"), measured.decisions("Steady")) == (1, 1)
 
 
 def test_errors_are_there_before_the_first_one_and_durations_are_counted():
     measured = Measured()
     measured.metrics.failed("write")
-    measured.metrics.written(0.02)
+    measured.metrics.written(planned(A, a_decision(0, Reason.STEADY)), 0.02)
     value = measured.registry.get_sample_value
     assert [value("beamlit_reconcile_errors_total", {"step": step}) for step in ("plan", "write")] == [0, 1]
     assert value("beamlit_reconcile_duration_seconds_bucket", {"le": "0.025"}) == 1
