@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
-from controller.decision.demand import Demand, Projection
+from controller.decision.demand import Demand, NotYet, Projected, Projection
 from controller.decision.facts import Facts, RemoteFacts, in_words
 from controller.decision.laws import (
     changes_at,
@@ -235,12 +235,29 @@ def overloaded(s: Situation) -> Match | Miss:
         )
     if overload.cleared_since is not None:
         return Miss(f"the demand is below every target since {_clock(overload.cleared_since)}")
-    share = leaving(s)
-    words = f"{overload.cause} at {_clock(overload.since)}: {share} % of the requests go to the remote backend"
+    share, measured = leaving(s), measure(s.facts, s.memory)
+    kept = _kept_for(s, overload, measured)
+    words = f"{overload.cause} at {_clock(overload.since)}{kept}: {share} % of the requests go to the remote backend"
     if overload.probing_since:
         words = f"{words}; the others stay to find out what the demand is"
     words = f"{words}{_too_little(overload)}"
-    return Match(Split.away(share), words, _comes_back(s), changes_at(s.terms, s.memory, s.now))
+    return Match(Split.away(share), words, _comes_back(s, measured), changes_at(s.terms, s.memory, s.now))
+
+
+def _kept_for(s: Situation, overload: Overload, measured: Iterable[Projected]) -> str:
+    """Say which metrics keep requests away once those are clear for which they left; nothing while one of them does.
+
+    It has no numbers, which change with each measurement: `returns` has them.
+    """
+    below, held = 1 - s.terms.behavior.tolerance, list[str]()
+    for one in measured:
+        name = in_words(one.signal.name)
+        if one.is_clear(below):
+            continue
+        if f", {name} is " in f", {overload.cause}" or isinstance(one.demand, NotYet):
+            return ""
+        held.append(f"{name}, which is not known" if one.signal.state == "Unknown" else name)
+    return f", kept for {'; '.join(held)}" if held else ""
 
 
 def _too_little(overload: Overload) -> str:
@@ -266,10 +283,10 @@ def _offload_after(s: Situation) -> str:
     return format_duration(s.terms.behavior.offload_after)
 
 
-def _comes_back(s: Situation) -> str:
+def _comes_back(s: Situation, measured: Iterable[Projected]) -> str:
     """Say what brings requests back, with the demand behind each metric."""
     behavior = s.terms.behavior
-    demands = "; ".join(f"{in_words(one.signal.name)}: {_demand(one.demand)}" for one in measure(s.facts, s.memory))
+    demands = "; ".join(f"{in_words(one.signal.name)}: {_demand(one.demand)}" for one in measured)
     below = f"{1 - behavior.tolerance:.0%} of its target for {format_duration(behavior.restore_after)}"
     return f"the demand behind every metric stays below {below} ({demands})"
 

@@ -242,3 +242,19 @@ def test_of_two_metrics_with_one_name_and_one_target_the_quiet_one_brings_nothin
         share = decision.split.remote
         left.append(share)
     assert set(left) <= {90, 100}
+
+
+def test_requests_that_stay_away_for_another_metric_than_they_left_for_say_so():
+    behavior, lone = Behavior(percentage=50), []
+    for queue in (0.2, 1.6, None):
+        begun = (30, [2.0, 0.2]), (10, [1.0, queue])  # half of it is local by then, while the cause lasts
+        *_, (_, held, _) = lived_through(behavior, [(known, NO_TRAFFIC, 0, 1000 * s) for s, known in begun])
+        assert "kept for" not in held.message
+        ended = (*begun, *[(30, [0.1, queue])] * 20)
+        *_, (_, made, _) = lived_through(behavior, [(known, NO_TRAFFIC, 0, 1000 * s) for s, known in ended])
+        lone.append((made.reason, made.message.partition(": 50 %")[0].partition(", kept for ")[2]))
+    assert lone == [
+        (Reason.STEADY, ""),
+        (Reason.OVERLOADED, "queue"),
+        (Reason.OVERLOADED, "queue, which is not known"),
+    ]
