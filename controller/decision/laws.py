@@ -122,7 +122,9 @@ def _clear_or_not(
     """
     behavior = terms.behavior
     if all(one.signal.state == "Unknown" for one in measured):
-        withdrawn_at = now if behavior.on_unknown == "Local" else None
+        # Without a replica nothing is local, whatever is known, and most metrics are of replicas. When they are back in
+        # a few seconds, as many requests are too many for them as before.
+        withdrawn_at = now if behavior.on_unknown == "Local" and facts.local.ready else None
         return overload.model_copy(update={"cleared_since": None, "withdrawn_at": withdrawn_at})
     if any(isinstance(one.demand, NotYet) for one in measured):
         return overload  # what is measured next tells
