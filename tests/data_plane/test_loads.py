@@ -89,6 +89,22 @@ async def test_what_failed_over_is_of_the_remote_side(plane: Plane) -> None:
     await until(all_are_counted, "200 and 300 are counted")
 
 
+async def test_what_replicas_with_room_failed_is_told_of_them_though_it_was_answered_remotely(plane: Plane) -> None:
+    """By this a controller tells replicas that fail from those that are full."""
+    model = await serve(plane, Wanted(limit=100))
+    for _ in range(2):
+        assert (await plane.ask(model, headers=[("on-local", "status=503")])).route == "remote"
+    assert (await plane.ask(model)).route == "local"
+
+    async def is_counted() -> bool:
+        return counted(plane, model, "local").succeeded == 1 and counted(plane, model, "remote").succeeded == 2
+
+    await until(is_counted, f"one and two are answered; {counted(plane, model, 'local')}")
+    await plane.told_of_loads()
+    local = counted(plane, model, "local")
+    assert local.failed >= 2 and local.issued == local.failed + 1
+
+
 async def all_counted_remote(plane: Plane, model: Model, sent: int) -> None:
     async def is_so() -> bool:
         return counted(plane, model, "remote").succeeded == sent
