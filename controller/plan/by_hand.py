@@ -108,6 +108,19 @@ def overruling(known: Explanation) -> VerdictStatus | None:
     return known.winner if known.winner and first[0] != Reason.OVERRIDE and Reason.OVERRIDE in first else None
 
 
+def unanswered(known: Explanation, wanted: Annotations) -> str:
+    """Say that the remote backend does not answer to which these annotations send requests, and what follows from it.
+
+    Empty where it does, where nobody knows, and where they send none there.
+    """
+    terms, _ = terms_of(True, Behavior(), {name: value for name, value in wanted.items() if value is not None})
+    health = known.status.condition("RemoteHealthy")
+    if terms.override is None or not terms.override.remote or health is None or health.status != "False":
+        return ""
+    words = f"the remote backend does not answer ({health.reason}: {health.message})"
+    return f"{words}: what is sent there comes back to the replicas, and fails where none is ready"
+
+
 class Standing(Enum):
     """How far what was asked for by hand has come."""
 
@@ -149,7 +162,8 @@ def enforcement(known: Explanation) -> Enforcement:
         return Enforcement(Standing.DECIDED, f"{decided}; {words}")
     if envoys and route and (envoys.route != route.digest or envoys.programmed < envoys.connected):
         return Enforcement(Standing.DECIDED, f"{decided}; {envoys.programmed} of {envoys.connected} Envoys have it")
-    return Enforcement(Standing.IN_FORCE, decided)
+    but = unanswered(known, by_hand(known.stored)) if override else ""
+    return Enforcement(Standing.IN_FORCE, f"{decided}; but {but}" if but else decided)
 
 
 def _is_read(status: ModelDeploymentStatus, terms: Terms, override: Override | None) -> bool:

@@ -26,6 +26,7 @@ from controller.plan.by_hand import (
     other_managers,
     overruling,
     to_split,
+    unanswered,
     undo,
     with_annotations,
 )
@@ -136,12 +137,15 @@ def _say_what_was_written(
         hand.tell(
             f"  note   {', '.join(others)} manages this annotation too, and may set it back: change it there as well"
         )
-    _say_what_overrules(after, wanted, hand)
+    _say_what_is_in_the_way(after, wanted, hand)
 
 
-def _say_what_overrules(stored: StoredObject, wanted: Annotations, hand: Hand) -> None:
-    if wanted != RESUME and (rule := overruling(explain(stored, hand.clock()))):
+def _say_what_is_in_the_way(stored: StoredObject, wanted: Annotations, hand: Hand) -> None:
+    known = explain(stored, hand.clock())
+    if wanted != RESUME and (rule := overruling(known)):
         hand.tell(f"  note   {rule.rule} comes before it and decides for now: {rule.message}")
+    elif words := unanswered(known, wanted):
+        hand.tell(f"  note   {words}")
 
 
 def _say_what_to_write(found: FoundModel, wanted: Annotations, models: RunModels, hand: Hand) -> None:
@@ -158,7 +162,7 @@ def _say_what_to_write(found: FoundModel, wanted: Annotations, models: RunModels
             hand.tell(f'         write   {name}: "{value}"')
         elif name in (stored.metadata.get("annotations") or {}):
             hand.tell(f"         remove  {name}")
-    _say_what_overrules(stored, wanted, hand)
+    _say_what_is_in_the_way(stored, wanted, hand)
 
 
 async def _in_force(models: RunModels | ClusterModels, found: FoundModel, wanted: Annotations, hand: Hand) -> Outcome:

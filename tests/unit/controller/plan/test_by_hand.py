@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.contract.health import RemoteHealth
 from controller.intent.intent import parse_override
 from controller.observe.proxies import Programmed
 from controller.plan.by_hand import (
@@ -18,6 +19,7 @@ from controller.plan.by_hand import (
     other_managers,
     overruling,
     to_split,
+    unanswered,
     undo,
     with_annotations,
 )
@@ -203,3 +205,34 @@ def test_which_rule_would_overrule_a_hand_is_known_before():
     assert found(MODEL) is None
     assert found(MODEL.overridden("remote=30")) is None
     assert overruling(explain(MODEL.stored(), NOW)) is None
+
+
+class Down(AllProgrammed):
+    """One Envoy, and a remote backend that does not answer."""
+
+    def remote(self, model, remote):
+        return RemoteHealth(healthy=False, message="it answered 503", reason="BadStatus")
+
+
+def test_that_the_remote_backend_does_not_answer_is_known_before_anything_is_sent_there():
+    def said(wanted, proxies=None):
+        status = planned(MODEL, a_service().port(80), a_slice().ready("10.0.0.1"), proxies=proxies).as_object()
+        return unanswered(explain(MODEL.stored(status=status), NOW), wanted)
+
+    for remote in (1, 100):
+        assert said(to_split(remote, timedelta(hours=1), NOW), Down()) == (
+            "the remote backend does not answer (BadStatus: it answered 503): what is sent there comes back to the "
+            "replicas, and fails where none is ready"
+        )
+    assert [said(one, Down()) for one in (to_split(0, None, NOW), PAUSE, RESUME)] == ["", "", ""]
+    assert said(to_split(100, None, NOW)) == "", "nobody knows"
+    assert unanswered(explain(MODEL.stored(), NOW), to_split(100, None, NOW)) == ""
+
+
+def test_what_is_in_force_says_that_nobody_answers_there():
+    overridden = MODEL.overridden("remote=100")
+    for proxies, words in ((Down(), "; but the remote backend does not answer (BadStatus: it"), (None, "")):
+        status = planned(overridden, a_service().port(80), a_slice().ready("10.0.0.1"), proxies=proxies).as_object()
+        found = enforcement(explain(overridden.stored(status=status), NOW))
+        assert found.standing is Standing.IN_FORCE
+        assert ("; but " in found.message) is bool(words) and words in found.message
