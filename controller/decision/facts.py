@@ -93,13 +93,26 @@ class Uncounted:
     requests: Decimal = Decimal(0)
 
 
+class WindowFrom(StrEnum):
+    """Who says what a measurement is an average over."""
+
+    SPEC = "Spec"
+    """The author of the metric (`window`)."""
+    SOURCE = "Source"
+    """Whoever was asked, with each number."""
+    QUERY = "Query"
+    """The expression of PromQL that was asked, by its longest range."""
+    ASSUMED = "Assumed"
+    """Nobody, so it is taken to be one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What was measured of one metric of one object.
 
     `value` is the sum over so many `pods`, in the unit of the metric's quantity; without `pods` it is of the whole, and
     an average is one over the replicas. `requests` is what these pods request together of a resource, for a target in
-    percent of that. The value is an average over `window`. Pods that are `missing` in it have no sample; those that are
+    percent of that. The value is an average over `window`, as `window_from` says. Pods that are `missing` in it have no sample; those that are
     `unready` have one that says nothing of their work yet. `note` is what its source says beside the number.
     """
 
@@ -107,6 +120,7 @@ class Measurement:
     pods: int | None = None
     requests: Decimal | None = None
     window: timedelta = timedelta(0)
+    window_from: WindowFrom = WindowFrom.SOURCE
     missing: Uncounted = Uncounted()
     unready: Uncounted = Uncounted()
     note: str = ""
@@ -133,7 +147,7 @@ class Signal:
     """One metric compared with its target: both as text, the outcome, and why it is unknown or else what its source
     says beside the number.
 
-    `at` is when it was measured, as an average over `window`. `least` and `most` are the measured value in multiples of
+    `at` is when it was measured, as an average over `window`, as `window_from` says. `least` and `most` are the measured value in multiples of
     the target: if the pods without a measurement do nothing, and if they are at their target. A signal is `per_replica`
     if it is an average over them. `counts` is how many requests in flight the target is, over all replicas, where the
     metric counts just that, and 0 where it is another one. One that `saturates` shows of full replicas that they are,
@@ -147,6 +161,7 @@ class Signal:
     message: str | None = None
     at: datetime | None = None
     window: timedelta = timedelta(0)
+    window_from: WindowFrom = WindowFrom.SOURCE
     least: float = 0.0
     most: float = 0.0
     per_replica: bool = False

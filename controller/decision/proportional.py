@@ -80,7 +80,8 @@ class Look:
         """Send as much as brings the largest demand to its target, in steps; None when nothing is left to send.
 
         More leaves when a metric is surely over its target, less when every one surely is below, and has been for a
-        quarter of `restoreAfter`. It goes back slowly: all of it in `restoreAfter` at the least.
+        quarter of `restoreAfter`. It goes back slowly: all of it in `restoreAfter` at the least. An average tells how
+        much once its whole window is of after the last step; before that, only that it is surely more.
         """
         bound, stepped = min(self.terms.behavior.percentage, _MOST_AWAY), self.overload.stepped_at
         share = min(self.overload.share, bound)
@@ -95,6 +96,8 @@ class Look:
             return look.overload
         if (again := look._again(measured)) > share:
             return look._stepped(look._within_max_step(min(again, bound)), {"below_since": None})
+        if (surely := max(map(look._surely, measured), default=0)) > share:
+            return look._up(min(surely, bound), 1.0)
         if not demands or waits:
             return look.overload
         more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0))
@@ -155,6 +158,17 @@ class Look:
         if change is None:
             return 0 if rises and not varies else self._by_measure(one)
         return a_little
+
+    def _surely(self, one: Projected) -> int:
+        """Say how many percent must leave by an average that is in part from before the last step; 0: not surely more.
+
+        Wherever requests went in its window, with all of them it would have been no less than it was. That is less than
+        the demand, so it is taken below its target by the tolerance. What saturates tells that it was full, no more.
+        """
+        signal, stays = one.signal, 1 - self.overload.share / 100
+        if not isinstance(one.demand, NotYet) or not signal.window or signal.saturates or signal.least * stays <= 1:
+            return 0
+        return share_for(signal.least, 1 - self.terms.behavior.tolerance)
 
     def follows_requests(self) -> bool:
         """Whether how many requests arrive is news: it is learned now, or what was enough may leave again."""

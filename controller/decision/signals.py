@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from controller.api.resources.metrics import ContainerResourceMetric, MetricByName, MetricSpec, ResourceMetric
 from controller.api.schema.scalars import number_of, text_of
-from controller.decision.facts import Cause, Measurement, Sample, Signal, Unknown
+from controller.decision.facts import Cause, Measurement, Sample, Signal, Unknown, WindowFrom
 
 _PERCENT = Decimal(100)
 _MILLI = Decimal(1000)
@@ -48,6 +48,8 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
             found = _whole_value(measured, wanted)
     if isinstance(found, Unknown):
         return _unknown(name, written, found)
+    declared = metric.source.window if isinstance(metric.source, MetricByName) else None
+    window, window_from = (measured.window, measured.window_from) if declared is None else (declared, WindowFrom.SPEC)
     return Signal(
         name=name,
         target=written,
@@ -55,7 +57,8 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         current=f"{found.current:.0f}%" if target.type == "Utilization" else text_of(found.current),
         message=measured.note or None,
         at=sample.at,
-        window=measured.window,
+        window=window,
+        window_from=window_from,
         least=_multiple(found.least, wanted),
         most=_multiple(found.most, wanted),
         per_replica=target.type != "Value",

@@ -258,7 +258,15 @@ def _metric(signal: SignalStatus, now: datetime) -> str:
     if signal.current is None:
         return f"{signal.name} is not known{since}, its target is {signal.target}: {signal.message}"
     at = f", measured {_span(now - signal.at)} ago" if signal.at else ""
-    return f"{signal.name} is {signal.current}, its target is {signal.target}: {signal.state}{since}{at}"
+    over = f", over {signal.window}{_SAYS.get(signal.window_from or '', '')}" if signal.window else ""
+    return f"{signal.name} is {signal.current}, its target is {signal.target}: {signal.state}{since}{at}{over}"
+
+
+_SAYS = {
+    "Query": " (the longest range of its query)",
+    "Assumed": " (assumed, since its source does not say: the metric's `window` does)",
+}
+"""Who says what a metric is an average over, if neither its author nor its source does."""
 
 
 def _rules(known: Explanation) -> Iterator[str]:

@@ -6,6 +6,7 @@ is slow on purpose (docs/adr/0074): a metric that misses a sample, or pods that 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus
+from controller.api.schema.scalars import format_duration
 from controller.decision import Cause, Signal
 from controller.decision.facts import in_words
 
@@ -70,6 +72,9 @@ def _signal_status(signal: Signal, before: SignalStatus | None, now: datetime) -
         # A clock that was set back makes nobody wait for it.
         since=min(before.since, now) if before and as_before and before.since else now,
         at=signal.at,
+        # metrics-server has another one with each sample, to the nanosecond.
+        window=format_duration(timedelta(seconds=math.ceil(signal.window.total_seconds()))) if signal.window else None,
+        window_from=str(signal.window_from) if signal.window else None,
     )
 
 

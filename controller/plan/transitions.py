@@ -248,8 +248,9 @@ def urgency(before: ModelDeploymentStatus, after: ModelDeploymentStatus) -> Urge
     differing = after.differing_from(before) - no_reason
     was, shall = before.part(differing), after.part(differing)
     for one in (*was.get("signals", ()), *shall.get("signals", ())):
-        # It goes with the message, and a definition that does not know it yet drops it each time.
-        one.pop("reason", None)
+        # They go with the numbers, and a definition that does not know one yet drops it each time.
+        for field in ("reason", "window", "windowFrom"):
+            one.pop(field, None)
     nothing = Urgency.NUMBERS if is_first_of_split(after.traffic, before) else Urgency.NOTHING
     if was == shall:
         return nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from controller.api.resources.metrics import (
     PodsMetric,
 )
 from controller.api.timing import SignalTiming
-from controller.decision.facts import Cause, Known, Measurement, Sample, Unknown
+from controller.decision.facts import Cause, Known, Measurement, Sample, Unknown, WindowFrom
 from controller.signals.kube_api import ApiReader, Question, ask, ask_for_items, moment_of, window_of
 from controller.signals.kube_metrics import NO_SELECTOR, Moments, measure_fresh
 from controller.signals.pod_lists import PodLists
@@ -40,6 +40,8 @@ _EXTERNAL = "external.metrics.k8s.io"
 # The versions that are understood, the better one first.
 _VERSIONS = {_CUSTOM: ("v1beta2", "v1beta1"), _EXTERNAL: ("v1beta1",)}
 _NO_SHARE = "is no share of what pods request: it stays unknown with type Utilization"
+_ASSUMED = timedelta(minutes=1)
+"""What a metric is taken to be an average over where the adapter does not say: prometheus-adapter and KEDA never do."""
 _MOST_SERIES = 10_000
 _MOST_SERVED = 2**20  # Bytes of an answer that says what an API serves: two thousand kinds and more.
 
@@ -166,7 +168,7 @@ class CustomMetrics:
         if isinstance(pods, Unknown):
             return pods
         samples = {one.name: one.sample for one in answer.value}
-        return measure_fresh(pods.value, samples, What(), moments)
+        return _with_window(measure_fresh(pods.value, samples, What(), moments))
 
     def _of_object(self, subject: Subject, source: ObjectMetric, moments: Moments) -> Sample:
         described = source.described_object
@@ -268,7 +270,14 @@ def measure_whole(series: tuple[SeriesOf, ...], subject: Subject, moments: Momen
         return Unknown(f"nothing newer than {oldest:%Y-%m-%dT%H:%M:%SZ} was measured", cause=Cause.NO_SAMPLE)
     value = sum((one.value for one in samples), Decimal(0))
     window = max(one.window for one in samples)
-    return Known(Measurement(value, pods=subject.scale, window=window), oldest)
+    return _with_window(Known(Measurement(value, pods=subject.scale, window=window), oldest))
+
+
+def _with_window(sample: Sample) -> Sample:
+    """Assume a window of what comes without one."""
+    if isinstance(sample, Unknown) or sample.value.window:
+        return sample
+    return Known(replace(sample.value, window=_ASSUMED, window_from=WindowFrom.ASSUMED), sample.at)
 
 
 def fault_of(metric: MetricSpec) -> str:

@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,10 +21,11 @@ from urllib.parse import urlencode
 from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricByName, MetricIdentifier, MetricSpec, SelectorTerm
 from controller.api.timing import PollTiming
-from controller.decision.facts import Cause, Measurement, Sample, Unknown
+from controller.decision.facts import Cause, Measurement, Sample, Unknown, WindowFrom
 from controller.signals.bounded_http import BoundedHttp, BoundedRequest, cause_of
 from controller.signals.exposition import PageError, level_of
 from controller.signals.poller import Poller, SourceError, Tell
+from controller.signals.ranges import range_of
 from controller.signals.source import Subject
 
 MOST_SERIES = 1000
@@ -195,7 +197,8 @@ class Prometheus:
             f"{self._configuration.url}/api/v1/query", self._headers(), form.encode(), statuses=_STATUSES
         )
         status = await self._http.read(request, body.extend)
-        return measurement_of(bytes(body), status)
+        measured = measurement_of(bytes(body), status)
+        return replace(measured, window=range_of(asked.query), window_from=WindowFrom.QUERY)
 
     def _headers(self) -> Mapping[str, str]:
         configuration, headers = self._configuration, {"accept": "application/json"}

@@ -195,6 +195,10 @@ class SignalStatus(ForeignValue):
     """Since when."""
     at: Time | None = None
     """When it was measured."""
+    window: str | None = None
+    """What it is an average over, such as 60s; absent for a number of that moment alone."""
+    window_from: str | None = None
+    """Who says so: Spec (window of the metric), Source (with the number), Query (its longest range), or Assumed."""
 
 
 class HistoryEntry(ForeignValue):

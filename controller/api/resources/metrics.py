@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel, to_snake
 from controller.api.schema.cel import Rule
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.http import CheckedPath
-from controller.api.schema.scalars import PortNumberOrName, Quantity, WholeNumber
+from controller.api.schema.scalars import PortNumberOrName, Quantity, WholeNumber, Window
 from controller.api.schema.values import ApiValue
 
 Text = Annotated[str, Field(max_length=253)]
@@ -188,6 +188,10 @@ class MetricByName(ApiValue):
     """The metric."""
     target: MetricTarget | None = None
     """The target."""
+    window: Window | None = None
+    """What the metric is an average, a rate or a maximum over; 0s for a number of one moment. Until so long after the
+    share that leaves has changed, it tells of the share before, too. Default: what its source says; else the longest
+    range of an expression of PromQL, or a minute where an adapter is asked that says nothing."""
 
     @model_validator(mode="after")
     def _has_one_target(self) -> Self:

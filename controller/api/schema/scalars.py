@@ -70,6 +70,8 @@ _DURATION = re.compile(
 )
 # Longer is a slip of the keyboard, and sums of it with a date would leave the calendar.
 _LONGEST = timedelta(days=365)
+# An average over longer tells of no demand in time.
+_LONGEST_WINDOW = timedelta(days=1)
 # Envoy and the controller do something once per interval.
 _SHORTEST_INTERVAL = timedelta(milliseconds=100)
 
@@ -102,6 +104,12 @@ def _check_interval(interval: timedelta) -> timedelta:
     return interval
 
 
+def _check_window(window: timedelta) -> timedelta:
+    if window > _LONGEST_WINDOW:
+        raise ValueError("must be at most a day (24h)")
+    return window
+
+
 # As CEL's `duration()` takes it, with so few digits that no number overflows there.
 _WRITTEN_DURATION = (
     r"([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?([0-9]{1,12}ms)?"
@@ -131,6 +139,13 @@ Interval = Annotated[
     AfterValidator(_check_interval),
     CelRules(
         Rule(f"!{matches(_WRITTEN_DURATION)} || duration(self) >= duration('100ms')", "must be at least 100ms"),
+    ),
+]
+Window = Annotated[
+    Duration,
+    AfterValidator(_check_window),
+    CelRules(
+        Rule(f"!{matches(_WRITTEN_DURATION)} || duration(self) <= duration('24h')", "must be at most a day (24h)"),
     ),
 ]
 
