@@ -1,10 +1,14 @@
 """Requests in flight, compared with their target."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
-from controller.decision import Unknown
+from controller.api.resources.metrics import MetricSpec
+from controller.api.schema.values import parse
+from controller.decision import Known, Measurement, Unknown
+from controller.decision.facts import WindowFrom
 from controller.decision.signals import compare
 from controller.plan.signals import signal_statuses
 from controller.signals.load_reports import RequestsInFlight
@@ -65,6 +69,24 @@ def test_another_target_is_another_signal():
     later = NOW + timedelta(seconds=5)
     said = signal(in_flight(1, later), before=[signal(in_flight(1, NOW))], now=later, metric=in_flight_each("5"))
     assert said.since == later
+
+
+@pytest.mark.parametrize(
+    ("declared", "measured", "shown"),
+    [
+        ({}, timedelta(minutes=1), ("60s", "Assumed")),
+        ({"window": "2m"}, timedelta(minutes=1), ("120s", "Spec")),
+        ({"window": "0s"}, timedelta(minutes=1), (None, None)),
+        ({}, timedelta(0), (None, None)),
+        ({}, timedelta(seconds=14, milliseconds=1), ("15s", "Assumed")),
+    ],
+)
+def test_what_an_average_is_over_is_shown_and_who_says_so(declared, measured, shown):
+    target = {"type": "Value", "value": 10}
+    metric = {"type": "External", "external": {"metric": {"name": "load"}, "target": target, **declared}}
+    found = Measurement(Decimal(9), window=measured, window_from=WindowFrom.ASSUMED)
+    (said,) = signal_statuses([compare(parse(MetricSpec, metric), Known(found, NOW), 1)], (), NOW)
+    assert (said.window, said.window_from) == shown
 
 
 def test_a_value_is_of_all_replicas_together():

@@ -112,6 +112,15 @@ async def test_prior_fault_7_the_described_object_is_the_one_asked_for(metric: d
         assert (await measured(sources, metric)).value == 30
 
 
+async def test_what_comes_without_a_window_is_taken_for_an_average_over_a_minute() -> None:
+    path = f"{EXTERNAL}/v1beta1/namespaces/default/queue"
+    api = an_api(**{path: items(series(3)), ALL_PODS: items(value("a", 1))})
+    async with measuring(api) as sources:
+        for metric in (external(), of_pods()):
+            found = await measured(sources, metric)
+            assert (found.window, found.window_from) == (timedelta(minutes=1), "Assumed")
+
+
 async def test_an_average_of_an_object_is_over_what_the_workload_says_it_has() -> None:
     path = f"{CUSTOM}/v1beta2/namespaces/default/services/chat/hits"
     async with measuring(an_api(**{path: items(value("chat", 30))})) as sources:
