@@ -35,6 +35,9 @@ _MOST_AWAY = round(100 * (1 - LEAST_SHARE))
 # For so many `stepInterval` after a series of steps began, requests of before it may still be in flight.
 _SETTLES = 5
 
+# A part of a percent that is lost in a moment's microseconds.
+_ROUNDED = 1e-3
+
 # After a step that was not enough, the number of requests is known within so long, or nobody counts them.
 _COUNTED_WITHIN = timedelta(seconds=15)
 
@@ -57,8 +60,9 @@ def rested_at(terms: Terms, overload: Overload) -> datetime | None:
 def moments(terms: Terms, overload: Overload) -> tuple[datetime, ...]:
     """Say when the share may change with nothing else measured."""
     behavior = terms.behavior
+    percent = timedelta(seconds=1 / behavior.max_step) if behavior.max_step else timedelta(0)
     found = (
-        overload.stepped_at and overload.stepped_at + behavior.step_interval,
+        overload.stepped_at and overload.stepped_at + max(behavior.step_interval, percent),
         overload.stepped_at and overload.stepped_at + _COUNTED_WITHIN,
         overload.series_since and overload.series_since + settles(terms),
         overload.below_since and overload.below_since + lasts(terms),
@@ -94,8 +98,8 @@ class Look:
         too_early = stepped is not None and self.now - stepped < self.terms.behavior.step_interval
         if is_elsewhere or too_early:
             return look.overload
-        if (again := look._again(measured)) > share:
-            return look._stepped(look._within_max_step(min(again, bound)), {"below_since": None})
+        if (again := look._within_max_step(min(look._again(measured), bound))) > share:
+            return look._stepped(again, {"below_since": None})
         if (surely := max(map(look._surely, measured), default=0)) > share:
             return look._up(min(surely, bound), 1.0)
         if not demands or waits:
@@ -250,8 +254,9 @@ class Look:
         most, stepped = self.terms.behavior.max_step, self.overload.stepped_at
         if most is None:
             return wanted
-        seconds = (self.now - stepped).total_seconds() if stepped else 1.0
-        return min(wanted, self.overload.share + max(math.floor(most * seconds), 1))
+        # As much as is due by now in whole percent; `moments` has when that is one, to the microsecond.
+        due = math.floor(most * (self.now - stepped).total_seconds() + _ROUNDED) if stepped else most
+        return min(wanted, self.overload.share + due)
 
     def _back(self, wanted: int) -> Overload | None:
         """Send less; None when nothing is left. While as many requests arrive, what left until now was enough."""

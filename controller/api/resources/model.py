@@ -104,9 +104,10 @@ class Behavior(ApiValue):
     """How long the demand that would come back must be below the target before requests return."""
     recover_after: Duration = timedelta(seconds=5)
     """How long replicas that are ready again take to get all of their traffic back, in steps."""
-    tolerance: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    # At the whole target nothing is below it, and no request would return.
+    tolerance: Annotated[Number, Field(ge=0, le=0.99)] = 0.1
     """How far below its target a metric must be to count as clear, as a fraction of the target."""
-    max_step: Percent | None = None
+    max_step: Annotated[Percent, Field(ge=1)] | None = None
     """The largest change of the share in one second, in percent, when mode is Proportional. Default: no limit."""
     step_interval: Interval = timedelta(seconds=1)
     """The time between two steps of the share."""

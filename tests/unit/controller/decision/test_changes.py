@@ -22,7 +22,7 @@ behaviors = st.builds(
     offload_after=st.just(timedelta(0)) | durations,
     restore_after=st.just(timedelta(seconds=60)) | durations,
     recover_after=durations,
-    tolerance=st.just(0.1) | st.floats(0, 0.9),
+    tolerance=st.just(0.1) | st.floats(0, 0.99),
     on_unknown=st.sampled_from(["Hold", "Local", "Remote"]),
 )
 

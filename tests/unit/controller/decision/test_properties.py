@@ -45,8 +45,8 @@ terms = st.builds(
         step_interval=st.integers(100, 20_000).map(lambda ms: timedelta(milliseconds=ms)),
         offload_after=seconds,
         restore_after=seconds,
-        tolerance=st.floats(0, 1),
-        max_step=st.none() | st.integers(0, 100),
+        tolerance=st.floats(0, 0.99),
+        max_step=st.none() | st.integers(1, 100),
         on_unknown=st.sampled_from(["Hold", "Local", "Remote"]),
     ),
 )

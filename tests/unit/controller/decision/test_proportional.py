@@ -374,6 +374,20 @@ def test_what_was_enough_leaves_again_before_an_average_tells_of_as_many_request
     assert limited and limited.share == min(share, known["share"] + 2 * 9)
 
 
+@pytest.mark.parametrize(("most", "seconds"), [(2, 10), (3, 10), (40, 1)])
+def test_a_share_rises_by_max_step_a_second_however_often_it_may_step(most, seconds):
+    """A whole percent is due half a second after the one before it, and not with each step of a tenth."""
+    interval = timedelta(milliseconds=100)
+    terms = Terms(True, behavior=Behavior(mode="Proportional", max_step=most, step_interval=interval))
+    memory, now = Memory(), START
+    while now < START + timedelta(seconds=seconds):
+        signal = Signal("queue", "1", "Breached", "9", at=now, least=9, most=9)
+        decision, memory = decide(terms, Facts(LocalFacts(3, 3), REMOTES, signals=(signal,)), memory, now)
+        assert decision.wake_at is not None
+        now = min(decision.wake_at, now + interval)
+    assert most * seconds * 0.8 <= decision.split.remote <= most * (seconds + 1)
+
+
 @pytest.mark.parametrize(
     ("rate", "over", "counted", "share"), [(5.2, 63, 24, 17), (5.2, 63, 60, 71), (36.0, 33, 265, 17)]
 )
