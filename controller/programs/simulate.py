@@ -6,21 +6,23 @@ would have: each value is taken to be proportional to the requests that stay.
 
 from __future__ import annotations
 
-import csv
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Split
 from controller.api.registry import MODEL_DEPLOYMENT, VALIDATION
-from controller.api.resources.metrics import MetricSpec
+from controller.api.resources.metrics import MetricByName, MetricSpec
 from controller.api.resources.model import ModelDeployment
 from controller.api.schema.values import parse
+from controller.api.timing import ReportTiming
 from controller.decision import (
     Decision,
     Facts,
@@ -33,51 +35,51 @@ from controller.decision import (
     Unknown,
     decide,
 )
+from controller.decision.facts import WindowFrom
 from controller.decision.signals import compare, name_of
 from controller.intent.intent import Intent, intent_of_model
+from controller.programs.history import IN_FLIGHT, OPTIONAL, Line, SimulationError, read_history, text_of
 from controller.store.directory.checking import check_file
 
 Law = Literal["Threshold", "Proportional"]
 
-_OPTIONAL = ("local_requests", "remote_requests", "ready")
-_LARGEST = 64 * 1024 * 1024
 _MOST_WAKES = 1000
 """Between two lines, of which each may be a step: more are left out."""
+COUNTED = timedelta(seconds=ReportTiming().window)
+"""Over how long the product counts requests."""
+_LONGEST_WINDOW = timedelta(days=1)
+_ALL_LOCAL = Split.away(0)
 _REMOTE = RemoteFacts("remote", RemoteHealth(healthy=True))
-
-
-class SimulationError(Exception):
-    """A file that cannot be used; the message names it and the line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the history: when, the value of each metric (None if unknown), and what was counted since the last.
-
-    `ready` is how many replicas were ready.
-    """
-
-    at: datetime
-    values: Mapping[str, Decimal | None]
-    local: float | None = None
-    remote: float | None = None
-    ready: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One decision of the simulation, and the largest demand then in multiples of its target, as far as it is known."""
+    """One decision of the simulation, and the largest demand then in multiples of its target, as far as it is known.
+
+    `overflow` is how many percent of the requests leave because the replicas have no room for them, beside what the
+    split sends; None where there is a limit and nothing tells.
+    """
 
     at: datetime
     decision: Decision
     demand: float | None
+    overflow: float | None = 0.0
+
+    @property
+    def away(self) -> float:
+        """How many percent leave, as far as it is known."""
+        return self.decision.split.remote + (self.overflow or 0.0)
 
 
-def simulated(manifest: Path, history: Path, law: Law | None) -> tuple[Moment, ...]:
-    """Simulate the model of a manifest over the lines of a CSV file. Raises SimulationError."""
-    intent = read_model(str(manifest), _text(manifest))
-    lines = read_history(str(history), _text(history), [name_of(one) for one in intent.metrics])
-    return tuple(replay(_with_law(intent, law), lines))
+def simulated(
+    manifest: Path, history: Path, law: Law | None, window: timedelta = timedelta(0)
+) -> tuple[Moment, ...]:
+    """Simulate the model of a manifest over the lines of a CSV file; `window` is what its metrics are averages over,
+    but for those that say so. Raises SimulationError.
+    """
+    intent = read_model(str(manifest), text_of(manifest))
+    lines = read_history(str(history), text_of(history), *columns_of(intent))
+    return tuple(replay(_with_law(intent, law), lines, window))
 
 
 def read_model(file: str, text: str) -> Intent:
@@ -90,107 +92,129 @@ def read_model(file: str, text: str) -> Intent:
     if len(models) != 1:
         raise SimulationError(f"{file}:1: must have one ModelDeployment, has {len(models)}")
     intent = intent_of_model(parse(ModelDeployment, models[0].raw), 1)
-    if not intent.metrics:
-        raise SimulationError(f"{file}:{models[0].line}: spec.offloadingConfig.metrics: has no metric to simulate")
+    where = f"{file}:{models[0].line}: spec.offloadingConfig.metrics"
+    if not intent.metrics and _limit(intent) is None:
+        raise SimulationError(f"{where}: has no metric to simulate, and there is no maxRequestsPerReplica")
+    names = [name_of(one) for one in intent.metrics]
+    if twice := next((one for one in names if names.count(one) > 1), None):
+        raise SimulationError(f"{where}: has {twice!r} twice, and a history has one column for it: simulate one of them")
     return intent
 
 
-def read_history(file: str, text: str, metrics: Sequence[str]) -> tuple[Line, ...]:
-    """Read a CSV file with `time`, a column for each metric, and optional ones. Raises SimulationError."""
-    reader = csv.reader(text.splitlines())
-    titles = [title.strip() for title in next(reader, [])]
-    for missing in [name for name in ("time", *metrics) if name not in titles]:
-        raise SimulationError(f"{file}:1: has no column {missing!r}")
-    for title in titles:
-        if title not in ("time", *metrics, *_OPTIONAL) or titles.count(title) > 1:
-            known = ", ".join(("time", *metrics, *_OPTIONAL))
-            raise SimulationError(f"{file}:1: the column {title!r} is unknown or there twice; there may be {known}")
-    lines: list[Line] = []
-    for row in reader:
-        where = f"{file}:{reader.line_num}"
-        if not any(map(str.strip, row)):
-            continue
-        if len(row) != len(titles):
-            raise SimulationError(f"{where}: has {len(row)} values, and there are {len(titles)} columns")
-        line = _line(where, dict(zip(titles, map(str.strip, row), strict=True)), metrics)
-        if lines and line.at <= lines[-1].at:
-            raise SimulationError(f"{where}: time: must be later than in the line before")
-        lines.append(line)
-    if not lines:
-        raise SimulationError(f"{file}:1: has no lines below its titles")
-    return tuple(lines)
+def columns_of(intent: Intent) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the titles that a history of a model must have, and those that it may have, beside the time."""
+    metrics = [name_of(one) for one in intent.metrics] or [IN_FLIGHT]
+    may_overflow = _limit(intent) is not None and IN_FLIGHT not in metrics
+    return metrics, (*OPTIONAL, IN_FLIGHT) if may_overflow else OPTIONAL
 
 
-def _line(where: str, row: Mapping[str, str], metrics: Sequence[str]) -> Line:
-    def number(name: str) -> Decimal | None:
-        text = row.get(name, "")
-        try:
-            found = Decimal(text) if text else None
-        except ArithmeticError:
-            found = Decimal("nan")
-        if found is not None and not (found.is_finite() and 0 <= found < Decimal("1e30")):
-            raise SimulationError(f"{where}: {name}: must be a number from 0 on, or empty if unknown, is {text[:40]!r}")
-        return found
-
-    local, remote, ready = (number(name) for name in _OPTIONAL)
-    return Line(
-        at=_moment(where, row["time"]),
-        values={name: number(name) for name in metrics},
-        local=None if local is None else float(local),
-        remote=None if remote is None else float(remote),
-        ready=1 if ready is None else min(int(ready), 1_000_000),
-    )
-
-
-def _moment(where: str, text: str) -> datetime:
-    try:
-        try:
-            return datetime.fromtimestamp(float(text), UTC)
-        except ValueError:
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is None:
-                raise
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        words = "must be seconds, or a time such as 2026-01-01T00:00:00Z"
-        raise SimulationError(f"{where}: time: {words}, is {text[:40]!r}") from None
-
-
-def replay(intent: Intent, lines: Sequence[Line]) -> Iterator[Moment]:
+def replay(intent: Intent, lines: Sequence[Line], window: timedelta = timedelta(0)) -> Iterator[Moment]:
     """Decide at each line, and whenever in between the decision may change by itself."""
-    memory = Memory()
+    past = _Past(intent, window)
     ends = [later.at for _, later in pairwise(lines)] + [lines[-1].at]
-    before = lines[0].at
     for line, until in zip(lines, ends, strict=True):
-        now, wakes = line.at, 0
-        facts = _facts(intent, line, memory, (line.at - before).total_seconds())
+        now, wakes, facts = line.at, 0, past.facts(line)
         while True:
-            decision, memory = decide(intent.terms, facts, memory, now)
-            yield Moment(now, decision, _demand(intent, line))
+            decision = past.decide(facts, now)
+            yield Moment(now, decision, _demand(intent, line), _overflow(intent, line, decision.split.local / 100))
             wakes += 1
             if decision.wake_at is None or decision.wake_at >= until or wakes > _MOST_WAKES:
                 break
             now = decision.wake_at
-        before = line.at
 
 
-def _facts(intent: Intent, line: Line, memory: Memory, seconds: float) -> Facts:
-    """Say what would have been measured with the split that is in force in the simulation."""
-    stays = (memory.split.local if memory.split else 100) / 100
-    signals = []
-    for metric in intent.metrics:
-        value = line.values[name_of(metric)]
-        if value is None:
-            signals.append(compare(metric, Unknown("the history has no value"), 1))
-        else:
-            there = value * Decimal(stays / _stayed(line))
-            signals.append(compare(metric, Known(_measurement(metric, there), line.at), line.ready))
-    total = None if line.local is None and line.remote is None else (line.local or 0.0) + (line.remote or 0.0)
-    traffic: SentRequests | Unknown = Unknown("the history has no number of requests")
-    if total is not None and seconds:
-        traffic = SentRequests(round(total * stays), round(total) - round(total * stays), seconds)
-    local = LocalFacts(ready=line.ready, total=max(line.ready, 1))
-    return Facts(local, (_REMOTE,), signals=tuple(signals), traffic=traffic)
+class _Past:
+    """What is remembered from line to line: the decision's own memory, what was counted, and how much stayed when."""
+
+    def __init__(self, intent: Intent, window: timedelta) -> None:
+        self._intent = intent
+        self._window = window
+        self._memory = Memory()
+        self._stays: deque[tuple[datetime, float]] = deque()
+        self._counted: deque[tuple[datetime, float, float]] = deque()
+        self._before: datetime | None = None
+
+    def decide(self, facts: Facts, now: datetime) -> Decision:
+        """Decide at `now`, and follow that from then on."""
+        decision, self._memory = decide(self._intent.terms, facts, self._memory, now)
+        if not self._stays or self._stays[-1][1] != decision.split.local / 100:
+            self._stays.append((now, decision.split.local / 100))
+        return decision
+
+    def facts(self, line: Line) -> Facts:
+        """Say what would have been measured with the split that is in force in the simulation."""
+        signals = []
+        for metric in self._intent.metrics:
+            value = line.values[name_of(metric)]
+            if value is None:
+                signals.append(compare(metric, Unknown("the history has no value"), 1))
+                continue
+            declared = metric.source.window if isinstance(metric.source, MetricByName) else None
+            window = self._window if declared is None else declared
+            there = value * Decimal(self._stayed(line, window) / _stayed(line))
+            measured = replace(_measurement(metric, there), window=window, window_from=WindowFrom.SPEC)
+            signals.append(compare(metric, Known(measured, line.at), line.ready))
+        local = LocalFacts(ready=line.ready, total=max(line.ready, 1))
+        return Facts(local, (_REMOTE,), signals=tuple(signals), traffic=self._traffic(line))
+
+    def _stayed(self, line: Line, window: timedelta) -> float:
+        """Say which share was local in a window, on average; what had no room was not there either."""
+        while len(self._stays) > 1 and self._stays[1][0] <= line.at - _LONGEST_WINDOW:
+            self._stays.popleft()
+        stays, since = self._stays[-1][1] if self._stays else 1.0, line.at - window
+        if window and self._stays:
+            spans, until, begins = 0.0, line.at, since
+            for begun, share in reversed(self._stays):
+                begins = max(begun, since)
+                spans += share * (until - begins).total_seconds()
+                until = begins
+                if begun <= since:
+                    break
+            spans += (until - since).total_seconds()  # before the first line nothing had left
+            stays = spans / window.total_seconds()
+        return stays * _has_room(self._intent, line, stays)
+
+    def _traffic(self, line: Line) -> SentRequests | Unknown:
+        """Count requests as the product does: those of the last ten seconds, since the split changed.
+
+        A line that is of longer than that is counted as a whole, for it says no more.
+        """
+        before, self._before = self._before, line.at
+        if (line.local is None and line.remote is None) or before is None:
+            return Unknown("the history has no number of requests")
+        self._counted.append((before, (line.local or 0.0) + (line.remote or 0.0), (line.at - before).total_seconds()))
+        since = max(line.at - COUNTED, self._memory.split_since or line.at - COUNTED)
+        while len(self._counted) > 1 and self._counted[0][0] < since:
+            self._counted.popleft()
+        total = sum(one for _, one, _ in self._counted)
+        stays = self._stays[-1][1] if self._stays else 1.0
+        local = round(total * stays * _has_room(self._intent, line, stays))
+        return SentRequests(local, round(total) - local, sum(seconds for *_, seconds in self._counted))
+
+
+def _limit(intent: Intent) -> int | None:
+    return intent.terms.behavior.max_requests_per_replica
+
+
+def _flying(intent: Intent, line: Line) -> float | None:
+    """Say how many requests would be in flight for each replica if all stayed; None: nothing tells."""
+    if line.flying is None:
+        return None
+    is_whole = any(one.type == "Requests" and one.target.type == "Value" for one in intent.metrics)
+    return line.flying / _stayed(line) / (max(line.ready, 1) if is_whole else 1)
+
+
+def _has_room(intent: Intent, line: Line, stays: float) -> float:
+    """Say for which part of what the split leaves to the replicas they have room; 1 where nothing tells."""
+    limit, flying = _limit(intent), _flying(intent, line)
+    return min(1.0, limit / (flying * stays)) if limit is not None and flying and stays else 1.0
+
+
+def _overflow(intent: Intent, line: Line, stays: float) -> float | None:
+    """Say how many percent of all requests leave for want of room."""
+    if _limit(intent) is not None and _flying(intent, line) is None:
+        return None
+    return 100 * stays * (1 - _has_room(intent, line, stays))
 
 
 def _measurement(metric: MetricSpec, value: Decimal) -> Measurement:
@@ -224,37 +248,32 @@ def _with_law(intent: Intent, law: Law | None) -> Intent:
     return replace(intent, terms=replace(intent.terms, behavior=behavior))
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise SimulationError(f"{path}: must be at most {_LARGEST} bytes")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise SimulationError(f"{path}:{line}: is not UTF-8 text") from None
-    except OSError as error:
-        raise SimulationError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def changes(moments: Sequence[Moment]) -> tuple[Moment, ...]:
-    """Return the first moment, and those whose split or reason is another than before."""
-    kept = [moments[0]]
-    for one in moments[1:]:
-        if (one.decision.split, one.decision.reason) != (kept[-1].decision.split, kept[-1].decision.reason):
-            kept.append(one)
-    return tuple(kept)
+    """Return the first moment, and those whose split or reason is another than before, or that begin or end to leave
+    for want of room.
+    """
+
+    def told(one: Moment) -> tuple[Split, str, bool]:
+        return one.decision.split, one.decision.reason, bool(one.overflow)
+
+    return (moments[0], *(later for one, later in pairwise(moments) if told(one) != told(later)))
 
 
 def summary(moments: Sequence[Moment]) -> Mapping[str, Any]:
     """Sum up a simulation: how often the split changed, and how long and how much left."""
-    spans = [(a.decision.split.remote, (b.at - a.at).total_seconds()) for a, b in pairwise(moments)]
+    spans = [(a, (b.at - a.at).total_seconds()) for a, b in pairwise(moments)]
     seconds = sum(span for _, span in spans)
-    return {
+    splits = [_ALL_LOCAL, *(one.decision.split for one in moments)]
+    found = {
         "seconds": seconds,
-        "splitChanges": sum(a.decision.split != b.decision.split for a, b in pairwise(moments)),
-        "secondsAway": sum(span for share, span in spans if share),
-        "averageAwayPercent": round(sum(share * span for share, span in spans) / seconds, 2) if seconds else 0.0,
+        "splitChanges": sum(a != b for a, b in pairwise(splits)),
+        "secondsAway": sum(span for one, span in spans if one.away),
+        "averageAwayPercent": round(sum(one.away * span for one, span in spans) / seconds, 2) if seconds else 0.0,
     }
+    if any(one.overflow is None for one in moments):
+        return {**found, "averageOverflowPercent": None}
+    overflow = sum((one.overflow or 0.0) * span for one, span in spans)
+    return {**found, "averageOverflowPercent": round(overflow / seconds, 2) if seconds else 0.0}
 
 
 def as_object(moments: Sequence[Moment]) -> Mapping[str, Any]:
@@ -266,6 +285,7 @@ def as_object(moments: Sequence[Moment]) -> Mapping[str, Any]:
             "reason": one.decision.reason,
             "message": one.decision.message,
             "demand": one.demand,
+            "overflow": None if one.overflow is None else round(one.overflow, 2),
         }
         for one in changes(moments)
     ]
@@ -278,7 +298,8 @@ def as_table(moments: Sequence[Moment]) -> str:
     for one in changes(moments):
         demand = "-" if one.demand is None else f"{one.demand:.0%}"
         rows.append(
-            f"{_clock(one.at):<22}{one.decision.split!s:<9}{one.decision.reason:<16}{demand:<9}{one.decision.message}"
+            f"{_clock(one.at):<22}{one.decision.split!s:<9}{one.decision.reason:<16}{demand:<9}"
+            f"{one.decision.message}{_without_room(one)}"
         )
     return "\n".join((*rows, "", _sentence(moments)))
 
@@ -296,8 +317,8 @@ def as_plot(moments: Sequence[Moment], rows: int = 40, width: int = 40) -> str:
         last = within[-1]
         demand = max((one.demand for one in within if one.demand is not None), default=None)
         bar = _bar(demand, most, width, target)
-        away = max(one.decision.split.remote for one in within)
-        told.append(f"{_clock(within[0].at if whole else begin):<22}{bar:<50}{'*' * round(away / 5):<21}{away} %")
+        away = max(one.away for one in within)
+        told.append(f"{_clock(within[0].at if whole else begin):<22}{bar:<50}{'*' * round(away / 5):<21}{away:.0f} %")
     return "\n".join((*told, "", _sentence(moments)))
 
 
@@ -310,11 +331,23 @@ def _bar(demand: float | None, most: float, width: int, target: int) -> str:
     return "".join(cells) + (">" if demand > most else "")
 
 
+def _without_room(one: Moment) -> str:
+    return f"; {one.overflow:.0f} % of all requests leave for want of room" if one.overflow else ""
+
+
 def _sentence(moments: Sequence[Moment]) -> str:
     found = summary(moments)
+    overflow = found["averageOverflowPercent"]
+    told = f", {overflow} % for want of room (maxRequestsPerReplica)" if overflow else ""
+    if overflow is None:
+        told = (
+            f". What leaves by maxRequestsPerReplica is not in it where the column {IN_FLIGHT!r} is not: requests in "
+            "flight for each replica"
+        )
     return (
         f"In {timedelta(seconds=found['seconds'])}: {found['splitChanges']} changes of the split, requests away for "
-        f"{timedelta(seconds=found['secondsAway'])}, {found['averageAwayPercent']} % of the time's requests on average."
+        f"{timedelta(seconds=found['secondsAway'])}, {found['averageAwayPercent']} % of the time's requests on "
+        f"average{told}."
     )
 
 

@@ -1,12 +1,14 @@
 """`beamlit simulate`: history through the same decision, and mistakes told with their line."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from controller.cli.main import main
-from controller.programs.simulate import SimulationError, as_plot, read_history, read_model, replay
+from controller.programs.history import SimulationError, read_history
+from controller.programs.simulate import as_plot, as_table, columns_of, read_model, replay
 
 MODEL = """\
 apiVersion: deployment.beamlit.com/v1alpha1
@@ -23,6 +25,11 @@ spec:
     remoteBackend: {host: models.example.com}
 """
 SURGE = "time,cpu\n" + "\n".join(f"{15 * step},{120 if 10 <= step < 40 else 40}" for step in range(60))
+
+
+LIMITED = MODEL.replace("mode: MODE", "maxRequestsPerReplica: 8")
+EXTERNAL = "    - {type: External, external: {metric: {name: q, selector: {matchLabels: {a: b}}}, target: {type: Value, value: 1}}}"
+TWICE = MODEL.replace("MODE", "Threshold").replace("    metrics:\n", f"    metrics:\n{EXTERNAL}\n{EXTERNAL}\n")
 
 
 def simulated(mode="Threshold", history=SURGE):
@@ -50,6 +57,55 @@ def test_what_returns_by_itself_returns_between_two_lines():
     ]
 
 
+def lines_of(seconds):
+    """Twelve requests in flight at a replica that bears eight, for 200 s, then four; as many requests a second."""
+    rows = (f"{at},{12 if at < 200 else 4},{(12 if at < 200 else 4) * seconds}" for at in range(0, 300, seconds))
+    return "time,Requests,local_requests\n" + "\n".join(rows)
+
+
+def test_lines_of_a_second_decide_as_lines_of_five_do():
+    """Requests are counted over ten seconds, as the controller counts them, however many lines that is."""
+    metric = "- {type: Requests, requests: {target: {type: AverageValue, averageValue: 8}}}"
+    text = MODEL.replace("percentage: 50", "percentage: 100").replace("MODE", "Threshold")
+    cpu = next(line.strip() for line in MODEL.splitlines() if "cpu" in line)
+    intent = read_model("m.yaml", text.replace(cpu, metric))
+    fine, coarse = (tuple(replay(intent, read_history("h", lines_of(each), ["Requests"]))) for each in (1, 5))
+    assert told(fine) == told(coarse) == ["0/100", "10/90", "100/0"]
+    began, ended = (next(one.at for one in fine if one.decision.split.remote == share) for share in (90, 0))
+    assert began.timestamp() >= 200 and ended.timestamp() >= 260
+
+
+def test_what_has_no_room_leaves_beside_the_split():
+    intent = read_model("m.yaml", LIMITED)
+    metrics, optional = columns_of(intent)
+    history = "time,cpu,Requests\n0,10,4\n60,10,16\n120,10,4\n180,10,4\n"
+    moments = tuple(replay(intent, read_history("h.csv", history, metrics, optional)))
+    assert [one.overflow for one in moments] == [0, 50, 0, 0]
+    assert "50 % of all requests leave for want of room" in as_table(moments)
+    assert as_table(moments).endswith("requests away for 0:01:00, 16.67 % of the time's requests on average, "
+                                      "16.67 % for want of room (maxRequestsPerReplica).")  # fmt: skip
+    unknown = tuple(replay(intent, read_history("h.csv", "time,cpu\n0,10\n60,10\n", metrics, optional)))
+    assert "What leaves by maxRequestsPerReplica is not in it" in as_table(unknown)
+
+
+def test_a_limit_alone_is_simulated_by_what_is_in_flight():
+    cpu = next(line for line in MODEL.splitlines() if "cpu" in line)
+    intent = read_model("m.yaml", LIMITED.replace(cpu, "").replace("    metrics:\n", ""))
+    moments = tuple(replay(intent, read_history("h.csv", "time,Requests\n0,32\n60,32\n", *columns_of(intent))))
+    assert [one.overflow for one in moments] == [75, 75]
+
+
+def test_what_is_an_average_is_one_of_what_stayed_and_is_waited_for():
+    """Half of its window after half of the requests left, it is three quarters of what it was."""
+    history = "time,cpu\n" + "\n".join(f"{at},{120 if at < 30 else 20}" for at in range(0, 300, 15))
+    at_once = simulated(history=history)
+    intent = read_model("model.yaml", MODEL.replace("MODE", "Threshold"))
+    window = timedelta(seconds=60)
+    late = tuple(replay(intent, read_history("h.csv", history, ["cpu"]), window))
+    returned = [next(one.at.timestamp() for one in each if one.decision.reason == "CoolingDown") for each in (at_once, late)]
+    assert returned == [30, 60]
+
+
 def test_a_value_that_is_missing_is_unknown_and_holds():
     moments = simulated(history="time,cpu\n0,120\n15,\n30,120\n")
     assert [one.decision.reason for one in moments] == ["Overloaded", "SignalsUnknown", "Overloaded"]
@@ -72,6 +128,10 @@ def test_a_value_that_is_missing_is_unknown_and_holds():
         ("time,cpu\n2026-01-01T00:00:00,1\n", "h.csv:2: time: must be"),
         ("time,cpu\nnan,1\n", "h.csv:2: time: must be"),
         ("time,cpu\n1e300,1\n", "h.csv:2: time: must be"),
+        ("time,cpu\n253402300790,1\n", "h.csv:2: time: must be"),
+        ("time,cpu\n-1,1\n", "h.csv:2: time: must be"),
+        ("time,cpu,ready\n0,1,0.5\n", "h.csv:2: ready: must be a whole number of replicas, is '0.5'"),
+        (f"time,cpu\n0,{'1' * 200_000}\n", "h.csv:2: cannot be read: field larger than"),
         ("time,cpu\n5,1\n\n5,1\n", "h.csv:4: time: must be later than in the line before"),
     ],
 )
@@ -86,6 +146,7 @@ def test_a_mistake_in_the_manifest_is_told_with_its_line():
         (MODEL.replace("MODE", "Often"), "m.yaml:9: spec.offloadingConfig.behavior.mode: "),
         ("", "m.yaml:1: must have one ModelDeployment, has 0"),
         (MODEL.replace("MODE", "Threshold").replace("- {type", "# - {type"), "m.yaml:3: spec.offloadingConfig.metrics"),
+        (TWICE, "m.yaml:3: spec.offloadingConfig.metrics: has 'q' twice"),
     ]:
         with pytest.raises(SimulationError) as error:
             read_model("m.yaml", text)
