@@ -10,7 +10,7 @@ from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, NotYet, Projected, Projection
-from controller.decision.facts import Facts, RemoteFacts, in_words
+from controller.decision.facts import Facts, RemoteFacts, SentRequests, in_words
 from controller.decision.laws import (
     changes_at,
     demands_of,
@@ -335,8 +335,18 @@ def steady(s: Situation) -> Match | Miss:
     back = f"; the last that had left came back at {s.memory.returned}" if s.memory.returned else ""
     if each is None:
         return Match(ALL_LOCAL, f"{ready}; no request is sent away{back}", "nothing has left", wake_at)
-    limit = f"what is more than {each * local.ready} requests in flight ({each} for each) is sent away"
+    limit = f"what is more than {each * local.ready} requests in flight ({each} for each) {_is_sent_away(s, each)}"
     return Match(ALL_LOCAL, f"{ready}; {limit}{back}", "what leaves is found anew for each request", wake_at)
+
+
+def _is_sent_away(s: Situation, each: int) -> str:
+    """Say that the excess leaves; with Shadow that it would, and how much of what is in flight now, when any is."""
+    if s.terms.may_leave:
+        return "is sent away"
+    flying = s.facts.traffic.in_flight if isinstance(s.facts.traffic, SentRequests) else 0
+    room = each * s.facts.local.ready
+    now = f": {flying - room} of {flying} now ({1 - room / flying:.0%})" if flying > room else ""
+    return f"would be sent away{now}"
 
 
 RULES: tuple[tuple[Reason, Rule], ...] = (

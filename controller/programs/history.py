@@ -49,9 +49,7 @@ class _Reader(Protocol):
     def __next__(self) -> list[str]: ...
 
 
-def read_history(
-    file: str, text: str, metrics: Sequence[str], optional: Sequence[str] = OPTIONAL
-) -> tuple[Line, ...]:
+def read_history(file: str, text: str, metrics: Sequence[str], optional: Sequence[str] = OPTIONAL) -> tuple[Line, ...]:
     """Read a CSV file with `time`, a column for each metric, and optional ones. Raises SimulationError."""
     reader = csv.reader(text.splitlines())
     try:
@@ -127,6 +125,7 @@ def _moment(where: str, text: str) -> datetime:
 
 
 def text_of(path: Path) -> str:
+    """Read a file of bounded size. Raises SimulationError."""
     try:
         if path.stat().st_size > _LARGEST:
             raise SimulationError(f"{path}: must be at most {_LARGEST} bytes")

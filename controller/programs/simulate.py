@@ -71,9 +71,7 @@ class Moment:
         return self.decision.split.remote + (self.overflow or 0.0)
 
 
-def simulated(
-    manifest: Path, history: Path, law: Law | None, window: timedelta = timedelta(0)
-) -> tuple[Moment, ...]:
+def simulated(manifest: Path, history: Path, law: Law | None, window: timedelta = timedelta(0)) -> tuple[Moment, ...]:
     """Simulate the model of a manifest over the lines of a CSV file; `window` is what its metrics are averages over,
     but for those that say so. Raises SimulationError.
     """
@@ -97,7 +95,9 @@ def read_model(file: str, text: str) -> Intent:
         raise SimulationError(f"{where}: has no metric to simulate, and there is no maxRequestsPerReplica")
     names = [name_of(one) for one in intent.metrics]
     if twice := next((one for one in names if names.count(one) > 1), None):
-        raise SimulationError(f"{where}: has {twice!r} twice, and a history has one column for it: simulate one of them")
+        raise SimulationError(
+            f"{where}: has {twice!r} twice, and a history has one column for it: simulate one of them"
+        )
     return intent
 
 

@@ -1,4 +1,4 @@
-"""How long before its moment an expression of PromQL looks: what its value is an average, a rate or a maximum over. Pure.
+"""How far back an expression of PromQL looks: what its value is an average, a rate or a maximum over. Pure.
 
 This reads brackets and no more; whether the expression is right is a matter of Prometheus (its documentation,
 "Querying Prometheus": "Time durations", "Subquery"; and "Recording rules": "Naming").

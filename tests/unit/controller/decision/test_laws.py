@@ -258,3 +258,20 @@ def test_requests_that_stay_away_for_another_metric_than_they_left_for_say_so():
         (Reason.OVERLOADED, "queue"),
         (Reason.OVERLOADED, "queue, which is not known"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("flying", "words"),
+    [
+        (40, "what is more than 12 requests in flight (4 for each) would be sent away: 28 of 40 now (70%)"),
+        (12, "what is more than 12 requests in flight (4 for each) would be sent away"),
+    ],
+)
+def test_shadow_says_what_would_leave_for_want_of_room(flying, words):
+    behavior = Behavior(mode="Shadow", max_requests_per_replica=4)
+    facts = replace(HEALTHY, traffic=SentRequests(40, 0, 10.0, in_flight=flying))
+    decision, _ = decide(Terms(True, behavior=behavior), facts, Memory(), START)
+    assert decision.message.endswith(f"(Steady): 3 of 3 local replicas are ready; {words}")
+    served = behavior.model_copy(update={"mode": "Threshold"})
+    decision, _ = decide(Terms(True, behavior=served), facts, Memory(), START)
+    assert decision.message.endswith("(4 for each) is sent away")

@@ -28,7 +28,7 @@ SURGE = "time,cpu\n" + "\n".join(f"{15 * step},{120 if 10 <= step < 40 else 40}"
 
 
 LIMITED = MODEL.replace("mode: MODE", "maxRequestsPerReplica: 8")
-EXTERNAL = "    - {type: External, external: {metric: {name: q, selector: {matchLabels: {a: b}}}, target: {type: Value, value: 1}}}"
+EXTERNAL = "    - {type: External, external: {metric: {name: q}, target: {type: Value, value: 1}}}"
 TWICE = MODEL.replace("MODE", "Threshold").replace("    metrics:\n", f"    metrics:\n{EXTERNAL}\n{EXTERNAL}\n")
 
 
@@ -102,7 +102,9 @@ def test_what_is_an_average_is_one_of_what_stayed_and_is_waited_for():
     intent = read_model("model.yaml", MODEL.replace("MODE", "Threshold"))
     window = timedelta(seconds=60)
     late = tuple(replay(intent, read_history("h.csv", history, ["cpu"]), window))
-    returned = [next(one.at.timestamp() for one in each if one.decision.reason == "CoolingDown") for each in (at_once, late)]
+    returned = [
+        next(one.at.timestamp() for one in each if one.decision.reason == "CoolingDown") for each in (at_once, late)
+    ]
     assert returned == [30, 60]
 
 
