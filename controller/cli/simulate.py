@@ -28,8 +28,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.FloatRange(0, 86400),
     default=0.0,
     metavar="SECONDS",
-    help="What is measured is an average over so long, as metrics-server's or rate(x[1m]); a metric's own `window` goes "
-    "before it. Default: 0, a number of one moment.",
+    help="What is measured is an average over so long, as metrics-server's or rate(x[1m]); a metric's own `window` "
+    "goes before it. Default: 0, a number of one moment.",
 )
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json", "plot"]), default="table", show_default=True, help="The form."
