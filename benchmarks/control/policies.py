@@ -19,6 +19,8 @@ REPORT = 0.5
 _WINDOW = 10.0
 _CPU_EVERY, _CPU_LATE, _CPU_TARGET = 15.0, 2.5, 0.8
 _QUEUE_EVERY = 1.0
+_MEAN_EVERY, _MEAN_OVER = 5.0, 60.0
+"""How often the product asks Prometheus, and the range of a query such as `avg_over_time(x[1m])`, in seconds."""
 _STEP = 1.0
 """The product's `stepInterval`, in seconds."""
 _AUTOSCALER_TOLERANCE, _LEAST_STAYS = 0.1, 0.05
@@ -126,7 +128,7 @@ class Autoscaler:
         return 100 * (1 - self._stays)
 
 
-Kind = Literal["in flight", "cpu", "queue"]
+Kind = Literal["in flight", "cpu", "queue", "1 min mean"]
 
 
 @dataclass(slots=True)
@@ -179,6 +181,7 @@ class Product:
     _sent: deque[tuple[float, Sent, int]] = field(default_factory=deque)
     _flying: int = 0
     _cpu: Cpu = field(default_factory=Cpu)
+    _flown: deque[float] = field(default_factory=lambda: deque(maxlen=round(_MEAN_OVER / REPORT)))
 
     def __call__(self, replicas: Replicas, sent: Sent, at: float) -> float:
         """Look at `at`."""
@@ -204,6 +207,11 @@ class Product:
         elif self.kind == "queue":
             if at % _QUEUE_EVERY == 0:
                 self._signal = _signal("queue", replicas.waiting(at) / pool.replicas, at)
+        elif self.kind == "1 min mean":
+            self._flown.append(replicas.in_flight(at) / pool.size)
+            if at % _MEAN_EVERY == 0:
+                mean = sum(self._flown) / len(self._flown)
+                self._signal = _signal("mean", mean, at, timedelta(seconds=_MEAN_OVER))
         elif self.kind == "cpu" and self._cpu.is_new(replicas, at) and self._cpu.newest is not None:
             cpu = _signal("cpu", self._cpu.newest, at - _CPU_LATE, timedelta(seconds=_CPU_EVERY))
             self._signal = replace(cpu, saturates=True)
@@ -285,6 +293,7 @@ AFTER_A_STEP: Mapping[Kind, Policy] = {
     "in flight": _counted("in flight", REPORT),
     "cpu": _TOLD,
     "queue": _counted("queue", _QUEUE_EVERY),
+    "1 min mean": _counted("in flight", _MEAN_EVERY),
 }
 """For each metric a law that is told more than it, and that the product is compared with after a step."""
 
@@ -316,6 +325,14 @@ POLICIES = (
     Policy("Proportional, in flight", _proportional("in flight"), proportional=True, kind="in flight"),
     Policy("Proportional, cpu", _proportional("cpu"), proportional=True, every=_CPU_EVERY, kind="cpu"),
     Policy("Proportional, queue", _proportional("queue"), proportional=True, every=_QUEUE_EVERY, kind="queue"),
+    Policy("Threshold 50, 1 min mean", _threshold("1 min mean", 50)),
+    Policy(
+        "Proportional, 1 min mean",
+        _proportional("1 min mean"),
+        proportional=True,
+        every=_MEAN_EVERY,
+        kind="1 min mean",
+    ),
     Policy(LIMIT_ALONE, lambda: Product(Behavior(max_requests_per_replica=_LIMIT), None), overflow=True),
     Policy("Threshold 50, in flight, overflow", _threshold("in flight", 50, limit=True), overflow=True),
     Policy("Threshold 50, cpu, overflow", _threshold("cpu", 50, limit=True), overflow=True),
