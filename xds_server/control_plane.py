@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from controller.api.contract.route import RouteKey
 from controller.api.destinations import Destinations
@@ -135,7 +137,7 @@ class ControlPlane:
         self.reports = Reports(self.publisher, self.server, self.loads, self.health or UNCHECKED, timing.reports)
         self.reports.ports = tuple(sorted(options.reserved_ports))
         LoadMetrics(registry, self.loads, clock, self.server.carrying)
-        self._count_envoys(registry)
+        registry.register(_EnvoyMetrics(self.reports))
         self.subscribe(self.reports.look_again)
 
     @property
@@ -178,16 +180,6 @@ class ControlPlane:
         """End every stream after what it was promised, give up after `grace` seconds."""
         await self.server.stop(grace)
 
-    def _count_envoys(self, registry: CollectorRegistry) -> None:
-        connected = Gauge("beamlit_xds_envoys_connected", "Envoys that are connected.", registry=registry)
-        connected.set_function(lambda: float(self.reports.envoys()[0]))
-        programmed = Gauge(
-            "beamlit_xds_envoys_programmed",
-            "Envoys that have acknowledged everything that is published.",
-            registry=registry,
-        )
-        programmed.set_function(lambda: float(self.reports.envoys()[1]))
-
     def _health_checks(self, options: ControlPlaneOptions, registry: CollectorRegistry) -> HealthChecks:
         connector = Connector(SystemResolver(), refusal(options.destinations), options.timing.checks)
         inputs = CheckInputs(connector, lambda: datetime.now(UTC), random.random, self.loads)
@@ -216,3 +208,15 @@ class ControlPlane:
     def _notify(self, keys: frozenset[RouteKey] | None) -> None:
         for callback in self._subscribers:
             callback(keys)
+
+
+class _EnvoyMetrics(Collector):
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        connected, programmed = self._reports.envoys()
+        yield GaugeMetricFamily("beamlit_xds_envoys_connected", "Envoys that are connected.", value=connected)
+        words = "Envoys that have acknowledged everything that is published."
+        yield GaugeMetricFamily("beamlit_xds_envoys_programmed", words, value=programmed)

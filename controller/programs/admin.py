@@ -6,26 +6,27 @@ import contextlib
 import importlib.metadata
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Info
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import Info
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from controller.api.timing import REAL
 from controller.gateway.bootstrap import HostPort
-from controller.programs.http_server import http_served
+from controller.programs.http_server import STRANGERS, HttpBounds, http_served, written_within
 from controller.programs.lifetime import CannotStartError
+from controller.programs.metrics_page import MetricsPage, ProgramRegistry
 
 
-def process_registry(program: str) -> CollectorRegistry:
+def process_registry(program: str) -> ProgramRegistry:
     """Make a registry of metrics; it has those of this process, and says which version of which program it is."""
-    registry = CollectorRegistry()
+    registry = ProgramRegistry()
     Info("beamlit_build", "The program and its version; always 1.", registry=registry).info(
         {
             "program": program,
@@ -46,10 +47,16 @@ class Admin:
     """
 
     not_ready: Callable[[], str | None]
-    metrics: CollectorRegistry
+    metrics: ProgramRegistry
     routes: Sequence[web.RouteDef] = ()
     refresh: Callable[[], Awaitable[None]] | None = None
     shutdown: float = REAL.shutdown
+    bounds: HttpBounds = STRANGERS
+    _page: MetricsPage = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # One for all addresses at which this is served.
+        object.__setattr__(self, "_page", MetricsPage(self.metrics, self.refresh))
 
     @contextlib.asynccontextmanager
     async def served(self, option: str, address: HostPort) -> AsyncIterator[int]:
@@ -67,16 +74,25 @@ class Admin:
         )
         async with contextlib.AsyncExitStack() as stack:
             try:
-                port = await stack.enter_async_context(http_served(app, address, self.shutdown))
+                port = await stack.enter_async_context(http_served(app, address, self.shutdown, bounds=self.bounds))
             except OSError as error:
                 raise CannotStartError(f"{option} {address}: {error.strerror or error}") from error
             yield port
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        if self.refresh:
-            await self.refresh()
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self.metrics), headers={"Content-Type": content_type})
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        text = memoryview(await self._page.text())
+        response = web.StreamResponse(
+            headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Content-Length": str(len(text))}
+        )
+        # Whoever reads may stop at any moment: that is no error of anybody.
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            if request.method != "HEAD":
+                async with written_within(self.bounds.answer, request):
+                    for start in range(0, len(text), _PIECE):
+                        await response.write(text[start : start + _PIECE])
+                    await response.write_eof()
+        return response
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -84,6 +100,10 @@ class Admin:
     async def _readyz(self, _: web.Request) -> web.Response:
         reason = self.not_ready()
         return web.Response(text=f"{reason}\n", status=503) if reason else web.Response(text="ok\n")
+
+
+_PIECE = 64 * 1024
+"""Bytes of the metrics that are written at once. All of them would be copied for each who does not read them."""
 
 
 @web.middleware

@@ -8,13 +8,15 @@ import logging
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from controller.api.destinations import OUTSIDE
 from controller.api.kubernetes.endpoints import PodsOnly
@@ -164,8 +166,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
             ),
         )
         ServiceMetrics(registry, services.counts)
-        yielded = Gauge("beamlit_models_yielded", "Models that another controller writes, too.", registry=registry)
-        yielded.set_function(lambda: float(deciding.yielded))
+        registry.register(_YieldedModels(deciding))
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
         feed = Feed(fleet, deciding, timing.reports, _nowhere(options), _reports_tls(options))
@@ -236,6 +237,16 @@ class _Deciding:
         """Envoys reported load."""
         if self._controller:
             self._controller.look_at_loads()
+
+
+class _YieldedModels(Collector):
+    def __init__(self, deciding: _Deciding) -> None:
+        self._deciding = deciding
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        words = "Models that another controller writes, too."
+        yield GaugeMetricFamily("beamlit_models_yielded", words, value=self._deciding.yielded)
 
 
 def _register_metrics(registry: CollectorRegistry, election: LeaderElection, events: EventRecorder) -> None:

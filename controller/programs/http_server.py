@@ -3,7 +3,8 @@
 Most bounds are aiohttp's own: a connection that has sent no whole head of a request within `unused` ends, whether it
 says nothing or drips, and so does one on which nothing more is asked; a line or a header has 8190 characters, a request
 128 headers; what is sent of a body that nobody reads ends the connection after `unread`. asyncio ends what does not
-finish its TLS handshake. What neither has is a bound on connections, in all and of one address.
+finish its TLS handshake. What neither has is a bound on connections, in all and of one address, and on the time for an
+answer that the client does not read: who writes one that is long does it in `written_within`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class HttpBounds:
     handshake: float = 5.0
     unused: float = 15.0
     unread: float = 1.0
+    answer: float = 15.0
 
 
 _WAITING = 100
@@ -114,6 +116,21 @@ async def http_served(
         if listening:
             listening.close()
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def written_within(seconds: float, request: web.Request) -> AsyncIterator[None]:
+    """Write what is written in this block within so many seconds.
+
+    Whoever does not read it is cut off, which raises a ConnectionError.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        if request.transport:
+            request.transport.abort()
+        raise ConnectionAbortedError("the client does not read") from None
 
 
 def _keep_waiting(listening: asyncio.Server) -> None:

@@ -19,7 +19,7 @@ from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, SentRequests, Unknown
 from controller.gateway.bootstrap import HostPort
 from controller.observe.proxies import ProxyFacts, ServerFacts
-from controller.programs.http_server import http_served
+from controller.programs.http_server import http_served, written_within
 from controller.programs.lifetime import CannotStartError
 from controller.signals.load_reports import FleetLoads, Load, SentTo
 from controller.store.objects import ObjectRef
@@ -198,13 +198,8 @@ async def _write(request: web.Request, response: web.StreamResponse, lines: Iter
 
     He comes again and is told everything.
     """
-    try:
-        async with asyncio.timeout(stall):
-            await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
-    except TimeoutError:
-        if request.transport:
-            request.transport.abort()
-        raise ConnectionAbortedError("the reader read nothing") from None
+    async with written_within(stall, request):
+        await response.write("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in lines).encode())
 
 
 async def _whole(reader: ReportReader, response: web.StreamResponse, every: float) -> tuple[RouteReport, ...]:

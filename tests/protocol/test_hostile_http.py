@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import Gauge
 
 from controller.api.contract.reports import ServerReport
 from controller.api.timing import ReportTiming
 from controller.gateway.bootstrap import HostPort
 from controller.programs.admin import Admin
 from controller.programs.http_server import STRANGERS, HttpBounds, http_served
+from controller.programs.metrics_page import ProgramRegistry
 from controller.programs.reports import report_routes, reports_over_tls
 from tests.protocol.test_hostile_connections import still_open
 from tests.support.tls import Certificates
@@ -135,7 +137,7 @@ async def test_a_handshake_that_does_not_end_is_not_waited_for(tmp_path: Path):
 
 
 async def test_what_the_programs_serve_has_these_bounds(tmp_path: Path):
-    admin = Admin(not_ready=lambda: None, metrics=CollectorRegistry())
+    admin = Admin(not_ready=lambda: None, metrics=ProgramRegistry())
     tls = Certificates.make(tmp_path).server()
     more = STRANGERS.of_an_address + 10
     async with admin.served("--admin-address", HostPort(HERE, 0)) as port:
@@ -189,3 +191,40 @@ async def test_who_reads_no_reports_is_cut_off():
                 await ended.wait()
             assert reports.written
             await until(lambda: not still_open(opened), "it is closed")
+
+
+LONG = 8 * 1024 * 1024
+
+
+@pytest.fixture
+def traced() -> Iterator[Callable[[], int]]:
+    """How many bytes this process has allocated meanwhile."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+
+def conversations() -> int:
+    """With how many clients aiohttp is not done in this process."""
+    return sum(getattr(one.get_coro(), "__qualname__", "") == "RequestHandler.start" for one in asyncio.all_tasks())
+
+
+async def test_who_reads_no_metrics_costs_no_copy_of_them_and_is_cut_off(traced: Callable[[], int]):
+    registry = ProgramRegistry()
+    Gauge("long", "x", ["text"], registry=registry).labels("x" * LONG).set(1)
+    admin = Admin(not_ready=lambda: None, metrics=registry, bounds=HttpBounds(unused=PATIENCE, answer=2.0))
+    async with admin.served("--admin-address", HostPort(HERE, 0)) as port:
+        before = traced()
+        with connected(port, 8, HEAD.replace(b"livez", b"metrics") + b"\r\n") as opened:
+            await until(lambda: all(begins(one) for one in opened), "they are answered")
+            # All may have asked for one page, or some for the next one.
+            assert traced() - before < 4 * LONG
+            await until(lambda: not conversations(), "they are cut off")
+            assert not still_open(opened)
+
+
+def begins(one: socket.socket) -> bool:
+    """Whether there is something to read, which is not read."""
+    with contextlib.suppress(BlockingIOError):
+        return bool(one.recv(1, socket.MSG_PEEK))
+    return False

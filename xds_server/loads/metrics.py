@@ -50,15 +50,22 @@ class LoadMetrics(Collector):
         )
         now = self._clock()
         in_flight = {} if self._loads.silent(self._connected(), now) else self._loads.in_flight(now)
-        for name, count in sorted(self._loads.totals().items()):
+        # Between two families others go on, and count: all families are of one moment.
+        totals = sorted(self._loads.totals().items())
+        sides = [(name.split("/")[1:], name, count) for name, count in totals if not is_backend(name)]
+        for side, _, count in sides:
+            issued.add_metric(side, count.issued)
+        yield issued
+        for side, _, count in sides:
+            for outcome in _ENDED:
+                ended.add_metric((*side, outcome), getattr(count, outcome))
+        yield ended
+        for side, name, _ in sides:
+            if name in in_flight:
+                flying.add_metric(side, in_flight[name])
+        yield flying
+        for name, count in totals:
             if is_backend(name):
                 for outcome in _ENDED:
                     backend.add_metric((name, outcome), getattr(count, outcome))
-                continue
-            _, *side = name.split("/")
-            issued.add_metric(side, count.issued)
-            for outcome in _ENDED:
-                ended.add_metric((*side, outcome), getattr(count, outcome))
-            if name in in_flight:
-                flying.add_metric(side, in_flight[name])
-        yield from (issued, ended, flying, backend)
+        yield backend
