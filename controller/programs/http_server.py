@@ -3,8 +3,9 @@
 Most bounds are aiohttp's own: a connection that has sent no whole head of a request within `unused` ends, whether it
 says nothing or drips, and so does one on which nothing more is asked; a line or a header has 8190 characters, a request
 128 headers; what is sent of a body that nobody reads ends the connection after `unread`. asyncio ends what does not
-finish its TLS handshake. What neither has is a bound on connections, in all and of one address, and on the time for an
-answer that the client does not read: who writes one that is long does it in `written_within`.
+finish its TLS handshake. What neither has is a bound on connections, in all and of one address: above it
+another one ends for the one that comes. And none on the time for an answer that the client does not read: who writes
+one that is long does it in `written_within`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -42,40 +44,79 @@ STRANGERS = HttpBounds()
 """What an admin address, or one for the reports, gives to whoever comes."""
 
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class _Connection:
+    peer: str
+    protocol: asyncio.BaseProtocol
+    answering: bool = False
+
+
 class _Connections:
-    """The connections of one server that are open."""
+    """The connections of one server that are open, those in front on which nothing happened for the longest.
+
+    There is always room for one more: another one ends for it. It is one of the newcomer's address if that has its
+    part, or the most of all then; otherwise one of the address that has the most. So whoever holds many loses its own,
+    and a probe or a scrape that comes is answered. Of those of an address it is the one on which nobody waits for an
+    answer, for the longest; if there is none, the one whose answer takes the longest.
+    """
 
     def __init__(self, bounds: HttpBounds) -> None:
         self._bounds = bounds
-        self._open: dict[asyncio.Transport, str] = {}
+        self._open: dict[asyncio.Transport, _Connection] = {}
 
-    def admits(self, transport: asyncio.Transport) -> bool:
-        """Count a new connection, unless there are too many. As many are kept as are counted: looking is cheap."""
-        self._open = {one: peer for one, peer in self._open.items() if not one.is_closing()}
+    def take(self, transport: asyncio.Transport, server: web.Server) -> None:
+        """Count a new connection, end another one if there are too many, and hand it over to aiohttp."""
+        # Also one that ends and has something to send still is open. As many are kept as are counted: looking is cheap.
+        alive = frozenset(server.connections)
+        self._open = {one: known for one, known in self._open.items() if known.protocol in alive}
         name = transport.get_extra_info("peername")
         peer = str(name[0]) if isinstance(name, tuple) else ""
-        of_the_peer = sum(one == peer for one in self._open.values())
-        if len(self._open) >= self._bounds.connections or of_the_peer >= self._bounds.of_an_address:
-            return False
-        self._open[transport] = peer
-        return True
+        counts = Counter((peer, *(one.peer for one in self._open.values())))
+        if counts[peer] > self._bounds.of_an_address:
+            self._end_one(counts, [one for one, known in self._open.items() if known.peer == peer])
+        elif counts.total() > self._bounds.connections:
+            self._end_one(counts, self._open)
+        protocol = server()
+        self._open[transport] = _Connection(peer, protocol)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    @web.middleware
+    async def answering(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note on which connection an answer is waited for."""
+        transport = request.transport
+        known = self._open.pop(transport, None) if transport else None
+        if transport is None or known is None:
+            # It ended meanwhile.
+            return await handler(request)
+        self._open[transport] = known
+        known.answering = True
+        try:
+            return await handler(request)
+        finally:
+            known.answering = False
+            if self._open.pop(transport, None):
+                self._open[transport] = known
+
+    def _end_one(self, counts: Mapping[str, int], those: Iterable[asyncio.Transport]) -> None:
+        # Of several that are the most, `max` takes the first.
+        one = max(those, key=lambda one: (counts[self._open[one].peer], not self._open[one].answering))
+        del self._open[one]
+        one.abort()
 
 
 class _Gate(asyncio.Protocol):
-    """Hands a connection over to aiohttp, or ends it."""
+    """Hands a connection over as soon as it is there."""
 
     def __init__(self, connections: _Connections, server: web.Server) -> None:
         self._connections = connections
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        opened = cast(asyncio.Transport, transport)
-        if not self._connections.admits(opened):
-            opened.abort()
-            return
-        protocol = self._server()
-        opened.set_protocol(protocol)
-        protocol.connection_made(opened)
+        self._connections.take(cast(asyncio.Transport, transport), self._server)
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +131,8 @@ async def http_served(
 
     In the end requests have `shutdown` seconds to end.
     """
+    connections = _Connections(bounds)
+    app.middlewares.insert(0, connections.answering)
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -101,7 +144,7 @@ async def http_served(
     listening: asyncio.Server | None = None
     try:
         assert runner.server is not None
-        connections, server = _Connections(bounds), runner.server
+        server = runner.server
         listening = await asyncio.get_running_loop().create_server(
             lambda: _Gate(connections, server),
             address.host,
