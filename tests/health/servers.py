@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 
 import trustme
@@ -29,7 +29,7 @@ class Names:
         self.addresses_of = {name.replace("__", "."): text.split() for name, text in addresses.items()}
         self.asked: list[str] = []
 
-    async def addresses(self, address: Address):
+    async def addresses(self, address: Address, namespaces: Collection[str]):
         self.asked.append(address.host)
         if address.host not in self.addresses_of:
             raise outcome.not_resolved(address.host, "Name or service not known")

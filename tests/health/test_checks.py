@@ -270,7 +270,7 @@ async def test_many_backends_are_checked_a_few_at_a_time_and_fewer_of_one_namesp
 
 async def test_a_mistake_of_ours_says_nothing_of_the_backend_and_nothing_of_a_secret(caplog):
     class Wrong:
-        async def addresses(self, place):
+        async def addresses(self, place, namespaces):
             raise TypeError(HUSH)
 
     async with running(connector_by(Wrong())) as one:

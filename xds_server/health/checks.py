@@ -220,7 +220,7 @@ class HealthChecks:
         loop = asyncio.get_running_loop()
         start, outcome = loop.time(), None
         try:
-            outcome = await one.probe.check()
+            outcome = await one.probe.check(tuple(one.namespaces))
         except Exception as error:
             # A mistake of ours says nothing of the backend. Its words might say too much.
             where = {"backend": one.probe.backend.name, "error": type(error).__name__}

@@ -10,7 +10,8 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,8 +29,9 @@ TIMED_OUT = "timed out"
 _ADDRESSES = 6
 _ATTEMPT_DELAY = 0.25
 
-# Look-ups that hang, each a thread: as many as one bad name server may cost.
+# Look-ups that hang, each a thread: as many as bad name servers may cost, and those of one namespace.
 _LOOK_UPS = 64
+_OF_A_NAMESPACE = 8
 
 SocketAddress = tuple[socket.AddressFamily, Any]
 _LookedUp = list[SocketAddress] | OSError | UnicodeError
@@ -38,36 +40,41 @@ _LookedUp = list[SocketAddress] | OSError | UnicodeError
 class Resolver(Protocol):
     """Where addresses come from."""
 
-    async def addresses(self, address: Address) -> list[SocketAddress]:
-        """Look up all addresses of a name, the one to try first in front.
+    async def addresses(self, address: Address, namespaces: Collection[str]) -> list[SocketAddress]:
+        """Look up all addresses of a name, which models of these namespaces use; the one to try first is in front.
 
         Raises CheckError, or NothingNewError when too busy.
         """
         ...
 
 
+def _look_up(host: str) -> list[SocketAddress]:
+    # Any port will do: a name has the same addresses for all.
+    infos = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    return [(info[0], info[4]) for info in infos]
+
+
 class SystemResolver:
-    """The system's resolver, which cannot be interrupted.
+    """The system's resolver, which cannot be interrupted. `look_up` asks it and raises OSError or UnicodeError.
 
     Its threads are no executor's, so a look-up that hangs holds up nothing else, the end of the process neither. For
-    one name there is never more than one.
+    one name there is never more than one, and a namespace has a few: those of others go on while its name servers hang.
     """
 
-    def __init__(self) -> None:
-        self._under_way: dict[Address, asyncio.Future[_LookedUp]] = {}
+    def __init__(self, look_up: Callable[[str], list[SocketAddress]] = _look_up) -> None:
+        self._look_up = look_up
+        self._under_way: dict[str, asyncio.Future[_LookedUp]] = {}
+        self._taken: Counter[str] = Counter()
 
-    async def addresses(self, address: Address) -> list[SocketAddress]:
+    async def addresses(self, address: Address, namespaces: Collection[str]) -> list[SocketAddress]:
         """Look up a name. The system has sorted its addresses (RFC 6724)."""
-        if _is_ip(address.host):
-            return _look_up(address)
-        result = self._under_way.get(address)
+        found = _look_up(address.host) if _is_ip(address.host) else await self._looked_up(address, namespaces)
+        return [(family, (ip, address.port, *more)) for family, (ip, _, *more) in found]
+
+    async def _looked_up(self, address: Address, namespaces: Collection[str]) -> list[SocketAddress]:
+        result = self._under_way.get(address.host)
         if result is None:
-            if len(self._under_way) >= _LOOK_UPS:
-                raise NothingNewError
-            result = asyncio.get_running_loop().create_future()
-            self._under_way[address] = result
-            result.add_done_callback(lambda _: self._under_way.pop(address))
-            threading.Thread(target=_look_up_for, args=(address, result), daemon=True, name="look-up").start()
+            result = self._begin(address.host, namespaces)
         match await asyncio.shield(result):
             case OSError() as error:
                 raise outcome.not_resolved(address.host, error.strerror or "no answer")
@@ -75,6 +82,23 @@ class SystemResolver:
                 raise outcome.not_resolved(address.host, "not a name")
             case addresses:
                 return addresses
+
+    def _begin(self, host: str, namespaces: Collection[str]) -> asyncio.Future[_LookedUp]:
+        # One of several is enough that has room: no namespace keeps a backend from being checked by using it, too.
+        payer = min(namespaces, key=self._taken.__getitem__, default="")
+        if len(self._under_way) >= _LOOK_UPS or self._taken[payer] >= _OF_A_NAMESPACE:
+            raise NothingNewError
+        self._taken[payer] += 1
+        result = self._under_way[host] = asyncio.get_running_loop().create_future()
+        result.add_done_callback(lambda _: self._end(host, payer))
+        threading.Thread(target=_look_up_for, args=(self._look_up, host, result), daemon=True, name="look-up").start()
+        return result
+
+    def _end(self, host: str, payer: str) -> None:
+        del self._under_way[host]
+        self._taken[payer] -= 1
+        if not self._taken[payer]:
+            del self._taken[payer]
 
 
 def _is_ip(host: str) -> bool:
@@ -85,15 +109,10 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _look_up(address: Address) -> list[SocketAddress]:
-    infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    return [(info[0], info[4]) for info in infos]
-
-
-def _look_up_for(address: Address, future: asyncio.Future[_LookedUp]) -> None:
+def _look_up_for(look_up: Callable[[str], list[SocketAddress]], host: str, future: asyncio.Future[_LookedUp]) -> None:
     result: _LookedUp
     try:
-        result = _look_up(address)
+        result = look_up(host)
     except (OSError, UnicodeError) as error:
         result = error
     with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
@@ -126,9 +145,14 @@ class Connector:
         self._system_context: ssl.SSLContext | None = None
 
     @contextlib.asynccontextmanager
-    async def connect(self, address: Address, trust: Trust | None, deadline: float) -> AsyncIterator[Connection]:
-        """Connect, over TLS if there is a `trust`. Raises CheckError; `deadline` is of the loop's clock."""
-        plain = await self._open_socket(address, deadline)
+    async def connect(
+        self, address: Address, trust: Trust | None, deadline: float, namespaces: Collection[str]
+    ) -> AsyncIterator[Connection]:
+        """Connect for these namespaces, over TLS if there is a `trust`; `deadline` is of the loop's clock.
+
+        Raises CheckError, or NothingNewError.
+        """
+        plain = await self._open_socket(address, deadline, namespaces)
         loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         # From here on the socket is asyncio's. To close it under a transport would leave its number with that one, and
@@ -141,10 +165,10 @@ class Connector:
         finally:
             transport.abort()
 
-    async def _open_socket(self, address: Address, deadline: float) -> socket.socket:
+    async def _open_socket(self, address: Address, deadline: float, namespaces: Collection[str]) -> socket.socket:
         try:
             async with asyncio.timeout_at(deadline):
-                found = await self._resolver.addresses(address)
+                found = await self._resolver.addresses(address, namespaces)
         except TimeoutError:
             raise outcome.not_resolved(address.host, TIMED_OUT) from None
         for _, one in found:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import h11
@@ -122,15 +123,18 @@ class TokenEndpoint:
         self._failures = 0
         self._due = 0.0
 
-    async def check(self, connector: Connector, deadline: float) -> None:
-        """See that there are tokens. Raises CheckError; NothingNewError while the last failure is all there is."""
+    async def check(self, connector: Connector, deadline: float, namespaces: Collection[str]) -> None:
+        """See that there are tokens, for these namespaces.
+
+        Raises CheckError; NothingNewError while the last failure is all there is.
+        """
         loop = asyncio.get_running_loop()
         if loop.time() < self._due:
             if self._failures:
                 raise NothingNewError
             return
         try:
-            lifetime = await self._token_lifetime(connector, deadline)
+            lifetime = await self._token_lifetime(connector, deadline, namespaces)
         except CheckError:
             self._failures += 1
             self._due = loop.time() + token_pause_after(self._failures, connector.timing)
@@ -138,12 +142,12 @@ class TokenEndpoint:
         self._failures = 0
         self._due = loop.time() + token_pause_within(lifetime, connector.timing)
 
-    async def _token_lifetime(self, connector: Connector, deadline: float) -> float:
+    async def _token_lifetime(self, connector: Connector, deadline: float, namespaces: Collection[str]) -> float:
         token = self.request
         trust = Trust(server_name=token.address.name) if token.over_tls else None
         request = HttpRequest(token.authority, token.target, token.form.get_secret_value())
         try:
-            async with connector.connect(token.address, trust, deadline) as connection:
+            async with connector.connect(token.address, trust, deadline, namespaces) as connection:
                 answer = await send(request, connection, deadline)
         except CheckError as error:
             raise outcome.no_token(error.message) from None
@@ -188,22 +192,23 @@ class BackendProbe:
         if before and before._tokens and before._tokens.request == backend.token:
             self._tokens = before._tokens
 
-    async def check(self) -> CheckOutcome | None:
-        """Check once; None when nothing new was learned."""
+    async def check(self, namespaces: Collection[str] = ()) -> CheckOutcome | None:
+        """Check once for the namespaces that use it; None when nothing new was learned."""
         try:
-            return await self._check(asyncio.get_running_loop().time() + self._connector.timing.longest)
+            return await self._check(asyncio.get_running_loop().time() + self._connector.timing.longest, namespaces)
         except CheckError as error:
             return error.outcome
         except NothingNewError:
             return None
 
-    async def _check(self, deadline: float) -> CheckOutcome:
+    async def _check(self, deadline: float, namespaces: Collection[str]) -> CheckOutcome:
         backend, now = self.backend, asyncio.get_running_loop().time
         patience = backend.patience.total_seconds()
-        connecting = self._connector.connect(backend.address, backend.trust, min(deadline, now() + patience))
+        by = min(deadline, now() + patience)
+        connecting = self._connector.connect(backend.address, backend.trust, by, namespaces)
         async with connecting as connection:
             if self._tokens:
-                await self._tokens.check(self._connector, deadline)
+                await self._tokens.check(self._connector, deadline, namespaces)
             if not backend.path:
                 return connected_to(backend.address, over_tls=backend.trust is not None)
             # Without the credential: Envoy's own health check has none either.
