@@ -151,8 +151,9 @@ class Signal:
     `at` is when it was measured, as an average over `window`, which `window_from` says. `least` and `most` are the
     measured value in multiples of the target: if the pods without a measurement do nothing, and if they are at their
     target. A signal is `per_replica` if it is an average over them. `counts` is how many requests in flight the target
-    is, over all replicas, where the metric counts just that, and 0 where it is another one. One that `saturates` shows of full replicas that they are,
-    however much is sent to them: CPU. One that is unknown has a `cause`, and may be `pending`: see `Unknown`.
+    is, over all replicas, where the metric counts just that, and 0 where it is another one. One that `saturates` shows
+    of full replicas that they are, however much is sent to them: CPU. One that is unknown has a `cause`, and may be
+    `pending`: see `Unknown`.
     """
 
     name: str

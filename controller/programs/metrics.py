@@ -101,6 +101,7 @@ class ControllerMetrics:
             registry=registry,
         )
         self._last: dict[ObjectRef, tuple[str, str]] = {}
+        self._counted: dict[ObjectRef, set[str]] = {}
         self._shown: dict[ObjectRef, _Samples] = {}
 
     def planned(self, plan: Plan) -> None:
@@ -114,11 +115,14 @@ class ControllerMetrics:
             latest = (str(split), split.reason)
             if self._last.get(plan.ref) != latest:
                 self._last[plan.ref] = latest
+                self._counted.setdefault(plan.ref, set()).add(split.reason)
                 self._decisions.labels(*model, split.reason).inc()
 
     def forgotten(self, ref: ObjectRef) -> None:
-        """See `Telemetry`."""
+        """See `Telemetry`. Also what was counted goes: names are made up without end."""
         self._last.pop(ref, None)
+        for reason in self._counted.pop(ref, ()):
+            self._decisions.remove(ref.namespace, ref.name, reason)
         self._show(ref, {})
 
     def _samples(self, status: ModelDeploymentStatus, model: tuple[str, str]) -> _Samples:
@@ -172,10 +176,9 @@ class ControllerMetrics:
         self._errors.labels(step).inc()
 
     def stand_by(self) -> None:
-        """Say nothing of models any more: another replica decides."""
-        self._last.clear()
-        for ref in tuple(self._shown):
-            self._show(ref, {})
+        """Say nothing of models any more: another replica decides, and sees which of them go."""
+        for ref in self._shown.keys() | self._counted.keys():
+            self.forgotten(ref)
 
 
 _Samples = dict[tuple[Gauge, tuple[str, ...]], float]

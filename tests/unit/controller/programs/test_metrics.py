@@ -181,20 +181,27 @@ def test_a_model_that_fronts_nothing_has_no_split_and_no_replicas_and_is_not_rea
     assert measured.of("beamlit_model_ready") == 0
 
 
-def test_of_a_model_that_is_gone_only_what_was_counted_stays():
-    measured = Measured(planned(A, a_decision(0, Reason.STEADY)))
-    for gone in (A, B):
-        measured.metrics.forgotten(gone.ref)
-    assert all(line.startswith("beamlit_model_decisions_") for line in measured.about_models)
-
-
-def test_who_stands_by_says_nothing_of_models_and_counts_on():
-    measured = Measured(planned(A, a_decision(0, Reason.STEADY)))
-    measured.metrics.stand_by()
+def test_of_a_model_that_is_gone_nothing_stays():
+    measured = Measured(planned(A, a_decision(0, Reason.STEADY)), planned(A, a_decision(100, Reason.LOCAL_DOWN)))
+    measured.carried_out(planned(B, a_decision(0, Reason.STEADY)))
+    measured.metrics.forgotten(A.ref)
+    assert measured.about_models
+    assert not [line for line in measured.about_models if 'name="a"' in line]
+    # It may come again, and is counted anew.
+    measured.carried_out(planned(A, a_decision(0, Reason.STEADY)))
     assert measured.decisions("Steady") == 1
-    assert all(line.startswith("beamlit_model_decisions_") for line in measured.about_models)
+    for gone in (A, B, B):
+        measured.metrics.forgotten(gone.ref)
+    assert not measured.about_models
+
+
+def test_who_stands_by_says_nothing_of_models():
+    measured = Measured(planned(A, a_decision(0, Reason.STEADY)), planned(B, ready=False))
+    measured.metrics.stand_by()
+    assert not measured.about_models
     measured.carried_out(planned(A, a_decision(100, Reason.LOCAL_DOWN)))
     assert measured.split("remote") == 1
+    assert measured.decisions("LocalDown") == 1
 
 
 def test_a_split_that_could_not_be_written_is_in_no_metric_and_what_was_observed_is():
