@@ -139,6 +139,8 @@ async def http_served(
         shutdown_timeout=shutdown,
         keepalive_timeout=bounds.unused,
         lingering_time=bounds.unread,
+        # Who is gone waits for no answer: otherwise all would go on that were asked for on connections that ended.
+        handler_cancellation=True,
     )
     await runner.setup()
     listening: asyncio.Server | None = None

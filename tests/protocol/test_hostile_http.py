@@ -117,6 +117,27 @@ async def test_all_together_have_a_bound_and_who_has_the_most_makes_room():
                 assert still_open(of_a_third)
 
 
+async def test_what_was_asked_on_connections_that_ended_goes_on_no_more():
+    answering = 0
+
+    async def answer(_: web.Request) -> web.Response:
+        nonlocal answering
+        answering += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            answering -= 1
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", answer)])
+    async with http_served(app, HostPort(HERE, 0), 0, bounds=HttpBounds(of_an_address=5, unused=PATIENCE)) as port:
+        with connected(port, 20, HEAD + b"\r\n") as opened:
+            await is_full(opened, 5)
+            await until(lambda: answering == 5, "those are answered that are connected")
+        await until(lambda: not answering, "nobody waits")
+
+
 async def test_who_waits_for_an_answer_is_not_ended_for_those_of_its_address_who_say_nothing():
     asking, free = asyncio.Event(), asyncio.Event()
 
